@@ -1,0 +1,151 @@
+"""Address classes: which IP addresses may be dialled.
+
+The table follows the IANA special-purpose registries (RFC 6890 and its updates); the standard library's `is_global`
+is wrong on several rows. Embedded IPv4 is unwrapped first and judged as IPv4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+)
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+METADATA = frozenset(
+    map(
+        ip_address,
+        (
+            "169.254.169.254",
+            "169.254.170.2",
+            "169.254.170.23",
+            "168.63.129.16",
+            "100.100.100.200",
+            "fd00:ec2::254",
+            "fd00:ec2::23",
+        ),
+    )
+)
+"""Cloud metadata services: they hand out credentials, so no allowance ever opens them."""
+
+_SPECIAL_V4 = tuple(
+    (IPv4Network(network), reason)
+    for network, reason in (
+        ("0.0.0.0/8", "this network"),
+        ("10.0.0.0/8", "private"),
+        ("100.64.0.0/10", "shared address space"),
+        ("127.0.0.0/8", "loopback"),
+        ("169.254.0.0/16", "link-local"),
+        ("172.16.0.0/12", "private"),
+        ("192.0.0.0/24", "protocol assignments"),
+        ("192.0.2.0/24", "documentation"),
+        ("192.31.196.0/24", "AS112"),
+        ("192.52.193.0/24", "AMT"),
+        ("192.88.99.0/24", "6to4 relay"),
+        ("192.168.0.0/16", "private"),
+        ("192.175.48.0/24", "AS112"),
+        ("198.18.0.0/15", "benchmarking"),
+        ("198.51.100.0/24", "documentation"),
+        ("203.0.113.0/24", "documentation"),
+        ("224.0.0.0/4", "multicast"),
+        ("240.0.0.0/4", "reserved"),
+    )
+)
+
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+_SPECIAL_V6 = tuple(
+    (IPv6Network(network), reason)
+    for network, reason in (
+        ("2001::/23", "protocol assignments"),
+        ("2001:db8::/32", "documentation"),
+        ("2620:4f:8000::/48", "AS112"),
+        ("3fff::/20", "documentation"),
+    )
+)
+
+_TUNNELS = tuple(
+    (IPv6Network(network), reason)
+    for network, reason in (
+        ("2001::/32", "Teredo"),
+        ("2002::/16", "6to4"),
+        ("64:ff9b:1::/48", "local NAT64"),
+    )
+)
+_COMPATIBLE = IPv6Network("::/96")
+_NAT64 = IPv6Network("64:ff9b::/96")
+_UNSPECIFIED_AND_LOOPBACK = (IPv6Address("::"), IPv6Address("::1"))
+
+
+def unwrap(address: Address) -> Address:
+    """The IPv4 address inside an IPv4-mapped or NAT64 one (RFC 4291 2.5.5.2, RFC 6052), else the address itself."""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address in _NAT64:
+            return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def refusal(address: Address, allowed: Sequence[Network] = ()) -> str | None:
+    """Why `address` may not be dialled, or None where it may. `allowed` opens addresses that are not global."""
+    address = unwrap(address)
+    if address in METADATA:
+        return "cloud metadata"
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            return "scoped address"
+        tunnel = next((reason for network, reason in _TUNNELS if address in network), None)
+        if tunnel is not None:
+            return tunnel
+        if address in _COMPATIBLE and address not in _UNSPECIFIED_AND_LOOPBACK:
+            return "IPv4-compatible"
+    if any(address in network for network in allowed):
+        return None
+    if isinstance(address, IPv4Address):
+        return next((reason for network, reason in _SPECIAL_V4 if address in network), None)
+    if address not in _GLOBAL_UNICAST:
+        return "not global unicast"
+    return next((reason for network, reason in _SPECIAL_V6 if address in network), None)
+
+
+def literal(host: str) -> Address | None:
+    """The address that `host` spells, or None where it is a name.
+
+    Takes what the C library takes (inet_aton): one to four parts, each decimal, octal or hexadecimal, the last one
+    filling the rest. IPv6 stands without brackets.
+    """
+    if ":" in host:
+        try:
+            return IPv6Address(host)
+        except ValueError:
+            return None
+    parts = host.split(".")
+    if len(parts) > 4:
+        return None
+    numbers = [_number(part) for part in parts]
+    if any(number is None for number in numbers):
+        return None
+    *leading, last = [number for number in numbers if number is not None]
+    if any(number > 0xFF for number in leading) or last >= 1 << (8 * (5 - len(parts))):
+        return None
+    value = last
+    for place, number in enumerate(leading):
+        value |= number << (8 * (3 - place))
+    return IPv4Address(value)
+
+
+def _number(text: str) -> int | None:
+    base = 16 if text[:2] in ("0x", "0X") else 8 if len(text) > 1 and text[0] == "0" else 10
+    digits = text[2:] if base == 16 else text
+    if not digits.isascii() or not digits.isalnum():
+        return None
+    try:
+        return int(digits, base)
+    except ValueError:
+        return None

@@ -1,0 +1,60 @@
+"""How a message body is framed, where llhttp leaves room (RFC 9112 6). What is ambiguous is refused, never repaired."""
+
+from __future__ import annotations
+
+CHUNKED = -1
+"""Length of a body in chunked transfer coding."""
+
+UNTIL_CLOSE = -2
+"""Length of an answer's body that ends with the connection."""
+
+
+class BadFraming(ValueError):
+    """The framing is ambiguous. `unknown_coding` tells a coding that is not implemented (501) from a fault (400)."""
+
+    def __init__(self, reason: str, *, unknown_coding: bool = False) -> None:
+        super().__init__(reason)
+        self.unknown_coding = unknown_coding
+
+
+def content_length(value: bytes) -> int:
+    """Read Content-Length (1*DIGIT, RFC 9110 8.6). Raises BadFraming."""
+    if not value.isdigit() or len(value) > 18:
+        raise BadFraming("Content-Length is not a number of bytes")
+    return int(value)
+
+
+def transfer_encoding(value: bytes) -> int:
+    """CHUNKED, the only coding that is carried on. Raises BadFraming for every other value."""
+    codings = [part.strip(b" \t") for part in value.lower().split(b",")]
+    if codings == [b"chunked"]:
+        return CHUNKED
+    if codings[-1] == b"chunked" and codings.count(b"chunked") == 1:
+        raise BadFraming("Transfer-Encoding has a coding besides chunked", unknown_coding=True)
+    raise BadFraming("Transfer-Encoding does not end in chunked alone")
+
+
+def request_length(length: bytes | None, encoding: bytes | None, *, http_1_1: bool) -> int:
+    """The length of a request body: bytes, or CHUNKED. Raises BadFraming."""
+    if encoding is not None:
+        if length is not None:
+            raise BadFraming("both Content-Length and Transfer-Encoding are given")
+        if not http_1_1:
+            raise BadFraming("Transfer-Encoding is given in an HTTP/1.0 request")
+        return transfer_encoding(encoding)
+    return 0 if length is None else content_length(length)
+
+
+def answer_length(status: int, length: bytes | None, encoding: bytes | None, *, head: bool) -> int:
+    """The length of an answer's body as it comes from the upstream (RFC 9112 6.3). Raises BadFraming."""
+    if encoding is not None and length is not None:
+        raise BadFraming("both Content-Length and Transfer-Encoding are given")
+    framed = UNTIL_CLOSE if length is None else content_length(length)
+    if encoding is not None:
+        framed = transfer_encoding(encoding)
+    return 0 if head or bodyless(status) else framed
+
+
+def bodyless(status: int) -> bool:
+    """Whether an answer with this status never has a body."""
+    return status < 200 or status in (204, 304)

@@ -1,0 +1,117 @@
+"""What becomes of a header field on its way: the rules of RFC 9110 7.6.1 and of Sidekey's doors, as tables.
+
+Names are compared in lower case with `_` read as `-`, since CGI-like servers cannot tell the two apart. A name that
+only becomes special that way (`Content_Length`) is dropped: it must neither frame a message nor pass for one that does.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Role(IntEnum):
+    """What a field means to the proxy. FORWARD is zero so that the common case is a truth test."""
+
+    FORWARD = 0
+    DROP = 1
+    HOST = 2
+    CONTENT_LENGTH = 3
+    TRANSFER_ENCODING = 4
+    CONNECTION = 5
+    UPGRADE = 6
+    EXPECT = 7
+    VIA = 8
+    ORIGIN = 9
+    SEC_FETCH_SITE = 10
+    MAX_FORWARDS = 11
+    METHOD_OVERRIDE = 12
+    INTEGRATION_ID = 13
+    PROXY_AUTHORIZATION = 14
+    TOKEN = 15
+    KEEP_ALIVE = 16
+
+
+REQUEST_ROLES = {
+    b"host": Role.HOST,
+    b"content-length": Role.CONTENT_LENGTH,
+    b"transfer-encoding": Role.TRANSFER_ENCODING,
+    b"connection": Role.CONNECTION,
+    b"upgrade": Role.UPGRADE,
+    b"expect": Role.EXPECT,
+    b"via": Role.VIA,
+    b"origin": Role.ORIGIN,
+    b"sec-fetch-site": Role.SEC_FETCH_SITE,
+    b"max-forwards": Role.MAX_FORWARDS,
+    b"x-http-method-override": Role.METHOD_OVERRIDE,
+    b"x-http-method": Role.METHOD_OVERRIDE,
+    b"x-method-override": Role.METHOD_OVERRIDE,
+    b"x-integration-id": Role.INTEGRATION_ID,
+    b"proxy-authorization": Role.PROXY_AUTHORIZATION,
+    b"sidekey-token": Role.TOKEN,
+    b"keep-alive": Role.DROP,
+    b"te": Role.DROP,
+    b"trailer": Role.DROP,
+    b"http2-settings": Role.DROP,
+    b"x-original-url": Role.DROP,
+    b"x-rewrite-url": Role.DROP,
+}
+
+ANSWER_ROLES = {
+    b"content-length": Role.CONTENT_LENGTH,
+    b"transfer-encoding": Role.TRANSFER_ENCODING,
+    b"connection": Role.CONNECTION,
+    b"keep-alive": Role.KEEP_ALIVE,
+    b"te": Role.DROP,
+    b"trailer": Role.DROP,
+    b"upgrade": Role.DROP,
+}
+
+_DROPPED_FAMILIES = (b"proxy-", b"sidekey-")
+
+Entry = tuple[Role, bytes]
+"""A role, and the name in lower case with `-` for `_`."""
+
+
+class Names:
+    """Raw spellings of field names to their entries, bounded: a caller that sends invented names cannot fill memory."""
+
+    LIMIT = 2048
+
+    __slots__ = ("_roles", "known")
+
+    def __init__(self, roles: dict[bytes, Role]) -> None:
+        self._roles = roles
+        self.known: dict[bytes, Entry] = {}
+
+    def learn(self, name: bytes) -> Entry:
+        """Classify a spelling and remember it."""
+        if len(self.known) >= self.LIMIT:
+            self.known.clear()
+        entry = self.known[name] = classify(name, self._roles)
+        return entry
+
+
+def normalise(name: bytes) -> bytes:
+    """The form in which two field names are compared."""
+    return name.lower().replace(b"_", b"-")
+
+
+def classify(name: bytes, roles: dict[bytes, Role]) -> Entry:
+    """The entry of one field name."""
+    normal = normalise(name)
+    role = roles.get(normal)
+    if role is None:
+        role = Role.DROP if normal.startswith(_DROPPED_FAMILIES) else Role.FORWARD
+    elif normal != name.lower() and role is not Role.METHOD_OVERRIDE:
+        role = Role.DROP
+    return role, normal
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """The members of a comma-separated list of tokens, in lower case (RFC 9110 5.6.1)."""
+    return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]
+
+
+def nominated(connection: bytes) -> frozenset[bytes]:
+    """The fields that `Connection` names as hop-by-hop, normalised; the options close and keep-alive name none."""
+    return frozenset(map(normalise, tokens(connection))) - {b"close", b"keep-alive"}

@@ -1,0 +1,210 @@
+"""Whether a credential may leave for a target: endpoint prefixes, allowed domains, forbidden targets, methods.
+
+There is no default of "allow": a policy without a rule denies everything. The exact reading here is the one that
+decides; `dataplane` may answer quicker for plain paths only, and a property test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidekey.core import paths
+from sidekey.core.addresses import literal
+from sidekey.core.urls import InvalidTarget, Origin, Target, check_characters, parse_origin, parse_target
+
+SAFE_METHODS_NEVER = frozenset({"TRACE", "CONNECT"})
+"""Never forwarded: TRACE reflects credentials (RFC 9110 9.3.8), CONNECT is a door of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """An endpoint prefix: an origin, and a path without its trailing slash (the root is empty)."""
+
+    origin: Origin
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}{self.path}"
+
+    def covers(self, target: Target) -> bool:
+        """Same origin, and under the path in every reading."""
+        return target.origin == self.origin and paths.inside(target.path, self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """An allowed domain: an exact base URL or, with `suffix`, one or more labels under that suffix (https, port 443)."""
+
+    origin: Origin
+    wildcard: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.origin.scheme}://*.{self.origin.host}" if self.wildcard else str(self.origin)
+
+    def covers(self, origin: Origin) -> bool:
+        """Whether `origin` is this base URL, or lies under the suffix with the same scheme and port."""
+        if not self.wildcard:
+            return origin == self.origin
+        return (
+            origin.scheme == self.origin.scheme
+            and origin.port == self.origin.port
+            and origin.host.endswith("." + self.origin.host)
+            and len(origin.host) > len(self.origin.host) + 1
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """A target no caller may name, in any reading: a token endpoint or a login URL."""
+
+    origin: Origin
+    path: str
+
+    def matches(self, target: Target) -> bool:
+        """Whether any reading of the target is this path."""
+        return target.origin == self.origin and paths.same(target.path, self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What an integration may reach. Where both prefixes and domains are given, both must allow."""
+
+    prefixes: tuple[Prefix, ...] = ()
+    domains: tuple[Domain, ...] = ()
+    forbidden: tuple[Forbidden, ...] = ()
+    methods: frozenset[str] | None = None
+
+    def origins(self) -> list[Origin]:
+        """The origins this policy names exactly, prefixes first."""
+        named = [prefix.origin for prefix in self.prefixes]
+        named += [domain.origin for domain in self.domains if not domain.wildcard]
+        return list(dict.fromkeys(named))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict with its reason. `code` is an answer's code, empty where allowed; `rule` is what matched."""
+
+    allowed: bool
+    code: str
+    reason: str
+    target: Target | None = None
+    rule: str = ""
+
+
+def decide(policy: Policy, method: str, url: str) -> Decision:
+    """Judge an absolute URL, one character a byte, as written. The forward door's upgrade to https comes before this."""
+    if not method_allowed(policy, method):
+        return Decision(False, "method_denied", f"the method {method} is not allowed here")
+    try:
+        target = parse_target(url)
+        return judge(policy, target)
+    except (InvalidTarget, paths.UnreadablePath) as fault:
+        return Decision(False, "request_invalid", str(fault))
+
+
+def judge(policy: Policy, target: Target) -> Decision:
+    """Judge a target that was read. Raises paths.UnreadablePath."""
+    host = target.origin.host
+    if host.endswith("."):
+        return Decision(False, "target_denied", "the host ends in a dot", target)
+    if any(forbidden.matches(target) for forbidden in policy.forbidden):
+        return Decision(False, "target_denied", "the target is where the credential comes from", target)
+    rules = []
+    for given, found in (
+        (policy.prefixes, next((p for p in policy.prefixes if p.covers(target)), None)),
+        (policy.domains, next((d for d in policy.domains if d.covers(target.origin)), None)),
+    ):
+        if given and found is None:
+            what = "endpoint prefix" if given is policy.prefixes else "allowed domain"
+            return Decision(False, "target_denied", f"the target lies under no {what} in every reading", target)
+        if found is not None:
+            rules.append(str(found))
+    if not rules:
+        paths.readings(target.path)
+        return Decision(False, "target_denied", "the integration allows no target", target)
+    paths.readings(target.path)
+    return Decision(True, "", "inside in every reading", target, " and ".join(rules))
+
+
+def method_allowed(policy: Policy, method: str) -> bool:
+    """Whether the policy lets this method through."""
+    if policy.methods is None:
+        return method not in SAFE_METHODS_NEVER
+    return method in policy.methods and method not in SAFE_METHODS_NEVER
+
+
+def upgrade(policy: Policy, target: Target) -> Target:
+    """The forward door's https form of an http target on port 80.
+
+    Only where no http rule of the policy names that host and an https one (on the default port) does.
+    """
+    origin = target.origin
+    if origin.scheme != "http" or origin.port != 80:
+        return target
+    secure = Origin("https", origin.host, 443)
+    rules = [Domain(prefix.origin) for prefix in policy.prefixes] + list(policy.domains)
+    if any(rule.origin.scheme == "http" and _names(rule, origin.host) for rule in rules):
+        return target
+    if any(rule.covers(secure) for rule in rules):
+        return target._replace(origin=secure)
+    return target
+
+
+def _names(rule: Domain, host: str) -> bool:
+    return host.endswith("." + rule.origin.host) if rule.wildcard else rule.origin.host == host
+
+
+def parse_prefix(text: str) -> Prefix:
+    """Read an endpoint prefix. Raises ValueError with what is wrong and the way out."""
+    origin, rest = _base(text)
+    if "?" in rest:
+        raise ValueError("an endpoint prefix has no query")
+    path = rest[:-1] if rest.endswith("/") else rest
+    try:
+        for reading in paths.readings(path or "/"):
+            if any(segment in (".", "..") for segment in reading.split("/")):
+                raise ValueError("an endpoint prefix has no dot segments")
+    except paths.UnreadablePath:
+        raise ValueError("an endpoint prefix holds no control characters") from None
+    return Prefix(origin, path)
+
+
+def parse_domain(text: str) -> Domain:
+    """Read an allowed domain: a base URL or `https://*.suffix`. Raises ValueError with the way out."""
+    scheme, _, rest = text.partition("://")
+    wildcard = rest.startswith("*.")
+    origin, path = _base(f"{scheme}://{rest[2:]}" if wildcard else text)
+    if path not in ("", "/"):
+        raise ValueError("an allowed domain has no path; narrow it with endpoint_prefix")
+    if wildcard and (origin.scheme != "https" or "." not in origin.host or literal(origin.host) is not None):
+        raise ValueError("a wildcard is https://*.suffix with a suffix of at least two labels")
+    return Domain(origin, wildcard)
+
+
+def _base(text: str) -> tuple[Origin, str]:
+    """Origin and the rest of a URL in a config file. Raises ValueError in the words of a config fault."""
+    if not text.isascii():
+        raise ValueError("write an international host name in punycode (xn--...) and escape a path")
+    if "#" in text:
+        raise ValueError("a URL here has no fragment")
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        raise ValueError("write an absolute URL such as https://api.example.com/v1")
+    cut = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
+    authority, path = rest[:cut], rest[cut:]
+    if "@" in authority:
+        raise ValueError("a URL here has no userinfo; put the credential under auth")
+    if "*" in authority:
+        raise ValueError("a wildcard stands only in allowed_domains, as https://*.suffix")
+    try:
+        check_characters(text)
+        origin = parse_origin(scheme, authority)
+    except InvalidTarget as fault:
+        raise ValueError(str(fault).replace("the target", "the URL")) from None
+    address = literal(origin.host)
+    if origin.host.endswith("."):
+        raise ValueError("a host does not end in a dot")
+    if address is not None and ":" not in origin.host and str(address) != origin.host:
+        raise ValueError(f"write the address as {address}")
+    return origin, path

@@ -1,0 +1,85 @@
+"""Doors and names: what a request target and the naming headers say, before any integration is looked up."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from typing import NamedTuple
+
+from sidekey.core.addresses import literal
+
+REVERSE = b"/i/"
+_ID = re.compile(r"(?!unknown\Z)[a-z0-9][a-z0-9_-]{0,62}")
+
+_CHARACTER = rb"A-Za-z0-9_~!$&'()*+,=:@-"
+_SEGMENT = rb"/[" + _CHARACTER + rb"][." + _CHARACTER + rb"]*"
+_QUERY = rb"\?(?:[!\"$&-\[\]-~]|%[0-9A-Fa-f]{2})*"
+PLAIN = re.compile(rb"(?:" + _SEGMENT + rb")*/?(?:" + _QUERY + rb")?")
+"""A path that every server reads alike, with any query of URI characters: no escape, backslash, parameter or empty
+segment, and no segment that begins with a dot. For such a path the quick reading equals the exact one."""
+
+
+class InvalidNaming(ValueError):
+    """A header that names the integration or the caller is malformed, or two places disagree."""
+
+
+class ProxyUser(NamedTuple):
+    """User name and password of Proxy-Authorization, as bytes."""
+
+    name: bytes
+    password: bytes
+
+
+def valid_id(text: str) -> bool:
+    """Whether `text` may be an integration ID; `unknown` is the metrics' word for none."""
+    return _ID.fullmatch(text) is not None
+
+
+def split_reverse(target: bytes) -> tuple[bytes, bytes]:
+    """The ID and the rest (empty, or beginning with `/` or `?`) of a target at the reverse door."""
+    cut = min((at for at in (target.find(b"/", 3), target.find(b"?", 3)) if at >= 0), default=len(target))
+    return target[3:cut], target[cut:]
+
+
+def proxy_user(value: bytes) -> ProxyUser:
+    """Read `Proxy-Authorization: Basic ...` (RFC 7617). Raises InvalidNaming for another scheme or malformed text."""
+    scheme, _, encoded = value.strip(b" \t").partition(b" ")
+    if scheme.lower() != b"basic":
+        raise InvalidNaming("Proxy-Authorization has another scheme than Basic")
+    try:
+        text = binascii.a2b_base64(encoded.strip(b" "), strict_mode=True)
+    except binascii.Error:
+        raise InvalidNaming("Proxy-Authorization is not base64") from None
+    name, separator, password = text.partition(b":")
+    if not separator:
+        raise InvalidNaming("Proxy-Authorization has no colon between user name and password")
+    return ProxyUser(name, password)
+
+
+def agree(*places: bytes | None) -> bytes | None:
+    """The one value that the places give, None where none gives one. Raises InvalidNaming where two differ."""
+    given = {place for place in places if place}
+    if len(given) > 1:
+        raise InvalidNaming("the integration or the caller is named twice, differently")
+    return given.pop() if given else None
+
+
+def is_own_host(host: bytes, names: frozenset[str]) -> bool:
+    """Whether `Host` is this listener's: an IP literal, localhost, or one of `names`; against DNS rebinding."""
+    name, port = _split_host(host.decode("latin-1").lower())
+    if port and not (port.isascii() and port.isdigit()):
+        return False
+    return name == "localhost" or name in names or literal(name) is not None
+
+
+def _split_host(host: str) -> tuple[str, str]:
+    if host.startswith("["):
+        name, _, port = host[1:].partition("]")
+        return (name, port[1:]) if ":" in name and port[:1] in ("", ":") else ("", "")
+    name, _, port = host.partition(":")
+    return name, port
+
+
+def passed_through(via: bytes, word: bytes) -> bool:
+    """Whether `Via` (all of its lines, joined by commas) holds our own word, or more than five Sidekeys."""
+    return word in via or via.lower().count(b"sidekey") > 5

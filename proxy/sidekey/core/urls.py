@@ -1,0 +1,108 @@
+"""The exact reading of a target: scheme, host, port, path and query of an absolute http(s) URL (RFC 3986, RFC 9110 4.2).
+
+Nothing is repaired. What is not a URI character is refused rather than encoded, and what is judged is what is sent.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from sidekey.core import addresses
+from sidekey.core.paths import MALFORMED_ESCAPE
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?", re.S)
+_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?")
+_FOREIGN = re.compile(r"[^\x21-\x7e]|[\\#]")
+
+
+class InvalidTarget(ValueError):
+    """The target is malformed or ambiguous; the message says why and repeats nothing of it."""
+
+
+class Origin(NamedTuple):
+    """Scheme, host and port, normalised: lower case, the port always given, IPv6 compressed and without brackets."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """What stands in `Host` (RFC 9110 7.2): the default port is left out."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+class Target(NamedTuple):
+    """A target as it is judged and as it is sent. `path` begins with a slash; `query` is None where there is none."""
+
+    origin: Origin
+    path: str
+    query: str | None
+
+    @property
+    def request_target(self) -> str:
+        """The origin-form that goes to the upstream (RFC 9112 3.2.1), byte for byte what was judged."""
+        return self.path if self.query is None else f"{self.path}?{self.query}"
+
+
+def check_characters(text: str) -> None:
+    """Raise InvalidTarget where `text` holds what no URI holds (RFC 3986 2), or a malformed escape."""
+    if _FOREIGN.search(text):
+        raise InvalidTarget("the target holds characters that must be percent-encoded")
+    if MALFORMED_ESCAPE.search(text):
+        raise InvalidTarget("the target holds a malformed percent-escape")
+
+
+def parse_target(url: str) -> Target:
+    """Read an absolute URL exactly. `url` holds one character a byte (latin-1). Raises InvalidTarget."""
+    check_characters(url)
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise InvalidTarget("the target is not an absolute URL")
+    origin = parse_origin(match["scheme"], match["authority"])
+    return Target(origin, match["path"] or "/", match["query"])
+
+
+def parse_origin(scheme: str, authority: str) -> Origin:
+    """Normalise scheme and authority. Raises InvalidTarget; userinfo is refused (RFC 9110 4.2.4)."""
+    scheme = scheme.lower()
+    if scheme not in DEFAULT_PORTS:
+        raise InvalidTarget("the target's scheme is neither http nor https")
+    if "@" in authority:
+        raise InvalidTarget("the target holds userinfo")
+    host, port = _split_port(authority)
+    if port is None:
+        return Origin(scheme, _host(host), DEFAULT_PORTS[scheme])
+    # An empty port is the default one (RFC 3986 3.2.3).
+    if port and (not port.isdecimal() or len(port) > 5 or not 0 < int(port) < 65536):
+        raise InvalidTarget("the target's port is not a port")
+    return Origin(scheme, _host(host), int(port) if port else DEFAULT_PORTS[scheme])
+
+
+def _split_port(authority: str) -> tuple[str, str | None]:
+    bracket = authority.rfind("]")
+    colon = authority.find(":", bracket + 1)
+    if colon < 0:
+        return authority, None
+    return authority[:colon], authority[colon + 1 :]
+
+
+def _host(host: str) -> str:
+    if host.startswith("["):
+        if not host.endswith("]") or "%" in host:
+            raise InvalidTarget("the target's host is not an IPv6 address")
+        address = addresses.literal(host[1:-1]) if ":" in host else None
+        if address is None:
+            raise InvalidTarget("the target's host is not an IPv6 address")
+        return address.compressed
+    host = host.lower()
+    if not _NAME.fullmatch(host) or len(host) > 254:
+        raise InvalidTarget("the target's host is not a host name; write an international name in punycode")
+    return host

@@ -1,0 +1,122 @@
+"""Every answer of Sidekey's own: code, status, Proxy-Status error (RFC 9209) and a title that is safe to show.
+
+A `Problem` is both a value (denials are returned) and an exception (faults deep in an await are raised).
+Library errors are mapped to one where they happen, without their text: it may hold a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One row of the table of answers. The first status and the first error are the usual ones."""
+
+    code: str
+    statuses: tuple[int, ...]
+    errors: tuple[str, ...]
+    title: str
+
+
+_KINDS = (
+    Kind("integration_required", (407,), ("http_request_denied",), "The request names no integration"),
+    Kind("caller_denied", (401, 407), ("http_request_denied",), "The caller's token is missing or wrong"),
+    Kind("integration_denied", (403,), ("http_request_denied",), "This caller may not use this integration"),
+    Kind("door_denied", (403,), ("http_request_denied",), "Requests of browsers and for foreign hosts are refused"),
+    Kind("target_denied", (403,), ("http_request_denied",), "The target is outside the integration's policy"),
+    Kind(
+        "destination_denied",
+        (403,),
+        ("destination_ip_prohibited",),
+        "The target's address may not be dialled",
+    ),
+    Kind("request_invalid", (400,), ("http_request_error",), "The request is malformed or ambiguous"),
+    Kind("not_found", (404,), ("http_request_error",), "This path is no door of Sidekey"),
+    Kind("method_denied", (405,), ("http_request_denied",), "The method is not allowed"),
+    Kind("request_timeout", (408,), ("http_request_error",), "The request came too slowly"),
+    Kind("request_too_large", (413, 414, 431), ("http_request_error",), "The request is over a limit"),
+    Kind(
+        "credential_unplaceable",
+        (415,),
+        ("http_request_denied",),
+        "The credential has no place in this body",
+    ),
+    Kind("not_implemented", (501, 505), ("http_request_error",), "The request asks for what Sidekey does not do"),
+    Kind("loop_detected", (502,), ("proxy_loop_detected",), "The request went through Sidekey before"),
+    Kind(
+        "credential_unavailable",
+        (502,),
+        ("proxy_internal_error", "proxy_configuration_error"),
+        "The integration has no valid credential now",
+    ),
+    Kind(
+        "upstream_unreachable",
+        (502, 504),
+        ("connection_refused", "dns_error", "dns_timeout", "destination_unavailable"),
+        "The upstream cannot be reached",
+    ),
+    Kind(
+        "upstream_tls_failed",
+        (502,),
+        ("tls_protocol_error", "tls_certificate_error", "tls_alert_received"),
+        "No trusted TLS connection to the upstream",
+    ),
+    Kind(
+        "upstream_protocol_error",
+        (502,),
+        ("http_protocol_error", "http_response_incomplete", "connection_terminated"),
+        "The upstream's answer is not valid",
+    ),
+    Kind(
+        "upstream_timeout",
+        (504,),
+        ("http_response_timeout", "connection_timeout"),
+        "The upstream took too long",
+    ),
+    Kind("overloaded", (503,), ("connection_limit_reached",), "Sidekey takes no more requests now"),
+    Kind("internal_error", (500,), ("proxy_internal_error",), "A defect of Sidekey"),
+)
+
+KINDS: Mapping[str, Kind] = MappingProxyType({kind.code: kind for kind in _KINDS})
+
+CALLER_GONE = "caller_gone"
+"""Outcome of an exchange whose caller left: logged and counted, never answered."""
+
+
+class Problem(Exception):
+    """An answer of our own.
+
+    `detail` is shown to the caller: never a secret, an upstream's address or text of a library.
+    `sent` says whether the upstream may have seen the request ("no" or "maybe").
+    """
+
+    __slots__ = ("code", "detail", "error", "headers", "sent", "status")
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        status: int | None = None,
+        error: str | None = None,
+        sent: str = "no",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        kind = KINDS[code]
+        self.code = code
+        self.detail = detail
+        self.status = kind.statuses[0] if status is None else status
+        self.error = kind.errors[0] if error is None else error
+        self.sent = sent
+        self.headers = headers
+        if self.status not in kind.statuses or self.error not in kind.errors:
+            raise ValueError(f"{code} is answered with {kind.statuses} and {kind.errors}")
+        super().__init__(code, detail)
+
+    @property
+    def title(self) -> str:
+        """The table's words for this code."""
+        return KINDS[self.code].title

@@ -1,0 +1,143 @@
+"""The runtime snapshot: what the data plane and the listeners see of a config, frozen and with secrets behind sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sidekey.core.addresses import Network
+from sidekey.core.policy import Policy, Prefix
+from sidekey.credentials.base import GrantSource
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Which CAs an upstream's certificate is verified against: `mozilla`, `system`, or a PEM file's path."""
+
+    source: str = "mozilla"
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TestRequest:
+    """The request `sidekey test` sends: `path` is under the base, as at the reverse door."""
+
+    method: str = "GET"
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """One integration, ready to serve. `base` is the reverse door's static base; None where a grant must learn it."""
+
+    id: str
+    kind: str
+    policy: Policy
+    base: Prefix | None
+    source: GrantSource
+    trust: Trust = Trust()
+    allow_private: tuple[Network, ...] = ()
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    test: TestRequest | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Caller:
+    """A caller: found by its token's SHA-256, may use `integrations` (None: all of them)."""
+
+    name: str
+    integrations: frozenset[str] | None
+
+    def __repr__(self) -> str:
+        return f"Caller({self.name})"
+
+    def may_use(self, integration: str) -> bool:
+        """Whether this caller may use the integration of that ID."""
+        return self.integrations is None or integration in self.integrations
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a listener listens: `host` and `port`, or the path of a unix socket with its file mode."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    path: str | None = None
+    mode: int = 0o600
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """The listeners. `names` are further host names by which the proxy listener is known."""
+
+    proxy: Address = Address(port=8080)
+    admin: Address = Address(port=9090)
+    metrics: Address | None = None
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `total` 0 means no limit."""
+
+    connect: float = 5.0
+    request_head: float = 10.0
+    response: float = 30.0
+    idle: float = 60.0
+    keep_alive: float = 75.0
+    write: float = 60.0
+    total: float = 0.0
+    drain_delay: float = 0.0
+    drain: float = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes, but for `headers`, `in_flight` and `pipelined`, which are counts."""
+
+    request_head: int = 64 << 10
+    target: int = 16 << 10
+    headers: int = 200
+    request_body: int = 100 << 20
+    response_head: int = 64 << 10
+    replay_body: int = 64 << 10
+    in_flight: int = 10_000
+    pipelined: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRules:
+    """Static hosts (name, lower case, to addresses as text), what may be dialled beyond global addresses, DNS search."""
+
+    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    allow_private: tuple[Network, ...] = ()
+    search: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """`access` is off, errors or all; `path` allows paths and queries in access lines."""
+
+    level: str = "info"
+    access: str = "errors"
+    path: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A whole config at run time. `callers` is keyed by the SHA-256 digest of the token; empty: callers are not judged."""
+
+    integrations: Mapping[str, Integration]
+    callers: Mapping[bytes, Caller] = field(default_factory=dict)
+    listen: Listen = Listen()
+    network: NetworkRules = NetworkRules()
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    log: Log = Log()
+    via: bool = True

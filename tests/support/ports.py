@@ -1,0 +1,38 @@
+"""Loopback ports for programs that cannot be told to take port 0, or handed a socket."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+_BELOW_EPHEMERAL = range(10_240, 32_768)
+"""Linux gives outgoing connections and port 0 their ports from 32768 up, so nobody gets one of these by chance."""
+
+_choose = random.SystemRandom().choice
+_given: set[int] = set()
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on; never the same one twice in a process."""
+    while True:
+        port = _choose(_BELOW_EPHEMERAL)
+        if port not in _given and _can_listen(port):
+            _given.add(port)
+            return port
+
+
+def listening_socket() -> socket.socket:
+    """A socket that listens on a free port of 127.0.0.1, inheritable by a child: connections queue from now on."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.set_inheritable(True)
+    return sock
+
+
+def _can_listen(port: int) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,132 @@
+"""A connection whose every byte is recorded: the same class on the caller's side and as an upstream's end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+
+from support import wire
+
+DEADLINE = 15.0
+"""Seconds until a wait is given up as hanging; no test takes as long, and none measures time by it."""
+
+
+class Gone(ConnectionError):
+    """The other end closed or reset the connection before what was waited for had arrived."""
+
+
+class RawConnection(asyncio.Protocol):
+    """Records what arrives in `received`; `taken` bytes of it were already read as messages."""
+
+    def __init__(self, on_made: Callable[[RawConnection], None] | None = None) -> None:
+        self.received = bytearray()
+        self.taken = 0
+        self.ended = False
+        """The other end sent FIN (over TLS: close_notify)."""
+        self.lost = False
+        """The connection is closed; `error` says whether by a reset."""
+        self.error: Exception | None = None
+        self.transport: asyncio.Transport
+        self._changed = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._on_made = on_made
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        if self._on_made is not None:
+            self._on_made(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        self._changed.set()
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        self._changed.set()
+        # Keep writing after the other end's FIN, where the transport can: half-closed connections are cases too.
+        return self.transport.get_extra_info("sslcontext") is None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self.error = exc
+        self._changed.set()
+        self._writable.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        """Wait for a condition on what arrived. Raises Gone where the connection ends without it, or TimeoutError."""
+        async with asyncio.timeout(DEADLINE):
+            while not done():
+                if self.lost or self.ended:
+                    raise Gone(f"the connection ended after {bytes(self.received)!r}")
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def until_received(self, size: int) -> bytes:
+        """Wait until `size` bytes have arrived in all; returns everything that has."""
+        await self.until(lambda: len(self.received) >= size)
+        return bytes(self.received)
+
+    async def until_contains(self, mark: bytes) -> bytes:
+        """Wait until `mark` has arrived; returns everything that has."""
+        await self.until(lambda: mark in self.received)
+        return bytes(self.received)
+
+    async def until_ended(self) -> bytes:
+        """Wait until the other end has closed or reset the connection; returns everything that arrived."""
+        await self.until(lambda: self.ended or self.lost)
+        return bytes(self.received)
+
+    async def until_lost(self) -> None:
+        """Wait until the connection is closed for both ends."""
+        await self.until(lambda: self.lost)
+
+    async def request(self) -> wire.Message:
+        """The next complete request. Raises wire.Unclean, Gone."""
+        return await self._message(wire.first_request)
+
+    async def response(self, *, to_head: bool = False) -> wire.Message:
+        """The next complete answer, interim ones included. Raises wire.Unclean, Gone."""
+        return await self._message(lambda data: wire.first_response(data, to_head=to_head, ended=self.ended))
+
+    async def _message(self, first: Callable[[bytes], wire.Message | None]) -> wire.Message:
+        while (message := first(bytes(self.received[self.taken :]))) is None:
+            seen = len(self.received)
+            await self.until(lambda seen=seen: len(self.received) > seen)  # type: ignore[misc]
+        self.taken += message.length
+        return message
+
+    async def send(self, data: bytes) -> None:
+        """Write, and wait while the other end does not read. Raises Gone."""
+        self.transport.write(data)
+        async with asyncio.timeout(DEADLINE):
+            await self._writable.wait()
+        if self.lost:
+            raise Gone("the connection was closed while sending")
+
+    def close(self) -> None:
+        """Close in an orderly way, after what was sent."""
+        self.transport.close()
+
+    def reset(self) -> None:
+        """Close with a TCP reset, dropping what was not yet sent."""
+        sock = self.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+
+async def connect(port: int, *, host: str = "127.0.0.1", ssl_context: ssl.SSLContext | None = None) -> RawConnection:
+    """Connect as a caller would."""
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(RawConnection, host, port, ssl=ssl_context)
+    return connection

@@ -1,0 +1,105 @@
+"""An upstream that answers scripted raw bytes and records, byte for byte, what arrives on each connection."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from support import wire
+from support.raw import Gone, RawConnection
+
+Script = Callable[[RawConnection], Awaitable[None]]
+"""Plays the upstream's part on one connection; when it returns, the connection stays open and goes on recording."""
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def answering(*answers: bytes) -> Script:
+    """Answer the first request with the first of `answers`, and so on; later requests stay unanswered."""
+
+    async def script(connection: RawConnection) -> None:
+        for answer in answers:
+            await connection.request()
+            await connection.send(answer)
+
+    return script
+
+
+async def always_ok(connection: RawConnection) -> None:
+    """Answer every request with `OK`."""
+    while True:
+        await connection.request()
+        await connection.send(OK)
+
+
+class RawUpstream:
+    """`async with RawUpstream(script) as upstream`: listens on a free loopback port.
+
+    A script that fails for another reason than its connection's end (`Gone`) fails the test when the upstream closes.
+    """
+
+    def __init__(self, script: Script = always_ok, *, ssl_context: ssl.SSLContext | None = None) -> None:
+        self.connections: list[RawConnection] = []
+        """In the order they were accepted; those already closed too."""
+        self.port = 0
+        self._script = script
+        self._ssl_context = ssl_context
+        self._tasks: list[asyncio.Task[None]] = []
+        self._accepted = asyncio.Event()
+        self._server: asyncio.Server
+
+    @property
+    def received(self) -> list[bytes]:
+        """What arrived, one entry a connection."""
+        return [bytes(connection.received) for connection in self.connections]
+
+    @property
+    def requests(self) -> list[wire.Message]:
+        """Every request that arrived, connection by connection. Raises wire.Unclean where one is cut or ambiguous."""
+        return [message for data in self.received for message in wire.requests(data)]
+
+    async def connection(self, number: int = 0) -> RawConnection:
+        """Wait for the connection of that number, counted from 0."""
+        async with asyncio.timeout(15):
+            while len(self.connections) <= number:
+                self._accepted.clear()
+                await self._accepted.wait()
+        return self.connections[number]
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: RawConnection(self._accept), "127.0.0.1", 0, ssl=self._ssl_context
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in self.connections:
+            if not connection.lost:
+                connection.transport.abort()
+                await connection.until_lost()
+        await self._server.wait_closed()
+        failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        if failures and error is None:
+            raise failures[0]
+
+    def _accept(self, connection: RawConnection) -> None:
+        self.connections.append(connection)
+        self._accepted.set()
+        self._tasks.append(asyncio.get_running_loop().create_task(self._play(connection)))
+
+    async def _play(self, connection: RawConnection) -> None:
+        try:
+            await self._script(connection)
+        except Gone:
+            # The caller's side ended the conversation; what had arrived by then is what the test looks at.
+            return
