@@ -7,6 +7,7 @@ from collections.abc import Generator
 import pytest
 
 from support import peers
+from support.ca import Authority
 
 
 class MissingPeers:
@@ -48,3 +49,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Only the process that prints counts; a worker of xdist has `workerinput`."""
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(MissingPeers(), "missing-peers")
+
+
+@pytest.fixture(scope="session")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A throw-away certificate authority."""
+    return Authority(tmp_path_factory.mktemp("ca"))

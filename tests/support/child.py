@@ -64,7 +64,7 @@ class Child:
         self.config = folder / "sidekey.yaml"
         self.config.write_text(head.format(proxy=self.proxy_port, admin=self.admin_port) + config)
         self.lines: list[str] = []
-        """What it wrote to stderr so far."""
+        """What it wrote so far, to stderr or stdout."""
         self._command = [*wrapper, sys.executable, "-m", "sidekey", "run", "--config", str(self.config), *arguments]
         self._env = _environment(environment)
         self._written = threading.Condition()
@@ -101,7 +101,7 @@ class Child:
         self._end()
 
     def wait_for_line(self, wanted: Callable[[str], bool]) -> str:
-        """The first line of stderr that `wanted` accepts, once it is written."""
+        """The first line of output that `wanted` accepts, once it is written."""
         with self._written:
             found = self._written.wait_for(lambda: next(filter(wanted, self.lines), None), DEADLINE)
         if found is None:

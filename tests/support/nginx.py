@@ -13,7 +13,9 @@ from typing import Self
 from support import peers, ports
 from support.ca import Leaf
 
+# Started by root, workers of another user could not write below pytest's private folder; for others nginx ignores it.
 _CONFIG = """
+user root;
 daemon off;
 worker_processes 1;
 pid {folder}/nginx.pid;

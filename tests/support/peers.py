@@ -26,10 +26,10 @@ PACKAGES = {
     "ip": "iproute2",
     "java": "default-jdk-headless",
     "javac": "default-jdk-headless",
-    "nginx": "nginx-light",
+    "nginx": "nginx",
     "node": "nodejs",
     "openssl": "openssl",
-    "promtool": "prometheus",
+    "promtool": "promtool",
     "slowhttptest": "slowhttptest",
     "systemd-analyze": "systemd",
     "taskset": "util-linux",
@@ -74,3 +74,12 @@ def named_in(skip_reason: str) -> str | None:
     """The peer for whose lack a test was skipped, read from the report's reason; None for any other skip."""
     match = _SKIPPED.match(skip_reason)
     return match["name"] if match else None
+
+
+def absent_packages() -> list[str]:
+    """The Debian packages of the peers that are not installed."""
+    return sorted({package for name, package in PACKAGES.items() if find(name) is None})
+
+
+if __name__ == "__main__":
+    sys.stdout.write(" ".join(absent_packages()))

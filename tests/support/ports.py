@@ -22,10 +22,8 @@ def free_port() -> int:
 
 
 def listening_socket() -> socket.socket:
-    """A socket that listens on a free port of 127.0.0.1, inheritable by a child: connections queue from now on."""
-    sock = socket.create_server(("127.0.0.1", 0))
-    sock.set_inheritable(True)
-    return sock
+    """A socket that listens on a free port of 127.0.0.1, to be handed to a child: connections queue from now on."""
+    return socket.create_server(("127.0.0.1", 0))
 
 
 def _can_listen(port: int) -> bool:

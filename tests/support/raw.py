@@ -6,7 +6,8 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from support import wire
 
@@ -64,10 +65,13 @@ class RawConnection(asyncio.Protocol):
         self._writable.set()
 
     async def until(self, done: Callable[[], bool]) -> None:
-        """Wait for a condition on what arrived. Raises Gone where the connection ends without it, or TimeoutError."""
+        """Wait for a condition on what arrived. Raises Gone where no more can arrive, or TimeoutError."""
+        await self._until(done, lambda: self.ended or self.lost)
+
+    async def _until(self, done: Callable[[], bool], hopeless: Callable[[], bool]) -> None:
         async with asyncio.timeout(DEADLINE):
             while not done():
-                if self.lost or self.ended:
+                if hopeless():
                     raise Gone(f"the connection ended after {bytes(self.received)!r}")
                 self._changed.clear()
                 await self._changed.wait()
@@ -89,7 +93,7 @@ class RawConnection(asyncio.Protocol):
 
     async def until_lost(self) -> None:
         """Wait until the connection is closed for both ends."""
-        await self.until(lambda: self.lost)
+        await self._until(lambda: self.lost, lambda: False)
 
     async def request(self) -> wire.Message:
         """The next complete request. Raises wire.Unclean, Gone."""
@@ -100,9 +104,15 @@ class RawConnection(asyncio.Protocol):
         return await self._message(lambda data: wire.first_response(data, to_head=to_head, ended=self.ended))
 
     async def _message(self, first: Callable[[bytes], wire.Message | None]) -> wire.Message:
-        while (message := first(bytes(self.received[self.taken :]))) is None:
-            seen = len(self.received)
-            await self.until(lambda seen=seen: len(self.received) > seen)  # type: ignore[misc]
+        message: wire.Message | None = None
+
+        def complete() -> bool:
+            nonlocal message
+            message = first(bytes(self.received[self.taken :]))
+            return message is not None
+
+        await self.until(complete)
+        assert message is not None
         self.taken += message.length
         return message
 
@@ -125,8 +135,15 @@ class RawConnection(asyncio.Protocol):
         self.transport.abort()
 
 
-async def connect(port: int, *, host: str = "127.0.0.1", ssl_context: ssl.SSLContext | None = None) -> RawConnection:
-    """Connect as a caller would."""
+@asynccontextmanager
+async def connect(
+    port: int, *, host: str = "127.0.0.1", ssl_context: ssl.SSLContext | None = None
+) -> AsyncIterator[RawConnection]:
+    """`async with connect(port) as caller`: a connection as a caller makes it, closed at the end."""
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(RawConnection, host, port, ssl=ssl_context)
-    return connection
+    try:
+        yield connection
+    finally:
+        connection.transport.abort()
+        await connection.until_lost()

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from support import wire
-from support.raw import Gone, RawConnection
+from support.raw import DEADLINE, Gone, RawConnection
 
 Script = Callable[[RawConnection], Awaitable[None]]
 """Plays the upstream's part on one connection; when it returns, the connection stays open and goes on recording."""
@@ -63,7 +63,7 @@ class RawUpstream:
 
     async def connection(self, number: int = 0) -> RawConnection:
         """Wait for the connection of that number, counted from 0."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(DEADLINE):
             while len(self.connections) <= number:
                 self._accepted.clear()
                 await self._accepted.wait()

@@ -1,0 +1,1 @@
+"""The admin and the metrics listener, on aiohttp."""

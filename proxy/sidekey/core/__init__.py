@@ -1,0 +1,1 @@
+"""Decisions without I/O: headers, framing, doors, URLs, policy and address classes."""

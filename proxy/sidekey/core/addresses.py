@@ -6,6 +6,7 @@ is wrong on several rows. Embedded IPv4 is unwrapped first and judged as IPv4.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from ipaddress import (
     IPv4Address,
@@ -79,6 +80,7 @@ _TUNNELS = tuple(
 )
 _COMPATIBLE = IPv6Network("::/96")
 _NAT64 = IPv6Network("64:ff9b::/96")
+_NUMBER = re.compile(r"0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*)")
 _UNSPECIFIED_AND_LOOPBACK = (IPv6Address("::"), IPv6Address("::1"))
 
 
@@ -141,11 +143,8 @@ def literal(host: str) -> Address | None:
 
 
 def _number(text: str) -> int | None:
-    base = 16 if text[:2] in ("0x", "0X") else 8 if len(text) > 1 and text[0] == "0" else 10
-    digits = text[2:] if base == 16 else text
-    if not digits.isascii() or not digits.isalnum():
+    match = _NUMBER.fullmatch(text)
+    if match is None:
         return None
-    try:
-        return int(digits, base)
-    except ValueError:
-        return None
+    hexadecimal, octal, _ = match.groups()
+    return int(hexadecimal, 16) if hexadecimal else int(text, 8 if octal else 10)

@@ -24,10 +24,10 @@ class Role(IntEnum):
     ORIGIN = 9
     SEC_FETCH_SITE = 10
     MAX_FORWARDS = 11
-    METHOD_OVERRIDE = 12
-    INTEGRATION_ID = 13
-    PROXY_AUTHORIZATION = 14
-    TOKEN = 15
+    INTEGRATION_ID = 12
+    PROXY_AUTHORIZATION = 13
+    TOKEN = 14
+    PROXY_CONNECTION = 15
     KEEP_ALIVE = 16
 
 
@@ -42,12 +42,10 @@ REQUEST_ROLES = {
     b"origin": Role.ORIGIN,
     b"sec-fetch-site": Role.SEC_FETCH_SITE,
     b"max-forwards": Role.MAX_FORWARDS,
-    b"x-http-method-override": Role.METHOD_OVERRIDE,
-    b"x-http-method": Role.METHOD_OVERRIDE,
-    b"x-method-override": Role.METHOD_OVERRIDE,
     b"x-integration-id": Role.INTEGRATION_ID,
     b"proxy-authorization": Role.PROXY_AUTHORIZATION,
     b"sidekey-token": Role.TOKEN,
+    b"proxy-connection": Role.PROXY_CONNECTION,
     b"keep-alive": Role.DROP,
     b"te": Role.DROP,
     b"trailer": Role.DROP,
@@ -65,6 +63,9 @@ ANSWER_ROLES = {
     b"trailer": Role.DROP,
     b"upgrade": Role.DROP,
 }
+
+METHOD_OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
+"""Fields by which some servers let a request take another method; they may not get around `methods`."""
 
 _DROPPED_FAMILIES = (b"proxy-", b"sidekey-")
 
@@ -102,7 +103,7 @@ def classify(name: bytes, roles: dict[bytes, Role]) -> Entry:
     role = roles.get(normal)
     if role is None:
         role = Role.DROP if normal.startswith(_DROPPED_FAMILIES) else Role.FORWARD
-    elif normal != name.lower() and role is not Role.METHOD_OVERRIDE:
+    elif normal != name.lower():
         role = Role.DROP
     return role, normal
 

@@ -51,7 +51,8 @@ def readings(path: str) -> list[str]:
     if any(CONTROL.search(level) for level in levels):
         raise UnreadablePath("the path holds a control character in one of its readings")
     found = []
-    for level, backslash, parameters, slashes, dots in product(levels, *([(False, True)] * 4)):
+    for level, switches in product(levels, product((False, True), repeat=4)):
+        backslash, parameters, slashes, dots = switches
         reading = level.replace("\\", "/") if backslash else level
         if parameters:
             reading = _PARAMETERS.sub("", reading)

@@ -33,7 +33,7 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """An allowed domain: an exact base URL or, with `suffix`, one or more labels under that suffix (https, port 443)."""
+    """An allowed domain: an exact base URL or, as a wildcard, one or more labels under the origin's host."""
 
     origin: Origin
     wildcard: bool = False
@@ -93,7 +93,7 @@ class Decision:
 
 
 def decide(policy: Policy, method: str, url: str) -> Decision:
-    """Judge an absolute URL, one character a byte, as written. The forward door's upgrade to https comes before this."""
+    """Judge an absolute URL, one character a byte, as written; the forward door's upgrade comes before."""
     if not method_allowed(policy, method):
         return Decision(False, "method_denied", f"the method {method} is not allowed here")
     try:

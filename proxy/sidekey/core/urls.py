@@ -1,4 +1,4 @@
-"""The exact reading of a target: scheme, host, port, path and query of an absolute http(s) URL (RFC 3986, RFC 9110 4.2).
+"""The exact reading of a target: the parts of an absolute http(s) URL (RFC 3986, RFC 9110 4.2).
 
 Nothing is repaired. What is not a URI character is refused rather than encoded, and what is judged is what is sent.
 """
@@ -13,7 +13,9 @@ from sidekey.core.paths import MALFORMED_ESCAPE
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?", re.S)
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?", re.S
+)
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?")
 _FOREIGN = re.compile(r"[^\x21-\x7e]|[\\#]")
 

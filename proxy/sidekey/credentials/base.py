@@ -6,20 +6,29 @@ A kind does no I/O. Its generator yields a `Call` for each request it needs made
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from sidekey.credentials.fields import Reference
-from sidekey.errors import Problem
+from sidekey.credentials.fields import Reference, SecretUnreadable
 
 Pairs = tuple[tuple[str, str], ...]
 
 
+class Sealed:
+    """Holds a secret: never pickled, and so never copied into a file, a queue or another process by accident."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> str:
+        raise TypeError(f"{type(self).__name__} holds secrets and is not pickled")
+
+
 @dataclass(frozen=True, slots=True, repr=False)
-class Grant:
+class Grant(Sealed):
     """What a kind hands over for one request. Text holds one character a byte (latin-1).
 
     `expires` is on the monotonic clock, in seconds; None never expires. `base_url` is one the kind learnt.
@@ -36,7 +45,7 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Call:
+class Call(Sealed):
     """A request that a kind needs made before it can grant."""
 
     method: str
@@ -49,7 +58,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Reply:
+class Reply(Sealed):
     """The answer to a `Call`. Header names are lower case."""
 
     status: int
@@ -78,11 +87,34 @@ class GrantSource(Protocol):
         ...
 
 
-ReadSecret = Callable[[Reference], str]
-"""Reads a reference; raises fields.SecretUnreadable, whose text says where and why and never what."""
+@dataclass(frozen=True, slots=True, repr=False)
+class FixedCredential(Sealed):
+    """The credential of a kind that needs no call: its grant is known once the secrets are read."""
+
+    grant: Grant
+
+    def __repr__(self) -> str:
+        return f"FixedCredential({self.grant!r})"
+
+    def obtain(self) -> Generator[Call, Reply, Grant]:
+        """Return the grant; there is nothing to call."""
+        yield from ()
+        return self.grant
 
 
-class KindSettings(BaseModel):
+class Part(NamedTuple):
+    """A value that a kind needs read. `key` is its place under `auth`, `check` judges what was read (ValueError)."""
+
+    key: str
+    reference: Reference
+    check: Callable[[str], None] | None = None
+
+
+ReadReference = Callable[[Reference], str]
+"""Reads a reference; raises ValueError, whose text says why and never what."""
+
+
+class KindSettings(BaseModel, ABC):
     """The `auth:` block of a kind. `type` is declared by each kind as a Literal."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
@@ -90,6 +122,25 @@ class KindSettings(BaseModel):
     needs_prefix: ClassVar[bool] = True
     """Whether the integration must write an `endpoint_prefix` itself."""
 
-    def credential(self, read: ReadSecret) -> Credential:
-        """Read the secrets. Raises fields.SecretUnreadable."""
-        raise Problem("internal_error", "this kind has no generator")
+    @abstractmethod
+    def parts(self) -> Iterator[Part]:
+        """Every value that stands behind a reference."""
+
+    @abstractmethod
+    def credential(self, values: Mapping[str, str]) -> Credential:
+        """The credential made of what `parts` named, by key."""
+
+    def resolve(self, read: ReadReference) -> Credential:
+        """Read every part. Raises SecretUnreadable with all that cannot be read or used."""
+        values: dict[str, str] = {}
+        reasons: list[tuple[str, str]] = []
+        for key, reference, check in self.parts():
+            try:
+                values[key] = read(reference)
+                if check is not None:
+                    check(values[key])
+            except ValueError as fault:
+                reasons.append((f"auth.{key}", str(fault)))
+        if reasons:
+            raise SecretUnreadable(tuple(reasons))
+        return self.credential(values)

@@ -1,13 +1,190 @@
-"""Field types that kinds share: secret references, and the rules for injected header names and values."""
+"""Field types that kinds share: references to secrets and texts, and the rules for injected header names and values.
+
+Every check here raises ValueError with a reason that is safe to show: it never repeats what it judges.
+"""
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, PlainSerializer, PlainValidator, WithJsonSchema
+
+Source = Literal["file", "env", "insecure_value", "text"]
+
+REDACTED = "REDACTED"
+WAY_OUT = "write {file: PATH}, {env: NAME} or, for trials only, {insecure_value: TEXT}"
+
+_LATER = {
+    "store": "secrets of the store come later",
+    "secrets": "secrets of the store come later",
+    "url": "{url} comes later, for client keys only",
+}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+NOT_INJECTED = frozenset(
+    {
+        "host",
+        # Framing is Sidekey's own (RFC 9112 6).
+        "content-length",
+        "transfer-encoding",
+        # Hop-by-hop (RFC 9110 7.6.1), with the names that older peers treat so.
+        "connection",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "upgrade",
+        # The exchange's own: between the caller and Sidekey, or written by Sidekey.
+        "expect",
+        "via",
+        "x-integration-id",
+    }
+)
+"""Header names that no integration may inject, as `normal_name` spells them; `Sidekey-*` beside them."""
 
 
 class SecretUnreadable(Exception):
-    """A secret cannot be read. The message names the place and the reason, never the content."""
+    """Values of an integration cannot be read: pairs of the key in the integration and the reason."""
+
+    def __init__(self, reasons: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(reasons)
+        self.reasons = reasons
+
+    def __str__(self) -> str:
+        return "; ".join(f"{key}: {reason}" for key, reason in self.reasons)
 
 
-class Reference(BaseModel):
-    """Placeholder, refined by the settings work."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Reference:
+    """Where a value is read from. `value` is a path, a variable's name, or the text itself; it is never shown."""
+
+    source: Source
+    value: str
+
+    def __repr__(self) -> str:
+        return f"Reference({self.source}, {REDACTED})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a reference may hold a secret and is not pickled")
+
+
+def clean(text: str) -> str:
+    """Drop one trailing newline. Raises ValueError where other controls (C0, DEL, C1) remain."""
+    text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+    if _CONTROL.search(text):
+        raise ValueError("holds a control character")
+    return text
+
+
+def clean_secret(text: str) -> str:
+    """`clean`, and nothing empty."""
+    text = clean(text)
+    if not text:
+        raise ValueError("is empty")
+    return text
+
+
+def parse_secret(raw: object) -> Reference:
+    """Read the reference to a secret: exactly one of {file}, {env}, {insecure_value}."""
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"a secret does not stand here itself: {WAY_OUT}")  # noqa: TRY004 - pydantic reports ValueError
+    source, value = _single(raw, ("file", "env", "insecure_value"), WAY_OUT)
+    return Reference("insecure_value", clean_secret(value)) if source == "insecure_value" else _elsewhere(source, value)
+
+
+def parse_text(raw: object) -> Reference:
+    """Read a text that is no secret: the text itself, {file} or {env}."""
+    way_out = "write the text itself, {file: PATH} or {env: NAME}"
+    if isinstance(raw, str):
+        return Reference("text", clean(raw))
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"{way_out}; numbers, true, false and null stand in quotes")  # noqa: TRY004 - as above
+    return _elsewhere(*_single(raw, ("file", "env"), way_out))
+
+
+def _single(raw: Mapping[Any, Any], sources: tuple[str, ...], way_out: str) -> tuple[str, str]:
+    later = next((reason for key, reason in _LATER.items() if key in raw), None)
+    if later is not None:
+        raise ValueError(f"{later}; {way_out}")
+    if len(raw) != 1 or next(iter(raw)) not in sources:
+        raise ValueError(f"a reference has exactly one key: {way_out}")
+    source, value = next(iter(raw.items()))
+    if not isinstance(value, str):
+        raise ValueError(f"the {source} of a reference is a text: put it in quotes")  # noqa: TRY004 - as above
+    return source, value
+
+
+def _elsewhere(source: str, value: str) -> Reference:
+    if source == "env":
+        if not _ENV_NAME.fullmatch(value):
+            raise ValueError("the env of a reference is the name of a variable: letters, digits and _")
+        return Reference("env", value)
+    if not value or _CONTROL.search(value):
+        raise ValueError("the file of a reference is a path without control characters")
+    return Reference("file", value)
+
+
+def normal_name(name: str) -> str:
+    """A header name as it is compared: lower case, `_` as `-` (CGI-like upstreams take the two for one)."""
+    return name.lower().replace("_", "-")
+
+
+def check_header_name(name: str) -> str:
+    """A field name that may be injected (RFC 9110 5.1)."""
+    if not _TOKEN.fullmatch(name):
+        raise ValueError("is no header name: letters, digits and !#$%&'*+-.^_`|~ only (RFC 9110 5.6.2)")
+    normal = normal_name(name)
+    if normal in NOT_INJECTED or normal.startswith("sidekey-"):
+        raise ValueError("this header may not be injected: it belongs to the connection or to Sidekey")
+    return name
+
+
+def check_header_value(value: str) -> None:
+    """Refuse white space at the edges, which recipients drop (RFC 9110 5.5): the secret would arrive changed."""
+    if value != value.strip(" "):
+        raise ValueError("begins or ends with a space, which HTTP drops")
+
+
+def wire(value: str) -> str:
+    """A header value as it travels: its UTF-8 bytes, one character a byte.
+
+    RFC 9110 5.5 leaves bytes above 127 opaque; UTF-8 is what RFC 7617 and today's servers read there.
+    """
+    return value.encode().decode("latin-1")
+
+
+_FORMS: list[dict[str, Any]] = [
+    {
+        "type": "object",
+        "properties": {key: {"type": "string", "minLength": 1, "description": meaning}},
+        "required": [key],
+        "additionalProperties": False,
+    }
+    for key, meaning in (
+        ("file", "Path of a file that holds the value; a relative path starts at the config file's folder"),
+        ("env", "Name of an environment variable that holds the value"),
+        ("insecure_value", "The secret itself, for trials only"),
+    )
+]
+SECRET_SCHEMA: dict[str, Any] = {"title": "Secret", "oneOf": _FORMS}
+TEXT_SCHEMA: dict[str, Any] = {"title": "Text", "oneOf": [{"type": "string"}, *_FORMS[:2]]}
+
+REDACT = PlainSerializer(lambda _: REDACTED, return_type=str)
+"""Keeps a reference's value out of every dump of a model."""
+
+Secret = Annotated[Reference, PlainValidator(parse_secret), REDACT, WithJsonSchema(SECRET_SCHEMA)]
+"""A secret: {file}, {env} or {insecure_value}."""
+
+Text = Annotated[Reference, PlainValidator(parse_text), REDACT, WithJsonSchema(TEXT_SCHEMA)]
+"""A text that is no secret: itself, {file} or {env}."""
+
+HeaderName = Annotated[str, AfterValidator(check_header_name)]
+"""The name of a header that is injected."""

@@ -1,0 +1,1 @@
+"""Outgoing connections: resolve, judge, connect, TLS. The one place where an outgoing socket is made."""

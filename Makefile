@@ -1,0 +1,112 @@
+# Everything a developer runs. Needs Python >= 3.11, make and a package registry; `make help` lists the targets.
+#
+# Paths are relative, so a checkout whose path holds spaces works. Only `make peers` calls apt, only `make lock` calls uv.
+
+PYTHON ?= python3
+ARGS ?=
+ONCE ?=
+ROWS ?=
+WHEEL ?=
+UV ?= uv
+
+VENV := .venv
+WHEEL_VENV := .venv-wheel
+BIN := $(VENV)/bin
+PIP := -m pip --disable-pip-version-check install --quiet
+SOURCES := proxy tests benchmarks
+
+# A PYTHONPATH of the caller could put the checkout before the wheel under test, or a stranger before either.
+unexport PYTHONPATH
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format docs bench bench-core peers lock clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+
+demo: $(VENV)/.runtime ## Show the main job on loopback ports; ONCE=1 ends by itself
+	@$(BIN)/python -m sidekey demo $(if $(filter-out 0,$(ONCE)),--once)
+
+test: $(if $(WHEEL),wheel-venv,$(VENV)/.dev) ## Run the tests; WHEEL=dist/*.whl tests that wheel, ARGS='-k word' goes to pytest
+	@$(if $(WHEEL),SIDEKEY_EXPECT_WHEEL=1 $(WHEEL_VENV),$(VENV))/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
+
+lint: $(VENV)/.dev ## Check style, formatting, types and the direction of imports
+	$(BIN)/python -m ruff check $(SOURCES)
+	$(BIN)/python -m ruff format --check $(SOURCES)
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Format the code and sort imports
+	$(BIN)/python -m ruff check --fix $(SOURCES)
+	$(BIN)/python -m ruff format $(SOURCES)
+
+docs: $(VENV)/.runtime ## Regenerate config/schema.json, docs/config.md and docs/answers.md
+	$(BIN)/python -m sidekey.settings.reference
+
+bench: $(VENV)/.bench ## Measure Sidekey against Envoy, nginx and HAProxy; ROWS='http32 newconn' picks rows
+	@ROWS='$(ROWS)' $(BIN)/python -m benchmarks
+
+bench-core: $(VENV)/.dev ## Measure one exchange without sockets
+	@$(BIN)/python -m benchmarks.core
+
+peers: $(VENV)/.dev ## On Debian, as root: install the optional real programs that tests run against
+	@packages=$$(PYTHONPATH=tests $(BIN)/python -m support.peers) && \
+	if [ -z "$$packages" ]; then echo "peers: none is missing"; else \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; fi
+
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --no-annotate --custom-compile-command 'make lock' --upgrade
+lock: ## Lock the newest versions into requirements*.txt (needs uv)
+	$(COMPILE) --output-file requirements-dev.txt pyproject.toml --group dev
+	$(COMPILE) --output-file requirements.txt pyproject.toml --constraint requirements-dev.txt
+	$(COMPILE) --output-file requirements-build.txt --group build --constraint requirements-dev.txt
+	$(COMPILE) --output-file requirements-bench.txt --group bench --constraint requirements-dev.txt
+
+clean: ## Remove environments, caches and built files
+	rm -rf $(VENV) $(WHEEL_VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- Environments -----------------------------------------------------------------------------------------------------
+# One stamp a step, each step on top of the one before, so that `make -j` never runs two pips in one environment.
+
+$(VENV)/.made:
+	$(call make_venv,$(VENV))
+
+$(VENV)/.runtime: requirements.txt requirements-build.txt pyproject.toml $(VENV)/.made
+	@echo "Installing Sidekey into $(VENV) ..."
+	@$(BIN)/python $(PIP) --require-hashes -r requirements.txt -r requirements-build.txt
+	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+	@echo "Installing the test tools into $(VENV) ..."
+	@$(BIN)/python $(PIP) --require-hashes -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.bench: requirements-bench.txt $(VENV)/.dev
+	@$(BIN)/python $(PIP) --require-hashes -r requirements-bench.txt
+	@touch $@
+
+$(WHEEL_VENV)/.made:
+	$(call make_venv,$(WHEEL_VENV))
+
+$(WHEEL_VENV)/.dev: requirements-dev.txt $(WHEEL_VENV)/.made
+	@echo "Installing the test tools into $(WHEEL_VENV) ..."
+	@$(WHEEL_VENV)/bin/python $(PIP) --require-hashes -r requirements-dev.txt
+	@touch $@
+
+.PHONY: wheel-venv
+wheel-venv: $(WHEEL_VENV)/.dev
+	$(if $(filter 1,$(words $(wildcard $(WHEEL)))),,$(error WHEEL=$(WHEEL) must name one wheel; build it with: $(BIN)/python -m build --wheel --no-isolation))
+	@$(WHEEL_VENV)/bin/python $(PIP) --no-deps --no-index --force-reinstall $(wildcard $(WHEEL))
+
+# `make` ends with one line, that of $(error), where PYTHON is absent, too old, or comes without venv (Debian).
+define make_venv
+$(if $(shell $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),,\
+  $(error Sidekey needs Python 3.11 or newer: install it, or name one with PYTHON=/path/to/python3.11))\
+$(if $(shell $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null && echo yes),,\
+  $(error $(PYTHON) cannot make a virtual environment: install python3-venv (Debian, Ubuntu), or name another with PYTHON=))
+@$(PYTHON) -m venv --clear $(1)
+@touch $@
+endef

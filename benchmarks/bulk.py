@@ -1,0 +1,161 @@
+"""Big bodies: an upstream that sends and takes them at the kernel's speed, and callers fast and slow."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self, cast
+
+from benchmarks import wire
+from benchmarks.probe import CHECK
+from benchmarks.processes import MeasureFailed
+from benchmarks.upstream import Upstream
+
+_PIECE = 1 << 20
+_NOWHERE = bytearray(_PIECE)
+_SECONDS = 60.0
+_SLOW_PIECE = 64 << 10
+_SLOW_PAUSE = 0.0125
+"""Seconds between two pieces of a slow reader: 5 MB/s."""
+
+
+class BulkUpstream:
+    """Answers `GET .../{bytes}` with so many bytes, and takes any other body whole before it answers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.zeros = folder / "zeros"
+        # A file with nothing but a hole: its pages cost no disk.
+        with self.zeros.open("wb") as file:
+            file.truncate(1 << 30)
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.zeros = self.zeros
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self.upstream = Upstream(self._server.server_address[1])
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+    zeros: Path
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        connection: socket.socket = self.request
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            while True:
+                self._answer(connection)
+        except (MeasureFailed, OSError):
+            return  # the proxy closed its connection; what that cut short, its caller sees
+
+    def _answer(self, connection: socket.socket) -> None:
+        head, begun = wire.receive_head(connection)
+        discard(connection, head.length - len(begun))
+        method, path, _ = head.start
+        if path.endswith(f"/{CHECK}"):
+            connection.sendall(wire.echo(head))
+        elif method == "GET":
+            size = int(path.rpartition("/")[2])
+            connection.sendall(wire.answer(length=size))
+            send_zeros(connection, cast("_Server", self.server).zeros, size)
+        else:
+            connection.sendall(wire.answer(b"taken"))
+
+
+def send_zeros(connection: socket.socket, zeros: Path, size: int) -> None:
+    """Send the first `size` bytes of the file, without a copy in this process."""
+    with zeros.open("rb") as file:
+        connection.sendfile(file, count=size)
+
+
+def discard(connection: socket.socket, size: int) -> None:
+    """Take exactly so many bytes; the kernel drops them (MSG_TRUNC, tcp(7)). Raises MeasureFailed where fewer come."""
+    left = size
+    while left > 0:
+        taken = connection.recv_into(_NOWHERE, min(_PIECE, left), socket.MSG_TRUNC)
+        if not taken:
+            raise MeasureFailed(f"a body of {size} bytes ended {left} bytes early")
+        left -= taken
+
+
+def download(port: int, path: str, size: int) -> float:
+    """Seconds to get an answer of `size` bytes. Raises MeasureFailed."""
+    began = time.perf_counter()
+    with _connect(port) as connection:
+        connection.sendall(wire.request("GET", f"{path}/{size}"))
+        discard(connection, _body_left(connection, size))
+    return time.perf_counter() - began
+
+
+def upload(port: int, path: str, size: int, zeros: Path) -> float:
+    """Seconds to send a body of `size` bytes and get the answer. Raises MeasureFailed."""
+    began = time.perf_counter()
+    with _connect(port) as connection:
+        connection.sendall(wire.request("POST", path, length=size))
+        send_zeros(connection, zeros, size)
+        head, _ = wire.receive_head(connection)
+        wire.expect_success(head)
+    return time.perf_counter() - began
+
+
+def read_slowly(port: int, path: str, size: int, readers: int) -> None:
+    """Get `readers` answers of `size` bytes at once, each in small pieces with pauses. Raises MeasureFailed."""
+    with ExitStack() as stack:
+        left: dict[socket.socket, int] = {}
+        for _ in range(readers):
+            connection = stack.enter_context(_connect(port, receive_buffer=_SLOW_PIECE))
+            connection.sendall(wire.request("GET", f"{path}/{size}"))
+            left[connection] = _body_left(connection, size)
+        while left:
+            time.sleep(_SLOW_PAUSE)
+            for connection in list(left):
+                _sip(connection, left)
+
+
+def _sip(connection: socket.socket, left: dict[socket.socket, int]) -> None:
+    """Take one piece of what has come; a reader that has all of it leaves `left`."""
+    try:
+        taken = connection.recv_into(_NOWHERE, min(_SLOW_PIECE, left[connection]), socket.MSG_TRUNC | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return
+    if not taken:
+        raise MeasureFailed(f"a slow reader's answer ended {left[connection]} bytes early")
+    left[connection] -= taken
+    if not left[connection]:
+        del left[connection]
+
+
+def _connect(port: int, receive_buffer: int | None = None) -> socket.socket:
+    connection = socket.socket()
+    connection.settimeout(_SECONDS)
+    if receive_buffer is not None:
+        # Set before connecting: the window is agreed on then (tcp(7)).
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.connect(("127.0.0.1", port))
+    return connection
+
+
+def _body_left(connection: socket.socket, size: int) -> int:
+    head, begun = wire.receive_head(connection)
+    wire.expect_success(head)
+    if head.length != size:
+        raise MeasureFailed(f"an answer of {size} bytes was announced with {head.length}")
+    return size - len(begun)

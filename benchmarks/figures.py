@@ -1,0 +1,134 @@
+"""What is measured, and what is made of the rounds: figures, medians, lines of the table and the reach of a line."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A quantity with its unit, and how many decimals it is printed with."""
+
+    label: str
+    decimals: int
+
+    def format(self, value: float) -> str:
+        """The value as it stands in the table."""
+        return f"{value:,.{self.decimals}f}"
+
+
+RATE = Figure("requests/s", 0)
+CPU = Figure("CPU us a request", 1)
+P50 = Figure("p50 ms", 3)
+P99 = Figure("p99 ms", 3)
+RESIDENT_IDLE = Figure("RSS idle MB", 1)
+RESIDENT_LOADED = Figure("RSS loaded MB", 1)
+START = Figure("start to first answer s", 3)
+
+Sample = Mapping[Figure, float]
+"""What one round of one peer measured."""
+
+
+def medians(rounds: Sequence[Sample]) -> dict[Figure, float]:
+    """The median of each figure over the rounds."""
+    return {figure: statistics.median(sample[figure] for sample in rounds) for figure in rounds[0]}
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a line must reach: `peer`'s value, over `over`'s where given, is at least or at most `limit`."""
+
+    limit: float
+    sense: str  # "at least" or "at most"
+    peer: str = "sidekey"
+    over: str | None = None
+
+    def __str__(self) -> str:
+        subject = self.peer if self.over is None else f"{self.peer} / {self.over}"
+        return f"{subject} {self.sense} {self.limit:g}"
+
+    def measured(self, values: Mapping[str, float]) -> float | None:
+        """What is held against the limit, or None where a peer is missing."""
+        value = values.get(self.peer)
+        if value is None or self.over is None:
+            return value
+        other = values.get(self.over)
+        return value / other if other else None
+
+    def verdict(self, values: Mapping[str, float]) -> str:
+        """`ok`, `not reached`, or `-` where it cannot be said."""
+        measured = self.measured(values)
+        if measured is None:
+            return "-"
+        good = measured >= self.limit if self.sense == "at least" else measured <= self.limit
+        return "ok" if good else "not reached"
+
+
+def at_least(limit: float, peer: str = "sidekey", *, over: str | None = None) -> Reach:
+    """A reach that is a lower bound."""
+    return Reach(limit, "at least", peer, over)
+
+
+def at_most(limit: float, peer: str = "sidekey", *, over: str | None = None) -> Reach:
+    """A reach that is an upper bound."""
+    return Reach(limit, "at most", peer, over)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the table: a figure of a row for each peer, with its reach. `values` is keyed by the peer's column."""
+
+    label: str
+    figure: Figure
+    values: Mapping[str, float]
+    reach: Reach | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The line for results.json."""
+        reach = self.reach
+        return {
+            "figure": self.label,
+            "values": dict(self.values),
+            "reach": None if reach is None else str(reach),
+            "measured": None if reach is None else reach.measured(self.values),
+            "verdict": None if reach is None else reach.verdict(self.values),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a row found. `failures` says which subject could not be measured and why; `rounds` are the raw samples."""
+
+    lines: Sequence[Line]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    rounds: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The outcome for results.json."""
+        return {
+            "lines": [line.as_json() for line in self.lines],
+            "failures": dict(self.failures),
+            "rounds": {
+                subject: [{figure.label: value for figure, value in sample.items()} for sample in samples]
+                for subject, samples in self.rounds.items()
+            },
+        }
+
+
+def lines_of(
+    medians_by_column: Mapping[str, Mapping[Figure, float]], reaches: Mapping[Figure, Reach] | None = None
+) -> list[Line]:
+    """A line for each figure that any column measured, in the order in which they were measured."""
+    found = dict.fromkeys(figure for values in medians_by_column.values() for figure in values)
+    return [
+        Line(
+            figure.label,
+            figure,
+            {column: values[figure] for column, values in medians_by_column.items() if figure in values},
+            (reaches or {}).get(figure),
+        )
+        for figure in found
+    ]

@@ -1,0 +1,117 @@
+"""Many requests in flight: an upstream that answers nobody until it is told to, and as many callers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from benchmarks import wire
+from benchmarks.load import ANSWER_BODY, REQUEST_BODY
+from benchmarks.probe import CHECK
+from benchmarks.processes import MeasureFailed
+from benchmarks.upstream import Upstream
+
+_SECONDS = 25.0
+"""Proxies give an upstream 30 seconds or more to answer."""
+
+
+class HeldUpstream:
+    """The upstream, on an event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._held: list[asyncio.Transport] = []
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        listening = self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, backlog=4096)
+        self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
+        self.upstream = Upstream(self._server.sockets[0].getsockname()[1])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._server.close)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def hold(self, transport: asyncio.Transport) -> None:
+        """Keep a request in flight."""
+        with self._changed:
+            self._held.append(transport)
+            self._changed.notify()
+
+    def await_held(self, count: int) -> None:
+        """Wait until so many requests are in flight. Raises MeasureFailed."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._held) >= count, _SECONDS):
+                raise MeasureFailed(f"only {len(self._held)} of {count} requests reached the upstream")
+
+    def release(self) -> None:
+        """Answer all requests in flight."""
+        with self._changed:
+            held, self._held = self._held, []
+        for transport in held:
+            self._loop.call_soon_threadsafe(transport.write, wire.answer(ANSWER_BODY))
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, upstream: HeldUpstream) -> None:
+        self._upstream = upstream
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        raw, end, body = self._received.partition(b"\r\n\r\n")
+        if not end:
+            return
+        head = wire.parse_head(raw)
+        if len(body) < head.length:
+            return
+        self._received = b""
+        if head.start[1].endswith(f"/{CHECK}"):
+            self._transport.write(wire.echo(head))
+        else:
+            self._upstream.hold(self._transport)
+
+
+class Callers:
+    """Callers that have each sent one request and wait. Leaving the block closes their connections."""
+
+    def __init__(self, port: int, path: str, count: int) -> None:
+        self._stack = ExitStack()
+        self._connections: list[socket.socket] = []
+        request = wire.request("POST", path, REQUEST_BODY)
+        with ExitStack() as guard:
+            guard.push(self._stack)
+            for _ in range(count):
+                connection = self._stack.enter_context(socket.create_connection(("127.0.0.1", port), _SECONDS))
+                connection.sendall(request)
+                self._connections.append(connection)
+            guard.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def expect_answers(self) -> None:
+        """Read the answer of each. Raises MeasureFailed where one is not a 200."""
+        for connection in self._connections:
+            head, _ = wire.receive_head(connection)
+            wire.expect_success(head)

@@ -1,0 +1,107 @@
+"""The load: wrk sending a 1 KB POST over kept or new connections, and what it says at the end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.figures import P50, P99, RATE, Figure
+from benchmarks.processes import MeasureFailed
+
+REQUEST_BODY = b"x" * 1024
+ANSWER_BODY = b"y" * 200
+
+_MARK = "RESULT "
+_SCRIPT = r"""
+wrk.method = "POST"
+wrk.body = string.rep("x", 1024)
+wrk.headers["Content-Type"] = "application/json"
+wrk.headers["User-Agent"] = "bench"
+%(headers)s
+%(requests)s
+done = function(summary, latency, requests)
+  local errors = summary.errors
+  io.write(string.format(
+    'RESULT {"requests": %%d, "microseconds": %%d, "p50": %%d, "p99": %%d, ' ..
+    '"connect": %%d, "read": %%d, "write": %%d, "status": %%d, "timeout": %%d}\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    errors.connect, errors.read, errors.write, errors.status, errors.timeout))
+end
+"""
+# Ready-made requests to many paths cost wrk a table look-up each instead of formatting.
+_CYCLE = """
+local ready, turn = {}, 0
+init = function()
+  for number = 1, %(count)d do ready[number] = wrk.format(nil, "%(path)s" .. (number - 1) .. "%(rest)s") end
+end
+request = function()
+  turn = turn %% %(count)d + 1
+  return ready[turn]
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Requests spread over `count` paths: the number from 0 up stands between `path` and `rest`."""
+
+    count: int
+    path: str
+    rest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What wrk does: connections, seconds, and a new connection for each request or kept ones."""
+
+    connections: int
+    seconds: int = 3
+    keep: bool = True
+    spread: Spread | None = None
+
+    def run(self, url: str, folder: Path) -> tuple[int, dict[Figure, float]]:
+        """Run wrk against `url`: requests done, and rate, p50, p99. Raises MeasureFailed on any other answer than 2xx."""
+        script = folder / "load.lua"
+        script.write_text(self._script(), encoding="utf-8")
+        wrk = shutil.which("wrk")
+        if wrk is None:
+            raise MeasureFailed("wrk is not installed")
+        ran = subprocess.run(
+            [wrk, "-t1", f"-c{self.connections}", f"-d{self.seconds}s", "-s", str(script), url],
+            capture_output=True,
+            text=True,
+            timeout=self.seconds + 30,
+            check=False,
+        )
+        if ran.returncode:
+            raise MeasureFailed(f"wrk ended with status {ran.returncode}: {ran.stderr.strip()}")
+        return parse(ran.stdout)
+
+    def _script(self) -> str:
+        spread = self.spread
+        return _SCRIPT % {
+            "headers": "" if self.keep else 'wrk.headers["Connection"] = "close"',
+            "requests": ""
+            if spread is None
+            else _CYCLE % {"count": spread.count, "path": spread.path, "rest": spread.rest},
+        }
+
+
+def parse(output: str) -> tuple[int, dict[Figure, float]]:
+    """Requests done and figures from wrk's output. Raises MeasureFailed where a request failed."""
+    lines: Sequence[str] = [line for line in output.splitlines() if line.startswith(_MARK)]
+    if not lines:
+        raise MeasureFailed(f"wrk gave no result: {output.strip()[-300:]}")
+    result: Mapping[str, int] = json.loads(lines[-1].removeprefix(_MARK))
+    faults = [f"{result[kind]} x {kind}" for kind in ("connect", "read", "write", "status", "timeout") if result[kind]]
+    if faults or not result["requests"]:
+        raise MeasureFailed(f"wrk saw failures: {', '.join(faults) or 'no request was answered'}")
+    return result["requests"], {
+        RATE: result["requests"] / result["microseconds"] * 1e6,
+        P50: result["p50"] / 1e3,
+        P99: result["p99"] / 1e3,
+    }

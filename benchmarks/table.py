@@ -1,0 +1,60 @@
+"""The printed table: markdown, one line for each figure of a row, one column for each peer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.figures import Line, Outcome
+
+_LEFT = ("row", "figure", "reach", "verdict")
+
+
+def render(outcomes: Mapping[str, Outcome], columns: Sequence[str], absent: frozenset[str]) -> str:
+    """The table of all rows. An absent peer has a column that says so."""
+    header = ["row", "figure", *columns, "reach", "measured", "verdict"]
+    body = [
+        _cells(row if index == 0 else "", line, outcome, columns, absent)
+        for row, outcome in outcomes.items()
+        for index, line in enumerate(outcome.lines)
+    ]
+    return align(header, body)
+
+
+def _cells(row: str, line: Line, outcome: Outcome, columns: Sequence[str], absent: frozenset[str]) -> list[str]:
+    reach = line.reach
+    measured = None if reach is None else reach.measured(line.values)
+    return [
+        row,
+        line.label,
+        *(_cell(column, line, outcome, absent) for column in columns),
+        "" if reach is None else str(reach),
+        "" if measured is None else f"{measured:.3g}" if measured < 1000 else f"{measured:,.0f}",
+        "" if reach is None else reach.verdict(line.values),
+    ]
+
+
+def _cell(column: str, line: Line, outcome: Outcome, absent: frozenset[str]) -> str:
+    value = line.values.get(column)
+    if value is not None:
+        return line.figure.format(value)
+    if column in absent:
+        return "absent"
+    return "failed" if column in outcome.failures else ""
+
+
+def align(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A markdown table whose source reads as a table too: text to the left, numbers to the right."""
+    widths = [max(3, *(len(cells[index]) for cells in (header, *body))) for index in range(len(header))]
+    left = [name in _LEFT for name in header]
+
+    def write(cells: Sequence[str]) -> str:
+        padded = (
+            cell.ljust(width) if is_left else cell.rjust(width)
+            for cell, width, is_left in zip(cells, widths, left, strict=True)
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rule = "|".join(
+        "-" * (width + 2) if is_left else "-" * (width + 1) + ":" for width, is_left in zip(widths, left, strict=True)
+    )
+    return "\n".join([write(header), f"|{rule}|", *(write(cells) for cells in body)])

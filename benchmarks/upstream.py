@@ -1,0 +1,103 @@
+"""The upstream of the throughput rows: nginx answering 200 bytes, over http and, with a throw-away CA, over https."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+
+from benchmarks.load import ANSWER_BODY
+from benchmarks.machine import free_port
+from benchmarks.probe import AUTHORIZATION, CHECK, await_answer
+from benchmarks.processes import MeasureFailed, Program
+
+HOST = "upstream.example"
+
+# nginx answers 400 to a second Authorization header (since 1.23.0), so an exact echo means exactly one.
+_NGINX = """
+daemon off;
+{user}
+worker_processes 1;
+worker_rlimit_nofile {open_files};
+pid {folder}/nginx.pid;
+error_log {folder}/error.log warn;
+events {{ worker_connections {connections}; }}
+http {{
+  access_log off;
+  default_type text/plain;
+  keepalive_requests 1000000000;
+  keepalive_timeout 1h;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  {http}
+}}
+"""
+_SERVER = """
+  server {{
+    listen 127.0.0.1:{plain} backlog=4096;
+    listen 127.0.0.1:{secure} ssl backlog=4096;
+    ssl_certificate {folder}/server.pem;
+    ssl_certificate_key {folder}/server.key;
+    ssl_session_cache shared:bench:4m;
+    location = /api/{check} {{ return 200 $http_authorization; }}
+    location /api/ {{ return 200 "{answer}"; }}
+  }}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where the proxies send requests to: 127.0.0.1 under the name HOST. `ca` is given for https only."""
+
+    port: int
+    ca: Path | None = None
+
+    @property
+    def scheme(self) -> str:
+        """Scheme of the URL."""
+        return "http" if self.ca is None else "https"
+
+    @property
+    def authority(self) -> str:
+        """What belongs in Host."""
+        return f"{HOST}:{self.port}"
+
+
+def nginx_config(folder: Path, http: str, open_files: int) -> str:
+    """An nginx config of one worker that writes only below `folder`. A worker started by root stays root to read it."""
+    return _NGINX.format(
+        folder=folder,
+        http=http,
+        user="user root;" if os.geteuid() == 0 else "",
+        open_files=open_files,
+        connections=open_files - 100,
+    )
+
+
+@contextmanager
+def nginx_upstream(folder: Path, core: int, open_files: int) -> Iterator[tuple[Upstream, Upstream]]:
+    """Run the upstream: its http and its https side. Raises MeasureFailed."""
+    nginx = shutil.which("nginx")
+    if nginx is None:
+        raise MeasureFailed("nginx, the upstream, is not installed")
+    folder.mkdir()
+    authority = trustme.CA()
+    certificate = authority.issue_cert(HOST)
+    certificate.private_key_pem.write_to_path(folder / "server.key")
+    (folder / "server.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    plain, secure = free_port(), free_port()
+    server = _SERVER.format(plain=plain, secure=secure, folder=folder, check=CHECK, answer=ANSWER_BODY.decode())
+    config = folder / "nginx.conf"
+    config.write_text(nginx_config(folder, server, open_files), encoding="utf-8")
+    with Program([nginx, "-e", f"{folder}/error.log", "-c", str(config)], folder / "output.log", core) as program:
+        await_answer(program, plain, f"/api/{CHECK}", {"Authorization": AUTHORIZATION})
+        yield Upstream(plain), Upstream(secure, folder / "ca.pem")

@@ -1,0 +1,71 @@
+"""As much HTTP/1.1 as the upstreams and callers of the benchmarks need: heads with Content-Length, nothing else."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+from benchmarks.processes import MeasureFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request or an answer up to its empty line. Field names are lower case."""
+
+    start: tuple[str, str, str]
+    fields: tuple[tuple[str, str], ...]
+
+    @property
+    def length(self) -> int:
+        """Bytes of the body. Raises MeasureFailed where the body is framed in another way."""
+        values = self.values("content-length")
+        if len(values) > 1 or self.values("transfer-encoding"):
+            raise MeasureFailed("a body came without Content-Length")
+        return int(values[0]) if values else 0
+
+    def values(self, name: str) -> list[str]:
+        """The values of all fields of that name."""
+        return [value for field, value in self.fields if field == name]
+
+
+def parse_head(raw: bytes) -> Head:
+    """Read a head; the empty line at its end is left out."""
+    first, *lines = raw.decode("latin-1").split("\r\n")
+    one, two, three = (first.split(" ", 2) + ["", ""])[:3]
+    pairs = (line.partition(":") for line in lines)
+    return Head((one, two, three), tuple((name.lower(), value.strip()) for name, _, value in pairs))
+
+
+def request(method: str, path: str, body: bytes = b"", length: int | None = None) -> bytes:
+    """A request; `length` announces a body that is sent later."""
+    size = len(body) if length is None else length
+    return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {size}\r\n\r\n".encode() + body
+
+
+def answer(body: bytes = b"", length: int | None = None) -> bytes:
+    """A 200; `length` announces a body that is sent later."""
+    size = len(body) if length is None else length
+    return f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {size}\r\n\r\n".encode() + body
+
+
+def echo(head: Head) -> bytes:
+    """The answer to the request that checks: what came as Authorization, every value of it."""
+    return answer(", ".join(head.values("authorization")).encode("latin-1"))
+
+
+def receive_head(connection: socket.socket) -> tuple[Head, bytes]:
+    """The head that comes next, and what came of the body with it. Raises MeasureFailed where the connection ends first."""
+    raw = b""
+    while b"\r\n\r\n" not in raw:
+        piece = connection.recv(65536)
+        if not piece:
+            raise MeasureFailed(f"the connection ended within a head, after {len(raw)} bytes")
+        raw += piece
+    head, _, rest = raw.partition(b"\r\n\r\n")
+    return parse_head(head), rest
+
+
+def expect_success(head: Head) -> None:
+    """Raise MeasureFailed unless the answer is a 200."""
+    if head.start[1] != "200":
+        raise MeasureFailed(f"answered {' '.join(head.start[1:])}")

@@ -1,0 +1,51 @@
+"""What the admin and the metrics listener refuse before any handler runs.
+
+aiohttp routes an absolute-form target by its path alone, so `GET http://other.example/metrics` would be served, and a
+browser whose page rebinds a name to this address would be answered like a local tool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
+
+from sidekey.core.routing import is_own_host
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def guard(names: frozenset[str] | None) -> Middleware:
+    """Make the middleware. `names` are the further host names of the listener; None accepts any Host and any site."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        refusal = _misdirected(request, names)
+        if refusal is not None:
+            return refusal
+        return await handler(request)
+
+    return check
+
+
+def _misdirected(request: web.Request, names: frozenset[str] | None) -> web.Response | None:
+    """Answer a request that is not for this listener; None lets it pass."""
+    if not request.raw_path.startswith("/"):
+        # Whoever sends the absolute-form takes this for a proxy (RFC 9112 3.2.2): misdirected (RFC 9110 7.4, 15.5.20).
+        return refuse(421, "this listener is no proxy; send the path alone as the target")
+    host = request.headers.get(hdrs.HOST)
+    if host is None and request.version >= (1, 1):
+        return refuse(400, "the request has no Host")
+    if names is None:
+        return None
+    if host is not None and not is_own_host(host.encode("latin-1", "replace"), names):
+        return refuse(421, "this listener answers to an IP address, to localhost and to the names in the config only")
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        return refuse(403, "requests of other sites' pages are refused")
+    return None
+
+
+def refuse(status: int, reason: str) -> web.Response:
+    """Make an answer of one line."""
+    return web.Response(status=status, text=f"{reason}\n")

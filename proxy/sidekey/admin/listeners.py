@@ -1,0 +1,50 @@
+"""The admin and the metrics listener: `/metrics`, `/healthz`, `/readyz`, on aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from aiohttp import hdrs, web
+
+from sidekey.admin.guard import guard
+from sidekey.admin.health import Health
+from sidekey.observe.exposition import CONTENT_TYPE, expose
+from sidekey.observe.metrics import Metrics
+
+SCRAPE_TIMEOUT = 60.0
+"""Seconds a scrape may take, which its reader decides; Prometheus itself gives up after 10 unless told otherwise."""
+
+
+def build_admin(health: Health, metrics: Metrics, names: Iterable[str] = ()) -> web.Application:
+    """Make the admin application. It answers to IP literals, localhost and `names`, and to no other site's page."""
+    return _build(health, metrics, frozenset(name.lower() for name in names))
+
+
+def build_metrics(health: Health, metrics: Metrics) -> web.Application:
+    """Make the metrics application: any Host, so that a scraper reaches it by any name."""
+    return _build(health, metrics, None)
+
+
+def _build(health: Health, metrics: Metrics, names: frozenset[str] | None) -> web.Application:
+    async def scrape(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
+        async with asyncio.timeout(SCRAPE_TIMEOUT):
+            await response.prepare(request)
+            if request.method != hdrs.METH_HEAD:
+                async for block in expose(metrics):
+                    await response.write(block)
+            await response.write_eof()
+        return response
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n") if health.ready else web.Response(status=503, text=f"{health.reason}\n")
+
+    app = web.Application(middlewares=[guard(names)])
+    app.router.add_get("/metrics", scrape)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    return app

@@ -1,0 +1,104 @@
+"""Runs an aiohttp application on an address of the config, without aiohttp's own words, logs and leniency."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import cast
+
+from aiohttp import web, web_response
+from aiohttp.web_protocol import RequestHandler
+
+from sidekey.admin.guard import Handler
+from sidekey.network.listen import ListenError, Listener, listen
+from sidekey.settings.snapshot import Address
+
+HEAD_TIMEOUT = 10.0
+"""Seconds from a connection to its first complete request head; aiohttp has no such limit."""
+
+GRACE = 5.0
+"""Seconds that running answers get when the listener closes."""
+
+KEEP_ALIVE = 75.0
+"""Seconds that an idle connection stays; a scraper comes back within them."""
+
+# aiohttp names itself and Python in `Server`, also in its answers to malformed requests, which no signal or middleware
+# of an application sees.
+web_response.SERVER_SOFTWARE = "sidekey"  # type: ignore[attr-defined]
+
+
+class _Connections:
+    """Ends the connections that send no request head in time."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[RequestHandler, asyncio.TimerHandle] = {}
+
+    def watch(self, handler: RequestHandler) -> RequestHandler:
+        """Give a new connection's handler its time for a first head."""
+        self._waiting[handler] = self._loop.call_later(HEAD_TIMEOUT, self._expire, handler)
+        return handler
+
+    @web.middleware
+    async def arrived(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Note that a connection has sent a head; aiohttp's keep-alive limit holds from then on."""
+        self._forget(request.protocol)
+        return await handler(request)
+
+    def close(self) -> None:
+        """Stop watching."""
+        for handler in list(self._waiting):
+            self._forget(handler)
+
+    def _forget(self, handler: RequestHandler) -> None:
+        timer = self._waiting.pop(handler, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _expire(self, handler: RequestHandler) -> None:
+        self._forget(handler)
+        handler.force_close()
+
+
+class Server:
+    """A running application. `addresses` are those bound."""
+
+    def __init__(self, runner: web.AppRunner, connections: _Connections, listener: Listener) -> None:
+        self._runner = runner
+        self._connections = connections
+        self._listener = listener
+        self.addresses = listener.addresses
+
+    async def close(self) -> None:
+        """Stop accepting, let running answers end for a few seconds, close every connection."""
+        self._listener.close()
+        await self._runner.cleanup()
+        self._connections.close()
+
+
+async def serve(app: web.Application, address: Address, key: str) -> Server:
+    """Serve the application at the address that `key` of the config gives, such as `listen.admin`.
+
+    Raises network.listen.ListenError, whose message names the key.
+    """
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        logger=logging.getLogger("sidekey.admin"),
+        shutdown_timeout=GRACE,
+        keepalive_timeout=KEEP_ALIVE,
+        max_line_size=4096,
+        max_field_size=4096,
+        max_headers=64,
+        auto_decompress=False,
+    )
+    connections = _Connections()
+    app.middlewares.insert(0, connections.arrived)
+    await runner.setup()
+    make = cast(web.Server, runner.server)
+    try:
+        listener = await listen(lambda: connections.watch(make()), address, key, backlog=128)
+    except ListenError:
+        await runner.cleanup()
+        raise
+    return Server(runner, connections, listener)

@@ -1,0 +1,42 @@
+"""HTTP Basic authentication (RFC 7617), always in UTF-8."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Part
+from sidekey.credentials.fields import Reference, Secret, Text
+
+
+def check_user_name(text: str) -> None:
+    """Refuse a colon: the server would take the rest for the password (RFC 7617 2)."""
+    if ":" in text:
+        raise ValueError("a user name holds no colon (RFC 7617 2)")
+
+
+def _check_literal(reference: Reference) -> Reference:
+    if reference.source == "text":
+        check_user_name(reference.value)
+    return reference
+
+
+class BasicSettings(KindSettings):
+    """User name and password, sent as `Authorization: Basic`."""
+
+    type: Literal["basic"] = Field(description="The kind: HTTP Basic (RFC 7617).")
+    username: Annotated[Text, AfterValidator(_check_literal)] = Field(description="User name, without a colon.")
+    password: Secret = Field(description="Password, as a reference.")
+
+    def parts(self) -> Iterator[Part]:
+        """User name and password."""
+        yield Part("username", self.username, check_user_name)
+        yield Part("password", self.password)
+
+    def credential(self, values: Mapping[str, str]) -> Credential:
+        """One `Authorization` header."""
+        pair = f"{values['username']}:{values['password']}".encode()
+        return FixedCredential(Grant(headers=(("Authorization", f"Basic {b64encode(pair).decode('ascii')}"),)))

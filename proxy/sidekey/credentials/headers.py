@@ -1,0 +1,124 @@
+"""Fixed headers: API keys, bearer tokens and tenant names that stand in headers of any name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
+
+from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Part
+from sidekey.credentials.fields import (
+    REDACT,
+    SECRET_SCHEMA,
+    TEXT_SCHEMA,
+    HeaderName,
+    Reference,
+    check_header_value,
+    normal_name,
+    parse_secret,
+    parse_text,
+    wire,
+)
+
+_NOTHING = Reference("text", "")
+
+
+def _check_prefix(text: str) -> None:
+    if text.startswith(" "):
+        raise ValueError("begins with a space, which HTTP drops")
+
+
+def _literal_value(reference: Reference) -> Reference:
+    if reference.source in ("text", "insecure_value"):
+        check_header_value(reference.value)
+    return reference
+
+
+def _literal_prefix(reference: Reference) -> Reference:
+    if reference.source == "text":
+        _check_prefix(reference.value)
+    return reference
+
+
+def _shape(raw: Any) -> Any:
+    """Bring the two ways to write a value into one: what is no {prefix, secret} is a public text."""
+    if isinstance(raw, Mapping) and ("prefix" in raw or "secret" in raw):
+        return {"secret": None, **raw}
+    return {"text": raw}
+
+
+class _Value(BaseModel):
+    """One header's value: `text` where it is public, else `prefix` and `secret`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+
+    text: Annotated[Reference | None, PlainValidator(parse_text), AfterValidator(_literal_value), REDACT] = None
+    prefix: Annotated[Reference, PlainValidator(parse_text), AfterValidator(_literal_prefix), REDACT] = _NOTHING
+    secret: Annotated[Reference | None, PlainValidator(parse_secret), AfterValidator(_literal_value), REDACT] = None
+
+
+HeaderValue = Annotated[
+    _Value,
+    BeforeValidator(_shape),
+    WithJsonSchema(
+        {
+            "title": "HeaderValue",
+            "oneOf": [
+                TEXT_SCHEMA,
+                {
+                    "type": "object",
+                    "properties": {
+                        "prefix": {**TEXT_SCHEMA, "description": "Public text before the secret, such as 'Bearer '"},
+                        "secret": SECRET_SCHEMA,
+                    },
+                    "required": ["secret"],
+                    "additionalProperties": False,
+                },
+            ],
+        }
+    ),
+]
+"""A public text, or {prefix, secret}."""
+
+
+def _check_unique(headers: dict[str, _Value]) -> dict[str, _Value]:
+    seen: dict[str, str] = {}
+    for name in headers:
+        other = seen.setdefault(normal_name(name), name)
+        if other is not name:
+            raise ValueError(f"{other} and {name} are one header: case does not count, and _ counts as -")
+    return headers
+
+
+class HeadersSettings(KindSettings):
+    """Headers with fixed values, public or secret."""
+
+    type: Literal["headers"] = Field(description="The kind: headers with fixed values.")
+    headers: Annotated[dict[HeaderName, HeaderValue], AfterValidator(_check_unique)] = Field(
+        min_length=1,
+        description="Header names to values: a public text, or `{prefix: TEXT, secret: REFERENCE}`.",
+    )
+
+    def parts(self) -> Iterator[Part]:
+        """Each header's public text, or its prefix and secret."""
+        for name, value in self.headers.items():
+            if value.text is not None:
+                yield Part(f"headers.{name}", value.text, check_header_value)
+            if value.secret is not None:
+                yield Part(f"headers.{name}.prefix", value.prefix, _check_prefix)
+                yield Part(f"headers.{name}.secret", value.secret, check_header_value)
+
+    def credential(self, values: Mapping[str, str]) -> Credential:
+        """The headers in the order of the file, each value's prefix and secret joined."""
+        return FixedCredential(
+            Grant(
+                headers=tuple(
+                    (name, wire("".join(values[key] for key in _keys(name) if key in values))) for name in self.headers
+                )
+            )
+        )
+
+
+def _keys(name: str) -> tuple[str, str, str]:
+    return f"headers.{name}", f"headers.{name}.prefix", f"headers.{name}.secret"

@@ -1,0 +1,25 @@
+"""The kinds there are: one line each. The config's union and its schema are built from this table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Union
+
+from pydantic import Field
+
+from sidekey.credentials.base import KindSettings
+from sidekey.credentials.basic import BasicSettings
+from sidekey.credentials.headers import HeadersSettings
+
+KINDS: dict[str, type[KindSettings]] = {
+    "basic": BasicSettings,
+    "headers": HeadersSettings,
+}
+
+LATER = ("mtls", "oauth2", "responsys")
+"""Kinds that the config reserves and that this version does not know yet."""
+
+if TYPE_CHECKING:
+    AuthSettings = KindSettings
+else:
+    AuthSettings = Annotated[Union[tuple(KINDS.values())], Field(discriminator="type")]
+    """The `auth:` block: one of the kinds, told by `type`."""

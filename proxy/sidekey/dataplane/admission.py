@@ -1,0 +1,161 @@
+"""Route, lookup, policy: may this request take a credential, and where does it go.
+
+`admit` answers the common case by the quick reading and leaves everything else to the exact one; both say the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from sidekey.core import policy, routing
+from sidekey.core.headers import Role, tokens
+from sidekey.core.paths import UnreadablePath
+from sidekey.core.urls import InvalidTarget, parse_target
+from sidekey.errors import Problem
+
+if TYPE_CHECKING:
+    from sidekey.dataplane.exchange import Exchange
+    from sidekey.dataplane.lane import Lane
+
+_PLAIN = routing.PLAIN.fullmatch
+_CHALLENGE = ("Proxy-Authenticate", 'Basic realm="sidekey"')
+_TOKEN_CHALLENGE = ("WWW-Authenticate", 'Sidekey-Token realm="sidekey"')
+COMMON_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+_NO_MARKS: dict[Role, bytes] = {}
+
+
+def admit(exchange: Exchange) -> Problem | None:
+    """Set the exchange's lane, route and path, or say why not."""
+    plane = exchange.plane
+    target = exchange.target
+    if exchange.marks is None and not plane.callers and target.startswith(b"/i/"):
+        end = target.find(b"/", 3)
+        lane = plane.lanes.get(target[3:end])
+        if (
+            lane is not None
+            and end > 0
+            and lane.quick
+            and exchange.method in lane.methods
+            and plane.hosts.get(exchange.host)
+            and _PLAIN(target, end)
+        ):
+            exchange.lane = lane
+            exchange.route = lane.base_route  # type: ignore[assignment]  # a quick lane has a base
+            exchange.path = lane.base_path + target[end:]
+            return None
+    try:
+        return _admit_exactly(exchange, exchange.marks or _NO_MARKS)
+    except routing.InvalidNaming as fault:
+        return Problem("request_invalid", str(fault))
+
+
+def _admit_exactly(exchange: Exchange, marks: dict[Role, bytes]) -> Problem | None:
+    target = exchange.target
+    named = b""
+    rest = b""
+    if target.startswith(routing.REVERSE):
+        named, rest = routing.split_reverse(target)
+    elif target.startswith(b"/") or target == b"*":
+        return Problem("not_found", "doors are /i/{id}/... and, as a proxy, absolute http:// targets")
+    else:
+        exchange.door = "forward"
+    forward = exchange.door == "forward"
+    if exchange.method == b"TRACE":
+        return Problem("method_denied", "TRACE is never forwarded", headers=(("Allow", COMMON_METHODS),))
+    if not forward and (fault := _check_door(exchange, marks)) is not None:
+        return fault
+    user = routing.ProxyUser(b"", b"")
+    if Role.PROXY_AUTHORIZATION in marks:
+        user = routing.proxy_user(marks[Role.PROXY_AUTHORIZATION])
+    named_once = routing.agree(named, marks.get(Role.INTEGRATION_ID), user.name)
+    lane = _lookup(exchange, marks, user, named_once)
+    if isinstance(lane, Problem):
+        return lane
+    exchange.lane = lane
+    if routing.passed_through(marks.get(Role.VIA, b""), exchange.plane.word):
+        return Problem("loop_detected", "Via shows that the request went through Sidekey before")
+    _heed_expectations(exchange, marks)
+    return _judge(exchange, lane, rest)
+
+
+def _check_door(exchange: Exchange, marks: dict[Role, bytes]) -> Problem | None:
+    """Keep browsers out of the reverse door: a page must not reach it, not even by DNS rebinding."""
+    if marks.get(Role.SEC_FETCH_SITE, b"none") != b"none":
+        return Problem("door_denied", "requests of web pages are refused (Sec-Fetch-Site)")
+    if Role.ORIGIN in marks and not exchange.plane.callers:
+        return Problem("door_denied", "requests of web pages are refused (Origin) where no callers are configured")
+    if not exchange.plane.own_host(exchange.host):
+        return Problem("door_denied", "Host is not this listener's: an IP address, localhost or one of listen.names")
+    return None
+
+
+def _lookup(
+    exchange: Exchange, marks: dict[Role, bytes], user: routing.ProxyUser, named: bytes | None
+) -> Lane | Problem:
+    """The caller first, then the integration: who is not known learns nothing about which IDs exist."""
+    plane = exchange.plane
+    forward = exchange.door == "forward"
+    token = routing.agree(user.password if plane.callers else None, marks.get(Role.TOKEN))
+    caller = None
+    if plane.callers:
+        caller = plane.callers.get(hashlib.sha256(token or b"").digest()) if token else None
+        if caller is None:
+            detail = "send the caller's token in Sidekey-Token or as the proxy user's password"
+            if forward:
+                return Problem("caller_denied", detail, status=407, headers=(_CHALLENGE,))
+            return Problem("caller_denied", detail, headers=(_TOKEN_CHALLENGE,))
+    if named is None:
+        detail = "name the integration in X-Integration-Id or as the proxy user, http://ID:x@HOST:PORT"
+        return Problem("integration_required", detail, headers=(_CHALLENGE,))
+    lane = plane.lane(named)
+    if lane is None or (caller is not None and not caller.may_use(lane.name)):
+        return Problem("integration_denied", "there is no such integration for this caller")
+    return lane
+
+
+def _heed_expectations(exchange: Exchange, marks: dict[Role, bytes]) -> None:
+    """Expect goes on where the caller speaks HTTP/1.1 (RFC 9110 10.1.1); Max-Forwards is counted down on OPTIONS."""
+    expected = marks.get(Role.EXPECT)
+    if expected is not None and exchange.http_1_1:
+        exchange.expects_continue = b"100-continue" in tokens(expected)
+        exchange.lines += (b"Expect", b": ", expected, b"\r\n")
+        exchange.names.append(b"expect")
+    hops = marks.get(Role.MAX_FORWARDS)
+    if hops is not None:
+        if exchange.method == b"OPTIONS" and hops.isdigit():
+            exchange.last_hop = int(hops[:6]) == 0
+            hops = b"%d" % max(0, int(hops[:6]) - 1)
+        exchange.lines += (b"Max-Forwards", b": ", hops, b"\r\n")
+        exchange.names.append(b"max-forwards")
+
+
+def _judge(exchange: Exchange, lane: Lane, rest: bytes) -> Problem | None:
+    integration = lane.integration
+    method = exchange.method.decode("latin-1")
+    if not policy.method_allowed(integration.policy, method):
+        allow = allowed_methods(integration.policy)
+        return Problem("method_denied", f"{method} is not among the integration's methods", headers=(("Allow", allow),))
+    if exchange.door == "forward":
+        url = exchange.target.decode("latin-1")
+    elif integration.base is None:
+        return Problem("target_denied", "the integration has no base URL for the reverse door yet")
+    else:
+        url = f"{integration.base}{rest.decode('latin-1')}"
+    try:
+        target = parse_target(url)
+        if exchange.door == "forward":
+            target = policy.upgrade(integration.policy, target)
+        decision = policy.judge(integration.policy, target)
+    except (InvalidTarget, UnreadablePath) as fault:
+        return Problem("request_invalid", str(fault))
+    if not decision.allowed:
+        return Problem(decision.code, decision.reason)
+    exchange.route = lane.route(target.origin)
+    exchange.path = target.request_target.encode("latin-1")
+    return None
+
+
+def allowed_methods(rules: policy.Policy) -> str:
+    """What stands in Allow (RFC 9110 10.2.1)."""
+    return COMMON_METHODS if rules.methods is None else ", ".join(sorted(rules.methods - policy.SAFE_METHODS_NEVER))

@@ -1,0 +1,385 @@
+"""One request and its answer, from the parsed head to the last byte: who waits for whom, and how it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidekey.core.framing import CHUNKED
+from sidekey.core.headers import Role
+from sidekey.dataplane import answers
+from sidekey.dataplane.admission import admit, allowed_methods
+from sidekey.dataplane.outbound import request_head
+from sidekey.errors import CALLER_GONE, Problem
+
+if TYPE_CHECKING:
+    from sidekey.dataplane.lane import Lane, Route
+    from sidekey.dataplane.listener import CallerConnection
+    from sidekey.dataplane.upstream import UpstreamConnection
+
+IDEMPOTENT = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
+"""RFC 9110 9.2.2, of the methods whose servers are known to keep it."""
+
+_CLASSES = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
+_CLOSING = frozenset({"request_invalid", "request_too_large", "request_timeout", "not_implemented", "door_denied"})
+"""After these answers the connection closes: what a caller means by its next bytes is in doubt."""
+_CLOSE = b"Connection: close\r\n\r\n"
+_KEEP_ALIVE = b"Connection: keep-alive\r\n\r\n"
+
+
+class Exchange:
+    """One exchange. The listener fills the request in, `begin` sets it going, `finish` counts it, once."""
+
+    __slots__ = (
+        "answer_complete",
+        "awaits_connection",
+        "began",
+        "body",
+        "caller",
+        "caller_blocked",
+        "chunked_out",
+        "complete",
+        "deadline",
+        "door",
+        "ending",
+        "expects_continue",
+        "fault",
+        "finished",
+        "hop_by_hop",
+        "host",
+        "http_1_1",
+        "keep_alive",
+        "lane",
+        "last_hop",
+        "length",
+        "length_given",
+        "lines",
+        "marks",
+        "method",
+        "names",
+        "path",
+        "plane",
+        "received",
+        "replay",
+        "route",
+        "seen",
+        "sent",
+        "status",
+        "target",
+        "uploading",
+        "upstream",
+    )
+
+    # Set by admission; an exchange that fails before it has none.
+    lane: Lane
+    route: Route
+    path: bytes
+    began: float
+    deadline: float
+
+    def __init__(self, caller: CallerConnection) -> None:
+        self.caller = caller
+        self.plane = caller.plane
+        self.target = b""
+        self.method = b""
+        self.lines: list[bytes] = []
+        self.names: list[bytes] = []
+        self.body: list[bytes] = []
+        self.host: bytes | None = None
+        self.marks: dict[Role, bytes] | None = None
+        self.hop_by_hop: bytes | None = None
+        self.length = 0
+        self.length_given = False
+        self.received = self.seen = 0
+        self.sent = 0
+        self.status = 0
+        self.http_1_1 = True
+        self.keep_alive = False
+        self.complete = False
+        self.uploading = False
+        self.last_hop = False
+        self.answer_complete = False
+        self.awaits_connection = False
+        self.caller_blocked = False
+        self.chunked_out = False
+        self.expects_continue = False
+        self.finished = False
+        self.fault: Problem | None = None
+        self.upstream: UpstreamConnection | None = None
+        self.replay: bytes | None = None
+        self.door = "reverse"
+        self.ending = b""
+
+    # The way to the upstream.
+
+    def begin(self) -> None:
+        """Admit the request and send it on, or answer it. The whole read that completed its head has been parsed."""
+        plane = self.plane
+        self.began = plane.clock()
+        room = plane.begun()
+        fault = self.fault or admit(self)
+        if fault is not None:
+            self.fail(fault)
+            return
+        if self.last_hop:
+            self.answer_as_last_hop()
+            return
+        if not room:
+            self.fail(
+                Problem("overloaded", "the limit of requests in flight is reached", headers=(("Retry-After", "1"),))
+            )
+            return
+        if plane.timeouts.total:
+            self.deadline = plane.deadlines.now + plane.timeouts.total
+            plane.deadlines.watched.add(self)
+        grant = self.lane.integration.source.grant
+        if grant is None:
+            self.caller.hold_body()
+            plane.spawn(self._fetch_grant())
+            return
+        if grant is not self.lane.grant:
+            self.lane.adopt(grant)
+        self.dispatch()
+
+    async def _fetch_grant(self) -> None:
+        try:
+            grant = await self.lane.integration.source.obtain()
+        except Problem as fault:
+            self.fail(fault)
+        except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
+            self.fail(self.plane.defect(error))
+        else:
+            if not self.finished:
+                self.lane.adopt(grant)
+                self.dispatch()
+
+    def dispatch(self) -> None:
+        """Find a connection, or wait for one."""
+        pool = self.route.pool
+        connection = pool.take()
+        if connection is not None:
+            self.send(connection)
+            return
+        self.awaits_connection = True
+        if not self.complete:
+            self.caller.hold_body()
+        pool.enqueue(self)
+
+    def send(self, connection: UpstreamConnection) -> None:
+        """Write the head and what has arrived of the body, in one piece."""
+        self.awaits_connection = False
+        self.upstream = connection
+        connection.carry(self)
+        body = self.body
+        pieces = request_head(self)
+        if body:
+            if self.length == CHUNKED:
+                pieces += self._chunk(body)
+            else:
+                pieces += body
+            self.body = []
+        self.uploading = not self.complete
+        if self.complete:
+            if self.length == CHUNKED:
+                pieces.append(b"0\r\n\r\n")
+            self.replay = data = b"".join(pieces)
+            connection.transport.write(data)
+            connection.await_answer()
+        else:
+            connection.transport.write(b"".join(pieces))
+            self.caller.release_body()
+
+    @staticmethod
+    def _chunk(body: list[bytes]) -> list[bytes]:
+        return [b"%x\r\n" % sum(map(len, body)), *body, b"\r\n"]
+
+    def upload(self) -> None:
+        """More of the body has arrived, or its end."""
+        connection = self.upstream
+        if connection is None or connection.exchange is not self:
+            return
+        body = self.body
+        self.uploading = not self.complete
+        if self.length == CHUNKED:
+            if body:
+                body = self._chunk(body)
+            if self.complete:
+                body.append(b"0\r\n\r\n")
+        self.body = []
+        if body:
+            connection.transport.write(body[0] if len(body) == 1 else b"".join(body))
+        if self.complete:
+            connection.await_answer()
+
+    def retry(self) -> bool:
+        """Send an idempotent request again, once, after a reused connection closed before a byte of answer."""
+        data = self.replay
+        if data is None or self.method not in IDEMPOTENT or self.finished:
+            return False
+        self.replay = None
+        self.upstream = None
+        self.plane.spawn(self._send_again(data))
+        return True
+
+    async def _send_again(self, data: bytes) -> None:
+        try:
+            connection = await self.route.pool.connect()
+        except Problem as fault:
+            fault.sent = "maybe"
+            self.fail(fault)
+            return
+        if self.finished:
+            connection.transport.abort()
+            return
+        self.upstream = connection
+        connection.carry(self)
+        connection.transport.write(data)
+        connection.await_answer()
+
+    # The way back.
+
+    def answered(self, status: int, length: int) -> None:
+        """The answer's head has come: decide how its body is framed towards the caller and whether he may go on."""
+        self.status = status
+        caller = self.caller
+        if not self.complete or self.plane.draining:
+            # An early answer: what is still to come of the request cannot be told from a next one (RFC 9112 9.3).
+            self.keep_alive = False
+        if length < 0:
+            if self.http_1_1:
+                self.chunked_out = True
+            else:
+                self.keep_alive = False
+        via = self.plane.via
+        if not self.keep_alive:
+            self.ending = via + _CLOSE
+        else:
+            self.ending = self.plane.via_and_end if self.http_1_1 else via + _KEEP_ALIVE
+        caller.answering = True
+
+    def deliver(self, data: bytes) -> None:
+        """Write a piece of the answer to the caller."""
+        self.sent += len(data)
+        self.caller.transport.write(data)
+
+    def end_unframed(self) -> None:
+        """The answer ended with the upstream's connection, in order."""
+        self.answer_complete = True
+        if self.chunked_out:
+            self.deliver(b"0\r\n\r\n")
+
+    def fail(self, fault: Problem) -> None:
+        """End with an answer of our own, or cut an answer that has begun, so that it never looks complete."""
+        if self.finished:
+            return
+        self._drop_upstream()
+        self.fault = fault
+        if self.caller.answering:
+            self._end(fault.code)
+            self.caller.close(cut=True)
+            return
+        close = not (self.complete and self.keep_alive) or fault.code in _CLOSING or self.plane.draining
+        self.keep_alive = not close
+        self.status = fault.status
+        lane = self._lane()
+        self.deliver(
+            answers.problem(
+                fault,
+                integration=None if lane is None else lane.name,
+                close=close,
+                head=self.method == b"HEAD",
+                via=self.plane.via,
+            )
+        )
+        self._end(fault.code)
+        self.caller.exchange_over(self)
+
+    def answer_as_last_hop(self) -> None:
+        """Answer an OPTIONS request that may go no further."""
+        self.status = 204
+        self.keep_alive = self.keep_alive and self.complete
+        allow = allowed_methods(self.lane.integration.policy).encode()
+        self.deliver(answers.options(allow=allow, close=not self.keep_alive, via=self.plane.via))
+        self.finish()
+
+    def finish(self) -> None:
+        """The answer is delivered whole."""
+        if not self.finished:
+            self.upstream = None
+            self._end("")
+            self.caller.exchange_over(self)
+
+    def caller_lost(self) -> None:
+        """The caller has left: nothing more is done for him."""
+        if not self.finished:
+            self._drop_upstream()
+            self._end(CALLER_GONE)
+
+    def _drop_upstream(self) -> None:
+        self.awaits_connection = False
+        connection = self.upstream
+        if connection is not None and connection.exchange is self:
+            connection.abort()
+        self.upstream = None
+
+    def expired(self) -> None:
+        """The whole exchange has taken longer than timeouts.total."""
+        self.fail(Problem("upstream_timeout", "the exchange took longer than timeouts.total", sent="maybe"))
+
+    def _end(self, code: str) -> None:
+        self.finished = True
+        plane = self.plane
+        plane.ended()
+        if plane.timeouts.total:
+            plane.deadlines.watched.discard(self)
+        seconds = plane.clock() - self.began
+        status = self.status
+        lane = self._lane()
+        stats = plane.metrics.unknown if lane is None else lane.stats
+        stats.record(code or _CLASSES[status // 100], seconds)
+        access = plane.access
+        if access.every or (access.errors and (code or status >= 400)):
+            self._log(lane, code, seconds)
+
+    def _log(self, lane: Lane | None, code: str, seconds: float) -> None:
+        plane = self.plane
+        route = getattr(self, "route", None)
+        plane.access.write(
+            request_id=plane.next_id(),
+            integration="unknown" if lane is None else lane.name,
+            door=self.door,
+            method=self.method.decode("latin-1"),
+            host="" if route is None else route.origin.host,
+            status=self.status,
+            code=code,
+            seconds=seconds,
+            bytes_in=self.received,
+            bytes_out=self.sent,
+            target=self.target.decode("latin-1"),
+        )
+
+    def _lane(self) -> Lane | None:
+        return getattr(self, "lane", None)
+
+    # Backpressure, one direction each.
+
+    def upstream_full(self) -> None:
+        """The upstream takes no more of the body for now."""
+        self.caller.hold_body()
+
+    def upstream_drained(self) -> None:
+        """The upstream takes more."""
+        self.caller.release_body()
+
+    def caller_full(self) -> None:
+        """The caller takes no more of the answer for now."""
+        self.caller_blocked = True
+        connection = self.upstream
+        if connection is not None and connection.exchange is self:
+            connection.hold()
+
+    def caller_drained(self) -> None:
+        """The caller takes more."""
+        self.caller_blocked = False
+        connection = self.upstream
+        if connection is not None and connection.exchange is self:
+            connection.resume()

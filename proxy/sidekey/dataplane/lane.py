@@ -1,0 +1,118 @@
+"""An integration compiled for the hot path: its routes, and the lines its grant puts into every outbound head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidekey.core import headers, routing
+from sidekey.core.policy import Policy, Prefix
+from sidekey.core.urls import Origin
+from sidekey.dataplane.pool import Pool
+
+if TYPE_CHECKING:
+    from sidekey.credentials.base import Grant
+    from sidekey.dataplane.plane import Plane
+    from sidekey.observe.metrics import IntegrationStats
+    from sidekey.settings.snapshot import Integration
+
+DEFAULT_METHODS = frozenset(
+    b"ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY OPTIONS"
+    b" PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE UNBIND UNLINK UNLOCK"
+    b" UNSUBSCRIBE".split()
+)
+"""What llhttp parses, without TRACE and CONNECT."""
+
+
+class Route:
+    """An origin of one integration: where its connections are, and what is injected into a head that goes there."""
+
+    __slots__ = ("host", "injected", "origin", "pool")
+
+    def __init__(self, origin: Origin, pool: Pool) -> None:
+        self.origin = origin
+        self.pool = pool
+        self.host = b"Host: %b\r\n" % origin.authority.encode()
+        self.injected = b""
+
+
+class Lane:
+    """One integration as the hot path sees it. `base_path` is what a plain rest is joined to at the reverse door."""
+
+    ROUTES = 256
+    __slots__ = (
+        "base_path",
+        "base_route",
+        "grant",
+        "integration",
+        "methods",
+        "name",
+        "plane",
+        "quick",
+        "routes",
+        "stats",
+        "strip",
+    )
+
+    def __init__(self, plane: Plane, integration: Integration, stats: IntegrationStats) -> None:
+        self.plane = plane
+        self.integration = integration
+        self.name = integration.id
+        self.stats = stats
+        self.grant: Grant | None = None
+        self.strip: frozenset[bytes] = frozenset()
+        self.routes: dict[Origin, Route] = {}
+        methods = integration.policy.methods
+        self.methods = DEFAULT_METHODS
+        if methods is not None:
+            self.methods = frozenset(method.encode() for method in methods) & DEFAULT_METHODS
+        base = integration.base
+        self.quick = base is not None and quick_base(integration.policy, base)
+        self.base_path = b"" if base is None else base.path.encode("latin-1")
+        self.base_route = None if base is None else self.route(base.origin)
+
+    def route(self, origin: Origin) -> Route:
+        """The route to an origin the policy allowed; bounded, since a wildcard domain allows many."""
+        route = self.routes.get(origin)
+        if route is None:
+            if len(self.routes) >= self.ROUTES:
+                self.routes.clear()
+            route = self.routes[origin] = Route(origin, self.plane.pool(origin, self.integration))
+            route.injected = route.host + self._block(self.grant)
+        return route
+
+    def adopt(self, grant: Grant) -> None:
+        """Compile a grant: its header lines, and the names that nothing a caller sends may double."""
+        self.grant = grant
+        self.strip = frozenset(headers.normalise(name.encode("latin-1")) for name, _ in grant.headers)
+        if self.integration.policy.methods is not None:
+            self.strip |= headers.METHOD_OVERRIDES
+        block = self._block(grant)
+        routes = list(self.routes.values())
+        if self.base_route is not None:
+            routes.append(self.base_route)
+        for route in routes:
+            route.injected = route.host + block
+
+    @staticmethod
+    def _block(grant: Grant | None) -> bytes:
+        if grant is None:
+            return b""
+        return "".join(f"{name}: {value}\r\n" for name, value in grant.headers).encode("latin-1")
+
+
+def quick_base(policy: Policy, base: Prefix) -> bool:
+    """Whether base plus a plain rest is always inside the policy, so that the quick reading may answer.
+
+    So it is where the base's own path is plain, lies under a plain prefix of the same origin (or in an allowed domain
+    without prefixes), and no target is forbidden there.
+    """
+    if any(forbidden.origin == base.origin for forbidden in policy.forbidden):
+        return False
+    if policy.domains and not any(domain.covers(base.origin) for domain in policy.domains):
+        return False
+    path = base.path.encode("latin-1")
+    if not routing.PLAIN.fullmatch(path) or b"?" in path or path.endswith(b"/"):
+        return False
+    if not policy.prefixes:
+        return bool(policy.domains)
+    return any(prefix.origin == base.origin and prefix.path == base.path for prefix in policy.prefixes)

@@ -1,0 +1,461 @@
+"""A caller's connection at the doors: parses requests, keeps their order, and knows how the connection ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from sidekey.core.framing import CHUNKED
+from sidekey.core.headers import REQUEST_ROLES, Names
+from sidekey.dataplane.deadlines import NEVER
+from sidekey.dataplane.exchange import Exchange
+from sidekey.dataplane.reading import MALFORMED, BadRequest, check_head, check_size, note_field
+from sidekey.errors import Problem
+
+if TYPE_CHECKING:
+    from sidekey.dataplane.plane import Plane
+
+NAMES = Names(REQUEST_ROLES)
+_KNOWN = NAMES.known
+
+THROUGH = 64 << 10
+"""A Content-Length body with more than this to come is handed through without the parser, in bytes."""
+HEAD_END = b"\r\n\r\n"
+SHORTEST_REQUEST = 18
+"""Bytes of `GET / HTTP/1.1` and its empty line: a read of n bytes holds no more than n / 18 requests."""
+LINGER = 2.0
+LINGER_AT_MOST = 30.0
+"""Seconds, from the last byte and in all, for which what a caller still sends is read and dropped, so that a reset does
+not overtake our answer."""
+
+# Why reading is held, as bits.
+HOLD_QUEUE = 1
+HOLD_BODY = 2
+
+_RESET = struct.pack("ii", 1, 0)
+
+
+class CallerConnection(asyncio.Protocol):
+    """One connection of a caller. `exchange` is the one being answered; later requests wait in `_queue`.
+
+    `_reading` is the request that the parser is in; `_held` are bytes kept back from it while the queue is full.
+    `_deaf` is set once the connection's end is certain: what still arrives has no meaning any more.
+    """
+
+    __slots__ = (
+        "_barren",
+        "_check_size",
+        "_deaf",
+        "_fed",
+        "_feed",
+        "_head_due",
+        "_held",
+        "_holds",
+        "_in_head",
+        "_linger_until",
+        "_parser",
+        "_priming",
+        "_pumping",
+        "_queue",
+        "_reading",
+        "_through",
+        "_write_full",
+        "answering",
+        "deadline",
+        "exchange",
+        "plane",
+        "transport",
+    )
+
+    def __init__(self, plane: Plane) -> None:
+        self.plane = plane
+        self.exchange: Exchange | None = None
+        self.deadline = NEVER
+        self.answering = False
+        self._queue: deque[Exchange] = deque()
+        self._reading: Exchange | None = None
+        self._held = b""
+        self._holds = 0
+        self._through = 0
+        self._fed = 0
+        self._barren = 0
+        self._linger_until = 0.0
+        self._check_size = False
+        self._in_head = False
+        self._head_due = True
+        self._priming = False
+        self._pumping = False
+        self._deaf = False
+        self._write_full = False
+        self._fresh_parser()
+
+    def _fresh_parser(self) -> None:
+        self._parser = HttpRequestParser(self)
+        self._feed = self._parser.feed_data
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no exchange is under way."""
+        return self.exchange is None
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        plane = self.plane
+        plane.connections.add(self)
+        plane.deadlines.watched.add(self)
+        self.deadline = plane.deadlines.now + plane.timeouts.request_head
+
+    def connection_lost(self, _: Exception | None) -> None:
+        plane = self.plane
+        plane.connections.discard(self)
+        plane.deadlines.watched.discard(self)
+        self._deaf = True
+        self._queue.clear()
+        exchange = self.exchange
+        self.exchange = self._reading = None
+        if exchange is not None:
+            exchange.caller_lost()
+        del self._parser, self._feed  # they refer back to this object
+
+    def eof_received(self) -> bool:
+        """A caller that closes its side has left, as nginx has it: the exchange is given up with the connection."""
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            if self._linger_until:
+                self.deadline = min(self.plane.deadlines.now + LINGER, self._linger_until)
+            return
+        if self._through:
+            data = self._hand_through(data)
+            if not data:
+                return
+        limit = self.plane.limits.pipelined
+        if self._held or (len(data) > limit * SHORTEST_REQUEST and data.count(HEAD_END) > limit):
+            self._held += data
+            self._hold(HOLD_QUEUE)
+            self._pump()
+        else:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Feed one read to the parser and act on what it completed; one that does not parse is not acted on at all."""
+        waiting = len(self._queue)
+        limit = self.plane.limits.request_head
+        in_head = self._in_head
+        self._check_size = in_head or len(data) > limit
+        try:
+            self._feed(data)
+        except HttpParserUpgrade as upgrade:
+            self._parse_after_upgrade(data[upgrade.args[0] :])
+            return
+        except HttpParserError as error:
+            cause = error.__context__
+            self._refuse(cause.problem if isinstance(cause, BadRequest) else MALFORMED, waiting)
+            return
+        reading = self._reading
+        if reading is not None and not self._bounded(reading, len(data) if in_head else 0, len(data)):
+            return
+        exchange = self.exchange
+        if exchange is None:
+            if self._queue:
+                self._pump()
+            elif not self._head_due:
+                # The first bytes of a head that is not whole: it is due from now on, however it dribbles.
+                self._head_due = True
+                self.deadline = self.plane.deadlines.now + self.plane.timeouts.request_head
+            return
+        if exchange.uploading:
+            self._progress(exchange)
+        if self._queue:
+            self._hold(HOLD_QUEUE)
+
+    def _bounded(self, reading: Exchange, of_head: int, size: int) -> bool:
+        """Bound what the parser may gather of a head, a trailer or a chunk extension; False where it was refused."""
+        limit = self.plane.limits.request_head
+        if self._in_head:
+            self._fed += of_head
+            if self._fed > limit:
+                self._refuse(check_size(reading, self.plane.limits) or MALFORMED, len(self._queue))
+                return False
+        elif reading.length == CHUNKED:
+            self._barren = self._barren + size if reading.seen == reading.received else 0
+            reading.seen = reading.received
+            if self._barren > limit:
+                detail = "the trailers or chunk extensions are over limits.request_head"
+                self._refuse(Problem("request_too_large", detail, status=431), len(self._queue))
+                return False
+        return True
+
+    def _progress(self, exchange: Exchange) -> None:
+        """Bytes of the body of the exchange under way have arrived."""
+        plane = self.plane
+        exchange.upload()
+        if exchange.complete:
+            self.deadline = NEVER
+        elif not self._holds:
+            self.deadline = plane.deadlines.now + plane.timeouts.idle
+            if exchange.length - exchange.received > THROUGH:
+                self._through = exchange.length - exchange.received
+
+    def _hand_through(self, data: bytes) -> bytes:
+        """Pass a piece of a long body on; answers what comes after its end."""
+        exchange = self.exchange
+        left = self._through - len(data)
+        rest = b""
+        if exchange is None:
+            return rest
+        if left <= 0:
+            data, rest = data[: self._through], data[self._through :]
+            left = 0
+            exchange.complete = True
+            self._reading = None
+            self._fresh_parser()
+        self._through = left
+        exchange.received += len(data)
+        exchange.body.append(data)
+        self._progress(exchange)
+        return rest
+
+    def _parse_after_upgrade(self, rest: bytes) -> None:
+        """Pass an upgrade over (RFC 9110 7.8): llhttp stops after the head, so a fresh parser reads the body."""
+        reading = self._reading
+        self._fresh_parser()
+        if reading is None:
+            return
+        if reading.length:
+            self._priming = True
+            framing = (
+                b"Transfer-Encoding: chunked" if reading.length == CHUNKED else b"Content-Length: %d" % reading.length
+            )
+            self._feed(b"POST / HTTP/1.1\r\n" + framing + HEAD_END)
+            self._priming = False
+        else:
+            reading.complete = True
+            self._reading = None
+        self._parse(rest)
+
+    # The order of requests.
+
+    def _pump(self) -> None:
+        """Begin what waits, then parse what was held back, until something has to be waited for."""
+        if self._pumping:
+            return
+        self._pumping = True
+        while self.exchange is None and not self._write_full:
+            if self._queue:
+                self._begin(self._queue.popleft())
+            elif self._held and not self._deaf:
+                self._parse(self._cut())
+            else:
+                break
+        self._pumping = False
+        if self._queue or self._held:
+            self._hold(HOLD_QUEUE)
+        elif self._holds & HOLD_QUEUE:
+            self._release(HOLD_QUEUE)
+
+    def _cut(self) -> bytes:
+        """The next piece of what was held back, with no more heads in it than may wait."""
+        held = self._held
+        end = -len(HEAD_END)
+        for _ in range(self.plane.limits.pipelined):
+            end = held.find(HEAD_END, end + len(HEAD_END))
+            if end < 0:
+                self._held = b""
+                return held
+        end += len(HEAD_END)
+        self._held = held[end:]
+        return held[:end]
+
+    def _begin(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.answering = self._head_due = False
+        if exchange.complete:
+            self.deadline = NEVER
+        else:
+            exchange.uploading = True
+            self.deadline = self.plane.deadlines.now + self.plane.timeouts.idle
+        exchange.begin()
+        if exchange.uploading and not self._holds and not exchange.finished:
+            self._progress(exchange)
+
+    def _refuse(self, fault: Problem, waiting: int) -> None:
+        """Answer a fault of the request that is being read, after those before it, and listen no more."""
+        queue = self._queue
+        while len(queue) > waiting:
+            queue.pop()
+        self._deaf = True
+        self._held = b""
+        reading, self._reading = self._reading, None
+        exchange = self.exchange
+        if exchange is not None and exchange.uploading:
+            exchange.fail(fault)
+            return
+        faulty = reading or Exchange(self)
+        faulty.fault = fault
+        faulty.complete = faulty.keep_alive = False
+        queue.append(faulty)
+        self._pump()
+
+    def exchange_over(self, exchange: Exchange) -> None:
+        """The exchange is answered: go on with the next request, or end the connection as the answer said."""
+        self.exchange = None
+        self.answering = False
+        if not exchange.keep_alive:
+            self.close(unread=not exchange.complete or bool(self._queue or self._held))
+            return
+        plane = self.plane
+        self._head_due = self._in_head
+        self.deadline = plane.deadlines.now + (
+            plane.timeouts.request_head if self._in_head else plane.timeouts.keep_alive
+        )
+        if self._queue or self._held or self._holds:
+            self._pump()
+
+    def close_if_idle(self) -> None:
+        """Close the connection where nothing is under way."""
+        if self.exchange is None and not self._linger_until:
+            self.transport.close()
+
+    def close(self, *, unread: bool = False, cut: bool = False) -> None:
+        """End the connection: after what was written (and, with `unread`, dropping what still comes), or by a reset.
+
+        A reset is how a cut answer shows, even where its body would have ended with the connection (RFC 9112 8).
+        """
+        self._deaf = True
+        self._queue.clear()
+        self._held = b""
+        transport = self.transport
+        if transport.is_closing():
+            return
+        if cut:
+            sock: socket.socket | None = transport.get_extra_info("socket")
+            if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            transport.abort()
+        elif unread and transport.can_write_eof():
+            transport.write_eof()
+            now = self.plane.deadlines.now
+            self._linger_until = now + LINGER_AT_MOST
+            self.deadline = now + LINGER
+            if self._holds:
+                self._release(self._holds)
+        else:
+            transport.close()
+
+    def expired(self) -> None:
+        """A deadline passed: the caller is too slow with a head, a body or reading, or has been idle for long."""
+        self.deadline = NEVER
+        exchange = self.exchange
+        if self._linger_until:
+            self.transport.abort()
+        elif exchange is not None:
+            if self._write_full:
+                exchange.caller_lost()
+                self.close(cut=True)
+            else:
+                exchange.fail(Problem("request_timeout", "the body came too slowly"))
+        elif self._in_head or self._write_full:
+            self._refuse(Problem("request_timeout", "the head came too slowly"), 0)
+        else:
+            self.transport.close()
+
+    # Backpressure.
+
+    def pause_writing(self) -> None:
+        self._write_full = True
+        self.deadline = self.plane.deadlines.now + self.plane.timeouts.write
+        if self.exchange is not None:
+            self.exchange.caller_full()
+
+    def resume_writing(self) -> None:
+        self._write_full = False
+        exchange = self.exchange
+        if exchange is not None:
+            plane = self.plane
+            self.deadline = NEVER if exchange.complete else plane.deadlines.now + plane.timeouts.idle
+            exchange.caller_drained()
+        elif not self._linger_until:
+            self.deadline = self.plane.deadlines.now + self.plane.timeouts.keep_alive
+            self._pump()
+
+    def hold_body(self) -> None:
+        """Read no more of the body: it has nowhere to go yet."""
+        self.deadline = NEVER
+        self._hold(HOLD_BODY)
+
+    def release_body(self) -> None:
+        """Read on."""
+        exchange = self.exchange
+        if exchange is not None and not exchange.complete:
+            self.deadline = self.plane.deadlines.now + self.plane.timeouts.idle
+        self._release(HOLD_BODY)
+
+    def _hold(self, why: int) -> None:
+        if not self._holds and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._holds |= why
+
+    def _release(self, why: int) -> None:
+        if self._holds:
+            self._holds &= ~why
+            if not self._holds and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    # The parser's side.
+
+    def on_message_begin(self) -> None:
+        if not self._priming:
+            self._reading = Exchange(self)
+            self._in_head = True
+            self._fed = self._barren = 0
+
+    def on_url(self, url: bytes) -> None:
+        reading = self._reading
+        if reading is not None and not self._priming:
+            reading.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            # A trailer, dropped: it must not be merged into the head (RFC 9110 6.5.1).
+            return
+        reading = self._reading
+        if reading is None:
+            return
+        role, normal = _KNOWN.get(name) or NAMES.learn(name)
+        if role:
+            note_field(reading, role, name, value, normal)
+        else:
+            reading.lines += (name, b": ", value, b"\r\n")
+            reading.names.append(normal)
+
+    def on_headers_complete(self) -> None:
+        reading = self._reading
+        if reading is None or self._priming:
+            return
+        check_head(reading, self._parser, self.plane.limits)
+        if self._check_size and (fault := check_size(reading, self.plane.limits)) is not None:
+            raise BadRequest(fault)
+        self._in_head = False
+        self._queue.append(reading)
+
+    def on_body(self, chunk: bytes) -> None:
+        reading = self._reading
+        if reading is not None:
+            reading.received += len(chunk)
+            reading.body.append(chunk)
+            if reading.received > self.plane.limits.request_body:
+                raise BadRequest(Problem("request_too_large", "the body is over limits.request_body", sent="maybe"))
+
+    def on_message_complete(self) -> None:
+        if self._reading is not None and not self._parser.should_upgrade():
+            self._reading.complete = True
+            self._reading = None

@@ -1,0 +1,41 @@
+"""The head of a request on its way to the upstream: the caller's fields less what may not pass, then the grant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidekey.core.framing import CHUNKED
+from sidekey.core.headers import nominated
+from sidekey.dataplane.inbound import without
+
+if TYPE_CHECKING:
+    from sidekey.dataplane.exchange import Exchange
+
+
+def request_head(exchange: Exchange) -> list[bytes]:
+    """The pieces of the head, ready to be joined with the body. Nothing a caller sent doubles an injected field."""
+    lane = exchange.lane
+    lines = exchange.lines
+    names = exchange.names
+    dropped = lane.strip
+    if exchange.hop_by_hop:
+        dropped |= nominated(exchange.hop_by_hop)
+    if not dropped.isdisjoint(names):
+        lines = without(lines, names, dropped)
+    length = exchange.length
+    if length > 0:
+        framing = b"Content-Length: %d\r\n" % length
+    elif length == CHUNKED:
+        framing = b"Transfer-Encoding: chunked\r\n"
+    else:
+        framing = b"Content-Length: 0\r\n" if exchange.length_given else b""
+    return [
+        exchange.method,
+        b" ",
+        exchange.path,
+        b" HTTP/1.1\r\n",
+        exchange.route.injected,
+        *lines,
+        framing,
+        exchange.plane.via_and_end,
+    ]

@@ -1,0 +1,155 @@
+"""What all connections share: the snapshot, pools, deadlines, counters, and the way to an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from sidekey.core.routing import is_own_host
+from sidekey.core.urls import Origin
+from sidekey.dataplane.deadlines import Deadlines
+from sidekey.dataplane.lane import Lane
+from sidekey.dataplane.pool import Key, Pool
+from sidekey.errors import Problem
+
+if TYPE_CHECKING:
+    from sidekey.dataplane.listener import CallerConnection
+    from sidekey.network.dial import Dialer
+    from sidekey.observe.access import AccessLog
+    from sidekey.observe.metrics import Metrics
+    from sidekey.settings.snapshot import Integration, Snapshot
+
+HOSTS_LIMIT = 1024
+
+
+class Plane:
+    """The data plane of one process. `report` is told of every defect; it must not raise."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        dialer: Dialer,
+        metrics: Metrics,
+        access: AccessLog,
+        report: Callable[[BaseException], str],
+    ) -> None:
+        self.snapshot = snapshot
+        self.limits = snapshot.limits
+        self.timeouts = snapshot.timeouts
+        self.callers = snapshot.callers
+        self.names = frozenset(snapshot.listen.names)
+        self.dialer = dialer
+        self.metrics = metrics
+        self.access = access
+        self.report = report
+        self.clock = time.monotonic
+        self.deadlines = Deadlines()
+        self.lanes: dict[bytes, Lane] = {}
+        self.hosts: dict[bytes | None, bool] = {}
+        self.pools: dict[Key, Pool] = {}
+        self.connections: set[CallerConnection] = set()
+        self.draining = False
+        self.closed = False
+        self.in_flight_limit = snapshot.limits.in_flight
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._count = 0
+        self.word = secrets.token_hex(4).encode()
+        via = b"Via: 1.1 sidekey (%b)\r\n" % self.word
+        self.via = via if snapshot.via else b""
+        self.via_and_end = self.via + b"\r\n"
+
+    def lane(self, name: bytes) -> Lane | None:
+        """The lane of an integration ID, compiled at its first use; None where there is no such integration."""
+        lane = self.lanes.get(name)
+        if lane is None:
+            integration = self.snapshot.integrations.get(name.decode("latin-1"))
+            if integration is not None:
+                lane = self.lanes[name] = Lane(self, integration, self.metrics.stats(integration.id))
+        return lane
+
+    def pool(self, origin: Origin, integration: Integration) -> Pool:
+        """The pool for an origin under an integration's trust and dialling rules."""
+        key = Key(origin, integration.trust, integration.allow_private)
+        pool = self.pools.get(key)
+        if pool is None:
+            pool = self.pools[key] = Pool(self, key)
+        return pool
+
+    def own_host(self, host: bytes | None) -> bool:
+        """Whether a Host field is the proxy listener's own; an HTTP/1.0 request may leave it out."""
+        known = self.hosts.get(host)
+        if known is None:
+            if len(self.hosts) >= HOSTS_LIMIT:
+                self.hosts.clear()
+            known = self.hosts[host] = host is None or is_own_host(host.strip(b" \t"), self.names)
+        return known
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task and hold on to it; a defect in it is reported."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.report(error)
+
+    def defect(self, error: BaseException) -> Problem:
+        """Report a defect of ours; the answer carries its id and nothing else of it."""
+        return Problem("internal_error", f"a defect of Sidekey, logged as {self.report(error)}", sent="maybe")
+
+    def next_id(self) -> str:
+        """An id for one request's log line: the process's word and a count."""
+        self._count += 1
+        return f"{self.word.decode()}-{self._count:x}"
+
+    def begun(self) -> bool:
+        """Count an exchange in; False where that is one too many."""
+        self.metrics.in_flight += 1
+        return self.metrics.in_flight <= self.in_flight_limit
+
+    def ended(self) -> None:
+        """Count an exchange out."""
+        self.metrics.in_flight -= 1
+        if self.draining and not self.metrics.in_flight:
+            self._idle.set()
+
+    def drain(self) -> None:
+        """From now on every answer closes its connection."""
+        self.draining = True
+        if not self.metrics.in_flight:
+            self._idle.set()
+
+    async def finish(self, grace: float) -> bool:
+        """Close idle connections, wait `grace` seconds for exchanges in flight, cut the rest; True if none was cut."""
+        for connection in list(self.connections):
+            connection.close_if_idle()
+        try:
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        except TimeoutError:
+            clean = False
+        else:
+            clean = True
+        await self.close()
+        return clean
+
+    async def close(self) -> None:
+        """End everything at once."""
+        self.closed = True
+        self.deadlines.stop()
+        for connection in list(self.connections):
+            connection.close(cut=not connection.is_idle)
+        for pool in self.pools.values():
+            for upstream in list(pool.idle):
+                upstream.transport.abort()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,132 @@
+"""Connections to one origin under one TLS identity and one set of dialling rules.
+
+Nothing crosses pools: the key holds everything that decides what a connection may be used for.
+"""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from sidekey.core.addresses import Network
+from sidekey.core.urls import Origin
+from sidekey.dataplane.upstream import UpstreamConnection
+from sidekey.errors import Problem
+from sidekey.settings.snapshot import Trust
+
+if TYPE_CHECKING:
+    from sidekey.dataplane.exchange import Exchange
+    from sidekey.dataplane.plane import Plane
+
+PROBE_AFTER = 1.0
+"""Seconds of idleness after which a connection is probed before its reuse."""
+
+
+class Key(NamedTuple):
+    """What two exchanges must have in common to share a connection."""
+
+    origin: Origin
+    trust: Trust
+    allow_private: tuple[Network, ...]
+
+
+class Pool:
+    """Idle connections (the last used first) and the exchanges that wait for one."""
+
+    __slots__ = ("connecting", "idle", "key", "plane", "waiting")
+
+    def __init__(self, plane: Plane, key: Key) -> None:
+        self.plane = plane
+        self.key = key
+        self.idle: list[UpstreamConnection] = []
+        self.waiting: deque[Exchange] = deque()
+        self.connecting = 0
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection that is still good, or None."""
+        idle = self.idle
+        while idle:
+            connection = idle.pop()
+            self.plane.metrics.upstream_idle -= 1
+            if not connection.transport.is_closing() and (
+                self.plane.deadlines.now - connection.idle_since < PROBE_AFTER or quiet(connection)
+            ):
+                return connection
+            connection.transport.abort()
+        return None
+
+    def enqueue(self, exchange: Exchange) -> None:
+        """Wait for a connection: a fresh one is begun, and one that becomes free meanwhile serves as well."""
+        self.waiting.append(exchange)
+        self.connecting += 1
+        self.plane.spawn(self._connect_for_waiting())
+
+    def offer(self, connection: UpstreamConnection) -> None:
+        """Take a connection that has become free: to the first that waits, else to the idle ones."""
+        waiting = self.waiting
+        while waiting:
+            exchange = waiting.popleft()
+            if exchange.awaits_connection:
+                exchange.send(connection)
+                return
+        connection.rest()
+        self.idle.append(connection)
+        self.plane.metrics.upstream_idle += 1
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """Drop a connection that closed while it was idle."""
+        if connection in self.idle:
+            self.idle.remove(connection)
+            self.plane.metrics.upstream_idle -= 1
+
+    async def connect(self) -> UpstreamConnection:
+        """Make a connection. Raises Problem."""
+        plane = self.plane
+        outcome = "proxy_internal_error"
+        plane.metrics.upstream_connecting += 1
+        try:
+            connection = await plane.dialer.connect(
+                lambda: UpstreamConnection(self),
+                self.key.origin,
+                trust=self.key.trust,
+                allow_private=self.key.allow_private,
+                timeout=plane.timeouts.connect,
+            )
+            outcome = "ok"
+        except Problem as problem:
+            outcome = problem.error
+            raise
+        finally:
+            plane.metrics.upstream_connecting -= 1
+            plane.metrics.connects[outcome] = plane.metrics.connects.get(outcome, 0) + 1
+        return connection
+
+    async def _connect_for_waiting(self) -> None:
+        try:
+            connection = await self.connect()
+        except Problem as problem:
+            self.connecting -= 1
+            self._failed(problem)
+        except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
+            self.connecting -= 1
+            self._failed(self.plane.defect(error))
+        else:
+            self.connecting -= 1
+            self.offer(connection)
+
+    def _failed(self, problem: Problem) -> None:
+        while self.waiting and not self.waiting[0].awaits_connection:
+            self.waiting.popleft()
+        if len(self.waiting) > self.connecting:
+            self.waiting.popleft().fail(problem)
+
+
+def quiet(connection: UpstreamConnection) -> bool:
+    """Whether nothing has arrived on an idle connection: an end of stream or stray bytes make it unfit for reuse."""
+    descriptor = connection.descriptor
+    if descriptor < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return not poll.poll(0)

@@ -1,0 +1,404 @@
+"""A connection to an upstream: carries one exchange at a time, parses the answer, says whether it may be used again."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, cast
+
+from httptools import HttpParserError, HttpResponseParser
+
+from sidekey.core import framing
+from sidekey.core.headers import ANSWER_ROLES, Names, Role, tokens
+from sidekey.dataplane.deadlines import NEVER
+from sidekey.dataplane.inbound import answer_head
+from sidekey.errors import Problem
+from sidekey.network.tls import ended_by_close_notify, tls_problem
+
+if TYPE_CHECKING:
+    from sidekey.dataplane.exchange import Exchange
+    from sidekey.dataplane.pool import Pool
+
+NAMES = Names(ANSWER_ROLES)
+THROUGH = 64 << 10
+"""A Content-Length body with more than this to come is handed through without the parser, in bytes."""
+
+_KNOWN = NAMES.known
+
+
+class BadAnswer(Exception):
+    """Raised inside a parser callback to stop the parser; the reason is safe to show."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One upstream connection. The parser's callbacks fill `out`, which goes to the caller after each read."""
+
+    __slots__ = (
+        "_barren",
+        "_carried",
+        "_clean_end",
+        "_encoding",
+        "_fed",
+        "_fields",
+        "_final",
+        "_fresh_parser",
+        "_head_done",
+        "_keep_alive",
+        "_parser",
+        "_seen",
+        "_spoiled",
+        "_through",
+        "_tls",
+        "content_length",
+        "deadline",
+        "descriptor",
+        "exchange",
+        "hop_by_hop",
+        "idle_since",
+        "keep_for",
+        "length",
+        "lines",
+        "names",
+        "out",
+        "pool",
+        "reason",
+        "reused",
+        "status",
+        "transport",
+    )
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.exchange: Exchange | None = None
+        self.deadline = NEVER
+        self.idle_since = 0.0
+        self.keep_for = pool.plane.timeouts.idle
+        self.reused = False
+        self.descriptor = -1
+        self.out: list[bytes] = []
+        self._parser = HttpResponseParser(self)
+        self._tls = pool.key.origin.scheme == "https"
+        self._clean_end = False
+        self._spoiled = False
+        self._through = 0
+        self._expect_head()
+
+    def _expect_head(self) -> None:
+        self.status = 0
+        self.reason = b""
+        self.lines: list[bytes] = []
+        self.names: list[bytes] = []
+        self._fields = 0
+        self._fed = 0
+        self._carried = self._seen = self._barren = 0
+        self.content_length: bytes | None = None
+        self._encoding: bytes | None = None
+        self.hop_by_hop: bytes | None = None
+        self._head_done = False
+        self._final = False
+        self.length = 0
+        self._keep_alive = False
+        self._fresh_parser = False
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        socket = transport.get_extra_info("socket")
+        if socket is not None:
+            self.descriptor = socket.fileno()
+        self.pool.plane.deadlines.watched.add(self)
+
+    def carry(self, exchange: Exchange) -> None:
+        """Begin to carry an exchange; its request bytes are written by the exchange itself."""
+        self.exchange = exchange
+        self._fed = 0
+        self.pool.plane.metrics.upstream_active += 1
+
+    def await_answer(self) -> None:
+        """The last byte of the request is written: the answer's head is due within the response time-out."""
+        if not self._head_done:
+            plane = self.pool.plane
+            self.deadline = plane.deadlines.now + plane.timeouts.response
+
+    def rest(self) -> None:
+        """Become idle. An upstream that announced how long it keeps connections is taken at its word, less a second."""
+        now = self.pool.plane.deadlines.now
+        self.idle_since = now
+        self.deadline = now + self.keep_for
+        self.reused = True
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            # Nothing was asked: these bytes could only be taken for the answer to the next request.
+            self.transport.abort()
+            return
+        if self._through:
+            self._hand_through(exchange, data)
+            return
+        self._fed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            if not (self._final and exchange.answer_complete):
+                cause = error.__context__
+                self._break(
+                    exchange, str(cause) if isinstance(cause, BadAnswer) else "the upstream's answer is malformed"
+                )
+                return
+            # The answer was whole; what follows it was not asked for, and the connection goes.
+            self._spoiled = True
+        if not self._head_done and self._fed > self.pool.plane.limits.response_head:
+            self._break(exchange, "the head of the upstream's answer is over the limit")
+            return
+        self._deliver(exchange, len(data))
+
+    def _deliver(self, exchange: Exchange, size: int) -> None:
+        out = self.out
+        if out:
+            self.out = []
+            exchange.deliver(out[0] if len(out) == 1 else b"".join(out))
+        if exchange.answer_complete:
+            self._release(exchange)
+        elif self._head_done:
+            self._go_on(exchange, size)
+
+    def _go_on(self, exchange: Exchange, size: int) -> None:
+        """More of the answer's body is to come."""
+        plane = self.pool.plane
+        self.deadline = NEVER if exchange.caller_blocked else plane.deadlines.now + plane.timeouts.idle
+        if self.length > 0:
+            if self.length - self._carried > THROUGH:
+                self._through = self.length - self._carried
+        elif self._carried > self._seen:
+            self._seen = self._carried
+            self._barren = 0
+        else:
+            self._barren += size
+            if self._barren > plane.limits.response_head:
+                self._break(exchange, "the trailers or chunk extensions of the upstream's answer are over the limit")
+
+    def _hand_through(self, exchange: Exchange, data: bytes) -> None:
+        left = self._through - len(data)
+        if left <= 0:
+            self._spoiled = left < 0
+            data = data[: self._through]
+            left = 0
+            exchange.answer_complete = self._fresh_parser = True
+        self._through = left
+        self.out.append(data)
+        self._deliver(exchange, len(data))
+
+    def _release(self, exchange: Exchange) -> None:
+        """The answer is whole: give the connection back, or close it where its state is not beyond doubt."""
+        again = self._keep_alive and exchange.complete and not self._spoiled and not self.transport.is_closing()
+        self.detach()
+        if again:
+            if self._fresh_parser:
+                self._parser = HttpResponseParser(self)
+            self._expect_head()
+            self.pool.offer(self)
+        else:
+            self.transport.close()
+        exchange.finish()
+
+    def detach(self) -> None:
+        """Part from the exchange."""
+        self.exchange = None
+        self.deadline = NEVER
+        self.pool.plane.metrics.upstream_active -= 1
+
+    def abort(self) -> None:
+        """Part from the exchange and cut the connection, so that an unfinished request never looks complete."""
+        if self.exchange is not None:
+            self.detach()
+        self.transport.abort()
+
+    def _break(self, exchange: Exchange, detail: str) -> None:
+        self.out = []
+        self.abort()
+        exchange.fail(Problem("upstream_protocol_error", detail, sent="maybe"))
+
+    def eof_received(self) -> bool:
+        self._clean_end = not self._tls or ended_by_close_notify(self.transport)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        plane = self.pool.plane
+        plane.deadlines.watched.discard(self)
+        del self._parser  # it refers back to this object
+        exchange = self.exchange
+        if exchange is None:
+            self.pool.forget(self)
+            return
+        self.detach()
+        if (
+            self._head_done
+            and self.length == framing.UNTIL_CLOSE
+            and exc is None
+            and (self._clean_end or not self._tls)
+        ):
+            exchange.end_unframed()
+            exchange.finish()
+        elif self._fed == 0:
+            if isinstance(exc, ssl.SSLError):
+                fault = tls_problem(exc)
+                fault.sent = "maybe"
+                exchange.fail(fault)
+            elif not (self.reused and exchange.retry()):
+                detail = "the upstream closed the connection before it answered"
+                exchange.fail(Problem("upstream_protocol_error", detail, error="connection_terminated", sent="maybe"))
+        else:
+            detail = "the upstream closed the connection in the middle of its answer"
+            exchange.fail(Problem("upstream_protocol_error", detail, error="http_response_incomplete", sent="maybe"))
+
+    def expired(self) -> None:
+        """The deadline passed: idle too long, or the upstream too slow."""
+        exchange = self.exchange
+        self.deadline = NEVER
+        if exchange is None:
+            self.pool.forget(self)
+            self.transport.close()
+            return
+        detail = "the upstream's answer stalled" if self._head_done else "the upstream did not answer in time"
+        self.abort()
+        exchange.fail(Problem("upstream_timeout", detail, sent="maybe"))
+
+    def hold(self) -> None:
+        """Read no more for now: the caller does not take it."""
+        if not self.transport.is_closing():
+            self.deadline = NEVER
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if not self.transport.is_closing():
+            plane = self.pool.plane
+            self.deadline = plane.deadlines.now + plane.timeouts.idle
+            self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            plane = self.pool.plane
+            self.deadline = plane.deadlines.now + plane.timeouts.write
+            self.exchange.upstream_full()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.deadline = NEVER
+            if self.exchange.complete:
+                self.await_answer()
+            self.exchange.upstream_drained()
+
+    # The parser's side.
+
+    def on_message_begin(self) -> None:
+        if self._final:
+            raise BadAnswer("the upstream sent more than one answer")
+
+    def on_status(self, reason: bytes) -> None:
+        self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += 1
+        if self._head_done:
+            # A trailer: dropped, since no caller announced that it takes them (RFC 9110 6.5.1).
+            self._check_trailers()
+            return
+        role, normal = _KNOWN.get(name) or NAMES.learn(name)
+        if not role:
+            self.lines += (name, b": ", value, b"\r\n")
+            self.names.append(normal)
+        elif role is Role.CONTENT_LENGTH:
+            self.content_length = value.strip(b" \t")
+        elif role is Role.TRANSFER_ENCODING:
+            self._encoding = value.strip(b" \t") if self._encoding is None else self._encoding + b"," + value
+        elif role is Role.CONNECTION:
+            self.hop_by_hop = value if self.hop_by_hop is None else self.hop_by_hop + b"," + value
+        elif role is Role.KEEP_ALIVE:
+            self._note_keep_alive(value)
+
+    def _check_trailers(self) -> None:
+        limits = self.pool.plane.limits
+        if self._fields > limits.headers:
+            raise BadAnswer("the upstream's answer has too many trailers")
+
+    def _note_keep_alive(self, value: bytes) -> None:
+        for parameter in tokens(value):
+            name, _, seconds = parameter.partition(b"=")
+            if name == b"timeout" and seconds.isdigit():
+                self.keep_for = max(0.0, min(self.pool.plane.timeouts.idle, float(seconds[:6]) - 1.0))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        exchange = self.exchange
+        if exchange is None:
+            raise BadAnswer("the upstream sent an answer unasked")
+        status = parser.get_status_code()
+        if status < 200:
+            self._interim(exchange, status)
+            return
+        self._keep_alive = parser.should_keep_alive()
+        self._check_head(status)
+        head = exchange.method == b"HEAD"
+        try:
+            self.length = framing.answer_length(status, self.content_length, self._encoding, head=head)
+        except framing.BadFraming:
+            raise BadAnswer("the framing of the upstream's answer is ambiguous") from None
+        self.status = status
+        self._final = self._head_done = True
+        exchange.answered(status, self.length)
+        self.out += answer_head(self, exchange)
+        if self.length == 0:
+            exchange.answer_complete = True
+            if (head or framing.bodyless(status)) and (self.content_length or self._encoding is not None):
+                self._without_body(head=head, status=status)
+
+    def _without_body(self, *, head: bool, status: int) -> None:
+        """An answer framed as if a body followed where none may: llhttp would wait for it after HEAD."""
+        if head:
+            self._fresh_parser = True
+        elif status != 304:
+            self._keep_alive = False
+
+    def _check_head(self, status: int) -> None:
+        limits = self.pool.plane.limits
+        if self._fields > limits.headers:
+            raise BadAnswer("the upstream's answer has too many header fields")
+        if self._fed > limits.response_head and sum(map(len, self.lines)) > limits.response_head:
+            raise BadAnswer("the head of the upstream's answer is over the limit")
+        if status == 407:
+            raise BadAnswer("the upstream asks for proxy authentication")
+        if status > 599:
+            raise BadAnswer("the upstream's status code is not one of HTTP")
+
+    def _interim(self, exchange: Exchange, status: int) -> None:
+        """100 is passed to a caller that waits for it; others are dropped: few clients of webhooks bear them."""
+        if status not in (100, 102, 103):
+            raise BadAnswer("the upstream's status code is not one of HTTP")
+        if status == 100 and exchange.expects_continue:
+            self.out.append(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, chunk: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None or exchange.answer_complete:
+            self._spoiled = True
+            return
+        self._carried += len(chunk)
+        if exchange.chunked_out:
+            self.out += (b"%x\r\n" % len(chunk), chunk, b"\r\n")
+        else:
+            self.out.append(chunk)
+
+    def on_message_complete(self) -> None:
+        exchange = self.exchange
+        if self._final:
+            if exchange is not None and not exchange.answer_complete:
+                if exchange.chunked_out:
+                    self.out.append(b"0\r\n\r\n")
+                exchange.answer_complete = True
+        else:
+            fed = self._fed
+            self._expect_head()
+            self._fed = fed

@@ -1,0 +1,102 @@
+"""The guard before every dial: of the addresses found, those that may be dialled.
+
+It stands where sockets are made and not in the resolver, which address literals go past.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import NamedTuple, Protocol
+
+from sidekey.core.addresses import Address, Network, refusal, unwrap
+from sidekey.errors import Problem
+
+
+class Listener(NamedTuple):
+    """Where Sidekey itself listens; an unspecified address stands for every address of this machine."""
+
+    address: Address
+    port: int
+
+
+class BoundSocket(Protocol):
+    """A listening socket: a `socket.socket`, or the view of one that asyncio's servers hand out."""
+
+    @property
+    def family(self) -> int:
+        """The address family."""
+        ...
+
+    def getsockname(self) -> object:
+        """Where it is bound."""
+        ...
+
+
+def listeners_of(sockets: Iterable[BoundSocket]) -> tuple[Listener, ...]:
+    """Where listening sockets are bound; unix sockets, which no dial reaches, are left out."""
+    found = []
+    for bound in sockets:
+        if bound.family in (socket.AF_INET, socket.AF_INET6):
+            name = bound.getsockname()
+            assert isinstance(name, tuple)  # noqa: S101 - narrows a type that typeshed leaves open
+            found.append(Listener(unwrap(ip_address(name[0])), name[1]))
+    return tuple(found)
+
+
+def permitted(
+    addresses: Sequence[Address],
+    port: int,
+    allowed: Sequence[Network],
+    own: Sequence[Listener],
+) -> list[Address]:
+    """Keep the addresses that may be dialled on `port`, in order. Raises Problem destination_denied where none may."""
+    reasons = []
+    passed = []
+    for address in addresses:
+        reason = refusal(address, allowed)
+        if reason is None and _is_own(address, port, own):
+            reason = "a listener of Sidekey itself"
+        if reason is None:
+            passed.append(address)
+        else:
+            reasons.append(reason)
+    if not passed:
+        classes = ", ".join(dict.fromkeys(reasons))
+        raise Problem(
+            "destination_denied",
+            f"the target's host has only addresses that may not be dialled ({classes})",
+        )
+    return passed
+
+
+def _is_own(address: Address, port: int, own: Sequence[Listener]) -> bool:
+    same_port = [listener for listener in own if listener.port == port]
+    if not same_port:
+        return False
+    address = unwrap(address)
+    if address.is_unspecified:
+        # The kernel connects an unspecified address to the loopback one (ip(7), RFC 1122 3.2.1.3).
+        address = IPv4Address("127.0.0.1") if address.version == 4 else IPv6Address("::1")
+    return any(
+        _is_local(address) if listener.address.is_unspecified else listener.address == address for listener in same_port
+    )
+
+
+def _is_local(address: Address) -> bool:
+    """Whether an address is one of this machine's, by what the kernel says.
+
+    Connecting a UDP socket sends nothing, it only picks a route and a source; for an address of its own the kernel
+    picks that same address, and for any of 127.0.0.0/8 a loopback one.
+    """
+    if address.is_loopback:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(address), 9))
+            return ip_address(probe.getsockname()[0]) == address
+    except OSError:
+        # There is no way to it, so it is not here.
+        return False

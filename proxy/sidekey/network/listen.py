@@ -1,0 +1,115 @@
+"""Listening sockets of every listener: TCP or a unix socket, with faults that name the config key and the way out."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from sidekey.settings.snapshot import Address
+
+Factory = Callable[[], asyncio.BaseProtocol]
+
+_REASONS = {
+    errno.EACCES: "may not be used by this user; ports below 1024 and foreign folders need a privilege",
+    errno.EADDRNOTAVAIL: "is no address of this machine",
+    errno.ENOENT: "lies in a folder that does not exist",
+    errno.EROFS: "lies on a read-only file system",
+}
+
+
+class ListenError(Exception):
+    """A listener cannot be opened. The message is `key: address reason`."""
+
+    def __init__(self, key: str, address: Address, reason: str) -> None:
+        super().__init__(f"{key}: {address} {reason}")
+
+
+class AddressInUse(ListenError):
+    """Another process, or another listener of this one, has the address."""
+
+    def __init__(self, key: str, address: Address) -> None:
+        super().__init__(key, address, f"is in use; stop what listens there or give {key} another address")
+
+
+class Listener:
+    """An open listener. `addresses` are those bound, with the port that the system chose where the config says 0."""
+
+    def __init__(self, server: asyncio.Server, addresses: tuple[Address, ...]) -> None:
+        self.addresses = addresses
+        self._server = server
+        self._files = [(path, _identity(path)) for address in addresses if (path := address.path) is not None]
+
+    def close(self) -> None:
+        """Stop accepting; connections stay. A unix socket's file goes, unless another process has replaced it."""
+        self._server.close()
+        for path, identity in self._files:
+            with suppress(FileNotFoundError):
+                if _identity(path) == identity:
+                    Path(path).unlink()
+
+
+async def listen(factory: Factory, address: Address, key: str, backlog: int = 1024) -> Listener:
+    """Open the listener that `key` of the config names. Raises ListenError, or AddressInUse where that is why."""
+    loop = asyncio.get_running_loop()
+    try:
+        if address.path is not None:
+            server = await loop.create_unix_server(factory, sock=_bind_unix(address, key), backlog=backlog)
+            return Listener(server, (address,))
+        server = await loop.create_server(factory, address.host, address.port, backlog=backlog, reuse_address=True)
+    except socket.gaierror:
+        raise ListenError(key, address, "names a host that cannot be resolved; write an IP address") from None
+    except OSError as fault:
+        raise _explain(fault, key, address) from None
+    names = [sock.getsockname() for sock in server.sockets]
+    return Listener(server, tuple(Address(host=name[0], port=name[1]) for name in names))
+
+
+def _bind_unix(address: Address, key: str) -> socket.socket:
+    """Bind the path. The mode is set before anyone can connect: until listen(2) connections are refused."""
+    path = str(address.path)
+    if len(os.fsencode(path)) > 107:
+        raise ListenError(key, address, "is too long for a unix socket; a path has 107 bytes at the most")
+    _remove_stale(path, address, key)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        Path(path).chmod(address.mode)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def _remove_stale(path: str, address: Address, key: str) -> None:
+    """Remove the socket that a dead process left; one that anything answers at is in use."""
+    try:
+        mode = Path(path).lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ListenError(key, address, "is there already and is no socket; remove it or choose another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        result = probe.connect_ex(path)
+    if result != errno.ECONNREFUSED:
+        raise AddressInUse(key, address)
+    Path(path).unlink(missing_ok=True)
+
+
+def _explain(fault: OSError, key: str, address: Address) -> ListenError:
+    if fault.errno == errno.EADDRINUSE:
+        return AddressInUse(key, address)
+    name = errno.errorcode.get(fault.errno or 0, "unknown fault")
+    return ListenError(key, address, _REASONS.get(fault.errno or 0, f"cannot be listened at ({name})"))
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = Path(path).lstat()
+    return status.st_dev, status.st_ino

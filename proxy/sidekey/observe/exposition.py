@@ -1,0 +1,150 @@
+"""The Prometheus text exposition 0.0.4, written in slices so that a scrape never holds the event loop.
+
+Rendering 10,000 integrations in one go would stall every request for the better part of a second. A slice ends after
+`SLICE` seconds of work, and the loop runs what else is due before the next one. Each integration's lines are rendered
+without a pause between them, so a histogram always agrees with its own count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from itertools import accumulate
+from time import perf_counter
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+
+import sidekey
+from sidekey.observe.metrics import BOUNDS, IntegrationStats, Metrics
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+SLICE = 0.0005
+"""Seconds of rendering before the loop gets its turn."""
+
+_PROCESS = CollectorRegistry()
+ProcessCollector(registry=_PROCESS)
+
+
+class Family(NamedTuple):
+    """A metric family. `lines` renders its samples in pieces, each small against a slice and ending in a line feed."""
+
+    name: str
+    type: str
+    help: str
+    lines: Callable[[Metrics], Iterable[str]]
+
+
+async def expose(metrics: Metrics) -> AsyncIterator[bytes]:
+    """Yield the exposition in slices, giving the loop a turn after each."""
+    for block in _slices(_pieces(metrics)):
+        yield block
+        await asyncio.sleep(0)
+    # The process collector lists /proc/self/fd, which takes milliseconds where thousands of connections are open.
+    yield await asyncio.to_thread(generate_latest, _PROCESS)
+
+
+def _slices(pieces: Iterator[str]) -> Iterator[bytes]:
+    """Join the pieces into blocks of at most `SLICE` seconds of rendering (and one piece more)."""
+    block: list[str] = []
+    end = perf_counter() + SLICE
+    for piece in pieces:
+        block.append(piece)
+        if perf_counter() >= end:
+            yield "".join(block).encode()
+            block.clear()
+            end = perf_counter() + SLICE
+    if block:
+        yield "".join(block).encode()
+
+
+def _pieces(metrics: Metrics) -> Iterator[str]:
+    for family in FAMILIES:
+        head = f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.type}\n"
+        for piece in family.lines(metrics):
+            yield head + piece
+            head = ""
+
+
+def _requests(metrics: Metrics) -> Iterator[str]:
+    for stats in metrics.recorded():
+        head = f'sidekey_requests_total{{{stats.label},outcome="'
+        yield "".join([f'{head}{outcome}"}} {count}\n' for outcome, count in stats.outcomes.items()])
+
+
+_LE = (*(f',le="{bound}"}} ' for bound in BOUNDS), ',le="+Inf"} ')
+
+
+def _durations(metrics: Metrics) -> Iterator[str]:
+    for stats in metrics.recorded():
+        yield _histogram(stats)
+
+
+def _histogram(stats: IntegrationStats) -> str:
+    name = "sidekey_request_duration_seconds"
+    counts = list(accumulate(stats.buckets))
+    head = f"{name}_bucket{{{stats.label}"
+    buckets = "".join([f"{head}{le}{count}\n" for le, count in zip(_LE, counts, strict=True)])
+    label = stats.label
+    return f"{buckets}{name}_sum{{{label}}} {stats.seconds!r}\n{name}_count{{{label}}} {counts[-1]}\n"
+
+
+def _info(metrics: Metrics) -> Iterator[str]:
+    for stats in metrics.recorded():
+        integration = metrics.integrations.get(stats.integration)
+        if integration is not None:
+            yield f'sidekey_integration_info{{{stats.label},kind="{integration.kind}"}} 1\n'
+
+
+def _upstream_connections(metrics: Metrics) -> Iterator[str]:
+    states = {
+        "idle": metrics.upstream_idle,
+        "active": metrics.upstream_active,
+        "connecting": metrics.upstream_connecting,
+    }
+    for state, count in states.items():
+        yield f'sidekey_upstream_connections{{state="{state}"}} {count}\n'
+
+
+def _connects(metrics: Metrics) -> Iterator[str]:
+    for outcome, count in list(metrics.connects.items()):
+        yield f'sidekey_upstream_connects_total{{outcome="{outcome}"}} {count}\n'
+
+
+def _build(_: Metrics) -> Iterator[str]:
+    yield f'sidekey_build_info{{version="{sidekey.__version__}",python="{platform.python_version()}"}} 1\n'
+
+
+def _plain(name: str, help_text: str, read: Callable[[Metrics], float]) -> Family:
+    """Make a gauge without labels."""
+    return Family(name, "gauge", help_text, lambda metrics: (f"{name} {read(metrics)!r}\n",))
+
+
+FAMILIES = (
+    Family("sidekey_requests_total", "counter", "Finished requests by integration and outcome.", _requests),
+    Family(
+        "sidekey_request_duration_seconds",
+        "histogram",
+        "Seconds from a request's first byte to its answer's last.",
+        _durations,
+    ),
+    _plain("sidekey_requests_in_flight", "Requests in flight.", lambda metrics: metrics.in_flight),
+    _plain("sidekey_in_flight_limit", "Requests in flight at the most.", lambda metrics: metrics.in_flight_limit),
+    Family("sidekey_upstream_connections", "gauge", "Connections to upstreams by state.", _upstream_connections),
+    Family("sidekey_upstream_connects_total", "counter", "Attempts to connect upstream by outcome.", _connects),
+    Family("sidekey_integration_info", "gauge", "The kind of each integration that had a request.", _info),
+    _plain(
+        "sidekey_config_last_reload_successful",
+        "Whether the last load of the config worked.",
+        lambda metrics: int(metrics.config_loaded),
+    ),
+    _plain(
+        "sidekey_config_last_reload_success_timestamp_seconds",
+        "When the config was last loaded, in seconds since the epoch.",
+        lambda metrics: metrics.config_loaded_at,
+    ),
+    Family("sidekey_build_info", "gauge", "Version of Sidekey and of Python.", _build),
+)
+"""Every family of ours, in the order of the page. A new one is one entry here."""

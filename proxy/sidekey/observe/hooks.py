@@ -1,0 +1,105 @@
+"""Makes safe what others would print: uncaught exceptions, warnings, asyncio's complaints and the libraries' loggers.
+
+Each of them, left alone, writes a traceback or a message to standard error, and either may hold a secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import warnings
+from pathlib import PurePath
+from types import TracebackType
+from typing import Any, TextIO
+
+from sidekey.observe.logs import get_logger
+from sidekey.observe.redact import describe
+
+_ASYNCIO = (
+    "Exception in callback",
+    "Fatal error",
+    "Fatal read error",
+    "Fatal write error",
+    "Future exception was never retrieved",
+    "SSL error in data received",
+    "SSL handshake failed",
+    "Task exception was never retrieved",
+    "Task was destroyed but it is pending",
+    "Unclosed client session",
+    "Unclosed connection",
+    "Unclosed connector",
+    "Unhandled exception in client_connected_cb",
+    "an error occurred during closing of asynchronous generator",
+    "socket.accept() out of system resource",
+    "unhandled exception during asyncio.run() shutdown",
+)
+"""How asyncio's, uvloop's and aiohttp's messages to the loop's exception handler begin. What follows may be a repr."""
+
+
+def install_safe_hooks(loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Route everything of the process, and of this loop, to the log without its text."""
+    sys.excepthook = _uncaught
+    sys.unraisablehook = _unraisable
+    threading.excepthook = _thread
+    warnings.showwarning = _warning
+    logging.root.handlers[:] = [SafeHandler(logging.WARNING)]
+    logging.root.setLevel(logging.WARNING)
+    if loop is not None:
+        loop.set_exception_handler(_loop)
+
+
+class SafeHandler(logging.Handler):
+    """Passes a library's log record on as where it came from and its exception's description.
+
+    The text is kept only where it is a template: a record without arguments may have been formatted before.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log the record, without its arguments."""
+        exc = record.exc_info[1] if record.exc_info else None
+        log = get_logger().error if record.levelno >= logging.ERROR else get_logger().warning
+        log(
+            "a library logged",
+            logger=record.name,
+            message=record.msg if record.args and isinstance(record.msg, str) else None,
+            where=f"{record.module}:{record.lineno} {record.funcName}",
+            **(describe(exc) if exc is not None else {}),
+        )
+
+
+def _uncaught(_: type[BaseException], exc: BaseException, __: TracebackType | None) -> None:
+    get_logger().critical("uncaught exception", **describe(exc))
+
+
+def _thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None:
+        name = args.thread.name if args.thread is not None else None
+        get_logger().critical("uncaught exception in a thread", thread=name, **describe(args.exc_value))
+
+
+def _unraisable(args: sys.UnraisableHookArgs) -> None:
+    if args.exc_value is not None:
+        get_logger().error("exception that could not be raised", **describe(args.exc_value))
+
+
+def _loop(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    text = str(context.get("message"))
+    exc = context.get("exception")
+    get_logger().error(
+        "the event loop met a fault",
+        message=next((known for known in _ASYNCIO if text.startswith(known)), None),
+        **(describe(exc) if isinstance(exc, BaseException) else {}),
+    )
+
+
+def _warning(  # noqa: PLR0913, PLR0917 - the signature of warnings.showwarning
+    message: Warning | str,  # noqa: ARG001
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    get_logger().warning("a library warned", category=category.__name__, where=f"{PurePath(filename).name}:{lineno}")

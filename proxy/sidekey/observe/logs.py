@@ -1,0 +1,56 @@
+"""The log of events: structlog, one JSON object a line, through the same writer as the access log.
+
+A line begins with `timestamp`, `level` and `event`; what the event holds follows in the order given. `event` is a fixed
+text, what varies stands under keys. No line holds a traceback or a library's message (`redact`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import MutableMapping
+from typing import Any, cast
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from sidekey.observe.clock import Clock
+from sidekey.observe.redact import redact
+from sidekey.observe.writer import LineWriter
+
+
+class _Lines:
+    """What structlog hands a rendered line to, by a method named as the level is."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = writer.write
+
+
+class _Renderer:
+    """A structlog processor: renders the event as a JSON line, in the shape of the access log's."""
+
+    def __init__(self) -> None:
+        self._clock = Clock()
+
+    def __call__(self, _: object, level: str, event: MutableMapping[str, Any]) -> bytes:
+        line = {"timestamp": self._clock.stamp(), "level": level, "event": event.pop("event", None), **event}
+        # An object that JSON does not know shows its type only: its text may hold anything.
+        return json.dumps(line, separators=(",", ":"), default=_type_name).encode("ascii") + b"\n"
+
+
+def _type_name(value: object) -> str:
+    return type(value).__name__
+
+
+def configure(level: str, writer: LineWriter) -> None:
+    """Send events of this level (debug, info, warning, error) and above to the writer, from now on."""
+    structlog.configure(
+        processors=[redact, _Renderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=lambda *_: _Lines(writer),
+    )
+
+
+def get_logger(**context: object) -> FilteringBoundLogger:
+    """Make a logger that adds `context` to each event. It follows a later `configure`."""
+    return cast(FilteringBoundLogger, structlog.get_logger(**context))

@@ -1,0 +1,192 @@
+"""Reads the YAML of a config file into plain values that remember their places.
+
+The typing of plain scalars is narrower than YAML 1.1 and close to the core schema of YAML 1.2: only true, false, null,
+decimal integers and floats are typed, so `off`, `no`, `on`, dates and numbers with a leading zero stay text. Keys are
+always text. Tags, merge keys and several documents in a file are refused, aliases are bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from sidekey.settings.faults import Fault, Row, Table, line_of, mark_of, show
+
+# The C loader where PyYAML was built with libyaml; both give the same events.
+_Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+DEEPEST = 32
+MOST_VALUES = 2_000_000
+"""Values in a file, counting what an alias stands for each time: a bound on "billion laughs"."""
+
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][+-]?[0-9]{1,3})?|[eE][+-]?[0-9]{1,3})")
+_WORDS = {
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+    "null": None,
+    "Null": None,
+    "NULL": None,
+    "~": None,
+    "": None,
+}
+_TEXT_TAG = "tag:yaml.org,2002:str"
+
+
+class Malformed(Exception):
+    """The file cannot be read any further; holds the one fault."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+
+def parse(file: str, data: bytes) -> tuple[Table, list[Fault]]:
+    """The file's one mapping, and the faults that did not stop the reading (duplicate keys). Raises Malformed."""
+    text = _decode(file, data)
+    reader = _Reader(file, text)
+    try:
+        return reader.document(), reader.faults
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        # libyaml's problems are fixed sentences; they repeat nothing of the file.
+        problem = error.problem or "not finished"
+        line, column = (mark.line, mark.column) if mark else (0, 0)
+        raise Malformed(Fault(file, line + 1, column + 1, "", f"not valid YAML: {problem}")) from None
+
+
+def _decode(file: str, data: bytes) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8", "replace")
+        raise Malformed(_fault_after(file, before, "the file is not UTF-8")) from None
+    found = _UNPRINTABLE.search(text)
+    if found is not None:
+        raise Malformed(_fault_after(file, text[: found.start()], "a control character stands here"))
+    return text
+
+
+def _fault_after(file: str, before: str, message: str) -> Fault:
+    return Fault(file, before.count("\n") + 1, len(before) - before.rfind("\n"), "", message)
+
+
+class _Reader:
+    """Composes values from parser events, so that no tree of nodes is ever built."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.faults: list[Fault] = []
+        self._file = file
+        self._next = _Loader(text).get_event
+        self._anchors: dict[str, tuple[Any, int, int]] = {}
+        self._words: dict[str, str] = {}
+        self._path: list[str | int] = []
+        self._values = 0
+
+    def document(self) -> Table:
+        self._next()
+        event = self._next()
+        if isinstance(event, yaml.StreamEndEvent):
+            raise Malformed(Fault(self._file, 1, 1, "", "the file is empty; begin with version: 1"))
+        event = self._next()
+        value, _ = self._value(event, 0)
+        if not isinstance(value, Table):
+            raise self._malformed(event, "a config file holds a mapping; begin with version: 1")
+        self._next()
+        event = self._next()
+        if not isinstance(event, yaml.StreamEndEvent):
+            raise self._malformed(event, "a config file holds one document; use one file for each")
+        return value
+
+    def _malformed(self, event: Any, message: str) -> Malformed:
+        mark = event.start_mark
+        return Malformed(Fault(self._file, mark.line + 1, mark.column + 1, "", message))
+
+    def _value(self, event: Any, depth: int) -> tuple[Any, int]:
+        """The value that `event` begins, with its mark."""
+        start = event.start_mark
+        mark = mark_of(start.line, start.column)
+        before = self._values
+        self._values += 1
+        if self._values > MOST_VALUES:
+            raise self._malformed(event, f"more than {MOST_VALUES} values")
+        kind = event.__class__
+        if kind is yaml.AliasEvent:
+            return self._alias(event)
+        if event.tag is not None and event.tag != "!" and not (event.tag == _TEXT_TAG and kind is yaml.ScalarEvent):
+            raise self._malformed(event, "tags (!...) are not used here; put text in quotes")
+        value: Any
+        if kind is yaml.ScalarEvent:
+            value = _scalar(event.value) if event.implicit[0] else event.value
+        elif depth >= DEEPEST:
+            raise self._malformed(event, f"nested deeper than {DEEPEST} levels")
+        elif kind is yaml.MappingStartEvent:
+            value = self._mapping(mark, depth + 1)
+        else:
+            value = self._sequence(mark, depth + 1)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = value, mark, self._values - before
+        return value, mark
+
+    def _alias(self, event: Any) -> tuple[Any, int]:
+        found = self._anchors.get(event.anchor)
+        if found is None:
+            raise self._malformed(event, "this alias has no anchor before it")
+        value, mark, weight = found
+        self._values += weight
+        return value, mark
+
+    def _mapping(self, mark: int, depth: int) -> Table:
+        table = Table(self._file, mark)
+        spots = table.spots
+        event = self._next()
+        while event.__class__ is not yaml.MappingEndEvent:
+            if event.__class__ is not yaml.ScalarEvent:
+                raise self._malformed(event, "a key is a text")
+            key = self._words.setdefault(event.value, event.value)
+            start = event.start_mark
+            self._path.append(key)
+            value, value_mark = self._value(self._next(), depth)
+            if key in table:
+                self._duplicate(start, spots[2 * list(table).index(key)])
+            else:
+                table[key] = value
+                spots.append(mark_of(start.line, start.column))
+                spots.append(value_mark)
+            self._path.pop()
+            event = self._next()
+        return table
+
+    def _duplicate(self, start: Any, first: int) -> None:
+        message = f"this key stands here a second time; the first is in line {line_of(first)}"
+        self.faults.append(Fault(self._file, start.line + 1, start.column + 1, show(self._path), message))
+
+    def _sequence(self, mark: int, depth: int) -> Row:
+        row = Row(self._file, mark)
+        event = self._next()
+        while event.__class__ is not yaml.SequenceEndEvent:
+            self._path.append(len(row))
+            value, value_mark = self._value(event, depth)
+            self._path.pop()
+            row.append(value)
+            row.spots.append(value_mark)
+            event = self._next()
+        return row
+
+
+def _scalar(text: str) -> Any:
+    """The value of a plain scalar."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0] not in "-0123456789":
+        return text
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text

@@ -1,0 +1,99 @@
+"""Faults of a config, each with its place, and the places of the values a file held."""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+Loc = tuple[str | int, ...]
+"""The keys and list indexes that lead to a value."""
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_<*-]+")
+
+
+class Fault(NamedTuple):
+    """One fault (or warning). Lines and columns begin at 1; `path` is empty where the whole file is meant."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.path or '(file)'}: {self.message}"
+
+
+class Table(dict[str, Any]):
+    """A mapping of a file. `spots` holds two marks a key, in the order of the keys: its own and its value's."""
+
+    __slots__ = ("file", "mark", "spots")
+
+    def __init__(self, file: str, mark: int) -> None:
+        super().__init__()
+        self.file = file
+        self.mark = mark
+        self.spots = array("Q")
+
+
+class Row(list[Any]):
+    """A sequence of a file. `spots` holds the mark of each value."""
+
+    __slots__ = ("file", "mark", "spots")
+
+    def __init__(self, file: str, mark: int) -> None:
+        super().__init__()
+        self.file = file
+        self.mark = mark
+        self.spots = array("Q")
+
+
+_COLUMN_BITS = 24
+
+
+def mark_of(line: int, column: int) -> int:
+    """Line and column (both from 0) in one number: marks are kept for every value of a file."""
+    return line << _COLUMN_BITS | min(column, (1 << _COLUMN_BITS) - 1)
+
+
+def line_of(mark: int) -> int:
+    """The line (from 1) of a mark."""
+    return (mark >> _COLUMN_BITS) + 1
+
+
+def column_of(mark: int) -> int:
+    """The column (from 1) of a mark."""
+    return (mark & ((1 << _COLUMN_BITS) - 1)) + 1
+
+
+def fault_at(root: Table, loc: Iterable[str | int], message: str, *, base: Loc = (), key: bool = False) -> Fault:
+    """The fault of the value at `loc` under `root`, or with `key` of the key itself.
+
+    The place is that of the last part of `loc` that the file holds; `base` leads to `root` and is only shown.
+    """
+    node: Any = root
+    mark = root.mark
+    for part in loc:
+        if isinstance(node, Table) and part in node:
+            index = list(node).index(str(part))
+            mark = node.spots[2 * index + (0 if key else 1)]
+            node = node[str(part)]
+        elif isinstance(node, Row) and isinstance(part, int) and part < len(node):
+            mark, node = node.spots[part], node[part]
+        else:
+            break
+    return Fault(root.file, line_of(mark), column_of(mark), show((*base, *loc)), message)
+
+
+def show(loc: Sequence[str | int]) -> str:
+    """A path as it is printed: `integrations.crm.methods[0]`; keys with other characters stand in quotes."""
+    text = ""
+    for part in loc:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if _PLAIN_KEY.fullmatch(part) else json.dumps(part))
+    return text

@@ -1,0 +1,206 @@
+"""The config file, version 1. The descriptions here are what docs/config.md and the JSON schema say."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from sidekey.credentials.fields import Secret
+from sidekey.credentials.registry import AuthSettings
+from sidekey.settings import snapshot, values
+from sidekey.settings.units import Duration, Size
+
+_LISTEN = snapshot.Listen()
+_TIMEOUTS = snapshot.Timeouts()
+_LIMITS = snapshot.Limits()
+_LOG = snapshot.Log()
+
+
+def _positive(seconds: float) -> float:
+    if seconds <= 0:
+        raise ValueError("this duration is longer than 0s")
+    return seconds
+
+
+def _not_nothing(size: int) -> int:
+    if size <= 0:
+        raise ValueError("this size is at least 1B")
+    return size
+
+
+PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
+PositiveSize = Annotated[Size, AfterValidator(_not_nothing)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Section(BaseModel):
+    """A mapping of the config: no unknown keys, no conversions, and nothing of the input in an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+
+
+class ListenSettings(Section):
+    """The listeners."""
+
+    proxy: values.ListenAddress = Field(
+        default=_LISTEN.proxy,
+        description="Where callers connect: `ADDRESS:PORT` or `unix:PATH`. What is neither loopback nor a unix socket "
+        "needs `callers`, or `allow_unauthenticated`.",
+    )
+    admin: values.ListenAddress = Field(
+        default=_LISTEN.admin,
+        description="Where operators connect. What is neither loopback nor a unix socket needs "
+        "`allow_unauthenticated` until admin tokens exist.",
+    )
+    metrics: values.ListenAddress | None = Field(
+        default=None,
+        description="A further listener with only `/metrics`, `/healthz` and `/readyz`: any Host, no token.",
+    )
+    names: list[values.HostName] = Field(
+        default=[], description="Further host names of the proxy listener, such as a Service's."
+    )
+    mode: values.Mode = Field(default=_LISTEN.proxy.mode, description="File mode of unix sockets, four octal digits.")
+
+
+class CallerSettings(Section):
+    """A caller: who may send requests, and for which integrations."""
+
+    token: Secret = Field(
+        description="The caller's token: the password of the proxy user, or `Sidekey-Token`. Compared as UTF-8."
+    )
+    integrations: values.CallerGrants = Field(
+        default=(), description='IDs of the integrations it may use, or `"*"` for all; left out: none.'
+    )
+
+
+class NetworkSettings(Section):
+    """How targets are resolved and which addresses may be dialled."""
+
+    hosts: dict[values.HostName, list[values.StaticAddress]] = Field(
+        default={}, description="Static answers: host names to lists of IP addresses, classified like any other."
+    )
+    allow_private: list[values.PrivateNetwork] = Field(
+        default=[], description="Networks that may be dialled although they are not global, such as `10.0.0.0/8`."
+    )
+    trusted_ca: values.TrustedCA = Field(
+        default=snapshot.Trust(),
+        description="Which CAs upstream certificates are verified against: `mozilla`, `system` or `{file: PATH}`.",
+    )
+    search: bool = Field(default=False, description="Whether DNS search domains apply to targets.")
+
+
+class TimeoutSettings(Section):
+    """How long each step may take."""
+
+    connect: PositiveDuration = Field(
+        default=_TIMEOUTS.connect, description="Resolving, connecting and the TLS handshake together."
+    )
+    request_head: PositiveDuration = Field(
+        default=_TIMEOUTS.request_head, description="From the first byte of a request's head to its last."
+    )
+    response: PositiveDuration = Field(
+        default=_TIMEOUTS.response, description="From the last byte of the request to the first of the answer's head."
+    )
+    idle: PositiveDuration = Field(default=_TIMEOUTS.idle, description="Between two pieces of a body.")
+    keep_alive: PositiveDuration = Field(
+        default=_TIMEOUTS.keep_alive, description="How long a connection is kept without a request."
+    )
+    write: PositiveDuration = Field(
+        default=_TIMEOUTS.write, description="How long a peer may take nothing of what is sent to it."
+    )
+    total: Duration = Field(default=_TIMEOUTS.total, description="A whole exchange; `0s`: no limit.")
+    drain_delay: Duration = Field(
+        default=_TIMEOUTS.drain_delay, description="From SIGTERM to the end of accepting new connections."
+    )
+    drain: Duration = Field(
+        default=_TIMEOUTS.drain, description="How long requests in flight may take to finish after that."
+    )
+
+
+class LimitSettings(Section):
+    """How much of each is accepted."""
+
+    request_head: PositiveSize = Field(default=_LIMITS.request_head, description="A request's head.")
+    target: PositiveSize = Field(default=_LIMITS.target, description="A request's target.")
+    headers: Count = Field(default=_LIMITS.headers, description="Headers of a request.")
+    request_body: Size = Field(default=_LIMITS.request_body, description="A request's body.")
+    response_head: PositiveSize = Field(default=_LIMITS.response_head, description="An answer's head.")
+    replay_body: Size = Field(
+        default=_LIMITS.replay_body, description="How much of a body is kept for the one replay after a 401."
+    )
+    in_flight: Count = Field(default=_LIMITS.in_flight, description="Requests at the same time.")
+    pipelined: Count = Field(default=_LIMITS.pipelined, description="Requests waiting on one connection.")
+
+
+class LogSettings(Section):
+    """What is logged: JSON lines on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least level logged.")
+    access: Literal["off", "errors", "all"] = Field(default="errors", description="Which requests get a line.")
+    path: bool = Field(default=_LOG.path, description="Whether access lines hold path and query, which may be secret.")
+
+
+class TestSettings(Section):
+    """The request that `sidekey test ID` sends; its body is empty, and 200 is success."""
+
+    __test__ = False
+
+    method: values.Method = Field(default="GET", description="Method.")
+    path: values.TestPath = Field(default="", description="Path and query under the base, as at the reverse door.")
+
+
+class IntegrationSettings(Section):
+    """An integration: where its credential may go, and the credential."""
+
+    description: str = Field(default="", description="What this is, for people.")
+    tags: list[str] = Field(default=[], description="Words to find it by.")
+    endpoint_prefix: values.EndpointPrefixes = Field(
+        default=[],
+        description="The URL under which targets are allowed, or a list of them. `basic` and `headers` need one. "
+        "Path segments count: `/v1` allows `/v1/x` and not `/v10`.",
+    )
+    allow_other_domains: bool = Field(
+        default=False, description="Whether `allowed_domains` counts; the two stand together."
+    )
+    allowed_domains: list[values.AllowedDomain] = Field(
+        default=[],
+        description="Base URLs, or `https://*.suffix`. With an `endpoint_prefix` both must allow a target.",
+    )
+    methods: list[values.Method] | None = Field(
+        default=None, min_length=1, description="Methods that are let through; left out: all but TRACE and CONNECT."
+    )
+    allow_private: list[values.PrivateNetwork] = Field(
+        default=[], description="As `network.allow_private`, for this integration, in addition."
+    )
+    trusted_ca: values.TrustedCA | None = Field(
+        default=None, description="As `network.trusted_ca`, for this integration, instead."
+    )
+    auth: AuthSettings = Field(description="The credential; `type` says which kind.")
+    test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
+
+
+class GlobalSettings(Section):
+    """What is not an integration. In a folder each key but `version` stands in one file only."""
+
+    version: Literal[1] = Field(description="Version of the config's format; in each file.")
+    listen: ListenSettings = Field(default=ListenSettings(), description="The listeners.")
+    allow_unauthenticated: bool = Field(
+        default=False, description="Allow listeners that others can reach without a token."
+    )
+    callers: dict[values.Name, CallerSettings] = Field(
+        default={}, description="Names of callers to what they may use. Without any, callers are not judged."
+    )
+    network: NetworkSettings = Field(default=NetworkSettings(), description="Resolving and dialling.")
+    timeouts: TimeoutSettings = Field(default=TimeoutSettings(), description="Durations: a whole number and its unit.")
+    limits: LimitSettings = Field(default=LimitSettings(), description="Sizes (a whole number and its unit) and counts.")
+    log: LogSettings = Field(default=LogSettings(), description="Logging.")
+    via: bool = Field(default=True, description="Whether `Via` is sent; it is always checked.")
+
+
+class Config(GlobalSettings):
+    """Sidekey's config, version 1."""
+
+    integrations: dict[values.Name, IntegrationSettings] = Field(
+        default={}, description="IDs of integrations to what they are."
+    )

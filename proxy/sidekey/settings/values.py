@@ -1,0 +1,219 @@
+"""Values of the config that are more than a text: names, listener addresses, networks, prefixes, methods, trust.
+
+Each parser raises ValueError with the way out and repeats nothing of its input.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address, ip_network
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
+
+from sidekey.core import addresses
+from sidekey.core.policy import SAFE_METHODS_NEVER, Domain, Prefix, parse_domain, parse_prefix
+from sidekey.core.urls import check_characters, parse_origin
+from sidekey.credentials.fields import TEXT_SCHEMA, Reference, parse_text
+from sidekey.settings.snapshot import Address, Trust
+
+NAME_PATTERN = "[a-z0-9][a-z0-9_-]{0,62}"
+_NAME = re.compile(NAME_PATTERN)
+_METHOD = re.compile("[A-Z][A-Z-]{0,31}")
+_PORT = re.compile("0|[1-9][0-9]{0,4}")
+_MODE = re.compile("0[0-7]{3}")
+_LONGEST_SOCKET_PATH = 107
+
+
+def check_name(text: str) -> str:
+    """An integration's ID or a caller's name; `unknown` is what metrics call the rest."""
+    if not _NAME.fullmatch(text) or text == "unknown":
+        raise ValueError("1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit, and not the word unknown")
+    return text
+
+
+def check_host_name(text: str) -> str:
+    """A host name without port, in lower case."""
+    try:
+        host = parse_origin("https", text).host
+    except ValueError:
+        host = ""
+    if not host or ":" in text or host.endswith(".") or addresses.literal(host) is not None:
+        raise ValueError("a host name without port and final dot is expected, in punycode where it is international")
+    return host
+
+
+def parse_address(raw: object) -> Address:
+    """Where a listener listens: ADDRESS:PORT or unix:PATH."""
+    way_out = "write ADDRESS:PORT with an IP address, such as 127.0.0.1:8080 or [::1]:8080, or unix:/run/sidekey.sock"
+    if not isinstance(raw, str):
+        raise ValueError(way_out)  # noqa: TRY004 - pydantic reports ValueError
+    if raw.startswith("unix:"):
+        path = raw.removeprefix("unix:")
+        if not path.isprintable() or not 0 < len(path.encode()) <= _LONGEST_SOCKET_PATH:
+            raise ValueError(f"the path of a unix socket has 1 to {_LONGEST_SOCKET_PATH} bytes")
+        return Address(path=path)
+    host, colon, port = raw.rpartition(":")
+    if not colon or not _PORT.fullmatch(port) or int(port) > 65535:
+        raise ValueError(way_out)
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        address = ip_address("127.0.0.1" if host == "localhost" else host[1:-1] if bracketed else host)
+    except ValueError:
+        raise ValueError(way_out) from None
+    if bracketed != (address.version == 6):
+        raise ValueError(way_out)
+    return Address(host=str(address), port=int(port))
+
+
+def parse_mode(raw: object) -> int:
+    """The file mode of unix sockets, as octal digits."""
+    if not isinstance(raw, str) or not _MODE.fullmatch(raw):
+        raise ValueError("write the mode of unix sockets as four octal digits, such as 0660")
+    return int(raw, 8)
+
+
+def parse_network(raw: object) -> addresses.Network:
+    """A network such as 10.0.0.0/8; a single address stands for itself."""
+    if not isinstance(raw, str):
+        raise ValueError("write a network as text, such as 10.0.0.0/8")  # noqa: TRY004 - as above
+    try:
+        network = ip_network(raw, strict=False)
+    except ValueError:
+        raise ValueError("a network is an IP address and a prefix length, such as 10.0.0.0/8 or fd00::/8") from None
+    if str(network.network_address) != raw.partition("/")[0] and ":" not in raw:
+        raise ValueError(f"bits are set beyond the prefix length; write {network}")
+    return network
+
+
+def parse_ip(raw: object) -> str:
+    """An IP address, in its shortest form."""
+    try:
+        if isinstance(raw, str):
+            return str(ip_address(raw))
+    except ValueError:
+        pass
+    raise ValueError("write an IP address as text, such as 127.0.0.1 or ::1")
+
+
+def parse_trust(raw: object) -> Trust:
+    """Which CAs are trusted: mozilla, system or {file: PATH}."""
+    if raw in ("mozilla", "system"):
+        return Trust(str(raw))
+    if isinstance(raw, dict) and list(raw) == ["file"] and isinstance(raw["file"], str) and raw["file"]:
+        return Trust("file", raw["file"])
+    raise ValueError("write mozilla, system or {file: PATH} of a PEM file")
+
+
+def parse_grants(raw: object) -> tuple[str, ...] | None:
+    """The IDs a caller may use; None for all of them."""
+    if raw == "*":
+        return None
+    if isinstance(raw, list) and all(isinstance(entry, str) and _NAME.fullmatch(entry) for entry in raw):
+        return tuple(raw)
+    raise ValueError('write a list of integration IDs, or "*" for all of them')
+
+
+def check_method(text: str) -> str:
+    """A method as it is compared: case counts (RFC 9110 9.1)."""
+    if not _METHOD.fullmatch(text):
+        raise ValueError("a method is written in capitals, such as POST")
+    if text in SAFE_METHODS_NEVER:
+        raise ValueError("TRACE and CONNECT are never forwarded")
+    return text
+
+
+def check_test_path(text: str) -> str:
+    """A path (and query) under the integration's base."""
+    if text and not text.startswith("/"):
+        raise ValueError("the path of a test begins with a slash: it is put behind the base URL")
+    check_characters(text)
+    return text
+
+
+def _prefix(raw: object) -> Prefix | Reference:
+    reference = parse_text(raw)
+    return parse_prefix(reference.value) if reference.source == "text" else reference
+
+
+def _domain(raw: object) -> Domain:
+    if not isinstance(raw, str):
+        raise ValueError("write a base URL, such as https://api.example.com")  # noqa: TRY004 - as above
+    return parse_domain(raw)
+
+
+def _listed(raw: Any) -> Any:
+    return raw if isinstance(raw, list) else [raw]
+
+
+_AS_TEXT = PlainSerializer(str, return_type=str)
+
+Name = Annotated[str, AfterValidator(check_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"})]
+HostName = Annotated[str, AfterValidator(check_host_name)]
+ListenAddress = Annotated[
+    Address,
+    PlainValidator(parse_address),
+    _AS_TEXT,
+    WithJsonSchema({"title": "Listener address", "type": "string", "pattern": "^(unix:.+|.+:[0-9]{1,5})$"}),
+]
+Mode = Annotated[
+    int,
+    PlainValidator(parse_mode),
+    PlainSerializer(lambda mode: f"0{mode:o}", return_type=str),
+    WithJsonSchema({"title": "File mode", "type": "string", "pattern": "^0[0-7]{3}$"}),
+]
+PrivateNetwork = Annotated[
+    addresses.Network, PlainValidator(parse_network), _AS_TEXT, WithJsonSchema({"title": "Network", "type": "string"})
+]
+StaticAddress = Annotated[
+    str, PlainValidator(parse_ip), WithJsonSchema({"title": "IP address", "type": "string"})
+]
+TrustedCA = Annotated[
+    Trust,
+    PlainValidator(parse_trust),
+    PlainSerializer(lambda trust: trust.path or trust.source, return_type=str),
+    WithJsonSchema(
+        {
+            "title": "Trusted CA",
+            "oneOf": [
+                {"enum": ["mozilla", "system"]},
+                {
+                    "type": "object",
+                    "properties": {"file": {"type": "string", "minLength": 1}},
+                    "required": ["file"],
+                    "additionalProperties": False,
+                },
+            ],
+        }
+    ),
+]
+CallerGrants = Annotated[
+    tuple[str, ...] | None,
+    PlainValidator(parse_grants),
+    WithJsonSchema(
+        {
+            "title": "Integration IDs",
+            "oneOf": [
+                {"const": "*"},
+                {"type": "array", "items": {"type": "string", "pattern": f"^{NAME_PATTERN}$"}},
+            ],
+        }
+    ),
+]
+Method = Annotated[
+    str, AfterValidator(check_method), WithJsonSchema({"title": "Method", "type": "string", "pattern": "^[A-Z][A-Z-]*$"})
+]
+TestPath = Annotated[str, AfterValidator(check_test_path)]
+EndpointPrefixes = Annotated[
+    list[Annotated[Prefix | Reference, PlainValidator(_prefix), _AS_TEXT]],
+    BeforeValidator(_listed),
+    WithJsonSchema(
+        {
+            "title": "Endpoint prefixes",
+            "oneOf": [TEXT_SCHEMA, {"type": "array", "items": TEXT_SCHEMA, "minItems": 1}],
+        }
+    ),
+]
+AllowedDomain = Annotated[
+    Domain, PlainValidator(_domain), _AS_TEXT, WithJsonSchema({"title": "Domain", "type": "string"})
+]

@@ -1,0 +1,178 @@
+"""The readings of a path, and what is inside a prefix in every one of them."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.core import paths
+
+PREFIX = "/api/v1"
+OUTSIDE = ["/", "/api", "/api/", "/api/v2/x", "/api/v1evil", "/api/v10/x", "/API/V1/x", "/api//v1/x", "/v1", "/x/api/v1"]
+SEGMENT = st.text(string.ascii_letters + string.digits + "-_~.", min_size=1).filter(lambda text: text.strip("."))
+
+# Each step below undoes one transformation of a reading, so that the reading which applies them all finds the
+# outside path it began with. That is the whole oracle: it shares no code with the module.
+
+
+def add_dots(draw: st.DrawFn, path: str) -> str:
+    """Put detours before some segments, which removing dots takes away again."""
+    detours = ["", "/.", "/x/..", "/v1/y/../..", "/api/v1/../.."]
+    segments = path.split("/")[1:]
+    return "".join(draw(st.sampled_from(detours)) + "/" + segment for segment in segments)
+
+
+def double_slashes(draw: st.DrawFn, path: str) -> str:
+    """Write some slashes as several. Of a path without empty segments merging makes the same one again."""
+    return "".join("/" * draw(st.integers(1, 3)) if char == "/" else char for char in path)
+
+
+def add_parameters(draw: st.DrawFn, path: str) -> str:
+    """End some segments in `;parameters`."""
+    parameters = st.sampled_from(["", "", ";", ";v=1", ";..", ";a;b"])
+    return "/".join(["", *(segment + draw(parameters) for segment in path.split("/")[1:])])
+
+
+def turn_slashes(draw: st.DrawFn, path: str) -> str:
+    """Write some slashes, but for the first, as backslashes."""
+    return path[0] + "".join(draw(st.sampled_from("/\\")) if char == "/" else char for char in path[1:])
+
+
+def escape(draw: st.DrawFn, path: str) -> str:
+    """Percent-encode some characters, but for the first slash."""
+    return path[0] + "".join(
+        draw(st.sampled_from([char, char, f"%{ord(char):02x}", f"%{ord(char):02X}"])) for char in path[1:]
+    )
+
+
+@st.composite
+def disguised(draw: st.DrawFn) -> str:
+    """A path that some combination of readings turns into one of OUTSIDE."""
+    path = draw(st.sampled_from(OUTSIDE))
+    if draw(st.booleans()):
+        path = add_dots(draw, path)
+    if "//" not in path and draw(st.booleans()):
+        path = double_slashes(draw, path)
+    if draw(st.booleans()):
+        path = add_parameters(draw, path)
+    if draw(st.booleans()):
+        path = turn_slashes(draw, path)
+    for _ in range(draw(st.integers(0, 2))):
+        path = escape(draw, path)
+    return path
+
+
+@given(disguised())
+def test_a_path_that_is_outside_in_any_combination_of_readings_is_outside(path: str) -> None:
+    """No disguise of a path outside the prefix counts as inside it."""
+    assert not paths.inside(path, PREFIX)
+
+
+@given(st.lists(SEGMENT))
+def test_a_plain_path_below_the_prefix_is_inside(segments: list[str]) -> None:
+    """Ordinary segments below the prefix are inside."""
+    assert paths.inside("/".join([PREFIX, *segments]), PREFIX)
+
+
+@given(st.lists(SEGMENT, min_size=1))
+def test_every_plain_path_is_inside_the_root(segments: list[str]) -> None:
+    """A prefix without a path covers its whole origin."""
+    assert paths.inside("/" + "/".join(segments), "")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1",
+        "/api/v1/",
+        "/api/v1/a%2Fb",
+        "/api/v1/a//b",
+        "/api/v1/a/../b",
+        "/api/v1/./b",
+        "/api/v1/a;x=1/b;y",
+        "/api/v1/100%25",
+        "/api/v1/%25zz",
+        "/api/v1/a%5Cb",
+        "/api/v1/...",
+        "/api/v1/caf%C3%A9",
+    ],
+)
+def test_a_path_that_never_leaves_the_prefix_is_inside(path: str) -> None:
+    """Unusual spellings are fine as long as each reading stays below the prefix."""
+    assert paths.inside(path, PREFIX)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/..",
+        "/api/v1/a/../../v2",
+        "/api/v1/a//../../v2",
+        "/api/v1/..;/v2",
+        "/api/v1/..;x=1/v2",
+        "/api/v1/%2e%2e/v2",
+        "/api/v1/.%2E/v2",
+        "/api/v1/%252e%252e/v2",
+        "/api/v1/%252e%2e%252fv2",
+        "/api/v1/..%2fv2",
+        "/api/v1/..%5cv2",
+        "/api/v1\\..\\v2",
+        "/api/v1/%2e%2e%3b/v2",
+        "/api/v1;x",
+        "/api/v1%2fx",
+        "/api%2fv1/x",
+        "//api/v1/x",
+        "/api/v1x",
+        "/api/V1/x",
+    ],
+)
+def test_a_path_that_leaves_the_prefix_in_one_reading_is_outside(path: str) -> None:
+    """One reading outside is enough."""
+    assert not paths.inside(path, PREFIX)
+
+
+@pytest.mark.parametrize("path", ["/a%00", "/a%0d%0ab", "/a%2500", "/a%257f", "/a\tb", "/a\x7f"])
+def test_a_path_with_a_control_in_any_decoding_is_unreadable(path: str) -> None:
+    """A control character, however often it is encoded, cannot be judged."""
+    with pytest.raises(paths.UnreadablePath):
+        paths.readings(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "resolved"),
+    [
+        # The examples of RFC 3986 5.2.4 and 5.4.
+        ("/a/b/c/./../../g", "/a/g"),
+        ("/b/c/.", "/b/c/"),
+        ("/b/c/..", "/b/"),
+        ("/b/c/../../../g", "/g"),
+        ("/b/c/g.", "/b/c/g."),
+        ("/b/c/..g", "/b/c/..g"),
+        ("/b/c/./g/.", "/b/c/g/"),
+        ("/b/c/g;x=1/../y", "/b/c/y"),
+        ("/a//../b", "/a/b"),
+        ("/..", "/"),
+        ("/", "/"),
+    ],
+)
+def test_dot_segments_are_removed_as_rfc_3986_says(path: str, resolved: str) -> None:
+    """Removing dots is the algorithm of RFC 3986 5.2.4."""
+    assert paths.remove_dots(path) == resolved
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/oauth2/token", "/oauth2/token/", "/oauth2//token", "/x/../oauth2/token", "/oauth2/%74oken", "/oauth2%252ftoken;a"],
+)
+def test_a_path_is_the_same_where_any_reading_is(path: str) -> None:
+    """A forbidden path is recognised in each of its disguises."""
+    assert paths.same(path, "/oauth2/token")
+
+
+@pytest.mark.parametrize("path", ["/oauth2/tokens", "/oauth2", "/oauth2/token/x", "/oauth2/Token"])
+def test_a_path_that_is_another_in_every_reading_is_not_the_same(path: str) -> None:
+    """Only the very path is forbidden."""
+    assert not paths.same(path, "/oauth2/token")

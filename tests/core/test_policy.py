@@ -1,0 +1,240 @@
+"""Decisions of a policy, and reading the rules that make one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sidekey.core.policy import Decision, Forbidden, Policy, decide, method_allowed, parse_domain, parse_prefix, upgrade
+from sidekey.core.urls import Origin, parse_target
+from support import cases
+
+PREFIX = parse_prefix("https://a.example/api/v1")
+POLICY = Policy(prefixes=(PREFIX,))
+
+
+def allowed(policy: Policy, url: str) -> bool:
+    """Whether a GET of the URL is allowed."""
+    return decide(policy, "GET", url).allowed
+
+
+@pytest.mark.parametrize("row", cases.rows("endpoint_policy"), ids=lambda row: f"{row['why']}: {row['url']!r}")
+def test_each_row_of_the_table_of_targets_is_judged_as_it_says(row: dict[str, Any]) -> None:
+    """A target of the table is allowed exactly where its row allows it, and then sent as it says."""
+    policy = Policy(prefixes=(parse_prefix(row["prefix"]),))
+    decision = decide(policy, "GET", row["url"])
+    assert decision.allowed is row["allowed"]
+    if row["allowed"]:
+        assert decision.target is not None
+        assert decision.target.request_target == row["expect_target"]
+    else:
+        assert decision.code in ("target_denied", "request_invalid")
+
+
+def test_a_policy_without_rules_denies_everything() -> None:
+    """There is no default of "allow"."""
+    assert decide(Policy(), "GET", "https://a.example/").code == "target_denied"
+
+
+def test_an_allowed_target_names_the_rule_that_matched() -> None:
+    """A decision tells which rules let the target through."""
+    policy = Policy(prefixes=(parse_prefix("https://b.example"), PREFIX), domains=(parse_domain("https://*.a.example"),))
+    target = parse_target("https://a.example/api/v1/x")
+    decision = decide(POLICY, "GET", "https://a.example/api/v1/x")
+    assert decision == Decision(True, "", "inside in every reading", target, "https://a.example/api/v1")
+    both = decide(policy, "GET", "https://a.example/api/v1/x")
+    assert both.code == "target_denied"
+    assert "allowed domain" in both.reason
+
+
+def test_one_of_several_prefixes_is_enough() -> None:
+    """A target under any of the prefixes is allowed."""
+    policy = Policy(prefixes=(PREFIX, parse_prefix("https://b.example:8443/x")))
+    assert allowed(policy, "https://b.example:8443/x/y")
+    assert allowed(policy, "https://a.example/api/v1/y")
+    assert not allowed(policy, "https://b.example/x/y")
+
+
+def test_prefixes_narrow_allowed_domains() -> None:
+    """Where an integration has both, both must allow."""
+    policy = Policy(prefixes=(PREFIX,), domains=(parse_domain("https://a.example"), parse_domain("https://b.example")))
+    assert allowed(policy, "https://a.example/api/v1/x")
+    assert not allowed(policy, "https://a.example/other")
+    assert not allowed(policy, "https://b.example/api/v1/x")
+
+
+@pytest.mark.parametrize(
+    ("url", "verdict"),
+    [
+        ("https://x.shop.example/p", True),
+        ("https://y.x.shop.example/p", True),
+        ("https://X.SHOP.example/p", True),
+        ("https://shop.example/p", False),
+        ("https://evilshop.example/p", False),
+        ("https://x.shop.example.evil/p", False),
+        ("http://x.shop.example/p", False),
+        ("https://x.shop.example:8443/p", False),
+        ("https://x.shop.example./p", False),
+        ("https://.shop.example/p", False),
+    ],
+)
+def test_a_wildcard_domain_covers_labels_under_its_suffix(url: str, verdict: bool) -> None:
+    """`https://*.suffix` stands for one or more labels below the suffix, with https and its default port."""
+    assert allowed(Policy(domains=(parse_domain("https://*.shop.example"),)), url) is verdict
+
+
+@pytest.mark.parametrize("path", ["/oauth2/token", "/oauth2/token/", "/oauth2/./token", "/oauth2/t%6fken", "/oauth2//token"])
+def test_a_token_endpoint_is_never_a_target(path: str) -> None:
+    """A caller cannot reach the place the credential comes from, in any reading."""
+    origin = Origin("https", "a.example", 443)
+    policy = Policy(domains=(parse_domain("https://a.example"),), forbidden=(Forbidden(origin, "/oauth2/token"),))
+    assert decide(policy, "POST", "https://a.example" + path).code == "target_denied"
+    assert allowed(policy, "https://a.example/oauth2/tokens")
+
+
+def test_a_host_with_a_trailing_dot_is_denied() -> None:
+    """`a.example.` is another host to certificates and to servers."""
+    assert decide(POLICY, "GET", "https://a.example./api/v1/x").code == "target_denied"
+
+
+def test_a_path_with_a_hidden_control_is_an_invalid_request() -> None:
+    """A control that a decoding uncovers makes the request malformed, whichever rules there are."""
+    for policy in (POLICY, Policy(), Policy(domains=(parse_domain("https://a.example"),))):
+        assert decide(policy, "GET", "https://a.example/api/v1/%2500").code == "request_invalid"
+
+
+@pytest.mark.parametrize(
+    ("methods", "method", "verdict"),
+    [
+        (None, "GET", True),
+        (None, "PURGE", True),
+        (None, "TRACE", False),
+        (None, "CONNECT", False),
+        (frozenset({"POST"}), "POST", True),
+        (frozenset({"POST"}), "GET", False),
+        (frozenset({"POST"}), "post", False),
+        (frozenset({"TRACE"}), "TRACE", False),
+    ],
+)
+def test_methods_are_those_listed_and_never_trace_or_connect(
+    methods: frozenset[str] | None, method: str, verdict: bool
+) -> None:
+    """Without a list every method is allowed but TRACE and CONNECT, which no list can open."""
+    policy = Policy(prefixes=(PREFIX,), methods=methods)
+    assert method_allowed(policy, method) is verdict
+    assert decide(policy, method, "https://a.example/api/v1").code == ("" if verdict else "method_denied")
+
+
+@pytest.mark.parametrize(
+    ("policy", "url", "upgraded"),
+    [
+        (POLICY, "http://a.example/api/v1/x", True),
+        (POLICY, "http://a.example:80/other", True),
+        (POLICY, "http://a.example:8080/api/v1/x", False),
+        (POLICY, "http://b.example/api/v1/x", False),
+        (POLICY, "https://a.example/api/v1/x", False),
+        (Policy(prefixes=(PREFIX, parse_prefix("http://a.example/x"))), "http://a.example/api/v1/x", False),
+        (Policy(prefixes=(parse_prefix("https://a.example:8443/x"),)), "http://a.example/x", False),
+        (Policy(domains=(parse_domain("https://*.shop.example"),)), "http://x.shop.example/p", True),
+        (Policy(domains=(parse_domain("https://*.shop.example"),)), "http://shop.example/p", False),
+    ],
+)
+def test_http_is_upgraded_only_where_https_alone_is_named_for_the_host(policy: Policy, url: str, upgraded: bool) -> None:
+    """Port 80 becomes https where an https rule names the host and no http rule does; path and query stay."""
+    target = parse_target(url)
+    expected = target._replace(origin=Origin("https", target.origin.host, 443)) if upgraded else target
+    assert upgrade(policy, target) == expected
+
+
+def test_the_origins_of_a_policy_are_those_it_names_exactly() -> None:
+    """Prefixes come first, wildcards name no origin, and none is named twice."""
+    policy = Policy(
+        prefixes=(PREFIX, parse_prefix("https://a.example/other")),
+        domains=(parse_domain("https://*.shop.example"), parse_domain("https://b.example"), parse_domain("https://a.example")),
+    )
+    assert policy.origins() == [Origin("https", "a.example", 443), Origin("https", "b.example", 443)]
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("https://a.example/api/v1/", "https://a.example/api/v1"),
+        ("https://a.example", "https://a.example"),
+        ("https://a.example/", "https://a.example"),
+        ("HTTPS://A.example:443/Api", "https://a.example/Api"),
+        ("http://[::1]:8080/x", "http://[::1]:8080/x"),
+        ("https://a.example/a%20b", "https://a.example/a%20b"),
+        ("https://127.0.0.1/x", "https://127.0.0.1/x"),
+    ],
+)
+def test_a_prefix_loses_its_trailing_slash_and_its_case(text: str, written: str) -> None:
+    """A prefix is normalised as a target's origin is; its path keeps its case."""
+    assert str(parse_prefix(text)) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a.example/api", "absolute URL"),
+        ("/api", "absolute URL"),
+        ("ftp://a.example/", "neither http nor https"),
+        ("https://a.example/p?x=1", "no query"),
+        ("https://a.example?", "no query"),
+        ("https://a.example/p#f", "no fragment"),
+        ("https://user:pass@a.example/", "userinfo"),
+        ("https://a.example/a/../b", "dot segments"),
+        ("https://a.example/a/%2e%2E/b", "dot segments"),
+        ("https://a.example/%252e/b", "dot segments"),
+        ("https://a.example/..;x", "dot segments"),
+        ("https://a.example/%00", "control"),
+        ("https://a.example/a b", "percent-encoded"),
+        ("https://a.example/a\\b", "percent-encoded"),
+        ("https://a.example/%g", "malformed"),
+        ("https://stra\xdfe.example/", "punycode"),
+        ("https://*.a.example/", "wildcard"),
+        ("https://a.example./", "dot"),
+        ("https://0x7f.1/", "127.0.0.1"),
+        ("https://a.example:0/", "port"),
+        ("https:///x", "host"),
+    ],
+)
+def test_a_faulty_prefix_is_refused_with_what_is_wrong(text: str, words: str) -> None:
+    """The message says what is wrong, and repeats no password."""
+    with pytest.raises(ValueError, match=words) as refused:
+        parse_prefix(text)
+    assert "pass" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("https://b.example", "https://b.example"),
+        ("https://b.example/", "https://b.example"),
+        ("http://b.example:8080", "http://b.example:8080"),
+        ("https://*.Shop.example", "https://*.shop.example"),
+    ],
+)
+def test_a_domain_is_a_base_url_or_a_wildcard(text: str, written: str) -> None:
+    """An allowed domain names scheme, host and port."""
+    assert str(parse_domain(text)) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("https://b.example/path", "no path"),
+        ("https://*.example", "two labels"),
+        ("http://*.shop.example", "wildcard"),
+        ("https://*.0.0.1", "wildcard"),
+        ("https://*", "wildcard"),
+        ("https://x.*.example", "wildcard"),
+        ("https://*.*.example", "wildcard"),
+        ("*.shop.example", "absolute URL"),
+        ("b.example", "absolute URL"),
+    ],
+)
+def test_a_faulty_domain_is_refused_with_what_is_wrong(text: str, words: str) -> None:
+    """The message says what is wrong."""
+    with pytest.raises(ValueError, match=words):
+        parse_domain(text)

@@ -1,0 +1,115 @@
+"""The exact reading of a target."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidekey.core.urls import InvalidTarget, Origin, Target, parse_target
+
+HTTPS = Origin("https", "a.example", 443)
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("https://a.example", Target(HTTPS, "/", None)),
+        ("https://a.example?x=1", Target(HTTPS, "/", "x=1")),
+        ("https://a.example/p?", Target(HTTPS, "/p", "")),
+        ("https://a.example/p?a?b/c", Target(HTTPS, "/p", "a?b/c")),
+        ("HTTPS://A.Example:443/P", Target(HTTPS, "/P", None)),
+        ("https://a.example:/p", Target(HTTPS, "/p", None)),
+        ("https://a.example:8443/p", Target(Origin("https", "a.example", 8443), "/p", None)),
+        ("http://a.example/p", Target(Origin("http", "a.example", 80), "/p", None)),
+        ("http://a.example:443/p", Target(Origin("http", "a.example", 443), "/p", None)),
+        ("https://a.example./p", Target(Origin("https", "a.example.", 443), "/p", None)),
+        ("https://a_b.example/p", Target(Origin("https", "a_b.example", 443), "/p", None)),
+        ("https://127.0.0.1:9/p", Target(Origin("https", "127.0.0.1", 9), "/p", None)),
+        ("https://[2001:DB8:0:0::1]/p", Target(Origin("https", "2001:db8::1", 443), "/p", None)),
+        ("https://[::1]:9/p", Target(Origin("https", "::1", 9), "/p", None)),
+        ("https://a.example//p/../q;x", Target(HTTPS, "//p/../q;x", None)),
+    ],
+)
+def test_a_target_is_split_and_its_origin_normalised(url: str, target: Target) -> None:
+    """Scheme and host lose their case and the port is spelt out; path and query stay as they are."""
+    assert parse_target(url) == target
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "/p",
+        "a.example/p",
+        "//a.example/p",
+        "https:/a.example/p",
+        "https:a.example",
+        "ftp://a.example/p",
+        "file:///etc/passwd",
+        "https://",
+        "https:///p",
+        "https://:443/p",
+        "https://user@a.example/p",
+        "https://user:pass@a.example/p",
+        "https://@a.example/p",
+        "https://a.example:0/p",
+        "https://a.example:65536/p",
+        "https://a.example:4x/p",
+        "https://a.example:-1/p",
+        "https://a.example:000443/p",
+        "https://a.example:443:443/p",
+        "https://[::1/p",
+        "https://::1/p",
+        "https://[::1]x/p",
+        "https://[127.0.0.1]/p",
+        "https://[fe80::1%25lo]/p",
+        "https://[]/p",
+        "https://a..example/p",
+        "https://.example/p",
+        "https://-a.example/p",
+        "https://a-.example/p",
+        "https://a%2eexample/p",
+        "https://a*.example/p",
+        "https://" + "a" * 64 + ".example/p",
+        "https://" + ".".join(["a" * 60] * 5) + "/p",
+        "https://a.example/p q",
+        "https://a.example/p\tq",
+        "https://a.example/p\r\nHost: b",
+        "https://a.example/p\x00",
+        "https://a.example/caf\xe9",
+        "https://\xe9.example/p",
+        "https://a.example\\p",
+        "https://a.example/p\\q",
+        "https://a.example/p#f",
+        "https://a.example#/p",
+        "https://a.example/%zz",
+        "https://a.example/%2",
+        "https://a.example/p?x=%",
+    ],
+)
+def test_a_malformed_or_ambiguous_target_is_refused_without_repeating_it(url: str) -> None:
+    """What is not exactly one http(s) URL is refused, in words that hold nothing of it."""
+    with pytest.raises(InvalidTarget) as refused:
+        parse_target(url)
+    assert "example" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("origin", "authority"),
+    [
+        (HTTPS, "a.example"),
+        (Origin("http", "a.example", 80), "a.example"),
+        (Origin("http", "a.example", 443), "a.example:443"),
+        (Origin("https", "::1", 443), "[::1]"),
+        (Origin("https", "::1", 9), "[::1]:9"),
+    ],
+)
+def test_an_authority_leaves_out_the_default_port(origin: Origin, authority: str) -> None:
+    """`Host` names the port only where it is not the scheme's own (RFC 9110 7.2)."""
+    assert origin.authority == authority
+    assert str(origin) == f"{origin.scheme}://{authority}"
+
+
+@pytest.mark.parametrize("rest", ["/", "/p", "/p?", "/p?x=1&y=%20", "//p/%2e?a/b?c"])
+def test_what_is_sent_is_what_was_judged(rest: str) -> None:
+    """The request target is the URL's path and query, byte for byte."""
+    assert parse_target("https://a.example" + rest).request_target == rest

@@ -1,0 +1,125 @@
+"""observe/access.py: a hand-built line that is nothing but JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sidekey.observe.access import AccessLog, Mode
+from sidekey.observe.writer import LineWriter
+
+KEYS = "timestamp,level,event,request_id,integration,door,method,host,status,code,duration,bytes_in,bytes_out".split(
+    ","
+)
+
+
+class Pipe:
+    """A line writer and what it wrote."""
+
+    def __init__(self) -> None:
+        self.end, fd = os.pipe()
+        self.writer = LineWriter(fd)
+
+    def line(self) -> bytes:
+        return os.read(self.end, 1 << 20)
+
+    def close(self) -> None:
+        self.writer.close()
+        os.close(self.end)
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    pipe = Pipe()
+    yield pipe
+    pipe.close()
+
+
+@given(
+    texts=st.tuples(*[st.text(max_size=50)] * 3),
+    optional=st.tuples(*[st.none() | st.text(max_size=50)] * 4),
+    numbers=st.tuples(st.integers(0, 599), st.integers(0, 1 << 60), st.integers(0, 1 << 60)),
+    seconds=st.floats(0, 1e6),
+)
+def test_a_line_is_what_json_dumps_would_write_for_any_text(
+    texts: tuple[str, ...], optional: tuple[str | None, ...], numbers: tuple[int, ...], seconds: float
+) -> None:
+    """Whatever the parts hold, quotes, controls or lone surrogates, the line is json.dumps' one."""
+    request_id, door, method = texts
+    integration, host, code, target = optional
+    status, bytes_in, bytes_out = numbers
+    pipe = Pipe()
+    log = AccessLog(pipe.writer, "all", path=True)
+    log.write(request_id, integration, door, method, host, status, code, seconds, bytes_in, bytes_out, target)
+    line = pipe.line()
+    pipe.close()
+    read = json.loads(line)
+    expected: dict[str, Any] = {
+        "timestamp": read["timestamp"],
+        "level": "info" if status < 400 and code is None else "warning",
+        "event": "request",
+        "request_id": request_id,
+        "integration": integration,
+        "door": door,
+        "method": method,
+        "host": host,
+        "status": status,
+        "code": code,
+        "duration": "DURATION",
+        "bytes_in": bytes_in,
+        "bytes_out": bytes_out,
+    }
+    if target is not None:
+        expected["target"] = target
+    text = json.dumps(expected, separators=(",", ":")) + "\n"
+    assert line.decode() == text.replace('"DURATION"', f"{seconds:.6f}", 1)
+
+
+def write(log: AccessLog, status: int, code: str | None = None, target: str | None = None) -> None:
+    log.write("1f", "crm", "reverse", "POST", "secure.example.com", status, code, 0.00123, 1024, 200, target)
+
+
+def test_the_keys_are_those_of_the_reference(pipe: Pipe) -> None:
+    """A line begins as every log line does, and the duration has six digits."""
+    write(AccessLog(pipe.writer, "all", path=False), 200)
+    line = pipe.line()
+    assert list(json.loads(line)) == KEYS
+    assert b'"duration":0.001230,' in line
+
+
+def test_a_target_is_logged_only_where_the_config_asks_for_it(pipe: Pipe) -> None:
+    """Paths and queries may hold secrets, so log.path is off unless set."""
+    write(AccessLog(pipe.writer, "all", path=False), 200, target="/send?key=s3cret")
+    assert b"s3cret" not in pipe.line()
+    write(AccessLog(pipe.writer, "all", path=True), 200, target="/send?key=s3cret")
+    assert json.loads(pipe.line())["target"] == "/send?key=s3cret"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "level"),
+    [
+        (200, None, "info"),
+        (304, None, "info"),
+        (404, None, "warning"),
+        (503, "overloaded", "warning"),
+        (0, "caller_gone", "warning"),
+    ],
+)
+def test_the_level_says_whether_the_exchange_went_well(pipe: Pipe, status: int, code: str | None, level: str) -> None:
+    """An answer below 400 is info; an error, and a caller who left, is a warning."""
+    write(AccessLog(pipe.writer, "errors", path=False), status, code)
+    assert json.loads(pipe.line())["level"] == level
+
+
+@pytest.mark.parametrize(
+    ("mode", "every", "errors"), [("off", False, False), ("errors", False, True), ("all", True, True)]
+)
+def test_the_mode_says_what_to_write(pipe: Pipe, mode: Mode, every: bool, errors: bool) -> None:
+    """The hot path branches on two booleans."""
+    log = AccessLog(pipe.writer, mode, path=False)
+    assert (log.every, log.errors) == (every, errors)

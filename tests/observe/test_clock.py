@@ -1,0 +1,27 @@
+"""observe/clock.py: timestamps that equal datetime's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+from sidekey.observe.clock import Clock
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@given(st.lists(st.integers(0, 4_000_000_000_000_000), min_size=1))
+def test_any_moments_in_any_order_read_as_datetime_says(microseconds: list[int]) -> None:
+    """The cached second is never used for another one."""
+    clock = Clock()
+    for moment in microseconds:
+        expected = (EPOCH + timedelta(microseconds=moment)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        assert clock.format(moment * 1000 + 999) == expected
+
+
+def test_the_stamp_is_the_present() -> None:
+    """A stamp lies between the moments before and after it."""
+    before = datetime.now(UTC)
+    stamp = datetime.fromisoformat(Clock().stamp())
+    assert before <= stamp <= datetime.now(UTC)

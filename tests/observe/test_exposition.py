@@ -1,0 +1,177 @@
+"""observe/exposition.py: a valid page, written in slices that let the loop go on."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import subprocess
+from itertools import pairwise
+
+import pytest
+import sidekey
+from prometheus_client.parser import text_string_to_metric_families
+from sidekey.core.policy import Policy
+from sidekey.credentials.base import Grant
+from sidekey.observe import exposition
+from sidekey.observe.exposition import expose
+from sidekey.observe.metrics import BOUNDS, Metrics
+from sidekey.settings.snapshot import Integration
+from support.peers import require
+
+
+class Source:
+    """A grant source that has nothing to grant."""
+
+    grant: Grant | None = None
+
+    async def obtain(self) -> Grant:
+        return Grant()
+
+
+def busy() -> Metrics:
+    """Metrics of a process in which something of every kind has happened."""
+    metrics = Metrics()
+    metrics.integrations = {"crm": Integration("crm", "basic", Policy(), None, Source())}
+    metrics.stats("crm").record("2xx", 0.004)
+    metrics.stats("crm").record("2xx", 40.0)
+    metrics.stats("crm").record("upstream_timeout", 30.0)
+    metrics.unknown.record("integration_denied", 0.0002)
+    metrics.in_flight, metrics.in_flight_limit = 3, 10_000
+    metrics.upstream_idle, metrics.upstream_active, metrics.upstream_connecting = 4, 3, 1
+    metrics.connects["ok"] += 5
+    metrics.connects["connection_refused"] += 1
+    metrics.config_loaded, metrics.config_loaded_at = True, 1_700_000_000.25
+    return metrics
+
+
+async def page(metrics: Metrics) -> str:
+    return b"".join([block async for block in expose(metrics)]).decode()
+
+
+def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """The samples of a page by name and sorted labels."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def test_every_series_of_ours_reads_back_with_its_value() -> None:
+    """Prometheus' own parser finds each series that design and docs name, with the value that was written."""
+    found = samples(await page(busy()))
+    crm = ("integration", "crm")
+    expected = {
+        ("sidekey_requests_total", (crm, ("outcome", "2xx"))): 2,
+        ("sidekey_requests_total", (crm, ("outcome", "upstream_timeout"))): 1,
+        ("sidekey_requests_total", (("integration", "unknown"), ("outcome", "integration_denied"))): 1,
+        ("sidekey_request_duration_seconds_count", (crm,)): 3,
+        ("sidekey_request_duration_seconds_sum", (crm,)): 70.004,
+        ("sidekey_requests_in_flight", ()): 3,
+        ("sidekey_in_flight_limit", ()): 10_000,
+        ("sidekey_upstream_connections", (("state", "idle"),)): 4,
+        ("sidekey_upstream_connections", (("state", "active"),)): 3,
+        ("sidekey_upstream_connections", (("state", "connecting"),)): 1,
+        ("sidekey_upstream_connects_total", (("outcome", "ok"),)): 5,
+        ("sidekey_upstream_connects_total", (("outcome", "connection_refused"),)): 1,
+        ("sidekey_integration_info", (crm, ("kind", "basic"))): 1,
+        ("sidekey_config_last_reload_successful", ()): 1,
+        ("sidekey_config_last_reload_success_timestamp_seconds", ()): 1_700_000_000.25,
+    }
+    assert {key: found.get(key) for key in expected} == expected
+    assert any(name == "sidekey_build_info" and ("version", sidekey.__version__) in labels for name, labels in found)
+    assert any(name == "process_cpu_seconds_total" for name, _ in found)
+
+
+async def test_buckets_are_cumulative_and_agree_with_the_count() -> None:
+    """Each `le` counts all shorter requests, and +Inf counts all."""
+    found = samples(await page(busy()))
+    buckets = {
+        float(dict(labels)["le"]): value
+        for (name, labels), value in found.items()
+        if name == "sidekey_request_duration_seconds_bucket" and ("integration", "crm") in labels
+    }
+    assert sorted(buckets) == [*BOUNDS, math.inf]
+    assert (buckets[0.0025], buckets[0.005], buckets[10.0], buckets[30.0], buckets[math.inf]) == (0, 1, 1, 2, 3)
+
+
+async def test_a_series_appears_with_its_first_request() -> None:
+    """A process that served nothing names no integration, but tells how much is in flight."""
+    metrics = busy()
+    idle = Metrics()
+    idle.integrations = metrics.integrations
+    text = await page(idle)
+    assert "integration=" not in text
+    assert "sidekey_upstream_connects_total" not in text
+    assert "sidekey_requests_in_flight 0\n" in text
+    assert 'sidekey_upstream_connections{state="idle"} 0\n' in text
+
+
+async def test_a_family_stands_together_under_one_head() -> None:
+    """All samples of a family follow its only TYPE line, as the format demands."""
+    metrics = busy()
+    for number in range(300):
+        metrics.stats(f"i{number}").record("2xx", 0.1)
+    families = [line.split()[2] for line in (await page(metrics)).splitlines() if line.startswith("# TYPE")]
+    assert len(families) == len(set(families))
+    assert len(samples(await page(metrics))) > 300 * 18
+
+
+async def test_promtool_finds_nothing_to_say() -> None:
+    """`promtool check metrics` accepts the page and lints nothing in it."""
+    promtool = require("promtool")
+    text = await page(busy())
+    run = await asyncio.to_thread(
+        subprocess.run, [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout + run.stderr) == (0, "")
+
+
+async def test_another_task_runs_between_any_two_slices() -> None:
+    """The loop gets a turn after each slice, however many integrations there are."""
+    metrics = Metrics()
+    for number in range(3000):
+        metrics.stats(f"i{number}").record("2xx", 0.1)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    seen = [turns async for _ in expose(metrics)]
+    task.cancel()
+    assert len(seen) > 3
+    assert all(earlier < later for earlier, later in pairwise(seen))
+
+
+async def test_a_slice_ends_when_its_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock, not the number of integrations, ends a slice: with a clock that jumps each piece is a slice."""
+    metrics = Metrics()
+    for number in range(10):
+        metrics.stats(f"i{number}").record("2xx", 0.1)
+    moments = iter(range(1000))
+    monkeypatch.setattr(exposition, "perf_counter", lambda: float(next(moments)))
+    blocks = [block async for block in expose(metrics)]
+    assert len(blocks) > 20
+
+
+async def test_requests_that_arrive_during_a_scrape_leave_the_page_valid() -> None:
+    """New integrations and outcomes between slices neither break the iteration nor a histogram's own sum."""
+    metrics = Metrics()
+    for number in range(2000):
+        metrics.stats(f"i{number}").record("2xx", 0.1)
+    blocks = []
+    number = 0
+    async for block in expose(metrics):
+        blocks.append(block)
+        number += 1
+        metrics.stats(f"late{number}").record("2xx", 0.1)
+        metrics.stats("i1999").record(f"late{number}", 0.1)
+        metrics.connects[f"late{number}"] += 1
+    found = samples(b"".join(blocks).decode())
+    name = "sidekey_request_duration_seconds"
+    last = ("integration", "i1999")
+    assert found[f"{name}_bucket", (last, ("le", "+Inf"))] == found[f"{name}_count", (last,)]

@@ -1,0 +1,185 @@
+"""observe/writer.py: lines get out whole, and nothing that happens to the descriptor stops the process."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sidekey.observe.writer import LineWriter
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """Both ends of a pipe; a test gives the writing end to a LineWriter, which owns it."""
+    end, fd = os.pipe()
+    yield end, fd
+    os.close(end)
+
+
+def read_to_end(end: int) -> bytes:
+    """All that is written until the writing end closes."""
+    return b"".join(iter(lambda: os.read(end, 1 << 16), b""))
+
+
+def test_a_line_is_out_at_once_before_the_thread_starts(pipe: tuple[int, int]) -> None:
+    """A command line needs no thread and no loop."""
+    end, fd = pipe
+    writer = LineWriter(fd)
+    writer.write(b"one\n")
+    assert os.read(end, 100) == b"one\n"
+    writer.close()
+
+
+def test_closing_writes_what_waits(pipe: tuple[int, int]) -> None:
+    """Lines of the last moments before an exit are not lost, and come in order."""
+    end, fd = pipe
+    writer = LineWriter(fd)
+    writer.start()
+    lines = [b"%d\n" % number for number in range(2000)]
+    for line in lines:
+        writer.write(line)
+    writer.close()
+    assert read_to_end(end) == b"".join(lines)
+
+
+def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
+    """Any thread may write; each line arrives once and undivided."""
+    path = tmp_path / "log"
+    writer = LineWriter(os.open(path, os.O_WRONLY | os.O_CREAT))
+    writer.start()
+
+    def work(name: int) -> None:
+        for number in range(500):
+            writer.write(b"%d %d\n" % (name, number))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    writer.close()
+    expected = sorted(b"%d %d" % (name, number) for name in range(8) for number in range(500))
+    assert sorted(path.read_bytes().splitlines()) == expected
+
+
+def test_a_reader_that_stalls_costs_lines_and_is_told_how_many(pipe: tuple[int, int]) -> None:
+    """Where nobody reads the pipe, `write` goes on, the backlog stays bounded, and the first line after says what is missing."""
+    end, fd = pipe
+    writer = LineWriter(fd, backlog=100_000)
+    writer.start()
+    line = b"x" * 999 + b"\n"
+    total = 5000
+    for _ in range(total):
+        writer.write(line)
+    dropped = writer.dropped
+    assert dropped >= total - 200 - 64
+    reader: list[bytes] = []
+    thread = threading.Thread(target=lambda: reader.append(read_to_end(end)))
+    thread.start()
+    # Room again: this line, or one before it, carries the news.
+    while writer.dropped:
+        writer.write(b"last\n")
+    writer.close()
+    thread.join()
+    lines = reader[0].splitlines()
+    notices = [json.loads(text) for text in lines if text.startswith(b"{")]
+    arrived = sum(text == line.rstrip() for text in lines)
+    assert {notice["event"] for notice in notices} == {"log lines were dropped"}
+    assert arrived + sum(notice["lines"] for notice in notices) >= total
+    assert set(lines) <= {line.rstrip(), b"last", *(text for text in lines if text.startswith(b"{"))}
+
+
+def test_a_pipe_that_nobody_reads_does_not_hold_up_the_exit() -> None:
+    """A process whose log is stuck ends all the same."""
+    code = (
+        "import os\nfrom sidekey.observe.writer import LineWriter\n"
+        "end, fd = os.pipe()\nwriter = LineWriter(fd)\nwriter.start()\n"
+        "for _ in range(100_000): writer.write(b'x' * 99 + b'\\n')\n"
+        "writer.close(timeout=0.1)\nprint('ended')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "ended\n", "")
+
+
+def test_a_full_disk_costs_lines_and_nothing_else() -> None:
+    """Every write to a full device fails; the lines are counted."""
+    writer = LineWriter(os.open("/dev/full", os.O_WRONLY))
+    for _ in range(3):
+        writer.write(b"lost\n")
+    assert writer.dropped == 3
+    writer.close()
+
+
+def test_a_closed_pipe_costs_lines_and_nothing_else() -> None:
+    """Where the reader has gone, no signal and no exception reaches the process."""
+    end, fd = os.pipe()
+    os.close(end)
+    writer = LineWriter(fd)
+    writer.start()
+    writer.write(b"lost\n")
+    writer.close()
+    writer.write(b"refused\n")
+    assert writer.dropped == 2
+
+
+def test_a_line_cut_short_is_ended_before_the_next(tmp_path: Path) -> None:
+    """A disk that fills up within a line leaves its beginning; what comes later starts on a line of its own."""
+    path = tmp_path / "log"
+    code = (
+        "import os, resource, signal, sys\nfrom sidekey.observe.writer import LineWriter\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)\nwriter = LineWriter(fd)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))\n"
+        "writer.write(b'first\\n')\nwriter.write(b'second\\n')\nwriter.write(b'third\\n')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "writer.write(b'fourth\\n')\nwriter.close()"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    first, torn, notice, fourth = path.read_text().splitlines()
+    assert (first, torn, fourth) == ("first", "seco", "fourth")
+    assert json.loads(notice)["lines"] == 2
+
+
+def test_a_descriptor_that_others_made_non_blocking_is_waited_for(pipe: tuple[int, int]) -> None:
+    """A parent that shares standard error may have set O_NONBLOCK; no line is lost to EAGAIN."""
+    end, fd = pipe
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
+    writer = LineWriter(fd)
+    writer.start()
+    lines = [b"x" * 999 + b"\n"] * 500
+    for line in lines:
+        writer.write(line)
+    reader: list[bytes] = []
+    thread = threading.Thread(target=lambda: reader.append(read_to_end(end)))
+    thread.start()
+    writer.close(timeout=30)
+    thread.join()
+    assert reader == [b"".join(lines)]
+
+
+@pytest.mark.parametrize("redirect", ["2>&-", "2>/dev/full"])
+def test_standard_error_that_is_closed_or_full_is_survived(redirect: str) -> None:
+    """Without standard error lines go nowhere, and never to whatever got its number."""
+    code = (
+        "import socket\na, b = socket.socketpair()\n"
+        "from sidekey.observe.writer import LineWriter\nwriter = LineWriter.stderr()\nwriter.start()\n"
+        "writer.write(b'line\\n')\nwriter.close()\na.close()\nprint(b.recv(10))"
+    )
+    run = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {redirect}', sys.executable, code],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (run.returncode, run.stdout) == (0, "b''\n")
