@@ -13,7 +13,7 @@ VENV := .venv
 WHEEL_VENV := .venv-wheel
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
-SOURCES := proxy tests benchmarks
+SOURCES := .ci proxy tests benchmarks
 
 # A PYTHONPATH of the caller could put the checkout before the wheel under test, or a stranger before either.
 unexport PYTHONPATH

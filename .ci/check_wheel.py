@@ -1,4 +1,7 @@
-"""Whether a wheel holds the package, all of it, and nothing else. Usage: check_wheel.py WHEEL"""
+"""Whether a wheel holds the package, all of it, and nothing else.
+
+Usage: check_wheel.py WHEEL
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ def faults(wheel: Path) -> list[str]:
 def main(wheel: str) -> int:
     """Print what was found; 1 if there are faults."""
     found = faults(Path(wheel))
-    sys.stdout.write("".join(f"{wheel}: {fault}\n" for fault in found) or f"{wheel}: holds the package and nothing else\n")
+    sys.stdout.write(
+        "".join(f"{wheel}: {fault}\n" for fault in found) or f"{wheel}: holds the package and nothing else\n"
+    )
     return 1 if found else 0
 
 

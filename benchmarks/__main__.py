@@ -1,7 +1,7 @@
 """The command: measure the rows, print the table, write results.json beside this file.
 
-Rows are named as arguments or in the variable ROWS, apart by spaces or commas; none means all. Exit 0: measured, whatever
-was reached; 1: something could not be measured; 2: usage.
+Rows are named as arguments or in the variable ROWS, apart by spaces or commas; none means all. Exit 0: measured,
+whatever was reached; 1: something could not be measured; 2: usage.
 """
 
 from __future__ import annotations
@@ -9,26 +9,25 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.arena import Arena
 from benchmarks.figures import Outcome
-from benchmarks.machine import Cores, claim_cores, describe, raise_open_files
+from benchmarks.machine import claim_cores, describe, find_program, raise_open_files
 from benchmarks.peers import PEERS
+from benchmarks.peers.base import Peer
 from benchmarks.processes import MeasureFailed
 from benchmarks.rows import ROWS
 from benchmarks.table import render
 
-RESULTS = Path(__file__).with_name("results.json")
-_TOOLS = {"taskset": "util-linux", "wrk": "wrk", "nginx": "nginx"}
+_RESULTS = Path(__file__).with_name("results.json")
+_ABSENT = "absent"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,14 +37,71 @@ def main(arguments: Sequence[str]) -> int:
     if unknown:
         print(f"no row is called {', '.join(unknown)}; there are: {', '.join(ROWS)}", file=sys.stderr)
         return 2
-    missing = [f"{tool} (package {package})" for tool, package in _TOOLS.items() if _find(tool) is None]
-    if missing:
-        print(f"the benchmarks need {', '.join(missing)}; on Debian `make peers` installs them", file=sys.stderr)
+    if find_program("taskset") is None or not Path("/proc/self/stat").exists():
+        print("the benchmarks need Linux with /proc and taskset (util-linux)", file=sys.stderr)
         return 1
     # A terminated run must stop its programs as an interrupted one does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    cores, versions = claim_cores(), {name: _version(name) for name in PEERS}
+    cores = claim_cores()
     machine = describe(cores)
-    outcomes, seconds = _measure(names, cores)
-    report(outcomes, seconds, machine, versions)
+    versions = {name: _version(peer) for name, peer in PEERS.items()}
+    with (
+        tempfile.TemporaryDirectory(prefix="sidekey-bench-") as folder,
+        Arena(Path(folder), cores, raise_open_files()) as arena,
+    ):
+        outcomes = {name: _measure(name, arena) for name in names}
+    _print(outcomes, machine, versions)
+    _write(outcomes, machine, versions)
     return 1 if any(outcome.failures for outcome in outcomes.values()) else 0
+
+
+def _measure(name: str, arena: Arena) -> Outcome:
+    row = ROWS[name]
+    print(f"{name}: {row.title} ...", end="", flush=True, file=sys.stderr)
+    began = time.monotonic()
+    try:
+        outcome = row.run(arena)
+    except MeasureFailed as fault:
+        outcome = Outcome((), {name: str(fault)})
+    print(f" {time.monotonic() - began:.0f} s", file=sys.stderr)
+    return outcome
+
+
+def _version(peer: Peer) -> str:
+    """The version a peer tells of itself, or `absent`."""
+    if peer.program() is None:
+        return _ABSENT
+    ran = subprocess.run(peer.version(), capture_output=True, text=True, timeout=30, check=False)
+    found = re.search(r"\d+\.\d+\.\d+", ran.stdout + ran.stderr)
+    return "unknown" if found is None else found[0]
+
+
+def _print(outcomes: Mapping[str, Outcome], machine: Mapping[str, object], versions: Mapping[str, str]) -> None:
+    print(f"\n{machine['processor']}, Linux {machine['kernel']}, Python {machine['python']}; {machine['cores']}.")
+    print(
+        f"Load average before: {machine['load_average']}. Medians; 1 KB POST, 200 byte answer, unless a row says else."
+    )
+    print(f"{', '.join(f'{name} {version}' for name, version in versions.items())}.\n")
+    for name in outcomes:
+        print(f"- {name}: {ROWS[name].title}")
+    absent = frozenset(name for name, version in versions.items() if version == _ABSENT)
+    print(f"\n{render(outcomes, tuple(PEERS), absent)}")
+    for name, outcome in outcomes.items():
+        for subject, reason in outcome.failures.items():
+            print(f"\nnot measured: {name}, {subject}: {reason}")
+
+
+def _write(outcomes: Mapping[str, Outcome], machine: Mapping[str, object], versions: Mapping[str, str]) -> None:
+    results = {
+        "machine": machine,
+        "versions": versions,
+        "rows": {name: {"title": ROWS[name].title, **outcome.as_json()} for name, outcome in outcomes.items()},
+    }
+    _RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; what was started is stopped")

@@ -133,7 +133,9 @@ def read_slowly(port: int, path: str, size: int, readers: int) -> None:
 def _sip(connection: socket.socket, left: dict[socket.socket, int]) -> None:
     """Take one piece of what has come; a reader that has all of it leaves `left`."""
     try:
-        taken = connection.recv_into(_NOWHERE, min(_SLOW_PIECE, left[connection]), socket.MSG_TRUNC | socket.MSG_DONTWAIT)
+        taken = connection.recv_into(
+            _NOWHERE, min(_SLOW_PIECE, left[connection]), socket.MSG_TRUNC | socket.MSG_DONTWAIT
+        )
     except BlockingIOError:
         return
     if not taken:

@@ -79,7 +79,7 @@ def at_most(limit: float, peer: str = "sidekey", *, over: str | None = None) -> 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the table: a figure of a row for each peer, with its reach. `values` is keyed by the peer's column."""
+    """One line of the table: a figure of a row by peer, with its reach. `values` is keyed by the peer's column."""
 
     label: str
     figure: Figure

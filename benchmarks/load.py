@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.figures import P50, P99, RATE, Figure
+from benchmarks.machine import find_program
 from benchmarks.processes import MeasureFailed
 
 REQUEST_BODY = b"x" * 1024
@@ -64,10 +64,10 @@ class Load:
     spread: Spread | None = None
 
     def run(self, url: str, folder: Path) -> tuple[int, dict[Figure, float]]:
-        """Run wrk against `url`: requests done, and rate, p50, p99. Raises MeasureFailed on any other answer than 2xx."""
+        """Run wrk against `url`: requests done, and rate, p50, p99. Raises MeasureFailed where one failed."""
         script = folder / "load.lua"
         script.write_text(self._script(), encoding="utf-8")
-        wrk = shutil.which("wrk")
+        wrk = find_program("wrk")
         if wrk is None:
             raise MeasureFailed("wrk is not installed")
         ran = subprocess.run(

@@ -1,10 +1,11 @@
-"""The machine that is measured on: which core the proxy gets and which the load, and what to say of it in the results."""
+"""The machine that is measured on: which core the proxy gets and which the load, and what the results say of it."""
 
 from __future__ import annotations
 
 import os
 import platform
 import resource
+import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class Cores:
 
 
 def claim_cores() -> Cores:
-    """Choose the cores and move this process, and so whatever it starts, to the load's. The last core is the proxy's."""
+    """Choose the cores, the last one for the proxy, and move this process, and so whatever it starts, to the load's."""
     available = sorted(os.sched_getaffinity(0))
     cores = Cores(proxy=available[-1], load=available[0])
     os.sched_setaffinity(0, {cores.load})
@@ -41,6 +42,11 @@ def raise_open_files() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+def find_program(name: str) -> str | None:
+    """Where a program is installed. Debian keeps daemons where an ordinary user's PATH does not look."""
+    return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
 
 
 def free_port() -> int:

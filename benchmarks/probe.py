@@ -1,4 +1,4 @@
-"""One request ahead of every measurement: the program answers, and the upstream received the credential exactly once."""
+"""One request ahead of every measurement: it is answered, and the upstream received the credential exactly once."""
 
 from __future__ import annotations
 

@@ -39,7 +39,9 @@ def _cell(column: str, line: Line, outcome: Outcome, absent: frozenset[str]) -> 
         return line.figure.format(value)
     if column in absent:
         return "absent"
-    return "failed" if column in outcome.failures else ""
+    # A row may measure a peer in several configurations: "envoy, all".
+    failed = {subject.partition(",")[0] for subject in outcome.failures}
+    return "failed" if column in failed else ""
 
 
 def align(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 import trustme
 
 from benchmarks.load import ANSWER_BODY
-from benchmarks.machine import free_port
+from benchmarks.machine import find_program, free_port
 from benchmarks.probe import AUTHORIZATION, CHECK, await_answer
 from benchmarks.processes import MeasureFailed, Program
 
@@ -85,7 +84,7 @@ def nginx_config(folder: Path, http: str, open_files: int) -> str:
 @contextmanager
 def nginx_upstream(folder: Path, core: int, open_files: int) -> Iterator[tuple[Upstream, Upstream]]:
     """Run the upstream: its http and its https side. Raises MeasureFailed."""
-    nginx = shutil.which("nginx")
+    nginx = find_program("nginx")
     if nginx is None:
         raise MeasureFailed("nginx, the upstream, is not installed")
     folder.mkdir()

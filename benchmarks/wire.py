@@ -31,7 +31,7 @@ class Head:
 def parse_head(raw: bytes) -> Head:
     """Read a head; the empty line at its end is left out."""
     first, *lines = raw.decode("latin-1").split("\r\n")
-    one, two, three = (first.split(" ", 2) + ["", ""])[:3]
+    one, two, three = [*first.split(" ", 2), "", ""][:3]
     pairs = (line.partition(":") for line in lines)
     return Head((one, two, three), tuple((name.lower(), value.strip()) for name, _, value in pairs))
 
@@ -54,7 +54,7 @@ def echo(head: Head) -> bytes:
 
 
 def receive_head(connection: socket.socket) -> tuple[Head, bytes]:
-    """The head that comes next, and what came of the body with it. Raises MeasureFailed where the connection ends first."""
+    """The next head, and what came of the body with it. Raises MeasureFailed where the connection ends first."""
     raw = b""
     while b"\r\n\r\n" not in raw:
         piece = connection.recv(65536)

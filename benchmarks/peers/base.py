@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from benchmarks.machine import find_program
 from benchmarks.upstream import Upstream
 
 
@@ -51,12 +51,12 @@ class Installed:
     name: ClassVar[str]
 
     def program(self) -> str | None:
-        """Where it is installed. Debian keeps daemons where an ordinary user's PATH does not look."""
-        return shutil.which(self.name) or shutil.which(self.name, path="/usr/local/sbin:/usr/sbin:/sbin")
+        """Where it is installed."""
+        return find_program(self.name)
 
     def version(self) -> list[str]:
         """The command that prints its version."""
-        return [self.name, "-v"]
+        return [self.program() or self.name, "-v"]
 
     def path(self, rest: str) -> str:
         """Base and rest."""

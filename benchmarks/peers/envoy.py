@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmarks.machine import find_program
 from benchmarks.peers.base import Installed, Job
 from benchmarks.probe import AUTHORIZATION
 from benchmarks.upstream import HOST, Upstream
@@ -33,7 +33,7 @@ class Envoy(Installed):
             binary = Path(folder) / "_bin" / "envoy"
             if binary.exists():
                 return str(binary)
-        return shutil.which("envoy")
+        return find_program(self.name)
 
     def version(self) -> list[str]:
         """The command that prints its version."""

@@ -14,7 +14,7 @@ _EACH = Figure("KiB a request in flight", 1)
 
 
 class InFlight:
-    """5,000 callers wait at once, each on a connection of its own. This process holds both ends: four files a request."""
+    """5,000 callers wait at once, each on a connection of its own. This process holds the outer end of both hops."""
 
     name = "inflight5000"
     title = "5,000 requests in flight on an upstream that does not answer yet"

@@ -137,7 +137,9 @@ def test_what_the_c_library_takes_for_a_name_is_no_literal(text: str) -> None:
     assert literal(text) is None
 
 
-@given(st.from_regex(re.compile(r"(?:0[xX]?)?[0-9a-fo]{0,10}(?:\.(?:0[xX]?)?[0-9a-fo]{0,6}){0,4}", re.A), fullmatch=True))
+@given(
+    st.from_regex(re.compile(r"(?:0[xX]?)?[0-9a-fo]{0,10}(?:\.(?:0[xX]?)?[0-9a-fo]{0,6}){0,4}", re.A), fullmatch=True)
+)
 def test_ipv4_literals_are_what_inet_aton_takes(text: str) -> None:
     """The spellings are the C library's, neither more nor fewer."""
     try:

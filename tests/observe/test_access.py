@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidekey.observe.access import AccessLog, Mode
 from sidekey.observe.writer import LineWriter
 
-KEYS = "timestamp,level,event,request_id,integration,door,method,host,status,code,duration,bytes_in,bytes_out".split(
-    ","
-)
+KEYS = "timestamp level event request_id integration door method host status code duration bytes_in bytes_out"
 
 
 class Pipe:
@@ -88,7 +87,7 @@ def test_the_keys_are_those_of_the_reference(pipe: Pipe) -> None:
     """A line begins as every log line does, and the duration has six digits."""
     write(AccessLog(pipe.writer, "all", path=False), 200)
     line = pipe.line()
-    assert list(json.loads(line)) == KEYS
+    assert " ".join(json.loads(line)) == KEYS
     assert b'"duration":0.001230,' in line
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidekey.observe.clock import Clock
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

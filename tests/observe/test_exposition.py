@@ -8,8 +8,9 @@ import subprocess
 from itertools import pairwise
 
 import pytest
-import sidekey
 from prometheus_client.parser import text_string_to_metric_families
+
+import sidekey
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import Grant
 from sidekey.observe import exposition
@@ -78,7 +79,7 @@ async def test_every_series_of_ours_reads_back_with_its_value() -> None:
         ("sidekey_config_last_reload_successful", ()): 1,
         ("sidekey_config_last_reload_success_timestamp_seconds", ()): 1_700_000_000.25,
     }
-    assert {key: found.get(key) for key in expected} == expected
+    assert {key: found.get(key) for key in expected} == pytest.approx(expected)
     assert any(name == "sidekey_build_info" and ("version", sidekey.__version__) in labels for name, labels in found)
     assert any(name == "process_cpu_seconds_total" for name, _ in found)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from sidekey.observe.writer import LineWriter
 
 
@@ -70,7 +71,7 @@ def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_stalls_costs_lines_and_is_told_how_many(pipe: tuple[int, int]) -> None:
-    """Where nobody reads the pipe, `write` goes on, the backlog stays bounded, and the first line after says what is missing."""
+    """Where nobody reads, `write` goes on within a bounded backlog; what gets through first says what is missing."""
     end, fd = pipe
     writer = LineWriter(fd, backlog=100_000)
     writer.start()

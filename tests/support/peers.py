@@ -26,6 +26,7 @@ PACKAGES = {
     "ip": "iproute2",
     "java": "default-jdk-headless",
     "javac": "default-jdk-headless",
+    "make": "make",
     "nginx": "nginx",
     "node": "nodejs",
     "openssl": "openssl",

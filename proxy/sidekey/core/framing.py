@@ -19,6 +19,8 @@ class BadFraming(ValueError):
 
 def content_length(value: bytes) -> int:
     """Read Content-Length (1*DIGIT, RFC 9110 8.6). Raises BadFraming."""
+    if not value.isdigit():
+        value = value.strip(b" \t")
     if not value.isdigit() or len(value) > 18:
         raise BadFraming("Content-Length is not a number of bytes")
     return int(value)
@@ -34,25 +36,24 @@ def transfer_encoding(value: bytes) -> int:
     raise BadFraming("Transfer-Encoding does not end in chunked alone")
 
 
-def request_length(length: bytes | None, encoding: bytes | None, *, http_1_1: bool) -> int:
-    """The length of a request body: bytes, or CHUNKED. Raises BadFraming."""
+def coded_length(encoding: bytes, *, length_given: bool, http_1_1: bool) -> int:
+    """The length of a request body that comes with Transfer-Encoding: CHUNKED. Raises BadFraming (RFC 9112 6.1)."""
+    if length_given:
+        raise BadFraming("both Content-Length and Transfer-Encoding are given")
+    if not http_1_1:
+        raise BadFraming("Transfer-Encoding is given in an HTTP/1.0 request")
+    return transfer_encoding(encoding)
+
+
+def answer_length(status: int, length: int | None, encoding: bytes | None, *, head: bool) -> int:
+    """The length of an answer's body as it comes from the upstream (RFC 9112 6.3). Raises BadFraming."""
     if encoding is not None:
         if length is not None:
             raise BadFraming("both Content-Length and Transfer-Encoding are given")
-        if not http_1_1:
-            raise BadFraming("Transfer-Encoding is given in an HTTP/1.0 request")
-        return transfer_encoding(encoding)
-    return 0 if length is None else content_length(length)
-
-
-def answer_length(status: int, length: bytes | None, encoding: bytes | None, *, head: bool) -> int:
-    """The length of an answer's body as it comes from the upstream (RFC 9112 6.3). Raises BadFraming."""
-    if encoding is not None and length is not None:
-        raise BadFraming("both Content-Length and Transfer-Encoding are given")
-    framed = UNTIL_CLOSE if length is None else content_length(length)
-    if encoding is not None:
-        framed = transfer_encoding(encoding)
-    return 0 if head or bodyless(status) else framed
+        length = transfer_encoding(encoding)
+    if head or status < 200 or status in (204, 304):
+        return 0
+    return UNTIL_CLOSE if length is None else length
 
 
 def bodyless(status: int) -> bool:

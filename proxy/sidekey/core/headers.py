@@ -69,8 +69,11 @@ METHOD_OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-m
 
 _DROPPED_FAMILIES = (b"proxy-", b"sidekey-")
 
-Entry = tuple[Role, bytes]
-"""A role, and the name in lower case with `-` for `_`."""
+Entry = tuple[Role, bytes, bytes]
+"""A role, the name in lower case with `-` for `_`, and how the field's line begins when it is written anew.
+
+A line begins with the line end before it, so that one piece is one field: `\\r\\nName: ` and then the value.
+"""
 
 
 class Names:
@@ -105,7 +108,7 @@ def classify(name: bytes, roles: dict[bytes, Role]) -> Entry:
         role = Role.DROP if normal.startswith(_DROPPED_FAMILIES) else Role.FORWARD
     elif normal != name.lower():
         role = Role.DROP
-    return role, normal
+    return role, normal, b"\r\n" + name + b": "
 
 
 def tokens(value: bytes) -> list[bytes]:

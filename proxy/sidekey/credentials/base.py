@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from sidekey.credentials.fields import Reference, SecretUnreadable
+from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -105,7 +105,7 @@ class FixedCredential(Sealed):
 class Part(NamedTuple):
     """A value that a kind needs read. `key` is its place under `auth`, `check` judges what was read (ValueError)."""
 
-    key: str
+    key: Keys
     reference: Reference
     check: Callable[[str], None] | None = None
 
@@ -119,6 +119,8 @@ class KindSettings(BaseModel, ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
+    type: str
+
     needs_prefix: ClassVar[bool] = True
     """Whether the integration must write an `endpoint_prefix` itself."""
 
@@ -127,20 +129,20 @@ class KindSettings(BaseModel, ABC):
         """Every value that stands behind a reference."""
 
     @abstractmethod
-    def credential(self, values: Mapping[str, str]) -> Credential:
+    def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The credential made of what `parts` named, by key."""
 
     def resolve(self, read: ReadReference) -> Credential:
         """Read every part. Raises SecretUnreadable with all that cannot be read or used."""
-        values: dict[str, str] = {}
-        reasons: list[tuple[str, str]] = []
+        values: dict[Keys, str] = {}
+        reasons: list[tuple[Keys, str]] = []
         for key, reference, check in self.parts():
             try:
                 values[key] = read(reference)
                 if check is not None:
                     check(values[key])
             except ValueError as fault:
-                reasons.append((f"auth.{key}", str(fault)))
+                reasons.append((("auth", *key), str(fault)))
         if reasons:
             raise SecretUnreadable(tuple(reasons))
         return self.credential(values)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Part
-from sidekey.credentials.fields import Reference, Secret, Text
+from sidekey.credentials.fields import Keys, Reference, Secret, Text
 
 
 def check_user_name(text: str) -> None:
@@ -33,10 +33,10 @@ class BasicSettings(KindSettings):
 
     def parts(self) -> Iterator[Part]:
         """User name and password."""
-        yield Part("username", self.username, check_user_name)
-        yield Part("password", self.password)
+        yield Part(("username",), self.username, check_user_name)
+        yield Part(("password",), self.password)
 
-    def credential(self, values: Mapping[str, str]) -> Credential:
+    def credential(self, values: Mapping[Keys, str]) -> Credential:
         """One `Authorization` header."""
-        pair = f"{values['username']}:{values['password']}".encode()
+        pair = f"{values['username',]}:{values['password',]}".encode()
         return FixedCredential(Grant(headers=(("Authorization", f"Basic {b64encode(pair).decode('ascii')}"),)))

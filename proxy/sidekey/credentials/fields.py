@@ -14,6 +14,9 @@ from pydantic import AfterValidator, PlainSerializer, PlainValidator, WithJsonSc
 
 Source = Literal["file", "env", "insecure_value", "text"]
 
+Keys = tuple[str, ...]
+"""The keys that lead to a value."""
+
 REDACTED = "REDACTED"
 WAY_OUT = "write {file: PATH}, {env: NAME} or, for trials only, {insecure_value: TEXT}"
 
@@ -52,14 +55,14 @@ NOT_INJECTED = frozenset(
 
 
 class SecretUnreadable(Exception):
-    """Values of an integration cannot be read: pairs of the key in the integration and the reason."""
+    """Values of an integration cannot be read: where each stands in the integration, and why. Never the content."""
 
-    def __init__(self, reasons: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, reasons: tuple[tuple[Keys, str], ...]) -> None:
         super().__init__(reasons)
         self.reasons = reasons
 
     def __str__(self) -> str:
-        return "; ".join(f"{key}: {reason}" for key, reason in self.reasons)
+        return "; ".join(f"{'.'.join(keys)}: {reason}" for keys, reason in self.reasons)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -161,21 +164,25 @@ def wire(value: str) -> str:
     return value.encode().decode("latin-1")
 
 
-_FORMS: list[dict[str, Any]] = [
-    {
+def _reference_schema(*sources: Source) -> dict[str, Any]:
+    meanings = {
+        "file": "Path of a file that holds the value; a relative path starts at the config file's folder",
+        "env": "Name of an environment variable that holds the value",
+        "insecure_value": "The secret itself, for trials only",
+    }
+    return {
         "type": "object",
-        "properties": {key: {"type": "string", "minLength": 1, "description": meaning}},
-        "required": [key],
+        "properties": {
+            source: {"type": "string", "minLength": 1, "description": meanings[source]} for source in sources
+        },
+        "minProperties": 1,
+        "maxProperties": 1,
         "additionalProperties": False,
     }
-    for key, meaning in (
-        ("file", "Path of a file that holds the value; a relative path starts at the config file's folder"),
-        ("env", "Name of an environment variable that holds the value"),
-        ("insecure_value", "The secret itself, for trials only"),
-    )
-]
-SECRET_SCHEMA: dict[str, Any] = {"title": "Secret", "oneOf": _FORMS}
-TEXT_SCHEMA: dict[str, Any] = {"title": "Text", "oneOf": [{"type": "string"}, *_FORMS[:2]]}
+
+
+SECRET_SCHEMA: dict[str, Any] = {"title": "Secret", **_reference_schema("file", "env", "insecure_value")}
+TEXT_SCHEMA: dict[str, Any] = {"title": "Text", "oneOf": [{"type": "string"}, _reference_schema("file", "env")]}
 
 REDACT = PlainSerializer(lambda _: REDACTED, return_type=str)
 """Keeps a reference's value out of every dump of a model."""

@@ -13,6 +13,7 @@ from sidekey.credentials.fields import (
     SECRET_SCHEMA,
     TEXT_SCHEMA,
     HeaderName,
+    Keys,
     Reference,
     check_header_value,
     normal_name,
@@ -43,8 +44,11 @@ def _literal_prefix(reference: Reference) -> Reference:
 
 def _shape(raw: Any) -> Any:
     """Bring the two ways to write a value into one: what is no {prefix, secret} is a public text."""
-    if isinstance(raw, Mapping) and ("prefix" in raw or "secret" in raw):
-        return {"secret": None, **raw}
+    if isinstance(raw, Mapping):
+        if "insecure_value" in raw:
+            raise ValueError("write {prefix: TEXT, secret: {insecure_value: TEXT}}, or a public text itself")
+        if "prefix" in raw or "secret" in raw:
+            return {"secret": None, **raw}
     return {"text": raw}
 
 
@@ -104,21 +108,14 @@ class HeadersSettings(KindSettings):
         """Each header's public text, or its prefix and secret."""
         for name, value in self.headers.items():
             if value.text is not None:
-                yield Part(f"headers.{name}", value.text, check_header_value)
+                yield Part(("headers", name), value.text, check_header_value)
             if value.secret is not None:
-                yield Part(f"headers.{name}.prefix", value.prefix, _check_prefix)
-                yield Part(f"headers.{name}.secret", value.secret, check_header_value)
+                yield Part(("headers", name, "prefix"), value.prefix, _check_prefix)
+                yield Part(("headers", name, "secret"), value.secret, check_header_value)
 
-    def credential(self, values: Mapping[str, str]) -> Credential:
+    def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The headers in the order of the file, each value's prefix and secret joined."""
-        return FixedCredential(
-            Grant(
-                headers=tuple(
-                    (name, wire("".join(values[key] for key in _keys(name) if key in values))) for name in self.headers
-                )
-            )
-        )
-
-
-def _keys(name: str) -> tuple[str, str, str]:
-    return f"headers.{name}", f"headers.{name}.prefix", f"headers.{name}.secret"
+        joined = dict.fromkeys(self.headers, "")
+        for key, _, _ in self.parts():
+            joined[key[1]] += values[key]
+        return FixedCredential(Grant(headers=tuple((name, wire(value)) for name, value in joined.items())))

@@ -21,5 +21,5 @@ LATER = ("mtls", "oauth2", "responsys")
 if TYPE_CHECKING:
     AuthSettings = KindSettings
 else:
-    AuthSettings = Annotated[Union[tuple(KINDS.values())], Field(discriminator="type")]
+    AuthSettings = Annotated[Union[tuple(KINDS.values())], Field(discriminator="type")]  # noqa: UP007 - the table decides at run time
     """The `auth:` block: one of the kinds, told by `type`."""

@@ -119,14 +119,14 @@ def _heed_expectations(exchange: Exchange, marks: dict[Role, bytes]) -> None:
     expected = marks.get(Role.EXPECT)
     if expected is not None and exchange.http_1_1:
         exchange.expects_continue = b"100-continue" in tokens(expected)
-        exchange.lines += (b"Expect", b": ", expected, b"\r\n")
+        exchange.lines.append(b"\r\nExpect: " + expected)
         exchange.names.append(b"expect")
     hops = marks.get(Role.MAX_FORWARDS)
     if hops is not None:
         if exchange.method == b"OPTIONS" and hops.isdigit():
             exchange.last_hop = int(hops[:6]) == 0
             hops = b"%d" % max(0, int(hops[:6]) - 1)
-        exchange.lines += (b"Max-Forwards", b": ", hops, b"\r\n")
+        exchange.lines.append(b"\r\nMax-Forwards: " + hops)
         exchange.names.append(b"max-forwards")
 
 

@@ -9,6 +9,9 @@ from sidekey.errors import Problem
 
 PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
+_END = b"\r\n\r\n"
+_CLOSE = b"\r\nConnection: close\r\n\r\n"
+
 
 def problem(fault: Problem, *, integration: str | None, close: bool, head: bool, via: bytes) -> bytes:
     """Serialise a problem. `head` leaves the body out (RFC 9110 9.3.2); `integration` where the caller knows it."""
@@ -24,12 +27,12 @@ def problem(fault: Problem, *, integration: str | None, close: bool, head: bool,
         said["integration"] = integration
     body = json.dumps(said).encode()
     lines = [
-        b"HTTP/1.1 %d %b\r\n" % (fault.status, PHRASES[fault.status]),
-        b"Content-Type: application/problem+json\r\nContent-Length: %d\r\n" % len(body),
-        b"Cache-Control: no-store\r\nProxy-Status: sidekey; error=%b\r\n" % fault.error.encode(),
+        b"HTTP/1.1 %d %b" % (fault.status, PHRASES[fault.status]),
+        b"\r\nContent-Type: application/problem+json\r\nContent-Length: %d" % len(body),
+        b"\r\nCache-Control: no-store\r\nProxy-Status: sidekey; error=%b" % fault.error.encode(),
     ]
-    lines += [b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in fault.headers]
-    lines += [via, b"Connection: close\r\n\r\n" if close else b"\r\n"]
+    lines += [b"\r\n%b: %b" % (name.encode(), value.encode()) for name, value in fault.headers]
+    lines += [via, _CLOSE if close else _END]
     if not head:
         lines.append(body)
     return b"".join(lines)
@@ -37,5 +40,4 @@ def problem(fault: Problem, *, integration: str | None, close: bool, head: bool,
 
 def options(*, allow: bytes, close: bool, via: bytes) -> bytes:
     """The answer to an OPTIONS request that may go no further (Max-Forwards: 0, RFC 9110 7.6.2)."""
-    end = b"Connection: close\r\n\r\n" if close else b"\r\n"
-    return b"HTTP/1.1 204 No Content\r\nAllow: " + allow + b"\r\n" + via + end
+    return b"HTTP/1.1 204 No Content\r\nAllow: " + allow + via + (_CLOSE if close else _END)

@@ -22,8 +22,8 @@ IDEMPOTENT = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
 _CLASSES = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
 _CLOSING = frozenset({"request_invalid", "request_too_large", "request_timeout", "not_implemented", "door_denied"})
 """After these answers the connection closes: what a caller means by its next bytes is in doubt."""
-_CLOSE = b"Connection: close\r\n\r\n"
-_KEEP_ALIVE = b"Connection: keep-alive\r\n\r\n"
+_CLOSE = b"\r\nConnection: close\r\n\r\n"
+_KEEP_ALIVE = b"\r\nConnection: keep-alive\r\n\r\n"
 
 
 class Exchange:
@@ -115,7 +115,8 @@ class Exchange:
         """Admit the request and send it on, or answer it. The whole read that completed its head has been parsed."""
         plane = self.plane
         self.began = plane.clock()
-        room = plane.begun()
+        metrics = plane.metrics
+        metrics.in_flight += 1
         fault = self.fault or admit(self)
         if fault is not None:
             self.fail(fault)
@@ -123,7 +124,7 @@ class Exchange:
         if self.last_hop:
             self.answer_as_last_hop()
             return
-        if not room:
+        if metrics.in_flight > plane.in_flight_limit:
             self.fail(
                 Problem("overloaded", "the limit of requests in flight is reached", headers=(("Retry-After", "1"),))
             )

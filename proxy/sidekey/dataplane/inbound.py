@@ -27,22 +27,22 @@ def answer_head(upstream: UpstreamConnection, exchange: Exchange) -> list[bytes]
 
 
 def without(lines: list[bytes], names: list[bytes], dropped: frozenset[bytes]) -> list[bytes]:
-    """The lines whose normalised names are not among `dropped`; four pieces of `lines` make one field."""
-    return [piece for at, name in enumerate(names) if name not in dropped for piece in lines[4 * at : 4 * at + 4]]
+    """The lines whose normalised names are not among `dropped`."""
+    return [line for line, name in zip(lines, names, strict=True) if name not in dropped]
 
 
 def _framing(upstream: UpstreamConnection, exchange: Exchange) -> bytes:
     length = upstream.length
     if length > 0:
-        return b"Content-Length: %d\r\n" % length
+        return b"\r\nContent-Length: %d" % length
     if exchange.chunked_out:
-        return b"Transfer-Encoding: chunked\r\n"
+        return b"\r\nTransfer-Encoding: chunked"
     if length < 0 or upstream.status == 204:
         return b""
     if exchange.method == b"HEAD" or bodyless(upstream.status):
         # What a GET would have answered (RFC 9110 8.6), or nothing where the upstream did not say.
-        return b"" if upstream.content_length is None else b"Content-Length: %d\r\n" % int(upstream.content_length)
-    return b"Content-Length: 0\r\n"
+        return b"" if upstream.content_length is None else b"\r\nContent-Length: %d" % upstream.content_length
+    return b"\r\nContent-Length: 0"
 
 
 def status_line(status: int, reason: bytes) -> bytes:
@@ -50,7 +50,7 @@ def status_line(status: int, reason: bytes) -> bytes:
     phrase = reason
     if not (reason.isascii() and reason.decode("latin-1").isprintable()):
         phrase = PHRASES.get(status, b"")
-    line = b"HTTP/1.1 %d %b\r\n" % (status, phrase)
+    line = b"HTTP/1.1 %d %b" % (status, phrase)
     if len(_STATUS_LINES) < _STATUS_LINES_LIMIT:
         _STATUS_LINES[status, reason] = line
     return line

@@ -31,7 +31,7 @@ class Route:
     def __init__(self, origin: Origin, pool: Pool) -> None:
         self.origin = origin
         self.pool = pool
-        self.host = b"Host: %b\r\n" % origin.authority.encode()
+        self.host = b"\r\nHost: %b" % origin.authority.encode()
         self.injected = b""
 
 
@@ -97,7 +97,7 @@ class Lane:
     def _block(grant: Grant | None) -> bytes:
         if grant is None:
             return b""
-        return "".join(f"{name}: {value}\r\n" for name, value in grant.headers).encode("latin-1")
+        return "".join(f"\r\n{name}: {value}" for name, value in grant.headers).encode("latin-1")
 
 
 def quick_base(policy: Policy, base: Prefix) -> bool:

@@ -26,8 +26,6 @@ _KNOWN = NAMES.known
 THROUGH = 64 << 10
 """A Content-Length body with more than this to come is handed through without the parser, in bytes."""
 HEAD_END = b"\r\n\r\n"
-SHORTEST_REQUEST = 18
-"""Bytes of `GET / HTTP/1.1` and its empty line: a read of n bytes holds no more than n / 18 requests."""
 LINGER = 2.0
 LINGER_AT_MOST = 30.0
 """Seconds, from the last byte and in all, for which what a caller still sends is read and dropped, so that a reset does
@@ -138,7 +136,8 @@ class CallerConnection(asyncio.Protocol):
             if not data:
                 return
         limit = self.plane.limits.pipelined
-        if self._held or (len(data) > limit * SHORTEST_REQUEST and data.count(HEAD_END) > limit):
+        # Heads end in two line ends: counting one byte is ten times as fast, and mostly enough to know.
+        if self._held or (data.count(b"\r") > 2 * limit and data.count(HEAD_END) > limit):
             self._held += data
             self._hold(HOLD_QUEUE)
             self._pump()
@@ -165,7 +164,10 @@ class CallerConnection(asyncio.Protocol):
             return
         exchange = self.exchange
         if exchange is None:
-            if self._queue:
+            queue = self._queue
+            if len(queue) == 1 and not self._write_full and not self._pumping:
+                self._begin(queue.popleft())
+            elif queue:
                 self._pump()
             elif not self._head_due:
                 # The first bytes of a head that is not whole: it is due from now on, however it dribbles.
@@ -430,11 +432,11 @@ class CallerConnection(asyncio.Protocol):
         reading = self._reading
         if reading is None:
             return
-        role, normal = _KNOWN.get(name) or NAMES.learn(name)
+        role, normal, start = _KNOWN.get(name) or NAMES.learn(name)
         if role:
-            note_field(reading, role, name, value, normal)
+            note_field(reading, role, value, normal, start)
         else:
-            reading.lines += (name, b": ", value, b"\r\n")
+            reading.lines.append(start + value)
             reading.names.append(normal)
 
     def on_headers_complete(self) -> None:
@@ -456,6 +458,7 @@ class CallerConnection(asyncio.Protocol):
                 raise BadRequest(Problem("request_too_large", "the body is over limits.request_body", sent="maybe"))
 
     def on_message_complete(self) -> None:
-        if self._reading is not None and not self._parser.should_upgrade():
-            self._reading.complete = True
+        reading = self._reading
+        if reading is not None and (reading.marks is None or not self._parser.should_upgrade()):
+            reading.complete = True
             self._reading = None

@@ -24,16 +24,16 @@ def request_head(exchange: Exchange) -> list[bytes]:
         lines = without(lines, names, dropped)
     length = exchange.length
     if length > 0:
-        framing = b"Content-Length: %d\r\n" % length
+        framing = b"\r\nContent-Length: %d" % length
     elif length == CHUNKED:
-        framing = b"Transfer-Encoding: chunked\r\n"
+        framing = b"\r\nTransfer-Encoding: chunked"
     else:
-        framing = b"Content-Length: 0\r\n" if exchange.length_given else b""
+        framing = b"\r\nContent-Length: 0" if exchange.length_given else b""
     return [
         exchange.method,
         b" ",
         exchange.path,
-        b" HTTP/1.1\r\n",
+        b" HTTP/1.1",
         exchange.route.injected,
         *lines,
         framing,

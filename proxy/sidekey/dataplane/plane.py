@@ -59,9 +59,9 @@ class Plane:
         self._idle = asyncio.Event()
         self._count = 0
         self.word = secrets.token_hex(4).encode()
-        via = b"Via: 1.1 sidekey (%b)\r\n" % self.word
+        via = b"\r\nVia: 1.1 sidekey (%b)" % self.word
         self.via = via if snapshot.via else b""
-        self.via_and_end = self.via + b"\r\n"
+        self.via_and_end = self.via + b"\r\n\r\n"
 
     def lane(self, name: bytes) -> Lane | None:
         """The lane of an integration ID, compiled at its first use; None where there is no such integration."""
@@ -108,11 +108,6 @@ class Plane:
         """An id for one request's log line: the process's word and a count."""
         self._count += 1
         return f"{self.word.decode()}-{self._count:x}"
-
-    def begun(self) -> bool:
-        """Count an exchange in; False where that is one too many."""
-        self.metrics.in_flight += 1
-        return self.metrics.in_flight <= self.in_flight_limit
 
     def ended(self) -> None:
         """Count an exchange out."""

@@ -45,7 +45,7 @@ def invalid(detail: str) -> BadRequest:
     return BadRequest(Problem("request_invalid", detail))
 
 
-def note_field(exchange: Exchange, role: Role, name: bytes, value: bytes, normal: bytes) -> None:
+def note_field(exchange: Exchange, role: Role, value: bytes, normal: bytes, start: bytes) -> None:
     """Take in a field that means something to the proxy. Raises BadRequest."""
     if role is Role.HOST:
         if exchange.host is not None:
@@ -53,7 +53,7 @@ def note_field(exchange: Exchange, role: Role, name: bytes, value: bytes, normal
         exchange.host = value
     elif role is Role.CONTENT_LENGTH:
         try:
-            exchange.length = framing.content_length(value.strip(b" \t"))
+            exchange.length = framing.content_length(value)
         except framing.BadFraming as fault:
             raise invalid(str(fault)) from None
         exchange.length_given = True
@@ -65,7 +65,7 @@ def note_field(exchange: Exchange, role: Role, name: bytes, value: bytes, normal
     elif role is not Role.DROP:
         _mark(exchange, role, value)
         if role in _FORWARDED:
-            exchange.lines += (name, b": ", value, b"\r\n")
+            exchange.lines.append(start + value)
             exchange.names.append(normal)
 
 
@@ -122,8 +122,9 @@ def _check_marks(exchange: Exchange, marks: dict[Role, bytes]) -> None:
     coding = marks.get(Role.TRANSFER_ENCODING)
     if coding is not None:
         try:
-            length = b"0" if exchange.length_given else None
-            exchange.length = framing.request_length(length, coding, http_1_1=exchange.http_1_1)
+            exchange.length = framing.coded_length(
+                coding, length_given=exchange.length_given, http_1_1=exchange.http_1_1
+            )
         except framing.BadFraming as fault:
             code = "not_implemented" if fault.unknown_coding else "request_invalid"
             raise BadRequest(Problem(code, str(fault))) from None

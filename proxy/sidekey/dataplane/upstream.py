@@ -26,6 +26,11 @@ THROUGH = 64 << 10
 _KNOWN = NAMES.known
 
 
+AMBIGUOUS = "the framing of the upstream's answer is ambiguous"
+_PERSISTENCE = frozenset({b"keep-alive", b"Keep-Alive", b"close"})
+"""Values of Connection that nominate no field; llhttp heeds them."""
+
+
 class BadAnswer(Exception):
     """Raised inside a parser callback to stop the parser; the reason is safe to show."""
 
@@ -39,7 +44,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_clean_end",
         "_encoding",
         "_fed",
-        "_fields",
         "_final",
         "_fresh_parser",
         "_head_done",
@@ -88,10 +92,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.reason = b""
         self.lines: list[bytes] = []
         self.names: list[bytes] = []
-        self._fields = 0
         self._fed = 0
         self._carried = self._seen = self._barren = 0
-        self.content_length: bytes | None = None
+        self.content_length: int | None = None
         self._encoding: bytes | None = None
         self.hop_by_hop: bytes | None = None
         self._head_done = False
@@ -301,28 +304,27 @@ class UpstreamConnection(asyncio.Protocol):
         self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields += 1
         if self._head_done:
             # A trailer: dropped, since no caller announced that it takes them (RFC 9110 6.5.1).
-            self._check_trailers()
             return
-        role, normal = _KNOWN.get(name) or NAMES.learn(name)
+        role, normal, start = _KNOWN.get(name) or NAMES.learn(name)
         if not role:
-            self.lines += (name, b": ", value, b"\r\n")
+            self.lines.append(start + value)
             self.names.append(normal)
         elif role is Role.CONTENT_LENGTH:
-            self.content_length = value.strip(b" \t")
+            self._note_length(value)
         elif role is Role.TRANSFER_ENCODING:
             self._encoding = value.strip(b" \t") if self._encoding is None else self._encoding + b"," + value
-        elif role is Role.CONNECTION:
+        elif role is Role.CONNECTION and value not in _PERSISTENCE:
             self.hop_by_hop = value if self.hop_by_hop is None else self.hop_by_hop + b"," + value
         elif role is Role.KEEP_ALIVE:
             self._note_keep_alive(value)
 
-    def _check_trailers(self) -> None:
-        limits = self.pool.plane.limits
-        if self._fields > limits.headers:
-            raise BadAnswer("the upstream's answer has too many trailers")
+    def _note_length(self, value: bytes) -> None:
+        try:
+            self.content_length = framing.content_length(value)
+        except framing.BadFraming:
+            raise BadAnswer(AMBIGUOUS) from None
 
     def _note_keep_alive(self, value: bytes) -> None:
         for parameter in tokens(value):
@@ -345,7 +347,7 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self.length = framing.answer_length(status, self.content_length, self._encoding, head=head)
         except framing.BadFraming:
-            raise BadAnswer("the framing of the upstream's answer is ambiguous") from None
+            raise BadAnswer(AMBIGUOUS) from None
         self.status = status
         self._final = self._head_done = True
         exchange.answered(status, self.length)
@@ -364,7 +366,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _check_head(self, status: int) -> None:
         limits = self.pool.plane.limits
-        if self._fields > limits.headers:
+        if len(self.names) > limits.headers:
             raise BadAnswer("the upstream's answer has too many header fields")
         if self._fed > limits.response_head and sum(map(len, self.lines)) > limits.response_head:
             raise BadAnswer("the head of the upstream's answer is over the limit")

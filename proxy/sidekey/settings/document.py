@@ -55,7 +55,7 @@ def parse(file: str, data: bytes) -> tuple[Table, list[Fault]]:
     try:
         return reader.document(), reader.faults
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        mark = error.problem_mark
         # libyaml's problems are fixed sentences; they repeat nothing of the file.
         problem = error.problem or "not finished"
         line, column = (mark.line, mark.column) if mark else (0, 0)
@@ -151,7 +151,7 @@ class _Reader:
             if event.__class__ is not yaml.ScalarEvent:
                 raise self._malformed(event, "a key is a text")
             key = self._words.setdefault(event.value, event.value)
-            start = event.start_mark
+            start: Any = event.start_mark
             self._path.append(key)
             value, value_mark = self._value(self._next(), depth)
             if key in table:

@@ -69,22 +69,29 @@ def column_of(mark: int) -> int:
     return (mark & ((1 << _COLUMN_BITS) - 1)) + 1
 
 
-def fault_at(root: Table, loc: Iterable[str | int], message: str, *, base: Loc = (), key: bool = False) -> Fault:
-    """The fault of the value at `loc` under `root`, or with `key` of the key itself.
-
-    The place is that of the last part of `loc` that the file holds; `base` leads to `root` and is only shown.
-    """
+def mark_at(root: Table, loc: Iterable[str | int], *, key: bool = False) -> tuple[int, Loc]:
+    """The mark of the value (with `key`: of the key) at `loc`, and as much of `loc` as the file holds."""
     node: Any = root
     mark = root.mark
+    found: list[str | int] = []
     for part in loc:
         if isinstance(node, Table) and part in node:
-            index = list(node).index(str(part))
-            mark = node.spots[2 * index + (0 if key else 1)]
+            mark = node.spots[2 * list(node).index(str(part)) + (0 if key else 1)]
             node = node[str(part)]
         elif isinstance(node, Row) and isinstance(part, int) and part < len(node):
             mark, node = node.spots[part], node[part]
         else:
             break
+        found.append(part)
+    return mark, tuple(found)
+
+
+def fault_at(root: Table, loc: Loc, message: str, *, base: Loc = (), key: bool = False) -> Fault:
+    """The fault of the value at `loc` under `root`, or with `key` of the key itself; `base` leads to `root`.
+
+    Where the file lacks the last parts of `loc`, the place is that of the mapping that lacks them.
+    """
+    mark, _ = mark_at(root, loc, key=key)
     return Fault(root.file, line_of(mark), column_of(mark), show((*base, *loc)), message)
 
 

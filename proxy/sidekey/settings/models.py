@@ -193,7 +193,9 @@ class GlobalSettings(Section):
     )
     network: NetworkSettings = Field(default=NetworkSettings(), description="Resolving and dialling.")
     timeouts: TimeoutSettings = Field(default=TimeoutSettings(), description="Durations: a whole number and its unit.")
-    limits: LimitSettings = Field(default=LimitSettings(), description="Sizes (a whole number and its unit) and counts.")
+    limits: LimitSettings = Field(
+        default=LimitSettings(), description="Sizes (a whole number and its unit) and counts."
+    )
     log: LogSettings = Field(default=LogSettings(), description="Logging.")
     via: bool = Field(default=True, description="Whether `Via` is sent; it is always checked.")
 

@@ -1,4 +1,4 @@
-"""The runtime snapshot: what the data plane and the listeners see of a config, frozen and with secrets behind sources."""
+"""The runtime snapshot: what the data plane and the listeners see of a config, frozen, secrets behind sources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sidekey.credentials.base import GrantSource
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Which CAs an upstream's certificate is verified against: `mozilla`, `system`, or a PEM file's path."""
+    """Which CAs verify an upstream's certificate: `source` is mozilla, system or file (then with `path`)."""
 
     source: str = "mozilla"
     path: str | None = None
@@ -113,7 +113,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRules:
-    """Static hosts (name, lower case, to addresses as text), what may be dialled beyond global addresses, DNS search."""
+    """How names are resolved and what may be dialled beyond global addresses.
+
+    `hosts` maps names in lower case to addresses as text; `search` lets DNS search domains apply.
+    """
 
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     allow_private: tuple[Network, ...] = ()
@@ -131,7 +134,10 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A whole config at run time. `callers` is keyed by the SHA-256 digest of the token; empty: callers are not judged."""
+    """A whole config at run time.
+
+    `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes; empty: callers are not judged.
+    """
 
     integrations: Mapping[str, Integration]
     callers: Mapping[bytes, Caller] = field(default_factory=dict)

@@ -165,9 +165,7 @@ Mode = Annotated[
 PrivateNetwork = Annotated[
     addresses.Network, PlainValidator(parse_network), _AS_TEXT, WithJsonSchema({"title": "Network", "type": "string"})
 ]
-StaticAddress = Annotated[
-    str, PlainValidator(parse_ip), WithJsonSchema({"title": "IP address", "type": "string"})
-]
+StaticAddress = Annotated[str, PlainValidator(parse_ip), WithJsonSchema({"title": "IP address", "type": "string"})]
 TrustedCA = Annotated[
     Trust,
     PlainValidator(parse_trust),
@@ -190,6 +188,7 @@ TrustedCA = Annotated[
 CallerGrants = Annotated[
     tuple[str, ...] | None,
     PlainValidator(parse_grants),
+    PlainSerializer(lambda granted: "*" if granted is None else list(granted)),
     WithJsonSchema(
         {
             "title": "Integration IDs",
@@ -201,7 +200,9 @@ CallerGrants = Annotated[
     ),
 ]
 Method = Annotated[
-    str, AfterValidator(check_method), WithJsonSchema({"title": "Method", "type": "string", "pattern": "^[A-Z][A-Z-]*$"})
+    str,
+    AfterValidator(check_method),
+    WithJsonSchema({"title": "Method", "type": "string", "pattern": "^[A-Z][A-Z-]*$"}),
 ]
 TestPath = Annotated[str, AfterValidator(check_test_path)]
 EndpointPrefixes = Annotated[

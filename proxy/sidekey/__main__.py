@@ -1,0 +1,5 @@
+"""`python -m sidekey` is the command line."""
+
+from sidekey.cli import main
+
+main()

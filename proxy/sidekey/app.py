@@ -1,0 +1,160 @@
+"""The composition root: alone knows every part. Starts them, waits for a signal, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from sidekey import process
+from sidekey.admin.health import Health
+from sidekey.admin.listeners import build_admin, build_metrics
+from sidekey.admin.serve import Server, serve
+from sidekey.dataplane.listener import CallerConnection
+from sidekey.dataplane.plane import Plane
+from sidekey.network.dial import Dialer
+from sidekey.network.guard import Listener as OwnListener
+from sidekey.network.listen import Listener, listen
+from sidekey.observe.access import AccessLog
+from sidekey.observe.hooks import install_safe_hooks
+from sidekey.observe.logs import configure, get_logger
+from sidekey.observe.metrics import Metrics
+from sidekey.observe.redact import describe
+from sidekey.observe.writer import LineWriter
+from sidekey.settings.snapshot import Address, Snapshot
+
+
+class App:
+    """One running Sidekey. `start` opens the listeners, `serve` ends with a signal, `stop` drains."""
+
+    def __init__(self, snapshot: Snapshot, writer: LineWriter) -> None:
+        self.snapshot = snapshot
+        self.health = Health()
+        self.metrics = Metrics()
+        self.metrics.integrations = snapshot.integrations
+        self.metrics.config_loaded = True
+        self.metrics.config_loaded_at = time.time()
+        self._writer = writer
+        self._log = get_logger()
+        self._servers: list[Server] = []
+        self._listener: Listener | None = None
+        self._dialer = Dialer(snapshot.network)
+        self.plane = Plane(
+            snapshot,
+            dialer=self._dialer,
+            metrics=self.metrics,
+            access=AccessLog(writer, snapshot.log.access, snapshot.log.path),
+            report=self.report,
+        )
+
+    @property
+    def proxy_address(self) -> Address:
+        """Where the proxy listener is bound, with the port that was chosen where the config says 0."""
+        return self.snapshot.listen.proxy if self._listener is None else self._listener.addresses[0]
+
+    @property
+    def admin_address(self) -> Address:
+        """Where the admin listener is bound."""
+        return self._servers[0].addresses[0]
+
+    def report(self, defect: BaseException) -> str:
+        """Log a defect of ours without its text, which may hold a secret; returns the id that the answer names."""
+        number = secrets.token_hex(4)
+        self._log.error("defect", id=number, **describe(defect))
+        return number
+
+    async def start(self) -> None:
+        """Open every listener. Raises network.listen.ListenError, with nothing left open."""
+        where = self.snapshot.listen
+        allowed = process.raise_descriptors(self.snapshot.limits.in_flight)
+        if allowed < self.snapshot.limits.in_flight:
+            self._log.warning("limits.in_flight is lowered: too few file descriptors (NOFILE)", in_flight=allowed)
+        self.plane.in_flight_limit = self.metrics.in_flight_limit = allowed
+        self.plane.deadlines.start(asyncio.get_running_loop())
+        try:
+            self._servers.append(await serve(build_admin(self.health, self.metrics), where.admin, "listen.admin"))
+            if where.metrics is not None:
+                application = build_metrics(self.health, self.metrics)
+                self._servers.append(await serve(application, where.metrics, "listen.metrics"))
+            self._listener = await listen(lambda: CallerConnection(self.plane), where.proxy, "listen.proxy")
+        except BaseException:
+            await self._close()
+            raise
+        bound = [*self._listener.addresses, *(address for server in self._servers for address in server.addresses)]
+        self._dialer.own_listeners = tuple(
+            OwnListener(ip_address(address.host), address.port) for address in bound if address.path is None
+        )
+        gc.collect()
+        gc.freeze()
+        self.health.ready = True
+        self._log.info(
+            "listening",
+            proxy=str(self.proxy_address),
+            admin=str(self.admin_address),
+            integrations=len(self.snapshot.integrations),
+        )
+
+    async def serve(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
+        loop = asyncio.get_running_loop()
+        asked = asyncio.Event()
+
+        def on_signal(number: int) -> None:
+            if asked.is_set():
+                self._writer.close(timeout=0.2)
+                process.leave(128 + number)
+            self._log.info("draining", signal=signal.Signals(number).name)
+            asked.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal, number)
+        await asked.wait()
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Fail readiness, go on for `drain_delay`, stop accepting, let exchanges finish within `drain`."""
+        timeouts = self.snapshot.timeouts
+        self.health.ready = False
+        self.health.reason = "draining"
+        self.plane.drain()
+        await asyncio.sleep(timeouts.drain_delay)
+        if self._listener is not None:
+            self._listener.close()
+        clean = await self.plane.finish(timeouts.drain)
+        if not clean:
+            self._log.warning("exchanges in flight were cut at the end of timeouts.drain")
+        await self._close()
+        self._log.info("stopped")
+
+    async def _close(self) -> None:
+        await self.plane.close()
+        if self._listener is not None:
+            self._listener.close()
+        for server in self._servers:
+            await server.close()
+
+
+def run(snapshot: Snapshot, started: Callable[[App], None] | None = None) -> None:
+    """Run until a signal. Raises network.listen.ListenError where a listener cannot be opened."""
+    process.protect_memory()
+    writer = LineWriter.stderr()
+    configure(snapshot.log.level, writer)
+
+    async def main() -> None:
+        install_safe_hooks(asyncio.get_running_loop())
+        app = App(snapshot, writer)
+        await app.start()
+        writer.start()
+        if started is not None:
+            started(app)
+        await app.serve()
+
+    try:
+        with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
+            runner.run(main())
+    finally:
+        writer.close()

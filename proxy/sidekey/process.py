@@ -1,0 +1,50 @@
+"""What the process asks of the system: no dumps of its memory, enough descriptors, the quickest event loop there is."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import resource
+import sys
+
+_PR_SET_DUMPABLE = 4
+_DESCRIPTORS_ASIDE = 128
+"""Descriptors that are not for exchanges: listeners, logs, config files, lookups, idle connections of a quiet time."""
+
+
+def protect_memory() -> None:
+    """Keep secrets out of core dumps, and other processes of this user out of our memory (prctl(2), ptrace(2))."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE) failed")
+
+
+def raise_descriptors(in_flight: int) -> int:
+    """Raise NOFILE to the hard limit; returns how many exchanges in flight it suffices for, `in_flight` at the most.
+
+    An exchange takes two descriptors, one towards the caller and one towards the upstream.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY:
+        return in_flight
+    return min(in_flight, max(1, (hard - _DESCRIPTORS_ASIDE) // 2))
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where it is installed, else asyncio's: both carry the same protocols."""
+    try:
+        import uvloop  # noqa: PLC0415  not available on every platform
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def leave(status: int) -> None:
+    """End the process at once, without the interpreter's own end."""
+    os._exit(status)

@@ -1,0 +1,161 @@
+"""Makes the runtime snapshot of validated settings, and reads secrets for the first time.
+
+What cannot be read is returned beside the result, as places and reasons, and takes down only what needs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import NoReturn
+
+from sidekey.core.policy import Policy, Prefix, parse_prefix
+from sidekey.credentials.fields import Reference, SecretUnreadable
+from sidekey.credentials.static import StaticSource
+from sidekey.settings import snapshot
+from sidekey.settings.faults import Loc
+from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationSettings, ListenSettings
+from sidekey.settings.secrets import SecretReader, read_bounded
+
+_LARGEST_BUNDLE = 16 << 20
+
+Reasons = list[tuple[Loc, str]]
+
+
+def build_integration(
+    name: str, settings: IntegrationSettings, trust: snapshot.Trust, read: SecretReader
+) -> tuple[snapshot.Integration, Reasons]:
+    """One integration with its secrets read; `trust` is what holds where it names none itself."""
+    prefixes, unread = _prefixes(settings, read)
+    source = StaticSource(partial(settings.auth.resolve, read) if not unread else partial(_unreadable, tuple(unread)))
+    source.refresh()
+    reasons: Reasons = list(source.unreadable.reasons) if source.unreadable else []
+    if settings.trusted_ca is not None:
+        trust, reason = build_trust(settings.trusted_ca, read)
+        reasons += [(("trusted_ca",), reason)] if reason else []
+    policy = Policy(
+        prefixes=prefixes,
+        domains=tuple(settings.allowed_domains),
+        methods=None if settings.methods is None else frozenset(settings.methods),
+    )
+    test = settings.test
+    integration = snapshot.Integration(
+        id=name,
+        kind=settings.auth.type,
+        policy=policy,
+        base=_base(policy),
+        source=source,
+        trust=trust,
+        allow_private=tuple(settings.allow_private),
+        description=settings.description,
+        tags=tuple(settings.tags),
+        test=None if test is None else snapshot.TestRequest(test.method, test.path),
+    )
+    return integration, reasons
+
+
+def _prefixes(
+    settings: IntegrationSettings, read: SecretReader
+) -> tuple[tuple[Prefix, ...], list[tuple[tuple[str], str]]]:
+    """The endpoint prefixes, those behind references read.
+
+    One that cannot be read leaves the integration without any: a policy without a rule denies everything.
+    """
+    prefixes: list[Prefix] = []
+    for prefix in settings.endpoint_prefix:
+        try:
+            prefixes.append(parse_prefix(read(prefix)) if isinstance(prefix, Reference) else prefix)
+        except ValueError as fault:
+            return (), [(("endpoint_prefix",), str(fault))]
+    return tuple(prefixes), []
+
+
+def _unreadable(reasons: tuple[tuple[tuple[str, ...], str], ...]) -> NoReturn:
+    raise SecretUnreadable(reasons)
+
+
+def _base(policy: Policy) -> Prefix | None:
+    """What the reverse door's path is put behind: the first prefix, else the first domain that is an exact base URL."""
+    if policy.prefixes:
+        return policy.prefixes[0]
+    return next((Prefix(domain.origin, "") for domain in policy.domains if not domain.wildcard), None)
+
+
+def build_trust(trust: snapshot.Trust, read: SecretReader) -> tuple[snapshot.Trust, str | None]:
+    """The trust with its file's whole path, and why the file is of no use, if so."""
+    if trust.path is None:
+        return trust, None
+    path = read.path(trust.path)
+    found = snapshot.Trust(trust.source, str(path))
+    try:
+        if b"-----BEGIN CERTIFICATE-----" not in read_bounded(path, _LARGEST_BUNDLE):
+            return found, "the file holds no certificate in PEM"
+    except ValueError as fault:
+        return found, str(fault)
+    return found, None
+
+
+def build_callers(
+    settings: Mapping[str, CallerSettings], read: SecretReader
+) -> tuple[dict[bytes, snapshot.Caller], Reasons, Reasons]:
+    """Callers by the SHA-256 of their tokens, what could not be read, and tokens that stand twice.
+
+    A caller whose token cannot be read stands under a digest that no token has: were it left out, the last such
+    caller would take the judging of callers away with it.
+    """
+    callers: dict[bytes, snapshot.Caller] = {}
+    unreadable: Reasons = []
+    twice: Reasons = []
+    for name, caller in settings.items():
+        granted = None if caller.integrations is None else frozenset(caller.integrations)
+        try:
+            digest = hashlib.sha256(read(caller.token).encode()).digest()
+        except ValueError as fault:
+            unreadable.append((("callers", name, "token"), str(fault)))
+            digest = secrets.token_bytes(32)
+        if digest in callers:
+            twice.append((("callers", name, "token"), f"caller {callers[digest].name} has the same token"))
+        else:
+            callers[digest] = snapshot.Caller(name, granted)
+    return callers, unreadable, twice
+
+
+def build_snapshot(
+    settings: GlobalSettings,
+    integrations: Mapping[str, snapshot.Integration],
+    callers: Mapping[bytes, snapshot.Caller],
+    read: SecretReader,
+) -> snapshot.Snapshot:
+    """The whole config at run time."""
+    network = settings.network
+    return snapshot.Snapshot(
+        integrations=integrations,
+        callers=callers,
+        listen=_listen(settings.listen, read),
+        network=snapshot.NetworkRules(
+            hosts={host: tuple(addresses) for host, addresses in network.hosts.items()},
+            allow_private=tuple(network.allow_private),
+            search=network.search,
+        ),
+        timeouts=snapshot.Timeouts(**dict(settings.timeouts)),
+        limits=snapshot.Limits(**dict(settings.limits)),
+        log=snapshot.Log(**dict(settings.log)),
+        via=settings.via,
+    )
+
+
+def _listen(settings: ListenSettings, read: SecretReader) -> snapshot.Listen:
+    def place(address: snapshot.Address) -> snapshot.Address:
+        if address.path is None:
+            return address
+        return replace(address, path=str(read.path(address.path)), mode=settings.mode)
+
+    return snapshot.Listen(
+        proxy=place(settings.proxy),
+        admin=place(settings.admin),
+        metrics=None if settings.metrics is None else place(settings.metrics),
+        names=tuple(settings.names),
+    )

@@ -1,0 +1,158 @@
+"""What keys say together. The checks read the file's plain values, so that a fault in one key hides no other.
+
+Each takes the mapping it judges and gives pairs of a place in it and a message; a value that is faulty by itself is
+reported by the models and passed over here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from ipaddress import ip_address
+from typing import Any
+
+from sidekey.core.policy import Domain, Policy, Prefix, decide, parse_domain, parse_prefix
+from sidekey.credentials.fields import normal_name
+from sidekey.credentials.registry import KINDS
+from sidekey.settings.faults import Loc
+from sidekey.settings.snapshot import Address, Listen
+from sidekey.settings.values import parse_address
+
+Found = Iterator[tuple[Loc, str]]
+
+_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+
+
+def mapping(raw: Any) -> Mapping[str, Any]:
+    """`raw` where it is a mapping, else an empty one."""
+    return raw if isinstance(raw, Mapping) else {}
+
+
+def integration_faults(raw: Mapping[str, Any]) -> Found:
+    """Faults between the keys of an integration."""
+    kind = KINDS.get(str(mapping(raw.get("auth")).get("type")))
+    if kind is not None and kind.needs_prefix and raw.get("endpoint_prefix", []) == []:
+        yield ("endpoint_prefix",), "this kind needs an endpoint prefix: the URL under which targets are allowed"
+    others, domains = raw.get("allow_other_domains", False), raw.get("allowed_domains", [])
+    if others is True and domains == []:
+        yield ("allow_other_domains",), "stands without allowed_domains: list the domains, or drop this key"
+    if others is False and domains != []:
+        yield ("allowed_domains",), "counts only with allow_other_domains: true; add it, or drop the list"
+    yield from _test_faults(raw)
+
+
+def _test_faults(raw: Mapping[str, Any]) -> Found:
+    """A test request that the integration's own policy would refuse."""
+    test = raw.get("test")
+    policy = _policy(raw)
+    if not isinstance(test, Mapping) or policy is None or not policy.prefixes:
+        return
+    method, path = test.get("method", "GET"), test.get("path", "")
+    if not isinstance(method, str) or not isinstance(path, str):
+        return
+    decision = decide(policy, method, f"{policy.prefixes[0]}{path}")
+    if not decision.allowed:
+        key = "method" if decision.code == "method_denied" else "path"
+        yield ("test", key), f"the integration's own policy refuses this: {decision.reason}"
+
+
+def _policy(raw: Mapping[str, Any]) -> Policy | None:
+    """The policy that the plain values tell, or None where one of them is faulty or stands elsewhere."""
+    prefixes, domains, methods = raw.get("endpoint_prefix", []), raw.get("allowed_domains", []), raw.get("methods")
+    try:
+        return Policy(
+            prefixes=tuple(map(parse_prefix, prefixes if isinstance(prefixes, list) else [prefixes])),
+            domains=tuple(map(parse_domain, domains)),
+            methods=None if methods is None else frozenset(methods),
+        )
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def global_faults(raw: Mapping[str, Any]) -> Found:
+    """Listeners that are open to others, or stand on one address."""
+    listeners = dict(_listeners(raw))
+    seen: dict[str, str] = {}
+    for name, address in listeners.items():
+        if raw.get("allow_unauthenticated") is not True and _is_open(name, address, raw):
+            way_out = "name callers, or" if name == "proxy" else "there are no admin tokens yet:"
+            yield ("listen", name), f"others can reach this listener: {way_out} set allow_unauthenticated: true"
+        first = seen.setdefault(str(address), name)
+        if first != name and address.port:
+            yield ("listen", name), f"this is the address of listen.{first} already"
+
+
+def caller_faults(raw: Mapping[str, Any], known: Container[str]) -> Found:
+    """Callers that name integrations there are not."""
+    for name, caller in mapping(raw.get("callers")).items():
+        granted = mapping(caller).get("integrations")
+        for index, entry in enumerate(granted if isinstance(granted, list) else []):
+            if isinstance(entry, str) and entry not in known:
+                yield ("callers", name, "integrations", index), "there is no integration of this ID"
+
+
+def _listeners(raw: Mapping[str, Any]) -> Iterator[tuple[str, Address]]:
+    listen, default = mapping(raw.get("listen")), Listen()
+    for name in ("proxy", "admin", "metrics"):
+        if listen.get(name) is None:
+            address = getattr(default, name)
+        else:
+            try:
+                address = parse_address(listen[name])
+            except ValueError:
+                continue
+        if address is not None:
+            yield name, address
+
+
+def _is_open(name: str, address: Address, raw: Mapping[str, Any]) -> bool:
+    """Whether others than this machine's users reach a listener that asks for no token."""
+    if name == "metrics" or address.path is not None or ip_address(address.host).is_loopback:
+        return False
+    return name == "admin" or not raw.get("callers")
+
+
+def global_warnings(raw: Mapping[str, Any]) -> Found:
+    """What loads but should be known: open listeners, tokens in clear."""
+    if raw.get("allow_unauthenticated") is True:
+        for name, address in _listeners(raw):
+            if _is_open(name, address, raw):
+                yield ("listen", name), "whoever reaches this listener can use it"
+    yield from insecure_values(mapping(raw.get("callers")), ("callers",))
+
+
+def integration_warnings(raw: Mapping[str, Any]) -> Found:
+    """What loads but should be known: credentials in clear, secrets in the file, prefixes that never match."""
+    prefixes = raw.get("endpoint_prefix", [])
+    listed = isinstance(prefixes, list)
+    for index, prefix in enumerate(prefixes if listed else [prefixes]):
+        if isinstance(prefix, str) and prefix[:5].lower() == "http:":
+            yield (
+                (("endpoint_prefix", index) if listed else ("endpoint_prefix",)),
+                "the credential travels in the clear",
+            )
+    if raw.get("allowed_domains"):
+        policy = _policy(raw)
+        for rule in _never_matching(policy) if policy is not None else ():
+            yield ("endpoint_prefix",), f"{rule} lies under no allowed domain, so it never matches"
+    auth = mapping(raw.get("auth"))
+    for name, value in mapping(auth.get("headers")).items():
+        if isinstance(value, str) and normal_name(name) in _SECRET_HEADERS:
+            yield ("auth", "headers", name), "this stands as public text; write a secret as {prefix: TEXT, secret: ...}"
+    yield from insecure_values(auth, ("auth",))
+
+
+def _never_matching(policy: Policy) -> Iterator[Prefix]:
+    domains: tuple[Domain, ...] = policy.domains
+    for prefix in policy.prefixes:
+        if not any(domain.covers(prefix.origin) for domain in domains):
+            yield prefix
+
+
+def insecure_values(raw: Any, loc: Loc) -> Found:
+    """Secrets that stand in the file itself."""
+    if isinstance(raw, Mapping):
+        for key, value in raw.items():
+            if key == "insecure_value":
+                yield (*loc, key), "a secret stands in the config file: for trials only"
+            elif isinstance(value, Mapping):
+                yield from insecure_values(value, (*loc, key))

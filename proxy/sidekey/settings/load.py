@@ -1,0 +1,137 @@
+"""Loads a config: from a path to a snapshot, or to every fault there is."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from sidekey.settings import checks, snapshot
+from sidekey.settings.build import build_callers, build_integration, build_snapshot, build_trust
+from sidekey.settings.faults import Fault, Loc, Table, fault_at
+from sidekey.settings.models import GlobalSettings, IntegrationSettings
+from sidekey.settings.secrets import SecretReader
+from sidekey.settings.source import Joined, read_config
+from sidekey.settings.translate import faults_of
+from sidekey.settings.values import check_name
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A config that was read. `snapshot` is None where there are `faults`.
+
+    `unreadable` are secrets and CA files that could not be read: faults for `check` and `run --strict`, while `run`
+    goes on without what needs them. All three lists are in the order of file, line and column.
+    """
+
+    snapshot: snapshot.Snapshot | None = None
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)
+    unreadable: list[Fault] = field(default_factory=list)
+
+
+def load(path: str | Path, environ: Mapping[str, str] | None = None) -> Loaded:
+    """Read the config at `path`, a file or a folder, and the secrets it names. Never raises for what it reads."""
+    with _without_collector():
+        joined = read_config(Path(path))
+        loader = _Loader(joined, SecretReader(joined.folder, os.environ if environ is None else environ))
+        loader.run()
+    loaded = loader.loaded
+    for faults in (loaded.faults, loaded.warnings, loaded.unreadable):
+        faults[:] = sorted(set(faults))
+    return loaded
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Loading makes many objects and no cycles: collections in between only cost time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class _Loader:
+    def __init__(self, joined: Joined, read: SecretReader) -> None:
+        self.loaded = Loaded(faults=joined.faults)
+        self._joined = joined
+        self._read = read
+
+    def run(self) -> None:
+        settings = self._globals()
+        trust = self._trust(settings)
+        integrations = self._integrations(trust)
+        callers, unreadable, twice = build_callers(settings.callers, self._read)
+        self._note(self.loaded.unreadable, unreadable)
+        self._note(self.loaded.faults, twice)
+        if not self.loaded.faults:
+            self.loaded.snapshot = build_snapshot(settings, integrations, callers, self._read)
+
+    def _root(self, loc: Loc) -> Table:
+        owners, documents = self._joined.owners, self._joined.documents
+        return owners.get(str(loc[0]), documents[0]) if loc else documents[0]
+
+    def _note(self, faults: list[Fault], found: Iterable[tuple[Loc, str]]) -> None:
+        faults += [fault_at(self._root(loc), loc, message) for loc, message in found]
+
+    def _globals(self) -> GlobalSettings:
+        """The global settings; the defaults where they are faulty."""
+        values = {**self._joined.globals, "version": 1}
+        if self._joined.documents:
+            self._note(self.loaded.faults, checks.global_faults(values))
+            if self._joined.complete:
+                self._note(self.loaded.faults, checks.caller_faults(values, self._joined.integrations))
+            self._note(self.loaded.warnings, checks.global_warnings(values))
+        try:
+            return GlobalSettings.model_validate(values)
+        except ValidationError as error:
+            self.loaded.faults += faults_of(error, GlobalSettings, self._root, ())
+            return GlobalSettings(version=1)
+
+    def _trust(self, settings: GlobalSettings) -> snapshot.Trust:
+        trust, reason = build_trust(settings.network.trusted_ca, self._read)
+        if reason:
+            self._note(self.loaded.unreadable, [(("network", "trusted_ca"), reason)])
+        return trust
+
+    def _integrations(self, trust: snapshot.Trust) -> dict[str, snapshot.Integration]:
+        built: dict[str, snapshot.Integration] = {}
+        for name, document in self._joined.integrations.items():
+            base = ("integrations", name)
+            try:
+                check_name(name)
+            except ValueError as fault:
+                self.loaded.faults.append(fault_at(document, base, str(fault), key=True))
+            raw = document["integrations"][name]
+            if not isinstance(raw, Table):
+                self.loaded.faults.append(fault_at(document, base, "a mapping is expected"))
+                continue
+            integration = self._integration(name, raw, trust)
+            if integration is not None:
+                built[name] = integration
+        return built
+
+    def _integration(self, name: str, raw: Table, trust: snapshot.Trust) -> snapshot.Integration | None:
+        base: Loc = ("integrations", name)
+
+        def note(faults: list[Fault], found: Iterable[tuple[Loc, str]]) -> None:
+            faults += [fault_at(raw, loc, message, base=base) for loc, message in found]
+
+        note(self.loaded.faults, checks.integration_faults(raw))
+        note(self.loaded.warnings, checks.integration_warnings(raw))
+        try:
+            settings = IntegrationSettings.model_validate(raw)
+        except ValidationError as error:
+            self.loaded.faults += faults_of(error, IntegrationSettings, lambda _: raw, base)
+            return None
+        integration, unreadable = build_integration(name, settings, trust, self._read)
+        note(self.loaded.unreadable, unreadable)
+        return integration

@@ -1,0 +1,50 @@
+"""The JSON schema of the config file, for editors and for `sidekey schema`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from sidekey.credentials.registry import KINDS
+from sidekey.settings.models import Config
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a config file. Defaults stand as the file writes them."""
+    generated = Config.model_json_schema()
+    definitions: dict[str, Any] = generated["$defs"]
+    for model in {*_models(Config), *KINDS.values()}:
+        target = generated if model is Config else definitions[model.__name__]
+        for name, default in written_defaults(model).items():
+            target["properties"][name]["default"] = default
+    for node in _objects(generated):
+        if "patternProperties" in node:
+            node["additionalProperties"] = False
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **generated}
+
+
+def written_defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """The defaults of a model's keys as the file writes them: `5s` rather than 5.0."""
+    optional = {name for name, field in model.model_fields.items() if not field.is_required()}
+    return model.model_construct().model_dump(mode="json", include=optional)
+
+
+def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """`model` and every model its fields name."""
+    yield model
+    for field in model.model_fields.values():
+        for found in (field.annotation, *get_args(field.annotation)):
+            if isinstance(found, type) and issubclass(found, BaseModel) and found is not model:
+                yield from _models(found)
+
+
+def _objects(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from _objects(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _objects(value)

@@ -1,0 +1,73 @@
+"""Reads what references point to. A failure says why and repeats neither the content nor the reference."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from sidekey.credentials.fields import Reference, clean_secret
+
+LARGEST = 64 << 10
+"""Bytes of a secret's file; more is a slip, such as a log file named by mistake."""
+
+
+class SecretReader:
+    """Reads references; relative paths start at `folder`, which is taken as it is (no link is resolved before)."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environ = environ
+
+    def __call__(self, reference: Reference) -> str:
+        """The value, without one trailing newline. Raises ValueError with the reason."""
+        if reference.source == "file":
+            return self._file(reference.value)
+        if reference.source == "env":
+            return self._variable(reference.value)
+        return reference.value
+
+    def path(self, name: str) -> Path:
+        """Where a path of the config leads."""
+        return self._folder / name
+
+    def _file(self, name: str) -> str:
+        data = read_bounded(self.path(name), LARGEST)
+        try:
+            return clean_secret(data.decode())
+        except UnicodeDecodeError:
+            raise ValueError("the file is not UTF-8") from None
+        except ValueError as fault:
+            raise ValueError(f"the file {fault}") from None
+
+    def _variable(self, name: str) -> str:
+        value = self._environ.get(name)
+        if value is None:
+            raise ValueError("the environment variable is not set")
+        try:
+            # Bytes that are not UTF-8 come as lone surrogates (PEP 383).
+            value.encode()
+            return clean_secret(value)
+        except UnicodeEncodeError:
+            raise ValueError("the environment variable is not UTF-8") from None
+        except ValueError as fault:
+            raise ValueError(f"the environment variable {fault}") from None
+
+
+def read_bounded(path: Path, largest: int) -> bytes:
+    """A regular file's bytes. Raises ValueError with the reason, which does not name the file."""
+    try:
+        # A pipe without a writer would hold the open for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ValueError("the file is not a regular file")
+            data = file.read(largest + 1)
+    except FileNotFoundError:
+        raise ValueError("the file does not exist; a relative path starts at the config file's folder") from None
+    except OSError as error:
+        raise ValueError(f"the file cannot be read: {os.strerror(error.errno or 0)}") from None
+    if len(data) > largest:
+        raise ValueError(f"the file is larger than {largest >> 10} KiB")
+    return data

@@ -1,0 +1,116 @@
+"""Which files make up a config, and their documents joined into one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sidekey.settings.document import Malformed, parse
+from sidekey.settings.faults import Fault, Table, fault_at, line_of, mark_at
+from sidekey.settings.secrets import read_bounded
+
+LARGEST_FILE = 64 << 20
+"""Bytes of a config file."""
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+def default_config_path(environ: Mapping[str, str]) -> str:
+    """Where the config is where the command line does not say."""
+    return environ.get("SIDEKEY_CONFIG") or "/etc/sidekey"
+
+
+@dataclass(slots=True)
+class Joined:
+    """The documents of a config.
+
+    `globals` holds the global keys of all files; `owners` says whose each is, `integrations` likewise for IDs.
+    It is not `complete` where a file could not be read.
+    """
+
+    folder: Path
+    documents: list[Table] = field(default_factory=list)
+    globals: dict[str, Any] = field(default_factory=dict)
+    owners: dict[str, Table] = field(default_factory=dict)
+    integrations: dict[str, Table] = field(default_factory=dict)
+    complete: bool = True
+    faults: list[Fault] = field(default_factory=list)
+
+
+def read_config(path: Path) -> Joined:
+    """Read a file, or a folder's `*.yaml` and `*.yml` by name. Faults are in the result, as many as there are."""
+    is_folder = path.is_dir()
+    # Made absolute without resolving links: Kubernetes swaps the link that a mounted file lies behind.
+    joined = Joined((path if is_folder else path.parent).absolute())
+    try:
+        files = list(_files(path)) if is_folder else [path]
+    except OSError as error:
+        joined.faults.append(_unreadable(path, f"the folder cannot be read: {os.strerror(error.errno or 0)}"))
+        return joined
+    if not files:
+        joined.faults.append(_unreadable(path, "the folder holds no *.yaml or *.yml file"))
+    for file in files:
+        _add(joined, file)
+    return joined
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if file.suffix in _SUFFIXES and not file.name.startswith(".") and not file.is_dir():
+            yield file
+
+
+def _unreadable(path: Path, reason: str) -> Fault:
+    return Fault(str(path), 1, 1, "", reason)
+
+
+def _add(joined: Joined, file: Path) -> None:
+    try:
+        document, faults = parse(str(file), read_bounded(file, LARGEST_FILE))
+    except Malformed as malformed:
+        joined.faults.append(malformed.fault)
+        joined.complete = False
+        return
+    except ValueError as fault:
+        joined.faults.append(_unreadable(file, str(fault)))
+        joined.complete = False
+        return
+    joined.documents.append(document)
+    joined.faults += faults
+    joined.faults += _version_faults(document)
+    for key, value in document.items():
+        if key == "integrations":
+            joined.faults += _add_integrations(joined, document, value)
+        elif key in joined.owners and key != "version":
+            joined.faults.append(_twice(document, (key,), joined.owners[key], (key,)))
+        else:
+            joined.globals[key] = value
+            joined.owners[key] = document
+
+
+def _version_faults(document: Table) -> Iterator[Fault]:
+    if "version" not in document:
+        yield fault_at(document, ("version",), "this key is missing; begin each file with version: 1")
+    elif document["version"] != 1 or isinstance(document["version"], bool):
+        yield fault_at(document, ("version",), "write 1: this Sidekey knows version 1")
+
+
+def _add_integrations(joined: Joined, document: Table, integrations: Any) -> Iterator[Fault]:
+    if not isinstance(integrations, Table):
+        if integrations is not None:
+            yield fault_at(document, ("integrations",), "a mapping is expected")
+        return
+    for name in integrations:
+        if name in joined.integrations:
+            loc = ("integrations", name)
+            yield _twice(document, loc, joined.integrations[name], loc)
+        else:
+            joined.integrations[name] = document
+
+
+def _twice(document: Table, loc: tuple[str, ...], other: Table, other_loc: tuple[str, ...]) -> Fault:
+    line = line_of(mark_at(other, other_loc, key=True)[0])
+    return fault_at(document, loc, f"this stands in {other.file}:{line} already", key=True)

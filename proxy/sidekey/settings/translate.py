@@ -1,0 +1,104 @@
+"""Turns pydantic's errors into faults with a place and a way out. Nothing of the input gets into a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from sidekey.credentials.registry import KINDS, LATER
+from sidekey.settings.faults import Fault, Loc, Table, fault_at, mark_at
+from sidekey.settings.models import GlobalSettings, IntegrationSettings
+
+_MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "missing": lambda _: "this key is missing",
+    "string_type": lambda _: "a text is expected; numbers, true, false and null stand in quotes",
+    "bool_type": lambda _: "write true or false",
+    "int_type": lambda _: "a whole number is expected",
+    "list_type": lambda _: "a list is expected",
+    "dict_type": lambda _: "a mapping is expected",
+    "model_type": lambda _: "a mapping is expected",
+    "model_attributes_type": lambda _: "a mapping is expected",
+    "literal_error": lambda context: f"write {context['expected']}",
+    "greater_than_equal": lambda context: f"at least {context['ge']}",
+    "less_than_equal": lambda context: f"at most {context['le']}",
+    "too_short": lambda _: "at least one entry is expected",
+    "value_error": lambda context: str(context["error"]),
+    "union_tag_not_found": lambda _: f"type is missing; write one of {_known()}",
+}
+_KEYS_LATER = {
+    ("forward",): "this key comes later; until then what no integration matches is denied",
+    ("client_certificate",): "client certificates come later",
+}
+
+
+def faults_of(
+    error: ValidationError, model: type[BaseModel], root_of: Callable[[Loc], Table], base: Loc
+) -> list[Fault]:
+    """A fault for each of pydantic's errors. `root_of` finds the mapping that a place starts in, `base` leads to it."""
+    return [
+        _fault(details, model, root_of, base)
+        for details in error.errors(include_url=False, include_input=False, include_context=True)
+    ]
+
+
+def _fault(details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc], Table], base: Loc) -> Fault:
+    kind, loc = details["type"], details["loc"]
+    context = details.get("ctx", {})
+    if loc[:1] == ("auth",) and len(loc) > 1:
+        # The union of kinds puts the kind's name into the path.
+        loc = ("auth", *loc[2:])
+    of_key = loc[-1:] == ("[key]",)
+    if of_key:
+        loc = loc[:-1]
+    root = root_of(loc)
+    if kind == "extra_forbidden":
+        return fault_at(root, loc, _unknown_key(loc, model, root), base=base, key=True)
+    if kind == "union_tag_invalid":
+        return fault_at(root, ("auth", "type"), _unknown_kind(context["tag"]), base=base)
+    if kind != "missing":
+        # What a validator put around a single value is not in the file.
+        loc = mark_at(root, loc)[1]
+    return fault_at(root, loc, _MESSAGES[kind](context), base=base, key=of_key)
+
+
+def _known() -> str:
+    return ", ".join(KINDS)
+
+
+def _unknown_kind(tag: str) -> str:
+    if tag.strip("'") in LATER:
+        return f"this kind comes later; known now: {_known()}"
+    return f"no such kind; known: {_known()}"
+
+
+def _unknown_key(loc: Loc, model: type[BaseModel], root: Table) -> str:
+    if loc in _KEYS_LATER:
+        return _KEYS_LATER[loc]
+    key = str(loc[-1])
+    if loc[0] == "auth" and key in IntegrationSettings.model_fields:
+        return "this key belongs to the integration, not under auth"
+    if model is IntegrationSettings and len(loc) == 1 and key in GlobalSettings.model_fields:
+        return "this key belongs to the top level of the file"
+    known = _fields(loc[:-1], model, root)
+    close = get_close_matches(key, known, n=1)
+    if close:
+        return f"unknown key; did you mean {close[0]}?"
+    return f"unknown key; known: {', '.join(known)}" if known else "unknown key"
+
+
+def _fields(loc: Loc, model: type[BaseModel], root: Mapping[str, Any]) -> list[str]:
+    """The keys that the mapping at `loc` may have; empty where they are not told by one model."""
+    if loc == ("auth",):
+        kind = KINDS.get(str(root["auth"].get("type")))
+        return list(kind.model_fields) if kind else []
+    fields = model.model_fields
+    for part in loc:
+        inner = fields[str(part)].annotation if part in fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        fields = inner.model_fields
+    return list(fields)

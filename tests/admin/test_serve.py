@@ -1,0 +1,166 @@
+"""admin/serve.py: aiohttp on an address of the config, on its best behaviour."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from sidekey.admin import serve as module
+from sidekey.admin.serve import Server, serve
+from sidekey.network.listen import AddressInUse
+from sidekey.settings.snapshot import Address
+
+
+async def hello(_: web.Request) -> web.Response:
+    return web.Response(text="hello")
+
+
+def application() -> web.Application:
+    app = web.Application()
+    app.router.add_get("/", hello)
+    return app
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    server = await serve(application(), Address(), "listen.admin")
+    yield server
+    await server.close()
+
+
+async def connect(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(server.addresses[0].host, server.addresses[0].port)
+
+
+async def exchange(server: Server, request: bytes) -> bytes:
+    reader, writer = await connect(server)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b"200"),
+        (b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b"404"),
+        (b"no http at all\r\n\r\n", b"400"),
+    ],
+)
+async def test_no_answer_names_the_library(server: Server, request_: bytes, status: bytes) -> None:
+    """Also an answer to bytes that are no request."""
+    answer = await exchange(server, request_)
+    assert answer.split(b" ")[1] == status
+    assert b"aiohttp" not in answer
+    assert b"Python" not in answer
+    assert b"\r\nServer: sidekey\r\n" in answer
+
+
+@pytest.mark.parametrize("field", [b"X: " + b"x" * 5000, b"\r\n".join(b"X-%d: y" % number for number in range(100))])
+async def test_a_head_over_the_limits_is_refused(server: Server, field: bytes) -> None:
+    """Long fields, and many of them, are no request for these listeners."""
+    answer = await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + field + b"\r\n\r\n")
+    assert answer.split(b" ")[1] == b"400"
+
+
+async def test_requests_are_not_logged(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """aiohttp's access log would hold every path."""
+    caplog.set_level(logging.DEBUG)
+    await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert [record for record in caplog.records if record.name.startswith(("aiohttp", "sidekey"))] == []
+
+
+async def test_a_connection_that_sends_no_head_in_time_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a few thousand idle connections would take the descriptors that callers need."""
+    monkeypatch.setattr(module, "HEAD_TIMEOUT", 0.01)
+    server = await serve(application(), Address(), "listen.admin")
+    silent, halfway = await connect(server), await connect(server)
+    halfway[1].write(b"GET / HTTP/1.1\r\nHost: loc")
+    assert await silent[0].read() == b""
+    assert await halfway[0].read() == b""
+    for _, writer in (silent, halfway):
+        writer.close()
+        await writer.wait_closed()
+    await server.close()
+
+
+async def test_a_connection_that_sent_a_head_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scraper keeps its connection past the limit for the first head."""
+    monkeypatch.setattr(module, "HEAD_TIMEOUT", 0.2)
+    server = await serve(application(), Address(), "listen.admin")
+    witness = await connect(server)
+    reader, writer = await connect(server)
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    writer.write(request)
+    assert await reader.readuntil(b"hello")
+    assert await witness[0].read() == b""
+    writer.write(request)
+    assert await reader.readuntil(b"hello")
+    for end in (writer, witness[1]):
+        end.close()
+        await end.wait_closed()
+    await server.close()
+
+
+async def test_an_address_in_use_is_said_with_its_key(server: Server) -> None:
+    """The operator learns which line of the config to change."""
+    with pytest.raises(AddressInUse, match=r"^listen\.metrics: 127\.0\.0\.1:\d+ is in use"):
+        await serve(application(), server.addresses[0], "listen.metrics")
+
+
+async def test_closing_ends_idle_connections_and_frees_the_address(server: Server) -> None:
+    """The same address can be served again at once."""
+    first = await serve(application(), Address(), "listen.admin")
+    reader, writer = await connect(first)
+    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readuntil(b"hello")
+    await first.close()
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+    second = await serve(application(), first.addresses[0], "listen.admin")
+    await second.close()
+    assert second.addresses == first.addresses
+
+
+async def test_a_running_answer_ends_before_the_listener_is_closed() -> None:
+    """A scrape that is under way when the process drains is whole."""
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: web.Request) -> web.Response:
+        entered.set()
+        await leave.wait()
+        return web.Response(text="whole")
+
+    app = web.Application()
+    app.router.add_get("/", slow)
+    server = await serve(app, Address(), "listen.admin")
+    asking = asyncio.create_task(exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    await entered.wait()
+    closing = asyncio.create_task(server.close())
+    await asyncio.sleep(0)
+    leave.set()
+    await closing
+    assert (await asking).endswith(b"whole")
+
+
+async def test_a_unix_socket_serves_as_well(tmp_path: Path) -> None:
+    """With the mode of the address."""
+    path = tmp_path / "admin.sock"
+    server = await serve(application(), Address(path=str(path), mode=0o660), "listen.admin")
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as client,
+        client.get("http://localhost/") as answer,
+    ):
+        assert await answer.text() == "hello"
+    assert path.stat().st_mode & 0o777 == 0o660
+    await server.close()
+    assert not path.exists()

@@ -1,0 +1,1 @@
+"""benchmarks/scrape.py: the row measures what it says."""

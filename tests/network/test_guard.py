@@ -1,0 +1,102 @@
+"""Which of the addresses found may be dialled."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from sidekey.core.addresses import METADATA
+from sidekey.errors import Problem
+from sidekey.network.guard import Listener, listeners_of, permitted
+
+EVERYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+PORT = 8080
+
+
+def denied(text: str, *own: Listener) -> str:
+    """The detail of the refusal to dial an address on PORT, where everything private is allowed."""
+    with pytest.raises(Problem) as refused:
+        permitted([ip_address(text)], PORT, EVERYTHING, own)
+    assert (refused.value.code, refused.value.error) == ("destination_denied", "destination_ip_prohibited")
+    return refused.value.detail
+
+
+def test_refused_addresses_of_a_mixed_answer_are_dropped() -> None:
+    """What is left keeps its order."""
+    answer = [ip_address(text) for text in ("10.0.0.1", "8.8.8.8", "::1", "2606:4700::1111", "169.254.169.254")]
+    assert permitted(answer, 443, (), ()) == [ip_address("8.8.8.8"), ip_address("2606:4700::1111")]
+
+
+def test_an_answer_with_refused_addresses_only_is_denied_without_naming_them() -> None:
+    """The caller learns the classes, never the addresses."""
+    with pytest.raises(Problem) as refused:
+        permitted([ip_address("10.20.30.40"), ip_address("127.9.9.9"), ip_address("10.0.0.2")], 443, (), ())
+    assert refused.value.code == "destination_denied"
+    assert "(private, loopback)" in refused.value.detail
+    assert "10." not in refused.value.detail
+    assert "127." not in refused.value.detail
+
+
+@pytest.mark.parametrize("address", sorted(map(str, METADATA)))
+def test_metadata_is_denied_whatever_is_allowed(address: str) -> None:
+    """No allowance opens a metadata service, nor a form that embeds its address."""
+    assert "metadata" in denied(address)
+    if "." in address:
+        assert "metadata" in denied(f"::ffff:{address}")
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "0.0.0.0"])
+def test_a_listener_of_our_own_is_denied_whatever_is_allowed(text: str) -> None:
+    """A request that comes back to Sidekey is refused, whichever form of the address it uses."""
+    assert "Sidekey itself" in denied(text, Listener(ip_address("127.0.0.1"), PORT))
+
+
+def test_an_ipv6_listener_of_our_own_is_denied() -> None:
+    """The unspecified IPv6 address reaches the loopback one."""
+    own = Listener(ip_address("::1"), PORT)
+    assert "Sidekey itself" in denied("::1", own)
+    assert "Sidekey itself" in denied("::", own)
+
+
+@pytest.mark.parametrize("wildcard", ["0.0.0.0", "::"])
+@pytest.mark.parametrize("text", ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::ffff:127.0.0.1", "::1", "::"])
+def test_a_listener_on_every_address_is_denied_by_any_of_them(wildcard: str, text: str) -> None:
+    """Where Sidekey listens on all addresses, each local one is its own."""
+    assert "Sidekey itself" in denied(text, Listener(ip_address(wildcard), PORT))
+
+
+def test_a_listener_on_every_address_is_denied_by_this_machines_name() -> None:
+    """An address of a network card is local too."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("8.8.8.8", 9))
+        except OSError:
+            pytest.skip("this machine has no address but loopback ones")
+        outward = probe.getsockname()[0]
+    assert "Sidekey itself" in denied(outward, Listener(ip_address("0.0.0.0"), PORT))
+
+
+def test_other_ports_and_other_addresses_are_not_our_own() -> None:
+    """The port must be the listener's, and the address its own or, for all addresses, a local one."""
+    exact, wildcard = Listener(ip_address("127.0.0.1"), PORT), Listener(ip_address("0.0.0.0"), PORT)
+    local, other, remote = ip_address("127.0.0.1"), ip_address("127.0.0.2"), ip_address("8.8.8.8")
+    assert permitted([local], PORT + 1, EVERYTHING, (exact, wildcard)) == [local]
+    assert permitted([other], PORT, EVERYTHING, (exact,)) == [other]
+    assert permitted([remote], PORT, EVERYTHING, (exact, wildcard)) == [remote]
+
+
+def test_listeners_are_read_from_bound_sockets(tmp_path: Path) -> None:
+    """Unix sockets, which no dial reaches, are left out."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.create_server(("::", 0), family=socket.AF_INET6) as tcp6,
+        socket.socket(socket.AF_UNIX) as unix,
+    ):
+        unix.bind(str(tmp_path / "s"))
+        assert listeners_of([tcp, unix, tcp6]) == (
+            Listener(ip_address("127.0.0.1"), tcp.getsockname()[1]),
+            Listener(ip_address("::"), tcp6.getsockname()[1]),
+        )

@@ -1,0 +1,116 @@
+"""network/listen.py: listeners open safely, and a fault names the config key and the way out."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from sidekey.network.listen import AddressInUse, ListenError, listen
+from sidekey.settings.snapshot import Address
+
+KEY = "listen.proxy"
+
+
+def factory() -> asyncio.Protocol:
+    return asyncio.Protocol()
+
+
+async def test_port_0_is_told_as_the_port_that_was_bound() -> None:
+    """Tests and demos listen on any free port."""
+    listener = await listen(factory, Address(), KEY)
+    (address,) = listener.addresses
+    _, writer = await asyncio.open_connection(address.host, address.port)
+    writer.close()
+    await writer.wait_closed()
+    listener.close()
+    assert address.port > 0
+
+
+async def test_a_port_in_use_names_the_key_and_the_way_out() -> None:
+    """The message is all an operator sees."""
+    listener = await listen(factory, Address(), KEY)
+    address = listener.addresses[0]
+    with pytest.raises(AddressInUse) as raised:
+        await listen(factory, address, "listen.admin")
+    listener.close()
+    assert str(raised.value) == (
+        f"listen.admin: {address} is in use; stop what listens there or give listen.admin another address"
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        (Address("192.0.2.1", 8080), "is no address of this machine"),
+        (Address("no-such-host.invalid", 8080), "names a host that cannot be resolved; write an IP address"),
+        (Address(path="/no/such/folder/sock"), "lies in a folder that does not exist"),
+        (Address(path="/tmp/" + "x" * 110), "is too long for a unix socket; a path has 107 bytes at the most"),
+    ],
+)
+async def test_an_address_that_cannot_be_listened_at_is_explained(address: Address, reason: str) -> None:
+    """In words, with the key and the address as written."""
+    with pytest.raises(ListenError) as raised:
+        await listen(factory, address, KEY)
+    assert str(raised.value) == f"{KEY}: {address} {reason}"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+async def test_a_unix_socket_has_its_mode_whatever_the_umask(tmp_path: Path, mode: int) -> None:
+    """0600 unless the config says otherwise."""
+    path = tmp_path / "sock"
+    listener = await listen(factory, Address(path=str(path), mode=mode), KEY)
+    _, writer = await asyncio.open_unix_connection(str(path))
+    writer.close()
+    await writer.wait_closed()
+    found = path.stat().st_mode & 0o777
+    listener.close()
+    assert found == mode
+    assert not path.exists()
+
+
+async def test_the_socket_of_a_dead_process_is_replaced(tmp_path: Path) -> None:
+    """A process that was killed leaves its file behind."""
+    path = tmp_path / "sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        dead.listen()
+    listener = await listen(factory, Address(path=str(path)), KEY)
+    _, writer = await asyncio.open_unix_connection(str(path))
+    writer.close()
+    await writer.wait_closed()
+    listener.close()
+    assert not path.exists()
+
+
+async def test_the_socket_of_a_living_process_is_in_use(tmp_path: Path) -> None:
+    """Also of one that is too busy to accept."""
+    path = tmp_path / "sock"
+    with socket.socket(socket.AF_UNIX) as living:
+        living.bind(str(path))
+        living.listen(0)
+        with pytest.raises(AddressInUse, match="is in use"):
+            await listen(factory, Address(path=str(path)), KEY)
+    assert path.exists()
+
+
+async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    """A path given by mistake costs no data."""
+    path = tmp_path / "data"
+    path.write_text("precious")
+    with pytest.raises(ListenError, match="is there already and is no socket"):
+        await listen(factory, Address(path=str(path)), KEY)
+    assert path.read_text() == "precious"
+
+
+async def test_a_socket_that_another_process_put_there_is_not_removed(tmp_path: Path) -> None:
+    """At a rolling restart the new process may own the path before the old one ends."""
+    path = tmp_path / "sock"
+    first = await listen(factory, Address(path=str(path)), KEY)
+    path.unlink()
+    second = await listen(factory, Address(path=str(path)), KEY)
+    first.close()
+    assert path.exists()
+    second.close()

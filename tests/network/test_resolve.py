@@ -1,0 +1,262 @@
+"""Names to addresses: the order of sources, single flight, and what failures are called."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidekey.core.addresses import Address
+from sidekey.errors import Problem
+from sidekey.network import resolve
+from sidekey.network.hosts import HostsFile
+from sidekey.network.resolve import Resolver
+from sidekey.settings.snapshot import NetworkRules
+from support import peers
+from support.raw import DEADLINE
+
+ANSWER = (ip_address("192.0.2.7"),)
+
+
+class Dns:
+    """A scripted lookup that records the names it is asked for, and may hang for some."""
+
+    def __init__(
+        self,
+        fault: OSError | None = None,
+        hang: Callable[[str], bool] = lambda _: False,
+        until: threading.Event | None = None,
+    ) -> None:
+        self.asked: list[str] = []
+        self._fault = fault
+        self._hang = hang
+        self._until = until
+
+    def __call__(self, name: str) -> tuple[Address, ...]:
+        self.asked.append(name)
+        if self._until is not None and self._hang(name):
+            self._until.wait(DEADLINE)
+        if self._fault is not None:
+            raise self._fault
+        return ANSWER
+
+
+def resolver(dns: Dns, rules: NetworkRules = NetworkRules(), hosts: Path = Path("/nonexistent")) -> Resolver:
+    """A resolver whose DNS is scripted and whose hosts file is the given one."""
+    return Resolver(rules, hosts_file=HostsFile(hosts), lookup=dns)
+
+
+async def ask(names: Resolver, host: str, patience: float = DEADLINE) -> tuple[Address, ...]:
+    """Resolve within so many seconds."""
+    return await names.resolve(host, asyncio.get_running_loop().time() + patience)
+
+
+async def fault_of(names: Resolver, host: str, patience: float = DEADLINE) -> tuple[str, int, str]:
+    """Code, status and error of the failure to resolve."""
+    with pytest.raises(Problem) as failed:
+        await ask(names, host, patience)
+    assert failed.value.__suppress_context__ or failed.value.__context__ is None
+    return failed.value.code, failed.value.status, failed.value.error
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0x7f.1", "017700000001", "2130706433", "::1", "::ffff:127.0.0.1"])
+async def test_a_literal_in_any_spelling_never_reaches_dns(host: str) -> None:
+    """An address is its own answer."""
+    dns = Dns()
+    (address,) = await ask(resolver(dns), host)
+    assert address.is_loopback or address == ip_address("::ffff:127.0.0.1")
+    assert dns.asked == []
+
+
+async def test_static_hosts_come_before_the_hosts_file_and_that_before_dns(tmp_path: Path) -> None:
+    """Each source is asked only for what the ones before it do not know."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("10.0.0.2 a.test b.test\n")
+    dns = Dns()
+    names = resolver(dns, NetworkRules(hosts={"a.test": ("10.0.0.1", "fd00::1")}), hosts)
+    assert await ask(names, "a.test") == (ip_address("10.0.0.1"), ip_address("fd00::1"))
+    assert await ask(names, "b.test") == (ip_address("10.0.0.2"),)
+    assert dns.asked == []
+    assert await ask(names, "c.test") == ANSWER
+    assert dns.asked == ["c.test."]
+
+
+async def test_dns_is_asked_for_the_absolute_name_unless_search_is_on() -> None:
+    """The trailing dot keeps search domains out; `network.search` lets them in."""
+    absolute, searching = Dns(), Dns()
+    await ask(resolver(absolute), "up")
+    await ask(resolver(searching, NetworkRules(search=True)), "up")
+    assert (absolute.asked, searching.asked) == (["up."], ["up"])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        socket.gaierror(socket.EAI_NONAME, "secret text"),
+        socket.gaierror(socket.EAI_NODATA, "secret text"),
+        socket.gaierror(socket.EAI_AGAIN, "secret text"),
+        socket.gaierror(socket.EAI_FAIL, "secret text"),
+        OSError(24, "secret text"),
+    ],
+    ids=lambda fault: str(fault.errno),
+)
+async def test_a_failed_lookup_is_a_dns_error(fault: OSError) -> None:
+    """NXDOMAIN, SERVFAIL and trouble of our own are 502, without the library's text."""
+    names = resolver(Dns(fault))
+    assert await fault_of(names, "a.test") == ("upstream_unreachable", 502, "dns_error")
+    with pytest.raises(Problem) as failed:
+        await ask(names, "a.test")
+    assert "secret" not in failed.value.detail
+
+
+async def test_a_lookup_that_hangs_is_a_dns_timeout(release: threading.Event) -> None:
+    """The caller is answered 504 at its deadline, whatever the thread does."""
+    dns = Dns(hang=lambda _: True, until=release)
+    assert await fault_of(resolver(dns), "a.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
+
+
+async def test_callers_of_one_name_share_one_lookup(release: threading.Event) -> None:
+    """Single flight: also a caller that comes while others have given up joins the lookup in progress."""
+    dns = Dns(hang=lambda _: True, until=release)
+    names = resolver(dns)
+    assert await fault_of(names, "a.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
+    crowd = [asyncio.create_task(ask(names, "a.test")) for _ in range(20)]
+    await asyncio.sleep(0)
+    release.set()
+    assert await asyncio.gather(*crowd) == [ANSWER] * 20
+    assert dns.asked == ["a.test."]
+    assert await ask(names, "a.test") == ANSWER
+    assert dns.asked == ["a.test.", "a.test."]
+
+
+async def test_a_name_that_hangs_does_not_hold_up_another(release: threading.Event) -> None:
+    """However many callers wait for the one, the other has a thread of its own."""
+    dns = Dns(hang=lambda name: name == "slow.test.", until=release)
+    names = resolver(dns)
+    crowd = [asyncio.create_task(ask(names, "slow.test")) for _ in range(2 * resolve.MAX_LOOKUPS)]
+    await asyncio.sleep(0)
+    assert await ask(names, "quick.test") == ANSWER
+    release.set()
+    await asyncio.gather(*crowd)
+
+
+async def test_a_queued_lookup_that_nobody_waits_for_is_never_made(release: threading.Event) -> None:
+    """When all lookups hang, those that gave up in the queue are not made up for later."""
+    dns = Dns(hang=lambda name: name.startswith("slow"), until=release)
+    names = resolver(dns)
+    slow = [asyncio.create_task(ask(names, f"slow{number}.test")) for number in range(resolve.MAX_LOOKUPS)]
+    await asyncio.sleep(0)
+    assert await fault_of(names, "given-up.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
+    last = asyncio.create_task(ask(names, "last.test"))
+    await asyncio.sleep(0)
+    release.set()
+    assert await last == ANSWER
+    await asyncio.gather(*slow)
+    assert "given-up.test." not in dns.asked
+    assert await ask(names, "given-up.test") == ANSWER
+
+
+async def test_a_process_without_threads_left_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lookup fails at once instead of hanging, and the next one is tried again."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    dns = Dns()
+    names = resolver(dns)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert await fault_of(names, "a.test") == ("upstream_unreachable", 502, "dns_error")
+    assert await ask(names, "a.test") == ANSWER
+
+
+def test_a_lookup_that_outlives_the_loop_ends_quietly(release: threading.Event) -> None:
+    """A thread that comes back after the end has nobody to tell, and the process does not wait for it."""
+    started = threading.Event()
+    dns = Dns(hang=lambda _: not started.set(), until=release)
+    assert asyncio.run(fault_of(resolver(dns), "a.test", 0.05)) == ("upstream_unreachable", 504, "dns_timeout")
+    assert started.wait(DEADLINE)
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "sidekey-dns"]
+    assert thread.daemon
+    release.set()
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+
+
+IN_NAMESPACE = Path(__file__).parent / "in_dns_namespace.sh"
+ASK_DNS = """
+import asyncio, json, socket, sys
+from sidekey.errors import Problem
+from sidekey.network.resolve import Resolver
+from sidekey.settings.snapshot import NetworkRules
+
+async def main():
+    now = asyncio.get_running_loop().time
+    for search, host, patience in json.loads(sys.argv[1]):
+        try:
+            found = await Resolver(NetworkRules(search=search)).resolve(host, now() + patience)
+            print(json.dumps(sorted(map(str, found))))
+        except Problem as problem:
+            print(json.dumps([problem.code, problem.status, problem.error]))
+
+with socket.socket(type=socket.SOCK_DGRAM) as silent:
+    silent.bind(("127.0.0.1", 5353))
+    asyncio.run(main())
+"""
+
+
+def ask_dnsmasq(questions: list[tuple[bool, str, float]], folder: Path) -> list[Any]:
+    """The answers of the C library's resolver in a namespace whose only DNS server is dnsmasq, in order."""
+    unshare, dnsmasq, ip = (peers.require(name) for name in ("unshare", "dnsmasq", "ip"))
+    isolate = [unshare, "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child"]
+    if subprocess.run([*isolate, "true"], capture_output=True, check=False).returncode:
+        peers.missing(
+            "unshare", "namespaces are not permitted here (user.max_user_namespaces, or a container's seccomp)"
+        )
+    resolv = folder / "resolv.conf"
+    resolv.write_text("nameserver 127.0.0.1\nsearch corp.test\noptions timeout:30 attempts:1\n")
+    ran = subprocess.run(
+        [*isolate, "sh", "-eu", str(IN_NAMESPACE), sys.executable, "-c", ASK_DNS, json.dumps(questions)],
+        env=os.environ | {"RESOLV": str(resolv), "LOG": str(folder / "log"), "DNSMASQ": dnsmasq, "IP": ip},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+def test_a_real_dns_server_is_asked_for_the_absolute_name_only(tmp_path: Path) -> None:
+    """Both families are found; NXDOMAIN, a refusal and silence differ; a search domain is used only on demand."""
+    answers = ask_dnsmasq(
+        [
+            (False, "both.test", 10),
+            (False, "absent.test", 10),
+            (False, "refused.example", 10),
+            (False, "silent.test", 0.3),
+            (False, "up", 10),
+            (True, "up", 10),
+            (False, "up.corp.test", 10),
+        ],
+        tmp_path,
+    )
+    assert answers == [
+        ["192.0.2.7", "2001:db8::7"],
+        ["upstream_unreachable", 502, "dns_error"],
+        ["upstream_unreachable", 502, "dns_error"],
+        ["upstream_unreachable", 504, "dns_timeout"],
+        ["upstream_unreachable", 502, "dns_error"],
+        ["192.0.2.9"],
+        ["192.0.2.9"],
+    ]

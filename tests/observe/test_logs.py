@@ -1,0 +1,107 @@
+"""observe/logs.py: each event is one JSON line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from sidekey.observe.logs import configure, get_logger
+from sidekey.observe.writer import LineWriter
+
+SECRET = "hunter2-s3cret"
+
+
+class Log:
+    """A configured log and the lines that came out."""
+
+    def __init__(self, level: str) -> None:
+        self.end, fd = os.pipe()
+        self.writer = LineWriter(fd)
+        configure(level, self.writer)
+
+    def lines(self) -> list[dict[str, Any]]:
+        self.writer.close()
+        with os.fdopen(self.end, "rb") as end:
+            return [json.loads(line) for line in end]
+
+
+@pytest.fixture(autouse=True)
+def _defaults() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def test_a_line_begins_with_time_level_and_event() -> None:
+    """What varies follows under keys, in the order given."""
+    log = Log("info")
+    get_logger(part="pool").warning("listening", address="127.0.0.1:8080", count=2)
+    (line,) = log.lines()
+    assert list(line) == ["timestamp", "level", "event", "part", "address", "count"]
+    assert line["timestamp"].endswith("Z")
+    assert {**line, "timestamp": ""} == {
+        "timestamp": "",
+        "level": "warning",
+        "event": "listening",
+        "part": "pool",
+        "address": "127.0.0.1:8080",
+        "count": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_a_level_lets_itself_and_what_is_graver_through(level: str, expected: list[str]) -> None:
+    """The config's log.level is the lowest that is written."""
+    log = Log(level)
+    logger = get_logger()
+    for name in ("debug", "info", "warning", "error"):
+        getattr(logger, name)("event")
+    assert [line["level"] for line in log.lines()] == expected
+
+
+def test_a_logger_made_before_the_configuration_follows_it() -> None:
+    """Modules make their loggers when they are imported."""
+    logger = get_logger()
+    log = Log("info")
+    logger.info("event")
+    assert len(log.lines()) == 1
+
+
+def test_an_exception_is_logged_without_its_message() -> None:
+    """`log.exception` says the type and the place."""
+    log = Log("info")
+    try:
+        int(SECRET)
+    except ValueError:
+        get_logger().exception("defect", id="1f")
+    (line,) = log.lines()
+    assert (line["level"], line["event"], line["id"], line["error"]) == ("error", "defect", "1f", ["ValueError"])
+    assert SECRET not in json.dumps(line)
+
+
+def test_an_object_that_json_does_not_know_shows_its_type_only() -> None:
+    """A repr may hold anything."""
+    log = Log("info")
+    get_logger().info("event", value=SECRET.encode(), path={1, 2})
+    (line,) = log.lines()
+    assert (line["value"], line["path"]) == ("bytes", "set")
+
+
+def test_text_cannot_begin_a_line_of_its_own() -> None:
+    """Line feeds in a value are escaped, so no value forges a line."""
+    log = Log("info")
+    get_logger().info("event", reason='x\n{"level":"error"}')
+    (line,) = log.lines()
+    assert line["reason"] == 'x\n{"level":"error"}'

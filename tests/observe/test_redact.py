@@ -1,0 +1,143 @@
+"""observe/redact.py: what is said of a defect holds no word of its message."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+import pytest
+
+from sidekey.core.policy import parse_prefix
+from sidekey.errors import Problem
+from sidekey.observe.redact import REDACTED, describe, redact
+
+SECRET = "hunter2-s3cret"
+
+
+def fail(exc: Exception, cause: Exception | None = None) -> NoReturn:
+    """Raise the exception, because of the other one, from a frame whose locals hold a secret."""
+    local = SECRET
+    if cause is None:
+        raise exc
+    try:
+        fail(cause)
+    except type(cause) as raised:
+        raise exc from (raised if local else None)
+
+
+def caught(exc: Exception, cause: Exception | None = None) -> Exception:
+    """The exception, raised once so that it has a traceback."""
+    with pytest.raises(type(exc)) as raised:
+        fail(exc, cause)
+    return raised.value
+
+
+def test_a_description_names_the_types_of_the_chain_and_no_message() -> None:
+    """From the raised exception to its root, by name alone."""
+    exc = caught(RuntimeError(f"outer {SECRET}"), KeyError(SECRET))
+    said = describe(exc)
+    assert said["error"] == ["RuntimeError", "KeyError"]
+    assert SECRET not in json.dumps(said)
+
+
+def test_a_suppressed_context_is_not_described() -> None:
+    """`raise ... from None` hides what went before, here too; without it the context is described."""
+    exc = ValueError(SECRET)
+    exc.__context__ = KeyError(SECRET)
+    assert describe(exc)["error"] == ["ValueError", "KeyError"]
+    exc.__suppress_context__ = True
+    assert describe(exc)["error"] == ["ValueError"]
+
+
+@pytest.mark.parametrize(
+    ("exc", "name"),
+    [
+        (ConnectionResetError(104, SECRET), "ConnectionResetError(ECONNRESET)"),
+        (OSError(SECRET), "OSError"),
+        (Problem("target_denied", SECRET), "Problem(target_denied)"),
+        (
+            ExceptionGroup(SECRET, [ValueError(SECRET), OSError(28, SECRET)]),
+            "ExceptionGroup(ValueError, OSError(ENOSPC))",
+        ),
+    ],
+)
+def test_words_of_closed_sets_are_kept(exc: BaseException, name: str) -> None:
+    """An errno, a code of ours and the members of a group say much and hold nothing."""
+    assert describe(exc)["error"] == [name]
+
+
+def test_places_of_our_own_code_and_of_the_raise_are_named() -> None:
+    """A defect can be found from the log: module, line and function."""
+    with pytest.raises(ValueError, match="absolute URL") as raised:
+        parse_prefix("nothing")
+    module, _, function = describe(raised.value)["at"][-1].partition(":")
+    assert module == "sidekey.core.policy"
+    assert function.endswith(" _base")
+
+
+def test_a_chain_that_loops_or_never_ends_is_cut() -> None:
+    """A description is bounded whatever the exception."""
+    first, second = ValueError(), KeyError()
+    first.__cause__, second.__cause__ = second, first
+    assert describe(first)["error"] == ["ValueError", "KeyError"]
+    last: Exception = ValueError()
+    for _ in range(100):
+        following = ValueError()
+        following.__cause__ = last
+        last = following
+    assert len(describe(last)["error"]) == 20
+
+
+def test_a_deep_recursion_is_cut() -> None:
+    """Thousands of frames become a few places."""
+
+    def deeper() -> None:
+        deeper()
+
+    with pytest.raises(RecursionError) as raised:
+        deeper()
+    assert len(describe(raised.value)["at"]) <= 20
+
+
+@pytest.mark.parametrize("exc_info", [True, "exception", "triple"])
+def test_a_traceback_asked_for_becomes_a_description(exc_info: object) -> None:
+    """`log.exception` and `exc_info=...` are safe to write."""
+    try:
+        fail(ValueError(SECRET))
+    except ValueError as exc:
+        given = {"exception": exc, "triple": (type(exc), exc, exc.__traceback__)}.get(str(exc_info), exc_info)
+        event = redact(None, "error", {"event": "defect", "exc_info": given, "stack": SECRET, "exception": SECRET})
+    assert event["error"] == ["ValueError"]
+    assert SECRET not in json.dumps(event)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "password",
+        "db_passwd",
+        "key_passphrase",
+        "client_secret",
+        "access_token",
+        "Authorization",
+        "Set-Cookie",
+        "X-API-Key",
+    ],
+)
+def test_a_value_under_a_key_that_looks_secret_is_replaced(key: str) -> None:
+    """A second line of defence, at any depth."""
+    event: dict[str, Any] = {"event": "x", key: SECRET, "inside": {key: [SECRET]}, "list": [{key: SECRET}]}
+    said = redact(None, "info", event)
+    assert said[key] == REDACTED
+    assert SECRET not in json.dumps(said)
+
+
+def test_other_values_stay() -> None:
+    """What does not look secret is logged as given."""
+    event = {"event": "started", "listen": ["127.0.0.1:8080"], "count": 3, "token": None}
+    assert redact(None, "info", dict(event)) == event
+
+
+def test_an_exception_as_a_value_shows_its_type() -> None:
+    """An exception handed over as a value does not bring its message along."""
+    assert redact(None, "info", {"event": "x", "why": TimeoutError(SECRET)})["why"] == "TimeoutError"

@@ -1,0 +1,108 @@
+"""The examples: their configs load, and they are as tightly closed as they claim."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sidekey.settings.load import load
+from support import peers
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+COMPOSE = EXAMPLES / "compose.yaml"
+UNIT = EXAMPLES / "systemd" / "sidekey.service"
+CONFIGS = {
+    "compose": (EXAMPLES / "compose" / "sidekey.yaml", {"/run/secrets/crm_password"}),
+    "systemd": (
+        EXAMPLES / "systemd" / "sidekey.yaml",
+        {
+            "/run/credentials/sidekey.service/crm_password",
+            "/run/credentials/sidekey.service/billing_token",
+        },
+    ),
+}
+
+
+def services() -> dict[str, Any]:
+    """The services of the compose file."""
+    loaded: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())
+    return loaded["services"]
+
+
+def unit_settings() -> dict[str, list[str]]:
+    """The unit's assignments; a name that stands more than once has more than one value."""
+    found: dict[str, list[str]] = {}
+    for name, value in re.findall(r"^([A-Za-z]+)=(.*)$", UNIT.read_text(), re.M):
+        found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.mark.parametrize("example", CONFIGS)
+def test_the_config_of_the_example_loads(example: str) -> None:
+    """No fault and no warning; all that is missing here are the secrets that the example mounts."""
+    path, secrets = CONFIGS[example]
+    loaded = load(path, {})
+    assert loaded.faults == []
+    assert loaded.warnings == []
+    assert loaded.snapshot is not None
+    assert set(re.findall(r"\{file: ([^}]+)\}", path.read_text())) == secrets
+    assert len(loaded.unreadable) == len(secrets)
+
+
+def test_the_service_shares_the_network_of_a_healthy_sidekey() -> None:
+    """The service starts in Sidekey's namespace, once Sidekey answers its health check."""
+    app, sidekey = services()["app"], services()["sidekey"]
+    assert app["network_mode"] == "service:sidekey"
+    assert app["depends_on"]["sidekey"]["condition"] == "service_healthy"
+    assert sidekey["healthcheck"]["test"] == ["CMD", "sidekey", "healthcheck"]
+
+
+def test_the_container_of_sidekey_has_no_rights_to_spare() -> None:
+    """Read-only, no capabilities, no new privileges, no core files, not root."""
+    sidekey = services()["sidekey"]
+    assert sidekey["read_only"] is True
+    assert sidekey["cap_drop"] == ["ALL"]
+    assert sidekey["security_opt"] == ["no-new-privileges:true"]
+    assert sidekey["ulimits"]["core"] == 0
+    assert not sidekey["user"].startswith(("0", "root"))
+
+
+def test_the_secret_of_the_container_comes_by_file() -> None:
+    """The secret is in neither the environment nor the compose file, and only Sidekey gets it."""
+    compose = yaml.safe_load(COMPOSE.read_text())
+    assert list(compose["secrets"]["crm_password"]) == ["file"]
+    assert services()["sidekey"]["secrets"] == ["crm_password"]
+    assert "environment" not in services()["sidekey"]
+    assert "secrets" not in services()["app"]
+
+
+@pytest.mark.parametrize("example", CONFIGS)
+def test_a_stop_waits_longer_than_the_drain(example: str) -> None:
+    """Requests in flight finish before the supervisor kills."""
+    snapshot = load(CONFIGS[example][0], {}).snapshot
+    assert snapshot is not None
+    patience = {"compose": services()["sidekey"]["stop_grace_period"], "systemd": unit_settings()["TimeoutStopSec"][0]}
+    assert int(patience[example].removesuffix("s")) > snapshot.timeouts.drain_delay + snapshot.timeouts.drain
+
+
+def test_the_unit_hands_over_exactly_the_secrets_of_its_config() -> None:
+    """Each file below /run/credentials is one that LoadCredential= puts there."""
+    handed = {value.partition(":")[0] for value in unit_settings()["LoadCredential"]}
+    assert {Path(secret).name for secret in CONFIGS["systemd"][1]} == handed
+
+
+def test_systemd_accepts_the_unit_and_finds_little_exposed(tmp_path: Path) -> None:
+    """`systemd-analyze verify` has nothing to say, and its exposure level is at most 1.5 of 10."""
+    analyze = peers.require("systemd-analyze")
+    unit = tmp_path / UNIT.name
+    # Only the program's place differs: verify wants it to exist.
+    unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text(), flags=re.M))
+    for arguments in (["verify", "--man=no"], ["security", "--offline=yes", "--threshold=15"]):
+        result = subprocess.run([analyze, *arguments, unit], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert result.stderr == ""

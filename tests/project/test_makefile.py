@@ -1,0 +1,102 @@
+"""What `make` does for a developer, on machines that lack something too."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import peers
+
+ROOT = Path(__file__).parents[2]
+TARGETS = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder, with a space in its path, that holds what make reads and no environment yet."""
+    folder = tmp_path / "a checkout"
+    folder.mkdir()
+    for path in [ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("requirements*.txt")]:
+        shutil.copy(path, folder)
+    return folder
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make as from a shell of its own, not as a part of the make that runs the tests."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
+    command = [peers.require("make"), *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def python_that(folder: Path, customisation: str) -> str:
+    """An interpreter whose start-up code is `customisation`."""
+    site = folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(customisation)
+    script = folder / "python"
+    script.write_text(f'#!/bin/sh\nPYTHONPATH="{site}" exec "{sys.executable}" "$@"\n')
+    script.chmod(0o755)
+    return f"'{script}'"
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "lint"])
+def test_a_python_without_venv_is_named_in_one_line(target: str, checkout: Path) -> None:
+    """Debian ships Python without ensurepip: make says which package to install, and nothing else."""
+    python = python_that(checkout, "import sys; sys.modules['ensurepip'] = None")
+    result = make(checkout, target, f"PYTHON={python}")
+    assert result.returncode == 2
+    assert len((result.stdout + result.stderr).splitlines()) == 1
+    assert "install python3-venv" in result.stderr
+
+
+@pytest.mark.parametrize("python", ["a-python-that-does-not-exist", ""])
+def test_an_old_or_absent_python_is_named_in_one_line(python: str, checkout: Path) -> None:
+    """The line says which version is needed and how to name another interpreter."""
+    python = python or python_that(checkout, "import sys; sys.version_info = (3, 10, 12)")
+    result = make(checkout, "test", f"PYTHON={python}")
+    assert result.returncode == 2
+    assert len((result.stdout + result.stderr).splitlines()) == 1
+    assert "Python 3.11 or newer" in result.stderr
+    assert "PYTHON=" in result.stderr
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_only_two_targets_call_tools_of_the_system(target: str, checkout: Path) -> None:
+    """apt belongs to `make peers` and uv to `make lock`; nothing calls sudo."""
+    planned = make(checkout, "--dry-run", target, f"PYTHON='{sys.executable}'")
+    assert planned.returncode == 0, planned.stderr
+    assert bool(re.search(r"\bapt", planned.stdout)) == (target == "peers")
+    assert bool(re.search(r"\buv ", planned.stdout)) == (target == "lock")
+    assert "sudo" not in planned.stdout
+
+
+@pytest.mark.parametrize("wheel", ["dist/*.whl", "dist/none.whl"])
+def test_a_wheel_that_does_not_exist_is_named(wheel: str, checkout: Path) -> None:
+    """`make test WHEEL=...` never falls back to testing the checkout."""
+    environment = checkout / ".venv-wheel"
+    environment.mkdir()
+    for stamp in (".made", ".dev"):
+        (environment / stamp).touch()
+    result = make(checkout, "test", f"WHEEL={wheel}")
+    assert result.returncode == 2
+    assert f"WHEEL={wheel} must name one wheel" in result.stderr
+
+
+def test_every_make_command_in_the_documents_exists() -> None:
+    """A command that a reader copies is a target of the Makefile."""
+    documents = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+    named = {
+        target
+        for document in documents
+        for target in re.findall(r"(?:^|[`$] ?)make (?:[A-Z]+=\S+ )*([a-z-]+)", document.read_text(), re.M)
+    }
+    assert {"demo", "test"} <= named
+    assert named <= set(TARGETS)
