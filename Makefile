@@ -1,6 +1,6 @@
 # Everything a developer runs. Needs Python >= 3.11, make and a package registry; `make help` lists the targets.
 #
-# Paths are relative, so a checkout whose path holds spaces works. Only `make peers` calls apt, only `make lock` calls uv.
+# Paths are relative, so a checkout whose path holds spaces works. Only `make peers` calls apt, only `make lock` uv.
 
 PYTHON ?= python3
 ARGS ?=
@@ -47,7 +47,7 @@ docs: $(VENV)/.runtime ## Regenerate config/schema.json, docs/config.md and docs
 bench: $(VENV)/.bench ## Measure Sidekey against Envoy, nginx and HAProxy; ROWS='http32 newconn' picks rows
 	@ROWS='$(ROWS)' $(BIN)/python -m benchmarks
 
-bench-core: $(VENV)/.dev ## Measure one exchange without sockets
+bench-core: $(VENV)/.runtime ## Measure one exchange without sockets
 	@$(BIN)/python -m benchmarks.core
 
 peers: $(VENV)/.dev ## On Debian, as root: install the optional real programs that tests run against

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import random
 import resource
 import shutil
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,11 +52,16 @@ def find_program(name: str) -> str | None:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of the loopback address that nobody listens on now.
+
+    Not one of those that the kernel gives to outgoing connections: the load takes thousands of them, and a connection
+    to such a port before its program listens may connect to itself.
+    """
+    while True:
+        port = random.randrange(10_240, 32_768)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def describe(cores: Cores) -> dict[str, str | int | float]:

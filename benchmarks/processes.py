@@ -133,7 +133,7 @@ def parse_stat(stat: str) -> tuple[int, int]:
     return int(fields[3]), int(fields[11]) + int(fields[12])
 
 
-def parseresident(status: str) -> int:
+def parse_resident(status: str) -> int:
     """Bytes of VmRSS in the text of /proc/PID/status; 0 for a process that has no memory any more."""
     line = next((line for line in status.splitlines() if line.startswith("VmRSS:")), None)
     return 0 if line is None else int(line.split()[1]) * 1024
@@ -142,6 +142,6 @@ def parseresident(status: str) -> int:
 def resident(pid: int) -> int:
     """Bytes of resident memory of a process; 0 where it has ended."""
     try:
-        return parseresident(Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace"))
+        return parse_resident(Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace"))
     except (FileNotFoundError, ProcessLookupError):
         return 0

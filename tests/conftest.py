@@ -1,13 +1,20 @@
-"""What every test gets: the summary of missing peers, and the fixtures of tests/support."""
+"""What every test gets: the summary of missing peers, the session's CA, Hypothesis without deadlines."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support import peers
 from support.ca import Authority
+
+# No test judges time, so Hypothesis shall not either. In CI it loads its own profile, which is repeatable as well.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if not os.environ.get("CI"):
+    settings.load_profile("untimed")
 
 
 class MissingPeers:

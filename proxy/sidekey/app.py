@@ -7,7 +7,6 @@ import gc
 import secrets
 import signal
 import time
-from collections.abc import Callable
 from ipaddress import ip_address
 
 from sidekey import process
@@ -25,6 +24,7 @@ from sidekey.observe.logs import configure, get_logger
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.redact import describe
 from sidekey.observe.writer import LineWriter
+from sidekey.settings.load import Loaded
 from sidekey.settings.snapshot import Address, Snapshot
 
 
@@ -138,19 +138,20 @@ class App:
             await server.close()
 
 
-def run(snapshot: Snapshot, started: Callable[[App], None] | None = None) -> None:
-    """Run until a signal. Raises network.listen.ListenError where a listener cannot be opened."""
-    process.protect_memory()
+def run(loaded: Loaded) -> None:
+    """Run a config without faults until a signal. Raises network.listen.ListenError where a listener cannot open."""
+    snapshot = loaded.snapshot
+    if snapshot is None:
+        raise ValueError("a config with faults is not run")
     writer = LineWriter.stderr()
     configure(snapshot.log.level, writer)
+    _tell(loaded)
 
     async def main() -> None:
         install_safe_hooks(asyncio.get_running_loop())
         app = App(snapshot, writer)
         await app.start()
         writer.start()
-        if started is not None:
-            started(app)
         await app.serve()
 
     try:
@@ -158,3 +159,13 @@ def run(snapshot: Snapshot, started: Callable[[App], None] | None = None) -> Non
             runner.run(main())
     finally:
         writer.close()
+
+
+def _tell(loaded: Loaded) -> None:
+    """Log what is not as it should be: each unreadable file, and how many warnings (there may be thousands)."""
+    log = get_logger()
+    for fault in loaded.unreadable:
+        log.error("cannot be read; what needs it is unavailable until it can", place=str(fault))
+    if loaded.warnings:
+        first = str(loaded.warnings[0])
+        log.warning("the config has warnings; `sidekey check` names them all", count=len(loaded.warnings), first=first)

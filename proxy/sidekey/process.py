@@ -36,7 +36,7 @@ def raise_descriptors(in_flight: int) -> int:
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's where it is installed, else asyncio's: both carry the same protocols."""
+    """The loop of uvloop where it is installed, else that of asyncio: both carry the same protocols."""
     try:
         import uvloop  # noqa: PLC0415  not available on every platform
     except ImportError:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from sidekey.admin import listeners
 from sidekey.admin.health import Health
 from sidekey.admin.listeners import build_admin, build_metrics
 from sidekey.admin.serve import Server, serve
@@ -105,3 +109,27 @@ async def test_scrapes_at_the_same_time_are_each_whole(running: Running) -> None
         running.metrics.stats(f"i{number}").record("2xx", 0.01)
     pages = await asyncio.gather(*[running.ask("/metrics") for _ in range(5)])
     assert {page.count("sidekey_request_duration_seconds_count{") for _, page in pages} == {500}
+
+
+async def test_a_scraper_that_stops_reading_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its page never looks whole, and nothing is logged as a defect."""
+    monkeypatch.setattr(listeners, "SCRAPE_TIMEOUT", 0.05)
+    metrics = Metrics()
+    for number in range(2000):
+        metrics.stats(f"i{number}").record("2xx", 0.01)
+    address = Address(path=str(tmp_path / "metrics.sock"))
+    server = await serve(build_metrics(Health(), metrics), address, "listen.metrics")
+    with socket.socket(socket.AF_UNIX) as scraper:
+        scraper.connect(str(address.path))
+        scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        poll = select.poll()
+        # Registered for nothing, poll still reports the other side's end.
+        poll.register(scraper, 0)
+        await asyncio.to_thread(poll.poll, 30_000)
+        page = b"".join(iter(lambda: scraper.recv(1 << 16), b""))
+    await server.close()
+    assert page.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert not page.endswith(b"0\r\n\r\n")
+    assert [record for record in caplog.records if record.name == "sidekey.admin"] == []

@@ -71,10 +71,18 @@ async def test_a_head_over_the_limits_is_refused(server: Server, field: bytes) -
     assert answer.split(b" ")[1] == b"400"
 
 
-async def test_requests_are_not_logged(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    """aiohttp's access log would hold every path."""
-    caplog.set_level(logging.DEBUG)
-    await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"no http\r\n\r\n",
+        b"GET http://[ HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_requests_are_not_logged(server: Server, request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """aiohttp's access log would hold every path, and malformed requests must not fill the log."""
+    caplog.set_level(logging.INFO)
+    await exchange(server, request_)
     assert [record for record in caplog.records if record.name.startswith(("aiohttp", "sidekey"))] == []
 
 
@@ -152,6 +160,22 @@ async def test_a_running_answer_ends_before_the_listener_is_closed() -> None:
     assert (await asking).endswith(b"whole")
 
 
+async def test_a_defect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A handler that raises is answered with 500 and leaves a record, whose text the log's hooks drop."""
+
+    async def broken(_: web.Request) -> web.Response:
+        raise KeyError
+
+    app = web.Application()
+    app.router.add_get("/", broken)
+    server = await serve(app, Address(), "listen.admin")
+    answer = await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    await server.close()
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"KeyError" not in answer
+    assert [record.name for record in caplog.records] == ["sidekey.admin"]
+
+
 async def test_a_unix_socket_serves_as_well(tmp_path: Path) -> None:
     """With the mode of the address."""
     path = tmp_path / "admin.sock"
@@ -164,3 +188,30 @@ async def test_a_unix_socket_serves_as_well(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o660
     await server.close()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_either_loop_serves_either_kind_of_address(loop: str, kind: str, tmp_path: Path) -> None:
+    """uvloop where there is one, plain asyncio elsewhere: the same answers, faults and end."""
+    make = pytest.importorskip(loop).new_event_loop
+
+    async def everything() -> tuple[str, str]:
+        server = await serve(
+            application(), Address(path=str(tmp_path / "s") if kind == "unix" else None), "listen.admin"
+        )
+        address = server.addresses[0]
+        with pytest.raises(AddressInUse) as raised:
+            await serve(application(), address, "listen.metrics")
+        connector = aiohttp.UnixConnector(address.path) if address.path else aiohttp.TCPConnector()
+        url = f"http://{address}/" if address.path is None else "http://localhost/"
+        async with aiohttp.ClientSession(connector=connector) as client, client.get(url) as answer:
+            text = await answer.text()
+        await server.close()
+        return text, str(raised.value)
+
+    with asyncio.Runner(loop_factory=make) as runner:
+        text, fault = runner.run(everything())
+    assert text == "hello"
+    assert fault.startswith("listen.metrics: ")
+    assert list(tmp_path.iterdir()) == []

@@ -114,3 +114,16 @@ async def test_a_socket_that_another_process_put_there_is_not_removed(tmp_path: 
     first.close()
     assert path.exists()
     second.close()
+
+
+async def test_a_name_is_listened_at_by_each_of_its_addresses() -> None:
+    """`localhost` is 127.0.0.1, and ::1 where the machine has it."""
+    listener = await listen(factory, Address("localhost", 0), KEY)
+    hosts = {address.host for address in listener.addresses}
+    for address in listener.addresses:
+        _, writer = await asyncio.open_connection(address.host, address.port)
+        writer.close()
+        await writer.wait_closed()
+    listener.close()
+    assert "127.0.0.1" in hosts
+    assert hosts <= {"127.0.0.1", "::1"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import resource
 import socket
 from collections.abc import Iterator
@@ -14,15 +13,14 @@ import pytest
 
 from sidekey.core.addresses import Address
 from sidekey.errors import Problem
-from sidekey.network.race import first_connected, interleave
+from sidekey.network.race import first_connected, interleave, most_telling
 from support.blackhole import Blackhole
+from support.leaks import nothing_left
 from support.ports import free_port
 
 NOWHERE = ip_address("255.255.255.255")
 """TCP to the broadcast address fails at once everywhere, as an unreachable network does."""
 DEAD, ALIVE = ip_address("127.0.0.2"), ip_address("127.0.0.3")
-
-pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
 
 @pytest.fixture
@@ -34,16 +32,18 @@ def alive() -> Iterator[int]:
 
 async def peer_of(addresses: list[Address], port: int) -> str:
     """The address that won; the connection is closed again."""
-    with await first_connected(addresses, port) as connection:
-        assert not connection.getblocking()
-        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        return str(connection.getpeername()[0])
+    async with nothing_left():
+        with await first_connected(addresses, port) as connection:
+            assert not connection.getblocking()
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            return str(connection.getpeername()[0])
 
 
 async def failure(addresses: list[Address], port: int) -> tuple[str, int, str]:
     """Code, status and error of the failure of all addresses."""
-    with pytest.raises(Problem) as failed:
-        await first_connected(addresses, port)
+    async with nothing_left():
+        with pytest.raises(Problem) as failed:
+            await first_connected(addresses, port)
     assert failed.value.__suppress_context__
     return failed.value.code, failed.value.status, failed.value.error
 
@@ -119,26 +119,32 @@ async def test_a_process_without_sockets_left_is_overloaded(alive: int) -> None:
     assert dict(failed.value.headers)["Retry-After"].isdigit()
 
 
-async def test_a_timeout_of_the_kernel_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the kernel gives up before our own deadline the answer is the same."""
-
-    async def give_up(sock: socket.socket, address: object) -> None:
-        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-
-    class Loop:
-        sock_connect = staticmethod(give_up)
-
-    monkeypatch.setattr("sidekey.network.race.asyncio.get_running_loop", Loop)
-    assert await failure([DEAD], 9) == ("upstream_timeout", 504, "connection_timeout")
+@pytest.mark.parametrize(
+    ("numbers", "code", "error"),
+    [
+        ([errno.ENETUNREACH, errno.EMFILE, errno.ECONNREFUSED], "overloaded", "connection_limit_reached"),
+        ([errno.ENOBUFS], "overloaded", "connection_limit_reached"),
+        ([errno.ETIMEDOUT, errno.ECONNREFUSED], "upstream_unreachable", "connection_refused"),
+        ([errno.EHOSTUNREACH, errno.ETIMEDOUT], "upstream_timeout", "connection_timeout"),
+        ([errno.EHOSTUNREACH], "upstream_unreachable", "destination_unavailable"),
+        ([errno.EAFNOSUPPORT, errno.EACCES], "upstream_unreachable", "destination_unavailable"),
+    ],
+)
+def test_failures_are_ranked_by_what_they_tell(numbers: list[int], code: str, error: str) -> None:
+    """Our own lack comes first, then a refusal, then a timeout of the kernel, then the rest."""
+    problem = most_telling([OSError(number, "secret text") for number in numbers])
+    assert (problem.code, problem.error) == (code, error)
+    assert "secret" not in problem.detail
 
 
 async def test_a_cancelled_race_leaves_nothing_behind() -> None:
     """All attempts end with the task that waits for them."""
     with Blackhole(str(DEAD)) as one, Blackhole(str(ALIVE), one.port):
-        race = asyncio.create_task(first_connected([DEAD, ALIVE], one.port))
-        while len(asyncio.all_tasks()) < 4:
-            # Until both attempts run beside this test and the race.
-            await asyncio.sleep(0.005)
-        race.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await race
+        async with nothing_left():
+            race = asyncio.create_task(first_connected([DEAD, ALIVE], one.port))
+            while len(asyncio.all_tasks()) < 4:
+                # Until both attempts run beside this test and the race.
+                await asyncio.sleep(0.005)
+            race.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await race

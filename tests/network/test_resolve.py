@@ -51,9 +51,9 @@ class Dns:
         return ANSWER
 
 
-def resolver(dns: Dns, rules: NetworkRules = NetworkRules(), hosts: Path = Path("/nonexistent")) -> Resolver:
+def resolver(dns: Dns, rules: NetworkRules | None = None, hosts: Path = Path("/nonexistent")) -> Resolver:
     """A resolver whose DNS is scripted and whose hosts file is the given one."""
-    return Resolver(rules, hosts_file=HostsFile(hosts), lookup=dns)
+    return Resolver(rules or NetworkRules(), hosts_file=HostsFile(hosts), lookup=dns)
 
 
 async def ask(names: Resolver, host: str, patience: float = DEADLINE) -> tuple[Address, ...]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.observe.access import AccessLog, Mode
+from sidekey.observe.access import AccessLog
 from sidekey.observe.writer import LineWriter
 
 KEYS = "timestamp level event request_id integration door method host status code duration bytes_in bytes_out"
@@ -40,17 +40,16 @@ def pipe() -> Iterator[Pipe]:
 
 
 @given(
-    texts=st.tuples(*[st.text(max_size=50)] * 3),
-    optional=st.tuples(*[st.none() | st.text(max_size=50)] * 4),
+    texts=st.tuples(*[st.text(max_size=50)] * 6),
+    target=st.none() | st.text(max_size=50),
     numbers=st.tuples(st.integers(0, 599), st.integers(0, 1 << 60), st.integers(0, 1 << 60)),
     seconds=st.floats(0, 1e6),
 )
 def test_a_line_is_what_json_dumps_would_write_for_any_text(
-    texts: tuple[str, ...], optional: tuple[str | None, ...], numbers: tuple[int, ...], seconds: float
+    texts: tuple[str, ...], target: str | None, numbers: tuple[int, ...], seconds: float
 ) -> None:
     """Whatever the parts hold, quotes, controls or lone surrogates, the line is json.dumps' one."""
-    request_id, door, method = texts
-    integration, host, code, target = optional
+    request_id, integration, door, method, host, code = texts
     status, bytes_in, bytes_out = numbers
     pipe = Pipe()
     log = AccessLog(pipe.writer, "all", path=True)
@@ -60,15 +59,15 @@ def test_a_line_is_what_json_dumps_would_write_for_any_text(
     read = json.loads(line)
     expected: dict[str, Any] = {
         "timestamp": read["timestamp"],
-        "level": "info" if status < 400 and code is None else "warning",
+        "level": "info" if status < 400 and not code else "warning",
         "event": "request",
         "request_id": request_id,
         "integration": integration,
         "door": door,
         "method": method,
-        "host": host,
+        "host": host or None,
         "status": status,
-        "code": code,
+        "code": code or None,
         "duration": "DURATION",
         "bytes_in": bytes_in,
         "bytes_out": bytes_out,
@@ -79,7 +78,7 @@ def test_a_line_is_what_json_dumps_would_write_for_any_text(
     assert line.decode() == text.replace('"DURATION"', f"{seconds:.6f}", 1)
 
 
-def write(log: AccessLog, status: int, code: str | None = None, target: str | None = None) -> None:
+def write(log: AccessLog, status: int, code: str = "", target: str | None = None) -> None:
     log.write("1f", "crm", "reverse", "POST", "secure.example.com", status, code, 0.00123, 1024, 200, target)
 
 
@@ -102,14 +101,14 @@ def test_a_target_is_logged_only_where_the_config_asks_for_it(pipe: Pipe) -> Non
 @pytest.mark.parametrize(
     ("status", "code", "level"),
     [
-        (200, None, "info"),
-        (304, None, "info"),
-        (404, None, "warning"),
+        (200, "", "info"),
+        (304, "", "info"),
+        (404, "", "warning"),
         (503, "overloaded", "warning"),
         (0, "caller_gone", "warning"),
     ],
 )
-def test_the_level_says_whether_the_exchange_went_well(pipe: Pipe, status: int, code: str | None, level: str) -> None:
+def test_the_level_says_whether_the_exchange_went_well(pipe: Pipe, status: int, code: str, level: str) -> None:
     """An answer below 400 is info; an error, and a caller who left, is a warning."""
     write(AccessLog(pipe.writer, "errors", path=False), status, code)
     assert json.loads(pipe.line())["level"] == level
@@ -118,7 +117,7 @@ def test_the_level_says_whether_the_exchange_went_well(pipe: Pipe, status: int, 
 @pytest.mark.parametrize(
     ("mode", "every", "errors"), [("off", False, False), ("errors", False, True), ("all", True, True)]
 )
-def test_the_mode_says_what_to_write(pipe: Pipe, mode: Mode, every: bool, errors: bool) -> None:
+def test_the_mode_says_what_to_write(pipe: Pipe, mode: str, every: bool, errors: bool) -> None:
     """The hot path branches on two booleans."""
     log = AccessLog(pipe.writer, mode, path=False)
     assert (log.every, log.errors) == (every, errors)

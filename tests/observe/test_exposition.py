@@ -38,7 +38,7 @@ def busy() -> Metrics:
     metrics.stats("crm").record("upstream_timeout", 30.0)
     metrics.unknown.record("integration_denied", 0.0002)
     metrics.in_flight, metrics.in_flight_limit = 3, 10_000
-    metrics.upstream_idle, metrics.upstream_active, metrics.upstream_connecting = 4, 3, 1
+    metrics.upstream_open, metrics.count_idle, metrics.upstream_connecting = 7, lambda: 4, 1
     metrics.connects["ok"] += 5
     metrics.connects["connection_refused"] += 1
     metrics.config_loaded, metrics.config_loaded_at = True, 1_700_000_000.25

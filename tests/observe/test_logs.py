@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from sidekey.observe.logs import configure, get_logger
+from sidekey.observe.logs import configure, get_logger, report_defect
 from sidekey.observe.writer import LineWriter
 
 SECRET = "hunter2-s3cret"
@@ -105,3 +105,11 @@ def test_text_cannot_begin_a_line_of_its_own() -> None:
     get_logger().info("event", reason='x\n{"level":"error"}')
     (line,) = log.lines()
     assert line["reason"] == 'x\n{"level":"error"}'
+
+
+def test_a_defect_is_found_by_the_id_that_its_caller_was_told() -> None:
+    """The answer names the id, the log says the rest."""
+    log = Log("info")
+    defect = report_defect(ValueError(SECRET))
+    (line,) = log.lines()
+    assert (line["event"], line["id"], line["error"]) == ("defect", defect, ["ValueError"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from aiohttp import hdrs, web
 
@@ -29,7 +30,8 @@ def build_metrics(health: Health, metrics: Metrics) -> web.Application:
 def _build(health: Health, metrics: Metrics, names: frozenset[str] | None) -> web.Application:
     async def scrape(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
-        async with asyncio.timeout(SCRAPE_TIMEOUT):
+        # A scraper that left, or was cut off, needs no answer; aiohttp would log its departure as a defect.
+        with suppress(ConnectionError), _deadline(request):
             await response.prepare(request)
             if request.method != hdrs.METH_HEAD:
                 async for block in expose(metrics):
@@ -48,3 +50,15 @@ def _build(health: Health, metrics: Metrics, names: frozenset[str] | None) -> we
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     return app
+
+
+@contextmanager
+def _deadline(request: web.Request) -> Iterator[None]:
+    """Cut the connection of a scraper that stops reading: the next write to it fails."""
+    if request.transport is None:
+        raise ConnectionResetError
+    timer = asyncio.get_running_loop().call_later(SCRAPE_TIMEOUT, request.transport.abort)
+    try:
+        yield
+    finally:
+        timer.cancel()

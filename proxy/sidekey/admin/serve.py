@@ -7,10 +7,11 @@ import logging
 from typing import cast
 
 from aiohttp import web, web_response
+from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 from sidekey.admin.guard import Handler
-from sidekey.network.listen import ListenError, Listener, listen
+from sidekey.network.listen import Listener, listen
 from sidekey.settings.snapshot import Address
 
 HEAD_TIMEOUT = 10.0
@@ -25,6 +26,15 @@ KEEP_ALIVE = 75.0
 # aiohttp names itself and Python in `Server`, also in its answers to malformed requests, which no signal or middleware
 # of an application sees.
 web_response.SERVER_SOFTWARE = "sidekey"  # type: ignore[attr-defined]
+
+
+def _is_defect(record: logging.LogRecord) -> bool:
+    """Tell a fault of ours from a malformed request, which its sender is told of and must not fill the log."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_LOGGER = logging.getLogger("sidekey.admin")
+_LOGGER.addFilter(_is_defect)
 
 
 class _Connections:
@@ -84,7 +94,7 @@ async def serve(app: web.Application, address: Address, key: str) -> Server:
     runner = web.AppRunner(
         app,
         access_log=None,
-        logger=logging.getLogger("sidekey.admin"),
+        logger=_LOGGER,
         shutdown_timeout=GRACE,
         keepalive_timeout=KEEP_ALIVE,
         max_line_size=4096,
@@ -98,7 +108,7 @@ async def serve(app: web.Application, address: Address, key: str) -> Server:
     make = cast(web.Server, runner.server)
     try:
         listener = await listen(lambda: connections.watch(make()), address, key, backlog=128)
-    except ListenError:
+    except BaseException:
         await runner.cleanup()
         raise
     return Server(runner, connections, listener)

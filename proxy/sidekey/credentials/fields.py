@@ -6,7 +6,7 @@ Every check here raises ValueError with a reason that is safe to show: it never 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -80,7 +80,10 @@ class Reference:
 
 
 def clean(text: str) -> str:
-    """Drop one trailing newline. Raises ValueError where other controls (C0, DEL, C1) remain."""
+    """Drop one trailing newline. Raises ValueError where other controls (C0, DEL, C1) remain.
+
+    The reason is the rest of a sentence that begins with what was read.
+    """
     text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
     if _CONTROL.search(text):
         raise ValueError("holds a control character")
@@ -100,17 +103,26 @@ def parse_secret(raw: object) -> Reference:
     if not isinstance(raw, Mapping):
         raise ValueError(f"a secret does not stand here itself: {WAY_OUT}")  # noqa: TRY004 - pydantic reports ValueError
     source, value = _single(raw, ("file", "env", "insecure_value"), WAY_OUT)
-    return Reference("insecure_value", clean_secret(value)) if source == "insecure_value" else _elsewhere(source, value)
+    if source == "insecure_value":
+        return Reference("insecure_value", _literal(value, clean_secret))
+    return _elsewhere(source, value)
 
 
 def parse_text(raw: object) -> Reference:
     """Read a text that is no secret: the text itself, {file} or {env}."""
     way_out = "write the text itself, {file: PATH} or {env: NAME}"
     if isinstance(raw, str):
-        return Reference("text", clean(raw))
+        return Reference("text", _literal(raw, clean))
     if not isinstance(raw, Mapping):
         raise ValueError(f"{way_out}; numbers, true, false and null stand in quotes")  # noqa: TRY004 - as above
     return _elsewhere(*_single(raw, ("file", "env"), way_out))
+
+
+def _literal(text: str, cleaned: Callable[[str], str]) -> str:
+    try:
+        return cleaned(text)
+    except ValueError as fault:
+        raise ValueError(f"the value {fault}") from None
 
 
 def _single(raw: Mapping[Any, Any], sources: tuple[str, ...], way_out: str) -> tuple[str, str]:
@@ -143,7 +155,7 @@ def normal_name(name: str) -> str:
 def check_header_name(name: str) -> str:
     """A field name that may be injected (RFC 9110 5.1)."""
     if not _TOKEN.fullmatch(name):
-        raise ValueError("is no header name: letters, digits and !#$%&'*+-.^_`|~ only (RFC 9110 5.6.2)")
+        raise ValueError("this is no header name: letters, digits and !#$%&'*+-.^_`|~ only (RFC 9110 5.6.2)")
     normal = normal_name(name)
     if normal in NOT_INJECTED or normal.startswith("sidekey-"):
         raise ValueError("this header may not be injected: it belongs to the connection or to Sidekey")
@@ -153,7 +165,7 @@ def check_header_name(name: str) -> str:
 def check_header_value(value: str) -> None:
     """Refuse white space at the edges, which recipients drop (RFC 9110 5.5): the secret would arrive changed."""
     if value != value.strip(" "):
-        raise ValueError("begins or ends with a space, which HTTP drops")
+        raise ValueError("the value begins or ends with a space, which HTTP drops")
 
 
 def wire(value: str) -> str:

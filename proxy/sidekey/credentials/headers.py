@@ -27,7 +27,7 @@ _NOTHING = Reference("text", "")
 
 def _check_prefix(text: str) -> None:
     if text.startswith(" "):
-        raise ValueError("begins with a space, which HTTP drops")
+        raise ValueError("the prefix begins with a space, which HTTP drops")
 
 
 def _literal_value(reference: Reference) -> Reference:
@@ -47,8 +47,10 @@ def _shape(raw: Any) -> Any:
     if isinstance(raw, Mapping):
         if "insecure_value" in raw:
             raise ValueError("write {prefix: TEXT, secret: {insecure_value: TEXT}}, or a public text itself")
-        if "prefix" in raw or "secret" in raw:
-            return {"secret": None, **raw}
+        if "secret" in raw:
+            return raw
+        if "prefix" in raw:
+            raise ValueError("the secret is missing beside the prefix")
     return {"text": raw}
 
 

@@ -169,7 +169,7 @@ class Exchange:
         """Write the head and what has arrived of the body, in one piece."""
         self.awaits_connection = False
         self.upstream = connection
-        connection.carry(self)
+        connection.exchange = self
         body = self.body
         pieces = request_head(self)
         if body:
@@ -232,7 +232,7 @@ class Exchange:
             connection.transport.abort()
             return
         self.upstream = connection
-        connection.carry(self)
+        connection.exchange = self
         connection.transport.write(data)
         connection.await_answer()
 
@@ -241,7 +241,6 @@ class Exchange:
     def answered(self, status: int, length: int) -> None:
         """The answer's head has come: decide how its body is framed towards the caller and whether he may go on."""
         self.status = status
-        caller = self.caller
         if not self.complete or self.plane.draining:
             # An early answer: what is still to come of the request cannot be told from a next one (RFC 9112 9.3).
             self.keep_alive = False
@@ -255,12 +254,13 @@ class Exchange:
             self.ending = via + _CLOSE
         else:
             self.ending = self.plane.via_and_end if self.http_1_1 else via + _KEEP_ALIVE
-        caller.answering = True
 
     def deliver(self, data: bytes) -> None:
         """Write a piece of the answer to the caller."""
         self.sent += len(data)
-        self.caller.transport.write(data)
+        caller = self.caller
+        caller.answering = True
+        caller.transport.write(data)
 
     def end_unframed(self) -> None:
         """The answer ended with the upstream's connection, in order."""
@@ -329,7 +329,9 @@ class Exchange:
     def _end(self, code: str) -> None:
         self.finished = True
         plane = self.plane
-        plane.ended()
+        plane.metrics.in_flight -= 1
+        if plane.draining:
+            plane.note_end()
         if plane.timeouts.total:
             plane.deadlines.watched.discard(self)
         seconds = plane.clock() - self.began

@@ -25,6 +25,8 @@ _KNOWN = NAMES.known
 
 THROUGH = 64 << 10
 """A Content-Length body with more than this to come is handed through without the parser, in bytes."""
+SHORT_READ = 4 << 10
+"""A read of no more bytes than this is parsed whole, however many requests it holds: its length bounds them."""
 HEAD_END = b"\r\n\r\n"
 LINGER = 2.0
 LINGER_AT_MOST = 30.0
@@ -136,8 +138,7 @@ class CallerConnection(asyncio.Protocol):
             if not data:
                 return
         limit = self.plane.limits.pipelined
-        # Heads end in two line ends: counting one byte is ten times as fast, and mostly enough to know.
-        if self._held or (data.count(b"\r") > 2 * limit and data.count(HEAD_END) > limit):
+        if self._held or (len(data) > SHORT_READ and data.count(HEAD_END) > limit):
             self._held += data
             self._hold(HOLD_QUEUE)
             self._pump()
@@ -365,7 +366,9 @@ class CallerConnection(asyncio.Protocol):
                 self.close(cut=True)
             else:
                 exchange.fail(Problem("request_timeout", "the body came too slowly"))
-        elif self._in_head or self._write_full:
+        elif self._write_full:
+            self.close(cut=True)
+        elif self._in_head:
             self._refuse(Problem("request_timeout", "the head came too slowly"), 0)
         else:
             self.transport.close()

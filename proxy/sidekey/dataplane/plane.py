@@ -44,6 +44,7 @@ class Plane:
         self.names = frozenset(snapshot.listen.names)
         self.dialer = dialer
         self.metrics = metrics
+        metrics.count_idle = self._count_idle
         self.access = access
         self.report = report
         self.clock = time.monotonic
@@ -89,6 +90,9 @@ class Plane:
             known = self.hosts[host] = host is None or is_own_host(host.strip(b" \t"), self.names)
         return known
 
+    def _count_idle(self) -> int:
+        return sum(len(pool.idle) for pool in self.pools.values())
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task and hold on to it; a defect in it is reported."""
         task = asyncio.get_running_loop().create_task(work)
@@ -109,17 +113,15 @@ class Plane:
         self._count += 1
         return f"{self.word.decode()}-{self._count:x}"
 
-    def ended(self) -> None:
-        """Count an exchange out."""
-        self.metrics.in_flight -= 1
-        if self.draining and not self.metrics.in_flight:
+    def note_end(self) -> None:
+        """While draining: an exchange has ended."""
+        if not self.metrics.in_flight:
             self._idle.set()
 
     def drain(self) -> None:
         """From now on every answer closes its connection."""
         self.draining = True
-        if not self.metrics.in_flight:
-            self._idle.set()
+        self.note_end()
 
     async def finish(self, grace: float) -> bool:
         """Close idle connections, wait `grace` seconds for exchanges in flight, cut the rest; True if none was cut."""

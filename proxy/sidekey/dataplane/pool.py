@@ -39,7 +39,7 @@ class Pool:
     def __init__(self, plane: Plane, key: Key) -> None:
         self.plane = plane
         self.key = key
-        self.idle: list[UpstreamConnection] = []
+        self.idle: dict[UpstreamConnection, None] = {}
         self.waiting: deque[Exchange] = deque()
         self.connecting = 0
 
@@ -47,8 +47,7 @@ class Pool:
         """An idle connection that is still good, or None."""
         idle = self.idle
         while idle:
-            connection = idle.pop()
-            self.plane.metrics.upstream_idle -= 1
+            connection, _ = idle.popitem()
             if not connection.transport.is_closing() and (
                 self.plane.deadlines.now - connection.idle_since < PROBE_AFTER or quiet(connection)
             ):
@@ -71,14 +70,11 @@ class Pool:
                 exchange.send(connection)
                 return
         connection.rest()
-        self.idle.append(connection)
-        self.plane.metrics.upstream_idle += 1
+        self.idle[connection] = None
 
     def forget(self, connection: UpstreamConnection) -> None:
         """Drop a connection that closed while it was idle."""
-        if connection in self.idle:
-            self.idle.remove(connection)
-            self.plane.metrics.upstream_idle -= 1
+        self.idle.pop(connection, None)
 
     async def connect(self) -> UpstreamConnection:
         """Make a connection. Raises Problem."""

@@ -20,6 +20,13 @@ CONNECT_LATER = (
 )
 MALFORMED = Problem("request_invalid", "the request is malformed")
 
+# Members of an enum are looked up slowly; these are compared for every special field.
+_HOST = Role.HOST
+_CONTENT_LENGTH = Role.CONTENT_LENGTH
+_CONNECTION = Role.CONNECTION
+_PROXY_CONNECTION = Role.PROXY_CONNECTION
+_DROP = Role.DROP
+
 _JOINED = frozenset({Role.VIA, Role.TRANSFER_ENCODING, Role.UPGRADE, Role.EXPECT})
 _ONCE = {
     Role.INTEGRATION_ID: "X-Integration-Id",
@@ -47,22 +54,22 @@ def invalid(detail: str) -> BadRequest:
 
 def note_field(exchange: Exchange, role: Role, value: bytes, normal: bytes, start: bytes) -> None:
     """Take in a field that means something to the proxy. Raises BadRequest."""
-    if role is Role.HOST:
+    if role is _HOST:
         if exchange.host is not None:
             raise invalid("Host is given twice")
         exchange.host = value
-    elif role is Role.CONTENT_LENGTH:
+    elif role is _CONTENT_LENGTH:
         try:
             exchange.length = framing.content_length(value)
         except framing.BadFraming as fault:
             raise invalid(str(fault)) from None
         exchange.length_given = True
-    elif role is Role.CONNECTION:
+    elif role is _CONNECTION:
         exchange.hop_by_hop = b"%b,%b" % (exchange.hop_by_hop, value) if exchange.hop_by_hop else value
-    elif role is Role.PROXY_CONNECTION:
+    elif role is _PROXY_CONNECTION:
         # Not a field of HTTP, but llhttp reads it as Connection, so keep-alive no longer tells the version.
         exchange.hop_by_hop = exchange.hop_by_hop or b""
-    elif role is not Role.DROP:
+    elif role is not _DROP:
         _mark(exchange, role, value)
         if role in _FORWARDED:
             exchange.lines.append(start + value)

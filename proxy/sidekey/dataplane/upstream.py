@@ -25,6 +25,12 @@ THROUGH = 64 << 10
 
 _KNOWN = NAMES.known
 
+# Members of an enum are looked up slowly; these are compared for every special field.
+_CONTENT_LENGTH = Role.CONTENT_LENGTH
+_TRANSFER_ENCODING = Role.TRANSFER_ENCODING
+_CONNECTION = Role.CONNECTION
+_KEEP_ALIVE = Role.KEEP_ALIVE
+
 
 AMBIGUOUS = "the framing of the upstream's answer is ambiguous"
 _PERSISTENCE = frozenset({b"keep-alive", b"Keep-Alive", b"close"})
@@ -44,12 +50,10 @@ class UpstreamConnection(asyncio.Protocol):
         "_clean_end",
         "_encoding",
         "_fed",
-        "_final",
         "_fresh_parser",
         "_head_done",
         "_keep_alive",
         "_parser",
-        "_seen",
         "_spoiled",
         "_through",
         "_tls",
@@ -93,12 +97,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.lines: list[bytes] = []
         self.names: list[bytes] = []
         self._fed = 0
-        self._carried = self._seen = self._barren = 0
+        self._carried = self._barren = 0
         self.content_length: int | None = None
         self._encoding: bytes | None = None
         self.hop_by_hop: bytes | None = None
         self._head_done = False
-        self._final = False
         self.length = 0
         self._keep_alive = False
         self._fresh_parser = False
@@ -110,19 +113,15 @@ class UpstreamConnection(asyncio.Protocol):
         socket = transport.get_extra_info("socket")
         if socket is not None:
             self.descriptor = socket.fileno()
-        self.pool.plane.deadlines.watched.add(self)
-
-    def carry(self, exchange: Exchange) -> None:
-        """Begin to carry an exchange; its request bytes are written by the exchange itself."""
-        self.exchange = exchange
-        self._fed = 0
-        self.pool.plane.metrics.upstream_active += 1
+        plane = self.pool.plane
+        plane.deadlines.watched.add(self)
+        plane.metrics.upstream_open += 1
 
     def await_answer(self) -> None:
-        """The last byte of the request is written: the answer's head is due within the response time-out."""
-        if not self._head_done:
-            plane = self.pool.plane
-            self.deadline = plane.deadlines.now + plane.timeouts.response
+        """The last byte of the request is written: the answer's head is due, or more of an early answer."""
+        plane = self.pool.plane
+        timeouts = plane.timeouts
+        self.deadline = plane.deadlines.now + (timeouts.idle if self._head_done else timeouts.response)
 
     def rest(self) -> None:
         """Become idle. An upstream that announced how long it keeps connections is taken at its word, less a second."""
@@ -144,7 +143,7 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except HttpParserError as error:
-            if not (self._final and exchange.answer_complete):
+            if not (self._head_done and exchange.answer_complete):
                 cause = error.__context__
                 self._break(
                     exchange, str(cause) if isinstance(cause, BadAnswer) else "the upstream's answer is malformed"
@@ -165,20 +164,17 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange.answer_complete:
             self._release(exchange)
         elif self._head_done:
-            self._go_on(exchange, size)
+            self._go_on(exchange, size, progress=bool(out))
 
-    def _go_on(self, exchange: Exchange, size: int) -> None:
+    def _go_on(self, exchange: Exchange, size: int, *, progress: bool) -> None:
         """More of the answer's body is to come."""
         plane = self.pool.plane
         self.deadline = NEVER if exchange.caller_blocked else plane.deadlines.now + plane.timeouts.idle
         if self.length > 0:
             if self.length - self._carried > THROUGH:
                 self._through = self.length - self._carried
-        elif self._carried > self._seen:
-            self._seen = self._carried
-            self._barren = 0
         else:
-            self._barren += size
+            self._barren = 0 if progress else self._barren + size
             if self._barren > plane.limits.response_head:
                 self._break(exchange, "the trailers or chunk extensions of the upstream's answer are over the limit")
 
@@ -210,7 +206,6 @@ class UpstreamConnection(asyncio.Protocol):
         """Part from the exchange."""
         self.exchange = None
         self.deadline = NEVER
-        self.pool.plane.metrics.upstream_active -= 1
 
     def abort(self) -> None:
         """Part from the exchange and cut the connection, so that an unfinished request never looks complete."""
@@ -230,18 +225,14 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         plane = self.pool.plane
         plane.deadlines.watched.discard(self)
+        plane.metrics.upstream_open -= 1
         del self._parser  # it refers back to this object
         exchange = self.exchange
         if exchange is None:
             self.pool.forget(self)
             return
         self.detach()
-        if (
-            self._head_done
-            and self.length == framing.UNTIL_CLOSE
-            and exc is None
-            and (self._clean_end or not self._tls)
-        ):
+        if self._head_done and self.length == framing.UNTIL_CLOSE and exc is None and self._clean_end:
             exchange.end_unframed()
             exchange.finish()
         elif self._fed == 0:
@@ -297,7 +288,7 @@ class UpstreamConnection(asyncio.Protocol):
     # The parser's side.
 
     def on_message_begin(self) -> None:
-        if self._final:
+        if self._head_done:
             raise BadAnswer("the upstream sent more than one answer")
 
     def on_status(self, reason: bytes) -> None:
@@ -311,13 +302,13 @@ class UpstreamConnection(asyncio.Protocol):
         if not role:
             self.lines.append(start + value)
             self.names.append(normal)
-        elif role is Role.CONTENT_LENGTH:
+        elif role is _CONTENT_LENGTH:
             self._note_length(value)
-        elif role is Role.TRANSFER_ENCODING:
+        elif role is _TRANSFER_ENCODING:
             self._encoding = value.strip(b" \t") if self._encoding is None else self._encoding + b"," + value
-        elif role is Role.CONNECTION and value not in _PERSISTENCE:
+        elif role is _CONNECTION and value not in _PERSISTENCE:
             self.hop_by_hop = value if self.hop_by_hop is None else self.hop_by_hop + b"," + value
-        elif role is Role.KEEP_ALIVE:
+        elif role is _KEEP_ALIVE:
             self._note_keep_alive(value)
 
     def _note_length(self, value: bytes) -> None:
@@ -349,7 +340,7 @@ class UpstreamConnection(asyncio.Protocol):
         except framing.BadFraming:
             raise BadAnswer(AMBIGUOUS) from None
         self.status = status
-        self._final = self._head_done = True
+        self._head_done = True
         exchange.answered(status, self.length)
         self.out += answer_head(self, exchange)
         if self.length == 0:
@@ -380,7 +371,7 @@ class UpstreamConnection(asyncio.Protocol):
         if status not in (100, 102, 103):
             raise BadAnswer("the upstream's status code is not one of HTTP")
         if status == 100 and exchange.expects_continue:
-            self.out.append(b"HTTP/1.1 100 Continue\r\n\r\n")
+            exchange.caller.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, chunk: bytes) -> None:
         exchange = self.exchange
@@ -395,7 +386,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         exchange = self.exchange
-        if self._final:
+        if self._head_done:
             if exchange is not None and not exchange.answer_complete:
                 if exchange.chunked_out:
                     self.out.append(b"0\r\n\r\n")

@@ -14,6 +14,8 @@ from pathlib import Path
 from sidekey.settings.snapshot import Address
 
 Factory = Callable[[], asyncio.BaseProtocol]
+_Info = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
+"""What getaddrinfo answers for an address: family, type, protocol, canonical name, socket address."""
 
 _REASONS = {
     errno.EACCES: "may not be used by this user; ports below 1024 and foreign folders need a privilege",
@@ -40,14 +42,15 @@ class AddressInUse(ListenError):
 class Listener:
     """An open listener. `addresses` are those bound, with the port that the system chose where the config says 0."""
 
-    def __init__(self, server: asyncio.Server, addresses: tuple[Address, ...]) -> None:
+    def __init__(self, servers: list[asyncio.Server], addresses: tuple[Address, ...]) -> None:
         self.addresses = addresses
-        self._server = server
+        self._servers = servers
         self._files = [(path, _identity(path)) for address in addresses if (path := address.path) is not None]
 
     def close(self) -> None:
         """Stop accepting; connections stay. A unix socket's file goes, unless another process has replaced it."""
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for path, identity in self._files:
             with suppress(FileNotFoundError):
                 if _identity(path) == identity:
@@ -60,14 +63,34 @@ async def listen(factory: Factory, address: Address, key: str, backlog: int = 10
     try:
         if address.path is not None:
             server = await loop.create_unix_server(factory, sock=_bind_unix(address, key), backlog=backlog)
-            return Listener(server, (address,))
-        server = await loop.create_server(factory, address.host, address.port, backlog=backlog, reuse_address=True)
+            return Listener([server], (address,))
+        sockets = _bind_tcp(await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM), backlog)
+        servers = [await loop.create_server(factory, sock=sock, backlog=backlog) for sock in sockets]
     except socket.gaierror:
         raise ListenError(key, address, "names a host that cannot be resolved; write an IP address") from None
     except OSError as fault:
         raise _explain(fault, key, address) from None
-    names = [sock.getsockname() for sock in server.sockets]
-    return Listener(server, tuple(Address(host=name[0], port=name[1]) for name in names))
+    names = [sock.getsockname() for server in servers for sock in server.sockets]
+    return Listener(servers, tuple(Address(host=name[0], port=name[1]) for name in names))
+
+
+def _bind_tcp(infos: list[_Info], backlog: int) -> list[socket.socket]:
+    """Bind every address of a name that this machine has: `localhost` means ::1 also where there is no IPv6."""
+    sockets: list[socket.socket] = []
+    try:
+        for family, _, _, _, where in dict.fromkeys(infos):
+            try:
+                sockets.append(socket.create_server(where, family=family, backlog=backlog))
+            except OSError as fault:
+                if fault.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+        if not sockets:
+            raise OSError(errno.EADDRNOTAVAIL, "no address could be bound")
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
 
 
 def _bind_unix(address: Address, key: str) -> socket.socket:

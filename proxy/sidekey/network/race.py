@@ -53,7 +53,7 @@ async def first_connected(addresses: Sequence[Address], port: int) -> socket.soc
         for attempt in attempts:
             attempt.cancel()
             attempt.add_done_callback(_close_loser)
-    raise _most_telling(faults) from None
+    raise most_telling(faults) from None
 
 
 def interleave(addresses: Iterable[Address]) -> list[Address]:
@@ -82,7 +82,7 @@ def _close_loser(attempt: asyncio.Task[socket.socket]) -> None:
         attempt.result().close()
 
 
-def _most_telling(faults: Iterable[OSError]) -> Problem:
+def most_telling(faults: Iterable[OSError]) -> Problem:
     """One answer for all failures: our own lack, then a refusal (the host is alive), then a timeout, then the rest."""
     numbers = {fault.errno for fault in faults}
     if numbers & _OUT_OF_SOCKETS:

@@ -39,7 +39,8 @@ _STRICT_RULES = range(79, 96)
 
 _NO_COMMON_VERSION = frozenset({"UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION", "NO_PROTOCOLS_AVAILABLE"})
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
-_ALERT = re.compile(r"(?:^|_)ALERT_([A-Z_]+)$")
+_ALERT = re.compile(r"(?:SSLV3|TLSV1|TLSV13)_(?:ALERT_)?([A-Z_]+)")
+"""OpenSSL's symbols for the alerts of a peer, which hold the names of RFC 8446 6."""
 _UNCLEAR = "the TLS connection to the upstream failed"
 
 
@@ -96,8 +97,9 @@ def tls_problem(fault: OSError) -> Problem:
     if isinstance(fault, ssl.SSLCertVerificationError):
         return _failed("tls_certificate_error", f"the upstream's certificate is refused: {_certificate_fault(fault)}")
     if isinstance(fault, ssl.SSLError):
-        reason = fault.reason or ""
-        alert = _ALERT.search(reason)
+        # The attribute is absent where OpenSSL gave no reason.
+        reason = getattr(fault, "reason", None) or ""
+        alert = _ALERT.fullmatch(reason)
         if alert is not None:
             name = alert[1].lower().replace("_", " ")
             return _failed("tls_alert_received", f"the upstream ended TLS with the alert: {name}")

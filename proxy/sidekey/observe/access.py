@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from json.encoder import encode_basestring_ascii as quote
-from typing import Literal
 
 from sidekey.observe.clock import Clock
 from sidekey.observe.writer import LineWriter
 
-Mode = Literal["off", "errors", "all"]
-
 
 class AccessLog:
-    """Writes what came of each request. The config's `log.access` decides, not `log.level`.
+    """Writes what came of each request, as `log.access` (off, errors, all) of the config asks, whatever `log.level`.
 
     The caller of `write` branches on `every` and `errors` first: `every` asks for all requests, `errors` for those
     whose status is 400 or more or that ended in a code of ours.
@@ -20,22 +17,22 @@ class AccessLog:
 
     __slots__ = ("_clock", "_path", "_put", "errors", "every")
 
-    def __init__(self, writer: LineWriter, mode: Mode, path: bool) -> None:
+    def __init__(self, writer: LineWriter, mode: str, path: bool) -> None:
         self.every = mode == "all"
         self.errors = mode != "off"
         self._path = path
         self._put = writer.write
         self._clock = Clock()
 
-    def write(  # noqa: PLR0913, PLR0917 - one argument a key; keywords cost a tenth of the line
+    def write(  # noqa: PLR0917 - one argument a key; keywords cost a tenth of the line
         self,
         request_id: str,
-        integration: str | None,
+        integration: str,
         door: str,
         method: str,
-        host: str | None,
+        host: str,
         status: int,
-        code: str | None,
+        code: str,
         seconds: float,
         bytes_in: int,
         bytes_out: int,
@@ -43,20 +40,21 @@ class AccessLog:
     ) -> None:
         """Log one finished exchange.
 
-        `integration` is None where none we know was named (an unknown ID is never logged), `host` is the target's
-        authority, `status` is 0 where the caller left without an answer, `code` is one of ours (errors.KINDS,
-        CALLER_GONE) or None, `seconds` the duration, `bytes_in` and `bytes_out` the body bytes from and to the caller.
-        `target` (path and query) is logged only where the config asks for it with `log.path`.
+        `integration` is `unknown` where none we know was named (an unknown ID is never logged), `host` is the target's
+        or empty, `status` is 0 where the caller left without an answer, `code` is one of ours (errors.KINDS,
+        CALLER_GONE) or empty, `seconds` the duration, `bytes_in` and `bytes_out` the body bytes from and to the caller.
+        What is empty is logged as null. `target` (path and query) is logged only where the config asks for it with
+        `log.path`.
         """
-        level = "info" if status < 400 and code is None else "warning"
+        level = "info" if status < 400 and not code else "warning"
         path = f',"target":{quote(target)}' if self._path and target is not None else ""
         self._put(
             (
                 f'{{"timestamp":"{self._clock.stamp()}","level":"{level}","event":"request","request_id":{quote(request_id)}'
-                f',"integration":{"null" if integration is None else quote(integration)}'
+                f',"integration":{quote(integration)}'
                 f',"door":{quote(door)},"method":{quote(method)}'
-                f',"host":{"null" if host is None else quote(host)},"status":{status}'
-                f',"code":{"null" if code is None else quote(code)},"duration":{seconds:.6f}'
+                f',"host":{quote(host) if host else "null"},"status":{status}'
+                f',"code":{quote(code) if code else "null"},"duration":{seconds:.6f}'
                 f',"bytes_in":{bytes_in},"bytes_out":{bytes_out}{path}}}\n'
             ).encode("ascii")
         )

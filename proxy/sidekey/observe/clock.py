@@ -6,13 +6,12 @@ from time import gmtime, strftime, time_ns
 
 
 class Clock:
-    """Formats the present moment, such as `2026-01-31T23:59:59.000001Z`."""
+    """Formats the present moment, such as `2026-01-31T23:59:59.000001Z`. Threads may share it."""
 
-    __slots__ = ("_prefix", "_second")
+    __slots__ = ("_cached",)
 
     def __init__(self) -> None:
-        self._second = -1
-        self._prefix = ""
+        self._cached = (-1, "")
 
     def stamp(self) -> str:
         """Format the present moment."""
@@ -21,8 +20,8 @@ class Clock:
     def format(self, nanoseconds: int) -> str:
         """Format the moment that many nanoseconds after the epoch."""
         second, rest = divmod(nanoseconds, 1_000_000_000)
-        if second != self._second:
-            # The prefix first: another thread that sees the new second must not see the old prefix.
-            self._prefix = strftime("%Y-%m-%dT%H:%M:%S.", gmtime(second))
-            self._second = second
-        return f"{self._prefix}{rest // 1000:06d}Z"
+        cached, prefix = self._cached
+        if second != cached:
+            prefix = strftime("%Y-%m-%dT%H:%M:%S.", gmtime(second))
+            self._cached = (second, prefix)
+        return f"{prefix}{rest // 1000:06d}Z"

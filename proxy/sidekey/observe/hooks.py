@@ -94,7 +94,7 @@ def _loop(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     )
 
 
-def _warning(  # noqa: PLR0913, PLR0917 - the signature of warnings.showwarning
+def _warning(  # noqa: PLR0917 - the signature of warnings.showwarning
     message: Warning | str,  # noqa: ARG001
     category: type[Warning],
     filename: str,

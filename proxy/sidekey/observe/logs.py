@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 from collections.abc import MutableMapping
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from sidekey.observe.clock import Clock
-from sidekey.observe.redact import redact
+from sidekey.observe.redact import describe, redact
 from sidekey.observe.writer import LineWriter
 
 
@@ -54,3 +55,10 @@ def configure(level: str, writer: LineWriter) -> None:
 def get_logger(**context: object) -> FilteringBoundLogger:
     """Make a logger that adds `context` to each event. It follows a later `configure`."""
     return cast(FilteringBoundLogger, structlog.get_logger(**context))
+
+
+def report_defect(exc: BaseException) -> str:
+    """Log a defect of ours without its message; answers the id under which it is found, which may be shown."""
+    defect = secrets.token_hex(6)
+    get_logger().error("defect", id=defect, **describe(exc))
+    return defect

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 from sidekey.settings.snapshot import Integration
@@ -50,6 +50,8 @@ class Metrics:
     """Every number of the process. The public attributes are written in place by the part they describe.
 
     `connects` counts attempts to connect upstream by outcome: `ok`, or a Proxy-Status error type (RFC 9209 2.3).
+    `upstream_open` counts connections; which of them are idle is asked of `count_idle` at a scrape, since a
+    connection changes between idle and active with every request.
     `integrations` is the snapshot in use, for the kind of each; `config_loaded` says whether the last (re)load worked
     and `config_loaded_at` when one last did, in seconds since the epoch.
     """
@@ -59,13 +61,13 @@ class Metrics:
         "config_loaded",
         "config_loaded_at",
         "connects",
+        "count_idle",
         "in_flight",
         "in_flight_limit",
         "integrations",
         "unknown",
-        "upstream_active",
         "upstream_connecting",
-        "upstream_idle",
+        "upstream_open",
     )
 
     def __init__(self) -> None:
@@ -73,13 +75,23 @@ class Metrics:
         self.unknown = IntegrationStats(UNKNOWN)
         self.in_flight = 0
         self.in_flight_limit = 0
-        self.upstream_idle = 0
-        self.upstream_active = 0
+        self.upstream_open = 0
         self.upstream_connecting = 0
+        self.count_idle: Callable[[], int] = int
         self.connects: defaultdict[str, int] = defaultdict(int)
         self.integrations: Mapping[str, Integration] = MappingProxyType({})
         self.config_loaded = False
         self.config_loaded_at = 0.0
+
+    @property
+    def upstream_idle(self) -> int:
+        """Upstream connections that carry nothing now."""
+        return self.count_idle()
+
+    @property
+    def upstream_active(self) -> int:
+        """Upstream connections that carry an exchange."""
+        return self.upstream_open - self.count_idle()
 
     def stats(self, integration: str) -> IntegrationStats:
         """Find the counters of a configured integration; they are made at its first request."""
@@ -88,7 +100,8 @@ class Metrics:
             found = self._stats[integration] = IntegrationStats(integration)
         return found
 
-    def recorded(self) -> tuple[IntegrationStats, ...]:
-        """Take the counters of all integrations that had a request, `unknown` last."""
-        every = (*self._stats.values(), self.unknown)
-        return tuple(stats for stats in every if stats.outcomes)
+    def recorded(self) -> Iterator[IntegrationStats]:
+        """Yield the counters of the integrations that have had a request by now, `unknown` last."""
+        for stats in (*self._stats.values(), self.unknown):
+            if stats.outcomes:
+                yield stats

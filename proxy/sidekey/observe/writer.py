@@ -108,9 +108,10 @@ class LineWriter:
             self._wake.set()
 
     def _run(self) -> None:
-        while not self._closing.is_set():
+        closing = False
+        while not closing:
             self._wake.wait()
-            self._closing.wait(GATHER)
+            closing = self._closing.wait(GATHER)
             self._wake.clear()
             # Before the drain: whoever appends after it finds `_woken` false and wakes this thread again.
             self._woken = False

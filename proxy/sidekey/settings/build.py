@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
@@ -23,10 +23,12 @@ from sidekey.settings.secrets import SecretReader, read_bounded
 _LARGEST_BUNDLE = 16 << 20
 
 Reasons = list[tuple[Loc, str]]
+TrustOf = Callable[[snapshot.Trust], tuple[snapshot.Trust, str | None]]
+"""`build_trust` of one load, which reads each file once."""
 
 
 def build_integration(
-    name: str, settings: IntegrationSettings, trust: snapshot.Trust, read: SecretReader
+    name: str, settings: IntegrationSettings, trust: snapshot.Trust, read: SecretReader, trust_of: TrustOf
 ) -> tuple[snapshot.Integration, Reasons]:
     """One integration with its secrets read; `trust` is what holds where it names none itself."""
     prefixes, unread = _prefixes(settings, read)
@@ -34,7 +36,7 @@ def build_integration(
     source.refresh()
     reasons: Reasons = list(source.unreadable.reasons) if source.unreadable else []
     if settings.trusted_ca is not None:
-        trust, reason = build_trust(settings.trusted_ca, read)
+        trust, reason = trust_of(settings.trusted_ca)
         reasons += [(("trusted_ca",), reason)] if reason else []
     policy = Policy(
         prefixes=prefixes,

@@ -6,7 +6,7 @@ reported by the models and passed over here.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any
 
@@ -15,7 +15,7 @@ from sidekey.credentials.fields import normal_name
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.faults import Loc
 from sidekey.settings.snapshot import Address, Listen
-from sidekey.settings.values import parse_address
+from sidekey.settings.values import check_test_path, parse_address
 
 Found = Iterator[tuple[Loc, str]]
 
@@ -47,7 +47,7 @@ def _test_faults(raw: Mapping[str, Any]) -> Found:
     if not isinstance(test, Mapping) or policy is None or not policy.prefixes:
         return
     method, path = test.get("method", "GET"), test.get("path", "")
-    if not isinstance(method, str) or not isinstance(path, str):
+    if not isinstance(method, str) or not isinstance(path, str) or not _is_valid(check_test_path, path):
         return
     decision = decide(policy, method, f"{policy.prefixes[0]}{path}")
     if not decision.allowed:
@@ -57,19 +57,35 @@ def _test_faults(raw: Mapping[str, Any]) -> Found:
 
 def _policy(raw: Mapping[str, Any]) -> Policy | None:
     """The policy that the plain values tell, or None where one of them is faulty or stands elsewhere."""
-    prefixes, domains, methods = raw.get("endpoint_prefix", []), raw.get("allowed_domains", []), raw.get("methods")
+    prefixes, domains = raw.get("endpoint_prefix", []), raw.get("allowed_domains", [])
+    methods = raw.get("methods")
+    prefixes = [prefixes] if isinstance(prefixes, str) else prefixes
+    if not (_are_texts(prefixes) and _are_texts(domains) and (methods is None or _are_texts(methods))):
+        return None
     try:
         return Policy(
-            prefixes=tuple(map(parse_prefix, prefixes if isinstance(prefixes, list) else [prefixes])),
+            prefixes=tuple(map(parse_prefix, prefixes)),
             domains=tuple(map(parse_domain, domains)),
             methods=None if methods is None else frozenset(methods),
         )
-    except (ValueError, TypeError, AttributeError):
+    except ValueError:
         return None
 
 
+def _is_valid(check: Callable[[str], str], text: str) -> bool:
+    try:
+        check(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _are_texts(raw: Any) -> bool:
+    return isinstance(raw, list) and all(isinstance(entry, str) for entry in raw)
+
+
 def global_faults(raw: Mapping[str, Any]) -> Found:
-    """Listeners that are open to others, or stand on one address."""
+    """Listeners that are open to others or stand on one address, and hosts that are named twice."""
     listeners = dict(_listeners(raw))
     seen: dict[str, str] = {}
     for name, address in listeners.items():
@@ -79,6 +95,10 @@ def global_faults(raw: Mapping[str, Any]) -> Found:
         first = seen.setdefault(str(address), name)
         if first != name and address.port:
             yield ("listen", name), f"this is the address of listen.{first} already"
+    hosts: dict[str, str] = {}
+    for name in mapping(mapping(raw.get("network")).get("hosts")):
+        if hosts.setdefault(name.lower(), name) != name:
+            yield ("network", "hosts", name), "this host stands here already: case does not count"
 
 
 def caller_faults(raw: Mapping[str, Any], known: Container[str]) -> Found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from array import array
 from collections.abc import Iterable, Sequence
@@ -11,7 +10,8 @@ from typing import Any, NamedTuple
 Loc = tuple[str | int, ...]
 """The keys and list indexes that lead to a value."""
 
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_<*-]+")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_<*-]{1,64}")
+_NAME_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class Fault(NamedTuple):
@@ -38,6 +38,9 @@ class Table(dict[str, Any]):
         self.mark = mark
         self.spots = array("Q")
 
+    def __repr__(self) -> str:
+        return f"Table({len(self)} keys)"
+
 
 class Row(list[Any]):
     """A sequence of a file. `spots` holds the mark of each value."""
@@ -49,6 +52,9 @@ class Row(list[Any]):
         self.file = file
         self.mark = mark
         self.spots = array("Q")
+
+    def __repr__(self) -> str:
+        return f"Row({len(self)} values)"
 
 
 _COLUMN_BITS = 24
@@ -96,11 +102,15 @@ def fault_at(root: Table, loc: Loc, message: str, *, base: Loc = (), key: bool =
 
 
 def show(loc: Sequence[str | int]) -> str:
-    """A path as it is printed: `integrations.crm.methods[0]`; keys with other characters stand in quotes."""
+    """A path as it is printed: `integrations.crm.methods[0]`; a key with dots stands in quotes.
+
+    A key with further characters is `?`: in `{password:abc}`, where a space is forgotten, the secret is part of a key.
+    """
     text = ""
     for part in loc:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += ("." if text else "") + (part if _PLAIN_KEY.fullmatch(part) else json.dumps(part))
+            shown = part if _PLAIN_KEY.fullmatch(part) else f'"{part}"' if _NAME_KEY.fullmatch(part) else "?"
+            text += f".{shown}" if text else shown
     return text

@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -64,6 +66,7 @@ class _Loader:
         self.loaded = Loaded(faults=joined.faults)
         self._joined = joined
         self._read = read
+        self._trust_of = cache(partial(build_trust, read=read))
 
     def run(self) -> None:
         settings = self._globals()
@@ -83,21 +86,23 @@ class _Loader:
         faults += [fault_at(self._root(loc), loc, message) for loc, message in found]
 
     def _globals(self) -> GlobalSettings:
-        """The global settings; the defaults where they are faulty."""
+        """The global settings; the defaults instead of what is faulty, so that the rest is still judged."""
         values = {**self._joined.globals, "version": 1}
         if self._joined.documents:
             self._note(self.loaded.faults, checks.global_faults(values))
             if self._joined.complete:
                 self._note(self.loaded.faults, checks.caller_faults(values, self._joined.integrations))
             self._note(self.loaded.warnings, checks.global_warnings(values))
+        if self._joined.documents and not self._joined.integrations:
+            self._note(self.loaded.warnings, [(("integrations",), "there are none: every request is denied")])
         try:
             return GlobalSettings.model_validate(values)
         except ValidationError as error:
             self.loaded.faults += faults_of(error, GlobalSettings, self._root, ())
-            return GlobalSettings(version=1)
+            return GlobalSettings.model_validate(_without_faulty(values, error))
 
     def _trust(self, settings: GlobalSettings) -> snapshot.Trust:
-        trust, reason = build_trust(settings.network.trusted_ca, self._read)
+        trust, reason = self._trust_of(settings.network.trusted_ca)
         if reason:
             self._note(self.loaded.unreadable, [(("network", "trusted_ca"), reason)])
         return trust
@@ -132,6 +137,17 @@ class _Loader:
         except ValidationError as error:
             self.loaded.faults += faults_of(error, IntegrationSettings, lambda _: raw, base)
             return None
-        integration, unreadable = build_integration(name, settings, trust, self._read)
+        integration, unreadable = build_integration(name, settings, trust, self._read, self._trust_of)
         note(self.loaded.unreadable, unreadable)
         return integration
+
+
+def _without_faulty(values: dict[str, Any], error: ValidationError) -> dict[str, Any]:
+    """The global keys that pydantic found no error in; of `callers` only the faulty ones go."""
+    places = [details["loc"] for details in error.errors(include_url=False, include_input=False)]
+    faulty = {loc[0] for loc in places if loc[:1] != ("callers",) or len(loc) == 1}
+    callers = {loc[1] for loc in places if loc[:1] == ("callers",) and len(loc) > 1}
+    kept = {key: value for key, value in values.items() if key not in faulty}
+    if callers and "callers" in kept:
+        kept["callers"] = {name: caller for name, caller in kept["callers"].items() if name not in callers}
+    return kept

@@ -77,7 +77,7 @@ class CallerSettings(Section):
 class NetworkSettings(Section):
     """How targets are resolved and which addresses may be dialled."""
 
-    hosts: dict[values.HostName, list[values.StaticAddress]] = Field(
+    hosts: dict[values.HostName, Annotated[list[values.StaticAddress], Field(min_length=1)]] = Field(
         default={}, description="Static answers: host names to lists of IP addresses, classified like any other."
     )
     allow_private: list[values.PrivateNetwork] = Field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from sidekey.core.addresses import Network
 from sidekey.core.policy import Policy, Prefix
@@ -128,7 +129,7 @@ class Log:
     """`access` is off, errors or all; `path` allows paths and queries in access lines."""
 
     level: str = "info"
-    access: str = "errors"
+    access: Literal["off", "errors", "all"] = "errors"
     path: bool = False
 
 

@@ -79,6 +79,8 @@ def _unknown_key(loc: Loc, model: type[BaseModel], root: Table) -> str:
     if loc in _KEYS_LATER:
         return _KEYS_LATER[loc]
     key = str(loc[-1])
+    if key == "<<":
+        return "merge keys are not used here; an alias (*name) may stand for a whole value"
     if loc[0] == "auth" and key in IntegrationSettings.model_fields:
         return "this key belongs to the integration, not under auth"
     if model is IntegrationSettings and len(loc) == 1 and key in GlobalSettings.model_fields:

@@ -28,7 +28,7 @@ _LONGEST_SOCKET_PATH = 107
 def check_name(text: str) -> str:
     """An integration's ID or a caller's name; `unknown` is what metrics call the rest."""
     if not _NAME.fullmatch(text) or text == "unknown":
-        raise ValueError("1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit, and not the word unknown")
+        raise ValueError("a name is 1 to 63 of a-z, 0-9, _ and -, begins with a letter or digit, and is not unknown")
     return text
 
 
@@ -81,7 +81,7 @@ def parse_network(raw: object) -> addresses.Network:
         network = ip_network(raw, strict=False)
     except ValueError:
         raise ValueError("a network is an IP address and a prefix length, such as 10.0.0.0/8 or fd00::/8") from None
-    if str(network.network_address) != raw.partition("/")[0] and ":" not in raw:
+    if ip_address(raw.partition("/")[0]) != network.network_address:
         raise ValueError(f"bits are set beyond the prefix length; write {network}")
     return network
 

@@ -1,0 +1,255 @@
+"""The command line. Exit status: 0 good, 1 a fault was found, 2 wrong usage.
+
+Each command imports what it needs when it runs, so that `--help` and `healthcheck` stay quick.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from sidekey import __version__
+
+if TYPE_CHECKING:
+    from sidekey.settings.faults import Fault
+    from sidekey.settings.load import Loaded
+    from sidekey.settings.snapshot import Integration, Snapshot
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def config_option(command: F) -> F:
+    """Add `--config`."""
+    text = "A config file, or a folder of them. Default: $SIDEKEY_CONFIG, then /etc/sidekey."
+    return click.option("--config", metavar="PATH", help=text)(command)
+
+
+def json_option(command: F) -> F:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sidekey", message="%(prog)s %(version)s")
+def main() -> None:
+    """Sidekey, the sidecar proxy that holds the keys: services send plain requests, Sidekey adds the credential."""
+
+
+@main.command()
+@config_option
+@click.option("--strict", is_flag=True, help="Do not start while a secret or CA file cannot be read.")
+def run(config: str | None, strict: bool) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once."""
+    loaded = _load(config)
+    if loaded.faults or (strict and loaded.unreadable):
+        _fail(*loaded.faults, *loaded.unreadable)
+    from sidekey import app
+    from sidekey.network.listen import ListenError
+
+    try:
+        app.run(loaded)
+    except ListenError as fault:
+        _fail(fault)
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="End after the show; the status says whether all of it worked.")
+def demo(once: bool) -> None:
+    """Show the main job: a protected upstream and Sidekey on free loopback ports, with requests through both doors."""
+    from sidekey.demo import show
+
+    failed = show(once=once)
+    if failed:
+        _fail(*failed)
+
+
+@main.command()
+@config_option
+@json_option
+def check(config: str | None, as_json: bool) -> None:
+    """Name every fault of the config, and every secret that cannot be read."""
+    loaded = _load(config)
+    faults = sorted([*loaded.faults, *loaded.unreadable])
+    integrations = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
+    if as_json:
+        _print_json(
+            {
+                "ok": not faults,
+                "integrations": integrations,
+                "faults": [fault._asdict() for fault in faults],
+                "warnings": [warning._asdict() for warning in loaded.warnings],
+            }
+        )
+    else:
+        for fault in faults:
+            click.echo(str(fault))
+        for warning in loaded.warnings:
+            click.echo(f"warning: {warning}")
+        if not faults:
+            click.echo(f"ok: {integrations} integration{'' if integrations == 1 else 's'}")
+    raise SystemExit(1 if faults else 0)
+
+
+@main.command()
+@config_option
+@json_option
+@click.argument("integration_id", metavar="ID")
+def test(config: str | None, as_json: bool, integration_id: str) -> None:
+    """Send the integration's `test` request through the data plane, without a listener; only 200 is success."""
+    snapshot = _snapshot(config)
+    integration = _integration(snapshot, integration_id)
+    from sidekey.trial import send_test
+
+    if integration.test is None:
+        _fail(f"integrations.{integration.id}.test: this key is missing; write test: {{method: GET, path: /whoami}}")
+    result = send_test(snapshot, integration)
+    if as_json:
+        _print_json(result.as_json())
+    else:
+        click.echo(str(result))
+    raise SystemExit(0 if result.ok else 1)
+
+
+@main.command()
+@config_option
+@json_option
+@click.argument("integration_id", metavar="ID")
+@click.argument("url", metavar="URL")
+def explain(config: str | None, as_json: bool, integration_id: str, url: str) -> None:
+    """Say which rule lets a target through, or why none does, and where the credential would go.
+
+    URL is an absolute URL, as sent to the forward door, or a path such as /whoami, as it follows /i/ID at the
+    reverse door.
+    """
+    snapshot = _snapshot(config)
+    integration = _integration(snapshot, integration_id)
+    from sidekey.explain import explain as judge
+
+    explanation = judge(integration, url)
+    if as_json:
+        _print_json(explanation.as_json())
+    else:
+        click.echo(str(explanation))
+    raise SystemExit(0 if explanation.allowed else 1)
+
+
+@main.command("list")
+@config_option
+@json_option
+@click.option("--usable", is_flag=True, help="Leave out integrations whose secrets cannot be read.")
+def list_integrations(config: str | None, as_json: bool, usable: bool) -> None:
+    """List the integrations: ID, kind, base URL, tags and description."""
+    found = [
+        integration
+        for _, integration in sorted(_snapshot(config).integrations.items())
+        if not usable or integration.source.grant is not None
+    ]
+    if as_json:
+        _print_json([_summary(integration) for integration in found])
+        return
+    rows = [(each.id, each.kind, str(each.base or "-"), _about(each)) for each in found]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    for row in rows:
+        click.echo("  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip())
+
+
+@main.command()
+@config_option
+@json_option
+@click.argument("integration_id", metavar="ID")
+def env(config: str | None, as_json: bool, integration_id: str) -> None:
+    """Print what a service's environment needs for the forward door: eval "$(sidekey env ID)"."""
+    snapshot = _snapshot(config)
+    integration = _integration(snapshot, integration_id)
+    from sidekey.environment import NoProxyUrl, environment
+
+    try:
+        variables = environment(snapshot, integration.id)
+    except NoProxyUrl as fault:
+        _fail(fault)
+    if as_json:
+        _print_json(variables)
+        return
+    for name, value in variables.items():
+        click.echo(f"export {name}={value}")
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON schema of the config file, for editors."""
+    from sidekey.settings.schema import schema as generate
+
+    _print_json(generate())
+
+
+@main.command()
+@config_option
+def healthcheck(config: str | None) -> None:
+    """Ask the running Sidekey of this config whether it is ready (GET /readyz)."""
+    from sidekey.healthcheck import NotReady, ask
+
+    try:
+        ask(_config_path(config))
+    except NotReady as fault:
+        _fail(fault)
+    click.echo("ok")
+
+
+def _config_path(config: str | None) -> str:
+    from sidekey.settings.source import default_config_path
+
+    return config or default_config_path(os.environ)
+
+
+def _load(config: str | None) -> Loaded:
+    """Load the config; this process is closed to others of its user before the first secret is read."""
+    from sidekey.process import protect_memory
+    from sidekey.settings.load import load
+
+    protect_memory()
+    return load(_config_path(config))
+
+
+def _snapshot(config: str | None) -> Snapshot:
+    """The config, where it has no fault; secrets that cannot be read are no matter here."""
+    loaded = _load(config)
+    if loaded.snapshot is None:
+        _fail(*loaded.faults)
+    return loaded.snapshot
+
+
+def _integration(snapshot: Snapshot, name: str) -> Integration:
+    integration = snapshot.integrations.get(name)
+    if integration is None:
+        raise click.BadParameter("the config has no such integration; `sidekey list` shows those it has")
+    return integration
+
+
+def _summary(integration: Integration) -> dict[str, Any]:
+    return {
+        "id": integration.id,
+        "kind": integration.kind,
+        "base": str(integration.base) if integration.base is not None else None,
+        "description": integration.description,
+        "tags": list(integration.tags),
+        "usable": integration.source.grant is not None,
+    }
+
+
+def _about(integration: Integration) -> str:
+    tags = [f"[{', '.join(integration.tags)}]"] if integration.tags else []
+    return " ".join([*tags, integration.description]).strip()
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def _fail(*faults: Fault | Exception | str) -> NoReturn:
+    for fault in faults:
+        click.echo(str(fault), err=True)
+    raise SystemExit(1)

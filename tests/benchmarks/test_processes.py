@@ -1,0 +1,79 @@
+"""Programs under test: what /proc says of them, and that none is left behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.processes import MeasureFailed, PeakMemory, Program, parse_resident, parse_stat, resident
+from support.peers import require
+
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)"
+
+
+@pytest.fixture(autouse=True)
+def taskset() -> None:
+    """Programs are pinned with taskset."""
+    require("taskset")
+
+
+def start(script: str, folder: Path) -> Program:
+    """A Python program on the first core we may use."""
+    return Program([sys.executable, "-c", script], folder / "output.log", min(os.sched_getaffinity(0)))
+
+
+def test_a_program_name_with_parentheses_does_not_shift_the_fields() -> None:
+    """The name is the one field of the line that may hold blanks and parentheses."""
+    line = "7 (a) b (c) S 1 7 4711 0 -1 4194560 100 0 0 0 31 11 0 0 20 0 1 0 100 10000 200"
+    assert parse_stat(line) == (4711, 42)
+
+
+def test_resident_memory_is_given_in_bytes() -> None:
+    """The kernel writes kB and means 1,024 bytes; a zombie has no such line."""
+    assert parse_resident("Name:\tnginx\nVmHWM:\t   20 kB\nVmRSS:\t   12 kB\n") == 12_288
+    assert parse_resident("Name:\tnginx\nState:\tZ (zombie)\n") == 0
+
+
+def test_an_ended_program_is_reported_with_the_end_of_its_output(tmp_path: Path) -> None:
+    """A peer that refuses its config says why."""
+    with (
+        start("print('no such directive'); raise SystemExit(3)", tmp_path) as program,
+        pytest.raises(MeasureFailed, match="ended with status 3: no such directive"),
+    ):
+        while True:
+            program.check_alive()
+
+
+def test_children_are_measured_and_end_with_the_program(tmp_path: Path) -> None:
+    """nginx, for one, works in a child of the process that was started."""
+    with start(f"print('x', flush=True); {PARENT}", tmp_path) as program:
+        while len(pids := program.pids()) < 2:
+            program.check_alive()
+        assert program.resident_bytes() > 0
+        with PeakMemory(program) as watched:
+            pass
+        assert watched.peak > 0
+    assert [resident(pid) for pid in pids] == [0, 0]
+
+
+def test_a_program_that_ignores_the_request_to_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hung peer does not outlive the benchmark."""
+    monkeypatch.setattr("benchmarks.processes._STOP_SECONDS", 0.1)
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
+    with start(deaf, tmp_path) as program:
+        while "deaf" not in (tmp_path / "output.log").read_text():
+            program.check_alive()
+        pids = program.pids()
+    assert pids
+    assert [resident(pid) for pid in pids] == [0] * len(pids)
+
+
+def test_processor_time_is_that_of_all_its_processes(tmp_path: Path) -> None:
+    """A program that works uses processor time."""
+    with start("while True: pass", tmp_path) as program:
+        while program.cpu_seconds() == 0:
+            program.check_alive()
+        assert program.cpu_seconds() > 0

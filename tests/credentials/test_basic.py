@@ -1,0 +1,54 @@
+from base64 import b64decode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from sidekey.credentials.base import Grant
+from sidekey.credentials.basic import BasicSettings
+from sidekey.credentials.fields import SecretUnreadable
+
+PRINTABLE = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1)
+
+
+def grant_of(username: object, password: str) -> Grant:
+    settings = BasicSettings.model_validate({"type": "basic", "username": username, "password": {"env": "PASSWORD"}})
+    values = {"PASSWORD": password, "USER": "tenant:svc"}
+    credential = settings.resolve(lambda ref: ref.value if ref.source == "text" else values[ref.value])
+    with pytest.raises(StopIteration) as done:
+        next(credential.obtain())
+    grant = done.value.value
+    assert isinstance(grant, Grant)
+    return grant
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "value"),
+    [
+        # RFC 7617 2 and 2.1.
+        ("Aladdin", "open sesame", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+        ("test", "123\u00a3", "Basic dGVzdDoxMjPCow=="),
+    ],
+)
+def test_the_examples_of_the_rfc_come_out(username: str, password: str, value: str) -> None:
+    """User name and password are joined by a colon, in UTF-8, then base64."""
+    assert grant_of(username, password).headers == (("Authorization", value),)
+
+
+@given(PRINTABLE.filter(lambda name: ":" not in name), PRINTABLE)
+def test_a_server_reads_back_what_was_written(username: str, password: str) -> None:
+    """Splitting at the first colon gives the two again, colons of the password and all."""
+    ((_, value),) = grant_of(username, password).headers
+    assert b64decode(value.removeprefix("Basic ")).decode().partition(":")[::2] == (username, password)
+
+
+def test_a_colon_in_a_written_user_name_is_a_fault_of_the_config() -> None:
+    """The server would take what follows for the password (RFC 7617 2)."""
+    with pytest.raises(ValidationError, match="no colon"):
+        grant_of("tenant:svc", "hunter2")
+
+
+def test_a_colon_in_a_user_name_that_is_read_makes_it_unusable() -> None:
+    """The same rule holds for what stands in a file or a variable."""
+    with pytest.raises(SecretUnreadable, match=r"auth\.username: a user name holds no colon"):
+        grant_of({"env": "USER"}, "hunter2")

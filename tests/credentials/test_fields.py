@@ -1,0 +1,120 @@
+import pickle
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sidekey.credentials import fields
+from sidekey.credentials.fields import Reference, SecretUnreadable
+
+CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
+
+
+@pytest.mark.parametrize("text", ["hunter2", "hunter2\n", "hunter2\r\n"])
+def test_one_trailing_newline_of_a_secret_is_dropped(text: str) -> None:
+    """Editors and `echo` end a file with a newline that is no part of the secret."""
+    assert fields.clean_secret(text) == "hunter2"
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_control_character_inside_a_secret_is_a_fault(control: str) -> None:
+    """CR, LF and NUL would end a header early; no other control belongs into one."""
+    with pytest.raises(ValueError, match="control character") as caught:
+        fields.clean_secret(f"hunter{control}2")
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["hunter2\n\n", "\nhunter2", "hunter2\r"])
+def test_a_further_newline_is_a_fault(text: str) -> None:
+    """Only one newline at the very end is taken for the file's, not the secret's."""
+    with pytest.raises(ValueError, match="control character"):
+        fields.clean_secret(text)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "\r\n"])
+def test_an_empty_secret_is_a_fault(text: str) -> None:
+    """An empty file is a secret that was not mounted yet."""
+    with pytest.raises(ValueError, match="is empty"):
+        fields.clean_secret(text)
+
+
+def test_a_text_may_be_empty() -> None:
+    """RFC 7617 allows an empty user name."""
+    assert fields.parse_text("") == Reference("text", "")
+
+
+@pytest.mark.parametrize(
+    ("raw", "reference"),
+    [
+        ({"file": "/run/secrets/crm"}, Reference("file", "/run/secrets/crm")),
+        ({"env": "CRM_2"}, Reference("env", "CRM_2")),
+        ({"insecure_value": "hunter2\n"}, Reference("insecure_value", "hunter2")),
+    ],
+)
+def test_a_secret_is_one_of_three_references(raw: object, reference: Reference) -> None:
+    """Each form of a secret is read into its reference."""
+    assert fields.parse_secret(raw) == reference
+
+
+def test_a_reference_shows_its_source_only() -> None:
+    """Neither repr nor str nor format gives what a reference holds."""
+    reference = Reference("insecure_value", "hunter2")
+    assert {repr(reference), str(reference), f"{reference}"} == {"Reference(insecure_value, REDACTED)"}
+
+
+def test_a_reference_is_not_pickled() -> None:
+    """A pickle would carry the secret into files and other processes."""
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(Reference("insecure_value", "hunter2"))
+
+
+@pytest.mark.parametrize("name", ["X-Api-Key", "authorization", "Proxy-Authorization", "x_tenant", "!#$%&'*+-.^_`|~0aZ"])
+def test_tokens_are_header_names(name: str) -> None:
+    """Every character of RFC 9110 5.6.2 may stand in a name, and Proxy-Authorization may be injected."""
+    assert fields.check_header_name(name) == name
+
+
+@given(st.text())
+def test_a_header_name_is_a_token_or_a_fault(name: str) -> None:
+    """No text with another character passes as a name."""
+    allowed = set(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
+    try:
+        fields.check_header_name(name)
+    except ValueError:
+        return
+    assert name
+    assert set(name) <= allowed
+
+
+@pytest.mark.parametrize("name", sorted(fields.NOT_INJECTED) + ["sidekey-token", "sidekey-anything"])
+@pytest.mark.parametrize("spell", [str, str.upper, str.title, lambda name: name.replace("-", "_")])
+def test_names_of_the_connection_are_refused_in_every_spelling(name: str, spell: type[str]) -> None:
+    """Case does not count, and an underscore counts as a hyphen."""
+    with pytest.raises(ValueError, match="may not be injected"):
+        fields.check_header_name(spell(name))
+
+
+@pytest.mark.parametrize("value", [" a", "a ", " "])
+def test_spaces_at_the_edges_of_a_value_are_a_fault(value: str) -> None:
+    """A recipient drops them, so the secret would arrive changed."""
+    with pytest.raises(ValueError, match="a space"):
+        fields.check_header_value(value)
+
+
+@given(st.text())
+def test_a_value_travels_as_its_utf8_bytes(value: str) -> None:
+    """One character a byte, and the bytes are UTF-8."""
+    try:
+        value = fields.clean(value)
+        value.encode()
+    except ValueError:
+        return
+    travelling = fields.wire(value)
+    assert travelling.encode("latin-1").decode() == value
+    assert not set(travelling) & set("\r\n\0")
+
+
+def test_an_unreadable_secret_says_where_and_why() -> None:
+    """All places of one integration stand in one message."""
+    fault = SecretUnreadable(((("auth", "username"), "the file is empty"), (("auth", "password"), "it is not set")))
+    assert str(fault) == "auth.username: the file is empty; auth.password: it is not set"

@@ -1,0 +1,73 @@
+import pytest
+from pydantic import ValidationError
+from sidekey.credentials.base import Grant
+from sidekey.credentials.fields import SecretUnreadable
+from sidekey.credentials.headers import HeadersSettings
+
+VALUES = {"KEY": "hunter2", "SPACED": "hunter2 ", "REGION": "eu", "BEARER": "Bearer ", "NAME": "Müller"}
+
+
+def settings_of(headers: object) -> HeadersSettings:
+    return HeadersSettings.model_validate({"type": "headers", "headers": headers})
+
+
+def grant_of(headers: object) -> Grant:
+    credential = settings_of(headers).resolve(
+        lambda reference: VALUES[reference.value] if reference.source == "env" else reference.value
+    )
+    with pytest.raises(StopIteration) as done:
+        next(credential.obtain())
+    grant = done.value.value
+    assert isinstance(grant, Grant)
+    return grant
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        ("acme", "acme"),
+        ("", ""),
+        ({"env": "REGION"}, "eu"),
+        ({"secret": {"env": "KEY"}}, "hunter2"),
+        ({"prefix": "Bearer ", "secret": {"env": "KEY"}}, "Bearer hunter2"),
+        ({"prefix": {"env": "BEARER"}, "secret": {"insecure_value": "abc"}}, "Bearer abc"),
+        ({"env": "NAME"}, "M\u00c3\u00bcller"),
+    ],
+)
+def test_a_value_is_public_or_a_secret_behind_a_prefix(value: object, sent: str) -> None:
+    """Each way to write a value gives the header as it is sent, one character a byte of UTF-8."""
+    assert grant_of({"X-Key": value}).headers == (("X-Key", sent),)
+
+
+def test_headers_keep_the_order_and_spelling_of_the_file() -> None:
+    """Some servers count on both."""
+    names = ["X-Tenant", "authorization", "a.b", "X_Region"]
+    assert [name for name, _ in grant_of(dict.fromkeys(names, "a")).headers] == names
+
+
+@pytest.mark.parametrize("other", ["x-api-key", "X_Api_Key", "X-API_KEY"])
+def test_one_header_stands_once_whatever_its_spelling(other: str) -> None:
+    """Case does not count, and an underscore counts as a hyphen."""
+    with pytest.raises(ValidationError, match="are one header"):
+        settings_of({"X-Api-Key": "a", other: "b"})
+
+
+def test_a_secret_that_ends_in_a_space_is_unusable() -> None:
+    """The recipient would drop the space, and the key would be wrong without anybody seeing why."""
+    with pytest.raises(SecretUnreadable) as caught:
+        grant_of({"X-Api-Key": {"secret": {"env": "SPACED"}}})
+    ((place, reason),) = caught.value.reasons
+    assert place == ("auth", "headers", "X-Api-Key", "secret")
+    assert reason == "the value begins or ends with a space, which HTTP drops"
+
+
+@pytest.mark.parametrize(
+    "dump",
+    [repr, str, lambda settings: settings.model_dump_json(), lambda settings: repr(settings.model_dump())],
+    ids=["repr", "str", "json", "dump"],
+)
+def test_settings_show_no_secret(dump: type[str]) -> None:
+    """A dump of the settings holds REDACTED where values stand."""
+    shown = dump(settings_of({"X-Api-Key": {"prefix": "Key ", "secret": {"insecure_value": "hunter2"}}}))
+    assert "hunter2" not in shown
+    assert "REDACTED" in shown

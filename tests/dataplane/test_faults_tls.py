@@ -1,0 +1,149 @@
+"""The tls rows of tests/cases/faults.tsv."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import warnings
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+import trustme
+
+from sidekey.settings.snapshot import Integration, Timeouts, Trust
+from support.ca import Authority
+from support.plane import UPSTREAM, base_url, get, integration, problem, running
+from support.ports import listening_socket
+from support.raw import RawConnection
+from support.upstream import RawUpstream
+
+NOW = datetime.now(timezone.utc)
+
+
+def secure(port: int, ca: Authority) -> Integration:
+    """An integration whose upstream is https on this port."""
+    return integration("h", base_url(port, scheme="https"), trust=Trust("file", str(ca.bundle)))
+
+
+def context_with(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    """A server's context with this certificate."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate.configure_cert(context)
+    return context
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """A server's context whose certificate is its own CA."""
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(folder / "self.pem")
+    ca.private_key_pem.write_to_path(folder / "self.key")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "self.pem", folder / "self.key")
+    return context
+
+
+def faulty(fault: str, ca: Authority, folder: Path) -> ssl.SSLContext:
+    """A server's context with the fault in its certificate."""
+    if fault == "expired":
+        return context_with(ca.ca.issue_cert(UPSTREAM, not_after=NOW - timedelta(days=1)))
+    if fault == "not yet valid":
+        return context_with(ca.ca.issue_cert(UPSTREAM, not_before=NOW + timedelta(days=1)))
+    if fault == "self-signed":
+        return self_signed(folder)
+    if fault == "unknown CA":
+        return context_with(trustme.CA().issue_cert(UPSTREAM))
+    return context_with(ca.ca.issue_cert("other.test"))
+
+
+@pytest.mark.parametrize("fault", ["expired", "not yet valid", "self-signed", "unknown CA", "another host"])
+async def test_f08_a_certificate_that_does_not_verify_is_refused(fault: str, ca: Authority, tmp_path: Path) -> None:
+    """F08: 502 upstream_tls_failed; not a byte of HTTP is sent."""
+    async with RawUpstream(ssl_context=faulty(fault, ca, tmp_path)) as upstream:
+        async with running(secure(upstream.port, ca)) as sidekey:
+            said = problem(await sidekey.ask(get()))
+        assert (said["status"], said["code"], said["error"], said["sent"]) == (
+            502,
+            "upstream_tls_failed",
+            "tls_certificate_error",
+            "no",
+        )
+        assert b"".join(upstream.received) == b""
+
+
+async def test_f12_a_server_of_tls_1_1_is_refused(ca: Authority) -> None:
+    """F12: RFC 8996 leaves TLS from 1.2 on."""
+    context = ca.server_context(UPSTREAM)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    async with RawUpstream(ssl_context=context) as upstream, running(secure(upstream.port, ca)) as sidekey:
+        said = problem(await sidekey.ask(get()))
+        assert (said["status"], said["code"]) == (502, "upstream_tls_failed")
+        assert said["error"] in {"tls_protocol_error", "tls_alert_received"}
+
+
+async def test_f13_a_handshake_that_stalls_ends_at_the_connect_timeout(ca: Authority) -> None:
+    """F13: 504 at the connect time-out, in which the handshake has its part."""
+
+    async def silent(connection: RawConnection) -> None:
+        await connection.until_received(1)
+
+    async with RawUpstream(silent) as upstream:
+        async with running(secure(upstream.port, ca), timeouts=Timeouts(connect=0.4)) as sidekey:
+            said = problem(await sidekey.ask(get()))
+            assert (said["status"], said["code"], said["error"]) == (504, "upstream_timeout", "connection_timeout")
+        assert upstream.received[0].startswith(b"\x16\x03")
+
+
+async def test_a_server_without_tls_is_named(ca: Authority) -> None:
+    """An http server on an https port fails the handshake, and the request stays here."""
+    plain = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
+
+    async def script(connection: RawConnection) -> None:
+        await connection.until_received(1)
+        await connection.send(plain)
+
+    async with RawUpstream(script) as upstream, running(secure(upstream.port, ca)) as sidekey:
+        said = problem(await sidekey.ask(get()))
+        assert (said["code"], said["sent"]) == ("upstream_tls_failed", "no")
+
+
+def refuse_one(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """Take one connection and let OpenSSL end it with its alert; a blocking socket flushes that, asyncio's does not."""
+    connection, _ = listener.accept()
+    with connection, connection.dup() as kept:
+        with pytest.raises(ssl.SSLError):
+            context.wrap_socket(connection, server_side=True)
+        while kept.recv(4096):
+            pass
+
+
+async def test_an_alert_before_the_answer_is_a_failure_of_tls(ca: Authority) -> None:
+    """A TLS 1.3 server refuses a missing client certificate only after our handshake; the request is not repeated."""
+    context = ca.server_context(UPSTREAM)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(ca.bundle)
+    with listening_socket() as listener:
+        server = asyncio.create_task(asyncio.to_thread(refuse_one, listener, context))
+        async with running(secure(listener.getsockname()[1], ca)) as sidekey:
+            said = problem(await sidekey.ask(get()))
+        await server
+    assert (said["status"], said["code"], said["error"], said["sent"]) == (
+        502,
+        "upstream_tls_failed",
+        "tls_alert_received",
+        "maybe",
+    )
+
+
+async def test_https_is_carried_and_its_connection_kept(ca: Authority) -> None:
+    """Two requests go over one TLS connection."""
+    async with RawUpstream(ssl_context=ca.server_context(UPSTREAM)) as upstream:
+        async with running(secure(upstream.port, ca)) as sidekey:
+            assert [(await sidekey.ask(get())).status for _ in range(2)] == [200, 200]
+        assert [len(upstream.connections), len(upstream.requests)] == [1, 2]

@@ -1,0 +1,342 @@
+"""Dialling real sockets: what connects, what each fault is called, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_address, ip_network
+from typing import cast
+
+import pytest
+
+from sidekey.core.addresses import Network
+from sidekey.core.urls import Origin
+from sidekey.errors import Problem
+from sidekey.network.dial import Dialer
+from sidekey.network.guard import listeners_of
+from sidekey.network.hosts import HostsFile
+from sidekey.network.resolve import Resolver
+from sidekey.settings.snapshot import NetworkRules, Trust
+from support.blackhole import Blackhole
+from support.ca import Authority
+from support.leaks import nothing_left
+from support.ports import free_port
+from support.raw import DEADLINE
+
+LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"),)
+HOSTS = {
+    "up.test": ("127.0.0.1",),
+    "dead-first.test": ("127.0.0.2", "127.0.0.1"),
+    "mixed.test": ("10.0.0.1", "169.254.169.254", "127.0.0.1"),
+    "private.test": ("10.0.0.1", "192.168.0.1"),
+    "metadata.test": ("169.254.169.254",),
+}
+RULES = NetworkRules(hosts=HOSTS, allow_private=LOOPBACK)
+
+
+class Connection(asyncio.Protocol):
+    """Either end of a connection: what it learns comes as events."""
+
+    transport: asyncio.Transport
+    """uvloop's own classes look like one and are none."""
+
+    def __init__(self, on_made: Callable[[asyncio.Transport], None] = lambda transport: None) -> None:
+        self._on_made = on_made
+        self.lost = asyncio.get_running_loop().create_future()
+        """The exception that ended the connection, or None."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._on_made(self.transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set_result(exc)
+
+
+class Dial:
+    """A dialer, and what most tests say when they dial."""
+
+    def __init__(self, ca: Authority, rules: NetworkRules = RULES, resolver: Resolver | None = None) -> None:
+        self.dialer = Dialer(rules, resolver=resolver)
+        self.trust = Trust("file", str(ca.bundle))
+
+    async def connect(
+        self, url: str, port: int, timeout: float = DEADLINE, allow_private: tuple[Network, ...] = ()
+    ) -> Connection:
+        """Connect to `scheme://host` on a port; the connection is the caller's to end."""
+        scheme, _, host = url.partition("://")
+        return await self.dialer.connect(
+            Connection, Origin(scheme, host, port), trust=self.trust, allow_private=allow_private, timeout=timeout
+        )
+
+    async def failure(self, url: str, port: int, timeout: float = DEADLINE) -> Problem:
+        """The answer for a dial that must fail, leave nothing behind and show nothing of the library's."""
+        async with nothing_left():
+            with pytest.raises(Problem) as failed:
+                await self.connect(url, port, timeout)
+        problem = failed.value
+        assert problem.__cause__ is None
+        assert problem.__context__ is None or problem.__suppress_context__
+        assert problem.sent == "no"
+        assert "127.0.0" not in problem.detail
+        return problem
+
+
+def told(problem: Problem) -> tuple[str, int, str]:
+    """Code, status and Proxy-Status error."""
+    return problem.code, problem.status, problem.error
+
+
+@pytest.fixture
+def dial(ca: Authority) -> Dial:
+    """A dialer that knows HOSTS and may dial loopback."""
+    return Dial(ca)
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a listener that accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@asynccontextmanager
+async def upstream(
+    context: ssl.SSLContext | None = None, host: str = "127.0.0.1", greeting: bytes = b""
+) -> AsyncIterator[int]:
+    """A server that greets; its port."""
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(lambda made: made.write(greeting)), host, 0, ssl=context)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_an_http_origin_is_connected_without_nagle(dial: Dial, silent: int) -> None:
+    """The protocol made by the factory comes back connected, to the address that was judged."""
+    async with nothing_left():
+        connection = await dial.connect("http://up.test", silent)
+        assert connection.transport.get_extra_info("peername") == ("127.0.0.1", silent)
+        assert connection.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        connection.transport.abort()
+
+
+@pytest.mark.parametrize("host", ["up.test", "127.0.0.1", "0x7f.1", "2130706433"])
+async def test_an_https_origin_is_verified_by_its_name_or_address(dial: Dial, ca: Authority, host: str) -> None:
+    """The certificate must be for the host, where a literal in any spelling stands for its address."""
+    async with upstream(ca.server_context("up.test", "127.0.0.1")) as port:
+        connection = await dial.connect(f"https://{host}", port)
+        tls = connection.transport.get_extra_info("ssl_object")
+        assert tls.version() == "TLSv1.3"
+        assert tls.selected_alpn_protocol() == "http/1.1"
+        connection.transport.abort()
+
+
+async def test_a_certificate_for_another_host_is_refused(dial: Dial, ca: Authority) -> None:
+    """Verification covers the host name."""
+    async with upstream(ca.server_context("other.test")) as port:
+        problem = await dial.failure("https://up.test", port)
+        assert told(problem) == ("upstream_tls_failed", 502, "tls_certificate_error")
+        assert "another host name" in problem.detail
+        by_address = await dial.failure("https://127.0.0.1", port)
+        assert "another IP address" in by_address.detail
+
+
+async def test_an_upstream_that_refuses_is_unreachable(dial: Dial) -> None:
+    """F01: a closed port is 502 connection_refused."""
+    problem = await dial.failure("http://up.test", free_port())
+    assert told(problem) == ("upstream_unreachable", 502, "connection_refused")
+
+
+@pytest.mark.parametrize("url", ["http://up.test", "https://up.test"])
+async def test_an_upstream_that_drops_every_packet_times_out(dial: Dial, url: str) -> None:
+    """F02: a SYN without an answer is 504 at the connect timeout."""
+    with Blackhole("127.0.0.1") as hole:
+        problem = await dial.failure(url, hole.port, 0.1)
+    assert told(problem) == ("upstream_timeout", 504, "connection_timeout")
+
+
+async def test_a_name_that_does_not_exist_is_unreachable(ca: Authority) -> None:
+    """F03: NXDOMAIN is 502 dns_error, and no TLS or TCP is tried."""
+
+    def absent(name: str) -> tuple[()]:
+        raise socket.gaierror(socket.EAI_NONAME, "secret text")
+
+    names = Resolver(RULES, hosts_file=HostsFile(), lookup=absent)
+    problem = await Dial(ca, resolver=names).failure("https://absent.test", 443)
+    assert told(problem) == ("upstream_unreachable", 502, "dns_error")
+
+
+async def test_a_lookup_that_hangs_uses_up_the_same_timeout(ca: Authority, release: threading.Event) -> None:
+    """F03: DNS that does not answer is 504 dns_timeout within the connect timeout."""
+
+    def hang(name: str) -> tuple[()]:
+        release.wait(DEADLINE)
+        return ()
+
+    names = Resolver(RULES, hosts_file=HostsFile(), lookup=hang)
+    problem = await Dial(ca, resolver=names).failure("https://slow.test", 443, 0.1)
+    assert told(problem) == ("upstream_unreachable", 504, "dns_timeout")
+
+
+async def test_the_second_address_serves_where_the_first_is_dead(dial: Dial, silent: int) -> None:
+    """F06: happy eyeballs goes past an address that refuses."""
+    async with nothing_left():
+        connection = await dial.connect("http://dead-first.test", silent)
+        assert connection.transport.get_extra_info("peername")[0] == "127.0.0.1"
+        connection.transport.abort()
+
+
+async def test_a_handshake_that_stalls_times_out(dial: Dial, silent: int) -> None:
+    """F13: an upstream that is silent after the ClientHello is 504 at the connect timeout."""
+    problem = await dial.failure("https://up.test", silent, 0.1)
+    assert told(problem) == ("upstream_timeout", 504, "connection_timeout")
+
+
+@pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n", b"220 mail ESMTP\r\n"])
+async def test_an_upstream_that_speaks_no_tls_is_told(dial: Dial, greeting: bytes) -> None:
+    """An https origin on a port without TLS is 502 tls_protocol_error."""
+    async with upstream(greeting=greeting) as port:
+        problem = await dial.failure("https://up.test", port)
+    assert told(problem) == ("upstream_tls_failed", 502, "tls_protocol_error")
+    assert "does not speak TLS" in problem.detail
+
+
+@pytest.mark.parametrize("end", [asyncio.Transport.close, asyncio.Transport.abort])
+async def test_an_upstream_that_hangs_up_in_the_handshake_is_told(
+    dial: Dial, end: Callable[[asyncio.Transport], None]
+) -> None:
+    """A FIN or a reset instead of a ServerHello is 502 tls_protocol_error."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(end), "127.0.0.1", 0)
+    async with server:
+        problem = await dial.failure("https://up.test", server.sockets[0].getsockname()[1])
+    assert told(problem) == ("upstream_tls_failed", 502, "tls_protocol_error")
+
+
+async def test_refused_addresses_of_a_mixed_answer_are_passed_over(dial: Dial, silent: int) -> None:
+    """The one address that may be dialled is dialled, the others never are."""
+    connection = await dial.connect("http://mixed.test", silent)
+    assert connection.transport.get_extra_info("peername")[0] == "127.0.0.1"
+    connection.transport.abort()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://private.test", "http://10.0.0.1", "http://0xa.1", "http://::1", "http://::ffff:a00:1"]
+)
+async def test_a_destination_that_may_not_be_dialled_is_denied(dial: Dial, url: str) -> None:
+    """Names and literals in every spelling meet the same guard, with 403."""
+    problem = await dial.failure(url, 80)
+    assert told(problem) == ("destination_denied", 403, "destination_ip_prohibited")
+
+
+async def test_an_integration_adds_its_own_allowance_to_that_of_the_config(ca: Authority, silent: int) -> None:
+    """`allow_private` holds globally or for one integration; metadata stays closed to both."""
+    everything = (ip_network("0.0.0.0/0"),)
+    dial = Dial(ca, NetworkRules(hosts=HOSTS))
+    assert told(await dial.failure("http://up.test", silent)) == (
+        "destination_denied",
+        403,
+        "destination_ip_prohibited",
+    )
+    connection = await dial.connect("http://up.test", silent, allow_private=everything)
+    connection.transport.abort()
+    with pytest.raises(Problem, match="destination_denied"):
+        await dial.connect("http://metadata.test", 80, allow_private=everything)
+
+
+async def test_sidekey_never_dials_itself(dial: Dial) -> None:
+    """Its own listeners are refused once they are known, whatever is allowed."""
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        dial.dialer.own_listeners = listeners_of([own])
+        problem = await dial.failure("http://up.test", own.getsockname()[1])
+    assert told(problem) == ("destination_denied", 403, "destination_ip_prohibited")
+
+
+async def test_proxies_of_the_environment_are_ignored(dial: Dial, silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy between would see the credential."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv(name.upper(), f"http://127.0.0.1:{free_port()}")
+    connection = await dial.connect("http://up.test", silent)
+    assert connection.transport.get_extra_info("peername") == ("127.0.0.1", silent)
+    connection.transport.abort()
+
+
+async def test_an_unusable_ca_file_fails_https_only(dial: Dial, silent: int, ca: Authority) -> None:
+    """`trusted_ca` is read where an https upstream needs it."""
+    dial.trust = Trust("file", str(ca.bundle.with_name("absent.pem")))
+    problem = await dial.failure("https://up.test", silent)
+    assert told(problem) == ("credential_unavailable", 502, "proxy_configuration_error")
+    (await dial.connect("http://up.test", silent)).transport.abort()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_factory_that_fails_leaves_no_socket(dial: Dial, silent: int, scheme: str) -> None:
+    """A defect of the caller's is not hidden, and costs no socket."""
+
+    def fail() -> Connection:
+        raise ZeroDivisionError
+
+    async with nothing_left():
+        with pytest.raises(ZeroDivisionError):
+            await dial.dialer.connect(
+                fail, Origin(scheme, "up.test", silent), trust=dial.trust, allow_private=(), timeout=DEADLINE
+            )
+
+
+@pytest.mark.parametrize(
+    "url", ["http://up.test", "https://up.test", "http://dead-first.test", "https://dead-first.test"]
+)
+async def test_a_dial_cancelled_at_any_turn_leaves_nothing_behind(dial: Dial, ca: Authority, url: str) -> None:
+    """Wherever in lookup, TCP or TLS a dial is cancelled, its sockets and tasks end."""
+    context = ca.server_context("up.test", "dead-first.test") if url.startswith("https") else None
+    async with upstream(context) as port:
+        for turns in range(40):
+            async with nothing_left():
+                task = asyncio.create_task(dial.connect(url, port))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                if not task.cancel():
+                    (await task).transport.abort()
+                    continue
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+
+
+async def test_many_dials_at_once_all_end(dial: Dial, ca: Authority) -> None:
+    """Connections and failures side by side do not disturb each other's sockets."""
+    async with (
+        upstream(ca.server_context("up.test")) as good,
+        upstream(ca.server_context("other.test")) as bad,
+        nothing_left(),
+    ):
+        dials = [dial.connect("https://up.test", good if number % 2 else bad) for number in range(60)]
+        ended = await asyncio.gather(*dials, return_exceptions=True)
+        for number, result in enumerate(ended):
+            if number % 2:
+                assert isinstance(result, Connection)
+                result.transport.abort()
+            else:
+                assert isinstance(result, Problem)
+                assert result.error == "tls_certificate_error"
+
+
+def test_the_address_judged_is_the_address_dialled() -> None:
+    """An IPv4-mapped address is judged as IPv4, and reaches that same host."""
+    rules = NetworkRules(hosts={"mapped.test": ("::ffff:127.0.0.1",)}, allow_private=LOOPBACK)
+
+    async def peer(port: int) -> str:
+        connection = await Dialer(rules).connect(
+            Connection, Origin("http", "mapped.test", port), trust=Trust(), allow_private=(), timeout=DEADLINE
+        )
+        found = str(connection.transport.get_extra_info("peername")[0])
+        connection.transport.abort()
+        return found
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert ip_address(asyncio.run(peer(listener.getsockname()[1]))) == ip_address("::ffff:127.0.0.1")

@@ -1,0 +1,115 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from sidekey.credentials.fields import Reference
+from sidekey.settings.secrets import LARGEST, SecretReader
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> SecretReader:
+    return SecretReader(tmp_path, {"CRM": "hunter2", "EMPTY": "", "BREAK": "hunter2\n\n", "BYTES": os.fsdecode(b"\xe9")})
+
+
+@pytest.mark.parametrize("content", ["hunter2", "hunter2\n", "hunter2\r\n"])
+def test_a_file_is_read_from_the_configs_folder(read: SecretReader, tmp_path: Path, content: str) -> None:
+    """A relative path starts there, and one trailing newline is dropped."""
+    (tmp_path / "crm").write_bytes(content.encode())
+    assert read(Reference("file", "crm")) == "hunter2"
+
+
+def test_an_absolute_path_is_taken_as_it_is(read: SecretReader, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The config's folder does not matter then."""
+    path = tmp_path_factory.mktemp("secrets") / "crm"
+    path.write_text("hunter2")
+    assert read(Reference("file", str(path))) == "hunter2"
+
+
+def test_a_link_that_is_swapped_is_followed_anew(read: SecretReader, tmp_path: Path) -> None:
+    """Kubernetes renews a mounted secret by swapping the link its folder lies behind."""
+    for version in ("old", "new"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "crm").write_text(version)
+    link = tmp_path / "..data"
+    link.symlink_to("old")
+    before = read(Reference("file", "..data/crm"))
+    link.unlink()
+    link.symlink_to("new")
+    assert (before, read(Reference("file", "..data/crm"))) == ("old", "new")
+
+
+@pytest.mark.parametrize("source", ["text", "insecure_value"])
+def test_what_stands_in_the_config_is_the_value(read: SecretReader, source: str) -> None:
+    """Nothing is expanded in it."""
+    assert read(Reference(source, "${CRM}")) == "${CRM}"  # type: ignore[arg-type]
+
+
+def test_a_variable_is_read_from_the_environment(read: SecretReader) -> None:
+    """The environment is the one the config was loaded with."""
+    assert read(Reference("env", "CRM")) == "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("NONE", "the environment variable is not set"),
+        ("EMPTY", "the environment variable is empty"),
+        ("BREAK", "the environment variable holds a control character"),
+        ("BYTES", "the environment variable is not UTF-8"),
+    ],
+)
+def test_a_variable_that_is_of_no_use_says_why(read: SecretReader, name: str, reason: str) -> None:
+    """The reason names neither the variable nor its content."""
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        read(Reference("env", name))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"\n", "the file is empty"),
+        (b"hunter2\nX-Admin: 1\n", "the file holds a control character"),
+        (b"hunter2\xff", "the file is not UTF-8"),
+        (b"a" * (LARGEST + 1), "the file is larger than 64 KiB"),
+    ],
+)
+def test_a_file_that_is_of_no_use_says_why(read: SecretReader, tmp_path: Path, content: bytes, reason: str) -> None:
+    """The reason holds nothing of the file."""
+    (tmp_path / "crm").write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        read(Reference("file", "crm"))
+
+
+def test_the_largest_file_is_read_whole(read: SecretReader, tmp_path: Path) -> None:
+    """64 KiB are a secret, one byte more is a slip."""
+    (tmp_path / "crm").write_bytes(b"a" * LARGEST)
+    assert len(read(Reference("file", "crm"))) == LARGEST
+
+
+def test_a_file_that_is_missing_says_where_paths_start(read: SecretReader) -> None:
+    """The usual slip is a path that was meant from somewhere else."""
+    with pytest.raises(ValueError, match="does not exist; a relative path starts at the config file's folder"):
+        read(Reference("file", "crm"))
+
+
+def test_a_folder_is_no_secret(read: SecretReader, tmp_path: Path) -> None:
+    """Only regular files are read."""
+    (tmp_path / "crm").mkdir()
+    with pytest.raises(ValueError, match="is not a regular file|cannot be read"):
+        read(Reference("file", "crm"))
+
+
+def test_a_pipe_does_not_hang(read: SecretReader, tmp_path: Path) -> None:
+    """A named pipe without a writer would hold an ordinary open for ever."""
+    os.mkfifo(tmp_path / "crm")
+    with pytest.raises(ValueError, match="is not a regular file"):
+        read(Reference("file", "crm"))
+
+
+def test_a_loop_of_links_is_a_reason(read: SecretReader, tmp_path: Path) -> None:
+    """The system's words say what is wrong."""
+    (tmp_path / "crm").symlink_to("crm")
+    with pytest.raises(ValueError, match="cannot be read: Too many levels of symbolic links"):
+        read(Reference("file", "crm"))

@@ -1,0 +1,109 @@
+import pytest
+
+from sidekey.settings import values
+from sidekey.settings.snapshot import Address, Trust
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8080", Address("127.0.0.1", 8080)),
+        ("localhost:0", Address("127.0.0.1", 0)),
+        ("[::1]:65535", Address("::1", 65535)),
+        ("[::0001]:80", Address("::1", 80)),
+        ("unix:/run/sidekey.sock", Address(path="/run/sidekey.sock")),
+        ("unix:sidekey.sock", Address(path="sidekey.sock")),
+    ],
+)
+def test_a_listener_address_is_an_ip_and_port_or_a_socket(text: str, address: Address) -> None:
+    """Both forms are read into where to bind."""
+    assert values.parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "raw",
+    ["", "8080", ":8080", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:080", "::1:8080", "[127.0.0.1]:80"]
+    + ["api.example.com:80", "127.1:80", "http://127.0.0.1:80", "127.0.0.1:8080 ", 8080, None, ["127.0.0.1:8080"]],
+)
+def test_what_cannot_be_bound_is_a_fault(raw: object) -> None:
+    """The message shows how to write it."""
+    with pytest.raises(ValueError, match=r"such as 127\.0\.0\.1:8080"):
+        values.parse_address(raw)
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", "a" * 108, "ü" * 54])
+def test_a_socket_path_fits_the_kernel(path: str) -> None:
+    """sockaddr_un takes 107 bytes and a NUL (unix(7))."""
+    with pytest.raises(ValueError, match="1 to 107 bytes"):
+        values.parse_address(f"unix:{path}")
+
+
+@pytest.mark.parametrize(("text", "mode"), [("0600", 0o600), ("0660", 0o660), ("0777", 0o777)])
+def test_a_mode_is_octal(text: str, mode: int) -> None:
+    """As chmod takes it."""
+    assert values.parse_mode(text) == mode
+
+
+@pytest.mark.parametrize("raw", [600, 0o600, "600", "0o600", "0800", "01777", None])
+def test_a_mode_in_another_spelling_is_a_fault(raw: object) -> None:
+    """A decimal 600 would open what nobody meant to open."""
+    with pytest.raises(ValueError, match="four octal digits"):
+        values.parse_mode(raw)
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [("10.0.0.0/8", "10.0.0.0/8"), ("127.0.0.1", "127.0.0.1/32"), ("fd00::/8", "fd00::/8"), ("::1", "::1/128")],
+)
+def test_a_network_may_be_one_address(text: str, network: str) -> None:
+    """A bare address stands for itself alone."""
+    assert str(values.parse_network(text)) == network
+
+
+@pytest.mark.parametrize("raw", ["10.0.0.1/8", "fd00::1/8", "10.0.0.0/33", "10/8", "localhost", "", 10, None])
+def test_a_network_is_written_exactly(raw: object) -> None:
+    """Bits beyond the prefix length are a slip in one of the two."""
+    with pytest.raises(ValueError, match="network|write"):
+        values.parse_network(raw)
+
+
+@pytest.mark.parametrize(("text", "host"), [("API.example.com", "api.example.com"), ("localhost", "localhost")])
+def test_a_host_name_is_kept_in_lower_case(text: str, host: str) -> None:
+    """Names are compared that way (RFC 9110 4.2.3)."""
+    assert values.check_host_name(text) == host
+
+
+@pytest.mark.parametrize("text", ["", "a b", "api.example.com.", "api.example.com:80", "127.0.0.1", "::1", "[::1]", "bücher.example"])
+def test_what_is_no_host_name_is_a_fault(text: str) -> None:
+    """Addresses, ports and final dots are no part of a name."""
+    with pytest.raises(ValueError, match="host name"):
+        values.check_host_name(text)
+
+
+@pytest.mark.parametrize(
+    ("raw", "trust"),
+    [("mozilla", Trust("mozilla")), ("system", Trust("system")), ({"file": "ca.pem"}, Trust("file", "ca.pem"))],
+)
+def test_trust_is_a_bundle_or_a_file(raw: object, trust: Trust) -> None:
+    """Three ways to say whose certificates count."""
+    assert values.parse_trust(raw) == trust
+
+
+@pytest.mark.parametrize("raw", ["Mozilla", "", None, [], {}, {"file": ""}, {"file": 1}, {"env": "CA"}, {"file": "a", "x": 1}])
+def test_other_trust_is_a_fault(raw: object) -> None:
+    """There is no default that trusts more."""
+    with pytest.raises(ValueError, match="mozilla, system or"):
+        values.parse_trust(raw)
+
+
+@pytest.mark.parametrize("name", ["a", "0", "crm", "crm-2_eu", "a" * 63])
+def test_names_are_taken_as_they_are(name: str) -> None:
+    """An ID is compared raw."""
+    assert values.check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "-a", "_a", "A", "a.b", "a/b", "a" * 64, "crm\n", "ä", "unknown"])
+def test_other_names_are_faults(name: str) -> None:
+    """An ID stands in paths, headers and labels, where other characters would need escapes."""
+    with pytest.raises(ValueError, match="a name is"):
+        values.check_name(name)

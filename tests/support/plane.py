@@ -1,0 +1,245 @@
+"""A data plane in the test's own process: real sockets at the caller's side and at the upstream's, without the CLI."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from sidekey.core.addresses import Network
+from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
+from sidekey.credentials.base import Grant, Pairs
+from sidekey.dataplane.listener import CallerConnection
+from sidekey.dataplane.plane import Plane
+from sidekey.network.dial import Dialer
+from sidekey.network.guard import listeners_of
+from sidekey.network.resolve import Lookup, Resolver
+from sidekey.observe.access import AccessLog
+from sidekey.observe.metrics import Metrics
+from sidekey.observe.writer import LineWriter
+from sidekey.settings.snapshot import (
+    Caller,
+    Integration,
+    Limits,
+    Listen,
+    NetworkRules,
+    Snapshot,
+    Timeouts,
+    Trust,
+)
+from support.raw import DEADLINE, RawConnection, connect
+from support.wire import Message
+
+CREDENTIAL = b"Basic c3ZjOnNlY3JldA=="
+"""What the integrations of these tests inject as Authorization."""
+
+UPSTREAM = "up.test"
+"""A name that resolves to 127.0.0.1 here."""
+
+LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"),)
+NO_TOKENS: Mapping[str, frozenset[str] | None] = {}
+
+
+class FixedSource:
+    """A grant source that has its grant from the start."""
+
+    def __init__(self, headers: Pairs = (("Authorization", CREDENTIAL.decode()),)) -> None:
+        self.grant: Grant | None = Grant(headers=headers)
+
+    async def obtain(self) -> Grant:
+        assert self.grant is not None
+        return self.grant
+
+
+def integration(
+    name: str,
+    *prefixes: str,
+    domains: Iterable[str] = (),
+    forbidden: Iterable[tuple[str, str]] = (),
+    methods: Iterable[str] | None = None,
+    headers: Pairs | None = None,
+    trust: Trust = Trust(),
+    allow_private: tuple[Network, ...] = (),
+) -> Integration:
+    """An integration whose base is its first prefix, else its first domain; `forbidden` are (base URL, path)."""
+    policy = Policy(
+        prefixes=tuple(map(parse_prefix, prefixes)),
+        domains=tuple(map(parse_domain, domains)),
+        forbidden=tuple(Forbidden(parse_prefix(base).origin, path) for base, path in forbidden),
+        methods=None if methods is None else frozenset(methods),
+    )
+    bases = [*policy.prefixes, *(parse_prefix(str(domain)) for domain in policy.domains if not domain.wildcard)]
+    return Integration(
+        id=name,
+        kind="basic",
+        policy=policy,
+        base=bases[0] if bases else None,
+        source=FixedSource() if headers is None else FixedSource(headers),
+        trust=trust,
+        allow_private=allow_private,
+    )
+
+
+@dataclass(slots=True)
+class Running:
+    """A plane that serves on a loopback port. `defects` is what it reported; a test that expects one clears it."""
+
+    plane: Plane
+    server: asyncio.Server
+    log: Path | None
+    port: int = 0
+    defects: list[BaseException] = field(default_factory=list)
+
+    def connect(self) -> AbstractAsyncContextManager[RawConnection]:
+        """A caller's connection."""
+        return connect(self.port)
+
+    async def ask(self, request: bytes) -> Message:
+        """The answer to one request on a connection of its own."""
+        async with self.connect() as caller:
+            await caller.send(request)
+            return await caller.response(to_head=request.startswith(b"HEAD "))
+
+    async def outcomes(self, name: str, **counts: int) -> None:
+        """Wait until the integration's requests came to these outcomes (`c2xx` stands for `2xx`)."""
+        wanted = {outcome.removeprefix("c") if outcome[1:2].isdigit() else outcome: n for outcome, n in counts.items()}
+        stats = self.plane.metrics.unknown if name == "unknown" else self.plane.metrics.stats(name)
+        await eventually(lambda: stats.outcomes == wanted)
+
+    async def settled(self) -> None:
+        """Wait until no exchange is under way."""
+        await eventually(lambda: self.plane.metrics.in_flight == 0)
+
+
+async def eventually(condition: object) -> None:
+    """Wait, by turns of the loop, until a condition of this process's own state holds."""
+    assert callable(condition)
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def running(
+    *integrations: Integration,
+    tokens: Mapping[str, frozenset[str] | None] = NO_TOKENS,
+    timeouts: Timeouts = Timeouts(),
+    limits: Limits = Limits(),
+    names: tuple[str, ...] = ("h.test",),
+    hosts: Mapping[str, tuple[str, ...]] | None = None,
+    allow_private: tuple[Network, ...] = LOOPBACK,
+    via: bool = True,
+    log: Path | None = None,
+    access: str = "all",
+    lookup: Lookup | None = None,
+    port: int = 0,
+) -> AsyncIterator[Running]:
+    """A plane for these integrations. `tokens` maps callers' tokens to what they may use (None: everything).
+
+    At its end everything must have been given back: no exchange counted as under way, no connection counted as open,
+    no deadline watched, and no defect reported.
+    """
+    snapshot = Snapshot(
+        integrations={each.id: each for each in integrations},
+        callers={
+            hashlib.sha256(token.encode()).digest(): Caller(f"caller{number}", allowed)
+            for number, (token, allowed) in enumerate(tokens.items())
+        },
+        listen=Listen(names=names),
+        network=NetworkRules(hosts=hosts or {UPSTREAM: ("127.0.0.1",)}, allow_private=allow_private),
+        timeouts=timeouts,
+        limits=limits,
+        via=via,
+    )
+    defects: list[BaseException] = []
+
+    def report(defect: BaseException) -> str:
+        defects.append(defect)
+        return "defect-1"
+
+    writer = LineWriter(os.open(os.devnull if log is None else log, os.O_WRONLY | os.O_CREAT, 0o600))
+    resolver = None if lookup is None else Resolver(snapshot.network, lookup=lookup)
+    dialer = Dialer(snapshot.network, resolver=resolver)
+    plane = Plane(
+        snapshot,
+        dialer=dialer,
+        metrics=Metrics(),
+        access=AccessLog(writer, access, path=False),  # type: ignore[arg-type]
+        report=report,
+    )
+    loop = asyncio.get_running_loop()
+    plane.deadlines.start(loop)
+    server = await loop.create_server(lambda: CallerConnection(plane), "127.0.0.1", port)
+    dialer.own_listeners = listeners_of(server.sockets)
+    try:
+        yield Running(plane, server, log, server.sockets[0].getsockname()[1], defects)
+        server.close()
+        await plane.close()
+        await eventually(lambda: not plane.connections and not plane.deadlines.watched)
+        metrics = plane.metrics
+        assert (metrics.in_flight, metrics.upstream_open, metrics.upstream_connecting) == (0, 0, 0)
+        assert defects == []
+    finally:
+        server.close()
+        await plane.close()
+        writer.close()
+
+
+def base_url(port: int, path: str = "/api", scheme: str = "http") -> str:
+    """The endpoint prefix of an upstream of these tests."""
+    return f"{scheme}://{UPSTREAM}:{port}{path}"
+
+
+def get(path: str = "/a", *fields: str, name: str = "h", version: str = "1.1") -> bytes:
+    """A GET by the reverse door."""
+    return request("GET", path, *fields, name=name, version=version)
+
+
+def request(
+    method: str,
+    path: str = "/a",
+    *fields: str,
+    body: bytes | None = None,
+    name: str = "h",
+    version: str = "1.1",
+) -> bytes:
+    """A request by the reverse door; a body is framed by its length."""
+    length = () if body is None else (f"Content-Length: {len(body)}",)
+    lines = [f"{method} /i/{name}{path} HTTP/{version}", "Host: h.test", *fields, *length, "", ""]
+    return "\r\n".join(lines).encode("latin-1") + (body or b"")
+
+
+def forwarded(
+    port: int, method: bytes = b"GET", target: bytes = b"/api/a", *fields: bytes, end: bytes = b"", word: bytes
+) -> bytes:
+    """The request that an upstream on `port` receives, byte for byte; `word` is the plane's."""
+    head = [
+        b"%b %b HTTP/1.1" % (method, target),
+        b"Host: %b:%d" % (UPSTREAM.encode(), port),
+        b"Authorization: " + CREDENTIAL,
+        *fields,
+        b"Via: 1.1 sidekey (%b)" % word,
+    ]
+    return b"\r\n".join(head) + b"\r\n\r\n" + end
+
+
+def problem(answer: Message) -> dict[str, Any]:
+    """What an answer of Sidekey's own says; checks that it has the right shape and gives nothing away."""
+    assert answer.values(b"content-type") == [b"application/problem+json"]
+    said: dict[str, Any] = json.loads(answer.body)
+    assert said["status"] == answer.status
+    assert {"type", "title", "detail", "code", "sent"} <= said.keys()
+    (status,) = answer.values(b"proxy-status")
+    node, _, error = status.decode().partition("; error=")
+    assert node == "sidekey"
+    said["error"] = error
+    for secret in (CREDENTIAL, b"secret", b"127.0.0.1", UPSTREAM.encode()):
+        assert secret not in answer.body
+    return said
