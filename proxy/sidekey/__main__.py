@@ -2,4 +2,4 @@
 
 from sidekey.cli import main
 
-main()
+main(prog_name="sidekey")

@@ -7,6 +7,7 @@ import gc
 import secrets
 import signal
 import time
+from collections.abc import Iterable
 from ipaddress import ip_address
 
 from sidekey import process
@@ -40,9 +41,12 @@ class App:
         self.metrics.config_loaded_at = time.time()
         self._writer = writer
         self._log = get_logger()
+        self._asked_to_stop = asyncio.Event()
         self._servers: list[Server] = []
         self._listener: Listener | None = None
         self._dialer = Dialer(snapshot.network)
+        where = snapshot.listen
+        self._dialer.own_listeners = _own((where.proxy, where.admin, where.metrics))
         self.plane = Plane(
             snapshot,
             dialer=self._dialer,
@@ -85,11 +89,10 @@ class App:
             await self._close()
             raise
         bound = [*self._listener.addresses, *(address for server in self._servers for address in server.addresses)]
-        self._dialer.own_listeners = tuple(
-            OwnListener(ip_address(address.host), address.port) for address in bound if address.path is None
-        )
+        self._dialer.own_listeners = _own(bound)
         gc.collect()
         gc.freeze()
+        gc.enable()
         self.health.ready = True
         self._log.info(
             "listening",
@@ -98,21 +101,22 @@ class App:
             integrations=len(self.snapshot.integrations),
         )
 
-    async def serve(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
+    def heed_signals(self) -> None:
+        """Let SIGTERM or SIGINT end `serve`, and a second one the process. Call it before anyone can connect."""
         loop = asyncio.get_running_loop()
-        asked = asyncio.Event()
-
-        def on_signal(number: int) -> None:
-            if asked.is_set():
-                self._writer.close(timeout=0.2)
-                process.leave(128 + number)
-            self._log.info("draining", signal=signal.Signals(number).name)
-            asked.set()
-
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal, number)
-        await asked.wait()
+            loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: int) -> None:
+        if self._asked_to_stop.is_set():
+            self._writer.close(timeout=0.2)
+            process.leave(128 + number)
+        self._log.info("draining", signal=signal.Signals(number).name)
+        self._asked_to_stop.set()
+
+    async def serve(self) -> None:
+        """Serve until a signal asks to stop, then drain."""
+        await self._asked_to_stop.wait()
         await self.stop()
 
     async def stop(self) -> None:
@@ -138,6 +142,15 @@ class App:
             await server.close()
 
 
+def _own(addresses: Iterable[Address | None]) -> tuple[OwnListener, ...]:
+    """What the dialer must refuse: every listener with an address that could be dialled."""
+    return tuple(
+        OwnListener(ip_address(address.host), address.port)
+        for address in addresses
+        if address is not None and address.path is None
+    )
+
+
 def run(loaded: Loaded) -> None:
     """Run a config without faults until a signal. Raises network.listen.ListenError where a listener cannot open."""
     snapshot = loaded.snapshot
@@ -150,6 +163,7 @@ def run(loaded: Loaded) -> None:
     async def main() -> None:
         install_safe_hooks(asyncio.get_running_loop())
         app = App(snapshot, writer)
+        app.heed_signals()
         await app.start()
         writer.start()
         await app.serve()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_network
 from itertools import zip_longest
+from typing import Any
 from urllib.request import HTTPHandler, OpenerDirector, Request
 
 import click
@@ -26,7 +27,7 @@ from sidekey.credentials.static import StaticSource
 from sidekey.observe.hooks import install_safe_hooks
 from sidekey.observe.logs import configure
 from sidekey.observe.writer import LineWriter
-from sidekey.settings.snapshot import Address, Integration, Listen, Log, NetworkRules, Snapshot
+from sidekey.settings.snapshot import Address, Integration, Limits, Listen, Log, NetworkRules, Snapshot
 
 ID = "demo"
 HOST = "api.example"
@@ -72,12 +73,13 @@ class ProtectedUpstream:
 
 def _answer(lines: list[str], fields: dict[str, str], body: bytes) -> bytes:
     if fields.get("authorization") != AUTHORIZATION:
-        status, challenge, said = "401 Unauthorized", 'WWW-Authenticate: Basic realm="demo"\r\n', {"error": "who is it?"}
-    else:
-        echo = {"request": lines[0], "headers": lines[1:], "body": body.decode("latin-1")}
-        status, challenge, said = "200 OK", "", echo
+        return _response("401 Unauthorized", {"error": "no"}, 'WWW-Authenticate: Basic realm="demo"\r\n')
+    return _response("200 OK", {"request": lines[0], "headers": lines[1:], "body": body.decode("latin-1")})
+
+
+def _response(status: str, said: dict[str, Any], fields: str = "") -> bytes:
     text = json.dumps(said, indent=2).encode() + b"\n"
-    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n{challenge}\r\n"
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n{fields}\r\n"
     return head.encode() + text
 
 
@@ -99,7 +101,7 @@ class _RecordingHandler(HTTPHandler):
         self.sent: list[bytes] = []
 
     def http_open(self, req: Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_Recording, self.sent), req)  # type: ignore[arg-type,return-value]
+        return self.do_open(partial(_Recording, self.sent), req)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,13 @@ def send(url: str, proxy: str | None = None) -> Answered:
         return Answered(head.split("\r\n"), response.status, response.headers.get("Proxy-Status"), body)
 
 
+async def _send(url: str, proxy: str | None = None) -> Answered:
+    try:
+        return await asyncio.to_thread(send, url, proxy)
+    except (OSError, http.client.HTTPException):
+        return Answered([f"POST {url}"], 0, None, "no answer")
+
+
 @dataclass(slots=True)
 class Show:
     """The demo's requests, and what did not go as it should."""
@@ -150,17 +159,17 @@ class Show:
         click.echo(f"user {USER}, password {PASSWORD} (shown because it is made up).")
         await self._refused()
         await self._carried("1. Through the reverse door", f"http://{self._door}/i/{ID}/messages")
-        await self._carried("2. Through HTTP_PROXY", f"{self._base}/messages", self._door)
+        await self._carried(f"2. Through HTTP_PROXY=http://{ID}:x@{self._door}", f"{self._base}/messages", self._door)
         await self._denied()
 
     async def _refused(self) -> None:
-        answered = await asyncio.to_thread(send, f"http://127.0.0.1:{self.upstream.port}/v1/messages")
+        answered = await _send(f"http://127.0.0.1:{self.upstream.port}/v1/messages")
         self._check("the upstream without a credential", answered.status == 401, answered)
         click.echo(f"Asked directly, without Sidekey, it answers {answered.status}.")
 
     async def _carried(self, title: str, url: str, proxy: str | None = None) -> None:
         count = len(self.upstream.received)
-        answered = await asyncio.to_thread(send, url, proxy)
+        answered = await _send(url, proxy)
         arrived = self.upstream.received[count:]
         exact = len(arrived) == 1 and arrived[0].count(f"Authorization: {AUTHORIZATION}") == 1
         self._check(title, answered.status == 200 and exact, answered)
@@ -170,11 +179,11 @@ class Show:
 
     async def _denied(self) -> None:
         count = len(self.upstream.received)
-        answered = await asyncio.to_thread(send, f"http://{HOST}:{self.upstream.port}/v2/messages", self._door)
+        answered = await _send(f"http://{HOST}:{self.upstream.port}/v2/messages", self._door)
         refused = answered.status == 403 and answered.proxy_status is not None
         self._check("the denied target", refused and len(self.upstream.received) == count, answered)
-        click.echo(f"\n3. A target outside the policy, {answered.sent[0]}: answered by Sidekey with {answered.status}\n")
-        click.echo(f"    Proxy-Status: {answered.proxy_status}\n    {answered.body}")
+        click.echo(f"\n3. A target outside the policy: answered by Sidekey with {answered.status}\n")
+        click.echo(f"    {answered.sent[0]}\n\n    Proxy-Status: {answered.proxy_status}\n    {answered.body}")
         click.echo("    Nothing reached the upstream.")
 
     def _check(self, what: str, worked: bool, answered: Answered) -> None:
@@ -222,6 +231,7 @@ def demo_snapshot(upstream_port: int) -> Snapshot:
         {ID: integration},
         listen=Listen(proxy=Address(), admin=Address()),
         network=NetworkRules(hosts={HOST: ("127.0.0.1",)}, allow_private=(ip_network("127.0.0.1/32"),)),
+        limits=Limits(in_flight=100),
         log=Log(level="warning", access="off"),
     )
 
@@ -245,12 +255,12 @@ async def _show(writer: LineWriter, *, once: bool) -> list[str]:
         await app.start()
         played = Show(app, upstream)
         await played.play()
+        click.echo(played.hints())
         if once:
             await app.stop()
             if not played.failed:
-                click.echo("\nAll of it worked.")
+                click.echo("\nAll of it worked. Without --once it stays up, to try the lines above.")
         else:
-            click.echo(played.hints())
-            click.echo("\nCtrl-C ends it.")
+            click.echo("\nIt stays up until Ctrl-C.")
             await app.serve()
     return played.failed

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.processes import MeasureFailed, PeakMemory, Program, parse_resident, parse_stat, resident
 from support.peers import require
 
-PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)"
+PARENT = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()']).wait()"
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def test_an_ended_program_is_reported_with_the_end_of_its_output(tmp_path: Path)
 
 def test_children_are_measured_and_end_with_the_program(tmp_path: Path) -> None:
     """nginx, for one, works in a child of the process that was started."""
-    with start(f"print('x', flush=True); {PARENT}", tmp_path) as program:
+    with start(PARENT, tmp_path) as program:
         while len(pids := program.pids()) < 2:
             program.check_alive()
         assert program.resident_bytes() > 0

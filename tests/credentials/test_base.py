@@ -3,6 +3,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import pytest
+
 from sidekey.credentials.base import Call, Credential, FixedCredential, Grant, KindSettings, Part, Reply
 from sidekey.credentials.fields import Keys, Reference, Secret, SecretUnreadable
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
 from sidekey.credentials.base import Grant
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.fields import SecretUnreadable

@@ -4,6 +4,7 @@ import string
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidekey.credentials import fields
 from sidekey.credentials.fields import Reference, SecretUnreadable
 
@@ -68,7 +69,9 @@ def test_a_reference_is_not_pickled() -> None:
         pickle.dumps(Reference("insecure_value", "hunter2"))
 
 
-@pytest.mark.parametrize("name", ["X-Api-Key", "authorization", "Proxy-Authorization", "x_tenant", "!#$%&'*+-.^_`|~0aZ"])
+@pytest.mark.parametrize(
+    "name", ["X-Api-Key", "authorization", "Proxy-Authorization", "x_tenant", "!#$%&'*+-.^_`|~0aZ"]
+)
 def test_tokens_are_header_names(name: str) -> None:
     """Every character of RFC 9110 5.6.2 may stand in a name, and Proxy-Authorization may be injected."""
     assert fields.check_header_name(name) == name
@@ -86,7 +89,7 @@ def test_a_header_name_is_a_token_or_a_fault(name: str) -> None:
     assert set(name) <= allowed
 
 
-@pytest.mark.parametrize("name", sorted(fields.NOT_INJECTED) + ["sidekey-token", "sidekey-anything"])
+@pytest.mark.parametrize("name", [*sorted(fields.NOT_INJECTED), "sidekey-token", "sidekey-anything"])
 @pytest.mark.parametrize("spell", [str, str.upper, str.title, lambda name: name.replace("-", "_")])
 def test_names_of_the_connection_are_refused_in_every_spelling(name: str, spell: type[str]) -> None:
     """Case does not count, and an underscore counts as a hyphen."""

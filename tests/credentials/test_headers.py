@@ -1,5 +1,6 @@
 import pytest
 from pydantic import ValidationError
+
 from sidekey.credentials.base import Grant
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.headers import HeadersSettings

@@ -2,6 +2,7 @@ from typing import get_args
 
 import pytest
 from pydantic import TypeAdapter
+
 from sidekey.credentials.registry import KINDS, LATER, AuthSettings
 
 

@@ -2,6 +2,7 @@ import asyncio
 import threading
 
 import pytest
+
 from sidekey.credentials import static
 from sidekey.credentials.base import Credential, FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable

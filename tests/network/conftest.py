@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import uvloop
 
+from support.ca import Authority
+from support.dialling import Dial
+
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run every async test of this folder on both loops."""
@@ -21,3 +24,9 @@ def release() -> Iterator[threading.Event]:
     event = threading.Event()
     yield event
     event.set()
+
+
+@pytest.fixture
+def dial(ca: Authority) -> Dial:
+    """A dialer that knows the hosts of `support.dialling` and may dial loopback."""
+    return Dial(ca)

@@ -4,97 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
-from typing import cast
+from operator import methodcaller
 
 import pytest
 
-from sidekey.core.addresses import Network
 from sidekey.core.urls import Origin
 from sidekey.errors import Problem
 from sidekey.network.dial import Dialer
-from sidekey.network.guard import listeners_of
+from sidekey.network.guard import Listener
 from sidekey.network.hosts import HostsFile
 from sidekey.network.resolve import Resolver
 from sidekey.settings.snapshot import NetworkRules, Trust
 from support.blackhole import Blackhole
 from support.ca import Authority
+from support.dialling import HOSTS, LOOPBACK, RULES, Connection, Dial, told, upstream
 from support.leaks import nothing_left
 from support.ports import free_port
 from support.raw import DEADLINE
-
-LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"),)
-HOSTS = {
-    "up.test": ("127.0.0.1",),
-    "dead-first.test": ("127.0.0.2", "127.0.0.1"),
-    "mixed.test": ("10.0.0.1", "169.254.169.254", "127.0.0.1"),
-    "private.test": ("10.0.0.1", "192.168.0.1"),
-    "metadata.test": ("169.254.169.254",),
-}
-RULES = NetworkRules(hosts=HOSTS, allow_private=LOOPBACK)
-
-
-class Connection(asyncio.Protocol):
-    """Either end of a connection: what it learns comes as events."""
-
-    transport: asyncio.Transport
-    """uvloop's own classes look like one and are none."""
-
-    def __init__(self, on_made: Callable[[asyncio.Transport], None] = lambda transport: None) -> None:
-        self._on_made = on_made
-        self.lost = asyncio.get_running_loop().create_future()
-        """The exception that ended the connection, or None."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self._on_made(self.transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost.set_result(exc)
-
-
-class Dial:
-    """A dialer, and what most tests say when they dial."""
-
-    def __init__(self, ca: Authority, rules: NetworkRules = RULES, resolver: Resolver | None = None) -> None:
-        self.dialer = Dialer(rules, resolver=resolver)
-        self.trust = Trust("file", str(ca.bundle))
-
-    async def connect(
-        self, url: str, port: int, timeout: float = DEADLINE, allow_private: tuple[Network, ...] = ()
-    ) -> Connection:
-        """Connect to `scheme://host` on a port; the connection is the caller's to end."""
-        scheme, _, host = url.partition("://")
-        return await self.dialer.connect(
-            Connection, Origin(scheme, host, port), trust=self.trust, allow_private=allow_private, timeout=timeout
-        )
-
-    async def failure(self, url: str, port: int, timeout: float = DEADLINE) -> Problem:
-        """The answer for a dial that must fail, leave nothing behind and show nothing of the library's."""
-        async with nothing_left():
-            with pytest.raises(Problem) as failed:
-                await self.connect(url, port, timeout)
-        problem = failed.value
-        assert problem.__cause__ is None
-        assert problem.__context__ is None or problem.__suppress_context__
-        assert problem.sent == "no"
-        assert "127.0.0" not in problem.detail
-        return problem
-
-
-def told(problem: Problem) -> tuple[str, int, str]:
-    """Code, status and Proxy-Status error."""
-    return problem.code, problem.status, problem.error
-
-
-@pytest.fixture
-def dial(ca: Authority) -> Dial:
-    """A dialer that knows HOSTS and may dial loopback."""
-    return Dial(ca)
 
 
 @pytest.fixture
@@ -102,18 +31,6 @@ def silent() -> Iterator[int]:
     """The port of a listener that accepts connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
-
-
-@asynccontextmanager
-async def upstream(
-    context: ssl.SSLContext | None = None, host: str = "127.0.0.1", greeting: bytes = b""
-) -> AsyncIterator[int]:
-    """A server that greets; its port."""
-
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(lambda made: made.write(greeting)), host, 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
 
 
 async def test_an_http_origin_is_connected_without_nagle(dial: Dial, silent: int) -> None:
@@ -206,13 +123,11 @@ async def test_an_upstream_that_speaks_no_tls_is_told(dial: Dial, greeting: byte
     assert "does not speak TLS" in problem.detail
 
 
-@pytest.mark.parametrize("end", [asyncio.Transport.close, asyncio.Transport.abort])
-async def test_an_upstream_that_hangs_up_in_the_handshake_is_told(
-    dial: Dial, end: Callable[[asyncio.Transport], None]
-) -> None:
+@pytest.mark.parametrize("end", ["close", "abort"])
+async def test_an_upstream_that_hangs_up_in_the_handshake_is_told(dial: Dial, end: str) -> None:
     """A FIN or a reset instead of a ServerHello is 502 tls_protocol_error."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(end), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: Connection(methodcaller(end)), "127.0.0.1", 0)
     async with server:
         problem = await dial.failure("https://up.test", server.sockets[0].getsockname()[1])
     assert told(problem) == ("upstream_tls_failed", 502, "tls_protocol_error")
@@ -252,7 +167,7 @@ async def test_an_integration_adds_its_own_allowance_to_that_of_the_config(ca: A
 async def test_sidekey_never_dials_itself(dial: Dial) -> None:
     """Its own listeners are refused once they are known, whatever is allowed."""
     with socket.create_server(("127.0.0.1", 0)) as own:
-        dial.dialer.own_listeners = listeners_of([own])
+        dial.dialer.own_listeners = (Listener(ip_address("127.0.0.1"), own.getsockname()[1]),)
         problem = await dial.failure("http://up.test", own.getsockname()[1])
     assert told(problem) == ("destination_denied", 403, "destination_ip_prohibited")
 

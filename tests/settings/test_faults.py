@@ -3,7 +3,9 @@ import pytest
 from sidekey.settings.document import parse
 from sidekey.settings.faults import Fault, Loc, fault_at, show
 
-ROOT, _ = parse("c.yaml", b"version: 1\nintegrations:\n  crm:\n    methods: [GET,\n      POST]\n    auth: {type: basic}\n")
+ROOT, _ = parse(
+    "c.yaml", b"version: 1\nintegrations:\n  crm:\n    methods: [GET,\n      POST]\n    auth: {type: basic}\n"
+)
 
 
 def test_a_fault_is_printed_as_compilers_do() -> None:

@@ -22,8 +22,11 @@ def test_a_listener_address_is_an_ip_and_port_or_a_socket(text: str, address: Ad
 
 @pytest.mark.parametrize(
     "raw",
-    ["", "8080", ":8080", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:080", "::1:8080", "[127.0.0.1]:80"]
-    + ["api.example.com:80", "127.1:80", "http://127.0.0.1:80", "127.0.0.1:8080 ", 8080, None, ["127.0.0.1:8080"]],
+    [
+        *("", "8080", ":8080", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:080", "127.0.0.1:8080 "),
+        *("::1:8080", "[127.0.0.1]:80", "api.example.com:80", "127.1:80", "http://127.0.0.1:80"),
+        *(8080, None, ["127.0.0.1:8080"]),
+    ],
 )
 def test_what_cannot_be_bound_is_a_fault(raw: object) -> None:
     """The message shows how to write it."""
@@ -63,7 +66,7 @@ def test_a_network_may_be_one_address(text: str, network: str) -> None:
 @pytest.mark.parametrize("raw", ["10.0.0.1/8", "fd00::1/8", "10.0.0.0/33", "10/8", "localhost", "", 10, None])
 def test_a_network_is_written_exactly(raw: object) -> None:
     """Bits beyond the prefix length are a slip in one of the two."""
-    with pytest.raises(ValueError, match="network|write"):
+    with pytest.raises(ValueError, match=r"network|write"):
         values.parse_network(raw)
 
 
@@ -73,7 +76,9 @@ def test_a_host_name_is_kept_in_lower_case(text: str, host: str) -> None:
     assert values.check_host_name(text) == host
 
 
-@pytest.mark.parametrize("text", ["", "a b", "api.example.com.", "api.example.com:80", "127.0.0.1", "::1", "[::1]", "bücher.example"])
+@pytest.mark.parametrize(
+    "text", ["", "a b", "api.example.com.", "api.example.com:80", "127.0.0.1", "::1", "[::1]", "bücher.example"]
+)
 def test_what_is_no_host_name_is_a_fault(text: str) -> None:
     """Addresses, ports and final dots are no part of a name."""
     with pytest.raises(ValueError, match="host name"):
@@ -89,7 +94,9 @@ def test_trust_is_a_bundle_or_a_file(raw: object, trust: Trust) -> None:
     assert values.parse_trust(raw) == trust
 
 
-@pytest.mark.parametrize("raw", ["Mozilla", "", None, [], {}, {"file": ""}, {"file": 1}, {"env": "CA"}, {"file": "a", "x": 1}])
+@pytest.mark.parametrize(
+    "raw", ["Mozilla", "", None, [], {}, {"file": ""}, {"file": 1}, {"env": "CA"}, {"file": "a", "x": 1}]
+)
 def test_other_trust_is_a_fault(raw: object) -> None:
     """There is no default that trusts more."""
     with pytest.raises(ValueError, match="mozilla, system or"):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -42,11 +43,11 @@ def run_cli(
 
 
 class Child:
-    """`with Child(config) as child`: a running `sidekey run`, ready to serve on `proxy_port` and `admin_port`.
+    """`with Child(config, tmp_path) as child`: a running `sidekey run` whose /readyz on `admin_port` says 200.
 
     `config` is YAML text without `version`, `listen` and `network`, which are written in front of it; with `head=""`
-    it is the whole file. All methods block: in an async test call `stop` by `asyncio.to_thread` where an upstream of
-    the same loop has answers to give during the drain.
+    it is the whole file. `wrapper` stands in front of the command (unshare, taskset). All methods block: in an async
+    test call `stop` by `asyncio.to_thread` where an upstream of the same loop has answers to give during the drain.
     """
 
     def __init__(
@@ -88,8 +89,7 @@ class Child:
     def __enter__(self) -> Self:
         self.start()
         try:
-            self._wait_until_listening(self.admin_port)
-            self._wait_until_listening(self.proxy_port)
+            self._wait_until_ready()
         except BaseException:
             self._end()
             raise
@@ -126,20 +126,25 @@ class Child:
                     self.lines.append(line.rstrip("\n"))
                     self._written.notify_all()
 
-    def _wait_until_listening(self, port: int) -> None:
+    def _wait_until_ready(self) -> None:
         for _ in range(int(DEADLINE / 0.02)):
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=DEADLINE).close()
-            except ConnectionRefusedError:
-                try:
-                    self.process.wait(timeout=0.02)
-                except subprocess.TimeoutExpired:
-                    continue
-                self._reader.join(timeout=DEADLINE)
-                raise RuntimeError(f"sidekey ended with {self.process.returncode}: {self.lines}") from None
-            else:
+            if self._is_ready():
                 return
-        raise TimeoutError(f"sidekey does not listen: {self.lines}")
+            try:
+                self.process.wait(timeout=0.02)
+            except subprocess.TimeoutExpired:
+                continue
+            self._reader.join(timeout=DEADLINE)
+            raise RuntimeError(f"sidekey ended with {self.process.returncode}: {self.lines}")
+        raise TimeoutError(f"sidekey is not ready: {self.lines}")
+
+    def _is_ready(self) -> bool:
+        with closing(HTTPConnection("127.0.0.1", self.admin_port, timeout=DEADLINE)) as connection:
+            try:
+                connection.request("GET", "/readyz")
+                return connection.getresponse().status == 200
+            except ConnectionError:
+                return False
 
     def _end(self) -> None:
         if self.process.poll() is None:

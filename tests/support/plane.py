@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from sidekey.credentials.base import Grant, Pairs
 from sidekey.dataplane.listener import CallerConnection
 from sidekey.dataplane.plane import Plane
 from sidekey.network.dial import Dialer
-from sidekey.network.guard import listeners_of
+from sidekey.network.guard import Listener
 from sidekey.network.resolve import Lookup, Resolver
 from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
@@ -177,9 +177,10 @@ async def running(
     loop = asyncio.get_running_loop()
     plane.deadlines.start(loop)
     server = await loop.create_server(lambda: CallerConnection(plane), "127.0.0.1", port)
-    dialer.own_listeners = listeners_of(server.sockets)
+    bound = server.sockets[0].getsockname()
+    dialer.own_listeners = (Listener(ip_address(bound[0]), bound[1]),)
     try:
-        yield Running(plane, server, log, server.sockets[0].getsockname()[1], defects)
+        yield Running(plane, server, log, bound[1], defects)
         server.close()
         await plane.close()
         await eventually(lambda: not plane.connections and not plane.deadlines.watched)

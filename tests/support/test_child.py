@@ -30,10 +30,10 @@ def test_a_child_listens_until_it_is_stopped(tmp_path: Path) -> None:
 
 
 def test_what_a_child_writes_can_be_waited_for(tmp_path: Path) -> None:
-    """Lines are collected while it runs; the one about an unreadable secret names its integration."""
+    """Lines are collected while it runs; the one about an unreadable secret names its place."""
     with Child(CONFIG, tmp_path) as child:
-        line = child.wait_for_line(lambda line: "CRM_PASSWORD" in line)
-    assert json.loads(line)["integration"] == "crm"
+        line = child.wait_for_line(lambda line: "cannot be read" in line)
+    assert "integrations.crm.auth.password" in json.loads(line)["place"]
 
 
 def test_a_child_that_does_not_start_says_why(tmp_path: Path) -> None:

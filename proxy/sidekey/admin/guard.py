@@ -34,11 +34,10 @@ def _misdirected(request: web.Request, names: frozenset[str] | None) -> web.Resp
     if not request.raw_path.startswith("/"):
         # Whoever sends the absolute-form takes this for a proxy (RFC 9112 3.2.2): misdirected (RFC 9110 7.4, 15.5.20).
         return refuse(421, "this listener is no proxy; send the path alone as the target")
-    host = request.headers.get(hdrs.HOST)
-    if host is None and request.version >= (1, 1):
-        return refuse(400, "the request has no Host")
     if names is None:
         return None
+    # Only HTTP/1.0 comes without a Host; aiohttp refuses the rest (RFC 9112 3.2). No browser speaks it.
+    host = request.headers.get(hdrs.HOST)
     if host is not None and not is_own_host(host.encode("latin-1", "replace"), names):
         return refuse(421, "this listener answers to an IP address, to localhost and to the names in the config only")
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):

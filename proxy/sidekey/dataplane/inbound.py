@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidekey.core.framing import bodyless
-from sidekey.core.headers import nominated
+from sidekey.core.headers import nominated, normalise
 from sidekey.dataplane.answers import PHRASES
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ def answer_head(upstream: UpstreamConnection, exchange: Exchange) -> list[bytes]
     status = upstream.status
     lines = upstream.lines
     if upstream.hop_by_hop is not None and (dropped := nominated(upstream.hop_by_hop)):
-        lines = without(lines, upstream.names, dropped)
+        lines = without(lines, dropped)
     line = _STATUS_LINES.get((status, upstream.reason)) or status_line(status, upstream.reason)
     return [line, *lines, _framing(upstream, exchange), exchange.ending]
 
 
-def without(lines: list[bytes], names: list[bytes], dropped: frozenset[bytes]) -> list[bytes]:
-    """The lines whose normalised names are not among `dropped`."""
-    return [line for line, name in zip(lines, names, strict=True) if name not in dropped]
+def without(lines: list[bytes], dropped: frozenset[bytes]) -> list[bytes]:
+    """The lines (each after its line end) whose normalised names are not among `dropped`."""
+    return [line for line in lines if normalise(line[2 : line.index(b":")]) not in dropped]
 
 
 def _framing(upstream: UpstreamConnection, exchange: Exchange) -> bytes:

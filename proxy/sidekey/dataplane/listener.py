@@ -5,29 +5,22 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections import deque
 from typing import TYPE_CHECKING, cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade
 
-from sidekey.core.framing import CHUNKED
-from sidekey.core.headers import REQUEST_ROLES, Names
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.exchange import Exchange
-from sidekey.dataplane.reading import MALFORMED, BadRequest, check_head, check_size, note_field
+from sidekey.dataplane.reader import HEAD_END, RequestReader
 from sidekey.errors import Problem
 
 if TYPE_CHECKING:
     from sidekey.dataplane.plane import Plane
 
-NAMES = Names(REQUEST_ROLES)
-_KNOWN = NAMES.known
-
 THROUGH = 64 << 10
 """A Content-Length body with more than this to come is handed through without the parser, in bytes."""
 SHORT_READ = 4 << 10
 """A read of no more bytes than this is parsed whole, however many requests it holds: its length bounds them."""
-HEAD_END = b"\r\n\r\n"
 LINGER = 2.0
 LINGER_AT_MOST = 30.0
 """Seconds, from the last byte and in all, for which what a caller still sends is read and dropped, so that a reset does
@@ -40,63 +33,41 @@ HOLD_BODY = 2
 _RESET = struct.pack("ii", 1, 0)
 
 
-class CallerConnection(asyncio.Protocol):
+class CallerConnection(RequestReader, asyncio.Protocol):
     """One connection of a caller. `exchange` is the one being answered; later requests wait in `_queue`.
 
-    `_reading` is the request that the parser is in; `_held` are bytes kept back from it while the queue is full.
-    `_deaf` is set once the connection's end is certain: what still arrives has no meaning any more.
+    `_held` are bytes kept back from the parser while the queue is full; `_deaf` is set once the connection's end is
+    certain: what still arrives has no meaning any more.
     """
 
     __slots__ = (
-        "_barren",
-        "_check_size",
         "_deaf",
-        "_fed",
-        "_feed",
         "_head_due",
         "_held",
         "_holds",
-        "_in_head",
         "_linger_until",
-        "_parser",
-        "_priming",
         "_pumping",
-        "_queue",
-        "_reading",
         "_through",
         "_write_full",
         "answering",
         "deadline",
         "exchange",
-        "plane",
         "transport",
     )
 
     def __init__(self, plane: Plane) -> None:
-        self.plane = plane
+        super().__init__(plane)
         self.exchange: Exchange | None = None
         self.deadline = NEVER
         self.answering = False
-        self._queue: deque[Exchange] = deque()
-        self._reading: Exchange | None = None
         self._held = b""
         self._holds = 0
         self._through = 0
-        self._fed = 0
-        self._barren = 0
         self._linger_until = 0.0
-        self._check_size = False
-        self._in_head = False
         self._head_due = True
-        self._priming = False
         self._pumping = False
         self._deaf = False
         self._write_full = False
-        self._fresh_parser()
-
-    def _fresh_parser(self) -> None:
-        self._parser = HttpRequestParser(self)
-        self._feed = self._parser.feed_data
 
     @property
     def is_idle(self) -> bool:
@@ -119,10 +90,10 @@ class CallerConnection(asyncio.Protocol):
         self._deaf = True
         self._queue.clear()
         exchange = self.exchange
-        self.exchange = self._reading = None
+        self.exchange = None
         if exchange is not None:
             exchange.caller_lost()
-        del self._parser, self._feed  # they refer back to this object
+        self._forget_parser()
 
     def eof_received(self) -> bool:
         """A caller that closes its side has left, as nginx has it: the exchange is given up with the connection."""
@@ -154,14 +125,15 @@ class CallerConnection(asyncio.Protocol):
         try:
             self._feed(data)
         except HttpParserUpgrade as upgrade:
-            self._parse_after_upgrade(data[upgrade.args[0] :])
+            self._pass_over_upgrade()
+            self._parse(data[upgrade.args[0] :])
             return
         except HttpParserError as error:
-            cause = error.__context__
-            self._refuse(cause.problem if isinstance(cause, BadRequest) else MALFORMED, waiting)
+            self._refuse(self._fault_of(error), waiting)
             return
         reading = self._reading
-        if reading is not None and not self._bounded(reading, len(data) if in_head else 0, len(data)):
+        if reading is not None and (fault := self._bound(reading, len(data), was_in_head=in_head)) is not None:
+            self._refuse(fault, waiting)
             return
         exchange = self.exchange
         if exchange is None:
@@ -179,23 +151,6 @@ class CallerConnection(asyncio.Protocol):
             self._progress(exchange)
         if self._queue:
             self._hold(HOLD_QUEUE)
-
-    def _bounded(self, reading: Exchange, of_head: int, size: int) -> bool:
-        """Bound what the parser may gather of a head, a trailer or a chunk extension; False where it was refused."""
-        limit = self.plane.limits.request_head
-        if self._in_head:
-            self._fed += of_head
-            if self._fed > limit:
-                self._refuse(check_size(reading, self.plane.limits) or MALFORMED, len(self._queue))
-                return False
-        elif reading.length == CHUNKED:
-            self._barren = self._barren + size if reading.seen == reading.received else 0
-            reading.seen = reading.received
-            if self._barren > limit:
-                detail = "the trailers or chunk extensions are over limits.request_head"
-                self._refuse(Problem("request_too_large", detail, status=431), len(self._queue))
-                return False
-        return True
 
     def _progress(self, exchange: Exchange) -> None:
         """Bytes of the body of the exchange under way have arrived."""
@@ -227,24 +182,6 @@ class CallerConnection(asyncio.Protocol):
         self._progress(exchange)
         return rest
 
-    def _parse_after_upgrade(self, rest: bytes) -> None:
-        """Pass an upgrade over (RFC 9110 7.8): llhttp stops after the head, so a fresh parser reads the body."""
-        reading = self._reading
-        self._fresh_parser()
-        if reading is None:
-            return
-        if reading.length:
-            self._priming = True
-            framing = (
-                b"Transfer-Encoding: chunked" if reading.length == CHUNKED else b"Content-Length: %d" % reading.length
-            )
-            self._feed(b"POST / HTTP/1.1\r\n" + framing + HEAD_END)
-            self._priming = False
-        else:
-            reading.complete = True
-            self._reading = None
-        self._parse(rest)
-
     # The order of requests.
 
     def _pump(self) -> None:
@@ -252,14 +189,16 @@ class CallerConnection(asyncio.Protocol):
         if self._pumping:
             return
         self._pumping = True
-        while self.exchange is None and not self._write_full:
-            if self._queue:
-                self._begin(self._queue.popleft())
-            elif self._held and not self._deaf:
-                self._parse(self._cut())
-            else:
-                break
-        self._pumping = False
+        try:
+            while self.exchange is None and not self._write_full:
+                if self._queue:
+                    self._begin(self._queue.popleft())
+                elif self._held and not self._deaf:
+                    self._parse(self._cut())
+                else:
+                    break
+        finally:
+            self._pumping = False
         if self._queue or self._held:
             self._hold(HOLD_QUEUE)
         elif self._holds & HOLD_QUEUE:
@@ -414,54 +353,3 @@ class CallerConnection(asyncio.Protocol):
             self._holds &= ~why
             if not self._holds and not self.transport.is_closing():
                 self.transport.resume_reading()
-
-    # The parser's side.
-
-    def on_message_begin(self) -> None:
-        if not self._priming:
-            self._reading = Exchange(self)
-            self._in_head = True
-            self._fed = self._barren = 0
-
-    def on_url(self, url: bytes) -> None:
-        reading = self._reading
-        if reading is not None and not self._priming:
-            reading.target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:
-            # A trailer, dropped: it must not be merged into the head (RFC 9110 6.5.1).
-            return
-        reading = self._reading
-        if reading is None:
-            return
-        role, normal, start = _KNOWN.get(name) or NAMES.learn(name)
-        if role:
-            note_field(reading, role, value, normal, start)
-        else:
-            reading.lines.append(start + value)
-            reading.names.append(normal)
-
-    def on_headers_complete(self) -> None:
-        reading = self._reading
-        if reading is None or self._priming:
-            return
-        check_head(reading, self._parser, self.plane.limits)
-        if self._check_size and (fault := check_size(reading, self.plane.limits)) is not None:
-            raise BadRequest(fault)
-        self._in_head = False
-        self._queue.append(reading)
-
-    def on_body(self, chunk: bytes) -> None:
-        reading = self._reading
-        if reading is not None:
-            reading.received += len(chunk)
-            reading.body.append(chunk)
-            if reading.received > self.plane.limits.request_body:
-                raise BadRequest(Problem("request_too_large", "the body is over limits.request_body", sent="maybe"))
-
-    def on_message_complete(self) -> None:
-        reading = self._reading
-        if reading is not None and (reading.marks is None or not self._parser.should_upgrade()):
-            reading.complete = True
-            self._reading = None

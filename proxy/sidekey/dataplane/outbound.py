@@ -16,12 +16,11 @@ def request_head(exchange: Exchange) -> list[bytes]:
     """The pieces of the head, ready to be joined with the body. Nothing a caller sent doubles an injected field."""
     lane = exchange.lane
     lines = exchange.lines
-    names = exchange.names
     dropped = lane.strip
     if exchange.hop_by_hop:
         dropped |= nominated(exchange.hop_by_hop)
-    if not dropped.isdisjoint(names):
-        lines = without(lines, names, dropped)
+    if not dropped.isdisjoint(exchange.names):
+        lines = without(lines, dropped)
     length = exchange.length
     if length > 0:
         framing = b"\r\nContent-Length: %d" % length

@@ -66,7 +66,6 @@ class UpstreamConnection(asyncio.Protocol):
         "keep_for",
         "length",
         "lines",
-        "names",
         "out",
         "pool",
         "reason",
@@ -95,7 +94,6 @@ class UpstreamConnection(asyncio.Protocol):
         self.status = 0
         self.reason = b""
         self.lines: list[bytes] = []
-        self.names: list[bytes] = []
         self._fed = 0
         self._carried = self._barren = 0
         self.content_length: int | None = None
@@ -298,10 +296,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._head_done:
             # A trailer: dropped, since no caller announced that it takes them (RFC 9110 6.5.1).
             return
-        role, normal, start = _KNOWN.get(name) or NAMES.learn(name)
+        role, _, start = _KNOWN.get(name) or NAMES.learn(name)
         if not role:
             self.lines.append(start + value)
-            self.names.append(normal)
         elif role is _CONTENT_LENGTH:
             self._note_length(value)
         elif role is _TRANSFER_ENCODING:
@@ -357,7 +354,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _check_head(self, status: int) -> None:
         limits = self.pool.plane.limits
-        if len(self.names) > limits.headers:
+        if len(self.lines) > limits.headers:
             raise BadAnswer("the upstream's answer has too many header fields")
         if self._fed > limits.response_head and sum(map(len, self.lines)) > limits.response_head:
             raise BadAnswer("the head of the upstream's answer is over the limit")

@@ -6,9 +6,9 @@ It stands where sockets are made and not in the resolver, which address literals
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from sidekey.core.addresses import Address, Network, refusal, unwrap
 from sidekey.errors import Problem
@@ -19,30 +19,6 @@ class Listener(NamedTuple):
 
     address: Address
     port: int
-
-
-class BoundSocket(Protocol):
-    """A listening socket: a `socket.socket`, or the view of one that asyncio's servers hand out."""
-
-    @property
-    def family(self) -> int:
-        """The address family."""
-        ...
-
-    def getsockname(self) -> object:
-        """Where it is bound."""
-        ...
-
-
-def listeners_of(sockets: Iterable[BoundSocket]) -> tuple[Listener, ...]:
-    """Where listening sockets are bound; unix sockets, which no dial reaches, are left out."""
-    found = []
-    for bound in sockets:
-        if bound.family in (socket.AF_INET, socket.AF_INET6):
-            name = bound.getsockname()
-            assert isinstance(name, tuple)  # noqa: S101 - narrows a type that typeshed leaves open
-            found.append(Listener(unwrap(ip_address(name[0])), name[1]))
-    return tuple(found)
 
 
 def permitted(
@@ -80,7 +56,8 @@ def _is_own(address: Address, port: int, own: Sequence[Listener]) -> bool:
         # The kernel connects an unspecified address to the loopback one (ip(7), RFC 1122 3.2.1.3).
         address = IPv4Address("127.0.0.1") if address.version == 4 else IPv6Address("::1")
     return any(
-        _is_local(address) if listener.address.is_unspecified else listener.address == address for listener in same_port
+        _is_local(address) if listener.address.is_unspecified else unwrap(listener.address) == address
+        for listener in same_port
     )
 
 

@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,22 +74,20 @@ async def listen(factory: Factory, address: Address, key: str, backlog: int = 10
     return Listener(servers, tuple(Address(host=name[0], port=name[1]) for name in names))
 
 
-def _bind_tcp(infos: list[_Info], backlog: int) -> list[socket.socket]:
+def _bind_tcp(infos: Sequence[_Info], backlog: int) -> list[socket.socket]:
     """Bind every address of a name that this machine has: `localhost` means ::1 also where there is no IPv6."""
     sockets: list[socket.socket] = []
-    try:
-        for family, _, _, _, where in dict.fromkeys(infos):
-            try:
-                sockets.append(socket.create_server(where, family=family, backlog=backlog))
-            except OSError as fault:
-                if fault.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    raise
-        if not sockets:
-            raise OSError(errno.EADDRNOTAVAIL, "no address could be bound")
-    except OSError:
-        for sock in sockets:
-            sock.close()
-        raise
+    for family, _, _, _, where in dict.fromkeys(infos):
+        try:
+            sockets.append(socket.create_server(where, family=family, backlog=backlog))
+        except OSError as fault:
+            if fault.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                continue
+            for sock in sockets:
+                sock.close()
+            raise
+    if not sockets:
+        raise OSError(errno.EADDRNOTAVAIL, "no address of the name is one of this machine")
     return sockets
 
 

@@ -20,8 +20,7 @@ from sidekey.network.hosts import HostsFile
 from sidekey.settings.snapshot import NetworkRules
 
 MAX_LOOKUPS = 32
-"""DNS lookups at a time. One name takes one of them, so it takes this many hanging names to
-stop the rest."""
+"""DNS lookups at a time. One name takes one of them, so that only as many hanging names can hold up the rest."""
 
 Lookup = Callable[[str], tuple[Address, ...]]
 """Blocking: the addresses of a name, raising OSError (socket.gaierror) where there are none."""

@@ -45,7 +45,7 @@ _UNCLEAR = "the TLS connection to the upstream failed"
 
 
 class TlsContexts:
-    """The contexts, shared by equal trust; the first use of one reads its certificates (some 10 ms)."""
+    """The contexts, shared by equal trust; the first use of one reads its certificates (some 5 ms)."""
 
     def __init__(self) -> None:
         self._contexts: dict[Trust, ssl.SSLContext] = {}
@@ -123,9 +123,10 @@ def _failed(error: str, detail: str) -> Problem:
 
 
 def ended_by_close_notify(transport: BaseTransport) -> bool:
-    """Whether the peer ended TLS with close_notify (RFC 8446 6.1); call it from `eof_received`.
+    """Whether the peer ended TLS with close_notify (RFC 8446 6.1); to be called from `eof_received`.
 
-    The event loops report a bare end of TCP, which anyone on the way can forge, by the same callback.
+    asyncio reports a bare end of TCP, which anyone on the way can forge, by the same callback. uvloop reports that by
+    `connection_lost(None)` alone, so that without an `eof_received` no TLS connection has ended well.
     """
     tls = transport.get_extra_info("ssl_object")
     try:

@@ -18,7 +18,7 @@ from sidekey.credentials.static import StaticSource
 from sidekey.settings import snapshot
 from sidekey.settings.faults import Loc
 from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationSettings, ListenSettings
-from sidekey.settings.secrets import SecretReader, read_bounded
+from sidekey.settings.secrets import SecretReader
 
 _LARGEST_BUNDLE = 16 << 20
 
@@ -90,10 +90,9 @@ def build_trust(trust: snapshot.Trust, read: SecretReader) -> tuple[snapshot.Tru
     """The trust with its file's whole path, and why the file is of no use, if so."""
     if trust.path is None:
         return trust, None
-    path = read.path(trust.path)
-    found = snapshot.Trust(trust.source, str(path))
+    found = snapshot.Trust(trust.source, str(read.path(trust.path)))
     try:
-        if b"-----BEGIN CERTIFICATE-----" not in read_bounded(path, _LARGEST_BUNDLE):
+        if b"-----BEGIN CERTIFICATE-----" not in read.content(trust.path, _LARGEST_BUNDLE):
             return found, "the file holds no certificate in PEM"
     except ValueError as fault:
         return found, str(fault)

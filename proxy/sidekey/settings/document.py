@@ -1,8 +1,8 @@
 """Reads the YAML of a config file into plain values that remember their places.
 
 The typing of plain scalars is narrower than YAML 1.1 and close to the core schema of YAML 1.2: only true, false, null,
-decimal integers and floats are typed, so `off`, `no`, `on`, dates and numbers with a leading zero stay text. Keys are
-always text. Tags, merge keys and several documents in a file are refused, aliases are bounded.
+integers and floats in plain decimal are typed, so `off`, `no`, `on`, dates and numbers with a leading zero stay text.
+Keys are always text. Tags, merge keys and several documents in a file are refused, aliases are bounded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_VALUES = 2_000_000
 
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
-_FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][+-]?[0-9]{1,3})?|[eE][+-]?[0-9]{1,3})")
+_FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
 _WORDS = {
     "true": True,
     "True": True,

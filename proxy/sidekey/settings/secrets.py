@@ -7,14 +7,17 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from sidekey.credentials.base import Sealed
 from sidekey.credentials.fields import Reference, clean_secret
 
 LARGEST = 64 << 10
 """Bytes of a secret's file; more is a slip, such as a log file named by mistake."""
 
 
-class SecretReader:
+class SecretReader(Sealed):
     """Reads references; relative paths start at `folder`, which is taken as it is (no link is resolved before)."""
+
+    __slots__ = ("_environ", "_folder")
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self._folder = folder
@@ -32,8 +35,18 @@ class SecretReader:
         """Where a path of the config leads."""
         return self._folder / name
 
+    def content(self, name: str, largest: int) -> bytes:
+        """The bytes of a file of the config. Raises ValueError with the reason."""
+        path = self.path(name)
+        try:
+            return read_bounded(path, largest)
+        except ValueError as fault:
+            if Path(name).is_absolute() or path.exists():
+                raise
+            raise ValueError(f"{fault}; a relative path starts at the config file's folder") from None
+
     def _file(self, name: str) -> str:
-        data = read_bounded(self.path(name), LARGEST)
+        data = self.content(name, LARGEST)
         try:
             return clean_secret(data.decode())
         except UnicodeDecodeError:
@@ -55,17 +68,20 @@ class SecretReader:
             raise ValueError(f"the environment variable {fault}") from None
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting: a pipe without a writer would hold an ordinary open for ever."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def read_bounded(path: Path, largest: int) -> bytes:
     """A regular file's bytes. Raises ValueError with the reason, which does not name the file."""
     try:
-        # A pipe without a writer would hold the open for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ValueError("the file is not a regular file")
             data = file.read(largest + 1)
     except FileNotFoundError:
-        raise ValueError("the file does not exist; a relative path starts at the config file's folder") from None
+        raise ValueError("the file does not exist") from None
     except OSError as error:
         raise ValueError(f"the file cannot be read: {os.strerror(error.errno or 0)}") from None
     if len(data) > largest:

@@ -1,0 +1,47 @@
+"""`sidekey env`: the variables by which HTTP clients send their http:// requests through the forward door."""
+
+from __future__ import annotations
+
+import shlex
+from ipaddress import ip_address
+
+from sidekey.settings.snapshot import Address, Snapshot
+
+TOKEN_PLACE = "PUT-THE-CALLERS-TOKEN-HERE"  # noqa: S105 - says where a token goes
+"""What stands for the caller's token, which is never printed: Sidekey knows it, the command's reader need not."""
+
+_ANY_WORD = "x"
+"""Clients send proxy credentials unprompted only where the password is not empty."""
+
+_NO_PROXY = "localhost,127.0.0.1,::1"
+
+
+class NoProxyUrl(ValueError):
+    """The proxy listener has no address that a proxy URL can name; the message says why and the way out."""
+
+
+def environment(snapshot: Snapshot, integration: str) -> dict[str, str]:
+    """Variable names and values, in both cases: curl reads http_proxy alone. Raises NoProxyUrl."""
+    password = TOKEN_PLACE if snapshot.callers else _ANY_WORD
+    url = f"http://{integration}:{password}@{_authority(snapshot.listen.proxy)}"
+    return {"HTTP_PROXY": url, "http_proxy": url, "NO_PROXY": _NO_PROXY, "no_proxy": _NO_PROXY}
+
+
+def export_lines(variables: dict[str, str]) -> list[str]:
+    """Lines for a POSIX shell to evaluate."""
+    return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+
+
+def _authority(address: Address) -> str:
+    if address.path is not None:
+        raise NoProxyUrl("listen.proxy: a unix socket is no proxy URL; use the reverse door, or listen on ADDRESS:PORT")
+    if address.port == 0:
+        raise NoProxyUrl("listen.proxy: the port is chosen at start; write one other than 0")
+    return str(reachable(address))
+
+
+def reachable(address: Address) -> Address:
+    """The address by which this machine reaches a listener: its loopback where it listens on all addresses."""
+    if address.path is not None or not ip_address(address.host).is_unspecified:
+        return address
+    return Address("::1" if ":" in address.host else "127.0.0.1", address.port)

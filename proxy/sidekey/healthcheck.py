@@ -1,0 +1,71 @@
+"""`sidekey healthcheck`: asks a running Sidekey whether it is ready, for a container's health check.
+
+It runs every few seconds, so it reads nothing of the config but where the listeners are: no secret, no integration.
+"""
+
+from __future__ import annotations
+
+import socket
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sidekey.environment import reachable
+from sidekey.settings.models import ListenSettings
+from sidekey.settings.snapshot import Address
+from sidekey.settings.source import read_config
+
+PATIENCE = 3.0
+"""Seconds until an answer counts as none."""
+
+
+class NotReady(Exception):
+    """Sidekey is not ready, or cannot be asked; the message says which."""
+
+
+def ask(config: str) -> None:
+    """GET /readyz on the admin listener, or on the metrics one where only its address is fixed. Raises NotReady."""
+    address = reachable(_address(config))
+    connection = HTTPConnection("localhost", timeout=PATIENCE)
+    try:
+        with _connect(address) as sock:
+            connection.sock = sock
+            connection.request("GET", "/readyz")
+            response = connection.getresponse()
+            reason = response.read(200).decode("ascii", "replace").strip()
+    except (OSError, HTTPException):
+        raise NotReady(f"nothing that is healthy answers at {address}") from None
+    if response.status != 200:
+        raise NotReady(f"not ready: {reason}")
+
+
+def _address(config: str) -> Address:
+    joined = read_config(Path(config))
+    if joined.faults:
+        raise NotReady("\n".join(map(str, joined.faults)))
+    listen: dict[str, Any] = joined.globals.get("listen") or {}
+    try:
+        settings = ListenSettings.model_validate(listen)
+    except ValidationError:
+        raise NotReady("the config has faults under listen; `sidekey check` names them") from None
+    for address in (settings.admin, settings.metrics):
+        if address is not None and address.path is not None:
+            return Address(path=str(joined.folder / address.path))
+        if address is not None and address.port != 0:
+            return address
+    raise NotReady("listen.admin: the port is chosen at start; write one other than 0")
+
+
+def _connect(address: Address) -> socket.socket:
+    if address.path is None:
+        return socket.create_connection((address.host, address.port), timeout=PATIENCE)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(PATIENCE)
+    try:
+        sock.connect(address.path)
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,103 @@
+"""`sidekey test`: one request through the data plane of this very process, with no listener and no caller's token."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from typing import Any
+
+from sidekey import process
+from sidekey.app import App
+from sidekey.dataplane.answers import PHRASES
+from sidekey.dataplane.listener import CallerConnection
+from sidekey.observe.hooks import install_safe_hooks
+from sidekey.observe.logs import configure
+from sidekey.observe.writer import LineWriter
+from sidekey.settings.snapshot import Snapshot, TestRequest
+
+_LARGEST_PROBLEM = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the test request was answered. `status` is 0 where it was not.
+
+    `code` and `reason` are Sidekey's own words; of an upstream's answer nothing but the status is repeated.
+    """
+
+    request: str
+    status: int
+    code: str | None
+    reason: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the upstream answered 200; nothing else is success."""
+        return self.status == HTTPStatus.OK and self.code is None
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        status = self.status or None
+        return {"ok": self.ok, "request": self.request, "status": status, "code": self.code, "reason": self.reason}
+
+    def __str__(self) -> str:
+        verdict = "ok" if self.ok else "failed"
+        said = f"{self.status} {self.code}: " if self.code else f"{self.status} " if self.status else ""
+        return f"{verdict}: {self.request}: {said}{self.reason}"
+
+
+def send_test(snapshot: Snapshot, integration: str, test: TestRequest) -> Outcome:
+    """Send the integration's test request with an empty body through the reverse door."""
+    quiet = replace(snapshot, callers={}, log=replace(snapshot.log, access="off"))
+    writer = LineWriter.stderr()
+    configure("error", writer)
+    try:
+        with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
+            return runner.run(_send(quiet, writer, test.method, f"/i/{integration}{test.path}"))
+    finally:
+        writer.close()
+
+
+async def _send(snapshot: Snapshot, writer: LineWriter, method: str, target: str) -> Outcome:
+    loop = asyncio.get_running_loop()
+    install_safe_hooks(loop)
+    plane = App(snapshot, writer).plane
+    plane.deadlines.start(loop)
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with ours:
+        await loop.connect_accepted_socket(lambda: CallerConnection(plane), theirs)
+        try:
+            return await asyncio.to_thread(_ask, ours, method, target)
+        finally:
+            await plane.close()
+
+
+def _ask(sock: socket.socket, method: str, target: str) -> Outcome:
+    """Send the request and read the answer's head. Blocks; the data plane's own time limits end it."""
+    connection = HTTPConnection("localhost")
+    connection.sock = sock
+    request = f"{method} {target}"
+    try:
+        connection.request(method, target)
+        response = connection.getresponse()
+        if response.headers["Proxy-Status"] is not None:
+            return _own_answer(request, response)
+    except (OSError, HTTPException):
+        return Outcome(request, 0, None, "the connection ended without an answer")
+    return Outcome(request, response.status, None, f"{_phrase(response.status)}, answered by the upstream")
+
+
+def _own_answer(request: str, response: HTTPResponse) -> Outcome:
+    """Read an answer of Sidekey's own, the only ones that carry Proxy-Status."""
+    said = json.loads(response.read(_LARGEST_PROBLEM))
+    return Outcome(request, response.status, said["code"], said["detail"])
+
+
+def _phrase(status: int) -> str:
+    """The phrase of RFC 9110; the upstream's own may repeat anything."""
+    return PHRASES.get(status, b"a status without a name").decode()

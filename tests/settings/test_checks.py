@@ -1,0 +1,108 @@
+import pytest
+
+from sidekey.settings import checks
+
+AUTH = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}
+
+
+@pytest.mark.parametrize(
+    ("raw", "warning"),
+    [
+        ({"endpoint_prefix": "http://api.example.com"}, (("endpoint_prefix",), "the credential travels in the clear")),
+        (
+            {"endpoint_prefix": ["https://api.example.com", "HTTP://api.example.com"]},
+            (("endpoint_prefix", 1), "the credential travels in the clear"),
+        ),
+        (
+            {
+                "endpoint_prefix": "https://api.example.com/v1",
+                "allow_other_domains": True,
+                "allowed_domains": ["https://other.example.com"],
+            },
+            (("endpoint_prefix",), "https://api.example.com/v1 lies under no allowed domain, so it never matches"),
+        ),
+        (
+            {"auth": {"type": "basic", "username": "svc", "password": {"insecure_value": "hunter2"}}},
+            (("auth", "password", "insecure_value"), "a secret stands in the config file: for trials only"),
+        ),
+        (
+            {"auth": {"type": "headers", "headers": {"Authorization": "Bearer hunter2"}}},
+            (
+                ("auth", "headers", "Authorization"),
+                "this stands as public text; write a secret as {prefix: TEXT, secret: ...}",
+            ),
+        ),
+    ],
+    ids=["a prefix in the clear", "one of two prefixes", "a prefix under no domain", "a secret", "a public secret"],
+)
+def test_what_loads_but_should_be_known_is_a_warning(raw: dict[str, object], warning: tuple[object, str]) -> None:
+    """Each has its place and says what is the matter."""
+    good = {"endpoint_prefix": "https://api.example.com/v1", "auth": AUTH}
+    assert list(checks.integration_warnings({**good, **raw})) == [warning]
+    assert list(checks.integration_faults({**good, **raw})) == []
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:8080", "127.9.9.9:8080", "[::1]:8080", "localhost:8080", "unix:/run/sidekey.sock"]
+)
+def test_a_listener_of_this_machine_needs_no_callers(address: str) -> None:
+    """Loopback and unix sockets are reached from this machine only."""
+    assert list(checks.global_faults({"listen": {"proxy": address, "admin": "unix:admin.sock"}})) == []
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:8080", "[::]:8080", "10.1.2.3:8080", "[::ffff:10.1.2.3]:8080"])
+def test_a_listener_that_others_reach_needs_callers_or_consent(address: str) -> None:
+    """Callers make a proxy listener safe; an admin listener has no tokens yet."""
+    proxy, admin = {"listen": {"proxy": address}}, {"listen": {"admin": address}}
+    callers = {"callers": {"billing": {"token": {"env": "BILLING"}}}}
+    consent = {"allow_unauthenticated": True}
+    assert [loc for loc, _ in checks.global_faults(proxy)] == [("listen", "proxy")]
+    assert [loc for loc, _ in checks.global_faults({**proxy, "callers": {}})] == [("listen", "proxy")]
+    assert list(checks.global_faults({**proxy, **callers})) == []
+    assert [loc for loc, _ in checks.global_faults({**admin, **callers})] == [("listen", "admin")]
+    assert list(checks.global_faults({**proxy, **consent})) == list(checks.global_faults({**admin, **consent})) == []
+
+
+@pytest.mark.parametrize("consent", ["true", 1, None, "yes"])
+def test_consent_is_given_by_true_alone(consent: object) -> None:
+    """A value that is faulty by itself opens nothing."""
+    raw = {"listen": {"proxy": "0.0.0.0:8080"}, "allow_unauthenticated": consent}
+    assert [loc for loc, _ in checks.global_faults(raw)] == [("listen", "proxy")]
+
+
+def test_the_metrics_listener_may_be_open() -> None:
+    """It shows numbers only, and a Prometheus server scrapes it from elsewhere."""
+    assert list(checks.global_faults({"listen": {"metrics": "0.0.0.0:15091"}})) == []
+
+
+def test_a_free_port_may_be_asked_for_twice() -> None:
+    """Port 0 is another port each time."""
+    assert list(checks.global_faults({"listen": {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"}})) == []
+
+
+def test_open_listeners_with_consent_are_a_warning() -> None:
+    """Who runs it should know that nobody is asked for a token."""
+    raw = {"listen": {"proxy": "0.0.0.0:8080"}, "allow_unauthenticated": True}
+    assert list(checks.global_warnings(raw)) == [(("listen", "proxy"), "whoever reaches this listener can use it")]
+
+
+def test_a_token_in_the_file_is_a_warning() -> None:
+    """Callers' tokens are secrets like any other."""
+    raw = {"callers": {"billing": {"token": {"insecure_value": "hunter2"}}}}
+    assert list(checks.global_warnings(raw)) == [
+        (("callers", "billing", "token", "insecure_value"), "a secret stands in the config file: for trials only")
+    ]
+
+
+@pytest.mark.parametrize(
+    "raw", [{}, {"auth": 1}, {"auth": {"type": []}}, {"test": [], "methods": 3, "allowed_domains": "x"}]
+)
+def test_values_of_another_shape_are_passed_over(raw: dict[str, object]) -> None:
+    """The models report them."""
+    assert [loc for loc, _ in checks.integration_warnings({"endpoint_prefix": {"file": "x"}, **raw})] == []
+
+
+def test_a_test_request_of_a_prefix_that_stands_elsewhere_is_not_judged() -> None:
+    """What the file or variable holds is not known to a check of the text."""
+    raw = {"endpoint_prefix": {"env": "BASE"}, "auth": AUTH, "test": {"path": "/../x"}}
+    assert list(checks.integration_faults(raw)) == []

@@ -1,0 +1,206 @@
+import gc
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from sidekey.credentials.registry import KINDS
+from sidekey.settings.load import load
+from sidekey.settings.models import (
+    CallerSettings,
+    GlobalSettings,
+    IntegrationSettings,
+    LimitSettings,
+    ListenSettings,
+    LogSettings,
+    NetworkSettings,
+    TestSettings,
+    TimeoutSettings,
+)
+
+FAULTS = Path(__file__).parent / "faults"
+ENVIRON = {"HOME": "/nowhere"}
+
+ONE = (
+    "  {name}: {{endpoint_prefix: https://api.example.com/v1, auth: {{type: headers, headers: {{X-Tenant: acme}}}}}}\n"
+)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FAULTS.glob("*.yaml")))
+def test_every_fault_is_named_with_its_place_and_a_way_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file beside the config holds the exact lines, in their order."""
+    monkeypatch.chdir(FAULTS)
+    loaded = load(f"{name}.yaml", ENVIRON)
+    assert [str(fault) for fault in loaded.faults] == (FAULTS / f"{name}.txt").read_text().splitlines()
+    assert loaded.faults
+    assert loaded.snapshot is None
+
+
+@pytest.mark.parametrize("path", sorted(FAULTS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_fault_or_warning_shows_a_secret(path: Path) -> None:
+    """Every secret of these files holds the word hunter2."""
+    loaded = load(path, ENVIRON)
+    assert "hunter2" not in "\n".join(map(str, loaded.faults + loaded.warnings + loaded.unreadable))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "sidekey.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_good_config_becomes_a_snapshot(tmp_path: Path) -> None:
+    """Its integrations stand in the order of the file."""
+    path = write(tmp_path, "version: 1\nintegrations:\n" + ONE.format(name="sms") + ONE.format(name="crm"))
+    loaded = load(path, {})
+    assert loaded.faults == loaded.unreadable == loaded.warnings == []
+    assert loaded.snapshot is not None
+    assert list(loaded.snapshot.integrations) == ["sms", "crm"]
+
+
+def test_a_config_without_integrations_loads_with_a_warning(tmp_path: Path) -> None:
+    """Nothing would be let through."""
+    loaded = load(write(tmp_path, "version: 1\n"), {})
+    assert loaded.snapshot is not None
+    assert [fault.message for fault in loaded.warnings] == ["there are none: every request is denied"]
+
+
+def test_an_unreadable_secret_takes_down_its_own_integration_only(tmp_path: Path) -> None:
+    """`run` goes on, `check` has a fault with the place of the reference."""
+    path = write(
+        tmp_path,
+        "version: 1\nintegrations:\n  crm:\n    endpoint_prefix: https://api.example.com\n"
+        "    auth: {type: basic, username: svc, password: {file: crm}}\n" + ONE.format(name="sms"),
+    )
+    loaded = load(path, {})
+    assert loaded.faults == []
+    assert [str(fault) for fault in loaded.unreadable] == [
+        f"{path}:5:50: integrations.crm.auth.password: "
+        "the file does not exist; a relative path starts at the config file's folder"
+    ]
+    assert loaded.snapshot is not None
+    assert loaded.snapshot.integrations["crm"].source.grant is None
+    assert loaded.snapshot.integrations["sms"].source.grant is not None
+
+
+def test_a_bad_file_of_a_folder_accuses_no_caller(tmp_path: Path) -> None:
+    """The integration that a caller names may stand in the file that could not be read."""
+    (tmp_path / "a.yaml").write_text(
+        "version: 1\ncallers: {billing: {token: {insecure_value: hunter2}, integrations: [crm]}}\n"
+    )
+    (tmp_path / "b.yaml").write_text("version: 1\nintegrations: {crm: [}\n")
+    assert [fault.file for fault in load(tmp_path, {}).faults] == [str(tmp_path / "b.yaml")]
+
+
+def test_faults_of_a_folder_stand_in_the_order_of_files_and_lines(tmp_path: Path) -> None:
+    """Whoever corrects them goes from top to bottom."""
+    (tmp_path / "b.yaml").write_text("version: 1\nintegrations: {crm: 1}\nvia: 1\n")
+    (tmp_path / "a.yaml").write_text("version: 1\nintegrations: {sms: 1}\nlog: 1\n")
+    places = [(Path(fault.file).name, fault.line) for fault in load(tmp_path, {}).faults]
+    assert places == [("a.yaml", 2), ("a.yaml", 3), ("b.yaml", 2), ("b.yaml", 3)]
+
+
+def test_a_faulty_caller_hides_no_token_that_stands_twice(tmp_path: Path) -> None:
+    """The callers without a fault are still judged."""
+    token = "{token: {insecure_value: hunter2}}"
+    path = write(tmp_path, f"version: 1\nvia: 1\ncallers:\n  a: {token}\n  b: {{}}\n  c: {token}\n")
+    messages = [(fault.line, fault.message) for fault in load(path, {}).faults]
+    assert messages == [
+        (2, "write true or false"),
+        (5, "this key is missing"),
+        (6, "caller a has the same token"),
+    ]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_is_left_as_it_was(tmp_path: Path, enabled: bool) -> None:
+    """Loading turns it off for itself only."""
+    path = write(tmp_path, "version: 1\n")
+    was = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        load(path, {})
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if was else gc.disable)()
+
+
+def test_ten_thousand_integrations_load_without_a_fault(tmp_path: Path) -> None:
+    """Each gets its own policy and grant."""
+    lines = [
+        f"  crm-{n}:\n    endpoint_prefix: https://api{n}.example.com/v1\n"
+        f"    auth: {{type: basic, username: svc{n}, password: {{env: SECRET}}}}\n"
+        for n in range(10_000)
+    ]
+    loaded = load(write(tmp_path, "version: 1\nintegrations:\n" + "".join(lines)), {"SECRET": "hunter2"})
+    assert loaded.snapshot is not None
+    integrations = loaded.snapshot.integrations
+    assert len({str(integration.base) for integration in integrations.values()}) == 10_000
+    assert len({integration.source.grant for integration in integrations.values()}) == 10_000
+
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**20), 10**20),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=8),
+    st.sampled_from(["5s", "64KiB", "basic", "headers", "oauth2", "https://api.example.com/v1", "hunter2", "*", "GET"]),
+    st.fixed_dictionaries({}, optional={key: st.just("hunter2") for key in ("file", "env", "insecure_value", "store")}),
+)
+ANYTHING = st.recursive(
+    ODD,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+def mappings(*models: type[BaseModel]) -> st.SearchStrategy[object]:
+    """Mappings that have some of the models' keys, with anything as their values."""
+    keys = {key: ANYTHING for model in models for key in model.model_fields}
+    return st.fixed_dictionaries({}, optional=keys) | ANYTHING
+
+
+INTEGRATIONS = st.tuples(
+    mappings(IntegrationSettings), mappings(*KINDS.values()), mappings(TestSettings), st.sampled_from(["", *KINDS])
+)
+SECTIONS = {
+    "listen": ListenSettings,
+    "network": NetworkSettings,
+    "timeouts": TimeoutSettings,
+    "limits": LimitSettings,
+    "log": LogSettings,
+}
+
+
+@given(
+    mappings(GlobalSettings),
+    st.fixed_dictionaries({}, optional={name: mappings(model) for name, model in SECTIONS.items()}),
+    st.dictionaries(st.sampled_from(["crm", "sms", "A b"]), INTEGRATIONS, max_size=2),
+    st.dictionaries(st.sampled_from(["billing", "B c"]), mappings(CallerSettings), max_size=2),
+)
+def test_whatever_a_file_holds_is_answered_with_faults(
+    tmp_path_factory: pytest.TempPathFactory,
+    top: object,
+    sections: dict[str, object],
+    integrations: dict[str, tuple[object, object, object, str]],
+    callers: dict[str, object],
+) -> None:
+    """No shape of a config makes the loading fail, and none gets a secret into a message."""
+    tree = dict(top) if isinstance(top, dict) else {"version": 1}
+    tree |= sections
+    tree |= {"callers": callers} if callers else {}
+    tree["integrations"] = {}
+    for name, (keys, auth, test, kind) in integrations.items():
+        merged = {**keys, "auth": auth, "test": test} if isinstance(keys, dict) else keys
+        if kind and isinstance(merged, dict) and isinstance(auth, dict):
+            merged["auth"] = {**auth, "type": kind}
+        tree["integrations"][name] = merged
+    path = tmp_path_factory.getbasetemp() / "anything.yaml"
+    path.write_text(json.dumps(tree, ensure_ascii=False).replace("\x7f", ""), "utf-8")
+    loaded = load(path, {})
+    assert (loaded.snapshot is None) == bool(loaded.faults)
+    assert "hunter2" not in "".join(fault.message for fault in loaded.faults + loaded.warnings + loaded.unreadable)

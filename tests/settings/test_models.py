@@ -1,0 +1,67 @@
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from sidekey.settings.models import Config
+
+CONFIG = {
+    "version": 1,
+    "callers": {"billing": {"token": {"insecure_value": "hunter2"}}},
+    "integrations": {
+        "crm": {
+            "endpoint_prefix": "https://api.example.com/v1",
+            "auth": {"type": "basic", "username": "svc", "password": {"insecure_value": "hunter2"}},
+        },
+        "sms": {
+            "endpoint_prefix": ["https://api.example.com/v1"],
+            "auth": {"type": "headers", "headers": {"X-Key": {"secret": {"insecure_value": "hunter2"}}}},
+        },
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "show",
+    [repr, str, lambda config: config.model_dump_json(), lambda config: repr(config.model_dump())],
+    ids=["repr", "str", "json", "dump"],
+)
+def test_a_config_shows_no_secret(show: type[str]) -> None:
+    """In any form that a log or a debugger may give it."""
+    shown = show(Config.model_validate(CONFIG))
+    assert "REDACTED" in shown
+    assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"callers": {"billing": {"token": "hunter2"}}},
+        {"callers": {"billing": {"token": {"hunter2": "hunter2"}}}},
+        {"integrations": {"crm": {"auth": {"type": "basic", "username": "hunter2:", "password": "hunter2"}}}},
+        {"integrations": {"crm": {"auth": {"type": "headers", "headers": {"X-Key": {"insecure_value": "hunter2"}}}}}},
+    ],
+    ids=["a bare token", "a pasted key", "a bare password", "a secret as a header"],
+)
+def test_an_error_of_the_model_shows_no_secret(part: dict[str, object]) -> None:
+    """pydantic's own text is never printed, but a traceback may hold it."""
+    with pytest.raises(ValidationError) as caught:
+        Config.model_validate({**CONFIG, **part})
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(caught.value)
+
+
+def test_values_are_never_converted() -> None:
+    """A text is no number, a number no text, 1 is not true."""
+    raw = {"version": 1, "via": 1, "limits": {"headers": "3"}, "log": {"path": "yes"}}
+    with pytest.raises(ValidationError) as caught:
+        Config.model_validate(raw)
+    assert [error["loc"] for error in caught.value.errors()] == [("limits", "headers"), ("log", "path"), ("via",)]
+
+
+def test_settings_need_neither_cryptography_nor_aiohttp() -> None:
+    """What they import counts in the resident memory of every sidecar."""
+    code = "import sys, sidekey.settings.load as load\nprint(sorted({'aiohttp', 'cryptography'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

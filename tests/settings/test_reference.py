@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+
+from sidekey.errors import KINDS
+from sidekey.settings import reference
+from sidekey.settings.load import load
+from sidekey.settings.models import Config, IntegrationSettings
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "config").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", reference.pages())
+def test_the_generated_files_are_up_to_date(name: str) -> None:
+    """`make docs` writes them; whoever changes a model runs it."""
+    assert (ROOT / name).read_text("utf-8") == reference.pages()[name]
+
+
+def test_the_pages_are_written_into_a_checkout(tmp_path: Path) -> None:
+    """Folders that are missing are made."""
+    reference.main(tmp_path)
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == set(reference.pages())
+
+
+@pytest.mark.parametrize("key", [*Config.model_fields, *IntegrationSettings.model_fields])
+def test_every_key_has_a_row_with_a_meaning(key: str) -> None:
+    """A key that nobody describes is a key that nobody finds."""
+    (row, *_) = [line for line in reference.config_page().splitlines() if line.startswith(f"| `{key}` |")]
+    assert row.split("|")[4].strip()
+
+
+@pytest.mark.parametrize("code", KINDS)
+def test_every_answer_has_a_row(code: str) -> None:
+    """With each status and each error it may carry."""
+    (row,) = [line for line in reference.answers_page().splitlines() if line.startswith(f"| `{code}` |")]
+    assert all(str(status) in row for status in KINDS[code].statuses)
+    assert all(error in row for error in KINDS[code].errors)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_loads(path: Path) -> None:
+    """Without a fault; the secrets it names need not be there."""
+    loaded = load(path, {})
+    assert [str(fault) for fault in loaded.faults] == []
+    assert loaded.snapshot is not None
+    assert loaded.snapshot.integrations
+
+
+def test_the_first_example_runs_on_a_fresh_clone() -> None:
+    """Every secret can be read, and both listeners are reached from this machine only."""
+    loaded = load(ROOT / "config" / "example.yaml", {})
+    assert loaded.unreadable == []
+    assert loaded.snapshot is not None
+    assert {str(loaded.snapshot.listen.proxy), str(loaded.snapshot.listen.admin)} == {
+        "127.0.0.1:8080",
+        "127.0.0.1:9090",
+    }
+    assert all(integration.source.grant for integration in loaded.snapshot.integrations.values())
+
+
+def test_the_examples_load_as_one_folder() -> None:
+    """`--config config` works, too."""
+    assert load(ROOT / "config", {}).faults == []

@@ -1,0 +1,123 @@
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidekey.settings.document import parse
+from sidekey.settings.models import LimitSettings, ListenSettings, TimeoutSettings
+from sidekey.settings.schema import schema, written_defaults
+
+CONFIG = Path(__file__).parents[2] / "config"
+SCHEMA = schema()
+
+TYPES: dict[str, type] = {
+    "array": list,
+    "boolean": bool,
+    "integer": int,
+    "null": type(None),
+    "object": dict,
+    "string": str,
+}
+
+
+def _is_type(name: str, value: Any) -> bool:
+    return isinstance(value, TYPES[name]) and not (name == "integer" and isinstance(value, bool))
+
+
+SIMPLE: dict[str, Callable[[Any, Any], bool]] = {
+    "type": _is_type,
+    "const": lambda expected, value: bool(value == expected),
+    "enum": lambda expected, value: value in expected,
+    "minimum": lambda least, value: not _is_type("integer", value) or value >= least,
+    "maximum": lambda most, value: not _is_type("integer", value) or value <= most,
+    "pattern": lambda pattern, value: not isinstance(value, str) or re.search(pattern, value) is not None,
+    "minLength": lambda least, value: not isinstance(value, str) or len(value) >= least,
+    "minItems": lambda least, value: not isinstance(value, list) or len(value) >= least,
+    "minProperties": lambda least, value: not isinstance(value, dict) or len(value) >= least,
+    "maxProperties": lambda most, value: not isinstance(value, dict) or len(value) <= most,
+    "anyOf": lambda options, value: any(not list(problems(option, value)) for option in options),
+    "oneOf": lambda options, value: [list(problems(option, value)) for option in options].count([]) == 1,
+    "required": lambda keys, value: not isinstance(value, dict) or set(keys) <= set(value),
+}
+"""Words that accept a value or not."""
+
+NESTED = {"$ref", "items", "properties", "patternProperties", "additionalProperties"}
+ANNOTATIONS = {"$defs", "$schema", "default", "description", "discriminator", "title"}
+
+
+def problems(node: dict[str, Any], value: Any, at: str = "") -> Iterator[str]:
+    """What JSON Schema (2020-12) finds wrong with `value`. Knows the words our schema uses, and refuses others."""
+    assert set(node) <= {*SIMPLE, *NESTED, *ANNOTATIONS}
+    yield from (f"{at}: {word}" for word, accepts in SIMPLE.items() if word in node and not accepts(node[word], value))
+    if "$ref" in node:
+        yield from problems(SCHEMA["$defs"][node["$ref"].rpartition("/")[2]], value, at)
+    if "items" in node and isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from problems(node["items"], entry, f"{at}[{index}]")
+    for key, entry in value.items() if isinstance(value, dict) else ():
+        inner = _schema_of(node, key)
+        if inner is False:
+            yield f"{at}.{key}: unknown"
+        else:
+            yield from problems(inner, entry, f"{at}.{key}")
+
+
+def _schema_of(node: dict[str, Any], key: str) -> Any:
+    if key in node.get("properties", {}):
+        return node["properties"][key]
+    found = [inner for pattern, inner in node.get("patternProperties", {}).items() if re.search(pattern, key)]
+    return found[0] if found else node.get("additionalProperties", {})
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_schema_takes_every_example(path: Path) -> None:
+    """An editor marks nothing in a config that loads."""
+    assert list(problems(SCHEMA, parse(path.name, path.read_bytes())[0])) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("via: true", [": required"]),
+        ("version: 2", [".version: const"]),
+        ("version: 1\ntimeout: {}", [".timeout: unknown"]),
+        ("version: 1\ntimeouts: {connect: 5}", [".timeouts.connect: type"]),
+        ("version: 1\ntimeouts: {connect: 5 s}", [".timeouts.connect: pattern"]),
+        ("version: 1\nlimits: {headers: 0}", [".limits.headers: minimum"]),
+        ("version: 1\nlisten: {mode: 0660, metrics: 1}", [".listen.metrics: anyOf"]),
+        ("version: 1\ncallers: {a: {token: x}}", [".callers.a.token: type"]),
+        ("version: 1\ncallers: {a: {token: {env: A, file: b}}}", [".callers.a.token: maxProperties"]),
+        ("version: 1\nintegrations: {A: {}}", [".integrations.A: unknown"]),
+        ("version: 1\nintegrations: {a: {auth: {type: oauth2}}}", [".integrations.a.auth: oneOf"]),
+        (
+            "version: 1\nintegrations: {a: {auth: {type: headers, headers: {A: {secret: b}}}}}",
+            [".integrations.a.auth: oneOf"],
+        ),
+    ],
+)
+def test_the_schema_refuses_what_does_not_load(text: str, found: list[str]) -> None:
+    """An editor marks it before Sidekey sees it."""
+    assert list(problems(SCHEMA, parse("c.yaml", text.encode())[0])) == found
+
+
+def test_defaults_stand_as_the_file_writes_them() -> None:
+    """A default can be copied into a config."""
+    assert written_defaults(TimeoutSettings)["drain"] == "25s"
+    assert written_defaults(LimitSettings)["request_body"] == "100MiB"
+    assert written_defaults(ListenSettings) == {
+        "proxy": "127.0.0.1:8080",
+        "admin": "127.0.0.1:9090",
+        "metrics": None,
+        "names": [],
+        "mode": "0600",
+    }
+
+
+def test_every_default_fits_the_schema() -> None:
+    """Each key's default is a value it takes."""
+    for definition in (SCHEMA, *SCHEMA["$defs"].values()):
+        for key, node in definition.get("properties", {}).items():
+            if "default" in node and node["default"] not in ([], None):
+                assert list(problems(node, node["default"], key)) == []

@@ -1,0 +1,66 @@
+import pickle
+from pathlib import Path
+
+import pytest
+
+from sidekey.settings.load import load
+from sidekey.settings.snapshot import Address, Caller, Snapshot
+
+CONFIG = """\
+version: 1
+callers: {billing: {token: {insecure_value: hunter2}}}
+integrations:
+  crm:
+    endpoint_prefix: https://api.example.com
+    auth: {type: basic, username: svc, password: {insecure_value: hunter2}}
+  sms:
+    endpoint_prefix: https://api.example.com
+    auth: {type: headers, headers: {X-Key: {prefix: "Key ", secret: {env: SMS}}, X-Public: hunter2}}
+"""
+ENCODED = "c3ZjOmh1bnRlcjI="
+"""svc:hunter2, as Basic sends it."""
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Snapshot:
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(CONFIG)
+    loaded = load(path, {"SMS": "hunter2"})
+    assert loaded.snapshot is not None
+    return loaded.snapshot
+
+
+@pytest.mark.parametrize("show", [repr, str, "{}".format], ids=["repr", "str", "format"])
+def test_a_snapshot_shows_no_secret(snapshot: Snapshot, show: type[str]) -> None:
+    """Neither as it was written nor as it is sent."""
+    assert "REDACTED" in show(snapshot)
+    assert "hunter2" not in show(snapshot)
+    assert ENCODED not in show(snapshot)
+
+
+@pytest.mark.parametrize("name", ["crm", "sms"])
+def test_a_source_is_not_pickled(snapshot: Snapshot, name: str) -> None:
+    """Whatever it reaches stops the pickling."""
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(snapshot.integrations[name].source)
+
+
+def test_a_caller_may_use_what_was_granted() -> None:
+    """None stands for all, an empty set for none."""
+    assert Caller("all", None).may_use("crm")
+    assert Caller("some", frozenset({"crm"})).may_use("crm")
+    assert not Caller("some", frozenset({"crm"})).may_use("sms")
+    assert not Caller("none", frozenset()).may_use("crm")
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        (Address("127.0.0.1", 8080), "127.0.0.1:8080"),
+        (Address("::1", 8080), "[::1]:8080"),
+        (Address(path="/run/sidekey.sock"), "unix:/run/sidekey.sock"),
+    ],
+)
+def test_an_address_is_shown_as_the_config_writes_it(address: Address, text: str) -> None:
+    """Messages can be pasted back."""
+    assert str(address) == text

@@ -1,0 +1,96 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from sidekey.settings.source import Joined, default_config_path, read_config
+
+
+def faults_of(joined: Joined, folder: Path) -> list[str]:
+    return [str(fault).removeprefix(f"{folder}/") for fault in joined.faults]
+
+
+@pytest.mark.parametrize(
+    ("environ", "path"),
+    [({}, "/etc/sidekey"), ({"SIDEKEY_CONFIG": ""}, "/etc/sidekey"), ({"SIDEKEY_CONFIG": "crm.yaml"}, "crm.yaml")],
+)
+def test_the_config_is_found_without_being_named(environ: dict[str, str], path: str) -> None:
+    """The environment says where, else it is the usual folder."""
+    assert default_config_path(environ) == path
+
+
+def test_a_folder_is_read_flat_and_by_name(tmp_path: Path) -> None:
+    """Its *.yaml and *.yml, none beginning with a dot, no folders below: what Kubernetes mounts."""
+    for name in ("b.yml", "a.yaml", "..data.yaml", ".hidden.yaml", "notes.txt", "c.yaml.bak"):
+        (tmp_path / name).write_text("version: 1\n")
+    (tmp_path / "d.yaml").mkdir()
+    (tmp_path / "d.yaml" / "e.yaml").write_text("version: 1\n")
+    joined = read_config(tmp_path)
+    assert [Path(document.file).name for document in joined.documents] == ["a.yaml", "b.yml"]
+    assert joined.faults == []
+
+
+def test_paths_start_at_the_folder_as_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link is not resolved: what lies behind it may be swapped."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "sidekey.yaml").write_text("version: 1\n")
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path)
+    assert read_config(Path("link")).folder == tmp_path / "link"
+    assert read_config(Path("link/sidekey.yaml")).folder == tmp_path / "link"
+
+
+def test_a_global_key_stands_in_one_file_only(tmp_path: Path) -> None:
+    """But for version, which stands in each; the fault names both places."""
+    (tmp_path / "a.yaml").write_text("version: 1\nvia: true\n")
+    (tmp_path / "b.yaml").write_text("version: 1\nlog: {}\nvia: true\n")
+    joined = read_config(tmp_path)
+    assert faults_of(joined, tmp_path) == [f"b.yaml:3:1: via: this stands in {tmp_path}/a.yaml:2 already"]
+    assert {key: Path(owner.file).name for key, owner in joined.owners.items() if key != "version"} == {
+        "via": "a.yaml",
+        "log": "b.yaml",
+    }
+
+
+def test_an_integration_stands_in_one_file_only(tmp_path: Path) -> None:
+    """An ID given twice is a fault that names both places; other IDs of the two files are joined."""
+    (tmp_path / "a.yaml").write_text("version: 1\nintegrations:\n  crm: {}\n  sms: {}\n")
+    (tmp_path / "b.yaml").write_text("version: 1\nintegrations: {web: {}, crm: {}}\n")
+    joined = read_config(tmp_path)
+    assert faults_of(joined, tmp_path) == [f"b.yaml:2:25: integrations.crm: this stands in {tmp_path}/a.yaml:3 already"]
+    assert list(joined.integrations) == ["crm", "sms", "web"]
+
+
+def test_each_file_says_its_version(tmp_path: Path) -> None:
+    """Also where another file of the folder says it."""
+    (tmp_path / "a.yaml").write_text("version: 1\n")
+    (tmp_path / "b.yaml").write_text("integrations:\n")
+    assert faults_of(read_config(tmp_path), tmp_path) == [
+        "b.yaml:1:1: version: this key is missing; begin each file with version: 1"
+    ]
+
+
+def test_a_file_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    """The rest is read, and the whole is known to be incomplete."""
+    (tmp_path / "a.yaml").write_text("version: [")
+    (tmp_path / "b.yaml").symlink_to("nowhere.yaml")
+    (tmp_path / "c.yaml").write_text("version: 2\n")
+    joined = read_config(tmp_path)
+    assert len(joined.faults) == 3
+    assert not joined.complete
+
+
+def test_a_folder_without_files_is_a_fault(tmp_path: Path) -> None:
+    """It is a mount that failed rather than a wish for nothing."""
+    assert str(read_config(tmp_path).faults[0]) == f"{tmp_path}:1:1: (file): the folder holds no *.yaml or *.yml file"
+
+
+def test_a_path_that_leads_nowhere_is_a_fault(tmp_path: Path) -> None:
+    """The message names the path."""
+    path = tmp_path / "none.yaml"
+    assert str(read_config(path).faults[0]) == f"{path}:1:1: (file): the file does not exist"
+
+
+def test_a_special_file_is_a_fault() -> None:
+    """A device has no end."""
+    assert str(read_config(Path(os.devnull)).faults[0]) == "/dev/null:1:1: (file): the file is not a regular file"

@@ -1,0 +1,42 @@
+import pytest
+from pydantic import ValidationError
+
+from sidekey.settings.document import parse
+from sidekey.settings.models import GlobalSettings, IntegrationSettings
+from sidekey.settings.translate import faults_of
+
+
+def messages_of(model: type[GlobalSettings | IntegrationSettings], text: str) -> list[str]:
+    root, _ = parse("c.yaml", text.encode())
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(root)
+    return [str(fault) for fault in faults_of(caught.value, model, lambda _: root, ("integrations", "crm"))]
+
+
+def test_the_name_of_the_kind_is_no_part_of_a_path() -> None:
+    """pydantic puts the chosen kind behind `auth`; the file has no such key."""
+    text = "auth: {type: basic, username: svc, password: {}}\nendpoint_prefix: https://api.example.com\n"
+    assert messages_of(IntegrationSettings, text)[0].startswith("c.yaml:1:46: integrations.crm.auth.password: ")
+
+
+def test_a_single_value_is_not_shown_as_a_list() -> None:
+    """`endpoint_prefix` takes one or a list; the path is that of the file."""
+    one = messages_of(IntegrationSettings, "auth: {type: headers, headers: {A: b}}\nendpoint_prefix: x\n")
+    two = messages_of(IntegrationSettings, "auth: {type: headers, headers: {A: b}}\nendpoint_prefix: [x]\n")
+    assert one[0].startswith("c.yaml:2:18: integrations.crm.endpoint_prefix: ")
+    assert two[0].startswith("c.yaml:2:19: integrations.crm.endpoint_prefix[0]: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("log: {acces: all}", "unknown key; did you mean access?"),
+        ("log: {zzz: all}", "unknown key; known: level, access, path"),
+        ("callers: {a: {token: {env: A}, zzz: 1}}", "unknown key"),
+        ("<<: {}", "merge keys are not used here; an alias (*name) may stand for a whole value"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_a_way_out(text: str, hint: str) -> None:
+    """The nearest key, or all of them."""
+    (message,) = messages_of(GlobalSettings, f"version: 1\n{text}\n")
+    assert message.endswith(f": {hint}")

@@ -1,0 +1,113 @@
+"""Dialling loopback servers, for the tests of the dialler."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+from typing import TypeVar, cast
+
+import pytest
+
+from sidekey.core.addresses import Network
+from sidekey.core.urls import Origin
+from sidekey.errors import Problem
+from sidekey.network.dial import Dialer
+from sidekey.network.resolve import Resolver
+from sidekey.settings.snapshot import NetworkRules, Trust
+from support.ca import Authority
+from support.leaks import nothing_left
+from support.raw import DEADLINE
+
+P = TypeVar("P", bound=asyncio.Protocol)
+LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"),)
+HOSTS = {
+    "up.test": ("127.0.0.1",),
+    "dead-first.test": ("127.0.0.2", "127.0.0.1"),
+    "mixed.test": ("10.0.0.1", "169.254.169.254", "127.0.0.1"),
+    "private.test": ("10.0.0.1", "192.168.0.1"),
+    "metadata.test": ("169.254.169.254",),
+}
+RULES = NetworkRules(hosts=HOSTS, allow_private=LOOPBACK)
+
+
+class Connection(asyncio.Protocol):
+    """Either end of a connection: what it learns comes as events."""
+
+    transport: asyncio.Transport
+    """uvloop's own classes look like one and are none."""
+
+    def __init__(self, on_made: Callable[[asyncio.Transport], None] = lambda transport: None) -> None:
+        self._on_made = on_made
+        self.lost = asyncio.get_running_loop().create_future()
+        """The exception that ended the connection, or None."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._on_made(self.transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set_result(exc)
+
+
+class Dial:
+    """A dialer, and what most tests say when they dial."""
+
+    def __init__(self, ca: Authority, rules: NetworkRules = RULES, resolver: Resolver | None = None) -> None:
+        self.dialer = Dialer(rules, resolver=resolver)
+        self.trust = Trust("file", str(ca.bundle))
+
+    async def connect(
+        self,
+        url: str,
+        port: int,
+        timeout: float = DEADLINE,
+        allow_private: tuple[Network, ...] = (),
+    ) -> Connection:
+        """Connect to `scheme://host` on a port; the connection is the caller's to end."""
+        return await self.connect_as(Connection, url, port, timeout, allow_private)
+
+    async def connect_as(
+        self,
+        factory: Callable[[], P],
+        url: str,
+        port: int,
+        timeout: float = DEADLINE,
+        allow_private: tuple[Network, ...] = (),
+    ) -> P:
+        """The same with a protocol of the caller's."""
+        scheme, _, host = url.partition("://")
+        return await self.dialer.connect(
+            factory, Origin(scheme, host, port), trust=self.trust, allow_private=allow_private, timeout=timeout
+        )
+
+    async def failure(self, url: str, port: int, timeout: float = DEADLINE) -> Problem:
+        """The answer for a dial that must fail, leave nothing behind and show nothing of the library's."""
+        async with nothing_left():
+            with pytest.raises(Problem) as failed:
+                await self.connect(url, port, timeout)
+        problem = failed.value
+        assert problem.__cause__ is None
+        assert problem.__context__ is None or problem.__suppress_context__
+        assert problem.sent == "no"
+        assert "127.0.0" not in problem.detail
+        return problem
+
+
+def told(problem: Problem) -> tuple[str, int, str]:
+    """Code, status and Proxy-Status error."""
+    return problem.code, problem.status, problem.error
+
+
+@asynccontextmanager
+async def upstream(
+    context: ssl.SSLContext | None = None, host: str = "127.0.0.1", greeting: bytes = b""
+) -> AsyncIterator[int]:
+    """A server that greets; its port."""
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(lambda made: made.write(greeting)), host, 0, ssl=context)
+    async with server:
+        yield server.sockets[0].getsockname()[1]

@@ -1,0 +1,34 @@
+"""slowhttptest, the real program of slow attacks, against a listener of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+from dataclasses import dataclass
+
+from support import peers
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """Why it ended, in its own words, and whether its probes were answered all the while."""
+
+    reason: str
+    served: bool
+    text: str
+
+
+async def attack(*options: str, url: str, connections: int = 20, seconds: int = 20) -> Attack:
+    """Run an attack until the program sees every connection closed, or for so many seconds."""
+    command = [peers.require("slowhttptest"), *options, "-u", url]
+    command += ["-c", str(connections), "-r", str(connections), "-l", str(seconds), "-i", "1"]
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=50, check=False, stdin=subprocess.DEVNULL
+    )
+    text = _COLOURS.sub("", done.stdout)
+    reason = re.findall(r"Exit status:\s*(.*)", text)
+    served = re.findall(r"service available:\s*(\w+)", text)
+    return Attack(reason[-1] if reason else "", set(served) == {"YES"}, text)

@@ -1,0 +1,299 @@
+"""The command line, as a process: what it prints, where, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sidekey
+from sidekey.settings.schema import schema
+from support.child import Child, run_cli
+from support.ports import listening_socket
+
+SECRET = "not-to-be-seen-4711"
+
+GOOD = f"""\
+version: 1
+integrations:
+  crm:
+    description: CRM send API
+    tags: [crm, eu]
+    endpoint_prefix: https://crm.example.com/api
+    auth: {{type: basic, username: svc, password: {{insecure_value: {SECRET}}}}}
+  sms:
+    endpoint_prefix: https://sms.example.com
+    auth: {{type: headers, headers: {{X-Key: {{secret: {{file: sms-key}}}}}}}}
+"""
+
+FAULTY = f"""\
+version: 1
+listen: {{proxy: nowhere, admin: "127.0.0.1:0"}}
+surprise: true
+integrations:
+  crm:
+    endpoint_prefix: https://crm.example.com/api?x=1
+    auth: {{type: basic, username: svc, password: {SECRET}}}
+  Sms:
+    endpoint_prefix: https://sms.example.com
+    auth: {{type: nothing}}
+"""
+FAULTY_PLACES = [
+    "2:17: listen.proxy: ",
+    "3:1: surprise: ",
+    "6:22: integrations.crm.endpoint_prefix: ",
+    "7:",
+    "8:3: integrations.Sms: ",
+    "10:",
+]
+
+
+def config(folder: Path, text: str = GOOD, *, sms_key: str | None = SECRET) -> str:
+    """The path of a config file with this text, and of the secret it names where there is one."""
+    path = folder / "sidekey.yaml"
+    path.write_text(text)
+    if sms_key is not None:
+        (folder / "sms-key").write_text(sms_key)
+    return str(path)
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """The top-level packages that a command loads; Python names each module it imports in the last column."""
+    command = [sys.executable, "-X", "importtime", "-m", "sidekey", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+
+
+def test_help_names_every_command() -> None:
+    """Whoever starts finds what there is."""
+    result = run_cli("--help")
+    assert result.returncode == 0
+    for command in ("run", "demo", "check", "test", "explain", "list", "env", "schema", "healthcheck"):
+        assert f"\n  {command} " in result.stdout
+
+
+def test_the_version_is_the_packages() -> None:
+    """One word and the version, for scripts to split."""
+    assert run_cli("--version").stdout == f"sidekey {sidekey.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["check", "--nonsense"], ["env"], ["explain", "crm"], ["test"], ["run", "a", "b"]],
+    ids=" ".join,
+)
+def test_wrong_usage_is_status_2_on_stderr(arguments: list[str]) -> None:
+    """A fault of the command line, not of the config."""
+    result = run_cli(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Usage: sidekey" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["test", "nope"], ["env", "nope"], ["explain", "nope", "/x"]], ids=" ".join)
+def test_an_id_that_is_not_in_the_config_is_wrong_usage(command: list[str], tmp_path: Path) -> None:
+    """The message says how to see the IDs."""
+    result = run_cli(*command, "--config", config(tmp_path))
+    assert result.returncode == 2
+    assert "sidekey list" in result.stderr
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_help_loads_none_of_the_heavy_parts(argument: str) -> None:
+    """aiohttp, pydantic and YAML cost ten times what help itself costs."""
+    assert imported_by(argument) & {"aiohttp", "pydantic", "yaml", "structlog", "httptools", "uvloop"} == set()
+
+
+def test_a_health_check_loads_no_server(tmp_path: Path) -> None:
+    """It runs every few seconds beside the real process."""
+    loaded = imported_by("healthcheck", "--config", config(tmp_path))
+    assert "sidekey" in loaded
+    assert loaded & {"aiohttp", "structlog", "httptools", "uvloop", "prometheus_client", "cryptography"} == set()
+
+
+def test_check_of_a_good_config_says_how_many_integrations(tmp_path: Path) -> None:
+    """Exit 0; warnings do not change that."""
+    result = run_cli("check", "--config", config(tmp_path))
+    assert (result.returncode, result.stderr) == (0, "")
+    *warnings, last = result.stdout.splitlines()
+    assert last == "ok: 2 integrations"
+    assert [line.partition(": ")[0] for line in warnings] == ["warning"]
+
+
+def test_check_names_every_fault_at_once_with_its_place(tmp_path: Path) -> None:
+    """Each line begins with file:line:column and the path of the key."""
+    path = config(tmp_path, FAULTY)
+    result = run_cli("check", "--config", path)
+    assert result.returncode == 1
+    places = [line.removeprefix(f"{path}:") for line in result.stdout.splitlines() if not line.startswith("warning")]
+    assert len(places) >= len(FAULTY_PLACES)
+    for expected in FAULTY_PLACES:
+        assert any(place.startswith(expected) for place in places), (expected, places)
+
+
+def test_check_names_a_secret_that_cannot_be_read(tmp_path: Path) -> None:
+    """What `run` would go on without is a fault here."""
+    result = run_cli("check", "--config", config(tmp_path, sms_key=None))
+    assert result.returncode == 1
+    assert "integrations.sms.auth.headers.X-Key.secret: the file does not exist" in result.stdout
+    assert "ok:" not in result.stdout
+
+
+def test_check_speaks_json(tmp_path: Path) -> None:
+    """Faults as objects, for editors and pipelines."""
+    path = config(tmp_path, FAULTY)
+    result = run_cli("check", "--json", "--config", path)
+    found = json.loads(result.stdout)
+    assert (result.returncode, found["ok"], found["integrations"]) == (1, False, 0)
+    assert {"file", "line", "column", "path", "message"} == set(found["faults"][0])
+    assert {fault["file"] for fault in found["faults"]} == {path}
+    good = json.loads(run_cli("check", "--json", "--config", config(tmp_path)).stdout)
+    assert (good["ok"], good["integrations"], good["faults"]) == (True, 2, [])
+
+
+@pytest.mark.parametrize("text", [GOOD, FAULTY], ids=["good", "faulty"])
+@pytest.mark.parametrize(
+    "command",
+    [["check"], ["check", "--json"], ["list", "--json"], ["env", "crm"], ["explain", "crm", "/x"], ["test", "crm"]],
+    ids=" ".join,
+)
+def test_no_command_prints_a_secret(command: list[str], text: str, tmp_path: Path) -> None:
+    """Not even one that stands in the config where a reference belongs."""
+    result = run_cli(*command, "--config", config(tmp_path, text))
+    assert SECRET not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("command", [["list"], ["env", "crm"], ["explain", "crm", "/x"], ["test", "crm"]], ids=" ".join)
+def test_every_command_names_all_faults_of_a_config(command: list[str], tmp_path: Path) -> None:
+    """On stderr, where they do not mix with what the command answers."""
+    result = run_cli(*command, "--config", config(tmp_path, FAULTY))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert len(result.stderr.splitlines()) >= len(FAULTY_PLACES)
+
+
+def test_the_config_is_found_by_the_environment(tmp_path: Path) -> None:
+    """Without --config, $SIDEKEY_CONFIG says where it is."""
+    result = run_cli("list", environment={"SIDEKEY_CONFIG": config(tmp_path)})
+    assert result.returncode == 0
+    assert result.stdout.startswith("crm ")
+
+
+def test_a_config_that_does_not_exist_is_a_fault(tmp_path: Path) -> None:
+    """The message names the file that was looked for."""
+    result = run_cli("check", "--config", str(tmp_path / "missing.yaml"))
+    assert result.returncode == 1
+    assert f"{tmp_path}/missing.yaml:1:1: (file): the file does not exist" in result.stdout
+
+
+def test_run_does_not_start_with_a_faulty_config(tmp_path: Path) -> None:
+    """All faults are named before anything listens, exit 1."""
+    result = run_cli("run", "--config", config(tmp_path, FAULTY))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert len(result.stderr.splitlines()) >= len(FAULTY_PLACES)
+    assert "listening" not in result.stderr
+
+
+def test_run_strict_does_not_start_without_a_secret(tmp_path: Path) -> None:
+    """--strict makes an unreadable secret a fault."""
+    result = run_cli("run", "--strict", "--config", config(tmp_path, sms_key=None))
+    assert result.returncode == 1
+    assert "integrations.sms.auth.headers.X-Key.secret: the file does not exist" in result.stderr
+    assert "listening" not in result.stderr
+
+
+@pytest.mark.parametrize("key", ["proxy", "admin", "metrics"])
+def test_an_address_in_use_names_its_key(key: str, tmp_path: Path) -> None:
+    """Exit 1 with one line that says which address and the way out."""
+    with listening_socket() as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        listeners = {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"} | {key: address}
+        path = config(tmp_path, f"{GOOD}listen: {json.dumps(listeners)}\n")
+        result = run_cli("run", "--config", path)
+    assert result.returncode == 1
+    assert f"listen.{key}: {address} is in use; stop what listens there" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_list_shows_each_integration_in_one_line(tmp_path: Path) -> None:
+    """ID, kind, base URL, tags and description, in columns."""
+    result = run_cli("list", "--config", config(tmp_path))
+    assert result.stdout.splitlines() == [
+        "crm  basic    https://crm.example.com/api  [crm, eu] CRM send API",
+        "sms  headers  https://sms.example.com",
+    ]
+
+
+def test_list_usable_leaves_out_what_has_no_secret(tmp_path: Path) -> None:
+    """An integration whose secret cannot be read would answer credential_unavailable."""
+    path = config(tmp_path, sms_key=None)
+    assert [line.split()[0] for line in run_cli("list", "--config", path).stdout.splitlines()] == ["crm", "sms"]
+    usable = run_cli("list", "--usable", "--json", "--config", path)
+    assert json.loads(usable.stdout) == [
+        {
+            "id": "crm",
+            "kind": "basic",
+            "base": "https://crm.example.com/api",
+            "description": "CRM send API",
+            "tags": ["crm", "eu"],
+            "usable": True,
+        }
+    ]
+
+
+def test_env_prints_lines_for_a_shell(tmp_path: Path) -> None:
+    """HTTP_PROXY in both cases and NO_PROXY, with the ID as the proxy user."""
+    result = run_cli("env", "crm", "--config", config(tmp_path))
+    assert result.stdout.splitlines() == [
+        "export HTTP_PROXY=http://crm:x@127.0.0.1:8080",
+        "export http_proxy=http://crm:x@127.0.0.1:8080",
+        "export NO_PROXY=localhost,127.0.0.1,::1",
+        "export no_proxy=localhost,127.0.0.1,::1",
+    ]
+    as_json = run_cli("env", "crm", "--json", "--config", config(tmp_path))
+    assert json.loads(as_json.stdout)["http_proxy"] == "http://crm:x@127.0.0.1:8080"
+
+
+def test_env_without_a_tcp_listener_says_why(tmp_path: Path) -> None:
+    """HTTP_PROXY cannot name a unix socket; the message names the key."""
+    text = f"{GOOD}listen: {{proxy: 'unix:{tmp_path}/s'}}\n"
+    result = run_cli("env", "crm", "--config", config(tmp_path, text))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("listen.proxy: ")
+
+
+@pytest.mark.parametrize(("path", "status"), [("/send", 0), ("/../admin", 1)])
+def test_explain_says_by_its_status_whether_the_target_is_allowed(path: str, status: int, tmp_path: Path) -> None:
+    """Scripts can ask, too."""
+    result = run_cli("explain", "crm", path, "--config", config(tmp_path))
+    assert result.returncode == status
+    assert f"as sent      /i/crm{path}" in result.stdout
+    as_json = run_cli("explain", "crm", path, "--json", "--config", config(tmp_path))
+    assert (as_json.returncode, json.loads(as_json.stdout)["allowed"]) == (status, status == 0)
+
+
+def test_test_without_a_test_request_names_the_missing_key(tmp_path: Path) -> None:
+    """What to write is in the message."""
+    result = run_cli("test", "crm", "--config", config(tmp_path))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("integrations.crm.test: this key is missing; write test: {method: GET, path: ")
+
+
+def test_schema_prints_the_schema_of_the_config() -> None:
+    """JSON, and nothing else."""
+    result = run_cli("schema")
+    assert result.returncode == 0
+    assert json.loads(result.stdout) == schema()
+
+
+def test_healthcheck_says_whether_a_running_sidekey_is_ready(tmp_path: Path) -> None:
+    """Exit 0 while it serves, 1 once it has ended."""
+    with Child("integrations: {}\n", tmp_path) as child:
+        result = run_cli("healthcheck", "--config", str(child.config))
+        assert (result.returncode, result.stdout) == (0, "ok\n")
+        assert child.stop() == 0
+    gone = run_cli("healthcheck", "--config", str(child.config))
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert "127.0.0.1" in gone.stderr

@@ -1,0 +1,157 @@
+"""`sidekey demo`: it works anywhere, and says so only where it did."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from sidekey import demo
+from sidekey.demo import AUTHORIZATION, PASSWORD, ProtectedUpstream, side_by_side
+from support import peers
+from support.child import run_cli
+
+
+@pytest.fixture(scope="module")
+def once() -> str:
+    """What `sidekey demo --once` prints where all of it worked."""
+    result = run_cli(
+        "demo", "--once", environment={"COLUMNS": "160", "HTTP_PROXY": "http://127.0.0.1:9", "no_proxy": "*"}
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
+
+
+def columns(text: str) -> list[tuple[str, str]]:
+    """The two columns of every side by side."""
+    return [
+        (left.strip(), right.strip())
+        for line in text.splitlines()
+        if " | " in line
+        for left, right in [line.split(" | ")]
+    ]
+
+
+def test_the_caller_sends_no_credential_and_the_upstream_receives_it(once: str) -> None:
+    """Twice: through the reverse door and through HTTP_PROXY."""
+    sent, received = zip(*columns(once), strict=True)
+    assert received.count(f"+ Authorization: {AUTHORIZATION}") == 2
+    assert not any(line.startswith("Authorization") for line in sent)
+    assert sum(line.startswith("POST /i/demo/messages HTTP/1.1") for line in sent) == 1
+    assert sum(bool(re.fullmatch(r"POST http://api\.example:\d+/v1/messages HTTP/1\.1", line)) for line in sent) == 1
+
+
+def test_the_credential_is_said_to_be_made_up(once: str) -> None:
+    """It is shown in full, so it must be clear that it is nobody's."""
+    assert f"password {PASSWORD} (shown because it is made up)" in once
+
+
+def test_a_denied_target_is_shown_with_its_answer(once: str) -> None:
+    """The problem as a caller gets it."""
+    assert "answered by Sidekey with 403" in once
+    assert '"code": "target_denied"' in once
+    assert "Proxy-Status: sidekey; error=http_request_denied" in once
+
+
+def test_lines_to_try_by_hand_and_the_metrics_are_named(once: str) -> None:
+    """curl by each way of addressing the integration."""
+    assert re.search(r"curl http://127\.0\.0\.1:\d+/i/demo/hello", once)
+    assert re.search(r"http_proxy=http://demo:x@127\.0\.0\.1:\d+ curl http://api\.example:\d+/v1/hello", once)
+    assert re.search(r"-H 'X-Integration-Id: demo' http://api\.example", once)
+    assert re.search(r"curl http://127\.0\.0\.1:\d+/metrics", once)
+
+
+def test_it_stays_up_until_it_is_interrupted_and_its_lines_work() -> None:
+    """Every curl line does by hand what the demo did; Ctrl-C ends it with exit 0."""
+    curl = peers.require("curl")
+    command = [sys.executable, "-m", "sidekey", "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        for line in process.stdout:
+            lines.append(line.strip())
+            if "Ctrl-C" in line:
+                break
+        by_hand = [line.partition("    #")[0] for line in lines if "curl " in line]
+        answers = [
+            subprocess.run(
+                ["/bin/sh", "-c", line.replace("curl ", f"{curl} -s ")], capture_output=True, text=True, check=True
+            ).stdout
+            for line in by_hand
+        ]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    assert [AUTHORIZATION in answer for answer in answers] == [True, True, True, False, False]
+    assert "target_denied" in answers[3]
+    assert 'sidekey_requests_total{integration="demo",outcome="2xx"}' in answers[4]
+
+
+def test_it_needs_no_home_and_writes_nothing(tmp_path: Path) -> None:
+    """No HOME, no writable folder, no temporary files."""
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "TMPDIR": "/nonexistent"}
+    kept = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+    tmp_path.chmod(0o555)
+    result = subprocess.run(
+        [sys.executable, "-m", "sidekey", "demo", "--once"],
+        env=environment | kept,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fails_is_named_and_ends_with_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An upstream that wants another credential: the demo does not claim success."""
+    monkeypatch.setattr(demo, "AUTHORIZATION", "Basic another")
+    failed = demo.show(once=True)
+    assert [line.partition(":")[2].split(":")[0] for line in failed] == [
+        " 1. Through the reverse door",
+        " 2. Through HTTP_PROXY=http",
+    ]
+    assert all("status 401" in line for line in failed)
+    assert "All of it worked" not in capsys.readouterr().out
+
+
+async def test_an_answer_that_never_comes_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens: no exception, but a named failure."""
+    answered = await demo._send("http://127.0.0.1:1/")
+    assert (answered.status, answered.body) == (0, "no answer")
+
+
+async def test_the_upstream_refuses_whoever_has_no_credential() -> None:
+    """It is protected for real: the demo proves something."""
+    upstream = ProtectedUpstream()
+    async with upstream.listening():
+        url = f"http://127.0.0.1:{upstream.port}/v1/x"
+        assert (await demo._send(url)).status == 401
+        request = urllib.request.Request(url, headers={"Authorization": AUTHORIZATION})
+
+        def ask() -> int:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as response:
+                return int(response.status)
+
+        assert await asyncio.to_thread(ask) == 200
+
+
+def test_two_columns_mark_what_only_the_upstream_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plus before each line that the caller did not send; long lines wrap within their column."""
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = list(side_by_side(["GET / HTTP/1.1", "A: 1"], ["GET / HTTP/1.1", "Authorization: " + "x" * 60]))
+    assert [line.rstrip() for line in lines[2:]] == [
+        "      GET / HTTP/1.1                               |   GET / HTTP/1.1",
+        "      A: 1                                         | + Authorization:",
+        "                                                   |     " + "x" * 41,
+        "                                                   |     " + "x" * 19,
+    ]
