@@ -1,7 +1,8 @@
 """The readings of a request path: what servers on the way may make of the same bytes.
 
-A server may decode once or twice, take a backslash for a slash, drop `;parameters`, merge slashes and remove dot
-segments, in any combination. A path counts as inside a prefix only if it is inside in each of them.
+A server may decode, take a backslash for a slash, drop `;parameters`, merge slashes and remove dot segments, in any
+combination; and one server may do some of it before the next one does the rest, so the steps may also stand before a
+decoding. A path counts as inside a prefix only if it is inside in each of these readings.
 """
 
 from __future__ import annotations
@@ -14,6 +15,12 @@ MALFORMED_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PARAMETERS = re.compile(r";[^/]*")
 _SLASHES = re.compile(r"//+")
+_REWRITABLE = re.compile(r"[\\;]|//|/\.\.?(?:/|\Z)")
+_WAYS: list[tuple[bool, bool, bool, bool]] = list(product((False, True), (False, True), (False, True), (False, True)))
+
+DECODINGS = 2
+MOST_READINGS = 512
+"""Bounds the work that a hostile path can cause; a path of ordinary escapes has fewer than twenty readings."""
 
 
 class UnreadablePath(ValueError):
@@ -22,7 +29,7 @@ class UnreadablePath(ValueError):
 
 def decode(path: str) -> str:
     """One percent-decoding, byte for byte (latin-1); an escape that is none stays as it is."""
-    return unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
+    return unquote_to_bytes(path.encode("latin-1")).decode("latin-1") if "%" in path else path
 
 
 def remove_dots(path: str) -> str:
@@ -40,26 +47,45 @@ def remove_dots(path: str) -> str:
     return "/" + "/".join(kept)
 
 
-def readings(path: str) -> list[str]:
-    """Every reading of an absolute path, always in the same order, so that two paths' readings can be paired.
+def _rewrite(path: str, switches: tuple[bool, bool, bool, bool]) -> str:
+    backslash, parameters, slashes, dots = switches
+    if backslash:
+        path = path.replace("\\", "/")
+    if parameters:
+        path = _PARAMETERS.sub("", path)
+    if slashes:
+        path = _SLASHES.sub("/", path)
+    return remove_dots(path) if dots else path
 
-    `path` holds one character a byte (latin-1). Raises UnreadablePath where a decoding uncovers a control.
-    """
-    levels = [path]
-    for _ in range(2):
-        levels.append(decode(levels[-1]))
-    if any(CONTROL.search(level) for level in levels):
-        raise UnreadablePath("the path holds a control character in one of its readings")
-    found = []
-    for level, switches in product(levels, product((False, True), repeat=4)):
-        backslash, parameters, slashes, dots = switches
-        reading = level.replace("\\", "/") if backslash else level
-        if parameters:
-            reading = _PARAMETERS.sub("", reading)
-        if slashes:
-            reading = _SLASHES.sub("/", reading)
-        found.append(remove_dots(reading) if dots else reading)
+
+def _rewritten(path: str, other: str) -> set[tuple[str, str]]:
+    if not _REWRITABLE.search(path) and not _REWRITABLE.search(other):
+        return {(path, other)}
+    return {(_rewrite(path, way), _rewrite(other, way)) for way in _WAYS}
+
+
+def _paired(path: str, other: str) -> set[tuple[str, str]]:
+    """The readings of two paths, each pair read the same way: rewritten, and decoded 0, 1 or 2 times on the way."""
+    found: set[tuple[str, str]] = set()
+    level = {(path, other)}
+    for decodings in range(DECODINGS + 1):
+        if any(CONTROL.search(ours) for ours, _ in level):
+            raise UnreadablePath("the path holds a control character in one of its readings")
+        level = {pair for ours, theirs in level for pair in _rewritten(ours, theirs)}
+        found |= level
+        if len(found) > MOST_READINGS:
+            raise UnreadablePath("the path has too many readings")
+        if decodings < DECODINGS:
+            level = {(decode(ours), decode(theirs)) for ours, theirs in level}
     return found
+
+
+def readings(path: str) -> set[str]:
+    """Every reading of an absolute path of one character a byte (latin-1).
+
+    Raises UnreadablePath where a decoding uncovers a control, or where the readings are more than any honest path has.
+    """
+    return {reading for reading, _ in _paired(path, "/")}
 
 
 def under(path: str, prefix: str) -> bool:
@@ -68,16 +94,11 @@ def under(path: str, prefix: str) -> bool:
 
 
 def inside(path: str, prefix: str) -> bool:
-    """Whether `path` lies under `prefix` in every combination of readings, each side read the same way."""
-    return all(map(under, readings(path), readings_of_prefix(prefix)))
-
-
-def readings_of_prefix(prefix: str) -> list[str]:
-    """The readings of a prefix without its trailing slash; the root is the empty string."""
-    return [reading.rstrip("/") for reading in readings(prefix or "/")]
+    """Whether `path` lies under `prefix` in every reading, each side read the same way; the root prefix is empty."""
+    return all(under(ours, theirs.rstrip("/")) for ours, theirs in _paired(path, prefix or "/"))
 
 
 def same(path: str, other: str) -> bool:
-    """Whether the two paths are the same resource in any combination of readings, a trailing slash aside."""
+    """Whether the two paths are the same resource in any readings of both, a trailing slash aside."""
     theirs = {reading.rstrip("/") for reading in readings(other)}
     return any(reading.rstrip("/") in theirs for reading in readings(path))

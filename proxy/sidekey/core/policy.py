@@ -161,6 +161,8 @@ def parse_prefix(text: str) -> Prefix:
     if "?" in rest:
         raise ValueError("an endpoint prefix has no query")
     path = rest[:-1] if rest.endswith("/") else rest
+    if "//" in rest:
+        raise ValueError("an endpoint prefix has no empty segments")
     try:
         for reading in paths.readings(path or "/"):
             if any(segment in (".", "..") for segment in reading.split("/")):

@@ -43,11 +43,13 @@ def integration_faults(raw: Mapping[str, Any]) -> Found:
 def _test_faults(raw: Mapping[str, Any]) -> Found:
     """A test request that the integration's own policy would refuse."""
     test = raw.get("test")
-    policy = _policy(raw)
-    if not isinstance(test, Mapping) or policy is None or not policy.prefixes:
+    if not isinstance(test, Mapping):
         return
     method, path = test.get("method", "GET"), test.get("path", "")
     if not isinstance(method, str) or not isinstance(path, str) or not _is_valid(check_test_path, path):
+        return
+    policy = _policy(raw)
+    if policy is None or not policy.prefixes:
         return
     decision = decide(policy, method, f"{policy.prefixes[0]}{path}")
     if not decision.allowed:
