@@ -48,6 +48,10 @@ class Wire:
         """Keep the bytes."""
         self.written = data
 
+    def set_write_buffer_limits(self, _: int) -> None:
+        """There is no buffer."""
+        return
+
     def is_closing(self) -> bool:
         """Never closes."""
         return False

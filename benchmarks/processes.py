@@ -10,14 +10,16 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _STOP_SECONDS = 5.0
-_SAMPLE_SECONDS = 0.01
+_POLL_SECONDS = 0.01
 
 
 class MeasureFailed(Exception):
@@ -47,14 +49,18 @@ class Program:
         self.stop()
 
     def stop(self) -> None:
-        """Ask it to end, and end what is left of it."""
+        """Ask it to end, end what is left of it, and wait until nothing is."""
         self._process.terminate()
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self._signal_session(signal.SIGKILL)
+            self._process.kill()
             self._process.wait()
-        self._signal_session(signal.SIGKILL)
+        while left := self.pids():
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(_POLL_SECONDS)
 
     def check_alive(self) -> None:
         """Raise MeasureFailed with the end of its output where it has ended."""
@@ -84,17 +90,10 @@ class Program:
                     stat = (entry / "stat").read_text(encoding="utf-8", errors="replace")
                 except (FileNotFoundError, ProcessLookupError):
                     continue  # it ended while the folder was read
-                session, ticks = parse_stat(stat)
-                if session == self._process.pid:
+                state, session, ticks = parse_stat(stat)
+                if session == self._process.pid and state != "Z":
                     found.append((int(entry.name), ticks))
         return found
-
-    def _signal_session(self, number: signal.Signals) -> None:
-        for pid in self.pids():
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
 
 
 class PeakMemory:
@@ -120,17 +119,17 @@ class PeakMemory:
     def _sample(self) -> None:
         ended = False
         while not ended:
-            ended = self._done.wait(_SAMPLE_SECONDS)
+            ended = self._done.wait(_POLL_SECONDS)
             self.peak = max(self.peak, sum(map(resident, self._pids)))
 
 
-def parse_stat(stat: str) -> tuple[int, int]:
-    """Session and clock ticks (utime + stime) of a line of /proc/PID/stat (proc_pid_stat(5)).
+def parse_stat(stat: str) -> tuple[str, int, int]:
+    """State, session and clock ticks (utime + stime) of a line of /proc/PID/stat (proc_pid_stat(5)).
 
     The second field is the program's name, which may hold spaces and parentheses.
     """
     fields = stat[stat.rindex(")") + 1 :].split()
-    return int(fields[3]), int(fields[11]) + int(fields[12])
+    return fields[0], int(fields[3]), int(fields[11]) + int(fields[12])
 
 
 def parse_resident(status: str) -> int:

@@ -56,7 +56,7 @@ async def test_the_configured_request_reaches_the_upstream_with_its_credential(t
     assert request.values(b"authorization") == [AUTHORIZATION]
 
 
-@pytest.mark.parametrize("status", [b"204 Fine", b"301 Moved", b"401 who", b"500 oops"], ids=bytes.decode)
+@pytest.mark.parametrize("status", [b"204 Fine", b"301 elsewhere", b"401 who", b"500 oops"], ids=bytes.decode)
 async def test_every_other_status_is_a_failure(status: bytes, tmp_path: Path) -> None:
     """Exit 1 with the status and the phrase that the status has, not the upstream's words."""
     async with RawUpstream(answering(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)) as upstream:
@@ -85,6 +85,14 @@ async def test_an_answer_of_sidekeys_own_is_told_with_its_code_and_detail(tmp_pa
     assert result.stdout.startswith("failed: GET /i/crm/whoami: 502 upstream_unreachable: ")
     as_json = json.loads((await sidekey_test(path, "--json")).stdout)
     assert (as_json["ok"], as_json["status"], as_json["code"]) == (False, 502, "upstream_unreachable")
+
+
+async def test_a_head_request_is_told_by_its_proxy_status(tmp_path: Path) -> None:
+    """An answer to HEAD has no body to take a detail from."""
+    path = config(tmp_path, f"http://up.test:{free_port()}", test="{method: HEAD}")
+    result = await sidekey_test(path)
+    assert result.returncode == 1
+    assert result.stdout == "failed: HEAD /i/crm: 502 sidekey: sidekey; error=connection_refused\n"
 
 
 async def test_a_secret_that_cannot_be_read_is_the_reason(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class _RecordingHandler(HTTPHandler):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a caller sent, the head as lines, and the answer to it."""
+    """What a caller sent, the head as lines, and the answer to it; `status` is 0 where there was none."""
 
     sent: list[str]
     status: int
@@ -124,17 +124,13 @@ def send(url: str, proxy: str | None = None) -> Answered:
     handler = _RecordingHandler()
     opener = OpenerDirector()
     opener.add_handler(handler)
-    with opener.open(request, timeout=PATIENCE) as response:
-        body = response.read().decode("latin-1")
-        head = b"".join(handler.sent).partition(b"\r\n\r\n")[0].decode("latin-1")
-        return Answered(head.split("\r\n"), response.status, response.headers.get("Proxy-Status"), body)
-
-
-async def _send(url: str, proxy: str | None = None) -> Answered:
     try:
-        return await asyncio.to_thread(send, url, proxy)
+        with opener.open(request, timeout=PATIENCE) as response:
+            body = response.read().decode("latin-1")
     except (OSError, http.client.HTTPException):
         return Answered([f"POST {url}"], 0, None, "no answer")
+    head = b"".join(handler.sent).partition(b"\r\n\r\n")[0].decode("latin-1")
+    return Answered(head.split("\r\n"), response.status, response.headers.get("Proxy-Status"), body)
 
 
 @dataclass(slots=True)
@@ -163,13 +159,13 @@ class Show:
         await self._denied()
 
     async def _refused(self) -> None:
-        answered = await _send(f"http://127.0.0.1:{self.upstream.port}/v1/messages")
+        answered = await asyncio.to_thread(send, f"http://127.0.0.1:{self.upstream.port}/v1/messages")
         self._check("the upstream without a credential", answered.status == 401, answered)
         click.echo(f"Asked directly, without Sidekey, it answers {answered.status}.")
 
     async def _carried(self, title: str, url: str, proxy: str | None = None) -> None:
         count = len(self.upstream.received)
-        answered = await _send(url, proxy)
+        answered = await asyncio.to_thread(send, url, proxy)
         arrived = self.upstream.received[count:]
         exact = len(arrived) == 1 and arrived[0].count(f"Authorization: {AUTHORIZATION}") == 1
         self._check(title, answered.status == 200 and exact, answered)
@@ -179,7 +175,7 @@ class Show:
 
     async def _denied(self) -> None:
         count = len(self.upstream.received)
-        answered = await _send(f"http://{HOST}:{self.upstream.port}/v2/messages", self._door)
+        answered = await asyncio.to_thread(send, f"http://{HOST}:{self.upstream.port}/v2/messages", self._door)
         refused = answered.status == 403 and answered.proxy_status is not None
         self._check("the denied target", refused and len(self.upstream.received) == count, answered)
         click.echo(f"\n3. A target outside the policy: answered by Sidekey with {answered.status}\n")
@@ -252,6 +248,7 @@ async def _show(writer: LineWriter, *, once: bool) -> list[str]:
     upstream = ProtectedUpstream()
     async with upstream.listening():
         app = App(demo_snapshot(upstream.port), writer)
+        app.heed_signals()
         await app.start()
         played = Show(app, upstream)
         await played.play()

@@ -37,12 +37,20 @@ def raise_descriptors(in_flight: int) -> int:
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """The loop of uvloop where it is installed, else that of asyncio: both carry the same protocols."""
+    _occupy_standard_descriptors()
     try:
         import uvloop  # noqa: PLC0415  not available on every platform
     except ImportError:
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop
+
+
+def _occupy_standard_descriptors() -> None:
+    """Open what was closed of descriptors 0 to 2: libuv aborts when it closes a connection that got such a number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def leave(status: int) -> None:

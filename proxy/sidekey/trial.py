@@ -93,8 +93,11 @@ def _ask(sock: socket.socket, method: str, target: str) -> Outcome:
 
 
 def _own_answer(request: str, response: HTTPResponse) -> Outcome:
-    """Read an answer of Sidekey's own, the only ones that carry Proxy-Status."""
-    said = json.loads(response.read(_LARGEST_PROBLEM))
+    """Read an answer of Sidekey's own, the only ones that carry Proxy-Status. To HEAD it has no body."""
+    body = response.read(_LARGEST_PROBLEM)
+    if not body:
+        return Outcome(request, response.status, "sidekey", response.headers["Proxy-Status"])
+    said = json.loads(body)
     return Outcome(request, response.status, said["code"], said["detail"])
 
 

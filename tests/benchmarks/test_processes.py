@@ -28,7 +28,7 @@ def start(script: str, folder: Path) -> Program:
 def test_a_program_name_with_parentheses_does_not_shift_the_fields() -> None:
     """The name is the one field of the line that may hold blanks and parentheses."""
     line = "7 (a) b (c) S 1 7 4711 0 -1 4194560 100 0 0 0 31 11 0 0 20 0 1 0 100 10000 200"
-    assert parse_stat(line) == (4711, 42)
+    assert parse_stat(line) == ("S", 4711, 42)
 
 
 def test_resident_memory_is_given_in_bytes() -> None:

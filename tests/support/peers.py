@@ -21,6 +21,7 @@ STRICT = "SIDEKEY_REQUIRE_PEERS"
 PACKAGES = {
     "curl": "curl",
     "dnsmasq": "dnsmasq-base",
+    "gdb": "gdb",
     "go": "golang-go",
     "haproxy": "haproxy",
     "ip": "iproute2",
@@ -31,6 +32,7 @@ PACKAGES = {
     "node": "nodejs",
     "openssl": "openssl",
     "promtool": "promtool",
+    "setpriv": "util-linux",
     "slowhttptest": "slowhttptest",
     "systemd-analyze": "systemd",
     "taskset": "util-linux",

@@ -119,6 +119,8 @@ class RawConnection(asyncio.Protocol):
 
     async def send(self, data: bytes) -> None:
         """Write, and wait while the other end does not read. Raises Gone."""
+        if self.lost:
+            raise Gone("the connection was closed before sending")
         self.transport.write(data)
         async with asyncio.timeout(DEADLINE):
             await self._writable.wait()

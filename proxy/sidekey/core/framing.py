@@ -5,6 +5,9 @@ from __future__ import annotations
 CHUNKED = -1
 """Length of a body in chunked transfer coding."""
 
+BODYLESS = frozenset({204, 304})
+"""Final statuses that never come with a body (RFC 9110 15.3.5, 15.4.5)."""
+
 UNTIL_CLOSE = -2
 """Length of an answer's body that ends with the connection."""
 
@@ -51,11 +54,6 @@ def answer_length(status: int, length: int | None, encoding: bytes | None, *, he
         if length is not None:
             raise BadFraming("both Content-Length and Transfer-Encoding are given")
         length = transfer_encoding(encoding)
-    if head or status < 200 or status in (204, 304):
+    if head or status < 200 or status in BODYLESS:
         return 0
     return UNTIL_CLOSE if length is None else length
-
-
-def bodyless(status: int) -> bool:
-    """Whether an answer with this status never has a body."""
-    return status < 200 or status in (204, 304)

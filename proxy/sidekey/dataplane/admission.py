@@ -52,13 +52,10 @@ def admit(exchange: Exchange) -> Problem | None:
 
 def _admit_exactly(exchange: Exchange, marks: dict[Role, bytes]) -> Problem | None:
     target = exchange.target
-    named = b""
-    rest = b""
-    if target.startswith(routing.REVERSE):
-        named, rest = routing.split_reverse(target)
-    elif target.startswith(b"/") or target == b"*":
-        return Problem("not_found", "doors are /i/{id}/... and, as a proxy, absolute http:// targets")
-    else:
+    named, rest = routing.split_reverse(target) if target.startswith(routing.REVERSE) else (b"", b"")
+    if not named:
+        if target.startswith(b"/") or target == b"*":
+            return Problem("not_found", "doors are /i/{id}/... and, as a proxy, absolute http:// targets")
         exchange.door = "forward"
     forward = exchange.door == "forward"
     if exchange.method == b"TRACE":

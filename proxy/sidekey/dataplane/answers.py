@@ -13,15 +13,19 @@ _END = b"\r\n\r\n"
 _CLOSE = b"\r\nConnection: close\r\n\r\n"
 
 
-def problem(fault: Problem, *, integration: str | None, close: bool, head: bool, via: bytes) -> bytes:
-    """Serialise a problem. `head` leaves the body out (RFC 9110 9.3.2); `integration` where the caller knows it."""
+def problem(fault: Problem, *, integration: str | None, sent: str, close: bool, head: bool, via: bytes) -> bytes:
+    """Serialise a problem.
+
+    `sent` says whether the upstream may have seen the request (no, maybe); `head` leaves the body out (RFC 9110
+    9.3.2); `integration` is None where the caller is not to know it.
+    """
     said = {
         "type": f"urn:sidekey:answer:{fault.code}",
         "title": fault.title,
         "status": fault.status,
         "detail": fault.detail,
         "code": fault.code,
-        "sent": fault.sent,
+        "sent": sent,
     }
     if integration is not None:
         said["integration"] = integration

@@ -134,7 +134,8 @@ class Exchange:
             plane.deadlines.watched.add(self)
         grant = self.lane.integration.source.grant
         if grant is None:
-            self.caller.hold_body()
+            if not self.complete:
+                self.caller.hold_body()
             plane.spawn(self._fetch_grant())
             return
         if grant is not self.lane.grant:
@@ -187,7 +188,8 @@ class Exchange:
             connection.await_answer()
         else:
             connection.transport.write(b"".join(pieces))
-            self.caller.release_body()
+            if not connection.full:
+                self.caller.release_body()
 
     @staticmethod
     def _chunk(body: list[bytes]) -> list[bytes]:
@@ -227,6 +229,9 @@ class Exchange:
         except Problem as fault:
             fault.sent = "maybe"
             self.fail(fault)
+            return
+        except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
+            self.fail(self.plane.defect(error))
             return
         if self.finished:
             connection.transport.abort()
@@ -272,13 +277,15 @@ class Exchange:
         """End with an answer of our own, or cut an answer that has begun, so that it never looks complete."""
         if self.finished:
             return
+        sent = fault.sent if self.upstream is None else "maybe"
         self._drop_upstream()
         self.fault = fault
         if self.caller.answering:
             self._end(fault.code)
             self.caller.close(cut=True)
             return
-        close = not (self.complete and self.keep_alive) or fault.code in _CLOSING or self.plane.draining
+        close = not (self.complete and self.keep_alive and self.http_1_1) or fault.code in _CLOSING
+        close = close or self.plane.draining
         self.keep_alive = not close
         self.status = fault.status
         lane = self._lane()
@@ -286,6 +293,7 @@ class Exchange:
             answers.problem(
                 fault,
                 integration=None if lane is None else lane.name,
+                sent=sent,
                 close=close,
                 head=self.method == b"HEAD",
                 via=self.plane.via,
@@ -297,7 +305,7 @@ class Exchange:
     def answer_as_last_hop(self) -> None:
         """Answer an OPTIONS request that may go no further."""
         self.status = 204
-        self.keep_alive = self.keep_alive and self.complete
+        self.keep_alive = self.keep_alive and self.complete and self.http_1_1 and not self.plane.draining
         allow = allowed_methods(self.lane.integration.policy).encode()
         self.deliver(answers.options(allow=allow, close=not self.keep_alive, via=self.plane.via))
         self.finish()

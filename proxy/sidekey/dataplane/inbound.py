@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidekey.core.framing import bodyless
+from sidekey.core.framing import BODYLESS
 from sidekey.core.headers import nominated, normalise
 from sidekey.dataplane.answers import PHRASES
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from sidekey.dataplane.exchange import Exchange
     from sidekey.dataplane.upstream import UpstreamConnection
 
-_STATUS_LINES: dict[tuple[int, bytes], bytes] = {}
-_STATUS_LINES_LIMIT = 512
+_STATUS_LINES = {status: b"HTTP/1.1 %d %b" % (status, PHRASES.get(status, b"")) for status in range(200, 600)}
+"""The reason phrase is the standard one: clients do not read it, and the upstream's may hold anything (RFC 9112 4)."""
 
 
 def answer_head(upstream: UpstreamConnection, exchange: Exchange) -> list[bytes]:
     """The pieces of the head, ready to be joined. What `Connection` nominates is left out (RFC 9110 7.6.1)."""
-    status = upstream.status
     lines = upstream.lines
-    if upstream.hop_by_hop is not None and (dropped := nominated(upstream.hop_by_hop)):
-        lines = without(lines, dropped)
-    line = _STATUS_LINES.get((status, upstream.reason)) or status_line(status, upstream.reason)
-    return [line, *lines, _framing(upstream, exchange), exchange.ending]
+    if upstream.hop_by_hop is not None:
+        lines = without(lines, nominated(upstream.hop_by_hop))
+    length = upstream.length
+    framing = b"\r\nContent-Length: %d" % length if length > 0 else _framing(upstream, exchange)
+    return [_STATUS_LINES[upstream.status], *lines, framing, exchange.ending]
 
 
 def without(lines: list[bytes], dropped: frozenset[bytes]) -> list[bytes]:
@@ -32,25 +32,11 @@ def without(lines: list[bytes], dropped: frozenset[bytes]) -> list[bytes]:
 
 
 def _framing(upstream: UpstreamConnection, exchange: Exchange) -> bytes:
-    length = upstream.length
-    if length > 0:
-        return b"\r\nContent-Length: %d" % length
     if exchange.chunked_out:
         return b"\r\nTransfer-Encoding: chunked"
-    if length < 0 or upstream.status == 204:
+    if upstream.length < 0 or upstream.status == 204:
         return b""
-    if exchange.method == b"HEAD" or bodyless(upstream.status):
+    if exchange.method == b"HEAD" or upstream.status in BODYLESS:
         # What a GET would have answered (RFC 9110 8.6), or nothing where the upstream did not say.
         return b"" if upstream.content_length is None else b"\r\nContent-Length: %d" % upstream.content_length
     return b"\r\nContent-Length: 0"
-
-
-def status_line(status: int, reason: bytes) -> bytes:
-    """The status line; a reason phrase that is not printable ASCII gives way to the standard one (RFC 9112 4)."""
-    phrase = reason
-    if not (reason.isascii() and reason.decode("latin-1").isprintable()):
-        phrase = PHRASES.get(status, b"")
-    line = b"HTTP/1.1 %d %b" % (status, phrase)
-    if len(_STATUS_LINES) < _STATUS_LINES_LIMIT:
-        _STATUS_LINES[status, reason] = line
-    return line

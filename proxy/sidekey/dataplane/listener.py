@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserError, HttpParserUpgrade
 
+from sidekey.dataplane.buffers import THROUGH, WRITE_BUFFER
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.exchange import Exchange
 from sidekey.dataplane.reader import HEAD_END, RequestReader
@@ -17,8 +18,6 @@ from sidekey.errors import Problem
 if TYPE_CHECKING:
     from sidekey.dataplane.plane import Plane
 
-THROUGH = 64 << 10
-"""A Content-Length body with more than this to come is handed through without the parser, in bytes."""
 SHORT_READ = 4 << 10
 """A read of no more bytes than this is parsed whole, however many requests it holds: its length bounds them."""
 LINGER = 2.0
@@ -78,6 +77,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(WRITE_BUFFER)
         plane = self.plane
         plane.connections.add(self)
         plane.deadlines.watched.add(self)
@@ -101,7 +101,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
-            if self._linger_until:
+            if self._linger_until and not self._write_full:
                 self.deadline = min(self.plane.deadlines.now + LINGER, self._linger_until)
             return
         if self._through:
@@ -190,10 +190,10 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             return
         self._pumping = True
         try:
-            while self.exchange is None and not self._write_full:
-                if self._queue:
+            while not self._write_full:
+                if self.exchange is None and self._queue:
                     self._begin(self._queue.popleft())
-                elif self._held and not self._deaf:
+                elif self._held and self._may_parse():
                     self._parse(self._cut())
                 else:
                     break
@@ -203,6 +203,11 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             self._hold(HOLD_QUEUE)
         elif self._holds & HOLD_QUEUE:
             self._release(HOLD_QUEUE)
+
+    def _may_parse(self) -> bool:
+        """Whether what was held back has its turn: nothing is under way, or what is needs its body and has room."""
+        exchange = self.exchange
+        return exchange is None or not (exchange.complete or self._holds & HOLD_BODY)
 
     def _cut(self) -> bytes:
         """The next piece of what was held back, with no more heads in it than may wait."""
@@ -254,18 +259,26 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         if not exchange.keep_alive:
             self.close(unread=not exchange.complete or bool(self._queue or self._held))
             return
-        plane = self.plane
         self._head_due = self._in_head
-        self.deadline = plane.deadlines.now + (
-            plane.timeouts.request_head if self._in_head else plane.timeouts.keep_alive
-        )
+        if self._write_full:
+            # The end of the answer is still on its way: timeouts.write runs on, and what follows waits.
+            return
+        self._await_head()
         if self._queue or self._held or self._holds:
+            # The upstream may have answered while it was too full for the end of the body.
+            self._release(HOLD_BODY)
             self._pump()
+
+    def _await_head(self) -> None:
+        """Between two exchanges: the next request may take its time to begin, but not to end its head."""
+        plane = self.plane
+        timeouts = plane.timeouts
+        self.deadline = plane.deadlines.now + (timeouts.request_head if self._in_head else timeouts.keep_alive)
 
     def close_if_idle(self) -> None:
         """Close the connection where nothing is under way."""
         if self.exchange is None and not self._linger_until:
-            self.transport.close()
+            self.close()
 
     def close(self, *, unread: bool = False, cut: bool = False) -> None:
         """End the connection: after what was written (and, with `unread`, dropping what still comes), or by a reset.
@@ -276,28 +289,32 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         self._queue.clear()
         self._held = b""
         transport = self.transport
-        if transport.is_closing():
-            return
+        now = self.plane.deadlines.now
         if cut:
             sock: socket.socket | None = transport.get_extra_info("socket")
             if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             transport.abort()
+        elif transport.is_closing():
+            return
         elif unread and transport.can_write_eof():
             transport.write_eof()
-            now = self.plane.deadlines.now
             self._linger_until = now + LINGER_AT_MOST
-            self.deadline = now + LINGER
+            if not self._write_full:
+                self.deadline = now + LINGER
             if self._holds:
                 self._release(self._holds)
         else:
+            self.deadline = now + self.plane.timeouts.write
             transport.close()
 
     def expired(self) -> None:
         """A deadline passed: the caller is too slow with a head, a body or reading, or has been idle for long."""
         self.deadline = NEVER
         exchange = self.exchange
-        if self._linger_until:
+        if self._linger_until or self.transport.is_closing():
+            # Where something is left to write, a reset tells the caller that the answer is not whole.
+            self.close(cut=self.transport.get_write_buffer_size() > 0)
             self.transport.abort()
         elif exchange is not None:
             if self._write_full:
@@ -310,7 +327,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         elif self._in_head:
             self._refuse(Problem("request_timeout", "the head came too slowly"), 0)
         else:
-            self.transport.close()
+            self.close()
 
     # Backpressure.
 
@@ -327,8 +344,13 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             plane = self.plane
             self.deadline = NEVER if exchange.complete else plane.deadlines.now + plane.timeouts.idle
             exchange.caller_drained()
-        elif not self._linger_until:
-            self.deadline = self.plane.deadlines.now + self.plane.timeouts.keep_alive
+            if self._held:
+                self._pump()
+        elif self._linger_until:
+            self.deadline = self.plane.deadlines.now + LINGER
+        elif not self.transport.is_closing():
+            self._await_head()
+            self._release(HOLD_BODY)
             self._pump()
 
     def hold_body(self) -> None:
@@ -342,6 +364,8 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         if exchange is not None and not exchange.complete:
             self.deadline = self.plane.deadlines.now + self.plane.timeouts.idle
         self._release(HOLD_BODY)
+        if self._held:
+            self._pump()
 
     def _hold(self, why: int) -> None:
         if not self._holds and not self.transport.is_closing():

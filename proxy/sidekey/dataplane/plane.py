@@ -127,6 +127,9 @@ class Plane:
         """Close idle connections, wait `grace` seconds for exchanges in flight, cut the rest; True if none was cut."""
         for connection in list(self.connections):
             connection.close_if_idle()
+        if self.metrics.in_flight:
+            # The last may have ended before another one came.
+            self._idle.clear()
         try:
             async with asyncio.timeout(grace):
                 await self._idle.wait()

@@ -104,15 +104,14 @@ class RequestReader:
 
     # httptools' callbacks.
 
-    def on_message_begin(self) -> None:
-        if not self._priming:
-            self._reading = Exchange(self)  # type: ignore[arg-type]  # always half of a CallerConnection
-            self._in_head = True
-            self._fed = self._barren = 0
-
     def on_url(self, url: bytes) -> None:
         reading = self._reading
-        if reading is not None and not self._priming:
+        if reading is None:
+            reading = self._reading = Exchange(self)  # type: ignore[arg-type]  # always half of a CallerConnection
+            reading.target = url
+            self._in_head = True
+            self._fed = self._barren = 0
+        elif not self._priming:
             reading.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, cast
 from httptools import HttpParserError, HttpResponseParser
 
 from sidekey.core import framing
+from sidekey.core.framing import BODYLESS
 from sidekey.core.headers import ANSWER_ROLES, Names, Role, tokens
+from sidekey.dataplane.buffers import THROUGH, WRITE_BUFFER
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.inbound import answer_head
 from sidekey.errors import Problem
@@ -18,11 +20,9 @@ from sidekey.network.tls import ended_by_close_notify, tls_problem
 if TYPE_CHECKING:
     from sidekey.dataplane.exchange import Exchange
     from sidekey.dataplane.pool import Pool
+    from sidekey.settings.snapshot import Limits
 
 NAMES = Names(ANSWER_ROLES)
-THROUGH = 64 << 10
-"""A Content-Length body with more than this to come is handed through without the parser, in bytes."""
-
 _KNOWN = NAMES.known
 
 # Members of an enum are looked up slowly; these are compared for every special field.
@@ -46,7 +46,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_barren",
-        "_carried",
+        "_body_from",
         "_clean_end",
         "_encoding",
         "_fed",
@@ -61,6 +61,7 @@ class UpstreamConnection(asyncio.Protocol):
         "deadline",
         "descriptor",
         "exchange",
+        "full",
         "hop_by_hop",
         "idle_since",
         "keep_for",
@@ -68,7 +69,6 @@ class UpstreamConnection(asyncio.Protocol):
         "lines",
         "out",
         "pool",
-        "reason",
         "reused",
         "status",
         "transport",
@@ -81,6 +81,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.keep_for = pool.plane.timeouts.idle
         self.reused = False
+        self.full = False
         self.descriptor = -1
         self.out: list[bytes] = []
         self._parser = HttpResponseParser(self)
@@ -92,10 +93,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _expect_head(self) -> None:
         self.status = 0
-        self.reason = b""
         self.lines: list[bytes] = []
         self._fed = 0
-        self._carried = self._barren = 0
+        self._body_from = self._barren = 0
         self.content_length: int | None = None
         self._encoding: bytes | None = None
         self.hop_by_hop: bytes | None = None
@@ -108,6 +108,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(WRITE_BUFFER)
         socket = transport.get_extra_info("socket")
         if socket is not None:
             self.descriptor = socket.fileno()
@@ -168,10 +169,11 @@ class UpstreamConnection(asyncio.Protocol):
         """More of the answer's body is to come."""
         plane = self.pool.plane
         self.deadline = NEVER if exchange.caller_blocked else plane.deadlines.now + plane.timeouts.idle
-        if self.length > 0:
-            if self.length - self._carried > THROUGH:
-                self._through = self.length - self._carried
-        else:
+        if self.length > THROUGH:
+            left = self.length - (exchange.sent - self._body_from)
+            if left > THROUGH:
+                self._through = left
+        elif self.length < 0:
             self._barren = 0 if progress else self._barren + size
             if self._barren > plane.limits.response_head:
                 self._break(exchange, "the trailers or chunk extensions of the upstream's answer are over the limit")
@@ -189,9 +191,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _release(self, exchange: Exchange) -> None:
         """The answer is whole: give the connection back, or close it where its state is not beyond doubt."""
-        again = self._keep_alive and exchange.complete and not self._spoiled and not self.transport.is_closing()
+        # Where the answer overtook the end of its request, the next one would queue behind what is left of that.
+        again = self._keep_alive and exchange.complete and not (self._spoiled or self.full)
+        again = again and not self.transport.is_closing()
         self.detach()
         if again:
+            if exchange.caller_blocked:
+                # Held for a caller who is still taking the end of the answer; the next one is not to wait for him.
+                self.transport.resume_reading()
             if self._fresh_parser:
                 self._parser = HttpResponseParser(self)
             self._expect_head()
@@ -271,12 +278,14 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def pause_writing(self) -> None:
+        self.full = True
         if self.exchange is not None:
             plane = self.pool.plane
             self.deadline = plane.deadlines.now + plane.timeouts.write
             self.exchange.upstream_full()
 
     def resume_writing(self) -> None:
+        self.full = False
         if self.exchange is not None:
             self.deadline = NEVER
             if self.exchange.complete:
@@ -288,9 +297,6 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._head_done:
             raise BadAnswer("the upstream sent more than one answer")
-
-    def on_status(self, reason: bytes) -> None:
-        self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_done:
@@ -330,38 +336,48 @@ class UpstreamConnection(asyncio.Protocol):
             self._interim(exchange, status)
             return
         self._keep_alive = parser.should_keep_alive()
-        self._check_head(status)
+        limits = self.pool.plane.limits
+        if status > 599 or status == 407 or len(self.lines) > limits.headers or self._fed > limits.response_head:
+            self._check_head(status, limits)
+        length = self.content_length
+        if length is None or self._encoding is not None or status in BODYLESS or exchange.method == b"HEAD":
+            length = self._frame(exchange, status)
+        self.status = status
+        self.length = length
+        self._head_done = True
+        exchange.answered(status, length)
+        head = answer_head(self, exchange)
+        self.out += head
+        if length == 0:
+            exchange.answer_complete = True
+        elif length > THROUGH:
+            self._body_from = sum(map(len, head))
+
+    def _frame(self, exchange: Exchange, status: int) -> int:
+        """The length of the body where Content-Length alone does not say it."""
         head = exchange.method == b"HEAD"
         try:
-            self.length = framing.answer_length(status, self.content_length, self._encoding, head=head)
+            length = framing.answer_length(status, self.content_length, self._encoding, head=head)
         except framing.BadFraming:
             raise BadAnswer(AMBIGUOUS) from None
-        self.status = status
-        self._head_done = True
-        exchange.answered(status, self.length)
-        self.out += answer_head(self, exchange)
-        if self.length == 0:
-            exchange.answer_complete = True
-            if (head or framing.bodyless(status)) and (self.content_length or self._encoding is not None):
-                self._without_body(head=head, status=status)
+        if self.content_length or self._encoding is not None:
+            if head:
+                # llhttp does not know what was asked and waits for a body.
+                self._fresh_parser = True
+            elif status == 204:
+                # What stands where no body may be cannot be told from the next answer (RFC 9110 15.3.5).
+                self._keep_alive = False
+        return length
 
-    def _without_body(self, *, head: bool, status: int) -> None:
-        """An answer framed as if a body followed where none may: llhttp would wait for it after HEAD."""
-        if head:
-            self._fresh_parser = True
-        elif status != 304:
-            self._keep_alive = False
-
-    def _check_head(self, status: int) -> None:
-        limits = self.pool.plane.limits
-        if len(self.lines) > limits.headers:
-            raise BadAnswer("the upstream's answer has too many header fields")
-        if self._fed > limits.response_head and sum(map(len, self.lines)) > limits.response_head:
-            raise BadAnswer("the head of the upstream's answer is over the limit")
+    def _check_head(self, status: int, limits: Limits) -> None:
         if status == 407:
             raise BadAnswer("the upstream asks for proxy authentication")
         if status > 599:
             raise BadAnswer("the upstream's status code is not one of HTTP")
+        if len(self.lines) > limits.headers:
+            raise BadAnswer("the upstream's answer has too many header fields")
+        if sum(map(len, self.lines)) > limits.response_head:
+            raise BadAnswer("the head of the upstream's answer is over the limit")
 
     def _interim(self, exchange: Exchange, status: int) -> None:
         """100 is passed to a caller that waits for it; others are dropped: few clients of webhooks bear them."""
@@ -375,7 +391,6 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None or exchange.answer_complete:
             self._spoiled = True
             return
-        self._carried += len(chunk)
         if exchange.chunked_out:
             self.out += (b"%x\r\n" % len(chunk), chunk, b"\r\n")
         else:

@@ -1,0 +1,8 @@
+"""How much of a body is held on its way, in bytes: the same in both directions."""
+
+THROUGH = 64 << 10
+"""A Content-Length body with more than this to come is handed through without the parser."""
+
+WRITE_BUFFER = 512 << 10
+"""Unsent bytes of a connection above which nothing more is read for it. One read is 256 KiB at the most, so a slow
+receiver costs no more than 768 KiB; with less the two sides of a fast transfer wait for each other."""

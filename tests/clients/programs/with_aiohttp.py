@@ -1,0 +1,18 @@
+"""POST by aiohttp, which takes its proxy from the environment where it is told to. Arguments: URL [ID]."""
+
+import asyncio
+import sys
+
+import aiohttp
+
+
+async def main() -> None:
+    headers = {"X-Integration-Id": sys.argv[2]} if len(sys.argv) > 2 else {}
+    async with (
+        aiohttp.ClientSession(trust_env=True) as session,
+        session.post(sys.argv[1], json={"n": 1}, headers=headers) as response,
+    ):
+        print(await response.text(), response.status)
+
+
+asyncio.run(main())

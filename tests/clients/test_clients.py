@@ -1,0 +1,212 @@
+"""Real HTTP clients through both doors: the upstream receives the credential exactly once, and nothing of Sidekey's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from clients.conftest import Client
+from support import peers
+from support.ask import get
+from support.ca import Authority
+from support.child import Child, run_cli
+from support.nginx import Nginx
+from support.raw import RawConnection
+from support.upstream import OK, RawUpstream
+
+# Go and Java are slow to start where nothing of theirs is cached.
+pytestmark = pytest.mark.timeout(180)
+
+HOST = "up.test"
+"""An invented name: Go and Java go past a proxy for localhost."""
+
+SECRET = "not-to-be-seen-4711"
+AUTHORIZATION = b"Basic " + b64encode(f"svc:{SECRET}".encode())
+
+
+def config(base: str, more: str = "") -> str:
+    """Integration `crm` under this base."""
+    return f"""\
+{more}
+integrations:
+  crm:
+    endpoint_prefix: {base}
+    auth: {{type: basic, username: svc, password: {{insecure_value: {SECRET}}}}}
+"""
+
+
+HEAD = """\
+version: 1
+listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
+"""
+NETWORK = f'network: {{hosts: {{{HOST}: ["127.0.0.1"]}}, allow_private: ["127.0.0.0/8"]}}'
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Sidekey in front of an upstream that keeps every byte."""
+
+    child: Child
+    upstream: RawUpstream
+
+    @property
+    def proxy(self) -> str:
+        """Where the proxy listens, as in a URL."""
+        return f"127.0.0.1:{self.child.proxy_port}"
+
+    @property
+    def target(self) -> str:
+        """A target under the integration's prefix."""
+        return f"http://{HOST}:{self.upstream.port}/api/hello?a=1"
+
+    def assert_arrived_once(self) -> None:
+        """One clean request, with the credential exactly once and nothing that was between the caller and Sidekey."""
+        (request,) = self.upstream.requests
+        (raw,) = (data for data in self.upstream.received if data)
+        assert (request.method, request.target, json.loads(request.body)) == (b"POST", b"/api/hello?a=1", {"n": 1})
+        assert request.values(b"host") == [f"{HOST}:{self.upstream.port}".encode()]
+        assert raw.count(b"\r\nAuthorization: %b\r\n" % AUTHORIZATION) == 1
+        assert raw.lower().count(b"authorization") == 1
+        for name in (b"x-integration-id", b"proxy-connection", b"upgrade", b"http2-settings", b"sidekey-token"):
+            assert request.values(name) == []
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    """A running Sidekey and its upstream."""
+    async with RawUpstream() as upstream:
+        with Child(config(f"http://{HOST}:{upstream.port}/api", NETWORK), tmp_path, head=HEAD) as child:
+            yield Scene(child, upstream)
+
+
+async def test_a_client_sends_through_the_reverse_door(client: Client, scene: Scene) -> None:
+    """Nothing but the base URL changes for the service."""
+    url = f"http://{scene.proxy}/i/crm/hello?a=1"
+    assert await asyncio.to_thread(client.post, url) == "ok 200"
+    scene.assert_arrived_once()
+
+
+async def test_a_client_names_the_integration_as_proxy_user(client: Client, scene: Scene) -> None:
+    """The variables that `sidekey env` prints are all it needs."""
+    printed = await asyncio.to_thread(run_cli, "env", "crm", "--json", "--config", str(scene.child.config))
+    assert await asyncio.to_thread(client.post, scene.target, json.loads(printed.stdout)) == "ok 200"
+    scene.assert_arrived_once()
+
+
+async def test_a_client_names_the_integration_in_a_header(client: Client, scene: Scene) -> None:
+    """X-Integration-Id through a proxy without a user."""
+    variables = {"http_proxy": f"http://{scene.proxy}", "HTTP_PROXY": f"http://{scene.proxy}"}
+    assert await asyncio.to_thread(client.post, scene.target, variables, "crm") == "ok 200"
+    scene.assert_arrived_once()
+
+
+def test_a_client_reaches_an_https_upstream(client: Client, ca: Authority, tmp_path: Path) -> None:
+    """A real nginx whose certificate is of a throw-away CA, trusted by trusted_ca; the service itself speaks http."""
+    network = NETWORK.replace("{", f"{{trusted_ca: {{file: {ca.bundle}}}, ", 1)
+    with Nginx(tmp_path, leaf=ca.leaf(HOST)) as nginx:
+        base = f"https://{HOST}:{nginx.tls_port}/api"
+        with Child(config(base, network), tmp_path, head=HEAD) as child:
+            answer = client.post(f"http://127.0.0.1:{child.proxy_port}/i/crm/hello")
+            assert answer == f"POST /api/hello\nauthorization: {AUTHORIZATION.decode()}\n 200"
+            (logged,) = nginx.requests(1)
+    assert (logged["scheme"], logged["authorization"], logged["integration"]) == ("https", AUTHORIZATION.decode(), "")
+
+
+async def test_an_http_url_travels_on_over_tls(ca: Authority, tmp_path: Path) -> None:
+    """The forward door upgrades http://HOST/ to https where only an https rule names the host."""
+    curl = peers.require("curl")
+    made: list[RawConnection] = []
+    # Port 443 is what the upgrade means; an address of this process's own keeps parallel runs apart.
+    address = f"127.43.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+    loop = asyncio.get_running_loop()
+    try:
+        server = await loop.create_server(lambda: RawConnection(made.append), address, 443, ssl=ca.server_context(HOST))
+    except PermissionError:
+        pytest.skip("port 443 needs a privilege here")
+    network = NETWORK.replace("127.0.0.1", address).replace("{", f"{{trusted_ca: {{file: {ca.bundle}}}, ", 1)
+    async with server:
+        with Child(config(f"https://{HOST}/api", network), tmp_path, head=HEAD) as child:
+            command = [
+                curl,
+                "-q",
+                "-sS",
+                "-x",
+                f"http://crm:x@127.0.0.1:{child.proxy_port}",
+                f"http://{HOST}/api/hello",
+            ]
+            asked = asyncio.create_task(asyncio.to_thread(subprocess.run, command, capture_output=True, check=True))
+            while not made:
+                await asyncio.sleep(0.01)
+            request = await made[0].request()
+            await made[0].send(OK)
+            assert (await asked).stdout == b"ok"
+            made[0].close()
+            await made[0].until_lost()
+    assert (request.target, request.values(b"host")) == (b"/api/hello", [HOST.encode()])
+    assert request.values(b"authorization") == [AUTHORIZATION]
+
+
+async def test_every_byte_that_arrives_is_known(scene: Scene) -> None:
+    """What curl sends, without its connection's fields, then the credential, and Via."""
+    curl = peers.require("curl")
+    command = [
+        curl,
+        "-q",
+        "-sS",
+        "-A",
+        "service/1",
+        "-H",
+        "X-One: 1",
+        "-x",
+        f"http://crm:x@{scene.proxy}",
+        scene.target,
+    ]
+    answer = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+    assert answer.stdout == b"ok"
+    (raw,) = scene.upstream.received
+    *lines, via, empty, end = raw.split(b"\r\n")
+    assert (empty, end) == (b"", b"")
+    assert via.startswith(b"Via: 1.1 sidekey (")
+    assert lines[0] == b"GET /api/hello?a=1 HTTP/1.1"
+    assert sorted(lines[1:]) == [
+        b"Accept: */*",
+        b"Authorization: " + AUTHORIZATION,
+        f"Host: {HOST}:{scene.upstream.port}".encode(),
+        b"User-Agent: service/1",
+        b"X-One: 1",
+    ]
+
+
+async def test_connect_is_told_what_works_until_it_comes(scene: Scene) -> None:
+    """The 501 to an https:// URL by HTTPS_PROXY names the reverse door and http:// URLs."""
+    curl = peers.require("curl")
+    command = [curl, "-q", "-s", "-i", "-x", f"http://crm:x@{scene.proxy}", f"https://{HOST}/"]
+    answer = (await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)).stdout
+    assert answer.startswith("HTTP/1.1 501 ")
+    assert scene.upstream.connections == []
+    async with asyncio.timeout(15):
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.child.proxy_port)
+        writer.write(f"CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n".encode())
+        head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+    assert "Proxy-Status: sidekey; error=http_request_error" in head
+    problem = json.loads(body)
+    assert (problem["status"], problem["code"]) == (501, "not_implemented")
+    assert "/i/{id}/" in problem["detail"]
+    assert "http:// URL" in problem["detail"]
+
+
+async def test_a_proxy_without_a_user_is_asked_for_one(scene: Scene) -> None:
+    """Java sends the proxy user only after a 407 that challenges it."""
+    answer = await asyncio.to_thread(get, scene.child.proxy_port, scene.target)
+    assert (answer.status, answer.headers["Proxy-Authenticate"]) == (407, 'Basic realm="sidekey"')
+    assert json.loads(answer.body)["code"] == "integration_required"

@@ -1,0 +1,224 @@
+"""Connections kept for the next exchange: who may share one, and for how long it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+from sidekey.settings.snapshot import Timeouts, Trust
+from support.ca import Authority
+from support.plane import LOOPBACK, UPSTREAM, base_url, eventually, get, integration, problem, request, running
+from support.raw import RawConnection
+from support.upstream import OK, RawUpstream, answering
+
+
+async def test_integrations_with_equal_rules_share_connections() -> None:
+    """Credentials travel in each request, so a connection is no integration's own."""
+    async with RawUpstream() as upstream:
+        url = base_url(upstream.port)
+        async with running(integration("h", url), integration("o", url)) as sidekey:
+            for name in ("h", "o", "h"):
+                await sidekey.ask(get(name=name))
+        assert len(upstream.connections) == 1
+
+
+async def test_dialling_rules_divide_pools() -> None:
+    """A connection that one integration may not have dialled is not lent to it."""
+    async with RawUpstream() as upstream:
+        url = base_url(upstream.port)
+        allowed = integration("h", url, allow_private=LOOPBACK)
+        async with running(allowed, integration("o", url), allow_private=()) as sidekey:
+            assert (await sidekey.ask(get())).status == 200
+            assert problem(await sidekey.ask(get(name="o")))["code"] == "destination_denied"
+
+
+async def test_trust_divides_pools(ca: Authority) -> None:
+    """A connection that was verified against one CA says nothing to an integration that trusts another."""
+    async with RawUpstream(ssl_context=ca.server_context(UPSTREAM)) as upstream:
+        url = base_url(upstream.port, scheme="https")
+        mine = integration("h", url, trust=Trust("file", str(ca.bundle)))
+        async with running(mine, integration("o", url)) as sidekey:
+            assert (await sidekey.ask(get())).status == 200
+            assert problem(await sidekey.ask(get(name="o")))["code"] == "upstream_tls_failed"
+
+
+async def test_schemes_and_ports_divide_pools() -> None:
+    """An origin is scheme, host and port."""
+    async with RawUpstream() as upstream, RawUpstream() as other:
+        async with running(
+            integration("h", base_url(upstream.port)), integration("o", base_url(other.port))
+        ) as sidekey:
+            for name in ("h", "o"):
+                await sidekey.ask(get(name=name))
+            assert sidekey.plane.metrics.upstream_idle == 2
+        assert [len(upstream.requests), len(other.requests)] == [1, 1]
+
+
+async def test_an_idle_connection_is_closed_in_time() -> None:
+    """After timeouts.idle."""
+    async with RawUpstream() as upstream:
+        timeouts = Timeouts(idle=0.3)
+        async with running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey:
+            await sidekey.ask(get())
+            await (await upstream.connection()).until_ended()
+            await eventually(lambda: sidekey.plane.metrics.upstream_open == 0)
+            assert (await sidekey.ask(get())).status == 200
+
+
+@pytest.mark.parametrize(("value", "closed"), [("timeout=1, max=5", True), ("timeout=60", False), ("max=1", False)])
+async def test_an_announced_keep_alive_is_taken_at_its_word(value: str, closed: bool) -> None:
+    """Less a second, so that no request meets the upstream's close; the announcement of one answer holds on."""
+    answer = b"HTTP/1.1 200 OK\r\nKeep-Alive: " + value.encode() + b"\r\nContent-Length: 2\r\n\r\nok"
+    async with RawUpstream(answering(answer, answer)) as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey:
+            await sidekey.ask(get())
+            if closed:
+                await (await upstream.connection()).until_ended()
+            await sidekey.ask(get())
+            assert len(upstream.connections) == (2 if closed else 1)
+
+
+async def test_a_connection_that_died_unseen_is_found_by_a_probe() -> None:
+    """An end of stream that the loop has not told yet is seen before the request is sent, even for a POST."""
+    async with RawUpstream(answering(OK)) as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey:
+            await sidekey.ask(get())
+            (pool,) = sidekey.plane.pools.values()
+            (connection,) = pool.idle
+            # As after a second of idleness, and with the loop kept from reading.
+            connection.idle_since -= 60
+            connection.transport.pause_reading()
+            upstream.connections[0].close()
+            await upstream.connections[0].until_lost()
+            assert pool.take() is None
+            assert pool.idle == {}
+
+
+async def test_the_last_used_connection_is_taken_first() -> None:
+    """So that those not needed any more grow old and close."""
+    async with RawUpstream(answering()) as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey:
+            async with sidekey.connect() as one, sidekey.connect() as two:
+                for number, caller in enumerate((one, two)):
+                    await caller.send(get())
+                    await (await upstream.connection(number)).request()
+                for number, caller in enumerate((one, two)):
+                    await upstream.connections[number].send(OK)
+                    await caller.response()
+                await one.send(get("/third"))
+                assert (await upstream.connections[1].request()).target == b"/api/third"
+
+
+async def test_a_connection_that_becomes_free_serves_who_waits() -> None:
+    """While new ones are still being made; and the one made in vain is kept."""
+    gate = asyncio.Event()
+
+    async def script(connection: RawConnection) -> None:
+        while True:
+            await connection.request()
+            await connection.send(OK)
+
+    async with RawUpstream(script) as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey:
+            await sidekey.ask(get())
+            (pool,) = sidekey.plane.pools.values()
+            connection = pool.take()
+            assert connection is not None
+            connect = sidekey.plane.dialer.connect
+
+            async def late(*arguments: object, **rest: object) -> object:
+                await gate.wait()
+                return await connect(*arguments, **rest)  # type: ignore[arg-type]
+
+            sidekey.plane.dialer.connect = late  # type: ignore[method-assign, assignment]
+            async with sidekey.connect() as caller:
+                await caller.send(request("POST", body=b"x"))
+                await eventually(lambda: len(pool.waiting) == 1)
+                pool.offer(connection)
+                assert (await caller.response()).status == 200
+                gate.set()
+                await eventually(lambda: len(pool.idle) == 2)
+                assert pool.connecting == 0
+
+
+async def test_each_failed_connection_fails_one_request() -> None:
+    """The oldest that waits; the others wait for their own attempts."""
+    outcomes = [asyncio.get_running_loop().create_future() for _ in range(3)]
+    calls = iter(outcomes)
+    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        connect = sidekey.plane.dialer.connect
+
+        async def scripted(*arguments: object, **rest: object) -> object:
+            await next(calls)
+            return await connect(*arguments, **rest)  # type: ignore[arg-type]
+
+        sidekey.plane.dialer.connect = scripted  # type: ignore[method-assign, assignment]
+        async with sidekey.connect() as one, sidekey.connect() as two, sidekey.connect() as three:
+            for number, caller in enumerate((one, two, three), 1):
+                await caller.send(get(f"/{number}"))
+                await eventually(lambda number=number: sidekey.plane.metrics.in_flight == number)
+            three.close()
+            await eventually(lambda: sidekey.plane.metrics.in_flight == 2)
+            outcomes[2].set_exception(refused())
+            assert problem(await one.response())["code"] == "upstream_unreachable"
+            outcomes[0].set_result(None)
+            assert (await two.response()).status == 200
+            outcomes[1].set_exception(refused())
+            await eventually(lambda: not sidekey.plane._tasks)
+        assert [message.target for message in upstream.requests] == [b"/api/2"]
+
+
+def refused() -> Exception:
+    """What dialling raises."""
+    from sidekey.errors import Problem
+
+    return Problem("upstream_unreachable", "the upstream refused the connection")
+
+
+async def test_a_caller_that_leaves_while_it_waits_does_not_use_up_a_connection() -> None:
+    """The connection that was made for him is kept for the next."""
+    gate = asyncio.Event()
+    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        connect = sidekey.plane.dialer.connect
+
+        async def late(*arguments: object, **rest: object) -> object:
+            await gate.wait()
+            return await connect(*arguments, **rest)  # type: ignore[arg-type]
+
+        sidekey.plane.dialer.connect = late  # type: ignore[method-assign, assignment]
+        async with sidekey.connect() as caller:
+            await caller.send(get())
+            await eventually(lambda: sidekey.plane.metrics.in_flight == 1)
+        await sidekey.outcomes("h", caller_gone=1)
+        gate.set()
+        await eventually(lambda: sidekey.plane.metrics.upstream_idle == 1)
+        assert (await sidekey.ask(get("/next"))).status == 200
+        assert [message.target for message in upstream.requests] == [b"/api/next"]
+
+
+async def test_closed_connections_are_freed() -> None:
+    """Nothing refers back to a connection once it is closed, so none waits for the garbage collector."""
+    from sidekey.dataplane.listener import CallerConnection
+    from sidekey.dataplane.upstream import UpstreamConnection
+
+    def count() -> int:
+        return sum(isinstance(each, CallerConnection | UpstreamConnection) for each in gc.get_objects())
+
+    closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+    async with RawUpstream(answering(closing)) as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey:
+            await sidekey.ask(get())
+            await eventually(lambda: sidekey.plane.metrics.upstream_open == 0 and not sidekey.plane.connections)
+            gc.collect()
+            before = count()
+            gc.disable()
+            try:
+                for _ in range(10):
+                    await sidekey.ask(get())
+                await eventually(lambda: sidekey.plane.metrics.upstream_open == 0 and not sidekey.plane.connections)
+                await asyncio.sleep(0)
+                assert count() - before <= 2
+            finally:
+                gc.enable()

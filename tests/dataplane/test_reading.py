@@ -1,0 +1,60 @@
+"""What a request's head must be beyond llhttp's own rules."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from support.plane import base_url, get, integration, problem, running
+from support.upstream import RawUpstream
+
+REST = b"\r\nHost: h.test\r\n\r\n"
+REFUSED = {
+    "HTTP/2.0": (b"GET /i/h/a HTTP/2.0" + REST, 505),
+    "HTTP/0.9 with a version": (b"GET /i/h/a HTTP/0.9" + REST, 505),
+    "HTTP/0.9 without one": (b"GET /i/h/a\r\n\r\n", None),
+    "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", None),
+    "HTTP/3.0": (b"GET /i/h/a HTTP/3.0" + REST, None),
+    "lower case": (b"GET /i/h/a http/1.1" + REST, 400),
+    "an unknown method": (b"FOO /i/h/a HTTP/1.1" + REST, 400),
+    "a method in lower case": (b"get /i/h/a HTTP/1.1" + REST, 400),
+    "no Host": (b"GET /i/h/a HTTP/1.1\r\nX: 1\r\n\r\n", 400),
+    "two Hosts": (get("/a", "host: other.test"), 400),
+    "a coding in HTTP/1.0": (
+        b"POST /i/h/a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    "a coding twice": (get("/a", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked") + b"0\r\n\r\n", 400),
+    "gzip, chunked": (get("/a", "Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n", 501),
+    "an empty coding": (get("/a", "Transfer-Encoding: ") + b"0\r\n\r\n", 400),
+    "an empty length": (get("/a", "Content-Length: "), 400),
+    "a length of 30 digits": (get("/a", "Content-Length: " + "9" * 30), None),
+    "a websocket": (get("/a", "Upgrade: websocket"), 501),
+    "h2c or a websocket": (get("/a", "Connection: Upgrade", "Upgrade: h2c, websocket"), 501),
+    "an upgrade in two lines": (get("/a", "Connection: Upgrade", "Upgrade: h2c", "Upgrade: websocket"), 501),
+    "NUL in a value": (get("/a", "X: a\0b"), 400),
+    "a control in a value": (get("/a", "X: a\x01b"), 400),
+    "bare CR in a value": (get("/a", "X: a\rb"), 400),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+}
+
+
+@pytest.mark.parametrize("pieces", ["whole", "dribbled"])
+@pytest.mark.parametrize(("raw", "status"), REFUSED.values(), ids=REFUSED)
+async def test_a_head_that_is_refused(raw: bytes, status: int | None, pieces: str) -> None:
+    """With 4xx, 501 or 505 and the end of the connection; nothing reaches an upstream."""
+    async with RawUpstream() as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
+            for at in range(0, len(raw), 1 if pieces == "dribbled" else len(raw)):
+                if caller.received:
+                    break
+                caller.transport.write(raw[at : at + 1] if pieces == "dribbled" else raw)
+                await asyncio.sleep(0)
+            answer = await caller.response()
+            said = problem(answer)
+            assert said["code"] in {"request_invalid", "not_implemented", "request_too_large"}
+            assert answer.status in ({400, 413, 501, 505} if status is None else {status})
+            await caller.until_ended()
+        assert upstream.connections == []
+

@@ -1,0 +1,28 @@
+"""One request by the standard library's client, for tests that need no more than an answer. It blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from email.message import Message
+from http.client import HTTPConnection
+
+from support.raw import DEADLINE
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, header fields (names in any case) and body, as text."""
+
+    status: int
+    headers: Message
+    body: str
+
+
+def get(port: int, target: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """GET a target, an absolute URL too, from 127.0.0.1 on a connection of its own."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=DEADLINE)) as connection:
+        connection.request("GET", target, headers=dict(headers or {}))
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read().decode())

@@ -1,0 +1,226 @@
+"""A whole Sidekey in a process of its own: what it serves, what it survives, what it writes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+from base64 import b64encode
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from support import peers
+from support.ask import get
+from support.child import HEAD, Child, run_cli
+from support.nginx import Nginx
+from support.ports import free_port
+from support.upstream import RawUpstream, answering
+
+
+def integration(name: str, port: int, secret: str = "{insecure_value: secret}", more: str = "") -> str:
+    """An integration of kind basic at an upstream on this port of 127.0.0.1."""
+    return f"""\
+  {name}:
+    endpoint_prefix: http://127.0.0.1:{port}
+    auth: {{type: basic, username: svc, password: {secret}}}
+{more}"""
+
+
+def config(*integrations: str, more: str = "") -> str:
+    """The config below the head that `Child` writes."""
+    return f"{more}\nintegrations:\n{''.join(integrations)}" if integrations else f"{more}\nintegrations: {{}}\n"
+
+
+def metric(child: Child, name: str) -> float:
+    """The value of a metric without labels."""
+    text = get(child.admin_port, "/metrics").body
+    return float(next(line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")))
+
+
+def events(child: Child, event: str) -> list[dict[str, object]]:
+    """The log's lines of one event; every line is a JSON object."""
+    return [found for line in child.lines if (found := json.loads(line))["event"] == event]
+
+
+def test_a_secret_that_cannot_be_read_takes_down_its_own_integration_until_it_can(tmp_path: Path) -> None:
+    """It is logged at start; others serve; once the file is there, so does this one."""
+    with Nginx(tmp_path) as nginx:
+        text = config(integration("one", nginx.port), integration("two", nginx.port, "{file: late}"))
+        with Child(text, tmp_path) as child:
+            assert get(child.proxy_port, "/i/one/x").status == 200
+            denied = get(child.proxy_port, "/i/two/x")
+            assert (denied.status, json.loads(denied.body)["code"]) == (502, "credential_unavailable")
+            (tmp_path / "late").write_text("secret\n")
+            while (answer := get(child.proxy_port, "/i/two/x")).status == 502:
+                # Readings of a secret that failed are a second apart.
+                continue
+            assert "authorization: Basic c3ZjOnNlY3JldA==" in answer.body
+            assert child.stop() == 0
+    (line,) = events(child, "cannot be read; what needs it is unavailable until it can")
+    assert ": integrations.two.auth.password: the file does not exist" in str(line["place"])
+
+
+def test_warnings_of_the_config_are_counted_in_the_log(tmp_path: Path) -> None:
+    """Two here: a secret in the config, and a credential that travels in the clear."""
+    with Child(config(integration("one", 1)), tmp_path) as child:
+        assert child.stop() == 0
+    (line,) = events(child, "the config has warnings; `sidekey check` names them all")
+    assert line["count"] == 2
+    assert str(line["first"]).startswith(f"{child.config}:")
+
+
+@pytest.mark.parametrize(("mode", "logged"), [("off", []), ("errors", [404]), ("all", [200, 404])])
+def test_the_access_log_holds_what_the_config_asks_for(mode: str, logged: list[int], tmp_path: Path) -> None:
+    """Nothing, only what failed, or everything."""
+    snippet = 'location /missing { return 404 "no"; } location / { return 200 "yes"; }'
+    with Nginx(tmp_path, snippet) as nginx:
+        text = config(integration("one", nginx.port), more=f"log: {{access: {mode}}}")
+        with Child(text, tmp_path) as child:
+            assert get(child.proxy_port, "/i/one/x").status == 200
+            assert get(child.proxy_port, "/i/one/missing").status == 404
+            assert child.stop() == 0
+    assert [line["status"] for line in events(child, "request")] == logged
+
+
+@pytest.mark.parametrize("path", ["true", "false"])
+def test_paths_and_queries_are_logged_only_where_asked_for(path: str, tmp_path: Path) -> None:
+    """A path may hold what is private."""
+    with Nginx(tmp_path) as nginx:
+        text = config(integration("one", nginx.port), more=f"log: {{access: all, path: {path}}}")
+        with Child(text, tmp_path) as child:
+            get(child.proxy_port, "/i/one/private?name=jane")
+            assert child.stop() == 0
+    assert any("private?name=jane" in line for line in child.lines) is (path == "true")
+
+
+async def test_no_secret_is_in_any_line_whatever_fails(tmp_path: Path) -> None:
+    """At level debug, with every request logged: upstreams refuse, break off, speak no TLS and echo the credential."""
+    secret, token = "not-to-be-seen-4711", "nor-this-token-4712"
+    encoded = b64encode(f"svc:{secret}".encode())
+    echoes = {
+        "cut": b"HTTP/1.1 200 %b\r\nX: %b\r\nContent-Length: 3\r\n\r\n%b" % (encoded, encoded, encoded),
+        "malformed": b"HTTP/1.1 200 OK\r\nBad Header %b\r\n\r\n" % encoded,
+        "challenge": b"HTTP/1.1 407 no\r\nProxy-Authenticate: %b\r\nContent-Length: 0\r\n\r\n" % encoded,
+        "nonsense": encoded + b"\r\n\r\n",
+    }
+    async with AsyncExitStack() as stack:
+        ports = {"refused": free_port()}
+        for name, answer in echoes.items():
+            ports[name] = (await stack.enter_async_context(RawUpstream(answering(answer)))).port
+        stanzas = [integration(name, port, "{file: password}") for name, port in ports.items()]
+        stanzas.append(integration("tls", ports["nonsense"], "{file: password}").replace("http:", "https:"))
+        (tmp_path / "password").write_text(secret)
+        callers = f"callers: {{svc: {{token: {{insecure_value: {token}}}, integrations: '*'}}}}"
+        text = config(*stanzas, more=f"{callers}\ntimeouts: {{connect: 500ms}}\nlog: {{level: debug, access: all}}")
+        with Child(text, tmp_path) as child:
+            for name in (*ports, "tls", secret):
+                target = f"/i/{name}/x?key={secret}"
+                await asyncio.to_thread(get, child.proxy_port, target, {"Sidekey-Token": token})
+            assert await asyncio.to_thread(child.stop) == 0
+    assert len(events(child, "request")) == 7
+    log = "\n".join(child.lines)
+    for word in (secret, encoded.decode(), token):
+        assert word not in log
+
+
+def test_it_serves_without_uvloop(tmp_path: Path) -> None:
+    """Some platforms have none: the loop of asyncio carries the same protocols, and drains as well."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "uvloop.py").write_text('import sys\nsys.stderr.write(\'{"event":"hidden"}\\n\')\nraise ImportError\n')
+    path = os.pathsep.join([str(hidden), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with (
+        Nginx(tmp_path) as nginx,
+        Child(config(integration("one", nginx.port)), tmp_path, environment={"PYTHONPATH": path}) as child,
+    ):
+        assert "authorization: Basic c3ZjOnNlY3JldA==" in get(child.proxy_port, "/i/one/x").body
+        assert child.stop() == 0
+    assert len(events(child, "hidden")) == 1
+    assert len(events(child, "stopped")) == 1
+
+
+def test_too_few_descriptors_lower_the_limit_with_a_warning(tmp_path: Path) -> None:
+    """A hard NOFILE of 256 does for 64 exchanges; the log and the metric say so."""
+    wrapper = ["/bin/sh", "-c", 'ulimit -n 256 && exec "$@"', "sh"]
+    with Child(config(), tmp_path, wrapper=wrapper) as child:
+        assert metric(child, "sidekey_in_flight_limit") == 64
+        assert child.stop() == 0
+    (line,) = events(child, "limits.in_flight is lowered: too few file descriptors (NOFILE)")
+    assert (line["level"], line["in_flight"]) == ("warning", 64)
+
+
+def test_ten_thousand_integrations_are_served(tmp_path: Path) -> None:
+    """The last of them as well as the first."""
+    with Nginx(tmp_path) as nginx:
+        stanzas = [integration(f"i{number}", nginx.port) for number in range(10_000)]
+        with Child(config(*stanzas), tmp_path) as child:
+            for name in ("i0", "i9999"):
+                assert get(child.proxy_port, f"/i/{name}/x").status == 200
+            assert child.stop() == 0
+    (line,) = events(child, "listening")
+    assert line["integrations"] == 10_000
+
+
+def test_its_own_listeners_are_no_targets(tmp_path: Path) -> None:
+    """Neither the admin listener nor the proxy listener is dialled, though loopback is allowed."""
+    auth = "auth: {{type: basic, username: svc, password: {{insecure_value: secret}}}}"
+    stanzas = [f'{name}: {{{{endpoint_prefix: "http://127.0.0.1:{{{name}}}", {auth}}}}}' for name in ("proxy", "admin")]
+    head = f"{HEAD}integrations: {{{{{', '.join(stanzas)}}}}}\n"
+    with Child("", tmp_path, head=head) as child:
+        for name in ("proxy", "admin"):
+            answer = get(child.proxy_port, f"/i/{name}/readyz")
+            assert (answer.status, json.loads(answer.body)["code"]) == (403, "destination_denied")
+
+
+def test_listeners_may_be_unix_sockets(tmp_path: Path) -> None:
+    """Their paths start at the config file's folder, their mode is 0600, and they go when it ends."""
+    curl = peers.require("curl")
+    head = HEAD.replace('"127.0.0.1:{proxy}"', "unix:proxy.sock").replace("}}\n", ', metrics: "unix:m.sock"}}\n', 1)
+    with Nginx(tmp_path) as nginx, Child(config(integration("one", nginx.port)), tmp_path, head=head) as child:
+        sockets = [tmp_path / "proxy.sock", tmp_path / "m.sock"]
+        assert [oct(path.stat().st_mode & 0o777) for path in sockets] == ["0o600", "0o600"]
+        asked = [curl, "-s", "--unix-socket", str(sockets[0]), "http://localhost/i/one/x"]
+        answer = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+        assert "authorization: Basic c3ZjOnNlY3JldA==" in answer
+        assert run_cli("healthcheck", "--config", str(child.config)).returncode == 0
+        assert child.stop() == 0
+    assert not any(path.exists() for path in sockets)
+
+
+def test_a_metrics_listener_of_its_own_answers_to_any_name(tmp_path: Path) -> None:
+    """A scraper reaches it by whatever name it knows."""
+    port = free_port()
+    head = HEAD.replace("}}\n", f', metrics: "127.0.0.1:{port}"}}}}\n', 1)
+    with Child(config(), tmp_path, head=head) as child:
+        answer = get(port, "/metrics", {"Host": "sidekey.prod.example"})
+        assert (answer.status, "sidekey_build_info{" in answer.body) == (200, True)
+        assert get(child.admin_port, "/metrics", {"Host": "sidekey.prod.example"}).status == 421
+
+
+def test_a_long_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    """F93, scaled: 20,000 requests by wrk, on kept and new connections; descriptors stay flat, memory nearly so."""
+    wrk = peers.require("wrk")
+    with Nginx(tmp_path) as nginx, Child(config(integration("one", nginx.port)), tmp_path) as child:
+
+        def load(*arguments: str) -> int:
+            url = f"http://127.0.0.1:{child.proxy_port}/i/one/x"
+            command = [wrk, "-t1", "-c32", "-d1s", *arguments, url]
+            out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            assert "Non-2xx" not in out
+            assert "Socket errors" not in out
+            return int(re.search(r"(\d+) requests in", out)[1])  # type: ignore[index]
+
+        load()
+        load("-H", "Connection: close")
+        descriptors, memory = metric(child, "process_open_fds"), metric(child, "process_resident_memory_bytes")
+        done = load("-H", "Connection: close")
+        while done < 20_000:
+            done += load()
+        assert metric(child, "process_open_fds") <= descriptors + 32
+        assert metric(child, "process_resident_memory_bytes") < memory * 1.1
+        assert metric(child, "sidekey_requests_in_flight") == 0
+        assert child.stop() == 0

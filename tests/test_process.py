@@ -1,0 +1,84 @@
+"""What the process asks of the system, each in a process of its own: these settings cannot be taken back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) and /proc are Linux's")
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code that has `process` at hand."""
+    code = f"import resource, sys\nfrom sidekey import process\n{code}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def said(code: str) -> str:
+    """What Python code prints."""
+    result = run(code)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def limited(soft: int, hard: int, in_flight: int) -> tuple[int, int, int]:
+    """NOFILE's two limits and the answer, after `raise_descriptors` under these limits."""
+    out = said(
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
+        f"allowed = process.raise_descriptors({in_flight})\n"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE), allowed)"
+    )
+    first, second, allowed = map(int, out.split())
+    return first, second, allowed
+
+
+@LINUX
+def test_memory_is_neither_dumped_nor_read_by_others() -> None:
+    """PR_GET_DUMPABLE (3) answers 0, and a core file has no size."""
+    code = (
+        "process.protect_memory()\n"
+        "import ctypes\n"
+        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE)[0])"
+    )
+    assert said(code) == "0 0"
+
+
+def test_descriptors_are_raised_to_the_hard_limit() -> None:
+    """A shell's soft limit of 1024 would be reached by 500 callers."""
+    soft, hard, _ = limited(256, 1024, 10)
+    assert (soft, hard) == (1024, 1024)
+
+
+@pytest.mark.parametrize(("hard", "wanted", "allowed"), [(1024, 10, 10), (1024, 10_000, 448), (100, 10_000, 1)])
+def test_exchanges_in_flight_are_what_the_descriptors_suffice_for(hard: int, wanted: int, allowed: int) -> None:
+    """Two each, after those set aside; never more than the config asks for, never none."""
+    assert limited(hard, hard, wanted)[2] == allowed
+
+
+def test_the_loop_is_uvloops_where_it_is_installed() -> None:
+    """The quicker one carries the same protocols."""
+    pytest.importorskip("uvloop", reason="uvloop is not available here")
+    assert said("print(type(process.new_event_loop()).__module__)").startswith("uvloop")
+
+
+def test_the_loop_is_asyncios_where_uvloop_is_not_installed() -> None:
+    """Some platforms have no uvloop."""
+    code = "sys.modules['uvloop'] = None\nprint(type(process.new_event_loop()).__module__)"
+    assert said(code).startswith("asyncio")
+
+
+def test_standard_descriptors_that_were_closed_are_taken() -> None:
+    """libuv aborts the process when it closes a connection whose descriptor is 0, 1 or 2; the others are left alone."""
+    code = (
+        "import os, stat\nos.close(0)\nos.close(2)\nprocess.new_event_loop().close()\n"
+        "print([os.fstat(number).st_rdev == os.stat(os.devnull).st_rdev for number in range(3)])"
+    )
+    assert said(code) == "[True, False, True]"
+
+
+def test_leaving_ends_the_process_at_once() -> None:
+    """No exit handler and no thread holds it up."""
+    result = run("import atexit\natexit.register(print, 'too late')\nprocess.leave(143)")
+    assert (result.returncode, result.stdout) == (143, "")
