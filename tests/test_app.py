@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from base64 import b64encode
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -224,3 +225,20 @@ def test_a_long_run_leaves_nothing_behind(tmp_path: Path) -> None:
         assert metric(child, "process_resident_memory_bytes") < memory * 1.1
         assert metric(child, "sidekey_requests_in_flight") == 0
         assert child.stop() == 0
+
+
+def test_a_defect_at_the_start_is_logged_without_its_text(tmp_path: Path) -> None:
+    """An exception that nobody foresaw: exit 1 with its type and place, though the log closes; never its message."""
+    code = (
+        "from sidekey import app\n"
+        "from sidekey.settings.load import load\n"
+        "async def fail(self):\n    raise RuntimeError('not-to-be-seen-4711')\n"
+        "app.App.start = fail\n"
+        f"app.run(load({str(tmp_path / 'sidekey.yaml')!r}))\n"
+    )
+    (tmp_path / "sidekey.yaml").write_text("version: 1\nintegrations: {}\n")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (1, "")
+    last = json.loads(result.stderr.splitlines()[-1])
+    assert (last["level"], last["event"], last["error"]) == ("critical", "uncaught exception", ["RuntimeError"])
+    assert "not-to-be-seen-4711" not in result.stderr

@@ -7,8 +7,9 @@ import gc
 import secrets
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from ipaddress import ip_address
+from typing import Any, TypeVar
 
 from sidekey import process
 from sidekey.admin.health import Health
@@ -18,7 +19,7 @@ from sidekey.dataplane.listener import CallerConnection
 from sidekey.dataplane.plane import Plane
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener as OwnListener
-from sidekey.network.listen import Listener, listen
+from sidekey.network.listen import Listener, ListenError, listen
 from sidekey.observe.access import AccessLog
 from sidekey.observe.hooks import install_safe_hooks
 from sidekey.observe.logs import configure, get_logger
@@ -27,6 +28,8 @@ from sidekey.observe.redact import describe
 from sidekey.observe.writer import LineWriter
 from sidekey.settings.load import Loaded
 from sidekey.settings.snapshot import Address, Snapshot
+
+T = TypeVar("T")
 
 
 class App:
@@ -156,21 +159,38 @@ def run(loaded: Loaded) -> None:
     snapshot = loaded.snapshot
     if snapshot is None:
         raise ValueError("a config with faults is not run")
-    writer = LineWriter.stderr()
-    configure(snapshot.log.level, writer)
-    _tell(loaded)
 
-    async def main() -> None:
-        install_safe_hooks(asyncio.get_running_loop())
+    async def main(writer: LineWriter) -> None:
+        _tell(loaded)
         app = App(snapshot, writer)
         app.heed_signals()
         await app.start()
         writer.start()
         await app.serve()
 
+    run_logged(snapshot.log.level, main)
+
+
+def run_logged(level: str, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine on the quickest loop, with a log of this level on standard error; returns its result.
+
+    What it raises is logged without its text before the log closes, but for ListenError, which the caller shows.
+    """
+    writer = LineWriter.stderr()
+    configure(level, writer)
+
+    async def safely() -> T:
+        install_safe_hooks(asyncio.get_running_loop())
+        return await main(writer)
+
     try:
         with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
-            runner.run(main())
+            return runner.run(safely())
+    except ListenError:
+        raise
+    except Exception as defect:
+        get_logger().critical("uncaught exception", **describe(defect))
+        raise
     finally:
         writer.close()
 

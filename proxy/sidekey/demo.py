@@ -19,13 +19,10 @@ from urllib.request import HTTPHandler, OpenerDirector, Request
 
 import click
 
-from sidekey import process
-from sidekey.app import App
+from sidekey.app import App, run_logged
 from sidekey.core.policy import Policy, parse_prefix
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.static import StaticSource
-from sidekey.observe.hooks import install_safe_hooks
-from sidekey.observe.logs import configure
 from sidekey.observe.writer import LineWriter
 from sidekey.settings.snapshot import Address, Integration, Limits, Listen, Log, NetworkRules, Snapshot
 
@@ -234,17 +231,10 @@ def demo_snapshot(upstream_port: int) -> Snapshot:
 
 def show(*, once: bool) -> list[str]:
     """Run the demo; returns what failed. Without `once` it stays up until a signal."""
-    writer = LineWriter.stderr()
-    configure("warning", writer)
-    try:
-        with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
-            return runner.run(_show(writer, once=once))
-    finally:
-        writer.close()
+    return run_logged("warning", partial(_show, once=once))
 
 
 async def _show(writer: LineWriter, *, once: bool) -> list[str]:
-    install_safe_hooks(asyncio.get_running_loop())
     upstream = ProtectedUpstream()
     async with upstream.listening():
         app = App(demo_snapshot(upstream.port), writer)

@@ -6,16 +6,14 @@ import asyncio
 import json
 import socket
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
 
-from sidekey import process
-from sidekey.app import App
+from sidekey.app import App, run_logged
 from sidekey.dataplane.answers import PHRASES
 from sidekey.dataplane.listener import CallerConnection
-from sidekey.observe.hooks import install_safe_hooks
-from sidekey.observe.logs import configure
 from sidekey.observe.writer import LineWriter
 from sidekey.settings.snapshot import Snapshot, TestRequest
 
@@ -53,18 +51,11 @@ class Outcome:
 def send_test(snapshot: Snapshot, integration: str, test: TestRequest) -> Outcome:
     """Send the integration's test request with an empty body through the reverse door."""
     quiet = replace(snapshot, callers={}, log=replace(snapshot.log, access="off"))
-    writer = LineWriter.stderr()
-    configure("error", writer)
-    try:
-        with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
-            return runner.run(_send(quiet, writer, test.method, f"/i/{integration}{test.path}"))
-    finally:
-        writer.close()
+    return run_logged("error", partial(_send, quiet, test.method, f"/i/{integration}{test.path}"))
 
 
-async def _send(snapshot: Snapshot, writer: LineWriter, method: str, target: str) -> Outcome:
+async def _send(snapshot: Snapshot, method: str, target: str, writer: LineWriter) -> Outcome:
     loop = asyncio.get_running_loop()
-    install_safe_hooks(loop)
     plane = App(snapshot, writer).plane
     plane.deadlines.start(loop)
     ours, theirs = socket.socketpair()

@@ -210,9 +210,7 @@ async def test_an_unknown_id_is_answered_like_one_of_another_caller() -> None:
         (("Sidekey-Token: t", "Sidekey-Token: t"), (400, "request_invalid")),
     ],
 )
-async def test_callers_show_their_token(
-    fields: tuple[str, ...], wanted: tuple[int, str] | str, forward: bool
-) -> None:
+async def test_callers_show_their_token(fields: tuple[str, ...], wanted: tuple[int, str] | str, forward: bool) -> None:
     """401 at the reverse door and 407 at the forward one, each with its challenge, and judged before the ID."""
     async with RawUpstream() as upstream:
         url = base_url(upstream.port)
@@ -285,7 +283,7 @@ async def test_connect_is_not_implemented_and_says_what_is() -> None:
     ],
 )
 async def test_the_forward_door_upgrades_http_to_https(url: str, wanted: tuple[int, str]) -> None:
-    """Where only an https policy names the host, `http://` on port 80 means https; what may go on finds port 443 shut."""
+    """Where only an https policy names the host, `http://` on port 80 means https; port 443 is shut here."""
     hosts = {"a.test": ("127.3.2.1",)}
     async with running(integration("h", "https://a.test/api"), hosts=hosts) as sidekey:
         assert verdict(await sidekey.ask(by_proxy(url, "X-Integration-Id: h"))) == wanted

@@ -70,11 +70,14 @@ def test_headers_of_the_problem_are_sent() -> None:
 
 async def test_a_denied_head_request_leaves_its_connection_in_step() -> None:
     """The next answer begins where the head ended."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        async with sidekey.connect() as caller:
-            await caller.send(request("HEAD", "/../x") + get())
-            assert (await caller.response(to_head=True)).status == 403
-            assert (await caller.response()).body == b"ok"
+    async with (
+        RawUpstream() as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(request("HEAD", "/../x") + get())
+        assert (await caller.response(to_head=True)).status == 403
+        assert (await caller.response()).body == b"ok"
 
 
 async def test_a_denial_leaves_the_connection_open_only_where_its_body_was_read() -> None:

@@ -58,27 +58,32 @@ async def test_f54_slow_bodies_are_closed() -> None:
 async def test_f55_slow_readers_are_closed() -> None:
     """F55: slowhttptest -X loses every connection at timeouts.write while it is still at work."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 8000000\r\n\r\n" + b"x" * 8_000_000
-    async with RawUpstream(answering(answer)) as upstream:
-        async with running(integration("h", base_url(upstream.port)), timeouts=HASTE) as sidekey:
-            slow = asyncio.create_task(
-                attack("-X", "-w", "10", "-y", "20", "-z", "5", url=url(sidekey), connections=10, seconds=5)
-            )
-            await eventually(lambda: sidekey.plane.metrics.stats("h").outcomes.get("caller_gone", 0) >= 10)
-            await eventually(lambda: not sidekey.plane.connections)
-            assert not slow.done()
-            await slow
+    async with (
+        RawUpstream(answering(answer)) as upstream,
+        running(integration("h", base_url(upstream.port)), timeouts=HASTE) as sidekey,
+    ):
+        slow = asyncio.create_task(
+            attack("-X", "-w", "10", "-y", "20", "-z", "5", url=url(sidekey), connections=10, seconds=5)
+        )
+        await eventually(lambda: sidekey.plane.metrics.stats("h").outcomes.get("caller_gone", 0) >= 10)
+        await eventually(lambda: not sidekey.plane.connections)
+        assert not slow.done()
+        await slow
 
 
 async def test_f56_a_caller_that_closes_its_side_has_left() -> None:
     """F56: as documented, a half-close gives the exchange up, and the upstream's connection with it."""
-    async with RawUpstream(answering()) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
-            await caller.send(get())
-            await (await upstream.connection()).request()
-            caller.transport.write_eof()
-            assert await caller.until_ended() == b""
-            await (await upstream.connection()).until_ended()
-            await sidekey.outcomes("h", caller_gone=1)
+    async with (
+        RawUpstream(answering()) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(get())
+        await (await upstream.connection()).request()
+        caller.transport.write_eof()
+        assert await caller.until_ended() == b""
+        await (await upstream.connection()).until_ended()
+        await sidekey.outcomes("h", caller_gone=1)
 
 
 @pytest.mark.parametrize("how", ["closes", "resets"])
@@ -92,30 +97,35 @@ async def test_f57_a_caller_that_leaves_ends_its_upstream_request(how: str, when
         if when == "in the answer":
             await connection.send(part)
 
-    async with RawUpstream(script) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
-            sent = request("POST", body=b"x" * 10)
-            await caller.send(sent[:-5] if when == "in the body" else sent)
-            await (await upstream.connection()).until_contains(b"xxxxx")
-            if when == "in the answer":
-                await caller.until_contains(b"part")
-            caller.close() if how == "closes" else caller.reset()
-            await (await upstream.connection()).until_ended()
-            await sidekey.outcomes("h", caller_gone=1)
-            assert sidekey.plane.metrics.upstream_idle == 0
+    async with (
+        RawUpstream(script) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        sent = request("POST", body=b"x" * 10)
+        await caller.send(sent[:-5] if when == "in the body" else sent)
+        await (await upstream.connection()).until_contains(b"xxxxx")
+        if when == "in the answer":
+            await caller.until_contains(b"part")
+        caller.close() if how == "closes" else caller.reset()
+        await (await upstream.connection()).until_ended()
+        await sidekey.outcomes("h", caller_gone=1)
+        assert sidekey.plane.metrics.upstream_idle == 0
 
 
 async def test_f59_a_body_over_the_limit_is_refused_by_its_length() -> None:
     """F59: 413 before the upstream hears of the request, and the connection closes."""
     async with RawUpstream() as upstream:
-        async with running(integration("h", base_url(upstream.port)), limits=Limits(request_body=1000)) as sidekey:
-            async with sidekey.connect() as caller:
-                await caller.send(request("POST", "/a", "Content-Length: 1001") + b"x")
-                answer = await caller.response()
-                said = problem(answer)
-                assert (said["status"], said["code"], said["sent"]) == (413, "request_too_large", "no")
-                assert answer.values(b"connection") == [b"close"]
-                await caller.until_ended()
+        async with (
+            running(integration("h", base_url(upstream.port)), limits=Limits(request_body=1000)) as sidekey,
+            sidekey.connect() as caller,
+        ):
+            await caller.send(request("POST", "/a", "Content-Length: 1001") + b"x")
+            answer = await caller.response()
+            said = problem(answer)
+            assert (said["status"], said["code"], said["sent"]) == (413, "request_too_large", "no")
+            assert answer.values(b"connection") == [b"close"]
+            await caller.until_ended()
         assert upstream.connections == []
 
 
@@ -226,11 +236,13 @@ async def test_f68_a_thousand_pipelined_requests_are_answered_in_order(piece: in
     limits = Limits(pipelined=16)
     raw = b"".join(get(f"/{number}") for number in range(1000))
     async with RawUpstream(script) as upstream:
-        async with running(integration("h", base_url(upstream.port)), limits=limits) as sidekey:
-            async with sidekey.connect() as caller:
-                for at in range(0, len(raw), piece):
-                    await caller.send(raw[at : at + piece])
-                bodies = [(await caller.response()).body for _ in range(1000)]
+        async with (
+            running(integration("h", base_url(upstream.port)), limits=limits) as sidekey,
+            sidekey.connect() as caller,
+        ):
+            for at in range(0, len(raw), piece):
+                await caller.send(raw[at : at + piece])
+            bodies = [(await caller.response()).body for _ in range(1000)]
         assert bodies == [str(number).encode() for number in range(1000)]
         assert len(upstream.connections) == 1
         # A read of up to 4 KiB is parsed whole; 18 bytes are the shortest request.

@@ -44,12 +44,13 @@ BROKEN = {
 }
 
 
-
-
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)
 async def test_an_answer_that_is_not_valid_is_502(answer: bytes) -> None:
     """502 upstream_protocol_error, whatever the fault; the connection to that upstream ends, the caller's stays."""
-    async with RawUpstream(answering(answer)) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with (
+        RawUpstream(answering(answer)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+    ):
         async with sidekey.connect() as caller:
             await caller.send(get())
             reply = await caller.response()
@@ -206,16 +207,18 @@ async def test_f44_two_cookies_stay_two() -> None:
 
 async def test_f48_a_first_byte_that_never_comes() -> None:
     """F48: 504 at the response time-out; the upstream's connection ends."""
-    async with RawUpstream(answering()) as upstream:
-        async with running(integration("h", base_url(upstream.port)), timeouts=Timeouts(response=0.3)) as sidekey:
-            said = problem(await sidekey.ask(get()))
-            assert (said["status"], said["code"], said["error"], said["sent"]) == (
-                504,
-                "upstream_timeout",
-                "http_response_timeout",
-                "maybe",
-            )
-            await (await upstream.connection()).until_ended()
+    async with (
+        RawUpstream(answering()) as upstream,
+        running(integration("h", base_url(upstream.port)), timeouts=Timeouts(response=0.3)) as sidekey,
+    ):
+        said = problem(await sidekey.ask(get()))
+        assert (said["status"], said["code"], said["error"], said["sent"]) == (
+            504,
+            "upstream_timeout",
+            "http_response_timeout",
+            "maybe",
+        )
+        await (await upstream.connection()).until_ended()
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked", "Connection: close"])
@@ -223,15 +226,17 @@ async def test_f48_a_first_byte_that_never_comes() -> None:
 async def test_f49_a_body_that_stalls_is_cut(framing: str, version: str) -> None:
     """F49: the idle time-out ends it, and a reset shows that the answer is not whole."""
     part = b"5\r\nhello\r\n" if "chunked" in framing else b"hello"
-    async with RawUpstream(answering(head(framing) + part)) as upstream:
-        async with running(integration("h", base_url(upstream.port)), timeouts=Timeouts(idle=0.3)) as sidekey:
-            async with sidekey.connect() as caller:
-                await caller.send(get(version=version))
-                await caller.until_contains(b"hello")
-                await caller.until_lost()
-                assert isinstance(caller.error, ConnectionResetError)
-            await (await upstream.connection()).until_ended()
-            await sidekey.outcomes("h", upstream_timeout=1)
+    async with (
+        RawUpstream(answering(head(framing) + part)) as upstream,
+        running(integration("h", base_url(upstream.port)), timeouts=Timeouts(idle=0.3)) as sidekey,
+    ):
+        async with sidekey.connect() as caller:
+            await caller.send(get(version=version))
+            await caller.until_contains(b"hello")
+            await caller.until_lost()
+            assert isinstance(caller.error, ConnectionResetError)
+        await (await upstream.connection()).until_ended()
+        await sidekey.outcomes("h", upstream_timeout=1)
 
 
 async def test_f50_a_dribbled_answer_ends_at_the_total_timeout() -> None:
@@ -246,7 +251,10 @@ async def test_f50_a_dribbled_answer_ends_at_the_total_timeout() -> None:
             await asyncio.sleep(0.05)
 
     timeouts = Timeouts(idle=0.4, total=1.0)
-    async with RawUpstream(script) as upstream, running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey:
+    async with (
+        RawUpstream(script) as upstream,
+        running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey,
+    ):
         async with sidekey.connect() as caller:
             await caller.send(get())
             await caller.until_lost()

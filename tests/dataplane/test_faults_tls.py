@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import warnings
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from support.ports import listening_socket
 from support.raw import RawConnection
 from support.upstream import RawUpstream
 
-NOW = datetime.now(timezone.utc)
+NOW = datetime.now(UTC)
 
 
 def secure(port: int, ca: Authority) -> Integration:

@@ -31,10 +31,13 @@ async def bodies(caller: RawConnection, count: int) -> list[bytes]:
 async def test_pipelined_requests_with_bodies_are_answered_in_order() -> None:
     """More of them in one piece than may wait: each body goes with its own request."""
     raw = b"".join(request("POST", f"/{n}", body=b"%d" % n * 100) for n in range(100))
-    async with RawUpstream(echo) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
-            await caller.send(raw)
-            assert await bodies(caller, 100) == [b"/api/%d " % n + b"%d" % n * 100 for n in range(100)]
+    async with (
+        RawUpstream(echo) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(raw)
+        assert await bodies(caller, 100) == [b"/api/%d " % n + b"%d" % n * 100 for n in range(100)]
 
 
 async def test_a_pipelined_upload_behind_many_requests_is_read_in_pieces() -> None:
@@ -44,36 +47,44 @@ async def test_a_pipelined_upload_behind_many_requests_is_read_in_pieces() -> No
         b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (long[:100_000], long[100_000:], b"")
     )
     raw = b"".join(get(f"/{n}") for n in range(60)) + request("POST", "/long", body=long) + chunked + get("/last")
-    async with RawUpstream(echo) as upstream:
-        async with running(integration("h", base_url(upstream.port)), limits=Limits(pipelined=4)) as sidekey:
-            async with sidekey.connect() as caller:
-                caller.transport.write(raw)
-                answers = await bodies(caller, 63)
+    async with (
+        RawUpstream(echo) as upstream,
+        running(integration("h", base_url(upstream.port)), limits=Limits(pipelined=4)) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        caller.transport.write(raw)
+        answers = await bodies(caller, 63)
     assert answers[:60] == [b"/api/%d " % n for n in range(60)]
     assert answers[60:] == [b"/api/long " + long, b"/api/chunked " + long, b"/api/last "]
 
 
 async def test_a_fault_behind_pipelined_requests_is_answered_after_them() -> None:
     """Requests of earlier reads are served first; the fault's answer closes the connection."""
-    async with RawUpstream(echo) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
-            await caller.send(get("/1"))
-            assert await bodies(caller, 1) == [b"/api/1 "]
-            await caller.send(get("/2"))
-            await eventually(lambda: len(upstream.received[0]) > 200)
-            await caller.send(b"GARBAGE\r\n\r\n")
-            assert await bodies(caller, 1) == [b"/api/2 "]
-            answer = await caller.response()
-            assert (answer.status, answer.values(b"connection")) == (400, [b"close"])
-            await caller.until_ended()
+    async with (
+        RawUpstream(echo) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(get("/1"))
+        assert await bodies(caller, 1) == [b"/api/1 "]
+        await caller.send(get("/2"))
+        await eventually(lambda: len(upstream.received[0]) > 200)
+        await caller.send(b"GARBAGE\r\n\r\n")
+        assert await bodies(caller, 1) == [b"/api/2 "]
+        answer = await caller.response()
+        assert (answer.status, answer.values(b"connection")) == (400, [b"close"])
+        await caller.until_ended()
 
 
 async def test_empty_lines_between_requests_are_passed_over() -> None:
     """RFC 9112 2.2: a server ignores at least one empty line before a request."""
-    async with RawUpstream(echo) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
-            await caller.send(b"\r\n" + get("/1") + b"\r\n" + get("/2"))
-            assert await bodies(caller, 2) == [b"/api/1 ", b"/api/2 "]
+    async with (
+        RawUpstream(echo) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(b"\r\n" + get("/1") + b"\r\n" + get("/2"))
+        assert await bodies(caller, 2) == [b"/api/1 ", b"/api/2 "]
 
 
 @pytest.mark.parametrize(
@@ -89,17 +100,20 @@ async def test_empty_lines_between_requests_are_passed_over() -> None:
 )
 async def test_a_connection_persists_as_the_request_says(version: str, field: tuple[str, ...], stays: bool) -> None:
     """RFC 9112 9.3; to an HTTP/1.0 caller the answer says so."""
-    async with RawUpstream(echo) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
-            await caller.send(get("/1", *field, version=version))
-            answer = await caller.response()
-            said = [b"close"] if not stays else ([] if version == "1.1" else [b"keep-alive"])
-            assert (answer.body, answer.values(b"connection")) == (b"/api/1 ", said)
-            if stays:
-                await caller.send(get("/2"))
-                assert await bodies(caller, 1) == [b"/api/2 "]
-            else:
-                await caller.until_ended()
+    async with (
+        RawUpstream(echo) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(get("/1", *field, version=version))
+        answer = await caller.response()
+        said = [b"close"] if not stays else ([] if version == "1.1" else [b"keep-alive"])
+        assert (answer.body, answer.values(b"connection")) == (b"/api/1 ", said)
+        if stays:
+            await caller.send(get("/2"))
+            assert await bodies(caller, 1) == [b"/api/2 "]
+        else:
+            await caller.until_ended()
 
 
 async def test_an_http_1_0_caller_may_leave_host_out() -> None:
@@ -159,7 +173,7 @@ async def test_a_refused_body_after_an_offer_of_h2c() -> None:
 
 async def test_a_caller_that_is_still_uploading_reads_its_413() -> None:
     """What comes after the answer is read and dropped for a while, so that no reset overtakes it."""
-    size = 64 << 20
+    size = 16 << 20
     limits = Limits(request_body=1000)
     async with running(integration("h", base_url(1)), limits=limits) as sidekey, sidekey.connect() as caller:
         caller.transport.write(request("POST", "/a", f"Content-Length: {size}") + b"x" * size)
@@ -177,33 +191,37 @@ async def test_a_caller_that_is_still_uploading_reads_its_413() -> None:
 async def test_a_caller_that_says_no_more_is_let_go(raw: bytes, answered: bool) -> None:
     """408 for a head that was begun, an orderly end where there was none."""
     timeouts = Timeouts(request_head=0.3, keep_alive=0.3)
-    async with RawUpstream(echo) as upstream:
-        async with running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey:
-            async with sidekey.connect() as caller:
-                if raw:
-                    await caller.send(raw)
-                received = await caller.until_ended()
-                assert caller.ended
-                if answered:
-                    assert problem(await caller.response())["code"] == "request_timeout"
-                else:
-                    assert received.count(b"HTTP/1.1") == raw.count(b"GET")
+    async with (
+        RawUpstream(echo) as upstream,
+        running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        if raw:
+            await caller.send(raw)
+        received = await caller.until_ended()
+        assert caller.ended
+        if answered:
+            assert problem(await caller.response())["code"] == "request_timeout"
+        else:
+            assert received.count(b"HTTP/1.1") == raw.count(b"GET")
 
 
 async def test_a_second_head_that_dribbles_is_due_too() -> None:
     """The head time-out begins with the first byte of a later request, however many more come."""
     timeouts = Timeouts(request_head=0.4, keep_alive=60)
-    async with RawUpstream(echo) as upstream:
-        async with running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey:
-            async with sidekey.connect() as caller:
-                await caller.send(get("/1"))
-                assert await bodies(caller, 1) == [b"/api/1 "]
-                for at in range(10_000):
-                    if caller.ended:
-                        break
-                    caller.transport.write(get("/2")[at : at + 1] if at < 30 else b"")
-                    await asyncio.sleep(0.02)
-                assert problem(await caller.response())["code"] == "request_timeout"
+    async with (
+        RawUpstream(echo) as upstream,
+        running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(get("/1"))
+        assert await bodies(caller, 1) == [b"/api/1 "]
+        for at in range(10_000):
+            if caller.ended:
+                break
+            caller.transport.write(get("/2")[at : at + 1] if at < 30 else b"")
+            await asyncio.sleep(0.02)
+        assert problem(await caller.response())["code"] == "request_timeout"
 
 
 async def blocked(sidekey: Running, caller: RawConnection, raw: bytes) -> None:
@@ -219,14 +237,16 @@ async def test_a_caller_that_never_reads_the_end_of_its_answer_is_reset(field: s
     timeouts = Timeouts(write=0.3)
     size = 1 << 20
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
-    async with RawUpstream(answering(*[answer] * 9)) as upstream:
-        async with running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey:
-            async with sidekey.connect() as caller:
-                await blocked(sidekey, caller, get() * 8 + get("/a", field))
-                await eventually(lambda: not sidekey.plane.connections)
-                caller.transport.resume_reading()
-                await caller.until_lost()
-                assert isinstance(caller.error, ConnectionResetError)
+    async with (
+        RawUpstream(answering(*[answer] * 9)) as upstream,
+        running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await blocked(sidekey, caller, get() * 8 + get("/a", field))
+        await eventually(lambda: not sidekey.plane.connections)
+        caller.transport.resume_reading()
+        await caller.until_lost()
+        assert isinstance(caller.error, ConnectionResetError)
 
 
 async def test_the_body_of_a_request_stalls_the_upstream_no_longer_than_idle() -> None:

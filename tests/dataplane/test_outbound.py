@@ -37,9 +37,7 @@ async def test_a_plain_request_keeps_its_fields_order_and_bytes() -> None:
     )
     _, raw, word, port = await sent(request("POST", "/a?q=%20", *fields, body=b"hello"))
     kept = [field.encode("latin-1").replace(b":  ", b": ").replace(b"Empty:", b"Empty: ") for field in fields]
-    assert raw == forwarded(
-        port, b"POST", b"/api/a?q=%20", *kept, b"Content-Length: 5", end=b"hello", word=word
-    )
+    assert raw == forwarded(port, b"POST", b"/api/a?q=%20", *kept, b"Content-Length: 5", end=b"hello", word=word)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +91,14 @@ async def test_fields_that_end_here(field: str) -> None:
 
 async def test_what_connection_names_ends_here() -> None:
     """RFC 9110 7.6.1; the framing is not touched by it."""
-    fields = ("Connection: X-Hop, content-length", "X-Hop: 1", "x_hop: 2", "Connection: Via, Cookie", "Cookie: a", "X-Stays: 1")
+    fields = (
+        "Connection: X-Hop, content-length",
+        "X-Hop: 1",
+        "x_hop: 2",
+        "Connection: Via, Cookie",
+        "Cookie: a",
+        "X-Stays: 1",
+    )
     message, _, word, _ = await sent(request("POST", "/a", *fields, "Via: 1.0 other", body=b"hello"))
     assert message.body == b"hello"
     assert [name for name, _ in message.headers] == [b"host", b"authorization", b"x-stays", b"content-length", b"via"]

@@ -80,7 +80,7 @@ async def test_a_defect_is_answered_with_its_id_and_nothing_else() -> None:
         said = problem(await sidekey.ask(get()))
         assert (said["status"], said["code"]) == (500, "internal_error")
         assert "defect-1" in said["detail"]
-        assert [str(defect) for defect in sidekey.defects] == ["'secret'"]
+        assert [str(defect) for defect in sidekey.defects] == ["secret"]
         sidekey.defects.clear()
 
 
@@ -101,20 +101,24 @@ async def test_one_request_too_many_is_overloaded() -> None:
     """503 with Retry-After, and the connection stays; what is under way is not disturbed."""
     async with RawUpstream(answering()) as upstream:
         limits = Limits(in_flight=2)
-        async with running(integration("h", base_url(upstream.port)), limits=limits) as sidekey:
-            async with sidekey.connect() as one, sidekey.connect() as two, sidekey.connect() as three:
-                for caller in (one, two):
-                    await caller.send(get())
-                await eventually(lambda: sidekey.plane.metrics.in_flight == 2)
-                await three.send(get())
-                answer = await three.response()
-                said = problem(answer)
-                assert (said["status"], said["code"]) == (503, "overloaded")
-                assert (answer.values(b"retry-after"), answer.values(b"connection")) == ([b"1"], [])
-                await (await upstream.connection(0)).send(OK)
-                await eventually(lambda: sidekey.plane.metrics.in_flight == 1)
-                await three.send(get())
-                await eventually(lambda: sidekey.plane.metrics.in_flight == 2)
+        async with (
+            running(integration("h", base_url(upstream.port)), limits=limits) as sidekey,
+            sidekey.connect() as one,
+            sidekey.connect() as two,
+            sidekey.connect() as three,
+        ):
+            for caller in (one, two):
+                await caller.send(get())
+            await eventually(lambda: sidekey.plane.metrics.in_flight == 2)
+            await three.send(get())
+            answer = await three.response()
+            said = problem(answer)
+            assert (said["status"], said["code"]) == (503, "overloaded")
+            assert (answer.values(b"retry-after"), answer.values(b"connection")) == ([b"1"], [])
+            await (await upstream.connection(0)).send(OK)
+            await eventually(lambda: sidekey.plane.metrics.in_flight == 1)
+            await three.send(get())
+            await eventually(lambda: sidekey.plane.metrics.in_flight == 2)
 
 
 @pytest.mark.parametrize("via", [True, False])
@@ -134,69 +138,80 @@ async def test_a_real_loop_ends() -> None:
     """Two planes that lead to each other: the request comes back to the first and is refused there."""
     async with RawUpstream() as somewhere:
         port = somewhere.port
-    async with running(integration("h", base_url(port, "/i/h")), names=("up.test",)) as first:
-        async with running(integration("h", base_url(first.port, "/i/h")), names=("up.test",), port=port) as second:
-            answer = await first.ask(get().replace(b"h.test", b"up.test"))
-            assert answer.status == 502
-            assert first.plane.metrics.stats("h").outcomes.keys() == {"loop_detected", "5xx"}
-            assert second.plane.metrics.stats("h").outcomes == {"5xx": 1}
+    async with (
+        running(integration("h", base_url(port, "/i/h")), names=("up.test",)) as first,
+        running(integration("h", base_url(first.port, "/i/h")), names=("up.test",), port=port) as second,
+    ):
+        answer = await first.ask(get().replace(b"h.test", b"up.test"))
+        assert answer.status == 502
+        assert first.plane.metrics.stats("h").outcomes.keys() == {"loop_detected", "5xx"}
+        assert second.plane.metrics.stats("h").outcomes == {"5xx": 1}
 
 
 async def test_draining_closes_each_connection_with_its_answer() -> None:
-    """From then on every answer says `Connection: close`; `finish` waits for what is under way, and says it was clean."""
-    async with RawUpstream(answering()) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey:
-            async with sidekey.connect() as idle, sidekey.connect() as busy, sidekey.connect() as later:
-                await idle.send(b"GET /nowhere HTTP/1.1\r\nHost: h.test\r\n\r\n")
-                assert (await idle.response()).values(b"connection") == []
-                sidekey.plane.drain()
-                await later.send(b"GET /nowhere HTTP/1.1\r\nHost: h.test\r\n\r\n")
-                assert (await later.response()).values(b"connection") == [b"close"]
-                # Under way only after the drain has begun, when nothing was.
-                await busy.send(get())
-                await eventually(lambda: upstream.connections and upstream.received[0])
-                end = asyncio.create_task(sidekey.plane.finish(30))
-                await idle.until_ended()
-                assert not end.done()
-                await upstream.connections[0].send(OK)
-                answer = await busy.response()
-                assert (answer.body, answer.values(b"connection")) == (b"ok", [b"close"])
-                assert await end is True
+    """From then on every answer says so; `finish` waits for what is under way, and says that none was cut."""
+    async with (
+        RawUpstream(answering()) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as idle,
+        sidekey.connect() as busy,
+        sidekey.connect() as later,
+    ):
+        await idle.send(b"GET /nowhere HTTP/1.1\r\nHost: h.test\r\n\r\n")
+        assert (await idle.response()).values(b"connection") == []
+        sidekey.plane.drain()
+        await later.send(b"GET /nowhere HTTP/1.1\r\nHost: h.test\r\n\r\n")
+        assert (await later.response()).values(b"connection") == [b"close"]
+        # Under way only after the drain has begun, when nothing was.
+        await busy.send(get())
+        await eventually(lambda: upstream.connections and upstream.received[0])
+        end = asyncio.create_task(sidekey.plane.finish(30))
+        await idle.until_ended()
+        assert not end.done()
+        await upstream.connections[0].send(OK)
+        answer = await busy.response()
+        assert (answer.body, answer.values(b"connection")) == (b"ok", [b"close"])
+        assert await end is True
 
 
 async def test_a_drain_that_takes_too_long_cuts_what_is_left() -> None:
     """An answer that has begun ends in a reset; `finish` says that it was not clean."""
     part = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npart"
-    async with RawUpstream(answering(part)) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
-            await caller.send(get())
-            await caller.until_contains(b"part")
-            sidekey.plane.drain()
-            assert await sidekey.plane.finish(0.1) is False
-            await caller.until_lost()
-            assert isinstance(caller.error, ConnectionResetError)
+    async with (
+        RawUpstream(answering(part)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(get())
+        await caller.until_contains(b"part")
+        sidekey.plane.drain()
+        assert await sidekey.plane.finish(0.1) is False
+        await caller.until_lost()
+        assert isinstance(caller.error, ConnectionResetError)
 
 
 async def test_a_drain_without_work_ends_at_once() -> None:
     """Idle connections of both sides are closed."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        async with sidekey.connect() as caller:
-            await caller.send(get())
-            await caller.response()
-            sidekey.plane.drain()
-            assert await sidekey.plane.finish(30) is True
-            await caller.until_ended()
-            await (await upstream.connection()).until_ended()
+    async with (
+        RawUpstream() as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(get())
+        await caller.response()
+        sidekey.plane.drain()
+        assert await sidekey.plane.finish(30) is True
+        await caller.until_ended()
+        await (await upstream.connection()).until_ended()
 
 
 async def test_requests_are_logged_without_what_may_be_secret(tmp_path: Path) -> None:
     """One line each: no path, no query, no unknown ID, no credential."""
     log = tmp_path / "log"
-    async with RawUpstream() as upstream:
-        async with running(integration("h", base_url(upstream.port)), log=log) as sidekey:
-            await sidekey.ask(request("POST", "/hidden?token=hidden", body=b"hello"))
-            await sidekey.ask(get(name="hidden"))
-            await sidekey.ask(b"nonsense\r\n\r\n")
+    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port)), log=log) as sidekey:
+        await sidekey.ask(request("POST", "/hidden?token=hidden", body=b"hello"))
+        await sidekey.ask(get(name="hidden"))
+        await sidekey.ask(b"nonsense\r\n\r\n")
     text = log.read_text()
     assert "hidden" not in text
     assert CREDENTIAL.decode() not in text

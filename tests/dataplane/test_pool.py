@@ -71,44 +71,48 @@ async def test_an_idle_connection_is_closed_in_time() -> None:
 async def test_an_announced_keep_alive_is_taken_at_its_word(value: str, closed: bool) -> None:
     """Less a second, so that no request meets the upstream's close; the announcement of one answer holds on."""
     answer = b"HTTP/1.1 200 OK\r\nKeep-Alive: " + value.encode() + b"\r\nContent-Length: 2\r\n\r\nok"
-    async with RawUpstream(answering(answer, answer)) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey:
-            await sidekey.ask(get())
-            if closed:
-                await (await upstream.connection()).until_ended()
-            await sidekey.ask(get())
-            assert len(upstream.connections) == (2 if closed else 1)
+    async with (
+        RawUpstream(answering(answer, answer)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+    ):
+        await sidekey.ask(get())
+        if closed:
+            await (await upstream.connection()).until_ended()
+        await sidekey.ask(get())
+        assert len(upstream.connections) == (2 if closed else 1)
 
 
 async def test_a_connection_that_died_unseen_is_found_by_a_probe() -> None:
     """An end of stream that the loop has not told yet is seen before the request is sent, even for a POST."""
-    async with RawUpstream(answering(OK)) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey:
-            await sidekey.ask(get())
-            (pool,) = sidekey.plane.pools.values()
-            (connection,) = pool.idle
-            # As after a second of idleness, and with the loop kept from reading.
-            connection.idle_since -= 60
-            connection.transport.pause_reading()
-            upstream.connections[0].close()
-            await upstream.connections[0].until_lost()
-            assert pool.take() is None
-            assert pool.idle == {}
+    async with RawUpstream(answering(OK)) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        await sidekey.ask(get())
+        (pool,) = sidekey.plane.pools.values()
+        (connection,) = pool.idle
+        # As after a second of idleness, and with the loop kept from reading.
+        connection.idle_since -= 60
+        connection.transport.pause_reading()
+        upstream.connections[0].close()
+        await upstream.connections[0].until_lost()
+        assert pool.take() is None
+        assert pool.idle == {}
 
 
 async def test_the_last_used_connection_is_taken_first() -> None:
     """So that those not needed any more grow old and close."""
-    async with RawUpstream(answering()) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey:
-            async with sidekey.connect() as one, sidekey.connect() as two:
-                for number, caller in enumerate((one, two)):
-                    await caller.send(get())
-                    await (await upstream.connection(number)).request()
-                for number, caller in enumerate((one, two)):
-                    await upstream.connections[number].send(OK)
-                    await caller.response()
-                await one.send(get("/third"))
-                assert (await upstream.connections[1].request()).target == b"/api/third"
+    async with (
+        RawUpstream(answering()) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as one,
+        sidekey.connect() as two,
+    ):
+        for number, caller in enumerate((one, two)):
+            await caller.send(get())
+            await (await upstream.connection(number)).request()
+        for number, caller in enumerate((one, two)):
+            await upstream.connections[number].send(OK)
+            await caller.response()
+        await one.send(get("/third"))
+        assert (await upstream.connections[1].request()).target == b"/api/third"
 
 
 async def test_a_connection_that_becomes_free_serves_who_waits() -> None:
@@ -120,27 +124,26 @@ async def test_a_connection_that_becomes_free_serves_who_waits() -> None:
             await connection.request()
             await connection.send(OK)
 
-    async with RawUpstream(script) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey:
-            await sidekey.ask(get())
-            (pool,) = sidekey.plane.pools.values()
-            connection = pool.take()
-            assert connection is not None
-            connect = sidekey.plane.dialer.connect
+    async with RawUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        await sidekey.ask(get())
+        (pool,) = sidekey.plane.pools.values()
+        connection = pool.take()
+        assert connection is not None
+        connect = sidekey.plane.dialer.connect
 
-            async def late(*arguments: object, **rest: object) -> object:
-                await gate.wait()
-                return await connect(*arguments, **rest)  # type: ignore[arg-type]
+        async def late(*arguments: object, **rest: object) -> object:
+            await gate.wait()
+            return await connect(*arguments, **rest)  # type: ignore[arg-type]
 
-            sidekey.plane.dialer.connect = late  # type: ignore[method-assign, assignment]
-            async with sidekey.connect() as caller:
-                await caller.send(request("POST", body=b"x"))
-                await eventually(lambda: len(pool.waiting) == 1)
-                pool.offer(connection)
-                assert (await caller.response()).status == 200
-                gate.set()
-                await eventually(lambda: len(pool.idle) == 2)
-                assert pool.connecting == 0
+        sidekey.plane.dialer.connect = late  # type: ignore[method-assign, assignment]
+        async with sidekey.connect() as caller:
+            await caller.send(request("POST", body=b"x"))
+            await eventually(lambda: len(pool.waiting) == 1)
+            pool.offer(connection)
+            assert (await caller.response()).status == 200
+            gate.set()
+            await eventually(lambda: len(pool.idle) == 2)
+            assert pool.connecting == 0
 
 
 async def test_each_failed_connection_fails_one_request() -> None:
@@ -207,18 +210,20 @@ async def test_closed_connections_are_freed() -> None:
         return sum(isinstance(each, CallerConnection | UpstreamConnection) for each in gc.get_objects())
 
     closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
-    async with RawUpstream(answering(closing)) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey:
-            await sidekey.ask(get())
+    async with (
+        RawUpstream(answering(closing)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+    ):
+        await sidekey.ask(get())
+        await eventually(lambda: sidekey.plane.metrics.upstream_open == 0 and not sidekey.plane.connections)
+        gc.collect()
+        before = count()
+        gc.disable()
+        try:
+            for _ in range(10):
+                await sidekey.ask(get())
             await eventually(lambda: sidekey.plane.metrics.upstream_open == 0 and not sidekey.plane.connections)
-            gc.collect()
-            before = count()
-            gc.disable()
-            try:
-                for _ in range(10):
-                    await sidekey.ask(get())
-                await eventually(lambda: sidekey.plane.metrics.upstream_open == 0 and not sidekey.plane.connections)
-                await asyncio.sleep(0)
-                assert count() - before <= 2
-            finally:
-                gc.enable()
+            await asyncio.sleep(0)
+            assert count() - before <= 2
+        finally:
+            gc.enable()

@@ -57,4 +57,3 @@ async def test_a_head_that_is_refused(raw: bytes, status: int | None, pieces: st
             assert answer.status in ({400, 413, 501, 505} if status is None else {status})
             await caller.until_ended()
         assert upstream.connections == []
-

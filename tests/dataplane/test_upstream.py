@@ -80,9 +80,11 @@ async def test_a_long_answer_arrives_byte_for_byte(answer: bytes, version: str, 
 @pytest.mark.parametrize("answer", [OK, head("Transfer-Encoding: chunked") + chunks(b"o", b"k")], ids=["CL", "chunked"])
 async def test_an_answer_in_single_bytes(answer: bytes) -> None:
     """No cut of an answer into reads changes it."""
-    async with RawUpstream(in_pieces(answer, 1)) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey:
-            assert (await sidekey.ask(get())).body == b"ok"
+    async with (
+        RawUpstream(in_pieces(answer, 1)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+    ):
+        assert (await sidekey.ask(get())).body == b"ok"
 
 
 @pytest.mark.parametrize("orderly", [True, False], ids=["close_notify", "bare FIN"])
@@ -102,18 +104,21 @@ async def test_a_close_delimited_answer_over_tls(orderly: bool, version: str, ca
         else:
             connection.close()
 
-    async with RawUpstream(script, ssl_context=ca.server_context(UPSTREAM)) as upstream:
-        async with running(secure(upstream.port, ca)) as sidekey, sidekey.connect() as caller:
-            await caller.send(get(version=version))
-            await caller.until_contains(b"hello")
-            end.set()
-            if orderly:
-                assert (await caller.response()).body == b"hello"
-            else:
-                await caller.until_lost()
-                assert isinstance(caller.error, ConnectionResetError)
-                assert not caller.ended
-                await sidekey.outcomes("h", upstream_protocol_error=1)
+    async with (
+        RawUpstream(script, ssl_context=ca.server_context(UPSTREAM)) as upstream,
+        running(secure(upstream.port, ca)) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(get(version=version))
+        await caller.until_contains(b"hello")
+        end.set()
+        if orderly:
+            assert (await caller.response()).body == b"hello"
+        else:
+            await caller.until_lost()
+            assert isinstance(caller.error, ConnectionResetError)
+            assert not caller.ended
+            await sidekey.outcomes("h", upstream_protocol_error=1)
 
 
 async def test_a_close_delimited_answer_that_ends_in_a_reset_is_cut() -> None:
@@ -127,11 +132,14 @@ async def test_a_close_delimited_answer_that_ends_in_a_reset_is_cut() -> None:
         await eventually(lambda: caller.answering)
         connection.reset()
 
-    async with RawUpstream(script) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller_side:
-            await caller_side.send(get())
-            await caller_side.until_lost()
-            assert isinstance(caller_side.error, ConnectionResetError)
+    async with (
+        RawUpstream(script) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller_side,
+    ):
+        await caller_side.send(get())
+        await caller_side.until_lost()
+        assert isinstance(caller_side.error, ConnectionResetError)
 
 
 @pytest.mark.parametrize(
@@ -142,10 +150,13 @@ async def test_a_close_delimited_answer_that_ends_in_a_reset_is_cut() -> None:
 async def test_bytes_after_an_answer_are_never_taken_for_the_next_one(extra: bytes) -> None:
     """The caller gets the answer that was asked for, and the next request gets its own."""
     first = head("Content-Length: 5") + b"first" + extra
-    async with RawUpstream(serving(first)) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
-            await caller.send(get() + get("/second"))
-            assert [(await caller.response()).body for _ in range(2)] == [b"first", b"ok"]
+    async with (
+        RawUpstream(serving(first)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(get() + get("/second"))
+        assert [(await caller.response()).body for _ in range(2)] == [b"first", b"ok"]
 
 
 async def test_bytes_on_an_idle_connection_end_it() -> None:
@@ -197,12 +208,15 @@ async def test_a_fault_after_100_continue_is_answered() -> None:
         await connection.request()
         await connection.send(b"nonsense\r\n\r\n")
 
-    async with RawUpstream(script) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
-            await caller.send(request("POST", "/a", "Expect: 100-continue", "Content-Length: 4"))
-            assert (await caller.response()).status == 100
-            await caller.send(b"body")
-            assert problem(await caller.response())["code"] == "upstream_protocol_error"
+    async with (
+        RawUpstream(script) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(request("POST", "/a", "Expect: 100-continue", "Content-Length: 4"))
+        assert (await caller.response()).status == 100
+        await caller.send(b"body")
+        assert problem(await caller.response())["code"] == "upstream_protocol_error"
 
 
 @pytest.mark.parametrize("where", ["trailers", "extension"])
@@ -210,22 +224,27 @@ async def test_trailers_and_extensions_without_end_are_cut(where: str) -> None:
     """What carries no body is bounded like a head."""
     endless = b"0\r\nX: " if where == "trailers" else b"5;x="
     answer = head("Transfer-Encoding: chunked") + b"5\r\nhello\r\n" + endless + b"a" * (256 << 10)
-    async with RawUpstream(in_pieces(answer, 8192)) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
-            await caller.send(get())
-            await caller.until_lost()
-            assert isinstance(caller.error, ConnectionResetError)
-            await sidekey.outcomes("h", upstream_protocol_error=1)
+    async with (
+        RawUpstream(in_pieces(answer, 8192)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(get())
+        await caller.until_lost()
+        assert isinstance(caller.error, ConnectionResetError)
+        await sidekey.outcomes("h", upstream_protocol_error=1)
 
 
 async def test_an_answer_that_ends_before_the_upload_closes_the_connection() -> None:
     """A connection is used again only where both messages are whole."""
-    async with RawUpstream(answering(OK, OK)) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey:
-            for _ in range(2):
-                assert (await sidekey.ask(request("POST", body=b"x" * 100_000))).status == 200
-            assert len(upstream.connections) == 1
-            assert sidekey.plane.metrics.upstream_idle == 1
+    async with (
+        RawUpstream(answering(OK, OK)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+    ):
+        for _ in range(2):
+            assert (await sidekey.ask(request("POST", body=b"x" * 100_000))).status == 200
+        assert len(upstream.connections) == 1
+        assert sidekey.plane.metrics.upstream_idle == 1
 
 
 def slowed(connection: RawConnection) -> None:
@@ -238,20 +257,23 @@ async def test_a_slow_reader_holds_the_upstream_back() -> None:
     size = 32 << 20
     answer = head(f"Content-Length: {size}") + b"x" * size
 
-    async with RawUpstream(serving(answer)) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
-            slowed(caller)
-            await caller.send(get())
-            connection = await upstream.connection()
-            await eventually(lambda: sidekey.plane.connections and connection.received)
-            (held,) = sidekey.plane.connections
-            await eventually(lambda: held._write_full)
-            assert held.transport.get_write_buffer_size() < 1 << 20
-            assert connection.transport.get_write_buffer_size() > 0
-            caller.transport.resume_reading()
-            assert len((await caller.response()).body) == size
-            await caller.send(get("/second"))
-            assert (await caller.response()).body == b"ok"
+    async with (
+        RawUpstream(serving(answer)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        slowed(caller)
+        await caller.send(get())
+        connection = await upstream.connection()
+        await eventually(lambda: sidekey.plane.connections and connection.received)
+        (held,) = sidekey.plane.connections
+        await eventually(lambda: held._write_full)
+        assert held.transport.get_write_buffer_size() < 1 << 20
+        assert connection.transport.get_write_buffer_size() > 0
+        caller.transport.resume_reading()
+        assert len((await caller.response()).body) == size
+        await caller.send(get("/second"))
+        assert (await caller.response()).body == b"ok"
 
 
 async def test_a_connection_whose_answer_ended_before_a_slow_reader_is_used_again() -> None:
@@ -259,24 +281,27 @@ async def test_a_connection_whose_answer_ended_before_a_slow_reader_is_used_agai
     size = 12 << 20
     answer = head(f"Content-Length: {size}") + b"x" * size
 
-    async with RawUpstream(serving(answer)) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
-            slowed(caller)
-            await caller.send(get())
-            await eventually(lambda: sidekey.plane.metrics.in_flight == 1)
-            # Let the caller read a little at a time, until nothing but the end of the answer waits here.
-            while sidekey.plane.metrics.in_flight:
-                caller.transport.resume_reading()
-                await caller.until_received(len(caller.received) + 1)
-                slowed(caller)
-            async with sidekey.connect() as other:
-                await other.send(get("/second"))
-                assert (await other.response()).body == b"ok"
-            assert len(upstream.connections) == 1
+    async with (
+        RawUpstream(serving(answer)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        slowed(caller)
+        await caller.send(get())
+        await eventually(lambda: sidekey.plane.metrics.in_flight == 1)
+        # Let the caller read a little at a time, until nothing but the end of the answer waits here.
+        while sidekey.plane.metrics.in_flight:
             caller.transport.resume_reading()
-            assert len((await caller.response()).body) == size
-            await caller.send(get("/second"))
-            assert (await caller.response()).body == b"ok"
+            await caller.until_received(len(caller.received) + 1)
+            slowed(caller)
+        async with sidekey.connect() as other:
+            await other.send(get("/second"))
+            assert (await other.response()).body == b"ok"
+        assert len(upstream.connections) == 1
+        caller.transport.resume_reading()
+        assert len((await caller.response()).body) == size
+        await caller.send(get("/second"))
+        assert (await caller.response()).body == b"ok"
 
 
 async def test_a_slow_upstream_holds_the_caller_back() -> None:
@@ -292,27 +317,33 @@ async def test_a_slow_upstream_holds_the_caller_back() -> None:
         await connection.request()
         await connection.send(OK)
 
-    async with RawUpstream(script) as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
-            caller.transport.write(request("POST", body=b"x" * size) + get("/second"))
-            await upstream.connection()
-            (held,) = sidekey.plane.connections
-            await eventually(lambda: held.exchange is not None and held.exchange.upstream is not None)
-            assert held.exchange is not None
-            assert (active := held.exchange.upstream) is not None
-            await eventually(lambda: active.transport.get_write_buffer_size() > 0)
-            assert active.transport.get_write_buffer_size() < 1 << 20
-            assert caller.transport.get_write_buffer_size() > 0
-            go_on.set()
-            assert (await caller.response()).status == 200
+    async with (
+        RawUpstream(script) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        caller.transport.write(request("POST", body=b"x" * size) + get("/second"))
+        await upstream.connection()
+        (held,) = sidekey.plane.connections
+        await eventually(lambda: held.exchange is not None and held.exchange.upstream is not None)
+        assert held.exchange is not None
+        active = held.exchange.upstream
+        assert active is not None
+        await eventually(lambda: active.transport.get_write_buffer_size() > 0)
+        assert active.transport.get_write_buffer_size() < 1 << 20
+        assert caller.transport.get_write_buffer_size() > 0
+        go_on.set()
+        assert (await caller.response()).status == 200
 
 
 async def test_a_head_at_the_limit_passes() -> None:
     """limits.response_head bounds the head, not the read it came in."""
     answer = head("X: " + "a" * 60_000, "Content-Length: 2") + b"ok"
-    async with RawUpstream(in_pieces(answer, 1000)) as upstream:
-        async with running(integration("h", base_url(upstream.port)), limits=Limits()) as sidekey:
-            assert (await sidekey.ask(get())).body == b"ok"
+    async with (
+        RawUpstream(in_pieces(answer, 1000)) as upstream,
+        running(integration("h", base_url(upstream.port)), limits=Limits()) as sidekey,
+    ):
+        assert (await sidekey.ask(get())).body == b"ok"
 
 
 async def test_a_https_upstream_streams(ca: Authority) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
@@ -40,17 +40,22 @@ from support.wire import Message
 CREDENTIAL = b"Basic c3ZjOnNlY3JldA=="
 """What the integrations of these tests inject as Authorization."""
 
+AUTHORIZATION: Pairs = (("Authorization", CREDENTIAL.decode()),)
+
 UPSTREAM = "up.test"
 """A name that resolves to 127.0.0.1 here."""
 
 LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"),)
+MOZILLA = Trust()
+TIMEOUTS = Timeouts()
+LIMITS = Limits()
 NO_TOKENS: Mapping[str, frozenset[str] | None] = {}
 
 
 class FixedSource:
     """A grant source that has its grant from the start."""
 
-    def __init__(self, headers: Pairs = (("Authorization", CREDENTIAL.decode()),)) -> None:
+    def __init__(self, headers: Pairs = AUTHORIZATION) -> None:
         self.grant: Grant | None = Grant(headers=headers)
 
     async def obtain(self) -> Grant:
@@ -64,8 +69,8 @@ def integration(
     domains: Iterable[str] = (),
     forbidden: Iterable[tuple[str, str]] = (),
     methods: Iterable[str] | None = None,
-    headers: Pairs | None = None,
-    trust: Trust = Trust(),
+    headers: Pairs = AUTHORIZATION,
+    trust: Trust = MOZILLA,
     allow_private: tuple[Network, ...] = (),
 ) -> Integration:
     """An integration whose base is its first prefix, else its first domain; `forbidden` are (base URL, path)."""
@@ -81,7 +86,7 @@ def integration(
         kind="basic",
         policy=policy,
         base=bases[0] if bases else None,
-        source=FixedSource() if headers is None else FixedSource(headers),
+        source=FixedSource(headers),
         trust=trust,
         allow_private=allow_private,
     )
@@ -118,9 +123,8 @@ class Running:
         await eventually(lambda: self.plane.metrics.in_flight == 0)
 
 
-async def eventually(condition: object) -> None:
+async def eventually(condition: Callable[[], object]) -> None:
     """Wait, by turns of the loop, until a condition of this process's own state holds."""
-    assert callable(condition)
     async with asyncio.timeout(DEADLINE):
         while not condition():
             await asyncio.sleep(0.005)
@@ -130,8 +134,8 @@ async def eventually(condition: object) -> None:
 async def running(
     *integrations: Integration,
     tokens: Mapping[str, frozenset[str] | None] = NO_TOKENS,
-    timeouts: Timeouts = Timeouts(),
-    limits: Limits = Limits(),
+    timeouts: Timeouts = TIMEOUTS,
+    limits: Limits = LIMITS,
     names: tuple[str, ...] = ("h.test",),
     hosts: Mapping[str, tuple[str, ...]] | None = None,
     allow_private: tuple[Network, ...] = LOOPBACK,

@@ -8,6 +8,9 @@ CHUNKED = -1
 BODYLESS = frozenset({204, 304})
 """Final statuses that never come with a body (RFC 9110 15.3.5, 15.4.5)."""
 
+DIGITS = 19
+"""A Content-Length of this many digits or more is no length: it may not fit into 64 bits."""
+
 UNTIL_CLOSE = -2
 """Length of an answer's body that ends with the connection."""
 
@@ -24,7 +27,7 @@ def content_length(value: bytes) -> int:
     """Read Content-Length (1*DIGIT, RFC 9110 8.6). Raises BadFraming."""
     if not value.isdigit():
         value = value.strip(b" \t")
-    if not value.isdigit() or len(value) > 18:
+    if not value.isdigit() or len(value) >= DIGITS:
         raise BadFraming("Content-Length is not a number of bytes")
     return int(value)
 

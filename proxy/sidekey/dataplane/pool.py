@@ -69,7 +69,7 @@ class Pool:
             if exchange.awaits_connection:
                 exchange.send(connection)
                 return
-        connection.rest()
+        connection.rest(self.plane.deadlines.now)
         self.idle[connection] = None
 
     def forget(self, connection: UpstreamConnection) -> None:

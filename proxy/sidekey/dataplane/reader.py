@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from httptools import HttpParserError, HttpRequestParser
 
-from sidekey.core.framing import CHUNKED
-from sidekey.core.headers import REQUEST_ROLES, Names
+from sidekey.core.framing import CHUNKED, DIGITS
+from sidekey.core.headers import REQUEST_ROLES, Names, Role
 from sidekey.dataplane.exchange import Exchange
 from sidekey.dataplane.reading import MALFORMED, BadRequest, check_head, check_size, note_field
 from sidekey.errors import Problem
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NAMES = Names(REQUEST_ROLES)
 _KNOWN = NAMES.known
+_CONTENT_LENGTH = Role.CONTENT_LENGTH
 
 HEAD_END = b"\r\n\r\n"
 
@@ -122,7 +123,10 @@ class RequestReader:
         if reading is None:
             return
         role, normal, start = _KNOWN.get(name) or NAMES.learn(name)
-        if role:
+        if role is _CONTENT_LENGTH and value.isdigit() and len(value) < DIGITS:
+            reading.length = int(value)
+            reading.length_given = True
+        elif role:
             note_field(reading, role, value, normal, start)
         else:
             reading.lines.append(start + value)

@@ -32,6 +32,7 @@ _CONNECTION = Role.CONNECTION
 _KEEP_ALIVE = Role.KEEP_ALIVE
 
 
+MALFORMED = "the upstream's answer is malformed"
 AMBIGUOUS = "the framing of the upstream's answer is ambiguous"
 _PERSISTENCE = frozenset({b"keep-alive", b"Keep-Alive", b"close"})
 """Values of Connection that nominate no field; llhttp heeds them."""
@@ -122,9 +123,8 @@ class UpstreamConnection(asyncio.Protocol):
         timeouts = plane.timeouts
         self.deadline = plane.deadlines.now + (timeouts.idle if self._head_done else timeouts.response)
 
-    def rest(self) -> None:
+    def rest(self, now: float) -> None:
         """Become idle. An upstream that announced how long it keeps connections is taken at its word, less a second."""
-        now = self.pool.plane.deadlines.now
         self.idle_since = now
         self.deadline = now + self.keep_for
         self.reused = True
@@ -137,25 +137,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._through:
             self._hand_through(exchange, data)
+        elif not self._parse(exchange, data):
             return
-        self._fed += len(data)
-        try:
-            self._parser.feed_data(data)
-        except HttpParserError as error:
-            if not (self._head_done and exchange.answer_complete):
-                cause = error.__context__
-                self._break(
-                    exchange, str(cause) if isinstance(cause, BadAnswer) else "the upstream's answer is malformed"
-                )
-                return
-            # The answer was whole; what follows it was not asked for, and the connection goes.
-            self._spoiled = True
-        if not self._head_done and self._fed > self.pool.plane.limits.response_head:
-            self._break(exchange, "the head of the upstream's answer is over the limit")
-            return
-        self._deliver(exchange, len(data))
-
-    def _deliver(self, exchange: Exchange, size: int) -> None:
         out = self.out
         if out:
             self.out = []
@@ -163,7 +146,35 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange.answer_complete:
             self._release(exchange)
         elif self._head_done:
-            self._go_on(exchange, size, progress=bool(out))
+            self._go_on(exchange, len(data), progress=bool(out))
+
+    def _parse(self, exchange: Exchange, data: bytes) -> bool:
+        """Feed one read to the parser; False where the answer turned out to be broken."""
+        self._fed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            if not (self._head_done and exchange.answer_complete):
+                cause = error.__context__
+                self._break(exchange, str(cause) if isinstance(cause, BadAnswer) else MALFORMED)
+                return False
+            # The answer was whole; what follows it was not asked for, and the connection goes.
+            self._spoiled = True
+        if not self._head_done and self._fed > self.pool.plane.limits.response_head:
+            self._break(exchange, "the head of the upstream's answer is over the limit")
+            return False
+        return True
+
+    def _hand_through(self, exchange: Exchange, data: bytes) -> None:
+        """Take a piece of a long body past the parser."""
+        left = self._through - len(data)
+        if left <= 0:
+            self._spoiled = left < 0
+            data = data[: self._through]
+            left = 0
+            exchange.answer_complete = self._fresh_parser = True
+        self._through = left
+        self.out.append(data)
 
     def _go_on(self, exchange: Exchange, size: int, *, progress: bool) -> None:
         """More of the answer's body is to come."""
@@ -177,17 +188,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._barren = 0 if progress else self._barren + size
             if self._barren > plane.limits.response_head:
                 self._break(exchange, "the trailers or chunk extensions of the upstream's answer are over the limit")
-
-    def _hand_through(self, exchange: Exchange, data: bytes) -> None:
-        left = self._through - len(data)
-        if left <= 0:
-            self._spoiled = left < 0
-            data = data[: self._through]
-            left = 0
-            exchange.answer_complete = self._fresh_parser = True
-        self._through = left
-        self.out.append(data)
-        self._deliver(exchange, len(data))
 
     def _release(self, exchange: Exchange) -> None:
         """The answer is whole: give the connection back, or close it where its state is not beyond doubt."""
@@ -306,7 +306,10 @@ class UpstreamConnection(asyncio.Protocol):
         if not role:
             self.lines.append(start + value)
         elif role is _CONTENT_LENGTH:
-            self._note_length(value)
+            if value.isdigit() and len(value) < framing.DIGITS:
+                self.content_length = int(value)
+            else:
+                self._note_length(value)
         elif role is _TRANSFER_ENCODING:
             self._encoding = value.strip(b" \t") if self._encoding is None else self._encoding + b"," + value
         elif role is _CONNECTION and value not in _PERSISTENCE:

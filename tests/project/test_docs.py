@@ -1,0 +1,211 @@
+"""The documents say what is there: links, files, config keys, answers, commands, and the lines a reader copies."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+import pytest
+
+import sidekey
+from sidekey.cli import main
+from sidekey.errors import KINDS
+from sidekey.explain import explain
+from sidekey.settings.load import load
+from sidekey.settings.reference import pages
+from sidekey.settings.snapshot import Snapshot
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = Path(sidekey.__file__).parent
+README = (ROOT / "README.md").read_text("utf-8")
+RECORDS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+WRITTEN = [path for path in DOCUMENTS if str(path.relative_to(ROOT)) not in pages()]
+"""Those that people write; the others are generated, and tests/settings/test_reference.py keeps them up to date."""
+
+PROMISED = {
+    "Top level": "version listen allow_unauthenticated callers network timeouts limits log via integrations",
+    "listen": "proxy admin metrics names mode",
+    "callers.NAME": "token integrations",
+    "network": "hosts allow_private trusted_ca search",
+    "timeouts": "connect request_head response idle keep_alive write total drain_delay drain",
+    "limits": "request_head target headers request_body response_head replay_body in_flight pipelined",
+    "log": "level access path",
+    "integrations.ID": "description tags endpoint_prefix allow_other_domains allowed_domains methods allow_private "
+    "trusted_ca auth test",
+    "integrations.ID.test": "method path",
+    "auth, type basic": "type username password",
+    "auth, type headers": "type headers",
+}
+"""The keys of version 1: users' files hold them, so none of them may go without a new version."""
+
+
+CODE = (ROOT, PACKAGE, PACKAGE / "dataplane", ROOT / "tests")
+"""Where the paths of modules begin in the documents."""
+
+
+def ids(path: Path) -> str:
+    """A document's name in a test's ID."""
+    return str(path.relative_to(ROOT))
+
+
+def documented_keys() -> dict[str, set[str]]:
+    """The keys of docs/config.md by section."""
+    found: dict[str, set[str]] = {}
+    for section in (ROOT / "docs" / "config.md").read_text("utf-8").split("\n## ")[1:]:
+        found[section.partition("\n")[0]] = set(re.findall(r"^\| `(\w+)` \|", section, re.M))
+    return found
+
+
+def fenced(text: str, language: str) -> list[str]:
+    """The code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+
+
+def shell_lines(text: str) -> Iterator[list[str]]:
+    """The commands of the shell blocks, as words, without comments and a `&` at the end."""
+    for block in fenced(text, "sh"):
+        for line in block.splitlines():
+            words = shlex.split(line.removesuffix("&"), comments=True)
+            if words:
+                yield words
+
+
+def defines(path: Path, name: str) -> bool:
+    """Whether a module has a class, function or constant of this name."""
+    pattern = rf"^ *(?:async def|def|class) {name}\b|^{name}\b"
+    return re.search(pattern, path.read_text("utf-8"), re.M) is not None
+
+
+def quick_start() -> str:
+    """The README's section."""
+    return README.partition("## Quick start\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
+def test_every_relative_link_resolves(document: Path) -> None:
+    """A link to a file of the project leads to one."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8"))
+    files = [target.partition("#")[0] for target in targets if not urlsplit(target).scheme]
+    assert [name for name in files if name and not (document.parent / name).exists()] == []
+
+
+@pytest.mark.parametrize("document", WRITTEN, ids=ids)
+def test_every_module_that_is_named_exists(document: Path) -> None:
+    """A path such as `core/paths.py` leads to a file, and `pool.py: Key` to a definition in it."""
+    missing = []
+    for name, definition in re.findall(r"`([a-z0-9_./]+\.py)(?:: (\w+))?`", document.read_text("utf-8")):
+        path = next((folder / name for folder in CODE if (folder / name).is_file()), None)
+        if path is None or (definition and not defines(path, definition)):
+            missing.append((name, definition))
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", WRITTEN, ids=ids)
+def test_every_config_key_that_is_named_exists(document: Path) -> None:
+    """A key such as `timeouts.drain` stands in the reference."""
+    keys = documented_keys()
+    named = re.findall(r"`(listen|network|timeouts|limits|log)\.(\w+)`", document.read_text("utf-8"))
+    assert [f"{section}.{key}" for section, key in named if key not in keys[section]] == []
+
+
+@pytest.mark.parametrize("document", WRITTEN, ids=ids)
+def test_every_answer_that_is_named_exists(document: Path) -> None:
+    """Wherever a status stands before a code, as in 501 `not_implemented`, the two belong together."""
+    named = re.findall(r"\b([45]\d\d)\s+`([a-z_]+)`", document.read_text("utf-8"))
+    assert [code for status, code in named if code not in KINDS or int(status) not in KINDS[code].statuses] == []
+
+
+@pytest.mark.parametrize("section", PROMISED)
+def test_every_promised_config_key_is_documented(section: str) -> None:
+    """docs/config.md has each key of config version 1."""
+    assert set(PROMISED[section].split()) - documented_keys()[section] == set()
+
+
+@pytest.mark.parametrize("document", WRITTEN, ids=ids)
+def test_every_config_in_a_document_loads(document: Path, tmp_path: Path) -> None:
+    """A reader who copies one gets no fault; the secrets it names need not be there."""
+    path = tmp_path / "sidekey.yaml"
+    for block in fenced(document.read_text("utf-8"), "yaml"):
+        path.write_text(block)
+        assert [str(fault) for fault in load(path, {}).faults] == []
+
+
+@pytest.mark.parametrize("document", WRITTEN, ids=ids)
+def test_every_command_that_is_named_exists(document: Path) -> None:
+    """`sidekey WORD` is a command wherever it stands as code."""
+    text = document.read_text("utf-8")
+    code = [*re.findall(r"`([^`\n]+)`", text), *fenced(text, "sh")]
+    named = {word for piece in code for word in re.findall(r"(?:^|[(\s])sidekey ([a-z]+)", piece)}
+    assert named - main.commands.keys() == set()
+
+
+def test_the_table_of_commands_is_whole() -> None:
+    """README names every command, and only options that it has."""
+    rows = re.findall(r"^\| `sidekey (\w+)[^`]*` \| (.*) \|$", README, re.M)
+    assert {name for name, _ in rows} == set(main.commands)
+    for name, text in rows:
+        options = {flag for option in main.commands[name].params for flag in option.opts}
+        assert set(re.findall(r"`(--\w+)`", text)) <= options
+
+
+def test_every_option_of_a_copied_line_exists() -> None:
+    """The lines that begin with sidekey parse: known options, and as many arguments as there must be."""
+    lines = [words for words in shell_lines(README) if words[0] == "sidekey"]
+    assert lines
+    for _, name, *arguments in lines:
+        command = main.commands[name]
+        command.make_parser(click.Context(command)).parse_args(arguments)
+
+
+@pytest.fixture
+def started() -> Snapshot:
+    """The config that the quick start runs."""
+    runs = [words for words in shell_lines(quick_start()) if words[:2] == ["sidekey", "run"]]
+    ((*_, option, name),) = runs
+    assert option == "--config"
+    snapshot = load(ROOT / name, {}).snapshot
+    assert snapshot is not None
+    return snapshot
+
+
+def test_every_request_of_the_quick_start_is_let_through(started: Snapshot) -> None:
+    """Each curl line goes to the proxy listener of that config, by both doors, and within an integration's policy."""
+    doors = set()
+    for words in shell_lines(quick_start()):
+        if words[0] != "curl":
+            continue
+        url = urlsplit(words[-1])
+        if "--proxy" in words:
+            proxy = urlsplit(words[words.index("--proxy") + 1])
+            door, listener, name, target = "forward", proxy.netloc.rpartition("@")[2], proxy.username, words[-1]
+        else:
+            _, prefix, name, rest = url.path.split("/", 3)
+            assert prefix == "i"
+            door, listener, target = "reverse", url.netloc, f"/{rest}"
+        assert listener == str(started.listen.proxy)
+        explanation = explain(started.integrations[str(name)], target)
+        assert (explanation.door, explanation.allowed) == (door, True)
+        doors.add(door)
+    assert doors == {"reverse", "forward"}
+
+
+def test_the_quick_start_says_what_to_do_about_https_urls() -> None:
+    """Who sets HTTPS_PROXY learns that it comes later, and of both ways until then."""
+    for words in ("`HTTPS_PROXY` come later", "CONNECT", "reverse door", "write the URL as `http://`"):
+        assert words in " ".join(quick_start().split())
+
+
+def test_every_decision_is_a_record_of_the_index() -> None:
+    """Numbered without gaps, listed under its title, with context, decision and consequences."""
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text("utf-8")
+    assert [int(path.name[:4]) for path in RECORDS] == list(range(1, len(RECORDS) + 1))
+    for path in RECORDS:
+        text = path.read_text("utf-8")
+        number, title = path.name[:4], text.partition("\n")[0].partition(": ")[2]
+        assert f"| [{number}]({path.name}) | {title} |" in index
+        assert re.findall(r"^\*\*(\w+)\.\*\*", text, re.M) == ["Context", "Decision", "Consequences"]

@@ -1,0 +1,103 @@
+"""The quick reading of a target equals the exact one, and neither lets out what some server would read as outside."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from urllib.parse import unquote_to_bytes
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sidekey.core import routing
+from sidekey.core.policy import decide
+from sidekey.dataplane.admission import admit
+from sidekey.dataplane.exchange import Exchange
+from sidekey.dataplane.listener import CallerConnection
+from sidekey.settings.snapshot import Integration
+from support.http_strategies import soup
+from support.plane import integration
+from support.scripted import Scripted
+
+INTEGRATIONS = [
+    integration("h", "https://up.test/api"),
+    integration("h", "https://up.test/api/v1.3/x~y", "https://up.test/other"),
+    integration("h", "https://up.test"),
+    integration("h", "https://up.test/a%20b"),
+    integration("h", domains=["https://up.test"]),
+    integration("h", "https://a.up.test/api", domains=["https://*.up.test"]),
+    integration("h", "https://up.test/api", forbidden=[("https://up.test", "/api/a")]),
+    integration("h", "https://up.test/api", forbidden=[("https://other.test", "/api/a")]),
+]
+
+
+def admitted(lane: Integration, rest: str) -> bytes | None:
+    """The path that would go to the upstream, or None where the request is refused."""
+
+    async def main() -> bytes | None:
+        sidekey = Scripted(lane)
+        # The lane and the host are known from an earlier request: what the quick reading asks for.
+        sidekey.plane.lane(b"h")
+        sidekey.plane.own_host(b"h.test")
+        exchange = Exchange(CallerConnection(sidekey.plane))
+        exchange.method, exchange.host, exchange.target = b"GET", b"h.test", b"/i/h" + rest.encode("latin-1")
+        return exchange.path if admit(exchange) is None else None
+
+    return asyncio.run(main())
+
+
+@given(st.sampled_from(INTEGRATIONS), soup())
+@settings(max_examples=300, deadline=None)
+@example(INTEGRATIONS[0], "/a/../..")
+@example(INTEGRATIONS[2], "//a")
+@example(INTEGRATIONS[6], "/a")
+@example(INTEGRATIONS[6], "/a/")
+def test_admission_equals_the_policys_decision(lane: Integration, rest: str) -> None:
+    """Admitted or refused, by whichever reading, as `core.policy.decide` says; and the bytes are equal."""
+    base = lane.base
+    assert base is not None
+    verdict = decide(lane.policy, "GET", f"{base}{rest}")
+    path = admitted(lane, rest)
+    assert (path is not None) == verdict.allowed
+    if path is not None:
+        assert verdict.target is not None
+        assert path == verdict.target.request_target.encode("latin-1") == f"{base.path}{rest}".encode("latin-1")
+    elif routing.PLAIN.fullmatch(rest.encode("latin-1")):
+        assert lane in INTEGRATIONS[3:]
+
+
+def rewrite(path: str, way: int) -> str:
+    """What a server may make of a path before or after it decodes it; `way` has a bit for each habit."""
+    if way & 1:
+        path = path.replace("\\", "/")
+    if way & 2:
+        path = re.sub(";[^/]*", "", path)
+    if way & 4:
+        path = re.sub("/+", "/", path)
+    if way & 8:
+        kept: list[str] = []
+        for segment in path.split("/")[1:]:
+            if segment == "..":
+                kept = kept[:-1]
+            elif segment != ".":
+                kept.append(segment)
+        path = "/" + "/".join(kept)
+    return path
+
+
+def read(path: str, ways: list[int]) -> str:
+    """The path after one way of rewriting, and a decoding and a further way for each of the others."""
+    path = rewrite(path, ways[0])
+    for way in ways[1:]:
+        path = rewrite(unquote_to_bytes(path.encode("latin-1")).decode("latin-1"), way)
+    return path
+
+
+@given(soup(), st.lists(st.integers(0, 15), min_size=1, max_size=3))
+@settings(max_examples=300, deadline=None)
+def test_no_target_outside_in_some_reading_is_admitted(rest: str, ways: list[int]) -> None:
+    """An independent reading of the path that was admitted stays under the prefix."""
+    path = admitted(INTEGRATIONS[0], rest)
+    if path is not None:
+        seen = read(path.decode("latin-1").partition("?")[0], ways)
+        assert seen == "/api" or seen.startswith("/api/")

@@ -1,0 +1,201 @@
+"""A data plane without sockets: conversations scripted as bytes fed to protocols, with transports that record.
+
+The protocols, the pool and the plane are the real ones; what stands in is the event loop's transport, and the dialer
+that would have made one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sidekey.core.urls import Origin
+from sidekey.dataplane.listener import CallerConnection
+from sidekey.dataplane.plane import Plane
+from sidekey.dataplane.upstream import UpstreamConnection
+from sidekey.network.dial import Dialer
+from sidekey.observe.access import AccessLog
+from sidekey.observe.metrics import Metrics
+from sidekey.observe.writer import LineWriter
+from sidekey.settings.snapshot import Integration, Limits, Listen, NetworkRules, Snapshot, Timeouts
+from support.plane import LIMITS, TIMEOUTS
+
+P = TypeVar("P", bound=asyncio.Protocol)
+
+_NOWHERE = LineWriter(os.open(os.devnull, os.O_WRONLY))
+
+
+class RecordingTransport(asyncio.Transport):
+    """Records what is written. `choke` makes the next write find it full, `relieve` empties it."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.written = bytearray()
+        self.ended = False
+        """An orderly end (FIN) follows what was written."""
+        self.aborted = False
+        self.reading = True
+        self._protocol = protocol
+        self._choked = False
+        self._full = False
+        self._waiting: list[bytes] = []
+        self._lost = False
+        protocol.connection_made(self)
+
+    # What the protocol calls.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._lost or self.ended:
+            return
+        self.written += data
+        if self._choked and not self._full:
+            self._full = True
+            self._protocol.pause_writing()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def close(self) -> None:
+        self.ended = True
+        if not self._full:
+            self._lose(None)
+
+    def abort(self) -> None:
+        self.aborted = True
+        self._lose(None)
+
+    def is_closing(self) -> bool:
+        return self._lost
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+        asyncio.get_running_loop().call_soon(self._flush)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """What is full is for the test to say."""
+
+    def get_write_buffer_size(self) -> int:
+        return 1 << 16 if self._full else 0
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    # What the test calls.
+
+    @property
+    def cut(self) -> bool:
+        """Whether the other end sees that something is missing."""
+        return self.aborted
+
+    def feed(self, *pieces: bytes) -> None:
+        """Let bytes arrive, each piece in a read of its own, as far as the protocol reads."""
+        self._waiting += pieces
+        self._flush()
+
+    def finish(self) -> None:
+        """Let the other end close in an orderly way, after what it sent."""
+        self._flush()
+        if not self._lost:
+            self._protocol.eof_received()
+            self._lose(None)
+
+    def lose(self, error: Exception) -> None:
+        """Let the connection fail."""
+        self._lose(error)
+
+    def choke(self) -> None:
+        self._choked = True
+
+    def relieve(self) -> None:
+        self._choked = False
+        if self._full:
+            self._full = False
+            self._protocol.resume_writing()
+
+    def take(self) -> bytes:
+        """What was written since the last time."""
+        taken = bytes(self.written)
+        self.written.clear()
+        return taken
+
+    def _flush(self) -> None:
+        while self._waiting and self.reading and not self._lost:
+            self._protocol.data_received(self._waiting.pop(0))
+
+    def _lose(self, error: Exception | None) -> None:
+        if not self._lost:
+            self._lost = True
+            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, error)
+
+
+class ScriptedDialer(Dialer):
+    """Connects at once, to a transport that records."""
+
+    def __init__(self) -> None:
+        super().__init__(NetworkRules())
+        self.made: list[RecordingTransport] = []
+
+    async def connect(self, factory: Callable[[], P], origin: Origin, **_: Any) -> P:  # type: ignore[override]
+        protocol = factory()
+        self.made.append(RecordingTransport(protocol))
+        return protocol
+
+
+class Scripted:
+    """A plane whose upstreams are `upstreams`, in the order they were connected."""
+
+    def __init__(
+        self, *integrations: Integration, timeouts: Timeouts = TIMEOUTS, limits: Limits = LIMITS, via: bool = True
+    ) -> None:
+        self.dialer = ScriptedDialer()
+        self.defects: list[BaseException] = []
+        snapshot = Snapshot(
+            integrations={each.id: each for each in integrations},
+            listen=Listen(names=("h.test",)),
+            timeouts=timeouts,
+            limits=limits,
+            via=via,
+        )
+
+        def report(defect: BaseException) -> str:
+            self.defects.append(defect)
+            return "defect-1"
+
+        self.plane = Plane(
+            snapshot,
+            dialer=self.dialer,
+            metrics=Metrics(),
+            access=AccessLog(_NOWHERE, "off", path=False),
+            report=report,
+        )
+
+    @property
+    def upstreams(self) -> list[RecordingTransport]:
+        return self.dialer.made
+
+    def caller(self) -> RecordingTransport:
+        """A new connection of a caller."""
+        return RecordingTransport(CallerConnection(self.plane))
+
+    async def upstream(self, number: int = 0) -> RecordingTransport:
+        """The upstream connection of that number, once it is made."""
+        await settle()
+        return self.upstreams[number]
+
+    def pooled(self) -> list[UpstreamConnection]:
+        """Connections that wait for their next exchange."""
+        return [connection for pool in self.plane.pools.values() for connection in pool.idle]
+
+
+async def settle() -> None:
+    """Let everything happen that needs no more than turns of the loop."""
+    for _ in range(8):
+        await asyncio.sleep(0)
