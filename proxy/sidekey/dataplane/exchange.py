@@ -365,7 +365,7 @@ class Exchange:
             seconds=seconds,
             bytes_in=self.received,
             bytes_out=self.sent,
-            target=self.target.decode("latin-1"),
+            target=None if lane is None else self.target.decode("latin-1"),
         )
 
     def _lane(self) -> Lane | None:

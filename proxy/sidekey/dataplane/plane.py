@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sidekey.settings.snapshot import Integration, Snapshot
 
 HOSTS_LIMIT = 1024
+POOLS_LIMIT = 1024
 
 
 class Plane:
@@ -78,6 +79,9 @@ class Plane:
         key = Key(origin, integration.trust, integration.allow_private)
         pool = self.pools.get(key)
         if pool is None:
+            if len(self.pools) >= POOLS_LIMIT:
+                # A wildcard domain lets callers name any number of hosts; a route keeps the pool it uses.
+                self.pools = {known: pool for known, pool in self.pools.items() if not pool.is_empty}
             pool = self.pools[key] = Pool(self, key)
         return pool
 

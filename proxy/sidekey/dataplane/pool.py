@@ -34,7 +34,7 @@ class Key(NamedTuple):
 class Pool:
     """Idle connections (the last used first) and the exchanges that wait for one."""
 
-    __slots__ = ("connecting", "idle", "key", "plane", "waiting")
+    __slots__ = ("connecting", "idle", "key", "open", "plane", "waiting")
 
     def __init__(self, plane: Plane, key: Key) -> None:
         self.plane = plane
@@ -42,6 +42,12 @@ class Pool:
         self.idle: dict[UpstreamConnection, None] = {}
         self.waiting: deque[Exchange] = deque()
         self.connecting = 0
+        self.open = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no connection and nobody waits for one."""
+        return not (self.open or self.waiting or self.connecting)
 
     def take(self) -> UpstreamConnection | None:
         """An idle connection that is still good, or None."""

@@ -116,6 +116,7 @@ class UpstreamConnection(asyncio.Protocol):
         plane = self.pool.plane
         plane.deadlines.watched.add(self)
         plane.metrics.upstream_open += 1
+        self.pool.open += 1
 
     def await_answer(self) -> None:
         """The last byte of the request is written: the answer's head is due, or more of an early answer."""
@@ -231,6 +232,7 @@ class UpstreamConnection(asyncio.Protocol):
         plane = self.pool.plane
         plane.deadlines.watched.discard(self)
         plane.metrics.upstream_open -= 1
+        self.pool.open -= 1
         del self._parser  # it refers back to this object
         exchange = self.exchange
         if exchange is None:
@@ -260,7 +262,12 @@ class UpstreamConnection(asyncio.Protocol):
             self.pool.forget(self)
             self.transport.close()
             return
-        detail = "the upstream's answer stalled" if self._head_done else "the upstream did not answer in time"
+        if self.full:
+            detail = "the upstream took no more of the request in time"
+        elif self._head_done:
+            detail = "the upstream's answer stalled"
+        else:
+            detail = "the upstream did not answer in time"
         self.abort()
         exchange.fail(Problem("upstream_timeout", detail, sent="maybe"))
 

@@ -42,7 +42,8 @@ class AccessLog:
 
         `integration` is `unknown` where none we know was named (an unknown ID is never logged), `host` is the target's
         or empty, `status` is 0 where the caller left without an answer, `code` is one of ours (errors.KINDS,
-        CALLER_GONE) or empty, `seconds` the duration, `bytes_in` and `bytes_out` the body bytes from and to the caller.
+        CALLER_GONE) or empty, `seconds` the duration, `bytes_in` the body bytes from the caller,
+        `bytes_out` the bytes to him with the head.
         What is empty is logged as null. `target` (path and query) is logged only where the config asks for it with
         `log.path`.
         """

@@ -1,0 +1,68 @@
+"""Spellings by which a caller might name another place at the forward door than the one that is judged."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.plane import UPSTREAM, integration, problem, running
+from support.upstream import RawUpstream
+
+NAME = f"{UPSTREAM}:PORT"
+LITERAL = "127.0.0.1:PORT"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"http://evil@{NAME}/api/a",
+        f"http://{NAME}@evil.test/api/a",
+        f"http://{NAME}\\@evil.test/api/a",
+        f"http://{NAME}#@evil.test/api/a",
+        f"http://{UPSTREAM}.:PORT/api/a",
+        f"http://{UPSTREAM.replace('.', '%2e')}:PORT/api/a",
+        f"http://{UPSTREAM}:0PORT/api/a",
+        f"http://{UPSTREAM}:+PORT/api/a",
+        f"http:///{NAME}/api/a",
+        "http://:PORT/api/a",
+        "http:up.test/api/a",
+        f"ftp://{NAME}/api/a",
+        f"ws://{NAME}/api/a",
+        f"http://{NAME}?/api/a",
+        f"http://{NAME}/api/../a",
+        f"http://{NAME}/api/%2e%2e/a",
+        f"http://{NAME}/api/..;x/a",
+        f"http://{NAME}/api/%252e%252e%252fa",
+        "http://127.1:PORT/api/a",
+        "http://0177.0.0.1:PORT/api/a",
+        "http://0x7f000001:PORT/api/a",
+        "http://2130706433:PORT/api/a",
+        "http://[::ffff:127.0.0.1]:PORT/api/a",
+        "http://[::1%25lo]:PORT/api/a",
+        "http://localhost:PORT/api/a",
+    ],
+)
+async def test_a_foreign_spelling_takes_no_credential_anywhere(target: str) -> None:
+    """Neither the integration of a name nor that of a literal address sends anything for such a target."""
+    async with RawUpstream() as upstream:
+        port = upstream.port
+        prefixes = [f"http://{place}/api".replace("PORT", str(port)) for place in (NAME, LITERAL)]
+        async with running(integration("name", prefixes[0]), integration("literal", prefixes[1])) as sidekey:
+            for name in ("name", "literal"):
+                line = f"GET {target.replace('PORT', str(port))} HTTP/1.1"
+                answer = await sidekey.ask(f"{line}\r\nHost: {UPSTREAM}\r\nX-Integration-Id: {name}\r\n\r\n".encode())
+                assert answer.status in (400, 403)
+                assert problem(answer)["code"] in ("request_invalid", "target_denied")
+        assert upstream.connections == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "HTTP", "hTTp"])
+async def test_case_of_scheme_and_host_does_not_count(scheme: str) -> None:
+    """The same place in other capitals is the same place, and Host is written as the policy writes it."""
+    async with RawUpstream() as upstream:
+        place = f"{UPSTREAM}:{upstream.port}"
+        async with running(integration("h", f"http://{place}/api")) as sidekey:
+            line = f"GET {scheme}://{place.upper()}/api/a HTTP/1.1"
+            answer = await sidekey.ask(f"{line}\r\nHost: evil.test\r\nX-Integration-Id: h\r\n\r\n".encode())
+            assert answer.status == 200
+        (request,) = upstream.requests
+        assert (request.target, request.values(b"host")) == (b"/api/a", [place.encode()])
