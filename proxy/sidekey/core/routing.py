@@ -74,8 +74,8 @@ def is_own_host(host: bytes, names: frozenset[str]) -> bool:
 
 def _split_host(host: str) -> tuple[str, str]:
     if host.startswith("["):
-        name, _, port = host[1:].partition("]")
-        return (name, port[1:]) if ":" in name and port[:1] in ("", ":") else ("", "")
+        name, bracket, port = host[1:].partition("]")
+        return (name, port[1:]) if bracket and ":" in name and port[:1] in ("", ":") else ("", "")
     name, _, port = host.partition(":")
     return name, port
 

@@ -1,0 +1,118 @@
+"""Doors and names: what a target and the naming headers say."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.core import paths, routing
+from sidekey.core.urls import check_characters
+
+
+@pytest.mark.parametrize("text", ["crm", "a", "0", "a-b_c", "x" * 63, "unknown2"])
+def test_an_id_is_lower_case_letters_digits_dash_and_underscore(text: str) -> None:
+    """Up to 63 characters, a letter or digit first."""
+    assert routing.valid_id(text)
+
+
+@pytest.mark.parametrize("text", ["", "unknown", "CRM", "-a", "_a", "a.b", "a b", "a\n", "é", "x" * 64, "a%62"])
+def test_anything_else_is_no_id(text: str) -> None:
+    """`unknown` is the metrics' word for none."""
+    assert not routing.valid_id(text)
+
+
+@pytest.mark.parametrize(
+    ("target", "parts"),
+    [
+        (b"/i/crm", (b"crm", b"")),
+        (b"/i/crm/", (b"crm", b"/")),
+        (b"/i/crm/a/b?x=/y", (b"crm", b"/a/b?x=/y")),
+        (b"/i/crm?x=/y", (b"crm", b"?x=/y")),
+        (b"/i/", (b"", b"")),
+        (b"/i//crm", (b"", b"/crm")),
+        (b"/i/%63rm/a", (b"%63rm", b"/a")),
+    ],
+)
+def test_the_reverse_door_takes_the_id_raw(target: bytes, parts: tuple[bytes, bytes]) -> None:
+    """Up to the next slash or question mark, and never decoded."""
+    assert routing.split_reverse(target) == parts
+
+
+@given(st.binary(max_size=40).filter(lambda name: b":" not in name), st.binary(max_size=40))
+def test_a_proxy_user_is_read_byte_for_byte(name: bytes, password: bytes) -> None:
+    """The first colon parts the two (RFC 7617)."""
+    value = b"Basic " + base64.b64encode(name + b":" + password)
+    assert routing.proxy_user(value) == (name, password)
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"Basic", b"Basic !", b"Basic YQ=", b"Basic YWI=", b"Bearer YTpi", b"Basic YTpi YTpi"]
+)
+def test_what_is_no_basic_credential_is_refused(value: bytes) -> None:
+    """Another scheme, no base64, or no colon inside."""
+    with pytest.raises(routing.InvalidNaming):
+        routing.proxy_user(value)
+
+
+def test_places_that_name_the_same_agree() -> None:
+    """What gives nothing does not count."""
+    assert routing.agree(None, b"", b"crm", b"crm") == b"crm"
+    assert routing.agree(None, b"") is None
+    with pytest.raises(routing.InvalidNaming):
+        routing.agree(b"crm", None, b"sms")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"127.0.0.1", b"127.0.0.1:8080", b"[::1]:80", b"[::1]", b"localhost", b"LOCALHOST:1", b"10.1.2.3", b"side.svc:80"],
+)
+def test_the_listener_is_known_by_addresses_and_its_names(host: bytes) -> None:
+    """No page can be made to send an IP literal as Host for a name it controls."""
+    assert routing.is_own_host(host, frozenset({"side.svc"}))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"",
+        b"evil.example",
+        b"localhost.evil.example",
+        b"127.0.0.1.evil.example",
+        b"127.0.0.1:x",
+        b"[::1",
+        b"[localhost]",
+        b"side.svc.",
+    ],
+)
+def test_other_hosts_are_foreign(host: bytes) -> None:
+    """A name that resolves to the listener is how DNS rebinding looks."""
+    assert not routing.is_own_host(host, frozenset({"side.svc"}))
+
+
+@pytest.mark.parametrize(
+    ("via", "loops"),
+    [
+        (b"", False),
+        (b"1.1 other", False),
+        (b"1.1 sidekey (aaaa)", False),
+        (b"1.1 sidekey (beef)", True),
+        (b"1.0 x, 1.1 sidekey (beef), 1.1 y", True),
+        (b",".join([b"1.1 Sidekey (a)"] * 5), False),
+        (b",".join([b"1.1 Sidekey (a)"] * 6), True),
+    ],
+)
+def test_a_loop_shows_in_via(via: bytes, loops: bool) -> None:
+    """Our own word, or more than five Sidekeys (RFC 9110 7.6.3)."""
+    assert routing.passed_through(via, b"beef") is loops
+
+
+@given(st.from_regex(routing.PLAIN, fullmatch=True))
+def test_a_plain_path_has_one_reading(target: bytes) -> None:
+    """That is what makes the quick reading equal to the exact one."""
+    path = re.split(rb"\?", target, maxsplit=1)[0].decode() or "/"
+    check_characters(target.decode())
+    assert paths.readings(path) == {path}
