@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Grant
 from sidekey.dataplane.lane import Lane, quick_base
-from support.plane import base_url, get, integration, request, running
+from support.plane import FixedSource, base_url, get, integration, request, running
 from support.upstream import RawUpstream
 
 BASE = parse_prefix("https://a.test/api")
@@ -37,32 +39,47 @@ def test_the_quick_reading_serves_plain_bases_only(policy: Policy, base: object,
     assert quick_base(policy, base) is quick  # type: ignore[arg-type]
 
 
-async def test_a_grant_is_compiled_into_every_route() -> None:
-    """A new grant replaces the old lines, and its names are those that nothing may double."""
-    async with running(integration("h", "https://a.test/api", "https://b.test")) as sidekey:
+LATER = Origin("https", "c.test", 8443)
+
+
+async def test_a_grant_is_compiled_for_the_origin_of_a_route() -> None:
+    """Host and the fields, byte for byte; and their names, normalised, are those that nothing may double."""
+    grant = Grant(headers=(("X_Key", "1"), ("X-Other", "\xe9")))
+    async with running(integration("h", "https://a.test/api")) as sidekey:
         lane = sidekey.plane.lane(b"h")
         assert lane is not None
-        other = lane.route(Origin("https", "b.test", 443))
-        lane.adopt(Grant(headers=(("X_Key", "1"), ("X-Other", "\xe9"))))
+        lane.adopt(grant)
+        route = lane.route(Origin("https", "b.test", 8443))
+        route.compile(grant)
         assert lane.strip == {b"x-key", b"x-other"}
-        assert lane.base_route is not None
-        assert lane.base_route.injected == b"\r\nHost: a.test\r\nX_Key: 1\r\nX-Other: \xe9"
-        assert other.injected == b"\r\nHost: b.test\r\nX_Key: 1\r\nX-Other: \xe9"
-        later = lane.route(Origin("https", "c.test", 8443))
-        assert later.injected == b"\r\nHost: c.test:8443\r\nX_Key: 1\r\nX-Other: \xe9"
+        assert route.injected == b"\r\nHost: b.test:8443\r\nX_Key: 1\r\nX-Other: \xe9"
+
+
+async def test_a_new_grant_replaces_the_old_one_on_every_route() -> None:
+    """From the next request on, at both doors, and with names that the old one did not have."""
+    source = FixedSource((("X-Old", "1"),))
+    async with RawUpstream() as upstream, RawUpstream() as other:
+        urls = [base_url(upstream.port), base_url(other.port)]
+        made = replace(integration("h", *urls), source=source)
+        async with running(made) as sidekey:
+            for _ in range(2):
+                await sidekey.ask(get("/a", "X-New: mine"))
+                await sidekey.ask(f"GET {urls[1]}/a HTTP/1.1\r\nHost: x\r\nX-Integration-Id: h\r\n\r\n".encode())
+                source.grant = Grant(headers=(("X-New", "2"),))
+    for received in (upstream.requests, other.requests):
+        assert [message.values(b"x-old") for message in received] == [[b"1"], []]
+        assert received[1].values(b"x-new") == [b"2"]
+    assert upstream.requests[0].values(b"x-new") == [b"mine"]
 
 
 async def test_routes_are_bounded() -> None:
-    """A wildcard domain allows any number of hosts; the base's route outlives the clearing."""
+    """A wildcard domain allows any number of hosts."""
     async with running(integration("h", "https://a.test/api")) as sidekey:
         lane = sidekey.plane.lane(b"h")
         assert lane is not None
         for number in range(3 * Lane.ROUTES):
             lane.route(Origin("https", f"h{number}.a.test", 443))
         assert len(lane.routes) <= Lane.ROUTES
-        lane.adopt(Grant(headers=(("X", "1"),)))
-        assert lane.base_route is not None
-        assert b"X: 1" in lane.base_route.injected
 
 
 @pytest.mark.parametrize("method", ["M-SEARCH", "PROPFIND", "QUERY", "REPORT", "SOURCE", "LINK"])

@@ -175,7 +175,7 @@ async def running(
         snapshot,
         dialer=dialer,
         metrics=Metrics(),
-        access=AccessLog(writer, access, path=False),  # type: ignore[arg-type]
+        access=AccessLog(writer, access, path=False),
         report=report,
     )
     loop = asyncio.get_running_loop()

@@ -143,7 +143,7 @@ class ScriptedDialer(Dialer):
         super().__init__(NetworkRules())
         self.made: list[RecordingTransport] = []
 
-    async def connect(self, factory: Callable[[], P], origin: Origin, **_: Any) -> P:  # type: ignore[override]
+    async def connect(self, factory: Callable[[], P], origin: Origin, **_: Any) -> P:
         protocol = factory()
         self.made.append(RecordingTransport(protocol))
         return protocol

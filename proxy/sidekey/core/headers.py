@@ -80,6 +80,7 @@ class Names:
     """Raw spellings of field names to their entries, bounded: a caller that sends invented names cannot fill memory."""
 
     LIMIT = 2048
+    LONGEST = 64
 
     __slots__ = ("_roles", "known")
 
@@ -88,10 +89,12 @@ class Names:
         self.known: dict[bytes, Entry] = {}
 
     def learn(self, name: bytes) -> Entry:
-        """Classify a spelling and remember it."""
-        if len(self.known) >= self.LIMIT:
-            self.known.clear()
-        entry = self.known[name] = classify(name, self._roles)
+        """Classify a spelling, and remember it unless it is long."""
+        entry = classify(name, self._roles)
+        if len(name) <= self.LONGEST:
+            if len(self.known) >= self.LIMIT:
+                self.known.clear()
+            self.known[name] = entry
         return entry
 
 

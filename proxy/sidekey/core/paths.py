@@ -20,7 +20,9 @@ _WAYS: list[tuple[bool, bool, bool, bool]] = list(product((False, True), (False,
 
 DECODINGS = 2
 MOST_READINGS = 512
-"""Bounds the work that a hostile path can cause; a path of ordinary escapes has fewer than twenty readings."""
+MOST_CHARACTERS = 64 << 10
+"""Bound the work that a hostile path can cause: readings, and characters to be rewritten at a time. A path of ordinary
+escapes has fewer than twenty readings."""
 
 
 class UnreadablePath(ValueError):
@@ -71,6 +73,8 @@ def _paired(path: str, other: str) -> set[tuple[str, str]]:
     for decodings in range(DECODINGS + 1):
         if any(CONTROL.search(ours) for ours, _ in level):
             raise UnreadablePath("the path holds a control character in one of its readings")
+        if len(level) * len(path) > MOST_CHARACTERS:
+            raise UnreadablePath("the path has too many readings for its length")
         level = {pair for ours, theirs in level for pair in _rewritten(ours, theirs)}
         found |= level
         if len(found) > MOST_READINGS:

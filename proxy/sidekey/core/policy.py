@@ -110,6 +110,9 @@ def judge(policy: Policy, target: Target) -> Decision:
         return Decision(False, "target_denied", "the host ends in a dot", target)
     if any(forbidden.matches(target) for forbidden in policy.forbidden):
         return Decision(False, "target_denied", "the target is where the credential comes from", target)
+    if not any(prefix.origin == target.origin for prefix in policy.prefixes):
+        # No prefix will read the path, and controls are refused wherever it leads.
+        paths.readings(target.path)
     rules = []
     for given, found in (
         (policy.prefixes, next((p for p in policy.prefixes if p.covers(target)), None)),
@@ -121,9 +124,7 @@ def judge(policy: Policy, target: Target) -> Decision:
         if found is not None:
             rules.append(str(found))
     if not rules:
-        paths.readings(target.path)
         return Decision(False, "target_denied", "the integration allows no target", target)
-    paths.readings(target.path)
     return Decision(True, "", "inside in every reading", target, " and ".join(rules))
 
 

@@ -8,6 +8,7 @@ from sidekey.core.framing import CHUNKED
 from sidekey.core.headers import Role
 from sidekey.dataplane import answers
 from sidekey.dataplane.admission import admit, allowed_methods
+from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.outbound import request_head
 from sidekey.errors import CALLER_GONE, Problem
 
@@ -151,7 +152,8 @@ class Exchange:
             self.fail(self.plane.defect(error))
         else:
             if not self.finished:
-                self.lane.adopt(grant)
+                if grant is not self.lane.grant:
+                    self.lane.adopt(grant)
                 self.dispatch()
 
     def dispatch(self) -> None:
@@ -187,6 +189,8 @@ class Exchange:
             connection.transport.write(data)
             connection.await_answer()
         else:
+            # A reused connection still has the deadline of its idleness; the write may set another.
+            connection.deadline = NEVER
             connection.transport.write(b"".join(pieces))
             if not connection.full:
                 self.caller.release_body()
@@ -198,7 +202,7 @@ class Exchange:
     def upload(self) -> None:
         """More of the body has arrived, or its end."""
         connection = self.upstream
-        if connection is None or connection.exchange is not self:
+        if connection is None or connection.exchange is not self or connection.transport.is_closing():
             return
         body = self.body
         self.uploading = not self.complete
@@ -349,24 +353,7 @@ class Exchange:
         stats.record(code or _CLASSES[status // 100], seconds)
         access = plane.access
         if access.every or (access.errors and (code or status >= 400)):
-            self._log(lane, code, seconds)
-
-    def _log(self, lane: Lane | None, code: str, seconds: float) -> None:
-        plane = self.plane
-        route = getattr(self, "route", None)
-        plane.access.write(
-            request_id=plane.next_id(),
-            integration="unknown" if lane is None else lane.name,
-            door=self.door,
-            method=self.method.decode("latin-1"),
-            host="" if route is None else route.origin.host,
-            status=self.status,
-            code=code,
-            seconds=seconds,
-            bytes_in=self.received,
-            bytes_out=self.sent,
-            target=None if lane is None else self.target.decode("latin-1"),
-        )
+            plane.log(self, lane, code, seconds)
 
     def _lane(self) -> Lane | None:
         return getattr(self, "lane", None)

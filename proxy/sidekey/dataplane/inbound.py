@@ -9,14 +9,14 @@ from sidekey.core.headers import nominated, normalise
 from sidekey.dataplane.answers import PHRASES
 
 if TYPE_CHECKING:
+    from sidekey.dataplane.answer_reader import AnswerReader
     from sidekey.dataplane.exchange import Exchange
-    from sidekey.dataplane.upstream import UpstreamConnection
 
 _STATUS_LINES = {status: b"HTTP/1.1 %d %b" % (status, PHRASES.get(status, b"")) for status in range(200, 600)}
 """The reason phrase is the standard one: clients do not read it, and the upstream's may hold anything (RFC 9112 4)."""
 
 
-def answer_head(upstream: UpstreamConnection, exchange: Exchange) -> list[bytes]:
+def answer_head(upstream: AnswerReader, exchange: Exchange) -> list[bytes]:
     """The pieces of the head, ready to be joined. What `Connection` nominates is left out (RFC 9110 7.6.1)."""
     lines = upstream.lines
     if upstream.hop_by_hop is not None:
@@ -31,7 +31,7 @@ def without(lines: list[bytes], dropped: frozenset[bytes]) -> list[bytes]:
     return [line for line in lines if normalise(line[2 : line.index(b":")]) not in dropped]
 
 
-def _framing(upstream: UpstreamConnection, exchange: Exchange) -> bytes:
+def _framing(upstream: AnswerReader, exchange: Exchange) -> bytes:
     if exchange.chunked_out:
         return b"\r\nTransfer-Encoding: chunked"
     if upstream.length < 0 or upstream.status == 204:

@@ -26,13 +26,20 @@ DEFAULT_METHODS = frozenset(
 class Route:
     """An origin of one integration: where its connections are, and what is injected into a head that goes there."""
 
-    __slots__ = ("host", "injected", "origin", "pool")
+    __slots__ = ("grant", "host", "injected", "origin", "pool")
 
     def __init__(self, origin: Origin, pool: Pool) -> None:
         self.origin = origin
         self.pool = pool
         self.host = b"\r\nHost: %b" % origin.authority.encode()
+        self.grant: Grant | None = None
         self.injected = b""
+
+    def compile(self, grant: Grant) -> None:
+        """Write down what is injected: Host, and the grant's fields."""
+        self.grant = grant
+        block = "".join(f"\r\n{name}: {value}" for name, value in grant.headers)
+        self.injected = self.host + block.encode("latin-1")
 
 
 class Lane:
@@ -77,27 +84,14 @@ class Lane:
             if len(self.routes) >= self.ROUTES:
                 self.routes.clear()
             route = self.routes[origin] = Route(origin, self.plane.pool(origin, self.integration))
-            route.injected = route.host + self._block(self.grant)
         return route
 
     def adopt(self, grant: Grant) -> None:
-        """Compile a grant: its header lines, and the names that nothing a caller sends may double."""
+        """Take up a new grant: its names are those that nothing may double; a route compiles it at its next use."""
         self.grant = grant
         self.strip = frozenset(headers.normalise(name.encode("latin-1")) for name, _ in grant.headers)
         if self.integration.policy.methods is not None:
             self.strip |= headers.METHOD_OVERRIDES
-        block = self._block(grant)
-        routes = list(self.routes.values())
-        if self.base_route is not None:
-            routes.append(self.base_route)
-        for route in routes:
-            route.injected = route.host + block
-
-    @staticmethod
-    def _block(grant: Grant | None) -> bytes:
-        if grant is None:
-            return b""
-        return "".join(f"\r\n{name}: {value}" for name, value in grant.headers).encode("latin-1")
 
 
 def quick_base(policy: Policy, base: Prefix) -> bool:

@@ -12,7 +12,8 @@ from httptools import HttpParserError, HttpParserUpgrade
 from sidekey.dataplane.buffers import THROUGH, WRITE_BUFFER
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.exchange import Exchange
-from sidekey.dataplane.reader import HEAD_END, RequestReader
+from sidekey.dataplane.request_reader import RequestReader
+from sidekey.dataplane.request_rules import OTHER_PROTOCOL
 from sidekey.errors import Problem
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ class CallerConnection(RequestReader, asyncio.Protocol):
     __slots__ = (
         "_deaf",
         "_head_due",
-        "_held",
         "_holds",
         "_linger_until",
         "_pumping",
@@ -59,7 +59,6 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.deadline = NEVER
         self.answering = False
-        self._held = b""
         self._holds = 0
         self._through = 0
         self._linger_until = 0.0
@@ -67,6 +66,11 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         self._pumping = False
         self._deaf = False
         self._write_full = False
+
+    @property
+    def unsent(self) -> bool:
+        """Whether part of an answer has not left yet."""
+        return self.transport.get_write_buffer_size() > 0
 
     @property
     def is_idle(self) -> bool:
@@ -108,8 +112,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             data = self._hand_through(data)
             if not data:
                 return
-        limit = self.plane.limits.pipelined
-        if self._held or (len(data) > SHORT_READ and data.count(HEAD_END) > limit):
+        if self._held or (len(data) > SHORT_READ and self._crowded(data)):
             self._held += data
             self._hold(HOLD_QUEUE)
             self._pump()
@@ -130,6 +133,10 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             return
         except HttpParserError as error:
             self._refuse(self._fault_of(error), waiting)
+            return
+        if not in_head and b" HTTP/1." not in data and len(self._queue) > waiting:
+            # llhttp takes RTSP and ICE heads too, and does not tell.
+            self._refuse(OTHER_PROTOCOL, waiting)
             return
         reading = self._reading
         if reading is not None and (fault := self._bound(reading, len(data), was_in_head=in_head)) is not None:
@@ -209,19 +216,6 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         exchange = self.exchange
         return exchange is None or not (exchange.complete or self._holds & HOLD_BODY)
 
-    def _cut(self) -> bytes:
-        """The next piece of what was held back, with no more heads in it than may wait."""
-        held = self._held
-        end = -len(HEAD_END)
-        for _ in range(self.plane.limits.pipelined):
-            end = held.find(HEAD_END, end + len(HEAD_END))
-            if end < 0:
-                self._held = b""
-                return held
-        end += len(HEAD_END)
-        self._held = held[end:]
-        return held[:end]
-
     def _begin(self, exchange: Exchange) -> None:
         self.exchange = exchange
         self.answering = self._head_due = False
@@ -298,7 +292,12 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         elif transport.is_closing():
             return
         elif unread and transport.can_write_eof():
-            transport.write_eof()
+            try:
+                transport.write_eof()
+            except OSError:
+                # asyncio shuts the socket down at once, and the caller may have reset it.
+                transport.abort()
+                return
             self._linger_until = now + LINGER_AT_MOST
             if not self._write_full:
                 self.deadline = now + LINGER
@@ -314,7 +313,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         exchange = self.exchange
         if self._linger_until or self.transport.is_closing():
             # Where something is left to write, a reset tells the caller that the answer is not whole.
-            self.close(cut=self.transport.get_write_buffer_size() > 0)
+            self.close(cut=self.unsent)
             self.transport.abort()
         elif exchange is not None:
             if self._write_full:

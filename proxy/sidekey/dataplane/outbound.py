@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 def request_head(exchange: Exchange) -> list[bytes]:
     """The pieces of the head, ready to be joined with the body. Nothing a caller sent doubles an injected field."""
     lane = exchange.lane
+    route = exchange.route
+    grant = lane.grant
+    if route.grant is not grant and grant is not None:
+        route.compile(grant)
     lines = exchange.lines
     dropped = lane.strip
     if exchange.hop_by_hop:
@@ -33,7 +37,7 @@ def request_head(exchange: Exchange) -> list[bytes]:
         b" ",
         exchange.path,
         b" HTTP/1.1",
-        exchange.route.injected,
+        route.injected,
         *lines,
         framing,
         exchange.plane.via_and_end,

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from sidekey.core.routing import is_own_host
 from sidekey.core.urls import Origin
-from sidekey.dataplane.deadlines import Deadlines
+from sidekey.dataplane.deadlines import TICK, Deadlines
 from sidekey.dataplane.lane import Lane
 from sidekey.dataplane.pool import Key, Pool
 from sidekey.errors import Problem
 
 if TYPE_CHECKING:
+    from sidekey.dataplane.exchange import Exchange
     from sidekey.dataplane.listener import CallerConnection
     from sidekey.network.dial import Dialer
     from sidekey.observe.access import AccessLog
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sidekey.settings.snapshot import Integration, Snapshot
 
 HOSTS_LIMIT = 1024
+LONGEST_HOST = 260
 POOLS_LIMIT = 1024
 
 
@@ -91,7 +93,9 @@ class Plane:
         if known is None:
             if len(self.hosts) >= HOSTS_LIMIT:
                 self.hosts.clear()
-            known = self.hosts[host] = host is None or is_own_host(host.strip(b" \t"), self.names)
+            known = host is None or is_own_host(host.strip(b" \t"), self.names)
+            if host is None or len(host) <= LONGEST_HOST:
+                self.hosts[host] = known
         return known
 
     def _count_idle(self) -> int:
@@ -117,6 +121,25 @@ class Plane:
         self._count += 1
         return f"{self.word.decode()}-{self._count:x}"
 
+    def log(self, exchange: Exchange, lane: Lane | None, code: str, seconds: float) -> None:
+        """Write the access line of an exchange that has ended."""
+        route = getattr(exchange, "route", None)
+        # What is malformed may hold a password where a host belongs, and an unknown ID is not ours to repeat.
+        shown = lane is not None and code != "request_invalid"
+        self.access.write(
+            request_id=self.next_id(),
+            integration="unknown" if lane is None else lane.name,
+            door=exchange.door,
+            method=exchange.method.decode("latin-1"),
+            host="" if route is None else route.origin.host,
+            status=exchange.status,
+            code=code,
+            seconds=seconds,
+            bytes_in=exchange.received,
+            bytes_out=exchange.sent,
+            target=exchange.target.decode("latin-1") if shown else None,
+        )
+
     def note_end(self) -> None:
         """While draining: an exchange has ended."""
         if not self.metrics.in_flight:
@@ -137,6 +160,9 @@ class Plane:
         try:
             async with asyncio.timeout(grace):
                 await self._idle.wait()
+                # An exchange is over with its last write, but the caller may still be taking it.
+                while any(connection.unsent for connection in self.connections):  # noqa: ASYNC110  no event tells
+                    await asyncio.sleep(TICK)
         except TimeoutError:
             clean = False
         else:
@@ -149,7 +175,7 @@ class Plane:
         self.closed = True
         self.deadlines.stop()
         for connection in list(self.connections):
-            connection.close(cut=not connection.is_idle)
+            connection.close(cut=connection.unsent or not connection.is_idle)
         for pool in self.pools.values():
             for upstream in list(pool.idle):
                 upstream.transport.abort()

@@ -18,6 +18,7 @@ CONNECT_LATER = (
     "CONNECT (https:// URLs by HTTPS_PROXY) comes later: use the reverse door /i/{id}/..., or write the target as "
     "an http:// URL, which the forward door upgrades to https"
 )
+OTHER_PROTOCOL = Problem("not_implemented", "the protocol is neither HTTP/1.1 nor HTTP/1.0", status=505)
 MALFORMED = Problem("request_invalid", "the request is malformed")
 
 # Members of an enum are looked up slowly; these are compared for every special field.

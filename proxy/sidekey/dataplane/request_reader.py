@@ -10,7 +10,7 @@ from httptools import HttpParserError, HttpRequestParser
 from sidekey.core.framing import CHUNKED, DIGITS
 from sidekey.core.headers import REQUEST_ROLES, Names, Role
 from sidekey.dataplane.exchange import Exchange
-from sidekey.dataplane.reading import MALFORMED, BadRequest, check_head, check_size, note_field
+from sidekey.dataplane.request_rules import MALFORMED, BadRequest, check_head, check_size, note_field
 from sidekey.errors import Problem
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ HEAD_END = b"\r\n\r\n"
 class RequestReader:
     """The parsing half of a caller's connection: requests whose head is whole are appended to `_queue`.
 
-    `_reading` is the request that the parser is in, `_in_head` whether its head is not whole yet. Callbacks only take
-    in; nothing is acted on before the read they come from has parsed.
+    `_reading` is the request that the parser is in, `_in_head` whether its head is not whole; `_held` are bytes kept
+    back from the parser while as many requests wait as may. Callbacks only take in; nothing is acted on before the read
+    they come from has parsed.
     """
 
     __slots__ = (
@@ -35,6 +36,7 @@ class RequestReader:
         "_check_size",
         "_fed",
         "_feed",
+        "_held",
         "_in_head",
         "_parser",
         "_priming",
@@ -47,6 +49,7 @@ class RequestReader:
         self.plane = plane
         self._queue: deque[Exchange] = deque()
         self._reading: Exchange | None = None
+        self._held = b""
         self._fed = 0
         self._barren = 0
         self._check_size = False
@@ -102,6 +105,32 @@ class RequestReader:
         self._priming = True
         self._feed(b"POST / HTTP/1.1\r\n" + framing + HEAD_END)
         self._priming = False
+
+    def _crowded(self, data: bytes) -> bool:
+        """Whether a read may hold more requests than may wait."""
+        return self._body_left() < len(data) and data.count(HEAD_END) > self.plane.limits.pipelined
+
+    def _body_left(self) -> int:
+        """What is still to come of the body that the parser is in, where its length was given."""
+        reading = self._reading
+        return 0 if reading is None or self._in_head else max(0, reading.length - reading.received)
+
+    def _cut(self) -> bytes:
+        """The next piece of what was held back: the rest of a body, or no more heads than may wait."""
+        held = self._held
+        left = self._body_left()
+        if left:
+            self._held = held[left:]
+            return held[:left]
+        end = -len(HEAD_END)
+        for _ in range(self.plane.limits.pipelined):
+            end = held.find(HEAD_END, end + len(HEAD_END))
+            if end < 0:
+                self._held = b""
+                return held
+        end += len(HEAD_END)
+        self._held = held[end:]
+        return held[:end]
 
     # httptools' callbacks.
 

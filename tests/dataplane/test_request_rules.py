@@ -40,6 +40,23 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize(
+    "line",
+    [b"OPTIONS /i/h/a RTSP/1.0", b"GET /i/h/a RTSP/1.0", b"POST /i/h/a RTSP/1.1", b"SOURCE /i/h/a ICE/1.0"],
+)
+async def test_a_head_of_another_protocol_is_refused(line: bytes) -> None:
+    """llhttp takes them for HTTP of that version and does not tell."""
+    async with (
+        RawUpstream() as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(line + REST)
+        assert (await caller.response()).status in {400, 505}
+        await caller.until_ended()
+        assert upstream.connections == []
+
+
 @pytest.mark.parametrize("pieces", ["whole", "dribbled"])
 @pytest.mark.parametrize(("raw", "status"), REFUSED.values(), ids=REFUSED)
 async def test_a_head_that_is_refused(raw: bytes, status: int | None, pieces: str) -> None:
