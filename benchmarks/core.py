@@ -128,10 +128,8 @@ def run() -> dict[str, float]:
 def main() -> None:
     """Print the figure."""
     figures = run()
-    print(
-        f"one exchange, no sockets: {figures['best_us']:.2f} us (best of {ROUNDS} rounds; median {figures['median_us']:.2f}),"
-        f" reach {figures['reach_us']:.1f} us"
-    )
+    best, median, reach = figures["best_us"], figures["median_us"], figures["reach_us"]
+    print(f"one exchange, no sockets: {best:.2f} us (best of {ROUNDS} rounds; median {median:.2f}), reach {reach:.1f} us")
 
 
 if __name__ == "__main__":
