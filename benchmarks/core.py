@@ -129,7 +129,7 @@ def main() -> None:
     """Print the figure."""
     figures = run()
     best, median, reach = figures["best_us"], figures["median_us"], figures["reach_us"]
-    print(f"one exchange, no sockets: {best:.2f} us (best of {ROUNDS} rounds; median {median:.2f}), reach {reach:.1f} us")
+    print(f"one exchange, no sockets: {best:.2f} us (best of {ROUNDS}; median {median:.2f}), reach {reach:.1f} us")
 
 
 if __name__ == "__main__":
