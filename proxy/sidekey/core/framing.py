@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 CHUNKED = -1
 """Length of a body in chunked transfer coding."""
 
@@ -40,6 +42,12 @@ def transfer_encoding(value: bytes) -> int:
     if codings[-1] == b"chunked" and codings.count(b"chunked") == 1:
         raise BadFraming("Transfer-Encoding has a coding besides chunked", unknown_coding=True)
     raise BadFraming("Transfer-Encoding does not end in chunked alone")
+
+
+@lru_cache(maxsize=1024)
+def length_line(length: int) -> bytes:
+    """The Content-Length field, after its line end; most bodies have one of few lengths."""
+    return b"\r\nContent-Length: %d" % length
 
 
 def coded_length(encoding: bytes, *, length_given: bool, http_1_1: bool) -> int:

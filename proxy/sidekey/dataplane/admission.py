@@ -12,11 +12,13 @@ from sidekey.core import policy, routing
 from sidekey.core.headers import Role, tokens
 from sidekey.core.paths import UnreadablePath
 from sidekey.core.urls import InvalidTarget, parse_target
+from sidekey.dataplane.lane import Known
 from sidekey.errors import Problem
 
 if TYPE_CHECKING:
     from sidekey.dataplane.exchange import Exchange
     from sidekey.dataplane.lane import Lane
+    from sidekey.dataplane.plane import Plane
 
 _PLAIN = routing.PLAIN.fullmatch
 _CHALLENGE = ("Proxy-Authenticate", 'Basic realm="sidekey"')
@@ -28,26 +30,28 @@ _NO_MARKS: dict[Role, bytes] = {}
 def admit(exchange: Exchange) -> Problem | None:
     """Set the exchange's lane, route and path, or say why not."""
     plane = exchange.plane
-    target = exchange.target
-    if exchange.marks is None and not plane.callers and target.startswith(b"/i/"):
-        end = target.find(b"/", 3)
-        lane = plane.lanes.get(target[3:end])
-        if (
-            lane is not None
-            and end > 0
-            and lane.quick
-            and exchange.method in lane.methods
-            and plane.hosts.get(exchange.host)
-            and _PLAIN(target, end)
-        ):
-            exchange.lane = lane
-            exchange.route = lane.base_route  # type: ignore[assignment]  # a quick lane has a base
-            exchange.path = lane.base_path + target[end:]
+    if exchange.marks is None and not plane.callers and plane.hosts.get(exchange.host):
+        known = plane.targets.get(exchange.target) or _read_quickly(plane, exchange.target)
+        if known is not None and exchange.method in known.lane.methods:
+            exchange.lane, exchange.route, exchange.path = known
             return None
     try:
         return _admit_exactly(exchange, exchange.marks or _NO_MARKS)
     except routing.InvalidNaming as fault:
         return Problem("request_invalid", str(fault))
+
+
+def _read_quickly(plane: Plane, target: bytes) -> Known | None:
+    """The quick reading of a target at the reverse door; None leaves it to the exact one."""
+    end = target.find(b"/", 3)
+    if end < 0 or not target.startswith(routing.REVERSE):
+        return None
+    lane = plane.lanes.get(target[3:end])
+    if lane is None or lane.base_route is None or not lane.quick or not _PLAIN(target, end):
+        return None
+    known = Known(lane, lane.base_route, lane.base_path + target[end:])
+    plane.remember(target, known)
+    return known
 
 
 def _admit_exactly(exchange: Exchange, marks: dict[Role, bytes]) -> Problem | None:
@@ -139,6 +143,8 @@ def _judge(exchange: Exchange, lane: Lane, rest: bytes) -> Problem | None:
         return Problem("target_denied", "the integration has no base URL for the reverse door yet")
     else:
         url = f"{integration.base}{rest.decode('latin-1')}"
+    if _judge_quickly(exchange, lane, rest):
+        return None
     try:
         target = parse_target(url)
         if exchange.door == "forward":
@@ -151,6 +157,24 @@ def _judge(exchange: Exchange, lane: Lane, rest: bytes) -> Problem | None:
     exchange.route = lane.route(target.origin)
     exchange.path = target.request_target.encode("latin-1")
     return None
+
+
+def _judge_quickly(exchange: Exchange, lane: Lane, rest: bytes) -> bool:
+    """Set route and path where the quick reading allows the target; False leaves it to the exact one."""
+    if exchange.door == "reverse":
+        if lane.base_route is None or not lane.quick or not rest.startswith(b"/") or not _PLAIN(rest):
+            return False
+        exchange.route = lane.base_route
+        exchange.path = lane.base_path + rest
+        return True
+    target = exchange.target
+    cut = target.find(b"/", len(b"https://"))
+    entry = lane.entries.get(target[:cut])
+    if entry is None or cut < 0 or not _PLAIN(target, cut):
+        return False
+    exchange.route, prefix = entry
+    exchange.path = path = target[cut:]
+    return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"", b"/", b"?")
 
 
 def allowed_methods(rules: policy.Policy) -> str:

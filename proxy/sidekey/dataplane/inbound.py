@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidekey.core.framing import BODYLESS
+from sidekey.core.framing import BODYLESS, length_line
 from sidekey.core.headers import nominated, normalise
 from sidekey.dataplane.answers import PHRASES
 
@@ -22,7 +22,7 @@ def answer_head(upstream: AnswerReader, exchange: Exchange) -> list[bytes]:
     if upstream.hop_by_hop is not None:
         lines = without(lines, nominated(upstream.hop_by_hop))
     length = upstream.length
-    framing = b"\r\nContent-Length: %d" % length if length > 0 else _framing(upstream, exchange)
+    framing = length_line(length) if length > 0 else _framing(upstream, exchange)
     return [_STATUS_LINES[upstream.status], *lines, framing, exchange.ending]
 
 
@@ -38,5 +38,5 @@ def _framing(upstream: AnswerReader, exchange: Exchange) -> bytes:
         return b""
     if exchange.method == b"HEAD" or upstream.status in BODYLESS:
         # What a GET would have answered (RFC 9110 8.6), or nothing where the upstream did not say.
-        return b"" if upstream.content_length is None else b"\r\nContent-Length: %d" % upstream.content_length
-    return b"\r\nContent-Length: 0"
+        return b"" if upstream.content_length is None else length_line(upstream.content_length)
+    return length_line(0)

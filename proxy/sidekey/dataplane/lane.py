@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sidekey.core import headers, routing
-from sidekey.core.policy import Policy, Prefix
-from sidekey.core.urls import Origin
+from sidekey.core.policy import Policy, Prefix, upgrade
+from sidekey.core.urls import Origin, Target
 from sidekey.dataplane.pool import Pool
 
 if TYPE_CHECKING:
@@ -42,13 +42,25 @@ class Route:
         self.injected = self.host + block.encode("latin-1")
 
 
+class Known(NamedTuple):
+    """What the quick reading made of a target: whose it is, and where it goes."""
+
+    lane: Lane
+    route: Route
+    path: bytes
+
+
 class Lane:
-    """One integration as the hot path sees it. `base_path` is what a plain rest is joined to at the reverse door."""
+    """One integration as the hot path sees it.
+
+    `base_path` is what a plain rest is joined to at the reverse door; `entries` are what the forward door reads quickly.
+    """
 
     ROUTES = 256
     __slots__ = (
         "base_path",
         "base_route",
+        "entries",
         "grant",
         "integration",
         "methods",
@@ -76,6 +88,7 @@ class Lane:
         self.quick = base is not None and quick_base(integration.policy, base)
         self.base_path = b"" if base is None else base.path.encode("latin-1")
         self.base_route = None if base is None else self.route(base.origin)
+        self.entries = self._entries()
 
     def route(self, origin: Origin) -> Route:
         """The route to an origin the policy allowed; bounded, since a wildcard domain allows many."""
@@ -85,6 +98,23 @@ class Lane:
                 self.routes.clear()
             route = self.routes[origin] = Route(origin, self.plane.pool(origin, self.integration))
         return route
+
+    def _entries(self) -> dict[bytes, tuple[Route, bytes]]:
+        """Scheme and authority, as callers mostly write them at the forward door, to a route and a prefix's path.
+
+        The http form stands beside the https one where the door upgrades it.
+        """
+        policy = self.integration.policy
+        found: dict[bytes, tuple[Route, bytes]] = {}
+        for prefix in reversed(policy.prefixes):
+            if quick_base(policy, prefix):
+                entry = (self.route(prefix.origin), prefix.path.encode("latin-1"))
+                found[str(prefix.origin).encode()] = entry
+                plain = prefix.origin._replace(scheme="http", port=80)
+                if upgrade(policy, Target(plain, "/", None)).origin == prefix.origin:
+                    found[b"http://%b" % prefix.origin.authority.encode()] = entry
+                    found[b"http://%b:80" % prefix.origin.authority.encode()] = entry
+        return found
 
     def adopt(self, grant: Grant) -> None:
         """Take up a new grant: its names are those that nothing may double; a route compiles it at its next use."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidekey.core.framing import CHUNKED
+from sidekey.core.framing import CHUNKED, length_line
 from sidekey.core.headers import nominated
 from sidekey.dataplane.inbound import without
 
@@ -27,11 +27,11 @@ def request_head(exchange: Exchange) -> list[bytes]:
         lines = without(lines, dropped)
     length = exchange.length
     if length > 0:
-        framing = b"\r\nContent-Length: %d" % length
+        framing = length_line(length)
     elif length == CHUNKED:
         framing = b"\r\nTransfer-Encoding: chunked"
     else:
-        framing = b"\r\nContent-Length: 0" if exchange.length_given else b""
+        framing = length_line(0) if exchange.length_given else b""
     return [
         exchange.method,
         b" ",

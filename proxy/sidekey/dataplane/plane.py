@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sidekey.core.routing import is_own_host
 from sidekey.core.urls import Origin
 from sidekey.dataplane.deadlines import TICK, Deadlines
-from sidekey.dataplane.lane import Lane
+from sidekey.dataplane.lane import Known, Lane
 from sidekey.dataplane.pool import Key, Pool
 from sidekey.errors import Problem
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 HOSTS_LIMIT = 1024
 LONGEST_HOST = 260
 POOLS_LIMIT = 1024
+TARGETS_LIMIT = 1024
+LONGEST_TARGET = 256
 
 
 class Plane:
@@ -54,6 +56,7 @@ class Plane:
         self.deadlines = Deadlines()
         self.lanes: dict[bytes, Lane] = {}
         self.hosts: dict[bytes | None, bool] = {}
+        self.targets: dict[bytes, Known] = {}
         self.pools: dict[Key, Pool] = {}
         self.connections: set[CallerConnection] = set()
         self.draining = False
@@ -100,6 +103,13 @@ class Plane:
 
     def _count_idle(self) -> int:
         return sum(len(pool.idle) for pool in self.pools.values())
+
+    def remember(self, target: bytes, known: Known) -> None:
+        """Keep the quick reading of a target: most services send to few. What is long or many is read again."""
+        if len(target) <= LONGEST_TARGET:
+            if len(self.targets) >= TARGETS_LIMIT:
+                self.targets.clear()
+            self.targets[target] = known
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task and hold on to it; a defect in it is reported."""

@@ -75,7 +75,9 @@ class Pool:
             if exchange.awaits_connection:
                 exchange.send(connection)
                 return
-        connection.rest(self.plane.deadlines.now)
+        now = self.plane.deadlines.now
+        connection.idle_since = now
+        connection.deadline = now + connection.keep_for
         self.idle[connection] = None
 
     def forget(self, connection: UpstreamConnection) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NAMES = Names(REQUEST_ROLES)
 _KNOWN = NAMES.known
 _CONTENT_LENGTH = Role.CONTENT_LENGTH
+_HOST = Role.HOST
 
 HEAD_END = b"\r\n\r\n"
 
@@ -155,6 +156,8 @@ class RequestReader:
         if role is _CONTENT_LENGTH and value.isdigit() and len(value) < DIGITS:
             reading.length = int(value)
             reading.length_given = True
+        elif role is _HOST and reading.host is None:
+            reading.host = value
         elif role:
             note_field(reading, role, value, normal, start)
         else:

@@ -54,12 +54,10 @@ def invalid(detail: str) -> BadRequest:
 
 
 def note_field(exchange: Exchange, role: Role, value: bytes, normal: bytes, start: bytes) -> None:
-    """Take in a field that means something to the proxy. Raises BadRequest."""
+    """Take in a field that means something to the proxy; the reader itself took the first Host. Raises BadRequest."""
     if role is _HOST:
-        if exchange.host is not None:
-            raise invalid("Host is given twice")
-        exchange.host = value
-    elif role is _CONTENT_LENGTH:
+        raise invalid("Host is given twice")
+    if role is _CONTENT_LENGTH:
         try:
             exchange.length = framing.content_length(value)
         except framing.BadFraming as fault:

@@ -65,12 +65,6 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
         timeouts = plane.timeouts
         self.deadline = plane.deadlines.now + (timeouts.idle if self._head_done else timeouts.response)
 
-    def rest(self, now: float) -> None:
-        """Become idle. An upstream that announced how long it keeps connections is taken at its word, less a second."""
-        self.idle_since = now
-        self.deadline = now + self.keep_for
-        self.reused = True
-
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is None:
