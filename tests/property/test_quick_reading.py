@@ -10,7 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sidekey.core import routing
-from sidekey.core.policy import decide
+from sidekey.core.headers import Role
+from sidekey.core.paths import UnreadablePath
+from sidekey.core.policy import decide, judge, upgrade
+from sidekey.core.urls import InvalidTarget, Origin, parse_target
 from sidekey.dataplane.admission import admit
 from sidekey.dataplane.exchange import Exchange
 from sidekey.dataplane.listener import CallerConnection
@@ -64,6 +67,51 @@ def test_admission_equals_the_policys_decision(lane: Integration, rest: str) -> 
         assert path == verdict.target.request_target.encode("latin-1") == f"{base.path}{rest}".encode("latin-1")
     elif routing.PLAIN.fullmatch(rest.encode("latin-1")):
         assert lane in INTEGRATIONS[3:]
+
+
+AUTHORITIES = [
+    "http://up.test",
+    "http://up.test:80",
+    "https://up.test",
+    "https://up.test:443",
+    "HTTP://UP.TEST",
+    "http://a.up.test",
+    "http://evil.test",
+    "http://up.test@evil.test",
+    "http://up.test.",
+]
+
+
+def forwarded(lane: Integration, target: str) -> tuple[Origin, bytes] | None:
+    """Where a request at the forward door would go, or None where it is refused."""
+
+    async def main() -> tuple[Origin, bytes] | None:
+        sidekey = Scripted(lane)
+        exchange = Exchange(CallerConnection(sidekey.plane))
+        exchange.method, exchange.host, exchange.target = b"GET", b"any", target.encode("latin-1")
+        exchange.marks = {Role.INTEGRATION_ID: b"h"}
+        return (exchange.route.origin, exchange.path) if admit(exchange) is None else None
+
+    return asyncio.run(main())
+
+
+@given(st.sampled_from(INTEGRATIONS), st.sampled_from(AUTHORITIES), soup())
+@settings(max_examples=300, deadline=None)
+@example(INTEGRATIONS[0], "http://up.test", "/api")
+@example(INTEGRATIONS[0], "http://up.test", "/apix")
+@example(INTEGRATIONS[1], "http://up.test:80", "/other/a?b")
+@example(INTEGRATIONS[2], "https://up.test", "")
+@example(INTEGRATIONS[6], "http://up.test", "/api/a")
+def test_the_forward_door_admits_as_the_policy_decides(lane: Integration, authority: str, rest: str) -> None:
+    """The upgrade to https first, then the exact reading: origin and bytes are equal."""
+    try:
+        target = upgrade(lane.policy, parse_target(authority + rest))
+        verdict = judge(lane.policy, target)
+    except (InvalidTarget, UnreadablePath):
+        assert forwarded(lane, authority + rest) is None
+        return
+    expected = (target.origin, target.request_target.encode("latin-1")) if verdict.allowed else None
+    assert forwarded(lane, authority + rest) == expected
 
 
 def rewrite(path: str, way: int) -> str:

@@ -53,7 +53,7 @@ class Known(NamedTuple):
 class Lane:
     """One integration as the hot path sees it.
 
-    `base_path` is what a plain rest is joined to at the reverse door; `entries` are what the forward door reads quickly.
+    `base_path` is what a plain rest is joined to at the reverse door; `entries` serve the forward door's quick reading.
     """
 
     ROUTES = 256
