@@ -28,6 +28,7 @@ _KEEP_ALIVE = Role.KEEP_ALIVE
 
 
 MALFORMED = "the upstream's answer is malformed"
+OTHER_VERSION = "the upstream's answer is in a version of HTTP other than 1.1 and 1.0"
 AMBIGUOUS = "the framing of the upstream's answer is ambiguous"
 _PERSISTENCE = frozenset({b"keep-alive", b"Keep-Alive", b"close"})
 """Values of Connection that nominate no field; llhttp heeds them."""
@@ -160,6 +161,9 @@ class AnswerReader:
     def _frame(self, exchange: Exchange, status: int) -> int:
         """The length of the body where Content-Length alone does not say it."""
         head = exchange.method == b"HEAD"
+        if self._encoding is not None and self._parser.get_http_version() != "1.1":
+            # Faulty framing (RFC 9112 6.1).
+            raise BadAnswer("the upstream's answer has a transfer coding that its version of HTTP does not know")
         try:
             length = framing.answer_length(status, self.content_length, self._encoding, head=head)
         except framing.BadFraming:
@@ -174,10 +178,8 @@ class AnswerReader:
         return length
 
     def _check_head(self, status: int, limits: Limits) -> None:
-        version = self._parser.get_http_version()
-        if version != "1.1" and (version != "1.0" or self._encoding is not None):
-            # A transfer coding in HTTP/1.0 is faulty framing (RFC 9112 6.1).
-            raise BadAnswer("the upstream's answer is in no version of HTTP that fits it")
+        if self._parser.get_http_version() not in ("1.0", "1.1"):
+            raise BadAnswer(OTHER_VERSION)
         if status == 407:
             raise BadAnswer("the upstream asks for proxy authentication")
         if status > 599:

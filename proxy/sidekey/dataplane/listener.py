@@ -135,7 +135,8 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             self._refuse(self._fault_of(error), waiting)
             return
         if not in_head and b" HTTP/1." not in data and len(self._queue) > waiting:
-            # llhttp takes RTSP and ICE heads too, and does not tell.
+            # llhttp takes RTSP and ICE heads too, and does not tell. In several reads, or behind another request, such
+            # a head is carried as the HTTP that it otherwise is.
             self._refuse(OTHER_PROTOCOL, waiting)
             return
         reading = self._reading

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from httptools import HttpParserError, HttpResponseParser
 
 from sidekey.core.framing import UNTIL_CLOSE
-from sidekey.dataplane.answer_reader import MALFORMED, AnswerReader, BadAnswer
+from sidekey.dataplane.answer_reader import MALFORMED, OTHER_VERSION, AnswerReader, BadAnswer
 from sidekey.dataplane.buffers import THROUGH, WRITE_BUFFER
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.errors import Problem
@@ -18,6 +18,10 @@ from sidekey.network.tls import ended_by_close_notify, tls_problem
 if TYPE_CHECKING:
     from sidekey.dataplane.exchange import Exchange
     from sidekey.dataplane.pool import Pool
+
+
+VERSION = b"HTTP/1."
+"""How an answer begins: llhttp also takes HTTP/0.9 and 2.0, RTSP and ICE, and does not tell the latter."""
 
 
 class UpstreamConnection(AnswerReader, asyncio.Protocol):
@@ -86,6 +90,9 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
 
     def _parse(self, exchange: Exchange, data: bytes) -> bool:
         """Feed one read to the parser; False where the answer turned out to be broken."""
+        if not self._fed and not data.startswith(VERSION) and not VERSION.startswith(data):
+            self._break(exchange, OTHER_VERSION)
+            return False
         self._fed += len(data)
         try:
             self._parser.feed_data(data)

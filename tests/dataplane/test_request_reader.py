@@ -1,0 +1,265 @@
+"""How requests are read off a caller's bytes: in any pieces, within bounds, with upgrades passed over."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidekey.settings.snapshot import Limits
+from support import wire
+from support.plane import base_url, get, integration, problem, request
+from support.scripted import RecordingTransport, Scripted, settle
+from support.upstream import OK
+
+H = integration("h", base_url(1))
+H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+BLANKS = b"line\r\n\r\n" * 1024
+"""A body full of what ends a head."""
+
+
+def chunks(*pieces: bytes, extension: bytes = b"") -> bytes:
+    """A body in chunked coding."""
+    return b"".join(b"%x%b\r\n%b\r\n" % (len(piece), extension if piece else b"", piece) for piece in (*pieces, b""))
+
+
+def answers(caller: RecordingTransport) -> list[wire.Message]:
+    """The answers that a caller has."""
+    found, data = [], bytes(caller.written)
+    while (message := wire.first_response(data)) is not None:
+        found.append(message)
+        data = data[message.length :]
+    return found
+
+
+async def converse(sidekey: Scripted, *pieces: bytes) -> tuple[list[wire.Message], list[wire.Message]]:
+    """Feed a caller's bytes, answer what reaches an upstream, and return both sides' messages."""
+    caller = sidekey.caller()
+    seen: list[int] = []
+    for piece in pieces:
+        caller.feed(piece)
+        await settle()
+        for upstream in sidekey.upstreams:
+            while len(seen) < len(whole(bytes(upstream.written))):
+                seen.append(1)
+                upstream.feed(OK)
+                await settle()
+    arrived = [message for upstream in sidekey.upstreams for message in whole(bytes(upstream.written))]
+    return arrived, answers(caller)
+
+
+def whole(data: bytes) -> list[wire.Message]:
+    """The complete requests at the start of `data`."""
+    found = []
+    while (message := wire.first_request(data)) is not None:
+        found.append(message)
+        data = data[message.length :]
+    return found
+
+
+MIXED = b"".join(
+    [
+        get("/1"),
+        request("POST", "/2", body=b"a\r\n\r\nb"),
+        request("POST", "/3", "Transfer-Encoding: chunked") + chunks(b"c\r\n\r\n", b"d", extension=b";q=1"),
+        b"\r\n" + get("/4", "X-Empty:", "X-Other:  spaced  "),
+        request("POST", "/5", *H2C, body=b"hello"),
+        request("POST", "/6", *H2C, "Transfer-Encoding: chunked") + chunks(b"hel", b"lo"),
+        request("PUT", "/7", body=b""),
+        request("OPTIONS", "/8", *H2C),
+        get("/9"),
+    ]
+)
+BODIES = [b"", b"a\r\n\r\nb", b"c\r\n\r\nd", b"", b"hello", b"hello", b"", b"", b""]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000, 1 << 20])
+async def test_every_cut_into_reads_gives_the_same_requests(size: int) -> None:
+    """Heads, bodies, chunks, trailers' ends and upgrades may be cut anywhere."""
+    pieces = [MIXED[at : at + size] for at in range(0, len(MIXED), size)]
+    arrived, told = await converse(Scripted(H), *pieces)
+    assert [message.target for message in arrived] == [b"/api/%d" % number for number in range(1, 10)]
+    assert [message.body for message in arrived] == BODIES
+    assert [message.status for message in told] == [200] * 9
+    assert arrived[3].values(b"x-empty") == [b""]
+    assert arrived[3].values(b"x-other") == [b"spaced"]
+    for message in arrived:
+        assert not {b"upgrade", b"http2-settings", b"connection"} & {name for name, _ in message.headers}
+
+
+@pytest.mark.parametrize("at", range(1, len(MIXED), 5))
+async def test_every_cut_in_two_gives_the_same_requests(at: int) -> None:
+    """Wherever the one cut is."""
+    arrived, _ = await converse(Scripted(H, limits=Limits(pipelined=3)), MIXED[:at], MIXED[at:])
+    assert [message.body for message in arrived] == BODIES
+
+
+@pytest.mark.parametrize("framing", ["Content-Length", "chunked"])
+@pytest.mark.parametrize("pipelined", [1, 16])
+async def test_a_body_full_of_blank_lines_arrives_byte_for_byte(framing: str, pipelined: int) -> None:
+    """In one write for its read where its length was given; in chunks of its own making it costs no more than heads."""
+    sidekey = Scripted(H, limits=Limits(pipelined=pipelined))
+    caller = sidekey.caller()
+    if framing == "chunked":
+        caller.feed(request("POST", "/a", "Transfer-Encoding: chunked"))
+        body = chunks(BLANKS)
+    else:
+        caller.feed(request("POST", "/a", f"Content-Length: {len(BLANKS)}"))
+        body = BLANKS
+    upstream = await sidekey.upstream()
+    before = count_writes(upstream)
+    caller.feed(body, get("/next"))
+    await settle()
+    (message,) = whole(bytes(upstream.written))
+    assert message.body == BLANKS
+    if framing == "Content-Length":
+        assert before == [BLANKS]
+    else:
+        assert len(before) <= 2 + BLANKS.count(b"\r\n\r\n") // pipelined
+    upstream.feed(OK)
+    assert whole(bytes(upstream.written))[1].target == b"/api/next"
+
+
+def count_writes(upstream: RecordingTransport) -> list[bytes]:
+    """What is written from now on, write by write."""
+    pieces: list[bytes] = []
+    write = upstream.write
+
+    def kept(data: bytes) -> None:
+        pieces.append(data)
+        write(data)
+
+    upstream.write = kept  # type: ignore[method-assign, assignment]
+    return pieces
+
+
+@pytest.mark.parametrize("framing", ["Content-Length", "chunked"])
+async def test_a_body_that_comes_with_its_head_may_be_full_of_blank_lines(framing: str) -> None:
+    """What looks like heads is held back by pieces, and none of it is lost, doubled or taken for a request."""
+    body = BLANKS if framing == "Content-Length" else chunks(BLANKS[:3000], BLANKS[3000:])
+    field = f"Content-Length: {len(BLANKS)}" if framing == "Content-Length" else "Transfer-Encoding: chunked"
+    arrived, told = await converse(Scripted(H), get("/1") + request("POST", "/2", field) + body + get("/3"))
+    assert [(message.target, message.body) for message in arrived] == [
+        (b"/api/1", b""),
+        (b"/api/2", BLANKS),
+        (b"/api/3", b""),
+    ]
+    assert len(told) == 3
+
+
+@pytest.mark.parametrize("framing", ["Content-Length", "chunked"])
+async def test_a_dead_upstream_connection_is_not_written_to(framing: str) -> None:
+    """It failed, and the loop has yet to say so, when more of the body is read: nothing is written into the void."""
+    sidekey = Scripted(H)
+    caller = sidekey.caller()
+    body = BLANKS if framing == "Content-Length" else chunks(BLANKS)
+    field = f"Content-Length: {len(BLANKS)}" if framing == "Content-Length" else "Transfer-Encoding: chunked"
+    caller.feed(request("POST", "/a", field))
+    upstream = await sidekey.upstream()
+    pieces = count_writes(upstream)
+    upstream.lose(ConnectionResetError())
+    caller.feed(body)
+    await settle()
+    assert pieces == []
+    (answer,) = answers(caller)
+    said = problem(answer)
+    assert (said["status"], said["error"], said["sent"]) == (502, "connection_terminated", "maybe")
+
+
+LIMITS = Limits(request_head=4000, target=2000, headers=20, request_body=10_000)
+OVER = {
+    "a target": (get("/" + "a" * 2500), 414),
+    "a target without end": (b"GET /i/h/" + b"a" * 9000, 414),
+    "a field": (get("/a", "X: " + "a" * 5000), 431),
+    "a field without end": (get()[:-2] + b"X: " + b"a" * 9000, 431),
+    "a name without end": (get()[:-2] + b"X" * 9000, 431),
+    "many small fields": (get("/a", *(f"X-{number}: 1" for number in range(25))), 431),
+    "fields that add up": (get("/a", *(f"X-{number}: {'a' * 300}" for number in range(15))), 431),
+    "a body by its length": (request("POST", "/a", "Content-Length: 10001"), 413),
+    "a body by its chunks": (request("POST", "/a", "Transfer-Encoding: chunked") + chunks(*[b"x" * 1000] * 11), 413),
+    "a chunk extension": (
+        request("POST", "/a", "Transfer-Encoding: chunked") + b"5;x=" + b"a" * 9000 + b"\r\nhello\r\n0\r\n\r\n",
+        431,
+    ),
+    "trailers": (
+        request("POST", "/a", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n0\r\nX: " + b"a" * 9000 + b"\r\n\r\n",
+        431,
+    ),
+}
+
+
+@pytest.mark.parametrize("size", [100, 1000])
+@pytest.mark.parametrize(("raw", "status"), OVER.values(), ids=OVER)
+async def test_what_is_gathered_over_several_reads_is_bounded(raw: bytes, status: int, size: int) -> None:
+    """Each with its own status; the connection ends, and no upstream has a whole request."""
+    sidekey = Scripted(H, limits=LIMITS)
+    caller = sidekey.caller()
+    fed = 0
+    for at in range(0, len(raw), size):
+        if caller.written:
+            break
+        caller.feed(raw[at : at + size])
+        fed = at + size
+        await settle()
+    await settle()
+    (answer,) = answers(caller)
+    assert (answer.status, problem(answer)["code"]) == (status, "request_too_large")
+    assert answer.values(b"connection") == [b"close"]
+    assert caller.ended
+    assert [whole(bytes(upstream.written)) for upstream in sidekey.upstreams] in ([], [[]])
+    # A bound is met within a few reads of where it lies, not after everything was gathered.
+    assert fed <= LIMITS.request_body + LIMITS.request_head + 2 * size
+
+
+WITHIN = {
+    "a target": get("/" + "a" * 1900),
+    "a head": get("/" + "a" * 1900, "X: " + "b" * 1900),
+    "a body": request("POST", body=b"x" * 10_000),
+    "extensions of many chunks": request("POST", "/a", "Transfer-Encoding: chunked")
+    + chunks(*[b"x" * 100] * 100, extension=b";x=" + b"a" * 300),
+    "trailers": request("POST", "/a", "Transfer-Encoding: chunked")
+    + b"5\r\nhello\r\n0\r\nX: "
+    + b"a" * 3000
+    + b"\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("size", [10, 1000, 1 << 20])
+@pytest.mark.parametrize("raw", WITHIN.values(), ids=WITHIN)
+async def test_what_lies_within_the_bounds_passes_in_any_pieces(raw: bytes, size: int) -> None:
+    """Bounds are on a head, a body and what is between chunks, each by itself: a second request begins anew."""
+    both = raw + raw
+    pieces = [both[at : at + size] for at in range(0, len(both), size)]
+    arrived, told = await converse(Scripted(H, limits=LIMITS), *pieces)
+    assert [message.status for message in told] == [200, 200]
+    assert arrived[0] == arrived[1]
+
+
+@pytest.mark.parametrize("pieces", [1, 1 << 20], ids=["dribbled", "whole"])
+async def test_a_head_that_offers_h2c_is_bounded_too(pieces: int) -> None:
+    """The head that is made up to read the body of a passed-over upgrade counts for nothing."""
+    head = request("POST", "/a", *H2C, "X: " + "a" * 3700, body=b"hello")
+    cut = [head[at : at + pieces] for at in range(0, len(head), pieces)]
+    arrived, told = await converse(Scripted(H, limits=LIMITS), *cut)
+    assert ([message.body for message in arrived], [message.status for message in told]) == ([b"hello"], [200])
+    refused = request("POST", "/a", *H2C, "Content-Length: 10001")
+    arrived, told = await converse(Scripted(H, limits=LIMITS), refused)
+    assert (arrived, [message.status for message in told]) == ([], [413])
+
+
+@pytest.mark.parametrize("body", [b"zz\r\n", b"5\r\nhelloX", b"5;\x00\r\nhello\r\n"])
+async def test_a_malformed_body_of_a_passed_over_upgrade_is_refused(body: bytes) -> None:
+    """A fresh parser reads it as strictly as any other."""
+    sidekey = Scripted(H)
+    arrived, told = await converse(sidekey, request("POST", "/a", *H2C, "Transfer-Encoding: chunked") + body)
+    assert (arrived, [message.status for message in told], sidekey.upstreams) == ([], [400], [])
+
+
+async def test_a_trailer_is_not_merged_into_the_next_head() -> None:
+    """Nor into its own (RFC 9110 6.5.1), whatever it is called."""
+    trailers = b"0\r\nAuthorization: theirs\r\nContent-Length: 9\r\nX-Integration-Id: other\r\n\r\n"
+    raw = request("POST", "/1", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n" + trailers + get("/2")
+    for size in (1, 1 << 20):
+        pieces = [raw[at : at + size] for at in range(0, len(raw), size)]
+        arrived, _ = await converse(Scripted(H), *pieces)
+        assert [message.body for message in arrived] == [b"hello", b""]
+        assert all(b"theirs" not in message.values(b"authorization") for message in arrived)
+        assert all(message.trailers == () for message in arrived)
