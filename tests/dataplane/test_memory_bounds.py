@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-import pytest
-
 from sidekey.core.headers import Names
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Grant
@@ -126,9 +124,6 @@ async def test_a_pool_in_which_a_request_waits_is_not_pruned() -> None:
         assert plane.metrics.upstream_idle == 1
 
 
-@pytest.mark.xfail(
-    reason="a route goes on with a pool that the plane has pruned: nothing counts or closes what is in it"
-)
 async def test_a_route_whose_empty_pool_was_pruned_has_its_connections_counted_and_closed() -> None:
     """An integration that slept while another one named many hosts is as good as new."""
     made = integration("h", base_url(1), domains=("https://*.a.test",))

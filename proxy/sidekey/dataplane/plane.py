@@ -58,6 +58,7 @@ class Plane:
         self.hosts: dict[bytes | None, bool] = {}
         self.targets: dict[bytes, Known] = {}
         self.pools: dict[Key, Pool] = {}
+        self.connected: set[Pool] = set()
         self.connections: set[CallerConnection] = set()
         self.draining = False
         self.closed = False
@@ -102,7 +103,7 @@ class Plane:
         return known
 
     def _count_idle(self) -> int:
-        return sum(len(pool.idle) for pool in self.pools.values())
+        return sum(len(pool.idle) for pool in self.connected)
 
     def remember(self, target: bytes, known: Known) -> None:
         """Keep the quick reading of a target: most services send to few. What is long or many is read again."""
@@ -134,8 +135,8 @@ class Plane:
     def log(self, exchange: Exchange, lane: Lane | None, code: str, seconds: float) -> None:
         """Write the access line of an exchange that has ended."""
         route = getattr(exchange, "route", None)
-        # What is malformed may hold a password where a host belongs, and an unknown ID is not ours to repeat.
-        shown = lane is not None and code != "request_invalid"
+        # A target that was not read may hold a password where a host belongs, or an unknown ID.
+        shown = lane is not None and (route is not None or code == "target_denied")
         self.access.write(
             request_id=self.next_id(),
             integration="unknown" if lane is None else lane.name,
@@ -186,7 +187,7 @@ class Plane:
         self.deadlines.stop()
         for connection in list(self.connections):
             connection.close(cut=connection.unsent or not connection.is_idle)
-        for pool in self.pools.values():
+        for pool in list(self.connected):
             for upstream in list(pool.idle):
                 upstream.transport.abort()
         tasks = list(self._tasks)

@@ -44,6 +44,18 @@ class Pool:
         self.connecting = 0
         self.open = 0
 
+    def opened(self) -> None:
+        """Count a connection in. A pool that holds one is known to the plane, even where its key was pruned."""
+        self.open += 1
+        self.plane.connected.add(self)
+
+    def closed(self, connection: UpstreamConnection) -> None:
+        """Count a connection out."""
+        self.idle.pop(connection, None)
+        self.open -= 1
+        if not self.open:
+            self.plane.connected.discard(self)
+
     @property
     def is_empty(self) -> bool:
         """Whether it holds no connection and nobody waits for one."""

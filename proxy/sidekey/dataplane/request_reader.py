@@ -10,7 +10,7 @@ from httptools import HttpParserError, HttpRequestParser
 from sidekey.core.framing import CHUNKED, DIGITS
 from sidekey.core.headers import REQUEST_ROLES, Names, Role
 from sidekey.dataplane.exchange import Exchange
-from sidekey.dataplane.request_rules import MALFORMED, BadRequest, check_head, check_size, note_field
+from sidekey.dataplane.request_rules import HEAD_TOO_LARGE, MALFORMED, BadRequest, check_head, check_size, note_field
 from sidekey.errors import Problem
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class RequestReader:
         limit = self.plane.limits.request_head
         if self._in_head:
             self._fed += size if was_in_head else 0
-            return (check_size(reading, self.plane.limits) or MALFORMED) if self._fed > limit else None
+            return check_size(reading, self.plane.limits) or HEAD_TOO_LARGE if self._fed > limit else None
         if reading.length == CHUNKED:
             self._barren = self._barren + size if reading.seen == reading.received else 0
             reading.seen = reading.received

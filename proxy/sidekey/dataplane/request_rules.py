@@ -19,6 +19,7 @@ CONNECT_LATER = (
     "an http:// URL, which the forward door upgrades to https"
 )
 OTHER_PROTOCOL = Problem("not_implemented", "the protocol is neither HTTP/1.1 nor HTTP/1.0", status=505)
+HEAD_TOO_LARGE = Problem("request_too_large", "the head is over limits.request_head", status=431)
 MALFORMED = Problem("request_invalid", "the request is malformed")
 
 # Members of an enum are looked up slowly; these are compared for every special field.
@@ -112,7 +113,7 @@ def check_size(exchange: Exchange, limits: Limits) -> Problem | None:
     if len(exchange.target) > limits.target:
         return Problem("request_too_large", "the target is over limits.target", status=414)
     if len(exchange.target) + sum(map(len, exchange.lines)) > limits.request_head:
-        return Problem("request_too_large", "the head is over limits.request_head", status=431)
+        return HEAD_TOO_LARGE
     return None
 
 

@@ -61,7 +61,7 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
         plane = self.pool.plane
         plane.deadlines.watched.add(self)
         plane.metrics.upstream_open += 1
-        self.pool.open += 1
+        self.pool.opened()
 
     def await_answer(self) -> None:
         """The last byte of the request is written: the answer's head is due, or more of an early answer."""
@@ -183,11 +183,10 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
         plane = self.pool.plane
         plane.deadlines.watched.discard(self)
         plane.metrics.upstream_open -= 1
-        self.pool.open -= 1
+        self.pool.closed(self)
         del self._parser  # it refers back to this object
         exchange = self.exchange
         if exchange is None:
-            self.pool.forget(self)
             return
         self.detach()
         if self._head_done and self.length == UNTIL_CLOSE and exc is None and self._clean_end:
