@@ -27,11 +27,13 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
+OF_THE_OUTER_MAKE = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "ARGS", "ONCE", "PYTHON", "ROWS", "WHEEL"}
+"""What a make hands down to its children: its own, and the variables of its command line."""
+
+
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run make as from a shell of its own, not as a part of the make that runs the tests."""
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
-    }
+    environment = {name: value for name, value in os.environ.items() if name not in OF_THE_OUTER_MAKE}
     command = [peers.require("make"), *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
