@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from typing import cast
 
-from sidekey.core.policy import Policy, parse_prefix
-from sidekey.credentials.base import Grant
+from sidekey.core.policy import Domain, Forbidden, Policy, parse_prefix
+from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
+from sidekey.credentials.keyring import Keyring
 from sidekey.dataplane.listener import CallerConnection
 from sidekey.dataplane.plane import Plane
 from sidekey.dataplane.upstream import UpstreamConnection
@@ -61,8 +62,8 @@ class Wire:
         return
 
 
-class Source:
-    """A grant source whose grant is there."""
+class Unasked:
+    """A grant source whose grant is there, as a valid token is."""
 
     grant: Grant | None = Grant(headers=(("Authorization", "Basic YmVuY2g6c2VjcmV0"),))
 
@@ -70,15 +71,32 @@ class Source:
         """Never asked."""
         raise RuntimeError("the warm path asks for no grant")
 
+    def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
+        """Never asked."""
+        raise RuntimeError(f"a good answer is not weighed: {status} {grant} {body!r}")
 
-def plane(source: Source) -> Plane:
-    """A plane with one `basic`-like integration, access log `errors`."""
+    async def newer(self, grant: Grant) -> Grant | None:
+        """Never asked."""
+        raise RuntimeError(f"a good answer asks for no newer grant: {grant}")
+
+
+def integration(*, token: bool) -> Integration:
+    """An integration like `basic`, or with `token` like `oauth2` in every way that the warm path can see."""
     prefix = parse_prefix("http://upstream.test:8081/api")
-    snapshot = Snapshot(
-        integrations={"bench": Integration("bench", "basic", Policy(prefixes=(prefix,)), prefix, source)}
-    )
+    places = Places(headers=("Authorization",))
+    policy, traits = Policy(prefixes=(prefix,)), Traits(places)
+    if token:
+        policy = Policy(domains=(Domain(prefix.origin),), forbidden=(Forbidden(prefix.origin, "/oauth2/token"),))
+        traits = Traits(places, calls=True, watched=frozenset({401}))
+    keyring = Keyring(lambda: FixedCredential(Grant()))
+    return Integration("bench", "oauth2" if token else "basic", policy, prefix, keyring, traits)
+
+
+def plane(made: Integration) -> Plane:
+    """A plane with one integration, access log `errors`."""
     return Plane(
-        snapshot,
+        Snapshot(integrations={"bench": made}),
+        source_of=lambda _: Unasked(),
         dialer=Dialer(NetworkRules()),
         metrics=Metrics(),
         access=AccessLog(LineWriter.stderr(), "errors", False),
@@ -86,9 +104,9 @@ def plane(source: Source) -> Plane:
     )
 
 
-def exchange_once() -> tuple[Callable[[], None], Wire, Wire]:
+def exchange_once(*, token: bool = False) -> tuple[Callable[[], None], Wire, Wire]:
     """A function that carries one exchange over warm connections, with the two wires it writes to."""
-    data_plane = plane(Source())
+    data_plane = plane(integration(token=token))
     caller, upstream = Wire(), Wire()
     downstream = CallerConnection(data_plane)
     downstream.connection_made(cast(asyncio.Transport, caller))

@@ -149,7 +149,7 @@ def list_integrations(config: str | None, as_json: bool, usable: bool) -> None:
     found = [
         integration
         for _, integration in sorted(_snapshot(config).integrations.items())
-        if not usable or integration.source.grant is not None
+        if not usable or integration.keyring.credential is not None
     ]
     if as_json:
         _print_json([_summary(integration) for integration in found])
@@ -240,7 +240,7 @@ def _summary(integration: Integration) -> dict[str, Any]:
         "base": str(integration.base) if integration.base is not None else None,
         "description": integration.description,
         "tags": list(integration.tags),
-        "usable": integration.source.grant is not None,
+        "usable": integration.keyring.credential is not None,
     }
 
 

@@ -15,13 +15,17 @@ CONNECT_NOTE = (
     "write it as http://, which is upgraded"
 )
 
+LEARNT_NOTE = "the base URL here stands for the one that the answer with the token brings; targets are judged again by that"
+STAND_IN_NOTE = (
+    "the login's answer names the one host that is allowed then; targets at the login host are moved there, and judged again"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """What becomes of one target. `sent_on` is what the upstream would be asked; None where it cannot be read.
 
-    `upgraded` says that it became https at the forward door. `headers` are names alone; None where the secrets cannot
-    be read now.
+    `upgraded` says that it became https at the forward door.
     """
 
     integration: Integration
@@ -29,7 +33,6 @@ class Explanation:
     as_sent: str
     sent_on: str | None
     decision: Decision
-    headers: tuple[str, ...] | None
     upgraded: bool = False
     note: str | None = None
 
@@ -52,8 +55,9 @@ class Explanation:
             "code": decision.code or None,
             "reason": decision.reason,
             "rule": decision.rule or None,
-            "credential": {"origin": self._origin, "headers": self.headers} if decision.allowed else None,
+            "credential": {"origin": self._origin, **_where(self.integration)} if decision.allowed else None,
             "methods": sorted(self.integration.policy.methods) if self.integration.policy.methods else None,
+            "profile": dict(self.integration.filled),
             "note": self.note,
         }
 
@@ -65,13 +69,15 @@ class Explanation:
             rows.append(("sent on", f"{self.sent_on} (upgraded to https)" if self.upgraded else self.sent_on))
         if decision.allowed:
             rows.append(("allowed", f"by {decision.rule}: {decision.reason}"))
-            rows.append(("credential", f"goes to {self._origin} in {self._where()}"))
+            where = "; ".join(f"{place}: {', '.join(names)}" for place, names in _where(self.integration).items() if names)
+            rows.append(("credential", f"goes to {self._origin} in {where}"))
         else:
             rows.append(("denied", f"{decision.code}: {decision.reason}"))
             rows.append(("credential", "stays here"))
             rows += [("rule", rule) for rule in _rules(self.integration.policy)]
         if self.integration.policy.methods is not None:
             rows.append(("methods", ", ".join(sorted(self.integration.policy.methods))))
+        rows += [("profile", f"{key}: {value}") for key, value in self.integration.filled]
         if self.note is not None:
             rows.append(("note", self.note))
         return "\n".join(f"{name:<12} {text}" for name, text in rows)
@@ -80,43 +86,40 @@ class Explanation:
     def _origin(self) -> str | None:
         return str(self.decision.target.origin) if self.decision.target is not None else None
 
-    def _where(self) -> str:
-        if self.headers is None:
-            return "headers that are known once its secrets can be read (see sidekey check)"
-        return ", ".join(self.headers)
-
 
 def explain(integration: Integration, url: str) -> Explanation:
     """Judge `url`: an absolute URL as at the forward door, or what follows `/i/ID` at the reverse door."""
-    grant = integration.source.grant
-    headers = None if grant is None else tuple(name for name, _ in grant.headers)
     if url.startswith(("/", "?")) or not url:
-        return _reverse(integration, url, headers)
-    return _forward(integration, url, headers)
+        return _reverse(integration, url)
+    return _forward(integration, url)
 
 
-def _reverse(integration: Integration, rest: str, headers: tuple[str, ...] | None) -> Explanation:
+def _reverse(integration: Integration, rest: str) -> Explanation:
     as_sent = f"/i/{integration.id}{rest}"
     if integration.base is None:
-        unknown = Decision(False, "target_denied", "the integration has no base URL for the reverse door yet")
-        return Explanation(integration, "reverse", as_sent, None, unknown, headers)
+        unknown = Decision(False, "target_denied", "what names the integration's base URL cannot be read")
+        return Explanation(integration, "reverse", as_sent, None, unknown)
     url = f"{integration.base}{rest}"
     try:
         target = parse_target(url)
     except InvalidTarget as fault:
-        return Explanation(integration, "reverse", as_sent, None, _unreadable(fault), headers)
-    return Explanation(integration, "reverse", as_sent, _show(target), _judge(integration.policy, target), headers)
+        return Explanation(integration, "reverse", as_sent, None, _unreadable(fault))
+    note = LEARNT_NOTE if integration.traits.learns else None
+    decision = _judge(integration.policy, target)
+    return Explanation(integration, "reverse", as_sent, _show(target), decision, note=note)
 
 
-def _forward(integration: Integration, url: str, headers: tuple[str, ...] | None) -> Explanation:
+def _forward(integration: Integration, url: str) -> Explanation:
     try:
         sent = parse_target(url)
     except InvalidTarget as fault:
-        return Explanation(integration, "forward", url, None, _unreadable(fault), headers)
+        return Explanation(integration, "forward", url, None, _unreadable(fault))
     target = upgrade(integration.policy, sent)
     note = CONNECT_NOTE if sent.origin.scheme == "https" else None
+    if note is None and integration.policy.stand_in is not None:
+        note = STAND_IN_NOTE
     decision = _judge(integration.policy, target)
-    return Explanation(integration, "forward", url, _show(target), decision, headers, target != sent, note)
+    return Explanation(integration, "forward", url, _show(target), decision, target != sent, note)
 
 
 def _judge(policy: Policy, target: Target) -> Decision:
@@ -134,6 +137,15 @@ def _show(target: Target) -> str:
     return f"{target.origin}{target.request_target}"
 
 
+def _where(integration: Integration) -> dict[str, list[str]]:
+    """What the credential stands in, by name alone."""
+    places = integration.traits.places
+    return {"headers": list(places.headers), "query": list(places.query), "body": list(places.body)}
+
+
 def _rules(policy: Policy) -> list[str]:
     prefixes = [f"the target lies under {prefix}" for prefix in policy.prefixes]
-    return prefixes + [f"the target is at {domain}" for domain in policy.domains]
+    domains = [f"the target is at {domain}" for domain in policy.domains]
+    below = [f"the target lies under {policy.path}"] if policy.path else []
+    never = [f"the target is not {forbidden}" for forbidden in policy.forbidden]
+    return prefixes + domains + below + never

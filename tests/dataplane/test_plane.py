@@ -38,16 +38,10 @@ class LateSource(FixedSource):
         return self.ready
 
 
-def late(port: int, source: LateSource) -> Integration:
-    """An integration whose grant comes from this source."""
-    made = integration("h", base_url(port))
-    return Integration(made.id, made.kind, made.policy, made.base, source)
-
-
 async def test_a_request_waits_for_its_grant_with_its_body() -> None:
     """Nothing is sent before; then the whole upload is, with the credential, and the next request waits no more."""
     source = LateSource()
-    async with RawUpstream() as upstream, running(late(upstream.port, source)) as sidekey, sidekey.connect() as caller:
+    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey, sidekey.connect() as caller:
         body = b"x" * 300_000
         caller.transport.write(request("POST", body=body))
         await eventually(lambda: source.asked == 1)
@@ -65,7 +59,7 @@ async def test_a_credential_that_cannot_be_had_is_said() -> None:
     source = LateSource()
     source.fault = Problem("credential_unavailable", "a file cannot be read", error="proxy_configuration_error")
     source.go.set()
-    async with RawUpstream() as upstream, running(late(upstream.port, source)) as sidekey:
+    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey:
         said = problem(await sidekey.ask(get()))
         assert (said["status"], said["code"], said["integration"]) == (502, "credential_unavailable", "h")
         assert upstream.connections == []
@@ -76,7 +70,7 @@ async def test_a_defect_is_answered_with_its_id_and_nothing_else() -> None:
     source = LateSource()
     source.fault = LookupError("secret")
     source.go.set()
-    async with running(late(1, source)) as sidekey:
+    async with running(integration("h", base_url(1)), sources={"h": source}) as sidekey:
         said = problem(await sidekey.ask(get()))
         assert (said["status"], said["code"]) == (500, "internal_error")
         assert "defect-1" in said["detail"]
@@ -87,7 +81,7 @@ async def test_a_defect_is_answered_with_its_id_and_nothing_else() -> None:
 async def test_a_caller_that_leaves_while_its_grant_is_fetched() -> None:
     """Nothing is sent for him."""
     source = LateSource()
-    async with RawUpstream() as upstream, running(late(upstream.port, source)) as sidekey:
+    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(get())
             await eventually(lambda: source.asked == 1)

@@ -15,7 +15,9 @@ from typing import Any
 
 from sidekey.core.addresses import Network
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
-from sidekey.credentials.base import Grant, Pairs
+from sidekey.credentials.base import FixedCredential, Grant, GrantSource, Pairs, Places, Traits
+from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.static import StaticSource
 from sidekey.dataplane.listener import CallerConnection
 from sidekey.dataplane.plane import Plane
 from sidekey.network.dial import Dialer
@@ -42,6 +44,8 @@ CREDENTIAL = b"Basic c3ZjOnNlY3JldA=="
 
 AUTHORIZATION: Pairs = (("Authorization", CREDENTIAL.decode()),)
 
+GRANT = Grant(headers=AUTHORIZATION)
+
 UPSTREAM = "up.test"
 """A name that resolves to 127.0.0.1 here."""
 
@@ -53,14 +57,32 @@ NO_TOKENS: Mapping[str, frozenset[str] | None] = {}
 
 
 class FixedSource:
-    """A grant source that has its grant from the start."""
+    """A grant source that has its grant from the start; a test may give it another one at any time."""
 
-    def __init__(self, headers: Pairs = AUTHORIZATION) -> None:
-        self.grant: Grant | None = Grant(headers=headers)
+    def __init__(self, grant: Grant = GRANT) -> None:
+        self.grant: Grant | None = grant
 
     async def obtain(self) -> Grant:
         assert self.grant is not None
         return self.grant
+
+    def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
+        return False
+
+    async def newer(self, grant: Grant) -> Grant | None:
+        return None
+
+
+def keyring_of(grant: Grant) -> Keyring:
+    """A keyring that has been read, for a kind that needs no call."""
+    keyring = Keyring(lambda: FixedCredential(grant))
+    keyring.refresh()
+    return keyring
+
+
+def source_of(integration: Integration) -> GrantSource:
+    """What a plane uses where a test names no other source."""
+    return StaticSource(integration.keyring)
 
 
 def integration(
@@ -70,6 +92,7 @@ def integration(
     forbidden: Iterable[tuple[str, str]] = (),
     methods: Iterable[str] | None = None,
     headers: Pairs = AUTHORIZATION,
+    traits: Traits | None = None,
     trust: Trust = MOZILLA,
     allow_private: tuple[Network, ...] = (),
 ) -> Integration:
@@ -86,7 +109,8 @@ def integration(
         kind="basic",
         policy=policy,
         base=bases[0] if bases else None,
-        source=FixedSource(headers),
+        keyring=keyring_of(Grant(headers=headers)),
+        traits=Traits(Places(headers=tuple(name for name, _ in headers))) if traits is None else traits,
         trust=trust,
         allow_private=allow_private,
     )
@@ -144,8 +168,11 @@ async def running(
     access: str = "all",
     lookup: Lookup | None = None,
     port: int = 0,
+    sources: Mapping[str, GrantSource] | None = None,
 ) -> AsyncIterator[Running]:
     """A plane for these integrations. `tokens` maps callers' tokens to what they may use (None: everything).
+
+    `sources` are grant sources by integration, in place of what its keyring gives.
 
     At its end everything must have been given back: no exchange counted as under way, no connection counted as open,
     no deadline watched, and no defect reported.
@@ -171,8 +198,10 @@ async def running(
     writer = LineWriter(os.open(os.devnull if log is None else log, os.O_WRONLY | os.O_CREAT, 0o600))
     resolver = None if lookup is None else Resolver(snapshot.network, lookup=lookup)
     dialer = Dialer(snapshot.network, resolver=resolver)
+    given = sources or {}
     plane = Plane(
         snapshot,
+        source_of=lambda each: given.get(each.id) or source_of(each),
         dialer=dialer,
         metrics=Metrics(),
         access=AccessLog(writer, access, path=False),

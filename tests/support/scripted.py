@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from sidekey.core.urls import Origin
+from sidekey.credentials.base import GrantSource
 from sidekey.dataplane.listener import CallerConnection
 from sidekey.dataplane.plane import Plane
 from sidekey.dataplane.upstream import UpstreamConnection
@@ -20,7 +21,7 @@ from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.settings.snapshot import Integration, Limits, Listen, NetworkRules, Snapshot, Timeouts
-from support.plane import LIMITS, TIMEOUTS
+from support.plane import LIMITS, TIMEOUTS, source_of
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -153,7 +154,12 @@ class Scripted:
     """A plane whose upstreams are `upstreams`, in the order they were connected."""
 
     def __init__(
-        self, *integrations: Integration, timeouts: Timeouts = TIMEOUTS, limits: Limits = LIMITS, via: bool = True
+        self,
+        *integrations: Integration,
+        timeouts: Timeouts = TIMEOUTS,
+        limits: Limits = LIMITS,
+        via: bool = True,
+        sources: Mapping[str, GrantSource] | None = None,
     ) -> None:
         self.dialer = ScriptedDialer()
         self.defects: list[BaseException] = []
@@ -169,8 +175,10 @@ class Scripted:
             self.defects.append(defect)
             return "defect-1"
 
+        given = sources or {}
         self.plane = Plane(
             snapshot,
+            source_of=lambda each: given.get(each.id) or source_of(each),
             dialer=self.dialer,
             metrics=Metrics(),
             access=AccessLog(_NOWHERE, "off", path=False),

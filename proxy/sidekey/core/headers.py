@@ -67,6 +67,12 @@ ANSWER_ROLES = {
 METHOD_OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
 """Fields by which some servers let a request take another method; they may not get around `methods`."""
 
+HOLD_URLS = frozenset({b"location", b"content-location", b"link", b"refresh"})
+"""Fields of an answer that may repeat the URL of the request."""
+
+BODY_DIGESTS = frozenset({b"digest", b"content-digest", b"repr-digest", b"content-md5"})
+"""Fields that vouch for a body's bytes (RFC 9530): a body that carries them must not be added to."""
+
 _DROPPED_FAMILIES = (b"proxy-", b"sidekey-")
 
 Entry = tuple[Role, bytes, bytes]

@@ -8,6 +8,7 @@ decoding. A path counts as inside a prefix only if it is inside in each of these
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import product
 from urllib.parse import unquote_to_bytes
 
@@ -102,7 +103,20 @@ def inside(path: str, prefix: str) -> bool:
     return all(under(ours, theirs.rstrip("/")) for ours, theirs in _paired(path, prefix or "/"))
 
 
-def same(path: str, other: str) -> bool:
-    """Whether the two paths are the same resource in any readings of both, a trailing slash aside."""
-    theirs = {reading.rstrip("/") for reading in readings(other)}
-    return any(reading.rstrip("/") in theirs for reading in readings(path))
+def meets(path: str, pattern: str, *, below: bool = False) -> bool:
+    """Whether any reading of `path` is any reading of `pattern`, or with `below` lies under it.
+
+    A segment `*` of the pattern is any one segment. Case and a trailing slash make no difference: many servers take
+    `/Token` for `/token`.
+    """
+    shape = _shape(pattern, below)
+    return any(shape.fullmatch(reading) for reading in readings(path))
+
+
+@lru_cache(maxsize=4096)
+def _shape(pattern: str, below: bool) -> re.Pattern[str]:
+    alternatives = {
+        "/".join("[^/]+" if segment == "*" else re.escape(segment) for segment in reading.rstrip("/").split("/"))
+        for reading in readings(pattern)
+    }
+    return re.compile(f"(?:{'|'.join(sorted(alternatives))}){'(?:/.*)?' if below else '/*'}", re.IGNORECASE | re.DOTALL)

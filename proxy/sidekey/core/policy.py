@@ -6,7 +6,7 @@ decides; `dataplane` may answer quicker for plain paths only, and a property tes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sidekey.core import paths
 from sidekey.core.addresses import literal
@@ -55,30 +55,51 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Forbidden:
-    """A target no caller may name, in any reading: a token endpoint or a login URL."""
+    """A target no caller may name, in any reading: a token endpoint or a login URL.
 
-    origin: Origin
+    `origin` None stands for every origin, a segment `*` of the path for any one; `below` takes in what lies under it.
+    """
+
+    origin: Origin | None
     path: str
+    below: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.origin or ''}{self.path}{'/...' if self.below else ''}"
 
     def matches(self, target: Target) -> bool:
         """Whether any reading of the target is this path."""
-        return target.origin == self.origin and paths.same(target.path, self.path)
+        if self.origin is not None and target.origin != self.origin:
+            return False
+        return paths.meets(target.path, self.path, below=self.below)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What an integration may reach. Where both prefixes and domains are given, both must allow."""
+    """What an integration may reach. Where both prefixes and domains are given, both must allow.
+
+    `path` lies over every target, whatever its origin. Targets at `stand_in` move to the origin that a grant learns
+    (`learn`, `move`), which then is the only one allowed: until then `domains` are those that it may turn out to be.
+    """
 
     prefixes: tuple[Prefix, ...] = ()
     domains: tuple[Domain, ...] = ()
     forbidden: tuple[Forbidden, ...] = ()
     methods: frozenset[str] | None = None
+    path: str = ""
+    stand_in: Origin | None = None
 
-    def origins(self) -> list[Origin]:
-        """The origins this policy names exactly, prefixes first."""
-        named = [prefix.origin for prefix in self.prefixes]
-        named += [domain.origin for domain in self.domains if not domain.wildcard]
-        return list(dict.fromkeys(named))
+    def learn(self, base: Prefix) -> Policy:
+        """The policy once a grant has learnt its base URL. Raises ValueError where the policy does not allow that."""
+        if self.domains and not any(domain.covers(base.origin) for domain in self.domains):
+            raise ValueError("it lies under no allowed domain")
+        if self.prefixes and not any(prefix.origin == base.origin for prefix in self.prefixes):
+            raise ValueError("no endpoint_prefix has its host")
+        return self if self.stand_in is None else replace(self, domains=(Domain(base.origin),))
+
+    def move(self, target: Target, learnt: Origin) -> Target:
+        """The target with its origin replaced, where that only stands for the one that was learnt."""
+        return target._replace(origin=learnt) if target.origin == self.stand_in else target
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +131,8 @@ def judge(policy: Policy, target: Target) -> Decision:
         return Decision(False, "target_denied", "the host ends in a dot", target)
     if any(forbidden.matches(target) for forbidden in policy.forbidden):
         return Decision(False, "target_denied", "the target is where the credential comes from", target)
+    if policy.path and not paths.inside(target.path, policy.path):
+        return Decision(False, "target_denied", f"the target lies not under {policy.path} in every reading", target)
     if not any(prefix.origin == target.origin for prefix in policy.prefixes):
         # No prefix will read the path, and controls are refused wherever it leads.
         paths.readings(target.path)
@@ -171,6 +194,17 @@ def parse_prefix(text: str) -> Prefix:
     except paths.UnreadablePath:
         raise ValueError("an endpoint prefix holds no control characters") from None
     return Prefix(origin, path)
+
+
+def parse_learnt(text: str) -> Prefix:
+    """Read a base URL that a grant learnt. Raises ValueError with the rest of a sentence that begins with "it"."""
+    try:
+        base = parse_prefix(text)
+    except ValueError:
+        raise ValueError("it is no absolute URL without userinfo, query and dot segments") from None
+    if base.origin.scheme != "https" or base.origin.port != 443:
+        raise ValueError("it is not https on port 443")
+    return base
 
 
 def parse_domain(text: str) -> Domain:

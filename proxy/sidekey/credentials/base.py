@@ -1,7 +1,8 @@
-"""What a kind of credential is: a settings model, a resolved credential, and a generator that ends in a grant.
+"""What a kind of credential is: a settings model, a resolved credential, and how it becomes a grant.
 
-A kind does no I/O. Its generator yields a `Call` for each request it needs made first and is sent the `Reply`
-(httpx's auth flow is the model); a kind that needs none returns its grant at once. Whoever drives it lives elsewhere.
+A kind does no I/O and reads no clock. Some know their grant as soon as their secrets are read (`FixedCredential`);
+others must call somewhere first: their generator yields a `Call` for each request it needs made, is sent the `Reply`
+(httpx's auth flow is the model), and returns what was `Issued`. Whoever drives it lives in `tokens`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from enum import Enum
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
+from sidekey.core.policy import Domain, Forbidden, Prefix
+from sidekey.core.urls import Origin
+from sidekey.credentials.fields import Keys, Reference
 
 Pairs = tuple[tuple[str, str], ...]
+
+Outcome = Literal["ok", "refused", "rate_limited", "timeout", "unreachable", "invalid"]
+"""What came of a call for a token; the metric's label."""
 
 
 class Sealed:
@@ -31,14 +38,13 @@ class Sealed:
 class Grant(Sealed):
     """What a kind hands over for one request. Text holds one character a byte (latin-1).
 
-    `expires` is on the monotonic clock, in seconds; None never expires. `base_url` is one the kind learnt.
+    `query` and `body` are names and values before any encoding; `base_url` is one the kind learnt.
     """
 
     headers: Pairs = ()
     query: Pairs = ()
     body: Pairs = ()
     base_url: str | None = None
-    expires: float | None = None
 
     def __repr__(self) -> str:
         return f"Grant(headers={[name for name, _ in self.headers]}, REDACTED)"
@@ -46,20 +52,25 @@ class Grant(Sealed):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Call(Sealed):
-    """A request that a kind needs made before it can grant."""
+    """A request that a kind needs made before it can grant. `step` names it for people, such as "token endpoint".
 
+    `previous` is what came of the call before it, where the kind goes on although that one failed.
+    """
+
+    step: str
     method: str
     url: str
     headers: Pairs = ()
     body: bytes = b""
+    previous: Outcome = "ok"
 
     def __repr__(self) -> str:
-        return f"Call({self.method}, REDACTED)"
+        return f"Call({self.step}, {self.method}, REDACTED)"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Reply(Sealed):
-    """The answer to a `Call`. Header names are lower case."""
+    """The answer to a `Call`. Header names are lower case; no coding is left on the body."""
 
     status: int
     headers: Mapping[str, str]
@@ -69,22 +80,55 @@ class Reply(Sealed):
         return f"Reply({self.status}, REDACTED)"
 
 
-class Credential(Protocol):
-    """A kind with its secrets read."""
+class CallFault(Exception):
+    """No grant came of a call. `reason` names the step and is shown to callers: never a secret, never an answer's text.
 
-    def obtain(self) -> Generator[Call, Reply, Grant]:
-        """Yield the calls it needs, return the grant."""
-        ...
+    `retry_after` is in seconds, as the answer asked for; `settings` says that only a change of the config helps.
+    """
+
+    def __init__(
+        self, outcome: Outcome, reason: str, *, retry_after: float | None = None, settings: bool = False
+    ) -> None:
+        super().__init__(outcome, reason)
+        self.outcome: Outcome = outcome
+        self.reason = reason
+        self.retry_after = retry_after
+        self.settings = settings
 
 
-class GrantSource(Protocol):
-    """Where the data plane gets a grant. The warm path is a plain attribute read of `grant`."""
+class Attempt(NamedTuple):
+    """Under what a credential is asked for a grant.
 
-    grant: Grant | None
+    `now` is the wall clock, in seconds since the epoch, for claims that are signed. `memory` is what the last `Issued`
+    left, None at first. `rejected` says that the upstream refused the last grant.
+    """
 
-    async def obtain(self) -> Grant:
-        """Get a grant where `grant` is None. Raises Problem (credential_unavailable)."""
-        ...
+    now: float
+    memory: str | None = None
+    rejected: bool = False
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Issued(Sealed):
+    """A grant, how long it lives from the moment of the (last) call in seconds, and what the next attempt may use."""
+
+    grant: Grant
+    life: float
+    memory: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Issued({self.grant!r}, {self.life:g} s)"
+
+
+class Verdict(Enum):
+    """What an upstream's answer says of the grant that the request carried."""
+
+    GOOD = "good"
+    """Nothing: the answer is the caller's."""
+    REJECTED = "rejected"
+    """The grant was refused and nothing was done: a newer one may be tried."""
+    SPENT = "spent"
+    """The grant is of no more use, but whether the request was acted on is not known: it is not sent again."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -96,10 +140,78 @@ class FixedCredential(Sealed):
     def __repr__(self) -> str:
         return f"FixedCredential({self.grant!r})"
 
-    def obtain(self) -> Generator[Call, Reply, Grant]:
-        """Return the grant; there is nothing to call."""
-        yield from ()
-        return self.grant
+
+class CallingCredential(Protocol):
+    """The credential of a kind that must call first. `calls_a_minute` bounds its calls whatever happens; None: freely."""
+
+    calls_a_minute: ClassVar[int | None]
+
+    def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
+        """Yield the calls it needs, return what was issued. Raises CallFault."""
+        ...
+
+    def verdict(self, status: int, body: bytes | None) -> Verdict:
+        """Judge an upstream's answer of a watched status; `body` is None where it could not be read whole."""
+        ...
+
+
+Credential = FixedCredential | CallingCredential
+
+
+class GrantSource(Protocol):
+    """Where the data plane gets a grant. The warm path is a plain attribute read of `grant`."""
+
+    grant: Grant | None
+
+    async def obtain(self) -> Grant:
+        """Get a grant where `grant` is None. Raises Problem (credential_unavailable)."""
+        ...
+
+    def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
+        """Hear that an upstream answered a request with `grant` by a watched status; `body` None: not read whole.
+
+        True where the answer refused the grant and a newer one is there or on its way (`newer`).
+        """
+        ...
+
+    async def newer(self, grant: Grant) -> Grant | None:
+        """Wait for the renewal under way, if there is one; the grant that came after `grant`, None where none did."""
+        ...
+
+
+class Places(NamedTuple):
+    """Where a grant goes in a request: names of headers, query parameters and body fields."""
+
+    headers: tuple[str, ...] = ()
+    query: tuple[str, ...] = ()
+    body: tuple[str, ...] = ()
+
+
+class Traits(NamedTuple):
+    """What is known of an integration's credential before any secret is read.
+
+    `calls`: it must call somewhere first. `learns`: its grants bring the base URL. `watched` are the statuses of
+    upstream answers that may say something of the grant.
+    """
+
+    places: Places
+    calls: bool = False
+    learns: bool = False
+    watched: frozenset[int] = frozenset()
+
+
+class Destinations(NamedTuple):
+    """Where a kind's credential may go by itself, beside what the integration names.
+
+    `base` is the reverse door's base where the integration names none; `path` lies over every target, whatever its
+    origin. Targets at `stand_in` move to the origin that the grant learns, which then is the only one allowed.
+    """
+
+    domains: tuple[Domain, ...] = ()
+    forbidden: tuple[Forbidden, ...] = ()
+    base: Prefix | None = None
+    path: str = ""
+    stand_in: Origin | None = None
 
 
 class Part(NamedTuple):
@@ -109,6 +221,9 @@ class Part(NamedTuple):
     reference: Reference
     check: Callable[[str], None] | None = None
 
+
+Reasons = tuple[tuple[Keys, str], ...]
+"""Why values could not be read: where each stands in the integration, and the reason."""
 
 ReadReference = Callable[[Reference], str]
 """Reads a reference; raises ValueError, whose text says why and never what."""
@@ -125,6 +240,10 @@ class KindSettings(BaseModel, ABC):
     """Whether the integration must write an `endpoint_prefix` itself."""
 
     @abstractmethod
+    def traits(self) -> Traits:
+        """What is known before anything is read."""
+
+    @abstractmethod
     def parts(self) -> Iterator[Part]:
         """Every value that stands behind a reference."""
 
@@ -132,17 +251,26 @@ class KindSettings(BaseModel, ABC):
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The credential made of what `parts` named, by key."""
 
-    def resolve(self, read: ReadReference) -> Credential:
-        """Read every part. Raises SecretUnreadable with all that cannot be read or used."""
-        values: dict[Keys, str] = {}
+    def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
+        """Where the credential may go by itself; `values` are those of the `parts` that can be read.
+
+        None where one is missing that decides it: the credential then goes nowhere.
+        """
+        del values
+        return Destinations()
+
+    def read(self, read: ReadReference, known: Mapping[Keys, str]) -> tuple[dict[Keys, str], Reasons]:
+        """Read every part that is not known yet: what could be read, and why the others could not."""
+        values = dict(known)
         reasons: list[tuple[Keys, str]] = []
         for key, reference, check in self.parts():
+            if key in values:
+                continue
             try:
-                values[key] = read(reference)
+                value = read(reference)
                 if check is not None:
-                    check(values[key])
+                    check(value)
+                values[key] = value
             except ValueError as fault:
                 reasons.append((("auth", *key), str(fault)))
-        if reasons:
-            raise SecretUnreadable(tuple(reasons))
-        return self.credential(values)
+        return values, tuple(reasons)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Part
+from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Part, Places, Traits
 from sidekey.credentials.fields import Keys, Reference, Secret, Text
 
 
@@ -30,6 +30,10 @@ class BasicSettings(KindSettings):
     type: Literal["basic"] = Field(description="The kind: HTTP Basic (RFC 7617).")
     username: Annotated[Text, AfterValidator(_check_literal)] = Field(description="User name, without a colon.")
     password: Secret = Field(description="Password, as a reference.")
+
+    def traits(self) -> Traits:
+        """One header."""
+        return Traits(Places(headers=("Authorization",)))
 
     def parts(self) -> Iterator[Part]:
         """User name and password."""

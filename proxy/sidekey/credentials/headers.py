@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Part
+from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Part, Places, Traits
 from sidekey.credentials.fields import (
     REDACT,
     SECRET_SCHEMA,
@@ -105,6 +105,10 @@ class HeadersSettings(KindSettings):
         min_length=1,
         description="Header names to values: a public text, or `{prefix: TEXT, secret: REFERENCE}`.",
     )
+
+    def traits(self) -> Traits:
+        """The headers of the file."""
+        return Traits(Places(headers=tuple(self.headers)))
 
     def parts(self) -> Iterator[Part]:
         """Each header's public text, or its prefix and secret."""

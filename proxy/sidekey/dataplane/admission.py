@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sidekey.core import policy, routing
 from sidekey.core.headers import Role, tokens
+from sidekey.core.parameters import names_any
 from sidekey.core.paths import UnreadablePath
 from sidekey.core.urls import InvalidTarget, parse_target
 from sidekey.dataplane.lane import Known
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from sidekey.dataplane.lane import Lane
     from sidekey.dataplane.plane import Plane
 
-_PLAIN = routing.PLAIN.fullmatch
 _CHALLENGE = ("Proxy-Authenticate", 'Basic realm="sidekey"')
 _TOKEN_CHALLENGE = ("WWW-Authenticate", 'Sidekey-Token realm="sidekey"')
 COMMON_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
@@ -47,7 +47,7 @@ def _read_quickly(plane: Plane, target: bytes) -> Known | None:
     if end < 0 or not target.startswith(routing.REVERSE):
         return None
     lane = plane.lanes.get(target[3:end])
-    if lane is None or lane.base_route is None or not lane.quick or not _PLAIN(target, end):
+    if lane is None or lane.base_route is None or not lane.quick or not lane.plain(target, end):
         return None
     known = Known(lane, lane.base_route, lane.base_path + target[end:])
     plane.remember(target, known)
@@ -139,30 +139,38 @@ def _judge(exchange: Exchange, lane: Lane, rest: bytes) -> Problem | None:
         return Problem("method_denied", f"{method} is not among the integration's methods", headers=(("Allow", allow),))
     if exchange.door == "forward":
         url = exchange.target.decode("latin-1")
-    elif integration.base is None:
-        return Problem("target_denied", "the integration has no base URL for the reverse door yet")
+    elif lane.base is None:
+        return Problem("target_denied", "what names the integration's base URL cannot be read")
     else:
-        url = f"{integration.base}{rest.decode('latin-1')}"
+        url = f"{lane.base}{rest.decode('latin-1')}"
     if _judge_quickly(exchange, lane, rest):
         return None
     try:
         target = parse_target(url)
         if exchange.door == "forward":
-            target = policy.upgrade(integration.policy, target)
-        decision = policy.judge(integration.policy, target)
+            target = lane.aimed(target)
+        decision = policy.judge(lane.policy, target)
     except (InvalidTarget, UnreadablePath) as fault:
         return Problem("request_invalid", str(fault))
     if not decision.allowed:
         return Problem(decision.code, decision.reason)
+    if lane.places.query and target.query and names_any(target.query, lane.places.query):
+        return Problem("request_invalid", "the query holds a parameter that Sidekey adds itself")
     exchange.route = lane.route(target.origin)
     exchange.path = target.request_target.encode("latin-1")
     return None
 
 
+def settle(exchange: Exchange) -> Problem | None:
+    """Judge again what was admitted before the grant told where it goes."""
+    rest = routing.split_reverse(exchange.target)[1] if exchange.door == "reverse" else b""
+    return _judge(exchange, exchange.lane, rest)
+
+
 def _judge_quickly(exchange: Exchange, lane: Lane, rest: bytes) -> bool:
     """Set route and path where the quick reading allows the target; False leaves it to the exact one."""
     if exchange.door == "reverse":
-        if lane.base_route is None or not lane.quick or not rest.startswith(b"/") or not _PLAIN(rest):
+        if lane.base_route is None or not lane.quick or not rest.startswith(b"/") or not lane.plain(rest):
             return False
         exchange.route = lane.base_route
         exchange.path = lane.base_path + rest
@@ -170,7 +178,7 @@ def _judge_quickly(exchange: Exchange, lane: Lane, rest: bytes) -> bool:
     target = exchange.target
     cut = target.find(b"/", len(b"https://"))
     entry = lane.entries.get(target[:cut])
-    if entry is None or cut < 0 or not _PLAIN(target, cut):
+    if entry is None or cut < 0 or not lane.plain(target, cut):
         return False
     exchange.route, prefix = entry
     exchange.path = path = target[cut:]

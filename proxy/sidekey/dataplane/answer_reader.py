@@ -11,6 +11,7 @@ from sidekey.core.framing import BODYLESS
 from sidekey.core.headers import ANSWER_ROLES, Names, Role, tokens
 from sidekey.dataplane.buffers import THROUGH
 from sidekey.dataplane.inbound import answer_head
+from sidekey.dataplane.renewal import hold
 
 if TYPE_CHECKING:
     from sidekey.dataplane.exchange import Exchange
@@ -151,8 +152,14 @@ class AnswerReader:
         self.length = length
         self._head_done = True
         exchange.answered(status, length)
+        lane = exchange.lane
+        if lane.places.query:
+            self.lines = lane.scrub(self.lines, exchange.grant)
         head = answer_head(self, exchange)
-        self.out += head
+        if status in lane.watched:
+            hold(exchange, self.lines, head)
+        else:
+            self.out += head
         if length == 0:
             exchange.answer_complete = True
         elif length > THROUGH:

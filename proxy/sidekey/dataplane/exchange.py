@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 from sidekey.core.framing import CHUNKED
 from sidekey.core.headers import Role
 from sidekey.dataplane import answers
-from sidekey.dataplane.admission import admit, allowed_methods
+from sidekey.dataplane.admission import admit, allowed_methods, settle
 from sidekey.dataplane.deadlines import NEVER
+from sidekey.dataplane.gathering import fill, gather
 from sidekey.dataplane.outbound import request_head
+from sidekey.dataplane.renewal import stays_back
+from sidekey.dataplane.resend import send_again
 from sidekey.errors import CALLER_GONE, Problem
 
 if TYPE_CHECKING:
+    from sidekey.credentials.base import Grant
     from sidekey.dataplane.lane import Lane, Route
     from sidekey.dataplane.listener import CallerConnection
+    from sidekey.dataplane.renewal import Held
     from sidekey.dataplane.upstream import UpstreamConnection
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
@@ -45,10 +50,14 @@ class Exchange:
         "expects_continue",
         "fault",
         "finished",
+        "gathering",
+        "grant",
+        "held",
         "hop_by_hop",
         "host",
         "http_1_1",
         "keep_alive",
+        "kept",
         "lane",
         "last_hop",
         "length",
@@ -61,6 +70,7 @@ class Exchange:
         "plane",
         "received",
         "replay",
+        "replayed",
         "route",
         "seen",
         "sent",
@@ -74,6 +84,7 @@ class Exchange:
     lane: Lane
     route: Route
     path: bytes
+    grant: Grant
     began: float
     deadline: float
 
@@ -107,6 +118,10 @@ class Exchange:
         self.fault: Problem | None = None
         self.upstream: UpstreamConnection | None = None
         self.replay: bytes | None = None
+        self.kept: list[bytes] | None = None
+        self.replayed = False
+        self.held: Held | None = None
+        self.gathering = False
         self.door = "reverse"
         self.ending = b""
 
@@ -133,28 +148,39 @@ class Exchange:
         if plane.timeouts.total:
             self.deadline = plane.deadlines.now + plane.timeouts.total
             plane.deadlines.watched.add(self)
-        grant = self.lane.integration.source.grant
-        if grant is None:
-            if not self.complete:
-                self.caller.hold_body()
-            plane.spawn(self._fetch_grant())
+        if not self.lane.places.body or gather(self):
+            self.proceed()
+
+    def proceed(self, *, judged: bool = True) -> None:
+        """Take the grant that is there, or wait for one."""
+        grant = self.lane.source.grant
+        if grant is not None:
+            self.take(grant, judged=judged)
             return
-        if grant is not self.lane.grant:
-            self.lane.adopt(grant)
-        self.dispatch()
+        if not self.complete:
+            self.caller.hold_body()
+        self.plane.spawn(self._fetch_grant())
 
     async def _fetch_grant(self) -> None:
         try:
-            grant = await self.lane.integration.source.obtain()
+            grant = await self.lane.source.obtain()
+            if not self.finished:
+                self.take(grant, judged=False)
         except Problem as fault:
             self.fail(fault)
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
             self.fail(self.plane.defect(error))
-        else:
-            if not self.finished:
-                if grant is not self.lane.grant:
-                    self.lane.adopt(grant)
-                self.dispatch()
+
+    def take(self, grant: Grant, *, judged: bool) -> None:
+        """Go on with this grant. Where it tells the base URL, a target that was not `judged` by that is judged again."""
+        self.grant = grant
+        lane = self.lane
+        if lane.learns and ((grant is not lane.learnt and lane.learn(grant)) or not judged):
+            fault = settle(self)
+            if fault is not None:
+                self.fail(fault)
+                return
+        self.dispatch()
 
     def dispatch(self) -> None:
         """Find a connection, or wait for one."""
@@ -174,6 +200,11 @@ class Exchange:
         self.upstream = connection
         connection.exchange = self
         body = self.body
+        lane = self.lane
+        if lane.watched:
+            self.kept = list(body) if self.received <= self.plane.limits.replay_body else None
+        if lane.places.body:
+            body = [fill(self, b"".join(body))]
         pieces = request_head(self)
         if body:
             if self.length == CHUNKED:
@@ -201,11 +232,18 @@ class Exchange:
 
     def upload(self) -> None:
         """More of the body has arrived, or its end."""
+        if self.gathering:
+            if gather(self):
+                self.uploading = False
+                self.proceed(judged=False)
+            return
         connection = self.upstream
         if connection is None or connection.exchange is not self or connection.transport.is_closing():
             return
         body = self.body
         self.uploading = not self.complete
+        if self.kept is not None:
+            self.kept = self.kept + body if self.received <= self.plane.limits.replay_body else None
         if self.length == CHUNKED:
             if body:
                 body = self._chunk(body)
@@ -222,28 +260,9 @@ class Exchange:
         data = self.replay
         if data is None or self.method not in IDEMPOTENT or self.finished:
             return False
-        self.replay = None
-        self.upstream = None
-        self.plane.spawn(self._send_again(data))
+        self.replay = self.upstream = None
+        self.plane.spawn(send_again(self, data))
         return True
-
-    async def _send_again(self, data: bytes) -> None:
-        try:
-            connection = await self.route.pool.connect()
-        except Problem as fault:
-            fault.sent = "maybe"
-            self.fail(fault)
-            return
-        except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-            self.fail(self.plane.defect(error))
-            return
-        if self.finished:
-            connection.transport.abort()
-            return
-        self.upstream = connection
-        connection.exchange = self
-        connection.transport.write(data)
-        connection.await_answer()
 
     # The way back.
 
@@ -282,7 +301,8 @@ class Exchange:
         if self.finished:
             return
         sent = fault.sent if self.upstream is None else "maybe"
-        self._drop_upstream()
+        self.drop_upstream()
+        self.held = None
         self.fault = fault
         if self.caller.answering:
             self._end(fault.code)
@@ -315,7 +335,9 @@ class Exchange:
         self.finish()
 
     def finish(self) -> None:
-        """The answer is delivered whole."""
+        """The answer has come whole, and is delivered unless it was held back and asks for a replay."""
+        if self.held is not None and stays_back(self, self.held):
+            return
         if not self.finished:
             self.upstream = None
             self._end("")
@@ -324,10 +346,11 @@ class Exchange:
     def caller_lost(self) -> None:
         """The caller has left: nothing more is done for him."""
         if not self.finished:
-            self._drop_upstream()
+            self.drop_upstream()
             self._end(CALLER_GONE)
 
-    def _drop_upstream(self) -> None:
+    def drop_upstream(self) -> None:
+        """Part from the upstream; a connection that still carries this exchange is cut."""
         self.awaits_connection = False
         connection = self.upstream
         if connection is not None and connection.exchange is self:

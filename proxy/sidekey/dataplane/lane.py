@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sidekey.core import headers, routing
-from sidekey.core.policy import Policy, Prefix, upgrade
+from sidekey.core import headers, parameters, routing
+from sidekey.core.paths import under
+from sidekey.core.policy import Policy, Prefix, parse_learnt, upgrade
 from sidekey.core.urls import Origin, Target
 from sidekey.dataplane.pool import Pool
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from sidekey.dataplane.plane import Plane
     from sidekey.observe.metrics import IntegrationStats
     from sidekey.settings.snapshot import Integration
+
+_PLAIN = routing.PLAIN.fullmatch
 
 DEFAULT_METHODS = frozenset(
     b"ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY OPTIONS"
@@ -26,7 +29,7 @@ DEFAULT_METHODS = frozenset(
 class Route:
     """An origin of one integration: where its connections are, and what is injected into a head that goes there."""
 
-    __slots__ = ("grant", "host", "injected", "origin", "pool")
+    __slots__ = ("grant", "host", "injected", "origin", "pool", "query")
 
     def __init__(self, origin: Origin, pool: Pool) -> None:
         self.origin = origin
@@ -34,12 +37,14 @@ class Route:
         self.host = b"\r\nHost: %b" % origin.authority.encode()
         self.grant: Grant | None = None
         self.injected = b""
+        self.query = b""
 
     def compile(self, grant: Grant) -> None:
-        """Write down what is injected: Host, and the grant's fields."""
+        """Write down what is injected: Host, and the grant's fields and query parameters."""
         self.grant = grant
         block = "".join(f"\r\n{name}: {value}" for name, value in grant.headers)
         self.injected = self.host + block.encode("latin-1")
+        self.query = parameters.encode(grant.query).encode()
 
 
 class Known(NamedTuple):
@@ -53,23 +58,33 @@ class Known(NamedTuple):
 class Lane:
     """One integration as the hot path sees it.
 
+    `policy` and `base` are what targets are judged by now: the integration's own, until a grant has `learnt` more.
     `base_path` is what a plain rest is joined to at the reverse door; `entries` serve the forward door's quick reading.
+    A plain target that holds one of the `marks` is left to the exact reading.
     """
 
     ROUTES = 256
     __slots__ = (
+        "base",
         "base_path",
         "base_route",
         "entries",
-        "grant",
         "integration",
+        "learns",
+        "learnt",
+        "marks",
         "methods",
         "name",
+        "places",
         "plane",
+        "policy",
         "quick",
         "routes",
+        "scrubber",
+        "source",
         "stats",
         "strip",
+        "watched",
     )
 
     def __init__(self, plane: Plane, integration: Integration, stats: IntegrationStats) -> None:
@@ -77,18 +92,50 @@ class Lane:
         self.integration = integration
         self.name = integration.id
         self.stats = stats
-        self.grant: Grant | None = None
-        self.strip: frozenset[bytes] = frozenset()
+        self.source = plane.source_of(integration)
+        self.places = integration.traits.places
+        self.watched = integration.traits.watched
+        self.learns = integration.traits.learns
+        self.learnt: Grant | None = None
+        self.scrubber: tuple[Grant, parameters.Scrubber] | None = None
         self.routes: dict[Origin, Route] = {}
         methods = integration.policy.methods
+        self.strip = frozenset(headers.normalise(name.encode("latin-1")) for name in self.places.headers)
         self.methods = DEFAULT_METHODS
         if methods is not None:
             self.methods = frozenset(method.encode() for method in methods) & DEFAULT_METHODS
-        base = integration.base
-        self.quick = base is not None and quick_base(integration.policy, base)
+            self.strip |= headers.METHOD_OVERRIDES
+        self._aim(integration.policy, integration.base)
+
+    def _aim(self, policy: Policy, base: Prefix | None) -> None:
+        """Judge by this policy from now on, and put this base before what comes by the reverse door."""
+        self.policy = policy
+        self.base = base
+        marks = quick_marks(policy)
+        self.marks = marks or ()
+        if self.places.query:
+            # Whether the caller named the parameter himself is for the exact reading to see.
+            self.marks += (b"?",)
+        self.quick = marks is not None and base is not None and quick_base(policy, base)
         self.base_path = b"" if base is None else base.path.encode("latin-1")
         self.base_route = None if base is None else self.route(base.origin)
-        self.entries = self._entries()
+        self.entries = self._entries() if marks is not None else {}
+
+    def learn(self, grant: Grant) -> bool:
+        """Take in what the grant learnt: whether targets must be judged again, since the base is another now."""
+        former, self.learnt = self.learnt, grant
+        if grant.base_url is None or (former is not None and former.base_url == grant.base_url):
+            return False
+        base = parse_learnt(grant.base_url)
+        self.plane.forget(self)
+        self._aim(self.integration.policy.learn(base), base)
+        return True
+
+    def aimed(self, target: Target) -> Target:
+        """The forward door's target as it is judged: upgraded, and moved to the origin that a grant learnt."""
+        policy = self.integration.policy
+        target = upgrade(policy, target)
+        return target if self.learnt is None or self.base is None else policy.move(target, self.base.origin)
 
     def route(self, origin: Origin) -> Route:
         """The route to an origin the policy allowed; bounded, since a wildcard domain allows many."""
@@ -99,44 +146,72 @@ class Lane:
             route = self.routes[origin] = Route(origin, self.plane.pool(origin, self.integration))
         return route
 
+    def plain(self, target: bytes, start: int = 0) -> bool:
+        """Whether the quick reading may judge the path (and query) that begins at `start`."""
+        if not _PLAIN(target, start):
+            return False
+        if not self.marks:
+            return True
+        lower = target[start:].lower()
+        return not any(mark in lower for mark in self.marks)
+
+    def scrub(self, lines: list[bytes], grant: Grant) -> list[bytes]:
+        """The lines of an answer without the injected parameters, which an upstream may repeat in a URL."""
+        if self.scrubber is None or self.scrubber[0] is not grant:
+            self.scrubber = (grant, parameters.Scrubber(grant.query))
+        clean = self.scrubber[1]
+        return [
+            clean(line) if headers.normalise(line[2 : line.index(b":")]) in headers.HOLD_URLS else line
+            for line in lines
+        ]
+
     def _entries(self) -> dict[bytes, tuple[Route, bytes]]:
         """Scheme and authority, as callers mostly write them at the forward door, to a route and a prefix's path.
 
         The http form stands beside the https one where the door upgrades it.
         """
-        policy = self.integration.policy
+        policy = self.policy
         found: dict[bytes, tuple[Route, bytes]] = {}
-        for prefix in reversed(policy.prefixes):
-            if quick_base(policy, prefix):
-                entry = (self.route(prefix.origin), prefix.path.encode("latin-1"))
-                found[str(prefix.origin).encode()] = entry
-                plain = prefix.origin._replace(scheme="http", port=80)
-                if upgrade(policy, Target(plain, "/", None)).origin == prefix.origin:
-                    found[b"http://%b" % prefix.origin.authority.encode()] = entry
-                    found[b"http://%b:80" % prefix.origin.authority.encode()] = entry
+        bases = policy.prefixes or [Prefix(domain.origin, policy.path) for domain in policy.domains if not domain.wildcard]
+        for base in reversed(bases):
+            if base.origin != policy.stand_in and quick_base(policy, base):
+                entry = (self.route(base.origin), base.path.encode("latin-1"))
+                found[str(base.origin).encode()] = entry
+                plain = base.origin._replace(scheme="http", port=80)
+                if upgrade(policy, Target(plain, "/", None)).origin == base.origin:
+                    found[b"http://%b" % base.origin.authority.encode()] = entry
+                    found[b"http://%b:80" % base.origin.authority.encode()] = entry
         return found
-
-    def adopt(self, grant: Grant) -> None:
-        """Take up a new grant: its names are those that nothing may double; a route compiles it at its next use."""
-        self.grant = grant
-        self.strip = frozenset(headers.normalise(name.encode("latin-1")) for name, _ in grant.headers)
-        if self.integration.policy.methods is not None:
-            self.strip |= headers.METHOD_OVERRIDES
 
 
 def quick_base(policy: Policy, base: Prefix) -> bool:
-    """Whether base plus a plain rest is always inside the policy, so that the quick reading may answer.
+    """Whether base plus a plain rest without a mark is always inside the policy, so that the quick reading may answer.
 
-    So it is where the base's own path is plain, lies under a plain prefix of the same origin (or in an allowed domain
-    without prefixes), and no target is forbidden there.
+    So it is where the base's own path is plain and lies under a plain prefix of the same origin (or in an allowed
+    domain without prefixes).
     """
-    if any(forbidden.origin == base.origin for forbidden in policy.forbidden):
-        return False
     if policy.domains and not any(domain.covers(base.origin) for domain in policy.domains):
         return False
     path = base.path.encode("latin-1")
-    if not routing.PLAIN.fullmatch(path) or b"?" in path or path.endswith(b"/"):
+    if not _PLAIN(path) or b"?" in path or path.endswith(b"/"):
+        return False
+    if not under(base.path, policy.path):
         return False
     if not policy.prefixes:
         return bool(policy.domains)
     return any(prefix.origin == base.origin and prefix.path == base.path for prefix in policy.prefixes)
+
+
+def quick_marks(policy: Policy) -> tuple[bytes, ...] | None:
+    """The last segments of the forbidden paths: a plain path without one of them, in any case, is none of these.
+
+    None where a forbidden path is not plain itself, so that nothing is told quickly.
+    """
+    marks = []
+    for forbidden in policy.forbidden:
+        path = forbidden.path.rstrip("/").lower().encode("latin-1")
+        last = path[path.rfind(b"/") :]
+        if not _PLAIN(path) or len(last) < 2 or last == b"/*" or b"?" in path:
+            return None
+        marks.append(last)
+    return tuple(marks)

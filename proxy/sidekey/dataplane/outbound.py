@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 def request_head(exchange: Exchange) -> list[bytes]:
     """The pieces of the head, ready to be joined with the body. Nothing a caller sent doubles an injected field."""
-    lane = exchange.lane
     route = exchange.route
-    grant = lane.grant
-    if route.grant is not grant and grant is not None:
-        route.compile(grant)
+    if route.grant is not exchange.grant:
+        route.compile(exchange.grant)
+    path = exchange.path
+    if route.query:
+        path += (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + route.query
     lines = exchange.lines
-    dropped = lane.strip
+    dropped = exchange.lane.strip
     if exchange.hop_by_hop:
         dropped |= nominated(exchange.hop_by_hop)
     if not dropped.isdisjoint(exchange.names):
@@ -35,7 +36,7 @@ def request_head(exchange: Exchange) -> list[bytes]:
     return [
         exchange.method,
         b" ",
-        exchange.path,
+        path,
         b" HTTP/1.1",
         route.injected,
         *lines,

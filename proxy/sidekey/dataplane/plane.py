@@ -16,6 +16,7 @@ from sidekey.dataplane.pool import Key, Pool
 from sidekey.errors import Problem
 
 if TYPE_CHECKING:
+    from sidekey.credentials.base import GrantSource
     from sidekey.dataplane.exchange import Exchange
     from sidekey.dataplane.listener import CallerConnection
     from sidekey.network.dial import Dialer
@@ -31,12 +32,17 @@ LONGEST_TARGET = 256
 
 
 class Plane:
-    """The data plane of one process. `report` is told of every defect; it must not raise."""
+    """The data plane of one process.
+
+    `source_of` makes the grant source of an integration, once, at its first request. `report` is told of every defect;
+    it must not raise.
+    """
 
     def __init__(
         self,
         snapshot: Snapshot,
         *,
+        source_of: Callable[[Integration], GrantSource],
         dialer: Dialer,
         metrics: Metrics,
         access: AccessLog,
@@ -47,6 +53,7 @@ class Plane:
         self.timeouts = snapshot.timeouts
         self.callers = snapshot.callers
         self.names = frozenset(snapshot.listen.names)
+        self.source_of = source_of
         self.dialer = dialer
         self.metrics = metrics
         metrics.count_idle = self._count_idle
@@ -111,6 +118,10 @@ class Plane:
             if len(self.targets) >= TARGETS_LIMIT:
                 self.targets.clear()
             self.targets[target] = known
+
+    def forget(self, lane: Lane) -> None:
+        """Drop what is remembered of a lane's targets: they go elsewhere now."""
+        self.targets = {target: known for target, known in self.targets.items() if known.lane is not lane}
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task and hold on to it; a defect in it is reported."""

@@ -82,11 +82,22 @@ class Pool:
     def offer(self, connection: UpstreamConnection) -> None:
         """Take a connection that has become free: to the first that waits, else to the idle ones."""
         waiting = self.waiting
+        outdated: list[Exchange] = []
         while waiting:
             exchange = waiting.popleft()
             if exchange.awaits_connection:
-                exchange.send(connection)
-                return
+                if exchange.grant is exchange.lane.source.grant:
+                    exchange.send(connection)
+                    break
+                # The grant has expired, or was renewed, while the exchange waited.
+                exchange.awaits_connection = False
+                outdated.append(exchange)
+        else:
+            self._rest(connection)
+        for exchange in outdated:
+            exchange.proceed(judged=False)
+
+    def _rest(self, connection: UpstreamConnection) -> None:
         now = self.plane.deadlines.now
         connection.idle_since = now
         connection.deadline = now + connection.keep_for

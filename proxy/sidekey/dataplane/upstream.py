@@ -12,6 +12,7 @@ from sidekey.core.framing import UNTIL_CLOSE
 from sidekey.dataplane.answer_reader import MALFORMED, OTHER_VERSION, AnswerReader, BadAnswer
 from sidekey.dataplane.buffers import THROUGH, WRITE_BUFFER
 from sidekey.dataplane.deadlines import NEVER
+from sidekey.dataplane.renewal import keep_back
 from sidekey.errors import Problem
 from sidekey.network.tls import ended_by_close_notify, tls_problem
 
@@ -80,12 +81,15 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
         elif not self._parse(exchange, data):
             return
         out = self.out
-        if out:
+        if exchange.held is not None:
+            self.out = []
+            keep_back(exchange, exchange.held, out)
+        elif out:
             self.out = []
             exchange.deliver(out[0] if len(out) == 1 else b"".join(out))
         if exchange.answer_complete:
             self._release(exchange)
-        elif self._head_done:
+        elif self._head_done and exchange.held is None:
             self._go_on(exchange, len(data), progress=bool(out))
 
     def _parse(self, exchange: Exchange, data: bytes) -> bool:

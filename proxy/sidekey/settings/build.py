@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NoReturn
 
-from sidekey.core.policy import Policy, Prefix, parse_prefix
-from sidekey.credentials.fields import Reference, SecretUnreadable
-from sidekey.credentials.static import StaticSource
+from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
+from sidekey.credentials.base import Credential, Destinations, KindSettings
+from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
+from sidekey.credentials.keyring import Keyring
 from sidekey.settings import snapshot
 from sidekey.settings.faults import Loc
 from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationSettings, ListenSettings
@@ -23,49 +23,66 @@ from sidekey.settings.secrets import SecretReader
 _LARGEST_BUNDLE = 16 << 20
 
 Reasons = list[tuple[Loc, str]]
+Unread = tuple[Keys, str]
+Filled = tuple[tuple[str, str], ...]
 TrustOf = Callable[[snapshot.Trust], tuple[snapshot.Trust, str | None]]
 """`build_trust` of one load, which reads each file once."""
 
 
 def build_integration(
-    name: str, settings: IntegrationSettings, trust: snapshot.Trust, read: SecretReader, trust_of: TrustOf
+    name: str,
+    settings: IntegrationSettings,
+    trust: snapshot.Trust,
+    read: SecretReader,
+    trust_of: TrustOf,
+    filled: Filled = (),
 ) -> tuple[snapshot.Integration, Reasons]:
     """One integration with its secrets read; `trust` is what holds where it names none itself."""
+    auth = settings.auth
     prefixes, unread = _prefixes(settings, read)
-    source = StaticSource(partial(settings.auth.resolve, read) if not unread else partial(_unreadable, tuple(unread)))
-    source.refresh()
-    reasons: Reasons = list(source.unreadable.reasons) if source.unreadable else []
+    values, unreadable = auth.read(read, {})
+    reasons: Reasons = [*unread, *unreadable]
+    methods = None if settings.methods is None else frozenset(settings.methods)
+    destinations = auth.destinations(values)
+    if unread or destinations is None:
+        # What decides where the credential may go cannot be read: a policy without a rule denies everything.
+        policy, base = Policy(methods=methods), None
+    else:
+        policy = Policy(
+            prefixes=prefixes,
+            domains=(*settings.allowed_domains, *destinations.domains),
+            forbidden=destinations.forbidden,
+            methods=methods,
+            path=destinations.path,
+            stand_in=destinations.stand_in,
+        )
+        base = _base(prefixes, settings.allowed_domains, destinations)
+    # What was read decides the policy, and is not read a second time: the two always belong together.
+    keyring = Keyring(partial(_credential, auth, read, values, tuple(unread)))
+    keyring.refresh()
     if settings.trusted_ca is not None:
         trust, reason = trust_of(settings.trusted_ca)
         reasons += [(("trusted_ca",), reason)] if reason else []
-    policy = Policy(
-        prefixes=prefixes,
-        domains=tuple(settings.allowed_domains),
-        methods=None if settings.methods is None else frozenset(settings.methods),
-    )
     test = settings.test
     integration = snapshot.Integration(
         id=name,
-        kind=settings.auth.type,
+        kind=auth.type,
         policy=policy,
-        base=_base(policy),
-        source=source,
+        base=base,
+        keyring=keyring,
+        traits=auth.traits(),
         trust=trust,
         allow_private=tuple(settings.allow_private),
         description=settings.description,
         tags=tuple(settings.tags),
         test=None if test is None else snapshot.TestRequest(test.method, test.path),
+        filled=filled,
     )
     return integration, reasons
 
 
-def _prefixes(
-    settings: IntegrationSettings, read: SecretReader
-) -> tuple[tuple[Prefix, ...], list[tuple[tuple[str], str]]]:
-    """The endpoint prefixes, those behind references read.
-
-    One that cannot be read leaves the integration without any: a policy without a rule denies everything.
-    """
+def _prefixes(settings: IntegrationSettings, read: SecretReader) -> tuple[tuple[Prefix, ...], list[Unread]]:
+    """The endpoint prefixes, those behind references read; none of them where one cannot be read."""
     prefixes: list[Prefix] = []
     for prefix in settings.endpoint_prefix:
         try:
@@ -75,15 +92,25 @@ def _prefixes(
     return tuple(prefixes), []
 
 
-def _unreadable(reasons: tuple[tuple[tuple[str, ...], str], ...]) -> NoReturn:
-    raise SecretUnreadable(reasons)
+def _credential(
+    auth: KindSettings, read: SecretReader, known: Mapping[Keys, str], unread: tuple[Unread, ...]
+) -> Credential:
+    values, reasons = auth.read(read, known)
+    if unread or reasons:
+        raise SecretUnreadable((*unread, *reasons))
+    return auth.credential(values)
 
 
-def _base(policy: Policy) -> Prefix | None:
-    """What the reverse door's path is put behind: the first prefix, else the first domain that is an exact base URL."""
-    if policy.prefixes:
-        return policy.prefixes[0]
-    return next((Prefix(domain.origin, "") for domain in policy.domains if not domain.wildcard), None)
+def _base(prefixes: Sequence[Prefix], domains: Sequence[Domain], destinations: Destinations) -> Prefix | None:
+    """What the reverse door's path is put behind, before a grant.
+
+    The first prefix, else the first domain of the integration that is an exact base URL, else what the kind names; but
+    a base that stands for the one to be learnt goes first.
+    """
+    if destinations.stand_in is not None:
+        return destinations.base
+    exact = (Prefix(domain.origin, "") for domain in domains if not domain.wildcard)
+    return next(iter((*prefixes, *exact)), destinations.base)
 
 
 def build_trust(trust: snapshot.Trust, read: SecretReader) -> tuple[snapshot.Trust, str | None]:

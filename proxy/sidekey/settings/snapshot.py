@@ -8,7 +8,8 @@ from typing import Literal
 
 from sidekey.core.addresses import Network
 from sidekey.core.policy import Policy, Prefix
-from sidekey.credentials.base import GrantSource
+from sidekey.credentials.base import Traits
+from sidekey.credentials.keyring import Keyring
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +30,24 @@ class TestRequest:
 
 @dataclass(frozen=True, slots=True)
 class Integration:
-    """One integration, ready to serve. `base` is the reverse door's static base; None where a grant must learn it."""
+    """One integration, ready to serve.
+
+    `base` is the reverse door's base as far as it is known before a grant; None where an unreadable value decides it.
+    """
 
     id: str
     kind: str
     policy: Policy
     base: Prefix | None
-    source: GrantSource
+    keyring: Keyring
+    traits: Traits
     trust: Trust = Trust()
     allow_private: tuple[Network, ...] = ()
     description: str = ""
     tags: tuple[str, ...] = ()
     test: TestRequest | None = None
+    filled: tuple[tuple[str, str], ...] = ()
+    """What a provider profile filled in: keys and values, as text."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
