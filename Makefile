@@ -1,6 +1,6 @@
 # Everything a developer runs. Needs Python >= 3.11, make and a package registry; `make help` lists the targets.
 #
-# Paths are relative, so a checkout whose path holds spaces works. Only `make peers` calls apt, only `make lock` uv.
+# Paths are relative, so a checkout whose path holds spaces works. Only `make peers` calls apt and npm, only `make lock` uv.
 
 PYTHON ?= python3
 ARGS ?=
@@ -41,7 +41,7 @@ format: $(VENV)/.dev ## Format the code and sort imports
 	$(BIN)/python -m ruff check --fix $(SOURCES)
 	$(BIN)/python -m ruff format $(SOURCES)
 
-docs: $(VENV)/.runtime ## Regenerate config/schema.json, docs/config.md and docs/answers.md
+docs: $(VENV)/.runtime ## Regenerate config/schema.json, docs/config.md, docs/answers.md and docs/providers.md
 	$(BIN)/python -m sidekey.settings.reference
 
 bench: $(VENV)/.bench ## Measure Sidekey against Envoy, nginx and HAProxy; ROWS='http32 newconn' picks rows
@@ -54,6 +54,8 @@ peers: $(VENV)/.dev ## On Debian, as root: install the optional real programs th
 	@packages=$$(PYTHONPATH=tests $(BIN)/python -m support.peers) && \
 	if [ -z "$$packages" ]; then echo "peers: none is missing"; else \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; fi
+	@cd tests/peers/oidc && if ! command -v npm >/dev/null; then echo "peers: without npm there is no oidc-provider"; \
+	  elif [ ! -d node_modules ] || [ package-lock.json -nt node_modules ]; then npm ci --silent --no-audit --no-fund; fi
 
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-annotate --custom-compile-command 'make lock' --upgrade
@@ -64,7 +66,7 @@ lock: ## Lock the newest versions into requirements*.txt (needs uv)
 	$(COMPILE) --output-file requirements-bench.txt --group bench --constraint requirements-dev.txt
 
 clean: ## Remove environments, caches and built files
-	rm -rf $(VENV) $(WHEEL_VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
+	rm -rf $(VENV) $(WHEEL_VENV) tests/peers/oidc/node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Environments -----------------------------------------------------------------------------------------------------

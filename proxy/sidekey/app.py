@@ -15,6 +15,8 @@ from sidekey import process
 from sidekey.admin.health import Health
 from sidekey.admin.listeners import build_admin, build_metrics
 from sidekey.admin.serve import Server, serve
+from sidekey.credentials.base import GrantSource
+from sidekey.credentials.static import StaticSource
 from sidekey.dataplane.listener import CallerConnection
 from sidekey.dataplane.plane import Plane
 from sidekey.network.dial import Dialer
@@ -27,7 +29,8 @@ from sidekey.observe.metrics import Metrics
 from sidekey.observe.redact import describe
 from sidekey.observe.writer import LineWriter
 from sidekey.settings.load import Loaded
-from sidekey.settings.snapshot import Address, Snapshot
+from sidekey.settings.snapshot import Address, Integration, Snapshot
+from sidekey.tokens.service import Tokens
 
 T = TypeVar("T")
 
@@ -50,13 +53,21 @@ class App:
         self._dialer = Dialer(snapshot.network)
         where = snapshot.listen
         self._dialer.own_listeners = _own((where.proxy, where.admin, where.metrics))
+        self._tokens = Tokens(self._dialer, self.metrics, self.report)
         self.plane = Plane(
             snapshot,
+            source_of=self._source,
             dialer=self._dialer,
             metrics=self.metrics,
             access=AccessLog(writer, snapshot.log.access, snapshot.log.path),
             report=self.report,
         )
+
+    def _source(self, integration: Integration) -> GrantSource:
+        """Where an integration's grants come from: its secrets alone, or calls that they allow."""
+        if integration.traits.calls:
+            return self._tokens.source(integration)
+        return StaticSource(integration.keyring)
 
     @property
     def proxy_address(self) -> Address:
@@ -139,6 +150,7 @@ class App:
 
     async def _close(self) -> None:
         await self.plane.close()
+        await self._tokens.close()
         if self._listener is not None:
             self._listener.close()
         for server in self._servers:

@@ -22,7 +22,7 @@ import click
 from sidekey.app import App, run_logged
 from sidekey.core.policy import Policy, parse_prefix
 from sidekey.credentials.basic import BasicSettings
-from sidekey.credentials.static import StaticSource
+from sidekey.credentials.keyring import Keyring
 from sidekey.observe.writer import LineWriter
 from sidekey.settings.snapshot import Address, Integration, Limits, Listen, Log, NetworkRules, Snapshot
 
@@ -216,10 +216,11 @@ def demo_snapshot(upstream_port: int) -> Snapshot:
     auth = BasicSettings.model_validate(
         {"type": "basic", "username": USER, "password": {"insecure_value": PASSWORD}},
     )
-    source = StaticSource(partial(auth.resolve, lambda reference: reference.value))
-    source.refresh()
+    values, _ = auth.read(lambda reference: reference.value, {})
+    keyring = Keyring(partial(auth.credential, values))
+    keyring.refresh()
     prefix = parse_prefix(f"http://{HOST}:{upstream_port}/v1")
-    integration = Integration(ID, auth.type, Policy(prefixes=(prefix,)), prefix, source)
+    integration = Integration(ID, auth.type, Policy(prefixes=(prefix,)), prefix, keyring, auth.traits())
     return Snapshot(
         {ID: integration},
         listen=Listen(proxy=Address(), admin=Address()),

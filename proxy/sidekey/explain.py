@@ -15,9 +15,12 @@ CONNECT_NOTE = (
     "write it as http://, which is upgraded"
 )
 
-LEARNT_NOTE = "the base URL here stands for the one that the answer with the token brings; targets are judged again by that"
+LEARNT_NOTE = (
+    "the base URL here stands for the one that the answer with the token brings; targets are judged again by that one"
+)
 STAND_IN_NOTE = (
-    "the login's answer names the one host that is allowed then; targets at the login host are moved there, and judged again"
+    "the answer of the login names the one host that is allowed then; targets at the login host are moved there and "
+    "judged again"
 )
 
 
@@ -69,7 +72,9 @@ class Explanation:
             rows.append(("sent on", f"{self.sent_on} (upgraded to https)" if self.upgraded else self.sent_on))
         if decision.allowed:
             rows.append(("allowed", f"by {decision.rule}: {decision.reason}"))
-            where = "; ".join(f"{place}: {', '.join(names)}" for place, names in _where(self.integration).items() if names)
+            where = "; ".join(
+                f"{place}: {', '.join(names)}" for place, names in _where(self.integration).items() if names
+            )
             rows.append(("credential", f"goes to {self._origin} in {where}"))
         else:
             rows.append(("denied", f"{decision.code}: {decision.reason}"))

@@ -36,7 +36,7 @@ def test_a_path_with_too_many_readings_is_not_judged(path: str) -> None:
     with pytest.raises(paths.UnreadablePath):
         paths.inside(PREFIX + path, PREFIX)
     with pytest.raises(paths.UnreadablePath):
-        paths.same(path, "/oauth2/token")
+        paths.meets(path, "/oauth2/token")
 
 
 @pytest.mark.parametrize("path", HOSTILE.values(), ids=HOSTILE)

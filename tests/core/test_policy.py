@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from sidekey.core.policy import Decision, Forbidden, Policy, decide, method_allowed, parse_domain, parse_prefix, upgrade
+from sidekey.core.policy import (
+    Decision,
+    Forbidden,
+    Policy,
+    decide,
+    method_allowed,
+    parse_domain,
+    parse_learnt,
+    parse_prefix,
+    upgrade,
+)
 from sidekey.core.urls import Origin, parse_target
 from support import cases
 
@@ -153,17 +163,107 @@ def test_http_is_upgraded_only_where_https_alone_is_named_for_the_host(
     assert upgrade(policy, target) == expected
 
 
-def test_the_origins_of_a_policy_are_those_it_names_exactly() -> None:
-    """Prefixes come first, wildcards name no origin, and none is named twice."""
-    policy = Policy(
-        prefixes=(PREFIX, parse_prefix("https://a.example/other")),
-        domains=(
-            parse_domain("https://*.shop.example"),
-            parse_domain("https://b.example"),
-            parse_domain("https://a.example"),
+RESPONSYS = Policy(
+    domains=tuple(
+        map(parse_domain, ("https://login2.responsys.net", "https://*.responsys.net", "https://*.rsys8.net"))
+    ),
+    forbidden=(Forbidden(None, "/rest/api/*/auth", below=True),),
+    path="/rest/api/v1.3",
+    stand_in=Origin("https", "login2.responsys.net", 443),
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "verdict"),
+    [
+        ("https://login2.responsys.net/rest/api/v1.3/campaigns", True),
+        ("https://api5-009.responsys.net/rest/api/v1.3", True),
+        ("https://api5-009.responsys.net/rest/api/v1.30", False),
+        ("https://api5-009.responsys.net/rest/api/v1.3/..;/v1.2/x", False),
+        ("https://api5-009.responsys.net/rest/api/v1.3/auth/token", False),
+        ("https://api5-009.responsys.net/rest/api/v1.3/x/..%2fauth/token", False),
+        ("https://api5-009.responsys.net/rest/api/v1.3/authors", True),
+        ("https://responsys.net/rest/api/v1.3/x", False),
+        ("https://api.responsys.net.evil.example/rest/api/v1.3/x", False),
+        ("http://api5-009.responsys.net/rest/api/v1.3/x", False),
+    ],
+)
+def test_a_path_lies_over_every_target_whatever_its_origin(url: str, verdict: bool) -> None:
+    """Inside it in every reading, and never where the credential comes from."""
+    assert decide(RESPONSYS, "GET", url).allowed is verdict
+
+
+def test_what_a_grant_learns_is_the_only_origin_then() -> None:
+    """Targets at the login host move there; the other hosts that it might have been are denied."""
+    learnt = parse_learnt("https://api5-009.responsys.net/rest/api/v1.3")
+    policy = RESPONSYS.learn(learnt)
+    login = parse_target("https://login2.responsys.net/rest/api/v1.3/campaigns?a=1")
+    moved = policy.move(login, learnt.origin)
+    assert (str(moved.origin), moved.request_target) == (str(learnt.origin), "/rest/api/v1.3/campaigns?a=1")
+    assert decide(policy, "GET", "https://api5-009.responsys.net/rest/api/v1.3/campaigns").allowed
+    for other in ("https://api5-010.responsys.net", "https://login2.responsys.net"):
+        assert decide(policy, "GET", f"{other}/rest/api/v1.3/campaigns").code == "target_denied"
+        assert policy.move(parse_target(f"{other}/x"), learnt.origin).origin.host in (
+            learnt.origin.host,
+            "api5-010.responsys.net",
+        )
+
+
+def test_a_learnt_base_widens_no_policy() -> None:
+    """Where nothing stands in for it, the policy stays as it is."""
+    policy = Policy(domains=(parse_domain("https://a.example"),))
+    assert policy.learn(parse_learnt("https://a.example/v1")) is policy
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        (RESPONSYS, "it lies under no allowed domain"),
+        (Policy(domains=(parse_domain("https://a.example"),)), "it lies under no allowed domain"),
+        (
+            Policy(prefixes=(PREFIX,), domains=(parse_domain("https://*.evil.example"),)),
+            "no endpoint_prefix has its host",
         ),
-    )
-    assert policy.origins() == [Origin("https", "a.example", 443), Origin("https", "b.example", 443)]
+    ],
+)
+def test_a_learnt_base_that_is_not_allowed_is_refused(policy: Policy, reason: str) -> None:
+    """An answer cannot send the credential elsewhere."""
+    with pytest.raises(ValueError, match=reason):
+        policy.learn(parse_learnt("https://x.evil.example"))
+
+
+@pytest.mark.parametrize(
+    "text", ["https://a.example", "https://a.example/", "https://a.example/v1/", "https://a.example:443"]
+)
+def test_a_learnt_base_is_https_on_its_port(text: str) -> None:
+    """With or without a path and its trailing slash."""
+    assert parse_learnt(text).origin == Origin("https", "a.example", 443)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://a.example",
+        "https://a.example:8443",
+        "https://u:p@a.example",
+        "https://a.example/?x=1",
+        "https://a.example/#x",
+        "https://a.example/../x",
+        "https://a.example//x",
+        "https://a.exämple",
+        "a.example",
+        "//a.example",
+        "https://",
+        "",
+        "https://a.example\r\nX: y",
+        "https://*.a.example",
+    ],
+)
+def test_a_learnt_base_that_is_anything_else_is_refused(text: str) -> None:
+    """The reason holds nothing of it."""
+    with pytest.raises(ValueError, match=r"\Ait is (no absolute URL|not https)") as raised:
+        parse_learnt(text)
+    assert "a.ex" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,27 @@ from typing import Literal
 
 import pytest
 
-from sidekey.credentials.base import Call, Credential, FixedCredential, Grant, KindSettings, Part, Reply
-from sidekey.credentials.fields import Keys, Reference, Secret, SecretUnreadable
+from sidekey.credentials.base import (
+    Call,
+    Credential,
+    Destinations,
+    FixedCredential,
+    Grant,
+    Issued,
+    KindSettings,
+    Part,
+    Places,
+    Reply,
+    Traits,
+)
+from sidekey.credentials.fields import Keys, Reference, Secret
 
 SECRETS = [
     Grant(headers=(("Authorization", "hunter2"),), query=(("key", "hunter2"),), body=(("key", "hunter2"),)),
-    Call("POST", "https://auth.example.com/hunter2", (("Authorization", "hunter2"),), b"hunter2"),
+    Call("token endpoint", "POST", "https://auth.example.com/hunter2", (("Authorization", "hunter2"),), b"hunter2"),
     Reply(200, {"x": "hunter2"}, b"hunter2"),
     FixedCredential(Grant(headers=(("Authorization", "hunter2"),))),
+    Issued(Grant(headers=(("Authorization", "hunter2"),)), 60.0, memory="hunter2"),
 ]
 
 
@@ -21,6 +34,9 @@ class Pair(KindSettings):
     type: Literal["pair"]
     one: Secret
     two: Secret
+
+    def traits(self) -> Traits:
+        return Traits(Places(query=("one", "two")))
 
     def parts(self) -> Iterator[Part]:
         yield Part(("one",), self.one)
@@ -40,12 +56,13 @@ def pair() -> Pair:
     return Pair.model_validate({"type": "pair", "one": {"env": "ONE"}, "two": {"env": "TWO"}})
 
 
-def test_a_kind_is_resolved_from_its_parts(pair: Pair) -> None:
+def test_a_kind_is_made_of_its_parts(pair: Pair) -> None:
     """What the reader gives for each reference becomes the credential."""
-    credential = pair.resolve(lambda reference: {"ONE": "a", "TWO": "b"}[reference.value])
-    with pytest.raises(StopIteration) as done:
-        next(credential.obtain())
-    assert done.value.value == Grant(query=(("one", "a"), ("two", "b")))
+    values, reasons = pair.read(lambda reference: {"ONE": "a", "TWO": "b"}[reference.value], {})
+    assert reasons == ()
+    credential = pair.credential(values)
+    assert isinstance(credential, FixedCredential)
+    assert credential.grant == Grant(query=(("one", "a"), ("two", "b")))
 
 
 def test_all_unreadable_parts_are_named_at_once(pair: Pair) -> None:
@@ -56,12 +73,32 @@ def test_all_unreadable_parts_are_named_at_once(pair: Pair) -> None:
             raise ValueError("it is not set")
         return "long"
 
-    with pytest.raises(SecretUnreadable) as caught:
-        pair.resolve(read)
-    assert caught.value.reasons == (
+    values, reasons = pair.read(read, {})
+    assert values == {}
+    assert reasons == (
         (("auth", "one"), "it is not set"),
         (("auth", "two"), "the value is longer than three characters"),
     )
+
+
+def test_what_is_known_is_not_read_again(pair: Pair) -> None:
+    """The policy was made of it, and the two belong together."""
+    read: list[str] = []
+
+    def reader(reference: Reference) -> str:
+        read.append(reference.value)
+        return "new"
+
+    known = {("one",): "old"}
+    assert pair.read(reader, known) == ({("one",): "old", ("two",): "new"}, ())
+    assert read == ["TWO"]
+    assert known == {("one",): "old"}
+
+
+def test_a_kind_goes_nowhere_by_itself(pair: Pair) -> None:
+    """Unless it says otherwise, the integration alone names what may be reached."""
+    assert pair.destinations({}) == Destinations()
+    assert pair.needs_prefix
 
 
 @pytest.mark.parametrize("secret", SECRETS, ids=lambda secret: type(secret).__name__)

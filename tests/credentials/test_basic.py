@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sidekey.credentials.base import Grant
+from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.fields import SecretUnreadable
 
@@ -15,12 +15,12 @@ PRINTABLE = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1)
 def grant_of(username: object, password: str) -> Grant:
     settings = BasicSettings.model_validate({"type": "basic", "username": username, "password": {"env": "PASSWORD"}})
     values = {"PASSWORD": password, "USER": "tenant:svc"}
-    credential = settings.resolve(lambda ref: ref.value if ref.source == "text" else values[ref.value])
-    with pytest.raises(StopIteration) as done:
-        next(credential.obtain())
-    grant = done.value.value
-    assert isinstance(grant, Grant)
-    return grant
+    read, reasons = settings.read(lambda ref: ref.value if ref.source == "text" else values[ref.value], {})
+    if reasons:
+        raise SecretUnreadable(reasons)
+    credential = settings.credential(read)
+    assert isinstance(credential, FixedCredential)
+    return credential.grant
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,9 @@ def test_a_colon_in_a_user_name_that_is_read_makes_it_unusable() -> None:
     """The same rule holds for what stands in a file or a variable."""
     with pytest.raises(SecretUnreadable, match=r"auth\.username: a user name holds no colon"):
         grant_of({"env": "USER"}, "hunter2")
+
+
+def test_the_traits_name_one_header() -> None:
+    """And nothing is called or watched."""
+    auth = {"type": "basic", "username": "svc", "password": {"env": "PASSWORD"}}
+    assert BasicSettings.model_validate(auth).traits() == Traits(Places(headers=("Authorization",)))

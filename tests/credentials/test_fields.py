@@ -4,6 +4,7 @@ import string
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from sidekey.credentials import fields
 from sidekey.credentials.fields import Reference, SecretUnreadable
@@ -23,6 +24,51 @@ def test_a_control_character_inside_a_secret_is_a_fault(control: str) -> None:
     with pytest.raises(ValueError, match="control character") as caught:
         fields.clean_secret(f"hunter{control}2")
     assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["hunter2\ud800", "\udc00"])
+def test_half_a_character_is_a_fault(text: str) -> None:
+    """YAML can write it, and nothing can send it."""
+    with pytest.raises(ValueError, match="lone surrogate"):
+        fields.clean(text)
+
+
+PEM = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize("text", [PEM, PEM.replace("\n", "\r\n"), PEM.rstrip(), f"Key of crm\n{PEM}\n"])
+def test_pem_has_lines(text: str) -> None:
+    """However they end, and whatever words stand before them (RFC 7468 2)."""
+    assert fields.clean_pem(text).strip() == text.replace("\r\n", "\n").strip()
+    assert fields.parse_secret({"insecure_value": text}, pem=True).pem
+    assert fields.parse_text(text, pem=True).pem
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is empty"),
+        ("\n\n", "is empty"),
+        ("hunter2\n", "is no PEM"),
+        (f"{PEM}\0", "control"),
+        (f"\t{PEM}", "control"),
+    ],
+)
+def test_what_is_no_pem_is_a_fault(text: str, reason: str) -> None:
+    """Controls other than line ends stay faults; nothing of a key is repeated."""
+    with pytest.raises(ValueError, match=reason) as caught:
+        fields.clean_pem(text)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_stands_in_the_file_is_judged_at_once() -> None:
+    """What stands elsewhere is judged when it is read."""
+    judge = fields.literally(fields.check_not_empty).func
+    for reference in (Reference("text", ""), Reference("insecure_value", "")):
+        with pytest.raises(ValueError, match="not empty"):
+            judge(reference)  # type: ignore[call-arg]
+    for reference in (Reference("text", "a"), Reference("env", ""), Reference("file", "")):
+        assert judge(reference) is reference  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("text", ["hunter2\n\n", "\nhunter2", "hunter2\r"])
@@ -115,6 +161,13 @@ def test_a_value_travels_as_its_utf8_bytes(value: str) -> None:
     travelling = fields.wire(value)
     assert travelling.encode("latin-1").decode() == value
     assert not set(travelling) & set("\r\n\0")
+
+
+@pytest.mark.parametrize(("source", "shown"), [("text", "/rest"), ("env", "REDACTED"), ("file", "REDACTED")])
+def test_a_public_text_is_shown_where_it_stands_in_the_file(source: fields.Source, shown: str) -> None:
+    """The reference of the config names defaults so; names of files and variables stay out of it."""
+    adapter = TypeAdapter(fields.PublicText)
+    assert adapter.dump_python(Reference(source, "/rest")) == shown
 
 
 def test_an_unreadable_secret_says_where_and_why() -> None:

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from sidekey.credentials.base import Grant
+from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.headers import HeadersSettings
 
@@ -13,14 +13,15 @@ def settings_of(headers: object) -> HeadersSettings:
 
 
 def grant_of(headers: object) -> Grant:
-    credential = settings_of(headers).resolve(
-        lambda reference: VALUES[reference.value] if reference.source == "env" else reference.value
+    settings = settings_of(headers)
+    values, reasons = settings.read(
+        lambda reference: VALUES[reference.value] if reference.source == "env" else reference.value, {}
     )
-    with pytest.raises(StopIteration) as done:
-        next(credential.obtain())
-    grant = done.value.value
-    assert isinstance(grant, Grant)
-    return grant
+    if reasons:
+        raise SecretUnreadable(reasons)
+    credential = settings.credential(values)
+    assert isinstance(credential, FixedCredential)
+    return credential.grant
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,11 @@ def test_headers_keep_the_order_and_spelling_of_the_file() -> None:
     """Some servers count on both."""
     names = ["X-Tenant", "authorization", "a.b", "X_Region"]
     assert [name for name, _ in grant_of(dict.fromkeys(names, "a")).headers] == names
+
+
+def test_the_traits_name_every_header() -> None:
+    """In the spelling of the file."""
+    assert settings_of({"X-Tenant": "a", "x_key": "b"}).traits() == Traits(Places(headers=("X-Tenant", "x_key")))
 
 
 @pytest.mark.parametrize("other", ["x-api-key", "X_Api_Key", "X-API_KEY"])

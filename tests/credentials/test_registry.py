@@ -12,6 +12,12 @@ def test_a_kind_is_registered_under_its_type(name: str) -> None:
     assert get_args(KINDS[name].model_fields["type"].annotation) == (name,)
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_every_key_of_a_kind_is_described(name: str) -> None:
+    """The reference is made of the descriptions."""
+    assert all(field.description for field in KINDS[name].model_fields.values())
+
+
 def test_the_union_picks_the_kind_by_its_type() -> None:
     """`type` alone decides which model reads an auth block."""
     auth = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}

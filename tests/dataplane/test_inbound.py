@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from sidekey.credentials.base import Grant, Places, Traits
 from support import wire
-from support.plane import base_url, get, integration, running
+from support.plane import FixedSource, base_url, get, integration, running
 from support.upstream import RawUpstream, answering
 
 
@@ -79,3 +80,29 @@ async def test_to_an_http_1_0_caller_no_chunk_is_sent() -> None:
         message = wire.first_response(received, ended=True)
         assert message is not None
         assert message.values(b"connection") == [b"close"]
+
+
+async def test_an_injected_query_is_not_shown_to_the_caller() -> None:
+    """An upstream that repeats the URL it was asked for; the redirect stays one that can be followed."""
+    token = Grant(query=(("access_token", "s/e+c="),))
+    echoed = b"https://up.test/b?access_token=s%2Fe%2Bc%3D&x=1"
+    head = b"".join(
+        b"%b: %b\r\n" % (name, value)
+        for name, value in (
+            (b"Location", echoed),
+            (b"content-location", b"/b?access_token=s/e+c="),
+            (b"LINK", b"<" + echoed + b'>; rel="next"'),
+            (b"Refresh", b"5; url=" + echoed),
+            (b"X-Other", b"/b?x=1"),
+        )
+    )
+    answer = b"HTTP/1.1 302 Found\r\n" + head + b"Content-Length: 0\r\n\r\n"
+    async with RawUpstream(answering(answer)) as upstream:
+        made = integration("h", base_url(upstream.port), headers=(), traits=Traits(Places(query=("access_token",))))
+        async with running(made, sources={"h": FixedSource(token)}) as sidekey:
+            message = await sidekey.ask(get())
+    assert message.values(b"location") == [b"https://up.test/b?x=1"]
+    assert message.values(b"content-location") == [b"/b"]
+    assert message.values(b"link") == [b'<https://up.test/b?x=1>; rel="next"']
+    assert message.values(b"refresh") == [b"5; url=https://up.test/b?x=1"]
+    assert message.values(b"x-other") == [b"/b?x=1"]

@@ -51,7 +51,7 @@ def test_the_quick_reading_serves_plain_bases_only(policy: Policy, base: object,
     ],
 )
 def test_a_plain_path_without_a_mark_is_no_forbidden_one(paths: list[str], marks: object) -> None:
-    """The last segment tells, in any case; a forbidden path that is not plain leaves everything to the exact reading."""
+    """The last segment tells, in any case; a forbidden path that is not plain leaves all to the exact reading."""
     assert quick_marks(Policy(forbidden=tuple(Forbidden(BASE.origin, path) for path in paths))) == marks
 
 

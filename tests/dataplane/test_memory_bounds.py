@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from sidekey.core.headers import Names
 from sidekey.core.urls import Origin

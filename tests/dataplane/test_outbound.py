@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+
 import pytest
 
-from support.plane import CREDENTIAL, base_url, forwarded, get, integration, request, running
+from sidekey.credentials.base import Grant, Places, Traits
+from support.plane import (
+    CREDENTIAL,
+    FixedSource,
+    Running,
+    base_url,
+    forwarded,
+    get,
+    integration,
+    problem,
+    request,
+    running,
+)
 from support.upstream import RawUpstream
 from support.wire import Message
 
@@ -152,3 +166,45 @@ async def test_an_http_1_0_request_goes_on_as_http_1_1() -> None:
     """Each hop has its own version (RFC 9110 2.5)."""
     _, raw, word, port = await sent(get("/a", "X: 1", version="1.0"))
     assert raw == forwarded(port, b"GET", b"/api/a", b"X: 1", word=word)
+
+
+QUERY = Traits(Places(query=("access_token",)), calls=True)
+TOKEN = Grant(query=(("access_token", "a/b+c="),))
+
+
+def placed(upstream: RawUpstream) -> AbstractAsyncContextManager[Running]:
+    """A plane whose integration `h` has its token in the query."""
+    made = integration("h", base_url(upstream.port), headers=(), traits=QUERY)
+    return running(made, sources={"h": FixedSource(TOKEN)})
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/a", b"/api/a?access_token=a%2Fb%2Bc%3D"),
+        ("/a?", b"/api/a?access_token=a%2Fb%2Bc%3D"),
+        ("/a?b=%20c", b"/api/a?b=%20c&access_token=a%2Fb%2Bc%3D"),
+        ("/a?b&", b"/api/a?b&access_token=a%2Fb%2Bc%3D"),
+        ("/a?b=access_token", b"/api/a?b=access_token&access_token=a%2Fb%2Bc%3D"),
+        ("?b", b"/api?b&access_token=a%2Fb%2Bc%3D"),
+    ],
+)
+async def test_a_token_in_the_query_stands_behind_what_was_judged(path: str, sent: bytes) -> None:
+    """RFC 6750 2.3; again and again, since the quick reading may take the second."""
+    async with RawUpstream() as upstream, placed(upstream) as sidekey:
+        for _ in range(2):
+            assert (await sidekey.ask(get(path))).status == 200
+        raw = f"GET {base_url(upstream.port)}{path} HTTP/1.1\r\nHost: x\r\nX-Integration-Id: h\r\n\r\n"
+        assert (await sidekey.ask(raw.encode())).status == 200
+        assert [message.target for message in upstream.requests] == [sent] * 3
+
+
+@pytest.mark.parametrize(
+    "path", ["/a?access_token=x", "/a?b&access%5ftoken", "/a?Access_Token=x", "/a?b=%26access_token"]
+)
+async def test_a_callers_own_token_in_the_query_is_refused(path: str) -> None:
+    """400, in any decoding; nothing is sent."""
+    async with RawUpstream() as upstream, placed(upstream) as sidekey:
+        answer = await sidekey.ask(get(path))
+        assert (answer.status, problem(answer)["code"]) == (400, "request_invalid")
+        assert upstream.connections == []

@@ -10,7 +10,7 @@ import pytest
 
 from sidekey.credentials.base import Grant
 from sidekey.errors import Problem
-from sidekey.settings.snapshot import Integration, Limits, Timeouts
+from sidekey.settings.snapshot import Limits, Timeouts
 from support import wire
 from support.plane import CREDENTIAL, FixedSource, base_url, eventually, get, integration, problem, request, running
 from support.raw import RawConnection
@@ -41,7 +41,11 @@ class LateSource(FixedSource):
 async def test_a_request_waits_for_its_grant_with_its_body() -> None:
     """Nothing is sent before; then the whole upload is, with the credential, and the next request waits no more."""
     source = LateSource()
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey, sidekey.connect() as caller:
+    async with (
+        RawUpstream() as upstream,
+        running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey,
+        sidekey.connect() as caller,
+    ):
         body = b"x" * 300_000
         caller.transport.write(request("POST", body=body))
         await eventually(lambda: source.asked == 1)
@@ -59,7 +63,10 @@ async def test_a_credential_that_cannot_be_had_is_said() -> None:
     source = LateSource()
     source.fault = Problem("credential_unavailable", "a file cannot be read", error="proxy_configuration_error")
     source.go.set()
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey:
+    async with (
+        RawUpstream() as upstream,
+        running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey,
+    ):
         said = problem(await sidekey.ask(get()))
         assert (said["status"], said["code"], said["integration"]) == (502, "credential_unavailable", "h")
         assert upstream.connections == []
@@ -81,7 +88,10 @@ async def test_a_defect_is_answered_with_its_id_and_nothing_else() -> None:
 async def test_a_caller_that_leaves_while_its_grant_is_fetched() -> None:
     """Nothing is sent for him."""
     source = LateSource()
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey:
+    async with (
+        RawUpstream() as upstream,
+        running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey,
+    ):
         async with sidekey.connect() as caller:
             await caller.send(get())
             await eventually(lambda: source.asked == 1)

@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import sidekey
 from sidekey.core.policy import Policy
-from sidekey.credentials.base import Grant
+from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
+from sidekey.credentials.keyring import Keyring
 from sidekey.observe import exposition
 from sidekey.observe.exposition import expose
 from sidekey.observe.metrics import BOUNDS, Metrics
@@ -20,19 +21,11 @@ from sidekey.settings.snapshot import Integration
 from support.peers import require
 
 
-class Source:
-    """A grant source that has nothing to grant."""
-
-    grant: Grant | None = None
-
-    async def obtain(self) -> Grant:
-        return Grant()
-
-
 def busy() -> Metrics:
     """Metrics of a process in which something of every kind has happened."""
     metrics = Metrics()
-    metrics.integrations = {"crm": Integration("crm", "basic", Policy(), None, Source())}
+    keyring = Keyring(lambda: FixedCredential(Grant()))
+    metrics.integrations = {"crm": Integration("crm", "basic", Policy(), None, keyring, Traits(Places()))}
     metrics.stats("crm").record("2xx", 0.004)
     metrics.stats("crm").record("2xx", 40.0)
     metrics.stats("crm").record("upstream_timeout", 30.0)
@@ -41,6 +34,9 @@ def busy() -> Metrics:
     metrics.upstream_open, metrics.count_idle, metrics.upstream_connecting = 7, lambda: 4, 1
     metrics.connects["ok"] += 5
     metrics.connects["connection_refused"] += 1
+    metrics.count_call("crm", "ok")
+    metrics.count_call("crm", "rate_limited")
+    metrics.expiries["crm", "token"] = 1_700_003_600.5
     metrics.config_loaded, metrics.config_loaded_at = True, 1_700_000_000.25
     return metrics
 
@@ -75,6 +71,9 @@ async def test_every_series_of_ours_reads_back_with_its_value() -> None:
         ("sidekey_upstream_connections", (("state", "connecting"),)): 1,
         ("sidekey_upstream_connects_total", (("outcome", "ok"),)): 5,
         ("sidekey_upstream_connects_total", (("outcome", "connection_refused"),)): 1,
+        ("sidekey_token_requests_total", (crm, ("outcome", "ok"))): 1,
+        ("sidekey_token_requests_total", (crm, ("outcome", "rate_limited"))): 1,
+        ("sidekey_credential_expiry_timestamp_seconds", (("credential", "token"), crm)): 1_700_003_600.5,
         ("sidekey_integration_info", (crm, ("kind", "basic"))): 1,
         ("sidekey_config_last_reload_successful", ()): 1,
         ("sidekey_config_last_reload_success_timestamp_seconds", ()): 1_700_000_000.25,
@@ -104,6 +103,8 @@ async def test_a_series_appears_with_its_first_request() -> None:
     text = await page(idle)
     assert "integration=" not in text
     assert "sidekey_upstream_connects_total" not in text
+    assert "sidekey_token_requests_total" not in text
+    assert "sidekey_credential_expiry" not in text
     assert "sidekey_requests_in_flight 0\n" in text
     assert 'sidekey_upstream_connections{state="idle"} 0\n' in text
 

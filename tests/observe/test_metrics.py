@@ -45,3 +45,12 @@ def test_requests_of_no_known_integration_count_as_unknown() -> None:
     metrics = Metrics()
     metrics.unknown.record("integration_denied", 0.001)
     assert [stats.integration for stats in metrics.recorded()] == ["unknown"]
+
+
+def test_calls_for_tokens_count_by_integration_and_outcome() -> None:
+    """A series begins with its first call."""
+    metrics = Metrics()
+    metrics.count_call("crm", "ok")
+    metrics.count_call("crm", "ok")
+    metrics.count_call("crm", "refused")
+    assert metrics.calls == {("crm", "ok"): 2, ("crm", "refused"): 1}

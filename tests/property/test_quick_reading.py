@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from urllib.parse import unquote_to_bytes
 
 from hypothesis import example, given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from sidekey.core import routing
 from sidekey.core.headers import Role
 from sidekey.core.paths import UnreadablePath
-from sidekey.core.policy import decide, judge, upgrade
+from sidekey.core.policy import Forbidden, Prefix, decide, judge, upgrade
 from sidekey.core.urls import InvalidTarget, Origin, parse_target
 from sidekey.dataplane.admission import admit
 from sidekey.dataplane.exchange import Exchange
@@ -21,6 +22,13 @@ from sidekey.settings.snapshot import Integration
 from support.http_strategies import soup
 from support.plane import integration
 from support.scripted import Scripted
+
+
+def under(made: Integration, path: str) -> Integration:
+    """The integration with a path over every target, and everything under /api/*/a forbidden."""
+    policy = replace(made.policy, path=path, forbidden=(Forbidden(None, "/api/*/a", below=True),))
+    return replace(made, policy=policy, base=Prefix(policy.domains[0].origin, path))
+
 
 INTEGRATIONS = [
     integration("h", "https://up.test/api"),
@@ -31,6 +39,10 @@ INTEGRATIONS = [
     integration("h", "https://a.up.test/api", domains=["https://*.up.test"]),
     integration("h", "https://up.test/api", forbidden=[("https://up.test", "/api/a")]),
     integration("h", "https://up.test/api", forbidden=[("https://other.test", "/api/a")]),
+    integration("h", domains=["https://up.test"], forbidden=[("https://up.test", "/a"), ("https://up.test", "/b/A")]),
+    integration("h", domains=["https://up.test"], forbidden=[("https://up.test", "/%61")]),
+    integration("h", domains=["https://up.test"], forbidden=[("https://up.test", "/")]),
+    under(integration("h", domains=["https://up.test", "https://*.up.test"]), "/api/v1"),
 ]
 
 
@@ -55,6 +67,11 @@ def admitted(lane: Integration, rest: str) -> bytes | None:
 @example(INTEGRATIONS[2], "//a")
 @example(INTEGRATIONS[6], "/a")
 @example(INTEGRATIONS[6], "/a/")
+@example(INTEGRATIONS[8], "/B/a")
+@example(INTEGRATIONS[9], "/a?b")
+@example(INTEGRATIONS[10], "/?b")
+@example(INTEGRATIONS[11], "/A/a")
+@example(INTEGRATIONS[11], "/b")
 def test_admission_equals_the_policys_decision(lane: Integration, rest: str) -> None:
     """Admitted or refused, by whichever reading, as `core.policy.decide` says; and the bytes are equal."""
     base = lane.base
@@ -102,6 +119,9 @@ def forwarded(lane: Integration, target: str) -> tuple[Origin, bytes] | None:
 @example(INTEGRATIONS[1], "http://up.test:80", "/other/a?b")
 @example(INTEGRATIONS[2], "https://up.test", "")
 @example(INTEGRATIONS[6], "http://up.test", "/api/a")
+@example(INTEGRATIONS[8], "http://up.test", "/b/a")
+@example(INTEGRATIONS[11], "https://a.up.test", "/api/v1/x")
+@example(INTEGRATIONS[11], "https://up.test", "/api/v1/a")
 def test_the_forward_door_admits_as_the_policy_decides(lane: Integration, authority: str, rest: str) -> None:
     """The upgrade to https first, then the exact reading: origin and bytes are equal."""
     try:

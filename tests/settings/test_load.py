@@ -82,8 +82,8 @@ def test_an_unreadable_secret_takes_down_its_own_integration_only(tmp_path: Path
         "the file does not exist; a relative path starts at the config file's folder"
     ]
     assert loaded.snapshot is not None
-    assert loaded.snapshot.integrations["crm"].source.grant is None
-    assert loaded.snapshot.integrations["sms"].source.grant is not None
+    assert loaded.snapshot.integrations["crm"].keyring.credential is None
+    assert loaded.snapshot.integrations["sms"].keyring.credential is not None
 
 
 def test_a_bad_file_of_a_folder_accuses_no_caller(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_ten_thousand_integrations_load_without_a_fault(tmp_path: Path) -> None:
     assert loaded.snapshot is not None
     integrations = loaded.snapshot.integrations
     assert len({str(integration.base) for integration in integrations.values()}) == 10_000
-    assert len({integration.source.grant for integration in integrations.values()}) == 10_000
+    assert len({integration.keyring.credential for integration in integrations.values()}) == 10_000
 
 
 ODD = st.one_of(

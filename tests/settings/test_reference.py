@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.errors import KINDS
-from sidekey.settings import reference
+from sidekey.settings import profiles, reference
 from sidekey.settings.load import load
 from sidekey.settings.models import Config, IntegrationSettings
 
@@ -39,6 +39,18 @@ def test_every_answer_has_a_row(code: str) -> None:
     assert all(error in row for error in KINDS[code].errors)
 
 
+@pytest.mark.parametrize("name", profiles.names())
+def test_every_profile_has_a_section(name: str) -> None:
+    """With each parameter, the token endpoint, the allowed domains and the provider's page."""
+    found = profiles.profile(name)
+    section = reference.providers_page().partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    assert f"({found.documentation})" in section
+    assert all(f"\n| `{key}` |" in section for key in found.parameters)
+    for text in (found.auth["token_endpoint"], *found.allowed_domains):
+        assert text in section
+    assert f"| [`{name}`](#{name}) | {found.title} |" in reference.providers_page()
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_loads(path: Path) -> None:
     """Without a fault; the secrets it names need not be there."""
@@ -57,7 +69,7 @@ def test_the_first_example_runs_on_a_fresh_clone() -> None:
         "127.0.0.1:8080",
         "127.0.0.1:9090",
     }
-    assert all(integration.source.grant for integration in loaded.snapshot.integrations.values())
+    assert all(integration.keyring.credential for integration in loaded.snapshot.integrations.values())
 
 
 def test_the_examples_load_as_one_folder() -> None:

@@ -21,6 +21,19 @@ def test_a_file_is_read_from_the_configs_folder(read: SecretReader, tmp_path: Pa
     assert read(Reference("file", "crm")) == "hunter2"
 
 
+PEM = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+
+
+def test_pem_is_read_with_its_lines(tmp_path: Path) -> None:
+    """From a file and from a variable; a secret of one line stays one."""
+    read = SecretReader(tmp_path, {"KEY": PEM})
+    (tmp_path / "key").write_text(PEM)
+    for source, value in (("file", "key"), ("env", "KEY")):
+        assert read(Reference(source, value, pem=True)) == PEM
+        with pytest.raises(ValueError, match="holds a control character"):
+            read(Reference(source, value))
+
+
 def test_an_absolute_path_is_taken_as_it_is(read: SecretReader, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The config's folder does not matter then."""
     path = tmp_path_factory.mktemp("secrets") / "crm"

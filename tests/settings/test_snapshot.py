@@ -42,7 +42,7 @@ def test_a_snapshot_shows_no_secret(snapshot: Snapshot, show: type[str]) -> None
 def test_a_source_is_not_pickled(snapshot: Snapshot, name: str) -> None:
     """Whatever it reaches stops the pickling."""
     with pytest.raises(TypeError, match="not pickled"):
-        pickle.dumps(snapshot.integrations[name].source)
+        pickle.dumps(snapshot.integrations[name].keyring)
 
 
 def test_a_caller_may_use_what_was_granted() -> None:

@@ -30,6 +30,7 @@ PACKAGES = {
     "make": "make",
     "nginx": "nginx",
     "node": "nodejs",
+    "npm": "npm",
     "openssl": "openssl",
     "promtool": "promtool",
     "setpriv": "util-linux",

@@ -73,6 +73,31 @@ class FixedSource:
         return None
 
 
+class RenewedSource(FixedSource):
+    """A grant source whose grants come from a list, in order: the first is there, the next when the last is refused.
+
+    `weighed` is what was asked of it. Renewals wait for `go` where that is cleared.
+    """
+
+    def __init__(self, *grants: Grant, refusing: Callable[[int, bytes | None], bool] | None = None) -> None:
+        super().__init__(grants[0])
+        self.weighed: list[tuple[int, bytes | None]] = []
+        self.go = asyncio.Event()
+        self.go.set()
+        self._next = list(grants[1:])
+        self._refusing = refusing or (lambda status, _: status == 401)
+
+    def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
+        self.weighed.append((status, body))
+        return self._refusing(status, body) and (bool(self._next) or grant is not self.grant)
+
+    async def newer(self, grant: Grant) -> Grant | None:
+        await self.go.wait()
+        if self.grant is grant and self._next:
+            self.grant = self._next.pop(0)
+        return None if self.grant is grant else self.grant
+
+
 def keyring_of(grant: Grant) -> Keyring:
     """A keyring that has been read, for a kind that needs no call."""
     keyring = Keyring(lambda: FixedCredential(grant))

@@ -20,6 +20,7 @@ JSON = "application/json"
 
 _SEPARATORS = re.compile(r"[&;]")
 _UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _JSON_SPACE = " \t\r\n"
 
 
@@ -129,37 +130,43 @@ class Scrubber:
     """Removes injected parameters from the fields of an answer, which may repeat the URL that was asked for.
 
     A pair `name=value` goes with its joint, so that what is left is a URL that may be followed; a value that stands
-    elsewhere goes alone. Both are found in any percent-encoding.
+    elsewhere goes alone. Both are found through any percent-encoding, up to `ENCODINGS` times over.
     """
 
+    ENCODINGS = 3
+
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        self._pairs = [
-            re.compile(
-                f"(?P<joint>{_one_of('?&;')})?{_spelled(name)}{_spelled('=')}{_spelled(value)}(?P<next>{_one_of('&;')})?"
-                .encode("latin-1")
-            )
+        # In this order: a value that is taken out alone would leave the rest of its pair behind. The joint before a
+        # pair stays where another pair follows, in place of the one between them.
+        self._sought = [
+            re.compile(shape.format(name=re.escape(name), value=re.escape(value)).encode("latin-1"))
+            for shape in (r"(?<=[?&;#]){name}={value}[&;]", r"[?&;#]?{name}={value}", r"{value}")
             for name, value in pairs
         ]
-        self._values = [re.compile(_spelled(value).encode("latin-1")) for _, value in pairs]
 
     def __call__(self, field: bytes) -> bytes:
         """The field without the injected values."""
-        for pair in self._pairs:
-            field = pair.sub(_joint, field)
-        for value in self._values:
-            field = value.sub(b"", field)
+        for sought in self._sought:
+            for times in range(self.ENCODINGS + 1):
+                decoded, ends = _decoded(field, times)
+                while (match := sought.search(decoded)) is not None:
+                    start = ends[match.start() - 1] if match.start() else 0
+                    field = field[:start] + field[ends[match.end() - 1] :]
+                    decoded, ends = _decoded(field, times)
         return field
 
 
-def _joint(match: re.Match[bytes]) -> bytes:
-    """What stays of a pair: the joint before it, where another pair follows."""
-    return match["joint"] or b"" if match["next"] else b""
-
-
-def _spelled(text: str) -> str:
-    """A regular expression of the text's bytes, each itself or percent-encoded once or more often."""
-    return "".join(f"(?:{re.escape(character)}|%(?:25)*(?i:{ord(character):02x}))" for character in text)
-
-
-def _one_of(characters: str) -> str:
-    return f"(?:{'|'.join(map(_spelled, characters))})"
+def _decoded(field: bytes, times: int) -> tuple[bytes, list[int]]:
+    """The field percent-decoded so many times, and where in the field each byte of that ends."""
+    ends = list(range(1, len(field) + 1))
+    for _ in range(times):
+        found = bytearray()
+        kept: list[int] = []
+        at = 0
+        while at < len(field):
+            escape = _ESCAPE.match(field, at)
+            at += 3 if escape else 1
+            found.append(int(escape[1], 16) if escape else field[at - 1])
+            kept.append(ends[at - 1])
+        field, ends = bytes(found), kept
+    return field, ends

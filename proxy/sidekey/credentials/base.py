@@ -142,12 +142,15 @@ class FixedCredential(Sealed):
 
 
 class CallingCredential(Protocol):
-    """The credential of a kind that must call first. `calls_a_minute` bounds its calls whatever happens; None: freely."""
+    """The credential of a kind that must call first. `calls_a_minute` bounds its calls whatever happens; None: not."""
 
     calls_a_minute: ClassVar[int | None]
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
-        """Yield the calls it needs, return what was issued. Raises CallFault."""
+        """Yield the calls it needs, return what was issued. Raises CallFault.
+
+        Where no answer comes of a call, its CallFault is raised at the yield: it may be caught to go on with another.
+        """
         ...
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:

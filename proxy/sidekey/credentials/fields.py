@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, PlainSerializer, PlainValidator, WithJsonSchema
@@ -26,6 +27,7 @@ _LATER = {
     "url": "{url} comes later, for client keys only",
 }
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -71,6 +73,8 @@ class Reference:
 
     source: Source
     value: str
+    pem: bool = False
+    """Whether what is read is PEM, which has more than one line."""
 
     def __repr__(self) -> str:
         return f"Reference({self.source}, {REDACTED})"
@@ -87,6 +91,9 @@ def clean(text: str) -> str:
     text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
     if _CONTROL.search(text):
         raise ValueError("holds a control character")
+    if _SURROGATE.search(text):
+        # YAML's \uD800 to \uDFFF: half a character, which no encoding takes.
+        raise ValueError("holds a lone surrogate, which is no character")
     return text
 
 
@@ -98,24 +105,36 @@ def clean_secret(text: str) -> str:
     return text
 
 
-def parse_secret(raw: object) -> Reference:
+def clean_pem(text: str) -> str:
+    """`clean_secret` for PEM (RFC 7468): it has lines, and may have words before the first block."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    if not any(lines):
+        raise ValueError("is empty")
+    if any(map(_CONTROL.search, lines)):
+        raise ValueError("holds a control character")
+    if "-----BEGIN " not in text:
+        raise ValueError("is no PEM: no line begins with -----BEGIN")
+    return "\n".join(lines)
+
+
+def parse_secret(raw: object, *, pem: bool = False) -> Reference:
     """Read the reference to a secret: exactly one of {file}, {env}, {insecure_value}."""
     if not isinstance(raw, Mapping):
         raise ValueError(f"a secret does not stand here itself: {WAY_OUT}")  # noqa: TRY004 - pydantic reports ValueError
     source, value = _single(raw, ("file", "env", "insecure_value"), WAY_OUT)
     if source == "insecure_value":
-        return Reference("insecure_value", _literal(value, clean_secret))
-    return _elsewhere(source, value)
+        return Reference("insecure_value", _literal(value, clean_pem if pem else clean_secret), pem)
+    return _elsewhere(source, value, pem)
 
 
-def parse_text(raw: object) -> Reference:
+def parse_text(raw: object, *, pem: bool = False) -> Reference:
     """Read a text that is no secret: the text itself, {file} or {env}."""
     way_out = "write the text itself, {file: PATH} or {env: NAME}"
     if isinstance(raw, str):
-        return Reference("text", _literal(raw, clean))
+        return Reference("text", _literal(raw, clean_pem if pem else clean), pem)
     if not isinstance(raw, Mapping):
         raise ValueError(f"{way_out}; numbers, true, false and null stand in quotes")  # noqa: TRY004 - as above
-    return _elsewhere(*_single(raw, ("file", "env"), way_out))
+    return _elsewhere(*_single(raw, ("file", "env"), way_out), pem)
 
 
 def _literal(text: str, cleaned: Callable[[str], str]) -> str:
@@ -137,14 +156,31 @@ def _single(raw: Mapping[Any, Any], sources: tuple[str, ...], way_out: str) -> t
     return source, value
 
 
-def _elsewhere(source: str, value: str) -> Reference:
+def _elsewhere(source: str, value: str, pem: bool) -> Reference:
     if source == "env":
         if not _ENV_NAME.fullmatch(value):
             raise ValueError("the env of a reference is the name of a variable: letters, digits and _")
-        return Reference("env", value)
+        return Reference("env", value, pem)
     if not value or _CONTROL.search(value):
         raise ValueError("the file of a reference is a path without control characters")
-    return Reference("file", value)
+    return Reference("file", value, pem)
+
+
+def literally(check: Callable[[str], None]) -> AfterValidator:
+    """Judges what stands in the file itself; what is elsewhere is judged when it is read (`Part.check`)."""
+
+    def judge(reference: Reference) -> Reference:
+        if reference.source in ("text", "insecure_value"):
+            check(reference.value)
+        return reference
+
+    return AfterValidator(judge)
+
+
+def check_not_empty(text: str) -> None:
+    """Refuse an empty text."""
+    if not text:
+        raise ValueError("this text is not empty")
 
 
 def normal_name(name: str) -> str:
@@ -204,6 +240,20 @@ Secret = Annotated[Reference, PlainValidator(parse_secret), REDACT, WithJsonSche
 
 Text = Annotated[Reference, PlainValidator(parse_text), REDACT, WithJsonSchema(TEXT_SCHEMA)]
 """A text that is no secret: itself, {file} or {env}."""
+
+PublicText = Annotated[
+    Reference,
+    PlainValidator(parse_text),
+    PlainSerializer(lambda reference: reference.value if reference.source == "text" else REDACTED, return_type=str),
+    WithJsonSchema(TEXT_SCHEMA),
+]
+"""A text that the reference of the config may show, where it is a default."""
+
+PemSecret = Annotated[Reference, PlainValidator(partial(parse_secret, pem=True)), REDACT, WithJsonSchema(SECRET_SCHEMA)]
+"""A secret in PEM, such as a private key."""
+
+PemText = Annotated[Reference, PlainValidator(partial(parse_text, pem=True)), REDACT, WithJsonSchema(TEXT_SCHEMA)]
+"""A text in PEM that is no secret, such as a certificate."""
 
 HeaderName = Annotated[str, AfterValidator(check_header_name)]
 """The name of a header that is injected."""

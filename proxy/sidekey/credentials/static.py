@@ -32,6 +32,7 @@ class StaticSource:
     async def newer(self, grant: Grant) -> Grant | None:
         """None, for the same reason."""
         del grant
+        return None
 
 
 def _grant(credential: object) -> Grant:

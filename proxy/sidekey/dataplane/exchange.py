@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from sidekey.core.framing import CHUNKED
 from sidekey.core.headers import Role
 from sidekey.dataplane import answers
-from sidekey.dataplane.admission import admit, allowed_methods, settle
+from sidekey.dataplane.admission import admit, allowed_methods
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.gathering import fill, gather
+from sidekey.dataplane.granting import proceed
 from sidekey.dataplane.outbound import request_head
 from sidekey.dataplane.renewal import stays_back
 from sidekey.dataplane.resend import send_again
@@ -149,38 +150,7 @@ class Exchange:
             self.deadline = plane.deadlines.now + plane.timeouts.total
             plane.deadlines.watched.add(self)
         if not self.lane.places.body or gather(self):
-            self.proceed()
-
-    def proceed(self, *, judged: bool = True) -> None:
-        """Take the grant that is there, or wait for one."""
-        grant = self.lane.source.grant
-        if grant is not None:
-            self.take(grant, judged=judged)
-            return
-        if not self.complete:
-            self.caller.hold_body()
-        self.plane.spawn(self._fetch_grant())
-
-    async def _fetch_grant(self) -> None:
-        try:
-            grant = await self.lane.source.obtain()
-            if not self.finished:
-                self.take(grant, judged=False)
-        except Problem as fault:
-            self.fail(fault)
-        except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-            self.fail(self.plane.defect(error))
-
-    def take(self, grant: Grant, *, judged: bool) -> None:
-        """Go on with this grant. Where it tells the base URL, a target that was not `judged` by that is judged again."""
-        self.grant = grant
-        lane = self.lane
-        if lane.learns and ((grant is not lane.learnt and lane.learn(grant)) or not judged):
-            fault = settle(self)
-            if fault is not None:
-                self.fail(fault)
-                return
-        self.dispatch()
+            proceed(self)
 
     def dispatch(self) -> None:
         """Find a connection, or wait for one."""
@@ -235,10 +205,10 @@ class Exchange:
         if self.gathering:
             if gather(self):
                 self.uploading = False
-                self.proceed(judged=False)
+                proceed(self, judged=False)
             return
-        connection = self.upstream
-        if connection is None or connection.exchange is not self or connection.transport.is_closing():
+        connection = self._attached()
+        if connection is None or connection.transport.is_closing():
             return
         body = self.body
         self.uploading = not self.complete
@@ -352,8 +322,7 @@ class Exchange:
     def drop_upstream(self) -> None:
         """Part from the upstream; a connection that still carries this exchange is cut."""
         self.awaits_connection = False
-        connection = self.upstream
-        if connection is not None and connection.exchange is self:
+        if (connection := self._attached()) is not None:
             connection.abort()
         self.upstream = None
 
@@ -394,13 +363,16 @@ class Exchange:
     def caller_full(self) -> None:
         """The caller takes no more of the answer for now."""
         self.caller_blocked = True
-        connection = self.upstream
-        if connection is not None and connection.exchange is self:
+        if (connection := self._attached()) is not None:
             connection.hold()
 
     def caller_drained(self) -> None:
         """The caller takes more."""
         self.caller_blocked = False
-        connection = self.upstream
-        if connection is not None and connection.exchange is self:
+        if self.held is None and (connection := self._attached()) is not None:
             connection.resume()
+
+    def _attached(self) -> UpstreamConnection | None:
+        """The connection that carries this exchange now."""
+        connection = self.upstream
+        return connection if connection is not None and connection.exchange is self else None

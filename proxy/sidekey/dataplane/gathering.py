@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def gather(exchange: Exchange) -> bool:
-    """Take stock of the body: True when it is whole and can take the token. Where it cannot, the exchange has failed."""
+    """Take stock of the body: True when it is whole and can take the token. Where it cannot, the exchange fails."""
     fault = _refusal(exchange)
     if fault is not None:
         exchange.fail(fault)

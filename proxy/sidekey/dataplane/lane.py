@@ -8,11 +8,11 @@ from sidekey.core import headers, parameters, routing
 from sidekey.core.paths import under
 from sidekey.core.policy import Policy, Prefix, parse_learnt, upgrade
 from sidekey.core.urls import Origin, Target
-from sidekey.dataplane.pool import Pool
 
 if TYPE_CHECKING:
     from sidekey.credentials.base import Grant
     from sidekey.dataplane.plane import Plane
+    from sidekey.dataplane.pool import Pool
     from sidekey.observe.metrics import IntegrationStats
     from sidekey.settings.snapshot import Integration
 
@@ -172,7 +172,9 @@ class Lane:
         """
         policy = self.policy
         found: dict[bytes, tuple[Route, bytes]] = {}
-        bases = policy.prefixes or [Prefix(domain.origin, policy.path) for domain in policy.domains if not domain.wildcard]
+        bases = policy.prefixes or [
+            Prefix(domain.origin, policy.path) for domain in policy.domains if not domain.wildcard
+        ]
         for base in reversed(bases):
             if base.origin != policy.stand_in and quick_base(policy, base):
                 entry = (self.route(base.origin), base.path.encode("latin-1"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sidekey.core.addresses import Network
 from sidekey.core.urls import Origin
+from sidekey.dataplane.granting import proceed
 from sidekey.dataplane.upstream import UpstreamConnection
 from sidekey.errors import Problem
 from sidekey.settings.snapshot import Trust
@@ -95,7 +96,7 @@ class Pool:
         else:
             self._rest(connection)
         for exchange in outdated:
-            exchange.proceed(judged=False)
+            proceed(exchange, judged=False)
 
     def _rest(self, connection: UpstreamConnection) -> None:
         now = self.plane.deadlines.now

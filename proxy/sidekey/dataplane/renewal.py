@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidekey.core.headers import normalise
+from sidekey.dataplane.granting import take
 from sidekey.dataplane.resend import begin_again
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ async def _replay(exchange: Exchange, held: Held) -> None:
         _go_on(exchange, held)
         return
     begin_again(exchange)
-    exchange.take(grant, judged=False)
+    take(exchange, grant, judged=False)
 
 
 def _go_on(exchange: Exchange, held: Held) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sidekey.dataplane.granting import proceed
 from sidekey.errors import Problem
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ async def send_again(exchange: Exchange, data: bytes) -> None:
             exchange.fail(Problem("upstream_protocol_error", detail, error="connection_terminated", sent="maybe"))
         else:
             begin_again(exchange)
-            exchange.proceed(judged=False)
+            proceed(exchange, judged=False)
 
 
 def begin_again(exchange: Exchange) -> None:

@@ -1,4 +1,4 @@
-"""Dialling an upstream: resolve, judge, connect, TLS. The one place where an outgoing connection is made.
+"""Dialling an upstream: resolve, judge, connect, TLS. The one place that says where an outgoing connection may lead.
 
 The proxy variables of the environment (`HTTPS_PROXY` and the like) play no part.
 """
@@ -9,9 +9,9 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from sidekey.core.addresses import Network, literal
+from sidekey.core.addresses import Address, Network, literal
 from sidekey.core.urls import Origin
 from sidekey.errors import Problem
 from sidekey.network.guard import Listener, permitted
@@ -21,6 +21,13 @@ from sidekey.network.tls import TlsContexts, tls_problem
 from sidekey.settings.snapshot import NetworkRules, Trust
 
 P = TypeVar("P", bound=asyncio.Protocol)
+
+
+class Way(NamedTuple):
+    """How an origin may be reached: addresses that were judged, at least one, and the TLS context where it is https."""
+
+    addresses: tuple[Address, ...]
+    context: ssl.SSLContext | None
 
 
 class Dialer:
@@ -51,19 +58,27 @@ class Dialer:
         destination_denied, credential_unavailable (trusted_ca) or overloaded; none of them has sent a request.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        addresses = await self._resolver.resolve(origin.host, deadline)
-        judged = permitted(addresses, origin.port, (*self._allow_private, *allow_private), self.own_listeners)
-        context = self._contexts.get(trust) if origin.scheme == "https" else None
+        way = await self.find(origin, trust=trust, allow_private=allow_private, deadline=deadline)
         try:
             async with asyncio.timeout_at(deadline):
-                connection = await first_connected(judged, origin.port)
-                return await _attach(connection, factory, context, origin.host, timeout)
+                connection = await first_connected(way.addresses, origin.port)
+                return await _attach(connection, factory, way.context, origin.host, timeout)
         except TimeoutError:
             raise Problem(
                 "upstream_timeout",
                 "the connection to the upstream took too long",
                 error="connection_timeout",
             ) from None
+
+    async def find(self, origin: Origin, *, trust: Trust, allow_private: tuple[Network, ...], deadline: float) -> Way:
+        """Resolve and judge, for whoever connects by other means and keeps to what was judged.
+
+        `deadline` is on the running loop's clock. Raises Problem: upstream_unreachable (dns_error, dns_timeout),
+        destination_denied or credential_unavailable (trusted_ca).
+        """
+        addresses = await self._resolver.resolve(origin.host, deadline)
+        judged = permitted(addresses, origin.port, (*self._allow_private, *allow_private), self.own_listeners)
+        return Way(tuple(judged), self._contexts.get(trust) if origin.scheme == "https" else None)
 
 
 async def _attach(

@@ -113,6 +113,17 @@ def _connects(metrics: Metrics) -> Iterator[str]:
         yield f'sidekey_upstream_connects_total{{outcome="{outcome}"}} {count}\n'
 
 
+def _calls(metrics: Metrics) -> Iterator[str]:
+    for (integration, outcome), count in list(metrics.calls.items()):
+        yield f'sidekey_token_requests_total{{integration="{integration}",outcome="{outcome}"}} {count}\n'
+
+
+def _expiries(metrics: Metrics) -> Iterator[str]:
+    name = "sidekey_credential_expiry_timestamp_seconds"
+    for (integration, credential), moment in list(metrics.expiries.items()):
+        yield f'{name}{{integration="{integration}",credential="{credential}"}} {moment!r}\n'
+
+
 def _build(_: Metrics) -> Iterator[str]:
     yield f'sidekey_build_info{{version="{sidekey.__version__}",python="{platform.python_version()}"}} 1\n'
 
@@ -134,6 +145,13 @@ FAMILIES = (
     _plain("sidekey_in_flight_limit", "Requests in flight at the most.", lambda metrics: metrics.in_flight_limit),
     Family("sidekey_upstream_connections", "gauge", "Connections to upstreams by state.", _upstream_connections),
     Family("sidekey_upstream_connects_total", "counter", "Attempts to connect upstream by outcome.", _connects),
+    Family("sidekey_token_requests_total", "counter", "Calls for tokens by integration and outcome.", _calls),
+    Family(
+        "sidekey_credential_expiry_timestamp_seconds",
+        "gauge",
+        "When the credential that is held expires, in seconds since the epoch.",
+        _expiries,
+    ),
     Family("sidekey_integration_info", "gauge", "The kind of each integration that had a request.", _info),
     _plain(
         "sidekey_config_last_reload_successful",

@@ -54,14 +54,18 @@ class Metrics:
     connection changes between idle and active with every request.
     `integrations` is the snapshot in use, for the kind of each; `config_loaded` says whether the last (re)load worked
     and `config_loaded_at` when one last did, in seconds since the epoch.
+    `calls` counts calls for tokens by integration and outcome (`credentials.base.Outcome`); `expiries` says until when
+    what is held is valid, in seconds since the epoch, by integration and what it is, such as "token".
     """
 
     __slots__ = (
         "_stats",
+        "calls",
         "config_loaded",
         "config_loaded_at",
         "connects",
         "count_idle",
+        "expiries",
         "in_flight",
         "in_flight_limit",
         "integrations",
@@ -79,6 +83,8 @@ class Metrics:
         self.upstream_connecting = 0
         self.count_idle: Callable[[], int] = int
         self.connects: defaultdict[str, int] = defaultdict(int)
+        self.calls: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.expiries: dict[tuple[str, str], float] = {}
         self.integrations: Mapping[str, Integration] = MappingProxyType({})
         self.config_loaded = False
         self.config_loaded_at = 0.0
@@ -92,6 +98,10 @@ class Metrics:
     def upstream_active(self) -> int:
         """Upstream connections that carry an exchange."""
         return self.upstream_open - self.count_idle()
+
+    def count_call(self, integration: str, outcome: str) -> None:
+        """Count one call for a token of a configured integration."""
+        self.calls[integration, outcome] += 1
 
     def stats(self, integration: str) -> IntegrationStats:
         """Find the counters of a configured integration; they are made at its first request."""

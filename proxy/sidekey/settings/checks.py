@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any
 
-from sidekey.core.policy import Domain, Policy, Prefix, decide, parse_domain, parse_prefix
+from sidekey.core.policy import Policy, decide, parse_domain, parse_prefix
 from sidekey.credentials.fields import normal_name
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.faults import Loc
@@ -152,22 +152,27 @@ def integration_warnings(raw: Mapping[str, Any]) -> Found:
                 (("endpoint_prefix", index) if listed else ("endpoint_prefix",)),
                 "the credential travels in the clear",
             )
-    if raw.get("allowed_domains"):
-        policy = _policy(raw)
-        for rule in _never_matching(policy) if policy is not None else ():
-            yield ("endpoint_prefix",), f"{rule} lies under no allowed domain, so it never matches"
     auth = mapping(raw.get("auth"))
+    yield from _placement_warnings(raw, auth.get("token_placement"))
     for name, value in mapping(auth.get("headers")).items():
         if isinstance(value, str) and normal_name(name) in _SECRET_HEADERS:
             yield ("auth", "headers", name), "this stands as public text; write a secret as {prefix: TEXT, secret: ...}"
     yield from insecure_values(auth, ("auth",))
 
 
-def _never_matching(policy: Policy) -> Iterator[Prefix]:
-    domains: tuple[Domain, ...] = policy.domains
-    for prefix in policy.prefixes:
-        if not any(domain.covers(prefix.origin) for domain in domains):
-            yield prefix
+def _placement_warnings(raw: Mapping[str, Any], placement: Any) -> Found:
+    place = mapping(placement).get("in", placement)
+    if place == "query":
+        yield ("auth", "token_placement"), "a token in the query gets into the logs of servers (RFC 6750 2.3)"
+    if place == "body" and raw.get("test") is not None:
+        yield ("test",), "the test request has an empty body, so the token has no place in it and the test fails"
+
+
+def policy_warnings(policy: Policy) -> Found:
+    """What loads but should be known of a policy that is whole: prefixes that never match."""
+    for prefix in policy.prefixes if policy.domains else ():
+        if not any(domain.covers(prefix.origin) for domain in policy.domains):
+            yield ("endpoint_prefix",), f"{prefix} lies under no allowed domain, so it never matches"
 
 
 def insecure_values(raw: Any, loc: Loc) -> Found:

@@ -17,6 +17,7 @@ from sidekey.settings import checks, snapshot
 from sidekey.settings.build import build_callers, build_integration, build_snapshot, build_trust
 from sidekey.settings.faults import Fault, Loc, Table, fault_at
 from sidekey.settings.models import GlobalSettings, IntegrationSettings
+from sidekey.settings.profiles import expand
 from sidekey.settings.secrets import SecretReader
 from sidekey.settings.source import Joined, read_config
 from sidekey.settings.translate import faults_of
@@ -130,15 +131,20 @@ class _Loader:
         def note(faults: list[Fault], found: Iterable[tuple[Loc, str]]) -> None:
             faults += [fault_at(raw, loc, message, base=base) for loc, message in found]
 
-        note(self.loaded.faults, checks.integration_faults(raw))
-        note(self.loaded.warnings, checks.integration_warnings(raw))
+        expansion = expand(raw)
+        note(self.loaded.faults, expansion.faults)
+        table = expansion.table
+        note(self.loaded.faults, checks.integration_faults(table))
+        note(self.loaded.warnings, checks.integration_warnings(table))
         try:
-            settings = IntegrationSettings.model_validate(raw)
+            settings = IntegrationSettings.model_validate(table)
         except ValidationError as error:
-            self.loaded.faults += faults_of(error, IntegrationSettings, lambda _: raw, base)
+            self.loaded.faults += faults_of(error, IntegrationSettings, lambda _: table, base)
             return None
-        integration, unreadable = build_integration(name, settings, trust, self._read, self._trust_of)
+        entries = expansion.filled.entries if expansion.filled is not None else ()
+        integration, unreadable = build_integration(name, settings, trust, self._read, self._trust_of, entries)
         note(self.loaded.unreadable, unreadable)
+        note(self.loaded.warnings, checks.policy_warnings(integration.policy))
         return integration
 
 

@@ -7,8 +7,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.models import Config
+from sidekey.settings.profiles import names, parameter_properties
 
 
 def schema() -> dict[str, Any]:
@@ -19,10 +21,19 @@ def schema() -> dict[str, Any]:
         target = generated if model is Config else definitions[model.__name__]
         for name, default in written_defaults(model).items():
             target["properties"][name]["default"] = default
+    _let_profiles_fill_in(definitions[OAuth2Settings.__name__])
     for node in _objects(generated):
         if "patternProperties" in node:
             node["additionalProperties"] = False
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **generated}
+
+
+def _let_profiles_fill_in(oauth2: dict[str, Any]) -> None:
+    """Allow the parameters of the provider profiles, and let a profile stand for what it brings."""
+    oauth2["properties"]["provider"] = {**oauth2["properties"]["provider"], "enum": [*names(), None]}
+    oauth2["properties"] |= parameter_properties()
+    oauth2["required"].remove("token_endpoint")
+    oauth2["anyOf"] = [{"required": ["token_endpoint"]}, {"required": ["provider"]}]
 
 
 def written_defaults(model: type[BaseModel]) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sidekey.credentials.base import Sealed
-from sidekey.credentials.fields import Reference, clean_secret
+from sidekey.credentials.fields import Reference, clean_pem, clean_secret
 
 LARGEST = 64 << 10
 """Bytes of a secret's file; more is a slip, such as a log file named by mistake."""
@@ -24,11 +24,12 @@ class SecretReader(Sealed):
         self._environ = environ
 
     def __call__(self, reference: Reference) -> str:
-        """The value, without one trailing newline. Raises ValueError with the reason."""
+        """The value, without one trailing newline but in PEM. Raises ValueError with the reason."""
+        clean = clean_pem if reference.pem else clean_secret
         if reference.source == "file":
-            return self._file(reference.value)
+            return self._file(reference.value, clean)
         if reference.source == "env":
-            return self._variable(reference.value)
+            return self._variable(reference.value, clean)
         return reference.value
 
     def path(self, name: str) -> Path:
@@ -45,23 +46,23 @@ class SecretReader(Sealed):
                 raise
             raise ValueError(f"{fault}; a relative path starts at the config file's folder") from None
 
-    def _file(self, name: str) -> str:
+    def _file(self, name: str, clean: Callable[[str], str]) -> str:
         data = self.content(name, LARGEST)
         try:
-            return clean_secret(data.decode())
+            return clean(data.decode())
         except UnicodeDecodeError:
             raise ValueError("the file is not UTF-8") from None
         except ValueError as fault:
             raise ValueError(f"the file {fault}") from None
 
-    def _variable(self, name: str) -> str:
+    def _variable(self, name: str, clean: Callable[[str], str]) -> str:
         value = self._environ.get(name)
         if value is None:
             raise ValueError("the environment variable is not set")
         try:
             # Bytes that are not UTF-8 come as lone surrogates (PEP 383).
             value.encode()
-            return clean_secret(value)
+            return clean(value)
         except UnicodeEncodeError:
             raise ValueError("the environment variable is not UTF-8") from None
         except ValueError as fault:

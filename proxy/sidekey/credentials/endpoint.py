@@ -1,0 +1,36 @@
+"""The URLs that kinds call for a credential: token endpoints and logins."""
+
+from __future__ import annotations
+
+from sidekey.core import paths
+from sidekey.core.addresses import literal
+from sidekey.core.urls import InvalidTarget, Target, parse_target
+
+
+def parse_endpoint(text: str) -> Target:
+    """Read the https URL of an endpoint; a query may stand there. Raises ValueError with what is wrong."""
+    if "#" in text:
+        raise ValueError("a URL here has no fragment")
+    try:
+        target = parse_target(text)
+        readings = paths.readings(target.path)
+    except InvalidTarget as fault:
+        raise ValueError(str(fault).replace("the target", "the URL")) from None
+    except paths.UnreadablePath as fault:
+        raise ValueError(str(fault)) from None
+    host = target.origin.host
+    if target.origin.scheme != "https":
+        raise ValueError("write an https URL: the secret would travel in the clear (RFC 6749 3.2)")
+    if host.endswith("."):
+        raise ValueError("a host does not end in a dot")
+    address = literal(host)
+    if address is not None and str(address) != host:
+        raise ValueError(f"write the address as {address}")
+    if any(segment in (".", "..") for reading in readings for segment in reading.split("/")):
+        raise ValueError("a URL here has no dot segments")
+    return target
+
+
+def check_endpoint(text: str) -> None:
+    """Refuse what `parse_endpoint` does not read."""
+    parse_endpoint(text)

@@ -1,0 +1,111 @@
+"""What a token endpoint answered: a token, or why there is none (RFC 6749 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sidekey.credentials.base import CallFault, Reply
+from sidekey.credentials.replies import fault_of_status, is_token, json_object, retry_after
+
+STEP = "token endpoint"
+
+DEFAULT_LIFE = 300.0
+"""Seconds a token is used that does not say, or says absurdly, how long it lives."""
+
+LONGEST_LIFE = 366 * 86400
+
+_CODES = frozenset(
+    {
+        "invalid_client",
+        "invalid_grant",
+        "invalid_request",
+        "invalid_scope",
+        "unauthorized_client",
+        "unsupported_grant_type",
+    }
+)
+"""The error codes of RFC 6749 5.2: all that is ever repeated of an answer. The config is at fault in each of them."""
+
+_BEARER = ("bearer", "bearertoken")
+"""Token types in lower case: RFC 6749 5.1 and 7.1, and what Apigee says."""
+
+
+class Token(NamedTuple):
+    """What was issued. `life` is in seconds; `base_url` is as it was answered, None where none is asked for."""
+
+    value: str
+    life: float
+    base_url: str | None = None
+    refresh_token: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Token({self.life:g} s, REDACTED)"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerShape:
+    """Where the answer holds what is wanted: names, joined by dots where objects are nested.
+
+    `bearer`: the token must be one of RFC 6750.
+    """
+
+    access_token: str = "access_token"  # noqa: S105 - the name of a field
+    expires_in: str = "expires_in"
+    base_url: str | None = None
+    bearer: bool = True
+
+
+def read_answer(reply: Reply, shape: AnswerShape) -> Token:
+    """The token of an answer. Raises CallFault, whose reason repeats at most an error code."""
+    answer = json_object(reply.body)
+    code = None if answer is None else answer.get("error")
+    known = code if isinstance(code, str) and code in _CODES else ""
+    if reply.status != 200:
+        raise fault_of_status(STEP, reply, known, settings=bool(known))
+    if answer is None:
+        raise CallFault("invalid", f"{STEP} answered no JSON object")
+    token = _find(answer, shape.access_token)
+    if token is None and known:
+        # Some answer 200 to everything.
+        raise CallFault(
+            "refused", f"{STEP} answered 200 {known}", retry_after=retry_after(reply.headers), settings=True
+        )
+    if not isinstance(token, str) or not is_token(token):
+        raise CallFault("invalid", f"{STEP} answered no usable token under {shape.access_token}")
+    if shape.bearer and not _is_bearer(answer.get("token_type")):
+        raise CallFault("invalid", f"{STEP} answered a token of another type than bearer")
+    refresh_token = answer.get("refresh_token")
+    return Token(
+        token,
+        _life(_find(answer, shape.expires_in)),
+        None if shape.base_url is None else _base_url(_find(answer, shape.base_url), shape.base_url),
+        refresh_token if is_token(refresh_token) else None,
+    )
+
+
+def _find(answer: dict[str, Any], path: str) -> object:
+    found: object = answer
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _is_bearer(token_type: object) -> bool:
+    """RFC 6749 7.1: a token of an unknown type is not used. The type is often left out, although it must not be."""
+    return token_type is None or (isinstance(token_type, str) and token_type.lower() in _BEARER)
+
+
+def _life(value: object) -> float:
+    """Seconds; digits may stand as text, as Microsoft Entra's first version has them."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST_LIFE:
+        return DEFAULT_LIFE
+    return float(value)
+
+
+def _base_url(value: object, path: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise CallFault("invalid", f"{STEP} answered no base URL under {path}")
+    return value

@@ -1,0 +1,42 @@
+"""The credential of the OAuth 2.0 kind: one request to the token endpoint for each token."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sidekey.credentials.base import Attempt, Call, Issued, Reply, Sealed, Verdict
+from sidekey.credentials.oauth2.answer import AnswerShape, read_answer
+from sidekey.credentials.oauth2.clients import Client
+from sidekey.credentials.oauth2.grants import GrantType
+from sidekey.credentials.oauth2.placement import Placement
+from sidekey.credentials.oauth2.request import TokenRequest
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OAuth2Credential(Sealed):
+    """All that a token request is made of, and what becomes of its answer."""
+
+    calls_a_minute: ClassVar[int | None] = None
+
+    request: TokenRequest
+    grant: GrantType
+    client: Client
+    answer: AnswerShape
+    placement: Placement
+
+    def __repr__(self) -> str:
+        return f"OAuth2Credential({self.grant!r}, {self.client!r})"
+
+    def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
+        """One call. Raises CallFault."""
+        reply = yield self.request.call(self.grant.parameters(attempt), self.client.prove(attempt.now))
+        token = read_answer(reply, self.answer)
+        memory = (token.refresh_token or attempt.memory) if self.grant.rotates else None
+        return Issued(self.placement.grant(token.value, token.base_url), token.life, memory)
+
+    def verdict(self, status: int, body: bytes | None) -> Verdict:
+        """RFC 6750 3.1: 401 says that the token is expired, revoked or otherwise invalid."""
+        del body
+        return Verdict.REJECTED if status == 401 else Verdict.GOOD

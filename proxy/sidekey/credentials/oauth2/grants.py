@@ -1,0 +1,67 @@
+"""What is put before the token endpoint in return for a token: one small class a grant type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from sidekey.credentials.base import Attempt, Sealed
+from sidekey.credentials.oauth2.clients import Sign
+from sidekey.credentials.oauth2.parameters import Parameters
+
+
+class GrantType(Protocol):
+    """A grant type. `rotates`: an answer's refresh token is what the next request presents (RFC 6749 6)."""
+
+    rotates: ClassVar[bool]
+
+    def parameters(self, attempt: Attempt) -> Parameters:
+        """The parameters of the request; `grant_type` goes first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCredentials:
+    """RFC 6749 4.4; a refresh token in the answer is ignored (4.4.3)."""
+
+    rotates: ClassVar[bool] = False
+
+    def parameters(self, attempt: Attempt) -> Parameters:
+        """Nothing but the type."""
+        del attempt
+        return (("grant_type", "client_credentials"),)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RefreshToken(Sealed):
+    """RFC 6749 6, with the config's `token` until an answer brings another."""
+
+    rotates: ClassVar[bool] = True
+
+    token: str
+
+    def __repr__(self) -> str:
+        return "RefreshToken(REDACTED)"
+
+    def parameters(self, attempt: Attempt) -> Parameters:
+        """The newest refresh token."""
+        return (("grant_type", "refresh_token"), ("refresh_token", attempt.memory or self.token))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class JwtBearer(Sealed):
+    """RFC 7523 2.1: a signed assertion says who asks for whom."""
+
+    rotates: ClassVar[bool] = False
+
+    sign: Sign
+
+    def __repr__(self) -> str:
+        return "JwtBearer(REDACTED)"
+
+    def parameters(self, attempt: Attempt) -> Parameters:
+        """A fresh assertion."""
+        return (
+            ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
+            ("assertion", self.sign(attempt.now)),
+        )

@@ -1,0 +1,110 @@
+"""Where an access token goes in a request (RFC 6750 2.1 to 2.3)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema, field_validator
+from pydantic_core.core_schema import ValidationInfo
+
+from sidekey.credentials.base import Grant, Places
+from sidekey.credentials.fields import check_header_name
+from sidekey.credentials.oauth2.parameters import check_field_name
+
+Place = Literal["header", "body", "query"]
+
+_SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """`name` is a header, a query parameter or a body field; `scheme` stands before the token in a header."""
+
+    place: Place = "header"
+    name: str = "Authorization"
+    scheme: str = "Bearer"
+
+    @property
+    def bearer(self) -> bool:
+        """Whether the token is used as RFC 6750 says; under a scheme of its own only the config knows how."""
+        return self.place != "header" or self.scheme.lower() == "bearer"
+
+    def places(self) -> Places:
+        """The place by its kind."""
+        return Places(**{_FIELDS[self.place]: (self.name,)})
+
+    def grant(self, token: str, base_url: str | None) -> Grant:
+        """The grant of a token."""
+        pair = ((self.name, f"{self.scheme} {token}".lstrip() if self.place == "header" else token),)
+        if self.place == "header":
+            return Grant(headers=pair, base_url=base_url)
+        return Grant(query=pair, base_url=base_url) if self.place == "query" else Grant(body=pair, base_url=base_url)
+
+
+_FIELDS = {"header": "headers", "body": "body", "query": "query"}
+
+
+class _Written(BaseModel):
+    """The mapping that `token_placement` may be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+
+    place: Place = Field(alias="in")
+    name: str | None = None
+    scheme: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if name is None or "place" not in info.data:
+            return name
+        return check_header_name(name) if info.data["place"] == "header" else check_field_name(name)
+
+    @field_validator("scheme")
+    @classmethod
+    def _check_scheme(cls, scheme: str | None, info: ValidationInfo) -> str | None:
+        if scheme is None:
+            return scheme
+        if info.data.get("place", "header") != "header":
+            raise ValueError("a scheme stands only before a token in a header")
+        if not _SCHEME.fullmatch(scheme):
+            raise ValueError('a scheme is one word, such as Bearer, or "" for none (RFC 9110 11.1)')
+        return scheme
+
+
+def parse_placement(raw: object) -> Placement:
+    """Read where the token goes. Raises ValueError (pydantic's, where a key of a mapping is at fault)."""
+    if isinstance(raw, Placement):
+        return raw
+    if raw not in ("header", "body", "query") and not isinstance(raw, dict):
+        raise ValueError("write header, body or query, or {in: header, name: Authorization, scheme: Bearer}")
+    written = _Written.model_validate(raw if isinstance(raw, dict) else {"in": raw})
+    if written.place == "header":
+        scheme = "Bearer" if written.scheme is None else written.scheme
+        return Placement("header", written.name or "Authorization", scheme)
+    return Placement(written.place, written.name or "access_token", "")
+
+
+_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"enum": ["header", "body", "query"]},
+        {
+            "type": "object",
+            "properties": {
+                "in": {"enum": ["header", "body", "query"], "description": "Which part of the request"},
+                "name": {"type": "string", "minLength": 1, "description": "Name of the header, parameter or field"},
+                "scheme": {"type": "string", "description": "Word before the token in a header; empty for none"},
+            },
+            "required": ["in"],
+            "additionalProperties": False,
+        },
+    ]
+}
+TokenPlacement = Annotated[
+    Placement,
+    PlainValidator(parse_placement),
+    PlainSerializer(lambda placement: placement.place, return_type=str),
+    WithJsonSchema(_SCHEMA),
+]

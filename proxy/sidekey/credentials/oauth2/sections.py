@@ -1,0 +1,146 @@
+"""The mappings inside an `auth` block of the OAuth 2.0 kind: the token request, its answer, the assertion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
+
+from sidekey.credentials.base import Part
+from sidekey.credentials.fields import Keys, PemSecret, PemText, Text, check_not_empty, literally
+from sidekey.credentials.oauth2.clients import Sign
+from sidekey.credentials.oauth2.parameters import (
+    FurtherClaims,
+    FurtherParameters,
+    check_field_name,
+    filled,
+    references,
+)
+
+
+def refuse_keys(section: BaseModel, keys: tuple[str, ...], reason: str) -> None:
+    """Raise pydantic's error with a fault at each of `keys` that the config writes."""
+    found = [
+        InitErrorDetails(type="value_error", loc=(key,), input=None, ctx={"error": ValueError(reason)})
+        for key in keys
+        if key in section.model_fields_set
+    ]
+    if found:
+        raise ValidationError.from_exception_data(type(section).__name__, found, hide_input=True)
+
+
+def _check_path(path: str) -> str:
+    for name in path.split("."):
+        check_field_name(name)
+    return path
+
+
+FieldPath = Annotated[str, AfterValidator(_check_path)]
+"""Where an answer holds a value: names, joined by dots where objects are nested."""
+
+
+class _Section(BaseModel):
+    """A mapping under `auth`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
+
+
+class TokenRequestSettings(_Section):
+    """The request to the token endpoint."""
+
+    method: Literal["POST", "GET"] = Field(default="POST", description="Method; with `GET` all goes into the query.")
+    format: Literal["form", "json"] = Field(default="form", description="How the body is encoded.")
+    body: FurtherParameters = Field(
+        default={},
+        description="Further parameters in the body, such as `scope`: texts, numbers, true or false, or secrets as "
+        "references. An empty scope is not sent.",
+    )
+    query: FurtherParameters = Field(default={}, description="Further parameters in the query, likewise.")
+
+    @model_validator(mode="after")
+    def _check_get(self) -> Self:
+        if self.method == "GET":
+            keys = ("body", "format") if self.format == "json" else ("body",)
+            refuse_keys(self, keys, "with GET there is no body: all goes into the query")
+        return self
+
+
+class TokenResponseSettings(_Section):
+    """Where the token endpoint's answer holds what: names, joined by dots where objects are nested."""
+
+    access_token: FieldPath = Field(default="access_token", description="The token.")
+    expires_in: FieldPath = Field(default="expires_in", description="How many seconds it lives.")
+    base_url: FieldPath | None = Field(
+        default=None,
+        description="The base URL of the API, where only the answer tells it, such as `rest_instance_url`.",
+    )
+
+
+class AssertionSettings(_Section):
+    """A signed assertion (RFC 7523). It needs `pip install 'sidekey[jwt]'`."""
+
+    private_key: PemSecret = Field(description="The private key in PEM, without a passphrase, as a reference.")
+    key_id: Text | None = Field(default=None, description="The key's identifier: header `kid`.")
+    algorithm: Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"] = Field(
+        default="RS256", description="How it is signed (RFC 7518 3.1)."
+    )
+    certificate: PemText | None = Field(
+        default=None, description="The key's certificate in PEM: header `x5t#S256`, as Microsoft Entra asks for."
+    )
+    audience: Annotated[Text, literally(check_not_empty)] | None = Field(
+        default=None, description="Whom it is for: claim `aud`; left out, the token endpoint."
+    )
+    issuer: Annotated[Text, literally(check_not_empty)] | None = Field(
+        default=None, description="With grant `jwt_bearer`: claim `iss`; left out, the `client_id`."
+    )
+    subject: Annotated[Text, literally(check_not_empty)] | None = Field(
+        default=None, description="With grant `jwt_bearer`: for whom the token is asked, claim `sub`."
+    )
+    claims: FurtherClaims = Field(default={}, description="Further claims, such as `scope`.")
+
+    @model_validator(mode="after")
+    def _check_library(self) -> Self:
+        try:
+            import_module("joserfc")
+        except ImportError:
+            raise ValueError("signed assertions need joserfc: pip install 'sidekey[jwt]'") from None
+        return self
+
+    def parts(self) -> Iterator[Part]:
+        """The key, and every text that is given."""
+        from sidekey.credentials.oauth2 import assertion  # noqa: PLC0415 - an extra: only where it is configured
+
+        def check_key(pem: str) -> None:
+            assertion.load_key(pem, self.algorithm)
+
+        yield Part(("assertion", "private_key"), self.private_key, check_key)
+        if self.certificate is not None:
+            yield Part(("assertion", "certificate"), self.certificate, assertion.check_certificate)
+        texts = {"key_id": self.key_id, "audience": self.audience, "issuer": self.issuer, "subject": self.subject}
+        for name, text in texts.items():
+            if text is not None:
+                yield Part(("assertion", name), text, check_not_empty)
+        for key, reference in references(self.claims, "assertion", "claims"):
+            yield Part(key, reference)
+
+    def signer(self, values: Mapping[Keys, str], subject: str) -> Sign:
+        """What signs an assertion; `subject` is that of the client's own, empty where it stands for a grant."""
+        from sidekey.credentials.oauth2 import assertion  # noqa: PLC0415 - as above
+
+        def of(name: str, default: str = "") -> str:
+            return values.get(("assertion", name), default)
+
+        certificate = of("certificate")
+        return assertion.Assertion(
+            key=assertion.load_key(of("private_key"), self.algorithm),
+            algorithm=self.algorithm,
+            issuer=of("issuer", values["client_id",]),
+            subject=of("subject", subject),
+            audience=of("audience", values["token_endpoint",].partition("?")[0]),
+            key_id=of("key_id"),
+            thumbprint=assertion.thumbprint(certificate) if certificate else "",
+            claims=filled(self.claims, values, "assertion", "claims"),
+        ).sign

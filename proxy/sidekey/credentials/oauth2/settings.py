@@ -1,0 +1,247 @@
+"""The config of the OAuth 2.0 kind, and the credential made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_core import PydanticKnownError
+from pydantic_core.core_schema import ValidationInfo
+
+from sidekey.core.policy import Domain, Forbidden, Prefix
+from sidekey.credentials.base import Credential, Destinations, KindSettings, Part, Traits
+from sidekey.credentials.endpoint import check_endpoint, parse_endpoint
+from sidekey.credentials.fields import Keys, Reference, Secret, Text, check_not_empty, literally
+from sidekey.credentials.oauth2.answer import AnswerShape
+from sidekey.credentials.oauth2.clients import Client, Sign
+from sidekey.credentials.oauth2.credential import OAuth2Credential
+from sidekey.credentials.oauth2.grants import ClientCredentials, GrantType, JwtBearer, RefreshToken
+from sidekey.credentials.oauth2.parameters import check_query, filled, references
+from sidekey.credentials.oauth2.placement import Placement, TokenPlacement
+from sidekey.credentials.oauth2.request import TokenRequest
+from sidekey.credentials.oauth2.sections import (
+    AssertionSettings,
+    TokenRequestSettings,
+    TokenResponseSettings,
+    refuse_keys,
+)
+
+Grants = Literal["client_credentials", "refresh_token", "jwt_bearer"]
+
+
+def _check_token_endpoint(text: str) -> None:
+    check_endpoint(text)
+    check_query(text.partition("?")[2])
+
+
+def _check_raw_id(text: str) -> None:
+    """Refuse a colon where nothing encodes it: the server would take the rest for the secret (RFC 7617 2)."""
+    check_not_empty(text)
+    if ":" in text:
+        raise ValueError("with raw_basic a client_id holds no colon (RFC 7617 2)")
+
+
+def _later(method: Any) -> Any:
+    if method == "tls_client_auth":
+        raise ValueError("tls_client_auth comes with client certificates")
+    return method
+
+
+def _missing() -> NoReturn:
+    raise PydanticKnownError("missing")
+
+
+def _check_both_ways(given: object, needed: bool, whose: str) -> None:
+    """A key that stands where it is needed, and nowhere else."""
+    if needed and given is None:
+        _missing()
+    if not needed and given is not None:
+        raise ValueError(f"this key is only for {whose}")
+
+
+class OAuth2Settings(KindSettings):
+    """An access token from a token endpoint, as OAuth 2.0 has it; it is fetched when needed and renewed in time."""
+
+    # The order counts: each check sees the keys above its own.
+    needs_prefix = False
+
+    type: Literal["oauth2"] = Field(description="The kind: OAuth 2.0 (RFC 6749).")
+    provider: str | None = Field(
+        default=None,
+        description="Name of the provider profile that fills in the other keys; its parameters stand here.",
+    )
+    token_endpoint: Annotated[Text, literally(_check_token_endpoint)] = Field(
+        description="The https URL that issues tokens. Its base URL is an allowed domain, itself it is never a target."
+    )
+    grant: Grants = Field(
+        default="client_credentials",
+        description="What is presented for a token: the client alone (RFC 6749 4.4), a `refresh_token` (RFC 6749 6), "
+        "or a signed `assertion` (RFC 7523 2.1; Google service accounts, Salesforce).",
+    )
+    client_id: Annotated[Text, literally(check_not_empty)] = Field(description="The client's identifier.")
+    client_authentication: Annotated[Literal["header", "body", "query", "private_key_jwt"], BeforeValidator(_later)] = (
+        Field(
+            default="header",
+            description="How the client proves itself to the token endpoint: id and secret as HTTP Basic, in the "
+            "body or in the query, or an `assertion` signed by its private key (RFC 7523 2.2).",
+        )
+    )
+    client_secret: Secret | None = Field(
+        default=None,
+        validate_default=True,
+        description="The client's secret, as a reference. With the grants `refresh_token` and `jwt_bearer` it may be "
+        "left out: the client then does not prove itself.",
+    )
+    raw_basic: bool = Field(
+        default=False,
+        description="With `header`: leave out the form-encoding before base64, for servers that get RFC 6749 2.3.1 "
+        "wrong.",
+    )
+    refresh_token: Secret | None = Field(
+        default=None,
+        validate_default=True,
+        description="The refresh token of that grant, as a reference. One that an answer brings is used from then on, "
+        "until the next start.",
+    )
+    assertion: AssertionSettings | None = Field(
+        default=None, validate_default=True, description="The signed assertion of `private_key_jwt` or `jwt_bearer`."
+    )
+    token_request: TokenRequestSettings = Field(
+        default=TokenRequestSettings(), description="The request to the token endpoint."
+    )
+    token_placement: TokenPlacement = Field(
+        default=Placement(),
+        description="Where the token goes in a request (RFC 6750 2): `header`, `body` or `query`, or "
+        "`{in: header, name: Authorization, scheme: Bearer}`. In query and body the name is `access_token`; an empty "
+        "scheme puts no word before the token.",
+    )
+    token_response: TokenResponseSettings = Field(
+        default=TokenResponseSettings(), description="Where the answer of the token endpoint holds what."
+    )
+
+    @field_validator("client_authentication")
+    @classmethod
+    def _check_method(cls, method: str, info: ValidationInfo) -> str:
+        if method == "private_key_jwt" and info.data.get("grant") == "jwt_bearer":
+            raise ValueError("with grant jwt_bearer the assertion stands for the grant: drop private_key_jwt")
+        return method
+
+    @field_validator("client_secret")
+    @classmethod
+    def _check_secret(cls, secret: Reference | None, info: ValidationInfo) -> Reference | None:
+        signed = info.data.get("client_authentication") == "private_key_jwt"
+        if signed and secret is not None:
+            raise ValueError("private_key_jwt takes no client_secret: exactly one method proves the client")
+        if secret is None and not signed and info.data.get("grant") == "client_credentials":
+            _missing()
+        return secret
+
+    @field_validator("raw_basic")
+    @classmethod
+    def _check_raw_basic(cls, raw: bool, info: ValidationInfo) -> bool:
+        if raw and info.data.get("client_authentication", "header") != "header":
+            raise ValueError("counts only with client_authentication: header")
+        client_id = info.data.get("client_id")
+        if raw and client_id is not None and client_id.source == "text":
+            _check_raw_id(client_id.value)
+        return raw
+
+    @field_validator("refresh_token")
+    @classmethod
+    def _check_refresh_token(cls, token: Reference | None, info: ValidationInfo) -> Reference | None:
+        if "grant" in info.data:
+            _check_both_ways(token, info.data["grant"] == "refresh_token", "grant refresh_token")
+        return token
+
+    @field_validator("assertion")
+    @classmethod
+    def _check_assertion(cls, assertion: AssertionSettings | None, info: ValidationInfo) -> AssertionSettings | None:
+        if "grant" not in info.data or "client_authentication" not in info.data:
+            return assertion
+        stands_for_grant = info.data["grant"] == "jwt_bearer"
+        needed = stands_for_grant or info.data["client_authentication"] == "private_key_jwt"
+        _check_both_ways(assertion, needed, "client_authentication private_key_jwt or grant jwt_bearer")
+        if assertion is not None and not stands_for_grant:
+            refuse_keys(assertion, ("issuer", "subject"), "with private_key_jwt both are the client_id (RFC 7523 3)")
+        return assertion
+
+    @field_validator("token_request")
+    @classmethod
+    def _check_get(cls, request: TokenRequestSettings, info: ValidationInfo) -> TokenRequestSettings:
+        if request.method == "GET" and info.data.get("client_authentication") == "body":
+            refuse_keys(request, ("method",), "with GET there is no body: use another client_authentication")
+        return request
+
+    def traits(self) -> Traits:
+        """One place; the base URL where it is mapped."""
+        return Traits(
+            self.token_placement.places(),
+            calls=True,
+            learns=self.token_response.base_url is not None,
+            watched=frozenset({401}),
+        )
+
+    def parts(self) -> Iterator[Part]:
+        """Every text and secret that is given."""
+        yield Part(("token_endpoint",), self.token_endpoint, _check_token_endpoint)
+        yield Part(("client_id",), self.client_id, _check_raw_id if self.raw_basic else check_not_empty)
+        if self.client_secret is not None:
+            yield Part(("client_secret",), self.client_secret)
+        if self.refresh_token is not None:
+            yield Part(("refresh_token",), self.refresh_token)
+        for name, written in (("body", self.token_request.body), ("query", self.token_request.query)):
+            for key, reference in references(written, "token_request", name):
+                yield Part(key, reference)
+        if self.assertion is not None:
+            yield from self.assertion.parts()
+
+    def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
+        """The token endpoint's base URL, without the token endpoint."""
+        text = values.get(("token_endpoint",))
+        if text is None:
+            return None
+        endpoint = parse_endpoint(text)
+        return Destinations(
+            domains=(Domain(endpoint.origin),),
+            forbidden=(Forbidden(endpoint.origin, endpoint.path),),
+            base=Prefix(endpoint.origin, ""),
+        )
+
+    def credential(self, values: Mapping[Keys, str]) -> Credential:
+        """The credential with everything read."""
+        endpoint, client_id = values["token_endpoint",], values["client_id",]
+        sign = None
+        if self.assertion is not None:
+            # RFC 7523 3: a client that proves itself is the issuer and the subject.
+            sign = self.assertion.signer(values, "" if self.grant == "jwt_bearer" else client_id)
+        request, response = self.token_request, self.token_response
+        return OAuth2Credential(
+            request=TokenRequest(
+                endpoint,
+                request.method,
+                request.format,
+                filled(request.body, values, "token_request", "body"),
+                filled(request.query, values, "token_request", "query"),
+            ),
+            grant=self._grant(values, sign),
+            client=self._client(client_id, values, sign),
+            answer=AnswerShape(
+                response.access_token, response.expires_in, response.base_url, self.token_placement.bearer
+            ),
+            placement=self.token_placement,
+        )
+
+    def _grant(self, values: Mapping[Keys, str], sign: Sign | None) -> GrantType:
+        if self.grant == "refresh_token":
+            return RefreshToken(values["refresh_token",])
+        return JwtBearer(sign) if self.grant == "jwt_bearer" and sign is not None else ClientCredentials()
+
+    def _client(self, client_id: str, values: Mapping[Keys, str], sign: Sign | None) -> Client:
+        secret = values.get(("client_secret",))
+        if self.client_authentication == "private_key_jwt":
+            return Client("private_key_jwt", client_id, sign=sign)
+        if secret is None:
+            # RFC 6749 3.2.1: whoever does not prove itself says who it is. An assertion's issuer says so already.
+            return Client("public" if self.grant == "refresh_token" else "none", client_id)
+        return Client(self.client_authentication, client_id, secret, self.raw_basic)

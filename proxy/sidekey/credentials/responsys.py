@@ -1,0 +1,231 @@
+"""Oracle Responsys (REST API v1.3): a login gives a token, and the host that all further requests go to."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlencode
+
+from pydantic import Field
+
+from sidekey.core import paths
+from sidekey.core.policy import Domain, Forbidden, Prefix, parse_domain, parse_prefix
+from sidekey.core.urls import Target
+from sidekey.credentials.base import (
+    Attempt,
+    Call,
+    CallFault,
+    Credential,
+    Destinations,
+    Grant,
+    Issued,
+    KindSettings,
+    Outcome,
+    Pairs,
+    Part,
+    Places,
+    Reply,
+    Sealed,
+    Traits,
+    Verdict,
+)
+from sidekey.credentials.endpoint import parse_endpoint
+from sidekey.credentials.fields import Keys, PublicText, Reference, Secret, Text, check_not_empty, literally
+from sidekey.credentials.replies import fault_of_status, is_token, json_object, retry_after
+
+LIFE = 5400.0
+"""Seconds a token is used. The answer does not say how long it lives; Oracle's pages say two hours, and three."""
+
+_LOGIN, _REFRESH = "login", "token refresh"
+
+_HOSTS = tuple(
+    map(
+        parse_domain,
+        (
+            "https://*.responsys.net",
+            "https://*.rsys8.net",
+            "https://*.rsys9.net",
+            "https://*.responsys.ocs.oraclecloud.com",
+        ),
+    )
+)
+"""Under what an `endPoint` may lie without being named in the config."""
+
+_LOGIN_PATHS = "/rest/api/*/auth"
+
+_BAD_TOKEN = frozenset({"INVALID_TOKEN", "TOKEN_EXPIRED"})
+"""The codes of a 401 that a new token helps against; many others come with 401, too."""
+
+_REASONS = {
+    "ACCOUNT_SUSPENDED": "the account is suspended",
+    "API_DISABLED_FOR_USER": "the user may not use the API",
+    "INSUFFICIENT_ACCESS": "the user lacks the access",
+    "INVALID_USER_NAME_PASSWORD": "wrong user name or password",
+}
+"""What a refused login means, in our own words."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ResponsysCredential(Sealed):
+    """User name and password, and where they go."""
+
+    calls_a_minute: ClassVar[int | None] = 5
+    """Responsys counts logins, about ten a minute; a refused one must not use them up for others of the account."""
+
+    url: str
+    path_prefix: str
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "ResponsysCredential(REDACTED)"
+
+    def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
+        """Refresh the last token where there is one that was not refused, else log in. Raises CallFault."""
+        previous: Outcome = "ok"
+        if attempt.memory is not None and not attempt.rejected:
+            fields = {"auth_type": "token"}
+            reply = yield self._call(_REFRESH, fields, headers=(("Authorization", attempt.memory),))
+            try:
+                return self._issued(_REFRESH, reply)
+            except CallFault as fault:
+                if fault.outcome == "rate_limited":
+                    raise
+                previous = fault.outcome
+        fields = {"user_name": self.username, "password": self.password, "auth_type": "password"}
+        reply = yield self._call(_LOGIN, fields, previous=previous)
+        return self._issued(_LOGIN, reply)
+
+    def verdict(self, status: int, body: bytes | None) -> Verdict:
+        """By the code in the body: most 401s say nothing of the token, and a login on each would use up the limit."""
+        answer = None if body is None else json_object(body)
+        if answer is None:
+            return Verdict.GOOD
+        code = answer.get("errorCode")
+        if status == 401 and isinstance(code, str) and code in _BAD_TOKEN:
+            return Verdict.REJECTED
+        if status == 500 and code == "UNEXPECTED_EXCEPTION" and _says_bad_token(answer):
+            return Verdict.SPENT
+        return Verdict.GOOD
+
+    def _call(self, step: str, fields: Mapping[str, str], *, headers: Pairs = (), previous: Outcome = "ok") -> Call:
+        content_type = ("Content-Type", "application/x-www-form-urlencoded")
+        body = urlencode(fields).encode("ascii")
+        return Call(step, "POST", self.url, (*headers, ("Accept", "application/json"), content_type), body, previous)
+
+    def _issued(self, step: str, reply: Reply) -> Issued:
+        answer = json_object(reply.body)
+        if reply.status != 200:
+            raise _fault(step, reply, answer or {})
+        token = None if answer is None else answer.get("authToken")
+        if answer is None or not isinstance(token, str) or not is_token(token):
+            raise CallFault("invalid", f"{step} answered no usable authToken")
+        base_url = f"{_end_point(step, answer.get('endPoint'))}{self.path_prefix}"
+        # No scheme word stands before the token.
+        return Issued(Grant(headers=(("Authorization", token),), base_url=base_url), LIFE, memory=token)
+
+
+def _says_bad_token(answer: Mapping[str, Any]) -> bool:
+    said = (answer.get("title"), answer.get("detail"))
+    return any(isinstance(text, str) and "not a valid authentication token" in text.lower() for text in said)
+
+
+def _fault(step: str, reply: Reply, answer: Mapping[str, Any]) -> CallFault:
+    code = answer.get("errorCode")
+    if code == "API_LIMIT_EXCEEDED" and 400 <= reply.status < 500:
+        reason = f"{step} answered {reply.status}: too many calls"
+        return CallFault("rate_limited", reason, retry_after=retry_after(reply.headers))
+    meaning = _REASONS.get(code) if isinstance(code, str) else None
+    return fault_of_status(step, reply, "" if meaning is None else f"({meaning})", settings=meaning is not None)
+
+
+def _end_point(step: str, value: object) -> str:
+    """The origin that the answer names; a bare host means https. Raises CallFault."""
+    if not isinstance(value, str) or not value:
+        raise CallFault("invalid", f"{step} answered no endPoint")
+    try:
+        target = parse_endpoint(value if "://" in value else f"https://{value}")
+    except ValueError:
+        raise CallFault("invalid", f"{step} answered an endPoint that is no https URL") from None
+    if target.path != "/" or target.query is not None:
+        raise CallFault("invalid", f"{step} answered an endPoint with a path or query")
+    return str(target.origin)
+
+
+def _login(text: str) -> Target:
+    """Read the login's base URL. Raises ValueError."""
+    target = parse_endpoint(text)
+    if target.path != "/" or target.query is not None:
+        raise ValueError("the login endpoint is a base URL: path_prefix says what follows")
+    return target
+
+
+def _check_login(text: str) -> None:
+    _login(text)
+
+
+def _path(text: str) -> str:
+    """Read the path prefix, without its trailing slash. Raises ValueError."""
+    if not text.startswith("/") or "?" in text:
+        raise ValueError("write a path that begins with a slash, such as /rest/api/v1.3")
+    path = parse_prefix(f"https://host.invalid{text}").path
+    if not path:
+        raise ValueError("the path has at least one segment, such as /rest/api/v1.3")
+    return path
+
+
+def _check_path(text: str) -> None:
+    _path(text)
+
+
+class ResponsysSettings(KindSettings):
+    """A token from a Responsys login, sent as `Authorization` to the host that the login answers."""
+
+    needs_prefix = False
+
+    type: Literal["responsys"] = Field(description="The kind: Oracle Responsys.")
+    login_endpoint: Annotated[Text, literally(_check_login)] = Field(
+        description="The https base URL of the account's login host, such as `https://login2.responsys.net`."
+    )
+    username: Annotated[Text, literally(check_not_empty)] = Field(description="Name of the API user.")
+    password: Secret = Field(description="Its password, as a reference.")
+    path_prefix: Annotated[PublicText, literally(_check_path)] = Field(
+        default_factory=lambda: Reference("text", "/rest/api/v1.3"),
+        description="Path of the API: no target lies outside, and the reverse door's paths are put behind it.",
+    )
+
+    def traits(self) -> Traits:
+        """One header, and the base URL. A 500 may speak of the token, too."""
+        places = Places(headers=("Authorization",))
+        return Traits(places, calls=True, learns=True, watched=frozenset({401, 500}))
+
+    def parts(self) -> Iterator[Part]:
+        """Every key."""
+        yield Part(("login_endpoint",), self.login_endpoint, _check_login)
+        yield Part(("username",), self.username, check_not_empty)
+        yield Part(("password",), self.password)
+        yield Part(("path_prefix",), self.path_prefix, _check_path)
+
+    def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
+        """The login's host until an `endPoint` is learnt; the login itself never."""
+        login, prefix = values.get(("login_endpoint",)), values.get(("path_prefix",))
+        if login is None or prefix is None:
+            return None
+        origin, path = _login(login).origin, _path(prefix)
+        forbidden = [Forbidden(None, _LOGIN_PATHS, below=True)]
+        if not paths.meets(f"{path}/auth", _LOGIN_PATHS):
+            forbidden.append(Forbidden(None, f"{path}/auth", below=True))
+        return Destinations(
+            domains=(Domain(origin), *_HOSTS),
+            forbidden=tuple(forbidden),
+            base=Prefix(origin, path),
+            path=path,
+            stand_in=origin,
+        )
+
+    def credential(self, values: Mapping[Keys, str]) -> Credential:
+        """The credential with everything read."""
+        path = _path(values["path_prefix",])
+        url = f"{_login(values['login_endpoint',]).origin}{path}/auth/token"
+        return ResponsysCredential(url, path, values["username",], values["password",])

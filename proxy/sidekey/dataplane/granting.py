@@ -1,0 +1,46 @@
+"""How an exchange gets its grant: at once where there is one, else by a task that waits for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidekey.dataplane.admission import settle
+from sidekey.errors import Problem
+
+if TYPE_CHECKING:
+    from sidekey.credentials.base import Grant
+    from sidekey.dataplane.exchange import Exchange
+
+
+def proceed(exchange: Exchange, *, judged: bool = True) -> None:
+    """Take the grant that is there, or wait for one. `judged` says that the target was judged just now."""
+    grant = exchange.lane.source.grant
+    if grant is not None:
+        take(exchange, grant, judged=judged)
+        return
+    if not exchange.complete:
+        exchange.caller.hold_body()
+    exchange.plane.spawn(_fetch(exchange))
+
+
+async def _fetch(exchange: Exchange) -> None:
+    try:
+        grant = await exchange.lane.source.obtain()
+        if not exchange.finished:
+            take(exchange, grant, judged=False)
+    except Problem as fault:
+        exchange.fail(fault)
+    except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
+        exchange.fail(exchange.plane.defect(error))
+
+
+def take(exchange: Exchange, grant: Grant, *, judged: bool) -> None:
+    """Go on with this grant. Where grants tell the base URL, a target not `judged` by this one's is judged again."""
+    exchange.grant = grant
+    lane = exchange.lane
+    if lane.learns and ((grant is not lane.learnt and lane.learn(grant)) or not judged):
+        fault = settle(exchange)
+        if fault is not None:
+            exchange.fail(fault)
+            return
+    exchange.dispatch()

@@ -1,0 +1,1 @@
+"""Provider profiles: one YAML file for each platform, read by `settings/profiles.py`."""

@@ -1,0 +1,315 @@
+"""Provider profiles: data that fills in an `auth` block of type oauth2, and the domains beside it, for one platform.
+
+A profile is a file of `sidekey/providers`. Its parameters stand beside `provider` in the config and go into its texts
+where `{name}` stands. They end up in host names, so each must match its pattern as a whole before it goes anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from functools import cache
+from importlib import resources
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from sidekey.credentials.registry import KINDS
+from sidekey.settings.document import parse
+from sidekey.settings.faults import Loc, Row, Table, mark_at, show
+from sidekey.settings.models import Section
+
+Value = str | int
+Found = list[tuple[Loc, str]]
+Pairs = tuple[tuple[str, str], ...]
+
+_PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+_LEFT_OUT = object()
+
+
+def _placeholders(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield from _PLACEHOLDER.findall(data)
+    elif isinstance(data, Mapping | list):
+        for value in data.values() if isinstance(data, Mapping) else data:
+            yield from _placeholders(value)
+
+
+class Parameter(Section):
+    """What a profile asks for. `pattern` is judged against the whole value, `rule` says the same in words."""
+
+    description: str
+    rule: str
+    pattern: str
+    example: Value
+    type: Literal["text", "number"] = "text"
+    required: bool = True
+
+    def fault(self, value: object) -> str | None:
+        """What is wrong with a value, without repeating it. A number may be written as a text of digits."""
+        if isinstance(value, bool) or not isinstance(value, str if self.type == "text" else Value):
+            kind = "text; numbers stand in quotes" if self.type == "text" else "number"
+            return f"a parameter stands here itself, as a {kind}: write {self.hint}"
+        return None if re.fullmatch(self.pattern, str(value), re.ASCII) else f"write {self.hint}"
+
+    @property
+    def hint(self) -> str:
+        """The rule with its example."""
+        return f"{self.rule}, such as {self.example}"
+
+
+class Profile(Section):
+    """One platform. Texts of `auth` and `allowed_domains` hold parameters as `{name}`."""
+
+    title: str
+    documentation: str
+    parameters: dict[str, Parameter] = Field(default={})
+    auth: dict[str, Any]
+    allowed_domains: list[str] = Field(default=[])
+    notes: str
+
+    @model_validator(mode="after")
+    def _whole(self) -> Profile:
+        if "token_endpoint" not in self.auth:
+            raise ValueError("auth.token_endpoint is missing")
+        if set(_placeholders(self.brought)) != self.parameters.keys():
+            raise ValueError("parameters and placeholders are not the same")
+        for name, parameter in self.parameters.items():
+            if parameter.fault(parameter.example) is not None:
+                raise ValueError(f"the example of {name} is not what its pattern takes")
+        return self
+
+    @property
+    def brought(self) -> dict[str, Any]:
+        """The keys of an integration that the profile brings, with placeholders."""
+        domains = {"allow_other_domains": True, "allowed_domains": self.allowed_domains} if self.allowed_domains else {}
+        return {"auth": self.auth, **domains}
+
+    def entries(self) -> Pairs:
+        """`brought` as paths of keys and texts."""
+        filling = _Filling(Table("", 0), 0)
+        filling.merge(Table("", 0), self.brought, ())
+        return tuple(filling.entries)
+
+
+class Filled(NamedTuple):
+    """What a profile filled in, for people: paths of keys in the integration and texts, none of them secret."""
+
+    provider: str
+    title: str
+    documentation: str
+    entries: Pairs
+
+
+class Expansion(NamedTuple):
+    """An integration with its profile filled in.
+
+    The places of `faults` are in the mapping that was expanded. Where there are any, `table` serves only to judge the
+    rest of the integration: examples stand in it for what is missing or wrong, and nothing may be built of it.
+    """
+
+    table: Table
+    faults: Found
+    filled: Filled | None
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The providers there are, in order."""
+    files = (entry.name for entry in resources.files("sidekey.providers").iterdir())
+    return tuple(sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml")))
+
+
+@cache
+def profile(name: str) -> Profile:
+    """The profile of one of `names()`."""
+    file = f"{name}.yaml"
+    return read_profile(file, resources.files("sidekey.providers").joinpath(file).read_bytes())
+
+
+def read_profile(file: str, data: bytes) -> Profile:
+    """Read a profile's YAML. Raises ValueError or Malformed: the package itself is broken then."""
+    table, faults = parse(file, data)
+    if faults:
+        raise ValueError(str(faults[0]))
+    return Profile.model_validate(table)
+
+
+def parameter_properties() -> dict[str, dict[str, Any]]:
+    """JSON schema properties of every parameter of every profile; which ones a provider has is left to `expand`."""
+    kinds: dict[str, set[str]] = {}
+    meanings: dict[str, list[str]] = {}
+    for provider in names():
+        for name, parameter in profile(provider).parameters.items():
+            kinds.setdefault(name, set()).update({"string"} if parameter.type == "text" else {"integer", "string"})
+            meanings.setdefault(name, []).append(f"`{provider}`: {parameter.description}")
+    return {
+        name: {
+            "type": found.pop() if len(found) == 1 else sorted(found),
+            "description": f"Parameter of a provider. {' '.join(meanings[name])}",
+        }
+        for name, found in sorted(kinds.items())
+    }
+
+
+def expand(raw: Table) -> Expansion:
+    """Fill in what the provider named in an integration's `auth` brings; what the integration writes itself stays.
+
+    `raw` is left as it is. Keys that were filled in have the place of `auth.provider`. The profile's domains come
+    only where the integration writes neither `allow_other_domains` nor `allowed_domains`.
+    """
+    auth = raw.get("auth")
+    if not isinstance(auth, Table) or auth.get("type") != "oauth2" or not isinstance(auth.get("provider"), str):
+        return Expansion(raw, [], None)
+    provider: str = auth["provider"]
+    if provider in names():
+        found = profile(provider)
+        values, taken, faults = _arguments(auth, provider, found)
+    else:
+        close = get_close_matches(provider, names(), n=1)
+        found = profile(close[0]) if close else _STAND_IN
+        values, taken, _ = _arguments(auth, provider, found)
+        faults = [(("auth", "provider"), f"no such provider; {_way_out(close, names())}")]
+    brought = _fill(found.brought, values)
+    if "allow_other_domains" in raw or "allowed_domains" in raw or not brought.get("allowed_domains"):
+        brought = {"auth": brought["auth"]}
+    filling = _Filling(raw, mark_at(raw, ("auth", "provider"))[0])
+    table = filling.merge(_replaced(raw, "auth", _without(auth, taken)), brought, ())
+    if faults:
+        return Expansion(table, faults, None)
+    return Expansion(table, [], Filled(provider, found.title, found.documentation, tuple(filling.entries)))
+
+
+_STAND_IN = Profile(title="", documentation="", auth={"token_endpoint": "https://provider.invalid/"}, notes="")
+"""Fills in for a provider that nothing is like, so that the rest of the integration is still judged."""
+
+
+def _arguments(auth: Table, provider: str, found: Profile) -> tuple[dict[str, Value], set[str], Found]:
+    """The parameters' values, the keys of `auth` that were read (or judged) here, and faults.
+
+    An example stands in for a value that is missing or wrong.
+    """
+    taken, meant, faults = _other_keys(auth, provider, found)
+    values: dict[str, Value] = {}
+    for name, parameter in found.parameters.items():
+        if name in auth:
+            taken.add(name)
+            reason = parameter.fault(auth[name])
+        elif parameter.required:
+            reason = f"this key is missing: {provider} needs {parameter.hint}"
+        else:
+            continue
+        values[name] = auth[name] if reason is None else parameter.example
+        if reason is not None and (name in auth or name not in meant):
+            faults.append((("auth", name), reason))
+    return values, taken, faults
+
+
+def _other_keys(auth: Table, provider: str, found: Profile) -> tuple[set[str], set[str], Found]:
+    """Keys that are misspelt parameters or those of other profiles, which parameters are meant, and the faults.
+
+    Other unknown keys are left to the model.
+    """
+    known = KINDS["oauth2"].model_fields
+    taken: set[str] = set()
+    meant: set[str] = set()
+    faults: Found = []
+    for key in auth:
+        if key in known or key in found.parameters:
+            continue
+        close = get_close_matches(key, [*known, *found.parameters], n=1)
+        if close and close[0] in found.parameters:
+            meant.add(close[0])
+            message = f"unknown key; did you mean {close[0]}?"
+        elif any(key in profile(other).parameters for other in names()):
+            message = f"{provider} has no such parameter; {_way_out([], found.parameters)}"
+        else:
+            continue
+        taken.add(key)
+        faults.append((("auth", key), message))
+    return taken, meant, faults
+
+
+def _way_out(close: list[str], known: Any) -> str:
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"known: {', '.join(known)}" if known else "it has none"
+
+
+def _fill(data: Any, values: Mapping[str, Value]) -> Any:
+    """`data` with values for placeholders; without the entries, and what held nothing else, that lack one.
+
+    A text that is one placeholder and nothing else becomes the value itself: a number stays a number.
+    """
+    if isinstance(data, str):
+        if not values.keys() >= set(_placeholders(data)):
+            return _LEFT_OUT
+        whole = _PLACEHOLDER.fullmatch(data)
+        return values[whole[1]] if whole else _PLACEHOLDER.sub(lambda match: str(values[match[1]]), data)
+    filled: Any
+    if isinstance(data, Mapping):
+        filled = {key: _fill(value, values) for key, value in data.items()}
+        filled = {key: value for key, value in filled.items() if value is not _LEFT_OUT}
+    elif isinstance(data, list):
+        filled = [value for value in (_fill(value, values) for value in data) if value is not _LEFT_OUT]
+    else:
+        return data
+    return filled if filled or not data else _LEFT_OUT
+
+
+class _Filling:
+    """Merges what a profile brings into a file's mappings, and notes as `entries` what was new."""
+
+    def __init__(self, root: Table, mark: int) -> None:
+        self.entries: list[tuple[str, str]] = []
+        self._file = root.file
+        self._mark = mark
+
+    def merge(self, own: Table, brought: Mapping[str, Any], loc: Loc) -> Table:
+        """A new mapping with all of `own`, and beside it, mapping by mapping, what it lacks of `brought`."""
+        merged = Table(own.file, own.mark)
+        for index, (key, value) in enumerate(own.items()):
+            inner = brought.get(key)
+            if isinstance(value, Table) and isinstance(inner, Mapping):
+                merged[key] = self.merge(value, inner, (*loc, key))
+            else:
+                merged[key] = value
+            merged.spots.extend(own.spots[2 * index : 2 * index + 2])
+        for key, value in brought.items():
+            if key not in own:
+                merged[key] = self._placed(value, (*loc, key))
+                merged.spots.extend((self._mark, self._mark))
+        return merged
+
+    def _placed(self, value: Any, loc: Loc) -> Any:
+        if isinstance(value, Mapping):
+            return self.merge(Table(self._file, self._mark), value, loc)
+        if isinstance(value, list):
+            row = Row(self._file, self._mark)
+            row.extend(value)
+            row.spots.extend(self._mark for _ in value)
+            self.entries.append((show(loc), ", ".join(map(_text, value))))
+            return row
+        self.entries.append((show(loc), _text(value)))
+        return value
+
+
+def _text(value: str | float | None) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _without(table: Table, keys: set[str]) -> Table:
+    kept = Table(table.file, table.mark)
+    for index, (key, value) in enumerate(table.items()):
+        if key not in keys:
+            kept[key] = value
+            kept.spots.extend(table.spots[2 * index : 2 * index + 2])
+    return kept
+
+
+def _replaced(table: Table, key: str, value: Table) -> Table:
+    copy = _without(table, set())
+    copy[key] = value
+    return copy

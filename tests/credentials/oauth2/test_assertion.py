@@ -1,0 +1,193 @@
+import hashlib
+from base64 import urlsafe_b64encode
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from joserfc import jwt
+from joserfc.jwk import ECKey, RSAKey
+from trustme import CA
+
+from sidekey.credentials.base import CallingCredential
+from sidekey.credentials.fields import SecretUnreadable
+from sidekey.credentials.oauth2 import assertion
+from support.issuing import NOW, credential_of, first_call
+
+AUTH: dict[str, Any] = {
+    "type": "oauth2",
+    "token_endpoint": "https://auth.example.com/oauth2/token?p=q",
+    "client_id": "client-1",
+}
+CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
+
+
+@cache
+def private_key(algorithm: str) -> Any:
+    if algorithm in CURVES:
+        return ec.generate_private_key(CURVES[algorithm])
+    if algorithm == "EdDSA":
+        return ed25519.Ed25519PrivateKey.generate()
+    return rsa.generate_private_key(65537, 1024 if algorithm == "small" else 2048)
+
+
+def pem(
+    key: Any, encryption: KeySerializationEncryption | None = None, form: PrivateFormat = PrivateFormat.PKCS8
+) -> str:
+    return str(key.private_bytes(Encoding.PEM, form, encryption or NoEncryption()).decode())
+
+
+def opened(token: str, algorithm: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims of an assertion, its signature verified."""
+    public = private_key(algorithm).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    key = ECKey.import_key(public) if algorithm in CURVES else RSAKey.import_key(public)
+    decoded = jwt.decode(token, key, algorithms=[algorithm])
+    return decoded.header, decoded.claims
+
+
+def signing(algorithm: str = "RS256", **more: Any) -> CallingCredential:
+    settings = {"private_key": {"env": "KEY"}, "algorithm": algorithm, **more}
+    auth = {**AUTH, "client_authentication": "private_key_jwt", "assertion": settings}
+    return credential_of(auth, {"KEY": pem(private_key(algorithm))})
+
+
+def sent(credential: CallingCredential) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(first_call(credential).body.decode()).items()}
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"])
+def test_a_client_proves_itself_by_its_key(algorithm: str) -> None:
+    """RFC 7523 3: issuer and subject are the client, the audience is the token endpoint, the life is short."""
+    parameters = sent(signing(algorithm))
+    assert parameters["client_id"] == "client-1"
+    assert "client_secret" not in parameters
+    header, claims = opened(parameters["client_assertion"], algorithm)
+    assert header == {"typ": "JWT", "alg": algorithm}
+    assert claims.pop("jti")
+    assert claims == {
+        "iss": "client-1",
+        "sub": "client-1",
+        "aud": "https://auth.example.com/oauth2/token",
+        "iat": int(NOW),
+        "exp": int(NOW) + assertion.LIFE,
+    }
+    assert 0 < assertion.LIFE <= 300
+
+
+def test_no_two_assertions_have_one_identifier() -> None:
+    """RFC 7523 3: a server may refuse one it saw before."""
+    credential = signing()
+    identifiers = {opened(sent(credential)["client_assertion"], "RS256")[1]["jti"] for _ in range(5)}
+    assert len(identifiers) == 5
+
+
+def test_the_header_names_key_and_certificate() -> None:
+    """RFC 7515 4.1.4 and 4.1.8; Microsoft Entra finds the key by its certificate."""
+    issued = CA().issue_cert("client.example.com").cert_chain_pems[0]
+    digest = hashlib.sha256(issued_der(issued.bytes())).digest()
+    credential = signing(key_id="key-7", certificate=issued.bytes().decode())
+    header, _ = opened(sent(credential)["client_assertion"], "RS256")
+    assert header["kid"] == "key-7"
+    assert header["x5t#S256"] == urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def issued_der(pem_bytes: bytes) -> bytes:
+    from ssl import PEM_cert_to_DER_cert
+
+    return PEM_cert_to_DER_cert(pem_bytes.decode())
+
+
+def test_an_assertion_may_stand_for_the_grant() -> None:
+    """RFC 7523 2.1, as Google's service accounts do: claims of the config, and no proof of the client beside it."""
+    auth = {
+        **AUTH,
+        "grant": "jwt_bearer",
+        "assertion": {
+            "private_key": {"env": "KEY"},
+            "audience": "https://login.example.com",
+            "issuer": "issuer-1",
+            "subject": "user@example.com",
+            "claims": {"scope": "a b", "level": 5, "extra": {"env": "SECRET"}},
+        },
+    }
+    parameters = sent(credential_of(auth, {"KEY": pem(private_key("RS256"))}))
+    assert set(parameters) == {"grant_type", "assertion"}
+    assert parameters["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
+    _, claims = opened(parameters["assertion"], "RS256")
+    expected = {
+        "iss": "issuer-1",
+        "sub": "user@example.com",
+        "aud": "https://login.example.com",
+        "scope": "a b",
+        "level": 5,
+        "extra": "s3cret/+ &=%:~",
+    }
+    assert {name: claims[name] for name in expected} == expected
+
+
+def test_a_grant_without_subject_names_the_client_as_issuer() -> None:
+    """A Google service account asks for itself so."""
+    auth = {**AUTH, "grant": "jwt_bearer", "assertion": {"private_key": {"env": "KEY"}}}
+    _, claims = opened(sent(credential_of(auth, {"KEY": pem(private_key("RS256"))}))["assertion"], "RS256")
+    assert claims["iss"] == "client-1"
+    assert "sub" not in claims
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "key", "reason"),
+    [
+        ("RS256", "ES256", "RS256 takes an RSA key"),
+        ("PS256", "EdDSA", "PS256 takes an RSA key"),
+        ("RS256", "small", "at least 2048 bits"),
+        ("ES256", "ES384", "ES256 takes a key on the curve secp256r1"),
+        ("ES384", "RS256", "ES384 takes a key on the curve secp384r1"),
+    ],
+)
+def test_a_key_of_another_kind_is_unusable(algorithm: str, key: str, reason: str) -> None:
+    """It is said when the key is read, not when a token is needed."""
+    with pytest.raises(ValueError, match=reason):
+        assertion.load_key(pem(private_key(key)), algorithm)
+
+
+def test_what_is_no_plain_private_key_is_unusable() -> None:
+    """Encrypted ones have no place for their passphrase; nothing of a key is repeated."""
+    encrypted = pem(private_key("RS256"), BestAvailableEncryption(b"hunter2"))
+    with pytest.raises(ValueError, match="is encrypted"):
+        assertion.load_key(encrypted, "RS256")
+    with pytest.raises(ValueError, match=r"^this is no private key in PEM$"):
+        assertion.load_key("-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n", "RS256")
+    with pytest.raises(ValueError, match=r"^this is no certificate in PEM$"):
+        assertion.check_certificate(pem(private_key("RS256")))
+
+
+def test_older_forms_of_keys_are_read() -> None:
+    """PKCS #1 and SEC 1, as openssl wrote them for years."""
+    for algorithm in ("RS256", "ES256"):
+        assertion.load_key(pem(private_key(algorithm), form=PrivateFormat.TraditionalOpenSSL), algorithm)
+
+
+def test_an_unusable_key_is_named_by_its_place() -> None:
+    """As every value that cannot be used."""
+    settings = {"private_key": {"env": "KEY"}, "certificate": {"env": "KEY"}}
+    auth = {**AUTH, "client_authentication": "private_key_jwt", "assertion": settings}
+    with pytest.raises(SecretUnreadable) as caught:
+        credential_of(auth, {"KEY": pem(private_key("ES256"))})
+    assert dict(caught.value.reasons) == {
+        ("auth", "assertion", "private_key"): "RS256 takes an RSA key",
+        ("auth", "assertion", "certificate"): "this is no certificate in PEM",
+    }
+
+
+def test_an_assertion_shows_no_key() -> None:
+    """Only its algorithm."""
+    key = assertion.load_key(pem(private_key("ES256")), "ES256")
+    assert repr(assertion.Assertion(key, "ES256", "i", "s", "a")) == "Assertion(ES256, REDACTED)"

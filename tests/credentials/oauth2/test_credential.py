@@ -1,0 +1,84 @@
+from typing import Any
+
+import pytest
+
+from sidekey.credentials.base import Attempt, Verdict
+from support.issuing import NOW, credential_of, first_call, issue, reply
+
+AUTH: dict[str, Any] = {
+    "type": "oauth2",
+    "token_endpoint": "https://auth.example.com/oauth2/token",
+    "client_id": "client-1",
+    "client_secret": {"env": "SECRET"},
+}
+TOKEN = {"access_token": "tok-1", "token_type": "bearer", "expires_in": 3600, "refresh_token": "refresh-2"}
+REFRESHING = {**AUTH, "grant": "refresh_token", "refresh_token": {"insecure_value": "refresh-1"}}
+
+
+def test_a_token_becomes_a_grant() -> None:
+    """One call, and the token stands behind the word Bearer whatever the case of its type (RFC 6749 5.1)."""
+    issued, calls = issue(credential_of(AUTH), reply({**TOKEN, "token_type": "BEARER"}))
+    assert issued.grant.headers == (("Authorization", "Bearer tok-1"),)
+    assert issued.life == 3600
+    assert [call.step for call in calls] == ["token endpoint"]
+
+
+def test_a_refresh_token_that_was_not_asked_for_is_ignored() -> None:
+    """RFC 6749 4.4.3: client credentials need none."""
+    issued, _ = issue(credential_of(AUTH), reply(TOKEN))
+    assert issued.memory is None
+
+
+def test_a_rotated_refresh_token_is_presented_next() -> None:
+    """RFC 6749 6: the answer's refresh token replaces the one that was sent."""
+    credential = credential_of(REFRESHING)
+    issued, calls = issue(credential, reply(TOKEN))
+    assert b"refresh_token=refresh-1" in calls[0].body
+    assert issued.memory == "refresh-2"
+    assert b"refresh_token=refresh-2" in first_call(credential, Attempt(NOW, memory=issued.memory)).body
+
+
+@pytest.mark.parametrize("rotated", [None, "", 5, "a b", "\ud800"])
+def test_without_a_new_refresh_token_the_last_one_stays(rotated: object) -> None:
+    """An answer that brings none, or none that can be sent, changes nothing."""
+    answer = {**TOKEN, "refresh_token": rotated}
+    issued, _ = issue(credential_of(REFRESHING), reply(answer), attempt=Attempt(NOW, memory="refresh-7"))
+    assert issued.memory == "refresh-7"
+
+
+def test_a_base_url_is_learnt_as_it_was_answered() -> None:
+    """Whether it may be used is for the policy to say."""
+    auth = {**AUTH, "token_response": {"base_url": "rest_instance_url"}}
+    issued, _ = issue(credential_of(auth), reply({**TOKEN, "rest_instance_url": "https://x.example.com/"}))
+    assert issued.grant.base_url == "https://x.example.com/"
+
+
+@pytest.mark.parametrize(
+    ("placement", "expected"),
+    [
+        ("query", {"query": (("access_token", "tok-1"),)}),
+        ("body", {"body": (("access_token", "tok-1"),)}),
+        ({"in": "header", "name": "X-Token", "scheme": ""}, {"headers": (("X-Token", "tok-1"),)}),
+    ],
+)
+def test_a_token_goes_where_the_config_says(placement: object, expected: dict[str, object]) -> None:
+    """RFC 6750 2.1 to 2.3, and headers of other names."""
+    issued, _ = issue(credential_of({**AUTH, "token_placement": placement}), reply(TOKEN))
+    found = {place: getattr(issued.grant, place) for place in ("headers", "query", "body")}
+    assert {place: pairs for place, pairs in found.items() if pairs} == expected
+
+
+@pytest.mark.parametrize("body", [None, b"", b'{"error":"invalid_token"}'])
+def test_a_401_rejects_the_token_and_nothing_else_does(body: bytes | None) -> None:
+    """RFC 6750 3.1."""
+    credential = credential_of(AUTH)
+    assert credential.verdict(401, body) is Verdict.REJECTED
+    assert credential.verdict(403, body) is Verdict.GOOD
+
+
+def test_a_credential_shows_no_secret() -> None:
+    """Neither do its parts."""
+    credential = credential_of({**REFRESHING, "client_secret": {"insecure_value": "hunter2"}})
+    shown = repr(credential)
+    assert "hunter2" not in shown
+    assert "refresh-1" not in shown

@@ -1,0 +1,76 @@
+import pytest
+
+from sidekey.credentials.fields import Reference
+from sidekey.credentials.oauth2 import parameters
+
+OWN = [
+    "grant_type",
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+    "assertion",
+    "refresh_token",
+]
+
+
+@pytest.mark.parametrize("value", [510, -1, 0.5, True, False])
+def test_numbers_and_truth_values_stay_what_they_are(value: object) -> None:
+    """JSON has them, too."""
+    assert parameters.parse_value(value) is value
+
+
+def test_texts_and_secrets_are_references() -> None:
+    """So that no repr shows them."""
+    assert parameters.parse_value("a b") == Reference("text", "a b")
+    assert parameters.parse_value({"env": "KEY"}) == Reference("env", "KEY")
+
+
+@pytest.mark.parametrize("value", [None, [], ["a"], float("nan"), float("inf"), {}, {"secret": "x"}, "a\nb", "\ud800"])
+def test_what_no_form_can_hold_is_a_fault(value: object) -> None:
+    """And JSON has neither NaN nor half a character."""
+    with pytest.raises(ValueError, match=r"write|reference|the value"):
+        parameters.parse_value(value)
+
+
+@pytest.mark.parametrize("spell", [str, str.upper, str.title])
+@pytest.mark.parametrize("name", OWN)
+def test_what_sidekey_sends_cannot_be_overridden(name: str, spell: type[str]) -> None:
+    """Case does not count: some servers ignore it."""
+    with pytest.raises(ValueError, match="cannot be overridden"):
+        parameters.check_parameter_name(spell(name))
+    with pytest.raises(ValueError, match="Sidekey sends"):
+        parameters.check_query(f"a=b&{spell(name)}")
+    assert set(OWN) == parameters.OWN
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "\ud800"])
+def test_a_name_has_visible_characters(name: str) -> None:
+    """An empty one is a slip."""
+    with pytest.raises(ValueError, match="a name is not empty"):
+        parameters.check_parameter_name(name)
+
+
+@pytest.mark.parametrize("name", ["scope", "resource", "account_id", "X-Y", "grant-type"])
+def test_further_parameters_have_any_other_name(name: str) -> None:
+    """They are the platform's."""
+    assert parameters.check_parameter_name(name) == name
+    parameters.check_query(f"{name}=grant_type")
+
+
+def test_what_was_read_is_filled_in() -> None:
+    """Each value at its place, in the order of the config."""
+    written = {"scope": Reference("text", "a"), "account": 5, "key": Reference("env", "KEY")}
+    assert [key for key, _ in parameters.references(written, "x", "body")] == [
+        ("x", "body", "scope"),
+        ("x", "body", "key"),
+    ]
+    values = {("x", "body", "scope"): "a", ("x", "body", "key"): "hunter2"}
+    assert parameters.filled(written, values, "x", "body") == (("scope", "a"), ("account", 5), ("key", "hunter2"))
+
+
+@pytest.mark.parametrize("scope", ["", " "])
+def test_an_empty_scope_is_left_out(scope: str) -> None:
+    """Salesforce Marketing Cloud issues a token without any permission for it."""
+    written = {"scope": Reference("text", scope), "resource": Reference("text", "")}
+    assert parameters.filled(written, {("scope",): scope, ("resource",): ""}) == (("resource", ""),)

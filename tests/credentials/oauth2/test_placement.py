@@ -1,0 +1,88 @@
+import pytest
+from pydantic import ValidationError
+
+from sidekey.credentials.base import Grant, Places
+from sidekey.credentials.oauth2.placement import Placement, parse_placement
+
+
+@pytest.mark.parametrize(
+    ("raw", "placement"),
+    [
+        ("header", Placement("header", "Authorization", "Bearer")),
+        ("query", Placement("query", "access_token", "")),
+        ("body", Placement("body", "access_token", "")),
+        ({"in": "header"}, Placement("header", "Authorization", "Bearer")),
+        ({"in": "header", "name": "X-Token", "scheme": ""}, Placement("header", "X-Token", "")),
+        ({"in": "header", "scheme": "Zoho-oauthtoken"}, Placement("header", "Authorization", "Zoho-oauthtoken")),
+        ({"in": "query", "name": "token"}, Placement("query", "token", "")),
+    ],
+)
+def test_a_place_is_a_word_or_a_mapping(raw: object, placement: Placement) -> None:
+    """The defaults are those of RFC 6750."""
+    assert parse_placement(raw) == placement
+
+
+@pytest.mark.parametrize("raw", ["cookie", None, 5, ["header"], True])
+def test_another_place_is_a_fault(raw: object) -> None:
+    """It says what there is."""
+    with pytest.raises(ValueError, match="write header, body or query"):
+        parse_placement(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "key"),
+    [
+        ({"in": "cookie"}, "in"),
+        ({"name": "X-Token"}, "in"),
+        ({"in": "header", "name": "Host"}, "name"),
+        ({"in": "header", "name": "X Token"}, "name"),
+        ({"in": "header", "name": ""}, "name"),
+        ({"in": "query", "name": ""}, "name"),
+        ({"in": "query", "scheme": ""}, "scheme"),
+        ({"in": "body", "scheme": "Bearer"}, "scheme"),
+        ({"in": "header", "scheme": "Bearer "}, "scheme"),
+        ({"in": "header", "scheme": "B\u00e4r"}, "scheme"),
+        ({"in": "header", "scheme": 5}, "scheme"),
+        ({"in": "header", "prefix": "x"}, "prefix"),
+    ],
+)
+def test_a_fault_is_at_its_key(raw: object, key: str) -> None:
+    """Header names follow the rules of all injected headers."""
+    with pytest.raises(ValidationError) as caught:
+        parse_placement(raw)
+    assert [error["loc"] for error in caught.value.errors()] == [(key,)]
+
+
+@pytest.mark.parametrize(
+    ("placement", "grant", "places"),
+    [
+        (
+            Placement(),
+            Grant(headers=(("Authorization", "Bearer tok"),), base_url="u"),
+            Places(headers=("Authorization",)),
+        ),
+        (Placement("header", "X", ""), Grant(headers=(("X", "tok"),), base_url="u"), Places(headers=("X",))),
+        (Placement("query", "t", ""), Grant(query=(("t", "tok"),), base_url="u"), Places(query=("t",))),
+        (Placement("body", "t", ""), Grant(body=(("t", "tok"),), base_url="u"), Places(body=("t",))),
+    ],
+)
+def test_the_grant_is_where_the_places_say(placement: Placement, grant: Grant, places: Places) -> None:
+    """What is known before a token agrees with what comes of one."""
+    assert placement.grant("tok", "u") == grant
+    assert placement.places() == places
+
+
+@pytest.mark.parametrize(
+    ("placement", "bearer"),
+    [
+        (Placement(), True),
+        (Placement("header", "Authorization", "bearer"), True),
+        (Placement("query", "access_token", ""), True),
+        (Placement("body", "access_token", ""), True),
+        (Placement("header", "Authorization", ""), False),
+        (Placement("header", "Authorization", "MAC"), False),
+    ],
+)
+def test_only_a_scheme_of_its_own_is_no_bearer_use(placement: Placement, bearer: bool) -> None:
+    """RFC 6750 has the other two places as well."""
+    assert placement.bearer is bearer

@@ -1,0 +1,55 @@
+import sys
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
+
+KEY = {"env": "KEY"}
+
+
+def faults(model: type[BaseModel], raw: object) -> dict[tuple[Any, ...], str]:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(raw)
+    return {error["loc"]: str(error["msg"]) for error in caught.value.errors()}
+
+
+def test_with_get_neither_a_body_nor_its_format_has_a_meaning() -> None:
+    """Each is named at its key."""
+    found = faults(TokenRequestSettings, {"method": "GET", "format": "json", "body": {"a": "b"}})
+    assert set(found) == {("body",), ("format",)}
+    assert TokenRequestSettings.model_validate({"method": "GET", "query": {"a": "b"}}).method == "GET"
+    assert TokenRequestSettings.model_validate({"method": "GET", "format": "form"}).format == "form"
+
+
+def test_a_further_parameter_that_overrides_is_named_at_its_key() -> None:
+    """In the body and in the query."""
+    found = faults(TokenRequestSettings, {"body": {"Client_ID": "x"}, "query": {"assertion": "x"}})
+    assert set(found) == {("body", "Client_ID", "[key]"), ("query", "assertion", "[key]")}
+
+
+@pytest.mark.parametrize("path", ["", ".", "a..b", "a.", ".a"])
+def test_a_path_has_no_empty_names(path: str) -> None:
+    """It would never be found."""
+    assert set(faults(TokenResponseSettings, {"base_url": path})) == {("base_url",)}
+
+
+@pytest.mark.parametrize("claim", ["iss", "sub", "aud", "exp", "iat", "nbf", "jti"])
+def test_a_claim_that_sidekey_sets_is_named_at_its_key(claim: str) -> None:
+    """Some of them have a key of their own."""
+    found = faults(AssertionSettings, {"private_key": KEY, "claims": {claim: "x", "scope": "x"}})
+    assert set(found) == {("claims", claim, "[key]")}
+
+
+def test_without_joserfc_the_fault_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra that only signed assertions need."""
+    monkeypatch.setitem(sys.modules, "joserfc", None)
+    (message,) = faults(AssertionSettings, {"private_key": KEY}).values()
+    assert message.endswith("signed assertions need joserfc: pip install 'sidekey[jwt]'")
+
+
+@pytest.mark.parametrize("algorithm", ["none", "HS256", "rs256", "EdDSA"])
+def test_only_algorithms_of_private_keys_are_known(algorithm: str) -> None:
+    """A shared secret proves less, and `none` nothing."""
+    assert set(faults(AssertionSettings, {"private_key": KEY, "algorithm": algorithm})) == {("algorithm",)}

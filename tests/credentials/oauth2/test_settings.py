@@ -1,0 +1,173 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from sidekey.core.policy import Domain, Forbidden, Prefix
+from sidekey.core.urls import Origin
+from sidekey.credentials.base import Destinations, Places
+from sidekey.credentials.fields import SecretUnreadable
+from support.issuing import credential_of, first_call, settings_of
+
+AUTH: dict[str, Any] = {
+    "type": "oauth2",
+    "token_endpoint": "https://auth.example.com/oauth2/token",
+    "client_id": "client-1",
+    "client_secret": {"env": "SECRET"},
+}
+KEY = {"private_key": {"env": "KEY"}}
+SIGNED = {"client_authentication": "private_key_jwt", "assertion": KEY, "client_secret": None}
+
+
+def faults(**changes: Any) -> dict[tuple[Any, ...], str]:
+    """Places and messages of the faults; a key that is None is left out."""
+    auth = {key: value for key, value in {**AUTH, **changes}.items() if value is not None}
+    with pytest.raises(ValidationError) as caught:
+        settings_of(auth)
+    return {error["loc"][1:]: error["msg"].removeprefix("Value error, ") for error in caught.value.errors()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "message"),
+    [
+        ({"token_endpoint": "http://auth.example.com/t"}, "token_endpoint", "write an https URL"),
+        ({"token_endpoint": "https://a:b@auth.example.com/t"}, "token_endpoint", "the URL holds userinfo"),
+        ({"token_endpoint": "https://auth.example.com/t#x"}, "token_endpoint", "no fragment"),
+        ({"token_endpoint": "/oauth2/token"}, "token_endpoint", "not an absolute URL"),
+        ({"token_endpoint": "https://auth.example.com/t?Client_ID=x"}, "token_endpoint", "Sidekey sends"),
+        ({"client_id": ""}, "client_id", "not empty"),
+        ({"client_secret": "hunter2"}, "client_secret", "a secret does not stand here itself"),
+        ({"client_secret": None}, "client_secret", "Field required"),
+        ({"client_secret": None, "client_authentication": "body"}, "client_secret", "Field required"),
+        ({"client_authentication": "tls_client_auth"}, "client_authentication", "comes with client certificates"),
+        ({"client_authentication": "none"}, "client_authentication", "Input should be 'header', 'body', 'query'"),
+        ({"client_authentication": "body", "raw_basic": True}, "raw_basic", "counts only with"),
+        ({"client_id": "a:b", "raw_basic": True}, "raw_basic", "holds no colon"),
+        ({"grant": "password"}, "grant", "Input should be 'client_credentials'"),
+        ({"grant": "refresh_token"}, "refresh_token", "Field required"),
+        ({"refresh_token": {"env": "X"}}, "refresh_token", "this key is only for grant refresh_token"),
+        ({"grant": "jwt_bearer"}, "assertion", "Field required"),
+        ({"assertion": KEY}, "assertion", "this key is only for"),
+        ({**SIGNED, "assertion": None}, "assertion", "Field required"),
+        ({**SIGNED, "client_secret": {"env": "SECRET"}}, "client_secret", "takes no client_secret"),
+        ({**SIGNED, "grant": "jwt_bearer"}, "client_authentication", "drop private_key_jwt"),
+        ({**SIGNED, "assertion": {**KEY, "subject": "x"}}, "assertion.subject", "both are the client_id"),
+        ({**SIGNED, "assertion": {**KEY, "issuer": "x"}}, "assertion.issuer", "both are the client_id"),
+        (
+            {"client_authentication": "body", "token_request": {"method": "GET"}},
+            "token_request.method",
+            "use another client_authentication",
+        ),
+        ({"token_request": {"body": {"client_secret": "x"}}}, "token_request.body.client_secret.[key]", "overridden"),
+        ({"token_placement": {"in": "query", "scheme": "x"}}, "token_placement.scheme", "a scheme stands only"),
+        ({"scope": "x"}, "scope", "Extra inputs"),
+    ],
+)
+def test_a_fault_is_at_its_key(changes: dict[str, Any], place: str, message: str) -> None:
+    """Also where two keys do not go together, and alone: one fault brings no others."""
+    found = faults(**changes)
+    assert [".".join(key) for key in found] == [place]
+    assert all(message in said for said in found.values())
+
+
+def test_one_fault_hides_no_other() -> None:
+    """All of them are told at once."""
+    found = faults(
+        token_endpoint="http://a.example/t", client_id="", raw_basic=5, assertion=KEY, token_response={"x": 1}
+    )
+    assert set(found) == {
+        ("token_endpoint",),
+        ("client_id",),
+        ("raw_basic",),
+        ("assertion",),
+        ("token_response", "x"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("environ", "place", "reason"),
+    [
+        ({"URL": "http://auth.example.com/t"}, "token_endpoint", "write an https URL"),
+        ({"ID": "a:b"}, "client_id", "holds no colon"),
+        ({"ID": ""}, "client_id", "is empty"),
+    ],
+)
+def test_what_is_read_is_held_to_the_same_rules(environ: dict[str, str], place: str, reason: str) -> None:
+    """It makes the integration unusable."""
+    auth = {**AUTH, "token_endpoint": {"env": "URL"}, "client_id": {"env": "ID"}, "raw_basic": True}
+    with pytest.raises(SecretUnreadable, match=reason) as caught:
+        credential_of(auth, {"URL": "https://auth.example.com/t", "ID": "a", **environ})
+    assert [keys for keys, _ in caught.value.reasons] == [("auth", place)]
+
+
+def test_the_token_endpoint_itself_is_never_a_target() -> None:
+    """Its base URL is allowed, and is the reverse door's base where nothing else is."""
+    settings = settings_of({**AUTH, "token_endpoint": "https://auth.example.com:8443/oauth2/token?p=q"})
+    origin = Origin("https", "auth.example.com", 8443)
+    values = {("token_endpoint",): "https://auth.example.com:8443/oauth2/token?p=q"}
+    assert settings.destinations(values) == Destinations(
+        domains=(Domain(origin),),
+        forbidden=(Forbidden(origin, "/oauth2/token"),),
+        base=Prefix(origin, ""),
+    )
+    assert settings.destinations({}) is None
+    assert not settings.needs_prefix
+
+
+def test_the_traits_tell_where_a_token_goes() -> None:
+    """Before any is there."""
+    traits = settings_of(AUTH).traits()
+    assert (traits.places, traits.calls, traits.learns) == (Places(headers=("Authorization",)), True, False)
+    assert traits.watched == {401}
+    learning = {**AUTH, "token_placement": "query", "token_response": {"base_url": "rest_instance_url"}}
+    traits = settings_of(learning).traits()
+    assert (traits.places, traits.learns) == (Places(query=("access_token",)), True)
+
+
+@pytest.mark.parametrize("scope", [{"body": {"scope": ""}}, {"query": {"scope": ""}}, {}])
+def test_an_empty_scope_is_never_sent(scope: dict[str, Any]) -> None:
+    """Neither in the body nor in the query."""
+    call = first_call(credential_of({**AUTH, "token_request": scope}))
+    assert call.body == b"grant_type=client_credentials"
+    assert call.url == AUTH["token_endpoint"]
+
+
+def test_further_parameters_may_be_secrets() -> None:
+    """In body and query."""
+    request = {"body": {"key": {"env": "SECRET"}}, "query": {"k": {"insecure_value": "q/"}}}
+    call = first_call(credential_of({**AUTH, "token_request": request}))
+    assert call.body == b"grant_type=client_credentials&key=s3cret%2F%2B+%26%3D%25%3A%7E".replace(b"%7E", b"~")
+    assert call.url == f"{AUTH['token_endpoint']}?k=q%2F"
+
+
+@pytest.mark.parametrize("place", ["body", "query"])
+def test_id_and_secret_go_one_way_only(place: str) -> None:
+    """O02: no Authorization beside them."""
+    call = first_call(credential_of({**AUTH, "client_authentication": place}))
+    assert "Authorization" not in dict(call.headers)
+    assert ("client_secret=" in call.url) is (place == "query")
+    assert (b"client_secret=" in call.body) is (place == "body")
+
+
+def test_a_client_without_a_secret_names_itself_to_refresh() -> None:
+    """RFC 6749 3.2.1."""
+    auth = {**AUTH, "grant": "refresh_token", "refresh_token": {"env": "SECRET"}}
+    del auth["client_secret"]
+    call = first_call(credential_of(auth))
+    assert "Authorization" not in dict(call.headers)
+    assert call.body.endswith(b"&client_id=client-1")
+
+
+@pytest.mark.parametrize("dump", [repr, str, lambda settings: settings.model_dump_json()], ids=["repr", "str", "json"])
+def test_settings_show_no_secret(dump: type[str]) -> None:
+    """Wherever one stands."""
+    secret = {"insecure_value": "hunter2"}
+    request = {"body": {"a": secret, "b": "hunter2"}, "query": {"a": secret}}
+    auth = {
+        **AUTH,
+        "client_secret": secret,
+        "grant": "refresh_token",
+        "refresh_token": secret,
+        "token_request": request,
+    }
+    assert "hunter2" not in dump(settings_of(auth))

@@ -1,0 +1,45 @@
+import pytest
+
+from sidekey.core.urls import Origin, Target
+from sidekey.credentials.endpoint import check_endpoint, parse_endpoint
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("https://auth.example.com/t", Target(Origin("https", "auth.example.com", 443), "/t", None)),
+        ("HTTPS://Auth.example.com:8443", Target(Origin("https", "auth.example.com", 8443), "/", None)),
+        ("https://[2001:db8::1]/t?p=q", Target(Origin("https", "2001:db8::1", 443), "/t", "p=q")),
+        ("https://127.0.0.1/a%20b/", Target(Origin("https", "127.0.0.1", 443), "/a%20b/", None)),
+    ],
+)
+def test_an_endpoint_is_an_absolute_https_url(text: str, target: Target) -> None:
+    """A query may stand there: some platforms tell tenants apart by it."""
+    assert parse_endpoint(text) == target
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "not an absolute URL"),
+        ("auth.example.com/t", "not an absolute URL"),
+        ("http://auth.example.com/t", "write an https URL"),
+        ("ftp://auth.example.com/t", "neither http nor https"),
+        ("https://user:hunter2@auth.example.com/t", "userinfo"),
+        ("https://auth.example.com/t#hunter2", "no fragment"),
+        ("https://auth.example.com./t", "end in a dot"),
+        ("https://auth.example.com:0/t", "not a port"),
+        ("https://0x7f.1/t", "write the address as 127.0.0.1"),
+        ("https://auth.example.com/a/../t", "no dot segments"),
+        ("https://auth.example.com/a/%2e%2E/t", "no dot segments"),
+        ("https://auth.example.com/%00", "control character"),
+        ("https://auth.example.com/a b", "must be percent-encoded"),
+        ("https://m\u00fcller.example/t", "must be percent-encoded"),
+    ],
+)
+def test_anything_else_is_a_fault(text: str, reason: str) -> None:
+    """It speaks of the URL and repeats nothing of it."""
+    with pytest.raises(ValueError, match=reason) as caught:
+        check_endpoint(text)
+    assert "hunter2" not in str(caught.value)
+    assert "target" not in str(caught.value)

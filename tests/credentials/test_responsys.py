@@ -1,0 +1,287 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from sidekey.core.policy import Policy, Prefix, decide
+from sidekey.core.urls import Origin
+from sidekey.credentials.base import Attempt, CallFault, Destinations, Grant, Reply, Verdict
+from sidekey.credentials.fields import SecretUnreadable
+from support.issuing import NOW, credential_of, first_call, issue, reply, settings_of
+
+AUTH: dict[str, Any] = {
+    "type": "responsys",
+    "login_endpoint": "https://login2.responsys.net/",
+    "username": "api user",
+    "password": {"env": "SECRET"},
+}
+URL = "https://login2.responsys.net/rest/api/v1.3/auth/token"
+TOKEN = {"authToken": "E1vz!_.Q=", "issuedAt": 1397142123123, "endPoint": "https://api5-009.responsys.net"}
+LOGIN_PATH = "/rest/api/v1.3/auth/token"
+AGAIN = Attempt(NOW, memory="old-token")
+
+
+def error(code: str, detail: str = "", title: str = "hunter2") -> bytes:
+    return json.dumps({"type": "", "title": title, "errorCode": code, "detail": detail, "errorDetails": []}).encode()
+
+
+def fault_of(*replies: Reply, attempt: Attempt | None = None) -> CallFault:
+    with pytest.raises(CallFault) as caught:
+        issue(credential_of(AUTH), *replies, attempt=attempt)
+    return caught.value
+
+
+def test_a_login_is_a_form_and_no_secret_is_in_its_url() -> None:
+    """User name and password go into the body."""
+    call = first_call(credential_of(AUTH))
+    assert (call.step, call.method, call.url) == ("login", "POST", URL)
+    assert dict(call.headers) == {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+    assert call.body == b"user_name=api+user&password=s3cret%2F%2B+%26%3D%25%3A~&auth_type=password"
+
+
+def test_the_token_goes_without_a_scheme_word_to_where_the_login_said() -> None:
+    """The base is `endPoint` and the path prefix; the life stays well under two hours."""
+    issued, _ = issue(credential_of(AUTH), reply(TOKEN))
+    assert issued.grant == Grant(
+        headers=(("Authorization", "E1vz!_.Q="),), base_url="https://api5-009.responsys.net/rest/api/v1.3"
+    )
+    assert issued.life == 90 * 60
+    assert issued.memory == "E1vz!_.Q="
+
+
+@pytest.mark.parametrize(
+    ("end_point", "base"),
+    [
+        ("api5-009.responsys.net", "https://api5-009.responsys.net"),
+        ("https://api5-009.responsys.net/", "https://api5-009.responsys.net"),
+        ("HTTPS://API5.responsys.net:443", "https://api5.responsys.net"),
+        # Whether it may be used is for the policy to say.
+        ("https://api.example.com:8443", "https://api.example.com:8443"),
+    ],
+)
+def test_a_bare_host_means_https(end_point: str, base: str) -> None:
+    """Both forms are in use."""
+    issued, _ = issue(credential_of(AUTH), reply({**TOKEN, "endPoint": end_point}))
+    assert issued.grant.base_url == f"{base}/rest/api/v1.3"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"authToken": None}, "no usable authToken"),
+        ({"authToken": ""}, "no usable authToken"),
+        ({"authToken": "a\r\nb"}, "no usable authToken"),
+        ({"endPoint": None}, "no endPoint"),
+        ({"endPoint": ""}, "no endPoint"),
+        ({"endPoint": 5}, "no endPoint"),
+        ({"endPoint": "http://api5-009.responsys.net"}, "an endPoint that is no https URL"),
+        ({"endPoint": "https://a:b@api5-009.responsys.net"}, "an endPoint that is no https URL"),
+        ({"endPoint": "api5 009"}, "an endPoint that is no https URL"),
+        ({"endPoint": "https://api5-009.responsys.net/x"}, "an endPoint with a path or query"),
+        ({"endPoint": "https://api5-009.responsys.net?x"}, "an endPoint with a path or query"),
+    ],
+)
+def test_an_answer_that_is_of_no_use_is_a_fault(change: dict[str, object], reason: str) -> None:
+    """It says which field, and nothing of what it held."""
+    fault = fault_of(reply({**TOKEN, **change}))
+    assert (fault.outcome, fault.reason) == ("invalid", f"login answered {reason}")
+
+
+def test_the_last_token_is_refreshed() -> None:
+    """Same URL, the token in Authorization, without user name and password."""
+    issued, (call,) = issue(credential_of(AUTH), reply({**TOKEN, "authToken": "new"}), attempt=AGAIN)
+    assert (call.step, call.url, call.body) == ("token refresh", URL, b"auth_type=token")
+    assert dict(call.headers)["Authorization"] == "old-token"
+    assert issued.memory == "new"
+
+
+def test_a_token_that_was_refused_is_not_refreshed() -> None:
+    """The first call is a login."""
+    call = first_call(credential_of(AUTH), Attempt(NOW, memory="old-token", rejected=True))
+    assert call.step == "login"
+    assert "Authorization" not in dict(call.headers)
+
+
+@pytest.mark.parametrize(
+    ("answer", "previous"),
+    [
+        (reply(error("INVALID_TOKEN"), 401), "refused"),
+        (reply(error("TOKEN_EXPIRED"), 401), "refused"),
+        (reply(error("UNEXPECTED_EXCEPTION", "Not a valid authentication token"), 500), "unreachable"),
+        (reply(b"<html>", 200), "invalid"),
+    ],
+)
+def test_where_the_refresh_fails_a_login_follows(answer: Reply, previous: str) -> None:
+    """And what came of the refresh is told with it."""
+    issued, calls = issue(credential_of(AUTH), answer, reply(TOKEN), attempt=AGAIN)
+    assert [(call.step, call.previous) for call in calls] == [("token refresh", "ok"), ("login", previous)]
+    assert issued.memory == TOKEN["authToken"]
+
+
+@pytest.mark.parametrize("answer", [reply({}, 429), reply(error("API_LIMIT_EXCEEDED"), 401)])
+def test_where_the_refresh_is_too_much_no_login_follows(answer: Reply) -> None:
+    """It would be one more."""
+    assert fault_of(answer, attempt=AGAIN).outcome == "rate_limited"
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "reason", "settings"),
+    [
+        (
+            reply(error("INVALID_USER_NAME_PASSWORD"), 400),
+            "refused",
+            "login answered 400 (wrong user name or password)",
+            True,
+        ),
+        (reply(error("ACCOUNT_SUSPENDED"), 401), "refused", "login answered 401 (the account is suspended)", True),
+        (reply(error("SOMETHING_NEW"), 401), "refused", "login answered 401", True),
+        (reply(error("API_LIMIT_EXCEEDED"), 401), "rate_limited", "login answered 401: too many calls", False),
+        (reply({}, 429), "rate_limited", "login answered 429", False),
+        (reply({}, 404), "refused", "login answered 404", False),
+        (reply({}, 302), "invalid", "login answered 302", False),
+        (reply(error("UNEXPECTED_EXCEPTION"), 500), "unreachable", "login answered 500", False),
+        (reply(b"<html>hunter2"), "invalid", "login answered no usable authToken", False),
+        (reply([TOKEN]), "invalid", "login answered no usable authToken", False),
+    ],
+)
+def test_a_failed_login_is_told_in_words_of_ours(answer: Reply, outcome: str, reason: str, settings: bool) -> None:
+    """Nothing of what the server wrote is repeated."""
+    fault = fault_of(answer)
+    assert (fault.outcome, fault.reason, fault.settings) == (outcome, reason, settings)
+
+
+def test_retry_after_is_handed_on() -> None:
+    """With either sign of too many calls."""
+    for content, status in (({}, 429), (error("API_LIMIT_EXCEEDED"), 401)):
+        assert fault_of(reply(content, status, {"retry-after": "30"})).retry_after == 30
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "verdict"),
+    [
+        (401, error("INVALID_TOKEN"), Verdict.REJECTED),
+        (401, error("TOKEN_EXPIRED"), Verdict.REJECTED),
+        (401, error("API_LIMIT_EXCEEDED"), Verdict.GOOD),
+        (401, error("INSUFFICIENT_ACCESS"), Verdict.GOOD),
+        (401, error("API_DISABLED_FOR_USER"), Verdict.GOOD),
+        (401, error("ACCOUNT_SUSPENDED"), Verdict.GOOD),
+        (401, b'{"errorCode": ["INVALID_TOKEN"]}', Verdict.GOOD),
+        (401, b"INVALID_TOKEN", Verdict.GOOD),
+        (401, b"", Verdict.GOOD),
+        (401, None, Verdict.GOOD),
+        (403, error("INVALID_TOKEN"), Verdict.GOOD),
+        (500, error("UNEXPECTED_EXCEPTION", "Not a valid authentication token"), Verdict.SPENT),
+        (500, error("UNEXPECTED_EXCEPTION", "", "Not a valid authentication token"), Verdict.SPENT),
+        (500, error("UNEXPECTED_EXCEPTION", "Out of memory"), Verdict.GOOD),
+        (500, error("INVALID_TOKEN"), Verdict.GOOD),
+        (500, b'{"errorCode": "UNEXPECTED_EXCEPTION", "detail": 5}', Verdict.GOOD),
+        (500, None, Verdict.GOOD),
+    ],
+)
+def test_the_code_decides_what_an_answer_says_of_the_token(status: int, body: bytes | None, verdict: Verdict) -> None:
+    """A login on every 401 would use up the limit; the 500 may have been acted on."""
+    assert credential_of(AUTH).verdict(status, body) is verdict
+
+
+@given(st.sampled_from([200, 400, 401, 429, 500]), st.binary(), st.sampled_from([None, AGAIN]))
+def test_any_answer_is_a_token_or_a_fault(status: int, body: bytes, attempt: Attempt | None) -> None:
+    """And a verdict is given on anything."""
+    credential = credential_of(AUTH)
+    assert credential.verdict(status, body) is Verdict.GOOD
+    flow = credential.obtain(attempt or Attempt(NOW))
+    next(flow)
+    with pytest.raises((CallFault, StopIteration)):
+        for _ in range(3):
+            flow.send(Reply(status, {}, body))
+
+
+def places(**changes: Any) -> Destinations:
+    settings = settings_of({**AUTH, **changes})
+    found = settings.destinations({part.key: part.reference.value for part in settings.parts()})
+    assert found is not None
+    return found
+
+
+def test_targets_at_the_login_stand_for_those_that_are_learnt() -> None:
+    """The base is the login's host under the path prefix, until an `endPoint` takes its place."""
+    found = places()
+    origin = Origin("https", "login2.responsys.net", 443)
+    assert (found.stand_in, found.path, found.base) == (origin, "/rest/api/v1.3", Prefix(origin, "/rest/api/v1.3"))
+    hosts = {"responsys.net", "rsys8.net", "rsys9.net", "responsys.ocs.oraclecloud.com"}
+    assert {domain.origin.host for domain in found.domains if domain.wildcard} == hosts
+    assert [domain.origin for domain in found.domains if not domain.wildcard] == [origin]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "path", "allowed"),
+    [
+        ("/rest/api/v1.3", "/rest/api/v1.3/campaigns", True),
+        ("/rest/api/v1.3", "/rest/api/v1.3", True),
+        ("/rest/api/v1.3", LOGIN_PATH, False),
+        ("/rest/api/v1.3", "/rest/api/v1.3/auth", False),
+        ("/rest/api/v1.3", "/rest/api/v1.3/AUTH/token/", False),
+        ("/rest/api/v1.3", "/rest/api/v1.3/%61uth/token", False),
+        ("/rest/api/v1.3", "/rest/api/ratelimit", False),
+        ("/rest/api", "/rest/api/ratelimit", True),
+        ("/rest/api", "/rest/api/v9/auth/token", False),
+        ("/rest/api", "/rest/api/auth/token", False),
+        ("/proxy/rsys/", "/proxy/rsys/auth/token", False),
+        ("/proxy/rsys/", "/proxy/rsys/campaigns", True),
+    ],
+)
+def test_a_login_is_never_a_target(prefix: str, path: str, allowed: bool) -> None:
+    """Under any host, in any reading."""
+    found = places(path_prefix=prefix)
+    policy = Policy(domains=found.domains, forbidden=found.forbidden, path=found.path)
+    for host in ("login2.responsys.net", "api5-009.responsys.net"):
+        assert decide(policy, "GET", f"https://{host}{path}").allowed is allowed
+
+
+def test_the_traits_tell_what_is_watched() -> None:
+    """A 500 may speak of the token, too."""
+    traits = settings_of(AUTH).traits()
+    assert (traits.places.headers, traits.calls, traits.learns) == (("Authorization",), True, True)
+    assert traits.watched == {401, 500}
+    assert credential_of(AUTH).calls_a_minute == 5
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("login_endpoint", "http://login2.responsys.net", "write an https URL"),
+        ("login_endpoint", "https://login2.responsys.net/rest", "path_prefix says what follows"),
+        ("login_endpoint", "https://login2.responsys.net/?x", "path_prefix says what follows"),
+        ("username", "", "not empty"),
+        ("password", "hunter2", "a secret does not stand here itself"),
+        ("path_prefix", "rest/api/v1.3", "begins with a slash"),
+        ("path_prefix", "/", "at least one segment"),
+        ("path_prefix", "/rest?x", "begins with a slash"),
+        ("path_prefix", "/rest/../api", "no dot segments"),
+        ("path_prefix", "/rest//api", "no empty segments"),
+        ("path_prefix", "/rest#api", "no fragment"),
+    ],
+)
+def test_a_fault_is_at_its_key(key: str, value: str, message: str) -> None:
+    """What stands in a variable instead makes the integration unusable."""
+    with pytest.raises(ValidationError, match=message) as caught:
+        settings_of({**AUTH, key: value})
+    assert [error["loc"] for error in caught.value.errors()] == [("responsys", key)]
+    if key not in ("password", "username"):
+        with pytest.raises(SecretUnreadable, match=message):
+            credential_of({**AUTH, key: {"env": "VALUE"}}, {"VALUE": value})
+
+
+def test_without_a_key_that_decides_there_is_no_destination() -> None:
+    """The credential then goes nowhere."""
+    settings = settings_of(AUTH)
+    assert settings.destinations({("login_endpoint",): "https://login2.responsys.net"}) is None
+    assert settings.destinations({("path_prefix",): "/rest"}) is None
+
+
+def test_a_credential_shows_no_secret() -> None:
+    """Nor does the call it makes."""
+    credential = credential_of(AUTH)
+    assert "s3cret" not in repr(credential) + repr(first_call(credential))

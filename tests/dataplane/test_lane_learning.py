@@ -1,0 +1,140 @@
+"""Where a grant tells the base URL: targets are judged before it, and again by what it brought."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
+from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.settings.snapshot import Integration
+from support.plane import FixedSource, get, keyring_of, problem, running
+from support.scripted import Scripted, settle
+from support.upstream import OK
+
+TRAITS = Traits(Places(headers=("Authorization",)), calls=True, learns=True, watched=frozenset({401, 500}))
+LOGIN = parse_prefix("https://login2.responsys.net/rest/api/v1.3")
+RESPONSYS = Policy(
+    domains=tuple(map(parse_domain, ("https://login2.responsys.net", "https://*.responsys.net"))),
+    forbidden=(Forbidden(None, "/rest/api/*/auth", below=True),),
+    path="/rest/api/v1.3",
+    stand_in=LOGIN.origin,
+)
+MARKETING = Policy(
+    domains=tuple(map(parse_domain, ("https://*.rest.example", "https://auth.example"))),
+    forbidden=(Forbidden(parse_prefix("https://auth.example").origin, "/v2/token"),),
+)
+
+
+def grant(base: str, token: str = "t1") -> Grant:
+    return Grant(headers=(("Authorization", token),), base_url=base)
+
+
+def learning(policy: Policy, base: str) -> Integration:
+    return Integration("h", "responsys", policy, parse_prefix(base), keyring_of(Grant()), TRAITS)
+
+
+class Late(FixedSource):
+    """A grant source that has to ask first."""
+
+    def __init__(self, grant: Grant) -> None:
+        super().__init__(grant)
+        self.ready, self.grant = grant, None
+        self.asked = 0
+        self.go = asyncio.Event()
+
+    async def obtain(self) -> Grant:
+        self.asked += 1
+        await self.go.wait()
+        self.grant = self.ready
+        return self.ready
+
+
+def forward(url: str) -> bytes:
+    return f"GET {url} HTTP/1.1\r\nHost: x\r\nX-Integration-Id: h\r\n\r\n".encode()
+
+
+async def heads(sidekey: Scripted) -> list[bytes]:
+    """Request line and Host of what each upstream connection was written."""
+    await settle()
+    return [b"\n".join(each.take().split(b"\r\n")[:2]) for each in sidekey.upstreams]
+
+
+@pytest.mark.parametrize("door", ["reverse", "forward", "forward http", "forward to the endpoint"])
+async def test_the_first_request_goes_where_the_login_says(door: str) -> None:
+    """Cold or warm, by either door: the origin is replaced, path and query are those that were sent."""
+    requests = {
+        "reverse": get("/campaigns?a=1"),
+        "forward": forward("https://login2.responsys.net/rest/api/v1.3/campaigns?a=1"),
+        "forward http": forward("http://login2.responsys.net/rest/api/v1.3/campaigns?a=1"),
+        "forward to the endpoint": forward("https://api5.responsys.net/rest/api/v1.3/campaigns?a=1"),
+    }
+    source = Late(grant("https://api5.responsys.net/rest/api/v1.3"))
+    sidekey = Scripted(learning(RESPONSYS, str(LOGIN)), sources={"h": source})
+    caller = sidekey.caller()
+    caller.feed(requests[door])
+    await settle()
+    assert (sidekey.upstreams, source.asked) == ([], 1)
+    source.go.set()
+    wanted = b"GET /rest/api/v1.3/campaigns?a=1 HTTP/1.1\nHost: api5.responsys.net"
+    assert await heads(sidekey) == [wanted]
+    sidekey.upstreams[0].feed(OK)
+    caller.feed(requests[door])
+    assert await heads(sidekey) == [wanted]
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        get("/x/../../v1.2/campaigns"),
+        get("/auth/token"),
+        get("/a%2f..%2fauth/token"),
+        get("/a%00"),
+        forward("https://login2.responsys.net/rest/api/v1.2/x"),
+        forward("https://evil.example/rest/api/v1.3/x"),
+    ],
+)
+async def test_what_can_never_be_allowed_fetches_no_token(request_bytes: bytes) -> None:
+    """Paths are judged before the grant."""
+    source = Late(grant("https://api5.responsys.net/rest/api/v1.3"))
+    async with running(learning(RESPONSYS, str(LOGIN)), sources={"h": source}) as sidekey:
+        answer = await sidekey.ask(request_bytes)
+        assert problem(answer)["code"] in ("target_denied", "request_invalid")
+        assert source.asked == 0
+
+
+async def test_a_target_that_is_not_the_learnt_host_is_denied_after_all() -> None:
+    """It might have been; the answer of the login decides."""
+    source = Late(grant("https://api5.responsys.net/rest/api/v1.3"))
+    source.go.set()
+    async with running(learning(RESPONSYS, str(LOGIN)), sources={"h": source}) as sidekey:
+        for _ in range(2):
+            answer = await sidekey.ask(forward("https://api6.responsys.net/rest/api/v1.3/x"))
+            assert (problem(answer)["code"], problem(answer)["sent"]) == ("target_denied", "no")
+        assert source.asked == 1
+
+
+async def test_a_new_base_moves_every_target_from_then_on() -> None:
+    """What was remembered of targets goes with the old one."""
+    source = FixedSource(grant("https://a.rest.example/v1"))
+    sidekey = Scripted(learning(MARKETING, "https://auth.example"), sources={"h": source})
+    caller = sidekey.caller()
+    for number, base in enumerate(("a.rest.example/v1", "b.rest.example", "a.rest.example/v1")):
+        source.grant = grant(f"https://{base}", f"t{number}")
+        for _ in range(2):
+            caller.feed(get("/x"))
+            await settle()
+            ((upstream, written),) = [(each, data) for each in sidekey.upstreams if (data := each.take())]
+            host, _, path = base.partition("/")
+            assert written.startswith(f"GET {path and '/'}{path}/x HTTP/1.1\r\nHost: {host}\r\n".encode())
+            assert b"\r\nAuthorization: t%d\r\n" % number in written
+            upstream.feed(OK)
+
+
+async def test_a_forbidden_path_is_denied_under_a_learnt_base_too() -> None:
+    """By the quick reading and the exact one alike."""
+    source = FixedSource(grant("https://auth.example"))
+    async with running(learning(MARKETING, "https://auth.example"), sources={"h": source}) as sidekey:
+        for path in ("/v2/token", "/v2/Token?x", "/v2/%74oken", "/x/../v2/token"):
+            assert problem(await sidekey.ask(get(path)))["code"] == "target_denied"

@@ -1,0 +1,248 @@
+"""What every fake platform stands on: host names on loopback addresses, TLS, a record of what arrived, switches.
+
+A fake has one `Host` for each host name of the platform. Sidekey finds it by `network.hosts`, and because it demands
+the default port of learnt base URLs, each listens on port 443 of a loopback address of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import json
+import os
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from support import peers
+from support.ca import Authority
+
+PORT = 443
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """One request as it came. `path` and `query` are as sent; header names keep their case and order."""
+
+    host: str
+    """The host name of the server that it reached, whatever its Host header says."""
+    method: str
+    path: str
+    query: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+    def values(self, name: str) -> list[str]:
+        """Every value of a header, by its name in lower case."""
+        wanted = name.encode()
+        return [value.decode("latin-1") for key, value in self.headers if key.lower() == wanted]
+
+    def value(self, name: str) -> str | None:
+        """A header's value. Refuses the request with 400 where it came more than once."""
+        found = self.values(name)
+        if len(found) > 1:
+            raise Refused(Answer.json(400, {"error": "invalid_request", "error_description": f"{name} came twice"}))
+        return found[0] if found else None
+
+    @property
+    def media_type(self) -> str:
+        """The Content-Type without parameters, in lower case."""
+        return (self.value("content-type") or "").partition(";")[0].strip().lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a fake answers. aiohttp adds Date, Server and Content-Length."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+    @classmethod
+    def json(cls, status: int, value: object, headers: Mapping[str, str] | None = None) -> Answer:
+        """A JSON body, never to be stored (RFC 6749 5.1)."""
+        fields = {"Content-Type": "application/json;charset=UTF-8", "Cache-Control": "no-store"} | dict(headers or {})
+        return cls(status, tuple(fields.items()), json.dumps(value).encode())
+
+
+class Refused(Exception):
+    """A rule of the platform is broken; `answer` is what it says to that."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+Respond = Callable[[Arrived], Answer]
+"""Decides on one request; raises Refused where a rule is broken."""
+
+
+def addresses() -> Iterator[str]:
+    """Loopback addresses, other ones in each process: 127.x.y.z where x and y come from the process's number.
+
+    x is at least 16: nothing but these fakes is expected there. Two processes that meet all the same lose no more
+    than an address, because the second cannot listen on it.
+    """
+    number = os.getpid()
+    for step in range(240):
+        x, y = 16 + (number // 256 + step) % 239, number % 256
+        yield from (f"127.{x}.{y}.{z}" for z in range(1, 255))
+
+
+_addresses = addresses()
+
+
+def _listen() -> socket.socket:
+    """A socket on port 443 of a loopback address that nobody listens on. Skips the test where there can be none."""
+    failure: OSError | None = None
+    for address in itertools.islice(_addresses, 100):
+        try:
+            return socket.create_server((address, PORT))
+        except OSError as error:
+            failure = error
+            if error.errno != errno.EADDRINUSE:
+                break
+    return peers.missing("port-443", f"the fakes of platforms listen on 127.x.y.z:{PORT}, which fails: {failure}")
+
+
+@dataclass
+class Host:
+    """One host name of a platform. `respond` decides; everything here may be switched while it runs."""
+
+    name: str
+    respond: Respond
+    address: str = ""
+    """Empty: the first `open` takes one of its own. It stays the same after `close` and `open`."""
+    port: int = PORT
+    """Zero, beside an address: the first `open` takes a free one."""
+    received: list[Arrived] = field(default_factory=list)
+    """Every request whose body arrived whole, also those that were refused."""
+    switched: str = ""
+    """The path that `delay` and `fail_next` are about, such as a token endpoint's; empty: every path."""
+    delay: asyncio.Event | None = None
+    """Where set, a request is recorded at once but answered only when the event happens; `close` makes it happen."""
+    _failures: list[Answer] = field(default_factory=list)
+    _ssl: ssl.SSLContext | None = None
+    _site: web.Server | None = None
+    _server: asyncio.Server | None = None
+
+    def fail_next(self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> None:
+        """Answer the next request to `switched` with this, whatever it is; called again, the one after it too."""
+        self._failures.append(Answer(status, tuple((headers or {}).items()), body))
+
+    async def open(self, ca: Authority | None = None) -> None:
+        """Listen, first with the CA that is to issue the certificate, later again on the same address."""
+        if ca is not None:
+            self._ssl = ca.server_context(self.name)
+        listener = socket.create_server((self.address, self.port)) if self.address else _listen()
+        self.address, self.port = listener.getsockname()
+        self._site = web.Server(self._serve, access_log=None)
+        self._server = await asyncio.get_running_loop().create_server(self._site, sock=listener, ssl=self._ssl)
+
+    async def close(self) -> None:
+        """Refuse connections from now on, and end those that are open."""
+        if self._server is not None and self._site is not None:
+            self._server.close()
+            for connection in self._site.connections:
+                if connection.transport is not None:
+                    # Without an abort, TLS would wait for the other side's close_notify.
+                    connection.transport.abort()
+            if self.delay is not None:
+                self.delay.set()
+            await self._site.shutdown(15)
+            await self._server.wait_closed()
+            self._server = self._site = None
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        path, _, query = request.raw_path.partition("?")
+        arrived = Arrived(self.name, request.method, path, query, tuple(request.raw_headers), await request.read())
+        self.received.append(arrived)
+        switched = self.switched in ("", path)
+        if switched and self.delay is not None:
+            await self.delay.wait()
+        answer = self._failures.pop(0) if switched and self._failures else self._decide(arrived)
+        response = web.Response(status=answer.status, body=answer.body)
+        for name, value in answer.headers:
+            response.headers[name] = value
+        return response
+
+    def _decide(self, arrived: Arrived) -> Answer:
+        # RFC 9110 7.4 and 15.5.20: a server that does not stand for the authority in question says 421.
+        if arrived.values("host") not in ([self.name], [f"{self.name}:{self.port}"]):
+            return Answer.json(421, {"error": f"{self.name} does not serve this Host"})
+        try:
+            return self.respond(arrived)
+        except Refused as refused:
+            return refused.answer
+
+
+class PerMinute:
+    """A limit on how often something is done in any 60 seconds. `limit` may be changed."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._times: deque[float] = deque()
+
+    def admits(self) -> bool:
+        """Count one more, unless it is one too many."""
+        now = time.monotonic()
+        while self._times and self._times[0] <= now - 60:
+            self._times.popleft()
+        if len(self._times) >= self.limit:
+            return False
+        self._times.append(now)
+        return True
+
+
+class Platform:
+    """`async with Fake(ca) as fake`: its hosts listen. `hosts` is for `network.hosts` of a config."""
+
+    port = PORT
+
+    def __init__(self, ca: Authority, *hosts: Host) -> None:
+        self._ca = ca
+        self._hosts = hosts
+        self._stack = AsyncExitStack()
+
+    @property
+    def hosts(self) -> dict[str, list[str]]:
+        """The address of each host name."""
+        return {host.name: [host.address] for host in self._hosts}
+
+    @property
+    def received(self) -> list[Arrived]:
+        """Every request that arrived, host by host."""
+        return [arrived for host in self._hosts for arrived in host.received]
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            for host in self._hosts:
+                await host.open(self._ca)
+                stack.push_async_callback(host.close)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+
+def read_json(arrived: Arrived) -> dict[str, Any] | None:
+    """The JSON object of a body, or None where the body is none or is not said to be one."""
+    if arrived.media_type != "application/json":
+        return None
+    try:
+        value = json.loads(arrived.body)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,392 @@
+"""Calls of Sidekey's own over real sockets: what is sent, what is read, and what each failure is called."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from sidekey.core.addresses import Network
+from sidekey.credentials.base import Call, CallFault, Pairs, Reply
+from sidekey.errors import Problem
+from sidekey.network.dial import Dialer
+from sidekey.network.fetch import Fetcher, judged_sockets
+from sidekey.network.guard import Listener
+from sidekey.network.hosts import HostsFile
+from sidekey.network.resolve import Resolver
+from sidekey.settings.snapshot import NetworkRules, Trust
+from support.blackhole import Blackhole
+from support.ca import Authority
+from support.dialling import HOSTS, LOOPBACK, RULES
+from support.leaks import nothing_left
+from support.ports import free_port
+from support.raw import DEADLINE, RawConnection
+from support.upstream import OK, RawUpstream, Script, answering
+
+LARGEST = 4 << 10
+
+
+class Calls:
+    """A fetcher, and what most tests say when they call."""
+
+    def __init__(self, ca: Authority, rules: NetworkRules = RULES, resolver: Resolver | None = None) -> None:
+        self.dialer = Dialer(rules, resolver=resolver)
+        self.trust = Trust("file", str(ca.bundle))
+
+    async def fetch(
+        self,
+        url: str,
+        *,
+        method: str = "POST",
+        headers: Pairs = (),
+        body: bytes = b"",
+        timeout: float = DEADLINE,
+        allow_private: tuple[Network, ...] = (),
+    ) -> Reply:
+        """Make one call whose step is the token endpoint."""
+        return await Fetcher(self.dialer).fetch(
+            Call("token endpoint", method, url, headers, body),
+            trust=self.trust,
+            allow_private=allow_private,
+            timeout=timeout,
+            largest=LARGEST,
+        )
+
+    async def failure(self, url: str, timeout: float = DEADLINE) -> tuple[str, str, bool]:
+        """Outcome, reason and `settings` of a call that must fail, leave nothing behind and show nothing foreign."""
+        async with nothing_left():
+            with pytest.raises(CallFault) as failed:
+                await self.fetch(url, timeout=timeout)
+        fault = failed.value
+        assert fault.__cause__ is None
+        assert fault.__context__ is None or fault.__suppress_context__
+        assert fault.reason.startswith("token endpoint")
+        assert not any(foreign in fault.reason for foreign in ("127.0.0", "up.test", "upstream", "target", "https:"))
+        return fault.outcome, fault.reason, fault.settings
+
+
+@pytest.fixture
+def calls(ca: Authority) -> Calls:
+    """Calls to the hosts of `support.dialling`, which may go to loopback."""
+    return Calls(ca)
+
+
+@pytest.fixture
+def tls(ca: Authority) -> ssl.SSLContext:
+    """The context of a server that is up.test and this machine."""
+    return ca.server_context("up.test", "dead-first.test", "127.0.0.1")
+
+
+async def test_a_call_is_sent_with_its_own_headers_and_little_else(calls: Calls, tls: ssl.SSLContext) -> None:
+    """Its URL byte for byte, its headers in order, its length, and no name of a library."""
+    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+        url = f"https://up.test:{upstream.port}/a%2Fb/token?x=%7e+1"
+        headers = (("Authorization", "Basic eDp5"), ("Content-Type", "application/json"))
+        async with nothing_left():
+            reply = await calls.fetch(url, headers=headers, body=b'{"a": 1}')
+    assert (reply.status, reply.body) == (200, b"ok")
+    (request,) = upstream.requests
+    assert request.start == b"POST /a%2Fb/token?x=%7e+1 HTTP/1.1"
+    assert request.body == b'{"a": 1}'
+    assert sorted(request.headers) == [
+        (b"accept-encoding", b"identity"),
+        (b"authorization", b"Basic eDp5"),
+        (b"connection", b"close"),
+        (b"content-length", b"8"),
+        (b"content-type", b"application/json"),
+        (b"host", b"up.test:%d" % upstream.port),
+        (b"user-agent", b"sidekey"),
+    ]
+
+
+async def test_a_call_may_write_the_headers_that_are_ours_else(calls: Calls, tls: ssl.SSLContext) -> None:
+    """A kind that sets User-Agent or Accept-Encoding is sent with that alone."""
+    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+        headers = (("user-agent", "kind"), ("ACCEPT-ENCODING", "identity;q=1"), ("Accept", "application/json"))
+        await calls.fetch(f"https://up.test:{upstream.port}", method="GET", headers=headers)
+    (request,) = upstream.requests
+    assert request.start == b"GET / HTTP/1.1"
+    fields = dict(request.headers)
+    assert len(fields) == len(request.headers)
+    assert (fields[b"user-agent"], fields[b"accept-encoding"]) == (b"kind", b"identity;q=1")
+    assert fields[b"accept"] == b"application/json"
+    assert b"content-length" not in fields
+
+
+async def test_proxy_variables_and_netrc_play_no_part(
+    calls: Calls, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The call goes to its host directly, without a credential of somebody's home."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine up.test login a password b\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+        assert (await calls.fetch(f"https://up.test:{upstream.port}/")).status == 200
+    assert b"authorization" not in upstream.received[0].lower()
+
+
+async def test_nothing_of_one_call_reaches_the_next(calls: Calls, tls: ssl.SSLContext) -> None:
+    """Neither a connection nor a cookie is kept."""
+    answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n"
+    async with RawUpstream(answering(answer), ssl_context=tls) as upstream:
+        for _ in range(2):
+            await calls.fetch(f"https://up.test:{upstream.port}/")
+        assert len(upstream.connections) == 2
+    assert b"cookie" not in upstream.received[1].lower()
+
+
+@pytest.mark.parametrize("status", [301, 307, 401, 503])
+async def test_an_answer_of_any_status_comes_back_as_it_is(calls: Calls, tls: ssl.SSLContext, status: int) -> None:
+    """Redirects are not followed, and what a status means is for the kind to say."""
+    answer = b"HTTP/1.1 %d X\r\nLocation: https://up.test/\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n" % status
+    async with RawUpstream(answering(answer), ssl_context=tls) as upstream:
+        reply = await calls.fetch(f"https://up.test:{upstream.port}/")
+        assert len(upstream.connections) == 1
+    assert reply.status == status
+    assert reply.headers["retry-after"] == "7"
+
+
+async def test_a_field_that_is_repeated_is_one_list(calls: Calls, tls: ssl.SSLContext) -> None:
+    """Names are lower case, values joined by commas (RFC 9110 5.3)."""
+    answer = b"HTTP/1.1 401 X\r\nWWW-Authenticate: Basic\r\nwww-authenticate: Bearer\r\nContent-Length: 0\r\n\r\n"
+    async with RawUpstream(answering(answer), ssl_context=tls) as upstream:
+        reply = await calls.fetch(f"https://up.test:{upstream.port}/")
+    assert reply.headers["www-authenticate"] == "Basic, Bearer"
+
+
+async def test_the_second_address_serves_where_the_first_is_dead(calls: Calls, tls: ssl.SSLContext) -> None:
+    """All judged addresses are tried."""
+    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+        assert (await calls.fetch(f"https://dead-first.test:{upstream.port}/")).status == 200
+
+
+async def test_addresses_that_were_not_permitted_are_left_out(ca: Authority) -> None:
+    """Of a host with a private and a permitted address only the second is dialled."""
+    async with RawUpstream(answering(OK), ssl_context=ca.server_context("mixed.test")) as upstream:
+        assert (await Calls(ca).fetch(f"https://mixed.test:{upstream.port}/")).status == 200
+
+
+async def test_the_integration_s_own_allowance_counts(ca: Authority, tls: ssl.SSLContext) -> None:
+    """`allow_private` of the integration is added to the config's."""
+    calls = Calls(ca, NetworkRules(hosts=HOSTS))
+    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+        url = f"https://up.test:{upstream.port}/"
+        assert await calls.failure(url) == (
+            "unreachable",
+            "token endpoint: its host has only addresses that may not be dialled (loopback)",
+            True,
+        )
+        assert upstream.connections == []
+        assert (await calls.fetch(url, allow_private=LOOPBACK)).status == 200
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "[::1]", "169.254.169.254"])
+async def test_an_address_literal_is_judged_as_well(calls: Calls, host: str) -> None:
+    """aiohttp asks no resolver for literals."""
+    outcome, reason, settings = await calls.failure(f"https://{host}/token")
+    assert (outcome, settings) == ("unreachable", True)
+    assert "may not be dialled" in reason
+
+
+async def test_a_permitted_literal_is_verified_by_its_address(calls: Calls, tls: ssl.SSLContext) -> None:
+    """The certificate must name the address."""
+    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+        assert (await calls.fetch(f"https://127.0.0.1:{upstream.port}/")).status == 200
+
+
+async def test_a_listener_of_sidekey_itself_is_not_called(calls: Calls) -> None:
+    """An allowance for loopback opens no way back in."""
+    calls.dialer.own_listeners = (Listener(ip_address("127.0.0.1"), 8080),)
+    assert (await calls.failure("https://up.test:8080/"))[1].endswith("(a listener of Sidekey itself)")
+
+
+def test_a_socket_is_made_for_a_judged_address_and_port_only() -> None:
+    """The last look before a connection, whatever the library made of the addresses."""
+    make = judged_sockets((ip_address("127.0.0.1"), ip_address("::1")), 443)
+    for where in (("127.0.0.1", 443), ("::1", 443, 0, 0)):
+        family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
+        make((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where)).close()
+    for where in (("127.0.0.2", 443), ("127.0.0.1", 80)):
+        with pytest.raises(Problem):
+            make((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where))
+
+
+async def test_a_call_without_tls_is_a_defect(calls: Calls) -> None:
+    """RFC 6749 3.2: nothing may ask for one."""
+    with pytest.raises(ValueError, match="https only"):
+        await calls.fetch("http://up.test/token")
+
+
+def absent(name: str) -> tuple[()]:
+    raise socket.gaierror(socket.EAI_NONAME, "secret text")
+
+
+def broken(name: str) -> tuple[()]:
+    raise socket.gaierror(socket.EAI_AGAIN, "secret text")
+
+
+@pytest.mark.parametrize(
+    ("lookup", "words"),
+    [(absent, "its host name has no address in DNS"), (broken, "the lookup of its host name failed")],
+)
+async def test_a_name_without_an_address_is_unreachable(ca: Authority, lookup: object, words: str) -> None:
+    """NXDOMAIN and a failing resolver are told apart."""
+    calls = Calls(ca, resolver=Resolver(RULES, hosts_file=HostsFile(), lookup=lookup))
+    assert await calls.failure("https://absent.test/") == ("unreachable", f"token endpoint: {words}", False)
+
+
+async def test_a_lookup_that_hangs_is_a_timeout(ca: Authority, release: threading.Event) -> None:
+    """The one budget covers DNS."""
+
+    def hang(name: str) -> tuple[()]:
+        release.wait(DEADLINE)
+        return ()
+
+    calls = Calls(ca, resolver=Resolver(RULES, hosts_file=HostsFile(), lookup=hang))
+    outcome, reason, _ = await calls.failure("https://slow.test/", 0.1)
+    assert (outcome, reason) == ("timeout", "token endpoint: the lookup of its host name took too long")
+
+
+async def test_a_closed_port_is_unreachable(calls: Calls) -> None:
+    """A refusal is told as one."""
+    url = f"https://up.test:{free_port()}/"
+    assert await calls.failure(url) == ("unreachable", "token endpoint: it refused the connection", False)
+
+
+async def test_an_endpoint_that_drops_every_packet_is_a_timeout(calls: Calls) -> None:
+    """A SYN without an answer."""
+    with Blackhole("127.0.0.1") as hole:
+        outcome, reason, _ = await calls.failure(f"https://up.test:{hole.port}/", 0.1)
+    assert (outcome, reason) == ("timeout", "token endpoint did not answer in time")
+
+
+async def silent(connection: RawConnection) -> None:
+    """Take the request and say nothing."""
+
+
+async def slow(connection: RawConnection) -> None:
+    """Begin an answer and never end it."""
+    await connection.request()
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome")
+
+
+@pytest.mark.parametrize("script", [silent, slow])
+async def test_an_answer_that_does_not_come_whole_in_time_is_a_timeout(
+    calls: Calls, tls: ssl.SSLContext, script: Script
+) -> None:
+    """The budget covers head and body."""
+    async with RawUpstream(script, ssl_context=tls) as upstream:
+        outcome, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/", 0.3)
+    assert (outcome, reason) == ("timeout", "token endpoint did not answer in time")
+
+
+async def test_a_certificate_that_is_not_trusted_is_told(ca: Authority, tls: ssl.SSLContext) -> None:
+    """With the public authorities a private one is unknown."""
+    calls = Calls(ca)
+    calls.trust = Trust()
+    async with RawUpstream(ssl_context=tls) as upstream:
+        outcome, reason, settings = await calls.failure(f"https://up.test:{upstream.port}/")
+    assert (outcome, settings) == ("unreachable", False)
+    assert reason == "token endpoint: its certificate is refused: its issuer is not trusted"
+
+
+async def test_a_certificate_for_another_host_is_refused(calls: Calls, ca: Authority) -> None:
+    """Verification covers the host name."""
+    async with RawUpstream(ssl_context=ca.server_context("other.test")) as upstream:
+        _, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/")
+    assert reason == "token endpoint: its certificate is refused: it is for another host name"
+
+
+async def test_a_ca_file_that_cannot_be_used_asks_for_a_change_of_the_config(calls: Calls) -> None:
+    """`trusted_ca` is named, not its path."""
+    calls.trust = Trust("file", "/nonexistent/ca.pem")
+    _, reason, settings = await calls.failure("https://up.test/")
+    assert reason == "token endpoint: trusted_ca names a file that cannot be read or holds no PEM certificate"
+    assert settings
+
+
+async def test_an_endpoint_that_speaks_no_tls_is_told(calls: Calls) -> None:
+    """A port of plain HTTP."""
+
+    async def plain(connection: RawConnection) -> None:
+        await connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        connection.transport.close()
+
+    async with RawUpstream(plain) as upstream:
+        outcome, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/")
+    assert (outcome, reason) == ("unreachable", "token endpoint: it does not speak TLS on this port")
+
+
+async def test_an_endpoint_that_leaves_in_the_handshake_is_told(calls: Calls) -> None:
+    """An end of TCP after the ClientHello, which a load balancer without a backend answers with."""
+
+    async def leave(connection: RawConnection) -> None:
+        connection.transport.close()
+
+    async with RawUpstream(leave) as upstream:
+        outcome, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/")
+    assert (outcome, reason) == ("unreachable", "token endpoint: it closed the connection during TLS")
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "words"),
+    [
+        (b"", "unreachable", "closed the connection before it answered"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome", "invalid", "in the middle of its answer"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "invalid", "answered what is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nX: %b\r\n\r\n" % bytes(9000), "invalid", "answered what is not HTTP"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok",
+            "invalid",
+            "answered in a coding that was not asked for",
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4097\r\n\r\n" + bytes(4097), "invalid", "answered more than 4 KiB"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1001\r\n%b\r\n" % bytes(4097),
+            "invalid",
+            "answered more than 4 KiB",
+        ),
+    ],
+    ids=["nothing", "cut", "no HTTP", "malformed", "coded", "too large", "endless"],
+)
+async def test_an_answer_that_cannot_be_used_is_told(
+    calls: Calls, tls: ssl.SSLContext, answer: bytes, outcome: str, words: str
+) -> None:
+    """Each is one outcome and one reason."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(answer)
+        connection.transport.close()
+
+    async with RawUpstream(script, ssl_context=tls) as upstream:
+        found, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/")
+    assert found == outcome
+    assert reason.startswith("token endpoint ")
+    assert reason.endswith(words)
+
+
+async def test_an_answer_of_exactly_the_largest_size_is_read(calls: Calls, tls: ssl.SSLContext) -> None:
+    """The bound is inclusive."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGEST + bytes(LARGEST)
+    async with RawUpstream(answering(answer), ssl_context=tls) as upstream:
+        assert len((await calls.fetch(f"https://up.test:{upstream.port}/")).body) == LARGEST
+
+
+async def test_a_call_that_is_cancelled_leaves_nothing(calls: Calls, tls: ssl.SSLContext) -> None:
+    """The end of the process cuts what is under way."""
+    async with RawUpstream(silent, ssl_context=tls) as upstream, nothing_left():
+        task = asyncio.create_task(calls.fetch(f"https://up.test:{upstream.port}/"))
+        connection = await upstream.connection()
+        await connection.request()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await connection.until_lost()

@@ -1,0 +1,355 @@
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.core.policy import parse_domain
+from sidekey.core.urls import parse_target
+from sidekey.credentials.registry import KINDS
+from sidekey.settings import profiles
+from sidekey.settings.document import parse
+from sidekey.settings.faults import Table, fault_at
+from sidekey.settings.profiles import Expansion, expand
+
+PARAMETERS = [(name, key) for name in profiles.names() for key in profiles.profile(name).parameters]
+IN_URLS = [
+    (name, key)
+    for name, key in PARAMETERS
+    if f"{{{key}}}" in profiles.profile(name).auth["token_endpoint"] + "".join(profiles.profile(name).allowed_domains)
+]
+HOSTILE = [
+    "",
+    ".",
+    "..",
+    "evil.example/",
+    "evil.example#",
+    "evil.example?",
+    "user@evil.example",
+    "evil.example:443",
+    "a:b@c",
+    "a\\b",
+    "a%2fb",
+    "a b ",
+    " a",
+    "a\n",
+    "a\x00",
+    "-",
+    "{region}",
+    "é",
+    "xn--\u00e9",
+    "\uff11\uff12\uff13-ABC-\uff14\uff15\uff16",
+    "x" * 300,
+]
+COMMERCETOOLS = "auth: {type: oauth2, provider: commercetools, region: europe-west1.gcp, client_id: id}\n"
+MARKETING_CLOUD = "auth: {type: oauth2, provider: salesforce-marketing-cloud, subdomain: mc-acme"
+
+
+def table(text: str) -> Table:
+    """An integration as its file holds it."""
+    return parse("c.yaml", text.encode())[0]
+
+
+def shown(text: str) -> list[str]:
+    """The faults of expanding, as they are printed."""
+    raw = table(text)
+    return [str(fault_at(raw, loc, message)) for loc, message in expand(raw).faults]
+
+
+def with_examples(name: str, optional: bool = True, **given: object) -> Expansion:
+    """A profile expanded with its examples for parameters."""
+    parameters = profiles.profile(name).parameters
+    examples = {key: found.example for key, found in parameters.items() if optional or found.required}
+    lines = [f"  {key}: {value!r}" for key, value in {"provider": name, **examples, **given}.items()]
+    return expand(table("\n".join(["auth:", "  type: oauth2", *lines, ""])))
+
+
+def texts(data: Any) -> Iterator[str]:
+    """Every text below a value."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from texts(value)
+
+
+@pytest.mark.parametrize("optional", [True, False])
+@pytest.mark.parametrize("name", profiles.names())
+def test_every_profile_expands_with_its_examples_into_valid_https_urls(name: str, optional: bool) -> None:
+    """With and without the optional parameters; nothing that stands for a parameter is left."""
+    expansion = with_examples(name, optional)
+    assert expansion.faults == []
+    auth = expansion.table["auth"]
+    assert parse_target(auth["token_endpoint"]).origin.scheme == "https"
+    domains = expansion.table.get("allowed_domains", [])
+    assert all(parse_domain(domain).origin.scheme == "https" for domain in domains)
+    assert expansion.table.get("allow_other_domains", False) is bool(domains)
+    assert not [text for text in texts(expansion.table) if "{" in text or "}" in text]
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_a_profile_fills_in_known_keys_and_no_credential(name: str) -> None:
+    """A parameter has no name that means something under auth already."""
+    found = profiles.profile(name)
+    known = KINDS["oauth2"].model_fields.keys()
+    assert found.auth.keys() <= known - {"type", "provider", "client_id", "client_secret"}
+    assert found.parameters.keys().isdisjoint(known)
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_a_profile_says_where_it_is_from(name: str) -> None:
+    """The provider's own page, and what users should know."""
+    found = profiles.profile(name)
+    assert parse_target(found.documentation.partition("#")[0]).origin.scheme == "https"
+    assert found.title
+    assert found.notes
+
+
+@pytest.mark.parametrize(("name", "key"), IN_URLS)
+@given(data=st.data())
+def test_a_parameter_never_changes_whose_host_it_is(name: str, key: str, data: st.DataObject) -> None:
+    """Whatever its pattern takes: the host ends in the profile's own suffix, without userinfo, port or further path."""
+    found = profiles.profile(name)
+    value = data.draw(st.from_regex(re.compile(found.parameters[key].pattern, re.ASCII), fullmatch=True))
+    expansion = with_examples(name, **{key: value})
+    assert expansion.faults == []
+    written = [found.auth["token_endpoint"], *found.allowed_domains]
+    filled = [expansion.table["auth"]["token_endpoint"], *expansion.table.get("allowed_domains", [])]
+    for template, url in zip(written, filled, strict=True):
+        if "*" in template:
+            continue
+        host, target = template.split("/")[2], parse_target(url)
+        suffix = host.rpartition("}")[2].lower()
+        assert suffix.count(".") >= 2 or "{" not in host
+        assert target.origin.host.endswith(suffix)
+        assert (target.origin.scheme, target.origin.port, target.query) == ("https", 443, None)
+        assert target.path.count("/") == max(template.count("/") - 2, 1)
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=ascii)
+@pytest.mark.parametrize(("name", "key"), IN_URLS)
+def test_what_would_add_to_a_url_is_refused_without_an_echo(name: str, key: str, value: str) -> None:
+    """Labels, ports, paths, userinfo, controls, look-alike digits: the fault tells the rule and an example."""
+    parameter = profiles.profile(name).parameters[key]
+    reason = parameter.fault(value)
+    assert reason == f"write {parameter.rule}, such as {parameter.example}"
+
+
+@pytest.mark.parametrize(("name", "key"), sorted({*IN_URLS} - {("microsoft-entra", "tenant")}))
+def test_a_parameter_adds_no_label_of_its_own_to_a_host(name: str, key: str) -> None:
+    """A region's cloud or an org's partition is one of a few words; a tenant, which has labels, stands in the path."""
+    assert profiles.profile(name).parameters[key].fault("evil.example") is not None
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, ["a"], {"env": "REGION"}])
+@pytest.mark.parametrize(("name", "key"), PARAMETERS)
+def test_a_parameter_is_a_plain_value(name: str, key: str, value: object) -> None:
+    """No reference, list or truth value."""
+    assert (profiles.profile(name).parameters[key].fault(value) or "").startswith("a parameter stands here itself")
+
+
+def test_the_parameters_are_taken_out_and_the_provider_stays() -> None:
+    """The model of the kind knows `provider` alone."""
+    expansion = expand(table(COMMERCETOOLS))
+    assert expansion.table == {
+        "auth": {
+            "type": "oauth2",
+            "provider": "commercetools",
+            "client_id": "id",
+            "token_endpoint": "https://auth.europe-west1.gcp.commercetools.com/oauth/token",
+            "client_authentication": "header",
+        },
+        "allow_other_domains": True,
+        "allowed_domains": ["https://api.europe-west1.gcp.commercetools.com"],
+    }
+
+
+@pytest.mark.parametrize(("written", "value"), [("12", 12), ("'12'", "12")])
+def test_a_number_stays_as_it_was_written(written: str, value: object) -> None:
+    """JSON tells 12 from "12", and the platform takes both."""
+    expansion = expand(table(f"{MARKETING_CLOUD}, account_id: {written}}}\n"))
+    body = expansion.table["auth"]["token_request"]["body"]
+    assert (body, type(body["account_id"])) == ({"account_id": value}, type(value))
+
+
+def test_what_lacks_an_optional_parameter_is_left_out() -> None:
+    """An empty body as well; what stands beside it remains."""
+    assert expand(table(f"{MARKETING_CLOUD}}}\n")).table["auth"]["token_request"] == {"format": "json"}
+    assert "token_request" not in expand(table(COMMERCETOOLS)).table["auth"]
+
+
+def test_what_the_integration_writes_wins_mapping_by_mapping() -> None:
+    """One key of a mapping replaces that key alone; the file's own mapping stays as it was."""
+    text = (
+        "auth:\n  type: oauth2\n  provider: commercetools\n  region: europe-west1.gcp\n  project_key: shop\n"
+        "  client_authentication: body\n  token_request: {body: {scope: {env: SCOPE}}, format: json}\n"
+    )
+    raw = table(text)
+    expansion = expand(raw)
+    auth = expansion.table["auth"]
+    assert auth["client_authentication"] == "body"
+    assert auth["token_request"] == {"body": {"scope": {"env": "SCOPE"}}, "format": "json"}
+    assert raw == table(text)
+    beside = expand(table(f"{MARKETING_CLOUD}, account_id: 12, token_request: {{body: {{scope: email_read}}}}}}\n"))
+    assert beside.table["auth"]["token_request"] == {
+        "body": {"scope": "email_read", "account_id": 12},
+        "format": "json",
+    }
+
+
+@pytest.mark.parametrize(
+    "own", ["allow_other_domains: false\n", "allowed_domains: []\n", "allowed_domains: ['https://a.example.com']\n"]
+)
+def test_either_key_of_its_own_keeps_the_domains_of_the_profile_away(own: str) -> None:
+    """They stand together, so the profile brings both or none."""
+    raw = table(COMMERCETOOLS + own)
+    assert {key: value for key, value in expand(raw).table.items() if key != "auth"} == table(own)
+
+
+def test_a_profile_without_domains_brings_neither_key() -> None:
+    """Its API is on the host of its token endpoint."""
+    assert expand(table("auth: {type: oauth2, provider: criteo}\n")).table.keys() == {"auth"}
+
+
+def test_what_was_filled_in_is_told_and_nothing_of_the_file() -> None:
+    """For explain: only what the profile brought, as paths and texts."""
+    text = f"{MARKETING_CLOUD}, account_id: 12, client_secret: hunter2, client_authentication: header}}\n"
+    filled = expand(table(text)).filled
+    assert filled is not None
+    assert (filled.provider, filled.title) == (
+        "salesforce-marketing-cloud",
+        profiles.profile("salesforce-marketing-cloud").title,
+    )
+    assert filled.entries == (
+        ("auth.token_endpoint", "https://mc-acme.auth.marketingcloudapis.com/v2/token"),
+        ("auth.token_request.format", "json"),
+        ("auth.token_request.body.account_id", "12"),
+        ("auth.token_response.base_url", "rest_instance_url"),
+        ("allow_other_domains", "true"),
+        (
+            "allowed_domains",
+            "https://mc-acme.rest.marketingcloudapis.com, https://mc-acme.soap.marketingcloudapis.com",
+        ),
+    )
+
+
+def test_faults_found_later_have_a_place() -> None:
+    """What the file wrote keeps its own; what was filled in has that of the provider."""
+    filled = expand(
+        table(
+            "auth:\n  region: europe-west1.gcp\n  type: oauth2\n  provider: commercetools\n  project_key: shop\n"
+            "  token_request:\n    query: {a: b}\n  client_id: id\nmethods: [GET]\n"
+        )
+    ).table
+    places = {
+        ("auth", "client_id"): "8:14",
+        ("auth", "token_request", "query", "a"): "7:16",
+        ("methods", 0): "9:11",
+        ("auth", "token_endpoint"): "4:13",
+        ("auth", "token_request", "body", "scope"): "4:13",
+        ("allowed_domains", 0): "4:13",
+        ("allow_other_domains",): "4:13",
+    }
+    found = {loc: fault_at(filled, loc, "") for loc in places}
+    assert {loc: f"{fault.line}:{fault.column}" for loc, fault in found.items()} == places
+
+
+def test_every_fault_of_the_parameters_is_told_at_once() -> None:
+    """Each where it stands, a missing one at the mapping that lacks it; no value is repeated."""
+    assert shown(
+        "auth:\n  type: oauth2\n  provider: google-service-account\n  service_account: hunter2\n  scop: hunter2\n"
+        "  region: hunter2\n  subject: 12\n  client_id: id\n"
+    ) == [
+        "c.yaml:5:9: auth.scop: unknown key; did you mean scope?",
+        "c.yaml:6:11: auth.region: google-service-account has no such parameter; "
+        "known: service_account, scope, api, subject",
+        "c.yaml:4:20: auth.service_account: write an address under gserviceaccount.com, "
+        "such as robot@my-project.iam.gserviceaccount.com",
+        "c.yaml:2:3: auth.api: this key is missing: google-service-account needs "
+        "one label of lower case letters, digits and -, such as storage",
+        "c.yaml:7:12: auth.subject: a parameter stands here itself, as a text; numbers stand in quotes: "
+        "write an e-mail address, such as ann@example.com",
+    ]
+    assert shown("auth: {type: oauth2, provider: criteo, region: x}\n") == [
+        "c.yaml:1:48: auth.region: criteo has no such parameter; it has none"
+    ]
+
+
+def test_keys_that_no_profile_has_are_left_to_the_model() -> None:
+    """It knows the keys of the kind, and which one was meant."""
+    expansion = expand(table(f"{MARKETING_CLOUD}, clientid: a, zzz: b}}\n"))
+    assert expansion.faults == []
+    assert {"clientid", "zzz"} <= expansion.table["auth"].keys()
+
+
+@pytest.mark.parametrize(
+    ("provider", "hint"),
+    [
+        ("comercetools", "did you mean commercetools?"),
+        ("Criteo", "did you mean criteo?"),
+        ("../credentials/basic", f"known: {', '.join(profiles.names())}"),
+        ("", f"known: {', '.join(profiles.names())}"),
+    ],
+)
+def test_an_unknown_provider_is_one_fault_with_a_way_out(provider: str, hint: str) -> None:
+    """What stands beside it is not judged by another provider's rules, and hides no fault of the integration."""
+    text = f"auth: {{type: oauth2, provider: '{provider}', region: x, subdomain: y, client_id: id}}\n"
+    assert shown(text) == [f"c.yaml:1:32: auth.provider: no such provider; {hint}"]
+    expansion = expand(table(text))
+    assert expansion.filled is None
+    assert expansion.table["auth"].keys() <= KINDS["oauth2"].model_fields.keys()
+    assert "token_endpoint" in expansion.table["auth"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "auth: {type: oauth2, token_endpoint: 'https://a.example.com/token'}\n",
+        "auth: {type: basic, provider: criteo, region: x}\n",
+        "auth: {provider: criteo}\n",
+        "auth: {type: oauth2, provider: [criteo]}\n",
+        "auth: criteo\n",
+        "methods: [GET]\n",
+    ],
+)
+def test_what_names_no_provider_of_oauth2_is_left_as_it_is(text: str) -> None:
+    """The model says what is wrong with it, if anything is."""
+    raw = table(text)
+    assert expand(raw) == Expansion(raw, [], None)
+    assert expand(raw).table is raw
+
+
+def test_every_parameter_has_a_property_in_the_schema() -> None:
+    """With its type, and what it means to each provider that has it."""
+    properties = profiles.parameter_properties()
+    assert properties.keys() == {key for _, key in PARAMETERS}
+    assert properties["region"]["type"] == "string"
+    assert properties["account_id"]["type"] == ["integer", "string"]
+    for name, key in PARAMETERS:
+        assert f"`{name}`: " in properties[key]["description"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ("auth: {grant: x}", "auth.token_endpoint is missing"),
+        ("auth: {token_endpoint: 'https://{a}.example.com'}", "parameters and placeholders are not the same"),
+        (
+            "auth: {token_endpoint: x}\nparameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b}}",
+            "parameters and placeholders are not the same",
+        ),
+        (
+            "auth: {token_endpoint: '{a}'}\nparameters: {a: {description: d, rule: r, pattern: '[a-z]', example: B}}",
+            "the example of a is not what its pattern takes",
+        ),
+        ("auth: {token_endpoint: x}\ntypo: y", "Extra inputs are not permitted"),
+        ("auth: {token_endpoint: x}\ntitle: again", "a second time"),
+    ],
+)
+def test_a_broken_profile_is_not_used(broken: str, reason: str) -> None:
+    """Whoever writes one learns it from the first run."""
+    data = f"title: T\ndocumentation: https://docs.example.com\nnotes: N\n{broken}\n"
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        profiles.read_profile("t.yaml", data.encode())

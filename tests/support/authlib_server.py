@@ -1,0 +1,268 @@
+"""Authlib's AuthorizationServer as a real token endpoint: strict on the client's method, with three grants.
+
+Authlib itself speaks to no network; here a `fakes.server.Host` does, so that what arrives is recorded and failures can
+be ordered as with the fakes of platforms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from secrets import token_urlsafe
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qsl
+
+from authlib.oauth2.rfc6749 import (
+    AuthorizationServer,
+    BaseGrant,
+    ClientMixin,
+    OAuth2Payload,
+    OAuth2Request,
+    TokenMixin,
+    grants,
+)
+from authlib.oauth2.rfc6750 import BearerTokenGenerator
+from authlib.oauth2.rfc7523 import JWTBearerClientAssertion, JWTBearerGrant
+from joserfc.jwk import RSAKey
+
+from fakes import oauth2
+from fakes.server import Answer, Arrived, Host
+from support import oauth
+from support.ca import Authority
+
+SECRET = "s3cret/+&=%:~"
+"""Of the clients `basic` and `post`. No space: in a Basic header Authlib does not read `+` as one, only `%20`."""
+
+SCOPE = "orders"
+PRIVATE_KEY_JWT = JWTBearerClientAssertion.CLIENT_AUTH_METHOD
+METHODS = ["client_secret_basic", "client_secret_post", PRIVATE_KEY_JWT]
+
+
+@dataclass(frozen=True, slots=True)
+class Client(ClientMixin):
+    """A registered client: it may authenticate by one method."""
+
+    client_id: str
+    method: str
+
+    def get_allowed_scope(self, scope: Collection[str] | str) -> str:
+        return SCOPE if scope in (None, "", SCOPE) else ""
+
+    def check_client_secret(self, client_secret: str) -> bool:
+        return client_secret == SECRET
+
+    def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
+        return method == self.method
+
+    def check_grant_type(self, grant_type: str) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _RefreshToken(TokenMixin):
+    client_id: str
+
+    def check_client(self, client: Client) -> bool:
+        return client.client_id == self.client_id
+
+    def get_scope(self) -> str:
+        return SCOPE
+
+
+class _Payload(OAuth2Payload):
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        self._pairs = pairs
+
+    @property
+    def data(self) -> dict[str, str]:
+        return dict(self._pairs)
+
+    @property
+    def datalist(self) -> dict[str, list[Any]]:
+        return {name: [value for other, value in self._pairs if other == name] for name, _ in self._pairs}
+
+
+class _Request(OAuth2Request):
+    def __init__(self, arrived: Arrived) -> None:
+        headers = {name.decode().title(): value.decode("latin-1") for name, value in arrived.headers}
+        super().__init__(arrived.method, f"https://{headers['Host']}{arrived.path}", headers=headers)
+        is_form = arrived.media_type == "application/x-www-form-urlencoded"
+        self._form = _Payload(parse_qsl(arrived.body.decode()) if is_form else [])
+        self.payload = self._form
+
+    @property
+    def form(self) -> dict[str, str]:
+        return self._form.data
+
+
+@dataclass
+class _State:
+    """What the parts of Authlib's server ask for."""
+
+    audiences: list[str] = field(default_factory=list)
+    refresh_tokens: dict[str, _RefreshToken] = field(default_factory=dict)
+    rotates: bool = False
+    used: set[str] = field(default_factory=set)
+    clients: dict[str, Client] = field(
+        default_factory=lambda: {
+            name: Client(name, method) for name, method in zip(("basic", "post", "jwt"), METHODS, strict=True)
+        }
+    )
+
+
+class _Server(AuthorizationServer):
+    def __init__(self, state: _State) -> None:
+        super().__init__([SCOPE])
+        self.state = state
+
+    def query_client(self, client_id: str) -> Client | None:  # type: ignore[override]  # the stub forgets "unknown"
+        return self.state.clients.get(client_id)
+
+    def save_token(self, token: dict[str, str | int], request: OAuth2Request) -> None:
+        if "refresh_token" in token:
+            assert isinstance(request.client, Client)
+            self.state.refresh_tokens[str(token["refresh_token"])] = _RefreshToken(request.client.client_id)
+
+    def send_signal(self, name: str, *args: object, **kwargs: object) -> None:
+        """Nobody listens."""
+
+    def create_oauth2_request(self, request: Arrived) -> OAuth2Request:
+        return _Request(request)
+
+    def handle_response(self, status: int, body: Mapping[str, object], headers: Collection[tuple[str, str]]) -> Answer:  # type: ignore[override]  # the stub's headers are a mapping; Authlib hands over pairs
+        return Answer.json(status, body, dict(headers))
+
+
+class _ClientCredentials(grants.ClientCredentialsGrant):
+    TOKEN_ENDPOINT_AUTH_METHODS = METHODS
+
+
+class _Refresh(grants.RefreshTokenGrant):
+    TOKEN_ENDPOINT_AUTH_METHODS = METHODS
+
+    def issue_token(self, user: object, refresh_token: TokenMixin) -> dict[str, str | int]:
+        return self.generate_token(user=user, scope=SCOPE, include_refresh_token=_state(self).rotates)
+
+    def authenticate_refresh_token(self, refresh_token: str) -> _RefreshToken | None:  # type: ignore[override]  # as above
+        return _state(self).refresh_tokens.get(refresh_token)
+
+    def authenticate_user(self, refresh_token: TokenMixin) -> str:
+        return "the owner"
+
+    def revoke_old_credential(self, refresh_token: TokenMixin) -> None:
+        """RFC 6749 6: with a new refresh token the old one may end."""
+        if _state(self).rotates:
+            del _state(self).refresh_tokens[self.request.form["refresh_token"]]
+
+
+class _JwtBearer(JWTBearerGrant):
+    def resolve_issuer_client(self, issuer: str) -> Client | None:
+        return _state(self).clients.get(issuer)
+
+    def resolve_client_public_key(self, client: Client) -> RSAKey:
+        return RSAKey.import_key(oauth.signer().public_jwk)
+
+    def authenticate_user(self, subject: str) -> str:
+        return subject
+
+    def has_granted_permission(self, client: Client, user: str) -> bool:
+        return True
+
+    def get_audiences(self) -> list[str]:
+        return _state(self).audiences
+
+
+def _state(grant: BaseGrant) -> _State:
+    """Authlib hands its server to each grant."""
+    assert isinstance(grant.server, _Server)
+    return grant.server.state
+
+
+class _Assertion(JWTBearerClientAssertion):
+    def __init__(self, state: _State) -> None:
+        super().__init__()
+        self._state = state
+
+    def resolve_client_public_key(self, client: Client) -> RSAKey:
+        return RSAKey.import_key(oauth.signer().public_jwk)
+
+    def get_audiences(self) -> list[str]:
+        return self._state.audiences
+
+    def validate_jti(self, claims: Mapping[str, Any], jti: str) -> bool:
+        if jti in self._state.used:
+            return False
+        self._state.used.add(jti)
+        return True
+
+
+class AuthlibServer:
+    """`async with AuthlibServer(ca) as server`: https on `server.port` of 127.0.0.1.
+
+    Clients are `basic`, `post` (with SECRET) and `jwt` (by the key of `oauth.signer`): each may authenticate by that
+    method alone, and take the grants client_credentials, refresh_token and, signed by `oauth.signer`, jwt-bearer with
+    its ID as issuer. `POST /token` is the token endpoint; below `/api/` a valid token is answered 200.
+    """
+
+    def __init__(self, ca: Authority, *, lifetime: int = 3600) -> None:
+        self._ca = ca
+        self._state = _State()
+        self.tokens = oauth2.Tokens(lifetime)
+        self.host = Host("127.0.0.1", self._respond, address="127.0.0.1", port=0, switched="/token")
+        self._server = _Server(self._state)
+        self._server.register_client_auth_method(PRIVATE_KEY_JWT, _Assertion(self._state))
+        for grant in (_ClientCredentials, _Refresh, _JwtBearer):
+            self._server.register_grant(grant)
+        self._server.register_token_generator(
+            "default",
+            BearerTokenGenerator(
+                access_token_generator=lambda client, grant_type, user, scope: self.tokens.issue(scope).value,
+                refresh_token_generator=lambda client, grant_type, user, scope: token_urlsafe(),
+                expires_generator=lambda client, grant_type: self.tokens.expires_in,
+            ),
+        )
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self.host.port
+
+    @property
+    def received(self) -> list[Arrived]:
+        """Every request that arrived."""
+        return self.host.received
+
+    @property
+    def token_endpoint(self) -> str:
+        """Where tokens are asked for; it is the audience of JWTs as well."""
+        return f"https://127.0.0.1:{self.port}/token"
+
+    def refresh_token(self, client_id: str = "basic", *, rotates: bool = False) -> str:
+        """A new refresh token of a client. `rotates`: from now on each use answers another one and ends the old one."""
+        value = token_urlsafe()
+        self._state.refresh_tokens[value] = _RefreshToken(client_id)
+        self._state.rotates = rotates
+        return value
+
+    async def __aenter__(self) -> Self:
+        await self.host.open(self._ca)
+        self._state.audiences = [self.token_endpoint]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.host.close()
+
+    def _respond(self, arrived: Arrived) -> Answer:
+        if arrived.path == "/token":
+            answer = self._server.create_token_response(arrived)
+            assert isinstance(answer, Answer)
+            return answer
+        if not arrived.path.startswith("/api/"):
+            return Answer(404)
+        if self.tokens.find(oauth2.bearer(arrived)) is None:
+            challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+            return Answer.json(401, {"error": "invalid_token"}, challenge)
+        return Answer.json(200, {})

@@ -1,0 +1,153 @@
+"""A token source without sockets or waiting: a loop whose time is moved by hand, an endpoint told what to answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from typing import Any, ClassVar
+
+from sidekey.core.policy import Policy, parse_domain
+from sidekey.credentials.base import Attempt, Call, CallFault, Grant, Issued, Places, Reply, Traits, Verdict
+from sidekey.credentials.keyring import Keyring
+from sidekey.observe.metrics import Metrics
+from sidekey.settings.snapshot import Integration
+from sidekey.tokens.source import TokenSource
+
+EPOCH = 1_700_000_000.0
+"""What the wall clock shows when the loop's stands at 0."""
+
+
+class StillLoop(asyncio.SelectorEventLoop):
+    """Its clock stands until `advance` moves it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    async def advance(self, seconds: float, *, step: float | None = None) -> None:
+        """Move the clock, in steps where one timer follows another, and let all that is due run."""
+        await settle()
+        end = self.now + seconds
+        while self.now < end:
+            self.now = end if step is None else min(end, self.now + step)
+            await settle()
+
+
+async def settle() -> None:
+    """Let everything run that can run now."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+class Endpoint:
+    """Answers each call at once with a token of its own, called t1, t2 and so on, unless it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.moments: list[float] = []
+        self.life = 1000.0
+        self.base_url = ""
+        self.token: str | None = None
+        """The same token in every answer."""
+        self.down: dict[str, Any] | None = None
+        """The CallFault that comes of each call: its arguments."""
+        self.refuses: dict[str, Any] | None = None
+        """The same, but found by the kind in an answer."""
+        self.defect = False
+        self.open = asyncio.Event()
+        """Calls wait for it."""
+        self.open.set()
+
+    async def fetch(self, call: Call) -> Reply:
+        self.calls.append(call)
+        self.moments.append(asyncio.get_running_loop().time())
+        number = len(self.calls)
+        await self.open.wait()
+        if self.defect:
+            raise ZeroDivisionError("secret text")
+        if self.down is not None:
+            raise CallFault(**self.down)
+        token = f"t{number}" if self.token is None else self.token
+        return Reply(200, {}, f"{token} {self.life} {self.base_url}".encode())
+
+
+class Kind:
+    """A kind that makes one call for each token."""
+
+    calls_a_minute: ClassVar[int | None] = None
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.attempts: list[Attempt] = []
+        self._endpoint = endpoint
+
+    def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
+        self.attempts.append(attempt)
+        reply = yield Call("token endpoint", "POST", "https://auth.example.com/token")
+        if self._endpoint.refuses is not None:
+            raise CallFault(**self._endpoint.refuses)
+        token, life, base_url = reply.body.decode().split(" ")
+        grant = Grant((("Authorization", f"Bearer {token}"),), base_url=base_url or None)
+        return Issued(grant, float(life), memory=f"memory of {token}")
+
+    def verdict(self, status: int, body: bytes | None) -> Verdict:
+        return {401: Verdict.REJECTED, 500: Verdict.SPENT}.get(status, Verdict.GOOD)
+
+
+class LimitedKind(Kind):
+    """The same, with five calls a minute at most."""
+
+    calls_a_minute = 5
+
+
+class Rig:
+    """A source of the integration `crm`, its endpoint and its metrics. To be made on a StillLoop.
+
+    Without `jitter` a life of 1000 s is refreshed at 900 and ends at 999.
+    """
+
+    def __init__(
+        self, kind: type[Kind] = Kind, keyring: Keyring | None = None, jitter: Callable[[], float] = float
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, StillLoop):
+            raise TypeError("this test needs the loop of tests/tokens/conftest.py")
+        self.loop = loop
+        self.endpoint = Endpoint()
+        self.kind = kind(self.endpoint)
+        if keyring is None:
+            keyring = Keyring(lambda: self.kind)
+            keyring.refresh()
+        self.metrics = Metrics()
+        self.defects: list[BaseException] = []
+        policy = Policy(domains=(parse_domain("https://*.example.com"),))
+        traits = Traits(Places(("Authorization",)), calls=True, learns=True, watched=frozenset((401, 500)))
+        self.source = TokenSource(
+            Integration("crm", "oauth2", policy, None, keyring, traits),
+            self.endpoint.fetch,
+            self.metrics,
+            self.report,
+            jitter=jitter,
+            wall=lambda: EPOCH + loop.time(),
+        )
+
+    def report(self, defect: BaseException) -> str:
+        self.defects.append(defect)
+        return "d1"
+
+    @property
+    def expiry(self) -> float | None:
+        """The gauge, in seconds after `EPOCH`."""
+        moment = self.metrics.expiries.get(("crm", "token"))
+        return None if moment is None else moment - EPOCH
+
+    def outcomes(self) -> dict[str, int]:
+        """The counted calls."""
+        return {outcome: count for (_, outcome), count in self.metrics.calls.items()}
+
+
+def token_of(grant: Grant | None) -> str | None:
+    """The token that a grant of `Kind` carries."""
+    return None if grant is None else grant.headers[0][1].removeprefix("Bearer ")

@@ -1,0 +1,24 @@
+"""The loop of these tests: its time moves by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from support.tokens import Rig, StillLoop
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Every async test of this folder runs in its own time."""
+    return {"still": StillLoop}
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    """A token source of a plain kind, which ends without a task or a timer left."""
+    made = Rig()
+    yield made
+    await made.source.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
