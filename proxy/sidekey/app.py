@@ -100,7 +100,7 @@ class App:
                 self._servers.append(await serve(application, where.metrics, "listen.metrics"))
             self._listener = await listen(lambda: CallerConnection(self.plane), where.proxy, "listen.proxy")
         except BaseException:
-            await self._close()
+            await self.close()
             raise
         bound = [*self._listener.addresses, *(address for server in self._servers for address in server.addresses)]
         self._dialer.own_listeners = _own(bound)
@@ -145,10 +145,11 @@ class App:
         clean = await self.plane.finish(timeouts.drain)
         if not clean:
             self._log.warning("exchanges in flight were cut at the end of timeouts.drain")
-        await self._close()
+        await self.close()
         self._log.info("stopped")
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """End everything at once."""
         await self.plane.close()
         await self._tokens.close()
         if self._listener is not None:

@@ -56,7 +56,8 @@ def send_test(snapshot: Snapshot, integration: str, test: TestRequest) -> Outcom
 
 async def _send(snapshot: Snapshot, method: str, target: str, writer: LineWriter) -> Outcome:
     loop = asyncio.get_running_loop()
-    plane = App(snapshot, writer).plane
+    app = App(snapshot, writer)
+    plane = app.plane
     plane.deadlines.start(loop)
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
@@ -65,7 +66,7 @@ async def _send(snapshot: Snapshot, method: str, target: str, writer: LineWriter
         try:
             return await asyncio.to_thread(_ask, ours, method, target)
         finally:
-            await plane.close()
+            await app.close()
 
 
 def _ask(sock: socket.socket, method: str, target: str) -> Outcome:

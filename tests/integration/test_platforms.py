@@ -1,0 +1,179 @@
+"""Each platform end to end: from a caller's plain request to the platform's API answering 200, by both doors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from fakes import commercetools, criteo, entra, listrak, responsys, salesforce_marketing_cloud
+from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
+from fakes.server import Platform
+from support.ca import Authority
+from support.serving import problem, serving
+
+SECRETS = {"SECRET": CLIENT_SECRET, "PASSWORD": responsys.PASSWORD}
+
+
+class Case(NamedTuple):
+    """One platform: its fake, the `auth` of a user who read our docs, and an API call by each door."""
+
+    make: Callable[[Authority], Platform]
+    auth: str
+    path: str
+    url: str
+    method: str = "GET"
+
+
+def oauth2(provider: str, parameters: str = "") -> str:
+    """An `auth` block with the profile's parameters and the user's own client."""
+    return (
+        f"{{type: oauth2, provider: {provider}, {parameters}client_id: '{CLIENT_ID}', client_secret: {{env: SECRET}}}}"
+    )
+
+
+REST = f"https://{salesforce_marketing_cloud.SUBDOMAIN}.rest.marketingcloudapis.com"
+CASES = {
+    "microsoft-entra": Case(
+        entra.Entra,
+        oauth2("microsoft-entra", f"tenant: {entra.TENANT}, scope: {entra.GRAPH}/.default, "),
+        "/v1.0/users?$top=1",
+        "http://graph.microsoft.com/v1.0/users?$top=1",
+    ),
+    "commercetools": Case(
+        commercetools.Commercetools,
+        oauth2("commercetools", f"region: {commercetools.REGION}, project_key: {commercetools.PROJECT}, "),
+        f"/{commercetools.PROJECT}/orders",
+        f"http://api.{commercetools.REGION}.commercetools.com/{commercetools.PROJECT}/orders",
+    ),
+    "criteo": Case(
+        criteo.Criteo, oauth2("criteo"), "/2026-01/campaigns", "http://api.criteo.com/2026-01/campaigns", "POST"
+    ),
+    "listrak": Case(listrak.Listrak, oauth2("listrak"), "/email/v1/List", "http://api.listrak.com/email/v1/List"),
+    "salesforce-marketing-cloud": Case(
+        salesforce_marketing_cloud.SalesforceMarketingCloud,
+        oauth2(
+            "salesforce-marketing-cloud", f"subdomain: {salesforce_marketing_cloud.SUBDOMAIN}, account_id: 7281234, "
+        ),
+        "/asset/v1/content/assets",
+        f"{REST.replace('https', 'http')}/asset/v1/content/assets",
+    ),
+    "responsys": Case(
+        responsys.Responsys,
+        "{type: responsys, login_endpoint: 'https://login2.responsys.net/', username: api_user, password: {env: PASSWORD}}",
+        "/campaigns?limit=1",
+        "http://login2.responsys.net/rest/api/v1.3/campaigns?limit=1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_plain_request_reaches_the_platform_with_a_token(name: str, ca: Authority, tmp_path: Path) -> None:
+    """One token serves both doors; the caller sends none, sees none, and the log holds none."""
+    case = CASES[name]
+    async with case.make(ca) as platform:
+        async with serving(
+            f"  it: {{auth: {case.auth}}}\n", tmp_path, ca, hosts=platform.hosts, environ=SECRETS
+        ) as sidekey:
+            body = b"{}" if case.method == "POST" else b""
+            fields = ("Content-Type: application/json",) if body else ()
+            answers = [
+                await sidekey.reverse(case.path, *fields, method=case.method, body=body),
+                await sidekey.forward(case.url, *fields, method=case.method, body=body),
+                await sidekey.reverse(case.path, *fields, method=case.method, body=body),
+            ]
+            assert [answer.status for answer in answers] == [200] * 3
+            assert (sidekey.calls("ok"), len(platform.received)) == (1, 4)
+            api = [arrived for arrived in platform.received if arrived.values("via")]
+            assert len({tuple(arrived.values("authorization")) for arrived in api}) == 1
+            (token,) = api[0].values("authorization")
+            assert await sidekey.metric('sidekey_token_requests_total{integration="it",outcome="ok"}') == 1
+            assert await sidekey.metric(
+                'sidekey_credential_expiry_timestamp_seconds{integration="it",credential="token"}'
+            )
+        text = (tmp_path / "sidekey.log").read_text()
+        for secret in (token.removeprefix("Bearer "), CLIENT_SECRET, responsys.PASSWORD):
+            assert secret not in text
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_token_that_the_platform_ended_is_replaced(name: str, ca: Authority, tmp_path: Path) -> None:
+    """Revoked before its time: the refusal leads to one new token and one replay; the caller sees 200."""
+    case = CASES[name]
+    async with case.make(ca) as platform:
+        async with serving(
+            f"  it: {{auth: {case.auth}}}\n", tmp_path, ca, hosts=platform.hosts, environ=SECRETS
+        ) as sidekey:
+            assert (await sidekey.reverse(case.path, method=case.method)).status == 200
+            getattr(platform, "tokens", platform).revoke()
+            assert (await sidekey.reverse(case.path, method=case.method)).status == 200
+            assert sidekey.calls("ok") == 2
+            assert (await sidekey.reverse(case.path, method=case.method)).status == 200
+            assert len([arrived for arrived in platform.received if arrived.values("via")]) == 4
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_a_wrong_secret_is_said_without_it(name: str, ca: Authority, tmp_path: Path) -> None:
+    """credential_unavailable names the step and the platform's code; the API is not asked, nor the endpoint again."""
+    case = CASES[name]
+    wrong = {"SECRET": "not-it-at-all", "PASSWORD": "not-it-at-all"}
+    async with case.make(ca) as platform:
+        async with serving(
+            f"  it: {{auth: {case.auth}}}\n", tmp_path, ca, hosts=platform.hosts, environ=wrong
+        ) as sidekey:
+            answer = await sidekey.reverse(case.path, method=case.method)
+            said = problem(answer)
+            assert (answer.status, said["code"], said["sent"]) == (502, "credential_unavailable", "no")
+            assert said["detail"].startswith(
+                "login answered 400" if name == "responsys" else "token endpoint answered 40"
+            )
+            assert int(answer.values(b"retry-after")[0]) >= 1
+            assert (await sidekey.reverse(case.path, method=case.method)).status == 502
+            assert (sidekey.calls("refused"), len(platform.received)) == (1, 1)
+            assert b"not-it-at-all" not in answer.body
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_the_token_endpoint_is_never_a_target(name: str, ca: Authority, tmp_path: Path) -> None:
+    """By neither door and in no spelling; nothing is called for it."""
+    case = CASES[name]
+    async with case.make(ca) as platform:
+        async with serving(
+            f"  it: {{auth: {case.auth}}}\n", tmp_path, ca, hosts=platform.hosts, environ=SECRETS
+        ) as sidekey:
+            for host, path in ENDPOINTS[name]:
+                for spelled in (
+                    path,
+                    path.upper(),
+                    path + "/",
+                    path.replace("/", "//", 1),
+                    path[:-1] + f"%{ord(path[-1]):02x}",
+                ):
+                    answer = await sidekey.forward(f"http://{host}{spelled}", method="POST")
+                    assert problem(answer)["code"] == "target_denied", spelled
+        assert platform.received == []
+
+
+ENDPOINTS = {
+    "microsoft-entra": [("login.microsoftonline.com", f"/{entra.TENANT}/oauth2/v2.0/token")],
+    "commercetools": [(f"auth.{commercetools.REGION}.commercetools.com", "/oauth/token")],
+    "criteo": [("api.criteo.com", "/oauth2/token")],
+    "listrak": [("auth.listrak.com", "/OAuth2/Token")],
+    "salesforce-marketing-cloud": [
+        (f"{salesforce_marketing_cloud.SUBDOMAIN}.auth.marketingcloudapis.com", "/v2/token")
+    ],
+    "responsys": [
+        ("login2.responsys.net", "/rest/api/v1.3/auth/token"),
+        ("api2-009.responsys.net", "/rest/api/v1.3/auth"),
+        ("api2-009.responsys.net", "/rest/api/v1.1/auth/token"),
+    ],
+}
+
+
+async def test_every_host_of_a_serving_test_is_a_fake(ca: Authority) -> None:
+    """No test of this file can reach a real platform: each name has a loopback address."""
+    for case in CASES.values():
+        async with case.make(ca) as platform:
+            assert all(address.startswith("127.") for found in platform.hosts.values() for address in found)

@@ -1,0 +1,129 @@
+"""Responsys beyond the first 200: refusals that are none of the token's, refreshes, and the limit of logins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fakes.responsys import PASSWORD, Responsys
+from fakes.server import Arrived
+from support.ca import Authority
+from support.serving import problem, serving
+
+AUTH = (
+    "  it: {auth: {type: responsys, login_endpoint: 'https://login2.responsys.net', username: api_user, "
+    "password: {env: PASSWORD}}}\n"
+)
+
+
+def served(responsys: Responsys, folder: Path, ca: Authority, auth: str = AUTH) -> object:
+    return serving(auth, folder, ca, hosts=responsys.hosts, environ={"PASSWORD": PASSWORD})
+
+
+def logins(responsys: Responsys) -> list[Arrived]:
+    return [arrived for arrived in responsys.login.received if b"auth_type=password" in arrived.body]
+
+
+async def test_the_token_goes_without_a_scheme_word_to_the_endpoint_alone(ca: Authority, tmp_path: Path) -> None:
+    """The login host sees the login and nothing else."""
+    async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
+        assert (await sidekey.forward("http://login2.responsys.net/rest/api/v1.3/campaigns")).status == 200
+        assert [arrived.path for arrived in responsys.login.received] == ["/rest/api/v1.3/auth/token"]
+        (call,) = responsys.api.received
+        assert call.values("authorization") == responsys.issued
+        assert call.values("host") == ["api2-009.responsys.net"]
+
+
+@pytest.mark.parametrize(
+    "code", ["API_LIMIT_EXCEEDED", "INSUFFICIENT_ACCESS", "API_DISABLED_FOR_USER", "ACCOUNT_SUSPENDED"]
+)
+async def test_a_refusal_that_is_none_of_the_tokens_passes(code: str, ca: Authority, tmp_path: Path) -> None:
+    """Unchanged, however often it comes, and without a login: 401 is overloaded there."""
+    async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
+        responsys.refuses_calls_with = code
+        for _ in range(20):
+            answer = await sidekey.reverse("/campaigns")
+            assert answer.status == 401
+            assert code.encode() in answer.body
+        assert len(responsys.login.received) == 1
+        assert len(responsys.api.received) == 20
+
+
+async def test_the_recorded_500_drops_the_token_without_a_replay(ca: Authority, tmp_path: Path) -> None:
+    """The caller sees it, since the request may have been acted on; the next request logs in."""
+    async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
+        responsys.complains_with_500 = True
+        assert (await sidekey.reverse("/campaigns")).status == 200
+        responsys.revoke()
+        answer = await sidekey.reverse("/campaigns", method="POST", body=b"{}")
+        assert (answer.status, b"Not a valid authentication token" in answer.body) == (500, True)
+        assert len(responsys.api.received) == 2
+        assert (await sidekey.reverse("/campaigns")).status == 200
+        assert len(logins(responsys)) == 2
+
+
+async def test_at_most_five_logins_a_minute_whatever_happens(ca: Authority, tmp_path: Path) -> None:
+    """Tokens that never work, by 401 and by 500 in turn: the platform's own limit is never reached."""
+    async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
+        responsys.lifetime = 0
+        for number in range(40):
+            responsys.complains_with_500 = bool(number % 2)
+            assert (await sidekey.reverse("/campaigns")).status in (401, 500)
+        assert len(responsys.login.received) <= 5
+
+
+@pytest.mark.parametrize(
+    "end_point",
+    [
+        "https://api.evil.example",
+        "http://api2-009.responsys.net",
+        "https://api2-009.responsys.net:8443",
+        "https://user@api2-009.responsys.net",
+        "https://responsys.net.evil.example",
+        "https://evilresponsys.net",
+        "https://api2-009.responsys.net/elsewhere",
+        "",
+    ],
+)
+async def test_an_endpoint_elsewhere_is_refused_and_said_so(end_point: str, ca: Authority, tmp_path: Path) -> None:
+    """Neither the token nor the request leaves."""
+    async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
+        responsys.end_point = end_point
+        answer = await sidekey.reverse("/campaigns")
+        said = problem(answer)
+        assert (said["code"], said["sent"]) == ("credential_unavailable", "no")
+        assert "login" in said["detail"]
+        assert "evil" not in said["detail"]
+        assert responsys.api.received == []
+        assert sidekey.calls("invalid") == 1
+
+
+@pytest.mark.parametrize("end_point", ["api2-009.responsys.net", "https://api2-009.responsys.net/"])
+async def test_an_endpoint_may_be_a_bare_host(end_point: str, ca: Authority, tmp_path: Path) -> None:
+    """It means https."""
+    async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
+        responsys.end_point = end_point
+        assert (await sidekey.reverse("/campaigns")).status == 200
+
+
+async def test_another_domain_may_be_listed_for_the_endpoint(ca: Authority, tmp_path: Path) -> None:
+    """As the integration's allowed domains."""
+    auth = AUTH.replace("{auth:", "{allow_other_domains: true, allowed_domains: ['https://*.partner.example'], auth:")
+    async with Responsys(ca, api="rsys.partner.example") as responsys, served(responsys, tmp_path, ca, auth) as sidekey:
+        assert (await sidekey.reverse("/campaigns")).status == 200
+
+
+async def test_targets_elsewhere_are_denied(ca: Authority, tmp_path: Path) -> None:
+    """Another host of the platform, another version, and what lies under auth in any spelling."""
+    async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
+        for url in (
+            "http://api2-010.responsys.net/rest/api/v1.3/campaigns",
+            "http://api2-009.responsys.net/rest/api/v1.1/campaigns",
+            "http://api2-009.responsys.net/rest/api/ratelimit",
+            "http://api2-009.responsys.net/rest/api/v1.3/auth/token",
+            "http://login2.responsys.net/rest/api/v1.3/%61uth/token",
+            "http://login2.responsys.net/rest/api/v1.3/x/..%2fauth%2ftoken",
+        ):
+            assert problem(await sidekey.forward(url, method="POST"))["code"] == "target_denied", url
+        assert responsys.api.received == []

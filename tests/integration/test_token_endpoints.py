@@ -1,0 +1,249 @@
+"""Real token endpoints: npm oidc-provider and Authlib's server, by every way of authentication and every grant."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+import pytest
+from joserfc import jws
+
+from support import authlib_server, oauth, oidc
+from support.authlib_server import AuthlibServer
+from support.ca import Authority
+from support.oidc import OidcProvider
+from support.serving import Serving, problem, serving
+
+ENVIRON = {"OIDC_SECRET": oidc.SECRET, "AUTHLIB_SECRET": authlib_server.SECRET}
+
+
+def auth(endpoint: str, more: str) -> str:
+    """An integration whose only allowed base URL is the token endpoint's."""
+    return f"  it: {{auth: {{type: oauth2, token_endpoint: '{endpoint}', {more}}}}}\n"
+
+
+def key(folder: Path) -> str:
+    """The client's private key as a file, referenced."""
+    path = folder / "client.pem"
+    path.write_bytes(oauth.signer().private_pem)
+    return f"private_key: {{file: {path}}}"
+
+
+OIDC_METHODS = {
+    "header": "client_id: basic, client_secret: {env: OIDC_SECRET}",
+    "body": "client_id: post, client_secret: {env: OIDC_SECRET}, client_authentication: body",
+    "private_key_jwt": "client_id: jwt, client_authentication: private_key_jwt, assertion: {KEY}",
+}
+
+
+@pytest.mark.parametrize("method", OIDC_METHODS)
+async def test_oidc_provider_issues_a_token_to_each_method(method: str, ca: Authority, tmp_path: Path) -> None:
+    """The request goes through with the token, by both doors; the endpoint issued one."""
+    with OidcProvider(tmp_path, ca.leaf("127.0.0.1")) as provider:
+        text = auth(
+            provider.token_endpoint,
+            f"{OIDC_METHODS[method].replace('{KEY}', '{' + key(tmp_path) + '}')}, token_request: {{body: {{scope: orders}}}}",
+        )
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            answer = await sidekey.reverse("/api/orders")
+            assert (answer.status, json.loads(answer.body)["scope"]) == (200, "orders")
+            url = f"http://127.0.0.1:{provider.port}/api/orders".replace("http", "https")
+            assert (await sidekey.forward(url)).status == 200
+            assert json.loads((await sidekey.reverse("/counts")).body) == {"issued": 1, "accepted": 2, "refused": 0}
+
+
+async def test_short_lives_under_load_send_no_expired_token(ca: Authority, tmp_path: Path) -> None:
+    """Tokens of two seconds, several lives long: renewed in the background, and never refused."""
+    with OidcProvider(tmp_path, ca.leaf("127.0.0.1"), lifetime=2) as provider:
+        text = auth(provider.token_endpoint, OIDC_METHODS["header"])
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            counts = {"issued": 0, "accepted": 0, "refused": 0}
+            while counts["issued"] < 5:
+                answers = await asyncio.gather(*(sidekey.reverse("/api/orders") for _ in range(8)))
+                assert {answer.status for answer in answers} == {200}
+                counts = json.loads((await sidekey.reverse("/counts")).body)
+            assert counts["refused"] == 0
+
+
+AUTHLIB_METHODS = {
+    "header": "client_id: basic, client_secret: {env: AUTHLIB_SECRET}",
+    "body": "client_id: post, client_secret: {env: AUTHLIB_SECRET}, client_authentication: body",
+    "private_key_jwt": "client_id: jwt, client_authentication: private_key_jwt, assertion: {KEY}",
+}
+
+
+@pytest.mark.parametrize("method", AUTHLIB_METHODS)
+async def test_authlib_issues_a_token_to_each_method_and_to_no_other(
+    method: str, ca: Authority, tmp_path: Path
+) -> None:
+    """Exactly one method in one request: Authlib refuses a client that comes by another."""
+    more = AUTHLIB_METHODS[method].replace("{KEY}", "{" + key(tmp_path) + "}")
+    async with AuthlibServer(ca) as server:
+        async with serving(auth(server.token_endpoint, more), tmp_path, ca, environ=ENVIRON) as sidekey:
+            assert (await sidekey.reverse("/api/orders")).status == 200
+        asked = server.received[0]
+        fields = dict(parse_qsl(asked.body.decode()))
+        assert fields["grant_type"] == "client_credentials"
+        assert asked.values("accept") == ["application/json"]
+        assert asked.media_type == "application/x-www-form-urlencoded"
+        assert bool(asked.values("authorization")) is (method == "header")
+        assert ("client_secret" in fields) is (method == "body")
+        assert ("client_assertion" in fields) is (method == "private_key_jwt")
+
+
+async def test_the_wrong_method_is_told_by_its_code(ca: Authority, tmp_path: Path) -> None:
+    """`invalid_client`, of RFC 6749 5.2, and nothing else of the answer."""
+    more = AUTHLIB_METHODS["header"] + ", client_authentication: body"
+    async with AuthlibServer(ca) as server:
+        async with serving(auth(server.token_endpoint, more), tmp_path, ca, environ=ENVIRON) as sidekey:
+            answer = await sidekey.reverse("/api/orders")
+            assert problem(answer)["detail"] == "token endpoint answered 401 invalid_client"
+            assert problem(answer)["code"] == "credential_unavailable"
+            assert answer.values(b"proxy-status") == [b"sidekey; error=proxy_configuration_error"]
+
+
+async def test_each_assertion_is_used_once_and_lives_minutes_at_most(ca: Authority, tmp_path: Path) -> None:
+    """RFC 7523 3, RFC 9700 2.5: jti, exp and aud; Authlib refuses a jti it has seen."""
+    more = AUTHLIB_METHODS["private_key_jwt"].replace("{KEY}", "{" + key(tmp_path) + "}")
+    async with AuthlibServer(ca, lifetime=2) as server:
+        async with serving(auth(server.token_endpoint, more), tmp_path, ca, environ=ENVIRON) as sidekey:
+            while len([arrived for arrived in server.received if arrived.path == "/token"]) < 2:
+                assert (await sidekey.reverse("/api/orders")).status == 200
+        asked = [arrived for arrived in server.received if arrived.path == "/token"]
+        claims = [assertion_claims(dict(parse_qsl(arrived.body.decode()))["client_assertion"]) for arrived in asked]
+        assert len({each["jti"] for each in claims}) == len(asked)
+        assert all(0 < each["exp"] - each["iat"] <= 300 for each in claims)
+        assert all((each["iss"], each["sub"], each["aud"]) == ("jwt", "jwt", server.token_endpoint) for each in claims)
+
+
+def assertion_claims(token: str) -> dict[str, object]:
+    claims: dict[str, object] = json.loads(jws.extract_compact(token.encode()).payload)
+    return claims
+
+
+async def test_a_signed_grant_needs_no_client_secret(ca: Authority, tmp_path: Path) -> None:
+    """RFC 7523 2.1, as Google service accounts and Salesforce use it."""
+    more = f"client_id: jwt, grant: jwt_bearer, assertion: {{{key(tmp_path)}, subject: ann, claims: {{scope: orders}}}}"
+    async with AuthlibServer(ca) as server:
+        async with serving(auth(server.token_endpoint, more), tmp_path, ca) as sidekey:
+            assert (await sidekey.reverse("/api/orders")).status == 200
+        fields = dict(parse_qsl(server.received[0].body.decode()))
+        assert fields["grant_type"] == oauth.JWT_BEARER
+        claims = assertion_claims(fields["assertion"])
+        assert (claims["iss"], claims["sub"], claims["scope"]) == ("jwt", "ann", "orders")
+
+
+@pytest.mark.parametrize("rotates", [False, True])
+async def test_a_refresh_token_is_used_and_follows_its_rotation(rotates: bool, ca: Authority, tmp_path: Path) -> None:
+    """RFC 6749 6: a new refresh token in the answer is the one that counts from then on."""
+    async with AuthlibServer(ca, lifetime=2) as server:
+        environ = ENVIRON | {"REFRESH": server.refresh_token(rotates=rotates)}
+        more = AUTHLIB_METHODS["header"] + ", grant: refresh_token, refresh_token: {env: REFRESH}"
+        async with serving(auth(server.token_endpoint, more), tmp_path, ca, environ=environ) as sidekey:
+            while sidekey.calls("ok") < 3:
+                assert (await sidekey.reverse("/api/orders")).status == 200
+            assert sidekey.calls("refused") == 0
+        asked = [arrived for arrived in server.received if arrived.path == "/token"]
+        used = [dict(parse_qsl(arrived.body.decode()))["refresh_token"] for arrived in asked]
+        assert len(set(used)) == (len(used) if rotates else 1)
+
+
+async def test_five_hundred_cold_requests_make_one_call(ca: Authority, tmp_path: Path) -> None:
+    """They wait for one flight."""
+    async with AuthlibServer(ca) as server:
+        text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            server.host.delay = asyncio.Event()
+            asking = [asyncio.create_task(sidekey.reverse("/api/orders")) for _ in range(500)]
+            await flying(sidekey, 500)
+            server.host.delay.set()
+            assert {answer.status for answer in await asyncio.gather(*asking)} == {200}
+            assert sidekey.calls("ok") == 1
+
+
+async def flying(sidekey: Serving, count: int) -> None:
+    """Wait until so many requests are in flight."""
+    while sidekey.app.metrics.in_flight < count:
+        await asyncio.sleep(0.01)
+
+
+async def test_a_leader_that_leaves_still_serves_the_others(ca: Authority, tmp_path: Path) -> None:
+    """The call is nobody's own: whoever was first may hang up."""
+    async with AuthlibServer(ca) as server:
+        text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            server.host.delay = asyncio.Event()
+            leader = asyncio.create_task(sidekey.reverse("/api/first"))
+            await flying(sidekey, 1)
+            waiter = asyncio.create_task(sidekey.reverse("/api/second"))
+            await flying(sidekey, 2)
+            leader.cancel()
+            while sidekey.app.metrics.in_flight > 1:
+                await asyncio.sleep(0.01)
+            server.host.delay.set()
+            assert (await waiter).status == 200
+            assert [arrived.path for arrived in server.received] == ["/token", "/api/second"]
+
+
+async def test_an_endpoint_that_is_down_matters_only_without_a_valid_token(ca: Authority, tmp_path: Path) -> None:
+    """F72 and F73: requests go on with the cached one; without one the upstream is not contacted, nor hammered."""
+    async with AuthlibServer(ca) as server, AuthlibServer(ca) as api:
+        text = auth(server.token_endpoint, AUTHLIB_METHODS["header"]).replace(
+            "{auth:", f"{{allow_other_domains: true, allowed_domains: ['https://127.0.0.1:{api.port}'], auth:"
+        )
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            await server.host.close()
+            answers = await asyncio.gather(*(sidekey.reverse("/api/orders") for _ in range(50)))
+            assert {problem(answer)["code"] for answer in answers} == {"credential_unavailable"}
+            assert {problem(answer)["detail"] for answer in answers} == {"token endpoint: it refused the connection"}
+            assert (sidekey.calls("unreachable"), api.received) == (1, [])
+            await server.host.open()
+            while (answer := await sidekey.reverse("/api/orders")).status == 502:
+                await asyncio.sleep(0.1)
+            # The token is of the other server, which is what this upstream says of it.
+            assert answer.status == 401
+            await server.host.close()
+            assert (await sidekey.reverse("/api/orders")).status == 401
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(429, "rate_limited"), (503, "unreachable")])
+async def test_retry_after_is_honoured(status: int, outcome: str, ca: Authority, tmp_path: Path) -> None:
+    """O20: no further call before; callers are told how long."""
+    async with AuthlibServer(ca) as server:
+        text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            server.host.fail_next(status, {"Retry-After": "30"}, b"secret words")
+            for _ in range(3):
+                answer = await sidekey.reverse("/api/orders")
+                assert problem(answer)["detail"] == f"token endpoint answered {status}"
+                assert 28 <= int(answer.values(b"retry-after")[0]) <= 30
+            assert (sidekey.calls(outcome), len(server.received)) == (1, 1)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_of_the_token_endpoint_is_not_followed(status: int, ca: Authority, tmp_path: Path) -> None:
+    """The secret would go with it."""
+    async with AuthlibServer(ca) as server, AuthlibServer(ca) as other:
+        text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            server.host.fail_next(status, {"Location": other.token_endpoint})
+            assert problem(await sidekey.reverse("/api/orders"))["detail"] == f"token endpoint answered {status}"
+            assert (other.received, sidekey.calls("invalid")) == ([], 1)
+
+
+async def test_a_storm_of_refusals_makes_one_call(ca: Authority, tmp_path: Path) -> None:
+    """An upstream that takes no token at all: the first refusal renews, the others pass until a minute is over."""
+    async with AuthlibServer(ca) as server:
+        text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            server.tokens.expires_in = 3600
+            assert (await sidekey.reverse("/api/orders")).status == 200
+            for _ in range(10):
+                server.tokens.revoke()
+                answers = await asyncio.gather(
+                    *(sidekey.reverse("/api/orders", method="POST", body=b"x") for _ in range(20))
+                )
+                assert {answer.status for answer in answers} <= {200, 401}
+            assert sidekey.calls("ok") == 2

@@ -1,0 +1,123 @@
+"""A whole Sidekey in the test's own process, from the text of a config: every listener, and what calls for tokens."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sidekey.app import App
+from sidekey.observe.logs import configure
+from sidekey.observe.writer import LineWriter
+from sidekey.settings.load import load
+from support.ca import Authority
+from support.plane import eventually
+from support.raw import connect
+from support.wire import Message
+
+HEAD = """\
+version: 1
+listen: {{proxy: "127.0.0.1:0", admin: "127.0.0.1:0"}}
+network: {{allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {bundle}}}, hosts: {hosts}}}
+log: {{level: debug, access: all, path: true}}
+integrations:
+"""
+NO_ENVIRON: Mapping[str, str] = {}
+
+
+@dataclass(slots=True)
+class Serving:
+    """A Sidekey that serves. `log` is where it writes."""
+
+    app: App
+    log: Path
+
+    @property
+    def port(self) -> int:
+        """Of the proxy listener."""
+        return self.app.proxy_address.port
+
+    async def ask(self, request: bytes) -> Message:
+        """The answer to one request on a connection of its own."""
+        async with connect(self.port) as caller:
+            await caller.send(request)
+            return await caller.response(to_head=request.startswith(b"HEAD "))
+
+    async def reverse(
+        self, path: str, *fields: str, method: str = "GET", body: bytes = b"", name: str = "it"
+    ) -> Message:
+        """By the reverse door, to the integration `name`."""
+        return await self.ask(_head(method, f"/i/{name}{path}", "127.0.0.1", fields, body))
+
+    async def forward(
+        self, url: str, *fields: str, method: str = "GET", body: bytes = b"", name: str = "it"
+    ) -> Message:
+        """By the forward door, as a client with HTTP_PROXY sends it."""
+        return await self.ask(_head(method, url, "ignored", (f"X-Integration-Id: {name}", *fields), body))
+
+    async def metric(self, series: str) -> float:
+        """The value of a series as a scrape tells it; 0 where there is none."""
+        async with connect(self.app.admin_address.port) as scraper:
+            await scraper.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            text = (await scraper.response()).body.decode()
+        found = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(f"{series} ")]
+        return float(found[0]) if found else 0.0
+
+    def calls(self, outcome: str, name: str = "it") -> int:
+        """How many calls for a token had this outcome."""
+        return self.app.metrics.calls.get((name, outcome), 0)
+
+    async def logged(self, event: str) -> dict[str, Any]:
+        """The first line of this event, once it is written."""
+        await eventually(lambda: any(line["event"] == event for line in self.lines()))
+        return next(line for line in self.lines() if line["event"] == event)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What is logged so far."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+def problem(answer: Message) -> dict[str, Any]:
+    """What an answer of Sidekey's own says."""
+    assert answer.values(b"content-type") == [b"application/problem+json"], answer
+    said: dict[str, Any] = json.loads(answer.body)
+    return said
+
+
+def _head(method: str, target: str, host: str, fields: tuple[str, ...], body: bytes) -> bytes:
+    length = (f"Content-Length: {len(body)}",) if body else ()
+    lines = (f"{method} {target} HTTP/1.1", f"Host: {host}", *fields, *length, "", "")
+    return "\r\n".join(lines).encode("latin-1") + body
+
+
+@asynccontextmanager
+async def serving(
+    integrations: str,
+    folder: Path,
+    ca: Authority,
+    *,
+    hosts: Mapping[str, list[str]] | None = None,
+    environ: Mapping[str, str] = NO_ENVIRON,
+    head: str = HEAD,
+) -> AsyncIterator[Serving]:
+    """Serve these integrations, YAML indented by two spaces. `hosts` are found where the test says, by 127.0.0.0/8."""
+    path = folder / "sidekey.yaml"
+    path.write_text(head.format(bundle=ca.bundle, hosts=json.dumps(hosts or {})) + integrations)
+    loaded = load(path, environ)
+    assert (loaded.faults, loaded.unreadable) == ([], []), (loaded.faults, loaded.unreadable)
+    assert loaded.snapshot is not None
+    log = folder / "sidekey.log"
+    writer = LineWriter(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+    configure("debug", writer)
+    app = App(loaded.snapshot, writer)
+    try:
+        await app.start()
+        writer.start()
+        yield Serving(app, log)
+    finally:
+        await app.stop()
+        writer.close()
