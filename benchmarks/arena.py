@@ -78,7 +78,7 @@ class Arena:
         self._started += 1
         folder = self.folder / f"{self._started}-{peer.name}"
         folder.mkdir()
-        job = Job(folder, free_port(), upstream, self.open_files)
+        job = Job(folder, free_port(), free_port(), upstream, self.open_files)
         command = peer.command(job)
         began = time.perf_counter()
         program = stack.enter_context(Program(command, folder / "output.log", self.cores.proxy))

@@ -42,10 +42,13 @@ def request(method: str, path: str, body: bytes = b"", length: int | None = None
     return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {size}\r\n\r\n".encode() + body
 
 
-def answer(body: bytes = b"", length: int | None = None) -> bytes:
-    """A 200; `length` announces a body that is sent later."""
+def answer(
+    body: bytes = b"", length: int | None = None, *, status: str = "200 OK", media_type: str = "text/plain"
+) -> bytes:
+    """An answer; `length` announces a body that is sent later."""
     size = len(body) if length is None else length
-    return f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {size}\r\n\r\n".encode() + body
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {size}\r\n\r\n"
+    return head.encode() + body
 
 
 def echo(head: Head) -> bytes:

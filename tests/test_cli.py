@@ -29,6 +29,26 @@ integrations:
     auth: {{type: headers, headers: {{X-Key: {{secret: {{file: sms-key}}}}}}}}
 """
 
+TOKENS = f"""\
+version: 1
+integrations:
+  shop:
+    auth:
+      type: oauth2
+      provider: commercetools
+      region: europe-west1.gcp
+      client_id: id
+      client_secret: {{file: shop-secret}}
+      token_placement: query
+  campaigns:
+    description: Triggered messages
+    auth:
+      type: responsys
+      login_endpoint: https://login2.responsys.net
+      username: api
+      password: {{insecure_value: {SECRET}}}
+"""
+
 FAULTY = f"""\
 version: 1
 listen: {{proxy: nowhere, admin: "127.0.0.1:0"}}
@@ -166,6 +186,41 @@ def test_no_command_prints_a_secret(command: list[str], text: str, tmp_path: Pat
     assert SECRET not in result.stdout + result.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["check"], ["check", "--json"], ["list", "--json"], ["explain", "shop", "/x"], ["explain", "campaigns", "/x"]],
+    ids=" ".join,
+)
+def test_no_command_prints_a_secret_of_a_kind_that_calls(command: list[str], tmp_path: Path) -> None:
+    """And none of these calls anyone for a token."""
+    (tmp_path / "shop-secret").write_text(SECRET)
+    result = run_cli(*command, "--config", config(tmp_path, TOKENS))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert SECRET not in result.stdout
+
+
+def test_check_warns_of_a_token_in_the_query(tmp_path: Path) -> None:
+    """It loads, and its owner should know."""
+    (tmp_path / "shop-secret").write_text(SECRET)
+    path = config(tmp_path, TOKENS)
+    result = run_cli("check", "--config", path)
+    assert result.returncode == 0
+    assert result.stdout.splitlines() == [
+        f"warning: {path}:10:24: integrations.shop.auth.token_placement: "
+        "a token in the query gets into the logs of servers (RFC 6750 2.3)",
+        f"warning: {path}:17:34: integrations.campaigns.auth.password.insecure_value: "
+        "a secret stands in the config file: for trials only",
+        "ok: 2 integrations",
+    ]
+
+
+def test_check_names_the_secret_of_a_client_that_cannot_be_read(tmp_path: Path) -> None:
+    """No token could be asked for."""
+    result = run_cli("check", "--config", config(tmp_path, TOKENS))
+    assert result.returncode == 1
+    assert ":9:22: integrations.shop.auth.client_secret: the file does not exist" in result.stdout
+
+
 @pytest.mark.parametrize("command", [["list"], ["env", "crm"], ["explain", "crm", "/x"], ["test", "crm"]], ids=" ".join)
 def test_every_command_names_all_faults_of_a_config(command: list[str], tmp_path: Path) -> None:
     """On stderr, where they do not mix with what the command answers."""
@@ -243,6 +298,19 @@ def test_list_usable_leaves_out_what_has_no_secret(tmp_path: Path) -> None:
     ]
 
 
+def test_list_shows_kinds_that_call_and_where_their_reverse_door_leads(tmp_path: Path) -> None:
+    """An integration is usable as soon as its secrets can be read: listing calls nobody for a token."""
+    path = config(tmp_path, TOKENS)
+    campaigns = "campaigns  responsys  https://login2.responsys.net/rest/api/v1.3  Triggered messages"
+    assert run_cli("list", "--usable", "--config", path).stdout.splitlines() == [campaigns]
+    (tmp_path / "shop-secret").write_text(SECRET)
+    usable = json.loads(run_cli("list", "--usable", "--json", "--config", path).stdout)
+    assert [(each["id"], each["kind"], each["base"]) for each in usable] == [
+        ("campaigns", "responsys", "https://login2.responsys.net/rest/api/v1.3"),
+        ("shop", "oauth2", "https://api.europe-west1.gcp.commercetools.com"),
+    ]
+
+
 def test_env_prints_lines_for_a_shell(tmp_path: Path) -> None:
     """HTTP_PROXY in both cases and NO_PROXY, with the ID as the proxy user."""
     result = run_cli("env", "crm", "--config", config(tmp_path))
@@ -272,6 +340,27 @@ def test_explain_says_by_its_status_whether_the_target_is_allowed(path: str, sta
     assert f"as sent      /i/crm{path}" in result.stdout
     as_json = run_cli("explain", "crm", path, "--json", "--config", config(tmp_path))
     assert (as_json.returncode, json.loads(as_json.stdout)["allowed"]) == (status, status == 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "status"),
+    [
+        ("shop", "/carts", 0),
+        ("shop", "http://auth.europe-west1.gcp.commercetools.com/x", 0),
+        ("shop", "http://auth.europe-west1.gcp.commercetools.com/oauth/token", 1),
+        ("shop", "http://api.us-central1.gcp.commercetools.com/", 1),
+        ("campaigns", "/lists", 0),
+        ("campaigns", "/auth/token", 1),
+    ],
+)
+def test_explain_needs_no_token(name: str, url: str, status: int, tmp_path: Path) -> None:
+    """Nor any secret: the policy and the place of the token are known before."""
+    result = run_cli("explain", name, url, "--json", "--config", config(tmp_path, TOKENS))
+    found = json.loads(result.stdout)
+    assert (result.returncode, found["allowed"], found["usable"]) == (status, status == 0, name == "campaigns")
+    if status == 0 and name == "shop":
+        assert found["credential"]["query"] == ["access_token"]
+    assert ("auth.token_endpoint" in found["profile"]) is (name == "shop")
 
 
 def test_test_without_a_test_request_names_the_missing_key(tmp_path: Path) -> None:

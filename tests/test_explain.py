@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from sidekey.core.policy import Policy, parse_domain, parse_prefix
-from sidekey.credentials.base import FixedCredential, Grant
-from sidekey.credentials.static import StaticSource
-from sidekey.explain import CONNECT_NOTE, Explanation, explain
+from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.explain import BODY_NOTE, CONNECT_NOTE, LEARNT_NOTE, STAND_IN_NOTE, Explanation, explain
+from sidekey.settings.load import load
 from sidekey.settings.snapshot import Integration
+from support.plane import keyring_of
 
 SECRET = "Bearer not-to-be-seen"
+KEYRING = keyring_of(Grant(headers=(("Authorization", SECRET), ("X-Tenant", "acme"))))
+TRAITS = Traits(Places(headers=("Authorization", "X-Tenant")))
 
 
-def source(*, readable: bool = True) -> StaticSource:
-    """A grant source with one injected header."""
-    grant = Grant(headers=(("Authorization", SECRET), ("X-Tenant", "acme")))
-    found = StaticSource(lambda: FixedCredential(grant))
-    if readable:
-        found.refresh()
-    return found
-
-
-def integration(*prefixes: str, methods: frozenset[str] | None = None, readable: bool = True) -> Integration:
+def integration(*prefixes: str, methods: frozenset[str] | None = None) -> Integration:
     """An integration of kind headers with these endpoint prefixes."""
     parsed = tuple(map(parse_prefix, prefixes))
     policy = Policy(prefixes=parsed, methods=methods)
-    return Integration("crm", "headers", policy, parsed[0] if parsed else None, source(readable=readable))
+    return Integration("crm", "headers", policy, parsed[0] if parsed else None, KEYRING, TRAITS)
+
+
+def loaded(folder: Path, auth: str, keys: str = "") -> Integration:
+    """An integration as a config makes it; `SECRET` is the one variable that can be read."""
+    path = folder / "sidekey.yaml"
+    path.write_text(f"version: 1\nintegrations:\n  shop:\n    auth: {{{auth}}}\n{keys}")
+    found = load(path, {"SECRET": SECRET})
+    assert found.faults == []
+    assert found.snapshot is not None
+    return found.snapshot.integrations["shop"]
+
+
+CLIENT = "client_id: id, client_secret: {env: SECRET}"
+OAUTH2 = f"type: oauth2, token_endpoint: 'https://auth.example.com/token', {CLIENT}"
+RESPONSYS = "type: responsys, login_endpoint: 'https://login2.responsys.net', username: api, password: {env: SECRET}"
+MARKETING_CLOUD = f"type: oauth2, provider: salesforce-marketing-cloud, subdomain: mc-acme, {CLIENT}"
 
 
 CRM = integration("https://api.example.com/v1")
@@ -110,18 +121,101 @@ def test_an_integration_without_a_base_has_no_reverse_door_yet() -> None:
 
 def test_an_https_url_is_told_that_connect_comes_later() -> None:
     """Clients cannot send one by the forward door yet, so the note names the ways that work."""
-    assert explain(CRM, "https://api.example.com/v1/send").note == CONNECT_NOTE
-    assert explain(CRM, "http://api.example.com/v1/send").note is None
+    found = explain(CRM, "https://api.example.com/v1/send")
+    assert found.notes == (CONNECT_NOTE,)
+    assert found.as_json()["note"] == CONNECT_NOTE
+    assert explain(CRM, "http://api.example.com/v1/send").as_json()["note"] is None
 
 
 def test_the_injected_headers_are_named() -> None:
     """Where the credential would go: the origin and the names of the headers."""
     found = explain(CRM, "/send")
-    assert "credential   goes to https://api.example.com in Authorization, X-Tenant" in str(found).splitlines()
+    assert "credential   goes to https://api.example.com in headers: Authorization, X-Tenant" in str(found).splitlines()
     assert found.as_json()["credential"] == {
         "origin": "https://api.example.com",
-        "headers": ("Authorization", "X-Tenant"),
+        "headers": ["Authorization", "X-Tenant"],
+        "query": [],
+        "body": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("placement", "shown"),
+    [
+        ("header", "headers: Authorization"),
+        ("{in: header, name: X-Token, scheme: ''}", "headers: X-Token"),
+        ("query", "query: access_token"),
+        ("{in: query, name: key}", "query: key"),
+        ("body", "body: access_token"),
+    ],
+)
+def test_the_place_of_a_token_is_named(placement: str, shown: str, tmp_path: Path) -> None:
+    """Before any token was fetched: nothing is called."""
+    found = explain(loaded(tmp_path, f"{OAUTH2}, token_placement: {placement}"), "/v1/x")
+    assert f"credential   goes to https://auth.example.com in {shown}" in str(found).splitlines()
+    assert found.notes == ((BODY_NOTE,) if placement == "body" else ())
+
+
+@pytest.mark.parametrize("url", ["/token", "/x/../token", "/token;a=b", "http://auth.example.com/%74oken"])
+def test_the_token_endpoint_itself_is_denied(url: str, tmp_path: Path) -> None:
+    """Though its base URL is what is allowed; the rules say so."""
+    found = explain(loaded(tmp_path, OAUTH2), url)
+    assert found.decision.code == "target_denied"
+    assert "rule         the target is at https://auth.example.com" in str(found).splitlines()
+    assert "rule         the target is not https://auth.example.com/token" in str(found).splitlines()
+
+
+def test_what_a_profile_filled_in_is_shown(tmp_path: Path) -> None:
+    """With the keys as the config would have them; what the file holds itself is not among it."""
+    found = explain(loaded(tmp_path, MARKETING_CLOUD), "/asset/v1/content")
+    assert found.as_json()["profile"] == {
+        "auth.token_endpoint": "https://mc-acme.auth.marketingcloudapis.com/v2/token",
+        "auth.client_authentication": "body",
+        "auth.token_request.format": "json",
+        "auth.token_response.base_url": "rest_instance_url",
+        "allow_other_domains": "true",
+        "allowed_domains": "https://mc-acme.rest.marketingcloudapis.com, https://mc-acme.soap.marketingcloudapis.com",
+    }
+    assert "profile      auth.token_request.format: json" in str(found).splitlines()
+    assert explain(CRM, "/send").as_json()["profile"] == {}
+
+
+@pytest.mark.parametrize(
+    ("auth", "url", "sent_on", "note"),
+    [
+        (MARKETING_CLOUD, "/x", "https://mc-acme.rest.marketingcloudapis.com/x", LEARNT_NOTE),
+        (RESPONSYS, "/campaigns", "https://login2.responsys.net/rest/api/v1.3/campaigns", LEARNT_NOTE),
+        (
+            RESPONSYS,
+            "http://login2.responsys.net/rest/api/v1.3/campaigns",
+            "https://login2.responsys.net/rest/api/v1.3/campaigns",
+            STAND_IN_NOTE,
+        ),
+    ],
+)
+def test_a_base_url_that_is_learnt_is_said_to_be(auth: str, url: str, sent_on: str, note: str, tmp_path: Path) -> None:
+    """What stands for it is judged; where the credential goes in the end only the answer with it tells."""
+    found = explain(loaded(tmp_path, auth), url)
+    assert (found.sent_on, found.allowed, found.notes) == (sent_on, True, (note,))
+    assert found.as_json()["credential"]["origin"] is None
+    assert "credential   goes to the base URL that comes with it in headers: Authorization" in str(found).splitlines()
+
+
+def test_a_target_that_needs_no_learnt_base_is_shown_as_it_is(tmp_path: Path) -> None:
+    """A caller of the forward door names the host itself."""
+    api = "http://mc-acme.rest.marketingcloudapis.com/x"
+    assert explain(loaded(tmp_path, MARKETING_CLOUD), api).notes == ()
+    found = explain(loaded(tmp_path, RESPONSYS), "http://a1.rest.responsys.net/rest/api/v1.3/campaigns")
+    assert found.as_json()["credential"]["origin"] == "https://a1.rest.responsys.net"
+
+
+@pytest.mark.parametrize("rest", ["/../v1.3/auth/token", "/auth/token", "/../v1.4/auth", "/../../x"])
+def test_the_login_of_responsys_is_denied(rest: str, tmp_path: Path) -> None:
+    """And so is everything outside the path prefix."""
+    found = explain(loaded(tmp_path, RESPONSYS), rest)
+    assert found.decision.code == "target_denied"
+    assert "rule         the target lies under /rest/api/v1.3" in str(found).splitlines()
+    assert "rule         the target is not /rest/api/*/auth/..." in str(found).splitlines()
 
 
 @pytest.mark.parametrize("url", ["/send", "/../x", "http://api.example.com/v1/send"])
@@ -131,12 +225,35 @@ def test_no_explanation_holds_the_credential(url: str) -> None:
     assert "not-to-be-seen" not in f"{found} {found.as_json()} {found!r}"
 
 
-def test_secrets_that_cannot_be_read_leave_the_policy_to_be_explained() -> None:
-    """The verdict does not need the credential; the text says that it is missing."""
-    found = explain(integration("https://api.example.com", readable=False), "/send")
+@pytest.mark.parametrize("auth", [OAUTH2, RESPONSYS, MARKETING_CLOUD])
+def test_no_explanation_holds_a_secret_of_a_kind_that_calls(auth: str, tmp_path: Path) -> None:
+    """Nor does it have a token to show."""
+    found = explain(loaded(tmp_path, auth), "/x")
+    assert "not-to-be-seen" not in f"{found} {found.as_json()} {found!r}"
+
+
+@pytest.mark.parametrize("auth", [OAUTH2, RESPONSYS])
+def test_secrets_that_cannot_be_read_leave_the_policy_to_be_explained(auth: str, tmp_path: Path) -> None:
+    """The verdict and the places do not need the credential; which key is missing is said."""
+    found = explain(loaded(tmp_path, auth.replace("env: SECRET", "env: MISSING")), "/x")
     assert found.allowed
-    assert found.headers is None
-    assert "once its secrets can be read" in str(found)
+    assert found.as_json()["usable"] is False
+    assert "in headers: Authorization" in str(found)
+    key = "password" if auth == RESPONSYS else "client_secret"
+    reason = "the environment variable is not set; until then the answer is credential_unavailable"
+    assert f"unreadable   auth.{key}: {reason}" in str(found).splitlines()
+    readable = explain(loaded(tmp_path, auth), "/x")
+    assert readable.as_json()["usable"] is True
+    assert "unreadable" not in str(readable)
+
+
+@pytest.mark.parametrize("key", ["token_endpoint", "login_endpoint"])
+def test_an_endpoint_that_cannot_be_read_leaves_nothing_allowed(key: str, tmp_path: Path) -> None:
+    """It decides where the credential may go."""
+    auth = (OAUTH2 if key == "token_endpoint" else RESPONSYS).replace("'https://auth.example.com/token'", "{env: NO}")
+    found = explain(loaded(tmp_path, auth.replace("'https://login2.responsys.net'", "{env: NO}")), "/x")
+    assert (found.allowed, found.sent_on) == (False, None)
+    assert f"unreadable   auth.{key}: the environment variable is not set" in str(found)
 
 
 def test_the_methods_are_shown_where_they_are_limited() -> None:

@@ -12,10 +12,14 @@ from benchmarks.upstream import Upstream
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a peer is started for. It listens on 127.0.0.1:`port` and writes only below `folder`."""
+    """What a peer is started for. It writes only below `folder`.
+
+    It listens on 127.0.0.1:`port`, and on `admin_port` where it has pages of its own.
+    """
 
     folder: Path
     port: int
+    admin_port: int
     upstream: Upstream
     open_files: int
 

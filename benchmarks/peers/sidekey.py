@@ -9,20 +9,25 @@ from typing import Any, ClassVar
 
 import yaml
 
-from benchmarks.machine import free_port
+from benchmarks.issuer import HOST as TOKEN_HOST
+from benchmarks.issuer import SECRET, TokenEndpoint
 from benchmarks.peers.base import Job
 from benchmarks.probe import PASSWORD, USER
-from benchmarks.upstream import HOST
+from benchmarks.upstream import HOST, Upstream
 
 
 @dataclass(frozen=True, slots=True)
 class Sidekey:
-    """`tenants` further integrations, t0 and on, stand beside `bench`, each with a prefix of its own."""
+    """`tenants` further integrations, t0 and on, stand beside `bench`, each with a prefix of its own.
+
+    So does an `oauth2` integration for each client of `tokens`, under the client's name.
+    """
 
     name: ClassVar[str] = "sidekey"
     access: str = "errors"
     tenants: int = 0
     request_body: str = "100MiB"
+    tokens: TokenEndpoint | None = None
 
     def program(self) -> str | None:
         """The interpreter, where the package is installed in it."""
@@ -34,10 +39,11 @@ class Sidekey:
         return [sys.executable, "-m", "sidekey", "--version"]
 
     def command(self, job: Job) -> list[str]:
-        """Write sidekey.yaml and the secret's file, and run it."""
-        secret = job.folder / "password"
-        secret.write_text(PASSWORD, encoding="utf-8")
-        secret.chmod(0o600)
+        """Write sidekey.yaml and the secrets' files, and run it."""
+        for name, value in (("password", PASSWORD), ("client_secret", SECRET)):
+            secret = job.folder / name
+            secret.write_text(value, encoding="utf-8")
+            secret.chmod(0o600)
         config = job.folder / "sidekey.yaml"
         with config.open("w", encoding="utf-8") as file:
             yaml.dump(self._config(job), file, Dumper=yaml.CSafeDumper, sort_keys=False)
@@ -48,23 +54,49 @@ class Sidekey:
         return f"/i/bench/{rest}"
 
     def _config(self, job: Job) -> dict[str, Any]:
-        base = f"{job.upstream.scheme}://{job.upstream.authority}/api"
-        network: dict[str, Any] = {"hosts": {HOST: ["127.0.0.1"]}, "allow_private": ["127.0.0.0/8"]}
-        if job.upstream.ca is not None:
-            network["trusted_ca"] = {"file": str(job.upstream.ca)}
+        base = _base(job.upstream)
+        hosts = {HOST: ["127.0.0.1"], TOKEN_HOST: ["127.0.0.1"]}
+        network: dict[str, Any] = {"hosts": hosts, "allow_private": ["127.0.0.0/8"]}
+        ca = job.upstream.ca if self.tokens is None else self.tokens.ca
+        if ca is not None:
+            network["trusted_ca"] = {"file": str(ca)}
         return {
             "version": 1,
-            "listen": {"proxy": f"127.0.0.1:{job.port}", "admin": f"127.0.0.1:{free_port()}"},
+            "listen": {"proxy": f"127.0.0.1:{job.port}", "admin": f"127.0.0.1:{job.admin_port}"},
             "network": network,
             "limits": {"request_body": self.request_body},
             "log": {"access": self.access},
             "integrations": {
                 "bench": _integration(base),
                 **{f"t{number}": _integration(f"{base}/t{number}") for number in range(self.tenants)},
+                **(_clients(self.tokens, job.upstream) if self.tokens is not None else {}),
             },
         }
+
+
+def _base(upstream: Upstream) -> str:
+    return f"{upstream.scheme}://{upstream.authority}/api"
 
 
 def _integration(prefix: str) -> dict[str, Any]:
     auth = {"type": "basic", "username": USER, "password": {"file": "password"}}
     return {"endpoint_prefix": prefix, "auth": auth}
+
+
+def _clients(tokens: TokenEndpoint, upstream: Upstream) -> dict[str, Any]:
+    """An integration for each client. The upstream is no place that a token goes by itself, so it is allowed here."""
+    return {
+        client: {
+            "endpoint_prefix": f"{_base(upstream)}/{client}",
+            "allow_other_domains": True,
+            "allowed_domains": [f"{upstream.scheme}://{upstream.authority}"],
+            "auth": {
+                "type": "oauth2",
+                "token_endpoint": tokens.url,
+                "client_id": client,
+                "client_secret": {"file": "client_secret"},
+                "client_authentication": "body",
+            },
+        }
+        for client in tokens.clients
+    }

@@ -51,6 +51,15 @@ ROWS = (
         },
     ),
     Alone(
+        "oauth2warm",
+        "one exchange without sockets, with a valid token against basic in turn (make bench-core)",
+        "benchmarks.core",
+        {
+            "token_best_us": (Figure("us an exchange, best round", 2), None),
+            "token_share": (Figure("oauth2 / basic, best rounds", 3), at_most(1.03)),
+        },
+    ),
+    Alone(
         "scrape",
         "pause of the loop while 1,000 active integrations are scraped",
         "benchmarks.scrape",

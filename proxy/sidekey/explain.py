@@ -22,6 +22,7 @@ STAND_IN_NOTE = (
     "the answer of the login names the one host that is allowed then; targets at the login host are moved there and "
     "judged again"
 )
+BODY_NOTE = "the token needs a form or a JSON object to go into: any other body is credential_unplaceable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Explanation:
     sent_on: str | None
     decision: Decision
     upgraded: bool = False
-    note: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def allowed(self) -> bool:
@@ -59,9 +60,10 @@ class Explanation:
             "reason": decision.reason,
             "rule": decision.rule or None,
             "credential": {"origin": self._origin, **_where(self.integration)} if decision.allowed else None,
+            "usable": self.integration.keyring.credential is not None,
             "methods": sorted(self.integration.policy.methods) if self.integration.policy.methods else None,
             "profile": dict(self.integration.filled),
-            "note": self.note,
+            "note": "; ".join(self.notes) or None,
         }
 
     def __str__(self) -> str:
@@ -75,21 +77,26 @@ class Explanation:
             where = "; ".join(
                 f"{place}: {', '.join(names)}" for place, names in _where(self.integration).items() if names
             )
-            rows.append(("credential", f"goes to {self._origin} in {where}"))
+            rows.append(("credential", f"goes to {self._origin or 'the base URL that comes with it'} in {where}"))
         else:
             rows.append(("denied", f"{decision.code}: {decision.reason}"))
             rows.append(("credential", "stays here"))
             rows += [("rule", rule) for rule in _rules(self.integration.policy)]
+        unreadable = self.integration.keyring.unreadable
+        if unreadable is not None:
+            rows.append(("unreadable", f"{unreadable}; until then the answer is credential_unavailable"))
         if self.integration.policy.methods is not None:
             rows.append(("methods", ", ".join(sorted(self.integration.policy.methods))))
         rows += [("profile", f"{key}: {value}") for key, value in self.integration.filled]
-        if self.note is not None:
-            rows.append(("note", self.note))
+        rows += [("note", note) for note in self.notes]
         return "\n".join(f"{name:<12} {text}" for name, text in rows)
 
     @property
     def _origin(self) -> str | None:
-        return str(self.decision.target.origin) if self.decision.target is not None else None
+        """Where the credential would go; None where only the answer with it tells."""
+        target = self.decision.target
+        learnt = {LEARNT_NOTE, STAND_IN_NOTE}.intersection(self.notes)
+        return str(target.origin) if target is not None and not learnt else None
 
 
 def explain(integration: Integration, url: str) -> Explanation:
@@ -109,9 +116,9 @@ def _reverse(integration: Integration, rest: str) -> Explanation:
         target = parse_target(url)
     except InvalidTarget as fault:
         return Explanation(integration, "reverse", as_sent, None, _unreadable(fault))
-    note = LEARNT_NOTE if integration.traits.learns else None
+    notes = [LEARNT_NOTE] if integration.traits.learns else []
     decision = _judge(integration.policy, target)
-    return Explanation(integration, "reverse", as_sent, _show(target), decision, note=note)
+    return Explanation(integration, "reverse", as_sent, _show(target), decision, notes=_notes(integration, notes))
 
 
 def _forward(integration: Integration, url: str) -> Explanation:
@@ -120,11 +127,15 @@ def _forward(integration: Integration, url: str) -> Explanation:
     except InvalidTarget as fault:
         return Explanation(integration, "forward", url, None, _unreadable(fault))
     target = upgrade(integration.policy, sent)
-    note = CONNECT_NOTE if sent.origin.scheme == "https" else None
-    if note is None and integration.policy.stand_in is not None:
-        note = STAND_IN_NOTE
+    notes = [CONNECT_NOTE] if sent.origin.scheme == "https" else []
+    if target.origin == integration.policy.stand_in:
+        notes.append(STAND_IN_NOTE)
     decision = _judge(integration.policy, target)
-    return Explanation(integration, "forward", url, _show(target), decision, target != sent, note)
+    return Explanation(integration, "forward", url, _show(target), decision, target != sent, _notes(integration, notes))
+
+
+def _notes(integration: Integration, of_the_door: list[str]) -> tuple[str, ...]:
+    return (*of_the_door, BODY_NOTE) if integration.traits.places.body else tuple(of_the_door)
 
 
 def _judge(policy: Policy, target: Target) -> Decision:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,21 +11,11 @@ from benchmarks.arena import Arena, Running, afresh, contest
 from benchmarks.bulk import BulkUpstream, download, read_slowly, upload
 from benchmarks.figures import RATE, Sample
 from benchmarks.held import Callers, HeldUpstream
-from benchmarks.machine import Cores
 from benchmarks.peers import PEERS
 from benchmarks.peers.base import Installed, Job, Peer
 from benchmarks.probe import CHECK, await_answer
 from benchmarks.processes import MeasureFailed
 from support.peers import require
-
-
-@pytest.fixture
-def arena(tmp_path: Path) -> Iterator[Arena]:
-    """An arena on one core with files enough for a few connections."""
-    require("taskset")
-    core = min(os.sched_getaffinity(0))
-    with Arena(tmp_path, Cores(core, core), 512) as found:
-        yield found
 
 
 @pytest.fixture(params=list(PEERS))

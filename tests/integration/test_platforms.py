@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from fakes import commercetools, criteo, entra, listrak, responsys, salesforce_m
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.server import Platform
 from support.ca import Authority
-from support.serving import problem, serving
+from support.serving import Serving, problem, serving
 
 SECRETS = {"SECRET": CLIENT_SECRET, "PASSWORD": responsys.PASSWORD}
 
@@ -62,56 +63,57 @@ CASES = {
     ),
     "responsys": Case(
         responsys.Responsys,
-        "{type: responsys, login_endpoint: 'https://login2.responsys.net/', username: api_user, password: {env: PASSWORD}}",
+        "{type: responsys, login_endpoint: 'https://login2.responsys.net/', username: api_user, "
+        "password: {env: PASSWORD}}",
         "/campaigns?limit=1",
         "http://login2.responsys.net/rest/api/v1.3/campaigns?limit=1",
     ),
 }
 
 
+def served(
+    case: Case, platform: Platform, folder: Path, ca: Authority, environ: dict[str, str]
+) -> AbstractAsyncContextManager[Serving]:
+    """A Sidekey with the case's integration, which finds the platform's hosts."""
+    text = f"  it: {{auth: {case.auth}}}\n"
+    return serving(text, folder, ca, hosts=platform.hosts, environ=environ)
+
+
 @pytest.mark.parametrize("name", CASES)
 async def test_a_plain_request_reaches_the_platform_with_a_token(name: str, ca: Authority, tmp_path: Path) -> None:
     """One token serves both doors; the caller sends none, sees none, and the log holds none."""
     case = CASES[name]
-    async with case.make(ca) as platform:
-        async with serving(
-            f"  it: {{auth: {case.auth}}}\n", tmp_path, ca, hosts=platform.hosts, environ=SECRETS
-        ) as sidekey:
-            body = b"{}" if case.method == "POST" else b""
-            fields = ("Content-Type: application/json",) if body else ()
-            answers = [
-                await sidekey.reverse(case.path, *fields, method=case.method, body=body),
-                await sidekey.forward(case.url, *fields, method=case.method, body=body),
-                await sidekey.reverse(case.path, *fields, method=case.method, body=body),
-            ]
-            assert [answer.status for answer in answers] == [200] * 3
-            assert (sidekey.calls("ok"), len(platform.received)) == (1, 4)
-            api = [arrived for arrived in platform.received if arrived.values("via")]
-            assert len({tuple(arrived.values("authorization")) for arrived in api}) == 1
-            (token,) = api[0].values("authorization")
-            assert await sidekey.metric('sidekey_token_requests_total{integration="it",outcome="ok"}') == 1
-            assert await sidekey.metric(
-                'sidekey_credential_expiry_timestamp_seconds{integration="it",credential="token"}'
-            )
-        text = (tmp_path / "sidekey.log").read_text()
-        for secret in (token.removeprefix("Bearer "), CLIENT_SECRET, responsys.PASSWORD):
-            assert secret not in text
+    async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
+        body = b"{}" if case.method == "POST" else b""
+        fields = ("Content-Type: application/json",) if body else ()
+        answers = [
+            await sidekey.reverse(case.path, *fields, method=case.method, body=body),
+            await sidekey.forward(case.url, *fields, method=case.method, body=body),
+            await sidekey.reverse(case.path, *fields, method=case.method, body=body),
+        ]
+        assert [answer.status for answer in answers] == [200] * 3
+        assert (sidekey.calls("ok"), len(platform.received)) == (1, 4)
+        api = [arrived for arrived in platform.received if arrived.values("via")]
+        assert len({tuple(arrived.values("authorization")) for arrived in api}) == 1
+        (token,) = api[0].values("authorization")
+        assert await sidekey.metric('sidekey_token_requests_total{integration="it",outcome="ok"}') == 1
+        assert await sidekey.metric('sidekey_credential_expiry_timestamp_seconds{integration="it",credential="token"}')
+    text = (tmp_path / "sidekey.log").read_text()
+    for secret in (token.removeprefix("Bearer "), CLIENT_SECRET, responsys.PASSWORD):
+        assert secret not in text
 
 
 @pytest.mark.parametrize("name", CASES)
 async def test_a_token_that_the_platform_ended_is_replaced(name: str, ca: Authority, tmp_path: Path) -> None:
     """Revoked before its time: the refusal leads to one new token and one replay; the caller sees 200."""
     case = CASES[name]
-    async with case.make(ca) as platform:
-        async with serving(
-            f"  it: {{auth: {case.auth}}}\n", tmp_path, ca, hosts=platform.hosts, environ=SECRETS
-        ) as sidekey:
-            assert (await sidekey.reverse(case.path, method=case.method)).status == 200
-            getattr(platform, "tokens", platform).revoke()
-            assert (await sidekey.reverse(case.path, method=case.method)).status == 200
-            assert sidekey.calls("ok") == 2
-            assert (await sidekey.reverse(case.path, method=case.method)).status == 200
-            assert len([arrived for arrived in platform.received if arrived.values("via")]) == 4
+    async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
+        assert (await sidekey.reverse(case.path, method=case.method)).status == 200
+        getattr(platform, "tokens", platform).revoke()
+        assert (await sidekey.reverse(case.path, method=case.method)).status == 200
+        assert sidekey.calls("ok") == 2
+        assert (await sidekey.reverse(case.path, method=case.method)).status == 200
+        assert len([arrived for arrived in platform.received if arrived.values("via")]) == 4
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -119,40 +121,32 @@ async def test_a_wrong_secret_is_said_without_it(name: str, ca: Authority, tmp_p
     """credential_unavailable names the step and the platform's code; the API is not asked, nor the endpoint again."""
     case = CASES[name]
     wrong = {"SECRET": "not-it-at-all", "PASSWORD": "not-it-at-all"}
-    async with case.make(ca) as platform:
-        async with serving(
-            f"  it: {{auth: {case.auth}}}\n", tmp_path, ca, hosts=platform.hosts, environ=wrong
-        ) as sidekey:
-            answer = await sidekey.reverse(case.path, method=case.method)
-            said = problem(answer)
-            assert (answer.status, said["code"], said["sent"]) == (502, "credential_unavailable", "no")
-            assert said["detail"].startswith(
-                "login answered 400" if name == "responsys" else "token endpoint answered 40"
-            )
-            assert int(answer.values(b"retry-after")[0]) >= 1
-            assert (await sidekey.reverse(case.path, method=case.method)).status == 502
-            assert (sidekey.calls("refused"), len(platform.received)) == (1, 1)
-            assert b"not-it-at-all" not in answer.body
+    async with case.make(ca) as platform, served(case, platform, tmp_path, ca, wrong) as sidekey:
+        answer = await sidekey.reverse(case.path, method=case.method)
+        said = problem(answer)
+        assert (answer.status, said["code"], said["sent"]) == (502, "credential_unavailable", "no")
+        assert said["detail"].startswith("login answered 400" if name == "responsys" else "token endpoint answered 40")
+        assert int(answer.values(b"retry-after")[0]) >= 1
+        assert (await sidekey.reverse(case.path, method=case.method)).status == 502
+        assert (sidekey.calls("refused"), len(platform.received)) == (1, 1)
+        assert b"not-it-at-all" not in answer.body
 
 
 @pytest.mark.parametrize("name", CASES)
 async def test_the_token_endpoint_is_never_a_target(name: str, ca: Authority, tmp_path: Path) -> None:
     """By neither door and in no spelling; nothing is called for it."""
     case = CASES[name]
-    async with case.make(ca) as platform:
-        async with serving(
-            f"  it: {{auth: {case.auth}}}\n", tmp_path, ca, hosts=platform.hosts, environ=SECRETS
-        ) as sidekey:
-            for host, path in ENDPOINTS[name]:
-                for spelled in (
-                    path,
-                    path.upper(),
-                    path + "/",
-                    path.replace("/", "//", 1),
-                    path[:-1] + f"%{ord(path[-1]):02x}",
-                ):
-                    answer = await sidekey.forward(f"http://{host}{spelled}", method="POST")
-                    assert problem(answer)["code"] == "target_denied", spelled
+    async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
+        for host, path in ENDPOINTS[name]:
+            for spelled in (
+                path,
+                path.upper(),
+                path + "/",
+                path.replace("/", "//", 1),
+                path[:-1] + f"%{ord(path[-1]):02x}",
+            ):
+                answer = await sidekey.forward(f"http://{host}{spelled}", method="POST")
+                assert problem(answer)["code"] == "target_denied", spelled
         assert platform.received == []
 
 

@@ -42,10 +42,8 @@ OIDC_METHODS = {
 async def test_oidc_provider_issues_a_token_to_each_method(method: str, ca: Authority, tmp_path: Path) -> None:
     """The request goes through with the token, by both doors; the endpoint issued one."""
     with OidcProvider(tmp_path, ca.leaf("127.0.0.1")) as provider:
-        text = auth(
-            provider.token_endpoint,
-            f"{OIDC_METHODS[method].replace('{KEY}', '{' + key(tmp_path) + '}')}, token_request: {{body: {{scope: orders}}}}",
-        )
+        client = OIDC_METHODS[method].replace("{KEY}", "{" + key(tmp_path) + "}")
+        text = auth(provider.token_endpoint, f"{client}, token_request: {{body: {{scope: orders}}}}")
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
             answer = await sidekey.reverse("/api/orders")
             assert (answer.status, json.loads(answer.body)["scope"]) == (200, "orders")
@@ -96,12 +94,14 @@ async def test_authlib_issues_a_token_to_each_method_and_to_no_other(
 async def test_the_wrong_method_is_told_by_its_code(ca: Authority, tmp_path: Path) -> None:
     """`invalid_client`, of RFC 6749 5.2, and nothing else of the answer."""
     more = AUTHLIB_METHODS["header"] + ", client_authentication: body"
-    async with AuthlibServer(ca) as server:
-        async with serving(auth(server.token_endpoint, more), tmp_path, ca, environ=ENVIRON) as sidekey:
-            answer = await sidekey.reverse("/api/orders")
-            assert problem(answer)["detail"] == "token endpoint answered 401 invalid_client"
-            assert problem(answer)["code"] == "credential_unavailable"
-            assert answer.values(b"proxy-status") == [b"sidekey; error=proxy_configuration_error"]
+    async with (
+        AuthlibServer(ca) as server,
+        serving(auth(server.token_endpoint, more), tmp_path, ca, environ=ENVIRON) as sidekey,
+    ):
+        answer = await sidekey.reverse("/api/orders")
+        assert problem(answer)["detail"] == "token endpoint answered 401 invalid_client"
+        assert problem(answer)["code"] == "credential_unavailable"
+        assert answer.values(b"proxy-status") == [b"sidekey; error=proxy_configuration_error"]
 
 
 async def test_each_assertion_is_used_once_and_lives_minutes_at_most(ca: Authority, tmp_path: Path) -> None:

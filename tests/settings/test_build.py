@@ -6,6 +6,7 @@ import pytest
 import trustme
 
 from sidekey.core.policy import decide
+from sidekey.credentials.base import FixedCredential
 from sidekey.errors import Problem
 from sidekey.settings.load import load
 from sidekey.settings.snapshot import Address, Caller, Integration, Limits, Log, Snapshot, Timeouts, Trust
@@ -98,7 +99,7 @@ async def test_a_prefix_that_cannot_be_read_lets_nothing_through(tmp_path: Path,
     assert not decide(found.policy, "GET", "https://api.example.com/v1").allowed
     assert found.base is None
     with pytest.raises(Problem, match="credential_unavailable") as caught:
-        await found.source.obtain()
+        await found.keyring.obtain()
     assert caught.value.detail.startswith("endpoint_prefix: ")
 
 
@@ -110,7 +111,9 @@ async def test_a_secret_that_appears_later_is_used(tmp_path: Path) -> None:
         "auth: {type: headers, headers: {X-Key: {secret: {file: crm}}}}}\n",
     )
     (tmp_path / "crm").write_text("hunter2\n")
-    assert (await snapshot.integrations["crm"].source.obtain()).headers == (("X-Key", "hunter2"),)
+    credential = await snapshot.integrations["crm"].keyring.obtain()
+    assert isinstance(credential, FixedCredential)
+    assert credential.grant.headers == (("X-Key", "hunter2"),)
 
 
 def test_callers_are_found_by_the_digest_of_their_token(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import pytest
 
+from sidekey.core.policy import Policy, parse_domain, parse_prefix
 from sidekey.settings import checks
 
 AUTH = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}
@@ -14,14 +15,6 @@ AUTH = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}
             (("endpoint_prefix", 1), "the credential travels in the clear"),
         ),
         (
-            {
-                "endpoint_prefix": "https://api.example.com/v1",
-                "allow_other_domains": True,
-                "allowed_domains": ["https://other.example.com"],
-            },
-            (("endpoint_prefix",), "https://api.example.com/v1 lies under no allowed domain, so it never matches"),
-        ),
-        (
             {"auth": {"type": "basic", "username": "svc", "password": {"insecure_value": "hunter2"}}},
             (("auth", "password", "insecure_value"), "a secret stands in the config file: for trials only"),
         ),
@@ -33,13 +26,81 @@ AUTH = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}
             ),
         ),
     ],
-    ids=["a prefix in the clear", "one of two prefixes", "a prefix under no domain", "a secret", "a public secret"],
+    ids=["a prefix in the clear", "one of two prefixes", "a secret", "a public secret"],
 )
 def test_what_loads_but_should_be_known_is_a_warning(raw: dict[str, object], warning: tuple[object, str]) -> None:
     """Each has its place and says what is the matter."""
     good = {"endpoint_prefix": "https://api.example.com/v1", "auth": AUTH}
     assert list(checks.integration_warnings({**good, **raw})) == [warning]
     assert list(checks.integration_faults({**good, **raw})) == []
+
+
+QUERY = (("auth", "token_placement"), "a token in the query gets into the logs of servers (RFC 6750 2.3)")
+BODY = (("test",), "the test request has an empty body, so the token has no place in it and the test fails")
+
+
+@pytest.mark.parametrize(
+    ("placement", "test", "warnings"),
+    [
+        ("query", None, [QUERY]),
+        ({"in": "query", "name": "key"}, {}, [QUERY]),
+        ("body", {"path": "/whoami"}, [BODY]),
+        ({"in": "body"}, {"path": "/whoami"}, [BODY]),
+        ("body", None, []),
+        ("header", {}, []),
+        ({"in": "header", "name": "X-Query"}, {}, []),
+        (None, {}, []),
+        (["query"], {}, []),
+    ],
+)
+def test_where_a_token_goes_may_be_a_warning(placement: object, test: object, warnings: list[object]) -> None:
+    """A query is logged on its way; a token in the body needs a body."""
+    raw = {"auth": {"type": "oauth2", "token_placement": placement}, "test": test}
+    assert list(checks.integration_warnings(raw)) == warnings
+
+
+@pytest.mark.parametrize(
+    ("domains", "warned"),
+    [
+        ([], []),
+        (["https://*.example.com"], []),
+        (["https://other.example.org"], ["https://api.example.com/v1", "https://eu.example.com"]),
+        (["https://api.example.com", "https://other.example.org"], ["https://eu.example.com"]),
+    ],
+)
+def test_a_prefix_under_no_allowed_domain_is_a_warning(domains: list[str], warned: list[str]) -> None:
+    """Both must allow a target, so such a prefix allows nothing."""
+    prefixes = ("https://api.example.com/v1", "https://eu.example.com")
+    policy = Policy(prefixes=tuple(map(parse_prefix, prefixes)), domains=tuple(map(parse_domain, domains)))
+    assert list(checks.policy_warnings(policy)) == [
+        (("endpoint_prefix",), f"{prefix} lies under no allowed domain, so it never matches") for prefix in warned
+    ]
+
+
+@pytest.mark.parametrize(
+    ("raw", "fault"),
+    [
+        ({"methods": ["POST"], "test": {"path": "/whoami"}}, ("test", "method")),
+        ({"test": {"path": "/%2e%2e/%00"}}, ("test", "path")),
+        ({"endpoint_prefix": "https://auth.example.com/v1", "test": {"path": "/../v2"}}, ("test", "path")),
+        (
+            {
+                "endpoint_prefix": "https://auth.example.com/v1",
+                "allow_other_domains": True,
+                "allowed_domains": ["https://api.example.com"],
+                "test": {"path": "/whoami"},
+            },
+            None,
+        ),
+        ({"test": {"path": "/whoami"}}, None),
+    ],
+)
+def test_a_test_request_is_judged_without_what_only_the_kind_knows(
+    raw: dict[str, object], fault: tuple[str, ...] | None
+) -> None:
+    """By methods and prefixes: a token endpoint's own host is allowed, wherever it is."""
+    auth = {"type": "oauth2", "token_endpoint": "https://auth.example.com/token"}
+    assert [loc for loc, _ in checks.integration_faults({"auth": auth, **raw})] == ([] if fault is None else [fault])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from sidekey.credentials.oauth2.placement import WrittenPlacement
+from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
 from sidekey.credentials.registry import KINDS
+from sidekey.settings import profiles
 from sidekey.settings.load import load
 from sidekey.settings.models import (
     CallerSettings,
@@ -84,6 +87,31 @@ def test_an_unreadable_secret_takes_down_its_own_integration_only(tmp_path: Path
     assert loaded.snapshot is not None
     assert loaded.snapshot.integrations["crm"].keyring.credential is None
     assert loaded.snapshot.integrations["sms"].keyring.credential is not None
+
+
+@pytest.mark.parametrize(
+    ("region", "warnings"),
+    [
+        (
+            "region: europe-west1.gcp, ",
+            ["https://api.us-central1.gcp.commercetools.com/shop lies under no allowed domain, so it never matches"],
+        ),
+        ("region: 5, ", []),
+        ("", []),
+    ],
+)
+def test_the_examples_of_a_profile_get_into_no_message(tmp_path: Path, region: str, warnings: list[str]) -> None:
+    """They stand in for a parameter that is missing or wrong; of its domains nothing is known then."""
+    path = write(
+        tmp_path,
+        "version: 1\nintegrations:\n  shop:\n    endpoint_prefix: https://api.us-central1.gcp.commercetools.com/shop\n"
+        f"    auth: {{type: oauth2, provider: commercetools, {region}client_id: id, client_secret: {{env: S}}}}\n"
+        "    test: {path: /carts}\n",
+    )
+    loaded = load(path, {"S": "hunter2"})
+    assert [fault.path for fault in loaded.faults] == ([] if warnings else ["integrations.shop.auth.region"])
+    assert [fault.message for fault in loaded.warnings] == warnings
+    assert loaded.unreadable == []
 
 
 def test_a_bad_file_of_a_folder_accuses_no_caller(tmp_path: Path) -> None:
@@ -164,8 +192,22 @@ def mappings(*models: type[BaseModel]) -> st.SearchStrategy[object]:
     return st.fixed_dictionaries({}, optional=keys) | ANYTHING
 
 
+OF_OAUTH2 = st.fixed_dictionaries(
+    {},
+    optional={
+        "provider": st.sampled_from([*profiles.names(), "comercetools", "acme"]),
+        "token_request": mappings(TokenRequestSettings),
+        "token_response": mappings(TokenResponseSettings),
+        "token_placement": mappings(WrittenPlacement) | st.sampled_from(["header", "body", "query"]),
+        "assertion": mappings(AssertionSettings),
+        **dict.fromkeys(profiles.parameter_properties(), ANYTHING),
+    },
+)
+AUTHS = mappings(*KINDS.values()) | st.tuples(mappings(*KINDS.values()), OF_OAUTH2).map(
+    lambda keys: {**keys[0], **keys[1]} if isinstance(keys[0], dict) else keys[1]
+)
 INTEGRATIONS = st.tuples(
-    mappings(IntegrationSettings), mappings(*KINDS.values()), mappings(TestSettings), st.sampled_from(["", *KINDS])
+    mappings(IntegrationSettings), AUTHS, mappings(TestSettings), st.sampled_from(["", "oauth2", *KINDS])
 )
 SECTIONS = {
     "listen": ListenSettings,

@@ -1,18 +1,24 @@
+import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.core.policy import parse_domain
+from sidekey.core.policy import decide, parse_domain
 from sidekey.core.urls import parse_target
+from sidekey.credentials.base import CallingCredential
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
 from sidekey.settings.document import parse
 from sidekey.settings.faults import Table, fault_at
+from sidekey.settings.load import load
 from sidekey.settings.profiles import Expansion, expand
+from support.issuing import first_call
+from support.oauth import signer
 
 PARAMETERS = [(name, key) for name in profiles.names() for key in profiles.profile(name).parameters]
 IN_URLS = [
@@ -94,8 +100,35 @@ def test_a_profile_fills_in_known_keys_and_no_credential(name: str) -> None:
     """A parameter has no name that means something under auth already."""
     found = profiles.profile(name)
     known = KINDS["oauth2"].model_fields.keys()
-    assert found.auth.keys() <= known - {"type", "provider", "client_id", "client_secret"}
+    assert found.auth.keys() <= known - {"type", "provider", "client_secret", "refresh_token"}
+    assert "private_key" not in found.auth.get("assertion", {})
     assert found.parameters.keys().isdisjoint(known)
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_a_profile_and_its_credentials_are_a_whole_integration(name: str, tmp_path: Path) -> None:
+    """Nothing else need be written: it loads, and asks its token endpoint for a token by https."""
+    found = profiles.profile(name)
+    auth = {"type": "oauth2", "provider": name, **{key: each.example for key, each in found.parameters.items()}}
+    if found.auth.get("grant") == "jwt_bearer":
+        auth |= {"assertion": {"private_key": {"env": "KEY"}}}
+    else:
+        auth |= {"client_id": "id", "client_secret": {"env": "SECRET"}}
+    if found.auth.get("grant") == "refresh_token":
+        auth |= {"refresh_token": {"env": "SECRET"}}
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(json.dumps({"version": 1, "integrations": {"shop": {"auth": auth}}}))
+    loaded = load(path, {"SECRET": "hunter2", "KEY": signer().private_pem.decode()})
+    assert loaded.faults == loaded.unreadable == loaded.warnings == []
+    assert loaded.snapshot is not None
+    shop = loaded.snapshot.integrations["shop"]
+    call = first_call(cast(CallingCredential, shop.keyring.credential))
+    endpoint = parse_target(call.url)
+    filled = parse_target(dict(shop.filled)["auth.token_endpoint"])
+    assert (endpoint.origin, endpoint.path) == (filled.origin, filled.path)
+    assert not decide(shop.policy, "POST", f"{endpoint.origin}{endpoint.path}").allowed
+    assert shop.base is not None
+    assert decide(shop.policy, "POST", f"{shop.base}/x").allowed
 
 
 @pytest.mark.parametrize("name", profiles.names())

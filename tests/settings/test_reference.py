@@ -1,7 +1,11 @@
+import re
 from pathlib import Path
 
 import pytest
 
+from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
+from sidekey.credentials.oauth2.settings import OAuth2Settings
+from sidekey.credentials.responsys import ResponsysSettings
 from sidekey.errors import KINDS
 from sidekey.settings import profiles, reference
 from sidekey.settings.load import load
@@ -49,6 +53,30 @@ def test_every_profile_has_a_section(name: str) -> None:
     for text in (found.auth["token_endpoint"], *found.allowed_domains):
         assert text in section
     assert f"| [`{name}`](#{name}) | {found.title} |" in reference.providers_page()
+
+
+@pytest.mark.parametrize(
+    ("section", "keys"),
+    [
+        ("auth, type oauth2", set(OAuth2Settings.model_fields)),
+        ("auth.token_request, type oauth2", set(TokenRequestSettings.model_fields)),
+        ("auth.token_response, type oauth2", set(TokenResponseSettings.model_fields)),
+        ("auth.token_placement, type oauth2", {"in", "name", "scheme"}),
+        ("auth.assertion, type oauth2", set(AssertionSettings.model_fields)),
+        ("auth, type responsys", set(ResponsysSettings.model_fields)),
+    ],
+)
+def test_each_mapping_of_a_kind_has_a_section(section: str, keys: set[str]) -> None:
+    """With all of its keys and no others: a provider's parameters stand on their own page."""
+    text = reference.config_page().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.M)) == keys
+
+
+def test_the_example_of_a_profile_loads(tmp_path: Path) -> None:
+    """Users copy it from the page of providers."""
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", reference.providers_page(), re.M | re.S)
+    (tmp_path / "sidekey.yaml").write_text(f"version: 1\n{block}")
+    assert load(tmp_path / "sidekey.yaml", {}).faults == []
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

@@ -1,6 +1,7 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import pytest
@@ -12,18 +13,21 @@ from sidekey.settings.schema import schema, written_defaults
 CONFIG = Path(__file__).parents[2] / "config"
 SCHEMA = schema()
 
-TYPES: dict[str, type] = {
+TYPES: dict[str, type | UnionType] = {
     "array": list,
     "boolean": bool,
     "integer": int,
     "null": type(None),
+    "number": int | float,
     "object": dict,
     "string": str,
 }
 
 
-def _is_type(name: str, value: Any) -> bool:
-    return isinstance(value, TYPES[name]) and not (name == "integer" and isinstance(value, bool))
+def _is_type(names: str | list[str], value: Any) -> bool:
+    if isinstance(names, list):
+        return any(_is_type(name, value) for name in names)
+    return isinstance(value, TYPES[names]) and not (isinstance(value, bool) and names in ("integer", "number"))
 
 
 SIMPLE: dict[str, Callable[[Any, Any], bool]] = {
@@ -100,6 +104,37 @@ def test_the_schema_takes_every_example(path: Path) -> None:
 def test_the_schema_refuses_what_does_not_load(text: str, found: list[str]) -> None:
     """An editor marks it before Sidekey sees it."""
     assert list(problems(SCHEMA, parse("c.yaml", text.encode())[0])) == found
+
+
+CLIENT = "client_id: id, client_secret: {env: SECRET}"
+ENDPOINT = "token_endpoint: 'https://auth.example.com/token'"
+KEY = "assertion: {private_key: {env: KEY}}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "accepted"),
+    [
+        (f"{ENDPOINT}, {CLIENT}", True),
+        (f"provider: criteo, {CLIENT}", True),
+        (f"provider: commercetools, region: europe-west1.gcp, {CLIENT}", True),
+        (f"provider: salesforce-marketing-cloud, subdomain: mc-acme, account_id: 5, {CLIENT}", True),
+        (f"provider: google-service-account, {KEY}", True),
+        (f"{ENDPOINT}, {CLIENT}, token_request: {{body: {{a: 1, b: 2.5, c: true, d: x, e: {{env: E}}}}}}", True),
+        (f"{ENDPOINT}, {CLIENT}, token_placement: {{in: header, scheme: ''}}", True),
+        (CLIENT, False),
+        (ENDPOINT, False),
+        ("provider: criteo", False),
+        (f"provider: acme, {CLIENT}", False),
+        (f"provider: contentsquare, scope: metrics, project_id: true, {CLIENT}", False),
+        (f"{ENDPOINT}, {CLIENT}, token_request: {{body: {{a: [1]}}}}", False),
+        (f"{ENDPOINT}, {CLIENT}, token_placement: cookie", False),
+    ],
+)
+def test_a_provider_stands_for_the_keys_it_brings_and_no_others(keys: str, accepted: bool) -> None:
+    """The token endpoint with most, the client's name with one."""
+    table, faults = parse("c.yaml", f"version: 1\nintegrations: {{a: {{auth: {{type: oauth2, {keys}}}}}}}\n".encode())
+    assert faults == []
+    assert list(problems(SCHEMA, table)) == ([] if accepted else [".integrations.a.auth: oneOf"])
 
 
 def test_defaults_stand_as_the_file_writes_them() -> None:

@@ -28,11 +28,32 @@ def test_a_single_value_is_not_shown_as_a_list() -> None:
 
 
 @pytest.mark.parametrize(
+    ("keys", "hint"),
+    [
+        ("token_request: {formt: json}", "unknown key; did you mean format?"),
+        ("token_response: {zzz: x}", "unknown key; known: access_token, expires_in, base_url"),
+        ("token_placement: {in: header, zzz: x}", "unknown key; known: in, name, scheme"),
+        ("scope: read", "a parameter of the token request: write token_request: {body: {scope: ...}}"),
+        ("tenant: acme", "a parameter of a provider: write provider: microsoft-entra"),
+        ("login_endpoint: x", "this key is only for type responsys"),
+        ("password: {env: X}", "this key is only for type basic or responsys"),
+        ("methods: [GET]", "this key belongs to the integration, not under auth"),
+    ],
+)
+def test_an_unknown_key_of_a_kind_is_told_where_it_belongs(keys: str, hint: str) -> None:
+    """Inside its mappings as well, and where another kind, a provider or the token request has such a key."""
+    auth = "type: oauth2, token_endpoint: 'https://auth.example.com/t', client_id: id, client_secret: {env: SECRET}"
+    (message,) = messages_of(IntegrationSettings, f"auth: {{{auth}, {keys}}}\n")
+    assert message.endswith(f": {hint}")
+
+
+@pytest.mark.parametrize(
     ("text", "hint"),
     [
         ("log: {acces: all}", "unknown key; did you mean access?"),
         ("log: {zzz: all}", "unknown key; known: level, access, path"),
         ("callers: {a: {token: {env: A}, zzz: 1}}", "unknown key"),
+        ("auth: {}", "this key belongs to an integration"),
         ("<<: {}", "merge keys are not used here; an alias (*name) may stand for a whole value"),
     ],
 )

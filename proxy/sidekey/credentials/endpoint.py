@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from sidekey.core import paths
 from sidekey.core.addresses import literal
 from sidekey.core.urls import InvalidTarget, Target, parse_target
 
 
+@lru_cache(maxsize=64)
 def parse_endpoint(text: str) -> Target:
-    """Read the https URL of an endpoint; a query may stand there. Raises ValueError with what is wrong."""
+    """Read the https URL of an endpoint; a query may stand there. Raises ValueError with what is wrong.
+
+    Remembered, since a config names few endpoints and many integrations that use them.
+    """
     if "#" in text:
         raise ValueError("a URL here has no fragment")
     try:

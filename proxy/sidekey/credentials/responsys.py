@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlencode
 
@@ -165,6 +166,7 @@ def _check_login(text: str) -> None:
     _login(text)
 
 
+@lru_cache(maxsize=64)
 def _path(text: str) -> str:
     """Read the path prefix, without its trailing slash. Raises ValueError."""
     if not text.startswith("/") or "?" in text:

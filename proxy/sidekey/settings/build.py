@@ -35,6 +35,7 @@ def build_integration(
     trust: snapshot.Trust,
     read: SecretReader,
     trust_of: TrustOf,
+    *,
     filled: Filled = (),
 ) -> tuple[snapshot.Integration, Reasons]:
     """One integration with its secrets read; `trust` is what holds where it names none itself."""

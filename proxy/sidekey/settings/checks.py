@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any
 
-from sidekey.core.policy import Policy, decide, parse_domain, parse_prefix
+from sidekey.core.policy import Policy, decide, parse_prefix
 from sidekey.credentials.fields import normal_name
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.faults import Loc
@@ -49,7 +49,7 @@ def _test_faults(raw: Mapping[str, Any]) -> Found:
     if not isinstance(method, str) or not isinstance(path, str) or not _is_valid(check_test_path, path):
         return
     policy = _policy(raw)
-    if policy is None or not policy.prefixes:
+    if policy is None:
         return
     decision = decide(policy, method, f"{policy.prefixes[0]}{path}")
     if not decision.allowed:
@@ -58,20 +58,26 @@ def _test_faults(raw: Mapping[str, Any]) -> Found:
 
 
 def _policy(raw: Mapping[str, Any]) -> Policy | None:
-    """The policy that the plain values tell, or None where one of them is faulty or stands elsewhere."""
-    prefixes, domains = raw.get("endpoint_prefix", []), raw.get("allowed_domains", [])
-    methods = raw.get("methods")
+    """Prefixes and methods as the plain values tell them, or None where one of them is faulty or stands elsewhere.
+
+    Which origins are allowed beside them is left out: it takes what only the kind knows, and `policy_warnings` says
+    so where a prefix is at none of them.
+    """
+    prefixes, methods = raw.get("endpoint_prefix", []), raw.get("methods")
     prefixes = [prefixes] if isinstance(prefixes, str) else prefixes
-    if not (_are_texts(prefixes) and _are_texts(domains) and (methods is None or _are_texts(methods))):
+    if not (_are_texts(prefixes) and (methods is None or _are_texts(methods))):
         return None
     try:
         return Policy(
-            prefixes=tuple(map(parse_prefix, prefixes)),
-            domains=tuple(map(parse_domain, domains)),
+            prefixes=tuple(map(parse_prefix, prefixes)) or (_ANYWHERE,),
             methods=None if methods is None else frozenset(methods),
         )
     except ValueError:
         return None
+
+
+_ANYWHERE = parse_prefix("https://host.invalid")
+"""Stands for the base of an integration that writes no prefix."""
 
 
 def _is_valid(check: Callable[[str], str], text: str) -> bool:

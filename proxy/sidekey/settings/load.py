@@ -142,9 +142,11 @@ class _Loader:
             self.loaded.faults += faults_of(error, IntegrationSettings, lambda _: table, base)
             return None
         entries = expansion.filled.entries if expansion.filled is not None else ()
-        integration, unreadable = build_integration(name, settings, trust, self._read, self._trust_of, entries)
+        integration, unreadable = build_integration(name, settings, trust, self._read, self._trust_of, filled=entries)
         note(self.loaded.unreadable, unreadable)
-        note(self.loaded.warnings, checks.policy_warnings(integration.policy))
+        if not expansion.faults:
+            # Examples stand in the policy otherwise, and say nothing of what was meant.
+            note(self.loaded.warnings, checks.policy_warnings(integration.policy))
         return integration
 
 

@@ -127,7 +127,8 @@ class LimitSettings(Section):
     request_body: Size = Field(default=_LIMITS.request_body, description="A request's body.")
     response_head: PositiveSize = Field(default=_LIMITS.response_head, description="An answer's head.")
     replay_body: Size = Field(
-        default=_LIMITS.replay_body, description="How much of a body is kept for the one replay after a 401."
+        default=_LIMITS.replay_body,
+        description="How much of a body is kept for the one replay after a 401, or takes a token into it.",
     )
     in_flight: Count = Field(default=_LIMITS.in_flight, description="Requests at the same time.")
     pipelined: Count = Field(default=_LIMITS.pipelined, description="Requests waiting on one connection.")

@@ -10,18 +10,24 @@ from pydantic import BaseModel
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.models import Config
-from sidekey.settings.profiles import names, parameter_properties
+from sidekey.settings.profiles import names, parameter_properties, profile
 
 
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a config file. Defaults stand as the file writes them."""
+    found = model_schema()
+    _let_profiles_fill_in(found["$defs"][OAuth2Settings.__name__])
+    return found
+
+
+def model_schema() -> dict[str, Any]:
+    """The schema of what the models take: a config whose provider profiles are filled in."""
     generated = Config.model_json_schema()
     definitions: dict[str, Any] = generated["$defs"]
     for model in {*_models(Config), *KINDS.values()}:
         target = generated if model is Config else definitions[model.__name__]
         for name, default in written_defaults(model).items():
             target["properties"][name]["default"] = default
-    _let_profiles_fill_in(definitions[OAuth2Settings.__name__])
     for node in _objects(generated):
         if "patternProperties" in node:
             node["additionalProperties"] = False
@@ -29,11 +35,21 @@ def schema() -> dict[str, Any]:
 
 
 def _let_profiles_fill_in(oauth2: dict[str, Any]) -> None:
-    """Allow the parameters of the provider profiles, and let a profile stand for what it brings."""
-    oauth2["properties"]["provider"] = {**oauth2["properties"]["provider"], "enum": [*names(), None]}
-    oauth2["properties"] |= parameter_properties()
-    oauth2["required"].remove("token_endpoint")
-    oauth2["anyOf"] = [{"required": ["token_endpoint"]}, {"required": ["provider"]}]
+    """Allow the parameters of the provider profiles, and let each profile stand for the keys that it brings."""
+    properties, required = oauth2["properties"], oauth2.pop("required")
+    properties["provider"] = {**properties["provider"], "enum": [*names(), None]}
+    properties |= parameter_properties()
+    by_what_remains: dict[tuple[str, ...], list[str]] = {}
+    for name in names():
+        brought = profile(name).auth
+        by_what_remains.setdefault(tuple(key for key in required if key not in brought), []).append(name)
+    oauth2["anyOf"] = [
+        {"required": required},
+        *(
+            {"properties": {"provider": {"enum": found}}, "required": [*keys, "provider"]}
+            for keys, found in by_what_remains.items()
+        ),
+    ]
 
 
 def written_defaults(model: type[BaseModel]) -> dict[str, Any]:

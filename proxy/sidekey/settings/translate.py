@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from sidekey.credentials.oauth2.placement import Placement, WrittenPlacement
 from sidekey.credentials.registry import KINDS, LATER
 from sidekey.settings.faults import Fault, Loc, Table, fault_at, mark_at
 from sidekey.settings.models import GlobalSettings, IntegrationSettings
+from sidekey.settings.profiles import names, profile
 
 _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "missing": lambda _: "this key is missing",
@@ -81,8 +84,15 @@ def _unknown_key(loc: Loc, model: type[BaseModel], root: Table) -> str:
     key = str(loc[-1])
     if key == "<<":
         return "merge keys are not used here; an alias (*name) may stand for a whole value"
-    if loc[0] == "auth" and key in IntegrationSettings.model_fields:
-        return "this key belongs to the integration, not under auth"
+    if key in IntegrationSettings.model_fields:
+        if loc[:1] == ("auth",) and len(loc) > 1:
+            return "this key belongs to the integration, not under auth"
+        if model is GlobalSettings and len(loc) == 1:
+            return "this key belongs to an integration"
+    if loc[:-1] == ("auth",):
+        elsewhere = _of_other_kinds(key, root)
+        if elsewhere:
+            return elsewhere
     if model is IntegrationSettings and len(loc) == 1 and key in GlobalSettings.model_fields:
         return "this key belongs to the top level of the file"
     known = _fields(loc[:-1], model, root)
@@ -92,15 +102,39 @@ def _unknown_key(loc: Loc, model: type[BaseModel], root: Table) -> str:
     return f"unknown key; known: {', '.join(known)}" if known else "unknown key"
 
 
+def _of_other_kinds(key: str, root: Mapping[str, Any]) -> str:
+    """The hint for a key of `auth` that is none of its kind but has a place elsewhere; empty where it has none."""
+    kind = root["auth"].get("type")
+    if kind == "oauth2":
+        if key in _OF_TOKEN_REQUESTS:
+            return f"a parameter of the token request: write token_request: {{body: {{{key}: ...}}}}"
+        providers = [name for name in names() if key in profile(name).parameters]
+        if providers:
+            return f"a parameter of a provider: write provider: {' or '.join(providers)}"
+    kinds = [name for name, settings in KINDS.items() if name != kind and key in settings.model_fields]
+    return f"this key is only for type {' or '.join(kinds)}" if kinds else ""
+
+
+_OF_TOKEN_REQUESTS = frozenset({"audience", "resource", "scope"})
+"""RFC 6749 4.4.2, RFC 8693 2.1 and RFC 8707 2: what many clients take beside the client's ID."""
+
+
 def _fields(loc: Loc, model: type[BaseModel], root: Mapping[str, Any]) -> list[str]:
     """The keys that the mapping at `loc` may have; empty where they are not told by one model."""
-    if loc == ("auth",):
-        kind = KINDS.get(str(root["auth"].get("type")))
-        return list(kind.model_fields) if kind else []
-    fields = model.model_fields
+    found: type[BaseModel] | None = model
+    if loc[:1] == ("auth",):
+        found, loc = KINDS.get(str(root["auth"].get("type"))), loc[1:]
     for part in loc:
-        inner = fields[str(part)].annotation if part in fields else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        fields = inner.model_fields
-    return list(fields)
+        field = found.model_fields.get(str(part)) if found is not None else None
+        found = _model_of(field) if field is not None else None
+    return [field.alias or name for name, field in found.model_fields.items()] if found is not None else []
+
+
+def _model_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of the mapping that a key takes."""
+    for annotation in (field.annotation, *get_args(field.annotation)):
+        if annotation is Placement:
+            return WrittenPlacement
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return annotation
+    return None

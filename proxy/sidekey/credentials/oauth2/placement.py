@@ -46,7 +46,7 @@ class Placement:
 _FIELDS = {"header": "headers", "body": "body", "query": "query"}
 
 
-class _Written(BaseModel):
+class WrittenPlacement(BaseModel):
     """The mapping that `token_placement` may be."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
@@ -80,7 +80,7 @@ def parse_placement(raw: object) -> Placement:
         return raw
     if raw not in ("header", "body", "query") and not isinstance(raw, dict):
         raise ValueError("write header, body or query, or {in: header, name: Authorization, scheme: Bearer}")
-    written = _Written.model_validate(raw if isinstance(raw, dict) else {"in": raw})
+    written = WrittenPlacement.model_validate(raw if isinstance(raw, dict) else {"in": raw})
     if written.place == "header":
         scheme = "Bearer" if written.scheme is None else written.scheme
         return Placement("header", written.name or "Authorization", scheme)
@@ -93,9 +93,17 @@ _SCHEMA: dict[str, Any] = {
         {
             "type": "object",
             "properties": {
-                "in": {"enum": ["header", "body", "query"], "description": "Which part of the request"},
-                "name": {"type": "string", "minLength": 1, "description": "Name of the header, parameter or field"},
-                "scheme": {"type": "string", "description": "Word before the token in a header; empty for none"},
+                "in": {"enum": ["header", "body", "query"], "description": "Which part of the request."},
+                "name": {
+                    "type": "string",
+                    "minLength": 1,
+                    "description": "Name of the header, parameter or field; left out, `Authorization` or "
+                    "`access_token`.",
+                },
+                "scheme": {
+                    "type": "string",
+                    "description": 'Word before the token in a header; left out, `Bearer`; `""` for none.',
+                },
             },
             "required": ["in"],
             "additionalProperties": False,

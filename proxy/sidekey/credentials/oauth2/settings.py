@@ -44,7 +44,7 @@ def _check_raw_id(text: str) -> None:
 
 def _later(method: Any) -> Any:
     if method == "tls_client_auth":
-        raise ValueError("tls_client_auth comes with client certificates")
+        raise ValueError("tls_client_auth comes with client certificates, in a later version")
     return method
 
 
@@ -133,7 +133,8 @@ class OAuth2Settings(KindSettings):
         signed = info.data.get("client_authentication") == "private_key_jwt"
         if signed and secret is not None:
             raise ValueError("private_key_jwt takes no client_secret: exactly one method proves the client")
-        if secret is None and not signed and info.data.get("grant") == "client_credentials":
+        told = "client_authentication" in info.data
+        if secret is None and told and not signed and info.data.get("grant") == "client_credentials":
             _missing()
         return secret
 

@@ -1,0 +1,191 @@
+"""A token endpoint over https and an upstream that judges its tokens, in a process of their own.
+
+The process is `python -m benchmarks.issuer FOLDER`; `issuing` runs it. Its upstream has two control paths, which tell
+the accounts and release what the endpoint holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import trustme
+
+from benchmarks import wire
+from benchmarks.load import ANSWER_BODY
+from benchmarks.machine import free_port
+from benchmarks.probe import AUTHORIZATION, CHECK, await_answer
+from benchmarks.processes import MeasureFailed, Program
+from benchmarks.tokens import Account, Client, Ledger
+from benchmarks.upstream import Upstream
+
+HOST = "tokens.example"
+SECRET = "not-a-secret-either"
+
+_JOB = "job.json"
+_COUNTS = "/counts"
+_RELEASE = "/release/"
+_UNAUTHORIZED = wire.answer(b"the token is not accepted", status="401 Unauthorized")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEndpoint:
+    """Where tokens come from: 127.0.0.1 under the name HOST, with a certificate of the CA in `ca`; and for whom."""
+
+    port: int
+    ca: Path
+    clients: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        """The token endpoint."""
+        return f"https://{HOST}:{self.port}/token"
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """The running process, as the rows see it."""
+
+    endpoint: TokenEndpoint
+    upstream: Upstream
+
+    def accounts(self) -> dict[str, Account]:
+        """What each client did so far."""
+        told: dict[str, dict[str, Any]] = json.loads(self._control(_COUNTS))
+        return {name: Account(**account) for name, account in told.items()}
+
+    def release(self, client: str) -> None:
+        """Let the token endpoint answer a client that it holds, from now on."""
+        self._control(f"{_RELEASE}{client}")
+
+    def _control(self, path: str) -> bytes:
+        connection = HTTPConnection("127.0.0.1", self.upstream.port, timeout=5)
+        try:
+            connection.request("POST", path, b"")
+            answer = connection.getresponse()
+            text = answer.read()
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise MeasureFailed(f"the issuer answered {answer.status} to {path}")
+        return text
+
+
+@contextmanager
+def issuing(folder: Path, core: int, clients: Mapping[str, Client]) -> Iterator[Issuer]:
+    """Run the process on `core`; it writes only below `folder`. Raises MeasureFailed."""
+    folder.mkdir()
+    authority = trustme.CA()
+    authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    plain, secure = free_port(), free_port()
+    job = {"plain": plain, "secure": secure, "clients": {name: asdict(client) for name, client in clients.items()}}
+    (folder / _JOB).write_text(json.dumps(job), encoding="utf-8")
+    command = [sys.executable, "-m", "benchmarks.issuer", str(folder)]
+    with Program(command, folder / "output.log", core) as program:
+        await_answer(program, plain, f"/api/{CHECK}", {"Authorization": AUTHORIZATION})
+        yield Issuer(TokenEndpoint(secure, folder / "ca.pem", tuple(clients)), Upstream(plain))
+
+
+Write = Callable[[bytes], None]
+
+
+class Desk:
+    """Answers requests: those to the token endpoint, and those to the upstream and its control paths."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._held: dict[str, list[Write]] = {name: [] for name, client in ledger.clients.items() if client.held}
+
+    def token(self, head: wire.Head, body: bytes, write: Write) -> None:
+        """A token request with the client in its body (RFC 6749 2.3.1): a token, at once or after the release."""
+        fields = parse_qs(body.decode())
+        (name,) = fields.get("client_id", [""])
+        if name not in self._ledger.clients or fields.get("client_secret") != [SECRET] or head.start[0] != "POST":
+            write(_error("invalid_client"))
+            return
+        self._ledger.accounts[name].asked.append(time.monotonic())
+        if name in self._held:
+            self._held[name].append(write)
+        else:
+            write(self._token(name))
+
+    def upstream(self, head: wire.Head, body: bytes, write: Write) -> None:
+        """Whatever comes to the plain side."""
+        del body
+        path = head.start[1]
+        if path.endswith(f"/{CHECK}"):
+            write(wire.echo(head))
+        elif path == _COUNTS:
+            write(wire.answer(json.dumps(self._ledger.as_json()).encode()))
+        elif path.startswith(_RELEASE):
+            name = path.removeprefix(_RELEASE)
+            for waiting in self._held.pop(name, []):
+                waiting(self._token(name))
+            write(wire.answer())
+        else:
+            write(self._judged(head))
+
+    def _token(self, name: str) -> bytes:
+        token = self._ledger.issue(name, time.monotonic())
+        issued = {"access_token": token, "token_type": "Bearer", "expires_in": self._ledger.clients[name].life}
+        return wire.answer(json.dumps(issued).encode(), media_type="application/json")
+
+    def _judged(self, head: wire.Head) -> bytes:
+        try:
+            good = self._ledger.judge(head.values("authorization"), time.monotonic())
+        except ValueError as fault:
+            return wire.answer(str(fault).encode(), status="400 Bad Request")
+        return wire.answer(ANSWER_BODY) if good else _UNAUTHORIZED
+
+
+def _error(code: str) -> bytes:
+    return wire.answer(json.dumps({"error": code}).encode(), status="401 Unauthorized", media_type="application/json")
+
+
+class _Connection(asyncio.Protocol):
+    """Requests of one connection, one after the other."""
+
+    def __init__(self, answer: Callable[[wire.Head, bytes, Write], None]) -> None:
+        self._answer = answer
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        raw, end, body = self._received.partition(b"\r\n\r\n")
+        if not end:
+            return
+        head = wire.parse_head(raw)
+        if len(body) < head.length:
+            return
+        self._received = b""
+        self._answer(head, body, self._transport.write)
+
+
+async def _serve(folder: Path) -> None:
+    job = json.loads((folder / _JOB).read_text(encoding="utf-8"))
+    desk = Desk(Ledger({name: Client(**client) for name, client in job["clients"].items()}))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "server.pem")
+    loop = asyncio.get_running_loop()
+    secure = await loop.create_server(lambda: _Connection(desk.token), "127.0.0.1", job["secure"], ssl=context)
+    plain = await loop.create_server(lambda: _Connection(desk.upstream), "127.0.0.1", job["plain"], backlog=4096)
+    await asyncio.gather(secure.serve_forever(), plain.serve_forever())
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Path(sys.argv[1])))

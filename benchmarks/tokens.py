@@ -1,0 +1,86 @@
+"""The tokens of the benchmarks: each says whose it is and when it expires, so an upstream can judge it by itself.
+
+Pure bookkeeping: what was asked for, what was issued, what came to the upstream, client by client.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+_SCHEME = "Bearer "
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """How a client is treated. `life` is that of its tokens in seconds.
+
+    `held`: the token endpoint answers it only after its release. `refused`: the upstream answers 401 whatever comes.
+    """
+
+    life: int
+    held: bool = False
+    refused: bool = False
+
+
+@dataclass(slots=True)
+class Account:
+    """What a client did.
+
+    `asked` are the moments of its token requests in seconds. `good` and `expired` count its requests to the upstream,
+    with a token that was alive and with one that was not.
+    """
+
+    asked: list[float] = field(default_factory=list)
+    good: int = 0
+    expired: int = 0
+
+
+class Ledger:
+    """Issues tokens, judges them, and keeps the accounts. All moments are of one clock, in seconds."""
+
+    def __init__(self, clients: Mapping[str, Client]) -> None:
+        self.clients = clients
+        self.accounts = {name: Account() for name in clients}
+        self._issued = 0
+
+    def issue(self, name: str, now: float) -> str:
+        """A new token of a client, no two alike."""
+        self._issued += 1
+        return f"{name}~{self._issued}~{now + self.clients[name].life:.6f}"
+
+    def judge(self, authorization: Sequence[str], now: float) -> bool:
+        """Whether a request with these Authorization values is served; it is counted by what its token says.
+
+        Raises ValueError where there is not exactly one token of a known client.
+        """
+        name, expiry = _read(authorization)
+        account = self.accounts.get(name)
+        if account is None:
+            raise ValueError("a token of an unknown client")
+        if now >= expiry:
+            account.expired += 1
+            return False
+        account.good += 1
+        return not self.clients[name].refused
+
+    def as_json(self) -> dict[str, Any]:
+        """The accounts as the control path tells them."""
+        return {name: asdict(account) for name, account in self.accounts.items()}
+
+
+def _read(authorization: Sequence[str]) -> tuple[str, float]:
+    if len(authorization) != 1 or not authorization[0].startswith(_SCHEME):
+        raise ValueError(f"{len(authorization)} Authorization headers, or one without a bearer token")
+    name, _, expiry = authorization[0].removeprefix(_SCHEME).split("~")
+    return name, float(expiry)
+
+
+def most_within(moments: Sequence[float], window: float) -> int:
+    """How many of the moments, which ascend, lie within the fullest window: from one of them to just before its end."""
+    return max(
+        (bisect_left(moments, moment + window) - index for index, moment in enumerate(moments)),
+        default=0,
+    )
