@@ -113,10 +113,11 @@ def test_a_denied_target_is_shown_what_would_be_allowed() -> None:
     assert "rule         the target is at https://*.example.com" in lines
 
 
-def test_an_integration_without_a_base_has_no_reverse_door_yet() -> None:
-    """Where the base is learnt later, only absolute URLs can be judged now."""
-    found = explain(integration(), "/send")
-    assert (found.decision.code, found.sent_on) == ("target_denied", None)
+@pytest.mark.parametrize("url", ["/send", "http://api.example.com/v1/send"])
+def test_a_policy_that_cannot_be_read_judges_nothing(url: str) -> None:
+    """What a caller would be answered, too."""
+    found = explain(replace(CRM, rebuild=lambda: CRM), url)
+    assert (found.allowed, found.decision.code, found.sent_on) == (False, "credential_unavailable", None)
 
 
 def test_an_https_url_is_told_that_connect_comes_later() -> None:

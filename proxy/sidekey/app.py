@@ -65,7 +65,7 @@ class App:
 
     def _source(self, integration: Integration) -> GrantSource:
         """Where an integration's grants come from: its secrets alone, or calls that they allow."""
-        if integration.traits.calls:
+        if integration.traits.calls and integration.rebuild is None:
             return self._tokens.source(integration)
         return StaticSource(integration.keyring)
 

@@ -95,22 +95,23 @@ class Explanation:
     def _origin(self) -> str | None:
         """Where the credential would go; None where only the answer with it tells."""
         target = self.decision.target
-        learnt = {LEARNT_NOTE, STAND_IN_NOTE}.intersection(self.notes)
-        return str(target.origin) if target is not None and not learnt else None
+        if target is None or LEARNT_NOTE in self.notes or target.origin == self.integration.policy.stand_in:
+            return None
+        return str(target.origin)
 
 
 def explain(integration: Integration, url: str) -> Explanation:
     """Judge `url`: an absolute URL as at the forward door, or what follows `/i/ID` at the reverse door."""
-    if url.startswith(("/", "?")) or not url:
-        return _reverse(integration, url)
-    return _forward(integration, url)
+    reverse = url.startswith(("/", "?")) or not url
+    if integration.rebuild is not None:
+        decision = Decision(False, "credential_unavailable", "what decides where the credential may go cannot be read")
+        as_sent = f"/i/{integration.id}{url}" if reverse else url
+        return Explanation(integration, "reverse" if reverse else "forward", as_sent, None, decision)
+    return _reverse(integration, url) if reverse else _forward(integration, url)
 
 
 def _reverse(integration: Integration, rest: str) -> Explanation:
     as_sent = f"/i/{integration.id}{rest}"
-    if integration.base is None:
-        unknown = Decision(False, "target_denied", "what names the integration's base URL cannot be read")
-        return Explanation(integration, "reverse", as_sent, None, unknown)
     url = f"{integration.base}{rest}"
     try:
         target = parse_target(url)
@@ -128,7 +129,7 @@ def _forward(integration: Integration, url: str) -> Explanation:
         return Explanation(integration, "forward", url, None, _unreadable(fault))
     target = upgrade(integration.policy, sent)
     notes = [CONNECT_NOTE] if sent.origin.scheme == "https" else []
-    if target.origin == integration.policy.stand_in:
+    if integration.policy.stand_in is not None:
         notes.append(STAND_IN_NOTE)
     decision = _judge(integration.policy, target)
     return Explanation(integration, "forward", url, _show(target), decision, target != sent, _notes(integration, notes))

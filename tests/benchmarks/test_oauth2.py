@@ -27,12 +27,12 @@ def test_requests_on_a_cold_cache_share_one_token_request(arena: Arena) -> None:
     assert [len(samples) for samples in outcome.rounds.values()] == [2]
 
 
-def test_tokens_of_a_short_life_are_renewed_before_they_expire(arena: Arena) -> None:
-    """The load is longer than two lives of one second."""
-    outcome = Life(Pace(100, 2.5, connections=4), rounds=1, short=1).run(arena)
+def test_tokens_of_a_short_life_are_asked_for_again_while_they_are_used(arena: Arena) -> None:
+    """The load is longer than a life; whether the upstream found any expired is the row's figure."""
+    outcome = Life(Pace(100, 1.5, connections=4), rounds=1, short=1).run(arena)
     found = figures(outcome)
     assert found["token requests"] >= 3
-    assert found["expired tokens at the upstream"] == 0
+    assert {"p99, short / long life", "expired tokens at the upstream"} == set(verdicts(outcome))
     assert list(outcome.rounds) == ["sidekey, long life", "sidekey, short life"]
 
 
@@ -40,4 +40,4 @@ def test_a_storm_of_refusals_forces_one_renewal(arena: Arena) -> None:
     """The first token is asked for in peace; what comes after it, the refusals force."""
     outcome = Storm(Pace(200, 0.3, connections=4)).run(arena)
     assert figures(outcome)["token requests forced"] == 1
-    assert verdicts(outcome) == {"most of them in 60 s": "ok"}
+    assert verdicts(outcome) == {"forced, most in any 60 s": "ok"}

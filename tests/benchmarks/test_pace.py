@@ -50,7 +50,12 @@ def test_answers_of_another_status_are_a_failure_that_counts_them() -> None:
 def test_a_kept_connection_that_closes_is_a_failure() -> None:
     """It would leave requests unanswered."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        leaving = threading.Thread(target=lambda: server.accept()[0].close())
+
+        def leave() -> None:
+            connection, _ = server.accept()
+            connection.close()
+
+        leaving = threading.Thread(target=leave)
         leaving.start()
         with pytest.raises((MeasureFailed, ConnectionError)):
             Pace(10, 0.1, connections=1).run(server.getsockname()[1], "/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -207,6 +208,28 @@ def test_what_a_grant_learns_is_the_only_origin_then() -> None:
             learnt.origin.host,
             "api5-010.responsys.net",
         )
+
+
+@pytest.mark.parametrize("written", ["https://login2.responsys.net", "https://api5-009.responsys.net"])
+def test_a_prefix_narrows_what_is_learnt(written: str) -> None:
+    """Written with the login's host or the endpoint's; before the grant a target at the login is told by its path."""
+    policy = replace(RESPONSYS, prefixes=(parse_prefix(f"{written}/rest/api/v1.3/campaigns"),))
+    login = "https://login2.responsys.net/rest/api/v1.3"
+    assert decide(policy, "GET", f"{login}/campaigns/1").allowed
+    assert not decide(policy, "GET", f"{login}/lists").allowed
+    learnt = policy.learn(parse_learnt("https://api5-009.responsys.net/rest/api/v1.3"))
+    assert decide(learnt, "GET", "https://api5-009.responsys.net/rest/api/v1.3/campaigns/1").allowed
+    assert not decide(learnt, "GET", "https://api5-009.responsys.net/rest/api/v1.3/lists").allowed
+
+
+@pytest.mark.parametrize("url", ["https://a.example/token", "http://a.example/token", "https://a.example:8443/TOKEN/"])
+def test_a_forbidden_target_is_one_on_every_port(url: str) -> None:
+    """Where an allowed domain names another port of the token endpoint's host."""
+    policy = Policy(
+        domains=tuple(map(parse_domain, ("https://a.example", "http://a.example", "https://a.example:8443"))),
+        forbidden=(Forbidden(Origin("https", "a.example", 443), "/token"),),
+    )
+    assert decide(policy, "POST", url).code == "target_denied"
 
 
 def test_a_learnt_base_widens_no_policy() -> None:

@@ -67,12 +67,6 @@ async def test_targets_at_the_reverse_door(target: str, wanted: tuple[int, str])
         assert arrived == (["/api" + target.removeprefix("/i/h")] * 2 if wanted == OK else [])
 
 
-async def test_an_integration_without_a_base_has_no_reverse_door() -> None:
-    """It is reached by the forward door only, until a grant has learnt its base."""
-    async with running(integration("h", domains=["https://*.example.test"])) as sidekey:
-        assert verdict(await sidekey.ask(get())) == (403, "target_denied")
-
-
 @pytest.mark.parametrize(
     ("fields", "wanted"),
     [

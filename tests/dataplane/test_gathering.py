@@ -8,7 +8,7 @@ from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.settings.snapshot import Limits, Timeouts
 from support.plane import FixedSource, RenewedSource, base_url, eventually, integration, problem, request, running
 from support.raw import RawConnection
-from support.upstream import OK, RawUpstream
+from support.upstream import OK, RawUpstream, answering
 
 TRAITS = Traits(Places(body=("access_token",)), calls=True, watched=frozenset({401}))
 TOKEN = "a.b-c/d+e="
@@ -151,3 +151,40 @@ async def test_the_replay_holds_the_newer_token_once() -> None:
             b"a=b&access_token=a.b-c%2Fd%2Be%3D",
             b"a=b&access_token=newer",
         ]
+
+
+async def test_a_connection_that_goes_on_after_a_refused_body_is_closed_in_time() -> None:
+    """The refusal comes in the middle of reading; the connection keeps its keep_alive limit."""
+    async with (
+        RawUpstream() as upstream,
+        plane(upstream, timeouts=Timeouts(keep_alive=0.2)) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(request("POST", "/a", JSON, "Content-Length: 4") + b"[1")
+        await eventually(lambda: sidekey.plane.metrics.in_flight == 1)
+        await caller.send(b"2]")
+        assert problem(await caller.response())["code"] == "credential_unplaceable"
+        await caller.until_ended()
+
+
+async def test_a_query_of_the_tokens_name_is_refused_beside_a_body() -> None:
+    """Many servers read both as one."""
+    async with RawUpstream() as upstream, plane(upstream) as sidekey:
+        answer = await sidekey.ask(request("POST", "/a?access_token=x", FORM, body=b"a=b"))
+        assert (answer.status, problem(answer)["code"]) == (400, "request_invalid")
+        assert upstream.connections == []
+
+
+async def test_a_token_from_the_body_is_not_shown_to_the_caller() -> None:
+    """In a redirect that repeats the form."""
+    echo = b"HTTP/1.1 303 See Other\r\nLocation: /b?a=b&access_token=a.b-c%2Fd%2Be%3D\r\nContent-Length: 0\r\n\r\n"
+    async with RawUpstream(answering(echo)) as upstream, plane(upstream) as sidekey:
+        answer = await sidekey.ask(request("POST", "/a", FORM, body=b"a=b"))
+        assert answer.values(b"location") == [b"/b?a=b"]
+
+
+async def test_a_type_that_connection_takes_away_is_no_type() -> None:
+    """The body would arrive without it."""
+    async with RawUpstream() as upstream, plane(upstream) as sidekey:
+        answer = await sidekey.ask(request("POST", "/a", FORM, "Connection: content-type", body=b"a=b"))
+        assert problem(answer)["code"] == "credential_unplaceable"

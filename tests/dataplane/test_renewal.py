@@ -8,9 +8,10 @@ import pytest
 
 from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.dataplane.renewal import MOST
-from sidekey.settings.snapshot import Limits
+from sidekey.settings.snapshot import Limits, Timeouts
 from support.plane import RenewedSource, base_url, eventually, get, integration, problem, request, running
 from support.raw import RawConnection
+from support.scripted import Scripted
 from support.upstream import OK, RawUpstream, Script, answering
 
 TRAITS = Traits(Places(headers=("Authorization",)), calls=True, watched=frozenset({401, 500}))
@@ -252,3 +253,87 @@ async def test_a_head_request_is_replayed_as_well() -> None:
         assert (await sidekey.ask(request("HEAD"))).status == 200
         assert source.weighed == [(401, b"")]
         assert tokens(upstream) == [b"Bearer old", b"Bearer new"]
+
+
+async def test_a_held_answer_may_take_as_long_as_any_other() -> None:
+    """Once its head has come, `idle` counts and `response` no more."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(REFUSED[:-2])
+        await asyncio.sleep(0.5)
+        await connection.send(REFUSED[-2:])
+
+    source = RenewedSource(OLD)
+    async with RawUpstream(script) as upstream, plane(upstream, source, timeouts=Timeouts(response=0.2)) as sidekey:
+        assert (await sidekey.ask(get())).status == 401
+
+
+async def test_trailers_of_a_held_answer_are_bounded() -> None:
+    """As those of any other."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(CHUNKED[:-2])
+        while True:
+            await connection.send(b"X-Trailer: " + b"y" * 8000 + b"\r\n")
+
+    source = RenewedSource(OLD, NEW)
+    async with RawUpstream(script) as upstream, plane(upstream, source) as sidekey:
+        said = problem(await sidekey.ask(get()))
+        assert (said["code"], source.weighed) == ("upstream_protocol_error", [])
+
+
+async def test_a_replay_goes_out_by_another_connection() -> None:
+    """An upstream that closes after a refusal, without a word, would else take the replay along."""
+
+    async def script(connection: RawConnection) -> None:
+        message = await connection.request()
+        good = message.values(b"authorization") == [b"Bearer new"]
+        await connection.send(OK if good else REFUSED)
+        connection.transport.close()
+
+    async with RawUpstream(script) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
+        assert (await sidekey.ask(request("POST", body=b"x"))).status == 200
+        assert len(upstream.connections) == 2
+
+
+async def test_a_request_is_retried_once_whatever_comes_between() -> None:
+    """A stale connection, a refusal, another stale connection: the second one is told."""
+    opened = 0
+
+    async def script(connection: RawConnection) -> None:
+        nonlocal opened
+        opened += 1
+        number = opened
+        await connection.request()
+        if number == 1:
+            await connection.send(OK)
+            await connection.request()
+            connection.transport.close()
+        elif number == 2:
+            await connection.send(REFUSED)
+        else:
+            connection.transport.close()
+
+    async with RawUpstream(script) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
+        async with sidekey.connect() as caller:
+            await caller.send(get("/first"))
+            assert (await caller.response()).status == 200
+            await caller.send(request("DELETE", "/second"))
+            assert problem(await caller.response())["error"] == "connection_terminated"
+        assert len(upstream.requests) == 4
+
+
+async def test_an_answer_is_read_on_when_the_caller_takes_more_again() -> None:
+    """The interim answer filled the caller; the refusal behind it is still on its way."""
+    made = integration("h", base_url(1), traits=TRAITS)
+    sidekey = Scripted(made, sources={"h": RenewedSource(OLD)})
+    caller = sidekey.caller()
+    caller.feed(request("POST", "/a", "Expect: 100-continue", "Content-Length: 5"))
+    upstream = await sidekey.upstream()
+    caller.choke()
+    upstream.feed(b"HTTP/1.1 100 Continue\r\n\r\n" + REFUSED[:-4])
+    assert not upstream.reading
+    caller.relieve()
+    assert upstream.reading

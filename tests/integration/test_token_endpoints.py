@@ -247,3 +247,22 @@ async def test_a_storm_of_refusals_makes_one_call(ca: Authority, tmp_path: Path)
                 )
                 assert {answer.status for answer in answers} <= {200, 401}
             assert sidekey.calls("ok") == 2
+
+
+async def test_a_token_endpoint_that_is_read_later_serves_then(ca: Authority, tmp_path: Path) -> None:
+    """It stands in a file that is mounted late: until then the answer names the key."""
+    async with AuthlibServer(ca) as server:
+        late = tmp_path / "endpoint"
+        text = auth("LATE", AUTHLIB_METHODS["header"]).replace("'LATE'", f"{{file: {late}}}")
+        async with serving(text, tmp_path, ca, environ=ENVIRON, whole=False) as sidekey:
+            said = problem(await sidekey.reverse("/api/orders"))
+            assert (said["code"], said["detail"]) == (
+                "credential_unavailable",
+                "auth.token_endpoint: the file does not exist",
+            )
+            late.write_text(server.token_endpoint + "\n")
+            while (answer := await sidekey.reverse("/api/orders")).status == 502:
+                # Readings that failed are a second apart.
+                await asyncio.sleep(0.1)
+            assert answer.status == 200
+            assert problem(await sidekey.reverse("/token", method="POST"))["code"] == "target_denied"

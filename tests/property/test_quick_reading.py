@@ -43,6 +43,8 @@ INTEGRATIONS = [
     integration("h", domains=["https://up.test"], forbidden=[("https://up.test", "/%61")]),
     integration("h", domains=["https://up.test"], forbidden=[("https://up.test", "/")]),
     under(integration("h", domains=["https://up.test", "https://*.up.test"]), "/api/v1"),
+    under(integration("h", domains=["https://up.test"]), "/api/v1/a"),
+    integration("h", "https://up.test/oauth2/a", forbidden=[("https://up.test", "/oauth2/a")]),
 ]
 
 
@@ -72,6 +74,10 @@ def admitted(lane: Integration, rest: str) -> bytes | None:
 @example(INTEGRATIONS[10], "/?b")
 @example(INTEGRATIONS[11], "/A/a")
 @example(INTEGRATIONS[11], "/b")
+@example(INTEGRATIONS[12], "/b")
+@example(INTEGRATIONS[13], "/")
+@example(INTEGRATIONS[13], "/?b")
+@example(INTEGRATIONS[13], "")
 def test_admission_equals_the_policys_decision(lane: Integration, rest: str) -> None:
     """Admitted or refused, by whichever reading, as `core.policy.decide` says; and the bytes are equal."""
     base = lane.base

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -19,8 +19,16 @@ FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 
 _SEPARATORS = re.compile(r"[&;]")
-_UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
+_BRACKETS = re.compile(r"[\[\]]")
+_WIDE_ESCAPE = re.compile(r"%u00([0-9A-Fa-f]{2})", re.IGNORECASE)
+"""`%u0061`: no escape of a URI, but some servers read it in forms."""
+
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+_BYTE_ORDER_MARK = "\xef\xbb\xbf"
+_ASCII_ALIKE = frozenset({"", "utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"})
+"""Charsets in which a form's own characters are what they are in ASCII."""
+
+_UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii"})
 _JSON_SPACE = " \t\r\n"
 
 
@@ -40,31 +48,33 @@ def encode(pairs: Iterable[tuple[str, str]]) -> str:
 def names_any(encoded: str, names: Iterable[str]) -> bool:
     """Whether a query or form (one character a byte) holds one of the parameters, in any decoding.
 
-    Names are compared as the laxest servers do: case, `[]`, and dots or spaces for `_` make no difference.
+    Names are compared as the laxest servers do: case, brackets, and dots or spaces for `_` make no difference, and a
+    name ends at a NUL.
     """
-    wanted = {_normal(name) for name in names}
-    return any(name in wanted for reading in _readings(encoded) for name in _names(reading))
+    wanted = {name.lower().replace(".", "_") for name in names}
+    found = {name for reading in _readings(encoded) for name in _names(reading)}
+    return any(not wanted.isdisjoint(_spellings(spelled)) for name in found for spelled in _readings(name))
 
 
 def _readings(text: str) -> Iterator[str]:
-    """The text decoded 0 to `DECODINGS` times, the form's own decoding aside."""
-    for _ in range(DECODINGS + 1):
+    """The text decoded 0 to `DECODINGS` times, as long as that changes anything; the form's own decoding aside."""
+    yield text
+    for _ in range(DECODINGS):
+        if "%" not in text:
+            return
+        text = unquote_to_bytes(_WIDE_ESCAPE.sub(r"%\1", text).encode("latin-1")).decode("latin-1")
         yield text
-        text = _decode(text)
 
 
-def _names(encoded: str) -> Iterator[str]:
-    for field in _SEPARATORS.split(encoded):
-        yield from map(_normal, _readings(field.partition("=")[0]))
+def _names(encoded: str) -> set[str]:
+    return {name for field in _SEPARATORS.split(encoded) if (name := field.partition("=")[0])}
 
 
-def _decode(text: str) -> str:
-    return unquote_to_bytes(text.encode("latin-1")).decode("latin-1")
-
-
-def _normal(name: str) -> str:
-    name = name.replace("+", " ").partition("[")[0].strip()
-    return name.replace(" ", "_").replace(".", "_").lower()
+def _spellings(name: str) -> set[str]:
+    """What servers may take a name for: PHP, Rack and Express each read brackets in a way of their own."""
+    name = name.replace("+", " ").partition("\0")[0].removeprefix(_BYTE_ORDER_MARK).strip().lower()
+    first = _BRACKETS.split(name.lstrip("[]"))[0]
+    return {spelled.replace(" ", "_").replace(".", "_") for spelled in (name.replace("[", "_"), first)}
 
 
 def append(encoded: str, addition: str) -> str:
@@ -76,15 +86,14 @@ def append(encoded: str, addition: str) -> str:
 def media_type(content_type: str) -> str:
     """`FORM` or `JSON`, told by a Content-Type. Raises Unplaceable for every other and for charsets but UTF-8."""
     essence, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    form = essence == FORM
+    if not form and essence != JSON and not (essence.startswith("application/") and essence.endswith("+json")):
+        raise Unplaceable("the body is neither a form nor JSON (Content-Type)")
     for parameter in parameters:
         name, _, value = parameter.partition("=")
-        if name.strip() == "charset" and value.strip().strip('"') not in _UTF_8:
-            raise Unplaceable("the body is not in UTF-8")
-    if essence == FORM:
-        return FORM
-    if essence == JSON or (essence.startswith("application/") and essence.endswith("+json")):
-        return JSON
-    raise Unplaceable("the body is neither a form nor JSON (Content-Type)")
+        if name.strip() == "charset" and value.strip().strip('"') not in (_ASCII_ALIKE if form else _UTF_8):
+            raise Unplaceable("the body is in a charset other than UTF-8")
+    return FORM if form else JSON
 
 
 def check_body(body: bytes, kind: str, names: Iterable[str]) -> None:
@@ -93,8 +102,8 @@ def check_body(body: bytes, kind: str, names: Iterable[str]) -> None:
         if names_any(body.decode("latin-1"), names):
             raise NamedAlready
         return
-    wanted = {name.lower() for name in names}
-    if any(name.lower() in wanted for name in _object_names(body)):
+    wanted = {name.casefold() for name in names}
+    if any(name.partition("\0")[0].casefold() in wanted for name in _object_names(body)):
         raise NamedAlready
 
 
@@ -136,37 +145,58 @@ class Scrubber:
     ENCODINGS = 3
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        # In this order: a value that is taken out alone would leave the rest of its pair behind. The joint before a
-        # pair stays where another pair follows, in place of the one between them.
-        self._sought = [
-            re.compile(shape.format(name=re.escape(name), value=re.escape(value)).encode("latin-1"))
-            for shape in (r"(?<=[?&;#]){name}={value}[&;]", r"[?&;#]?{name}={value}", r"{value}")
-            for name, value in pairs
-        ]
+        spelled = [(re.escape(name), re.escape(value)) for name, value in pairs]
+        pair = f"(?:{'|'.join(f'{name}={value}' for name, value in spelled)})"
+        # The joint before stays where another pair follows, in place of the one between them: it is a group.
+        shape = rf"[?&;#]{pair}(?:[&;]{pair})*(?![&;])|([?&;#])(?:{pair}[&;])+|{pair}(?:[&;]{pair})*"
+        self._pairs = re.compile(shape.encode("ascii"))
+        self._values = re.compile("|".join(value for _, value in spelled).encode("ascii"))
 
-    def __call__(self, field: bytes) -> bytes:
-        """The field without the injected values."""
-        for sought in self._sought:
-            for times in range(self.ENCODINGS + 1):
-                decoded, ends = _decoded(field, times)
-                while (match := sought.search(decoded)) is not None:
-                    start = ends[match.start() - 1] if match.start() else 0
-                    field = field[:start] + field[ends[match.end() - 1] :]
-                    decoded, ends = _decoded(field, times)
-        return field
+    def __call__(self, field: bytes) -> bytes | None:
+        """The field without the injected values; None where a value is left after all that, and the field must go."""
+        # Pairs first: a value that is taken out alone would leave the rest of its pair behind.
+        for sought in (self._pairs, self._values):
+            field = _without(field, self._spans(field, sought))
+        return None if self._spans(field, self._values) else field
+
+    def _spans(self, field: bytes, sought: re.Pattern[bytes]) -> list[tuple[int, int]]:
+        """Where in the field it is found, in each of its decodings."""
+        spans: list[tuple[int, int]] = []
+        decoded: bytes = field
+        ends: Sequence[int] = range(1, len(field) + 1)
+        for times in range(self.ENCODINGS + 1):
+            if times:
+                if _ESCAPE.search(decoded) is None:
+                    break
+                decoded, ends = _decoded(decoded, ends)
+            for match in sought.finditer(decoded):
+                start, end = match.end(1) if match.lastindex else match.start(), match.end()
+                spans.append((ends[start - 1] if start else 0, ends[end - 1]))
+        return spans
 
 
-def _decoded(field: bytes, times: int) -> tuple[bytes, list[int]]:
-    """The field percent-decoded so many times, and where in the field each byte of that ends."""
-    ends = list(range(1, len(field) + 1))
-    for _ in range(times):
-        found = bytearray()
-        kept: list[int] = []
-        at = 0
-        while at < len(field):
-            escape = _ESCAPE.match(field, at)
-            at += 3 if escape else 1
-            found.append(int(escape[1], 16) if escape else field[at - 1])
-            kept.append(ends[at - 1])
-        field, ends = bytes(found), kept
-    return field, ends
+def _without(field: bytes, spans: list[tuple[int, int]]) -> bytes:
+    """The field without these pieces, which may overlap."""
+    kept = []
+    at = 0
+    for start, end in sorted(spans):
+        kept.append(field[at : max(at, start)])
+        at = max(at, end)
+    return b"".join([*kept, field[at:]])
+
+
+def _decoded(field: bytes, ends: Sequence[int]) -> tuple[bytes, list[int]]:
+    """One percent-decoding of the field, and where each byte of that ends, by where those of `field` did."""
+    found = bytearray()
+    kept: list[int] = []
+    at = 0
+    for escape in _ESCAPE.finditer(field):
+        start, end = escape.span()
+        found += field[at:start]
+        kept += ends[at:start]
+        found.append(int(escape[1], 16))
+        kept.append(ends[end - 1])
+        at = end
+    found += field[at:]
+    kept += ends[at:]
+    return bytes(found), kept

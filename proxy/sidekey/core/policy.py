@@ -57,7 +57,8 @@ class Domain:
 class Forbidden:
     """A target no caller may name, in any reading: a token endpoint or a login URL.
 
-    `origin` None stands for every origin, a segment `*` of the path for any one; `below` takes in what lies under it.
+    Scheme and port make no difference. `origin` None stands for every host, a segment `*` of the path for any one;
+    `below` takes in what lies under it.
     """
 
     origin: Origin | None
@@ -69,7 +70,7 @@ class Forbidden:
 
     def matches(self, target: Target) -> bool:
         """Whether any reading of the target is this path."""
-        if self.origin is not None and target.origin != self.origin:
+        if self.origin is not None and target.origin.host != self.origin.host:
             return False
         return paths.meets(target.path, self.path, below=self.below)
 
@@ -93,9 +94,18 @@ class Policy:
         """The policy once a grant has learnt its base URL. Raises ValueError where the policy does not allow that."""
         if self.domains and not any(domain.covers(base.origin) for domain in self.domains):
             raise ValueError("it lies under no allowed domain")
-        if self.prefixes and not any(prefix.origin == base.origin for prefix in self.prefixes):
+        prefixes = tuple(
+            Prefix(base.origin, prefix.path) if prefix.origin == self.stand_in else prefix for prefix in self.prefixes
+        )
+        if prefixes and not any(prefix.origin == base.origin for prefix in prefixes):
             raise ValueError("no endpoint_prefix has its host")
-        return self if self.stand_in is None else replace(self, domains=(Domain(base.origin),))
+        return self if self.stand_in is None else replace(self, prefixes=prefixes, domains=(Domain(base.origin),))
+
+    def covering(self, target: Target) -> Prefix | None:
+        """The prefix that the target lies under; one at `stand_in` is told by its path alone, as is every prefix there."""
+        if target.origin == self.stand_in:
+            return next((prefix for prefix in self.prefixes if paths.inside(target.path, prefix.path)), None)
+        return next((prefix for prefix in self.prefixes if prefix.covers(target)), None)
 
     def move(self, target: Target, learnt: Origin) -> Target:
         """The target with its origin replaced, where that only stands for the one that was learnt."""
@@ -138,7 +148,7 @@ def judge(policy: Policy, target: Target) -> Decision:
         paths.readings(target.path)
     rules = []
     for given, found in (
-        (policy.prefixes, next((p for p in policy.prefixes if p.covers(target)), None)),
+        (policy.prefixes, policy.covering(target)),
         (policy.domains, next((d for d in policy.domains if d.covers(target.origin)), None)),
     ):
         if given and found is None:

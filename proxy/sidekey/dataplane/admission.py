@@ -137,12 +137,12 @@ def _judge(exchange: Exchange, lane: Lane, rest: bytes) -> Problem | None:
     if exchange.method not in lane.methods:
         allow = allowed_methods(integration.policy)
         return Problem("method_denied", f"{method} is not among the integration's methods", headers=(("Allow", allow),))
-    if exchange.door == "forward":
-        url = exchange.target.decode("latin-1")
-    elif lane.base is None:
-        return Problem("target_denied", "what names the integration's base URL cannot be read")
-    else:
-        url = f"{lane.base}{rest.decode('latin-1')}"
+    if integration.rebuild is not None:
+        # What the target is to be judged by cannot be read yet: `granting.decide` sees to that first.
+        return None
+    base = "" if exchange.door == "forward" else str(lane.base)
+    url = (exchange.target if exchange.door == "forward" else rest).decode("latin-1")
+    url = f"{base}{url}"
     if _judge_quickly(exchange, lane, rest):
         return None
     try:
@@ -154,7 +154,7 @@ def _judge(exchange: Exchange, lane: Lane, rest: bytes) -> Problem | None:
         return Problem("request_invalid", str(fault))
     if not decision.allowed:
         return Problem(decision.code, decision.reason)
-    if lane.places.query and target.query and names_any(target.query, lane.places.query):
+    if lane.named and target.query and names_any(target.query, lane.named):
         return Problem("request_invalid", "the query holds a parameter that Sidekey adds itself")
     exchange.route = lane.route(target.origin)
     exchange.path = target.request_target.encode("latin-1")

@@ -153,7 +153,7 @@ class AnswerReader:
         self._head_done = True
         exchange.answered(status, length)
         lane = exchange.lane
-        if lane.places.query:
+        if lane.named:
             self.lines = lane.scrub(self.lines, exchange.grant)
         head = answer_head(self, exchange)
         if status in lane.watched:

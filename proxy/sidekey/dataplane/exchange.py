@@ -10,7 +10,7 @@ from sidekey.dataplane import answers
 from sidekey.dataplane.admission import admit, allowed_methods
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.gathering import fill, gather
-from sidekey.dataplane.granting import proceed
+from sidekey.dataplane.granting import begin, proceed
 from sidekey.dataplane.outbound import request_head
 from sidekey.dataplane.renewal import stays_back
 from sidekey.dataplane.resend import send_again
@@ -72,6 +72,7 @@ class Exchange:
         "received",
         "replay",
         "replayed",
+        "retried",
         "route",
         "seen",
         "sent",
@@ -120,7 +121,7 @@ class Exchange:
         self.upstream: UpstreamConnection | None = None
         self.replay: bytes | None = None
         self.kept: list[bytes] | None = None
-        self.replayed = False
+        self.replayed = self.retried = False
         self.held: Held | None = None
         self.gathering = False
         self.door = "reverse"
@@ -149,13 +150,13 @@ class Exchange:
         if plane.timeouts.total:
             self.deadline = plane.deadlines.now + plane.timeouts.total
             plane.deadlines.watched.add(self)
-        if not self.lane.places.body or gather(self):
-            proceed(self)
+        begin(self)
 
     def dispatch(self) -> None:
         """Find a connection, or wait for one."""
         pool = self.route.pool
-        connection = pool.take()
+        # What was refused goes out by a new connection: the refusal may have been the last answer of its own.
+        connection = None if self.replayed else pool.take()
         if connection is not None:
             self.send(connection)
             return
@@ -186,7 +187,8 @@ class Exchange:
         if self.complete:
             if self.length == CHUNKED:
                 pieces.append(b"0\r\n\r\n")
-            self.replay = data = b"".join(pieces)
+            data = b"".join(pieces)
+            self.replay = None if self.retried else data
             connection.transport.write(data)
             connection.await_answer()
         else:
@@ -213,7 +215,9 @@ class Exchange:
         body = self.body
         self.uploading = not self.complete
         if self.kept is not None:
-            self.kept = self.kept + body if self.received <= self.plane.limits.replay_body else None
+            self.kept += body
+            if self.received > self.plane.limits.replay_body:
+                self.kept = None
         if self.length == CHUNKED:
             if body:
                 body = self._chunk(body)
@@ -230,6 +234,7 @@ class Exchange:
         data = self.replay
         if data is None or self.method not in IDEMPOTENT or self.finished:
             return False
+        self.retried = True
         self.replay = self.upstream = None
         self.plane.spawn(send_again(self, data))
         return True
@@ -369,7 +374,7 @@ class Exchange:
     def caller_drained(self) -> None:
         """The caller takes more."""
         self.caller_blocked = False
-        if self.held is None and (connection := self._attached()) is not None:
+        if not (self.held and self.held.weighed) and (connection := self._attached()) is not None:
             connection.resume()
 
     def _attached(self) -> UpstreamConnection | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidekey.core.headers import BODY_DIGESTS, normalise
+from sidekey.core.headers import BODY_DIGESTS, nominated, normalise
 from sidekey.core.parameters import NamedAlready, Unplaceable, check_body, media_type, placed
 from sidekey.dataplane.inbound import without
 from sidekey.errors import Problem
@@ -49,6 +49,8 @@ def gather(exchange: Exchange) -> bool:
 
 def _refusal(exchange: Exchange) -> Problem | None:
     """Why the body cannot take a token, as far as its head and its size tell."""
+    if exchange.hop_by_hop and b"content-type" in nominated(exchange.hop_by_hop):
+        return Problem("credential_unplaceable", "Connection takes the body's Content-Type away")
     if not BODY_DIGESTS.isdisjoint(exchange.names):
         return Problem("credential_unplaceable", "the body is vouched for by a digest, so nothing can be added to it")
     if max(exchange.length, exchange.received) > exchange.plane.limits.replay_body:

@@ -5,11 +5,41 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidekey.dataplane.admission import settle
+from sidekey.dataplane.gathering import gather
 from sidekey.errors import Problem
 
 if TYPE_CHECKING:
     from sidekey.credentials.base import Grant
     from sidekey.dataplane.exchange import Exchange
+
+
+def begin(exchange: Exchange) -> None:
+    """Set an admitted exchange going."""
+    lane = exchange.lane
+    if lane.undecided:
+        if not exchange.complete:
+            exchange.caller.hold_body()
+        exchange.plane.spawn(_decide(exchange))
+    elif not lane.places.body or gather(exchange):
+        proceed(exchange)
+
+
+async def _decide(exchange: Exchange) -> None:
+    """Judge the target once it is known what by."""
+    try:
+        exchange.lane = await exchange.plane.decided(exchange.lane)
+        if exchange.finished:
+            return
+        fault = settle(exchange)
+        if fault is not None:
+            exchange.fail(fault)
+            return
+        exchange.caller.release_body()
+        begin(exchange)
+    except Problem as fault:
+        exchange.fail(fault)
+    except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
+        exchange.fail(exchange.plane.defect(error))
 
 
 def proceed(exchange: Exchange, *, judged: bool = True) -> None:

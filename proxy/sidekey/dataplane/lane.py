@@ -60,7 +60,8 @@ class Lane:
 
     `policy` and `base` are what targets are judged by now: the integration's own, until a grant has `learnt` more.
     `base_path` is what a plain rest is joined to at the reverse door; `entries` serve the forward door's quick reading.
-    A plain target that holds one of the `marks` is left to the exact reading.
+    A plain target that holds one of the `marks` is left to the exact reading. `named` are the parameters that a caller
+    may not name himself.
     """
 
     ROUTES = 256
@@ -75,6 +76,7 @@ class Lane:
         "marks",
         "methods",
         "name",
+        "named",
         "places",
         "plane",
         "policy",
@@ -84,6 +86,7 @@ class Lane:
         "source",
         "stats",
         "strip",
+        "undecided",
         "watched",
     )
 
@@ -97,6 +100,7 @@ class Lane:
         self.watched = integration.traits.watched
         self.learns = integration.traits.learns
         self.learnt: Grant | None = None
+        self.named = self.places.query + self.places.body
         self.scrubber: tuple[Grant, parameters.Scrubber] | None = None
         self.routes: dict[Origin, Route] = {}
         methods = integration.policy.methods
@@ -105,6 +109,7 @@ class Lane:
         if methods is not None:
             self.methods = frozenset(method.encode() for method in methods) & DEFAULT_METHODS
             self.strip |= headers.METHOD_OVERRIDES
+        self.undecided = integration.rebuild is not None
         self._aim(integration.policy, integration.base)
 
     def _aim(self, policy: Policy, base: Prefix | None) -> None:
@@ -113,10 +118,13 @@ class Lane:
         self.base = base
         marks = quick_marks(policy)
         self.marks = marks or ()
-        if self.places.query:
+        if self.named:
             # Whether the caller named the parameter himself is for the exact reading to see.
             self.marks += (b"?",)
         self.quick = marks is not None and base is not None and quick_base(policy, base)
+        if base is not None and any(mark in base.path.lower().encode("latin-1") for mark in self.marks):
+            # What comes by the reverse door could end at the base itself, or just below it.
+            self.quick = False
         self.base_path = b"" if base is None else base.path.encode("latin-1")
         self.base_route = None if base is None else self.route(base.origin)
         self.entries = self._entries() if marks is not None else {}
@@ -158,12 +166,13 @@ class Lane:
     def scrub(self, lines: list[bytes], grant: Grant) -> list[bytes]:
         """The lines of an answer without the injected parameters, which an upstream may repeat in a URL."""
         if self.scrubber is None or self.scrubber[0] is not grant:
-            self.scrubber = (grant, parameters.Scrubber(grant.query))
+            self.scrubber = (grant, parameters.Scrubber(grant.query + grant.body))
         clean = self.scrubber[1]
-        return [
+        kept = (
             clean(line) if headers.normalise(line[2 : line.index(b":")]) in headers.HOLD_URLS else line
             for line in lines
-        ]
+        )
+        return [line for line in kept if line is not None]
 
     def _entries(self) -> dict[bytes, tuple[Route, bytes]]:
         """Scheme and authority, as callers mostly write them at the forward door, to a route and a prefix's path.

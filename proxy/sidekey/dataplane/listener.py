@@ -164,6 +164,9 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         """Bytes of the body of the exchange under way have arrived."""
         plane = self.plane
         exchange.upload()
+        if exchange.finished:
+            # It has set what time there is for the next request, or for the end.
+            return
         if exchange.complete:
             self.deadline = NEVER
         elif not self._holds:

@@ -87,6 +87,18 @@ class Plane:
                 lane = self.lanes[name] = Lane(self, integration, self.metrics.stats(integration.id))
         return lane
 
+    async def decided(self, lane: Lane) -> Lane:
+        """The lane of an integration that could not be built whole, once what was missing can be read. Raises Problem."""
+        await lane.integration.keyring.obtain()
+        name, rebuild = lane.name.encode(), lane.integration.rebuild
+        if rebuild is not None and self.lanes[name] is lane:
+            integration = await asyncio.to_thread(rebuild)
+            if self.lanes[name] is lane:
+                self.lanes[name] = Lane(self, integration, lane.stats)
+        if self.lanes[name].undecided:
+            raise Problem("credential_unavailable", "a value cannot be read", error="proxy_configuration_error")
+        return self.lanes[name]
+
     def pool(self, origin: Origin, integration: Integration) -> Pool:
         """The pool for an origin under an integration's trust and dialling rules."""
         key = Key(origin, integration.trust, integration.allow_private)

@@ -109,16 +109,15 @@ def pass_on(exchange: Exchange, held: Held) -> None:
 async def _replay(exchange: Exchange, held: Held) -> None:
     try:
         grant = await exchange.lane.source.newer(exchange.grant)
+        if exchange.finished:
+            return
+        if grant is None:
+            _go_on(exchange, held)
+        else:
+            begin_again(exchange)
+            take(exchange, grant, judged=False)
     except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
         exchange.fail(exchange.plane.defect(error))
-        return
-    if exchange.finished:
-        return
-    if grant is None:
-        _go_on(exchange, held)
-        return
-    begin_again(exchange)
-    take(exchange, grant, judged=False)
 
 
 def _go_on(exchange: Exchange, held: Held) -> None:

@@ -89,7 +89,7 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
             exchange.deliver(out[0] if len(out) == 1 else b"".join(out))
         if exchange.answer_complete:
             self._release(exchange)
-        elif self._head_done and exchange.held is None:
+        elif self._head_done and not (exchange.held and exchange.held.weighed):
             self._go_on(exchange, len(data), progress=bool(out))
 
     def _parse(self, exchange: Exchange, data: bytes) -> bool:
@@ -127,7 +127,7 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
         """More of the answer's body is to come."""
         plane = self.pool.plane
         self.deadline = NEVER if exchange.caller_blocked else plane.deadlines.now + plane.timeouts.idle
-        if self.length > THROUGH:
+        if self.length > THROUGH and exchange.held is None:
             left = self.length - (exchange.sent - self._body_from)
             if left > THROUGH:
                 self._through = left

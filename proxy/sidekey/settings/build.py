@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
-from sidekey.credentials.base import Credential, Destinations, KindSettings
+from sidekey.credentials.base import Credential, Destinations
 from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
 from sidekey.credentials.keyring import Keyring
 from sidekey.settings import snapshot
@@ -45,9 +45,11 @@ def build_integration(
     reasons: Reasons = [*unread, *unreadable]
     methods = None if settings.methods is None else frozenset(settings.methods)
     destinations = auth.destinations(values)
+    rebuild = None
     if unread or destinations is None:
         # What decides where the credential may go cannot be read: a policy without a rule denies everything.
         policy, base = Policy(methods=methods), None
+        rebuild = partial(_again, name, settings, trust, read, trust_of, filled)
     else:
         policy = Policy(
             prefixes=prefixes,
@@ -57,9 +59,9 @@ def build_integration(
             path=destinations.path,
             stand_in=destinations.stand_in,
         )
-        base = _base(prefixes, settings.allowed_domains, destinations)
+        base = _base(prefixes, settings.allowed_domains, destinations, learns=auth.traits().learns)
     # What was read decides the policy, and is not read a second time: the two always belong together.
-    keyring = Keyring(partial(_credential, auth, read, values, tuple(unread)))
+    keyring = Keyring(partial(_credential, settings, read, values))
     keyring.refresh()
     if settings.trusted_ca is not None:
         trust, reason = trust_of(settings.trusted_ca)
@@ -78,8 +80,20 @@ def build_integration(
         tags=tuple(settings.tags),
         test=None if test is None else snapshot.TestRequest(test.method, test.path),
         filled=filled,
+        rebuild=rebuild,
     )
     return integration, reasons
+
+
+def _again(
+    name: str,
+    settings: IntegrationSettings,
+    trust: snapshot.Trust,
+    read: SecretReader,
+    trust_of: TrustOf,
+    filled: Filled,
+) -> snapshot.Integration:
+    return build_integration(name, settings, trust, read, trust_of, filled=filled)[0]
 
 
 def _prefixes(settings: IntegrationSettings, read: SecretReader) -> tuple[tuple[Prefix, ...], list[Unread]]:
@@ -93,25 +107,28 @@ def _prefixes(settings: IntegrationSettings, read: SecretReader) -> tuple[tuple[
     return tuple(prefixes), []
 
 
-def _credential(
-    auth: KindSettings, read: SecretReader, known: Mapping[Keys, str], unread: tuple[Unread, ...]
-) -> Credential:
-    values, reasons = auth.read(read, known)
+def _credential(settings: IntegrationSettings, read: SecretReader, known: Mapping[Keys, str]) -> Credential:
+    _, unread = _prefixes(settings, read)
+    values, reasons = settings.auth.read(read, known)
     if unread or reasons:
         raise SecretUnreadable((*unread, *reasons))
-    return auth.credential(values)
+    return settings.auth.credential(values)
 
 
-def _base(prefixes: Sequence[Prefix], domains: Sequence[Domain], destinations: Destinations) -> Prefix | None:
+def _base(
+    prefixes: Sequence[Prefix], domains: Sequence[Domain], destinations: Destinations, *, learns: bool
+) -> Prefix | None:
     """What the reverse door's path is put behind, before a grant.
 
-    The first prefix, else the first domain of the integration that is an exact base URL, else what the kind names; but
-    a base that stands for the one to be learnt goes first.
+    The first prefix, else the first domain of the integration that is an exact base URL, else what the kind names. A
+    base that stands for the one to be learnt goes first; where any will be learnt, no prefix's path comes before the
+    caller's.
     """
     if destinations.stand_in is not None:
         return destinations.base
     exact = (Prefix(domain.origin, "") for domain in domains if not domain.wildcard)
-    return next(iter((*prefixes, *exact)), destinations.base)
+    known = (Prefix(prefix.origin, "") for prefix in prefixes) if learns else prefixes
+    return next(iter((*known, *exact)), destinations.base)
 
 
 def build_trust(trust: snapshot.Trust, read: SecretReader) -> tuple[snapshot.Trust, str | None]:

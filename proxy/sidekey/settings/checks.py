@@ -63,7 +63,7 @@ def _policy(raw: Mapping[str, Any]) -> Policy | None:
     Which origins are allowed beside them is left out: it takes what only the kind knows, and `policy_warnings` says
     so where a prefix is at none of them.
     """
-    prefixes, methods = raw.get("endpoint_prefix", []), raw.get("methods")
+    prefixes, methods = [] if _learns(raw) else raw.get("endpoint_prefix", []), raw.get("methods")
     prefixes = [prefixes] if isinstance(prefixes, str) else prefixes
     if not (_are_texts(prefixes) and (methods is None or _are_texts(methods))):
         return None
@@ -78,6 +78,12 @@ def _policy(raw: Mapping[str, Any]) -> Policy | None:
 
 _ANYWHERE = parse_prefix("https://host.invalid")
 """Stands for the base of an integration that writes no prefix."""
+
+
+def _learns(raw: Mapping[str, Any]) -> bool:
+    """Whether the base URL comes with the token, so that a path cannot be judged before."""
+    auth = mapping(raw.get("auth"))
+    return auth.get("type") == "responsys" or mapping(auth.get("token_response")).get("base_url") is not None
 
 
 def _is_valid(check: Callable[[str], str], text: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -32,7 +32,7 @@ class TestRequest:
 class Integration:
     """One integration, ready to serve.
 
-    `base` is the reverse door's base as far as it is known before a grant; None where an unreadable value decides it.
+    `base` is the reverse door's base as far as it is known before a grant; None where `rebuild` is set.
     """
 
     id: str
@@ -48,6 +48,8 @@ class Integration:
     test: TestRequest | None = None
     filled: tuple[tuple[str, str], ...] = ()
     """What a provider profile filled in: keys and values, as text."""
+    rebuild: Callable[[], Integration] | None = None
+    """Set where an unreadable value decides where the credential may go: builds the integration again, blocking."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -11,11 +11,18 @@ from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import Grant, Places
 from sidekey.credentials.fields import check_header_name
-from sidekey.credentials.oauth2.parameters import check_field_name
 
 Place = Literal["header", "body", "query"]
 
+_PARAMETER = re.compile(r"[A-Za-z0-9_.~-]+")
 _SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
+
+
+def _check_parameter(name: str) -> str:
+    """A name that is known again however a caller spells it."""
+    if not _PARAMETER.fullmatch(name):
+        raise ValueError("a parameter's name here is of ASCII letters, digits, and _ . ~ -")
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ class WrittenPlacement(BaseModel):
     def _check_name(cls, name: str | None, info: ValidationInfo) -> str | None:
         if name is None or "place" not in info.data:
             return name
-        return check_header_name(name) if info.data["place"] == "header" else check_field_name(name)
+        return check_header_name(name) if info.data["place"] == "header" else _check_parameter(name)
 
     @field_validator("scheme")
     @classmethod
