@@ -102,7 +102,7 @@ class Policy:
         return self if self.stand_in is None else replace(self, prefixes=prefixes, domains=(Domain(base.origin),))
 
     def covering(self, target: Target) -> Prefix | None:
-        """The prefix that the target lies under; one at `stand_in` is told by its path alone, as is every prefix there."""
+        """The prefix that the target lies under; a target at `stand_in` is told by its path alone."""
         if target.origin == self.stand_in:
             return next((prefix for prefix in self.prefixes if paths.inside(target.path, prefix.path)), None)
         return next((prefix for prefix in self.prefixes if prefix.covers(target)), None)

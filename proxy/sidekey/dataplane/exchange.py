@@ -150,7 +150,13 @@ class Exchange:
         if plane.timeouts.total:
             self.deadline = plane.deadlines.now + plane.timeouts.total
             plane.deadlines.watched.add(self)
-        begin(self)
+        lane = self.lane
+        grant = lane.source.grant
+        if grant is None or lane.involved:
+            begin(self)
+            return
+        self.grant = grant
+        self.dispatch()
 
     def dispatch(self) -> None:
         """Find a connection, or wait for one."""

@@ -61,7 +61,7 @@ class Lane:
     `policy` and `base` are what targets are judged by now: the integration's own, until a grant has `learnt` more.
     `base_path` is what a plain rest is joined to at the reverse door; `entries` serve the forward door's quick reading.
     A plain target that holds one of the `marks` is left to the exact reading. `named` are the parameters that a caller
-    may not name himself.
+    may not name himself. `involved` says that an exchange takes more than the grant that is there.
     """
 
     ROUTES = 256
@@ -71,6 +71,7 @@ class Lane:
         "base_route",
         "entries",
         "integration",
+        "involved",
         "learns",
         "learnt",
         "marks",
@@ -110,6 +111,7 @@ class Lane:
             self.methods = frozenset(method.encode() for method in methods) & DEFAULT_METHODS
             self.strip |= headers.METHOD_OVERRIDES
         self.undecided = integration.rebuild is not None
+        self.involved = self.undecided or self.learns or bool(self.places.body)
         self._aim(integration.policy, integration.base)
 
     def _aim(self, policy: Policy, base: Prefix | None) -> None:

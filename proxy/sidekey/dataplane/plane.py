@@ -88,7 +88,7 @@ class Plane:
         return lane
 
     async def decided(self, lane: Lane) -> Lane:
-        """The lane of an integration that could not be built whole, once what was missing can be read. Raises Problem."""
+        """The lane of an integration that could not be built whole, once the rest can be read. Raises Problem."""
         await lane.integration.keyring.obtain()
         name, rebuild = lane.name.encode(), lane.integration.rebuild
         if rebuild is not None and self.lanes[name] is lane:

@@ -45,11 +45,14 @@ def build_integration(
     reasons: Reasons = [*unread, *unreadable]
     methods = None if settings.methods is None else frozenset(settings.methods)
     destinations = auth.destinations(values)
-    rebuild = None
+    rebuild: Callable[[], snapshot.Integration] | None = None
     if unread or destinations is None:
         # What decides where the credential may go cannot be read: a policy without a rule denies everything.
         policy, base = Policy(methods=methods), None
-        rebuild = partial(_again, name, settings, trust, read, trust_of, filled)
+
+        def rebuild() -> snapshot.Integration:
+            return build_integration(name, settings, trust, read, trust_of, filled=filled)[0]
+
     else:
         policy = Policy(
             prefixes=prefixes,
@@ -83,17 +86,6 @@ def build_integration(
         rebuild=rebuild,
     )
     return integration, reasons
-
-
-def _again(
-    name: str,
-    settings: IntegrationSettings,
-    trust: snapshot.Trust,
-    read: SecretReader,
-    trust_of: TrustOf,
-    filled: Filled,
-) -> snapshot.Integration:
-    return build_integration(name, settings, trust, read, trust_of, filled=filled)[0]
 
 
 def _prefixes(settings: IntegrationSettings, read: SecretReader) -> tuple[tuple[Prefix, ...], list[Unread]]:
