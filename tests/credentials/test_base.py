@@ -1,11 +1,19 @@
 import pickle
 from collections.abc import Iterator, Mapping
+from enum import Enum
+from importlib import import_module
+from pkgutil import walk_packages
 from typing import Literal
 
 import pytest
+from joserfc.jwk import RSAKey
+from pydantic import BaseModel
 
+from sidekey import credentials
 from sidekey.credentials.base import (
+    Attempt,
     Call,
+    CallFault,
     Credential,
     Destinations,
     FixedCredential,
@@ -15,17 +23,80 @@ from sidekey.credentials.base import (
     Part,
     Places,
     Reply,
+    Sealed,
     Traits,
 )
 from sidekey.credentials.fields import Keys, Reference, Secret
+from sidekey.credentials.headers import HeadersSettings
+from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.oauth2 import assertion
+from sidekey.credentials.oauth2.answer import Token
+from sidekey.credentials.oauth2.clients import Client, Proof
+from sidekey.credentials.oauth2.grants import JwtBearer, RefreshToken
+from sidekey.credentials.oauth2.request import TokenRequest
+from sidekey.credentials.oauth2.sections import TokenRequestSettings
+from sidekey.credentials.oauth2.settings import OAuth2Settings
+from sidekey.credentials.static import StaticSource
+from support import oauth
+from support.issuing import credential_of, settings_of
+
+SECRET = {"insecure_value": "hunter2"}
+PEM = {"insecure_value": "-----BEGIN hunter2-----"}
+HEADERS = (("Authorization", "hunter2"),)
+GRANT = Grant(headers=HEADERS, query=(("key", "hunter2"),), body=(("key", "hunter2"),))
+OAUTH2 = {"type": "oauth2", "token_endpoint": "https://auth.example.com/token", "client_id": "id"}
+SIGNING = {**OAUTH2, "grant": "jwt_bearer", "assertion": {"private_key": PEM, "claims": {"a": SECRET}}}
+REFRESHING = {**OAUTH2, "grant": "refresh_token", "refresh_token": SECRET, "client_secret": SECRET}
+RESPONSYS = {"type": "responsys", "login_endpoint": "https://login.example.com", "username": "u", "password": SECRET}
+API_KEY = {"X-Key": {"prefix": "k", "secret": SECRET}}
+SIGNED = assertion.Assertion(RSAKey.import_key(oauth.signer().private_pem), "RS256", "hunter2", "hunter2", "hunter2")
+
+
+def models() -> Iterator[BaseModel]:
+    """The settings of each kind, and those inside them."""
+    signing = settings_of(SIGNING)
+    assert isinstance(signing, OAuth2Settings)
+    assert signing.assertion is not None
+    headers = settings_of({"type": "headers", "headers": API_KEY})
+    assert isinstance(headers, HeadersSettings)
+    yield from (signing, signing.assertion, headers, *headers.headers.values())
+    yield from (settings_of(RESPONSYS), settings_of({"type": "basic", "username": "u", "password": SECRET}))
+    yield TokenRequestSettings.model_validate({"body": {"a": SECRET}, "query": {"b": SECRET}})
+
+
+def ring() -> Keyring:
+    made = Keyring(lambda: FixedCredential(GRANT))
+    made.refresh()
+    return made
+
 
 SECRETS = [
-    Grant(headers=(("Authorization", "hunter2"),), query=(("key", "hunter2"),), body=(("key", "hunter2"),)),
-    Call("token endpoint", "POST", "https://auth.example.com/hunter2", (("Authorization", "hunter2"),), b"hunter2"),
+    GRANT,
+    Call("token endpoint", "POST", "https://auth.example.com/hunter2", HEADERS, b"hunter2"),
     Reply(200, {"x": "hunter2"}, b"hunter2"),
-    FixedCredential(Grant(headers=(("Authorization", "hunter2"),))),
-    Issued(Grant(headers=(("Authorization", "hunter2"),)), 60.0, memory="hunter2"),
+    Attempt(5.0, memory="hunter2"),
+    FixedCredential(GRANT),
+    Issued(GRANT, 60.0, memory="hunter2"),
+    Reference("insecure_value", "hunter2"),
+    Part(("password",), Reference("insecure_value", "hunter2")),
+    ring(),
+    StaticSource(ring()),
+    Token("hunter2", 60.0, "https://hunter2.example.com"),
+    SIGNED,
+    Proof(HEADERS, (("client_secret", "hunter2"),), (("client_secret", "hunter2"),)),
+    Client("body", "hunter2", "hunter2", sign=SIGNED.sign),
+    RefreshToken("hunter2"),
+    JwtBearer(SIGNED.sign),
+    TokenRequest("https://auth.example.com/hunter2", body=(("key", "hunter2"),), query=(("key", "hunter2"),)),
+    credential_of(REFRESHING),
+    credential_of(RESPONSYS),
+    *models(),
 ]
+"""One of every class that may hold a secret, with the secret wherever one may stand."""
+
+HARMLESS = {"AnswerShape", "ClientCredentials", "Destinations", "Placement", "Places", "Traits"}
+HARMLESS |= {"SecretUnreadable", "TokenResponseSettings", "WrittenPlacement", "_Section"}
+"""What holds names, places and reasons alone."""
 
 
 class Pair(KindSettings):
@@ -99,6 +170,30 @@ def test_a_kind_goes_nowhere_by_itself(pair: Pair) -> None:
     """Unless it says otherwise, the integration alone names what may be reached."""
     assert pair.destinations({}) == Destinations()
     assert pair.needs_prefix
+
+
+def test_every_class_of_the_package_is_known_to_hold_secrets_or_none() -> None:
+    """A new one is put into one of the two lists above."""
+    package = credentials.__path__
+    modules = [import_module(module.name) for module in walk_packages(package, f"{credentials.__name__}.")]
+    found = {
+        name
+        for module in modules
+        for name, kind in vars(module).items()
+        if isinstance(kind, type) and kind.__module__ == module.__name__ and not issubclass(kind, Enum)
+        # What is no value: protocols, and the classes that others are made of.
+        if not getattr(kind, "_is_protocol", False) and kind not in (Sealed, KindSettings, CallFault)
+    }
+    assert len(modules) > 15
+    assert found == {type(secret).__name__ for secret in SECRETS} | HARMLESS
+
+
+def test_a_fault_shows_its_reason_and_not_what_it_leaves() -> None:
+    """It goes into logs."""
+    fault = CallFault("invalid", "token endpoint answered nothing", memory="hunter2")
+    assert "hunter2" not in repr(fault) + str(fault) + f"{fault.args}"
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(fault)
 
 
 @pytest.mark.parametrize("secret", SECRETS, ids=lambda secret: type(secret).__name__)

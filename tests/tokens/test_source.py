@@ -270,6 +270,20 @@ async def test_a_learnt_base_url_outside_the_policy_leaves_no_token(rig: Rig) ->
     assert (rig.source.grant, rig.outcomes()) == (None, {"invalid": 1})
 
 
+async def test_what_a_refused_answer_leaves_is_what_the_next_attempt_gets(rig: Rig) -> None:
+    """A refresh token that was rotated is the only one that is valid; a fault that leaves nothing changes nothing."""
+    rig.endpoint.base_url = "https://api.example.org"
+    await failure(rig)
+    rig.endpoint.base_url = ""
+    rig.endpoint.down = DOWN
+    await rig.loop.advance(1)
+    await failure(rig)
+    rig.endpoint.down = None
+    await rig.loop.advance(2)
+    await rig.source.obtain()
+    assert [attempt.memory for attempt in rig.kind.attempts] == [None, "memory of t1", "memory of t1"]
+
+
 async def test_an_attempt_gets_the_wall_clock_and_what_the_last_one_left(rig: Rig) -> None:
     """For signed claims, and for kinds that renew by the former token."""
     await rig.source.obtain()

@@ -7,7 +7,18 @@ import asyncio
 import pytest
 import structlog
 
+from sidekey.credentials.base import Reply
+from sidekey.credentials.keyring import Keyring
+from sidekey.errors import Problem
+from support.issuing import credential_of, reply
 from support.tokens import LimitedKind, Rig, settle, token_of
+
+AUTH = {
+    "type": "oauth2",
+    "token_endpoint": "https://auth.example.com/token",
+    "client_id": "id",
+    "client_secret": {"env": "SECRET"},
+}
 
 
 async def test_a_refusal_of_the_current_token_renews_it_once(rig: Rig) -> None:
@@ -110,6 +121,39 @@ async def test_the_same_token_again_is_none_that_is_newer(rig: Rig) -> None:
     assert await rig.source.newer(old) is None
     assert not rig.source.weigh(old, 401, b"")
     assert len(rig.endpoint.calls) == 2
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.3, 0.5, 0.8, 0.99])
+async def test_one_token_that_is_answered_with_what_is_left_of_it_is_never_sent_expired(jitter: float) -> None:
+    """As Marketo does, in whole seconds, down to 0: few calls, and callers without a token for hardly a second."""
+    life = 3600
+    keyring = Keyring(lambda: credential_of(AUTH))
+    keyring.refresh()
+    rig = Rig(keyring=keyring, jitter=lambda: jitter)
+    ends = 0.0
+    made = 0
+
+    def answer(moment: float) -> Reply:
+        nonlocal ends, made
+        if moment >= ends:
+            ends, made = moment + life, made + 1
+        return reply({"access_token": f"t{made}", "expires_in": int(ends - moment)})
+
+    rig.endpoint.answer = answer
+    without = 0
+    while rig.loop.now < 2.5 * life:
+        try:
+            grant = rig.source.grant or await rig.source.obtain()
+        except Problem as problem:
+            assert problem.detail == "token endpoint answered a token that has expired"
+            without += 1
+        else:
+            assert (token_of(grant), rig.loop.now < ends) == (f"t{made}", True)
+        await rig.loop.advance(0.1 if ends - rig.loop.now < 5 else 1)
+    assert made == 3
+    assert len(rig.endpoint.calls) <= 3 * 15
+    assert without * 0.1 <= 2 * 1.5
+    await rig.source.close()
 
 
 async def test_a_refusal_of_a_token_that_has_ended_since_fetches_another(rig: Rig) -> None:

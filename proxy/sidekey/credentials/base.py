@@ -80,32 +80,44 @@ class Reply(Sealed):
         return f"Reply({self.status}, REDACTED)"
 
 
-class CallFault(Exception):
+class CallFault(Sealed, Exception):
     """No grant came of a call. `reason` names the step and is shown to callers: never a secret, never an answer's text.
 
     `retry_after` is in seconds, as the answer asked for; `settings` says that only a change of the config helps.
+    `memory` is what the next attempt may use all the same, None where that stays what it was.
     """
 
     def __init__(
-        self, outcome: Outcome, reason: str, *, retry_after: float | None = None, settings: bool = False
+        self,
+        outcome: Outcome,
+        reason: str,
+        *,
+        retry_after: float | None = None,
+        settings: bool = False,
+        memory: str | None = None,
     ) -> None:
         super().__init__(outcome, reason)
         self.outcome: Outcome = outcome
         self.reason = reason
         self.retry_after = retry_after
         self.settings = settings
+        self.memory = memory
 
 
-class Attempt(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class Attempt(Sealed):
     """Under what a credential is asked for a grant.
 
     `now` is the wall clock, in seconds since the epoch, for claims that are signed. `memory` is what the last `Issued`
-    left, None at first. `rejected` says that the upstream refused the last grant.
+    or `CallFault` left, None at first. `rejected` says that the upstream refused the last grant.
     """
 
     now: float
     memory: str | None = None
     rejected: bool = False
+
+    def __repr__(self) -> str:
+        return f"Attempt({self.now:g}, REDACTED)"
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,6 +39,9 @@ from sidekey.credentials.replies import fault_of_status, is_token, json_object, 
 LIFE = 5400.0
 """Seconds a token is used. The answer does not say how long it lives; Oracle's pages say two hours, and three."""
 
+_LIMIT_WINDOW = 60.0
+"""Seconds after which Responsys, which counts calls by the minute, takes logins again where it does not say when."""
+
 _LOGIN, _REFRESH = "login", "token refresh"
 
 _HOSTS = tuple(
@@ -52,6 +56,10 @@ _HOSTS = tuple(
     )
 )
 """Under what an `endPoint` may lie without being named in the config."""
+
+_DEFAULT_PATH = "/rest/api/v1.3"
+_VERSION = re.compile(r"/rest/api/v[0-9]+(?:\.[0-9]+)*(?=/|$)")
+"""Below what the login is, however far the path prefix narrows the API down."""
 
 _LOGIN_PATHS = "/rest/api/*/auth"
 
@@ -83,12 +91,15 @@ class ResponsysCredential(Sealed):
         return "ResponsysCredential(REDACTED)"
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
-        """Refresh the last token where there is one that was not refused, else log in. Raises CallFault."""
+        """Refresh the last token where there is one that was not refused, else log in. Raises CallFault.
+
+        A login follows a refresh that fails, with or without an answer, unless there were too many calls.
+        """
         previous: Outcome = "ok"
         if attempt.memory is not None and not attempt.rejected:
             fields = {"auth_type": "token"}
-            reply = yield self._call(_REFRESH, fields, headers=(("Authorization", attempt.memory),))
             try:
+                reply = yield self._call(_REFRESH, fields, headers=(("Authorization", attempt.memory),))
                 return self._issued(_REFRESH, reply)
             except CallFault as fault:
                 if fault.outcome == "rate_limited":
@@ -136,7 +147,8 @@ def _fault(step: str, reply: Reply, answer: Mapping[str, Any]) -> CallFault:
     code = answer.get("errorCode")
     if code == "API_LIMIT_EXCEEDED" and 400 <= reply.status < 500:
         reason = f"{step} answered {reply.status}: too many calls"
-        return CallFault("rate_limited", reason, retry_after=retry_after(reply.headers))
+        asked = retry_after(reply.headers)
+        return CallFault("rate_limited", reason, retry_after=_LIMIT_WINDOW if asked is None else asked)
     meaning = _REASONS.get(code) if isinstance(code, str) else None
     return fault_of_status(step, reply, "" if meaning is None else f"({meaning})", settings=meaning is not None)
 
@@ -193,8 +205,9 @@ class ResponsysSettings(KindSettings):
     username: Annotated[Text, literally(check_not_empty)] = Field(description="Name of the API user.")
     password: Secret = Field(description="Its password, as a reference.")
     path_prefix: Annotated[PublicText, literally(_check_path)] = Field(
-        default_factory=lambda: Reference("text", "/rest/api/v1.3"),
-        description="Path of the API: no target lies outside, and the reverse door's paths are put behind it.",
+        default_factory=lambda: Reference("text", _DEFAULT_PATH),
+        description="Path of the API: no target lies outside, and the reverse door's paths are put behind it. The "
+        "login is at `/auth/token` below the `/rest/api/vN` that it begins with, else below `/rest/api/v1.3`.",
     )
 
     def traits(self) -> Traits:
@@ -229,5 +242,7 @@ class ResponsysSettings(KindSettings):
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The credential with everything read."""
         path = _path(values["path_prefix",])
-        url = f"{_login(values['login_endpoint',]).origin}{path}/auth/token"
+        version = _VERSION.match(path)
+        root = _DEFAULT_PATH if version is None else version[0]
+        url = f"{_login(values['login_endpoint',]).origin}{root}/auth/token"
         return ResponsysCredential(url, path, values["username",], values["password",])

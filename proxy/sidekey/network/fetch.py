@@ -34,6 +34,9 @@ AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """What aiohttp would add by itself."""
 
+_LARGEST_LINE = 64 << 10
+"""Bytes of the status line and of each header field: platforms send policies and cookies beyond aiohttp's 8 KiB."""
+
 _OUTCOMES: dict[str, Outcome] = {"dns_timeout": "timeout", "connection_timeout": "timeout"}
 """What of a Problem's errors is no "unreachable"."""
 
@@ -83,6 +86,8 @@ def _session(origin: Origin, judged: tuple[Address, ...]) -> aiohttp.ClientSessi
         trust_env=False,
         auto_decompress=False,
         skip_auto_headers=_OWN_HEADERS,
+        max_line_size=_LARGEST_LINE,
+        max_field_size=_LARGEST_LINE,
         # The deadline stands around everything.
         timeout=aiohttp.ClientTimeout(),
     )

@@ -157,8 +157,8 @@ def parameter_properties() -> dict[str, dict[str, Any]]:
 def expand(raw: Table) -> Expansion:
     """Fill in what the provider named in an integration's `auth` brings; what the integration writes itself stays.
 
-    `raw` is left as it is. Keys that were filled in have the place of `auth.provider`. The profile's domains come
-    only where the integration writes neither `allow_other_domains` nor `allowed_domains`.
+    `raw` is left as it is. Keys that were filled in have the place of `auth.provider`. No domains come where the
+    integration writes `allow_other_domains: false`.
     """
     auth = raw.get("auth")
     if not isinstance(auth, Table) or auth.get("type") != "oauth2" or not isinstance(auth.get("provider"), str):
@@ -173,7 +173,7 @@ def expand(raw: Table) -> Expansion:
         values, taken, _ = _arguments(auth, provider, found)
         faults = [(("auth", "provider"), f"no such provider; {_way_out(close, names())}")]
     brought = _fill(found.brought, values)
-    if "allow_other_domains" in raw or "allowed_domains" in raw or not brought.get("allowed_domains"):
+    if raw.get("allow_other_domains") is False or not brought.get("allowed_domains"):
         brought = {"auth": brought["auth"]}
     filling = _Filling(raw, mark_at(raw, ("auth", "provider"))[0])
     table = filling.merge(_replaced(raw, "auth", _without(auth, taken)), brought, ())

@@ -162,8 +162,9 @@ integrations:
 ```
 
 - What the integration writes itself replaces what the profile brings, mapping by mapping.
-- A profile brings `allow_other_domains: true` and the allowed domains, where it has any. Where the integration writes
-  either of the two keys, both are its own. An `endpoint_prefix` narrows further.
+- A profile brings `allow_other_domains: true` and the allowed domains, where it has any. The integration's own
+  `allowed_domains` replace the list and keep the switch; `allow_other_domains: false` brings neither. An
+  `endpoint_prefix` narrows further.
 - A parameter is plain text (or a number), never a reference, and must match as a whole: it cannot add to a host.
 - `sidekey explain` shows what was filled in. An entry whose parameter is not given is left out.
 """

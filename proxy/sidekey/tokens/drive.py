@@ -80,14 +80,14 @@ class Driver:
 
     def _judge(self, step: str, called: float, issued: Issued) -> None:
         if self.clock() >= called + issued.life:
-            raise CallFault("invalid", f"{step} answered a token that has expired on the way")
+            raise CallFault("invalid", f"{step} answered a token that has expired on the way", memory=issued.memory)
         if issued.grant.base_url is None:
             return
         try:
             self.learn(issued.grant.base_url)
         except ValueError as fault:
             reason = f"the base URL that the {step} answered is not allowed: {fault}"
-            raise CallFault("invalid", reason) from None
+            raise CallFault("invalid", reason, memory=issued.memory) from None
 
 
 def _advance(advance: Callable[[], Call]) -> Call | Issued:

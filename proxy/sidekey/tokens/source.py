@@ -271,6 +271,8 @@ class TokenSource:
         return issued.grant
 
     def _failed(self, fault: CallFault) -> _Failure:
+        if fault.memory is not None:
+            self._memory = fault.memory
         error = "proxy_configuration_error" if fault.settings else "proxy_internal_error"
         self._failure = _Failure("credential_unavailable", fault.reason, error, self._pause(fault.retry_after))
         self._log.warning("no token could be got", outcome=fault.outcome, reason=fault.reason)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.credentials.base import CallFault, Reply
-from sidekey.credentials.oauth2.answer import DEFAULT_LIFE, AnswerShape, read_answer
+from sidekey.credentials.oauth2.answer import DEFAULT_LIFE, AnswerShape, read_answer, read_refresh_token
 from support.issuing import reply
 
 GOOD = {"access_token": "tok-1", "token_type": "Bearer", "expires_in": 3600}
@@ -123,7 +123,7 @@ def test_a_token_of_another_type_is_not_used(token_type: object) -> None:
 
 @pytest.mark.parametrize(
     ("expires_in", "life"),
-    [(3600, 3600), ("3599", 3599), (0.5, 0.5), (366 * 86400, 366 * 86400)],
+    [(3600, 3600), ("3599", 3599), (1, 1), (1.5, 1.5), (366 * 86400, 366 * 86400)],
 )
 def test_a_life_is_a_number_or_digits(expires_in: object, life: float) -> None:
     """Microsoft Entra's first version answers a text."""
@@ -134,7 +134,6 @@ def test_a_life_is_a_number_or_digits(expires_in: object, life: float) -> None:
     "expires_in",
     [
         None,
-        0,
         -1,
         True,
         "soon",
@@ -153,6 +152,31 @@ def test_a_life_is_a_number_or_digits(expires_in: object, life: float) -> None:
 def test_an_absurd_life_is_replaced(expires_in: object) -> None:
     """By five minutes, as where there is none."""
     assert read_answer(reply({**GOOD, "expires_in": expires_in}), AnswerShape()).life == DEFAULT_LIFE
+
+
+@pytest.mark.parametrize("expires_in", [0, "0", "00", 0.0, -0.0, 0.999])
+def test_a_token_with_less_than_a_second_left_has_expired(expires_in: object) -> None:
+    """A platform that answers one token for all of its life says so at its end, and has another a second later."""
+    fault = fault_of(reply({**GOOD, "expires_in": expires_in}))
+    assert (fault.outcome, fault.reason) == ("invalid", "token endpoint answered a token that has expired")
+    assert (fault.retry_after, fault.settings) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (reply({**GOOD, "refresh_token": "r-2"}), "r-2"),
+        (reply({"refresh_token": "r-2", "access_token": None}), "r-2"),
+        (reply(GOOD), None),
+        (reply({**GOOD, "refresh_token": "r 2"}), None),
+        (reply({**GOOD, "refresh_token": ["r-2"]}), None),
+        (reply({"refresh_token": "r-2"}, 400), None),
+        (reply(b"r-2"), None),
+    ],
+)
+def test_a_refresh_token_is_read_whatever_the_rest_is(answer: Reply, found: str | None) -> None:
+    """Of a success only, and only one that can be sent."""
+    assert read_refresh_token(answer) == found
 
 
 def test_names_of_fields_are_paths() -> None:
@@ -181,12 +205,13 @@ def test_any_answer_is_a_token_or_a_fault(body: bytes) -> None:
                 "no JSON object",
                 "no usable token under access_token",
                 "a token of another type than bearer",
+                "a token that has expired",
                 "no base URL under api.url",
                 *(f"200 {code}" for code in CODES),
             }
         else:
             assert token.value.isascii()
-            assert 0 < token.life <= 366 * 86400
+            assert 1 <= token.life <= 366 * 86400
 
 
 @given(st.integers(201, 599), st.binary(), st.dictionaries(st.sampled_from(["retry-after", "date"]), st.text()))

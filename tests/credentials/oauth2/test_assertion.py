@@ -1,6 +1,8 @@
 import hashlib
 from base64 import urlsafe_b64encode
 from functools import cache
+from pathlib import Path
+from ssl import PEM_cert_to_DER_cert
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -16,12 +18,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
-from trustme import CA
 
 from sidekey.credentials.base import CallingCredential
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.oauth2 import assertion
-from support.issuing import NOW, credential_of, first_call
+from sidekey.settings.secrets import SecretReader
+from support import oauth
+from support.issuing import NOW, credential_of, first_call, settings_of
 
 AUTH: dict[str, Any] = {
     "type": "oauth2",
@@ -92,18 +95,49 @@ def test_no_two_assertions_have_one_identifier() -> None:
 
 def test_the_header_names_key_and_certificate() -> None:
     """RFC 7515 4.1.4 and 4.1.8; Microsoft Entra finds the key by its certificate."""
-    issued = CA().issue_cert("client.example.com").cert_chain_pems[0]
-    digest = hashlib.sha256(issued_der(issued.bytes())).digest()
-    credential = signing(key_id="key-7", certificate=issued.bytes().decode())
-    header, _ = opened(sent(credential)["client_assertion"], "RS256")
+    signer = oauth.signer()
+    digest = hashlib.sha256(PEM_cert_to_DER_cert(signer.certificate_pem.decode())).digest()
+    credential = certified(signer.private_pem)
+    header = jwt.decode(sent(credential)["client_assertion"], RSAKey.import_key(signer.public_jwk)).header
     assert header["kid"] == "key-7"
     assert header["x5t#S256"] == urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def issued_der(pem_bytes: bytes) -> bytes:
-    from ssl import PEM_cert_to_DER_cert
+def certified(private_pem: bytes, algorithm: str = "RS256") -> CallingCredential:
+    """A client with the certificate of `oauth.signer`."""
+    certificate = oauth.signer().certificate_pem.decode()
+    settings = {
+        "private_key": {"env": "KEY"},
+        "algorithm": algorithm,
+        "key_id": "key-7",
+        "certificate": certificate,
+    }
+    auth = {**AUTH, "client_authentication": "private_key_jwt", "assertion": settings}
+    return credential_of(auth, {"KEY": private_pem.decode()})
 
-    return PEM_cert_to_DER_cert(pem_bytes.decode())
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
+def test_a_certificate_of_another_key_is_unusable(algorithm: str) -> None:
+    """The server would look for a signature of that one, and say no more than invalid_client."""
+    with pytest.raises(SecretUnreadable) as caught:
+        certified(pem(private_key(algorithm)).encode(), algorithm)
+    assert caught.value.reasons == (
+        (("auth", "assertion", "certificate"), "the certificate is that of another key than private_key"),
+    )
+
+
+def test_a_key_and_its_certificate_are_both_read_again_where_they_do_not_match() -> None:
+    """Files are rotated one after the other; what was read of the rest stays."""
+    certificate = {"env": "CERTIFICATE"}
+    settings = {"private_key": {"env": "KEY"}, "certificate": certificate}
+    auth = settings_of({**AUTH, "client_authentication": "private_key_jwt", "assertion": settings})
+    environ = {"KEY": pem(private_key("RS256")), "CERTIFICATE": oauth.signer().certificate_pem.decode()}
+    values, reasons = auth.read(SecretReader(Path(), environ), {})
+    assert set(values) == {("token_endpoint",), ("client_id",)}
+    assert len(reasons) == 1
+    environ["KEY"] = oauth.signer().private_pem.decode()
+    values, reasons = auth.read(SecretReader(Path(), environ), values)
+    assert (len(values), reasons) == (4, ())
 
 
 def test_an_assertion_may_stand_for_the_grant() -> None:

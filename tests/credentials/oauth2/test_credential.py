@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.credentials.base import Attempt, Verdict
+from sidekey.credentials.base import Attempt, CallFault, Verdict
 from support.issuing import NOW, credential_of, first_call, issue, reply
 
 AUTH: dict[str, Any] = {
@@ -44,6 +44,25 @@ def test_without_a_new_refresh_token_the_last_one_stays(rotated: object) -> None
     answer = {**TOKEN, "refresh_token": rotated}
     issued, _ = issue(credential_of(REFRESHING), reply(answer), attempt=Attempt(NOW, memory="refresh-7"))
     assert issued.memory == "refresh-7"
+
+
+@pytest.mark.parametrize(
+    ("change", "memory"),
+    [
+        ({"expires_in": 0}, "refresh-2"),
+        ({"access_token": None}, "refresh-2"),
+        ({"token_type": "mac"}, "refresh-2"),
+        ({"token_type": "mac", "refresh_token": None}, "refresh-7"),
+    ],
+)
+def test_a_rotated_refresh_token_outlives_an_answer_that_is_refused(change: dict[str, object], memory: str) -> None:
+    """The one that was sent may have ended with the answer."""
+    with pytest.raises(CallFault) as caught:
+        issue(credential_of(REFRESHING), reply({**TOKEN, **change}), attempt=Attempt(NOW, memory="refresh-7"))
+    assert caught.value.memory == memory
+    with pytest.raises(CallFault) as caught:
+        issue(credential_of(AUTH), reply({**TOKEN, "expires_in": 0}))
+    assert caught.value.memory is None
 
 
 def test_a_base_url_is_learnt_as_it_was_answered() -> None:

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from urllib.parse import quote
+
 import pytest
 
 from sidekey.credentials.fields import Reference
@@ -33,15 +36,52 @@ def test_what_no_form_can_hold_is_a_fault(value: object) -> None:
         parameters.parse_value(value)
 
 
-@pytest.mark.parametrize("spell", [str, str.upper, str.title])
+@pytest.mark.parametrize("spelling", ["{}", "{}[]", "{}[0]", " {}", "{} ", "[{}]", "a;{}", "a&{}", "%63{}", "{}%00x"])
+@pytest.mark.parametrize("spell", [str, str.upper, str.title, lambda name: name.replace("_", ".")])
 @pytest.mark.parametrize("name", OWN)
-def test_what_sidekey_sends_cannot_be_overridden(name: str, spell: type[str]) -> None:
-    """Case does not count: some servers ignore it."""
+def test_what_sidekey_sends_cannot_be_overridden(name: str, spell: Callable[[str], str], spelling: str) -> None:
+    """Servers ignore case, cut names at brackets and NUL, trim them, and read semicolons in ways of their own."""
+    spelled = spelling.replace("%63{}", f"%{ord(name[0]):x}{name[1:]}").format(spell(name))
     with pytest.raises(ValueError, match="cannot be overridden"):
-        parameters.check_parameter_name(spell(name))
+        parameters.check_parameter_name(spelled)
     with pytest.raises(ValueError, match="Sidekey sends"):
-        parameters.check_query(f"a=b&{spell(name)}")
+        parameters.check_query(f"a=b&{spelled}=c")
+    with pytest.raises(ValueError, match="Sidekey sends"):
+        parameters.check_query(f"a=b&{quote(spelled, safe='')}=c")
     assert set(OWN) == parameters.OWN
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("scope", "Scope", True),
+        ("scope", "scope[]", True),
+        ("a b", "a b", True),
+        ("a b", "a_b", True),
+        ("t\u00f6k\u0456n", "t\u00f6k\u0456n", True),
+        ("scope", "scopes", False),
+        ("a-b", "a_b", False),
+    ],
+)
+def test_two_names_meet_where_a_server_may_take_one_for_the_other(one: str, other: str, expected: bool) -> None:
+    """In either order."""
+    assert parameters.meets(one, (other,)) is parameters.meets(other, ("x", one)) is expected
+    assert parameters.holds(f"x&{quote(one)}=y", other) is expected
+
+
+@pytest.mark.parametrize("query", ["scope=", "scope", "a=b&Scope=%20", "SCOPE=+&a=b", "a=b;scope=", "scope[]="])
+def test_an_empty_scope_in_a_url_is_a_fault(query: str) -> None:
+    """It would go out as it stands there."""
+    with pytest.raises(ValueError, match="an empty scope: leave it out"):
+        parameters.check_query(query)
+    parameters.check_query(query.replace("scope", "scopes").replace("Scope", "x").replace("SCOPE", "x"))
+
+
+def test_a_query_holds_none_of_the_further_names() -> None:
+    """Those of `token_request`."""
+    parameters.check_query("resource=a&resource=b", ("scope", "account"))
+    with pytest.raises(ValueError, match="token_request holds, too"):
+        parameters.check_query("a=b&Resource=c", ("scope", "resource"))
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "\ud800"])
@@ -69,8 +109,9 @@ def test_what_was_read_is_filled_in() -> None:
     assert parameters.filled(written, values, "x", "body") == (("scope", "a"), ("account", 5), ("key", "hunter2"))
 
 
+@pytest.mark.parametrize("name", ["scope", "Scope", "SCOPE", "scope[]"])
 @pytest.mark.parametrize("scope", ["", " "])
-def test_an_empty_scope_is_left_out(scope: str) -> None:
+def test_an_empty_scope_is_left_out(scope: str, name: str) -> None:
     """Salesforce Marketing Cloud issues a token without any permission for it."""
-    written = {"scope": Reference("text", scope), "resource": Reference("text", "")}
-    assert parameters.filled(written, {("scope",): scope, ("resource",): ""}) == (("resource", ""),)
+    written = {name: Reference("text", scope), "resource": Reference("text", "")}
+    assert parameters.filled(written, {(name,): scope, ("resource",): ""}) == (("resource", ""),)

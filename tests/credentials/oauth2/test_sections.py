@@ -29,6 +29,14 @@ def test_a_further_parameter_that_overrides_is_named_at_its_key() -> None:
     assert set(found) == {("body", "Client_ID", "[key]"), ("query", "assertion", "[key]")}
 
 
+def test_a_parameter_stands_in_one_place() -> None:
+    """However it is spelled; the fault is at that of the query."""
+    found = faults(TokenRequestSettings, {"body": {"scope": "x", "a": "b"}, "query": {"Scope": "x", "a": 1, "b": "c"}})
+    assert found == dict.fromkeys(
+        [("query", "Scope"), ("query", "a")], "Value error, this parameter stands in the body, too"
+    )
+
+
 @pytest.mark.parametrize("path", ["", ".", "a..b", "a.", ".a"])
 def test_a_path_has_no_empty_names(path: str) -> None:
     """It would never be found."""

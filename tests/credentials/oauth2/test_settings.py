@@ -58,6 +58,18 @@ def faults(**changes: Any) -> dict[tuple[Any, ...], str]:
             "token_request.method",
             "use another client_authentication",
         ),
+        ({"token_endpoint": "https://auth.example.com/t?scope="}, "token_endpoint", "an empty scope"),
+        ({"token_request": {"body": {"client_id[]": "x"}}}, "token_request.body.client_id[].[key]", "overridden"),
+        (
+            {"token_endpoint": "https://auth.example.com/t?Scope=x", "token_request": {"body": {"scope": "x"}}},
+            "token_request.body.scope",
+            "in the query of token_endpoint, too",
+        ),
+        (
+            {"token_endpoint": "https://auth.example.com/t?a=x", "token_request": {"query": {"a": "x"}}},
+            "token_request.query.a",
+            "in the query of token_endpoint, too",
+        ),
         ({"token_request": {"body": {"client_secret": "x"}}}, "token_request.body.client_secret.[key]", "overridden"),
         ({"token_placement": {"in": "query", "scheme": "x"}}, "token_placement.scheme", "a scheme stands only"),
         ({"scope": "x"}, "scope", "Extra inputs"),
@@ -88,6 +100,8 @@ def test_one_fault_hides_no_other() -> None:
     ("environ", "place", "reason"),
     [
         ({"URL": "http://auth.example.com/t"}, "token_endpoint", "write an https URL"),
+        ({"URL": "https://auth.example.com/t?scope="}, "token_endpoint", "an empty scope"),
+        ({"URL": "https://auth.example.com/t?account=1"}, "token_endpoint", "token_request holds, too"),
         ({"ID": "a:b"}, "client_id", "holds no colon"),
         ({"ID": ""}, "client_id", "is empty"),
     ],
@@ -95,6 +109,7 @@ def test_one_fault_hides_no_other() -> None:
 def test_what_is_read_is_held_to_the_same_rules(environ: dict[str, str], place: str, reason: str) -> None:
     """It makes the integration unusable."""
     auth = {**AUTH, "token_endpoint": {"env": "URL"}, "client_id": {"env": "ID"}, "raw_basic": True}
+    auth["token_request"] = {"query": {"account": "2"}}
     with pytest.raises(SecretUnreadable, match=reason) as caught:
         credential_of(auth, {"URL": "https://auth.example.com/t", "ID": "a", **environ})
     assert [keys for keys, _ in caught.value.reasons] == [("auth", place)]
@@ -124,7 +139,7 @@ def test_the_traits_tell_where_a_token_goes() -> None:
     assert (traits.places, traits.learns) == (Places(query=("access_token",)), True)
 
 
-@pytest.mark.parametrize("scope", [{"body": {"scope": ""}}, {"query": {"scope": ""}}, {}])
+@pytest.mark.parametrize("scope", [{"body": {"scope": ""}}, {"query": {"Scope": " "}}, {}])
 def test_an_empty_scope_is_never_sent(scope: dict[str, Any]) -> None:
     """Neither in the body nor in the query."""
     call = first_call(credential_of({**AUTH, "token_request": scope}))
@@ -162,7 +177,7 @@ def test_a_client_without_a_secret_names_itself_to_refresh() -> None:
 def test_settings_show_no_secret(dump: type[str]) -> None:
     """Wherever one stands."""
     secret = {"insecure_value": "hunter2"}
-    request = {"body": {"a": secret, "b": "hunter2"}, "query": {"a": secret}}
+    request = {"body": {"a": secret, "b": "hunter2"}, "query": {"c": secret}}
     auth = {
         **AUTH,
         "client_secret": secret,

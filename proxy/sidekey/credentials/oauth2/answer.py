@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from sidekey.credentials.base import CallFault, Reply
+from sidekey.credentials.base import CallFault, Reply, Sealed
 from sidekey.credentials.replies import fault_of_status, is_token, json_object, retry_after
 
 STEP = "token endpoint"
@@ -14,6 +14,10 @@ DEFAULT_LIFE = 300.0
 """Seconds a token is used that does not say, or says absurdly, how long it lives."""
 
 LONGEST_LIFE = 366 * 86400
+
+LEAST_LIFE = 1.0
+"""Seconds: with less left a token has expired. Platforms that answer one token for all of its life say 0 at its end,
+and another one after that."""
 
 _CODES = frozenset(
     {
@@ -31,13 +35,13 @@ _BEARER = ("bearer", "bearertoken")
 """Token types in lower case: RFC 6749 5.1 and 7.1, and what Apigee says."""
 
 
-class Token(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class Token(Sealed):
     """What was issued. `life` is in seconds; `base_url` is as it was answered, None where none is asked for."""
 
     value: str
     life: float
     base_url: str | None = None
-    refresh_token: str | None = None
 
     def __repr__(self) -> str:
         return f"Token({self.life:g} s, REDACTED)"
@@ -75,13 +79,18 @@ def read_answer(reply: Reply, shape: AnswerShape) -> Token:
         raise CallFault("invalid", f"{STEP} answered no usable token under {shape.access_token}")
     if shape.bearer and not _is_bearer(answer.get("token_type")):
         raise CallFault("invalid", f"{STEP} answered a token of another type than bearer")
-    refresh_token = answer.get("refresh_token")
     return Token(
         token,
         _life(_find(answer, shape.expires_in)),
         None if shape.base_url is None else _base_url(_find(answer, shape.base_url), shape.base_url),
-        refresh_token if is_token(refresh_token) else None,
     )
+
+
+def read_refresh_token(reply: Reply) -> str | None:
+    """The refresh token of an answer (RFC 6749 5.1), whatever becomes of the rest; None where there is none."""
+    answer = json_object(reply.body) if reply.status == 200 else None
+    found = None if answer is None else answer.get("refresh_token")
+    return found if isinstance(found, str) and is_token(found) else None
 
 
 def _find(answer: dict[str, Any], path: str) -> object:
@@ -100,8 +109,10 @@ def _life(value: object) -> float:
     """Seconds; digits may stand as text, as Microsoft Entra's first version has them."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST_LIFE:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_LIFE:
         return DEFAULT_LIFE
+    if value < LEAST_LIFE:
+        raise CallFault("invalid", f"{STEP} answered a token that has expired", retry_after=LEAST_LIFE)
     return float(value)
 
 

@@ -66,6 +66,19 @@ def check_certificate(pem: str) -> None:
     thumbprint(pem)
 
 
+def check_pair(certificate: str, private_key: str) -> None:
+    """Refuse a certificate of another key: the server would look for the signature of that one.
+
+    Both have passed their own checks.
+    """
+    try:
+        public = load_pem_x509_certificate(certificate.encode()).public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        public = None
+    if public != load_pem_private_key(private_key.encode(), None).public_key():
+        raise ValueError("the certificate is that of another key than private_key")
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Assertion(Sealed):
     """What is signed each time: the key, and the claims that stay the same. An empty `subject` is left out."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
-from urllib.parse import quote_plus
+from typing import Literal
+from urllib.parse import quote
 
 from sidekey.credentials.base import Pairs, Sealed
 from sidekey.credentials.oauth2.parameters import Parameters
@@ -20,12 +20,16 @@ Sign = Callable[[float], str]
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
-class Proof(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class Proof(Sealed):
     """What goes with a token request: `fields` where the grant's parameters go, `query` always in the query."""
 
     headers: Pairs = ()
     fields: Parameters = ()
     query: Parameters = ()
+
+    def __repr__(self) -> str:
+        return "Proof(REDACTED)"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -56,6 +60,9 @@ class Client(Sealed):
         return Proof(fields=named) if self.method == "public" else Proof()
 
     def _basic(self) -> str:
-        """RFC 6749 2.3.1: both are form-encoded (appendix B) before they become user name and password."""
-        pair = (self.id, self.secret) if self.raw_basic else (quote_plus(self.id), quote_plus(self.secret))
+        """RFC 6749 2.3.1: both are form-encoded (appendix B) before they become user name and password.
+
+        A space is %20 there: who decodes forms reads that as well as a plus, and others read only that.
+        """
+        pair = (self.id, self.secret) if self.raw_basic else (quote(self.id, safe=""), quote(self.secret, safe=""))
         return f"Basic {b64encode(':'.join(pair).encode()).decode('ascii')}"

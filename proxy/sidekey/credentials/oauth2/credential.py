@@ -6,8 +6,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sidekey.credentials.base import Attempt, Call, Issued, Reply, Sealed, Verdict
-from sidekey.credentials.oauth2.answer import AnswerShape, read_answer
+from sidekey.credentials.base import Attempt, Call, CallFault, Issued, Reply, Sealed, Verdict
+from sidekey.credentials.oauth2.answer import AnswerShape, read_answer, read_refresh_token
 from sidekey.credentials.oauth2.clients import Client
 from sidekey.credentials.oauth2.grants import GrantType
 from sidekey.credentials.oauth2.placement import Placement
@@ -32,8 +32,13 @@ class OAuth2Credential(Sealed):
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
         """One call. Raises CallFault."""
         reply = yield self.request.call(self.grant.parameters(attempt), self.client.prove(attempt.now))
-        token = read_answer(reply, self.answer)
-        memory = (token.refresh_token or attempt.memory) if self.grant.rotates else None
+        memory = (read_refresh_token(reply) or attempt.memory) if self.grant.rotates else None
+        try:
+            token = read_answer(reply, self.answer)
+        except CallFault as fault:
+            # With the answer the refresh token that was sent may have ended, whatever is wrong with the rest.
+            fault.memory = memory
+            raise
         return Issued(self.placement.grant(token.value, token.base_url), token.life, memory)
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:

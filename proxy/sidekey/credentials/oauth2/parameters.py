@@ -6,11 +6,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 
-from sidekey.credentials.fields import REDACT, SECRET_SCHEMA, Keys, Reference, parse_secret, parse_text
+from sidekey.core.parameters import names_any
+from sidekey.credentials.fields import REDACT, SECRET_SCHEMA, Keys, Reference, parse_secret, parse_text, wire
 
 Scalar = str | int | float | bool
 Parameters = tuple[tuple[str, Scalar], ...]
@@ -55,17 +56,41 @@ def check_field_name(name: str) -> str:
 
 
 def check_parameter_name(name: str) -> str:
-    """The name of a further parameter of a token request: none that Sidekey sends itself (case does not count)."""
-    if name.lower() in OWN:
+    """The name of a further parameter of a token request: none that a server may take for one that Sidekey sends."""
+    if meets(check_field_name(name), OWN):
         raise ValueError("this parameter cannot be overridden: Sidekey sends it from the other keys")
-    return check_field_name(name)
+    return name
 
 
-def check_query(query: str) -> None:
-    """Refuse a query that holds what Sidekey sends itself."""
-    for name, _ in parse_qsl(query, keep_blank_values=True):
-        if name.lower() in OWN:
-            raise ValueError("the query of the URL holds a parameter that Sidekey sends from the other keys")
+def meets(name: str, others: Iterable[str]) -> bool:
+    """Whether a lax server may take the name for one of the others: `client_id[]` and `Client_ID` for `client_id`."""
+    ways = ((one, another) for other in others for one, another in ((name, other), (other, name)))
+    return any(one == another or names_any(quote(one, safe=""), (wire(another),)) for one, another in ways)
+
+
+def holds(query: str, name: str) -> bool:
+    """Whether the query of a URL holds a parameter that `meets` the name."""
+    return any(meets(found, (name,)) for found, _ in _pairs(query))
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    """Names and values; some servers take a semicolon for a separator."""
+    return parse_qsl(query.replace(";", "&"), keep_blank_values=True)
+
+
+def check_query(query: str, further: Iterable[str] = ()) -> None:
+    """Refuse the query of a URL that holds what Sidekey sends itself, an empty scope, or one of the `further` names."""
+    if names_any(query, OWN):
+        raise ValueError("the query of the URL holds a parameter that Sidekey sends from the other keys")
+    if any(_is_empty_scope(name, value) for name, value in _pairs(query)):
+        raise ValueError("the query of the URL holds an empty scope: leave it out")
+    if any(holds(query, name) for name in further):
+        raise ValueError("the query of the URL holds a parameter that token_request holds, too")
+
+
+def _is_empty_scope(name: str, value: Scalar) -> bool:
+    """It would ask for a token of no use."""
+    return not str(value).strip() and meets(name, ("scope",))
 
 
 def _check_claim_name(name: str) -> str:
@@ -82,11 +107,11 @@ def references(written: Mapping[str, Written], *place: str) -> Iterable[tuple[Ke
 
 
 def filled(written: Mapping[str, Written], values: Mapping[Keys, str], *place: str) -> Parameters:
-    """The parameters with what was read for them. An empty scope is left out: it would ask for a token of no use."""
+    """The parameters with what was read for them, without an empty scope."""
     parameters = [
         (name, values[*place, name] if isinstance(value, Reference) else value) for name, value in written.items()
     ]
-    return tuple((name, value) for name, value in parameters if name != "scope" or str(value).strip())
+    return tuple((name, value) for name, value in parameters if not _is_empty_scope(name, value))
 
 
 _VALUE_SCHEMA = {

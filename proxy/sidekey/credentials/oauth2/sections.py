@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
+from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import Part
 from sidekey.credentials.fields import Keys, PemSecret, PemText, Text, check_not_empty, literally
@@ -17,19 +18,24 @@ from sidekey.credentials.oauth2.parameters import (
     FurtherParameters,
     check_field_name,
     filled,
+    meets,
     references,
 )
 
 
 def refuse_keys(section: BaseModel, keys: tuple[str, ...], reason: str) -> None:
     """Raise pydantic's error with a fault at each of `keys` that the config writes."""
+    refuse_places(((key,) for key in keys if key in section.model_fields_set), reason)
+
+
+def refuse_places(places: Iterable[Keys], reason: str) -> None:
+    """Raise pydantic's error with a fault at each of `places`, which are below the value that is judged."""
     found = [
-        InitErrorDetails(type="value_error", loc=(key,), input=None, ctx={"error": ValueError(reason)})
-        for key in keys
-        if key in section.model_fields_set
+        InitErrorDetails(type="value_error", loc=place, input=None, ctx={"error": ValueError(reason)})
+        for place in places
     ]
     if found:
-        raise ValidationError.from_exception_data(type(section).__name__, found, hide_input=True)
+        raise ValidationError.from_exception_data("config", found, hide_input=True)
 
 
 def _check_path(path: str) -> str:
@@ -58,7 +64,21 @@ class TokenRequestSettings(_Section):
         description="Further parameters in the body, such as `scope`: texts, numbers, true or false, or secrets as "
         "references. An empty scope is not sent.",
     )
-    query: FurtherParameters = Field(default={}, description="Further parameters in the query, likewise.")
+    query: FurtherParameters = Field(
+        default={}, description="Further parameters in the query, likewise; none stands in both."
+    )
+
+    @field_validator("query")
+    @classmethod
+    def _check_once(cls, query: FurtherParameters, info: ValidationInfo) -> FurtherParameters:
+        body = info.data.get("body", ())
+        refuse_places(((name,) for name in query if meets(name, body)), "this parameter stands in the body, too")
+        return query
+
+    def places(self) -> Iterator[Keys]:
+        """Where each further parameter stands."""
+        yield from (("body", name) for name in self.body)
+        yield from (("query", name) for name in self.query)
 
     @model_validator(mode="after")
     def _check_get(self) -> Self:
@@ -125,6 +145,19 @@ class AssertionSettings(_Section):
                 yield Part(("assertion", name), text, check_not_empty)
         for key, reference in references(self.claims, "assertion", "claims"):
             yield Part(key, reference)
+
+    def mismatch(self, values: Mapping[Keys, str]) -> str | None:
+        """Why key and certificate do not go together; None where they do, or one was not read."""
+        from sidekey.credentials.oauth2 import assertion  # noqa: PLC0415 - as above
+
+        certificate, key = (values.get(("assertion", name)) for name in ("certificate", "private_key"))
+        if certificate is None or key is None:
+            return None
+        try:
+            assertion.check_pair(certificate, key)
+        except ValueError as fault:
+            return str(fault)
+        return None
 
     def signer(self, values: Mapping[Keys, str], subject: str) -> Sign:
         """What signs an assertion; `subject` is that of the client's own, empty where it stands for a grant."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BeforeValidator, Field, field_validator
@@ -10,14 +11,22 @@ from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.core.policy import Domain, Forbidden, Prefix
-from sidekey.credentials.base import Credential, Destinations, KindSettings, Part, Traits
+from sidekey.credentials.base import (
+    Credential,
+    Destinations,
+    KindSettings,
+    Part,
+    ReadReference,
+    Reasons,
+    Traits,
+)
 from sidekey.credentials.endpoint import check_endpoint, parse_endpoint
 from sidekey.credentials.fields import Keys, Reference, Secret, Text, check_not_empty, literally
 from sidekey.credentials.oauth2.answer import AnswerShape
 from sidekey.credentials.oauth2.clients import Client, Sign
 from sidekey.credentials.oauth2.credential import OAuth2Credential
 from sidekey.credentials.oauth2.grants import ClientCredentials, GrantType, JwtBearer, RefreshToken
-from sidekey.credentials.oauth2.parameters import check_query, filled, references
+from sidekey.credentials.oauth2.parameters import check_query, filled, holds, references
 from sidekey.credentials.oauth2.placement import Placement, TokenPlacement
 from sidekey.credentials.oauth2.request import TokenRequest
 from sidekey.credentials.oauth2.sections import (
@@ -25,14 +34,15 @@ from sidekey.credentials.oauth2.sections import (
     TokenRequestSettings,
     TokenResponseSettings,
     refuse_keys,
+    refuse_places,
 )
 
 Grants = Literal["client_credentials", "refresh_token", "jwt_bearer"]
 
 
-def _check_token_endpoint(text: str) -> None:
+def _check_token_endpoint(text: str, further: Iterable[str] = ()) -> None:
     check_endpoint(text)
-    check_query(text.partition("?")[2])
+    check_query(text.partition("?")[2], further)
 
 
 def _check_raw_id(text: str) -> None:
@@ -130,11 +140,11 @@ class OAuth2Settings(KindSettings):
     @field_validator("client_secret")
     @classmethod
     def _check_secret(cls, secret: Reference | None, info: ValidationInfo) -> Reference | None:
-        signed = info.data.get("client_authentication") == "private_key_jwt"
-        if signed and secret is not None:
-            raise ValueError("private_key_jwt takes no client_secret: exactly one method proves the client")
-        told = "client_authentication" in info.data
-        if secret is None and told and not signed and info.data.get("grant") == "client_credentials":
+        method = info.data.get("client_authentication")
+        by_key = method == "private_key_jwt"
+        if by_key and secret is not None:
+            raise ValueError(f"{method} takes no client_secret: exactly one method proves the client")
+        if secret is None and method is not None and not by_key and info.data.get("grant") == "client_credentials":
             _missing()
         return secret
 
@@ -174,6 +184,16 @@ class OAuth2Settings(KindSettings):
             refuse_keys(request, ("method",), "with GET there is no body: use another client_authentication")
         return request
 
+    @field_validator("token_request")
+    @classmethod
+    def _check_once(cls, request: TokenRequestSettings, info: ValidationInfo) -> TokenRequestSettings:
+        endpoint = info.data.get("token_endpoint")
+        if endpoint is not None and endpoint.source == "text":
+            query = endpoint.value.partition("?")[2]
+            twice = [place for place in request.places() if holds(query, place[-1])]
+            refuse_places(twice, "this parameter stands in the query of token_endpoint, too")
+        return request
+
     def traits(self) -> Traits:
         """One place; the base URL where it is mapped."""
         return Traits(
@@ -185,7 +205,8 @@ class OAuth2Settings(KindSettings):
 
     def parts(self) -> Iterator[Part]:
         """Every text and secret that is given."""
-        yield Part(("token_endpoint",), self.token_endpoint, _check_token_endpoint)
+        further = [place[-1] for place in self.token_request.places()]
+        yield Part(("token_endpoint",), self.token_endpoint, partial(_check_token_endpoint, further=further))
         yield Part(("client_id",), self.client_id, _check_raw_id if self.raw_basic else check_not_empty)
         if self.client_secret is not None:
             yield Part(("client_secret",), self.client_secret)
@@ -196,6 +217,16 @@ class OAuth2Settings(KindSettings):
                 yield Part(key, reference)
         if self.assertion is not None:
             yield from self.assertion.parts()
+
+    def read(self, read: ReadReference, known: Mapping[Keys, str]) -> tuple[dict[Keys, str], Reasons]:
+        """As for every kind; and a key and its certificate go together: if they do not, neither counts as read."""
+        values, reasons = super().read(read, known)
+        reason = None if self.assertion is None else self.assertion.mismatch(values)
+        if reason is None:
+            return values, reasons
+        pair = (("assertion", "private_key"), ("assertion", "certificate"))
+        rest = {key: value for key, value in values.items() if key not in pair}
+        return rest, (*reasons, (("auth", *pair[1]), reason))
 
     def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
         """The token endpoint's base URL, without the token endpoint."""
