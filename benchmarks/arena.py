@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from benchmarks.clients import ClientCa
 from benchmarks.figures import CPU, P50, P99, RATE, RESIDENT_IDLE, RESIDENT_LOADED, Figure, Sample, medians
 from benchmarks.load import Load
 from benchmarks.machine import Cores, free_port
@@ -67,11 +68,15 @@ class Arena:
         self._stack.close()
 
     @cached_property
+    def clients(self) -> ClientCa:
+        """The CA whose client certificates the upstream takes."""
+        return ClientCa(self.folder / "clients")
+
+    @cached_property
     def upstreams(self) -> Mapping[str, Upstream]:
-        """The nginx upstream by scheme. Raises MeasureFailed."""
-        sides = nginx_upstream(self.folder / "upstream", self.cores.load, self.open_files)
-        plain, secure = self._stack.enter_context(sides)
-        return {"http": plain, "https": secure}
+        """The nginx upstream: `http`, `https` and `mtls`, the latter two also with `, once`. Raises MeasureFailed."""
+        sides = nginx_upstream(self.folder / "upstream", self.cores.load, self.open_files, self.clients)
+        return self._stack.enter_context(sides)
 
     def start(self, subject: str, peer: Peer, upstream: Upstream, stack: ExitStack) -> Running:
         """Start a peer and wait for its first answer; `stack` stops it. Raises MeasureFailed."""

@@ -100,6 +100,7 @@ def plane(made: Integration) -> Plane:
     return Plane(
         Snapshot(integrations={"bench": made}),
         source_of=lambda _: Unasked(),
+        identity_of=lambda _: None,
         dialer=Dialer(NetworkRules()),
         metrics=Metrics(),
         access=AccessLog(LineWriter.stderr(), "errors", False),

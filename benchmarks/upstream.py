@@ -1,4 +1,4 @@
-"""The upstream of the throughput rows: nginx answering 200 bytes, over http and, with a throw-away CA, over https."""
+"""The upstream of the throughput rows: one nginx answering 200 bytes, over http and, with throw-away CAs, over TLS."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trustme
 
+from benchmarks.clients import ClientCa, ClientPair
 from benchmarks.load import ANSWER_BODY
 from benchmarks.machine import find_program, free_port
 from benchmarks.probe import AUTHORIZATION, CHECK, await_answer
@@ -41,23 +42,54 @@ http {{
 """
 _SERVER = """
   server {{
-    listen 127.0.0.1:{plain} backlog=4096;
-    listen 127.0.0.1:{secure} ssl backlog=4096;
-    ssl_certificate {folder}/server.pem;
-    ssl_certificate_key {folder}/server.key;
-    ssl_session_cache shared:bench:4m;
+    listen 127.0.0.1:{port} {ssl} backlog=4096;
+    {options}
     location = /api/{check} {{ return 200 $http_authorization; }}
     location /api/ {{ return 200 "{answer}"; }}
   }}
 """
+_TLS = """
+    ssl_certificate {folder}/server.pem;
+    ssl_certificate_key {folder}/server.key;
+    ssl_session_cache shared:bench:4m;
+"""
+_ASKING = """
+    ssl_client_certificate {bundle};
+    ssl_verify_client on;
+"""
+_ONCE = """
+    keepalive_timeout 0;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One server block: over TLS, `asking` for a client certificate, closing a connection where it serves `once`."""
+
+    tls: bool = True
+    asking: bool = False
+    once: bool = False
+
+
+_SIDES = {
+    "http": _Side(tls=False),
+    "https": _Side(),
+    "mtls": _Side(asking=True),
+    "https, once": _Side(once=True),
+    "mtls, once": _Side(asking=True, once=True),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where the proxies send requests to: 127.0.0.1 under the name HOST. `ca` is given for https only."""
+    """Where the proxies send requests to: 127.0.0.1 under the name HOST.
+
+    `ca` is given for https only, and `client` where that certificate is to be shown.
+    """
 
     port: int
     ca: Path | None = None
+    client: ClientPair | None = None
 
     @property
     def scheme(self) -> str:
@@ -82,8 +114,8 @@ def nginx_config(folder: Path, http: str, open_files: int) -> str:
 
 
 @contextmanager
-def nginx_upstream(folder: Path, core: int, open_files: int) -> Iterator[tuple[Upstream, Upstream]]:
-    """Run the upstream: its http and its https side. Raises MeasureFailed."""
+def nginx_upstream(folder: Path, core: int, open_files: int, clients: ClientCa) -> Iterator[dict[str, Upstream]]:
+    """Run the upstream; its sides by name. Those of `mtls` know `clients`. Raises MeasureFailed."""
     nginx = find_program("nginx")
     if nginx is None:
         raise MeasureFailed("nginx, the upstream, is not installed")
@@ -93,10 +125,25 @@ def nginx_upstream(folder: Path, core: int, open_files: int) -> Iterator[tuple[U
     certificate.private_key_pem.write_to_path(folder / "server.key")
     (folder / "server.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
     authority.cert_pem.write_to_path(folder / "ca.pem")
-    plain, secure = free_port(), free_port()
-    server = _SERVER.format(plain=plain, secure=secure, folder=folder, check=CHECK, answer=ANSWER_BODY.decode())
+    ports = {name: free_port() for name in _SIDES}
+    servers = "".join(_server(side, ports[name], folder, clients.bundle) for name, side in _SIDES.items())
     config = folder / "nginx.conf"
-    config.write_text(nginx_config(folder, server, open_files), encoding="utf-8")
+    config.write_text(nginx_config(folder, servers, open_files), encoding="utf-8")
+    ca, client = folder / "ca.pem", clients.issue("bench")
     with Program([nginx, "-e", f"{folder}/error.log", "-c", str(config)], folder / "output.log", core) as program:
-        await_answer(program, plain, f"/api/{CHECK}", {"Authorization": AUTHORIZATION})
-        yield Upstream(plain), Upstream(secure, folder / "ca.pem")
+        await_answer(program, ports["http"], f"/api/{CHECK}", {"Authorization": AUTHORIZATION})
+        yield {
+            name: Upstream(ports[name], ca if side.tls else None, client if side.asking else None)
+            for name, side in _SIDES.items()
+        }
+
+
+def _server(side: _Side, port: int, folder: Path, bundle: Path) -> str:
+    options = (
+        _TLS.format(folder=folder) if side.tls else "",
+        _ASKING.format(bundle=bundle) if side.asking else "",
+        _ONCE if side.once else "",
+    )
+    return _SERVER.format(
+        port=port, ssl="ssl" if side.tls else "", options="".join(options), check=CHECK, answer=ANSWER_BODY.decode()
+    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from support import peers
@@ -62,3 +63,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """A throw-away certificate authority."""
     return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(autouse=True)
+def unconfigured_logs() -> Iterator[None]:
+    """What a test sets for the process's log ends with it: a level, or a writer that is closed by then."""
+    yield
+    structlog.reset_defaults()

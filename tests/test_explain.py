@@ -12,6 +12,7 @@ from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.explain import BODY_NOTE, CONNECT_NOTE, LEARNT_NOTE, STAND_IN_NOTE, Explanation, explain
 from sidekey.settings.load import load
 from sidekey.settings.snapshot import Integration
+from support.mounted import current, mount
 from support.plane import keyring_of
 
 SECRET = "Bearer not-to-be-seen"
@@ -263,3 +264,15 @@ def test_the_methods_are_shown_where_they_are_limited() -> None:
     assert "methods      GET, POST" in str(found).splitlines()
     assert found.as_json()["methods"] == ["GET", "POST"]
     assert explain(CRM, "/send").as_json()["methods"] is None
+
+
+def test_a_client_certificate_goes_into_the_handshake(tmp_path: Path) -> None:
+    """One that cannot be read makes the integration unusable, with the reason."""
+    keys = "certificate: {file: tls.crt}, private_key: {file: tls.key}, allow_private_ca: true"
+    base = "    endpoint_prefix: https://bank.example/hooks\n"
+    found = explain(loaded(tmp_path, f"type: mtls, {keys}", base), "/x").as_json()
+    assert (found["credential"]["handshake"], found["usable"]) == (["client certificate"], False)
+    mount(tmp_path, current())
+    explanation = explain(loaded(tmp_path, f"type: mtls, {keys}", base), "/x")
+    assert explanation.as_json()["usable"] is True
+    assert "credential   goes to https://bank.example in handshake: client certificate\n" in f"{explanation}\n"

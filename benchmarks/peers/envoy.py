@@ -119,7 +119,11 @@ def _cluster(upstream: Upstream) -> dict[str, Any]:
             "trusted_ca": {"filename": str(upstream.ca)},
             "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": HOST}}],
         }
-        context = {"sni": HOST, "common_tls_context": {"validation_context": validation}}
+        common: dict[str, Any] = {"validation_context": validation}
+        if upstream.client is not None:
+            pair = {"certificate_chain": upstream.client.certificate, "private_key": upstream.client.key}
+            common["tls_certificates"] = [{name: {"filename": str(path)} for name, path in pair.items()}]
+        context = {"sni": HOST, "common_tls_context": common}
         kind = "extensions.transport_sockets.tls.v3.UpstreamTlsContext"
         cluster["transport_socket"] = _typed("envoy.transport_sockets.tls", kind, context)
     return cluster

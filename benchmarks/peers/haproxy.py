@@ -25,7 +25,7 @@ frontend callers
 backend service
     http-request set-header Host {authority}
     http-request set-header Authorization "{authorization}"
-    server one 127.0.0.1:{upstream_port} {tls}
+    server one 127.0.0.1:{upstream_port} {tls} {certificate}
 """
 _TLS = "ssl verify required ca-file {ca} sni str({host}) verifyhost {host}"
 
@@ -47,6 +47,7 @@ class Haproxy(Installed):
             authorization=AUTHORIZATION.replace(" ", "\\ "),
             upstream_port=upstream.port,
             tls="" if upstream.ca is None else _TLS.format(ca=upstream.ca, host=HOST),
+            certificate="" if upstream.client is None else f"crt {upstream.client.joined}",
         )
         config.write_text(text, encoding="utf-8")
         return [self.program() or self.name, "-db", "-f", str(config)]

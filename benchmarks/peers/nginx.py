@@ -22,6 +22,7 @@ _SERVER = """
       proxy_set_header Host {authority};
       proxy_set_header Authorization "{authorization}";
       {tls}
+      {certificate}
     }}
   }}
 """
@@ -31,6 +32,7 @@ _TLS = """
       proxy_ssl_server_name on;
       proxy_ssl_name {host};
 """
+_CERTIFICATE = "proxy_ssl_certificate {client.certificate}; proxy_ssl_certificate_key {client.key};"
 # Buffering, which costs small requests nothing, would write a big body to a file before it passes it on.
 _STREAMING = "proxy_request_buffering off; proxy_max_temp_file_size 0;"
 
@@ -53,6 +55,7 @@ class Nginx(Installed):
             authority=upstream.authority,
             authorization=AUTHORIZATION,
             tls="" if upstream.ca is None else _TLS.format(ca=upstream.ca, host=HOST),
+            certificate="" if upstream.client is None else _CERTIFICATE.format(client=upstream.client),
         )
         config = job.folder / "nginx.conf"
         config.write_text(nginx_config(job.folder, server, job.open_files), encoding="utf-8")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import yaml
 
+from benchmarks.clients import ClientPair
 from benchmarks.issuer import HOST as TOKEN_HOST
 from benchmarks.issuer import SECRET, TokenEndpoint
 from benchmarks.peers.base import Job
@@ -20,7 +21,8 @@ from benchmarks.upstream import HOST, Upstream
 class Sidekey:
     """`tenants` further integrations, t0 and on, stand beside `bench`, each with a prefix of its own.
 
-    So does an `oauth2` integration for each client of `tokens`, under the client's name.
+    So does an `oauth2` integration for each client of `tokens`, under the client's name, and an `mtls` integration,
+    m0 and on, for each of `certificates`.
     """
 
     name: ClassVar[str] = "sidekey"
@@ -28,6 +30,7 @@ class Sidekey:
     tenants: int = 0
     request_body: str = "100MiB"
     tokens: TokenEndpoint | None = None
+    certificates: tuple[ClientPair, ...] = ()
 
     def program(self) -> str | None:
         """The interpreter, where the package is installed in it."""
@@ -67,8 +70,12 @@ class Sidekey:
             "limits": {"request_body": self.request_body},
             "log": {"access": self.access},
             "integrations": {
-                "bench": _integration(base),
+                "bench": _integration(base) | _beside(job.upstream.client),
                 **{f"t{number}": _integration(f"{base}/t{number}") for number in range(self.tenants)},
+                **{
+                    f"m{number}": {"endpoint_prefix": f"{base}/m{number}", "auth": {"type": "mtls", **_shown(pair)}}
+                    for number, pair in enumerate(self.certificates)
+                },
                 **(_clients(self.tokens, job.upstream) if self.tokens is not None else {}),
             },
         }
@@ -81,6 +88,15 @@ def _base(upstream: Upstream) -> str:
 def _integration(prefix: str) -> dict[str, Any]:
     auth = {"type": "basic", "username": USER, "password": {"file": "password"}}
     return {"endpoint_prefix": prefix, "auth": auth}
+
+
+def _beside(client: ClientPair | None) -> dict[str, Any]:
+    return {} if client is None else {"client_certificate": _shown(client)}
+
+
+def _shown(pair: ClientPair) -> dict[str, Any]:
+    files = {"certificate": {"file": str(pair.certificate)}, "private_key": {"file": str(pair.key)}}
+    return files | {"allow_private_ca": True}
 
 
 def _clients(tokens: TokenEndpoint, upstream: Upstream) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import alone, oauth2, throughput
+from benchmarks.rows import alone, mtls, oauth2, throughput
 from benchmarks.rows.accesslog import AccessLog
 from benchmarks.rows.base import Row
 from benchmarks.rows.bulk import Bulk
@@ -19,5 +19,6 @@ _ALL: tuple[Row, ...] = (
     InFlight(),
     Bulk(),
     *oauth2.ROWS,
+    *mtls.ROWS,
 )
 ROWS: dict[str, Row] = {row.name: row for row in _ALL}

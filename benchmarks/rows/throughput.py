@@ -19,12 +19,13 @@ class Throughput:
     title: str
     load: Load
     reaches: Mapping[Figure, Reach]
-    scheme: str = "http"
+    side: str = "http"
+    """Of the upstream."""
     rounds: int = field(default=5, kw_only=True)
 
     def run(self, arena: Arena) -> Outcome:
         """A line for each figure wrk and /proc give."""
-        with contest(arena, PEERS, arena.upstreams[self.scheme]) as found:
+        with contest(arena, PEERS, arena.upstreams[self.side]) as found:
             found.measure(self.rounds, lambda running: running.load(self.load))
         return Outcome(lines_of(found.medians(), self.reaches), found.failures, found.rounds)
 
@@ -48,6 +49,13 @@ ROWS = (
         Load(32),
         {RATE: at_least(1.4, over="envoy")},
         "https",
+    ),
+    Throughput(
+        "mtls32",
+        "requests to an https upstream that demands a client certificate, 32 kept connections on both sides",
+        Load(32),
+        {RATE: at_least(1.3, over="envoy")},
+        "mtls",
     ),
     Throughput("conns1", "requests over one connection", Load(1), {P50: at_most(1, over="envoy")}, rounds=3),
     Throughput(

@@ -15,6 +15,7 @@ from sidekey import process
 from sidekey.admin.health import Health
 from sidekey.admin.listeners import build_admin, build_metrics
 from sidekey.admin.serve import Server, serve
+from sidekey.certificates.service import Certificates
 from sidekey.credentials.base import GrantSource
 from sidekey.credentials.static import StaticSource
 from sidekey.dataplane.listener import CallerConnection
@@ -52,11 +53,14 @@ class App:
         self._listener: Listener | None = None
         self._dialer = Dialer(snapshot.network)
         where = snapshot.listen
-        self._dialer.own_listeners = _own((where.proxy, where.admin, where.metrics))
-        self._tokens = Tokens(self._dialer, self.metrics, self.report)
+        self._dialer.own_listeners = own_listeners((where.proxy, where.admin, where.metrics))
+        self._certificates = Certificates(self._dialer, self.metrics, self.report)
+        identity_of = self._certificates.source
+        self._tokens = Tokens(self._dialer, self.metrics, self.report, identity_of=identity_of)
         self.plane = Plane(
             snapshot,
             source_of=self._source,
+            identity_of=identity_of,
             dialer=self._dialer,
             metrics=self.metrics,
             access=AccessLog(writer, snapshot.log.access, snapshot.log.path),
@@ -78,6 +82,10 @@ class App:
     def admin_address(self) -> Address:
         """Where the admin listener is bound."""
         return self._servers[0].addresses[0]
+
+    def note_certificate_requests(self) -> set[str]:
+        """The names of servers that ask for a client certificate from now on, for `sidekey test`."""
+        return self._dialer.note_certificate_requests()
 
     def report(self, defect: BaseException) -> str:
         """Log a defect of ours without its text, which may hold a secret; returns the id that the answer names."""
@@ -103,7 +111,8 @@ class App:
             await self.close()
             raise
         bound = [*self._listener.addresses, *(address for server in self._servers for address in server.addresses)]
-        self._dialer.own_listeners = _own(bound)
+        self._dialer.own_listeners = own_listeners(bound)
+        self._certificates.start(self.snapshot.integrations.values())
         gc.collect()
         gc.freeze()
         gc.enable()
@@ -152,13 +161,14 @@ class App:
         """End everything at once."""
         await self.plane.close()
         await self._tokens.close()
+        await self._certificates.close()
         if self._listener is not None:
             self._listener.close()
         for server in self._servers:
             await server.close()
 
 
-def _own(addresses: Iterable[Address | None]) -> tuple[OwnListener, ...]:
+def own_listeners(addresses: Iterable[Address | None]) -> tuple[OwnListener, ...]:
     """What the dialer must refuse: every listener with an address that could be dialled."""
     return tuple(
         OwnListener(ip_address(address.host), address.port)

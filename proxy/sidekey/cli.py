@@ -74,8 +74,12 @@ def demo(once: bool) -> None:
 @config_option
 @json_option
 def check(config: str | None, as_json: bool) -> None:
-    """Name every fault of the config, and every secret that cannot be read."""
+    """Name every fault of the config, and every secret that cannot be read; certificates at URLs are fetched."""
     loaded = _load(config)
+    if loaded.places and loaded.snapshot is not None:
+        from sidekey.fetched import judge_fetched
+
+        judge_fetched(loaded)
     faults = sorted([*loaded.faults, *loaded.unreadable])
     integrations = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
     if as_json:
@@ -143,13 +147,13 @@ def explain(config: str | None, as_json: bool, integration_id: str, url: str) ->
 @main.command("list")
 @config_option
 @json_option
-@click.option("--usable", is_flag=True, help="Leave out integrations whose secrets cannot be read.")
+@click.option("--usable", is_flag=True, help="Leave out integrations whose secrets or certificate cannot be used.")
 def list_integrations(config: str | None, as_json: bool, usable: bool) -> None:
     """List the integrations: ID, kind, base URL, tags and description."""
     found = [
         integration
         for _, integration in sorted(_snapshot(config).integrations.items())
-        if not usable or integration.keyring.credential is not None
+        if not usable or integration.usable
     ]
     if as_json:
         _print_json([_summary(integration) for integration in found])
@@ -240,7 +244,7 @@ def _summary(integration: Integration) -> dict[str, Any]:
         "base": str(integration.base) if integration.base is not None else None,
         "description": integration.description,
         "tags": list(integration.tags),
-        "usable": integration.keyring.credential is not None,
+        "usable": integration.usable,
     }
 
 

@@ -60,7 +60,7 @@ class Explanation:
             "reason": decision.reason,
             "rule": decision.rule or None,
             "credential": {"origin": self._origin, **_where(self.integration)} if decision.allowed else None,
-            "usable": self.integration.keyring.credential is not None,
+            "usable": self.integration.usable,
             "methods": sorted(self.integration.policy.methods) if self.integration.policy.methods else None,
             "profile": dict(self.integration.filled),
             "note": "; ".join(self.notes) or None,
@@ -82,9 +82,9 @@ class Explanation:
             rows.append(("denied", f"{decision.code}: {decision.reason}"))
             rows.append(("credential", "stays here"))
             rows += [("rule", rule) for rule in _rules(self.integration.policy)]
-        unreadable = self.integration.keyring.unreadable
-        if unreadable is not None:
-            rows.append(("unreadable", f"{unreadable}; until then the answer is credential_unavailable"))
+        for held in (self.integration.keyring, self.integration.certificate):
+            if held is not None and held.unreadable is not None:
+                rows.append(("unreadable", f"{held.unreadable}; until then the answer is credential_unavailable"))
         if self.integration.policy.methods is not None:
             rows.append(("methods", ", ".join(sorted(self.integration.policy.methods))))
         rows += [("profile", f"{key}: {value}") for key, value in self.integration.filled]
@@ -157,7 +157,8 @@ def _show(target: Target) -> str:
 def _where(integration: Integration) -> dict[str, list[str]]:
     """What the credential stands in, by name alone."""
     places = integration.traits.places
-    return {"headers": list(places.headers), "query": list(places.query), "body": list(places.body)}
+    found = {"headers": list(places.headers), "query": list(places.query), "body": list(places.body)}
+    return found if integration.certificate is None else {**found, "handshake": ["client certificate"]}
 
 
 def _rules(policy: Policy) -> list[str]:

@@ -14,15 +14,17 @@ from typing import Any
 from sidekey.app import App, run_logged
 from sidekey.dataplane.answers import PHRASES
 from sidekey.dataplane.listener import CallerConnection
+from sidekey.dataplane.plane import Plane
 from sidekey.observe.writer import LineWriter
 from sidekey.settings.snapshot import Snapshot, TestRequest
 
+UNASKED = "the server did not request a client certificate, so the integration's was not shown"
 _LARGEST_PROBLEM = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the test request was answered. `status` is 0 where it was not.
+    """How the test request was answered. `status` is 0 where it was not; `note` is what else should be known.
 
     `code` and `reason` are Sidekey's own words; of an upstream's answer nothing but the status is repeated.
     """
@@ -31,6 +33,7 @@ class Outcome:
     status: int
     code: str | None
     reason: str
+    note: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -40,33 +43,51 @@ class Outcome:
     def as_json(self) -> dict[str, Any]:
         """For machines."""
         status = self.status or None
-        return {"ok": self.ok, "request": self.request, "status": status, "code": self.code, "reason": self.reason}
+        return {
+            "ok": self.ok,
+            "request": self.request,
+            "status": status,
+            "code": self.code,
+            "reason": self.reason,
+            "note": self.note,
+        }
 
     def __str__(self) -> str:
         verdict = "ok" if self.ok else "failed"
         said = f"{self.status} {self.code}: " if self.code else f"{self.status} " if self.status else ""
-        return f"{verdict}: {self.request}: {said}{self.reason}"
+        note = "" if self.note is None else f"\nnote: {self.note}"
+        return f"{verdict}: {self.request}: {said}{self.reason}{note}"
 
 
 def send_test(snapshot: Snapshot, integration: str, test: TestRequest) -> Outcome:
     """Send the integration's test request with an empty body through the reverse door."""
     quiet = replace(snapshot, callers={}, log=replace(snapshot.log, access="off"))
-    return run_logged("error", partial(_send, quiet, test.method, f"/i/{integration}{test.path}"))
+    return run_logged("error", partial(_send, quiet, integration, test))
 
 
-async def _send(snapshot: Snapshot, method: str, target: str, writer: LineWriter) -> Outcome:
+async def _send(snapshot: Snapshot, name: str, test: TestRequest, writer: LineWriter) -> Outcome:
     loop = asyncio.get_running_loop()
     app = App(snapshot, writer)
     plane = app.plane
     plane.deadlines.start(loop)
+    asking = app.note_certificate_requests()
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     with ours:
         await loop.connect_accepted_socket(lambda: CallerConnection(plane), theirs)
         try:
-            return await asyncio.to_thread(_ask, ours, method, target)
+            outcome = await asyncio.to_thread(_ask, ours, test.method, f"/i/{name}{test.path}")
+            if outcome.code is None and _unasked(plane, name, asking):
+                return replace(outcome, note=UNASKED)
+            return outcome
         finally:
             await app.close()
+
+
+def _unasked(plane: Plane, name: str, asking: set[str]) -> bool:
+    """Whether the integration has a client certificate that no upstream wanted to see."""
+    lane = plane.lanes[name.encode()]
+    return lane.certificate is not None and asking.isdisjoint(route.origin.host for route in lane.routes.values())
 
 
 def _ask(sock: socket.socket, method: str, target: str) -> Outcome:

@@ -48,12 +48,12 @@ class Missing(Broken):
         return None
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_the_upstream_receives_the_credential_exactly_once(arena: Arena, peer: Peer, scheme: str) -> None:
-    """The first answer of a started peer proves it; over https with a verified certificate."""
+@pytest.mark.parametrize("side", ["http", "https", "mtls", "mtls, once"])
+def test_the_upstream_receives_the_credential_exactly_once(arena: Arena, peer: Peer, side: str) -> None:
+    """The first answer of a started peer proves it; over TLS with verified certificates, for `mtls` of both."""
     require("nginx")
     with ExitStack() as stack:
-        running = arena.start("subject", peer, arena.upstreams[scheme], stack)
+        running = arena.start("subject", peer, arena.upstreams[side], stack)
         assert running.start_seconds > 0
         assert running.idle_bytes > 0
 

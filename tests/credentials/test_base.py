@@ -26,8 +26,13 @@ from sidekey.credentials.base import (
     Sealed,
     Traits,
 )
+from sidekey.credentials.certificates.material import Examined, Material, _Examination
+from sidekey.credentials.certificates.pem import Block
+from sidekey.credentials.certificates.ring import CertificateRing, Reading
+from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference, Secret
 from sidekey.credentials.headers import HeadersSettings
+from sidekey.credentials.identity import ClientIdentity
 from sidekey.credentials.keyring import Keyring
 from sidekey.credentials.oauth2 import assertion
 from sidekey.credentials.oauth2.answer import Token
@@ -49,6 +54,9 @@ SIGNING = {**OAUTH2, "grant": "jwt_bearer", "assertion": {"private_key": PEM, "c
 REFRESHING = {**OAUTH2, "grant": "refresh_token", "refresh_token": SECRET, "client_secret": SECRET}
 RESPONSYS = {"type": "responsys", "login_endpoint": "https://login.example.com", "username": "u", "password": SECRET}
 API_KEY = {"X-Key": {"prefix": "k", "secret": SECRET}}
+CERTIFICATE = {"certificate": {"inline": "hunter2"}, "private_key": SECRET, "key_passphrase": SECRET}
+IDENTITY = ClientIdentity(b"hunter2", b"hunter2", "0" * 64, 0.0, 1.0, "CN=client", "CN=ca")
+MATERIAL = Material(b"hunter2", b"hunter2", "hunter2")
 SIGNED = assertion.Assertion(RSAKey.import_key(oauth.signer().private_pem), "RS256", "hunter2", "hunter2", "hunter2")
 
 
@@ -61,12 +69,20 @@ def models() -> Iterator[BaseModel]:
     assert isinstance(headers, HeadersSettings)
     yield from (signing, signing.assertion, headers, *headers.headers.values())
     yield from (settings_of(RESPONSYS), settings_of({"type": "basic", "username": "u", "password": SECRET}))
+    yield from (CertificateSettings.model_validate(CERTIFICATE), settings_of({"type": "mtls", **CERTIFICATE}))
     yield TokenRequestSettings.model_validate({"body": {"a": SECRET}, "query": {"b": SECRET}})
 
 
 def ring() -> Keyring:
     made = Keyring(lambda: FixedCredential(GRANT))
     made.refresh()
+    return made
+
+
+def certificates() -> CertificateRing:
+    made = CertificateRing(lambda _, __: Reading(IDENTITY), urls=((("auth", "pem"), "https://hunter2.example.com"),))
+    made.fetched["auth", "pem"] = b"hunter2"
+    made.refresh(0.0)
     return made
 
 
@@ -78,6 +94,13 @@ SECRETS = [
     FixedCredential(GRANT),
     Issued(GRANT, 60.0, memory="hunter2"),
     Reference("insecure_value", "hunter2"),
+    IDENTITY,
+    MATERIAL,
+    _Examination(MATERIAL),
+    Examined(IDENTITY),
+    Reading(IDENTITY),
+    Block("PRIVATE KEY", b"hunter2", b"hunter2"),
+    certificates(),
     Part(("password",), Reference("insecure_value", "hunter2")),
     ring(),
     StaticSource(ring()),
@@ -95,7 +118,7 @@ SECRETS = [
 """One of every class that may hold a secret, with the secret wherever one may stand."""
 
 HARMLESS = {"AnswerShape", "ClientCredentials", "Destinations", "Placement", "Places", "Traits"}
-HARMLESS |= {"SecretUnreadable", "TokenResponseSettings", "WrittenPlacement", "_Section"}
+HARMLESS |= {"PassphraseFault", "SecretUnreadable", "TokenResponseSettings", "WrittenPlacement", "_Section"}
 """What holds names, places and reasons alone."""
 
 

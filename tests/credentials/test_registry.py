@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 from pydantic import TypeAdapter
 
-from sidekey.credentials.registry import KINDS, LATER, AuthSettings
+from sidekey.credentials.registry import KINDS, AuthSettings
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -22,8 +22,3 @@ def test_the_union_picks_the_kind_by_its_type() -> None:
     """`type` alone decides which model reads an auth block."""
     auth = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}
     assert type(TypeAdapter(AuthSettings).validate_python(auth)) is KINDS["basic"]
-
-
-def test_no_kind_is_both_known_and_announced() -> None:
-    """A kind that arrives leaves the list of what comes later."""
-    assert not set(LATER) & set(KINDS)

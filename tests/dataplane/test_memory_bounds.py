@@ -90,7 +90,7 @@ async def test_pools_without_connections_are_pruned() -> None:
         assert (await sidekey.ask(get(name="o"))).status == 200
         (used,) = plane.pools.values()
         for number in range(2 * POOLS_LIMIT):
-            plane.pool(elsewhere(number), made)
+            plane.pool(elsewhere(number), made, None)
             assert len(plane.pools) <= POOLS_LIMIT
         assert used in plane.pools.values()
         assert plane.metrics.upstream_idle == 1
@@ -116,7 +116,7 @@ async def test_a_pool_in_which_a_request_waits_is_not_pruned() -> None:
             await eventually(lambda: plane.metrics.in_flight == 1)
             (used,) = plane.pools.values()
             for number in range(2 * POOLS_LIMIT):
-                plane.pool(elsewhere(number), made)
+                plane.pool(elsewhere(number), made, None)
             gate.set()
             assert (await caller.response()).status == 200
         assert plane.pools[used.key] is used
@@ -130,7 +130,7 @@ async def test_a_route_whose_empty_pool_was_pruned_has_its_connections_counted_a
         plane = sidekey.plane
         assert plane.lane(b"o") is not None
         for number in range(2 * POOLS_LIMIT):
-            plane.pool(elsewhere(number), made)
+            plane.pool(elsewhere(number), made, None)
         assert (await sidekey.ask(get(name="o"))).status == 200
         assert plane.metrics.upstream_idle == 1
         await plane.close()

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import re
+import gc
 import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
 from sidekey.errors import Problem
-from sidekey.network.tls import ended_by_close_notify, tls_problem
+from sidekey.network.sessions import RESUMES, Sessions
+from sidekey.network.tls import tls_problem
 from support import peers
 from support.ca import Authority
 from support.dialling import Connection, Dial, told, upstream
+from support.leaks import nothing_left
 from support.raw import DEADLINE
+from support.tls_peer import TlsPeer, s_server
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
@@ -72,30 +74,11 @@ async def test_a_self_signed_certificate_is_refused(dial: Dial, tmp_path: Path) 
     assert "self-signed" in await certificate_fault(dial, context)
 
 
-@contextmanager
-def s_server(ca: Authority, *options: str) -> Iterator[int]:
-    """OpenSSL's test server on a free port of 127.0.0.1; the port."""
-    leaf = ca.leaf("up.test")
-    command = [peers.require("openssl"), "s_server", "-accept", "127.0.0.1:0", *options]
-    command += ["-cert", str(leaf.certificate), "-key", str(leaf.key)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
-        assert server.stdout is not None
-        try:
-            for line in server.stdout:
-                listening = re.match(rb"ACCEPT 127\.0\.0\.1:(\d+)", line)
-                if listening:
-                    yield int(listening[1])
-                    return
-            raise AssertionError("openssl s_server does not listen")
-        finally:
-            server.kill()
-
-
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
 async def test_an_upstream_with_old_versions_only_is_refused(dial: Dial, ca: Authority, version: str) -> None:
     """F12: TLS 1.0 and 1.1 are not spoken (RFC 8996)."""
-    with s_server(ca, version, "-cipher", "ALL:@SECLEVEL=0") as port:
-        problem = await dial.failure("https://up.test", port)
+    with s_server(ca, version, "-cipher", "ALL:@SECLEVEL=0") as server:
+        problem = await dial.failure("https://up.test", server.port)
     assert told(problem) in {
         ("upstream_tls_failed", 502, "tls_alert_received"),
         ("upstream_tls_failed", 502, "tls_protocol_error"),
@@ -105,8 +88,8 @@ async def test_an_upstream_with_old_versions_only_is_refused(dial: Dial, ca: Aut
 
 async def test_an_upstream_with_tls_1_2_alone_is_served(dial: Dial, ca: Authority) -> None:
     """TLS 1.2 is the oldest version that is."""
-    with s_server(ca, "-tls1_2") as port:
-        connection = await dial.connect("https://up.test", port)
+    with s_server(ca, "-tls1_2") as server:
+        connection = await dial.connect("https://up.test", server.port)
         assert connection.transport.get_extra_info("ssl_object").version() == "TLSv1.2"
         connection.transport.abort()
         await connection.lost
@@ -117,16 +100,16 @@ MUTUAL = ("-Verify", "1", "-verify_return_error")
 
 async def test_a_missing_client_certificate_is_told_within_a_tls_1_2_handshake(dial: Dial, ca: Authority) -> None:
     """A TLS 1.2 server that wants a client certificate ends the handshake with an alert."""
-    with s_server(ca, "-tls1_2", *MUTUAL) as port:
-        problem = await dial.failure("https://up.test", port)
+    with s_server(ca, "-tls1_2", *MUTUAL) as server:
+        problem = await dial.failure("https://up.test", server.port)
     assert told(problem) == ("upstream_tls_failed", 502, "tls_alert_received")
     assert "handshake failure" in problem.detail
 
 
 async def test_a_missing_client_certificate_is_told_after_a_tls_1_3_handshake(dial: Dial, ca: Authority) -> None:
     """A TLS 1.3 server tells by an alert that comes when the handshake is done, and means the same."""
-    with s_server(ca, "-tls1_3", *MUTUAL) as port:
-        connection = await dial.connect("https://up.test", port)
+    with s_server(ca, "-tls1_3", *MUTUAL) as server:
+        connection = await dial.connect("https://up.test", server.port)
         async with asyncio.timeout(DEADLINE):
             fault = await connection.lost
     assert isinstance(fault, OSError)
@@ -136,7 +119,7 @@ async def test_a_missing_client_certificate_is_told_after_a_tls_1_3_handshake(di
 
 
 class Ending(Connection):
-    """Notes at the end of the stream whether TLS was ended, too."""
+    """Notes whether the stream was ended, which over TLS means close_notify."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +130,7 @@ class Ending(Connection):
         self.received += data
 
     def eof_received(self) -> None:
-        self.clean = ended_by_close_notify(self.transport)
+        self.clean = True
 
 
 @pytest.mark.parametrize("maximum", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -181,18 +164,50 @@ async def test_a_connection_that_is_cut_is_told_from_one_that_ends(
     assert connection.clean is clean
 
 
-async def test_a_connection_without_tls_has_no_close_notify(dial: Dial) -> None:
-    """The end of plain TCP is no end of TLS."""
-    async with upstream(greeting=b"x") as port:
-        connection = await dial.connect("http://up.test", port)
-        assert not ended_by_close_notify(connection.transport)
-        connection.transport.abort()
-        await connection.lost
-
-
 async def test_a_problem_of_tls_is_no_secret_carrier(dial: Dial, ca: Authority) -> None:
     """What is shown of a failed handshake has no trace of the exception it came from."""
     async with upstream(ca.server_context("other.test")) as port:
         problem = await dial.failure("https://up.test", port)
     assert isinstance(problem, Problem)
     assert "other.test" not in repr(problem)
+
+
+async def test_a_dial_that_is_given_up_is_no_defect(dial: Dial, ca: Authority) -> None:
+    """A handshake that comes to its end when nobody waits any more is not reported."""
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, report: reported.append(report))
+    async with upstream(ca.server_context("other.test")) as port:
+        for turns in range(30):
+            async with nothing_left():
+                task = asyncio.create_task(dial.connect("https://up.test", port))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task])
+                if not task.cancelled():
+                    assert isinstance(task.exception(), Problem)
+            gc.collect()
+    assert [report["message"] for report in reported if "retrieved" in report["message"]] == []
+
+
+@pytest.mark.skipif(not RESUMES, reason="this Python leaks memory for each session that is read")
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_connection_resumes_the_session_of_its_slot(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
+    """And of no other."""
+    context = ca.server_context("up.test")
+    context.maximum_version = version
+
+    def script(tls: ssl.SSLSocket) -> None:
+        tls.sendall(b"answer")
+        tls.unwrap()
+
+    mine, other = Sessions(), Sessions()
+    resumed = []
+    with TlsPeer(context, script, 6) as peer:
+        for sessions in (mine, mine, mine, other, None, mine):
+            connection = await dial.connect_as(Connection, "https://up.test", peer.port, sessions=sessions)
+            resumed.append(connection.transport.get_extra_info("ssl_object").session_reused)
+            await connection.lost
+        await peer.served()
+    assert resumed == [False, True, True, False, False, True]
+    assert peer.faults == []

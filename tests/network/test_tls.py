@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 import subprocess
 import sys
+import weakref
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
+from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem
-from sidekey.network.tls import TlsContexts, client_context, tls_problem
+from sidekey.network import ca_folder
+from sidekey.network.sessions import Sessions
+from sidekey.network.tls import TlsContexts, certificate_refused, client_context, tls_problem
 from sidekey.settings.snapshot import Trust
 from support.ca import Authority
+from support.tls_peer import shake
 
 
 @pytest.mark.parametrize("trust", [Trust(), Trust("system"), Trust("file", "FILE")], ids=lambda trust: trust.source)
@@ -28,6 +41,12 @@ def test_every_context_verifies_and_begins_at_tls_1_2(trust: Trust, ca: Authorit
 def test_the_mozilla_bundle_holds_roots() -> None:
     """The default trust knows public certificate authorities."""
     assert len(client_context(Trust()).get_ca_certs()) > 50
+
+
+def identity(ca: Authority, name: str) -> ClientIdentity:
+    """A client certificate; a name stands for one certificate."""
+    leaf = ca.leaf(f"{name}@clients.test")
+    return ClientIdentity(leaf.certificate.read_bytes(), leaf.key.read_bytes(), name, 0.0, 0.0, name, "test CA")
 
 
 def test_a_file_is_trusted_alone(ca: Authority) -> None:
@@ -48,6 +67,83 @@ def test_equal_trust_shares_a_context(ca: Authority) -> None:
     first = contexts.get(Trust("file", str(ca.bundle)))
     assert contexts.get(Trust("file", str(ca.bundle))) is first
     assert contexts.get(Trust("system")) is not first
+
+
+def test_each_client_certificate_has_a_context_for_as_long_as_it_is_used(ca: Authority) -> None:
+    """Handshakes of one never present another, and those of rotated certificates are not kept."""
+    contexts, trust = TlsContexts(), Trust("file", str(ca.bundle))
+    plain = contexts.get(trust)
+    alice, bob = (contexts.get(trust, identity(ca, name)) for name in ("alice", "bob"))
+    assert len({plain, alice, bob}) == 3
+    assert contexts.get(trust, identity(ca, "alice")) is alice
+    assert contexts.get(Trust("system"), identity(ca, "alice")) is not alice
+    gone = weakref.ref(alice)
+    sessions = Sessions()
+    sessions.offer(alice)
+    del alice
+    assert gone() is not None
+    del sessions
+    assert gone() is None
+    assert contexts.get(trust) is plain
+
+
+def test_a_certificate_that_cannot_be_used_is_tried_again(ca: Authority) -> None:
+    """No half-made context is kept."""
+    contexts, trust = TlsContexts(), Trust("file", str(ca.bundle))
+    good = identity(ca, "alice")
+    for _ in range(2):
+        with pytest.raises(Problem, match="credential_unavailable"):
+            contexts.get(trust, replace(good, key=b"no key"))
+    assert contexts.get(trust, good)
+
+
+def test_public_authorities_are_looked_up_when_they_are_needed() -> None:
+    """A context for Mozilla's bundle has read none of it; the folder it looks into is the process's own."""
+    context = TlsContexts().get(Trust())
+    assert context.get_ca_certs() == []
+    assert ca_folder.mozilla() is not None
+
+
+def test_a_folder_that_was_renewed_is_used_from_the_next_connection_on(
+    ca: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A context holds the path of its folder."""
+    folder = ca_folder.CaFolder(str(ca.bundle))
+    monkeypatch.setattr(ca_folder, "_mozilla", folder)
+    monkeypatch.setattr(ca_folder, "_PLACES", (str(tmp_path),))
+    contexts = TlsContexts()
+    first = contexts.get(Trust())
+    shutil.rmtree(next(tmp_path.iterdir()))
+    second = contexts.get(Trust())
+    assert second is not first
+    assert contexts.get(Trust()) is second
+    shake(second, ca.server_context("up.test"))
+    folder.remove()
+
+
+def test_a_private_ca_need_not_follow_every_rule_of_rfc_5280(tmp_path: Path) -> None:
+    """On every Python alike: contexts of ours are not strict where `ssl.create_default_context` is, from 3.13 on."""
+    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in ("old CA", "up.test")]
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in names]
+    now = datetime.now(UTC)
+    constraints = x509.BasicConstraints(ca=True, path_length=None)
+    for name, key, extension in zip(
+        names, keys, (constraints, x509.SubjectAlternativeName([x509.DNSName("up.test")])), strict=True
+    ):
+        # Neither key usage nor authority key identifier.
+        builder = x509.CertificateBuilder(names[0], name, key.public_key(), x509.random_serial_number())
+        builder = builder.not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
+        signed = builder.add_extension(extension, critical=extension is constraints).sign(keys[0], SHA256())
+        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (tmp_path / f"{name.rfc4514_string()}.pem").write_bytes(signed.public_bytes(Encoding.PEM) + secret)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(tmp_path / "CN=up.test.pem")
+    context = client_context(Trust("file", str(tmp_path / "CN=old CA.pem")))
+    shake(context, server)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    with pytest.raises(ssl.SSLCertVerificationError) as refused:
+        shake(context, server)
+    assert "breaks a rule of RFC 5280" in tls_problem(refused.value).detail
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate\n"], ids=["absent", "empty", "no PEM"])
@@ -99,7 +195,7 @@ def ssl_error(reason: str | None) -> ssl.SSLError:
         (verification_error(20), "tls_certificate_error", "issuer is not trusted"),
         (verification_error(62), "tls_certificate_error", "another host name"),
         (verification_error(64), "tls_certificate_error", "another IP address"),
-        (verification_error(85), "tls_certificate_error", "RFC 5280"),
+        (verification_error(85), "tls_certificate_error", "RFC 5280 that strict verification checks, as Python 3.13"),
         (verification_error(50), "tls_certificate_error", "50"),
         (ssl_error("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "tls_alert_received", "certificate required"),
         (ssl_error("SSLV3_ALERT_HANDSHAKE_FAILURE"), "tls_alert_received", "handshake failure"),
@@ -119,3 +215,10 @@ def test_a_failure_of_tls_is_told_in_our_own_words(fault: OSError, error: str, w
     assert (problem.code, problem.status, problem.error) == ("upstream_tls_failed", 502, error)
     assert words in problem.detail
     assert "secret" not in problem.detail
+
+
+def test_a_cut_after_the_certificate_was_shown_is_a_failure_of_tls() -> None:
+    """Some servers that refuse it say nothing."""
+    problem = certificate_refused()
+    assert (problem.code, problem.status, problem.error) == ("upstream_tls_failed", 502, "tls_protocol_error")
+    assert "refuse the client certificate" in problem.detail

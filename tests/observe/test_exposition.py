@@ -37,6 +37,7 @@ def busy() -> Metrics:
     metrics.count_call("crm", "ok")
     metrics.count_call("crm", "rate_limited")
     metrics.expiries["crm", "token"] = 1_700_003_600.5
+    metrics.reload_failures["crm", "certificate"] += 2
     metrics.config_loaded, metrics.config_loaded_at = True, 1_700_000_000.25
     return metrics
 
@@ -74,6 +75,7 @@ async def test_every_series_of_ours_reads_back_with_its_value() -> None:
         ("sidekey_token_requests_total", (crm, ("outcome", "ok"))): 1,
         ("sidekey_token_requests_total", (crm, ("outcome", "rate_limited"))): 1,
         ("sidekey_credential_expiry_timestamp_seconds", (("credential", "token"), crm)): 1_700_003_600.5,
+        ("sidekey_credential_reload_failures_total", (("credential", "certificate"), crm)): 2,
         ("sidekey_integration_info", (crm, ("kind", "basic"))): 1,
         ("sidekey_config_last_reload_successful", ()): 1,
         ("sidekey_config_last_reload_success_timestamp_seconds", ()): 1_700_000_000.25,
@@ -104,7 +106,7 @@ async def test_a_series_appears_with_its_first_request() -> None:
     assert "integration=" not in text
     assert "sidekey_upstream_connects_total" not in text
     assert "sidekey_token_requests_total" not in text
-    assert "sidekey_credential_expiry" not in text
+    assert "sidekey_credential_" not in text
     assert "sidekey_requests_in_flight 0\n" in text
     assert 'sidekey_upstream_connections{state="idle"} 0\n' in text
 

@@ -36,10 +36,12 @@ PROMISED = {
     "limits": "request_head target headers request_body response_head replay_body in_flight pipelined",
     "log": "level access path",
     "integrations.ID": "description tags endpoint_prefix allow_other_domains allowed_domains methods allow_private "
-    "trusted_ca auth test",
+    "trusted_ca auth client_certificate test",
+    "integrations.ID.client_certificate": "certificate private_key pem key_passphrase allow_private_ca refresh",
     "integrations.ID.test": "method path",
     "auth, type basic": "type username password",
     "auth, type headers": "type headers",
+    "auth, type mtls": "type certificate private_key pem key_passphrase allow_private_ca refresh",
     "auth, type oauth2": "type provider token_endpoint client_id client_secret client_authentication raw_basic grant "
     "token_placement token_request token_response assertion refresh_token",
     "auth.token_request, type oauth2": "method format body query",

@@ -35,6 +35,29 @@ def test_what_loads_but_should_be_known_is_a_warning(raw: dict[str, object], war
     assert list(checks.integration_faults({**good, **raw})) == []
 
 
+CERTIFICATE = {"pem": {"file": "tls.pem"}}
+
+
+@pytest.mark.parametrize("raw", [{"auth": {"type": "mtls", **CERTIFICATE}}, {"client_certificate": CERTIFICATE}])
+def test_a_certificate_is_not_shown_in_the_clear(raw: dict[str, object]) -> None:
+    """Without TLS there is no handshake."""
+    clear = {"endpoint_prefix": "http://api.example.com", "auth": AUTH}
+    assert list(checks.integration_warnings({**clear, **raw})) == [
+        (("endpoint_prefix",), "the credential travels in the clear, and no client certificate is shown")
+    ]
+
+
+def test_a_pasted_key_is_a_warning() -> None:
+    """In the block as under auth."""
+    raw = {"auth": AUTH, "client_certificate": {"private_key": {"insecure_value": "hunter2"}}}
+    assert list(checks.integration_warnings(raw)) == [
+        (
+            ("client_certificate", "private_key", "insecure_value"),
+            "a secret stands in the config file: for trials only",
+        )
+    ]
+
+
 QUERY = (("auth", "token_placement"), "a token in the query gets into the logs of servers (RFC 6750 2.3)")
 BODY = (("test",), "the test request has an empty body, so the token has no place in it and the test fails")
 

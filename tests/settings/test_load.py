@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.oauth2.placement import WrittenPlacement
 from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
 from sidekey.credentials.registry import KINDS
@@ -170,6 +171,7 @@ def test_ten_thousand_integrations_load_without_a_fault(tmp_path: Path) -> None:
     assert len({integration.keyring.credential for integration in integrations.values()}) == 10_000
 
 
+REFERENCES = ("file", "env", "insecure_value", "store", "inline", "url")
 ODD = st.one_of(
     st.none(),
     st.booleans(),
@@ -177,7 +179,9 @@ ODD = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(max_size=8),
     st.sampled_from(["5s", "64KiB", "basic", "headers", "oauth2", "https://api.example.com/v1", "hunter2", "*", "GET"]),
-    st.fixed_dictionaries({}, optional={key: st.just("hunter2") for key in ("file", "env", "insecure_value", "store")}),
+    st.fixed_dictionaries(
+        {}, optional={key: st.just("hunter2") for key in ("file", "env", "insecure_value", "store", "inline", "url")}
+    ),
 )
 ANYTHING = st.recursive(
     ODD,
@@ -207,7 +211,11 @@ AUTHS = mappings(*KINDS.values()) | st.tuples(mappings(*KINDS.values()), OF_OAUT
     lambda keys: {**keys[0], **keys[1]} if isinstance(keys[0], dict) else keys[1]
 )
 INTEGRATIONS = st.tuples(
-    mappings(IntegrationSettings), AUTHS, mappings(TestSettings), st.sampled_from(["", "oauth2", *KINDS])
+    mappings(IntegrationSettings),
+    AUTHS,
+    mappings(TestSettings),
+    mappings(CertificateSettings),
+    st.sampled_from(["", "oauth2", *KINDS]),
 )
 SECTIONS = {
     "listen": ListenSettings,
@@ -228,7 +236,7 @@ def test_whatever_a_file_holds_is_answered_with_faults(
     tmp_path_factory: pytest.TempPathFactory,
     top: object,
     sections: dict[str, object],
-    integrations: dict[str, tuple[object, object, object, str]],
+    integrations: dict[str, tuple[object, object, object, object, str]],
     callers: dict[str, object],
 ) -> None:
     """No shape of a config makes the loading fail, and none gets a secret into a message."""
@@ -236,8 +244,9 @@ def test_whatever_a_file_holds_is_answered_with_faults(
     tree |= sections
     tree |= {"callers": callers} if callers else {}
     tree["integrations"] = {}
-    for name, (keys, auth, test, kind) in integrations.items():
-        merged = {**keys, "auth": auth, "test": test} if isinstance(keys, dict) else keys
+    for name, (keys, auth, test, certificate, kind) in integrations.items():
+        further = {"auth": auth, "test": test, "client_certificate": certificate}
+        merged = {**keys, **further} if isinstance(keys, dict) else keys
         if kind and isinstance(merged, dict) and isinstance(auth, dict):
             merged["auth"] = {**auth, "type": kind}
         tree["integrations"][name] = merged

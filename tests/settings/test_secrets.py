@@ -134,3 +134,16 @@ def test_an_absolute_path_that_leads_nowhere_needs_no_hint(read: SecretReader, t
     """It starts nowhere else."""
     with pytest.raises(ValueError, match=r"^the file does not exist$"):
         read(Reference("file", str(tmp_path / "none")))
+
+
+def test_bytes_are_read_as_they_are(tmp_path: Path) -> None:
+    """What they must be is for whoever asked for them to say."""
+    read = SecretReader(tmp_path, {"BYTES": os.fsdecode(b"\xe9\n")})
+    (tmp_path / "der").write_bytes(b"0\x82\x00\n")
+    assert read.raw(Reference("file", "der"), 4) == b"0\x82\x00\n"
+    assert read.raw(Reference("env", "BYTES"), 4) == b"\xe9\n"
+    assert read.raw(Reference("inline", "\u00e9"), 4) == b"\xc3\xa9"
+    with pytest.raises(ValueError, match="the file is larger than"):
+        read.raw(Reference("file", "der"), 3)
+    with pytest.raises(ValueError, match="the environment variable is not set"):
+        read.raw(Reference("env", "NONE"), 4)

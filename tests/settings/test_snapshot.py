@@ -1,8 +1,12 @@
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sidekey.credentials.certificates.ring import CertificateRing, Reading
+from sidekey.credentials.fields import Keys
+from sidekey.credentials.identity import ClientIdentity
 from sidekey.settings.load import load
 from sidekey.settings.snapshot import Address, Caller, Snapshot
 
@@ -64,3 +68,35 @@ def test_a_caller_may_use_what_was_granted() -> None:
 def test_an_address_is_shown_as_the_config_writes_it(address: Address, text: str) -> None:
     """Messages can be pasted back."""
     assert str(address) == text
+
+
+IDENTITY = ClientIdentity(b"chain", b"key", "1" * 64, 0.0, 100.0, "CN=client", "CN=ca")
+PLACE = ("client_certificate", "pem")
+
+
+@pytest.mark.parametrize(
+    ("reading", "urls", "usable"),
+    [
+        (Reading(IDENTITY), (), True),
+        (Reading(None, ((PLACE, "this is empty"),)), (), False),
+        (Reading(None, ((PLACE, "is not fetched yet"),)), ((PLACE, "https://vault.example/pem"),), True),
+    ],
+    ids=["good", "faulty", "not fetched yet"],
+)
+def test_a_certificate_decides_whether_an_integration_is_usable(
+    snapshot: Snapshot, reading: Reading, urls: tuple[tuple[Keys, str], ...], usable: bool
+) -> None:
+    """Beside its secrets; what must be fetched first is not known to be bad."""
+    ring = CertificateRing(lambda *_: reading, urls=urls)
+    ring.refresh(0.0)
+    assert snapshot.integrations["crm"].usable
+    assert replace(snapshot.integrations["crm"], certificate=ring).usable is usable
+
+
+def test_an_integration_without_its_secret_is_not_usable(tmp_path: Path) -> None:
+    """There would be no credential."""
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(CONFIG)
+    snapshot = load(path, {}).snapshot
+    assert snapshot is not None
+    assert not snapshot.integrations["sms"].usable

@@ -6,7 +6,7 @@ be ordered as with the fakes of platforms.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from secrets import token_urlsafe
 from types import TracebackType
@@ -36,7 +36,10 @@ SECRET = "s3cret/+ &=%:~"
 
 SCOPE = "orders"
 PRIVATE_KEY_JWT = JWTBearerClientAssertion.CLIENT_AUTH_METHOD
-METHODS = ["client_secret_basic", "client_secret_post", PRIVATE_KEY_JWT]
+TLS_CLIENT_AUTH = "tls_client_auth"
+METHODS = ["client_secret_basic", "client_secret_post", PRIVATE_KEY_JWT, TLS_CLIENT_AUTH]
+SEEN = "X-Seen-Certificate"
+"""Where a TLS server in front names the client certificate that it has verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Client(ClientMixin):
 
     client_id: str
     method: str
+    certificate: str | None = None
+    """For tls_client_auth, as it is named in the header SEEN."""
 
     def get_allowed_scope(self, scope: Collection[str] | str) -> str:
         return SCOPE if scope in (None, "", SCOPE) else ""
@@ -106,7 +111,7 @@ class _State:
     used: set[str] = field(default_factory=set)
     clients: dict[str, Client] = field(
         default_factory=lambda: {
-            name: Client(name, method) for name, method in zip(("basic", "post", "jwt"), METHODS, strict=True)
+            name: Client(name, method) for name, method in zip(("basic", "post", "jwt", "tls"), METHODS, strict=True)
         }
     )
 
@@ -197,12 +202,20 @@ class _Assertion(JWTBearerClientAssertion):
         return True
 
 
+def _by_certificate(query_client: Callable[[str], Client | None], request: OAuth2Request) -> Client | None:
+    """RFC 8705 2.1: the request names the client, and the certificate of its connection is the client's."""
+    client = query_client(request.form.get("client_id", ""))
+    seen = (request.headers or {}).get(SEEN)
+    return None if client is None or seen is None or seen != client.certificate else client
+
+
 class AuthlibServer:
     """`async with AuthlibServer(ca) as server`: https on `server.port` of 127.0.0.1.
 
-    Clients are `basic`, `post` (with SECRET) and `jwt` (by the key of `oauth.signer`): each may authenticate by that
-    method alone, and take the grants client_credentials, refresh_token and, signed by `oauth.signer`, jwt-bearer with
-    its ID as issuer. `POST /token` is the token endpoint; below `/api/` a valid token is answered 200.
+    Clients are `basic`, `post` (with SECRET), `jwt` (by the key of `oauth.signer`) and `tls` (by the certificate that
+    `register_certificate` names): each may authenticate by that method alone, and take the grants client_credentials,
+    refresh_token and, signed by `oauth.signer`, jwt-bearer with its ID as issuer. `POST /token` is the token endpoint;
+    below `/api/` a valid token is answered 200.
     """
 
     def __init__(self, ca: Authority, *, lifetime: int = 3600) -> None:
@@ -212,6 +225,7 @@ class AuthlibServer:
         self.host = Host("127.0.0.1", self._respond, address="127.0.0.1", port=0, switched="/token")
         self._server = _Server(self._state)
         self._server.register_client_auth_method(PRIVATE_KEY_JWT, _Assertion(self._state))
+        self._server.register_client_auth_method(TLS_CLIENT_AUTH, _by_certificate)
         for grant in (_ClientCredentials, _Refresh, _JwtBearer):
             self._server.register_grant(grant)
         self._server.register_token_generator(
@@ -244,6 +258,10 @@ class AuthlibServer:
         self._state.refresh_tokens[value] = _RefreshToken(client_id)
         self._state.rotates = rotates
         return value
+
+    def register_certificate(self, name: str) -> None:
+        """The certificate of the client `tls`, as a server in front names it in the header SEEN."""
+        self._state.clients["tls"] = Client("tls", TLS_CLIENT_AUTH, name)
 
     async def __aenter__(self) -> Self:
         await self.host.open(self._ca)

@@ -13,9 +13,11 @@ import pytest
 
 from sidekey.core.addresses import Network
 from sidekey.core.urls import Origin
+from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem
 from sidekey.network.dial import Dialer
 from sidekey.network.resolve import Resolver
+from sidekey.network.sessions import Sessions
 from sidekey.settings.snapshot import NetworkRules, Trust
 from support.ca import Authority
 from support.leaks import nothing_left
@@ -76,11 +78,19 @@ class Dial:
         port: int,
         timeout: float = DEADLINE,
         allow_private: tuple[Network, ...] = (),
+        identity: ClientIdentity | None = None,
+        sessions: Sessions | None = None,
     ) -> P:
-        """The same with a protocol of the caller's."""
+        """The same with a protocol of the caller's, and what else the dialler takes."""
         scheme, _, host = url.partition("://")
         return await self.dialer.connect(
-            factory, Origin(scheme, host, port), trust=self.trust, allow_private=allow_private, timeout=timeout
+            factory,
+            Origin(scheme, host, port),
+            trust=self.trust,
+            allow_private=allow_private,
+            timeout=timeout,
+            identity=identity,
+            sessions=sessions,
         )
 
     async def failure(self, url: str, port: int, timeout: float = DEADLINE) -> Problem:

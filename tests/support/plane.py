@@ -16,6 +16,7 @@ from typing import Any
 from sidekey.core.addresses import Network
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.credentials.base import FixedCredential, Grant, GrantSource, Pairs, Places, Traits
+from sidekey.credentials.identity import IdentitySource
 from sidekey.credentials.keyring import Keyring
 from sidekey.credentials.static import StaticSource
 from sidekey.dataplane.listener import CallerConnection
@@ -194,6 +195,7 @@ async def running(
     lookup: Lookup | None = None,
     port: int = 0,
     sources: Mapping[str, GrantSource] | None = None,
+    identities: Mapping[str, IdentitySource] | None = None,
 ) -> AsyncIterator[Running]:
     """A plane for these integrations. `tokens` maps callers' tokens to what they may use (None: everything).
 
@@ -227,6 +229,7 @@ async def running(
     plane = Plane(
         snapshot,
         source_of=lambda each: given.get(each.id) or source_of(each),
+        identity_of=lambda each: (identities or {}).get(each.id),
         dialer=dialer,
         metrics=Metrics(),
         access=AccessLog(writer, access, path=False),

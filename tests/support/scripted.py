@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import GrantSource
+from sidekey.credentials.identity import IdentitySource
 from sidekey.dataplane.listener import CallerConnection
 from sidekey.dataplane.plane import Plane
 from sidekey.dataplane.upstream import UpstreamConnection
@@ -160,6 +161,7 @@ class Scripted:
         limits: Limits = LIMITS,
         via: bool = True,
         sources: Mapping[str, GrantSource] | None = None,
+        identities: Mapping[str, IdentitySource] | None = None,
     ) -> None:
         self.dialer = ScriptedDialer()
         self.defects: list[BaseException] = []
@@ -179,6 +181,7 @@ class Scripted:
         self.plane = Plane(
             snapshot,
             source_of=lambda each: given.get(each.id) or source_of(each),
+            identity_of=lambda each: (identities or {}).get(each.id),
             dialer=self.dialer,
             metrics=Metrics(),
             access=AccessLog(_NOWHERE, "off", path=False),

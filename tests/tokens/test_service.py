@@ -9,6 +9,7 @@ import pytest
 
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import Call, Grant, Issued, Places, Traits, Verdict
+from sidekey.credentials.identity import ClientIdentity, IdentitySource
 from sidekey.credentials.keyring import Keyring
 from sidekey.errors import Problem
 from sidekey.network.dial import Dialer
@@ -17,7 +18,9 @@ from sidekey.settings.snapshot import Integration, NetworkRules, Trust
 from sidekey.tokens.drive import Work
 from sidekey.tokens.service import Tokens
 from support.ca import Authority
+from support.certificates import Issued as ClientCertificate
 from support.dialling import HOSTS, LOOPBACK
+from support.mounted import asking, current, identity_of, shown
 from support.raw import RawConnection
 from support.upstream import OK, RawUpstream, answering
 
@@ -55,7 +58,26 @@ def metrics() -> Metrics:
 @pytest.fixture
 def tokens(metrics: Metrics) -> Tokens:
     """Rules that allow nothing private by themselves."""
-    return Tokens(Dialer(NetworkRules(hosts=HOSTS)), metrics, lambda defect: "d1")
+    return made(metrics, None)
+
+
+def made(metrics: Metrics, certificate: IdentitySource | None) -> Tokens:
+    dialer = Dialer(NetworkRules(hosts=HOSTS))
+    return Tokens(dialer, metrics, lambda defect: "d1", identity_of=lambda integration: certificate)
+
+
+class Certificate:
+    """An identity source that has none until it is asked for, or never."""
+
+    def __init__(self, issued: ClientCertificate | None) -> None:
+        self.identity: ClientIdentity | None = None
+        self._issued = issued
+
+    async def obtain(self) -> ClientIdentity:
+        if self._issued is None:
+            raise Problem("credential_unavailable", "it expired", error="proxy_configuration_error")
+        self.identity = identity_of(self._issued)
+        return self.identity
 
 
 async def test_a_call_goes_out_under_the_integration_s_trust_and_allowance(
@@ -95,3 +117,31 @@ async def test_the_end_cuts_what_is_under_way(tokens: Tokens, ca: Authority) -> 
         with pytest.raises(asyncio.CancelledError):
             await waiting
         await connection.until_lost()
+
+
+async def test_the_endpoint_sees_the_integration_s_client_certificate(metrics: Metrics, ca: Authority) -> None:
+    """RFC 8705 2 and 3: the one of the moment, fetched where it is not there yet."""
+    first, second = current("first"), current("second")
+    context = asking(ca.server_context("up.test"), first, second)
+    certificate = Certificate(first)
+    tokens = made(metrics, certificate)
+    async with RawUpstream(answering(OK), ssl_context=context) as upstream:
+        source = tokens.source(integration(ca, upstream.port))
+        await source.obtain()
+        certificate.identity = identity_of(second)
+        await tokens.close()
+        await source.obtain()
+        assert [shown(connection) for connection in upstream.connections] == [first.der, second.der]
+    await tokens.close()
+
+
+async def test_without_the_certificate_the_endpoint_is_not_called(metrics: Metrics, ca: Authority) -> None:
+    """The reason is the certificate's."""
+    tokens = made(metrics, Certificate(None))
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        with pytest.raises(Problem) as failed:
+            await tokens.source(integration(ca, upstream.port)).obtain()
+        assert upstream.connections == []
+    assert (failed.value.detail, failed.value.error) == ("it expired", "proxy_configuration_error")
+    assert dict(metrics.calls) == {}
+    await tokens.close()

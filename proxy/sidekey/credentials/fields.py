@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, PlainSerializer, PlainValidator, WithJsonSchema
 
-Source = Literal["file", "env", "insecure_value", "text"]
+Source = Literal["file", "env", "url", "insecure_value", "inline", "text"]
 
 Keys = tuple[str, ...]
 """The keys that lead to a value."""
@@ -21,10 +21,10 @@ Keys = tuple[str, ...]
 REDACTED = "REDACTED"
 WAY_OUT = "write {file: PATH}, {env: NAME} or, for trials only, {insecure_value: TEXT}"
 
-_LATER = {
+_REFUSED = {
     "store": "secrets of the store come later",
     "secrets": "secrets of the store come later",
-    "url": "{url} comes later, for client keys only",
+    "url": "{url} is for client certificates and their keys only",
 }
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -69,7 +69,7 @@ class SecretUnreadable(Exception):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Reference:
-    """Where a value is read from. `value` is a path, a variable's name, or the text itself; it is never shown."""
+    """Where a value is read from. `value` is a path, a variable's name, a URL, or the text; it is never shown."""
 
     source: Source
     value: str
@@ -121,10 +121,10 @@ def parse_secret(raw: object, *, pem: bool = False) -> Reference:
     """Read the reference to a secret: exactly one of {file}, {env}, {insecure_value}."""
     if not isinstance(raw, Mapping):
         raise ValueError(f"a secret does not stand here itself: {WAY_OUT}")  # noqa: TRY004 - pydantic reports ValueError
-    source, value = _single(raw, ("file", "env", "insecure_value"), WAY_OUT)
+    source, value = single(raw, ("file", "env", "insecure_value"), WAY_OUT)
     if source == "insecure_value":
         return Reference("insecure_value", _literal(value, clean_pem if pem else clean_secret), pem)
-    return _elsewhere(source, value, pem)
+    return elsewhere(source, value, pem)
 
 
 def parse_text(raw: object, *, pem: bool = False) -> Reference:
@@ -134,7 +134,7 @@ def parse_text(raw: object, *, pem: bool = False) -> Reference:
         return Reference("text", _literal(raw, clean_pem if pem else clean), pem)
     if not isinstance(raw, Mapping):
         raise ValueError(f"{way_out}; numbers, true, false and null stand in quotes")  # noqa: TRY004 - as above
-    return _elsewhere(*_single(raw, ("file", "env"), way_out), pem)
+    return elsewhere(*single(raw, ("file", "env"), way_out), pem)
 
 
 def _literal(text: str, cleaned: Callable[[str], str]) -> str:
@@ -144,10 +144,11 @@ def _literal(text: str, cleaned: Callable[[str], str]) -> str:
         raise ValueError(f"the value {fault}") from None
 
 
-def _single(raw: Mapping[Any, Any], sources: tuple[str, ...], way_out: str) -> tuple[str, str]:
-    later = next((reason for key, reason in _LATER.items() if key in raw), None)
-    if later is not None:
-        raise ValueError(f"{later}; {way_out}")
+def single(raw: Mapping[Any, Any], sources: tuple[str, ...], way_out: str) -> tuple[str, str]:
+    """Source and value of a reference, which has one of the keys `sources`. Raises ValueError with the `way_out`."""
+    refused = next((reason for key, reason in _REFUSED.items() if key in raw and key not in sources), None)
+    if refused is not None:
+        raise ValueError(f"{refused}; {way_out}")
     if len(raw) != 1 or next(iter(raw)) not in sources:
         raise ValueError(f"a reference has exactly one key: {way_out}")
     source, value = next(iter(raw.items()))
@@ -156,7 +157,8 @@ def _single(raw: Mapping[Any, Any], sources: tuple[str, ...], way_out: str) -> t
     return source, value
 
 
-def _elsewhere(source: str, value: str, pem: bool) -> Reference:
+def elsewhere(source: str, value: str, pem: bool = False) -> Reference:
+    """The reference to a file or a variable. Raises ValueError."""
     if source == "env":
         if not _ENV_NAME.fullmatch(value):
             raise ValueError("the env of a reference is the name of a variable: letters, digits and _")
@@ -212,11 +214,14 @@ def wire(value: str) -> str:
     return value.encode().decode("latin-1")
 
 
-def _reference_schema(*sources: Source) -> dict[str, Any]:
+def reference_schema(*sources: Source) -> dict[str, Any]:
+    """The JSON schema of a reference that has one of these keys."""
     meanings = {
         "file": "Path of a file that holds the value; a relative path starts at the config file's folder",
         "env": "Name of an environment variable that holds the value",
+        "url": "An https URL that the value is fetched from",
         "insecure_value": "The secret itself, for trials only",
+        "inline": "The value itself",
     }
     return {
         "type": "object",
@@ -229,8 +234,8 @@ def _reference_schema(*sources: Source) -> dict[str, Any]:
     }
 
 
-SECRET_SCHEMA: dict[str, Any] = {"title": "Secret", **_reference_schema("file", "env", "insecure_value")}
-TEXT_SCHEMA: dict[str, Any] = {"title": "Text", "oneOf": [{"type": "string"}, _reference_schema("file", "env")]}
+SECRET_SCHEMA: dict[str, Any] = {"title": "Secret", **reference_schema("file", "env", "insecure_value")}
+TEXT_SCHEMA: dict[str, Any] = {"title": "Text", "oneOf": [{"type": "string"}, reference_schema("file", "env")]}
 
 REDACT = PlainSerializer(lambda _: REDACTED, return_type=str)
 """Keeps a reference's value out of every dump of a model."""

@@ -9,18 +9,17 @@ from pydantic import Field
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.headers import HeadersSettings
+from sidekey.credentials.mtls import MtlsSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.responsys import ResponsysSettings
 
 KINDS: dict[str, type[KindSettings]] = {
     "basic": BasicSettings,
     "headers": HeadersSettings,
+    "mtls": MtlsSettings,
     "oauth2": OAuth2Settings,
     "responsys": ResponsysSettings,
 }
-
-LATER = ("mtls",)
-"""Kinds that the config reserves and that this version does not know yet."""
 
 if TYPE_CHECKING:
     AuthSettings = KindSettings

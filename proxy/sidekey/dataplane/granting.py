@@ -1,4 +1,4 @@
-"""How an exchange gets its grant: at once where there is one, else by a task that waits for it."""
+"""How an exchange gets its grant and its client certificate: at once where they are, else by a task that waits."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sidekey.errors import Problem
 
 if TYPE_CHECKING:
     from sidekey.credentials.base import Grant
+    from sidekey.credentials.identity import IdentitySource
     from sidekey.dataplane.exchange import Exchange
 
 
@@ -73,4 +74,25 @@ def take(exchange: Exchange, grant: Grant, *, judged: bool) -> None:
         if fault is not None:
             exchange.fail(fault)
             return
+    certificate = lane.certificate
+    if certificate is not None:
+        identity = certificate.identity
+        if identity is None:
+            if not exchange.complete:
+                exchange.caller.hold_body()
+            exchange.plane.spawn(_equip(exchange, certificate))
+            return
+        lane.equip(exchange.route, identity)
     exchange.dispatch()
+
+
+async def _equip(exchange: Exchange, certificate: IdentitySource) -> None:
+    """Wait for a client certificate; the grant may have lapsed by then."""
+    try:
+        await certificate.obtain()
+        if not exchange.finished:
+            proceed(exchange, judged=False)
+    except Problem as fault:
+        exchange.fail(fault)
+    except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
+        exchange.fail(exchange.plane.defect(error))

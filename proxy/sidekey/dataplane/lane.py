@@ -11,6 +11,7 @@ from sidekey.core.urls import Origin, Target
 
 if TYPE_CHECKING:
     from sidekey.credentials.base import Grant
+    from sidekey.credentials.identity import ClientIdentity
     from sidekey.dataplane.plane import Plane
     from sidekey.dataplane.pool import Pool
     from sidekey.observe.metrics import IntegrationStats
@@ -29,13 +30,16 @@ DEFAULT_METHODS = frozenset(
 class Route:
     """An origin of one integration: where its connections are, and what is injected into a head that goes there."""
 
-    __slots__ = ("grant", "host", "injected", "origin", "pool", "query")
+    __slots__ = ("grant", "host", "identity", "injected", "origin", "pool", "query")
 
-    def __init__(self, origin: Origin, pool: Pool) -> None:
+    pool: Pool
+    """Set at once where there is no client certificate, else by `Lane.equip`: without one nothing is connected."""
+
+    def __init__(self, origin: Origin) -> None:
         self.origin = origin
-        self.pool = pool
         self.host = b"\r\nHost: %b" % origin.authority.encode()
         self.grant: Grant | None = None
+        self.identity: ClientIdentity | None = None
         self.injected = b""
         self.query = b""
 
@@ -69,6 +73,7 @@ class Lane:
         "base",
         "base_path",
         "base_route",
+        "certificate",
         "entries",
         "integration",
         "involved",
@@ -97,6 +102,7 @@ class Lane:
         self.name = integration.id
         self.stats = stats
         self.source = plane.source_of(integration)
+        self.certificate = plane.identity_of(integration)
         self.places = integration.traits.places
         self.watched = integration.traits.watched
         self.learns = integration.traits.learns
@@ -111,7 +117,7 @@ class Lane:
             self.methods = frozenset(method.encode() for method in methods) & DEFAULT_METHODS
             self.strip |= headers.METHOD_OVERRIDES
         self.undecided = integration.rebuild is not None
-        self.involved = self.undecided or self.learns or bool(self.places.body)
+        self.involved = self.undecided or self.learns or bool(self.places.body) or self.certificate is not None
         self._aim(integration.policy, integration.base)
 
     def _aim(self, policy: Policy, base: Prefix | None) -> None:
@@ -153,8 +159,18 @@ class Lane:
         if route is None:
             if len(self.routes) >= self.ROUTES:
                 self.routes.clear()
-            route = self.routes[origin] = Route(origin, self.plane.pool(origin, self.integration))
+            route = self.routes[origin] = Route(origin)
+            if self.certificate is None:
+                route.pool = self.plane.pool(origin, self.integration, None)
         return route
+
+    def equip(self, route: Route, identity: ClientIdentity) -> None:
+        """Let what goes by this route use connections of this client certificate, and no others."""
+        if route.identity is not identity:
+            if route.identity is not None:
+                self.plane.retire(route.pool)
+            route.identity = identity
+            route.pool = self.plane.pool(route.origin, self.integration, identity)
 
     def plain(self, target: bytes, start: int = 0) -> bool:
         """Whether the quick reading may judge the path (and query) that begins at `start`."""

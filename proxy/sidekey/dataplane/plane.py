@@ -17,6 +17,7 @@ from sidekey.errors import Problem
 
 if TYPE_CHECKING:
     from sidekey.credentials.base import GrantSource
+    from sidekey.credentials.identity import ClientIdentity, IdentitySource
     from sidekey.dataplane.exchange import Exchange
     from sidekey.dataplane.listener import CallerConnection
     from sidekey.network.dial import Dialer
@@ -34,7 +35,8 @@ LONGEST_TARGET = 256
 class Plane:
     """The data plane of one process.
 
-    `source_of` makes the grant source of an integration, once, at its first request. `report` is told of every defect;
+    `source_of` makes the grant source of an integration, `identity_of` finds where its client certificate is, if it has
+    one; each once, at the first request. `report` is told of every defect;
     it must not raise.
     """
 
@@ -43,6 +45,7 @@ class Plane:
         snapshot: Snapshot,
         *,
         source_of: Callable[[Integration], GrantSource],
+        identity_of: Callable[[Integration], IdentitySource | None],
         dialer: Dialer,
         metrics: Metrics,
         access: AccessLog,
@@ -54,6 +57,7 @@ class Plane:
         self.callers = snapshot.callers
         self.names = frozenset(snapshot.listen.names)
         self.source_of = source_of
+        self.identity_of = identity_of
         self.dialer = dialer
         self.metrics = metrics
         metrics.count_idle = self._count_idle
@@ -99,16 +103,23 @@ class Plane:
             raise Problem("credential_unavailable", "a value cannot be read", error="proxy_configuration_error")
         return self.lanes[name]
 
-    def pool(self, origin: Origin, integration: Integration) -> Pool:
-        """The pool for an origin under an integration's trust and dialling rules."""
-        key = Key(origin, integration.trust, integration.allow_private)
+    def pool(self, origin: Origin, integration: Integration, identity: ClientIdentity | None) -> Pool:
+        """The pool for an origin under an integration's trust and dialling rules, and under one client certificate."""
+        fingerprint = "" if identity is None else identity.fingerprint
+        key = Key(origin, integration.trust, integration.allow_private, fingerprint)
         pool = self.pools.get(key)
         if pool is None:
             if len(self.pools) >= POOLS_LIMIT:
                 # A wildcard domain lets callers name any number of hosts; a route keeps the pool it uses.
                 self.pools = {known: pool for known, pool in self.pools.items() if not pool.is_empty}
-            pool = self.pools[key] = Pool(self, key)
+            pool = self.pools[key] = Pool(self, key, identity)
         return pool
+
+    def retire(self, pool: Pool) -> None:
+        """Forget a pool whose client certificate was replaced, and close what is idle in it."""
+        self.pools.pop(pool.key, None)
+        for upstream in list(pool.idle):
+            upstream.expired()
 
     def own_host(self, host: bytes | None) -> bool:
         """Whether a Host field is the proxy listener's own; an HTTP/1.0 request may leave it out."""

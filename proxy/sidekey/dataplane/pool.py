@@ -6,14 +6,17 @@ Nothing crosses pools: the key holds everything that decides what a connection m
 from __future__ import annotations
 
 import select
+import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidekey.core.addresses import Network
 from sidekey.core.urls import Origin
+from sidekey.credentials.identity import ClientIdentity, expired
 from sidekey.dataplane.granting import proceed
 from sidekey.dataplane.upstream import UpstreamConnection
 from sidekey.errors import Problem
+from sidekey.network.sessions import Sessions
 from sidekey.settings.snapshot import Trust
 
 if TYPE_CHECKING:
@@ -30,16 +33,21 @@ class Key(NamedTuple):
     origin: Origin
     trust: Trust
     allow_private: tuple[Network, ...]
+    fingerprint: str = ""
+    """Of the client certificate; empty where there is none."""
 
 
 class Pool:
     """Idle connections (the last used first) and the exchanges that wait for one."""
 
-    __slots__ = ("connecting", "idle", "key", "open", "plane", "waiting")
+    __slots__ = ("connecting", "identity", "idle", "key", "open", "plane", "sessions", "waiting")
 
-    def __init__(self, plane: Plane, key: Key) -> None:
+    def __init__(self, plane: Plane, key: Key, identity: ClientIdentity | None) -> None:
         self.plane = plane
         self.key = key
+        self.identity = identity
+        # Resuming skips the verification of the peer: what is in the key decides who may.
+        self.sessions = Sessions()
         self.idle: dict[UpstreamConnection, None] = {}
         self.waiting: deque[Exchange] = deque()
         self.connecting = 0
@@ -111,6 +119,9 @@ class Pool:
     async def connect(self) -> UpstreamConnection:
         """Make a connection. Raises Problem."""
         plane = self.plane
+        identity = self.identity
+        if identity is not None and time.time() >= identity.not_after:
+            raise expired(identity)
         outcome = "proxy_internal_error"
         plane.metrics.upstream_connecting += 1
         try:
@@ -119,6 +130,8 @@ class Pool:
                 self.key.origin,
                 trust=self.key.trust,
                 allow_private=self.key.allow_private,
+                identity=identity,
+                sessions=self.sessions,
                 timeout=plane.timeouts.connect,
             )
             outcome = "ok"

@@ -14,7 +14,7 @@ from sidekey.dataplane.buffers import THROUGH, WRITE_BUFFER
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.renewal import keep_back
 from sidekey.errors import Problem
-from sidekey.network.tls import ended_by_close_notify, tls_problem
+from sidekey.network.tls import certificate_refused, tls_problem
 
 if TYPE_CHECKING:
     from sidekey.dataplane.exchange import Exchange
@@ -31,7 +31,6 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
     __slots__ = (
         "_clean_end",
         "_through",
-        "_tls",
         "deadline",
         "descriptor",
         "full",
@@ -47,7 +46,6 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
         self.reused = False
         self.full = False
         self.descriptor = -1
-        self._tls = pool.key.origin.scheme == "https"
         self._clean_end = False
         self._through = 0
 
@@ -180,7 +178,8 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
         exchange.fail(Problem("upstream_protocol_error", detail, sent="maybe"))
 
     def eof_received(self) -> bool:
-        self._clean_end = not self._tls or ended_by_close_notify(self.transport)
+        # With TLS this is close_notify; a bare end of TCP, which anyone on the way can forge, is not told here.
+        self._clean_end = True
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -197,8 +196,8 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
             exchange.end_unframed()
             exchange.finish()
         elif self._fed == 0:
-            if isinstance(exc, ssl.SSLError):
-                fault = tls_problem(exc)
+            fault = self._tls_fault(exc)
+            if fault is not None:
                 fault.sent = "maybe"
                 exchange.fail(fault)
             elif not (self.reused and exchange.retry()):
@@ -207,6 +206,14 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
         else:
             detail = "the upstream closed the connection in the middle of its answer"
             exchange.fail(Problem("upstream_protocol_error", detail, error="http_response_incomplete", sent="maybe"))
+
+    def _tls_fault(self, exc: Exception | None) -> Problem | None:
+        """What ended a connection without an answer, if that is a matter of TLS."""
+        if isinstance(exc, ssl.SSLError):
+            return tls_problem(exc)
+        if self.pool.identity is None or self.reused or self._clean_end:
+            return None
+        return certificate_refused()
 
     def expired(self) -> None:
         """The deadline passed: idle too long, or the upstream too slow."""

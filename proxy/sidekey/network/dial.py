@@ -9,18 +9,22 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 from sidekey.core.addresses import Address, Network, literal
 from sidekey.core.urls import Origin
+from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem
 from sidekey.network.guard import Listener, permitted
 from sidekey.network.race import first_connected
 from sidekey.network.resolve import Resolver
+from sidekey.network.sessions import Sessions
 from sidekey.network.tls import TlsContexts, tls_problem
+from sidekey.network.tls_transport import TlsTransport
 from sidekey.settings.snapshot import NetworkRules, Trust
 
 P = TypeVar("P", bound=asyncio.Protocol)
+B = TypeVar("B", bound=asyncio.BaseProtocol)
 
 
 class Way(NamedTuple):
@@ -42,6 +46,12 @@ class Dialer:
         self._resolver = Resolver(rules) if resolver is None else resolver
         self._contexts = TlsContexts()
 
+    def note_certificate_requests(self) -> set[str]:
+        """The names of servers that ask for a client certificate from now on."""
+        asking: set[str] = set()
+        self._contexts.note = asking.add
+        return asking
+
     async def connect(
         self,
         factory: Callable[[], P],
@@ -50,19 +60,26 @@ class Dialer:
         trust: Trust,
         allow_private: tuple[Network, ...],
         timeout: float,  # noqa: ASYNC109 - one budget for steps that fail in different words
+        identity: ClientIdentity | None = None,
+        sessions: Sessions | None = None,
     ) -> P:
         """Connect a protocol made by `factory` to an address that was judged; for https the handshake is done.
 
         `timeout` bounds lookup, TCP and TLS together, in seconds. `allow_private` is the integration's part; the
-        config's is added. Raises Problem: upstream_unreachable, upstream_timeout, upstream_tls_failed,
-        destination_denied, credential_unavailable (trusted_ca) or overloaded; none of them has sent a request.
+        config's is added. `identity` is presented where the upstream asks for it. `sessions` are those of this origin,
+        trust and identity and of no others; without them nothing is resumed.
+
+        Raises Problem: upstream_unreachable, upstream_timeout, upstream_tls_failed, destination_denied,
+        credential_unavailable (trusted_ca, identity) or overloaded; none of them has sent a request.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        way = await self.find(origin, trust=trust, allow_private=allow_private, deadline=deadline)
+        way = await self.find(origin, trust=trust, allow_private=allow_private, deadline=deadline, identity=identity)
         try:
             async with asyncio.timeout_at(deadline):
                 connection = await first_connected(way.addresses, origin.port)
-                return await _attach(connection, factory, way.context, origin.host, timeout)
+                if way.context is None:
+                    return await _attach(connection, factory)
+                return await _secure(connection, factory, way.context, origin.host, sessions)
         except TimeoutError:
             raise Problem(
                 "upstream_timeout",
@@ -70,28 +87,30 @@ class Dialer:
                 error="connection_timeout",
             ) from None
 
-    async def find(self, origin: Origin, *, trust: Trust, allow_private: tuple[Network, ...], deadline: float) -> Way:
+    async def find(
+        self,
+        origin: Origin,
+        *,
+        trust: Trust,
+        allow_private: tuple[Network, ...],
+        deadline: float,
+        identity: ClientIdentity | None = None,
+    ) -> Way:
         """Resolve and judge, for whoever connects by other means and keeps to what was judged.
 
         `deadline` is on the running loop's clock. Raises Problem: upstream_unreachable (dns_error, dns_timeout),
-        destination_denied or credential_unavailable (trusted_ca).
+        destination_denied or credential_unavailable (trusted_ca, identity).
         """
         addresses = await self._resolver.resolve(origin.host, deadline)
         judged = permitted(addresses, origin.port, (*self._allow_private, *allow_private), self.own_listeners)
-        return Way(tuple(judged), self._contexts.get(trust) if origin.scheme == "https" else None)
+        return Way(tuple(judged), self._contexts.get(trust, identity) if origin.scheme == "https" else None)
 
 
-async def _attach(
-    connection: socket.socket,
-    factory: Callable[[], P],
-    context: ssl.SSLContext | None,
-    host: str,
-    patience: float,
-) -> P:
-    """Give a connected socket its protocol and, with a context, TLS. Closes the socket on any failure."""
+async def _attach(connection: socket.socket, factory: Callable[[], B]) -> B:
+    """Give a connected socket its protocol. Closes the socket on any failure."""
     owned = False
 
-    def make() -> P:
+    def make() -> B:
         nonlocal owned
         protocol = factory()
         # From here on a transport closes the socket; closing it below as well would pull it from under the loop.
@@ -99,32 +118,42 @@ async def _attach(
         return protocol
 
     try:
-        if context is None:
-            _, protocol = await asyncio.get_running_loop().create_connection(make, sock=connection)
-            return protocol
-        return await _secure(connection, make, context, host, patience)
+        _, protocol = await asyncio.get_running_loop().create_connection(make, sock=connection)
     finally:
         if not owned:
             connection.close()
+    return protocol
 
 
 async def _secure(
     connection: socket.socket,
-    make: Callable[[], P],
+    factory: Callable[[], P],
     context: ssl.SSLContext,
     host: str,
-    patience: float,
+    sessions: Sessions | None,
 ) -> P:
+    """Give a connected socket TLS and its protocol. Closes the socket on any failure."""
     address = literal(host)
+    name = host if address is None else str(address)
+    ready = asyncio.get_running_loop().create_future()
+    protocol: P | None = None
+    layer: TlsTransport | None = None
+
+    def make() -> TlsTransport:
+        nonlocal protocol
+        protocol = factory()
+        return TlsTransport(protocol, context, name, sessions, ready)
+
     try:
-        _, protocol = await asyncio.get_running_loop().create_connection(
-            make,
-            sock=connection,
-            ssl=context,
-            server_hostname=host if address is None else str(address),
-            # Later than the deadline of `connect`, whose answer is the more exact one.
-            ssl_handshake_timeout=patience + 1,
-        )
+        layer = await _attach(connection, make)
+        await ready
     except OSError as fault:
         raise tls_problem(fault) from None
-    return protocol
+    except BaseException:
+        if layer is not None:
+            layer.abort()
+        raise
+    finally:
+        # What the handshake comes to after a cancellation is nobody's to look at.
+        ready.cancel()
+    return cast(P, protocol)

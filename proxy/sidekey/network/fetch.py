@@ -1,4 +1,4 @@
-"""One HTTP call of Sidekey's own, for a token or a login: by aiohttp, to addresses that were judged.
+"""One HTTP call of Sidekey's own, for a token, a login or a certificate: by aiohttp, to addresses that were judged.
 
 aiohttp is given the judged addresses and no others, and each is looked at again where its socket is made. Every call
 has a session of its own: they are rare, and so nothing of one identity can reach another. Redirects are not followed,
@@ -22,10 +22,11 @@ from yarl import URL
 from sidekey.core.addresses import Address, Network
 from sidekey.core.urls import Origin, parse_target
 from sidekey.credentials.base import Call, CallFault, Outcome, Reply
+from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem
 from sidekey.network.dial import Dialer
 from sidekey.network.race import most_telling
-from sidekey.network.tls import tls_problem
+from sidekey.network.tls import certificate_refused, tls_problem
 from sidekey.settings.snapshot import Trust
 
 AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
@@ -55,18 +56,22 @@ class Fetcher:
         allow_private: tuple[Network, ...],
         timeout: float,  # noqa: ASYNC109 - one budget, which the lookup and the rest share
         largest: int,
+        identity: ClientIdentity | None = None,
     ) -> Reply:
         """Make the call, to https only. `timeout` bounds all of it in seconds, `largest` the answer's body in bytes.
 
+        `identity` is the client certificate for a server that asks for one.
         Raises CallFault: timeout, unreachable or invalid, in words of ours that name the call's step and no address.
         An answer of any status is no fault.
         """
         target = parse_target(call.url)
         if target.origin.scheme != "https":
             raise ValueError("a call for a credential goes to https only")
-        with _told_of(call.step):
+        with _told_of(call.step, identified=identity is not None):
             deadline = asyncio.get_running_loop().time() + timeout
-            way = await self._dialer.find(target.origin, trust=trust, allow_private=allow_private, deadline=deadline)
+            way = await self._dialer.find(
+                target.origin, trust=trust, allow_private=allow_private, identity=identity, deadline=deadline
+            )
             async with asyncio.timeout_at(deadline), _session(target.origin, way.addresses) as session:
                 url = URL(f"{target.origin}{target.request_target}", encoded=True)
                 # There is a context wherever it is https; True stands for aiohttp's own, which verifies as well.
@@ -165,8 +170,11 @@ def _headers(call: Call) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _told_of(step: str) -> Iterator[None]:
-    """Tell every failure in words of ours that begin with the step; the libraries' hold names and addresses."""
+def _told_of(step: str, *, identified: bool) -> Iterator[None]:
+    """Tell every failure in words of ours that begin with the step; the libraries' hold names and addresses.
+
+    `identified`: there is a client certificate, which the server may refuse.
+    """
     try:
         yield
     except TimeoutError:
@@ -177,12 +185,23 @@ def _told_of(step: str) -> Iterator[None]:
         raise _retold(step, _connecting(fault.certificate_error)) from None
     except aiohttp.ClientConnectorError as fault:
         raise _retold(step, _connecting(fault.os_error)) from None
+    except aiohttp.ClientOSError as fault:
+        # Under TLS 1.3 a server refuses a client certificate after the handshake; its alert is the cause then.
+        if isinstance(fault.__cause__, ssl.SSLError):
+            raise _retold(step, tls_problem(fault.__cause__)) from None
+        raise _unanswered(step, identified=identified) from None
     except aiohttp.ClientPayloadError:
         raise CallFault("invalid", f"{step} closed the connection in the middle of its answer") from None
     except aiohttp.ClientResponseError:
         raise CallFault("invalid", f"{step} answered what is not HTTP") from None
     except aiohttp.ClientConnectionError:
-        raise CallFault("unreachable", f"{step} closed the connection before it answered") from None
+        raise _unanswered(step, identified=identified) from None
+
+
+def _unanswered(step: str, *, identified: bool) -> CallFault:
+    if identified:
+        return _retold(step, certificate_refused())
+    return CallFault("unreachable", f"{step} closed the connection before it answered")
 
 
 def _connecting(fault: Exception) -> Problem:

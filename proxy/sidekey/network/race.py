@@ -7,6 +7,7 @@ import errno
 import socket
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import chain, zip_longest
 
 from sidekey.core.addresses import Address
@@ -25,35 +26,16 @@ async def first_connected(addresses: Sequence[Address], port: int) -> socket.soc
     (connection_refused, destination_unavailable), upstream_timeout where the kernel gave up, or overloaded where
     this process has no sockets left.
     """
-    waiting = deque(interleave(addresses))
-    attempts: set[asyncio.Task[socket.socket]] = set()
-    faults: list[OSError] = []
+    race = _Race(addresses, port)
     try:
-        if len(waiting) == 1:
-            return await _connected(waiting[0], port)
-        while waiting or attempts:
-            if waiting:
-                attempts.add(asyncio.create_task(_connected(waiting.popleft(), port)))
-            ended, _ = await asyncio.wait(
-                attempts,
-                timeout=HEAD_START if waiting else None,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            for attempt in ended:
-                attempts.discard(attempt)
-                fault = attempt.exception()
-                if fault is None:
-                    return attempt.result()
-                if not isinstance(fault, OSError):
-                    raise fault
-                faults.append(fault)
-    except OSError as fault:
-        faults.append(fault)
+        race.start_next()
+        await race.over
+        winner, race.winner = race.winner, None
     finally:
-        for attempt in attempts:
-            attempt.cancel()
-            attempt.add_done_callback(_close_loser)
-    raise most_telling(faults) from None
+        race.end()
+    if winner is None:
+        raise most_telling(race.faults) from None
+    return winner
 
 
 def interleave(addresses: Iterable[Address]) -> list[Address]:
@@ -64,22 +46,77 @@ def interleave(addresses: Iterable[Address]) -> list[Address]:
     return [address for address in chain.from_iterable(zip_longest(*families.values())) if address is not None]
 
 
-async def _connected(address: Address, port: int) -> socket.socket:
-    connection = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
-    try:
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.get_running_loop().sock_connect(connection, (str(address), port))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+class _Race:
+    """Attempts as sockets that the loop watches. `over` is resolved when there is a winner, or all have failed.
 
+    There are no tasks, and no `sock_connect`: uvloop's has a thread resolve the address, at the price of all the rest.
+    """
 
-def _close_loser(attempt: asyncio.Task[socket.socket]) -> None:
-    """Close what an attempt connected after all; asking for its exception marks that as seen."""
-    if not attempt.cancelled() and attempt.exception() is None:
-        attempt.result().close()
+    def __init__(self, addresses: Sequence[Address], port: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.over: asyncio.Future[None] = self._loop.create_future()
+        self.winner: socket.socket | None = None
+        self.faults: list[OSError] = []
+        self._waiting = deque(interleave(addresses))
+        self._port = port
+        self._attempts: set[socket.socket] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start_next(self) -> None:
+        """Begin the next attempt, and where it fails at once the one after it."""
+        self._stop_timer()
+        while self._waiting and not self.over.done():
+            address = self._waiting.popleft()
+            try:
+                self._start(address)
+            except OSError as fault:
+                self.faults.append(fault)
+                continue
+            if self._waiting:
+                self._timer = self._loop.call_later(HEAD_START, self.start_next)
+            return
+        if not self._attempts and not self.over.done():
+            self.over.set_result(None)
+
+    def _start(self, address: Address) -> None:
+        attempt = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+        try:
+            attempt.setblocking(False)
+            attempt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with suppress(BlockingIOError):
+                attempt.connect((str(address), self._port))
+        except BaseException:
+            attempt.close()
+            raise
+        self._attempts.add(attempt)
+        self._loop.add_writer(attempt, self._told, attempt)
+
+    def _told(self, attempt: socket.socket) -> None:
+        """The kernel has come to a result."""
+        self._loop.remove_writer(attempt)
+        self._attempts.remove(attempt)
+        fault = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if fault or self.over.done():
+            attempt.close()
+            self.faults.append(OSError(fault, "an attempt to connect has failed"))
+            self.start_next()
+        else:
+            self.winner = attempt
+            self.over.set_result(None)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def end(self) -> None:
+        """Close every socket that is left: the losers, and a winner whom nobody has taken."""
+        self._stop_timer()
+        for attempt in self._attempts:
+            self._loop.remove_writer(attempt)
+            attempt.close()
+        if self.winner is not None:
+            self.winner.close()
 
 
 def most_telling(faults: Iterable[OSError]) -> Problem:

@@ -1,4 +1,4 @@
-"""TLS to upstreams: one context for each trust, and what a failure of TLS means in our words.
+"""TLS to upstreams: a context for each trust and client certificate, and what a failure of TLS means in our words.
 
 Every context verifies chain and host name; there is no switch to turn that off. The contexts are built from nothing
 rather than by `ssl.create_default_context`, which writes the session keys to `$SSLKEYLOGFILE`, and which verifies
@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import re
 import ssl
-from asyncio import BaseTransport
+from collections.abc import Callable
+from weakref import WeakValueDictionary
 
+from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem
+from sidekey.network import ca_folder
+from sidekey.network.tls_identity import present
+from sidekey.network.tls_requests import note_requests
 from sidekey.settings.snapshot import Trust
 
 # OpenSSL's numbers (x509_vfy.h, X509_V_ERR_*), part of its stable interface; the ssl module names none of them.
@@ -35,7 +40,8 @@ _CERTIFICATE_FAULTS = {
     68: "its signature is too weak",
 }
 _STRICT_RULES = range(79, 96)
-"""The rules of RFC 5280 that OpenSSL checks where it is told to be strict."""
+"""The rules of RFC 5280 that OpenSSL checks where it is told to be strict (VERIFY_X509_STRICT), as Python's default
+contexts tell it from 3.13 on. Ours do not (decision 0009)."""
 
 _NO_COMMON_VERSION = frozenset({"UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION", "NO_PROTOCOLS_AVAILABLE"})
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
@@ -45,21 +51,42 @@ _UNCLEAR = "the TLS connection to the upstream failed"
 
 
 class TlsContexts:
-    """The contexts, shared by equal trust; the first use of one reads its certificates (some 5 ms)."""
+    """The contexts, each built at its first use.
+
+    Equal trust shares one for good. One with a client certificate belongs to whoever uses it (`Sessions` hold it): it
+    is gone with its last connection and slot, so that those of rotated certificates do not pile up.
+    """
 
     def __init__(self) -> None:
-        self._contexts: dict[Trust, ssl.SSLContext] = {}
+        self._shared: dict[tuple[Trust, str | None], ssl.SSLContext] = {}
+        self.note: Callable[[str], None] | None = None
+        self._personal: WeakValueDictionary[tuple[Trust, str | None, str], ssl.SSLContext] = WeakValueDictionary()
 
-    def get(self, trust: Trust) -> ssl.SSLContext:
-        """Return the context for `trust`. Raises Problem credential_unavailable where its CA file cannot be used."""
-        context = self._contexts.get(trust)
+    def get(self, trust: Trust, identity: ClientIdentity | None = None) -> ssl.SSLContext:
+        """Return the context for `trust` that presents `identity`.
+
+        Raises Problem credential_unavailable where the CA file of `trust`, or the certificate or its key, cannot be
+        used.
+        """
+        folder = ca_folder.mozilla() if trust.source == "mozilla" else None
+        if identity is None:
+            context = self._shared.get((trust, folder))
+            if context is None:
+                context = self._shared[trust, folder] = client_context(trust, folder)
+            return context
+        key = (trust, folder, identity.fingerprint)
+        context = self._personal.get(key)
         if context is None:
-            context = self._contexts[trust] = client_context(trust)
+            context = client_context(trust, folder)
+            present(context, identity)
+            if self.note is not None:
+                note_requests(context, self.note)
+            self._personal[key] = context
         return context
 
 
-def client_context(trust: Trust) -> ssl.SSLContext:
-    """Build a context of its own, to which a client certificate may be added. Raises as `TlsContexts.get` does."""
+def client_context(trust: Trust, folder: str | None = None) -> ssl.SSLContext:
+    """Build a context; `folder` stands for Mozilla's bundle. Raises as `TlsContexts.get` does."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -68,25 +95,18 @@ def client_context(trust: Trust) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     if trust.source == "system":
         context.load_default_certs()
-        return context
-    try:
-        context.load_verify_locations(_ca_file(trust))
-    except OSError:
-        raise Problem(
-            "credential_unavailable",
-            "trusted_ca names a file that cannot be read or holds no PEM certificate",
-            error="proxy_configuration_error",
-        ) from None
+    elif trust.path is None:
+        context.load_verify_locations(ca_folder.bundle() if folder is None else None, folder)
+    else:
+        try:
+            context.load_verify_locations(trust.path)
+        except OSError:
+            raise Problem(
+                "credential_unavailable",
+                "trusted_ca names a file that cannot be read or holds no PEM certificate",
+                error="proxy_configuration_error",
+            ) from None
     return context
-
-
-def _ca_file(trust: Trust) -> str:
-    if trust.path is not None:
-        return trust.path
-    # Imported late: a config without https upstreams pays nothing for it.
-    import certifi  # noqa: PLC0415
-
-    return certifi.where()
 
 
 def tls_problem(fault: OSError) -> Problem:
@@ -111,25 +131,27 @@ def tls_problem(fault: OSError) -> Problem:
     return _failed("tls_protocol_error", "the upstream closed the connection during TLS")
 
 
+def certificate_refused() -> Problem:
+    """What it means when a new connection that has a client certificate is cut before the first byte of the answer.
+
+    In TLS 1.3 the client is done before the server has looked at its certificate (RFC 8446 4.4.2.4). Some servers send
+    no alert then, and where one closes with the request unread, the reset overtakes its alert.
+    """
+    return _failed(
+        "tls_protocol_error",
+        "the upstream cut the connection before it answered, as servers do that refuse the client certificate",
+    )
+
+
 def _certificate_fault(fault: ssl.SSLCertVerificationError) -> str:
     code = fault.verify_code
     if code in _STRICT_RULES:
-        return "it breaks a rule of RFC 5280"
+        return (
+            "it breaks a rule of RFC 5280 that strict verification checks, as Python 3.13 does by default: a private "
+            "CA needs key usage, and what it signs an authority key identifier"
+        )
     return _CERTIFICATE_FAULTS.get(code, f"it does not verify (OpenSSL's X509_V_ERR {code})")
 
 
 def _failed(error: str, detail: str) -> Problem:
     return Problem("upstream_tls_failed", detail, error=error)
-
-
-def ended_by_close_notify(transport: BaseTransport) -> bool:
-    """Whether the peer ended TLS with close_notify (RFC 8446 6.1); to be called from `eof_received`.
-
-    asyncio reports a bare end of TCP, which anyone on the way can forge, by the same callback. uvloop reports that by
-    `connection_lost(None)` alone, so that without an `eof_received` no TLS connection has ended well.
-    """
-    tls = transport.get_extra_info("ssl_object")
-    try:
-        return tls is not None and tls.read(1) == b""
-    except ssl.SSLError:
-        return False

@@ -124,6 +124,12 @@ def _expiries(metrics: Metrics) -> Iterator[str]:
         yield f'{name}{{integration="{integration}",credential="{credential}"}} {moment!r}\n'
 
 
+def _reload_failures(metrics: Metrics) -> Iterator[str]:
+    name = "sidekey_credential_reload_failures_total"
+    for (integration, credential), count in list(metrics.reload_failures.items()):
+        yield f'{name}{{integration="{integration}",credential="{credential}"}} {count}\n'
+
+
 def _build(_: Metrics) -> Iterator[str]:
     yield f'sidekey_build_info{{version="{sidekey.__version__}",python="{platform.python_version()}"}} 1\n'
 
@@ -151,6 +157,12 @@ FAMILIES = (
         "gauge",
         "When the credential that is held expires, in seconds since the epoch.",
         _expiries,
+    ),
+    Family(
+        "sidekey_credential_reload_failures_total",
+        "counter",
+        "Credentials that were read anew and could not be taken up.",
+        _reload_failures,
     ),
     Family("sidekey_integration_info", "gauge", "The kind of each integration that had a request.", _info),
     _plain(

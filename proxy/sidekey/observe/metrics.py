@@ -55,7 +55,8 @@ class Metrics:
     `integrations` is the snapshot in use, for the kind of each; `config_loaded` says whether the last (re)load worked
     and `config_loaded_at` when one last did, in seconds since the epoch.
     `calls` counts calls for tokens by integration and outcome (`credentials.base.Outcome`); `expiries` says until when
-    what is held is valid, in seconds since the epoch, by integration and what it is, such as "token".
+    what is held is valid, in seconds since the epoch, by integration and what it is: "token" or "certificate".
+    `reload_failures` counts, by the same, what was read anew and could not be taken up.
     """
 
     __slots__ = (
@@ -69,6 +70,7 @@ class Metrics:
         "in_flight",
         "in_flight_limit",
         "integrations",
+        "reload_failures",
         "unknown",
         "upstream_connecting",
         "upstream_open",
@@ -85,6 +87,7 @@ class Metrics:
         self.connects: defaultdict[str, int] = defaultdict(int)
         self.calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.expiries: dict[tuple[str, str], float] = {}
+        self.reload_failures: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.integrations: Mapping[str, Integration] = MappingProxyType({})
         self.config_loaded = False
         self.config_loaded_at = 0.0

@@ -13,6 +13,7 @@ from functools import partial
 
 from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
 from sidekey.credentials.base import Credential, Destinations
+from sidekey.credentials.certificates.ring import CertificateRing
 from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
 from sidekey.credentials.keyring import Keyring
 from sidekey.settings import snapshot
@@ -37,8 +38,12 @@ def build_integration(
     trust_of: TrustOf,
     *,
     filled: Filled = (),
+    certificate: CertificateRing | None = None,
 ) -> tuple[snapshot.Integration, Reasons]:
-    """One integration with its secrets read; `trust` is what holds where it names none itself."""
+    """One integration with its secrets read; `trust` is what holds where it names none itself.
+
+    The faults of its client certificate are the ring's.
+    """
     auth = settings.auth
     prefixes, unread = _prefixes(settings, read)
     values, unreadable = auth.read(read, {})
@@ -51,7 +56,7 @@ def build_integration(
         policy, base = Policy(methods=methods), None
 
         def rebuild() -> snapshot.Integration:
-            return build_integration(name, settings, trust, read, trust_of, filled=filled)[0]
+            return build_integration(name, settings, trust, read, trust_of, filled=filled, certificate=certificate)[0]
 
     else:
         policy = Policy(
@@ -78,6 +83,7 @@ def build_integration(
         keyring=keyring,
         traits=auth.traits(),
         trust=trust,
+        certificate=certificate,
         allow_private=tuple(settings.allow_private),
         description=settings.description,
         tags=tuple(settings.tags),

@@ -29,7 +29,8 @@ def mapping(raw: Any) -> Mapping[str, Any]:
 
 def integration_faults(raw: Mapping[str, Any]) -> Found:
     """Faults between the keys of an integration."""
-    kind = KINDS.get(str(mapping(raw.get("auth")).get("type")))
+    auth_type = str(mapping(raw.get("auth")).get("type"))
+    kind = KINDS.get(auth_type)
     if kind is not None and kind.needs_prefix and raw.get("endpoint_prefix", []) == []:
         yield ("endpoint_prefix",), "this kind needs an endpoint prefix: the URL under which targets are allowed"
     others, domains = raw.get("allow_other_domains", False), raw.get("allowed_domains", [])
@@ -37,6 +38,14 @@ def integration_faults(raw: Mapping[str, Any]) -> Found:
         yield ("allow_other_domains",), "stands without allowed_domains: list the domains, or drop this key"
     if others is False and domains != []:
         yield ("allowed_domains",), "counts only with allow_other_domains: true; add it, or drop the list"
+    if auth_type == "mtls" and raw.get("client_certificate") is not None:
+        yield ("client_certificate",), "the kind mtls brings the certificate under auth: drop this block"
+    method = mapping(raw.get("auth")).get("client_authentication")
+    if auth_type == "oauth2" and method == "tls_client_auth" and raw.get("client_certificate") is None:
+        yield (
+            ("auth", "client_authentication"),
+            "needs the certificate that proves the client: write client_certificate beside auth",
+        )
     yield from _test_faults(raw)
 
 
@@ -158,18 +167,20 @@ def integration_warnings(raw: Mapping[str, Any]) -> Found:
     """What loads but should be known: credentials in clear, secrets in the file, prefixes that never match."""
     prefixes = raw.get("endpoint_prefix", [])
     listed = isinstance(prefixes, list)
+    auth = mapping(raw.get("auth"))
+    certificate = auth.get("type") == "mtls" or raw.get("client_certificate") is not None
     for index, prefix in enumerate(prefixes if listed else [prefixes]):
         if isinstance(prefix, str) and prefix[:5].lower() == "http:":
             yield (
                 (("endpoint_prefix", index) if listed else ("endpoint_prefix",)),
-                "the credential travels in the clear",
+                f"the credential travels in the clear{', and no client certificate is shown' if certificate else ''}",
             )
-    auth = mapping(raw.get("auth"))
     yield from _placement_warnings(raw, auth.get("token_placement"))
     for name, value in mapping(auth.get("headers")).items():
         if isinstance(value, str) and normal_name(name) in _SECRET_HEADERS:
             yield ("auth", "headers", name), "this stands as public text; write a secret as {prefix: TEXT, secret: ...}"
     yield from insecure_values(auth, ("auth",))
+    yield from insecure_values(mapping(raw.get("client_certificate")), ("client_certificate",))
 
 
 def _placement_warnings(raw: Mapping[str, Any], placement: Any) -> Found:

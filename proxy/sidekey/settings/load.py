@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,8 +14,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sidekey.credentials.certificates.settings import MATERIAL
 from sidekey.settings import checks, snapshot
 from sidekey.settings.build import build_callers, build_integration, build_snapshot, build_trust
+from sidekey.settings.certificates import build_ring
 from sidekey.settings.faults import Fault, Loc, Table, fault_at
 from sidekey.settings.models import GlobalSettings, IntegrationSettings
 from sidekey.settings.profiles import expand
@@ -30,19 +33,38 @@ class Loaded:
 
     `unreadable` are secrets and CA files that could not be read: faults for `check` and `run --strict`, while `run`
     goes on without what needs them. All three lists are in the order of file, line and column.
+
+    `places` are those of the client certificates that come by {url}, by integration: nothing is said of them before
+    they are fetched (`fetched`).
     """
 
     snapshot: snapshot.Snapshot | None = None
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
     unreadable: list[Fault] = field(default_factory=list)
+    places: dict[str, dict[Loc, Fault]] = field(default_factory=dict)
+
+    def fetched(self, name: str) -> tuple[list[Fault], list[Fault]]:
+        """Faults and warnings of such a certificate, after its ring's `refresh`."""
+        ring = None if self.snapshot is None else self.snapshot.integrations[name].certificate
+        if ring is None:
+            return [], []
+        places, reasons = self.places[name], () if ring.unreadable is None else ring.unreadable.reasons
+        faults, warnings = (
+            [places[loc]._replace(message=message) for loc, message in found] for found in (reasons, ring.warnings)
+        )
+        return faults, warnings
 
 
-def load(path: str | Path, environ: Mapping[str, str] | None = None) -> Loaded:
-    """Read the config at `path`, a file or a folder, and the secrets it names. Never raises for what it reads."""
+def load(path: str | Path, environ: Mapping[str, str] | None = None, now: float | None = None) -> Loaded:
+    """Read the config at `path`, a file or a folder, and the secrets it names. Never raises for what it reads.
+
+    Certificates are judged at `now`, in seconds since the epoch; left out, the present.
+    """
     with _without_collector():
         joined = read_config(Path(path))
-        loader = _Loader(joined, SecretReader(joined.folder, os.environ if environ is None else environ))
+        read = SecretReader(joined.folder, os.environ if environ is None else environ)
+        loader = _Loader(joined, read, time.time() if now is None else now)
         loader.run()
     loaded = loader.loaded
     for faults in (loaded.faults, loaded.warnings, loaded.unreadable):
@@ -63,10 +85,11 @@ def _without_collector() -> Iterator[None]:
 
 
 class _Loader:
-    def __init__(self, joined: Joined, read: SecretReader) -> None:
+    def __init__(self, joined: Joined, read: SecretReader, now: float) -> None:
         self.loaded = Loaded(faults=joined.faults)
         self._joined = joined
         self._read = read
+        self._now = now
         self._trust_of = cache(partial(build_trust, read=read))
 
     def run(self) -> None:
@@ -142,7 +165,20 @@ class _Loader:
             self.loaded.faults += faults_of(error, IntegrationSettings, lambda _: table, base)
             return None
         entries = expansion.filled.entries if expansion.filled is not None else ()
-        integration, unreadable = build_integration(name, settings, trust, self._read, self._trust_of, filled=entries)
+        ring = build_ring(settings, self._read, self._now)
+        if ring is not None:
+            note(self.loaded.warnings, ring.warnings)
+            if ring.pending:
+                self.loaded.places[name] = {
+                    (block, key): fault_at(raw, (block, key), "", base=base)
+                    for block in {place[0] for place, _ in ring.urls}
+                    for key in (*MATERIAL, "key_passphrase")
+                }
+            elif ring.unreadable is not None:
+                note(self.loaded.unreadable, ring.unreadable.reasons)
+        integration, unreadable = build_integration(
+            name, settings, trust, self._read, self._trust_of, filled=entries, certificate=ring
+        )
         note(self.loaded.unreadable, unreadable)
         if not expansion.faults:
             # Examples stand in the policy otherwise, and say nothing of what was meant.

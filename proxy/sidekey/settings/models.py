@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Secret
 from sidekey.credentials.registry import AuthSettings
+from sidekey.credentials.units import Duration, Size
 from sidekey.settings import snapshot, values
-from sidekey.settings.units import Duration, Size
 
 _LISTEN = snapshot.Listen()
 _TIMEOUTS = snapshot.Timeouts()
@@ -158,8 +159,8 @@ class IntegrationSettings(Section):
     tags: list[str] = Field(default=[], description="Words to find it by.")
     endpoint_prefix: values.EndpointPrefixes = Field(
         default=[],
-        description="The URL under which targets are allowed, or a list of them. `basic` and `headers` need one. "
-        "Path segments count: `/v1` allows `/v1/x` and not `/v10`.",
+        description="The URL under which targets are allowed, or a list of them. `basic`, `headers` and `mtls` need "
+        "one. Path segments count: `/v1` allows `/v1/x` and not `/v10`.",
     )
     allow_other_domains: bool = Field(
         default=False, description="Whether `allowed_domains` counts; the two stand together."
@@ -178,6 +179,9 @@ class IntegrationSettings(Section):
         default=None, description="As `network.trusted_ca`, for this integration, instead."
     )
     auth: AuthSettings = Field(description="The credential; `type` says which kind.")
+    client_certificate: CertificateSettings | None = Field(
+        default=None, description="A client certificate beside `auth`; the kind `mtls` brings its own."
+    )
     test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
 
 

@@ -31,6 +31,8 @@ file, every other global key in one file only, and an integration's ID once.
 - A **secret** is a reference: `{file: PATH}`, `{env: NAME}` or, for trials only, `{insecure_value: TEXT}`. One trailing
   newline is dropped; nothing, and other control characters, are faults (PEM has its lines). A **text** of `auth`, and
   an endpoint prefix, may be `{file}` or `{env}` too. Nothing is expanded inside a text.
+- A **certificate source** is `{file: PATH}`, `{env: NAME}`, `{url: URL}` or `{inline: PEM}`; a **key source**, which is
+  a secret, the same with `{insecure_value: PEM}` in place of `{inline}`. A URL is https, and is fetched by `run`.
 - **Paths** that are relative start at the config file's folder, as given.
 - YAML is typed as YAML 1.2 does: only `true`, `false`, `null`, whole numbers and floats are no text, so `off`, `no` and
   `0660` stay text. Unknown and duplicate keys are faults.
@@ -48,6 +50,7 @@ _SECTIONS = (
     ("LogSettings", "log", ""),
     ("IntegrationSettings", "integrations.ID", ""),
     ("TestSettings", "integrations.ID.test", ""),
+    ("CertificateSettings", "integrations.ID.client_certificate", ""),
 )
 _SECTIONS_OF_OAUTH2 = (
     ("TokenRequestSettings", "token_request", ""),
@@ -122,12 +125,14 @@ def _type(node: dict[str, Any]) -> str:
 
 _NAMED = frozenset(
     {
+        "Certificate source",
         "Domain",
         "Duration",
         "Endpoint prefixes",
         "File mode",
         "IP address",
         "Integration IDs",
+        "Key source",
         "Listener address",
         "Method",
         "Network",

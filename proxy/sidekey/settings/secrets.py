@@ -32,6 +32,17 @@ class SecretReader(Sealed):
             return self._variable(reference.value, clean)
         return reference.value
 
+    def raw(self, reference: Reference, largest: int) -> bytes:
+        """The bytes of a reference, as they are. Raises ValueError with the reason."""
+        if reference.source == "file":
+            return self.content(reference.value, largest)
+        if reference.source == "env":
+            value = self._environ.get(reference.value)
+            if value is None:
+                raise ValueError("the environment variable is not set")
+            return os.fsencode(value)
+        return reference.value.encode("utf-8", "replace")
+
     def path(self, name: str) -> Path:
         """Where a path of the config leads."""
         return self._folder / name

@@ -9,6 +9,7 @@ from typing import Literal
 from sidekey.core.addresses import Network
 from sidekey.core.policy import Policy, Prefix
 from sidekey.credentials.base import Traits
+from sidekey.credentials.certificates.ring import CertificateRing
 from sidekey.credentials.keyring import Keyring
 
 
@@ -42,6 +43,8 @@ class Integration:
     keyring: Keyring
     traits: Traits
     trust: Trust = Trust()
+    certificate: CertificateRing | None = None
+    """The client certificate, where there is one."""
     allow_private: tuple[Network, ...] = ()
     description: str = ""
     tags: tuple[str, ...] = ()
@@ -50,6 +53,12 @@ class Integration:
     """What a provider profile filled in: keys and values, as text."""
     rebuild: Callable[[], Integration] | None = None
     """Set where an unreadable value decides where the credential may go: builds the integration again, blocking."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether everything that can be read without a call is there, and may be used."""
+        ring = self.certificate
+        return self.keyring.credential is not None and (ring is None or ring.identity is not None or ring.pending)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

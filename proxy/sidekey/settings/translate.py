@@ -10,8 +10,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.oauth2.placement import Placement, WrittenPlacement
-from sidekey.credentials.registry import KINDS, LATER
+from sidekey.credentials.registry import KINDS
 from sidekey.settings.faults import Fault, Loc, Table, fault_at, mark_at
 from sidekey.settings.models import GlobalSettings, IntegrationSettings
 from sidekey.settings.profiles import names, profile
@@ -34,7 +35,6 @@ _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 _KEYS_LATER = {
     ("forward",): "this key comes later; until then what no integration matches is denied",
-    ("client_certificate",): "client certificates come later",
 }
 
 
@@ -61,7 +61,7 @@ def _fault(details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc
     if kind == "extra_forbidden":
         return fault_at(root, loc, _unknown_key(loc, model, root), base=base, key=True)
     if kind == "union_tag_invalid":
-        return fault_at(root, ("auth", "type"), _unknown_kind(context["tag"]), base=base)
+        return fault_at(root, ("auth", "type"), f"no such kind; known: {_known()}", base=base)
     if kind != "missing":
         # What a validator put around a single value is not in the file.
         loc = mark_at(root, loc)[1]
@@ -70,12 +70,6 @@ def _fault(details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc
 
 def _known() -> str:
     return ", ".join(KINDS)
-
-
-def _unknown_kind(tag: str) -> str:
-    if tag.strip("'") in LATER:
-        return f"this kind comes later; known now: {_known()}"
-    return f"no such kind; known: {_known()}"
 
 
 def _unknown_key(loc: Loc, model: type[BaseModel], root: Table) -> str:
@@ -105,6 +99,8 @@ def _unknown_key(loc: Loc, model: type[BaseModel], root: Table) -> str:
 def _of_other_kinds(key: str, root: Mapping[str, Any]) -> str:
     """The hint for a key of `auth` that is none of its kind but has a place elsewhere; empty where it has none."""
     kind = root["auth"].get("type")
+    if key in CertificateSettings.model_fields:
+        return "this key belongs under client_certificate, beside auth"
     if kind == "oauth2":
         if key in _OF_TOKEN_REQUESTS:
             return f"a parameter of the token request: write token_request: {{body: {{{key}: ...}}}}"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 
+from sidekey.credentials.base import Call, Reply
+from sidekey.credentials.identity import IdentitySource
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.settings.snapshot import Integration
+from sidekey.tokens.drive import Fetch
 from sidekey.tokens.source import TokenSource
 
 TOKEN_TIMEOUT = 10.0
@@ -22,11 +24,21 @@ LARGEST_ANSWER = 1 << 20
 class Tokens:
     """Makes the token source of each integration, whose calls go through `dialer` under the integration's own rules.
 
-    `report` is told of every defect, answers the id under which it is logged, and must not raise.
+    `identity_of` finds where an integration's client certificate is, if it has one: every call offers it, since it may
+    prove the client (RFC 8705 2) or be what the token is bound to (RFC 8705 3). `report` is told of every defect,
+    answers the id under which it is logged, and must not raise.
     """
 
-    def __init__(self, dialer: Dialer, metrics: Metrics, report: Callable[[BaseException], str]) -> None:
+    def __init__(
+        self,
+        dialer: Dialer,
+        metrics: Metrics,
+        report: Callable[[BaseException], str],
+        *,
+        identity_of: Callable[[Integration], IdentitySource | None],
+    ) -> None:
         self._fetcher = Fetcher(dialer)
+        self._identity_of = identity_of
         self._metrics = metrics
         self._report = report
         self._sources: dict[str, TokenSource] = {}
@@ -35,15 +47,26 @@ class Tokens:
         """The source of an integration, always the same one; on the event loop."""
         found = self._sources.get(integration.id)
         if found is None:
-            fetch = partial(
-                self._fetcher.fetch,
+            fetch = self._fetch_for(integration)
+            found = self._sources[integration.id] = TokenSource(integration, fetch, self._metrics, self._report)
+        return found
+
+    def _fetch_for(self, integration: Integration) -> Fetch:
+        certificate = self._identity_of(integration)
+
+        async def fetch(call: Call) -> Reply:
+            # Asked for with each call: it may have been rotated since the last.
+            identity = None if certificate is None else certificate.identity or await certificate.obtain()
+            return await self._fetcher.fetch(
+                call,
                 trust=integration.trust,
                 allow_private=integration.allow_private,
                 timeout=TOKEN_TIMEOUT,
                 largest=LARGEST_ANSWER,
+                identity=identity,
             )
-            found = self._sources[integration.id] = TokenSource(integration, fetch, self._metrics, self._report)
-        return found
+
+        return fetch
 
     async def close(self) -> None:
         """Cancel every timer and every call under way."""

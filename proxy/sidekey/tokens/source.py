@@ -17,10 +17,10 @@ from typing import NamedTuple
 from sidekey.core.policy import parse_learnt
 from sidekey.credentials.base import Attempt, CallFault, CallingCredential, FixedCredential, Grant, Verdict
 from sidekey.errors import Problem
+from sidekey.network.backoff import pause
 from sidekey.observe.logs import get_logger
 from sidekey.observe.metrics import Metrics
 from sidekey.settings.snapshot import Integration
-from sidekey.tokens.backoff import pause
 from sidekey.tokens.drive import Driver, Fetch, Fresh
 from sidekey.tokens.limit import CallLimit
 from sidekey.tokens.schedule import Schedule, schedule

@@ -45,6 +45,7 @@ def test_raw_basic_encodes_nothing() -> None:
         ("body", Proof(fields=(("client_id", "c"), ("client_secret", SECRET)))),
         ("query", Proof(query=(("client_id", "c"), ("client_secret", SECRET)))),
         ("public", Proof(fields=(("client_id", "c"),))),
+        ("tls_client_auth", Proof(fields=(("client_id", "c"),))),
         ("none", Proof()),
     ],
 )

@@ -16,6 +16,7 @@ AUTH: dict[str, Any] = {
     "client_secret": {"env": "SECRET"},
 }
 KEY = {"private_key": {"env": "KEY"}}
+BY_CERTIFICATE = {"client_authentication": "tls_client_auth", "client_secret": None}
 SIGNED = {"client_authentication": "private_key_jwt", "assertion": KEY, "client_secret": None}
 
 
@@ -39,7 +40,9 @@ def faults(**changes: Any) -> dict[tuple[Any, ...], str]:
         ({"client_secret": "hunter2"}, "client_secret", "a secret does not stand here itself"),
         ({"client_secret": None}, "client_secret", "Field required"),
         ({"client_secret": None, "client_authentication": "body"}, "client_secret", "Field required"),
-        ({"client_authentication": "tls_client_auth"}, "client_authentication", "comes with client certificates"),
+        ({"client_authentication": "tls_client_auth"}, "client_secret", "tls_client_auth takes no client_secret"),
+        ({**BY_CERTIFICATE, "assertion": KEY}, "assertion", "this key is only for"),
+        ({**BY_CERTIFICATE, "raw_basic": True}, "raw_basic", "counts only with"),
         ({"client_authentication": "none"}, "client_authentication", "Input should be 'header', 'body', 'query'"),
         ({"client_authentication": "body", "raw_basic": True}, "raw_basic", "counts only with"),
         ({"client_id": "a:b", "raw_basic": True}, "raw_basic", "holds no colon"),
@@ -162,6 +165,18 @@ def test_id_and_secret_go_one_way_only(place: str) -> None:
     assert "Authorization" not in dict(call.headers)
     assert ("client_secret=" in call.url) is (place == "query")
     assert (b"client_secret=" in call.body) is (place == "body")
+
+
+@pytest.mark.parametrize(
+    "grant", [{}, {"grant": "refresh_token", "refresh_token": {"env": "SECRET"}}], ids=["client", "refresh"]
+)
+def test_a_client_with_a_certificate_names_itself(grant: dict[str, Any]) -> None:
+    """RFC 8705 2: the request holds its client_id, and no other proof than the connection's certificate."""
+    auth = {key: value for key, value in {**AUTH, **BY_CERTIFICATE, **grant}.items() if value is not None}
+    call = first_call(credential_of(auth))
+    assert "Authorization" not in dict(call.headers)
+    assert call.body.endswith(b"&client_id=client-1")
+    assert b"client_secret" not in call.body
 
 
 def test_a_client_without_a_secret_names_itself_to_refresh() -> None:

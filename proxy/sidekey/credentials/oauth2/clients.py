@@ -11,8 +11,11 @@ from urllib.parse import quote
 from sidekey.credentials.base import Pairs, Sealed
 from sidekey.credentials.oauth2.parameters import Parameters
 
-Method = Literal["header", "body", "query", "private_key_jwt", "public", "none"]
-"""`public` names the client without a proof (RFC 6749 3.2.1); `none` leaves it out, as grants allow that name it."""
+Method = Literal["header", "body", "query", "private_key_jwt", "tls_client_auth", "public", "none"]
+"""`public` names the client without a proof (RFC 6749 3.2.1); `none` leaves it out, as grants allow that name it.
+
+With `tls_client_auth` the proof is the certificate of the connection.
+"""
 
 Sign = Callable[[float], str]
 """Makes a signed assertion, given the wall clock."""
@@ -57,7 +60,8 @@ class Client(Sealed):
             # RFC 7521 4.2 makes client_id optional; Microsoft Entra asks for it.
             signed: Parameters = (("client_assertion_type", _JWT_BEARER), ("client_assertion", self.sign(now)))
             return Proof(fields=(*named, *signed))
-        return Proof(fields=named) if self.method == "public" else Proof()
+        # RFC 8705 2: the certificate proves the client that the request names by client_id.
+        return Proof(fields=named) if self.method in ("public", "tls_client_auth") else Proof()
 
     def _basic(self) -> str:
         """RFC 6749 2.3.1: both are form-encoded (appendix B) before they become user name and password.

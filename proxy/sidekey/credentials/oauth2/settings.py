@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
@@ -52,12 +52,6 @@ def _check_raw_id(text: str) -> None:
         raise ValueError("with raw_basic a client_id holds no colon (RFC 7617 2)")
 
 
-def _later(method: Any) -> Any:
-    if method == "tls_client_auth":
-        raise ValueError("tls_client_auth comes with client certificates, in a later version")
-    return method
-
-
 def _missing() -> NoReturn:
     raise PydanticKnownError("missing")
 
@@ -90,12 +84,11 @@ class OAuth2Settings(KindSettings):
         "or a signed `assertion` (RFC 7523 2.1; Google service accounts, Salesforce).",
     )
     client_id: Annotated[Text, literally(check_not_empty)] = Field(description="The client's identifier.")
-    client_authentication: Annotated[Literal["header", "body", "query", "private_key_jwt"], BeforeValidator(_later)] = (
-        Field(
-            default="header",
-            description="How the client proves itself to the token endpoint: id and secret as HTTP Basic, in the "
-            "body or in the query, or an `assertion` signed by its private key (RFC 7523 2.2).",
-        )
+    client_authentication: Literal["header", "body", "query", "private_key_jwt", "tls_client_auth"] = Field(
+        default="header",
+        description="How the client proves itself to the token endpoint: id and secret as HTTP Basic, in the body or "
+        "in the query, an `assertion` signed by its private key (RFC 7523 2.2), or the integration's "
+        "`client_certificate` (RFC 8705 2).",
     )
     client_secret: Secret | None = Field(
         default=None,
@@ -141,7 +134,7 @@ class OAuth2Settings(KindSettings):
     @classmethod
     def _check_secret(cls, secret: Reference | None, info: ValidationInfo) -> Reference | None:
         method = info.data.get("client_authentication")
-        by_key = method == "private_key_jwt"
+        by_key = method in ("private_key_jwt", "tls_client_auth")
         if by_key and secret is not None:
             raise ValueError(f"{method} takes no client_secret: exactly one method proves the client")
         if secret is None and method is not None and not by_key and info.data.get("grant") == "client_credentials":
@@ -273,6 +266,8 @@ class OAuth2Settings(KindSettings):
         secret = values.get(("client_secret",))
         if self.client_authentication == "private_key_jwt":
             return Client("private_key_jwt", client_id, sign=sign)
+        if self.client_authentication == "tls_client_auth":
+            return Client("tls_client_auth", client_id)
         if secret is None:
             # RFC 6749 3.2.1: whoever does not prove itself says who it is. An assertion's issuer says so already.
             return Client("public" if self.grant == "refresh_token" else "none", client_id)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.settings import units
+from sidekey.credentials import units
 
 
 @pytest.mark.parametrize(

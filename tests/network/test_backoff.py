@@ -1,4 +1,4 @@
-"""tokens/backoff.py: longer and longer, within bounds."""
+"""network/backoff.py: longer and longer, within bounds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.tokens.backoff import LONGEST, LONGEST_ASKED, pause
+from sidekey.network.backoff import LONGEST, LONGEST_ASKED, pause
 
 FAILURES = st.integers(1, 100_000)
 JITTERS = st.floats(0, 1)

@@ -1,0 +1,189 @@
+"""Makes a `ClientIdentity` of bytes, or says everything that is wrong with them. Pure: the time is handed in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from sidekey.credentials.base import Sealed
+from sidekey.credentials.certificates import chain as chains
+from sidekey.credentials.certificates import keys, pem
+from sidekey.credentials.certificates.keys import PrivateKey
+from sidekey.credentials.certificates.pem import Block
+from sidekey.credentials.identity import ClientIdentity
+
+Found = tuple[tuple[str, str], ...]
+"""Keys of the config's block, and what there is to say of them."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Material(Sealed):
+    """What was read for a client certificate. A half is None where it could not be read, and is then passed over.
+
+    `joined`: both halves are the same `pem`.
+    """
+
+    certificate: bytes | None
+    private_key: bytes | None
+    passphrase: str | None = None
+    joined: bool = False
+
+    def __repr__(self) -> str:
+        return "Material(REDACTED)"
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """An identity where there is no fault (and both halves were read); warnings in any case."""
+
+    identity: ClientIdentity | None = None
+    faults: Found = ()
+    warnings: Found = ()
+
+
+def examine(material: Material, now: float, *, allow_private_ca: bool = False) -> Examined:
+    """Judge a client certificate; `now` is in seconds since the epoch."""
+    return _Examination(material).result(now, allow_private_ca=allow_private_ca)
+
+
+class _Examination(Sealed):
+    """One material under examination, and the faults found so far."""
+
+    __slots__ = ("_faults", "_material", "_of_certificate", "_of_key")
+
+    def __init__(self, material: Material) -> None:
+        self._material = material
+        self._of_certificate, self._of_key = ("pem", "pem") if material.joined else ("certificate", "private_key")
+        self._faults: list[tuple[str, str]] = []
+
+    def __repr__(self) -> str:
+        return f"_Examination({self._material!r})"
+
+    def result(self, now: float, *, allow_private_ca: bool) -> Examined:
+        certificate_blocks, key_blocks = self._blocks()
+        certificates = self._certificates(certificate_blocks)
+        key = self._key(key_blocks)
+        if not certificates:
+            return Examined(None, tuple(self._faults))
+        chain = self._chain(certificates, key)
+        found = list(chains.faults(chain, now))
+        reason = None if allow_private_ca else chains.distrust(chain)
+        found += [] if reason is None else [reason]
+        self._faults += [(self._of_certificate, fault) for fault in found]
+        told = (*chains.foreign(chain, certificates), *chains.remarks(chain, now))
+        warnings = tuple((self._of_certificate, text) for text in told)
+        identity = None if self._faults or key is None else self._identity(chain, key)
+        return Examined(identity, tuple(self._faults), warnings)
+
+    def _blocks(self) -> tuple[list[Block] | None, list[Block] | None]:
+        """The blocks of each half; None where it was not read, or its fault is told already."""
+        material = self._material
+        if material.joined:
+            both = self._split(material.certificate, self._of_certificate)
+            return both, None if material.private_key is None else both
+        certificate = self._split(material.certificate, self._of_certificate)
+        key = self._split(material.private_key, self._of_key)
+        kinds = _kinds(certificate or ()), _kinds(key or ())
+        swapped = ": certificate and private_key are swapped" if kinds == ({"key"}, {"certificate"}) else ""
+        if "key" in kinds[0]:
+            beside = "this holds a private key beside the certificate: write pem, which stands for both"
+            alone = f"this is a private key, where the certificate is expected{swapped}"
+            self._fault(self._of_certificate, beside if "certificate" in kinds[0] else alone)
+            certificate = None
+        if "certificate" in kinds[1]:
+            beside = "this holds a certificate beside the private key: write pem, which stands for both"
+            alone = f"this is a certificate, where the private key is expected{swapped}"
+            self._fault(self._of_key, beside if "key" in kinds[1] else alone)
+            key = None
+        return certificate, key
+
+    def _split(self, data: bytes | None, place: str) -> list[Block] | None:
+        if data is None:
+            return None
+        try:
+            return pem.blocks(data)
+        except ValueError as fault:
+            self._fault(place, str(fault))
+            return None
+
+    def _certificates(self, blocks: list[Block] | None) -> list[x509.Certificate]:
+        """Each certificate once; none where one of them cannot be read."""
+        if blocks is None:
+            return []
+        wanted = dict.fromkeys(block.der for block in blocks if block.label in pem.CERTIFICATES)
+        if not wanted:
+            self._fault(self._of_certificate, _instead(blocks, "there is no certificate in this PEM"))
+        certificates = []
+        for number, der in enumerate(wanted, 1):
+            try:
+                certificates.append(chains.read_certificate(der))
+            except ValueError as fault:
+                which = "this certificate" if len(wanted) == 1 else f"certificate {number} of this PEM"
+                self._fault(self._of_certificate, f"{which} {fault}")
+        return certificates if len(certificates) == len(wanted) else []
+
+    def _key(self, blocks: list[Block] | None) -> PrivateKey | None:
+        if blocks is None:
+            return None
+        wanted = [block for block in blocks if block.label in pem.KEYS]
+        if len(wanted) != 1:
+            none = _instead(blocks, "there is no private key in this PEM")
+            self._fault(self._of_key, "this holds more than one private key" if wanted else none)
+            return None
+        try:
+            key = keys.open_key(wanted[0], self._material.passphrase)
+            keys.written(key)
+        except keys.PassphraseFault as fault:
+            self._fault("key_passphrase", str(fault))
+        except ValueError as fault:
+            self._fault(self._of_key, str(fault))
+        else:
+            return key
+        return None
+
+    def _chain(self, certificates: list[x509.Certificate], key: PrivateKey | None) -> list[x509.Certificate]:
+        """The chain from the certificate of this key on; of the likeliest, where none is."""
+        leaf = chains.likely_leaf(certificates)
+        if key is not None:
+            public = key.public_key()
+            fitting = [each for each in certificates if each.public_key() == public]
+            if fitting:
+                # A renewed certificate of the same key may stand beside the old one.
+                leaf = max(fitting, key=lambda each: each.not_valid_after_utc)
+            else:
+                reason = f"this key is not that of the certificate of {chains.name_of(leaf.subject)}"
+                self._fault(self._of_key, reason)
+        return chains.ordered(leaf, [each for each in certificates if each is not leaf])
+
+    def _identity(self, chain: Sequence[x509.Certificate], key: PrivateKey) -> ClientIdentity:
+        leaf = chain[0]
+        certificates = b"".join(each.public_bytes(Encoding.PEM) for each in chain)
+        private = keys.written(key)
+        return ClientIdentity(
+            chain=certificates,
+            key=private,
+            fingerprint=hashlib.sha256(certificates + private).hexdigest(),
+            not_before=leaf.not_valid_before_utc.timestamp(),
+            not_after=leaf.not_valid_after_utc.timestamp(),
+            subject=chains.name_of(leaf.subject),
+            issuer=chains.name_of(leaf.issuer),
+        )
+
+    def _fault(self, place: str, reason: str) -> None:
+        self._faults.append((place, reason))
+
+
+def _kinds(blocks: Sequence[Block]) -> set[str]:
+    """Which of certificate and key are among the blocks."""
+    labels = {block.label for block in blocks}
+    return {kind for kind, known in (("certificate", pem.CERTIFICATES), ("key", pem.KEYS)) if labels & known}
+
+
+def _instead(blocks: Sequence[Block], otherwise: str) -> str:
+    """What stands in the place of what is missing."""
+    known = next(filter(None, (pem.other(block.label) for block in blocks)), None)
+    return otherwise if known is None else f"this is {known}"

@@ -1,0 +1,138 @@
+"""The config of a client certificate: the block `client_certificate`, and the keys of the kind `mtls`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, field_validator
+from pydantic_core import PydanticKnownError
+from pydantic_core.core_schema import ValidationInfo
+
+from sidekey.credentials.endpoint import check_endpoint
+from sidekey.credentials.fields import REDACT, Reference, Secret, elsewhere, reference_schema, single
+from sidekey.credentials.units import Duration
+
+MATERIAL = ("pem", "certificate", "private_key")
+"""The keys that hold a certificate, a private key, or both."""
+
+_CERTIFICATE_WAY_OUT = "write {file: PATH}, {env: NAME}, {url: URL} or {inline: PEM}"
+_KEY_WAY_OUT = "write {file: PATH}, {env: NAME}, {url: URL} or, for trials only, {insecure_value: PEM}"
+
+
+def parse_certificate(raw: object) -> Reference:
+    """Read the reference to a certificate: exactly one of {file}, {env}, {url}, {inline}."""
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"a certificate does not stand here itself: {_CERTIFICATE_WAY_OUT}")  # noqa: TRY004 - see `parse_secret`
+    source, value = single(raw, ("file", "env", "url", "inline"), _CERTIFICATE_WAY_OUT)
+    if source != "inline":
+        return _elsewhere(source, value)
+    if "PRIVATE KEY-----" in value:
+        raise ValueError("this holds a private key, a secret: it stands as {insecure_value}, in private_key or pem")
+    return Reference("inline", _pasted(value))
+
+
+def parse_key(raw: object) -> Reference:
+    """Read the reference to a private key, or to a PEM with both: one of {file}, {env}, {url}, {insecure_value}."""
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"a secret does not stand here itself: {_KEY_WAY_OUT}")  # noqa: TRY004 - as above
+    source, value = single(raw, ("file", "env", "url", "insecure_value"), _KEY_WAY_OUT)
+    if source != "insecure_value":
+        return _elsewhere(source, value)
+    return Reference("insecure_value", _pasted(value))
+
+
+def _elsewhere(source: str, value: str) -> Reference:
+    if source != "url":
+        return elsewhere(source, value)
+    if not value.lower().startswith("https://"):
+        raise ValueError("write an https URL: only so is it certain where a certificate or key comes from")
+    check_endpoint(value)
+    return Reference("url", value)
+
+
+def _pasted(text: str) -> str:
+    """What stands in the file is judged like what stands elsewhere: when it is used, and then all at once."""
+    if not text.strip():
+        raise ValueError("the value is empty")
+    return text
+
+
+def _at_least_a_minute(seconds: float) -> float:
+    if seconds < 60:
+        raise ValueError("this duration is at least 1m")
+    return seconds
+
+
+CertificateSource = Annotated[
+    Reference,
+    PlainValidator(parse_certificate),
+    REDACT,
+    WithJsonSchema({"title": "Certificate source", **reference_schema("file", "env", "url", "inline")}),
+]
+KeySource = Annotated[
+    Reference,
+    PlainValidator(parse_key),
+    REDACT,
+    WithJsonSchema({"title": "Key source", **reference_schema("file", "env", "url", "insecure_value")}),
+]
+
+
+class CertificateSettings(BaseModel):
+    """The certificate that Sidekey shows to the upstream in the TLS handshake, beside what `auth` adds."""
+
+    # The order counts: each check sees the keys above its own.
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        strict=True,
+        json_schema_extra={"anyOf": [{"required": ["pem"]}, {"required": ["certificate", "private_key"]}]},
+    )
+
+    pem: KeySource | None = Field(
+        default=None,
+        description="One PEM with certificate, chain and private key, instead of `certificate` and `private_key`.",
+    )
+    certificate: CertificateSource | None = Field(
+        default=None,
+        validate_default=True,
+        description="The certificate in PEM, with its intermediates where it has any, in any order.",
+    )
+    private_key: KeySource | None = Field(
+        default=None, validate_default=True, description="Its private key in PEM (PKCS#8, PKCS#1 or SEC 1)."
+    )
+    key_passphrase: Secret | None = Field(
+        default=None, description="Passphrase of an encrypted private key, as a reference."
+    )
+    allow_private_ca: bool = Field(
+        default=False,
+        description="Whether the certificate may be self-signed or of a CA that is not in Mozilla's bundle, such as a "
+        "bank's own.",
+    )
+    refresh: Annotated[Duration, AfterValidator(_at_least_a_minute)] = Field(
+        default=3600.0, description="How often what comes by `{url}` is fetched again; at least `1m`."
+    )
+
+    @field_validator("certificate", "private_key")
+    @classmethod
+    def _check_halves(cls, half: Reference | None, info: ValidationInfo) -> Reference | None:
+        if "pem" in info.data:
+            joined = info.data["pem"] is not None
+            if joined and half is not None:
+                raise ValueError("pem holds certificate and key already: drop this key, or pem")
+            if not joined and half is None:
+                raise PydanticKnownError("missing")
+        return half
+
+    @field_validator("refresh")
+    @classmethod
+    def _check_refresh(cls, seconds: float, info: ValidationInfo) -> float:
+        told = [info.data[key] for key in MATERIAL if key in info.data]
+        if len(told) == len(MATERIAL) and not any(each is not None and each.source == "url" for each in told):
+            raise ValueError("counts only with {url}: files are watched")
+        return seconds
+
+    def references(self) -> dict[str, Reference]:
+        """What is given of `pem`, `certificate` and `private_key`, by key."""
+        return {key: reference for key in MATERIAL if (reference := getattr(self, key)) is not None}

@@ -1,0 +1,31 @@
+"""Mutual TLS alone: the client certificate is the whole credential."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Part, Places, Traits
+from sidekey.credentials.certificates.settings import CertificateSettings
+from sidekey.credentials.fields import Keys
+
+
+class MtlsSettings(CertificateSettings, KindSettings):
+    """A client certificate in the TLS handshake, and nothing in the request."""
+
+    type: Literal["mtls"] = Field(description="The kind: a client certificate (mutual TLS).")
+
+    def traits(self) -> Traits:
+        """Nothing is put into a request."""
+        return Traits(Places())
+
+    def parts(self) -> Iterator[Part]:
+        """None: the certificate is bytes, and is read by its ring."""
+        return iter(())
+
+    def credential(self, values: Mapping[Keys, str]) -> Credential:
+        """A grant that adds nothing."""
+        del values
+        return FixedCredential(Grant())

@@ -1,0 +1,86 @@
+"""TLS sessions to resume (RFC 8446 2.2, RFC 5077): one slot for each TLS identity.
+
+A resumed handshake verifies neither chain nor host name again, so that a slot must never serve two identities: origin,
+trust and client certificate.
+"""
+
+from __future__ import annotations
+
+import ssl
+import sys
+import time
+from typing import NamedTuple
+
+RESUMES = sys.version_info >= (3, 13, 1)
+"""Whether this Python keeps a session without a leak: before, each reading of `SSLObject.session` lost a copy of it,
+6.5 KiB (CPython's gh-116810, which 3.11 and 3.12 keep)."""
+
+MAX_AGE = 3600.0
+"""Seconds after which a certificate is verified again, however long the tickets of the peer live (up to 7 days)."""
+
+MISSES = 3
+"""Sessions in a row that the peer did not take, after which none is offered for a while."""
+
+REST = 600.0
+"""Seconds of that while."""
+
+
+class Offer(NamedTuple):
+    """A session to resume. `until` is when the certificate behind it must be verified anew, on the monotonic clock."""
+
+    session: ssl.SSLSession
+    until: float
+
+
+class Sessions:
+    """The slot of one TLS identity.
+
+    The newest ticket is offered, to several connections where they are opened at once: RFC 8446 C.4 advises against
+    that for the privacy of clients that move, and a peer that takes a ticket only once falls back to a full handshake.
+    """
+
+    __slots__ = ("_context", "_misses", "_offer", "_rests_until")
+
+    def __init__(self) -> None:
+        self._context: ssl.SSLContext | None = None
+        self._offer: Offer | None = None
+        self._misses = 0
+        self._rests_until = 0.0
+
+    def offer(self, context: ssl.SSLContext) -> Offer | None:
+        """What a new connection may resume. A session lives and dies with its context.
+
+        The context is held from here on, so that one with a client certificate lives as long as the slot.
+        """
+        if context is not self._context:
+            self._context, self._offer = context, None
+        elif self._offer is not None and time.monotonic() >= self._offer.until:
+            self._offer = None
+        return self._offer
+
+    def keep(self, context: ssl.SSLContext, tls: ssl.SSLObject, offered: Offer | None) -> None:
+        """Take the session of a connection whose answer has begun; TLS 1.3 sends its tickets before that."""
+        if not RESUMES or context is not self._context:
+            return
+        now = time.monotonic()
+        reused = offered is not None and tls.session_reused
+        if reused:
+            self._misses = 0
+        elif offered is not None:
+            self._misses += 1
+            if self._misses >= MISSES:
+                self._misses, self._rests_until = 0, now + REST
+                self._offer = None
+        if now < self._rests_until:
+            return
+        session = tls.session
+        if session is None or not (session.has_ticket or session.id):
+            return
+        # A session that came of another one stands on the verification of the first.
+        limit = offered.until if reused and offered is not None else now + MAX_AGE
+        lifetime = session.ticket_lifetime_hint or session.timeout
+        self._offer = Offer(session, min(now + lifetime, limit))
+
+    def forget(self) -> None:
+        """Drop the session: after a handshake that failed (RFC 8446 6.2)."""
+        self._offer = None

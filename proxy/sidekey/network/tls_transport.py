@@ -1,0 +1,309 @@
+"""TLS for outgoing connections, between the loop's TCP transport and a protocol: `ssl.SSLObject` over two memory BIOs.
+
+Why not the loop's own: it takes no session to resume, decodes the peer's certificate at every handshake, holds 20 KiB
+more for each connection, and reports a forged end of TCP differently in asyncio and uvloop. Here `eof_received` means
+close_notify (RFC 8446 6.1) and nothing else; a cut is told by `connection_lost` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+from contextlib import suppress
+from typing import Any, cast
+
+from sidekey.network.sessions import Offer, Sessions
+
+_CHUNK = 64 << 10
+"""Bytes taken from or given to TCP at once: bounds what the BIOs hold, since a memory BIO grows but never shrinks."""
+
+_RECORD = 16 << 10
+"""The plaintext of one TLS record at the most (RFC 8446 5.1)."""
+
+
+class _Scratch(threading.local):
+    """Where bytes are for the length of one callback: shared by the connections of a loop, which is a thread's.
+
+    Loops call get_buffer, receive and call buffer_updated in one go, and nothing in between reads from a socket. What
+    was decrypted stays here until the next read overwrites it, as it does in buffers of the loop's own.
+    """
+
+    def __init__(self) -> None:
+        self.cipher = memoryview(bytearray(_CHUNK))
+        # At the most what was received, and a record that was begun before; each is read into the room of a whole one.
+        self.plain = memoryview(bytearray(_CHUNK + 2 * _RECORD))
+
+
+_SCRATCH = _Scratch()
+
+
+class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
+    """The protocol of a TCP transport, and the transport of `protocol`, which is connected once the handshake is done.
+
+    `ready` is resolved then, or with the OSError (ssl.SSLError) that ended the handshake; who gives it sees to it that
+    the exception is looked at. `server_hostname` is verified and, where it is no address, sent (SNI).
+    """
+
+    __slots__ = (
+        "_cipher",
+        "_closing",
+        "_context",
+        "_ended",
+        "_fault",
+        "_incoming",
+        "_offer",
+        "_outgoing",
+        "_plain",
+        "_protocol",
+        "_reading",
+        "_ready",
+        "_sessions",
+        "_shaken",
+        "_tcp",
+        "_tls",
+    )
+
+    _tcp: asyncio.Transport
+
+    def __init__(
+        self,
+        protocol: asyncio.Protocol,
+        context: ssl.SSLContext,
+        server_hostname: str,
+        sessions: Sessions | None,
+        ready: asyncio.Future[None],
+    ) -> None:
+        super().__init__()
+        self._protocol: asyncio.Protocol | None = protocol
+        self._context = context
+        self._sessions = sessions
+        self._ready: asyncio.Future[None] | None = ready
+        self._offer: Offer | None = None if sessions is None else sessions.offer(context)
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls: ssl.SSLObject | None = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            # Bytes: a str would go through Python's IDNA codec, which the names of an Origin have behind them.
+            server_hostname=server_hostname.encode("ascii"),
+            session=None if self._offer is None else self._offer.session,
+        )
+        self._cipher, self._plain = _SCRATCH.cipher, _SCRATCH.plain
+        self._shaken = self._ended = self._closing = False
+        self._reading = True
+        self._fault: Exception | None = None
+
+    # The protocol of TCP.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshake."""
+        self._tcp = cast(asyncio.Transport, transport)
+        self._shake()
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's guess is not asked for
+        """Where the loop receives."""
+        return self._cipher
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was received; once this end has closed, nothing of it matters."""
+        if self._tls is None or self._closing:
+            return
+        self._incoming.write(self._cipher[:nbytes])
+        if self._shaken or self._shake():
+            self._read()
+
+    def _shake(self) -> bool:
+        """Take the handshake further; whether it is done and the connection open."""
+        tls = self._tls
+        assert tls is not None  # noqa: S101 - for the type checker: callers have looked
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return False
+        except ssl.SSLError as fault:
+            if self._sessions is not None:
+                self._sessions.forget()
+            self._fail(fault)
+            return False
+        self._shaken = True
+        cast(asyncio.Protocol, self._protocol).connection_made(self)
+        ready, self._ready = self._ready, None
+        if ready is not None and not ready.done():
+            ready.set_result(None)
+        # After whoever waits has run: a request that is written at once leaves in one segment with our Finished.
+        asyncio.get_running_loop().call_soon(self._flush)
+        return not self.is_closing()
+
+    def _read(self) -> None:
+        """Decrypt all that was received, and hand it over in one piece."""
+        tls = self._tls
+        assert tls is not None  # noqa: S101 - for the type checker: callers have looked
+        incoming, plain = self._incoming, self._plain
+        have = 0
+        fault: ssl.SSLError | None = None
+        end = False
+        try:
+            # A record is read whole, so that nothing is left where the BIO is empty.
+            while incoming.pending:
+                # typeshed knows only bytearray; any writable buffer does.
+                count = cast(int, tls.read(_RECORD, cast(bytearray, plain[have:])))
+                if not count:
+                    end = True
+                    break
+                have += count
+        except ssl.SSLWantReadError:
+            pass  # half a record, or a message of the handshake protocol: tickets, a key update, a request to sign
+        except ssl.SSLError as error:
+            fault = error
+        if self._outgoing.pending:
+            self._flush()  # the answer to a key update or to a request for the certificate (RFC 8446 4.6)
+        if have:
+            if self._sessions is not None:
+                self._sessions.keep(self._context, tls, self._offer)
+                self._sessions = self._offer = None
+            cast(asyncio.Protocol, self._protocol).data_received(bytes(plain[:have]))
+        if fault is not None:
+            self._fail(fault)
+        elif end:
+            self._end()
+
+    def _end(self) -> None:
+        """The peer sent close_notify; a protocol that has paused learns of it when it reads on."""
+        self._ended = True
+        if self._reading and self._protocol is not None and not self.is_closing():
+            self._protocol.eof_received()
+            self.close()
+
+    def eof_received(self) -> bool:
+        """TCP ended: it is closed, and `connection_lost` tells."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the protocol, or whoever waits for the handshake; a fault of TLS comes before one of TCP."""
+        protocol, self._protocol = self._protocol, None
+        ready, self._ready = self._ready, None
+        fault, self._fault = self._fault or exc, None
+        self._tls = None
+        if self._shaken:
+            cast(asyncio.Protocol, protocol).connection_lost(fault)
+        elif ready is not None and not ready.done():
+            ready.set_exception(fault or ConnectionResetError("closed in the handshake"))
+
+    def pause_writing(self) -> None:
+        """TCP has taken all it wants for now."""
+        if self._shaken and self._protocol is not None:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """TCP takes more."""
+        if self._shaken and self._protocol is not None:
+            self._protocol.resume_writing()
+
+    def _flush(self) -> None:
+        data = self._outgoing.read()
+        if data and not self._tcp.is_closing():
+            self._tcp.write(data)
+
+    def _fail(self, fault: ssl.SSLError) -> None:
+        """Send the alert, which OpenSSL has written, and close."""
+        # Without its frames, which refer to this object.
+        self._fault = self._fault or fault.with_traceback(None)
+        self._flush()
+        if self._tcp.get_write_buffer_size():
+            # A peer that refuses takes no more of a request.
+            self._tcp.abort()
+        else:
+            self._tcp.close()
+
+    # The transport of the protocol.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and send; flow control is that of TCP, by pause_writing and resume_writing."""
+        tls = self._tls
+        size = len(data)
+        if self._closing or tls is None or not size:
+            return
+        try:
+            if size <= _RECORD:
+                tls.write(data)
+            else:
+                self._write_records(tls, memoryview(data))
+        except ssl.SSLError as fault:
+            self._fail(fault)
+        else:
+            self._flush()
+
+    def _write_records(self, tls: ssl.SSLObject, rest: memoryview) -> None:
+        """Write piece by piece: the ssl module sets SSL_MODE_ENABLE_PARTIAL_WRITE, so that a call makes one record."""
+        while rest:
+            rest = rest[tls.write(rest) :]
+            if self._outgoing.pending >= _CHUNK:
+                self._flush()
+
+    def close(self) -> None:
+        """Send close_notify, let what was written go, and close without waiting for the peer's close_notify.
+
+        While bytes are unsent, TCP is closed by halves: closing it whole with something unread, such as a ticket,
+        resets it (RFC 9293 3.6.1), and the peer loses the end of what it was sent. Who calls bounds that wait by
+        `abort`.
+        """
+        if self.is_closing():
+            return
+        self._closing = True
+        # It wants the peer's close_notify; after a fault there is nothing to be said.
+        with suppress(ssl.SSLError):
+            cast(ssl.SSLObject, self._tls).unwrap()
+        self._flush()
+        if self._ended or not self._tcp.get_write_buffer_size():
+            self._tcp.close()
+            return
+        if not self._reading:
+            self._reading = True
+            self._tcp.resume_reading()
+        self._tcp.write_eof()
+
+    def abort(self) -> None:
+        """Close at once; the peer sees a cut."""
+        self._tcp.abort()
+
+    def is_closing(self) -> bool:
+        """Whether this end has closed, or the connection is lost."""
+        return self._closing or self._tls is None or self._tcp.is_closing()
+
+    def pause_reading(self) -> None:
+        """Take nothing more from TCP; what was received has been handed over."""
+        if self._reading and not self.is_closing():
+            self._reading = False
+            self._tcp.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self._reading or self.is_closing():
+            return
+        self._reading = True
+        if self._ended:
+            self._end()
+        else:
+            self._tcp.resume_reading()
+
+    def is_reading(self) -> bool:
+        """Whether more may be handed over."""
+        return self._reading and not self.is_closing()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set TCP's limits, in bytes of ciphertext."""
+        self._tcp.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes of ciphertext that TCP has not taken."""
+        return self._tcp.get_write_buffer_size()
+
+    def can_write_eof(self) -> bool:
+        """Whether one direction can be closed alone: not in TLS 1.2 (RFC 5246 7.2.1)."""
+        return False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """`ssl_object` is TLS's own; the rest is TCP's."""
+        return self._tls if name == "ssl_object" else self._tcp.get_extra_info(name, default)

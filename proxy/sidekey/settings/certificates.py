@@ -1,0 +1,87 @@
+"""Makes the ring of an integration's client certificate: what is read for it, and how its faults find their places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from sidekey.credentials.certificates.ring import CertificateRing, Reading, Told
+from sidekey.credentials.certificates.settings import CertificateSettings
+from sidekey.credentials.fields import Keys, Reference
+from sidekey.credentials.mtls import MtlsSettings
+from sidekey.settings.models import IntegrationSettings
+from sidekey.settings.secrets import SecretReader
+
+LARGEST = 256 << 10
+"""Bytes of a certificate with its chain and key."""
+
+
+def build_ring(settings: IntegrationSettings, read: SecretReader, now: float) -> CertificateRing | None:
+    """The ring, read for the first time; None for an integration without a client certificate."""
+    block, given = "client_certificate", settings.client_certificate
+    if isinstance(settings.auth, MtlsSettings):
+        block, given = "auth", settings.auth
+    if given is None:
+        return None
+    references = given.references()
+    urls = tuple(((block, key), each.value) for key, each in references.items() if each.source == "url")
+    ring = CertificateRing(
+        partial(_load, block, given, read),
+        files=tuple(_files(given, read)),
+        urls=urls,
+        refresh_every=given.refresh if urls else None,
+    )
+    ring.refresh(now)
+    return ring
+
+
+def _files(given: CertificateSettings, read: SecretReader) -> list[Path]:
+    references = [*given.references().values(), *([] if given.key_passphrase is None else [given.key_passphrase])]
+    return [read.path(each.value) for each in references if each.source == "file"]
+
+
+def _load(
+    block: str, given: CertificateSettings, read: SecretReader, fetched: Mapping[Keys, bytes], now: float
+) -> Reading:
+    # cryptography costs memory and start-up: only where a certificate is configured.
+    from sidekey.credentials.certificates.material import Material, examine  # noqa: PLC0415 - as the line above says
+
+    data: dict[str, bytes] = {}
+    reasons: list[tuple[str, str]] = []
+    for key, reference in given.references().items():
+        try:
+            data[key] = _bytes(reference, read, fetched.get((block, key)))
+        except ValueError as fault:
+            reasons.append((key, str(fault)))
+    passphrase, hidden = None, False
+    if given.key_passphrase is not None:
+        try:
+            passphrase = read(given.key_passphrase)
+        except ValueError as fault:
+            reasons.append(("key_passphrase", str(fault)))
+            hidden = True
+    joined = given.pem is not None
+    key_bytes = data.get("pem" if joined else "private_key")
+    material = Material(
+        certificate=data.get("pem" if joined else "certificate"),
+        # Without its passphrase nothing can be said of a key.
+        private_key=None if hidden else key_bytes,
+        passphrase=passphrase,
+        joined=joined,
+    )
+    examined = examine(material, now, allow_private_ca=given.allow_private_ca)
+
+    def placed(found: tuple[tuple[str, str], ...]) -> Told:
+        return tuple(((block, key), text) for key, text in found)
+
+    return Reading(examined.identity, placed((*reasons, *examined.faults)), placed(examined.warnings))
+
+
+def _bytes(reference: Reference, read: SecretReader, fetched: bytes | None) -> bytes:
+    """What a reference leads to. Raises ValueError with the reason."""
+    if reference.source != "url":
+        return read.raw(reference, LARGEST)
+    if fetched is None:
+        raise ValueError("is not fetched yet")
+    return fetched

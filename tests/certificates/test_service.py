@@ -1,0 +1,254 @@
+"""certificates/service.py: sources that read, watch and fetch by themselves, from the config to what is handed out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import structlog
+
+from sidekey.certificates.fetching import TIMEOUT
+from sidekey.certificates.service import Certificates
+from sidekey.certificates.source import CertificateSource
+from sidekey.certificates.watch import EVERY
+from sidekey.errors import Problem
+from sidekey.network.dial import Dialer
+from sidekey.observe.metrics import Metrics
+from sidekey.settings.snapshot import Integration
+from support.ca import Authority
+from support.certificates import Issued
+from support.dialling import RULES
+from support.mounted import bank, configured, current, events, is_of, mount
+from support.raw import DEADLINE, RawConnection
+from support.tokens import StillLoop
+from support.upstream import RawUpstream
+
+SERIES = ("bank", "certificate")
+HOUR = 3600.0
+
+
+class Shelf:
+    """An https server's script: the pem of the moment with its ETag, or a status that is not 200."""
+
+    def __init__(self, issued: Issued) -> None:
+        self.issued = issued
+        self.status = 200
+        self.open = asyncio.Event()
+        """Answers wait for it."""
+        self.open.set()
+        self.statuses: list[int] = []
+
+    async def script(self, connection: RawConnection) -> None:
+        request = await connection.request()
+        await self.open.wait()
+        body = self.issued.pem + self.issued.key_pem
+        tag = b'"%d"' % self.issued.certificate.serial_number
+        status = 304 if self.status == 200 and request.values(b"if-none-match") == [tag] else self.status
+        self.statuses.append(status)
+        body = body if status == 200 else b""
+        head = b"HTTP/1.1 %d x\r\nETag: %b\r\nContent-Length: %d\r\n\r\n" % (status, tag, len(body))
+        await connection.send(head + body)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what threads and sockets bring about; the loop's clock stands meanwhile."""
+    for _ in range(20_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("this does not come about")
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+async def certificates(metrics: Metrics) -> AsyncIterator[Certificates]:
+    """A service that leaves no task behind."""
+    made = Certificates(Dialer(RULES), metrics, lambda defect: "d1")
+    yield made
+    await made.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.fixture
+async def shelf(ca: Authority) -> AsyncIterator[tuple[Shelf, int]]:
+    """The server and its port."""
+    made = Shelf(current())
+    async with RawUpstream(made.script, ssl_context=ca.server_context("up.test")) as upstream:
+        yield made, upstream.port
+
+
+def by_url(folder: Path, ca: Authority, port: int) -> Integration:
+    keys = f"pem: {{url: 'https://up.test:{port}/pem'}}, refresh: 1h"
+    more = f"network: {{trusted_ca: {{file: {ca.bundle}}}}}"
+    return bank(configured(folder, keys, more=more))
+
+
+async def pass_time(seconds: float, *, step: float) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, StillLoop)
+    await loop.advance(seconds, step=step)
+
+
+def kept(certificates: Certificates, integration: Integration) -> CertificateSource:
+    source = certificates.source(integration)
+    assert source is not None
+    return source
+
+
+async def test_each_integration_has_one_source_or_none(certificates: Certificates, tmp_path: Path) -> None:
+    """Without a certificate there is nothing to ask for."""
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    assert certificates.source(integration) is certificates.source(integration)
+    assert certificates.source(replace(integration, id="other", certificate=None)) is None
+
+
+async def test_from_the_start_on_every_certificate_is_told_and_watched(
+    certificates: Certificates, metrics: Metrics, tmp_path: Path
+) -> None:
+    """Before any request: its end by metric, and a rotation without one."""
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    certificates.start([integration, replace(integration, id="none", certificate=None)])
+    assert set(metrics.expiries) == set(metrics.reload_failures) == {SERIES}
+    rotated = mount(tmp_path, current("rotated"))
+    await pass_time(EVERY, step=EVERY)
+    source = kept(certificates, integration)
+    await until(lambda: is_of(source.identity, rotated))
+
+
+async def test_what_lies_behind_a_url_is_fetched_at_the_start(
+    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """In the background; a request that comes before waits for that very call."""
+    server, port = shelf
+    integration = by_url(tmp_path, ca, port)
+    server.open.clear()
+    certificates.start([integration])
+    source = kept(certificates, integration)
+    waiting = [asyncio.create_task(source.obtain()) for _ in range(5)]
+    await pass_time(0.1, step=0.1)
+    server.open.set()
+    assert all(is_of(identity, server.issued) for identity in await asyncio.gather(*waiting))
+    assert server.statuses == [200]
+    assert metrics.expiries[SERIES] == server.issued.certificate.not_valid_after_utc.timestamp()
+
+
+async def test_without_a_start_the_first_request_fetches(
+    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """As for `sidekey test`."""
+    server, port = shelf
+    source = kept(certificates, by_url(tmp_path, ca, port))
+    assert is_of(await source.obtain(), server.issued)
+
+
+async def test_it_is_fetched_again_when_due(
+    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """The same answers 304 and stays the same object; another is taken up."""
+    server, port = shelf
+    integration = by_url(tmp_path, ca, port)
+    certificates.start([integration])
+    source = kept(certificates, integration)
+    await until(lambda: source.identity is not None)
+    first = source.identity
+    await pass_time(HOUR, step=HOUR)
+    await until(lambda: server.statuses == [200, 304])
+    await until(lambda: asyncio.all_tasks() - {asyncio.current_task()} != set())
+    assert source.identity is first
+    server.issued = current("rotated")
+    await pass_time(HOUR, step=60)
+    await until(lambda: is_of(source.identity, server.issued))
+    assert metrics.reload_failures[SERIES] == 0
+
+
+async def test_a_failed_call_keeps_the_old_one_and_is_tried_again_soon(
+    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """Logged once, counted each time; 1, 2, 4 seconds later instead of an hour."""
+    server, port = shelf
+    integration = by_url(tmp_path, ca, port)
+    with structlog.testing.capture_logs() as lines:
+        certificates.start([integration])
+        source = kept(certificates, integration)
+        await until(lambda: source.identity is not None)
+        first, server.status = source.identity, 503
+        for failures, seconds in enumerate((HOUR, 1, 2), 1):
+            await pass_time(seconds, step=60)
+            await until(lambda count=failures: metrics.reload_failures[SERIES] == count)  # type: ignore[misc]
+        assert source.identity is first
+        server.status, server.issued = 200, current("rotated")
+        await pass_time(4, step=60)
+        await until(lambda: is_of(source.identity, server.issued))
+    assert server.statuses == [200, 503, 503, 503, 200]
+    assert events(lines, "error") == ["a client certificate was not taken up"]
+    assert [line["reason"] for line in lines if "reason" in line] == ["auth.pem: the server answered 503"]
+    assert events(lines, "info")[-2:] == ["the client certificate is good again", "a client certificate is taken up"]
+
+
+async def test_while_there_is_none_the_answer_says_when_it_is_fetched_again(
+    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """Requests in between call nobody."""
+    server, port = shelf
+    server.status = 404
+    source = kept(certificates, by_url(tmp_path, ca, port))
+    for _ in range(3):
+        with pytest.raises(Problem) as failed:
+            await source.obtain()
+        assert failed.value.detail == "auth.pem: the server answered 404"
+        assert failed.value.headers == (("Retry-After", "1"),)
+    assert server.statuses == [404]
+    server.status = 200
+    await pass_time(1, step=1)
+    assert is_of(await source.obtain(), server.issued)
+
+
+async def test_what_is_fetched_is_judged_like_a_file(
+    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """A key of another certificate is a fault."""
+    server, port = shelf
+    server.issued = replace(current(), key=current().key)
+    source = kept(certificates, by_url(tmp_path, ca, port))
+    with pytest.raises(Problem, match="this key is not that of the certificate"):
+        await source.obtain()
+    assert metrics.reload_failures[SERIES] == 1
+
+
+async def test_the_end_cuts_a_call_under_way(
+    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """With everyone who waits for it."""
+    server, port = shelf
+    server.open.clear()
+    integration = by_url(tmp_path, ca, port)
+    certificates.start([integration])
+    waiting = asyncio.create_task(kept(certificates, integration).obtain())
+    await pass_time(0.1, step=0.1)
+    await certificates.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_server_that_hangs_is_given_up(
+    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """After ten seconds."""
+    server, port = shelf
+    server.open.clear()
+    waiting = asyncio.create_task(kept(certificates, by_url(tmp_path, ca, port)).obtain())
+    await until(lambda: not waiting.done())
+    await pass_time(TIMEOUT, step=1)
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(Problem, match="did not answer in time"):
+            await waiting

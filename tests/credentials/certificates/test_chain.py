@@ -1,0 +1,205 @@
+import subprocess
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+
+import certifi
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+from sidekey.credentials.certificates import chain as chains
+from sidekey.credentials.certificates.pem import blocks
+from support.certificates import CLIENT_AUTH, NOW, SERVER_AUTH, Issued, issue, private_chain, signed_with
+
+CHAIN = private_chain(issuers_url="http://ca.bank.example/client.cer")
+ROOT, INTERMEDIATE, LEAF = (each.certificate for each in (CHAIN.root, CHAIN.intermediate, CHAIN.leaf))
+STRANGER = issue("stranger.example").certificate
+PRESENT = NOW.timestamp()
+PUBLIC = [chains.read_certificate(block.der) for block in blocks(certifi.contents().encode())]
+
+
+@pytest.mark.parametrize("others", [[ROOT, INTERMEDIATE], [INTERMEDIATE, STRANGER, ROOT]], ids=count())
+def test_a_chain_is_put_in_order(others: list[x509.Certificate]) -> None:
+    """Leaf first, each certified by the next (RFC 8446 4.4.2)."""
+    assert chains.ordered(LEAF, others) == [LEAF, INTERMEDIATE, ROOT]
+
+
+def test_a_chain_ends_where_no_issuer_is() -> None:
+    """What follows is not guessed."""
+    assert chains.ordered(LEAF, [ROOT]) == [LEAF]
+
+
+def test_the_name_of_an_issuer_does_not_suffice() -> None:
+    """It must have signed, too."""
+    impostor = issue("Bank Client CA", authority=True).certificate
+    assert chains.ordered(LEAF, [impostor, INTERMEDIATE]) == [LEAF, INTERMEDIATE]
+    assert not chains.issued_by(LEAF, impostor)
+
+
+def test_certificates_that_name_each_other_end_the_search() -> None:
+    """Cross-certificates may."""
+    first = issue("one", issue("two", authority=True), authority=True)
+    second = issue("two", first, authority=True)
+    assert chains.ordered(second.certificate, [first.certificate, second.certificate])[:2] == [
+        second.certificate,
+        first.certificate,
+    ]
+
+
+def test_the_likely_leaf_issued_no_other() -> None:
+    """In whatever order they stand."""
+    assert chains.likely_leaf([ROOT, INTERMEDIATE, LEAF]) is LEAF
+    assert chains.likely_leaf([STRANGER]) is STRANGER
+
+
+def test_what_is_no_part_of_the_chain_is_told() -> None:
+    """It is not sent: servers need not take it."""
+    assert list(chains.foreign([LEAF], [LEAF, STRANGER])) == [
+        "the certificate of CN=stranger.example is no part of the chain and is not sent"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("days", "found"),
+    [
+        (0, []),
+        (89, ["this certificate expired on 2026-08-29 00:00 UTC"]),
+        (-2, ["this certificate is valid only from 2026-05-31 00:00 UTC on"]),
+    ],
+)
+def test_a_certificate_is_good_for_its_time(days: int, found: list[str]) -> None:
+    """To the second of its end; the message has the date."""
+    assert list(chains.faults([LEAF, INTERMEDIATE], PRESENT + days * 86400)) == found
+    assert list(chains.faults([LEAF, INTERMEDIATE], LEAF.not_valid_after_utc.timestamp() - 1)) == []
+
+
+def test_a_weak_key_anywhere_in_the_chain_is_a_fault() -> None:
+    """OpenSSL refuses to show such a chain."""
+    weak = issue("Weak CA", authority=True, key=rsa.generate_private_key(65537, 1024))
+    leaf = issue(issuer=weak, key=rsa.generate_private_key(65537, 1024))
+    reason = "is too weak: its key is RSA with 1024 bits: at least 2048 are needed"
+    assert list(chains.faults([leaf.certificate, weak.certificate], PRESENT)) == [
+        f"this certificate {reason}",
+        f"the certificate of CN=Weak CA {reason}",
+    ]
+
+
+@pytest.mark.parametrize("digest", ["sha1", "md5"])
+def test_a_weak_signature_is_a_fault_but_for_a_roots(digest: str, tmp_path: Path) -> None:
+    """Nobody looks at how a root signed itself."""
+    (block,) = blocks(signed_with(digest, tmp_path)[0])
+    weak = chains.read_certificate(block.der)
+    now = weak.not_valid_before_utc.timestamp() + 1
+    assert list(chains.faults([weak], now)) == [f"this certificate is too weak: it is signed with {digest.upper()}"]
+    assert list(chains.faults([LEAF, weak], PRESENT)) == []
+
+
+def test_a_weak_signature_does_not_break_the_chain(tmp_path: Path) -> None:
+    """The signature is the fault, and no stranger or missing issuer is told beside it."""
+    ca, leaf = tmp_path / "ca", tmp_path / "leaf"
+    for name in (ca, leaf):
+        key = ["-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-subj", f"/CN={name.name}"]
+        issuer = [] if name is ca else ["-CA", f"{ca}.crt", "-CAkey", f"{ca}.key"]
+        command = ["openssl", "req", "-x509", "-sha1", *key, *issuer, "-out", f"{name}.crt"]
+        subprocess.run(command, check=True, capture_output=True)
+    authority, weak = (
+        chains.read_certificate(blocks(name.with_suffix(".crt").read_bytes())[0].der) for name in (ca, leaf)
+    )
+    assert chains.ordered(weak, [authority]) == [weak, authority]
+    now = weak.not_valid_before_utc.timestamp() + 1
+    assert list(chains.faults([weak, authority], now)) == ["this certificate is too weak: it is signed with SHA1"]
+
+
+@pytest.mark.parametrize(
+    ("issued", "found"),
+    [
+        (issue(), []),
+        (issue(usages=None), []),
+        (issue(usages=[SERVER_AUTH, CLIENT_AUTH]), []),
+        (issue(usages=[x509.ObjectIdentifier("2.5.29.37.0")]), []),
+        (issue(usages=[SERVER_AUTH]), ["the extended key usage lacks clientAuth, so many servers refuse"]),
+        (issue(signs=False), ["the key usage lacks digitalSignature, so servers refuse this certificate"]),
+    ],
+    ids=count(),
+)
+def test_what_servers_may_refuse_is_remarked(issued: Issued, found: list[str]) -> None:
+    """They are no faults: whether the server looks is its own matter."""
+    remarks = list(chains.remarks([issued.certificate], PRESENT))
+    assert len(remarks) == len(found)
+    assert all(remark.startswith(each) for remark, each in zip(remarks, found, strict=True))
+
+
+def test_an_expired_intermediate_is_remarked() -> None:
+    """A server may have a newer one."""
+    old = issue("Old CA", CHAIN.root, authority=True, life=timedelta(hours=1))
+    leaf = issue(issuer=old)
+    assert list(chains.remarks([leaf.certificate, old.certificate], PRESENT)) == [
+        "the certificate of CN=Old CA, which is in the chain, expired on 2026-05-31 01:00 UTC"
+    ]
+
+
+@pytest.mark.parametrize("root", PUBLIC, ids=count())
+def test_a_ca_of_mozillas_bundle_is_trusted(root: x509.Certificate) -> None:
+    """Each of them, whatever its key: it leads to itself."""
+    assert chains.distrust([root]) is None
+
+
+def test_a_self_signed_certificate_is_told() -> None:
+    """With its issuer and the line to write."""
+    assert chains.distrust([STRANGER]) == (
+        "this certificate is self-signed (its issuer is CN=stranger.example): where that is meant, "
+        "write allow_private_ca: true"
+    )
+
+
+def test_a_private_ca_is_told() -> None:
+    """By its name."""
+    assert chains.distrust([LEAF, INTERMEDIATE, ROOT]) == (
+        "this certificate leads to CN=Bank Root CA, which is no CA of Mozilla's bundle: "
+        "where that CA is meant (banks have their own), write allow_private_ca: true"
+    )
+
+
+def test_a_missing_intermediate_is_told_apart() -> None:
+    """And where it is to be had, as the certificate says."""
+    told = chains.distrust([LEAF])
+    assert told is not None
+    assert told.startswith("the issuer CN=Bank Client CA is neither in the chain nor a CA of Mozilla's bundle: put the")
+    assert "(it is at http://ca.bank.example/client.cer)" in told
+    assert told.endswith("write allow_private_ca: true")
+    assert "it is at" not in (chains.distrust([LEAF, INTERMEDIATE]) or "")
+
+
+def test_the_name_of_a_public_ca_is_not_its_signature() -> None:
+    """Whoever takes its name is told."""
+    key = rsa.generate_private_key(65537, 2048)
+    public = next(each for each in PUBLIC if isinstance(each.public_key(), rsa.RSAPublicKey))
+    impostor = Issued(public, key)
+    told = chains.distrust([issue(issuer=impostor).certificate])
+    assert told is not None
+    assert "has the name of a CA of Mozilla's bundle and another key" in told
+
+
+@pytest.mark.parametrize("url", ["ldap://ca/ cn", "http://ca.example/\x07", "http://ca.example/" + "a" * 200])
+def test_an_odd_address_gets_into_no_message(url: str) -> None:
+    """It is not Sidekey's own."""
+    leaf = issue(issuer=CHAIN.intermediate, issuers_url=url).certificate
+    assert "it is at" not in (chains.distrust([leaf]) or "")
+
+
+def test_names_are_printable_and_short() -> None:
+    """They come from a file, and go into logs."""
+    odd = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a\n\x1b[31m")])
+    long = x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "b" * 60)] * 3)
+    assert chains.name_of(odd) == "CN=a??[31m"
+    assert len(chains.name_of(long)) == 123
+    assert chains.name_of(x509.Name([])) == "(no name)"
+
+
+@pytest.mark.parametrize("der", [b"", b"hunter2", CHAIN.leaf.der[:-1], CHAIN.leaf.der + b"\0"], ids=count())
+def test_a_damaged_certificate_is_told(der: bytes) -> None:
+    """Without a word of the library's."""
+    with pytest.raises(ValueError, match=r"^is damaged$"):
+        chains.read_certificate(der)

@@ -1,0 +1,107 @@
+import subprocess
+from itertools import count
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from sidekey.credentials.certificates import keys
+from sidekey.credentials.certificates.pem import Block, blocks
+from support.certificates import issue
+
+ISSUED = issue()
+PKCS1 = issue(key=rsa.generate_private_key(65537, 2048))
+TRADITIONAL = PrivateFormat.TraditionalOpenSSL
+
+
+def block(data: bytes) -> Block:
+    (found,) = blocks(data)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("data", "passphrase"),
+    [
+        (ISSUED.key_pem, None),
+        (ISSUED.key_as(TRADITIONAL), None),
+        (ISSUED.key_as(passphrase="hunter2"), "hunter2"),
+        (ISSUED.key_as(TRADITIONAL, "hunter2"), "hunter2"),
+        (ISSUED.key_as(passphrase="schlüssel"), "schlüssel"),
+        (PKCS1.key_as(TRADITIONAL), None),
+        (PKCS1.key_as(TRADITIONAL, "hunter2"), "hunter2"),
+    ],
+    ids=["PKCS#8", "SEC 1", "encrypted PKCS#8", "encrypted SEC 1", "UTF-8", "PKCS#1", "encrypted PKCS#1"],
+)
+def test_every_form_of_a_key_is_opened(data: bytes, passphrase: str | None) -> None:
+    """It is written again as PKCS#8 without a passphrase."""
+    key = keys.open_key(block(data), passphrase)
+    assert keys.written(key) in (ISSUED.key_pem, PKCS1.key_pem)
+
+
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, TRADITIONAL])
+def test_an_encrypted_key_asks_for_its_passphrase(form: PrivateFormat) -> None:
+    """A clear refusal that names the key of the config."""
+    data = block(ISSUED.key_as(form, "hunter2"))
+    with pytest.raises(ValueError, match=r"^this key is encrypted: give its passphrase as key_passphrase$"):
+        keys.open_key(data, None)
+    with pytest.raises(keys.PassphraseFault, match=r"^this passphrase does not open the private key; "):
+        keys.open_key(data, "hunter3")
+
+
+def test_a_passphrase_that_is_not_needed_is_a_slip() -> None:
+    """The key may be another than was meant."""
+    with pytest.raises(keys.PassphraseFault, match=r"^the private key is not encrypted: drop this key$"):
+        keys.open_key(block(ISSUED.key_pem), "hunter2")
+
+
+@pytest.mark.parametrize("der", [b"", b"hunter2", ISSUED.der, b"\x30\x03\x02\x01\x00"], ids=count())
+def test_a_damaged_key_is_told(der: bytes) -> None:
+    """Without a word of the library's."""
+    with pytest.raises(ValueError, match=r"^this private key is damaged$"):
+        keys.open_key(Block("PRIVATE KEY", der), None)
+
+
+def test_a_key_that_only_agrees_is_of_no_use() -> None:
+    """TLS needs a signature."""
+    data = x25519.X25519PrivateKey.generate().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    with pytest.raises(ValueError, match=r"^this key cannot sign"):
+        keys.open_key(Block("PRIVATE KEY", data), None)
+
+
+def test_a_way_of_encrypting_that_is_not_known_is_told() -> None:
+    """openssl knows more of them, and writes the key anew."""
+    command = ["openssl", "pkcs8", "-topk8", "-v2", "aria-256-cbc", "-passout", "pass:a"]
+    locked = subprocess.run(command, input=ISSUED.key_pem, capture_output=True, check=True).stdout
+    with pytest.raises(ValueError, match=r"openssl pkcs8 -topk8"):
+        keys.open_key(block(locked), "a")
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (rsa.generate_private_key(65537, 1024), "RSA with 1024 bits: at least 2048 are needed"),
+        (ec.generate_private_key(ec.SECP192R1()), "on the curve secp192r1: P-256 is the least"),
+        (ec.generate_private_key(ec.SECP224R1()), "on the curve secp224r1: P-256 is the least"),
+        (dsa.generate_private_key(1024), "DSA, which is no longer used in TLS (RFC 8446)"),
+        (x25519.X25519PrivateKey.generate(), "of a kind that TLS has no use for"),
+    ],
+)
+def test_weak_keys_are_named(key: rsa.RSAPrivateKey, reason: str) -> None:
+    """With what would be strong enough."""
+    assert (keys.weakness(key.public_key()) or "").startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        PKCS1.key,
+        ec.generate_private_key(ec.SECP256R1()),
+        ec.generate_private_key(ec.SECP521R1()),
+        ec.generate_private_key(ec.BrainpoolP256R1()),
+        ed25519.Ed25519PrivateKey.generate(),
+        ed448.Ed448PrivateKey.generate(),
+    ],
+)
+def test_strong_keys_are_good(key: rsa.RSAPrivateKey) -> None:
+    """All that TLS 1.2 and 1.3 sign with."""
+    assert keys.weakness(key.public_key()) is None

@@ -1,0 +1,162 @@
+import base64
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    pkcs7,
+    pkcs12,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.credentials.certificates import pem
+from support.certificates import issue, name
+
+ISSUED = issue()
+PUBLIC = ISSUED.key.public_key()
+REQUEST = x509.CertificateSigningRequestBuilder(name("a"), []).sign(ISSUED.key, SHA256())
+PKCS12 = pkcs12.serialize_key_and_certificates(b"a", ISSUED.key, ISSUED.certificate, [], NoEncryption())
+BAG = pkcs7.serialize_certificates([ISSUED.certificate], Encoding.DER)
+OPENSSH = PrivateFormat.OpenSSH
+
+
+def told(data: bytes) -> str:
+    """Why nothing can be taken out of it."""
+    with pytest.raises(ValueError, match=r"^(?:this|in this) ") as caught:
+        pem.blocks(data)
+    return str(caught.value)
+
+
+def test_every_block_is_taken_out_in_order() -> None:
+    """With words around them, as openssl pkcs12 writes them."""
+    data = b"Bag Attributes\n    localKeyID: 01\n" + ISSUED.pem + b"Key Attributes: <No Attributes>\n" + ISSUED.key_pem
+    found = pem.blocks(data)
+    assert [block.label for block in found] == ["CERTIFICATE", "PRIVATE KEY"]
+    assert found[0].der == ISSUED.der
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"\n", b"\r\n"), (b"\n", b" "), (b"\n", b""), (b"\n", b"\n\n  ")])
+def test_how_lines_end_is_no_matter(old: bytes, new: bytes) -> None:
+    """Windows, and variables whose line ends became spaces."""
+    assert [block.der for block in pem.blocks(b"\xef\xbb\xbf" + ISSUED.pem.replace(old, new))] == [ISSUED.der]
+
+
+def test_what_is_encrypted_by_headers_keeps_its_text() -> None:
+    """RFC 1421: the headers say how."""
+    data = ISSUED.key_as(PrivateFormat.TraditionalOpenSSL, "hunter2")
+    (block,) = pem.blocks(b"words\n" + data)
+    assert (block.label, block.der, block.encrypted) == ("EC PRIVATE KEY", b"", data)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (ISSUED.pem[:-30], "this PEM is cut off: a block begins and does not end"),
+        (ISSUED.pem[:100] + ISSUED.pem, "this PEM is cut off: a block begins and does not end"),
+        (ISSUED.pem.replace(b"MII", b"M*I"), "this PEM is damaged: a block holds what is no base64"),
+        (ISSUED.pem.replace(b"\n", b"\\n"), "in this PEM lines end in the two characters \\n: write line ends"),
+    ],
+    ids=["cut off", "cut into", "damaged", "escaped"],
+)
+def test_damage_is_told(data: bytes, reason: str) -> None:
+    """It is PEM, and yet of no use."""
+    assert told(data) == reason
+
+
+NO_PEM = [
+    (b"", "empty"),
+    (b"\xef\xbb\xbf \r\n", "empty"),
+    (ISSUED.der, "a certificate in DER, not PEM: openssl x509 -inform der converts it"),
+    (ISSUED.key_as(encoding=Encoding.DER), "a private key in DER"),
+    (ISSUED.key_as(PrivateFormat.TraditionalOpenSSL, encoding=Encoding.DER), "a private key in DER"),
+    (ISSUED.key_as(passphrase="hunter2", encoding=Encoding.DER), "a private key in DER"),
+    (PUBLIC.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), "a public key in DER"),
+    (REQUEST.public_bytes(Encoding.DER), "a certificate request in DER"),
+    (PKCS12, "PKCS#12 (.p12, .pfx), not PEM: openssl pkcs12 -noenc converts it"),
+    (BAG, "PKCS#7, not PEM"),
+    (b"\x30\x80\x02\x01\x03\x30\x80", "PKCS#12"),
+    (b"\xfe\xed\xfe\xed\x00\x00\x00\x02", "a Java keystore"),
+    (b"\xce\xce\xce\xce\x00\x00\x00\x02", "a Java keystore"),
+    (b"PuTTY-User-Key-File-3: ssh-ed25519\r\n", "an SSH key (PuTTY)"),
+    (b"ssh-ed25519 AAAAC3 me@host\n", "the public half of an SSH key"),
+    (b"ecdsa-sha2-nistp256 AAAAE2 me@host\n", "the public half of an SSH key"),
+    (b"---- BEGIN SSH2 PUBLIC KEY ----\n", "the public half of an SSH key"),
+    (b"\n<!DOCTYPE html><title>Sign in</title>", "an HTML or XML page, not PEM: a download may have failed"),
+    (b'{"errors": ["permission denied"]}', "JSON, not PEM"),
+    (b'{"kty": "EC", "d": "hunter2"}', "a JSON Web Key, not PEM"),
+    (b'{"errors": ', "no PEM: no line begins with -----BEGIN"),
+    (ISSUED.pem.decode().encode("utf-16"), "UTF-16 text, not PEM: save it as plain text"),
+    (base64.b64encode(ISSUED.pem), "PEM in base64 once more: decode it"),
+    (base64.encodebytes(ISSUED.der), "base64 without the lines -----BEGIN and -----END around it"),
+    (base64.b64encode(bytes(100)), "no PEM: no line begins with -----BEGIN"),
+    (b"A" * 65, "no PEM: no line begins with -----BEGIN"),
+    (b"hunter2", "no PEM: no line begins with -----BEGIN"),
+    (b"\x30\x85\x01\x01\x01\x01\x01", "no PEM: no line begins with -----BEGIN"),
+    (b"\x30\x03\x30\x01\x05", "no PEM: no line begins with -----BEGIN"),
+    (b"\x30\x02\x05\x00", "no PEM: no line begins with -----BEGIN"),
+]
+
+
+@pytest.mark.parametrize(("data", "reason"), NO_PEM, ids=[reason for _, reason in NO_PEM])
+def test_what_is_no_pem_is_called_by_its_name(data: bytes, reason: str) -> None:
+    """The message says how to convert it, where one can."""
+    assert told(data).startswith(f"this is {reason}")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (ISSUED.key_as(OPENSSH), "an SSH key (OpenSSH's own format), not one for TLS"),
+        (REQUEST.public_bytes(Encoding.PEM), "a certificate request, not the certificate that was issued for it"),
+        (PUBLIC.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "a public key"),
+        (pkcs7.serialize_certificates([ISSUED.certificate], Encoding.PEM), "PKCS#7"),
+    ],
+    ids=["OpenSSH", "a request", "a public key", "PKCS#7"],
+)
+def test_what_is_pem_of_another_sort_has_words(data: bytes, words: str) -> None:
+    """They follow "this is"."""
+    (block,) = pem.blocks(data)
+    assert (pem.other(block.label) or "").startswith(words)
+
+
+def test_parameters_say_nothing() -> None:
+    """openssl ecparam -genkey writes them before the key."""
+    assert pem.other("EC PARAMETERS") is None
+
+
+@given(st.binary(max_size=200) | st.text("-BEGIN CERT\n", max_size=80).map(str.encode))
+def test_any_bytes_are_blocks_or_a_reason(data: bytes) -> None:
+    """Nothing else is raised."""
+    try:
+        assert pem.blocks(data)
+    except ValueError as fault:
+        assert str(fault).startswith(("this ", "in this "))
+
+
+@given(st.binary(max_size=40).map(lambda tail: b"\x30\x82" + tail))
+def test_any_der_is_called_something(data: bytes) -> None:
+    """However it goes on."""
+    assert pem.what_it_is(data)
+
+
+def test_nested_json_is_no_trap() -> None:
+    """Deeper than the parser goes."""
+    assert pem.what_it_is(b"[" * 100_000) == "no PEM: no line begins with -----BEGIN"
+
+
+def test_encryption_needs_no_words() -> None:
+    """A passphrase-protected PKCS#12 begins like another."""
+    locked = pkcs12.serialize_key_and_certificates(
+        b"a",
+        ISSUED.key,
+        ISSUED.certificate,
+        [],
+        BestAvailableEncryption(b"hunter2"),
+    )
+    assert told(locked).startswith("this is PKCS#12")

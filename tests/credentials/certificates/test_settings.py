@@ -1,0 +1,109 @@
+import pytest
+from pydantic import ValidationError
+
+from sidekey.credentials.certificates.settings import CertificateSettings, parse_certificate, parse_key
+from sidekey.credentials.fields import Reference
+
+FILES = {"certificate": {"file": "tls.crt"}, "private_key": {"file": "tls.key"}}
+WAY_OUT = "write {file: PATH}, {env: NAME}, {url: URL} or, for trials only, {insecure_value: PEM}"
+KEY = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n"
+
+
+def faults(keys: dict[str, object]) -> dict[str, str]:
+    with pytest.raises(ValidationError) as caught:
+        CertificateSettings.model_validate(keys)
+    return {str(each["loc"][0]): each["msg"].removeprefix("Value error, ") for each in caught.value.errors()}
+
+
+def test_two_halves_make_a_certificate() -> None:
+    """Each stands where the config says."""
+    settings = CertificateSettings.model_validate(FILES)
+    assert settings.references() == {
+        "certificate": Reference("file", "tls.crt"),
+        "private_key": Reference("file", "tls.key"),
+    }
+    assert not settings.allow_private_ca
+    assert settings.refresh == 3600.0
+
+
+def test_one_pem_stands_for_both() -> None:
+    """Certificate, chain and key in one."""
+    settings = CertificateSettings.model_validate({"pem": {"env": "PEM"}, "key_passphrase": {"env": "PASS"}})
+    assert settings.references() == {"pem": Reference("env", "PEM")}
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ({}, {"certificate": "Field required", "private_key": "Field required"}),
+        ({"certificate": {"file": "a"}}, {"private_key": "Field required"}),
+        ({"private_key": {"file": "a"}}, {"certificate": "Field required"}),
+        (
+            {"pem": {"file": "a"}, **FILES},
+            dict.fromkeys(
+                ("certificate", "private_key"), "pem holds certificate and key already: drop this key, or pem"
+            ),
+        ),
+        ({"pem": "hunter2"}, {"pem": f"a secret does not stand here itself: {WAY_OUT}"}),
+    ],
+    ids=["nothing", "no key", "no certificate", "both ways", "a faulty pem"],
+)
+def test_each_missing_half_is_told(keys: dict[str, object], found: dict[str, str]) -> None:
+    """Both at once, and where they stand twice."""
+    assert faults(keys) == found
+
+
+def test_a_url_is_fetched_again() -> None:
+    """As often as the config says."""
+    halves = {"certificate": {"url": "https://vault.example/crt"}, "private_key": {"file": "tls.key"}}
+    assert CertificateSettings.model_validate({**halves, "refresh": "5m"}).refresh == 300.0
+    assert faults({**halves, "refresh": "59s"}) == {"refresh": "this duration is at least 1m"}
+
+
+def test_what_is_not_fetched_is_not_fetched_again() -> None:
+    """Files are watched."""
+    assert faults({**FILES, "refresh": "5m"}) == {"refresh": "counts only with {url}: files are watched"}
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://vault.example/crt", "write an https URL"),
+        ("vault.example/crt", "write an https URL"),
+        ("file:///etc/passwd", "write an https URL"),
+        ("https://svc:hunter2@vault.example/crt", "userinfo"),
+        ("https://vault.example/crt#top", "fragment"),
+        ("https://vault.example/../crt", "dot segments"),
+    ],
+)
+@pytest.mark.parametrize("parse", [parse_certificate, parse_key])
+def test_a_url_is_exact(parse: type[Reference], url: str, reason: str) -> None:
+    """https, and nothing that does not belong there; it may hold a query."""
+    with pytest.raises(ValueError, match=reason) as caught:
+        parse({"url": url})
+    assert "hunter2" not in str(caught.value)
+    assert parse({"url": "https://vault.example/crt?version=2"}).source == "url"
+
+
+def test_a_certificate_may_be_pasted() -> None:
+    """It is public."""
+    assert parse_certificate({"inline": "-----BEGIN"}) == Reference("inline", "-----BEGIN")
+
+
+def test_a_key_is_not_pasted_as_if_it_were_public() -> None:
+    """The fault names the way out."""
+    with pytest.raises(ValueError, match=r"this holds a private key, a secret: it stands as \{insecure_value\}"):
+        parse_certificate({"inline": KEY})
+    with pytest.raises(ValueError, match=r"for trials only, \{insecure_value: PEM\}"):
+        parse_key({"inline": KEY})
+    assert parse_key({"insecure_value": KEY}) == Reference("insecure_value", KEY)
+
+
+@pytest.mark.parametrize("raw", [None, "tls.crt", [], {}, {"file": ""}, {"env": "A-B"}, {"inline": " "}, {"text": "a"}])
+def test_other_shapes_are_faults(raw: object) -> None:
+    """For either half."""
+    for parse in (parse_certificate, parse_key):
+        with pytest.raises(ValueError, match=r"."):
+            parse(raw)
+    with pytest.raises(ValueError, match="the value is empty"):
+        parse_key({"insecure_value": "\n"})

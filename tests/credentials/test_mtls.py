@@ -1,0 +1,24 @@
+import pytest
+from pydantic import ValidationError
+
+from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
+from sidekey.credentials.mtls import MtlsSettings
+
+KEYS = {"type": "mtls", "certificate": {"file": "tls.crt"}, "private_key": {"file": "tls.key"}}
+
+
+def test_the_certificate_is_the_whole_credential() -> None:
+    """Nothing is put into a request, and no value is read as text."""
+    settings = MtlsSettings.model_validate(KEYS)
+    assert settings.traits() == Traits(Places())
+    assert settings.read(lambda _: "hunter2", {}) == ({}, ())
+    assert settings.credential({}) == FixedCredential(Grant())
+    assert settings.needs_prefix
+
+
+def test_it_takes_the_keys_of_a_certificate() -> None:
+    """And no others."""
+    with pytest.raises(ValidationError):
+        MtlsSettings.model_validate({**KEYS, "username": "svc"})
+    with pytest.raises(ValidationError):
+        MtlsSettings.model_validate({"type": "mtls"})

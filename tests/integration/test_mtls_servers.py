@@ -1,0 +1,234 @@
+"""Client certificates before real servers that ask for one: nginx, Caddy, openssl s_server, by TLS 1.2 and 1.3."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from support.ca import Authority
+from support.caddy import Caddy
+from support.child import run_cli
+from support.client_files import ClientAuthority, ClientFiles
+from support.nginx import ECHO, Nginx
+from support.openssl_server import OpensslServer, shown
+from support.serving import problem, serving
+
+PASSWORD = "s3cret"
+BASIC = "Basic " + b64encode(f"svc:{PASSWORD}".encode()).decode()
+ENVIRON = {"PASSWORD": PASSWORD, "PASSPHRASE": "open sesame"}
+REFUSED = "upstream_tls_failed"
+Kind = Callable[[int, ClientFiles], str]
+
+
+def asking(clients: ClientAuthority, protocol: str = "TLSv1.3", *, mode: str = "on") -> str:
+    """An nginx that asks for a certificate of `clients`, and echoes."""
+    return f"""
+        ssl_client_certificate {clients.bundle};
+        ssl_verify_client {mode};
+        ssl_verify_depth 2;
+        ssl_protocols {protocol};
+        {ECHO}
+    """
+
+
+def alone(port: int, client: ClientFiles, *more: str) -> str:
+    """An integration of kind `mtls`."""
+    return f"  it: {{endpoint_prefix: 'https://127.0.0.1:{port}/api', auth: {{type: mtls, {client.keys(*more)}}}}}\n"
+
+
+def beside_basic(port: int, client: ClientFiles) -> str:
+    """An integration of kind `basic` that shows a certificate as well."""
+    return (
+        f"  it: {{endpoint_prefix: 'https://127.0.0.1:{port}/api', client_certificate: {{{client.keys()}}}, "
+        "auth: {type: basic, username: svc, password: {env: PASSWORD}}}\n"
+    )
+
+
+@pytest.mark.parametrize("protocol", ["TLSv1.2", "TLSv1.3"])
+@pytest.mark.parametrize("kind", [alone, beside_basic])
+async def test_nginx_sees_the_certificate_by_both_doors(
+    kind: Kind, protocol: str, ca: Authority, tmp_path: Path
+) -> None:
+    """With the credential of the kind beside it, and without one where the kind is `mtls`."""
+    clients = ClientAuthority(tmp_path)
+    client = clients.client("ann")
+    with Nginx(tmp_path, asking(clients, protocol), leaf=ca.leaf("127.0.0.1")) as nginx:
+        async with serving(kind(nginx.tls_port, client), tmp_path, ca, environ=ENVIRON) as sidekey:
+            assert (await sidekey.reverse("/orders?a=b", method="POST", body=b"{}")).status == 200
+            assert (await sidekey.forward(f"https://127.0.0.1:{nginx.tls_port}/api/orders")).status == 200
+        arrived = nginx.requests(2)
+    assert [(line["method"], line["target"]) for line in arrived] == [
+        ("POST", "/api/orders?a=b"),
+        ("GET", "/api/orders"),
+    ]
+    assert {line["authorization"] for line in arrived} == {BASIC if kind is beside_basic else ""}
+    assert {(line["certificate"], line["verified"]) for line in arrived} == {(client.sha1, "SUCCESS")}
+    assert {line["protocol"] for line in arrived} == {protocol}
+    assert len({line["connection"] for line in arrived}) == 1
+
+
+@pytest.mark.parametrize("version", ["tls1.2", "tls1.3"])
+@pytest.mark.parametrize("kind", [alone, beside_basic])
+async def test_caddy_sees_the_certificate_by_both_doors(
+    kind: Kind, version: str, ca: Authority, tmp_path: Path
+) -> None:
+    """Go's TLS, of either version."""
+    clients = ClientAuthority(tmp_path)
+    client = clients.client("ann")
+    credential = BASIC if kind is beside_basic else ""
+    with Caddy(tmp_path, ca.leaf("127.0.0.1"), clients=clients.bundle, version=version) as caddy:
+        async with serving(kind(caddy.port, client), tmp_path, ca, environ=ENVIRON) as sidekey:
+            answers = [
+                await sidekey.reverse("/orders", method="POST", body=b"{}"),
+                await sidekey.forward(f"https://127.0.0.1:{caddy.port}/api/orders"),
+            ]
+        assert caddy.refusals() == []
+    assert [answer.status for answer in answers] == [200, 200]
+    assert [answer.body.decode() for answer in answers] == [
+        f"{method} /api/orders\nauthorization: {credential}\n" for method in ("POST", "GET")
+    ]
+    for answer in answers:
+        assert answer.values(b"x-client-certificate") == [client.sha256.encode()]
+        assert answer.values(b"x-client-subject") == [b"CN=ann"]
+        assert answer.values(b"x-tls-version") == [version.encode()]
+
+
+@pytest.mark.parametrize("version", ["tls1_2", "tls1_3"])
+@pytest.mark.parametrize("kind", [alone, beside_basic])
+async def test_openssl_sees_the_certificate(kind: Kind, version: str, ca: Authority, tmp_path: Path) -> None:
+    """Two requests, and as many connections: `-www` closes each."""
+    clients = ClientAuthority(tmp_path)
+    client = clients.client("ann")
+    with OpensslServer(tmp_path, ca.leaf("127.0.0.1"), clients=clients.bundle, version=version) as server:
+        async with serving(kind(server.port, client), tmp_path, ca, environ=ENVIRON) as sidekey:
+            pages = [
+                await sidekey.reverse("/orders"),
+                await sidekey.forward(f"https://127.0.0.1:{server.port}/api/orders"),
+            ]
+    assert [page.status for page in pages] == [200, 200]
+    assert [shown(page.body) for page in pages] == [client.issued.pem] * 2
+
+
+async def test_a_chain_arrives_leaf_first_at_a_server_that_knows_the_root_alone(ca: Authority, tmp_path: Path) -> None:
+    """Also where the file has it the other way round."""
+    clients = ClientAuthority(tmp_path)
+    issued = clients.issue("ann", chained=True)
+    client = clients.write("ann", issued, chain=clients.intermediate.pem + issued.pem)
+    leaf = ca.leaf("127.0.0.1")
+    with (
+        Nginx(tmp_path, asking(clients), leaf=leaf) as nginx,
+        Caddy(tmp_path, leaf, clients=clients.bundle) as caddy,
+        OpensslServer(tmp_path, leaf, clients=clients.bundle) as server,
+    ):
+        text = alone(nginx.tls_port, client)
+        text += alone(caddy.port, client).replace("it:", "caddy:")
+        text += alone(server.port, client).replace("it:", "openssl:")
+        async with serving(text, tmp_path, ca) as sidekey:
+            assert (await sidekey.reverse("/orders")).status == 200
+            assert (await sidekey.reverse("/orders", name="caddy")).values(b"x-client-certificate") == [
+                client.sha256.encode()
+            ]
+            assert shown((await sidekey.reverse("/orders", name="openssl")).body) == issued.pem
+        (arrived,) = nginx.requests(1)
+    assert (arrived["certificate"], arrived["verified"]) == (client.sha1, "SUCCESS")
+
+
+async def test_an_encrypted_key_is_used_with_its_passphrase(ca: Authority, tmp_path: Path) -> None:
+    """Whoever reads the file alone cannot."""
+    clients = ClientAuthority(tmp_path)
+    client = clients.write("ann", clients.issue("ann"), passphrase=ENVIRON["PASSPHRASE"])
+    assert b"ENCRYPTED PRIVATE KEY" in client.key.read_bytes()
+    with Caddy(tmp_path, ca.leaf("127.0.0.1"), clients=clients.bundle) as caddy:
+        text = alone(caddy.port, client, "key_passphrase: {env: PASSPHRASE}")
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            answer = await sidekey.reverse("/orders")
+    assert answer.values(b"x-client-certificate") == [client.sha256.encode()]
+
+
+async def test_a_certificate_of_a_ca_that_the_server_did_not_name_is_sent_all_the_same(
+    ca: Authority, tmp_path: Path
+) -> None:
+    """RFC 8446 4.2.4 lets a server name CAs; what it makes of another one is its own affair."""
+    clients, strangers = ClientAuthority(tmp_path), ClientAuthority(tmp_path, "Stranger")
+    client = strangers.client("eve")
+    with Nginx(tmp_path, asking(clients, mode="optional_no_ca"), leaf=ca.leaf("127.0.0.1")) as nginx:
+        async with serving(alone(nginx.tls_port, client), tmp_path, ca) as sidekey:
+            assert (await sidekey.reverse("/orders")).status == 200
+        (arrived,) = nginx.requests(1)
+    assert arrived["certificate"] == client.sha1
+    assert arrived["verified"].startswith("FAILED:")
+
+
+async def test_nginx_refuses_by_an_answer_which_is_passed_on(ca: Authority, tmp_path: Path) -> None:
+    """It finishes the handshake and says 400."""
+    clients, strangers = ClientAuthority(tmp_path), ClientAuthority(tmp_path, "Stranger")
+    with Nginx(tmp_path, asking(clients), leaf=ca.leaf("127.0.0.1")) as nginx:
+        async with serving(alone(nginx.tls_port, strangers.client("eve")), tmp_path, ca) as sidekey:
+            answer = await sidekey.reverse("/orders")
+    assert (answer.status, answer.values(b"proxy-status")) == (400, [])
+    assert b"The SSL certificate error" in answer.body
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("version", ["tls1.2", "tls1.3"])
+async def test_a_certificate_that_caddy_refuses_is_shown_once(
+    version: str, method: str, ca: Authority, tmp_path: Path
+) -> None:
+    """Under TLS 1.3 the refusal comes after the request may have been written; either way it is not retried."""
+    clients, strangers = ClientAuthority(tmp_path), ClientAuthority(tmp_path, "Stranger")
+    with Caddy(tmp_path, ca.leaf("127.0.0.1"), clients=clients.bundle, version=version) as caddy:
+        async with serving(alone(caddy.port, strangers.client("eve")), tmp_path, ca) as sidekey:
+            answer = await sidekey.reverse("/orders", method=method, body=b"{}" if method == "POST" else b"")
+            said = problem(answer)
+            connects = sum(sidekey.app.metrics.connects.values())
+        refusals = caddy.refusals()
+    assert (said["code"], said["sent"]) == (REFUSED, "no" if version == "tls1.2" else "maybe")
+    assert (connects, len(refusals)) == (1, 1)
+    assert "unknown authority" in refusals[0]
+
+
+@pytest.mark.parametrize("version", ["tls1_2", "tls1_3"])
+async def test_a_certificate_that_openssl_refuses_is_shown_once(version: str, ca: Authority, tmp_path: Path) -> None:
+    """The server's own words are in its log, once."""
+    clients, strangers = ClientAuthority(tmp_path), ClientAuthority(tmp_path, "Stranger")
+    with OpensslServer(tmp_path, ca.leaf("127.0.0.1"), clients=clients.bundle, version=version) as server:
+        async with serving(alone(server.port, strangers.client("eve")), tmp_path, ca) as sidekey:
+            said = problem(await sidekey.reverse("/orders"))
+            connects = sum(sidekey.app.metrics.connects.values())
+        failures = server.said().count("certificate verify failed")
+    assert (said["code"], said["sent"]) == (REFUSED, "no" if version == "tls1_2" else "maybe")
+    assert (connects, failures) == (1, 1)
+
+
+async def sidekey_test(integration: str, ca: Authority, folder: Path) -> CompletedProcess[str]:
+    """`sidekey test it` with `GET /orders`."""
+    network = f"{{allow_private: ['127.0.0.0/8'], trusted_ca: {{file: '{ca.bundle}'}}}}"
+    integration = integration.replace("auth:", "test: {method: GET, path: /orders}, auth:")
+    path = folder / "sidekey.yaml"
+    path.write_text(f"version: 1\nnetwork: {network}\nintegrations:\n{integration}")
+    return await asyncio.to_thread(run_cli, "test", "it", "--config", str(path))
+
+
+async def test_the_test_command_says_that_a_server_did_not_ask(ca: Authority, tmp_path: Path) -> None:
+    """Such a server answers as if all were well, and knows nobody."""
+    client = ClientAuthority(tmp_path).client("ann")
+    with Nginx(tmp_path, leaf=ca.leaf("127.0.0.1")) as nginx:
+        result = await sidekey_test(alone(nginx.tls_port, client), ca, tmp_path)
+    assert result.returncode == 0
+    assert "the server did not request a client certificate" in result.stdout
+
+
+async def test_the_test_command_is_silent_where_a_server_asked(ca: Authority, tmp_path: Path) -> None:
+    """The certificate was seen, and nothing needs saying."""
+    clients = ClientAuthority(tmp_path)
+    client = clients.client("ann")
+    with Nginx(tmp_path, asking(clients), leaf=ca.leaf("127.0.0.1")) as nginx:
+        result = await sidekey_test(alone(nginx.tls_port, client), ca, tmp_path)
+        (arrived,) = nginx.requests(1)
+    assert (result.returncode, arrived["certificate"]) == (0, client.sha1)
+    assert "did not request" not in result.stdout + result.stderr

@@ -1,0 +1,83 @@
+"""Client certificates beside OAuth2: token endpoint and API behind an nginx that demands one (RFC 8705)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+import pytest
+
+from support import authlib_server
+from support.authlib_server import AuthlibServer
+from support.ca import Authority
+from support.client_files import ClientAuthority, ClientFiles
+from support.nginx import Nginx
+from support.serving import problem, serving
+
+ENVIRON = {"SECRET": authlib_server.SECRET}
+FRONT = """
+    ssl_client_certificate {bundle};
+    ssl_verify_client on;
+    location / {{
+        proxy_pass https://127.0.0.1:{port};
+        proxy_set_header Host 127.0.0.1:{port};
+        proxy_set_header {seen} $ssl_client_fingerprint;
+    }}
+"""
+
+
+@contextmanager
+def in_front(server: AuthlibServer, clients: ClientAuthority, ca: Authority, folder: Path) -> Iterator[Nginx]:
+    """An nginx before the server, which tells it whose certificate it saw."""
+    snippet = FRONT.format(bundle=clients.bundle, port=server.port, seen=authlib_server.SEEN)
+    with Nginx(folder, snippet, leaf=ca.leaf("127.0.0.1")) as nginx:
+        yield nginx
+
+
+def integration(nginx: Nginx, client: ClientFiles, more: str) -> str:
+    """An integration whose only allowed base URL is that of nginx."""
+    endpoint = f"https://127.0.0.1:{nginx.tls_port}/token"
+    auth = f"{{type: oauth2, token_endpoint: '{endpoint}', {more}}}"
+    return f"  it: {{client_certificate: {{{client.keys()}}}, auth: {auth}}}\n"
+
+
+@pytest.mark.parametrize(
+    "more", ["client_id: basic, client_secret: {env: SECRET}", "client_id: tls, client_authentication: tls_client_auth"]
+)
+async def test_token_endpoint_and_api_see_the_certificate(more: str, ca: Authority, tmp_path: Path) -> None:
+    """With a secret beside it, and as what the client proves itself with; by both doors, for one token."""
+    clients = ClientAuthority(tmp_path)
+    client = clients.client("ann")
+    async with AuthlibServer(ca) as server:
+        server.register_certificate(client.sha1)
+        with in_front(server, clients, ca, tmp_path) as nginx:
+            async with serving(integration(nginx, client, more), tmp_path, ca, environ=ENVIRON) as sidekey:
+                assert (await sidekey.reverse("/api/orders")).status == 200
+                assert (await sidekey.forward(f"https://127.0.0.1:{nginx.tls_port}/api/orders")).status == 200
+            arrived = nginx.requests(3)
+        asked = server.received[0]
+    assert [line["target"] for line in arrived] == ["/token", "/api/orders", "/api/orders"]
+    assert {line["certificate"] for line in arrived} == {client.sha1}
+    fields = dict(parse_qsl(asked.body.decode()))
+    by_certificate = "tls_client_auth" in more
+    assert "client_secret" not in fields
+    assert bool(asked.values("authorization")) is not by_certificate
+    assert fields.get("client_id") == ("tls" if by_certificate else None)
+
+
+async def test_a_certificate_of_another_client_gets_no_token(ca: Authority, tmp_path: Path) -> None:
+    """Of the right CA, but not the one that is registered: `invalid_client`, and the API is not asked."""
+    clients = ClientAuthority(tmp_path)
+    async with AuthlibServer(ca) as server:
+        server.register_certificate(clients.client("ann").sha1)
+        with in_front(server, clients, ca, tmp_path) as nginx:
+            more = "client_id: tls, client_authentication: tls_client_auth"
+            text = integration(nginx, clients.client("bob"), more)
+            async with serving(text, tmp_path, ca) as sidekey:
+                said = problem(await sidekey.reverse("/api/orders"))
+            arrived = nginx.requests(1)
+    assert (said["code"], said["sent"]) == ("credential_unavailable", "no")
+    assert said["detail"] == "token endpoint answered 401 invalid_client"
+    assert [line["target"] for line in arrived] == ["/token"]

@@ -1,0 +1,140 @@
+"""Calls of Sidekey's own with a client certificate: which one the server sees, and what its refusal is called."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from sidekey.credentials.base import Call, CallFault, Reply
+from sidekey.credentials.identity import ClientIdentity
+from sidekey.network.dial import Dialer
+from sidekey.network.fetch import Fetcher
+from sidekey.settings.snapshot import Trust
+from support.ca import Authority
+from support.dialling import RULES
+from support.mounted import asking, current, identity_of, shown
+from support.raw import DEADLINE
+from support.upstream import OK, RawUpstream, answering
+
+
+class Calls:
+    """One fetcher for calls under different identities."""
+
+    def __init__(self, ca: Authority) -> None:
+        self._fetcher = Fetcher(Dialer(RULES))
+        self._trust = Trust("file", str(ca.bundle))
+
+    async def fetch(self, port: int, identity: ClientIdentity | None) -> Reply:
+        return await self._fetcher.fetch(
+            Call("token endpoint", "POST", f"https://up.test:{port}/"),
+            trust=self._trust,
+            allow_private=(),
+            timeout=DEADLINE,
+            largest=1 << 10,
+            identity=identity,
+        )
+
+
+@pytest.fixture
+def calls(ca: Authority) -> Calls:
+    return Calls(ca)
+
+
+@pytest.fixture
+def tls(ca: Authority) -> ssl.SSLContext:
+    """The context of a server that is up.test."""
+    return ca.server_context("up.test")
+
+
+async def test_a_server_that_asks_sees_the_client_certificate(calls: Calls, tls: ssl.SSLContext) -> None:
+    """The one of this call: the next may have another."""
+    first, second = current("first"), current("second")
+    async with RawUpstream(answering(OK), ssl_context=asking(tls, first, second)) as upstream:
+        for issued in (first, second, first):
+            assert (await calls.fetch(upstream.port, identity_of(issued))).status == 200
+        assert [shown(connection) for connection in upstream.connections] == [first.der, second.der, first.der]
+
+
+async def test_a_call_without_one_shows_none(calls: Calls, tls: ssl.SSLContext) -> None:
+    """Not even where another call to the same server had one just before."""
+    issued = current()
+    asking(tls, issued).verify_mode = ssl.CERT_OPTIONAL
+    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+        await calls.fetch(upstream.port, identity_of(issued))
+        await calls.fetch(upstream.port, None)
+        assert [shown(connection) for connection in upstream.connections] == [issued.der, None]
+
+
+async def test_a_server_that_does_not_ask_sees_none(calls: Calls, tls: ssl.SSLContext) -> None:
+    """And the call goes on without."""
+    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+        assert (await calls.fetch(upstream.port, identity_of(current()))).status == 200
+        assert shown(upstream.connections[0]) is None
+
+
+@contextmanager
+def refusing(context: ssl.SSLContext, *, reset: bool = False) -> Iterator[int]:
+    """A server whose handshakes fail; its port. It blocks in a thread: asyncio's servers send no alert then."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    tls = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+                    with suppress(ssl.SSLError):
+                        tls.do_handshake()
+                    with socket.socket(fileno=tls.detach()) as plain:
+                        if reset:
+                            plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                            continue
+                        # With a request unread, closing would send a reset, which overtakes the alert.
+                        plain.shutdown(socket.SHUT_WR)
+                        while plain.recv(1024):
+                            pass
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(DEADLINE)
+
+
+@pytest.mark.parametrize(
+    ("version", "without"),
+    [(ssl.TLSVersion.TLSv1_2, "handshake failure"), (ssl.TLSVersion.TLSv1_3, "certificate required")],
+    ids=["1.2", "1.3"],
+)
+async def test_a_server_that_refuses_the_client_certificate_is_told_by_its_alert(
+    calls: Calls, tls: ssl.SSLContext, version: ssl.TLSVersion, without: str
+) -> None:
+    """Under TLS 1.3 the handshake is over for the client by then (RFC 8446 4.4.2.4)."""
+    tls.minimum_version = tls.maximum_version = version
+    with refusing(asking(tls, current())) as port:
+        for identity, alert in ((identity_of(current("unknown")), "unknown ca"), (None, without)):
+            with pytest.raises(CallFault) as failed:
+                await calls.fetch(port, identity)
+            assert failed.value.outcome == "unreachable"
+            assert failed.value.reason == f"token endpoint: it ended TLS with the alert: {alert}"
+
+
+async def test_a_bare_reset_after_the_certificate_is_taken_for_a_refusal(calls: Calls, tls: ssl.SSLContext) -> None:
+    """Many servers close with the request unread; where no certificate was at hand it is a connection that ended."""
+    tls.minimum_version = ssl.TLSVersion.TLSv1_3
+    with refusing(asking(tls, current()), reset=True) as port:
+        reasons = []
+        for identity in (identity_of(current("unknown")), None):
+            with pytest.raises(CallFault) as failed:
+                await calls.fetch(port, identity)
+            reasons.append(failed.value.reason)
+    # Whether the alert or the reset is read first is the kernel's to say.
+    alerts = [f"token endpoint: it ended TLS with the alert: {name}" for name in ("unknown ca", "certificate required")]
+    cut = "it cut the connection before it answered, as servers do that refuse the client certificate"
+    assert reasons[0] in (alerts[0], f"token endpoint: {cut}")
+    assert reasons[1] in (alerts[1], "token endpoint closed the connection before it answered")

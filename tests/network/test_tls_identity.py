@@ -1,0 +1,112 @@
+"""Client certificates in contexts: presented, and never on a disk."""
+
+from __future__ import annotations
+
+import ssl
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from sidekey.credentials.identity import ClientIdentity
+from sidekey.errors import Problem
+from sidekey.network.tls import client_context
+from sidekey.network.tls_identity import present
+from sidekey.settings.snapshot import Trust
+from support.ca import Authority
+from support.tls_peer import shake
+
+
+def identity(leaf: trustme.LeafCert, key: bytes | None = None) -> ClientIdentity:
+    """What the config makes of a certificate and a key."""
+    chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
+    return ClientIdentity(chain, key or leaf.private_key_pem.bytes(), "00", 0.0, 0.0, "client", "test CA")
+
+
+def subject_seen(ca: Authority, context: ssl.SSLContext) -> str:
+    """Whose certificate a server sees that asks for one."""
+    server = ca.server_context("up.test")
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.load_verify_locations(ca.bundle)
+    _, theirs = shake(context, server)
+    seen: dict[str, Any] = theirs.getpeercert() or {}
+    return str({key: value for part in seen["subject"] for key, value in part}["commonName"])
+
+
+@pytest.fixture
+def context(ca: Authority) -> ssl.SSLContext:
+    """A client's context without a certificate."""
+    return client_context(Trust("file", str(ca.bundle)))
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder where temporary files would be."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", list(trustme.KeyType))
+def test_the_certificate_is_presented(ca: Authority, context: ssl.SSLContext, kind: trustme.KeyType) -> None:
+    """RSA and ECDSA keys alike."""
+    present(context, identity(ca.ca.issue_cert("c@clients.test", common_name="alice", key_type=kind)))
+    assert subject_seen(ca, context) == "alice"
+    assert context.post_handshake_auth
+
+
+def test_a_key_never_touches_a_disk(ca: Authority, context: ssl.SSLContext, disk: Path) -> None:
+    """It is loaded from memory: nothing came into the folder of temporary files, and no descriptor is left."""
+    before = disk.stat().st_mtime_ns
+    present(context, identity(ca.ca.issue_cert("c@clients.test", common_name="alice")))
+    assert disk.stat().st_mtime_ns == before
+    links = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    assert not any("memfd" in link for link in links)
+    assert subject_seen(ca, context) == "alice"
+
+
+class Watching(ssl.SSLContext):
+    """Notes the files it loads from, and their modes."""
+
+    def load_cert_chain(self, certfile: Any, keyfile: Any = None, password: Any = None) -> None:
+        self.loaded = certfile
+        self.mode = stat.S_IMODE(Path(certfile).stat().st_mode)
+        super().load_cert_chain(certfile, keyfile, password)
+
+
+def test_without_memfd_a_private_file_is_there_for_a_moment(
+    ca: Authority, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mode 0600, and gone when the context has it."""
+    monkeypatch.delattr("os.memfd_create")
+    context = Watching(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(ca.bundle)
+    present(context, identity(ca.ca.issue_cert("c@clients.test", common_name="alice")))
+    assert Path(context.loaded).parent == disk
+    assert context.mode == 0o600
+    assert list(disk.iterdir()) == []
+    assert subject_seen(ca, context) == "alice"
+
+
+@pytest.mark.parametrize("memory", [True, False], ids=["memfd", "file"])
+@pytest.mark.parametrize("fault", ["another key", "no key", "encrypted key"])
+def test_a_pair_that_cannot_be_used_is_told_without_a_trace_of_it(
+    ca: Authority, context: ssl.SSLContext, disk: Path, monkeypatch: pytest.MonkeyPatch, fault: str, memory: bool
+) -> None:
+    """Nothing is asked at a terminal, and nothing of the library's text is shown."""
+    if not memory:
+        monkeypatch.delattr("os.memfd_create")
+    key = {
+        "another key": ca.ca.issue_cert("d@clients.test").private_key_pem.bytes(),
+        "no key": b"no key",
+        "encrypted key": b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIGjMF8GCSqGSIb3DQEFDTBS\n-----END ENCRYPTED "
+        b"PRIVATE KEY-----\n",
+    }[fault]
+    with pytest.raises(Problem) as failed:
+        present(context, identity(ca.ca.issue_cert("c@clients.test"), key))
+    problem = failed.value
+    assert (problem.code, problem.error) == ("credential_unavailable", "proxy_configuration_error")
+    assert problem.detail == "the client certificate and its private key cannot be used for TLS"
+    assert problem.__suppress_context__
+    assert list(disk.iterdir()) == []

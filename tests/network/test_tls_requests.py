@@ -1,0 +1,38 @@
+"""Noticing that a server asked for a client certificate."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+from sidekey.network.tls_requests import note_requests
+from support.ca import Authority
+
+
+def shake(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+    """One handshake in memory, from both ends in turn."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = client.wrap_bio(to_client, to_server, server_hostname="up.test")
+    theirs = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(4):
+        for end in (ours, theirs):
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_server_that_asks_is_named(ca: Authority, version: ssl.TLSVersion, asks: bool) -> None:
+    """In either version, and only where it does."""
+    named: list[str] = []
+    client, server = ca.client_context(), ca.server_context("up.test")
+    client.maximum_version = version
+    if asks:
+        server.verify_mode = ssl.CERT_OPTIONAL
+        server.load_verify_locations(ca.bundle)
+    note_requests(client, named.append)
+    shake(client, server)
+    assert named == (["up.test"] if asks else [])

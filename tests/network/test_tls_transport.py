@@ -1,0 +1,370 @@
+"""The TLS layer over real sockets: flow control, every way a connection ends, and messages after the handshake."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import socket
+import ssl
+import threading
+import time
+import weakref
+from collections.abc import Callable
+
+import pytest
+
+from sidekey.credentials.identity import ClientIdentity
+from support.ca import Authority
+from support.dialling import Connection, Dial, upstream
+from support.leaks import nothing_left
+from support.raw import DEADLINE
+from support.tls_peer import TlsPeer, s_server
+
+VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+BIG = hashlib.shake_128(b"a long body").digest(8 << 20)
+
+
+class Client(Connection):
+    """Keeps what arrives and the order of events. It pauses reading once it has `pause_at` bytes."""
+
+    pause_at = 1 << 40
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received = bytearray()
+        self.events: list[str] = []
+        self.paused = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        assert self.transport.is_reading(), "nothing is handed over while reading is paused"
+        self.received += data
+        if len(self.received) >= self.pause_at:
+            self.transport.pause_reading()
+            self.paused.set()
+
+    def eof_received(self) -> None:
+        self.events.append("eof")
+
+    def pause_writing(self) -> None:
+        self.events.append("pause")
+
+    def resume_writing(self) -> None:
+        self.events.append("resume")
+
+    async def ended(self) -> Exception | None:
+        """Wait for the end; what it was."""
+        async with asyncio.timeout(DEADLINE):
+            fault: Exception | None = await self.lost
+        return fault
+
+    async def closed(self) -> None:
+        """Close, and wait for the end."""
+        self.transport.close()
+        await self.ended()
+
+    async def until_received(self, text: bytes) -> None:
+        """Wait for bytes."""
+        async with asyncio.timeout(DEADLINE):
+            while text not in self.received:
+                await asyncio.sleep(0.005)
+
+
+async def connect(
+    dial: Dial, port: int, made: Callable[[], Client] = Client, identity: ClientIdentity | None = None
+) -> Client:
+    """A connection to up.test."""
+    return await dial.connect_as(made, "https://up.test", port, identity=identity)
+
+
+def context_of(ca: Authority, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+    """A server's context that speaks one version."""
+    context = ca.server_context("up.test")
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+def read_all(tls: ssl.SSLSocket, into: bytearray) -> None:
+    """Read up to close_notify; a bare end of TCP raises."""
+    tls.suppress_ragged_eofs = False
+    while data := tls.recv(1 << 16):
+        into += data
+
+
+@VERSIONS
+async def test_a_long_body_is_sent_whole_before_the_end(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
+    """What was written is followed by close_notify, though the connection is closed at once and the peer reads late."""
+    taken, go = bytearray(), threading.Event()
+
+    def script(tls: ssl.SSLSocket) -> None:
+        go.wait(DEADLINE)
+        read_all(tls, taken)
+
+    with TlsPeer(context_of(ca, version), script) as peer:
+        async with nothing_left():
+            connection = await connect(dial, peer.port)
+            connection.transport.set_write_buffer_limits(64 << 10)
+            connection.transport.write(BIG)
+            assert connection.events == ["pause"]
+            assert connection.transport.get_write_buffer_size() > 1 << 20
+            connection.transport.close()
+            connection.transport.write(b"too late")
+            assert connection.transport.is_closing()
+            go.set()
+            assert await connection.ended() is None
+        await peer.served()
+    assert taken == BIG
+    assert peer.faults == []
+
+
+@VERSIONS
+async def test_writing_goes_on_where_the_peer_reads(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
+    """The protocol is told when it may, and pieces of every size arrive in order."""
+    taken, go = bytearray(), threading.Event()
+
+    def script(tls: ssl.SSLSocket) -> None:
+        go.wait(DEADLINE)
+        read_all(tls, taken)
+
+    sizes = (0, 1, 100, 16 << 10, (16 << 10) + 1, 64 << 10, 300_001)
+    sent = b""
+    with TlsPeer(context_of(ca, version), script) as peer:
+        connection = await connect(dial, peer.port)
+        connection.transport.set_write_buffer_limits(64 << 10)
+        while "pause" not in connection.events:
+            for size in sizes:
+                connection.transport.write(memoryview(BIG)[len(sent) : len(sent) + size])
+                sent += BIG[len(sent) : len(sent) + size]
+        go.set()
+        async with asyncio.timeout(DEADLINE):
+            while connection.events[-1] != "resume":
+                await asyncio.sleep(0.005)
+        connection.transport.close()
+        await connection.ended()
+        await peer.served()
+    assert taken == sent
+
+
+@VERSIONS
+async def test_a_long_answer_waits_for_a_reader_who_pauses(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
+    """The peer is held up by TCP; nothing is lost, and the end is told once, after the last byte."""
+    sent = threading.Event()
+
+    def script(tls: ssl.SSLSocket) -> None:
+        tls.sendall(BIG)
+        tls.sendall(BIG)
+        sent.set()
+        tls.unwrap()
+
+    class Halting(Client):
+        pause_at = 1 << 20
+
+    with TlsPeer(context_of(ca, version), script) as peer:
+        connection = await connect(dial, peer.port, Halting)
+        async with asyncio.timeout(DEADLINE):
+            await connection.paused.wait()
+        assert len(connection.received) < (1 << 20) + (128 << 10)
+        assert not sent.is_set()
+        connection.pause_at = 1 << 40
+        connection.transport.resume_reading()
+        assert await connection.ended() is None
+        await peer.served()
+    assert connection.received == BIG + BIG
+    assert connection.events == ["eof"]
+
+
+async def test_an_end_that_came_with_the_last_bytes_is_told_when_reading_goes_on(dial: Dial, ca: Authority) -> None:
+    """A protocol that has paused is not told of the end either."""
+
+    class Halting(Client):
+        pause_at = 1
+
+    def script(tls: ssl.SSLSocket) -> None:
+        # Both records in one segment.
+        tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        tls.sendall(b"all of it")
+        tls.setblocking(False)
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.unwrap()
+        tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+        tls.settimeout(DEADLINE)
+        tls.unwrap()
+
+    with TlsPeer(context_of(ca), script) as peer:
+        connection = await connect(dial, peer.port, Halting)
+        async with asyncio.timeout(DEADLINE):
+            await connection.paused.wait()
+        assert connection.events == []
+        assert not connection.transport.is_closing()
+        connection.transport.resume_reading()
+        assert connection.events == ["eof"]
+        assert await connection.ended() is None
+        await peer.served()
+    assert (bytes(connection.received), peer.faults) == (b"all of it", [])
+
+
+@VERSIONS
+async def test_an_abort_is_a_cut(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
+    """An unfinished request never looks complete to the peer."""
+    taken = bytearray()
+    with TlsPeer(context_of(ca, version), lambda tls: read_all(tls, taken)) as peer:
+        async with nothing_left():
+            connection = await connect(dial, peer.port)
+            connection.transport.write(b"half a request")
+            connection.transport.abort()
+            connection.transport.abort()
+            connection.transport.close()
+            assert await connection.ended() is None
+            connection.transport.write(b"into nothing")
+            connection.transport.pause_reading()
+            connection.transport.resume_reading()
+            assert connection.transport.get_extra_info("ssl_object") is None
+        await peer.served()
+    assert len(peer.faults) == 1
+
+
+async def test_bytes_that_were_forged_end_the_connection(dial: Dial, ca: Authority) -> None:
+    """A record that does not decrypt is a fault of TLS, and the peer is told by an alert."""
+
+    def script(tls: ssl.SSLSocket) -> None:
+        tls.sendall(b"good")
+        with socket.socket(fileno=tls.detach()) as bare:
+            bare.sendall(b"\x17\x03\x03\x00\x20" + b"\0" * 32)
+            while bare.recv(4096):
+                pass
+
+    with TlsPeer(context_of(ca), script) as peer:
+        connection = await connect(dial, peer.port)
+        fault = await connection.ended()
+        await peer.served()
+    assert isinstance(fault, ssl.SSLError)
+    assert (bytes(connection.received), connection.events) == (b"good", [])
+
+
+async def test_a_refusal_ends_an_upload_that_the_peer_no_longer_takes(dial: Dial, ca: Authority) -> None:
+    """With bytes unsent there is no waiting for them to go."""
+    go = threading.Event()
+
+    def script(tls: ssl.SSLSocket) -> None:
+        with socket.socket(fileno=tls.detach()) as bare:
+            bare.sendall(b"\x17\x03\x03\x00\x20" + b"\0" * 32)
+            go.wait(DEADLINE)
+
+    with TlsPeer(context_of(ca), script) as peer:
+        connection = await connect(dial, peer.port)
+        connection.transport.write(BIG)
+        assert isinstance(await connection.ended(), ssl.SSLError)
+        go.set()
+        await peer.served()
+
+
+async def test_keys_are_updated_when_the_peer_asks(dial: Dial, ca: Authority) -> None:
+    """RFC 8446 4.6.3: the answer is our own update, and both directions go on."""
+    with s_server(ca, "-tls1_3", "-msg") as server:
+        connection = await connect(dial, server.port)
+        server.type("before")
+        await connection.until_received(b"before\n")
+        server.type("K")
+        async with asyncio.timeout(DEADLINE):
+            while b"after\n" not in connection.received:
+                server.type("after")  # the server drops what it reads together with a command
+                await asyncio.sleep(0.05)
+        connection.transport.write(b"from the client\n")
+        await server.until_shown(b"from the client")
+        server.type("Q")
+        await server.until_shown(b"<<< TLS 1.3, Handshake [length 0005], KeyUpdate")
+        await connection.ended()
+
+
+def certificate(ca: Authority) -> ClientIdentity:
+    """A client certificate of alice."""
+    leaf = ca.ca.issue_cert("alice@clients.test", common_name="alice")
+    chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
+    end = time.time() + 3600
+    return ClientIdentity(chain, leaf.private_key_pem.bytes(), "alice", 0.0, end, "alice", "test CA")
+
+
+async def test_a_certificate_that_is_asked_for_later_is_shown(dial: Dial, ca: Authority) -> None:
+    """RFC 8446 4.6.2: a server may ask when it has seen the request."""
+    context = context_of(ca)
+    # With the first of these, the second does not ask in the handshake.
+    context.post_handshake_auth = True
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(ca.bundle)
+    seen: list[object] = []
+
+    def script(tls: ssl.SSLSocket) -> None:
+        assert tls.recv(100) == b"request"
+        seen.append(tls.getpeercert())
+        tls.verify_client_post_handshake()
+        tls.sendall(b"wait")
+        assert tls.recv(100) == b"more"
+        seen.append(tls.getpeercert())
+        tls.sendall(b"answer")
+        tls.unwrap()
+
+    with TlsPeer(context, script) as peer:
+        connection = await connect(dial, peer.port, identity=certificate(ca))
+        connection.transport.write(b"request")
+        await connection.until_received(b"wait")
+        connection.transport.write(b"more")
+        assert await connection.ended() is None
+        await peer.served()
+    assert peer.faults == []
+    assert connection.received == b"waitanswer"
+    assert not seen[0]
+    assert "alice" in str(seen[1])
+
+
+async def test_connections_leave_no_object_behind(dial: Dial, ca: Authority) -> None:
+    """Not even for the garbage collector: neither one that ends well, nor one that fails, nor one that is given up."""
+    ends = weakref.WeakSet[Client]()
+
+    def made() -> Client:
+        client = Client()
+        ends.add(client)
+        return client
+
+    async with upstream(ca.server_context("up.test")) as good, upstream(ca.server_context("other.test")) as bad:
+        await (await connect(dial, good)).closed()  # what is made once is there now
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(100):
+                if number % 2:
+                    await dial.failure("https://up.test", bad)
+                else:
+                    await (await connect(dial, good, made)).closed()
+            await asyncio.sleep(0)
+            assert len(ends) == 0
+        finally:
+            gc.enable()
+
+
+def test_loops_of_two_threads_do_not_mix_their_bytes(ca: Authority) -> None:
+    """What is decrypted goes through memory that the connections of a loop share."""
+    bodies = [bytes([letter]) * (16 << 20) for letter in b"ab"]
+    received: dict[int, bytes] = {}
+
+    def fetch(number: int, port: int) -> None:
+        async def run() -> None:
+            connection = await connect(Dial(ca), port)
+            await connection.ended()
+            received[number] = bytes(connection.received)
+
+        asyncio.run(run())
+
+    def script_of(body: bytes) -> Callable[[ssl.SSLSocket], None]:
+        def script(tls: ssl.SSLSocket) -> None:
+            tls.sendall(body)
+            tls.unwrap()
+
+        return script
+
+    with TlsPeer(context_of(ca), script_of(bodies[0])) as one, TlsPeer(context_of(ca), script_of(bodies[1])) as two:
+        threads = [threading.Thread(target=fetch, args=(n, peer.port)) for n, peer in enumerate((one, two))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE)
+    assert received == dict(enumerate(bodies))

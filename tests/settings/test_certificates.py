@@ -1,0 +1,219 @@
+from pathlib import Path
+
+import pytest
+
+from sidekey.settings.load import Loaded, load
+from support.certificates import NOW, SERVER_AUTH, issue, private_chain
+
+CHAIN = private_chain()
+LEAF = CHAIN.leaf
+PRESENT = NOW.timestamp()
+PREFIX = "endpoint_prefix: https://mtls.bank.example/hooks"
+FILES = "certificate: {file: tls.crt}, private_key: {file: tls.key}"
+PRIVATE = "allow_private_ca: true"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With a good pair in it."""
+    (tmp_path / "tls.crt").write_bytes(CHAIN.pem)
+    (tmp_path / "tls.key").write_bytes(LEAF.key_pem)
+    return tmp_path
+
+
+def loaded(folder: Path, keys: str, environ: dict[str, str] | None = None, now: float = PRESENT) -> Loaded:
+    path = folder / "sidekey.yaml"
+    path.write_text(f"version: 1\nintegrations:\n  bank: {{{PREFIX}, {keys}}}\n")
+    found = load(path, environ or {}, now)
+    assert found.faults == []
+    return found
+
+
+def mtls(keys: str) -> str:
+    return f"auth: {{type: mtls, {keys}}}"
+
+
+def beside(keys: str) -> str:
+    return f"auth: {{type: headers, headers: {{X-Tenant: acme}}}}, client_certificate: {{{keys}}}"
+
+
+def told(found: Loaded) -> list[tuple[str, str]]:
+    return [(fault.path.removeprefix("integrations.bank."), fault.message) for fault in found.unreadable]
+
+
+@pytest.mark.parametrize(("where", "block"), [(mtls, "auth"), (beside, "client_certificate")])
+def test_a_good_pair_gives_an_identity(folder: Path, where: type[str], block: str) -> None:
+    """As the kind, and beside another."""
+    found = loaded(folder, where(f"{FILES}, {PRIVATE}"))
+    assert found.unreadable == found.warnings == []
+    assert found.snapshot is not None
+    integration = found.snapshot.integrations["bank"]
+    ring = integration.certificate
+    assert ring is not None
+    assert ring.identity is not None
+    assert ring.identity.chain == CHAIN.pem
+    assert ring.files == (folder / "tls.crt", folder / "tls.key")
+    assert (ring.urls, ring.refresh_every) == ((), None)
+    assert integration.usable
+
+
+@pytest.mark.parametrize(("where", "block"), [(mtls, "auth"), (beside, "client_certificate")])
+def test_faults_have_the_place_of_their_key(folder: Path, where: type[str], block: str) -> None:
+    """`run` goes on without that integration."""
+    (folder / "tls.crt").unlink()
+    (folder / "tls.key").write_bytes(LEAF.key_as(passphrase="hunter2"))
+    found = loaded(folder, where(f"{FILES}, {PRIVATE}"))
+    absent = "the file does not exist; a relative path starts at the config file's folder"
+    assert told(found) == [
+        (f"{block}.certificate", absent),
+        (f"{block}.private_key", "this key is encrypted: give its passphrase as key_passphrase"),
+    ]
+    assert found.snapshot is not None
+    assert not found.snapshot.integrations["bank"].usable
+
+
+def test_an_integration_without_a_certificate_has_no_ring(folder: Path) -> None:
+    """And needs no library for it."""
+    found = loaded(folder, "auth: {type: headers, headers: {X-Tenant: acme}}")
+    assert found.snapshot is not None
+    assert found.snapshot.integrations["bank"].certificate is None
+
+
+def test_every_source_is_read(folder: Path) -> None:
+    """A variable may hold it, and for trials the config itself."""
+    pem = {"PEM": (LEAF.pem + LEAF.key_as(passphrase="hunter2")).decode(), "PASS": "hunter2"}
+    found = loaded(folder, mtls(f"pem: {{env: PEM}}, key_passphrase: {{env: PASS}}, {PRIVATE}"), pem)
+    assert found.unreadable == []
+    lines = [LEAF.pem.decode().replace("\n", "\\n"), LEAF.key_pem.decode().replace("\n", "\\n")]
+    pasted = f'certificate: {{inline: "{lines[0]}"}}, private_key: {{insecure_value: "{lines[1]}"}}, {PRIVATE}'
+    for where in (mtls, beside):
+        found = loaded(folder, where(pasted))
+        assert found.unreadable == []
+        assert [fault.message for fault in found.warnings] == ["a secret stands in the config file: for trials only"]
+
+
+def test_what_cannot_be_read_of_a_variable_is_told(folder: Path) -> None:
+    """As of any other reference."""
+    assert told(loaded(folder, mtls("pem: {env: NONE}"))) == [("auth.pem", "the environment variable is not set")]
+
+
+def test_without_its_passphrase_nothing_is_said_of_a_key(folder: Path) -> None:
+    """The passphrase is the fault."""
+    (folder / "tls.key").write_bytes(LEAF.key_as(passphrase="hunter2"))
+    (folder / "tls.pem").write_bytes(CHAIN.pem + LEAF.key_as(passphrase="hunter2"))
+    for keys in (FILES, "pem: {file: tls.pem}"):
+        found = loaded(folder, mtls(f"{keys}, key_passphrase: {{env: NONE}}, {PRIVATE}"))
+        assert told(found) == [("auth.key_passphrase", "the environment variable is not set")]
+
+
+def test_a_passphrase_that_stands_in_a_file_is_watched(folder: Path) -> None:
+    """It changes with the key."""
+    (folder / "tls.key").write_bytes(LEAF.key_as(passphrase="hunter2"))
+    (folder / "tls.pass").write_text("hunter2\n")
+    found = loaded(folder, mtls(f"{FILES}, key_passphrase: {{file: tls.pass}}, {PRIVATE}"))
+    assert found.snapshot is not None
+    ring = found.snapshot.integrations["bank"].certificate
+    assert ring is not None
+    assert ring.identity is not None
+    assert ring.files[-1] == folder / "tls.pass"
+
+
+@pytest.mark.parametrize(
+    ("days", "reason"),
+    [(100, "this certificate expired on 2026-08-29 00:00 UTC"), (-9, "this certificate is valid only from")],
+)
+def test_out_of_its_time_a_certificate_is_not_used(folder: Path, days: int, reason: str) -> None:
+    """The integration is not usable."""
+    found = loaded(folder, mtls(f"{FILES}, {PRIVATE}"), now=PRESENT + days * 86400)
+    assert [text.startswith(reason) for _, text in told(found)] == [True]
+    assert found.snapshot is not None
+    assert not found.snapshot.integrations["bank"].usable
+
+
+def test_remarks_are_warnings(folder: Path) -> None:
+    """The integration is usable."""
+    odd = issue(usages=[SERVER_AUTH])
+    (folder / "tls.crt").write_bytes(odd.pem)
+    (folder / "tls.key").write_bytes(odd.key_pem)
+    found = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
+    assert found.unreadable == []
+    assert [fault.path for fault in found.warnings] == ["integrations.bank.auth.certificate"]
+
+
+BY_URL = 'certificate: {url: "https://vault.example/crt"}, private_key: {file: tls.key}, refresh: 5m'
+
+
+def test_what_comes_by_url_is_judged_once_it_was_fetched(folder: Path) -> None:
+    """Until then nothing is known against it."""
+    found = loaded(folder, beside(BY_URL))
+    assert found.unreadable == found.warnings == []
+    assert found.snapshot is not None
+    integration = found.snapshot.integrations["bank"]
+    ring = integration.certificate
+    assert ring is not None
+    place = ("client_certificate", "certificate")
+    assert (ring.urls, ring.refresh_every) == (((place, "https://vault.example/crt"),), 300.0)
+    assert str(ring.unreadable) == "client_certificate.certificate: is not fetched yet"
+    assert integration.usable
+    ring.fetched[place] = CHAIN.pem
+    ring.refresh(PRESENT)
+    faults, warnings = found.fetched("bank")
+    assert [(fault.line, fault.path) for fault in faults] == [(3, "integrations.bank.client_certificate.certificate")]
+    assert "write allow_private_ca: true" in faults[0].message
+    assert warnings == []
+    assert not integration.usable
+
+
+def test_what_is_good_once_it_was_fetched_has_no_fault(folder: Path) -> None:
+    """Its remarks have their places, too."""
+    found = loaded(folder, beside(f"{BY_URL}, {PRIVATE}"))
+    assert found.snapshot is not None
+    ring = found.snapshot.integrations["bank"].certificate
+    assert ring is not None
+    ring.fetched["client_certificate", "certificate"] = CHAIN.pem + issue("stranger").pem
+    ring.refresh(PRESENT)
+    faults, warnings = found.fetched("bank")
+    assert faults == []
+    assert [warning.message for warning in warnings] == [
+        "the certificate of CN=stranger is no part of the chain and is not sent"
+    ]
+
+
+def test_a_rotated_pair_is_taken_up(folder: Path) -> None:
+    """Half of it is not: the old one goes on."""
+    found = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
+    assert found.snapshot is not None
+    ring = found.snapshot.integrations["bank"].certificate
+    assert ring is not None
+    old, new = ring.identity, issue("new.example")
+    (folder / "tls.crt").write_bytes(new.pem)
+    ring.refresh(PRESENT)
+    assert ring.identity is old
+    assert str(ring.unreadable) == "auth.private_key: this key is not that of the certificate of CN=new.example"
+    (folder / "tls.key").write_bytes(new.key_pem)
+    ring.refresh(PRESENT)
+    assert ring.unreadable is None
+    assert ring.identity is not None
+    assert ring.identity.subject == "CN=new.example"
+
+
+def test_a_policy_that_is_decided_later_keeps_the_ring(folder: Path) -> None:
+    """Whoever watches the certificate watches that one."""
+    path = folder / "sidekey.yaml"
+    path.write_text(
+        f"version: 1\nintegrations:\n  bank: {{endpoint_prefix: {{file: base}}, {mtls(f'{FILES}, {PRIVATE}')}}}\n"
+    )
+    snapshot = load(path, {}, PRESENT).snapshot
+    assert snapshot is not None
+    before = snapshot.integrations["bank"]
+    (folder / "base").write_text("https://mtls.bank.example/hooks")
+    assert before.rebuild is not None
+    after = before.rebuild()
+    assert after.base is not None
+    assert after.certificate is before.certificate is not None
+
+
+def test_a_file_that_is_too_large_is_a_slip(folder: Path) -> None:
+    """More than 256 KiB is no certificate."""
+    (folder / "tls.crt").write_bytes(bytes((256 << 10) + 1))
+    assert told(loaded(folder, mtls(FILES))) == [("auth.certificate", "the file is larger than 256 KiB")]

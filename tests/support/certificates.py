@@ -1,0 +1,151 @@
+"""Client certificates of every sort, good and bad, for tests: made with `cryptography`, in memory."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | dsa.DSAPrivateKey
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+"""When the tests that hand in a time take place."""
+
+CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
+SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Issued:
+    """A certificate and its key."""
+
+    certificate: x509.Certificate
+    key: Key
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate alone."""
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def der(self) -> bytes:
+        """The same in DER."""
+        return self.certificate.public_bytes(Encoding.DER)
+
+    def key_as(
+        self,
+        form: PrivateFormat = PrivateFormat.PKCS8,
+        passphrase: str | None = None,
+        encoding: Encoding = Encoding.PEM,
+    ) -> bytes:
+        """The key in another form, or encrypted."""
+        encryption: KeySerializationEncryption = NoEncryption()
+        if passphrase is not None:
+            encryption = BestAvailableEncryption(passphrase.encode())
+        return self.key.private_bytes(encoding, form, encryption)
+
+    @property
+    def key_pem(self) -> bytes:
+        """The key in PKCS#8, without a passphrase."""
+        return self.key_as()
+
+
+def name(text: str) -> x509.Name:
+    """A name with nothing but a common name; an empty one without it."""
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)] if text else [])
+
+
+def issue(
+    subject: str = "client.example",
+    issuer: Issued | None = None,
+    *,
+    key: Key | None = None,
+    start: datetime | None = None,
+    life: timedelta = timedelta(days=90),
+    authority: bool = False,
+    usages: Sequence[x509.ObjectIdentifier] | None = (CLIENT_AUTH,),
+    signs: bool = True,
+    issuers_url: str | None = None,
+) -> Issued:
+    """A certificate of `issuer` (None: self-signed), valid for `life` from `start` (a day before `NOW`) on.
+
+    `usages` None leaves the extension out; `signs` False leaves digitalSignature out of the key usage.
+    """
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    start = start or NOW - timedelta(days=1)
+    signer = key if issuer is None else issuer.key
+    builder = (
+        x509.CertificateBuilder(name(subject) if issuer is None else issuer.certificate.subject, name(subject))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + life)
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        .add_extension(_key_usage(signs=signs, authority=authority), critical=True)
+    )
+    if usages is not None and not authority:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    if issuers_url is not None:
+        access = x509.AccessDescription(
+            AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(issuers_url)
+        )
+        builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
+    return Issued(builder.sign(signer, None if isinstance(signer, ed25519.Ed25519PrivateKey) else SHA256()), key)
+
+
+def _key_usage(*, signs: bool, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=signs,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        key_encipherment=not signs,
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A private CA as banks have it: a root, an intermediate, and a client's certificate."""
+
+    root: Issued
+    intermediate: Issued
+    leaf: Issued
+
+    @property
+    def pem(self) -> bytes:
+        """Leaf and intermediate, as they are handed out."""
+        return self.leaf.pem + self.intermediate.pem
+
+
+def signed_with(digest: str, folder: Path) -> tuple[bytes, bytes]:
+    """A self-signed certificate and its key, of the present; `cryptography` does not sign with SHA-1 and MD5."""
+    files = (folder / f"{digest}.crt", folder / f"{digest}.key")
+    command = ["openssl", "req", "-x509", f"-{digest}", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={digest}"]
+    command += ["-out", str(files[0]), "-keyout", str(files[1])]
+    subprocess.run(command, check=True, capture_output=True)
+    return files[0].read_bytes(), files[1].read_bytes()
+
+
+def private_chain(subject: str = "client.example", *, issuers_url: str | None = None) -> Chain:
+    """A new CA with a client's certificate, valid at `NOW`."""
+    root = issue("Bank Root CA", authority=True, life=timedelta(days=3650))
+    intermediate = issue("Bank Client CA", root, authority=True, life=timedelta(days=1825))
+    return Chain(root, intermediate, issue(subject, intermediate, issuers_url=issuers_url))

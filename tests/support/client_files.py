@@ -1,0 +1,75 @@
+"""Client certificates as files, issued now by a private CA, for a config and for real servers that ask for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
+
+from support.certificates import Issued, issue
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFiles:
+    """Where a client's certificate, with its chain, and its private key lie, and what they are now."""
+
+    certificate: Path
+    key: Path
+    issued: Issued
+
+    @property
+    def sha1(self) -> str:
+        """The certificate's fingerprint as nginx writes it."""
+        return self._fingerprint(SHA1())
+
+    @property
+    def sha256(self) -> str:
+        """The same as Caddy writes it."""
+        return self._fingerprint(SHA256())
+
+    def keys(self, *more: str) -> str:
+        """The certificate's keys for a config, in YAML's flow style without the braces."""
+        own = (f"certificate: {{file: '{self.certificate}'}}", f"private_key: {{file: '{self.key}'}}")
+        return ", ".join((*own, "allow_private_ca: true", *more))
+
+    def _fingerprint(self, algorithm: HashAlgorithm) -> str:
+        return self.issued.certificate.fingerprint(algorithm).hex()
+
+
+class ClientAuthority:
+    """A bank's own CA for its clients: a root, which alone the servers know (`bundle`), and an intermediate."""
+
+    def __init__(self, folder: Path, name: str = "Bank") -> None:
+        self._folder = folder
+        self._start = datetime.now(UTC) - timedelta(hours=1)
+        self.root = issue(f"{name} Root CA", authority=True, start=self._start)
+        self.intermediate = issue(f"{name} Client CA", self.root, authority=True, start=self._start)
+        self.bundle = folder / f"{name}-root.pem"
+        self.bundle.write_bytes(self.root.pem)
+
+    def issue(self, name: str, *, chained: bool = False) -> Issued:
+        """A certificate for a client, by the root or, where it is `chained`, by the intermediate."""
+        return issue(name, self.intermediate if chained else self.root, start=self._start)
+
+    def client(self, name: str) -> ClientFiles:
+        """A new client's files, by the root."""
+        return self.write(name, self.issue(name))
+
+    def write(
+        self, name: str, issued: Issued, *, chain: bytes | None = None, passphrase: str | None = None
+    ) -> ClientFiles:
+        """Put what was issued into the files of a client, in the place of what is there; the key comes last."""
+        files = ClientFiles(self._folder / f"{name}.crt", self._folder / f"{name}.key", issued)
+        replace(files.certificate, issued.pem if chain is None else chain)
+        replace(files.key, issued.key_as(passphrase=passphrase))
+        return files
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file in one step, as whoever rotates one should."""
+    beside = path.with_suffix(".new")
+    beside.write_bytes(content)
+    beside.chmod(0o600)
+    beside.replace(path)

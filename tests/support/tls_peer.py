@@ -1,0 +1,128 @@
+"""TLS servers for the tests of our side: Python's own over blocking sockets, OpenSSL's, and a handshake in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from support import peers
+from support.ca import Authority
+from support.raw import DEADLINE
+
+Script = Callable[[ssl.SSLSocket], None]
+
+
+class TlsPeer:
+    """`with TlsPeer(context, script) as peer`: serves `connections` on `port`, one after the other, each by the script.
+
+    The socket blocks, so that what OpenSSL writes is sent, alerts included. `faults` are what ended scripts early.
+    """
+
+    def __init__(self, context: ssl.SSLContext, script: Script, connections: int = 1) -> None:
+        self._context = context
+        self._script = script
+        self._connections = connections
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self.port: int = self._listener.getsockname()[1]
+        self.faults: list[OSError] = []
+
+    def _serve(self) -> None:
+        for _ in range(self._connections):
+            try:
+                accepted, _ = self._listener.accept()
+            except OSError:
+                return  # the test has ended
+            accepted.settimeout(DEADLINE)
+            with accepted:
+                try:
+                    with self._context.wrap_socket(accepted, server_side=True) as tls:
+                        self._script(tls)
+                except OSError as fault:
+                    self.faults.append(fault)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._listener.close()
+
+    async def served(self) -> None:
+        """Wait until every script has ended."""
+        await asyncio.to_thread(self._thread.join, DEADLINE)
+        assert not self._thread.is_alive()
+
+
+class OpensslServer:
+    """A running `openssl s_server`; what is typed goes to the client, single letters at a line's begin command it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self._process = process
+        self._shown = b""
+        self.port = port
+
+    def type(self, line: str) -> None:
+        """Enter a line."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+
+    async def until_shown(self, text: bytes) -> None:
+        """Wait for a text, such as the client sent; some of it is shown only when the server has ended (`Q`)."""
+        out = self._process.stdout
+        assert out is not None
+        async with asyncio.timeout(DEADLINE):
+            while text not in self._shown:
+                line = await asyncio.to_thread(out.readline)
+                assert line, self._shown
+                self._shown += line
+
+
+@contextmanager
+def s_server(ca: Authority, *options: str) -> Iterator[OpensslServer]:
+    """OpenSSL's test server for up.test on a free port of 127.0.0.1."""
+    leaf = ca.leaf("up.test")
+    command = [peers.require("openssl"), "s_server", "-accept", "127.0.0.1:0", *options]
+    command += ["-cert", str(leaf.certificate), "-key", str(leaf.key)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
+        assert server.stdout is not None
+        try:
+            for line in server.stdout:
+                listening = re.match(rb"ACCEPT 127\.0\.0\.1:(\d+)", line)
+                if listening:
+                    yield OpensslServer(server, int(listening[1]))
+                    return
+            raise AssertionError("openssl s_server does not listen")
+        finally:
+            server.kill()
+
+
+def shake(
+    client: ssl.SSLContext, server: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """A handshake in memory, and a byte from the server, before which TLS 1.3 sends its tickets: both ends.
+
+    Raises ssl.SSLError where the client refuses the server.
+    """
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = client.wrap_bio(to_client, to_server, server_hostname="up.test", session=session)
+    theirs = server.wrap_bio(to_server, to_client, server_side=True)
+    for end in (ours, theirs) * 2:
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+    theirs.write(b"x")
+    assert ours.read(1) == b"x"
+    return ours, theirs

@@ -1,0 +1,141 @@
+"""Client certificates in a running Sidekey: what the upstream sees, rotation without a restart, and the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from support.ask import get
+from support.ca import Authority
+from support.certificates import issue
+from support.child import Child, run_cli
+from support.mounted import asking, current, mount, shown
+from support.raw import RawConnection
+from support.upstream import RawUpstream, always_ok
+
+HEAD = """\
+version: 1
+listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
+"""
+
+
+def config(ca: Authority, port: int, *, name: str = "bank", keys: str = "") -> str:
+    keys = keys or "certificate: {file: tls.crt}, private_key: {file: tls.key}"
+    return f"""\
+network: {{hosts: {{up.test: ["127.0.0.1"]}}, allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {ca.bundle}}}}}
+integrations:
+  {name}:
+    endpoint_prefix: https://up.test:{port}
+    auth: {{type: mtls, allow_private_ca: true, {keys}}}
+    test: {{path: /x}}
+"""
+
+
+async def test_a_rotated_certificate_is_taken_up_without_a_restart(ca: Authority, tmp_path: Path) -> None:
+    """New connections show it; a pair that does not match leaves the old one in use, and is counted."""
+    first, second = mount(tmp_path, current("first")), current("second")
+    context = asking(ca.server_context("up.test"), first, second)
+    async with RawUpstream(always_ok, ssl_context=context) as upstream:
+        with Child(config(ca, upstream.port), tmp_path, head=HEAD) as child:
+
+            async def ask() -> int:
+                return (await asyncio.to_thread(get, child.proxy_port, "/i/bank/x")).status
+
+            async def logged(event: str) -> None:
+                await asyncio.to_thread(child.wait_for_line, lambda line: f'"event":"{event}"' in line)
+
+            assert await ask() == 200
+            (tmp_path / "tls.crt").write_bytes(second.pem)
+            await logged("a client certificate was not taken up")
+            assert await ask() == 200
+            (tmp_path / "tls.key").write_bytes(second.key_pem)
+            await logged("a client certificate is taken up")
+            assert await ask() == 200
+            page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
+            assert await asyncio.to_thread(child.stop) == 0
+        assert [shown(connection) for connection in upstream.connections] == [first.der, second.der]
+    labels = '{integration="bank",credential="certificate"}'
+    end = second.certificate.not_valid_after_utc.timestamp()
+    assert f"sidekey_credential_expiry_timestamp_seconds{labels} {end!r}\n" in page
+    assert f"sidekey_credential_reload_failures_total{labels} 1\n" in page
+
+
+def test_an_expired_certificate_takes_down_its_integration_alone(ca: Authority, tmp_path: Path) -> None:
+    """It answers credential_unavailable, readyz stays up, `list --usable` leaves it out, a strict start refuses."""
+    mount(tmp_path, issue(start=datetime(2026, 1, 1, tzinfo=UTC), life=timedelta(days=31)))
+    with Child(config(ca, 1), tmp_path, head=HEAD) as child:
+        answer = get(child.proxy_port, "/i/bank/x")
+        assert (answer.status, json.loads(answer.body)["code"]) == (502, "credential_unavailable")
+        assert "expired on 2026-02-01" in json.loads(answer.body)["detail"]
+        assert get(child.admin_port, "/readyz").status == 200
+        usable = run_cli("list", "--usable", "--config", str(child.config))
+        assert (usable.returncode, usable.stdout) == (0, "")
+        assert run_cli("list", "--config", str(child.config)).stdout.startswith("bank ")
+        strict = run_cli("run", "--strict", "--config", str(child.config))
+        assert (strict.returncode, "expired" in strict.stderr) == (1, True)
+        assert child.stop() == 0
+
+
+async def test_a_certificate_at_a_url_is_fetched_by_run_and_by_test(ca: Authority, tmp_path: Path) -> None:
+    """At the start of the one, at the request of the other."""
+    issued = current()
+    body = issued.pem + issued.key_pem
+
+    async def shelf(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    context = asking(ca.server_context("up.test"), issued)
+    async with (
+        RawUpstream(shelf, ssl_context=ca.server_context("up.test")) as server,
+        RawUpstream(always_ok, ssl_context=context) as upstream,
+    ):
+        text = config(ca, upstream.port, keys=f'pem: {{url: "https://up.test:{server.port}/pem"}}')
+        with Child(text, tmp_path, head=HEAD) as child:
+            await asyncio.to_thread(child.wait_for_line, lambda line: "a client certificate is taken up" in line)
+            assert (await asyncio.to_thread(get, child.proxy_port, "/i/bank/x")).status == 200
+            tried = await asyncio.to_thread(run_cli, "test", "bank", "--config", str(child.config))
+            assert await asyncio.to_thread(child.stop) == 0
+        assert (tried.returncode, tried.stderr) == (0, "")
+        assert [shown(connection) for connection in upstream.connections] == [issued.der, issued.der]
+        assert len(server.requests) == 2
+
+
+async def test_a_client_proves_itself_to_the_token_endpoint_by_its_certificate(ca: Authority, tmp_path: Path) -> None:
+    """RFC 8705 2, end to end: the endpoint and the API see the certificate, the request names the client."""
+    issued = mount(tmp_path, current())
+    token = b'{"access_token": "t1", "token_type": "Bearer", "expires_in": 600}'
+
+    async def endpoint(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(token), token)
+        )
+
+    contexts = [asking(ca.server_context("up.test"), issued) for _ in range(2)]
+    async with (
+        RawUpstream(endpoint, ssl_context=contexts[0]) as issuer,
+        RawUpstream(always_ok, ssl_context=contexts[1]) as upstream,
+    ):
+        head, _, _ = config(ca, upstream.port).partition("    endpoint_prefix")
+        text = f"""\
+{head}    allow_other_domains: true
+    allowed_domains: ["https://up.test:{upstream.port}"]
+    client_certificate: {{certificate: {{file: tls.crt}}, private_key: {{file: tls.key}}, allow_private_ca: true}}
+    auth:
+      type: oauth2
+      token_endpoint: https://up.test:{issuer.port}/token
+      client_id: client-1
+      client_authentication: tls_client_auth
+"""
+        with Child(text, tmp_path, head=HEAD) as child:
+            answer = await asyncio.to_thread(get, child.proxy_port, "/i/bank/x")
+            assert await asyncio.to_thread(child.stop) == 0
+        assert answer.status == 200, answer.body
+        assert [shown(each.connections[0]) for each in (issuer, upstream)] == [issued.der, issued.der]
+        (asked,), (sent,) = issuer.requests, upstream.requests
+    assert asked.body == b"grant_type=client_credentials&client_id=client-1"
+    assert asked.values(b"authorization") == []
+    assert sent.values(b"authorization") == [b"Bearer t1"]
