@@ -186,7 +186,7 @@ async def test_a_certificate_that_caddy_refuses_is_shown_once(
             answer = await sidekey.reverse("/orders", method=method, body=b"{}" if method == "POST" else b"")
             said = problem(answer)
             connects = sum(sidekey.app.metrics.connects.values())
-        refusals = caddy.refusals()
+        refusals = caddy.refusals(1)
     assert (said["code"], said["sent"]) == (REFUSED, "no" if version == "tls1.2" else "maybe")
     assert (connects, len(refusals)) == (1, 1)
     assert "unknown authority" in refusals[0]
@@ -200,7 +200,7 @@ async def test_a_certificate_that_openssl_refuses_is_shown_once(version: str, ca
         async with serving(alone(server.port, strangers.client("eve")), tmp_path, ca) as sidekey:
             said = problem(await sidekey.reverse("/orders"))
             connects = sum(sidekey.app.metrics.connects.values())
-        failures = server.said().count("certificate verify failed")
+        failures = server.until_said("certificate verify failed").count("certificate verify failed")
     assert (said["code"], said["sent"]) == (REFUSED, "no" if version == "tls1_2" else "maybe")
     assert (connects, failures) == (1, 1)
 

@@ -195,7 +195,8 @@ async def test_an_end_that_came_with_the_last_bytes_is_told_when_reading_goes_on
         async with asyncio.timeout(DEADLINE):
             await connection.paused.wait()
         assert connection.events == []
-        assert not connection.transport.is_closing()
+        # It is good for nothing new, and says so before anyone sends a further request.
+        assert connection.transport.is_closing()
         connection.transport.resume_reading()
         assert connection.events == ["eof"]
         assert await connection.ended() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -60,10 +61,17 @@ class Caddy:
         self._process.terminate()
         self._process.wait(timeout=15)
 
-    def refusals(self) -> list[str]:
-        """What Caddy said of each handshake that failed so far, in its log."""
-        lines = (self._folder / "caddy.log").read_text().splitlines()
-        return [line for line in lines if "TLS handshake error" in line]
+    def refusals(self, count: int = 0) -> list[str]:
+        """What Caddy says in its log of handshakes that failed, once there are `count`: it comes after the alert."""
+        deadline = time.monotonic() + 15
+        while True:
+            lines = (self._folder / "caddy.log").read_text().splitlines()
+            found = [line for line in lines if "TLS handshake error" in line]
+            if len(found) >= count:
+                return found
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(found)} of {count} handshakes failed")
+            time.sleep(0.01)
 
     def _config(self, descriptor: int) -> dict[str, Any]:
         policy = {

@@ -54,6 +54,15 @@ class OpensslServer:
         """Everything it wrote so far: a verification that failed, errors of OpenSSL."""
         return self._log.read_text(errors="replace")
 
+    def until_said(self, words: str) -> str:
+        """Everything it wrote once these words are there: it speaks of a failure after its alert was sent."""
+        deadline = time.monotonic() + 15
+        while words not in (said := self.said()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"openssl s_server said only: {said}")
+            time.sleep(0.01)
+        return said
+
     def _end(self) -> None:
         self._process.kill()
         self._process.wait(timeout=15)

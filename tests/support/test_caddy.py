@@ -37,4 +37,4 @@ def test_a_client_without_a_certificate_is_refused(ca: Authority, tmp_path: Path
         with pytest.raises(OSError, match="alert") as failure:
             urllib.request.urlopen(f"https://127.0.0.1:{caddy.port}/", context=ca.client_context(), timeout=15)
         assert isinstance(failure.value.__context__, ssl.SSLError)
-        assert len(caddy.refusals()) == 1
+        assert len(caddy.refusals(1)) == 1

@@ -71,6 +71,7 @@ class CaFolder:
     def _make(self) -> None:
         for place in _PLACES:
             made = None
+            self._descriptor = -1
             try:
                 made = tempfile.mkdtemp(prefix=PREFIX, dir=place)
                 self._descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -80,6 +81,8 @@ class CaFolder:
             except (OSError, ValueError):
                 if made is not None:
                     shutil.rmtree(made, ignore_errors=True)
+                if self._descriptor >= 0:
+                    os.close(self._descriptor)
                 continue
             self._path = made
             _sweep(Path(made).parent)

@@ -10,7 +10,7 @@ import os
 import ssl
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem
@@ -25,13 +25,9 @@ def present(context: ssl.SSLContext, identity: ClientIdentity) -> None:
     # A line's end between the two, whatever the first one ends with.
     pem = b"\n".join((identity.chain, identity.key))
     try:
-        try:
-            with _in_memory(pem) as path:
-                _load(context, path)
-        except (AttributeError, FileNotFoundError):
-            # No memfd on this system, or no /proc to name it by.
-            with _removed_at_once(pem) as path:
-                _load(context, path)
+        with _in_memory(pem) or _removed_at_once(pem) as path:
+            # A passphrase, if only an empty one: without any, OpenSSL asks for it at the terminal.
+            context.load_cert_chain(path, password=b"")
     except (OSError, ValueError):
         raise Problem(
             "credential_unavailable",
@@ -40,14 +36,20 @@ def present(context: ssl.SSLContext, identity: ClientIdentity) -> None:
         ) from None
 
 
-def _load(context: ssl.SSLContext, path: str) -> None:
-    # A passphrase, if only an empty one: without any, OpenSSL asks for it at the terminal.
-    context.load_cert_chain(path, password=b"")
+def _in_memory(pem: bytes) -> AbstractContextManager[str] | None:
+    """A memfd; None where this system has none, forbids it, or has no /proc to name it by."""
+    try:
+        descriptor = os.memfd_create("sidekey", os.MFD_CLOEXEC)
+    except (AttributeError, OSError):
+        return None
+    if not os.path.exists(f"/proc/self/fd/{descriptor}"):  # noqa: PTH110 - no path of a user's
+        os.close(descriptor)
+        return None
+    return _written(descriptor, pem)
 
 
 @contextmanager
-def _in_memory(pem: bytes) -> Iterator[str]:
-    descriptor = os.memfd_create("sidekey", os.MFD_CLOEXEC)
+def _written(descriptor: int, pem: bytes) -> Iterator[str]:
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         file.write(pem)
         yield f"/proc/self/fd/{descriptor}"

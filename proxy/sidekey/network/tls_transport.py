@@ -46,6 +46,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     """
 
     __slots__ = (
+        "_backlog",
         "_cipher",
         "_closing",
         "_context",
@@ -60,6 +61,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         "_ready",
         "_sessions",
         "_shaken",
+        "_spent",
         "_tcp",
         "_tls",
     )
@@ -90,7 +92,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             session=None if self._offer is None else self._offer.session,
         )
         self._cipher, self._plain = _SCRATCH.cipher, _SCRATCH.plain
-        self._shaken = self._ended = self._closing = False
+        self._shaken = self._spent = self._ended = self._closing = False
+        self._backlog = bytearray()
         self._reading = True
         self._fault: Exception | None = None
 
@@ -157,8 +160,12 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             pass  # half a record, or a message of the handshake protocol: tickets, a key update, a request to sign
         except ssl.SSLError as error:
             fault = error
+        if self._backlog:
+            self._write_backlog(tls)
         if self._outgoing.pending:
-            self._flush()  # the answer to a key update or to a request for the certificate (RFC 8446 4.6)
+            self._flush()  # what waited, the answer to a key update or to a request for the certificate (RFC 8446 4.6)
+        # Whoever is handed the end of an answer need not find out by the next request that the peer has closed.
+        self._spent = end or fault is not None
         if have:
             if self._sessions is not None:
                 self._sessions.keep(self._context, tls, self._offer)
@@ -172,7 +179,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def _end(self) -> None:
         """The peer sent close_notify; a protocol that has paused learns of it when it reads on."""
         self._ended = True
-        if self._reading and self._protocol is not None and not self.is_closing():
+        if self._reading and self._protocol is not None and not self._is_closed():
             self._protocol.eof_received()
             self.close()
 
@@ -186,10 +193,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         ready, self._ready = self._ready, None
         fault, self._fault = self._fault or exc, None
         self._tls = None
+        if ready is not None and not ready.done():
+            ready.set_exception(fault or ConnectionResetError("closed in the handshake"))
         if self._shaken:
             cast(asyncio.Protocol, protocol).connection_lost(fault)
-        elif ready is not None and not ready.done():
-            ready.set_exception(fault or ConnectionResetError("closed in the handshake"))
 
     def pause_writing(self) -> None:
         """TCP has taken all it wants for now."""
@@ -225,11 +232,18 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         size = len(data)
         if self._closing or tls is None or not size:
             return
+        if self._backlog:
+            self._backlog += data
+            return
         try:
             if size <= _RECORD:
                 tls.write(data)
             else:
                 self._write_records(tls, memoryview(data))
+        except ssl.SSLWantReadError:
+            # Only the small write: OpenSSL writes nothing while a message to it, such as a request for the
+            # certificate with many names of CAs, has come by half.
+            self._wait(data)
         except ssl.SSLError as fault:
             self._fail(fault)
         else:
@@ -238,9 +252,28 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def _write_records(self, tls: ssl.SSLObject, rest: memoryview) -> None:
         """Write piece by piece: the ssl module sets SSL_MODE_ENABLE_PARTIAL_WRITE, so that a call makes one record."""
         while rest:
-            rest = rest[tls.write(rest) :]
+            try:
+                rest = rest[tls.write(rest) :]
+            except ssl.SSLWantReadError:
+                self._wait(rest)
+                return
             if self._outgoing.pending >= _CHUNK:
                 self._flush()
+
+    def _wait(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep what cannot be written yet, and ask for no more of it."""
+        self._backlog += data
+        cast(asyncio.Protocol, self._protocol).pause_writing()
+
+    def _write_backlog(self, tls: ssl.SSLObject) -> None:
+        backlog, self._backlog = self._backlog, bytearray()
+        try:
+            self._write_records(tls, memoryview(backlog))
+        except ssl.SSLError as fault:
+            self._fail(fault)
+            return
+        if not self._backlog and self._protocol is not None:
+            self._protocol.resume_writing()
 
     def close(self) -> None:
         """Send close_notify, let what was written go, and close without waiting for the peer's close_notify.
@@ -249,7 +282,11 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         resets it (RFC 9293 3.6.1), and the peer loses the end of what it was sent. Who calls bounds that wait by
         `abort`.
         """
-        if self.is_closing():
+        if self._is_closed():
+            return
+        if self._backlog:
+            # Its end could not be told from a cut, so it is one.
+            self.abort()
             return
         self._closing = True
         # It wants the peer's close_notify; after a fault there is nothing to be said.
@@ -269,18 +306,21 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._tcp.abort()
 
     def is_closing(self) -> bool:
-        """Whether this end has closed, or the connection is lost."""
+        """Whether either end has closed, or the connection is lost: it is good for nothing new."""
+        return self._spent or self._is_closed()
+
+    def _is_closed(self) -> bool:
         return self._closing or self._tls is None or self._tcp.is_closing()
 
     def pause_reading(self) -> None:
         """Take nothing more from TCP; what was received has been handed over."""
-        if self._reading and not self.is_closing():
+        if self._reading and not self._is_closed():
             self._reading = False
             self._tcp.pause_reading()
 
     def resume_reading(self) -> None:
         """Read on."""
-        if self._reading or self.is_closing():
+        if self._reading or self._is_closed():
             return
         self._reading = True
         if self._ended:
@@ -290,15 +330,15 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def is_reading(self) -> bool:
         """Whether more may be handed over."""
-        return self._reading and not self.is_closing()
+        return self._reading and not self._is_closed()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set TCP's limits, in bytes of ciphertext."""
         self._tcp.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:
-        """Bytes of ciphertext that TCP has not taken."""
-        return self._tcp.get_write_buffer_size()
+        """Bytes that TCP has not taken, nearly all of them ciphertext."""
+        return len(self._backlog) + self._tcp.get_write_buffer_size()
 
     def can_write_eof(self) -> bool:
         """Whether one direction can be closed alone: not in TLS 1.2 (RFC 5246 7.2.1)."""
