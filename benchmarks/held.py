@@ -25,12 +25,12 @@ class HeldUpstream:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._held: list[asyncio.Transport] = []
+        self._held: list[wire.Write] = []
         self._changed = threading.Condition()
 
     def __enter__(self) -> Self:
         self._thread.start()
-        listening = self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, backlog=4096)
+        listening = self._loop.create_server(lambda: wire.Requests(self._answer), "127.0.0.1", 0, backlog=4096)
         self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
         self.upstream = Upstream(self._server.sockets[0].getsockname()[1])
         return self
@@ -43,10 +43,13 @@ class HeldUpstream:
         self._thread.join()
         self._loop.close()
 
-    def hold(self, transport: asyncio.Transport) -> None:
-        """Keep a request in flight."""
+    def _answer(self, head: wire.Head, _: bytes, write: wire.Write) -> None:
+        """Tell a check what came; keep any other request in flight."""
+        if head.start[1].endswith(f"/{CHECK}"):
+            write(wire.echo(head))
+            return
         with self._changed:
-            self._held.append(transport)
+            self._held.append(write)
             self._changed.notify()
 
     def await_held(self, count: int) -> None:
@@ -59,32 +62,8 @@ class HeldUpstream:
         """Answer all requests in flight."""
         with self._changed:
             held, self._held = self._held, []
-        for transport in held:
-            self._loop.call_soon_threadsafe(transport.write, wire.answer(ANSWER_BODY))
-
-
-class _Connection(asyncio.Protocol):
-    def __init__(self, upstream: HeldUpstream) -> None:
-        self._upstream = upstream
-        self._received = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        raw, end, body = self._received.partition(b"\r\n\r\n")
-        if not end:
-            return
-        head = wire.parse_head(raw)
-        if len(body) < head.length:
-            return
-        self._received = b""
-        if head.start[1].endswith(f"/{CHECK}"):
-            self._transport.write(wire.echo(head))
-        else:
-            self._upstream.hold(self._transport)
+        for write in held:
+            self._loop.call_soon_threadsafe(write, wire.answer(ANSWER_BODY))
 
 
 class Callers:

@@ -11,7 +11,7 @@ import json
 import ssl
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection
@@ -97,17 +97,14 @@ def issuing(folder: Path, core: int, clients: Mapping[str, Client]) -> Iterator[
         yield Issuer(TokenEndpoint(secure, folder / "ca.pem", tuple(clients)), Upstream(plain))
 
 
-Write = Callable[[bytes], None]
-
-
 class Desk:
     """Answers requests: those to the token endpoint, and those to the upstream and its control paths."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._held: dict[str, list[Write]] = {name: [] for name, client in ledger.clients.items() if client.held}
+        self._held: dict[str, list[wire.Write]] = {name: [] for name, client in ledger.clients.items() if client.held}
 
-    def token(self, head: wire.Head, body: bytes, write: Write) -> None:
+    def token(self, head: wire.Head, body: bytes, write: wire.Write) -> None:
         """A token request with the client in its body (RFC 6749 2.3.1): a token, at once or after the release."""
         fields = parse_qs(body.decode())
         (name,) = fields.get("client_id", [""])
@@ -120,7 +117,7 @@ class Desk:
         else:
             write(self._token(name))
 
-    def upstream(self, head: wire.Head, body: bytes, write: Write) -> None:
+    def upstream(self, head: wire.Head, body: bytes, write: wire.Write) -> None:
         """Whatever comes to the plain side."""
         del body
         path = head.start[1]
@@ -153,37 +150,14 @@ def _error(code: str) -> bytes:
     return wire.answer(json.dumps({"error": code}).encode(), status="401 Unauthorized", media_type="application/json")
 
 
-class _Connection(asyncio.Protocol):
-    """Requests of one connection, one after the other."""
-
-    def __init__(self, answer: Callable[[wire.Head, bytes, Write], None]) -> None:
-        self._answer = answer
-        self._received = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        raw, end, body = self._received.partition(b"\r\n\r\n")
-        if not end:
-            return
-        head = wire.parse_head(raw)
-        if len(body) < head.length:
-            return
-        self._received = b""
-        self._answer(head, body, self._transport.write)
-
-
 async def _serve(folder: Path) -> None:
     job = json.loads((folder / _JOB).read_text(encoding="utf-8"))
     desk = Desk(Ledger({name: Client(**client) for name, client in job["clients"].items()}))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "server.pem")
     loop = asyncio.get_running_loop()
-    secure = await loop.create_server(lambda: _Connection(desk.token), "127.0.0.1", job["secure"], ssl=context)
-    plain = await loop.create_server(lambda: _Connection(desk.upstream), "127.0.0.1", job["plain"], backlog=4096)
+    secure = await loop.create_server(lambda: wire.Requests(desk.token), "127.0.0.1", job["secure"], ssl=context)
+    plain = await loop.create_server(lambda: wire.Requests(desk.upstream), "127.0.0.1", job["plain"], backlog=4096)
     await asyncio.gather(secure.serve_forever(), plain.serve_forever())
 
 

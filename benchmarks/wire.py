@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.processes import MeasureFailed
@@ -72,3 +74,31 @@ def expect_success(head: Head) -> None:
     """Raise MeasureFailed unless the answer is a 200."""
     if head.start[1] != "200":
         raise MeasureFailed(f"answered {' '.join(head.start[1:])}")
+
+
+Write = Callable[[bytes], None]
+
+
+class Requests(asyncio.Protocol):
+    """Reads requests of one connection, one after the other; `answer` is handed each with the way to write back."""
+
+    def __init__(self, answer: Callable[[Head, bytes, Write], None]) -> None:
+        self._answer = answer
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep what is written to."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a request once it is whole."""
+        self._received += data
+        raw, end, body = self._received.partition(b"\r\n\r\n")
+        if not end:
+            return
+        head = parse_head(raw)
+        if len(body) < head.length:
+            return
+        self._received = b""
+        self._answer(head, body, self._transport.write)

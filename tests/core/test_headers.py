@@ -86,3 +86,21 @@ def test_a_list_is_read_into_its_members(members: list[bytes], separator: bytes)
 def test_connection_names_fields_but_not_by_its_own_options() -> None:
     """RFC 9110 7.6.1."""
     assert headers.nominated(b"close, X_Secret, keep-alive,Upgrade") == {b"x-secret", b"upgrade"}
+
+
+LINES = [b"\r\nContent-Type: text/plain", b"\r\nContent_Encoding:  Identity ", b"\r\nX-A: 1", b"\r\nx-a:2"]
+
+
+def test_a_line_is_read_by_its_normalised_name() -> None:
+    """Values lose the white space around them, and keep their order."""
+    assert [headers.line_name(line) for line in LINES] == [b"content-type", b"content-encoding", b"x-a", b"x-a"]
+    assert headers.line_values(LINES, b"x-a") == [b"1", b"2"]
+
+
+@pytest.mark.parametrize(
+    ("codings", "plain"),
+    [([], True), ([b"identity"], True), ([b""], True), ([b"gzip"], False), ([b"identity", b"br"], False)],
+)
+def test_a_body_is_plain_without_a_content_coding(codings: list[bytes], plain: bool) -> None:
+    """`identity` is none (RFC 9110 8.4.1)."""
+    assert headers.is_plain([b"\r\nContent-Encoding: " + coding for coding in codings]) is plain

@@ -6,6 +6,7 @@ only becomes special that way (`Content_Length`) is dropped: it must neither fra
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -128,3 +129,18 @@ def tokens(value: bytes) -> list[bytes]:
 def nominated(connection: bytes) -> frozenset[bytes]:
     """The fields that `Connection` names as hop-by-hop, normalised; the options close and keep-alive name none."""
     return frozenset(map(normalise, tokens(connection))) - {b"close", b"keep-alive"}
+
+
+def line_name(line: bytes) -> bytes:
+    """The normalised name of a field's line, which begins with the line end before it."""
+    return normalise(line[2 : line.index(b":")])
+
+
+def line_values(lines: Iterable[bytes], name: bytes) -> list[bytes]:
+    """The values of the fields of this normalised name."""
+    return [line.partition(b":")[2].strip(b" \t") for line in lines if line_name(line) == name]
+
+
+def is_plain(lines: Iterable[bytes]) -> bool:
+    """Whether the message's body has no content coding but `identity` (RFC 9110 8.4.1)."""
+    return all(coding.lower() in (b"", b"identity") for coding in line_values(lines, b"content-encoding"))

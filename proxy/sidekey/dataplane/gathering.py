@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidekey.core.headers import BODY_DIGESTS, nominated, normalise
+from sidekey.core.headers import BODY_DIGESTS, is_plain, line_values, nominated
 from sidekey.core.parameters import NamedAlready, Unplaceable, check_body, media_type, placed
 from sidekey.dataplane.inbound import without
 from sidekey.errors import Problem
@@ -55,7 +55,7 @@ def _refusal(exchange: Exchange) -> Problem | None:
         return Problem("credential_unplaceable", "the body is vouched for by a digest, so nothing can be added to it")
     if max(exchange.length, exchange.received) > exchange.plane.limits.replay_body:
         return Problem("credential_unplaceable", "the body is over limits.replay_body, so the token is not added to it")
-    if any(coding.lower() not in (b"", b"identity") for coding in _values(exchange, b"content-encoding")):
+    if not is_plain(exchange.lines):
         return Problem("credential_unplaceable", "the body has a content coding, so nothing can be added to it")
     try:
         _kind(exchange)
@@ -65,18 +65,10 @@ def _refusal(exchange: Exchange) -> Problem | None:
 
 
 def _kind(exchange: Exchange) -> str:
-    types = _values(exchange, b"content-type")
+    types = line_values(exchange.lines, b"content-type")
     if len(types) != 1:
         raise Unplaceable("the body has no place for the token: one Content-Type names a form or JSON")
     return media_type(types[0].decode("latin-1"))
-
-
-def _values(exchange: Exchange, name: bytes) -> list[bytes]:
-    return [
-        line.partition(b":")[2].strip(b" \t")
-        for line in exchange.lines
-        if normalise(line[2 : line.index(b":")]) == name
-    ]
 
 
 def fill(exchange: Exchange, body: bytes) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sidekey.dataplane.admission import settle
@@ -14,33 +16,42 @@ if TYPE_CHECKING:
     from sidekey.dataplane.exchange import Exchange
 
 
+def run(exchange: Exchange, work: Callable[[], Awaitable[None]]) -> None:
+    """Let an exchange wait in a task: what is raised in it is answered."""
+    exchange.plane.spawn(_answered(exchange, work))
+
+
+async def _answered(exchange: Exchange, work: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await work()
+    except Problem as fault:
+        exchange.fail(fault)
+    except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
+        exchange.fail(exchange.plane.defect(error))
+
+
 def begin(exchange: Exchange) -> None:
     """Set an admitted exchange going."""
     lane = exchange.lane
     if lane.undecided:
         if not exchange.complete:
             exchange.caller.hold_body()
-        exchange.plane.spawn(_decide(exchange))
+        run(exchange, partial(_decide, exchange))
     elif not lane.places.body or gather(exchange):
         proceed(exchange)
 
 
 async def _decide(exchange: Exchange) -> None:
     """Judge the target once it is known what by."""
-    try:
-        exchange.lane = await exchange.plane.decided(exchange.lane)
-        if exchange.finished:
-            return
-        fault = settle(exchange)
-        if fault is not None:
-            exchange.fail(fault)
-            return
-        exchange.caller.release_body()
-        begin(exchange)
-    except Problem as fault:
+    exchange.lane = await exchange.plane.decided(exchange.lane)
+    if exchange.finished:
+        return
+    fault = settle(exchange)
+    if fault is not None:
         exchange.fail(fault)
-    except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-        exchange.fail(exchange.plane.defect(error))
+        return
+    exchange.caller.release_body()
+    begin(exchange)
 
 
 def proceed(exchange: Exchange, *, judged: bool = True) -> None:
@@ -51,18 +62,13 @@ def proceed(exchange: Exchange, *, judged: bool = True) -> None:
         return
     if not exchange.complete:
         exchange.caller.hold_body()
-    exchange.plane.spawn(_fetch(exchange))
+    run(exchange, partial(_fetch, exchange))
 
 
 async def _fetch(exchange: Exchange) -> None:
-    try:
-        grant = await exchange.lane.source.obtain()
-        if not exchange.finished:
-            take(exchange, grant, judged=False)
-    except Problem as fault:
-        exchange.fail(fault)
-    except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-        exchange.fail(exchange.plane.defect(error))
+    grant = await exchange.lane.source.obtain()
+    if not exchange.finished:
+        take(exchange, grant, judged=False)
 
 
 def take(exchange: Exchange, grant: Grant, *, judged: bool) -> None:
@@ -80,7 +86,7 @@ def take(exchange: Exchange, grant: Grant, *, judged: bool) -> None:
         if identity is None:
             if not exchange.complete:
                 exchange.caller.hold_body()
-            exchange.plane.spawn(_equip(exchange, certificate))
+            run(exchange, partial(_equip, exchange, certificate))
             return
         lane.equip(exchange.route, identity)
     exchange.dispatch()
@@ -88,11 +94,6 @@ def take(exchange: Exchange, grant: Grant, *, judged: bool) -> None:
 
 async def _equip(exchange: Exchange, certificate: IdentitySource) -> None:
     """Wait for a client certificate; the grant may have lapsed by then."""
-    try:
-        await certificate.obtain()
-        if not exchange.finished:
-            proceed(exchange, judged=False)
-    except Problem as fault:
-        exchange.fail(fault)
-    except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-        exchange.fail(exchange.plane.defect(error))
+    await certificate.obtain()
+    if not exchange.finished:
+        proceed(exchange, judged=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidekey.core.framing import BODYLESS, length_line
-from sidekey.core.headers import nominated, normalise
+from sidekey.core.headers import line_name, nominated
 from sidekey.dataplane.answers import PHRASES
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def answer_head(upstream: AnswerReader, exchange: Exchange) -> list[bytes]:
 
 def without(lines: list[bytes], dropped: frozenset[bytes]) -> list[bytes]:
     """The lines (each after its line end) whose normalised names are not among `dropped`."""
-    return [line for line in lines if normalise(line[2 : line.index(b":")]) not in dropped]
+    return [line for line in lines if line_name(line) not in dropped]
 
 
 def _framing(upstream: AnswerReader, exchange: Exchange) -> bytes:

@@ -186,10 +186,7 @@ class Lane:
         if self.scrubber is None or self.scrubber[0] is not grant:
             self.scrubber = (grant, parameters.Scrubber(grant.query + grant.body))
         clean = self.scrubber[1]
-        kept = (
-            clean(line) if headers.normalise(line[2 : line.index(b":")]) in headers.HOLD_URLS else line
-            for line in lines
-        )
+        kept = (clean(line) if headers.line_name(line) in headers.HOLD_URLS else line for line in lines)
         return [line for line in kept if line is not None]
 
     def _entries(self) -> dict[bytes, tuple[Route, bytes]]:

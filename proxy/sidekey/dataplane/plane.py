@@ -72,7 +72,6 @@ class Plane:
         self.connected: set[Pool] = set()
         self.connections: set[CallerConnection] = set()
         self.draining = False
-        self.closed = False
         self.in_flight_limit = snapshot.limits.in_flight
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
@@ -217,7 +216,6 @@ class Plane:
 
     async def close(self) -> None:
         """End everything at once."""
-        self.closed = True
         self.deadlines.stop()
         for connection in list(self.connections):
             connection.close(cut=connection.unsent or not connection.is_idle)

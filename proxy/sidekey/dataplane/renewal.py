@@ -7,10 +7,11 @@ had, and the request can be written a second time from the first byte to the las
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from sidekey.core.headers import normalise
-from sidekey.dataplane.granting import take
+from sidekey.core.headers import is_plain
+from sidekey.dataplane.granting import run, take
 from sidekey.dataplane.resend import begin_again
 
 if TYPE_CHECKING:
@@ -57,13 +58,7 @@ class Held:
 
 def hold(exchange: Exchange, lines: list[bytes], head: list[bytes]) -> None:
     """Keep back the answer whose head this is; `lines` are its fields. Its body comes unframed from now on."""
-    codings = (
-        line.partition(b":")[2].strip(b" \t").lower()
-        for line in lines
-        if normalise(line[2 : line.index(b":")]) == b"content-encoding"
-    )
-    readable = all(coding in (b"", b"identity") for coding in codings)
-    exchange.held = Held(head, chunked=exchange.chunked_out, readable=readable)
+    exchange.held = Held(head, chunked=exchange.chunked_out, readable=is_plain(lines))
     exchange.chunked_out = False
 
 
@@ -95,7 +90,7 @@ def _weigh(exchange: Exchange, held: Held) -> bool:
         exchange.upstream = None
     elif exchange.upstream is not None:
         exchange.upstream.hold()
-    exchange.plane.spawn(_replay(exchange, held))
+    run(exchange, partial(_replay, exchange, held))
     return True
 
 
@@ -107,17 +102,14 @@ def pass_on(exchange: Exchange, held: Held) -> None:
 
 
 async def _replay(exchange: Exchange, held: Held) -> None:
-    try:
-        grant = await exchange.lane.source.newer(exchange.grant)
-        if exchange.finished:
-            return
-        if grant is None:
-            _go_on(exchange, held)
-        else:
-            begin_again(exchange)
-            take(exchange, grant, judged=False)
-    except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-        exchange.fail(exchange.plane.defect(error))
+    grant = await exchange.lane.source.newer(exchange.grant)
+    if exchange.finished:
+        return
+    if grant is None:
+        _go_on(exchange, held)
+    else:
+        begin_again(exchange)
+        take(exchange, grant, judged=False)
 
 
 def _go_on(exchange: Exchange, held: Held) -> None:

@@ -206,7 +206,10 @@ def test_what_is_no_plain_private_key_is_unusable() -> None:
 def test_older_forms_of_keys_are_read() -> None:
     """PKCS #1 and SEC 1, as openssl wrote them for years."""
     for algorithm in ("RS256", "ES256"):
-        assertion.load_key(pem(private_key(algorithm), form=PrivateFormat.TraditionalOpenSSL), algorithm)
+        older = pem(private_key(algorithm), form=PrivateFormat.TraditionalOpenSSL)
+        assert "PRIVATE KEY" in older
+        assert "BEGIN PRIVATE KEY" not in older
+        assert assertion.load_key(older, algorithm) is not None
 
 
 def test_an_unusable_key_is_named_by_its_place() -> None:
