@@ -4,6 +4,9 @@
 
 PYTHON ?= python3
 ARGS ?=
+BASE ?=
+BUILDER ?= docker
+IMAGE ?= sidekey
 ONCE ?=
 ROWS ?=
 WHEEL ?=
@@ -11,6 +14,7 @@ UV ?= uv
 
 VENV := .venv
 WHEEL_VENV := .venv-wheel
+CHECKOV := tests/peers/checkov/.venv
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
 SOURCES := .ci proxy tests benchmarks
@@ -20,7 +24,7 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format docs bench bench-core peers lock clean
+.PHONY: help demo test lint format docs charts image bench bench-core peers lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -44,29 +48,39 @@ format: $(VENV)/.dev ## Format the code and sort imports
 docs: $(VENV)/.runtime ## Regenerate config/schema.json, docs/config.md, docs/answers.md and docs/providers.md
 	$(BIN)/python -m sidekey.settings.reference
 
+charts: $(VENV)/.dev ## Regenerate the Helm chart's table of values, its plain manifest and the golden files of its tests
+	@PYTHONPATH=tests $(BIN)/python -m support.charts
+
+image: ## Build the container image; BUILDER=podman or buildah, BASE=another base, IMAGE=name:tag, ARGS goes to the builder
+	$(BUILDER) build $(if $(filter docker,$(BUILDER)),,--format docker) $(if $(BASE),--build-arg BASE='$(BASE)') \
+	  --build-arg REVISION="$$(git describe --match= --always --abbrev=40 --dirty 2>/dev/null || echo unknown)" \
+	  --tag '$(IMAGE)' $(ARGS) .
+
 bench: $(VENV)/.bench ## Measure Sidekey against Envoy, nginx and HAProxy; ROWS='http32 newconn' picks rows
 	@ROWS='$(ROWS)' $(BIN)/python -m benchmarks
 
 bench-core: $(VENV)/.runtime ## Measure one exchange without sockets
 	@$(BIN)/python -m benchmarks.core
 
-peers: $(VENV)/.dev ## On Debian, as root: install the optional real programs that tests run against
+peers: $(VENV)/.dev $(CHECKOV)/.made ## On Debian, as root: install the optional real programs that tests run against
 	@packages=$$(PYTHONPATH=tests $(BIN)/python -m support.peers) && \
 	if [ -z "$$packages" ]; then echo "peers: none is missing"; else \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; fi
-	@cd tests/peers/oidc && if ! command -v npm >/dev/null; then echo "peers: without npm there is no oidc-provider"; \
-	  elif [ ! -d node_modules ] || [ package-lock.json -nt node_modules ]; then npm ci --silent --no-audit --no-fund; fi
+	@if ! command -v npm >/dev/null; then echo "peers: without npm there are no packages of its registry"; else \
+	  for folder in tests/peers/oidc tests/peers/crds; do ( cd $$folder && \
+	    if [ ! -d node_modules ] || [ package-lock.json -nt node_modules ]; then npm ci --silent --no-audit --no-fund; fi ) || exit; done; fi
 
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-annotate --custom-compile-command 'make lock' --upgrade
 lock: ## Lock the newest versions into requirements*.txt (needs uv)
 	$(COMPILE) --output-file requirements-dev.txt pyproject.toml --group dev
-	$(COMPILE) --output-file requirements.txt pyproject.toml --constraint requirements-dev.txt
+	$(COMPILE) --output-file requirements.txt pyproject.toml --all-extras --constraint requirements-dev.txt
 	$(COMPILE) --output-file requirements-build.txt --group build --constraint requirements-dev.txt
 	$(COMPILE) --output-file requirements-bench.txt --group bench --constraint requirements-dev.txt
+	$(COMPILE) --output-file tests/peers/checkov/requirements.txt tests/peers/checkov/requirements.in
 
 clean: ## Remove environments, caches and built files
-	rm -rf $(VENV) $(WHEEL_VENV) tests/peers/oidc/node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
+	rm -rf $(VENV) $(WHEEL_VENV) $(CHECKOV) tests/peers/*/node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Environments -----------------------------------------------------------------------------------------------------
@@ -88,6 +102,12 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 
 $(VENV)/.bench: requirements-bench.txt $(VENV)/.dev
 	@$(BIN)/python $(PIP) --require-hashes -r requirements-bench.txt
+	@touch $@
+
+$(CHECKOV)/.made: tests/peers/checkov/requirements.txt
+	@echo "Installing checkov into $(CHECKOV) ..."
+	$(call make_venv,$(CHECKOV))
+	@$(CHECKOV)/bin/python $(PIP) --require-hashes -r tests/peers/checkov/requirements.txt
 	@touch $@
 
 $(WHEEL_VENV)/.made:

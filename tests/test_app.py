@@ -231,10 +231,11 @@ def test_a_defect_at_the_start_is_logged_without_its_text(tmp_path: Path) -> Non
     """An exception that nobody foresaw: exit 1 with its type and place, though the log closes; never its message."""
     code = (
         "from sidekey import app\n"
-        "from sidekey.settings.load import load\n"
+        "from sidekey.settings.load import Loader\n"
         "async def fail(self):\n    raise RuntimeError('not-to-be-seen-4711')\n"
         "app.App.start = fail\n"
-        f"app.run(load({str(tmp_path / 'sidekey.yaml')!r}))\n"
+        f"loader = Loader({str(tmp_path / 'sidekey.yaml')!r})\n"
+        "app.run(loader, loader.load(), strict=False)\n"
     )
     (tmp_path / "sidekey.yaml").write_text("version: 1\nintegrations: {}\n")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

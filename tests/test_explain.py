@@ -9,9 +9,18 @@ import pytest
 
 from sidekey.core.policy import Policy, parse_domain, parse_prefix
 from sidekey.credentials.base import Grant, Places, Traits
-from sidekey.explain import BODY_NOTE, CONNECT_NOTE, LEARNT_NOTE, STAND_IN_NOTE, Explanation, explain
+from sidekey.explain import (
+    BODY_NOTE,
+    CONNECT_NOTE,
+    LEARNT_NOTE,
+    PASSED_CONNECT_NOTE,
+    STAND_IN_NOTE,
+    Explanation,
+    explain,
+)
 from sidekey.settings.load import load
-from sidekey.settings.snapshot import Integration
+from sidekey.settings.passing import build_passing
+from sidekey.settings.snapshot import Integration, Trust
 from support.mounted import current, mount
 from support.plane import keyring_of
 
@@ -276,3 +285,47 @@ def test_a_client_certificate_goes_into_the_handshake(tmp_path: Path) -> None:
     explanation = explain(loaded(tmp_path, f"type: mtls, {keys}", base), "/x")
     assert explanation.as_json()["usable"] is True
     assert "credential   goes to https://bank.example in handshake: client certificate\n" in f"{explanation}\n"
+
+
+PASSING = build_passing({"crm": CRM}, Trust())
+
+
+def test_a_target_that_no_integration_covers_is_said_to_pass() -> None:
+    """Where the config lets it: as it came, while the credential stays."""
+    found = explain(CRM, "http://other.example/%2e%2e;x?q", PASSING)
+    assert str(found).splitlines() == [
+        "integration  crm (headers)",
+        "door         forward",
+        "as sent      http://other.example/%2e%2e;x?q",
+        "sent on      http://other.example/%2e%2e;x?q",
+        "passes       no integration covers this host (forward.unmatched): it goes on as it came",
+        "credential   stays here",
+    ]
+    told = found.as_json()
+    assert (told["passes"], told["allowed"], told["code"], told["credential"]) == (True, False, None, None)
+    assert explain(CRM, "https://other.example/", PASSING).notes == (PASSED_CONNECT_NOTE,)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.example.com/other",
+        "http://API.example.com.:81/",
+        "http://other.example./",
+        "http://u@other.example/",
+        "/../x",
+        "https://api.example.com/v1/send",
+    ],
+)
+def test_what_does_not_pass_is_explained_as_ever(url: str) -> None:
+    """A covered host, what cannot be read, and the reverse door."""
+    found = explain(CRM, url, PASSING)
+    assert (found, found.passes) == (explain(CRM, url), False)
+
+
+def test_nothing_is_said_to_pass_while_an_integration_is_undecided() -> None:
+    """It is named, since the reader is its operator."""
+    undecided = replace(integration(), id="sms", rebuild=lambda: CRM)
+    found = explain(CRM, "http://other.example/", build_passing({"crm": CRM, "sms": undecided}, Trust()))
+    assert (found.passes, found.decision.code) == (False, "credential_unavailable")
+    assert found.decision.reason == "what sms covers cannot be read; until then nothing passes"

@@ -1,4 +1,4 @@
-"""The composition root: alone knows every part. Starts them, waits for a signal, drains."""
+"""The composition root: alone knows every part. Starts them, has them take up another config, heeds signals, drains."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ from sidekey.observe.logs import configure, get_logger
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.redact import describe
 from sidekey.observe.writer import LineWriter
-from sidekey.settings.load import Loaded
+from sidekey.reloading.reloader import Parts, Reloader
+from sidekey.reloading.telling import tell
+from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.snapshot import Address, Integration, Snapshot
 from sidekey.tokens.service import Tokens
 
@@ -43,12 +45,13 @@ class App:
         self.snapshot = snapshot
         self.health = Health()
         self.metrics = Metrics()
-        self.metrics.integrations = snapshot.integrations
+        self.metrics.adopt(snapshot.integrations)
         self.metrics.config_loaded = True
         self.metrics.config_loaded_at = time.time()
         self._writer = writer
         self._log = get_logger()
         self._asked_to_stop = asyncio.Event()
+        self._reloader: Reloader | None = None
         self._servers: list[Server] = []
         self._listener: Listener | None = None
         self._dialer = Dialer(snapshot.network)
@@ -66,6 +69,30 @@ class App:
             access=AccessLog(writer, snapshot.log.access, snapshot.log.path),
             report=self.report,
         )
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Take up another config, from the next request on; those in flight end by the one they began with.
+
+        What the two share, as the very same objects, goes on: connections, tokens, certificates. `listen` stays as it
+        was.
+        """
+        former, self.snapshot = self.snapshot, snapshot
+        self._dialer.adopt(snapshot.network)
+        self._certificates.adopt(snapshot.integrations)
+        self._tokens.adopt(snapshot.integrations)
+        self.plane.adopt(snapshot)
+        self.metrics.adopt(snapshot.integrations)
+        self.plane.access.adopt(snapshot.log.access, snapshot.log.path)
+        if snapshot.log.level != former.log.level:
+            configure(snapshot.log.level, self._writer)
+        if snapshot.limits.in_flight != former.limits.in_flight:
+            self._limit_flight()
+
+    def follow(self, loader: Loader, loaded: Loaded, *, strict: bool) -> None:
+        """Take up from now on what changes of the config that `loader` reads; `loaded` is in use."""
+        parts = Parts(self.adopt, self._certificates.files, self._certificates.changed, self.metrics, self.report)
+        self._reloader = Reloader(loader, loaded, parts, strict=strict)
+        self._reloader.start()
 
     def _source(self, integration: Integration) -> GrantSource:
         """Where an integration's grants come from: its secrets alone, or calls that they allow."""
@@ -96,10 +123,7 @@ class App:
     async def start(self) -> None:
         """Open every listener. Raises network.listen.ListenError, with nothing left open."""
         where = self.snapshot.listen
-        allowed = process.raise_descriptors(self.snapshot.limits.in_flight)
-        if allowed < self.snapshot.limits.in_flight:
-            self._log.warning("limits.in_flight is lowered: too few file descriptors (NOFILE)", in_flight=allowed)
-        self.plane.in_flight_limit = self.metrics.in_flight_limit = allowed
+        self._limit_flight()
         self.plane.deadlines.start(asyncio.get_running_loop())
         try:
             self._servers.append(await serve(build_admin(self.health, self.metrics), where.admin, "listen.admin"))
@@ -112,7 +136,8 @@ class App:
             raise
         bound = [*self._listener.addresses, *(address for server in self._servers for address in server.addresses)]
         self._dialer.own_listeners = own_listeners(bound)
-        self._certificates.start(self.snapshot.integrations.values())
+        self._certificates.adopt(self.snapshot.integrations)
+        self._tokens.adopt(self.snapshot.integrations)
         gc.collect()
         gc.freeze()
         gc.enable()
@@ -124,11 +149,27 @@ class App:
             integrations=len(self.snapshot.integrations),
         )
 
+    def _limit_flight(self) -> None:
+        asked = self.snapshot.limits.in_flight
+        allowed = process.raise_descriptors(asked)
+        if allowed < asked:
+            self._log.warning("limits.in_flight is lowered: too few file descriptors (NOFILE)", in_flight=allowed)
+        self.plane.in_flight_limit = self.metrics.in_flight_limit = allowed
+
     def heed_signals(self) -> None:
-        """Let SIGTERM or SIGINT end `serve`, and a second one the process. Call it before anyone can connect."""
+        """Let SIGTERM or SIGINT end `serve`, and a second one the process; SIGHUP asks for a reload.
+
+        Call it before anyone can connect.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+
+    def _on_hangup(self) -> None:
+        # Before there is a reloader the config is being read anyway: it begins with a look.
+        if self._reloader is not None:
+            self._reloader.ask()
 
     def _on_signal(self, number: int) -> None:
         if self._asked_to_stop.is_set():
@@ -159,6 +200,8 @@ class App:
 
     async def close(self) -> None:
         """End everything at once."""
+        if self._reloader is not None:
+            await self._reloader.close()
         await self.plane.close()
         await self._tokens.close()
         await self._certificates.close()
@@ -177,18 +220,22 @@ def own_listeners(addresses: Iterable[Address | None]) -> tuple[OwnListener, ...
     )
 
 
-def run(loaded: Loaded) -> None:
-    """Run a config without faults until a signal. Raises network.listen.ListenError where a listener cannot open."""
+def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
+    """Run the config without faults that `loader` gave, until a signal, and follow what becomes of it.
+
+    Raises network.listen.ListenError where a listener cannot open.
+    """
     snapshot = loaded.snapshot
     if snapshot is None:
         raise ValueError("a config with faults is not run")
 
     async def main(writer: LineWriter) -> None:
-        _tell(loaded)
+        tell(loaded)
         app = App(snapshot, writer)
         app.heed_signals()
         await app.start()
         writer.start()
+        app.follow(loader, loaded, strict=strict)
         await app.serve()
 
     run_logged(snapshot.log.level, main)
@@ -216,13 +263,3 @@ def run_logged(level: str, main: Callable[[LineWriter], Coroutine[Any, Any, T]])
         raise
     finally:
         writer.close()
-
-
-def _tell(loaded: Loaded) -> None:
-    """Log what is not as it should be: each unreadable file, and how many warnings (there may be thousands)."""
-    log = get_logger()
-    for fault in loaded.unreadable:
-        log.error("cannot be read; what needs it is unavailable until it can", place=str(fault))
-    if loaded.warnings:
-        first = str(loaded.warnings[0])
-        log.warning("the config has warnings; `sidekey check` names them all", count=len(loaded.warnings), first=first)

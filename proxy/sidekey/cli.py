@@ -17,7 +17,7 @@ from sidekey import __version__
 
 if TYPE_CHECKING:
     from sidekey.settings.faults import Fault
-    from sidekey.settings.load import Loaded
+    from sidekey.settings.load import Loaded, Loader
     from sidekey.settings.snapshot import Integration, Snapshot
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,14 +47,15 @@ def run(config: str | None, strict: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once."""
     # Imports and loading make no garbage worth a search; App.start turns the collector on (saves some 20 ms).
     gc.disable()
-    loaded = _load(config)
+    loader = _loader(config)
+    loaded = loader.load()
     if loaded.faults or (strict and loaded.unreadable):
         _fail(*loaded.faults, *loaded.unreadable)
     from sidekey import app
     from sidekey.network.listen import ListenError
 
     try:
-        app.run(loaded)
+        app.run(loader, loaded, strict=strict)
     except ListenError as fault:
         _fail(fault)
 
@@ -136,7 +137,7 @@ def explain(config: str | None, as_json: bool, integration_id: str, url: str) ->
     integration = _integration(snapshot, integration_id)
     from sidekey.explain import explain as judge
 
-    explanation = judge(integration, url)
+    explanation = judge(integration, url, snapshot.passing)
     if as_json:
         _print_json(explanation.as_json())
     else:
@@ -212,13 +213,17 @@ def _config_path(config: str | None) -> str:
     return config or default_config_path(os.environ)
 
 
-def _load(config: str | None) -> Loaded:
-    """Load the config; this process is closed to others of its user before the first secret is read."""
+def _loader(config: str | None) -> Loader:
+    """What reads the config; this process is closed to others of its user before the first secret is read."""
     from sidekey.process import protect_memory
-    from sidekey.settings.load import load
+    from sidekey.settings.load import Loader
 
     protect_memory()
-    return load(_config_path(config))
+    return Loader(_config_path(config))
+
+
+def _load(config: str | None) -> Loaded:
+    return _loader(config).load()
 
 
 def _snapshot(config: str | None) -> Snapshot:

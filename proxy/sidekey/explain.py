@@ -8,11 +8,16 @@ from typing import Any
 from sidekey.core.paths import UnreadablePath
 from sidekey.core.policy import Decision, Policy, judge, upgrade
 from sidekey.core.urls import InvalidTarget, Target, parse_target
-from sidekey.settings.snapshot import Integration
+from sidekey.settings.snapshot import Integration, Passing
 
 CONNECT_NOTE = (
     "clients send an https:// URL by CONNECT (HTTPS_PROXY), which comes later; until then use the reverse door or "
     "write it as http://, which is upgraded"
+)
+
+PASSED_CONNECT_NOTE = (
+    "clients send an https:// URL by CONNECT (HTTPS_PROXY), which comes later; without HTTPS_PROXY they ask the host "
+    "itself"
 )
 
 LEARNT_NOTE = (
@@ -29,7 +34,7 @@ BODY_NOTE = "the token needs a form or a JSON object to go into: any other body 
 class Explanation:
     """What becomes of one target. `sent_on` is what the upstream would be asked; None where it cannot be read.
 
-    `upgraded` says that it became https at the forward door.
+    `upgraded` says that it became https at the forward door, `passes` that it goes on without a credential.
     """
 
     integration: Integration
@@ -38,6 +43,7 @@ class Explanation:
     sent_on: str | None
     decision: Decision
     upgraded: bool = False
+    passes: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -56,6 +62,7 @@ class Explanation:
             "sent_on": self.sent_on,
             "upgraded": self.upgraded,
             "allowed": decision.allowed,
+            "passes": self.passes,
             "code": decision.code or None,
             "reason": decision.reason,
             "rule": decision.rule or None,
@@ -72,6 +79,10 @@ class Explanation:
         rows.append(("as sent", self.as_sent))
         if self.sent_on is not None:
             rows.append(("sent on", f"{self.sent_on} (upgraded to https)" if self.upgraded else self.sent_on))
+        if self.passes:
+            rows += [("passes", decision.reason), ("credential", "stays here")]
+            rows += [("note", note) for note in self.notes]
+            return _table(rows)
         if decision.allowed:
             rows.append(("allowed", f"by {decision.rule}: {decision.reason}"))
             where = "; ".join(
@@ -89,7 +100,7 @@ class Explanation:
             rows.append(("methods", ", ".join(sorted(self.integration.policy.methods))))
         rows += [("profile", f"{key}: {value}") for key, value in self.integration.filled]
         rows += [("note", note) for note in self.notes]
-        return "\n".join(f"{name:<12} {text}" for name, text in rows)
+        return _table(rows)
 
     @property
     def _origin(self) -> str | None:
@@ -100,14 +111,19 @@ class Explanation:
         return str(target.origin)
 
 
-def explain(integration: Integration, url: str) -> Explanation:
-    """Judge `url`: an absolute URL as at the forward door, or what follows `/i/ID` at the reverse door."""
+def explain(integration: Integration, url: str, passing: Passing | None = None) -> Explanation:
+    """Judge `url`: an absolute URL as at the forward door, or what follows `/i/ID` at the reverse door.
+
+    `passing` is the snapshot's.
+    """
     reverse = url.startswith(("/", "?")) or not url
     if integration.rebuild is not None:
         decision = Decision(False, "credential_unavailable", "what decides where the credential may go cannot be read")
         as_sent = f"/i/{integration.id}{url}" if reverse else url
         return Explanation(integration, "reverse" if reverse else "forward", as_sent, None, decision)
-    return _reverse(integration, url) if reverse else _forward(integration, url)
+    if reverse:
+        return _reverse(integration, url)
+    return _passed(integration, url, passing) or _forward(integration, url)
 
 
 def _reverse(integration: Integration, rest: str) -> Explanation:
@@ -122,6 +138,28 @@ def _reverse(integration: Integration, rest: str) -> Explanation:
     return Explanation(integration, "reverse", as_sent, _show(target), decision, notes=_notes(integration, notes))
 
 
+def _passed(integration: Integration, url: str, passing: Passing | None) -> Explanation | None:
+    """What becomes of a target that no integration covers, where such targets pass; None for every other."""
+    if passing is None:
+        return None
+    try:
+        target = parse_target(url)
+    except InvalidTarget:
+        return None
+    if passing.coverage.covers(target.origin.host):
+        return None
+    if passing.undecided:
+        reason = f"what {', '.join(sorted(passing.undecided))} covers cannot be read; until then nothing passes"
+        return Explanation(integration, "forward", url, None, Decision(False, "credential_unavailable", reason))
+    if target.origin.host.endswith("."):
+        return None
+    reason = "no integration covers this host (forward.unmatched): it goes on as it came"
+    notes = (PASSED_CONNECT_NOTE,) if target.origin.scheme == "https" else ()
+    return Explanation(
+        integration, "forward", url, _show(target), Decision(False, "", reason, target), passes=True, notes=notes
+    )
+
+
 def _forward(integration: Integration, url: str) -> Explanation:
     try:
         sent = parse_target(url)
@@ -132,7 +170,8 @@ def _forward(integration: Integration, url: str) -> Explanation:
     if integration.policy.stand_in is not None:
         notes.append(STAND_IN_NOTE)
     decision = _judge(integration.policy, target)
-    return Explanation(integration, "forward", url, _show(target), decision, target != sent, _notes(integration, notes))
+    notes_of_all = _notes(integration, notes)
+    return Explanation(integration, "forward", url, _show(target), decision, target != sent, notes=notes_of_all)
 
 
 def _notes(integration: Integration, of_the_door: list[str]) -> tuple[str, ...]:
@@ -148,6 +187,10 @@ def _judge(policy: Policy, target: Target) -> Decision:
 
 def _unreadable(fault: Exception) -> Decision:
     return Decision(False, "request_invalid", str(fault))
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    return "\n".join(f"{name:<12} {text}" for name, text in rows)
 
 
 def _show(target: Target) -> str:

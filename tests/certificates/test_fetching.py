@@ -43,7 +43,7 @@ def tls(ca: Authority) -> ssl.SSLContext:
 @pytest.fixture
 def integration(ca: Authority) -> Integration:
     keyring = Keyring(lambda: FixedCredential(Grant()))
-    trust = Trust("file", str(ca.bundle))
+    trust = ca.trust
     return Integration("bank", "mtls", Policy(), None, keyring, Traits(Places()), trust, allow_private=LOOPBACK)
 
 

@@ -1,9 +1,11 @@
-"""certificates/service.py: sources that read, watch and fetch by themselves, from the config to what is handed out."""
+"""certificates/service.py: sources that read and fetch, from one config to what is handed out, and to the next."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import structlog
 from sidekey.certificates.fetching import TIMEOUT
 from sidekey.certificates.service import Certificates
 from sidekey.certificates.source import CertificateSource
-from sidekey.certificates.watch import EVERY
+from sidekey.credentials.certificates.ring import CertificateRing, Reading
 from sidekey.errors import Problem
 from sidekey.network.dial import Dialer
 from sidekey.observe.metrics import Metrics
@@ -111,18 +113,189 @@ async def test_each_integration_has_one_source_or_none(certificates: Certificate
     assert certificates.source(replace(integration, id="other", certificate=None)) is None
 
 
-async def test_from_the_start_on_every_certificate_is_told_and_watched(
+def adopt(certificates: Certificates, *integrations: Integration) -> None:
+    """Serve these from now on."""
+    certificates.adopt({each.id: each for each in integrations})
+
+
+async def test_from_the_start_on_every_certificate_is_told(
     certificates: Certificates, metrics: Metrics, tmp_path: Path
 ) -> None:
-    """Before any request: its end by metric, and a rotation without one."""
+    """Its end by metric, before any request."""
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
-    certificates.start([integration, replace(integration, id="none", certificate=None)])
+    adopt(certificates, integration, replace(integration, id="none", certificate=None))
     assert set(metrics.expiries) == set(metrics.reload_failures) == {SERIES}
-    rotated = mount(tmp_path, current("rotated"))
-    await pass_time(EVERY, step=EVERY)
+    assert certificates.files() == {tmp_path / "tls.crt", tmp_path / "tls.key"}
+
+
+async def test_a_rotated_pair_is_taken_up(certificates: Certificates, metrics: Metrics, tmp_path: Path) -> None:
+    """Where one of its files is among those that have changed."""
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, integration)
     source = kept(certificates, integration)
-    await until(lambda: is_of(source.identity, rotated))
+    first, rotated = source.identity, mount(tmp_path, current("rotated"))
+    await certificates.changed({tmp_path / "other"})
+    assert source.identity is first
+    await certificates.changed({tmp_path / "tls.key", tmp_path / "other"})
+    assert is_of(source.identity, rotated)
+    assert metrics.reload_failures[SERIES] == 0
+
+
+async def test_half_a_rotation_is_not_taken_up(certificates: Certificates, metrics: Metrics, tmp_path: Path) -> None:
+    """The certificate came, its key not yet: the old pair goes on until both match. One fault, once."""
+    mount(tmp_path, current())
+    integration, new = bank(configured(tmp_path, now=time.time())), current("rotated")
+    with structlog.testing.capture_logs() as lines:
+        adopt(certificates, integration)
+        source = kept(certificates, integration)
+        old = source.identity
+        (tmp_path / "tls.crt").write_bytes(new.pem)
+        await certificates.changed({tmp_path / "tls.crt"})
+        assert (source.identity, metrics.reload_failures[SERIES]) == (old, 1)
+        (tmp_path / "tls.key").write_bytes(new.key_pem)
+        await certificates.changed({tmp_path / "tls.key"})
+    assert is_of(source.identity, new)
+    assert events(lines, "error") == ["a client certificate was not taken up"]
+    assert events(lines, "info") == ["the client certificate is good again", "a client certificate is taken up"]
+
+
+async def test_a_defect_in_one_leaves_the_others_fresh(metrics: Metrics, tmp_path: Path) -> None:
+    """It is reported."""
+    defects: list[BaseException] = []
+
+    def report(defect: BaseException) -> str:
+        defects.append(defect)
+        return "d1"
+
+    def broken(fetched: object, now: float) -> Reading:
+        raise ZeroDivisionError
+
+    certificates = Certificates(Dialer(RULES), metrics, report)
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    ring = CertificateRing(broken, files=(tmp_path / "tls.crt",))
+    adopt(certificates, replace(integration, id="broken", certificate=ring), integration)
+    rotated = mount(tmp_path, current("rotated"))
+    await certificates.changed({tmp_path / "tls.crt"})
+    assert is_of(kept(certificates, integration).identity, rotated)
+    assert [type(defect) for defect in defects] == [ZeroDivisionError]
+    await certificates.close()
+
+
+async def test_what_is_unchanged_keeps_its_source(certificates: Certificates, tmp_path: Path) -> None:
+    """The very same; it is not told of again."""
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, integration)
+    source = kept(certificates, integration)
+    adopt(certificates, integration, replace(integration, id="none", certificate=None))
+    assert kept(certificates, integration) is source
+
+
+async def test_what_is_changed_has_another_source_at_once(
+    certificates: Certificates, metrics: Metrics, tmp_path: Path
+) -> None:
+    """The series are its own; the count of failures goes on."""
+    mount(tmp_path, current())
+    former = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, former)
+    old = kept(certificates, former)
+    metrics.reload_failures[SERIES] = 3
+    longer = mount(tmp_path, current("longer"))
+    latter = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, latter)
+    new = kept(certificates, latter)
+    assert new is not old
+    assert is_of(new.identity, longer)
+    assert metrics.expiries[SERIES] == longer.certificate.not_valid_after_utc.timestamp()
+    assert metrics.reload_failures[SERIES] == 3
+    (tmp_path / "tls.crt").unlink()
+    assert not await old.reload()
+    assert metrics.reload_failures[SERIES] == 3
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_what_has_no_certificate_any_more_is_told_of_no_more(
+    certificates: Certificates, metrics: Metrics, tmp_path: Path, stays: bool
+) -> None:
+    """Whether the integration stays without one, or has gone."""
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, integration)
+    adopt(certificates, *[replace(integration, certificate=None)][: int(stays)])
+    assert (metrics.expiries, metrics.reload_failures, certificates.files()) == ({}, {}, set())
+
+
+async def test_a_retired_source_serves_who_holds_it_and_warns_no_more(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    """Within the certificate's time."""
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, integration)
+    source = kept(certificates, integration)
+    with structlog.testing.capture_logs() as lines:
+        adopt(certificates)
+        source._wall = lambda: time.time() + 365 * 86_400.0
+        await pass_time(60, step=60)
+    assert source.identity is None
+    assert lines == []
+
+
+async def test_a_retired_source_is_gone_once_nobody_holds_it(certificates: Certificates, tmp_path: Path) -> None:
+    """At once, without the garbage collector: its timer does not keep it."""
+    mount(tmp_path, current())
+    integration = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, integration)
+    seen = weakref.ref(kept(certificates, integration))
+    gc.disable()
+    try:
+        adopt(certificates)
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_fetch_under_way_lands_though_its_integration_was_changed(
+    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """For who waits; nothing is fetched for it again, but for the one that follows."""
+    server, port = shelf
+    server.open.clear()
+    former, latter = by_url(tmp_path, ca, port), by_url(tmp_path, ca, port)
+    adopt(certificates, former)
+    old = kept(certificates, former)
+    waiting = asyncio.create_task(old.obtain())
+    await pass_time(0.1, step=0.1)
+    adopt(certificates, latter)
+    server.open.set()
+    assert is_of(await waiting, server.issued)
+    new = kept(certificates, latter)
+    await until(lambda: new.identity is not None)
+    assert server.statuses == [200, 200]
+    server.issued = current("rotated")
+    await pass_time(HOUR, step=60)
+    await until(lambda: is_of(new.identity, server.issued))
+    assert server.statuses == [200, 200, 200]
+    assert not is_of(old.identity, server.issued)
+
+
+async def test_the_end_cuts_a_call_of_a_retired_source(
+    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """As any other."""
+    server, port = shelf
+    server.open.clear()
+    integration = by_url(tmp_path, ca, port)
+    adopt(certificates, integration)
+    waiting = asyncio.create_task(kept(certificates, integration).obtain())
+    await pass_time(0.1, step=0.1)
+    adopt(certificates)
+    await certificates.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
 
 
 async def test_what_lies_behind_a_url_is_fetched_at_the_start(
@@ -132,7 +305,7 @@ async def test_what_lies_behind_a_url_is_fetched_at_the_start(
     server, port = shelf
     integration = by_url(tmp_path, ca, port)
     server.open.clear()
-    certificates.start([integration])
+    adopt(certificates, integration)
     source = kept(certificates, integration)
     waiting = [asyncio.create_task(source.obtain()) for _ in range(5)]
     await pass_time(0.1, step=0.1)
@@ -157,7 +330,7 @@ async def test_it_is_fetched_again_when_due(
     """The same answers 304 and stays the same object; another is taken up."""
     server, port = shelf
     integration = by_url(tmp_path, ca, port)
-    certificates.start([integration])
+    adopt(certificates, integration)
     source = kept(certificates, integration)
     await until(lambda: source.identity is not None)
     first = source.identity
@@ -178,7 +351,7 @@ async def test_a_failed_call_keeps_the_old_one_and_is_tried_again_soon(
     server, port = shelf
     integration = by_url(tmp_path, ca, port)
     with structlog.testing.capture_logs() as lines:
-        certificates.start([integration])
+        adopt(certificates, integration)
         source = kept(certificates, integration)
         await until(lambda: source.identity is not None)
         first, server.status = source.identity, 503
@@ -232,7 +405,7 @@ async def test_the_end_cuts_a_call_under_way(
     server, port = shelf
     server.open.clear()
     integration = by_url(tmp_path, ca, port)
-    certificates.start([integration])
+    adopt(certificates, integration)
     waiting = asyncio.create_task(kept(certificates, integration).obtain())
     await pass_time(0.1, step=0.1)
     await certificates.close()

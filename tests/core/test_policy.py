@@ -242,6 +242,7 @@ def test_a_learnt_base_widens_no_policy() -> None:
     ("policy", "reason"),
     [
         (RESPONSYS, "it lies under no allowed domain"),
+        (replace(RESPONSYS, domains=()), "it lies under no allowed domain"),
         (Policy(domains=(parse_domain("https://a.example"),)), "it lies under no allowed domain"),
         (
             Policy(prefixes=(PREFIX,), domains=(parse_domain("https://*.evil.example"),)),

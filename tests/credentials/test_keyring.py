@@ -53,6 +53,14 @@ def test_a_failed_refresh_keeps_the_reason() -> None:
     assert ring.unreadable is UNREADABLE
 
 
+def test_a_kept_reason_holds_no_frames() -> None:
+    """They hold the keyring and its integration: after a reload only the cyclic collector could free those."""
+    ring = Keyring(Secrets(there=False))
+    ring.refresh()
+    assert ring.unreadable is not None
+    assert ring.unreadable.__traceback__ is None
+
+
 def test_a_failed_refresh_leaves_the_former_credential() -> None:
     """A secret that is being swapped does not stop the traffic."""
     secrets = Secrets(there=True)

@@ -60,6 +60,21 @@ def test_one_that_expires_may_leave_and_take_others_along() -> None:
     assert deadlines.watched == set()
 
 
+def test_a_kind_that_is_released_never_expires() -> None:
+    """The others do."""
+
+    class Other(Due):
+        pass
+
+    deadlines = Deadlines()
+    due, other = Due(1.0), Other(1.0)
+    deadlines.watched |= {due, other}
+    deadlines.release(Other)
+    deadlines.look(2.0)
+    assert (due.count, other.count) == (1, 0)
+    assert deadlines.watched == {due}
+
+
 async def test_time_goes_on_by_itself_until_it_is_stopped() -> None:
     """The loop's timer looks again and again."""
     loop = asyncio.get_running_loop()

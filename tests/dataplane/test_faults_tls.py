@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from sidekey.settings.snapshot import Integration, Timeouts, Trust
+from sidekey.settings.snapshot import Integration, Timeouts
 from support.ca import Authority
 from support.plane import UPSTREAM, base_url, get, integration, problem, running
 from support.ports import listening_socket
@@ -24,7 +24,7 @@ NOW = datetime.now(UTC)
 
 def secure(port: int, ca: Authority) -> Integration:
     """An integration whose upstream is https on this port."""
-    return integration("h", base_url(port, scheme="https"), trust=Trust("file", str(ca.bundle)))
+    return integration("h", base_url(port, scheme="https"), trust=ca.trust)
 
 
 def context_with(certificate: trustme.LeafCert) -> ssl.SSLContext:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
-from sidekey.core.policy import Policy
-from sidekey.credentials.base import FixedCredential, Grant
-from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.base import Grant
 from sidekey.errors import Problem
-from sidekey.settings.snapshot import Integration
-from support.plane import CREDENTIAL, GRANT, FixedSource, base_url, get, integration, problem, request, running
+from support.missing import Missing
+from support.plane import CREDENTIAL, FixedSource, base_url, get, integration, problem, request, running
 from support.upstream import RawUpstream
 
 
@@ -65,27 +61,6 @@ async def test_without_a_grant_nothing_is_sent(fault: Exception, code: str) -> N
         assert upstream.connections == []
 
 
-class Missing:
-    """An integration of which nothing is known until `there`: what decides its policy stands elsewhere."""
-
-    def __init__(self, made: Integration) -> None:
-        self.there = False
-        self.made = made
-        self.keyring = Keyring(self._load)
-        self.keyring.refresh()
-
-    def _load(self) -> FixedCredential:
-        if not self.there:
-            raise SecretUnreadable(((("endpoint_prefix",), "the file does not exist"),))
-        return FixedCredential(GRANT)
-
-    def integration(self) -> Integration:
-        return replace(self.made, policy=Policy(), base=None, keyring=self.keyring, rebuild=self.rebuild)
-
-    def rebuild(self) -> Integration:
-        return self.made if self.there else self.integration()
-
-
 @pytest.mark.parametrize("door", ["reverse", "forward"])
 async def test_an_integration_whose_policy_cannot_be_read_comes_back_by_itself(door: str) -> None:
     """Until then credential_unavailable, with the key; then targets are judged as ever, bodies and all."""
@@ -105,8 +80,7 @@ async def test_an_integration_whose_policy_cannot_be_read_comes_back_by_itself(d
                 "credential_unavailable",
                 "endpoint_prefix: the file does not exist",
             )
-            missing.there = True
-            missing.keyring.refresh()
+            missing.appear()
             assert problem(await sidekey.ask(asking("/../x")))["code"] == "target_denied"
             assert (await sidekey.ask(asking("/a"))).status == 200
         (message,) = upstream.requests
@@ -117,7 +91,7 @@ async def test_an_upload_waits_until_it_is_known_where_it_may_go() -> None:
     """And is sent whole then."""
     async with RawUpstream() as upstream:
         missing = Missing(integration("h", base_url(upstream.port)))
-        missing.there = True
+        missing.appear()
         body = b"x" * 300_000
         async with running(missing.integration()) as sidekey:
             assert (await sidekey.ask(request("PUT", body=body))).status == 200

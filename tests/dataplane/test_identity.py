@@ -12,7 +12,7 @@ import pytest
 
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem
-from sidekey.settings.snapshot import Integration, Trust
+from sidekey.settings.snapshot import Integration
 from support.ca import Authority
 from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, request, running
 from support.raw import RawConnection
@@ -66,7 +66,7 @@ class Seeing:
 
 
 def trusting(ca: Authority, name: str, port: int) -> Integration:
-    return integration(name, base_url(port, scheme="https"), trust=Trust("file", str(ca.bundle)))
+    return integration(name, base_url(port, scheme="https"), trust=ca.trust)
 
 
 async def test_two_certificates_for_one_host_are_two_pools(ca: Authority) -> None:

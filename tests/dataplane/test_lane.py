@@ -92,6 +92,20 @@ async def test_routes_are_bounded() -> None:
         assert len(lane.routes) <= Lane.ROUTES
 
 
+async def test_routes_that_the_config_names_are_never_too_many() -> None:
+    """Each origin keeps the one route that base and entries refer to, whatever callers name beside it."""
+    prefixes = [f"https://h{number}.a.test/api" for number in range(Lane.ROUTES + 50)]
+    async with running(integration("h", *prefixes)) as sidekey:
+        lane = sidekey.plane.lane(b"h")
+        assert lane is not None
+        compiled = {route.origin: route for route, _ in lane.entries.values()}
+        assert lane.base_route is compiled[lane.base_route.origin] if lane.base_route else False
+        for number in range(3):
+            lane.route(Origin("https", f"h{number}.b.test", 443))
+        assert compiled.items() <= lane.routes.items()
+        assert len(compiled) == len(prefixes)
+
+
 @pytest.mark.parametrize("method", ["M-SEARCH", "PROPFIND", "QUERY", "REPORT", "SOURCE", "LINK"])
 async def test_every_method_that_parses_is_carried(method: str) -> None:
     """Where `methods` is not set, all but TRACE and CONNECT."""

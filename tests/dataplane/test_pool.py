@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from sidekey.core.policy import Policy, parse_domain, parse_prefix
+from sidekey.core.urls import Origin
+from sidekey.credentials.certificates.ring import CertificateRing, Reading
+from sidekey.dataplane.pool import key_of, may_use
 from sidekey.settings.snapshot import Timeouts, Trust
 from support.ca import Authority
-from support.plane import LOOPBACK, UPSTREAM, base_url, eventually, get, integration, problem, request, running
+from support.mounted import current, identity_of
+from support.plane import (
+    GRANT,
+    LOOPBACK,
+    UPSTREAM,
+    base_url,
+    eventually,
+    get,
+    integration,
+    keyring_of,
+    problem,
+    request,
+    running,
+)
 from support.raw import RawConnection
 from support.upstream import OK, RawUpstream, answering
 
@@ -38,7 +57,7 @@ async def test_trust_divides_pools(ca: Authority) -> None:
     """A connection that was verified against one CA says nothing to an integration that trusts another."""
     async with RawUpstream(ssl_context=ca.server_context(UPSTREAM)) as upstream:
         url = base_url(upstream.port, scheme="https")
-        mine = integration("h", url, trust=Trust("file", str(ca.bundle)))
+        mine = integration("h", url, trust=ca.trust)
         async with running(mine, integration("o", url)) as sidekey:
             assert (await sidekey.ask(get())).status == 200
             assert problem(await sidekey.ask(get(name="o")))["code"] == "upstream_tls_failed"
@@ -199,6 +218,29 @@ async def test_a_caller_that_leaves_while_it_waits_does_not_use_up_a_connection(
         await eventually(lambda: sidekey.plane.metrics.upstream_idle == 1)
         assert (await sidekey.ask(get("/next"))).status == 200
         assert [message.target for message in upstream.requests] == [b"/api/next"]
+
+
+def use(port: int, **changes: Any) -> bool:
+    """Whether an integration that differs in this may use the connections of one that does not."""
+    former = integration("h", base_url(port), domains=("https://*.a.test", base_url(port, "")))
+    key = key_of(Origin("http", UPSTREAM, port), former, None)
+    return may_use(replace(former, **changes), key)
+
+
+def test_what_an_integration_may_use_is_told_by_its_key_and_its_policy() -> None:
+    """Another secret, prefix or name makes no difference; another CA, allowance, certificate or host does."""
+    assert use(1)
+    assert use(1, id="o", keyring=keyring_of(GRANT), policy=Policy(prefixes=(parse_prefix(base_url(1, "/else")),)))
+    assert use(1, policy=Policy(domains=(parse_domain(base_url(1, "")),)))
+    assert not use(1, policy=Policy(prefixes=(parse_prefix(base_url(2)),)))
+    assert not use(1, policy=Policy(domains=(parse_domain("https://*.a.test"),)))
+    assert not use(1, trust=Trust("system"))
+    assert not use(1, allow_private=LOOPBACK)
+    ring = CertificateRing(lambda fetched, now: Reading(identity_of(current())))
+    assert use(1, certificate=ring)
+    ring.refresh(0)
+    assert not use(1, certificate=ring)
+    assert not may_use(None, key_of(Origin("http", UPSTREAM, 1), integration("h", base_url(1)), None))
 
 
 async def test_closed_connections_are_freed() -> None:

@@ -9,7 +9,7 @@ import ssl
 
 import pytest
 
-from sidekey.settings.snapshot import Integration, Limits, Trust
+from sidekey.settings.snapshot import Integration, Limits
 from support import wire
 from support.ca import Authority
 from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, request, running
@@ -55,7 +55,7 @@ def serving(answer: bytes) -> Script:
 
 def secure(port: int, ca: Authority) -> Integration:
     """An integration whose upstream is https on this port."""
-    return integration("h", base_url(port, scheme="https"), trust=Trust("file", str(ca.bundle)))
+    return integration("h", base_url(port, scheme="https"), trust=ca.trust)
 
 
 FRAMINGS = {

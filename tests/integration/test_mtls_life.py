@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.certificates import watch
 from sidekey.network.sessions import RESUMES
 from support.ca import Authority
 from support.client_files import ClientAuthority, ClientFiles, replace
@@ -18,11 +17,6 @@ from support.serving import Serving, serving
 from support.wire import Message
 
 FAILURES = 'sidekey_credential_reload_failures_total{integration="it",credential="certificate"}'
-
-
-@pytest.fixture(autouse=True)
-def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "EVERY", 0.02)
 
 
 def asking(clients: ClientAuthority) -> str:

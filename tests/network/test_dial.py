@@ -11,6 +11,7 @@ from operator import methodcaller
 
 import pytest
 
+from sidekey.core.addresses import Address
 from sidekey.core.urls import Origin
 from sidekey.errors import Problem
 from sidekey.network.dial import Dialer
@@ -255,3 +256,55 @@ def test_the_address_judged_is_the_address_dialled() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         assert ip_address(asyncio.run(peer(listener.getsockname()[1]))) == ip_address("::ffff:127.0.0.1")
+
+
+async def test_other_rules_hold_from_the_next_dial_on(dial: Dial, silent: int) -> None:
+    """What may be dialled, and where names lead."""
+    (await dial.connect("http://up.test", silent)).transport.abort()
+    dial.dialer.adopt(NetworkRules(hosts=HOSTS))
+    assert told(await dial.failure("http://up.test", silent))[0] == "destination_denied"
+    dial.dialer.adopt(NetworkRules(hosts={"else.test": ("127.0.0.1",)}, allow_private=LOOPBACK))
+    (await dial.connect("http://else.test", silent)).transport.abort()
+
+
+async def test_a_dial_that_has_begun_goes_on_by_the_rules_it_began_with(
+    ca: Authority, silent: int, release: threading.Event
+) -> None:
+    """The answer is judged by the rules it was found under."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def slow(name: str) -> tuple[Address, ...]:
+        loop.call_soon_threadsafe(asked.set)
+        release.wait(DEADLINE)
+        return (ip_address("127.0.0.1"),)
+
+    dial = Dial(ca, resolver=Resolver(RULES, hosts_file=HostsFile(), lookup=slow))
+    connecting = asyncio.create_task(dial.connect("http://slow.test", silent))
+    await asked.wait()
+    dial.dialer.adopt(NetworkRules())
+    release.set()
+    (await connecting).transport.abort()
+    assert told(await dial.failure("http://slow.test", silent))[0] == "destination_denied"
+
+
+async def test_equal_rules_disturb_no_lookup(ca: Authority, silent: int, release: threading.Event) -> None:
+    """Who asks afterwards waits for the one under way."""
+    asked: list[str] = []
+
+    def slow(name: str) -> tuple[Address, ...]:
+        asked.append(name)
+        release.wait(DEADLINE)
+        return (ip_address("127.0.0.1"),)
+
+    dial = Dial(ca, resolver=Resolver(RULES, hosts_file=HostsFile(), lookup=slow))
+    first = asyncio.create_task(dial.connect("http://slow.test", silent))
+    while not asked:
+        await asyncio.sleep(0)
+    dial.dialer.adopt(NetworkRules(hosts=dict(HOSTS), allow_private=LOOPBACK))
+    second = asyncio.create_task(dial.connect("http://slow.test", silent))
+    await asyncio.sleep(0)
+    release.set()
+    for connecting in (first, second):
+        (await connecting).transport.abort()
+    assert asked == ["slow.test."]

@@ -36,7 +36,7 @@ class Calls:
 
     def __init__(self, ca: Authority, rules: NetworkRules = RULES, resolver: Resolver | None = None) -> None:
         self.dialer = Dialer(rules, resolver=resolver)
-        self.trust = Trust("file", str(ca.bundle))
+        self.trust = ca.trust
 
     async def fetch(
         self,

@@ -15,7 +15,6 @@ from sidekey.credentials.base import Call, CallFault, Reply
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
-from sidekey.settings.snapshot import Trust
 from support.ca import Authority
 from support.dialling import RULES
 from support.mounted import asking, current, identity_of, shown
@@ -28,7 +27,7 @@ class Calls:
 
     def __init__(self, ca: Authority) -> None:
         self._fetcher = Fetcher(Dialer(RULES))
-        self._trust = Trust("file", str(ca.bundle))
+        self._trust = ca.trust
 
     async def fetch(self, port: int, identity: ClientIdentity | None) -> Reply:
         return await self._fetcher.fetch(

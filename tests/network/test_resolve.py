@@ -262,3 +262,31 @@ def test_a_real_dns_server_is_asked_for_the_absolute_name_only(tmp_path: Path) -
         ["192.0.2.9"],
         ["192.0.2.9"],
     ]
+
+
+async def test_one_for_other_rules_looks_up_in_the_same_way(tmp_path: Path) -> None:
+    """Static answers and search are the new rules'; the hosts file and DNS are the same."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("10.0.0.2 b.test\n")
+    dns = Dns()
+    former = resolver(dns, NetworkRules(hosts={"a.test": ("10.0.0.1",)}), hosts)
+    names = former.renewed(NetworkRules(hosts={"c.test": ("10.0.0.3",)}, search=True))
+    assert await ask(names, "a.test") == ANSWER
+    assert await ask(names, "b.test") == (ip_address("10.0.0.2"),)
+    assert await ask(names, "c.test") == (ip_address("10.0.0.3"),)
+    assert dns.asked == ["a.test"]
+    assert await ask(former, "a.test") == (ip_address("10.0.0.1"),)
+
+
+async def test_one_for_other_rules_does_not_wait_for_a_lookup_of_before() -> None:
+    """Which was asked by another name, or hangs; who waits for it goes on waiting."""
+    release = threading.Event()
+    dns = Dns(hang=lambda name: name.endswith("."), until=release)
+    former = resolver(dns)
+    waiting = asyncio.create_task(ask(former, "a.test"))
+    while not dns.asked:
+        await asyncio.sleep(0)
+    assert await ask(former.renewed(NetworkRules(search=True)), "a.test") == ANSWER
+    assert not waiting.done()
+    release.set()
+    assert await waiting == ANSWER

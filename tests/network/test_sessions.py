@@ -10,7 +10,6 @@ import pytest
 
 from sidekey.network.sessions import MAX_AGE, MISSES, REST, RESUMES, Offer, Sessions
 from sidekey.network.tls import client_context
-from sidekey.settings.snapshot import Trust
 from support.ca import Authority
 from support.tls_peer import shake
 
@@ -38,7 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def client(ca: Authority) -> ssl.SSLContext:
     """A client's context that trusts the test's CA."""
-    return client_context(Trust("file", str(ca.bundle)))
+    return client_context(ca.trust)
 
 
 @pytest.fixture
@@ -85,7 +84,7 @@ def test_a_session_ends_with_its_context(client: ssl.SSLContext, server: ssl.SSL
     sessions = Sessions()
     connect(sessions, client, server)
     tls, _ = shake(client, server)
-    rotated = client_context(Trust("file", str(ca.bundle)))
+    rotated = client_context(ca.trust)
     assert sessions.offer(rotated) is None
     sessions.keep(client, tls, None)
     assert sessions.offer(rotated) is None

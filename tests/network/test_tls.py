@@ -24,14 +24,14 @@ from sidekey.network import ca_folder
 from sidekey.network.sessions import Sessions
 from sidekey.network.tls import TlsContexts, certificate_refused, client_context, tls_problem
 from sidekey.settings.snapshot import Trust
-from support.ca import Authority
+from support.ca import Authority, file_trust
 from support.tls_peer import shake
 
 
 @pytest.mark.parametrize("trust", [Trust(), Trust("system"), Trust("file", "FILE")], ids=lambda trust: trust.source)
 def test_every_context_verifies_and_begins_at_tls_1_2(trust: Trust, ca: Authority) -> None:
     """Chain and host name are verified whatever is trusted, and old versions are off (RFC 8996)."""
-    context = client_context(Trust("file", str(ca.bundle)) if trust.path else trust)
+    context = client_context(ca.trust if trust.path else trust)
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
@@ -51,27 +51,27 @@ def identity(ca: Authority, name: str) -> ClientIdentity:
 
 def test_a_file_is_trusted_alone(ca: Authority) -> None:
     """`trusted_ca: {file}` replaces the public authorities."""
-    assert len(client_context(Trust("file", str(ca.bundle))).get_ca_certs()) == 1
+    assert len(client_context(ca.trust).get_ca_certs()) == 1
 
 
 def test_session_keys_are_never_written(ca: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """$SSLKEYLOGFILE would let whoever reads it decrypt the credentials."""
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
-    assert client_context(Trust("file", str(ca.bundle))).keylog_filename is None
+    assert client_context(ca.trust).keylog_filename is None
     assert not (tmp_path / "keys").exists()
 
 
 def test_equal_trust_shares_a_context(ca: Authority) -> None:
     """Ten thousand integrations with the same trust hold one bundle."""
     contexts = TlsContexts()
-    first = contexts.get(Trust("file", str(ca.bundle)))
-    assert contexts.get(Trust("file", str(ca.bundle))) is first
+    first = contexts.get(ca.trust)
+    assert contexts.get(ca.trust) is first
     assert contexts.get(Trust("system")) is not first
 
 
 def test_each_client_certificate_has_a_context_for_as_long_as_it_is_used(ca: Authority) -> None:
     """Handshakes of one never present another, and those of rotated certificates are not kept."""
-    contexts, trust = TlsContexts(), Trust("file", str(ca.bundle))
+    contexts, trust = TlsContexts(), ca.trust
     plain = contexts.get(trust)
     alice, bob = (contexts.get(trust, identity(ca, name)) for name in ("alice", "bob"))
     assert len({plain, alice, bob}) == 3
@@ -89,7 +89,7 @@ def test_each_client_certificate_has_a_context_for_as_long_as_it_is_used(ca: Aut
 
 def test_a_certificate_that_cannot_be_used_is_tried_again(ca: Authority) -> None:
     """No half-made context is kept."""
-    contexts, trust = TlsContexts(), Trust("file", str(ca.bundle))
+    contexts, trust = TlsContexts(), ca.trust
     good = identity(ca, "alice")
     for _ in range(2):
         with pytest.raises(Problem, match="credential_unavailable"):
@@ -138,7 +138,7 @@ def test_a_private_ca_need_not_follow_every_rule_of_rfc_5280(tmp_path: Path) -> 
         (tmp_path / f"{name.rfc4514_string()}.pem").write_bytes(signed.public_bytes(Encoding.PEM) + secret)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(tmp_path / "CN=up.test.pem")
-    context = client_context(Trust("file", str(tmp_path / "CN=old CA.pem")))
+    context = client_context(file_trust(tmp_path / "CN=old CA.pem"))
     shake(context, server)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     with pytest.raises(ssl.SSLCertVerificationError) as refused:
@@ -146,22 +146,39 @@ def test_a_private_ca_need_not_follow_every_rule_of_rfc_5280(tmp_path: Path) -> 
     assert "breaks a rule of RFC 5280" in tls_problem(refused.value).detail
 
 
-@pytest.mark.parametrize("content", [None, "", "no certificate\n"], ids=["absent", "empty", "no PEM"])
-def test_an_unusable_ca_file_is_told_by_its_key_and_tried_again(
-    content: str | None, ca: Authority, tmp_path: Path
-) -> None:
-    """The answer names `trusted_ca` and not the path; a file that becomes good later is used."""
-    file = tmp_path / "ca.pem"
-    if content is not None:
-        file.write_text(content)
-    contexts = TlsContexts()
+def test_a_ca_file_that_was_unreadable_verifies_nothing(tmp_path: Path, ca: Authority) -> None:
+    """The answer names `trusted_ca` and not the path, whatever the file holds by now: a reload reads it again."""
+    contexts, path = TlsContexts(), tmp_path / "ca.pem"
+    path.write_bytes(ca.bundle.read_bytes())
     with pytest.raises(Problem) as failed:
-        contexts.get(Trust("file", str(file)))
+        contexts.get(Trust("file", str(path)))
     assert (failed.value.code, failed.value.error) == ("credential_unavailable", "proxy_configuration_error")
     assert "trusted_ca" in failed.value.detail
     assert str(tmp_path) not in failed.value.detail
-    file.write_bytes(ca.bundle.read_bytes())
-    assert contexts.get(Trust("file", str(file))).get_ca_certs()
+
+
+def test_a_ca_file_is_not_read_behind_the_trust(tmp_path: Path, ca: Authority) -> None:
+    """Other content is another trust, and so another context."""
+    path = tmp_path / "ca.pem"
+    path.write_bytes(ca.bundle.read_bytes())
+    before = file_trust(path)
+    contexts = TlsContexts()
+    first = contexts.get(before)
+    (tmp_path / "other").mkdir()
+    path.write_bytes(Authority(tmp_path / "other").bundle.read_bytes())
+    after = file_trust(path)
+    assert after != before
+    assert contexts.get(before) is first
+    assert contexts.get(after).get_ca_certs() != first.get_ca_certs()
+
+
+def test_the_context_of_a_ca_file_is_gone_with_its_trust(tmp_path: Path, ca: Authority) -> None:
+    """Those of rotated files do not pile up over reloads."""
+    contexts, trust = TlsContexts(), file_trust(ca.bundle)
+    gone = weakref.ref(contexts.get(trust))
+    assert gone() is not None
+    del trust
+    assert gone() is None
 
 
 def test_certifi_is_not_imported_before_it_is_needed() -> None:

@@ -14,7 +14,6 @@ from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem
 from sidekey.network.tls import client_context
 from sidekey.network.tls_identity import present
-from sidekey.settings.snapshot import Trust
 from support.ca import Authority
 from support.tls_peer import shake
 
@@ -38,7 +37,7 @@ def subject_seen(ca: Authority, context: ssl.SSLContext) -> str:
 @pytest.fixture
 def context(ca: Authority) -> ssl.SSLContext:
     """A client's context without a certificate."""
-    return client_context(Trust("file", str(ca.bundle)))
+    return client_context(ca.trust)
 
 
 @pytest.fixture

@@ -121,3 +121,16 @@ def test_the_mode_says_what_to_write(pipe: Pipe, mode: str, every: bool, errors:
     """The hot path branches on two booleans."""
     log = AccessLog(pipe.writer, mode, path=False)
     assert (log.every, log.errors) == (every, errors)
+
+
+def test_another_mode_holds_from_the_next_request_on(pipe: Pipe) -> None:
+    """As another config asks."""
+    log = AccessLog(pipe.writer, "off", path=False)
+    log.adopt("all", path=True)
+    assert (log.every, log.errors) == (True, True)
+    write(log, 200, target="/send")
+    assert json.loads(pipe.line())["target"] == "/send"
+    log.adopt("errors", path=False)
+    assert (log.every, log.errors) == (False, True)
+    write(log, 200, target="/send")
+    assert "target" not in json.loads(pipe.line())

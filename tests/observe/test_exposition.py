@@ -34,8 +34,8 @@ def busy() -> Metrics:
     metrics.upstream_open, metrics.count_idle, metrics.upstream_connecting = 7, lambda: 4, 1
     metrics.connects["ok"] += 5
     metrics.connects["connection_refused"] += 1
-    metrics.count_call("crm", "ok")
-    metrics.count_call("crm", "rate_limited")
+    metrics.calls["crm", "ok"] += 1
+    metrics.calls["crm", "rate_limited"] += 1
     metrics.expiries["crm", "token"] = 1_700_003_600.5
     metrics.reload_failures["crm", "certificate"] += 2
     metrics.config_loaded, metrics.config_loaded_at = True, 1_700_000_000.25

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidekey.observe.metrics import BOUNDS, IntegrationStats, Metrics
+from sidekey.observe.metrics import BOUNDS, CredentialSeries, IntegrationStats, Metrics
+from support.plane import integration
 
 
 def test_a_request_counts_once_by_outcome_and_once_by_duration() -> None:
@@ -47,10 +48,71 @@ def test_requests_of_no_known_integration_count_as_unknown() -> None:
     assert [stats.integration for stats in metrics.recorded()] == ["unknown"]
 
 
+def test_requests_that_pass_without_an_integration_count_as_such() -> None:
+    """Under a label that no ID can be."""
+    metrics = Metrics()
+    metrics.passed.record("2xx", 0.001)
+    assert [stats.integration for stats in metrics.recorded()] == ["-"]
+
+
 def test_calls_for_tokens_count_by_integration_and_outcome() -> None:
     """A series begins with its first call."""
     metrics = Metrics()
-    metrics.count_call("crm", "ok")
-    metrics.count_call("crm", "ok")
-    metrics.count_call("crm", "refused")
+    series = CredentialSeries(metrics, "crm", "token")
+    assert metrics.calls == {}
+    for outcome in ("ok", "ok", "refused"):
+        series.count_call(outcome)
     assert metrics.calls == {("crm", "ok"): 2, ("crm", "refused"): 1}
+
+
+def test_a_credential_tells_its_end_while_it_is_held() -> None:
+    """The failures to replace it are told from 0 on."""
+    metrics = Metrics()
+    series = CredentialSeries(metrics, "crm", "certificate")
+    series.count_failures(0)
+    assert metrics.reload_failures == {("crm", "certificate"): 0}
+    series.expires(5.0)
+    assert metrics.expiries == {("crm", "certificate"): 5.0}
+    series.expires(None)
+    assert metrics.expiries == {}
+
+
+def test_what_is_retired_writes_nothing_into_its_successor_s_series() -> None:
+    """Its end goes at once; counts go on where they were."""
+    metrics = Metrics()
+    old, new = (CredentialSeries(metrics, "crm", "token") for _ in range(2))
+    old.expires(5.0)
+    old.count_call("ok")
+    old.count_failures(1)
+    old.retire()
+    assert metrics.expiries == {}
+    new.expires(9.0)
+    new.count_call("ok")
+    old.expires(5.0)
+    old.expires(None)
+    old.count_call("ok")
+    old.count_failures(1)
+    assert metrics.expiries == {("crm", "token"): 9.0}
+    assert (metrics.calls["crm", "ok"], metrics.reload_failures["crm", "token"]) == (2, 1)
+
+
+def test_integrations_that_have_gone_are_told_no_more() -> None:
+    """Nor is what a request in flight still records for one; the others go on where they were."""
+    metrics = Metrics()
+    stays, goes = metrics.stats("stays"), metrics.stats("goes")
+    for stats in (stays, goes, metrics.unknown, metrics.passed):
+        stats.record("2xx", 0.01)
+    for name in ("stays", "goes"):
+        series = CredentialSeries(metrics, name, "token")
+        series.count_call("ok")
+        series.count_failures(1)
+        series.expires(5.0)
+    known = {"stays": integration("stays", "https://a.test/api")}
+    metrics.adopt(known)
+    goes.record("2xx", 0.01)
+    assert metrics.integrations is known
+    assert [stats.integration for stats in metrics.recorded()] == ["stays", "-", "unknown"]
+    assert metrics.stats("stays") is stays
+    for series in (metrics.calls, metrics.expiries, metrics.reload_failures):
+        assert {name for name, _ in series} == {"stays"}
+    assert metrics.stats("goes").outcomes == {}

@@ -28,13 +28,14 @@ WRITTEN = [path for path in DOCUMENTS if str(path.relative_to(ROOT)) not in page
 """Those that people write; the others are generated, and tests/settings/test_reference.py keeps them up to date."""
 
 PROMISED = {
-    "Top level": "version listen allow_unauthenticated callers network timeouts limits log via integrations",
+    "Top level": "version listen allow_unauthenticated callers network timeouts limits log via forward integrations",
     "listen": "proxy admin metrics names mode",
     "callers.NAME": "token integrations",
     "network": "hosts allow_private trusted_ca search",
     "timeouts": "connect request_head response idle keep_alive write total drain_delay drain",
     "limits": "request_head target headers request_body response_head replay_body in_flight pipelined",
     "log": "level access path",
+    "forward": "unmatched",
     "integrations.ID": "description tags endpoint_prefix allow_other_domains allowed_domains methods allow_private "
     "trusted_ca auth client_certificate test",
     "integrations.ID.client_certificate": "certificate private_key pem key_passphrase allow_private_ca refresh",

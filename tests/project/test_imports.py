@@ -8,8 +8,8 @@ from pathlib import Path
 
 from support.child import Child
 
-HEAVY = {"cryptography", "watchfiles"}
-"""For client certificates and for reload; together they would cost half as much memory as everything else."""
+HEAVY = {"cryptography", "joserfc"}
+"""For client certificates and for signed assertions; they would cost half as much memory as everything else."""
 
 CONFIG = """
 integrations:
@@ -32,7 +32,7 @@ def test_the_command_line_imports_no_library_of_another_kind() -> None:
 
 
 def test_a_run_with_basic_and_headers_imports_no_library_of_another_kind(tmp_path: Path) -> None:
-    """A process that serves `basic` and `headers` never loads cryptography or watchfiles."""
+    """A process that serves `basic` and `headers` never loads cryptography."""
     # With this variable Python writes a line for each module it imports, the name in the last column.
     environment = {"PYTHONPROFILEIMPORTTIME": "1", "CRM_PASSWORD": "one", "SMS_TOKEN": "two"}
     with Child(CONFIG, tmp_path, environment=environment) as child:

@@ -13,6 +13,9 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted(ROOT.glob("requirements*.txt"))
+"""Of environments that hold Sidekey."""
+OF_PEERS = sorted(ROOT.glob("tests/peers/*/requirements.txt"))
+"""Of environments that hold one tool only, and may lag behind."""
 PINNED = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>\S+)(?: ; (?P<marker>.+?))?(?: --hash=sha256:[0-9a-f]{64})+")
 
 
@@ -28,14 +31,14 @@ def pins(lock: Path) -> dict[str, Version]:
     return {match["name"]: Version(match["version"]) for match in found}
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+@pytest.mark.parametrize("lock", [*LOCKS, *OF_PEERS], ids=lambda lock: str(lock.relative_to(ROOT)))
 def test_every_line_is_one_pinned_and_hashed_package(lock: Path) -> None:
     """`pip install --require-hashes` takes nothing that is not in the lock, byte for byte."""
     assert [line for line in logical_lines(lock) if not PINNED.fullmatch(line)] == []
     assert logical_lines(lock)
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+@pytest.mark.parametrize("lock", [*LOCKS, *OF_PEERS], ids=lambda lock: str(lock.relative_to(ROOT)))
 def test_no_lock_holds_an_address(lock: Path) -> None:
     """Where packages come from is the user's pip configuration, never the lock's choice."""
     assert "://" not in lock.read_text()

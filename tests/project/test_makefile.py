@@ -22,8 +22,11 @@ def checkout(tmp_path: Path) -> Path:
     """A folder, with a space in its path, that holds what make reads and no environment yet."""
     folder = tmp_path / "a checkout"
     folder.mkdir()
-    for path in [ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("requirements*.txt")]:
-        shutil.copy(path, folder)
+    locks = [*ROOT.glob("requirements*.txt"), ROOT / "tests/peers/checkov/requirements.txt"]
+    for path in [ROOT / "Makefile", ROOT / "pyproject.toml", *locks]:
+        copy = folder / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
     return folder
 
 

@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -8,8 +9,11 @@ import trustme
 from sidekey.core.policy import decide
 from sidekey.credentials.base import FixedCredential
 from sidekey.errors import Problem
+from sidekey.network.tls import client_context
+from sidekey.settings.build import moved
 from sidekey.settings.load import load
-from sidekey.settings.snapshot import Address, Caller, Integration, Limits, Log, Snapshot, Timeouts, Trust
+from sidekey.settings.snapshot import Address, Caller, Integration, Limits, Listen, Log, Snapshot, Timeouts, Trust
+from support.ca import file_trust
 
 
 def built(folder: Path, text: str, environ: dict[str, str] | None = None) -> Snapshot:
@@ -140,7 +144,7 @@ def test_callers_are_judged_even_where_no_token_could_be_read(tmp_path: Path) ->
 
 
 def test_a_ca_file_is_found_from_the_configs_folder(tmp_path: Path) -> None:
-    """The integration's own replaces the network's."""
+    """The integration's own replaces the network's. It is read once: the trust holds what stood in it."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     text = (
         "network: {trusted_ca: {file: ca.pem}}\nintegrations:\n"
@@ -149,7 +153,8 @@ def test_a_ca_file_is_found_from_the_configs_folder(tmp_path: Path) -> None:
         " auth: {type: headers, headers: {X-Tenant: acme}}}\n"
     )
     snapshot = built(tmp_path, text)
-    assert snapshot.integrations["a"].trust == Trust("file", str(tmp_path / "ca.pem"))
+    assert snapshot.integrations["a"].trust == file_trust(tmp_path / "ca.pem")
+    assert snapshot.integrations["a"].trust.pem == (tmp_path / "ca.pem").read_text()
     assert snapshot.integrations["b"].trust == Trust("mozilla")
 
 
@@ -158,6 +163,7 @@ def test_a_ca_file_is_found_from_the_configs_folder(tmp_path: Path) -> None:
     [
         (None, "the file does not exist; a relative path starts at the config file's folder"),
         ("hunter2", "the file holds no certificate in PEM"),
+        ("-----BEGIN CERTIFICATE-----\nhunter2\n", "the file holds a certificate that cannot be read"),
     ],
 )
 def test_a_ca_file_that_is_of_no_use_is_reported(tmp_path: Path, content: str | None, reason: str) -> None:
@@ -175,3 +181,38 @@ def test_a_ca_file_that_is_of_no_use_is_reported(tmp_path: Path, content: str | 
         ("integrations.a.trusted_ca", reason),
     ]
     assert loaded.snapshot is not None
+    assert not loaded.snapshot.integrations["a"].trust.usable
+
+
+def test_words_between_certificates_may_be_in_any_coding(tmp_path: Path) -> None:
+    """Bundles name their authorities in comments."""
+    pem = trustme.CA().cert_pem.bytes()
+    (tmp_path / "ca.pem").write_bytes("Autorité\n".encode() + pem + b"\xe9\n" + trustme.CA().cert_pem.bytes())
+    snapshot = built(
+        tmp_path,
+        "integrations:\n  a: {endpoint_prefix: https://a.example.com, trusted_ca: {file: ca.pem},"
+        " auth: {type: headers, headers: {X-Tenant: acme}}}\n",
+    )
+    assert len(client_context(snapshot.integrations["a"].trust).get_ca_certs()) == 2
+
+
+SOCKET = Address(path="/run/sidekey.sock")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "keys"),
+    [
+        (Listen(), Listen(), []),
+        (Listen(), Listen(proxy=Address(port=1)), ["proxy"]),
+        (Listen(), Listen(admin=Address("::1", 9090)), ["admin"]),
+        (Listen(), Listen(metrics=Address(port=1)), ["metrics"]),
+        (Listen(metrics=Address(port=1)), Listen(), ["metrics"]),
+        (Listen(names=("a", "b")), Listen(names=("b", "a")), []),
+        (Listen(names=("a",)), Listen(names=("b",)), ["names"]),
+        (Listen(proxy=SOCKET), Listen(proxy=replace(SOCKET, mode=0o660)), ["mode"]),
+        (Listen(proxy=SOCKET), Listen(proxy=Address(path="/run/other.sock", mode=0o660)), ["proxy"]),
+    ],
+)
+def test_a_listener_that_moved_is_named_by_its_key(one: Listen, other: Listen, keys: list[str]) -> None:
+    """The mode is that of unix sockets alone, and the order of names says nothing."""
+    assert list(moved(one, other)) == keys

@@ -90,6 +90,14 @@ def test_what_cannot_be_read_has_a_place_and_a_reason(data: bytes, line: str) ->
     assert str(caught.value.fault) == f"c.yaml:{line}"
 
 
+@pytest.mark.parametrize("before", [65535, 65536, 200_000])
+def test_a_control_character_is_found_wherever_it_stands(before: int) -> None:
+    """A long file is searched piece by piece."""
+    with pytest.raises(Malformed) as caught:
+        parse("c.yaml", b"a: " + b"x" * (before - 3) + b"\x01\n")
+    assert str(caught.value.fault) == f"c.yaml:1:{before + 1}: (file): a control character stands here"
+
+
 def test_a_byte_order_mark_is_passed_over() -> None:
     """Some editors write one."""
     assert parse("c.yaml", b"\xef\xbb\xbfa: 1\n")[0] == {"a": 1}

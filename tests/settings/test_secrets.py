@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from sidekey.credentials.fields import Reference
-from sidekey.settings.secrets import LARGEST, SecretReader
+from sidekey.settings.secrets import LARGEST, NotingReader, SecretReader
+from sidekey.settings.stamps import Looks, stamp
 
 
 @pytest.fixture
@@ -147,3 +148,29 @@ def test_bytes_are_read_as_they_are(tmp_path: Path) -> None:
         read.raw(Reference("file", "der"), 3)
     with pytest.raises(ValueError, match="the environment variable is not set"):
         read.raw(Reference("env", "NONE"), 4)
+
+
+def test_a_reader_notes_the_files_that_it_read(tmp_path: Path) -> None:
+    """Those that are not there, too; each reading's for itself."""
+    (tmp_path / "crm").write_text("hunter2")
+    read = NotingReader(tmp_path, {"CRM": "hunter2"}, Looks())
+    read(Reference("file", "crm"))
+    read(Reference("env", "CRM"))
+    with pytest.raises(ValueError, match="does not exist"):
+        read.raw(Reference("file", "none"), LARGEST)
+    assert read.noted() == ((tmp_path / "crm", stamp(tmp_path / "crm")), (tmp_path / "none", None))
+    read.note("ca.pem")
+    assert read.noted() == ((tmp_path / "ca.pem", None),)
+    assert read.noted() == ()
+
+
+def test_a_noted_stamp_is_of_before_the_reading(tmp_path: Path) -> None:
+    """What changes while it is read differs at the next look."""
+    (tmp_path / "crm").write_text("older")
+    looks = Looks()
+    before = looks(tmp_path / "crm")
+    (tmp_path / "crm").write_text("newer one")
+    read = NotingReader(tmp_path, {}, looks)
+    assert read(Reference("file", "crm")) == "newer one"
+    assert read.noted() == ((tmp_path / "crm", before),)
+    assert stamp(tmp_path / "crm") != before

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.settings.source import Joined, default_config_path, read_config
+from sidekey.settings.stamps import Looks
 
 
 def faults_of(joined: Joined, folder: Path) -> list[str]:
@@ -94,3 +95,28 @@ def test_a_path_that_leads_nowhere_is_a_fault(tmp_path: Path) -> None:
 def test_a_special_file_is_a_fault() -> None:
     """A device has no end."""
     assert str(read_config(Path(os.devnull)).faults[0]) == "/dev/null:1:1: (file): the file is not a regular file"
+
+
+def test_a_file_that_is_known_is_not_parsed_again(tmp_path: Path) -> None:
+    """It is known by its name and what it holds; its faults are told again."""
+    (tmp_path / "a.yaml").write_text("version: 1\nvia: true\nvia: true\n")
+    (tmp_path / "b.yaml").write_text("version: 1\n")
+    first = read_config(tmp_path)
+    (tmp_path / "b.yaml").write_text("version: 1\nlog: {}\n")
+    (tmp_path / "c.yaml").write_text((tmp_path / "a.yaml").read_text())
+    second = read_config(tmp_path, first.files)
+    assert [document in first.documents for document in second.documents] == [True, False, True]
+    assert [any(document is one for one in first.documents) for document in second.documents] == [True, False, False]
+    assert first.faults[0] in second.faults
+
+
+def test_all_that_is_read_is_looked_at(tmp_path: Path) -> None:
+    """A folder, and each of its files; those that cannot be read as well."""
+    (tmp_path / "a.yaml").write_text("version: 1\n")
+    (tmp_path / "b.yaml").symlink_to("nowhere.yaml")
+    looks = Looks()
+    read_config(tmp_path, look=looks)
+    assert looks.stamps.keys() == {tmp_path, tmp_path / "a.yaml", tmp_path / "b.yaml"}
+    looks = Looks()
+    read_config(tmp_path / "a.yaml", look=looks)
+    assert looks.stamps.keys() == {tmp_path / "a.yaml"}

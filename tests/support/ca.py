@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
+
+from sidekey.settings.snapshot import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +20,20 @@ class Leaf:
     key: Path
 
 
+def file_trust(bundle: Path) -> Trust:
+    """The trust in a CA file, as loading a config makes it."""
+    pem = bundle.read_text()
+    return Trust("file", str(bundle), hashlib.sha256(pem.encode()).hexdigest(), pem)
+
+
 class Authority:
-    """One CA for a test session. `bundle` is what a client trusts, for `trusted_ca: {file: ...}`."""
+    """One CA for a test session. `bundle` is what a client trusts, for `trusted_ca: {file: ...}`; `trust` that read."""
 
     def __init__(self, folder: Path) -> None:
         self.ca = trustme.CA()
         self.bundle = folder / "ca.pem"
         self.ca.cert_pem.write_to_path(self.bundle)
+        self.trust = file_trust(self.bundle)
         self._folder = folder
         self._leaves: dict[tuple[str, ...], Leaf] = {}
 

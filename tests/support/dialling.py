@@ -18,7 +18,7 @@ from sidekey.errors import Problem
 from sidekey.network.dial import Dialer
 from sidekey.network.resolve import Resolver
 from sidekey.network.sessions import Sessions
-from sidekey.settings.snapshot import NetworkRules, Trust
+from sidekey.settings.snapshot import NetworkRules
 from support.ca import Authority
 from support.leaks import nothing_left
 from support.raw import DEADLINE
@@ -59,7 +59,7 @@ class Dial:
 
     def __init__(self, ca: Authority, rules: NetworkRules = RULES, resolver: Resolver | None = None) -> None:
         self.dialer = Dialer(rules, resolver=resolver)
-        self.trust = Trust("file", str(ca.bundle))
+        self.trust = ca.trust
 
     async def connect(
         self,

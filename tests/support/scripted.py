@@ -21,8 +21,9 @@ from sidekey.network.dial import Dialer
 from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
+from sidekey.settings.passing import build_passing
 from sidekey.settings.snapshot import Integration, Limits, Listen, NetworkRules, Snapshot, Timeouts
-from support.plane import LIMITS, TIMEOUTS, source_of
+from support.plane import LIMITS, MOZILLA, TIMEOUTS, source_of
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -162,15 +163,18 @@ class Scripted:
         via: bool = True,
         sources: Mapping[str, GrantSource] | None = None,
         identities: Mapping[str, IdentitySource] | None = None,
+        passing: bool = False,
     ) -> None:
         self.dialer = ScriptedDialer()
         self.defects: list[BaseException] = []
+        served = {each.id: each for each in integrations}
         snapshot = Snapshot(
-            integrations={each.id: each for each in integrations},
+            integrations=served,
             listen=Listen(names=("h.test",)),
             timeouts=timeouts,
             limits=limits,
             via=via,
+            passing=build_passing(served, MOZILLA) if passing else None,
         )
 
         def report(defect: BaseException) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from sidekey.app import App
 from sidekey.observe.logs import configure
 from sidekey.observe.writer import LineWriter
-from sidekey.settings.load import load
+from sidekey.settings.load import Loader
 from support.ca import Authority
 from support.plane import eventually
 from support.raw import connect
@@ -111,7 +111,8 @@ async def serving(
     """
     path = folder / "sidekey.yaml"
     path.write_text(head.format(bundle=ca.bundle, hosts=json.dumps(hosts or {})) + integrations)
-    loaded = load(path, environ)
+    loader = Loader(path, environ)
+    loaded = loader.load()
     assert loaded.faults == []
     assert not (whole and loaded.unreadable), loaded.unreadable
     assert loaded.snapshot is not None
@@ -122,6 +123,7 @@ async def serving(
     try:
         await app.start()
         writer.start()
+        app.follow(loader, loaded, strict=False)
         yield Serving(app, log)
     finally:
         await app.stop()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -45,9 +47,7 @@ def integration(ca: Authority, port: int) -> Integration:
     keyring = Keyring(lambda: Kind(port))
     keyring.refresh()
     traits = Traits(Places(("Authorization",)), calls=True)
-    return Integration(
-        "crm", "oauth2", Policy(), None, keyring, traits, Trust("file", str(ca.bundle)), allow_private=LOOPBACK
-    )
+    return Integration("crm", "oauth2", Policy(), None, keyring, traits, ca.trust, allow_private=LOOPBACK)
 
 
 @pytest.fixture
@@ -144,4 +144,108 @@ async def test_without_the_certificate_the_endpoint_is_not_called(metrics: Metri
         assert upstream.connections == []
     assert (failed.value.detail, failed.value.error) == ("it expired", "proxy_configuration_error")
     assert dict(metrics.calls) == {}
+    await tokens.close()
+
+
+def serve(tokens: Tokens, *integrations: Integration) -> None:
+    """Serve these from now on."""
+    tokens.adopt({each.id: each for each in integrations})
+
+
+async def test_an_integration_that_is_unchanged_keeps_its_token(
+    tokens: Tokens, metrics: Metrics, ca: Authority
+) -> None:
+    """No second call."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        crm, other = integration(ca, upstream.port), replace(integration(ca, upstream.port), id="other")
+        serve(tokens, crm)
+        source = tokens.source(crm)
+        grant = await source.obtain()
+        serve(tokens, crm, other)
+        assert tokens.source(crm) is source
+        assert source.grant is grant
+        assert len(metrics.expiries) == len(upstream.requests) == 1
+    await tokens.close()
+
+
+async def test_one_that_is_built_whole_later_keeps_its_token_too(tokens: Tokens, ca: Authority) -> None:
+    """Its source is made for what came of it, which is not the object that the config was loaded as."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        loaded = integration(ca, upstream.port)
+        serve(tokens, loaded)
+        whole = replace(loaded, description="built whole")
+        source = tokens.source(whole)
+        serve(tokens, loaded)
+        assert tokens.source(whole) is source
+    await tokens.close()
+
+
+async def test_an_integration_that_is_changed_asks_for_a_token_of_its_own(
+    tokens: Tokens, metrics: Metrics, ca: Authority
+) -> None:
+    """Who holds the former source goes on with its token; the series are the new one's."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        former, latter = (integration(ca, upstream.port) for _ in range(2))
+        serve(tokens, former)
+        old = tokens.source(former)
+        grant = await old.obtain()
+        serve(tokens, latter)
+        assert metrics.expiries == {}
+        assert old.grant is await old.obtain() is grant
+        new = tokens.source(latter)
+        assert await new.obtain() is not grant
+        assert set(metrics.expiries) == {("crm", "token")}
+        serve(tokens)
+        assert metrics.expiries == {}
+    await tokens.close()
+
+
+async def test_who_waits_for_a_token_gets_it_though_the_integration_was_changed(
+    tokens: Tokens, metrics: Metrics, ca: Authority
+) -> None:
+    """What comes of it is told by no metric."""
+    upstream = RawUpstream(answering(), ssl_context=ca.server_context("up.test"))
+    async with upstream:
+        former = integration(ca, upstream.port)
+        serve(tokens, former)
+        waiting = asyncio.create_task(tokens.source(former).obtain())
+        connection = await upstream.connection()
+        await connection.request()
+        serve(tokens)
+        metrics.adopt({})
+        await connection.send(OK)
+        assert (await waiting).headers == (("Authorization", "Bearer ok"),)
+        assert (metrics.calls, metrics.expiries) == ({}, {})
+    await tokens.close()
+
+
+async def test_the_end_cuts_what_is_under_way_for_a_former_config(tokens: Tokens, ca: Authority) -> None:
+    """As any other."""
+    async with RawUpstream(answering(), ssl_context=ca.server_context("up.test")) as upstream:
+        former = integration(ca, upstream.port)
+        serve(tokens, former)
+        waiting = asyncio.create_task(tokens.source(former).obtain())
+        await (await upstream.connection()).request()
+        serve(tokens)
+        await tokens.close()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+async def test_a_source_of_a_former_config_is_gone_once_nobody_holds_it(tokens: Tokens, ca: Authority) -> None:
+    """At once, without the garbage collector: neither its timer nor its driver keeps it."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        former = integration(ca, upstream.port)
+        serve(tokens, former)
+        gc.collect()
+        gc.disable()
+        try:
+            await tokens.source(former).obtain()
+            seen = weakref.ref(tokens.source(former))
+            serve(tokens)
+            # The task that got the token has ended, but not yet let go.
+            await asyncio.sleep(0)
+            assert seen() is None
+        finally:
+            gc.enable()
     await tokens.close()

@@ -233,3 +233,37 @@ async def test_a_forced_renewal_is_logged(rig: Rig) -> None:
         "the upstream refused the credential; it is renewed",
         "a token was issued",
     ]
+
+
+async def test_a_retired_source_renews_nothing_ahead_of_its_end(rig: Rig) -> None:
+    """It hands the token out to the end; who asks then has another one called for."""
+    grant = await rig.source.obtain()
+    rig.source.retire()
+    await rig.loop.advance(998)
+    assert rig.source.grant is grant
+    await rig.loop.advance(1)
+    assert (rig.source.grant, len(rig.endpoint.calls)) == (None, 1)
+    assert token_of(await rig.source.obtain()) == "t2"
+    assert rig.expiry is None
+
+
+async def test_a_retired_source_renews_what_an_upstream_refused(rig: Rig) -> None:
+    """The request in flight is sent once more, as it would have been."""
+    grant = await rig.source.obtain()
+    rig.source.retire()
+    assert rig.source.weigh(grant, 401, b"")
+    assert token_of(await rig.source.newer(grant)) == "t2"
+    assert rig.outcomes() == {"ok": 1}
+
+
+async def test_a_renewal_under_way_lands_in_a_retired_source(rig: Rig) -> None:
+    """Nothing of it is told, and none follows."""
+    await rig.source.obtain()
+    rig.endpoint.open.clear()
+    await rig.loop.advance(900)
+    rig.source.retire()
+    rig.endpoint.open.set()
+    await rig.loop.advance(1)
+    assert token_of(await rig.source.obtain()) == "t2"
+    await rig.loop.advance(2000, step=10)
+    assert (len(rig.endpoint.calls), rig.source.grant, rig.expiry) == (2, None, None)

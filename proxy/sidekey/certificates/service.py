@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from weakref import WeakSet
 
 from sidekey.certificates.fetching import AT_ONCE, Fetching
 from sidekey.certificates.source import CertificateSource
-from sidekey.certificates.watch import Watch
 from sidekey.network.backoff import LONGEST
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
@@ -19,8 +21,8 @@ from sidekey.settings.snapshot import Integration
 class Certificates:
     """Makes the certificate source of each integration; what is fetched is called through `dialer`.
 
-    `report` is told of every defect, answers the id under which it is logged, and must not raise. Without `start` a
-    source still reads and fetches what it lacks when it is asked.
+    `report` is told of every defect, answers the id under which it is logged, and must not raise. A source that was
+    never adopted still reads and fetches what it lacks when it is asked.
     """
 
     def __init__(self, dialer: Dialer, metrics: Metrics, report: Callable[[BaseException], str]) -> None:
@@ -28,11 +30,17 @@ class Certificates:
         self._metrics = metrics
         self._report = report
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._integrations: Mapping[str, Integration] = MappingProxyType({})
         self._sources: dict[str, CertificateSource] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._retired: WeakSet[CertificateSource] = WeakSet()
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def source(self, integration: Integration) -> CertificateSource | None:
-        """The source of an integration, always the same one, None where it has no certificate; on the event loop."""
+        """The source of an integration that is served now, always the same one; None where it has no certificate.
+
+        To be asked on the event loop.
+        """
         ring = integration.certificate
         found = self._sources.get(integration.id)
         if found is None and ring is not None:
@@ -41,14 +49,46 @@ class Certificates:
             self._sources[integration.id] = found
         return found
 
-    def start(self, integrations: Iterable[Integration]) -> None:
-        """Tell of every certificate by metric and log, and keep them fresh from now on."""
-        sources = [source for each in integrations if (source := self.source(each)) is not None]
-        loop = asyncio.get_running_loop()
-        watch = Watch(sources, self._report)
-        if watch:
-            self._tasks.append(loop.create_task(watch.run()))
-        self._tasks += [loop.create_task(self._keep(source)) for source in sources if source.ring.urls]
+    def adopt(self, integrations: Mapping[str, Integration]) -> None:
+        """Serve these integrations from now on: tell of every certificate by metric and log, and keep it fresh.
+
+        The sources of integrations that are not the very same as before retire.
+        """
+        former, self._integrations = self._integrations, integrations
+        for name in [name for name in self._sources if integrations.get(name) is not former.get(name)]:
+            self._retire(name, integrations.get(name))
+        for name, integration in integrations.items():
+            if integration.certificate is None or integration is former.get(name):
+                continue
+            source = self.source(integration)
+            if source is not None and source.ring.urls:
+                task = self._keepers[name] = asyncio.get_running_loop().create_task(self._keep(source))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    def _retire(self, name: str, successor: Integration | None) -> None:
+        source = self._sources.pop(name)
+        source.retire()
+        self._retired.add(source)
+        if successor is None or successor.certificate is None:
+            self._metrics.reload_failures.pop((name, "certificate"), None)
+        if (keeper := self._keepers.pop(name, None)) is not None:
+            # A call under way goes on for who waits for it: only this task's waiting ends.
+            keeper.cancel()
+
+    def files(self) -> set[Path]:
+        """Every file whose change asks for `changed`."""
+        return {path for source in self._sources.values() for path in source.ring.files}
+
+    async def changed(self, paths: Collection[Path]) -> None:
+        """Read again what lies in these files, one source after the other, each in its own way."""
+        asked = set(paths)
+        for source in list(self._sources.values()):
+            if not asked.isdisjoint(source.ring.files):
+                try:
+                    await source.reload()
+                except Exception as defect:  # noqa: BLE001  one that is a defect of ours leaves the others fresh
+                    self._report(defect)
 
     async def _keep(self, source: CertificateSource) -> None:
         """Fetch it now and again; the old one serves meanwhile."""
@@ -62,7 +102,9 @@ class Certificates:
                 pause = LONGEST
 
     async def close(self) -> None:
-        """Cancel every task, timer and call under way."""
-        for task in self._tasks:
+        """Cancel every task, timer and call under way, those of retired sources too."""
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, *(each.close() for each in self._sources.values()), return_exceptions=True)
+        sources = (*self._sources.values(), *self._retired)
+        await asyncio.gather(*tasks, *(each.close() for each in sources), return_exceptions=True)

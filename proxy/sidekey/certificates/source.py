@@ -2,6 +2,9 @@
 
 What is read anew is taken up here, on the event loop; new connections use it from then on. The clock that counts is the
 wall's, which may be set: it is looked at again every `LOOK_AGAIN` seconds at the latest.
+
+A source whose integration was changed or has gone is `retired`: it serves the requests in flight that hold it, and is
+gone with the last of them.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.identity import ClientIdentity, expired
 from sidekey.errors import Problem
 from sidekey.network.backoff import pause
+from sidekey.network.timers import call_weakly_at
 from sidekey.observe.logs import get_logger
-from sidekey.observe.metrics import Metrics
+from sidekey.observe.metrics import CredentialSeries, Metrics
 
 DAY = 86_400.0
 WARN_DAYS = (30, 7, 1)
@@ -52,8 +56,7 @@ class CertificateSource:
         self.identity: ClientIdentity | None = None
         self.ring = ring
         self._id = integration
-        self._series = (integration, "certificate")
-        self._metrics = metrics
+        self._series = CredentialSeries(metrics, integration, "certificate")
         self._fetching = fetching
         self._jitter = jitter
         self._wall = wall
@@ -71,7 +74,7 @@ class CertificateSource:
         self._next = -math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._remarks = ring.warnings
-        metrics.reload_failures.setdefault(self._series, 0)
+        self._series.count_failures(0)
         self._hold(ring.identity)
 
     def __repr__(self) -> str:
@@ -117,6 +120,10 @@ class CertificateSource:
             await asyncio.shield(self._flight)
         return max(0.0, self._next - self._loop.time())
 
+    def retire(self) -> None:
+        """Tell nothing any more, by metric or by warning."""
+        self._series.retire()
+
     async def close(self) -> None:
         """End the timer and the reading under way."""
         if self._timer is not None:
@@ -161,7 +168,7 @@ class CertificateSource:
 
     def _failed(self, fault: SecretUnreadable) -> None:
         self._fault = str(fault)
-        self._metrics.reload_failures[self._series] += 1
+        self._series.count_failures(1)
         if self._fault != self._told:
             self._told = self._fault
             self._log.error(
@@ -181,7 +188,7 @@ class CertificateSource:
         another = found is not None and (old is None or found.fingerprint != old.fingerprint)
         if found is not None and another:
             self._held, self._warned = found, math.inf
-            self._metrics.expiries[self._series] = found.not_after
+            self._series.expires(found.not_after)
         self._judge()
         return another
 
@@ -201,13 +208,15 @@ class CertificateSource:
                 self._warned = 0
                 # Whoever asks next has it fetched, however long it is until that would be due.
                 self._next = self._loop.time()
-                self._log.error("the client certificate has expired and is not used", not_after=moment(held.not_after))
+                if not self._series.retired:
+                    end = moment(held.not_after)
+                    self._log.error("the client certificate has expired and is not used", not_after=end)
         due = min((each - now for each in (held.not_before, held.not_after) if each > now), default=LOOK_AGAIN)
-        self._timer = self._loop.call_later(min(due, LOOK_AGAIN), self._judge)
+        self._timer = call_weakly_at(self._loop, self._loop.time() + min(due, LOOK_AGAIN), self._judge)
 
     def _warn(self, held: ClientIdentity, left: float) -> None:
         due = min((days for days in WARN_DAYS if left <= days * DAY), default=math.inf)
-        if due < self._warned:
+        if due < self._warned and not self._series.retired:
             self._warned = due
             self._log.warning("the client certificate expires soon", not_after=moment(held.not_after), days=left // DAY)
 

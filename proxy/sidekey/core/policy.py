@@ -92,7 +92,8 @@ class Policy:
 
     def learn(self, base: Prefix) -> Policy:
         """The policy once a grant has learnt its base URL. Raises ValueError where the policy does not allow that."""
-        if self.domains and not any(domain.covers(base.origin) for domain in self.domains):
+        judged = self.domains or self.stand_in is not None
+        if judged and not any(domain.covers(base.origin) for domain in self.domains):
             raise ValueError("it lies under no allowed domain")
         prefixes = tuple(
             Prefix(base.origin, prefix.path) if prefix.origin == self.stand_in else prefix for prefix in self.prefixes

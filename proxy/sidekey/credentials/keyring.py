@@ -36,7 +36,8 @@ class Keyring(Sealed):
         try:
             self.credential, self.unreadable = self._load(), None
         except SecretUnreadable as fault:
-            self.unreadable = fault
+            # A traceback holds frames, those this keyring and the integration: a cycle that outlives a reload.
+            self.unreadable = fault.with_traceback(None)
 
     async def obtain(self) -> Credential:
         """The credential; where there is none the secrets are read again, in a thread, by one caller for all who wait.

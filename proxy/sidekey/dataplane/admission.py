@@ -1,4 +1,4 @@
-"""Route, lookup, policy: may this request take a credential, and where does it go.
+"""Route, lookup, policy: may this request take a credential or pass without one, and where does it go.
 
 `admit` answers the common case by the quick reading and leaves everything else to the exact one; both say the same.
 """
@@ -12,7 +12,7 @@ from sidekey.core import policy, routing
 from sidekey.core.headers import Role, tokens
 from sidekey.core.parameters import names_any
 from sidekey.core.paths import UnreadablePath
-from sidekey.core.urls import InvalidTarget, parse_target
+from sidekey.core.urls import InvalidTarget, Target, parse_target
 from sidekey.dataplane.lane import Known
 from sidekey.errors import Problem
 
@@ -73,11 +73,13 @@ def _admit_exactly(exchange: Exchange, marks: dict[Role, bytes]) -> Problem | No
     lane = _lookup(exchange, marks, user, named_once)
     if isinstance(lane, Problem):
         return lane
-    exchange.lane = lane
+    fault = _choose(exchange, lane)
+    if fault is not None:
+        return fault
     if routing.passed_through(marks.get(Role.VIA, b""), exchange.plane.word):
         return Problem("loop_detected", "Via shows that the request went through Sidekey before")
     _heed_expectations(exchange, marks)
-    return _judge(exchange, lane, rest)
+    return _judge(exchange, exchange.lane, rest) if exchange.lane is lane else None
 
 
 def _check_door(exchange: Exchange, marks: dict[Role, bytes]) -> Problem | None:
@@ -93,8 +95,11 @@ def _check_door(exchange: Exchange, marks: dict[Role, bytes]) -> Problem | None:
 
 def _lookup(
     exchange: Exchange, marks: dict[Role, bytes], user: routing.ProxyUser, named: bytes | None
-) -> Lane | Problem:
-    """The caller first, then the integration: who is not known learns nothing about which IDs exist."""
+) -> Lane | Problem | None:
+    """The caller first, then the integration: who is not known learns nothing about which IDs exist.
+
+    None where a caller who may send requests names no integration.
+    """
     plane = exchange.plane
     forward = exchange.door == "forward"
     token = routing.agree(user.password if plane.callers else None, marks.get(Role.TOKEN))
@@ -107,12 +112,30 @@ def _lookup(
                 return Problem("caller_denied", detail, status=407, headers=(_CHALLENGE,))
             return Problem("caller_denied", detail, headers=(_TOKEN_CHALLENGE,))
     if named is None:
-        detail = "name the integration in X-Integration-Id or as the proxy user, http://ID:x@HOST:PORT"
-        return Problem("integration_required", detail, headers=(_CHALLENGE,))
+        return None
     lane = plane.lane(named)
     if lane is None or (caller is not None and not caller.may_use(lane.name)):
         return Problem("integration_denied", "there is no such integration for this caller")
     return lane
+
+
+def _choose(exchange: Exchange, named: Lane | None) -> Problem | None:
+    """Set the exchange's lane: the named one, or that of targets that pass, and then route and path as well."""
+    passing = exchange.plane.passing
+    if named is not None:
+        exchange.lane = named
+    if passing is not None and exchange.door == "forward":
+        target = passing.target(exchange.target, named)
+        if isinstance(target, Problem):
+            return target
+        if target is not None:
+            exchange.lane = passing.lane
+            _aim(exchange, passing.lane, target)
+            return None
+    if named is None:
+        detail = "name the integration in X-Integration-Id or as the proxy user, http://ID:x@HOST:PORT"
+        return Problem("integration_required", detail, headers=(_CHALLENGE,))
+    return None
 
 
 def _heed_expectations(exchange: Exchange, marks: dict[Role, bytes]) -> None:
@@ -156,9 +179,19 @@ def _judge(exchange: Exchange, lane: Lane, rest: bytes) -> Problem | None:
         return Problem(decision.code, decision.reason)
     if lane.named and target.query and names_any(target.query, lane.named):
         return Problem("request_invalid", "the query holds a parameter that Sidekey adds itself")
+    _aim(exchange, lane, target)
+    return None
+
+
+def _aim(exchange: Exchange, lane: Lane, target: Target) -> None:
     exchange.route = lane.route(target.origin)
     exchange.path = target.request_target.encode("latin-1")
-    return None
+
+
+def readmit(exchange: Exchange, lane: Lane) -> Problem | None:
+    """Admit again what was admitted before it was known what to judge it by: now `lane` knows."""
+    fault = _choose(exchange, lane)
+    return settle(exchange) if fault is None and exchange.lane is lane else fault
 
 
 def settle(exchange: Exchange) -> Problem | None:

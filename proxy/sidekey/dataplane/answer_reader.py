@@ -67,12 +67,14 @@ class AnswerReader:
         "status",
     )
 
+    _parser: HttpResponseParser
+    """There from the connection's beginning to its end: it refers back to this object."""
+
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.exchange: Exchange | None = None
         self.keep_for = pool.plane.timeouts.idle
         self.out: list[bytes] = []
-        self._parser = HttpResponseParser(self)
         self._spoiled = False
         self._expect_head()
 

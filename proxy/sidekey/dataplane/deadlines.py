@@ -39,6 +39,10 @@ class Deadlines:
             self._timer.cancel()
             self._timer = None
 
+    def release(self, kind: type[Watched]) -> None:
+        """Watch nothing of this kind any more."""
+        self.watched = {watched for watched in self.watched if not isinstance(watched, kind)}
+
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(TICK, self._tick, loop)
         self.look(loop.time())

@@ -15,6 +15,7 @@ from sidekey.dataplane.outbound import request_head
 from sidekey.dataplane.renewal import stays_back
 from sidekey.dataplane.resend import send_again
 from sidekey.errors import CALLER_GONE, Problem
+from sidekey.settings.snapshot import NOBODY
 
 if TYPE_CHECKING:
     from sidekey.credentials.base import Grant
@@ -284,7 +285,6 @@ class Exchange:
         sent = fault.sent if self.upstream is None else "maybe"
         self.drop_upstream()
         self.held = None
-        self.fault = fault
         if self.caller.answering:
             self._end(fault.code)
             self.caller.close(cut=True)
@@ -297,7 +297,7 @@ class Exchange:
         self.deliver(
             answers.problem(
                 fault,
-                integration=None if lane is None else lane.name,
+                integration=None if lane is None or lane.name == NOBODY else lane.name,
                 sent=sent,
                 close=close,
                 head=self.method == b"HEAD",

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sidekey.dataplane.admission import settle
+from sidekey.dataplane.admission import readmit, settle
 from sidekey.dataplane.gathering import gather
 from sidekey.errors import Problem
 
@@ -43,10 +43,10 @@ def begin(exchange: Exchange) -> None:
 
 async def _decide(exchange: Exchange) -> None:
     """Judge the target once it is known what by."""
-    exchange.lane = await exchange.plane.decided(exchange.lane)
+    lane = await exchange.plane.decided(exchange.lane)
     if exchange.finished:
         return
-    fault = settle(exchange)
+    fault = readmit(exchange, lane)
     if fault is not None:
         exchange.fail(fault)
         return

@@ -65,7 +65,8 @@ class Lane:
     `policy` and `base` are what targets are judged by now: the integration's own, until a grant has `learnt` more.
     `base_path` is what a plain rest is joined to at the reverse door; `entries` serve the forward door's quick reading.
     A plain target that holds one of the `marks` is left to the exact reading. `named` are the parameters that a caller
-    may not name himself. `involved` says that an exchange takes more than the grant that is there.
+    may not name himself. `involved` says that an exchange takes more than the grant that is there. `decided` is the
+    lane that came after this one because what was missing of its integration could be read.
     """
 
     ROUTES = 256
@@ -74,6 +75,7 @@ class Lane:
         "base_path",
         "base_route",
         "certificate",
+        "decided",
         "entries",
         "integration",
         "involved",
@@ -117,6 +119,7 @@ class Lane:
             self.methods = frozenset(method.encode() for method in methods) & DEFAULT_METHODS
             self.strip |= headers.METHOD_OVERRIDES
         self.undecided = integration.rebuild is not None
+        self.decided: Lane | None = None
         self.involved = self.undecided or self.learns or bool(self.places.body) or self.certificate is not None
         self._aim(integration.policy, integration.base)
 
@@ -134,7 +137,7 @@ class Lane:
             # What comes by the reverse door could end at the base itself, or just below it.
             self.quick = False
         self.base_path = b"" if base is None else base.path.encode("latin-1")
-        self.base_route = None if base is None else self.route(base.origin)
+        self.base_route = None if base is None else self._route(base.origin)
         self.entries = self._entries() if marks is not None else {}
 
     def learn(self, grant: Grant) -> bool:
@@ -154,11 +157,20 @@ class Lane:
         return target if self.learnt is None or self.base is None else policy.move(target, self.base.origin)
 
     def route(self, origin: Origin) -> Route:
-        """The route to an origin the policy allowed; bounded, since a wildcard domain allows many."""
+        """The route to an origin the policy allowed; bounded, since a wildcard domain allows many.
+
+        Those that are compiled into the lane always stay among them.
+        """
+        if len(self.routes) >= self.ROUTES and origin not in self.routes:
+            lasting = [route for route, _ in self.entries.values()]
+            if self.base_route is not None:
+                lasting.append(self.base_route)
+            self.routes = {route.origin: route for route in lasting}
+        return self._route(origin)
+
+    def _route(self, origin: Origin) -> Route:
         route = self.routes.get(origin)
         if route is None:
-            if len(self.routes) >= self.ROUTES:
-                self.routes.clear()
             route = self.routes[origin] = Route(origin)
             if self.certificate is None:
                 route.pool = self.plane.pool(origin, self.integration, None)
@@ -171,6 +183,16 @@ class Lane:
                 self.plane.retire(route.pool)
             route.identity = identity
             route.pool = self.plane.pool(route.origin, self.integration, identity)
+
+    def pools(self) -> list[Pool]:
+        """Those of its routes, as far as it is known which connections these use."""
+        return [route.pool for route in self.routes.values() if hasattr(route, "pool")]
+
+    def reconnect(self) -> None:
+        """Leave the pools that were dropped."""
+        for route in self.routes.values():
+            if hasattr(route, "pool") and route.pool.dropped:
+                route.pool = self.plane.pool(route.origin, self.integration, route.identity)
 
     def plain(self, target: bytes, start: int = 0) -> bool:
         """Whether the quick reading may judge the path (and query) that begins at `start`."""
@@ -201,7 +223,7 @@ class Lane:
         ]
         for base in reversed(bases):
             if base.origin != policy.stand_in and quick_base(policy, base):
-                entry = (self.route(base.origin), base.path.encode("latin-1"))
+                entry = (self._route(base.origin), base.path.encode("latin-1"))
                 found[str(base.origin).encode()] = entry
                 plain = base.origin._replace(scheme="http", port=80)
                 if upgrade(policy, Target(plain, "/", None)).origin == base.origin:

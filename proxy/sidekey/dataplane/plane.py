@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from sidekey.core.routing import is_own_host
 from sidekey.core.urls import Origin
 from sidekey.dataplane.deadlines import TICK, Deadlines
+from sidekey.dataplane.exchange import Exchange
 from sidekey.dataplane.lane import Known, Lane
-from sidekey.dataplane.pool import Key, Pool
+from sidekey.dataplane.passing import PassThrough
+from sidekey.dataplane.pool import Key, Pool, key_of, may_use
 from sidekey.errors import Problem
 
 if TYPE_CHECKING:
     from sidekey.credentials.base import GrantSource
     from sidekey.credentials.identity import ClientIdentity, IdentitySource
-    from sidekey.dataplane.exchange import Exchange
     from sidekey.dataplane.listener import CallerConnection
     from sidekey.network.dial import Dialer
     from sidekey.observe.access import AccessLog
@@ -29,6 +30,7 @@ HOSTS_LIMIT = 1024
 LONGEST_HOST = 260
 POOLS_LIMIT = 1024
 TARGETS_LIMIT = 1024
+LANES_AT_ONCE = 256
 LONGEST_TARGET = 256
 
 
@@ -51,11 +53,6 @@ class Plane:
         access: AccessLog,
         report: Callable[[BaseException], str],
     ) -> None:
-        self.snapshot = snapshot
-        self.limits = snapshot.limits
-        self.timeouts = snapshot.timeouts
-        self.callers = snapshot.callers
-        self.names = frozenset(snapshot.listen.names)
         self.source_of = source_of
         self.identity_of = identity_of
         self.dialer = dialer
@@ -77,9 +74,86 @@ class Plane:
         self._idle = asyncio.Event()
         self._count = 0
         self.word = secrets.token_hex(4).encode()
-        via = b"\r\nVia: 1.1 sidekey (%b)" % self.word
-        self.via = via if snapshot.via else b""
+        self.passing: PassThrough | None = None
+        self._go_by(snapshot)
+        self._let_pass()
+
+    def _go_by(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.limits = snapshot.limits
+        self.timeouts = snapshot.timeouts
+        self.callers = snapshot.callers
+        self.names = frozenset(snapshot.listen.names)
+        self.via = b"\r\nVia: 1.1 sidekey (%b)" % self.word if snapshot.via else b""
         self.via_and_end = self.via + b"\r\n\r\n"
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Judge and serve every request that begins from now on by this snapshot.
+
+        Where an integration is not the very same object as before its lane is forgotten. A request in flight holds its
+        lane, and with it policy, credential and connections: it ends as it began. `in_flight_limit` is not touched.
+        """
+        former = self.snapshot
+        self._go_by(snapshot)
+        self.hosts.clear()
+        if former.timeouts.total and not snapshot.timeouts.total:
+            # An exchange takes itself out of what is watched only while there is such a limit.
+            self.deadlines.release(Exchange)
+        old, new = former.integrations, snapshot.integrations
+        gone = {name: lane for name, lane in self.lanes.items() if new.get(lane.name) is not old.get(lane.name)}
+        for name in gone:
+            del self.lanes[name]
+        lanes = set(gone.values())
+        if self.passing is not None:
+            lanes.add(self.passing.lane)
+        self._let_pass()
+        lanes.difference_update(self._lanes())
+        self.targets = {target: known for target, known in self.targets.items() if known.lane not in lanes}
+        if snapshot.network != former.network:
+            self._reconnect()
+        else:
+            self._drop_unused(lanes)
+        self._free([*lanes])
+
+    def _free(self, lanes: list[Lane]) -> None:
+        """Let go of lanes a few at a time: ten thousand in one go would hold every request up."""
+        del lanes[-LANES_AT_ONCE:]
+        if lanes:
+            asyncio.get_running_loop().call_soon(self._free, lanes)
+
+    def _let_pass(self) -> None:
+        rules = self.snapshot.passing
+        self.passing = None if rules is None else PassThrough(self, rules, self.passing)
+
+    def _lanes(self) -> list[Lane]:
+        """Those of the snapshot."""
+        return [*self.lanes.values()] if self.passing is None else [*self.lanes.values(), self.passing.lane]
+
+    def _reconnect(self) -> None:
+        """Let no request to come use a connection of now: its address may not be dialled any more."""
+        for pool in {*self.pools.values(), *self.connected}:
+            if not pool.is_empty:
+                self._drop(pool)
+        for lane in self._lanes():
+            lane.reconnect()
+
+    def _drop_unused(self, gone: set[Lane]) -> None:
+        """Close what only integrations that are gone, or are others now, have used.
+
+        A pool that holds nothing may stay: it is pruned once there are many.
+        """
+        integrations = self.snapshot.integrations
+        unused = {
+            pool
+            for lane in gone
+            for pool in lane.pools()
+            if not (pool.is_bare or may_use(integrations.get(lane.name), pool.key))
+        }
+        if unused:
+            for lane in self._lanes():
+                unused.difference_update(lane.pools())
+        for pool in unused:
+            self._drop(pool)
 
     def lane(self, name: bytes) -> Lane | None:
         """The lane of an integration ID, compiled at its first use; None where there is no such integration."""
@@ -94,18 +168,26 @@ class Plane:
         """The lane of an integration that could not be built whole, once the rest can be read. Raises Problem."""
         await lane.integration.keyring.obtain()
         name, rebuild = lane.name.encode(), lane.integration.rebuild
-        if rebuild is not None and self.lanes[name] is lane:
+        if lane.decided is None and rebuild is not None:
             integration = await asyncio.to_thread(rebuild)
-            if self.lanes[name] is lane:
-                self.lanes[name] = Lane(self, integration, lane.stats)
-        if self.lanes[name].undecided:
-            raise Problem("credential_unavailable", "a value cannot be read", error="proxy_configuration_error")
-        return self.lanes[name]
+            if self.lanes.get(name) is lane:
+                lane.decided = self.lanes[name] = Lane(self, integration, lane.stats)
+                if self.passing is not None:
+                    self.passing.decided(integration)
+        latest = lane
+        while latest.decided is not None:
+            latest = latest.decided
+        if latest is lane:
+            detail = "the config was loaded anew before all of the integration was read: send the request again"
+        elif latest.undecided:
+            detail = "a value cannot be read"
+        else:
+            return latest
+        raise Problem("credential_unavailable", detail, error="proxy_configuration_error")
 
     def pool(self, origin: Origin, integration: Integration, identity: ClientIdentity | None) -> Pool:
         """The pool for an origin under an integration's trust and dialling rules, and under one client certificate."""
-        fingerprint = "" if identity is None else identity.fingerprint
-        key = Key(origin, integration.trust, integration.allow_private, fingerprint)
+        key = key_of(origin, integration, identity)
         pool = self.pools.get(key)
         if pool is None:
             if len(self.pools) >= POOLS_LIMIT:
@@ -116,9 +198,16 @@ class Plane:
 
     def retire(self, pool: Pool) -> None:
         """Forget a pool whose client certificate was replaced, and close what is idle in it."""
-        self.pools.pop(pool.key, None)
-        for upstream in list(pool.idle):
-            upstream.expired()
+        self._forget_pool(pool)
+        pool.close_idle()
+
+    def _drop(self, pool: Pool) -> None:
+        self._forget_pool(pool)
+        pool.drop()
+
+    def _forget_pool(self, pool: Pool) -> None:
+        if self.pools.get(pool.key) is pool:
+            del self.pools[pool.key]
 
     def own_host(self, host: bytes | None) -> bool:
         """Whether a Host field is the proxy listener's own; an HTTP/1.0 request may leave it out."""

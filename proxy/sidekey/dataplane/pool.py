@@ -22,6 +22,7 @@ from sidekey.settings.snapshot import Trust
 if TYPE_CHECKING:
     from sidekey.dataplane.exchange import Exchange
     from sidekey.dataplane.plane import Plane
+    from sidekey.settings.snapshot import Integration
 
 PROBE_AFTER = 1.0
 """Seconds of idleness after which a connection is probed before its reuse."""
@@ -37,10 +38,32 @@ class Key(NamedTuple):
     """Of the client certificate; empty where there is none."""
 
 
-class Pool:
-    """Idle connections (the last used first) and the exchanges that wait for one."""
+def key_of(origin: Origin, integration: Integration, identity: ClientIdentity | None) -> Key:
+    """The key for an origin under an integration's trust and dialling rules, and under one client certificate."""
+    fingerprint = "" if identity is None else identity.fingerprint
+    return Key(origin, integration.trust, integration.allow_private, fingerprint)
 
-    __slots__ = ("connecting", "identity", "idle", "key", "open", "plane", "sessions", "waiting")
+
+def may_use(integration: Integration | None, key: Key) -> bool:
+    """Whether an integration may come to use connections of this key, as far as its origin tells."""
+    if integration is None:
+        return False
+    ring, policy, origin = integration.certificate, integration.policy, key.origin
+    if key != key_of(origin, integration, None if ring is None else ring.identity):
+        return False
+    return any(prefix.origin == origin for prefix in policy.prefixes) or any(
+        domain.covers(origin) for domain in policy.domains
+    )
+
+
+class Pool:
+    """Idle connections (the last used first) and the exchanges that wait for one.
+
+    `open` are all its connections, also those that carry an exchange. Once it is `dropped` it keeps none: what it has,
+    or makes for an exchange that was in flight then, closes after that exchange.
+    """
+
+    __slots__ = ("connecting", "dropped", "identity", "idle", "key", "open", "plane", "sessions", "waiting")
 
     def __init__(self, plane: Plane, key: Key, identity: ClientIdentity | None) -> None:
         self.plane = plane
@@ -51,17 +74,20 @@ class Pool:
         self.idle: dict[UpstreamConnection, None] = {}
         self.waiting: deque[Exchange] = deque()
         self.connecting = 0
-        self.open = 0
+        self.open: set[UpstreamConnection] = set()
+        self.dropped = False
 
-    def opened(self) -> None:
-        """Count a connection in. A pool that holds one is known to the plane, even where its key was pruned."""
-        self.open += 1
+    def opened(self, connection: UpstreamConnection) -> None:
+        """Take a connection in. A pool that holds one is known to the plane, even where its key was pruned."""
+        self.open.add(connection)
         self.plane.connected.add(self)
+        if self.dropped:
+            connection.use_up()
 
     def closed(self, connection: UpstreamConnection) -> None:
-        """Count a connection out."""
+        """Let go of a connection that has closed."""
         self.idle.pop(connection, None)
-        self.open -= 1
+        self.open.discard(connection)
         if not self.open:
             self.plane.connected.discard(self)
 
@@ -69,6 +95,11 @@ class Pool:
     def is_empty(self) -> bool:
         """Whether it holds no connection and nobody waits for one."""
         return not (self.open or self.waiting or self.connecting)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it holds no client certificate either."""
+        return self.identity is None and self.is_empty
 
     def take(self) -> UpstreamConnection | None:
         """An idle connection that is still good, or None."""
@@ -112,9 +143,27 @@ class Pool:
         connection.deadline = now + connection.keep_for
         self.idle[connection] = None
 
+    def offer_new(self, connection: UpstreamConnection) -> None:
+        """Take a connection that was made just now: where nobody waits any more, a dropped pool has no use for it."""
+        self.offer(connection)
+        if self.dropped and connection in self.idle:
+            connection.expired()
+
     def forget(self, connection: UpstreamConnection) -> None:
         """Drop a connection that closed while it was idle."""
         self.idle.pop(connection, None)
+
+    def close_idle(self) -> None:
+        """Close what nobody uses now."""
+        for connection in list(self.idle):
+            connection.expired()
+
+    def drop(self) -> None:
+        """Keep no connection any more: no exchange to come may use one."""
+        self.dropped = True
+        self.close_idle()
+        for connection in self.open:
+            connection.use_up()
 
     async def connect(self) -> UpstreamConnection:
         """Make a connection. Raises Problem."""
@@ -154,7 +203,7 @@ class Pool:
             self._failed(self.plane.defect(error))
         else:
             self.connecting -= 1
-            self.offer(connection)
+            self.offer_new(connection)
 
     def _failed(self, problem: Problem) -> None:
         while self.waiting and not self.waiting[0].awaits_connection:

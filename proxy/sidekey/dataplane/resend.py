@@ -33,7 +33,7 @@ async def send_again(exchange: Exchange, data: bytes) -> None:
         connection.await_answer()
     else:
         # The grant that stands in `data` has expired meanwhile, or was renewed.
-        pool.offer(connection)
+        pool.offer_new(connection)
         if exchange.kept is None:
             detail = "the upstream closed the connection before it answered"
             exchange.fail(Problem("upstream_protocol_error", detail, error="connection_terminated", sent="maybe"))

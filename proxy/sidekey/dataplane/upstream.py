@@ -54,13 +54,14 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(WRITE_BUFFER)
+        self._parser = HttpResponseParser(self)
         socket = transport.get_extra_info("socket")
         if socket is not None:
             self.descriptor = socket.fileno()
         plane = self.pool.plane
         plane.deadlines.watched.add(self)
         plane.metrics.upstream_open += 1
-        self.pool.opened()
+        self.pool.opened(self)
 
     def await_answer(self) -> None:
         """The last byte of the request is written: the answer's head is due, or more of an early answer."""
@@ -155,6 +156,10 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
             self.transport.abort()
         exchange.finish()
 
+    def use_up(self) -> None:
+        """Let no other exchange use this connection after the one that it carries."""
+        self._spoiled = True
+
     def _close(self) -> None:
         """Close in order; an upstream that does not take what is left is cut off after the write time-out."""
         plane = self.pool.plane
@@ -187,7 +192,7 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
         plane.deadlines.watched.discard(self)
         plane.metrics.upstream_open -= 1
         self.pool.closed(self)
-        del self._parser  # it refers back to this object
+        del self._parser
         exchange = self.exchange
         if exchange is None:
             return

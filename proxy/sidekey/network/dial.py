@@ -42,9 +42,15 @@ class Dialer:
 
     def __init__(self, rules: NetworkRules, *, resolver: Resolver | None = None) -> None:
         self.own_listeners: tuple[Listener, ...] = ()
-        self._allow_private = rules.allow_private
+        self._rules = rules
         self._resolver = Resolver(rules) if resolver is None else resolver
         self._contexts = TlsContexts()
+
+    def adopt(self, rules: NetworkRules) -> None:
+        """Dial by these rules from now on. What has begun goes on by the former ones, in the lookup and in judging."""
+        if rules != self._rules:
+            self._rules = rules
+            self._resolver = self._resolver.renewed(rules)
 
     def note_certificate_requests(self) -> set[str]:
         """The names of servers that ask for a client certificate from now on."""
@@ -101,8 +107,10 @@ class Dialer:
         `deadline` is on the running loop's clock. Raises Problem: upstream_unreachable (dns_error, dns_timeout),
         destination_denied or credential_unavailable (trusted_ca, identity).
         """
+        # Taken before the lookup: the answer is judged by the rules that it was found under.
+        allowed = (*self._rules.allow_private, *allow_private)
         addresses = await self._resolver.resolve(origin.host, deadline)
-        judged = permitted(addresses, origin.port, (*self._allow_private, *allow_private), self.own_listeners)
+        judged = permitted(addresses, origin.port, allowed, self.own_listeners)
         return Way(tuple(judged), self._contexts.get(trust, identity) if origin.scheme == "https" else None)
 
 
@@ -142,7 +150,7 @@ async def _secure(
     def make() -> TlsTransport:
         nonlocal protocol
         protocol = factory()
-        return TlsTransport(protocol, context, name, sessions, ready)
+        return TlsTransport(protocol, context, name, sessions, ready)  # noqa: F821 - it is deleted only below
 
     try:
         layer = await _attach(connection, make)
@@ -156,4 +164,6 @@ async def _secure(
     finally:
         # What the handshake comes to after a cancellation is nobody's to look at.
         ready.cancel()
+        # The failure that it holds refers to this frame: the two would wait for the garbage collector.
+        del ready, layer
     return cast(P, protocol)

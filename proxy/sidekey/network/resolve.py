@@ -76,6 +76,10 @@ class Resolver:
         self._queue: deque[_Flight] = deque()
         self._running = 0
 
+    def renewed(self, rules: NetworkRules) -> Resolver:
+        """One for other rules, which shares no lookup with this one but looks names up in the same way."""
+        return Resolver(rules, hosts_file=self._hosts_file, lookup=self._lookup)
+
     async def resolve(self, host: str, deadline: float) -> tuple[Address, ...]:
         """Find the addresses of `host` (lower case): at least one, in order of preference.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem
@@ -53,13 +53,15 @@ _UNCLEAR = "the TLS connection to the upstream failed"
 class TlsContexts:
     """The contexts, each built at its first use.
 
-    Equal trust shares one for good. One with a client certificate belongs to whoever uses it (`Sessions` hold it): it
-    is gone with its last connection and slot, so that those of rotated certificates do not pile up.
+    Equal trust shares one: that of a CA file is gone with its `Trust`, the others stay. One with a client certificate
+    belongs to whoever uses it (`Sessions` hold it): it is gone with its last connection and slot. So what reloads and
+    rotations leave behind does not pile up.
     """
 
     def __init__(self) -> None:
-        self._shared: dict[tuple[Trust, str | None], ssl.SSLContext] = {}
         self.note: Callable[[str], None] | None = None
+        self._public: dict[tuple[str, str | None], ssl.SSLContext] = {}
+        self._of_files: WeakKeyDictionary[Trust, ssl.SSLContext] = WeakKeyDictionary()
         self._personal: WeakValueDictionary[tuple[Trust, str | None, str], ssl.SSLContext] = WeakValueDictionary()
 
     def get(self, trust: Trust, identity: ClientIdentity | None = None) -> ssl.SSLContext:
@@ -70,10 +72,7 @@ class TlsContexts:
         """
         folder = ca_folder.mozilla() if trust.source == "mozilla" else None
         if identity is None:
-            context = self._shared.get((trust, folder))
-            if context is None:
-                context = self._shared[trust, folder] = client_context(trust, folder)
-            return context
+            return self._shared(trust, folder)
         key = (trust, folder, identity.fingerprint)
         context = self._personal.get(key)
         if context is None:
@@ -82,6 +81,18 @@ class TlsContexts:
             if self.note is not None:
                 note_requests(context, self.note)
             self._personal[key] = context
+        return context
+
+    def _shared(self, trust: Trust, folder: str | None) -> ssl.SSLContext:
+        if trust.source == "file":
+            context = self._of_files.get(trust)
+            if context is None:
+                context = self._of_files[trust] = client_context(trust)
+            return context
+        key = (trust.source, folder)
+        context = self._public.get(key)
+        if context is None:
+            context = self._public[key] = client_context(trust, folder)
         return context
 
 
@@ -95,17 +106,16 @@ def client_context(trust: Trust, folder: str | None = None) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     if trust.source == "system":
         context.load_default_certs()
-    elif trust.path is None:
+    elif trust.source == "mozilla":
         context.load_verify_locations(ca_folder.bundle() if folder is None else None, folder)
+    elif trust.pem is None:
+        raise Problem(
+            "credential_unavailable",
+            "trusted_ca names a file that cannot be read or holds no PEM certificate",
+            error="proxy_configuration_error",
+        )
     else:
-        try:
-            context.load_verify_locations(trust.path)
-        except OSError:
-            raise Problem(
-                "credential_unavailable",
-                "trusted_ca names a file that cannot be read or holds no PEM certificate",
-                error="proxy_configuration_error",
-            ) from None
+        context.load_verify_locations(cadata=trust.pem)
     return context
 
 

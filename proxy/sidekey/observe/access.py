@@ -18,11 +18,15 @@ class AccessLog:
     __slots__ = ("_clock", "_path", "_put", "errors", "every")
 
     def __init__(self, writer: LineWriter, mode: str, path: bool) -> None:
+        self._put = writer.write
+        self._clock = Clock()
+        self.adopt(mode, path)
+
+    def adopt(self, mode: str, path: bool) -> None:
+        """Write as `log.access` and `log.path` ask from now on."""
         self.every = mode == "all"
         self.errors = mode != "off"
         self._path = path
-        self._put = writer.write
-        self._clock = Clock()
 
     def write(  # noqa: PLR0917 - one argument a key; keywords cost a tenth of the line
         self,

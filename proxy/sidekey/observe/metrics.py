@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from sidekey.settings.snapshot import Integration
+from sidekey.settings.snapshot import NOBODY, Integration
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the duration histogram in seconds, inclusive; one more bucket takes what is longer."""
@@ -70,6 +70,7 @@ class Metrics:
         "in_flight",
         "in_flight_limit",
         "integrations",
+        "passed",
         "reload_failures",
         "unknown",
         "upstream_connecting",
@@ -79,6 +80,7 @@ class Metrics:
     def __init__(self) -> None:
         self._stats: dict[str, IntegrationStats] = {}
         self.unknown = IntegrationStats(UNKNOWN)
+        self.passed = IntegrationStats(NOBODY)
         self.in_flight = 0
         self.in_flight_limit = 0
         self.upstream_open = 0
@@ -102,9 +104,16 @@ class Metrics:
         """Upstream connections that carry an exchange."""
         return self.upstream_open - self.count_idle()
 
-    def count_call(self, integration: str, outcome: str) -> None:
-        """Count one call for a token of a configured integration."""
-        self.calls[integration, outcome] += 1
+    def adopt(self, integrations: Mapping[str, Integration]) -> None:
+        """Tell of these integrations from now on, and nothing more of those that are not among them.
+
+        Who still holds the counters of one that is gone may go on to write into them: nobody reads them.
+        """
+        self.integrations = integrations
+        self._stats = {name: stats for name, stats in self._stats.items() if name in integrations}
+        for series in (self.calls, self.expiries, self.reload_failures):
+            for key in [key for key in series if key[0] not in integrations]:
+                del series[key]
 
     def stats(self, integration: str) -> IntegrationStats:
         """Find the counters of a configured integration; they are made at its first request."""
@@ -114,7 +123,46 @@ class Metrics:
         return found
 
     def recorded(self) -> Iterator[IntegrationStats]:
-        """Yield the counters of the integrations that have had a request by now, `unknown` last."""
-        for stats in (*self._stats.values(), self.unknown):
+        """Yield the counters of the integrations that have had a request by now, `passed` and `unknown` last."""
+        for stats in (*self._stats.values(), self.passed, self.unknown):
             if stats.outcomes:
                 yield stats
+
+
+class CredentialSeries:
+    """What the source of one credential writes: `credential` is "token" or "certificate".
+
+    A source whose integration has gone, or was changed, may go on for requests in flight. It is `retired` then and
+    writes nothing any more: the series are its successor's, or nobody's.
+    """
+
+    __slots__ = ("_key", "_metrics", "retired")
+
+    def __init__(self, metrics: Metrics, integration: str, credential: str) -> None:
+        self.retired = False
+        self._metrics = metrics
+        self._key = (integration, credential)
+
+    def count_call(self, outcome: str) -> None:
+        """Count one call for a token."""
+        if not self.retired:
+            self._metrics.calls[self._key[0], outcome] += 1
+
+    def expires(self, moment: float | None) -> None:
+        """Tell until when what is held is valid, in seconds since the epoch; None where nothing is held."""
+        if self.retired:
+            return
+        if moment is None:
+            self._metrics.expiries.pop(self._key, None)
+        else:
+            self._metrics.expiries[self._key] = moment
+
+    def count_failures(self, more: int) -> None:
+        """Count what was read anew and could not be taken up; with 0 the series begins."""
+        if not self.retired:
+            self._metrics.reload_failures[self._key] += more
+
+    def retire(self) -> None:
+        """Write nothing any more. The counts stay, for a successor to go on with."""
+        self.expires(None)
+        self.retired = True

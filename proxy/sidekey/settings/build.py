@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+import ssl
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
 from sidekey.credentials.base import Credential, Destinations
@@ -19,7 +21,8 @@ from sidekey.credentials.keyring import Keyring
 from sidekey.settings import snapshot
 from sidekey.settings.faults import Loc
 from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationSettings, ListenSettings
-from sidekey.settings.secrets import SecretReader
+from sidekey.settings.passing import build_passing
+from sidekey.settings.secrets import NotingReader, SecretReader
 
 _LARGEST_BUNDLE = 16 << 20
 
@@ -39,14 +42,17 @@ def build_integration(
     *,
     filled: Filled = (),
     certificate: CertificateRing | None = None,
+    noting: NotingReader | None = None,
 ) -> tuple[snapshot.Integration, Reasons]:
     """One integration with its secrets read; `trust` is what holds where it names none itself.
 
-    The faults of its client certificate are the ring's.
+    `noting` reads for this time, where it is to be known what was read; `read` for every later one. The faults of its
+    client certificate are the ring's.
     """
     auth = settings.auth
-    prefixes, unread = _prefixes(settings, read)
-    values, unreadable = auth.read(read, {})
+    now = read if noting is None else noting
+    prefixes, unread = _prefixes(settings, now)
+    values, unreadable = auth.read(now, {})
     reasons: Reasons = [*unread, *unreadable]
     methods = None if settings.methods is None else frozenset(settings.methods)
     destinations = auth.destinations(values)
@@ -72,6 +78,8 @@ def build_integration(
     keyring = Keyring(partial(_credential, settings, read, values))
     keyring.refresh()
     if settings.trusted_ca is not None:
+        if noting is not None and settings.trusted_ca.path is not None:
+            noting.note(settings.trusted_ca.path)
         trust, reason = trust_of(settings.trusted_ca)
         reasons += [(("trusted_ca",), reason)] if reason else []
     test = settings.test
@@ -130,41 +138,78 @@ def _base(
 
 
 def build_trust(trust: snapshot.Trust, read: SecretReader) -> tuple[snapshot.Trust, str | None]:
-    """The trust with its file's whole path, and why the file is of no use, if so."""
+    """The trust with its file's whole path and what it holds, or why the file is of no use."""
     if trust.path is None:
         return trust, None
-    found = snapshot.Trust(trust.source, str(read.path(trust.path)))
+    path = str(read.path(trust.path))
     try:
-        if b"-----BEGIN CERTIFICATE-----" not in read.content(trust.path, _LARGEST_BUNDLE):
-            return found, "the file holds no certificate in PEM"
+        data = read.content(trust.path, _LARGEST_BUNDLE)
+        # The words that may stand between the certificates are in any coding.
+        pem = data.decode("latin-1").encode("ascii", "replace").decode()
+        _check_bundle(pem)
     except ValueError as fault:
-        return found, str(fault)
-    return found, None
+        return snapshot.Trust(trust.source, path), str(fault)
+    return snapshot.Trust(trust.source, path, hashlib.sha256(data).hexdigest(), pem), None
 
 
-def build_callers(
-    settings: Mapping[str, CallerSettings], read: SecretReader
-) -> tuple[dict[bytes, snapshot.Caller], Reasons, Reasons]:
-    """Callers by the SHA-256 of their tokens, what could not be read, and tokens that stand twice.
+def _check_bundle(pem: str) -> None:
+    if "-----BEGIN CERTIFICATE-----" not in pem:
+        raise ValueError("the file holds no certificate in PEM")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
+    except ssl.SSLError:
+        raise ValueError("the file holds a certificate that cannot be read") from None
 
-    A caller whose token cannot be read stands under a digest that no token has: were it left out, the last such
-    caller would take the judging of callers away with it.
+
+Digests = Mapping[str, tuple[Reference, bytes]]
+"""Callers' tokens: where each was read from, and the SHA-256 of it."""
+
+
+class Callers(NamedTuple):
+    """Callers by the SHA-256 of their tokens, what could not be read, and tokens that stand twice."""
+
+    found: dict[bytes, snapshot.Caller]
+    digests: Digests
+    unreadable: Reasons
+    twice: Reasons
+
+
+def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, former: Digests) -> Callers:
+    """Read the callers' tokens. `former` are the digests of the last good load.
+
+    A caller whose token cannot be read keeps its former one while the config names the same place. Otherwise it stands
+    under a digest that no token has: were it left out, the last such caller would take the judging of callers away
+    with it.
     """
     callers: dict[bytes, snapshot.Caller] = {}
+    digests: dict[str, tuple[Reference, bytes]] = {}
     unreadable: Reasons = []
     twice: Reasons = []
+
+    def granted(name: str) -> snapshot.Caller:
+        integrations = settings[name].integrations
+        return snapshot.Caller(name, None if integrations is None else frozenset(integrations))
+
     for name, caller in settings.items():
-        granted = None if caller.integrations is None else frozenset(caller.integrations)
+        place: Loc = ("callers", name, "token")
         try:
             digest = hashlib.sha256(read(caller.token).encode()).digest()
         except ValueError as fault:
-            unreadable.append((("callers", name, "token"), str(fault)))
-            digest = secrets.token_bytes(32)
+            unreadable.append((place, str(fault)))
+            continue
+        digests[name] = caller.token, digest
         if digest in callers:
-            twice.append((("callers", name, "token"), f"caller {callers[digest].name} has the same token"))
+            twice.append((place, f"caller {callers[digest].name} has the same token"))
         else:
-            callers[digest] = snapshot.Caller(name, granted)
-    return callers, unreadable, twice
+            callers[digest] = granted(name)
+    for name in [name for name in settings if name not in digests]:
+        reference, digest = former.get(name, (None, b""))
+        # A token that was moved to another caller is that caller's.
+        if reference != settings[name].token or digest in callers:
+            digest = secrets.token_bytes(32)
+        digests[name] = settings[name].token, digest
+        callers[digest] = granted(name)
+    return Callers(callers, digests, unreadable, twice)
 
 
 def build_snapshot(
@@ -172,13 +217,14 @@ def build_snapshot(
     integrations: Mapping[str, snapshot.Integration],
     callers: Mapping[bytes, snapshot.Caller],
     read: SecretReader,
+    trust: snapshot.Trust,
 ) -> snapshot.Snapshot:
-    """The whole config at run time."""
+    """The whole config at run time; `trust` is the network's."""
     network = settings.network
     return snapshot.Snapshot(
         integrations=integrations,
         callers=callers,
-        listen=_listen(settings.listen, read),
+        listen=build_listen(settings.listen, read),
         network=snapshot.NetworkRules(
             hosts={host: tuple(addresses) for host, addresses in network.hosts.items()},
             allow_private=tuple(network.allow_private),
@@ -188,10 +234,13 @@ def build_snapshot(
         limits=snapshot.Limits(**dict(settings.limits)),
         log=snapshot.Log(**dict(settings.log)),
         via=settings.via,
+        passing=build_passing(integrations, trust) if settings.forward.unmatched == "pass" else None,
     )
 
 
-def _listen(settings: ListenSettings, read: SecretReader) -> snapshot.Listen:
+def build_listen(settings: ListenSettings, read: SecretReader) -> snapshot.Listen:
+    """The listeners, sockets' paths whole."""
+
     def place(address: snapshot.Address) -> snapshot.Address:
         if address.path is None:
             return address
@@ -203,3 +252,19 @@ def _listen(settings: ListenSettings, read: SecretReader) -> snapshot.Listen:
         metrics=None if settings.metrics is None else place(settings.metrics),
         names=tuple(settings.names),
     )
+
+
+def moved(one: snapshot.Listen, other: snapshot.Listen) -> Iterator[str]:
+    """The keys of `listen` by which two differ."""
+    modes = False
+    for key in ("proxy", "admin", "metrics"):
+        before, after = getattr(one, key), getattr(other, key)
+        if before is None or after is None or replace(before, mode=after.mode) != after:
+            if before is not after:
+                yield key
+        else:
+            modes |= before.mode != after.mode
+    if set(one.names) != set(other.names):
+        yield "names"
+    if modes:
+        yield "mode"

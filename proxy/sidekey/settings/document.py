@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from sidekey.settings.faults import Fault, Row, Table, line_of, mark_of, show
+from sidekey.settings.freeing import let_go
 
 # The C loader where PyYAML was built with libyaml; both give the same events.
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -20,6 +21,9 @@ _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 DEEPEST = 32
 MOST_VALUES = 2_000_000
 """Values in a file, counting what an alias stands for each time: a bound on "billion laughs"."""
+
+_SLICE = 64 << 10
+"""Characters that are searched at once: a search holds the interpreter, and a reload shares it with the data plane."""
 
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
@@ -68,9 +72,10 @@ def _decode(file: str, data: bytes) -> str:
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8", "replace")
         raise Malformed(_fault_after(file, before, "the file is not UTF-8")) from None
-    found = _UNPRINTABLE.search(text)
-    if found is not None:
-        raise Malformed(_fault_after(file, text[: found.start()], "a control character stands here"))
+    for start in range(0, len(text), _SLICE):
+        found = _UNPRINTABLE.search(text, start, start + _SLICE)
+        if found is not None:
+            raise Malformed(_fault_after(file, text[: found.start()], "a control character stands here"))
     return text
 
 
@@ -145,6 +150,14 @@ class _Reader:
 
     def _mapping(self, mark: int, depth: int) -> Table:
         table = Table(self._file, mark)
+        try:
+            self._fill(table, depth)
+        except (Malformed, yaml.YAMLError):
+            let_go(table)
+            raise
+        return table
+
+    def _fill(self, table: Table, depth: int) -> None:
         spots = table.spots
         event = self._next()
         while event.__class__ is not yaml.MappingEndEvent:
@@ -162,7 +175,6 @@ class _Reader:
                 spots.append(value_mark)
             self._path.pop()
             event = self._next()
-        return table
 
     def _duplicate(self, start: Any, first: int) -> None:
         message = f"this key stands here a second time; the first is in line {line_of(first)}"

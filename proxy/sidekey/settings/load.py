@@ -1,4 +1,4 @@
-"""Loads a config: from a path to a snapshot, or to every fault there is."""
+"""Loads a config: from a path to a snapshot, or to every fault there is; again and again, if need be."""
 
 from __future__ import annotations
 
@@ -7,53 +7,27 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from sidekey.credentials.certificates.settings import MATERIAL
 from sidekey.settings import checks, snapshot
-from sidekey.settings.build import build_callers, build_integration, build_snapshot, build_trust
-from sidekey.settings.certificates import build_ring
+from sidekey.settings.build import build_callers, build_listen, build_snapshot, build_trust, moved
 from sidekey.settings.faults import Fault, Loc, Table, fault_at
-from sidekey.settings.models import GlobalSettings, IntegrationSettings
-from sidekey.settings.profiles import expand
-from sidekey.settings.secrets import SecretReader
-from sidekey.settings.source import Joined, read_config
+from sidekey.settings.freeing import let_go
+from sidekey.settings.integration import Integrations
+from sidekey.settings.loaded import Loaded
+from sidekey.settings.memory import Entry, Memory, let_files_go
+from sidekey.settings.models import GlobalSettings
+from sidekey.settings.secrets import NotingReader, SecretReader
+from sidekey.settings.source import Files, Joined, read_config
+from sidekey.settings.stamps import Looks
 from sidekey.settings.translate import faults_of
 from sidekey.settings.values import check_name
 
-
-@dataclass(slots=True)
-class Loaded:
-    """A config that was read. `snapshot` is None where there are `faults`.
-
-    `unreadable` are secrets and CA files that could not be read: faults for `check` and `run --strict`, while `run`
-    goes on without what needs them. All three lists are in the order of file, line and column.
-
-    `places` are those of the client certificates that come by {url}, by integration: nothing is said of them before
-    they are fetched (`fetched`).
-    """
-
-    snapshot: snapshot.Snapshot | None = None
-    faults: list[Fault] = field(default_factory=list)
-    warnings: list[Fault] = field(default_factory=list)
-    unreadable: list[Fault] = field(default_factory=list)
-    places: dict[str, dict[Loc, Fault]] = field(default_factory=dict)
-
-    def fetched(self, name: str) -> tuple[list[Fault], list[Fault]]:
-        """Faults and warnings of such a certificate, after its ring's `refresh`."""
-        ring = None if self.snapshot is None else self.snapshot.integrations[name].certificate
-        if ring is None:
-            return [], []
-        places, reasons = self.places[name], () if ring.unreadable is None else ring.unreadable.reasons
-        faults, warnings = (
-            [places[loc]._replace(message=message) for loc, message in found] for found in (reasons, ring.warnings)
-        )
-        return faults, warnings
+__all__ = ["Loaded", "Loader", "load"]
 
 
 def load(path: str | Path, environ: Mapping[str, str] | None = None, now: float | None = None) -> Loaded:
@@ -61,15 +35,49 @@ def load(path: str | Path, environ: Mapping[str, str] | None = None, now: float 
 
     Certificates are judged at `now`, in seconds since the epoch; left out, the present.
     """
-    with _without_collector():
-        joined = read_config(Path(path))
-        read = SecretReader(joined.folder, os.environ if environ is None else environ)
-        loader = _Loader(joined, read, time.time() if now is None else now)
-        loader.run()
-    loaded = loader.loaded
-    for faults in (loaded.faults, loaded.warnings, loaded.unreadable):
-        faults[:] = sorted(set(faults))
-    return loaded
+    return Loader(path, environ).load(now)
+
+
+class Loader:
+    """Loads one config as often as it is asked to, and makes anew only what differs from the last good load.
+
+    An integration that is the same is the same object in each snapshot. `environ` is taken not to change.
+    """
+
+    def __init__(self, path: str | Path, environ: Mapping[str, str] | None = None) -> None:
+        self._path = Path(path)
+        self._environ = os.environ if environ is None else environ
+        self._memory = Memory()
+        self._files: Files = {}
+
+    def load(self, now: float | None = None) -> Loaded:
+        """As `load`. Blocks; one thread at a time.
+
+        A load with faults leaves nothing behind but the documents it parsed. A secret, CA file or caller's token that
+        is of no use now, but was at the last good load, stays what it was while the config says the same of it.
+        """
+        looks = Looks()
+        with _without_collector():
+            joined = read_config(self._path, {**self._memory.files, **self._files}, looks)
+            read = SecretReader(joined.folder, self._environ)
+            noting = NotingReader(joined.folder, self._environ, looks)
+            loading = _Loading(joined, read, noting, self._memory, time.time() if now is None else now)
+            memory = loading.run()
+            self._keep(memory, joined.files)
+        loaded = loading.loaded
+        loaded.stamps = looks.stamps
+        loaded.sort()
+        return loaded
+
+    def _keep(self, memory: Memory | None, files: Files) -> None:
+        """Remember this load, and free what is not needed any more, piece by piece."""
+        before, last = self._memory, self._files
+        self._files = files
+        if memory is not None:
+            self._memory = memory
+            let_go(before.entries)
+        for old in (last, before.files):
+            let_files_go(old, kept=(self._files, self._memory.files))
 
 
 @contextmanager
@@ -84,23 +92,38 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-class _Loader:
-    def __init__(self, joined: Joined, read: SecretReader, now: float) -> None:
+class _Loading:
+    """One load."""
+
+    def __init__(
+        self,
+        joined: Joined,
+        read: SecretReader,
+        noting: NotingReader,
+        memory: Memory,
+        now: float,
+    ) -> None:
         self.loaded = Loaded(faults=joined.faults)
         self._joined = joined
         self._read = read
-        self._now = now
+        self._noting = noting
+        self._memory = memory
         self._trust_of = cache(partial(build_trust, read=read))
+        self._integrations = Integrations(self.loaded, read, noting, self._trust_of, now)
 
-    def run(self) -> None:
+    def run(self) -> Memory | None:
+        """Load; what is to be remembered where it went without a fault."""
         settings = self._globals()
         trust = self._trust(settings)
-        integrations = self._integrations(trust)
-        callers, unreadable, twice = build_callers(settings.callers, self._read)
-        self._note(self.loaded.unreadable, unreadable)
-        self._note(self.loaded.faults, twice)
-        if not self.loaded.faults:
-            self.loaded.snapshot = build_snapshot(settings, integrations, callers, self._read)
+        entries = self._entries(trust)
+        callers = build_callers(settings.callers, self._noting, self._memory.digests)
+        self._note(self.loaded.unreadable, callers.unreadable)
+        self._note(self.loaded.faults, callers.twice)
+        if self.loaded.faults:
+            return None
+        integrations = {name: entry.integration for name, entry in entries.items()}
+        found = self.loaded.snapshot = build_snapshot(settings, integrations, callers.found, self._read, trust)
+        return Memory(entries, callers.digests, trust, self._joined.files, found.listen)
 
     def _root(self, loc: Loc) -> Table:
         owners, documents = self._joined.owners, self._joined.documents
@@ -119,20 +142,40 @@ class _Loader:
             self._note(self.loaded.warnings, checks.global_warnings(values))
         if self._joined.documents and not self._joined.integrations:
             self._note(self.loaded.warnings, [(("integrations",), "there are none: every request is denied")])
+        faulty: set[str | int] = set()
         try:
-            return GlobalSettings.model_validate(values)
+            settings = GlobalSettings.model_validate(values)
         except ValidationError as error:
             self.loaded.faults += faults_of(error, GlobalSettings, self._root, ())
-            return GlobalSettings.model_validate(_without_faulty(values, error))
+            faulty = {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
+            settings = GlobalSettings.model_validate(_without_faulty(values, error))
+        if self._joined.complete and "listen" not in faulty:
+            self._note(self.loaded.faults, self._moved(settings))
+        return settings
+
+    def _moved(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
+        """The listeners that are not where they stand."""
+        stands = self._memory.listen
+        if stands is None:
+            return
+        for key in moved(stands, build_listen(settings.listen, self._read)):
+            yield ("listen", key), "needs a restart: a listener cannot be changed while Sidekey runs"
 
     def _trust(self, settings: GlobalSettings) -> snapshot.Trust:
-        trust, reason = self._trust_of(settings.network.trusted_ca)
+        """The network's; that of the last good load where it is the same, or where its file is of no use now."""
+        written, former = settings.network.trusted_ca, self._memory.trust
+        if written.path is not None:
+            self._noting.note(written.path)
+            self._noting.noted()
+        trust, reason = self._trust_of(written)
         if reason:
             self._note(self.loaded.unreadable, [(("network", "trusted_ca"), reason)])
-        return trust
+        if former is None or (former.source, former.path) != (trust.source, trust.path):
+            return trust
+        return former if trust == former or not trust.usable else trust
 
-    def _integrations(self, trust: snapshot.Trust) -> dict[str, snapshot.Integration]:
-        built: dict[str, snapshot.Integration] = {}
+    def _entries(self, trust: snapshot.Trust) -> dict[str, Entry]:
+        entries: dict[str, Entry] = {}
         for name, document in self._joined.integrations.items():
             base = ("integrations", name)
             try:
@@ -143,47 +186,10 @@ class _Loader:
             if not isinstance(raw, Table):
                 self.loaded.faults.append(fault_at(document, base, "a mapping is expected"))
                 continue
-            integration = self._integration(name, raw, trust)
-            if integration is not None:
-                built[name] = integration
-        return built
-
-    def _integration(self, name: str, raw: Table, trust: snapshot.Trust) -> snapshot.Integration | None:
-        base: Loc = ("integrations", name)
-
-        def note(faults: list[Fault], found: Iterable[tuple[Loc, str]]) -> None:
-            faults += [fault_at(raw, loc, message, base=base) for loc, message in found]
-
-        expansion = expand(raw)
-        note(self.loaded.faults, expansion.faults)
-        table = expansion.table
-        note(self.loaded.faults, checks.integration_faults(table))
-        note(self.loaded.warnings, checks.integration_warnings(table))
-        try:
-            settings = IntegrationSettings.model_validate(table)
-        except ValidationError as error:
-            self.loaded.faults += faults_of(error, IntegrationSettings, lambda _: table, base)
-            return None
-        entries = expansion.filled.entries if expansion.filled is not None else ()
-        ring = build_ring(settings, self._read, self._now)
-        if ring is not None:
-            note(self.loaded.warnings, ring.warnings)
-            if ring.pending:
-                self.loaded.places[name] = {
-                    (block, key): fault_at(raw, (block, key), "", base=base)
-                    for block in {place[0] for place, _ in ring.urls}
-                    for key in (*MATERIAL, "key_passphrase")
-                }
-            elif ring.unreadable is not None:
-                note(self.loaded.unreadable, ring.unreadable.reasons)
-        integration, unreadable = build_integration(
-            name, settings, trust, self._read, self._trust_of, filled=entries, certificate=ring
-        )
-        note(self.loaded.unreadable, unreadable)
-        if not expansion.faults:
-            # Examples stand in the policy otherwise, and say nothing of what was meant.
-            note(self.loaded.warnings, checks.policy_warnings(integration.policy))
-        return integration
+            entry = self._integrations.take(name, raw, trust, self._memory.entries.get(name))
+            if entry is not None:
+                entries[name] = entry
+        return entries
 
 
 def _without_faulty(values: dict[str, Any], error: ValidationError) -> dict[str, Any]:

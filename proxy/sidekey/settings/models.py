@@ -143,6 +143,16 @@ class LogSettings(Section):
     path: bool = Field(default=_LOG.path, description="Whether access lines hold path and query, which may be secret.")
 
 
+class ForwardSettings(Section):
+    """The forward door, where `HTTP_PROXY` leads."""
+
+    unmatched: Literal["deny", "pass"] = Field(
+        default="deny",
+        description="What becomes of a target at a host that no integration covers: `deny`, or `pass`, which sends it "
+        "on as it came, without a credential and only to addresses that may be dialled.",
+    )
+
+
 class TestSettings(Section):
     """The request that `sidekey test ID` sends; its body is empty, and 200 is success."""
 
@@ -203,6 +213,7 @@ class GlobalSettings(Section):
     )
     log: LogSettings = Field(default=LogSettings(), description="Logging.")
     via: bool = Field(default=True, description="Whether `Via` is sent; it is always checked.")
+    forward: ForwardSettings = Field(default=ForwardSettings(), description="The forward door.")
 
 
 class Config(GlobalSettings):

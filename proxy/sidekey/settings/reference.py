@@ -48,6 +48,7 @@ _SECTIONS = (
     ("TimeoutSettings", "timeouts", ""),
     ("LimitSettings", "limits", ""),
     ("LogSettings", "log", ""),
+    ("ForwardSettings", "forward", ""),
     ("IntegrationSettings", "integrations.ID", ""),
     ("TestSettings", "integrations.ID.test", ""),
     ("CertificateSettings", "integrations.ID.client_certificate", ""),

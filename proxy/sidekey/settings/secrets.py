@@ -9,9 +9,13 @@ from pathlib import Path
 
 from sidekey.credentials.base import Sealed
 from sidekey.credentials.fields import Reference, clean_pem, clean_secret
+from sidekey.settings.stamps import Looks, Stamp
 
 LARGEST = 64 << 10
 """Bytes of a secret's file; more is a slip, such as a log file named by mistake."""
+
+Stamps = tuple[tuple[Path, Stamp], ...]
+"""Files that something was read from, with their stamps of before."""
 
 
 class SecretReader(Sealed):
@@ -78,6 +82,33 @@ class SecretReader(Sealed):
             raise ValueError("the environment variable is not UTF-8") from None
         except ValueError as fault:
             raise ValueError(f"the environment variable {fault}") from None
+
+
+class NotingReader(SecretReader):
+    """A reader for one load, which notes the files that it reads. Nothing that outlives the load may hold it."""
+
+    __slots__ = ("_noted", "looks")
+
+    def __init__(self, folder: Path, environ: Mapping[str, str], looks: Looks) -> None:
+        super().__init__(folder, environ)
+        self.looks = looks
+        self._noted: dict[Path, Stamp] = {}
+
+    def content(self, name: str, largest: int) -> bytes:
+        """The bytes of a file of the config, which is noted. Raises ValueError with the reason."""
+        self.note(name)
+        return super().content(name, largest)
+
+    def note(self, name: str) -> None:
+        """Note a file of the config that others read; call it before they do."""
+        path = self.path(name)
+        self._noted[path] = self.looks(path)
+
+    def noted(self) -> Stamps:
+        """What was noted since the last call."""
+        noted = tuple(self._noted.items())
+        self._noted.clear()
+        return noted
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -7,18 +7,30 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sidekey.core.addresses import Network
+from sidekey.core.coverage import Coverage
 from sidekey.core.policy import Policy, Prefix
 from sidekey.credentials.base import Traits
 from sidekey.credentials.certificates.ring import CertificateRing
 from sidekey.credentials.keyring import Keyring
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Trust:
-    """Which CAs verify an upstream's certificate: `source` is mozilla, system or file (then with `path`)."""
+    """Which CAs verify an upstream's certificate: `source` is mozilla, system or file (then with `path`).
+
+    `pem` is what the file held when the config was loaded, so that nobody reads it behind the snapshot's back, and
+    `digest` the SHA-256 of that: other content is another trust. Without `pem` a file's trust verifies nothing.
+    """
 
     source: str = "mozilla"
     path: str | None = None
+    digest: str = ""
+    pem: str | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is something to verify with."""
+        return self.source != "file" or self.pem is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,23 @@ class Integration:
         """Whether everything that can be read without a call is there, and may be used."""
         ring = self.certificate
         return self.keyring.credential is not None and (ring is None or ring.identity is not None or ring.pending)
+
+
+NOBODY = "-"
+"""What stands for an integration where there is none, in metrics and logs; no ID can be this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """How targets that no integration covers go on without a credential.
+
+    `undecided` are the integrations of which it is not known yet what they cover. `nobody` stands where an integration
+    does for other targets: its policy allows none, its grant is empty, its trust the network's.
+    """
+
+    coverage: Coverage
+    undecided: frozenset[str]
+    nobody: Integration
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -166,3 +195,5 @@ class Snapshot:
     limits: Limits = Limits()
     log: Log = Log()
     via: bool = True
+    passing: Passing | None = None
+    """Set where `forward.unmatched` is pass."""

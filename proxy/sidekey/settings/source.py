@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sidekey.settings.document import Malformed, parse
 from sidekey.settings.faults import Fault, Table, fault_at, line_of, mark_at
 from sidekey.settings.secrets import read_bounded
+from sidekey.settings.stamps import Stamp, stamp
 
 LARGEST_FILE = 64 << 20
 """Bytes of a config file."""
@@ -23,12 +25,23 @@ def default_config_path(environ: Mapping[str, str]) -> str:
     return environ.get("SIDEKEY_CONFIG") or "/etc/sidekey"
 
 
+class Parsed(NamedTuple):
+    """A file that was parsed: its document, and the faults that did not stop the parsing."""
+
+    document: Table
+    faults: list[Fault]
+
+
+Files = dict[tuple[str, bytes], Parsed]
+"""What files held, by their names and the SHA-256 of their bytes: what is there is not parsed again."""
+
+
 @dataclass(slots=True)
 class Joined:
     """The documents of a config.
 
     `globals` holds the global keys of all files; `owners` says whose each is, `integrations` likewise for IDs.
-    It is not `complete` where a file could not be read.
+    It is not `complete` where a file could not be read. `files` are those that could.
     """
 
     folder: Path
@@ -38,13 +51,19 @@ class Joined:
     integrations: dict[str, Table] = field(default_factory=dict)
     complete: bool = True
     faults: list[Fault] = field(default_factory=list)
+    files: Files = field(default_factory=dict)
 
 
-def read_config(path: Path) -> Joined:
-    """Read a file, or a folder's `*.yaml` and `*.yml` by name. Faults are in the result, as many as there are."""
+def read_config(path: Path, known: Files | None = None, look: Callable[[Path], Stamp] = stamp) -> Joined:
+    """Read a file, or a folder's `*.yaml` and `*.yml` by name. Faults are in the result, as many as there are.
+
+    `known` files are not parsed again. `look` is asked for everything that is about to be read, the folder as well.
+    """
     is_folder = path.is_dir()
     # Made absolute without resolving links: Kubernetes swaps the link that a mounted file lies behind.
     joined = Joined((path if is_folder else path.parent).absolute())
+    if is_folder:
+        look(joined.folder)
     try:
         files = list(_files(path)) if is_folder else [path]
     except OSError as error:
@@ -53,7 +72,8 @@ def read_config(path: Path) -> Joined:
     if not files:
         joined.faults.append(_unreadable(path, "the folder holds no *.yaml or *.yml file"))
     for file in files:
-        _add(joined, file)
+        look(joined.folder / file.name)
+        _add(joined, file, {} if known is None else known)
     return joined
 
 
@@ -67,9 +87,11 @@ def _unreadable(path: Path, reason: str) -> Fault:
     return Fault(str(path), 1, 1, "", reason)
 
 
-def _add(joined: Joined, file: Path) -> None:
+def _add(joined: Joined, file: Path, known: Files) -> None:
     try:
-        document, faults = parse(str(file), read_bounded(file, LARGEST_FILE))
+        data = read_bounded(file, LARGEST_FILE)
+        held = str(file), hashlib.sha256(data).digest()
+        parsed = known.get(held) or Parsed(*parse(str(file), data))
     except Malformed as malformed:
         joined.faults.append(malformed.fault)
         joined.complete = False
@@ -78,6 +100,7 @@ def _add(joined: Joined, file: Path) -> None:
         joined.faults.append(_unreadable(file, str(fault)))
         joined.complete = False
         return
+    document, faults = joined.files[held] = parsed
     joined.documents.append(document)
     joined.faults += faults
     joined.faults += _version_faults(document)

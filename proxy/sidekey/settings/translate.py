@@ -33,9 +33,6 @@ _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "value_error": lambda context: str(context["error"]),
     "union_tag_not_found": lambda _: f"type is missing; write one of {_known()}",
 }
-_KEYS_LATER = {
-    ("forward",): "this key comes later; until then what no integration matches is denied",
-}
 
 
 def faults_of(
@@ -73,8 +70,6 @@ def _known() -> str:
 
 
 def _unknown_key(loc: Loc, model: type[BaseModel], root: Table) -> str:
-    if loc in _KEYS_LATER:
-        return _KEYS_LATER[loc]
     key = str(loc[-1])
     if key == "<<":
         return "merge keys are not used here; an alias (*name) may stand for a whole value"

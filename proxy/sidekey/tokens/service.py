@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from weakref import WeakSet
 
 from sidekey.credentials.base import Call, Reply
 from sidekey.credentials.identity import IdentitySource
@@ -41,10 +43,20 @@ class Tokens:
         self._identity_of = identity_of
         self._metrics = metrics
         self._report = report
+        self._integrations: Mapping[str, Integration] = MappingProxyType({})
         self._sources: dict[str, TokenSource] = {}
+        self._retired: WeakSet[TokenSource] = WeakSet()
+
+    def adopt(self, integrations: Mapping[str, Integration]) -> None:
+        """Serve these integrations from now on: the sources of those that are not the very same as before retire."""
+        former, self._integrations = self._integrations, integrations
+        for name in [name for name in self._sources if integrations.get(name) is not former.get(name)]:
+            source = self._sources.pop(name)
+            source.retire()
+            self._retired.add(source)
 
     def source(self, integration: Integration) -> TokenSource:
-        """The source of an integration, always the same one; on the event loop."""
+        """The source of an integration that is served now, always the same one; on the event loop."""
         found = self._sources.get(integration.id)
         if found is None:
             fetch = self._fetch_for(integration)
@@ -69,5 +81,5 @@ class Tokens:
         return fetch
 
     async def close(self) -> None:
-        """Cancel every timer and every call under way."""
-        await asyncio.gather(*(source.close() for source in self._sources.values()))
+        """Cancel every timer and every call under way, those of retired sources too."""
+        await asyncio.gather(*(source.close() for source in (*self._sources.values(), *self._retired)))

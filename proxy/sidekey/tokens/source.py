@@ -2,6 +2,9 @@
 
 A token is `armed` once a request has used it: then `grant` is set, and the warm path reads nothing else. One that was
 renewed in the background is not armed until the next request asks for it, so that only what is used is renewed again.
+
+A source whose integration was changed or has gone is `retired`: it serves the requests in flight that hold it, and is
+gone with the last of them.
 """
 
 from __future__ import annotations
@@ -14,12 +17,13 @@ from functools import partial
 from random import SystemRandom
 from typing import NamedTuple
 
-from sidekey.core.policy import parse_learnt
+from sidekey.core.policy import Policy, parse_learnt
 from sidekey.credentials.base import Attempt, CallFault, CallingCredential, FixedCredential, Grant, Verdict
 from sidekey.errors import Problem
 from sidekey.network.backoff import pause
+from sidekey.network.timers import call_weakly_at
 from sidekey.observe.logs import get_logger
-from sidekey.observe.metrics import Metrics
+from sidekey.observe.metrics import CredentialSeries, Metrics
 from sidekey.settings.snapshot import Integration
 from sidekey.tokens.drive import Driver, Fetch, Fresh
 from sidekey.tokens.limit import CallLimit
@@ -72,11 +76,10 @@ class TokenSource:
     ) -> None:
         self.grant: Grant | None = None
         self._id = integration.id
-        self._series = (integration.id, "token")
+        self._series = CredentialSeries(metrics, integration.id, "token")
         self._keyring = integration.keyring
         self._policy = integration.policy
         self._fetch = fetch
-        self._metrics = metrics
         self._report = report
         self._jitter = jitter
         self._wall = wall
@@ -149,6 +152,11 @@ class TokenSource:
             return None
         return self._arm(held)
 
+    def retire(self) -> None:
+        """Renew nothing ahead of its end any more and tell nothing by metric. An attempt under way goes on."""
+        self._series.retire()
+        self._plan()
+
     async def close(self) -> None:
         """Forget the token and end the attempt under way, with everyone who waits for it."""
         if self._flight is not None:
@@ -168,7 +176,7 @@ class TokenSource:
 
     def _drop(self) -> None:
         self._held = self.grant = None
-        self._metrics.expiries.pop(self._series, None)
+        self._series.expires(None)
         self._plan()
 
     def _may_force(self) -> bool:
@@ -193,11 +201,11 @@ class TokenSource:
             self._timer.cancel()
             self._timer = None
         if self._held is not None:
-            self._timer = self._loop.call_at(min(self._held.life.ends_at, self._due()), self._tick)
+            self._timer = call_weakly_at(self._loop, min(self._held.life.ends_at, self._due()), self._tick)
 
     def _due(self) -> float:
         """When to renew in the background."""
-        if self._held is None or self.grant is None or self._flight is not None:
+        if self._held is None or self.grant is None or self._flight is not None or self._series.retired:
             return math.inf
         return max(self._held.life.refresh_at, -math.inf if self._failure is None else self._failure.until)
 
@@ -253,8 +261,9 @@ class TokenSource:
             fetch=self._fetch,
             limit=CallLimit(credential.calls_a_minute),
             clock=self._loop.time,
-            count=partial(self._metrics.count_call, self._id),
-            learn=lambda base_url: self._policy.learn(parse_learnt(base_url)),
+            count=self._series.count_call,
+            # The policy alone: a driver that referred back to its source would outlive it.
+            learn=partial(_learn, self._policy),
         )
 
     def _keep(self, fresh: Fresh) -> Grant:
@@ -263,7 +272,7 @@ class TokenSource:
         self._held = _Held(issued.grant, life)
         self._memory = issued.memory
         self.grant = issued.grant if self._awaited else None
-        self._metrics.expiries[self._series] = self._wall() + life.expires_at - self._loop.time()
+        self._series.expires(self._wall() + life.expires_at - self._loop.time())
         if self._failure is not None:
             self._log.info("calls for a token work again", failures=self._failures)
         self._failure, self._failures, self._rejected = None, 0, False
@@ -282,3 +291,7 @@ class TokenSource:
         """Note one more failure in a row; the moment of the next attempt."""
         self._failures += 1
         return self._loop.time() + pause(self._failures, self._jitter(), asked)
+
+
+def _learn(policy: Policy, base_url: str) -> object:
+    return policy.learn(parse_learnt(base_url))

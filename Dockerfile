@@ -1,0 +1,55 @@
+# Sidekey's container image, on any Debian base that has Python 3.11 or newer with venv; see docs/decisions/0025-image.md.
+#
+# A release names its base by digest too: --build-arg BASE=python:3.13-slim-trixie@sha256:...
+ARG BASE=python:3.13-slim-trixie
+
+# --- What installs stays behind in this stage ---------------------------------------------------------------------------
+FROM ${BASE} AS build
+WORKDIR /build
+# venv holds pip and the build backend, /opt/sidekey what the image runs.
+RUN python3 -m venv venv && python3 -m venv --without-pip /opt/sidekey
+
+# Where packages come from is for whoever builds to say, by the secrets pip.conf and ca.pem: neither gets into a layer.
+# Wheels only, so that no base needs a compiler.
+COPY requirements.txt requirements-build.txt ./
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.pem,target=/run/secrets/ca.pem \
+    venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements-build.txt \
+ && venv/bin/pip --python /opt/sidekey/bin/python install --no-cache-dir --no-compile --only-binary :all: \
+      --require-hashes -r requirements.txt
+
+COPY pyproject.toml README.md LICENSE ./
+COPY proxy proxy
+RUN venv/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir dist . \
+ && venv/bin/pip --python /opt/sidekey/bin/python install --no-index --no-deps --no-compile dist/sidekey-*.whl \
+ && venv/bin/pip --python /opt/sidekey/bin/python check
+# Compiled here, since a read-only root takes no __pycache__ later. Unchecked hashes (PEP 552) know no file times.
+RUN /opt/sidekey/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/sidekey/lib
+
+# --- The image ----------------------------------------------------------------------------------------------------------
+FROM ${BASE}
+# What the base brings to install Python packages goes: a proxy installs nothing, and /opt/sidekey uses no package of the
+# base. Its standard library is compiled where it is not yet: the base named above comes without, and each start and each
+# health check would compile it again.
+RUN rm -rf /usr/local/bin/pip* /usr/local/bin/wheel /usr/local/lib/python3.*/site-packages \
+      /usr/local/lib/python3.*/ensurepip /usr/lib/python3.*/ensurepip /usr/share/python-wheels \
+ && python3 -m compileall -q -j 0 "$(python3 -c 'import os; print(os.path.dirname(os.__file__))')"
+COPY --from=build /opt/sidekey /opt/sidekey
+ENV PATH=/opt/sidekey/bin:$PATH
+
+ARG BASE
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Sidekey" \
+      org.opencontainers.image.description="A sidecar proxy that injects credentials, so that services never hold them" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE}"
+
+# By number: Kubernetes' runAsNonRoot cannot judge a name. 65532 is the user of distroless images; it has no home and
+# needs no entry in /etc/passwd.
+USER 65532:65532
+# No --start-interval: hadolint 2.15 does not read it. Kubernetes takes its own probes and ignores this.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=15s --retries=3 CMD ["sidekey", "healthcheck"]
+ENTRYPOINT ["sidekey"]
+CMD ["run"]

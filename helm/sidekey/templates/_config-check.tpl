@@ -1,0 +1,53 @@
+{{/*
+`sidekey check` as a hook of install and upgrade: a ConfigMap of its own and a Job. The gateway has it by itself; a
+service's own chart includes it in a file of its own.
+
+It comes before anything is changed. What the release itself brings into being (externalSecrets, csi with the release's
+ServiceAccount) is not there yet at that time, so with those it comes afterwards.
+*/}}
+{{- define "sidekey.configCheck" -}}
+{{- if .values.configCheck.enabled }}
+{{- $before := not (or .values.externalSecrets .values.csi) }}
+{{- $hook := dict "helm.sh/hook" ($before | ternary "pre-install,pre-upgrade" "post-install,post-upgrade") }}
+{{- $_ := set $hook "helm.sh/hook-delete-policy" "before-hook-creation,hook-succeeded" }}
+{{- $labels := dict "app.kubernetes.io/component" "config-check" }}
+{{- $gateway := eq .values.mode "gateway" }}
+{{- $account := and $gateway (not $before) | ternary (include "sidekey.serviceAccountName" .) "default" }}
+{{- $dict := merge (dict "suffix" "config-check" "labels" $labels) . }}
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  {{- $first := merge (dict "helm.sh/hook-weight" "-5") $hook }}
+  {{- include "sidekey.metadata" (merge (dict "annotations" $first) $dict) | nindent 2 }}
+{{ include "sidekey.configData" . }}
+---
+apiVersion: batch/v1
+kind: Job
+metadata:
+  {{- $shown := merge (dict "helm.sh/hook-output-log-policy" "hook-failed") $hook }}
+  {{- include "sidekey.metadata" (merge (dict "annotations" $shown) $dict) | nindent 2 }}
+spec:
+  backoffLimit: 0
+  activeDeadlineSeconds: 120
+  template:
+    metadata:
+      labels:
+        {{- include "sidekey.labels" . | nindent 8 }}
+        {{- toYaml $labels | nindent 8 }}
+        # A mesh's sidecar would not end with the check, and the Job would never be done.
+        sidecar.istio.io/inject: "false"
+      annotations:
+        linkerd.io/inject: disabled
+    spec:
+      restartPolicy: Never
+      serviceAccountName: {{ .values.configCheck.serviceAccountName | default $account | quote }}
+      {{- include "sidekey.podBase" . | nindent 6 }}
+      containers:
+        - name: config-check
+          args: [check]
+          {{- include "sidekey.containerBase" . | nindent 10 }}
+      volumes:
+        {{- $name := printf "%s-config-check" (include "sidekey.fullname" .) }}
+        {{- include "sidekey.volumes" (merge (dict "check" true "configMap" $name) .) | nindent 8 }}
+{{- end }}
+{{- end }}

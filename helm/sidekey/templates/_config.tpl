@@ -1,0 +1,80 @@
+{{/* Sidekey's config: what the values say, and what belongs to the chart. */}}
+
+{{/* All host names of the gateway's Service, as a JSON list: any other Host is refused (door_denied). */}}
+{{- define "sidekey.hosts" -}}
+{{- $name := include "sidekey.fullname" . -}}
+{{- $namespace := .root.Release.Namespace -}}
+{{- $hosts := list $name (printf "%s.%s" $name $namespace) (printf "%s.%s.svc" $name $namespace) -}}
+{{- $hosts = append $hosts (printf "%s.%s.svc.%s" $name $namespace .values.clusterDomain) -}}
+{{- concat $hosts .values.service.names | uniq | toJson -}}
+{{- end }}
+
+{{/* The listeners, as JSON. Only the gateway's proxy can be reached from outside of the pod. */}}
+{{- define "sidekey.listen" -}}
+{{- $all := eq .values.ipFamily "IPv6" | ternary "[::]" "0.0.0.0" -}}
+{{- $listen := dict "proxy" "127.0.0.1:15080" "admin" "127.0.0.1:15090" "metrics" (printf "%s:15091" $all) -}}
+{{- if eq .values.mode "gateway" -}}
+{{- $_ := set $listen "proxy" (printf "%s:15080" $all) -}}
+{{- $_ := set $listen "names" (include "sidekey.hosts" . | fromJsonArray) -}}
+{{- end -}}
+{{- $listen | toJson -}}
+{{- end }}
+
+{{/*
+The time-outs, as JSON. A gateway goes on for a moment after SIGTERM, until every node has heard that the pod is no
+endpoint any more; this is why there is no preStop hook. A sidecar is told to end after its service has ended.
+*/}}
+{{- define "sidekey.timeouts" -}}
+{{- $delay := eq .values.mode "gateway" | ternary "5s" "0s" -}}
+{{- merge (deepCopy (.values.config.timeouts | default dict)) (dict "drain_delay" $delay "drain" "25s") | toJson -}}
+{{- end }}
+
+{{/* Whole seconds of a duration such as 250ms or 5s, rounded up. */}}
+{{- define "sidekey.seconds" -}}
+{{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 -}}
+{{- $milliseconds := mul (regexFind "^[0-9]+" . | int64) (get $units (regexFind "[a-z]+$" .)) -}}
+{{- div (add $milliseconds 999) 1000 -}}
+{{- end }}
+
+{{/* How long the gateway's pod may take to end: what it takes to drain, and 5 s. */}}
+{{- define "sidekey.gracePeriod" -}}
+{{- $timeouts := include "sidekey.timeouts" . | fromJson -}}
+{{- add (include "sidekey.seconds" $timeouts.drain_delay) (include "sidekey.seconds" $timeouts.drain) 5 -}}
+{{- end }}
+
+{{/* The chart's own file of the config, as YAML. */}}
+{{- define "sidekey.config" -}}
+{{- include "sidekey.validate" . -}}
+{{- $config := deepCopy .values.config -}}
+{{- $_ := set $config "version" 1 -}}
+{{- $_ := set $config "listen" (include "sidekey.listen" . | fromJson) -}}
+{{- $_ := set $config "timeouts" (include "sidekey.timeouts" . | fromJson) -}}
+{{- $callers := dict -}}
+{{- range $name, $caller := .values.callers -}}
+{{- $token := dict "file" (printf "/run/sidekey/callers/%s" $name) -}}
+{{- $_ := set $callers $name (dict "token" $token "integrations" ($caller.integrations | default list)) -}}
+{{- end -}}
+{{- if $callers -}}
+{{- $_ := set $config "callers" $callers -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end }}
+
+{{/* The ConfigMap's data. */}}
+{{- define "sidekey.configData" -}}
+data:
+  sidekey.yaml: |
+    {{- include "sidekey.config" . | nindent 4 }}
+{{- end }}
+
+{{/*
+The ConfigMap. It is mounted as a folder, never by subPath, so that Sidekey sees each change and takes it up without a
+restart; pods therefore carry no checksum of it.
+*/}}
+{{- define "sidekey.configmap" -}}
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  {{- include "sidekey.metadata" . | nindent 2 }}
+{{ include "sidekey.configData" . }}
+{{- end }}

@@ -1,0 +1,72 @@
+{{/* Sidekey's container. */}}
+
+{{/* The pod security standard "restricted" in full, and a read-only root. */}}
+{{- define "sidekey.securityContext" -}}
+allowPrivilegeEscalation: false
+capabilities:
+  drop: [ALL]
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+{{- with .values.runAsUser }}
+runAsUser: {{ int64 . }}
+runAsGroup: {{ int64 . }}
+{{- end }}
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* What every container of Sidekey's has, whatever it runs. */}}
+{{- define "sidekey.containerBase" -}}
+image: {{ include "sidekey.image" . | quote }}
+imagePullPolicy: {{ .values.image.pullPolicy }}
+env:
+  - name: SIDEKEY_CONFIG
+    value: /etc/sidekey
+  {{- with .values.env }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+resources:
+  {{- toYaml .values.resources | nindent 2 }}
+securityContext:
+  {{- include "sidekey.securityContext" . | nindent 2 }}
+volumeMounts:
+  {{- include "sidekey.volumeMounts" . | nindent 2 }}
+{{- end }}
+
+{{/* What a running Sidekey has besides. It starts within a second; 60 are for many thousands of integrations. */}}
+{{- define "sidekey.runBase" -}}
+args: [run]
+{{ include "sidekey.containerBase" . }}
+ports:
+  - name: sidekey-proxy
+    containerPort: 15080
+    protocol: TCP
+  - name: sidekey-metrics
+    containerPort: 15091
+    protocol: TCP
+startupProbe:
+  httpGet:
+    path: /readyz
+    port: sidekey-metrics
+  periodSeconds: 1
+  timeoutSeconds: 2
+  failureThreshold: 60
+livenessProbe:
+  httpGet:
+    path: /healthz
+    port: sidekey-metrics
+  periodSeconds: 10
+  timeoutSeconds: 3
+  failureThreshold: 3
+{{- end }}
+
+{{/*
+For a service's own chart: the sidecar, an entry of the pod's initContainers. It is a native sidecar: it is started, and
+ready, before the service's containers, and ends after them. Put it before init containers that send requests.
+*/}}
+{{- define "sidekey.container" -}}
+{{- include "sidekey.validateEnv" . -}}
+- name: sidekey
+  restartPolicy: Always
+  {{- include "sidekey.runBase" . | nindent 2 }}
+{{- end }}

@@ -1,0 +1,68 @@
+{{/*
+Names and labels. All templates of this chart are called with a dict: "root" is $ of whoever calls, "values" are the
+values of this chart (.Values here, .Values.sidekey in a chart that depends on it). Nothing is taken from
+root.Chart or root.Files, which are the caller's.
+*/}}
+
+{{/* The version this chart is made for: its appVersion, which the templates of a parent chart cannot see. */}}
+{{- define "sidekey.version" -}}
+0.1.0
+{{- end }}
+
+{{- define "sidekey.name" -}}
+{{- .values.nameOverride | default "sidekey" | trunc 63 | trimSuffix "-" -}}
+{{- end }}
+
+{{/* The name of the objects. 50 characters, so that what is appended still makes a name of at most 63. */}}
+{{- define "sidekey.fullname" -}}
+{{- $name := include "sidekey.name" . -}}
+{{- $release := .root.Release.Name -}}
+{{- $full := contains $name $release | ternary $release (printf "%s-%s" $release $name) -}}
+{{- .values.fullnameOverride | default $full | trunc 50 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "sidekey.labels" -}}
+helm.sh/chart: sidekey-{{ include "sidekey.version" . }}
+app.kubernetes.io/name: {{ include "sidekey.name" . | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
+app.kubernetes.io/version: {{ include "sidekey.version" . | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+{{- end }}
+
+{{/* Labels by which the gateway's own pods are known. */}}
+{{- define "sidekey.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "sidekey.name" . | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
+app.kubernetes.io/component: gateway
+{{- end }}
+
+{{/* Name, namespace and labels of an object. */}}
+{{- define "sidekey.metadata" -}}
+{{- $name := include "sidekey.fullname" . }}
+name: {{ .suffix | empty | ternary $name (printf "%s-%s" $name .suffix) | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
+labels:
+  {{- include "sidekey.labels" . | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "sidekey.image" -}}
+{{- with .values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default (include "sidekey.version" $) }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "sidekey.serviceAccountName" -}}
+{{- $made := .values.serviceAccount.create | ternary (include "sidekey.fullname" .) "default" -}}
+{{- .values.serviceAccount.name | default $made -}}
+{{- end }}

@@ -1,0 +1,109 @@
+{{/*
+What is mounted into Sidekey's container, and into no other. Files are 0444 (292): in a pod without fsGroup they belong
+to root, and the only process that sees them is Sidekey.
+*/}}
+
+{{/*
+Everything under /run/secrets, as a JSON list of {list, name, path, source}. With "check" in the dict what is missing
+does not hold up the pod, so that `sidekey check` can say what it is; only what an operator is to make is waited for.
+*/}}
+{{- define "sidekey.mounts" -}}
+{{- $check := .check -}}
+{{- $mounts := list -}}
+{{- range .values.secrets -}}
+{{- $secret := dict "secretName" .name "defaultMode" 292 -}}
+{{- with .items }}{{ $_ := set $secret "items" . }}{{ end -}}
+{{- if or $check .optional }}{{ $_ := set $secret "optional" true }}{{ end -}}
+{{- $mounts = append $mounts (dict "list" "secrets" "name" .name "path" .mountPath "source" (dict "secret" $secret)) -}}
+{{- end -}}
+{{- range .values.externalSecrets -}}
+{{- $secret := dict "secretName" .name "defaultMode" 292 -}}
+{{- $source := dict "secret" $secret -}}
+{{- $mounts = append $mounts (dict "list" "externalSecrets" "name" .name "path" .mountPath "source" $source) -}}
+{{- end -}}
+{{- range .values.csi -}}
+{{- $driver := .driver | default "secrets-store.csi.k8s.io" -}}
+{{- $attributes := dict "secretProviderClass" .secretProviderClass -}}
+{{- $csi := dict "driver" $driver "readOnly" true "volumeAttributes" $attributes -}}
+{{- $mounts = append $mounts (dict "list" "csi" "name" .name "path" .mountPath "source" (dict "csi" $csi)) -}}
+{{- end -}}
+{{- range $mounts -}}
+{{- $_ := set . "path" (.path | default (printf "/run/secrets/%s" .name)) -}}
+{{- end -}}
+{{- $mounts | toJson -}}
+{{- end }}
+
+{{/*
+The volumes of the pod. "configMap" in the dict is the name of another ConfigMap for the chart's own file.
+Each source of the config is one file: items give it a name, so that two can never silently be one.
+*/}}
+{{- define "sidekey.volumes" -}}
+- name: sidekey-config
+  projected:
+    defaultMode: 292
+    sources:
+      - configMap:
+          name: {{ .configMap | default (include "sidekey.fullname" .) | quote }}
+          items:
+            - key: sidekey.yaml
+              path: sidekey.yaml
+      {{- range .values.configSources }}
+      - configMap:
+          name: {{ .configMap | quote }}
+          items:
+            - key: {{ .key | default "sidekey.yaml" | quote }}
+              path: {{ printf "%s.yaml" .name | quote }}
+          {{- if .optional }}
+          optional: true
+          {{- end }}
+      {{- end }}
+{{- if .values.callers }}
+- name: sidekey-callers
+  projected:
+    defaultMode: 292
+    sources:
+      {{- range $name, $caller := .values.callers }}
+      - secret:
+          name: {{ $caller.secret.name | quote }}
+          items:
+            - key: {{ $caller.secret.key | default $name | quote }}
+              path: {{ $name | quote }}
+          {{- if or $.check $caller.secret.optional }}
+          optional: true
+          {{- end }}
+      {{- end }}
+{{- end }}
+{{- range $index, $mount := include "sidekey.mounts" . | fromJsonArray }}
+- name: sidekey-secret-{{ $index }}
+  {{- toYaml $mount.source | nindent 2 }}
+{{- end }}
+{{- /* The containers of a pod share one /dev/shm; Sidekey keeps the CAs that it trusts there, so it gets its own. */}}
+- name: sidekey-shm
+  emptyDir:
+    medium: Memory
+    sizeLimit: 16Mi
+{{- with .values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "sidekey.volumeMounts" -}}
+- name: sidekey-config
+  mountPath: /etc/sidekey
+  readOnly: true
+{{- if .values.callers }}
+- name: sidekey-callers
+  mountPath: /run/sidekey/callers
+  readOnly: true
+{{- end }}
+{{- range $index, $mount := include "sidekey.mounts" . | fromJsonArray }}
+- name: sidekey-secret-{{ $index }}
+  mountPath: {{ $mount.path }}
+  readOnly: true
+{{- end }}
+- name: sidekey-shm
+  mountPath: /dev/shm
+{{- with .values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

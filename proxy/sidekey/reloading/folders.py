@@ -1,0 +1,64 @@
+"""Which folders tell of a change of a file: each that a link on the way to it stands in, and the one it lies in itself.
+
+A watch on the file would go silent with the first swap of a link, which is how Kubernetes renews a mounted ConfigMap
+or Secret: `token` leads to `..data/token`, and `..data`, in the same folder, is made to lead elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+MOST_LINKS = 40
+"""Links on the way to a file, as Linux bounds them (path_resolution(7)): after these a loop is given up."""
+
+
+def folders_of(paths: Iterable[Path]) -> frozenset[Path]:
+    """The folders to watch for these files and folders (absolute paths), such as exist now.
+
+    Where a folder does not exist, the nearest above it that does tells when it comes. Blocks: it looks at each link.
+    """
+    found: set[Path] = set()
+    done: set[Path] = set()
+    for path in paths:
+        if path.is_dir():
+            found.add(path)
+        left = MOST_LINKS
+        todo: Path | None = path
+        while todo is not None and left:
+            left -= 1
+            found.add(_existing(todo.parent))
+            if todo.parent not in done:
+                # Many secrets share a folder: its own way is looked at once.
+                done.add(todo.parent)
+                found |= _on_the_way(todo.parent)
+            todo = _target(todo)
+    return frozenset(found)
+
+
+def _on_the_way(folder: Path) -> set[Path]:
+    """The folders that hold the links by which this folder is reached, and those that the links lead by."""
+    found: set[Path] = set()
+    left = MOST_LINKS
+    todo = [folder]
+    while todo and left:
+        path = todo.pop()
+        for part in (path, *path.parents):
+            target = _target(part)
+            if target is not None and left:
+                left -= 1
+                found |= {_existing(part.parent), _existing(target.parent)}
+                todo.append(target)
+    return found
+
+
+def _target(path: Path) -> Path | None:
+    """Where a link leads, as an absolute path; None for what is no link."""
+    try:
+        return path.parent / path.readlink()
+    except OSError:
+        return None
+
+
+def _existing(folder: Path) -> Path:
+    return next((each for each in (folder, *folder.parents) if each.is_dir()), folder)

@@ -1,0 +1,194 @@
+"""Takes up what has changed while requests go on: a trigger, a look, a load aside, and the swap.
+
+A trigger is a notification of a folder, SIGHUP, or the time since the last look. A look compares the state of every
+file with what it was when it was last read. What the config is made of is loaded anew in a thread, and taken up on the
+event loop in one go, if it has no fault; a client certificate's files are read again by whoever holds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TypeVar, TypeVarTuple
+
+from sidekey.observe.logs import get_logger
+from sidekey.observe.metrics import Metrics
+from sidekey.reloading.folders import folders_of
+from sidekey.reloading.telling import tell, tell_faults
+from sidekey.reloading.watch import Watch
+from sidekey.settings.freeing import let_go
+from sidekey.settings.load import Loaded, Loader
+from sidekey.settings.snapshot import Integration, Snapshot
+from sidekey.settings.stamps import Stamp, stamp
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+LOOK_EVERY = 60.0
+"""Seconds between two looks where notifications come: one may be lost, and none comes on some network file systems."""
+
+LOOK_EVERY_UNTOLD = 5.0
+"""The same where none come."""
+
+_SWITCH = 0.0005
+"""Seconds after which a load lets the event loop run: with Python's 5 ms each step of a request would wait so long."""
+
+
+class Parts(NamedTuple):
+    """What the reloader does its work by, on the event loop.
+
+    `adopt` takes up a snapshot in one go. `certificate_files` are those whose change is for `rotate` to take up.
+    `report` is told of defects and must not raise.
+    """
+
+    adopt: Callable[[Snapshot], None]
+    certificate_files: Callable[[], set[Path]]
+    rotate: Callable[[set[Path]], Awaitable[None]]
+    metrics: Metrics
+    report: Callable[[BaseException], str]
+
+
+class Reloader:
+    """Keeps a running process at what its config says. To be made on the event loop it lives on.
+
+    `loaded` is what `loader` gave first, and is in use. With `strict` a config is not taken up while one of its secrets
+    or CA files cannot be read.
+    """
+
+    def __init__(self, loader: Loader, loaded: Loaded, parts: Parts, *, strict: bool) -> None:
+        self._loader = loader
+        self._parts = parts
+        self._strict = strict
+        self._integrations: Mapping[str, Integration] = {}
+        if loaded.snapshot is not None:
+            self._integrations = loaded.snapshot.integrations
+        self._config: dict[Path, Stamp] = dict(loaded.stamps)
+        # One thread, always the same: each has an arena of its own in the C library, which keeps what it once had.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reload")
+        self._watch = Watch(self._wake)
+        self._woken = asyncio.Event()
+        self._asked = False
+        self._task: asyncio.Task[None] | None = None
+        self._log = get_logger()
+        self._certificates: dict[Path, Stamp] = {path: stamp(path) for path in parts.certificate_files()}
+
+    def start(self) -> None:
+        """Begin to watch; what has changed since the load is taken up at once."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def ask(self) -> None:
+        """Load the config as soon as may be, whether or not a file seems to have changed."""
+        self._asked = True
+        self._wake()
+
+    async def close(self) -> None:
+        """End the watch, and wait for a load under way, which is not taken up any more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self._watch.close()
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def _wake(self) -> None:
+        self._woken.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._woken.clear()
+            try:
+                await self._take_up()
+            except Exception as defect:  # noqa: BLE001  the edge of a task: the next change may go well
+                self._parts.report(defect)
+            try:
+                async with asyncio.timeout(LOOK_EVERY if self._watch.working else LOOK_EVERY_UNTOLD):
+                    await self._woken.wait()
+            except TimeoutError:
+                continue
+
+    async def _take_up(self) -> None:
+        """Watch, look and take up, until a look finds nothing: the watch was there before it."""
+        while True:
+            await self._watch.over(await self._in_thread(self._folders))
+            asked, self._asked = self._asked, False
+            config, certificates = await self._in_thread(self._look)
+            if config or asked:
+                await self._reload()
+            if certificates:
+                await self._parts.rotate(certificates)
+            if not (config or asked or certificates):
+                return
+
+    def _look(self) -> tuple[set[Path], set[Path]]:
+        """The files of the config and of client certificates that differ from what they were when they were read.
+
+        Those of certificates are noted before they are read again: what changes meanwhile differs at the next look.
+        """
+        config = {path for path, known in self._config.items() if stamp(path) != known}
+        now = {path: stamp(path) for path in self._parts.certificate_files()}
+        changed = {path for path, state in now.items() if state != self._certificates.get(path, state)}
+        self._certificates = now
+        return config, changed
+
+    def _folders(self) -> frozenset[Path]:
+        return folders_of([*self._config, *self._certificates])
+
+    async def _reload(self) -> None:
+        began = time.perf_counter()
+        with _aside():
+            loaded = await self._in_thread(self._loader.load)
+            # Files of a config with faults may not all be known; what led to the one in use is watched as well.
+            self._config = {**({} if loaded.snapshot is not None else self._config), **loaded.stamps}
+            former = self._swap(loaded)
+        if former is None:
+            return
+        now = self._integrations
+        self._log.info(
+            "config reloaded",
+            integrations=len(now),
+            changed=sum(former.get(name) is not integration for name, integration in now.items()),
+            removed=sum(name not in now for name in former),
+            seconds=round(time.perf_counter() - began, 3),
+        )
+        await self._in_thread(let_go, former)
+
+    def _swap(self, loaded: Loaded) -> dict[str, Integration] | None:
+        """Take the config up, or say why not; the integrations that nothing refers to any more."""
+        metrics = self._parts.metrics
+        for name in loaded.failed:
+            metrics.reload_failures[name, "secret"] += 1
+        snapshot = loaded.snapshot
+        if snapshot is None or (self._strict and loaded.unreadable):
+            metrics.config_loaded = False
+            tell_faults([*loaded.faults, *(loaded.unreadable if self._strict else ())])
+            return None
+        former, self._integrations = self._integrations, snapshot.integrations
+        self._parts.adopt(snapshot)
+        metrics.config_loaded, metrics.config_loaded_at = True, time.time()
+        tell(loaded)
+        gc.freeze()
+        return former if isinstance(former, dict) else None
+
+    async def _in_thread(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+@contextmanager
+def _aside() -> Iterator[None]:
+    """While a config is loaded and taken up: the event loop has its turn soon, and no collection looks at it all.
+
+    What a load makes is frozen before the cyclic collector runs again; it holds no cycles that would stay for ever.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        sys.setswitchinterval(interval)

@@ -1,0 +1,87 @@
+"""Tells that something may have changed in some folders, by the kernel's notifications where it gives any.
+
+What did change is for whoever is told to find out: a notification can be lost, and says little where links are swapped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from sidekey.observe.logs import get_logger
+
+SETTLE = 200
+"""Milliseconds without a further change after which one is told: several files are mostly written at once."""
+
+LONGEST = 1_000
+"""Milliseconds after which it is told however many follow."""
+
+_POLL_DELAY = 1_000
+
+
+class Watch:
+    """Watches the folders it was last given, in a thread, and calls `tell` on the event loop it was made on.
+
+    `working` says whether notifications come of all of them. Where one may not be watched, or the kernel's limits are
+    reached, that is logged, and only a look of one's own finds a change.
+    """
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self.working = False
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._folders: frozenset[Path] = frozenset()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._complained = False
+
+    async def over(self, folders: frozenset[Path]) -> None:
+        """Watch these folders from the return on; what changed before it may not be told."""
+        if folders == self._folders and self.working:
+            return
+        await self.close()
+        self._folders, self._stop = folders, threading.Event()
+        begun: asyncio.Future[bool] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._run, args=(self._stop, begun), name="watch", daemon=True)
+        self._thread.start()
+        self.working = await begun
+        if not self.working and not self._complained:
+            get_logger().warning("the folders of the config cannot be watched; they are looked at every few seconds")
+        self._complained = not self.working
+
+    async def close(self) -> None:
+        """End the thread, which takes up to `SETTLE`."""
+        self.working = False
+        self._stop.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+
+    def _run(self, stop: threading.Event, begun: asyncio.Future[bool]) -> None:
+        # Costs some milliseconds, which a start need not wait for. The documented interface to the Rust part, rather
+        # than `watchfiles.watch`: it tells when the watch has begun, and heeds no variable of the environment.
+        from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError  # noqa: PLC0415 - as said above
+
+        try:
+            paths = [str(folder) for folder in sorted(self._folders)]
+            notify = RustNotify(paths, False, False, _POLL_DELAY, False, False)
+        except (OSError, WatchfilesRustInternalError):
+            self._on_loop(self._answer, begun, False)
+            return
+        with notify:
+            self._on_loop(self._answer, begun, True)
+            while notify.watch(LONGEST, SETTLE, 0, stop) != "stop":
+                self._on_loop(self._tell)
+
+    @staticmethod
+    def _answer(begun: asyncio.Future[bool], working: bool) -> None:
+        if not begun.done():
+            begun.set_result(working)
+
+    def _on_loop(self, what: Callable[..., object], *arguments: object) -> None:
+        # The loop may have closed while the thread was on its way out.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(what, *arguments)

@@ -1,0 +1,138 @@
+"""Judges and builds the integrations of a config, or finds that one is still what it was at the last good load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from pydantic import ValidationError
+
+from sidekey.credentials.certificates.ring import CertificateRing
+from sidekey.credentials.certificates.settings import MATERIAL
+from sidekey.settings import checks
+from sidekey.settings.build import TrustOf, build_integration
+from sidekey.settings.certificates import build_ring
+from sidekey.settings.faults import Fault, Loc, Table, fault_at
+from sidekey.settings.loaded import Loaded
+from sidekey.settings.memory import Entry
+from sidekey.settings.models import IntegrationSettings
+from sidekey.settings.profiles import expand
+from sidekey.settings.secrets import NotingReader, SecretReader
+from sidekey.settings.snapshot import Integration, Trust
+from sidekey.settings.translate import faults_of
+
+
+class Integrations:
+    """The integrations of one load; what there is to say of them goes into `loaded`.
+
+    Secrets are read with `noting`, and with `read` whenever that is needed later. Certificates are judged at `now`.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        read: SecretReader,
+        noting: NotingReader,
+        trust_of: TrustOf,
+        now: float,
+    ) -> None:
+        self._loaded = loaded
+        self._read = read
+        self._noting = noting
+        self._trust_of = trust_of
+        self._now = now
+
+    def take(self, name: str, raw: Table, trust: Trust, former: Entry | None) -> Entry | None:
+        """The integration of this mapping, None where it has faults; `former` is the one there was, if any.
+
+        `trust` is the network's.
+        """
+        if former is not None and not former.is_written(raw, trust):
+            # Nothing of it may be used: an old credential never goes to a new destination.
+            former = None
+        if former is not None and former.is_current(trust, self._noting.looks):
+            entry: Entry | None = former if former.raw is raw else former._replace(raw=raw)
+        else:
+            entry = self._build(name, raw, trust, former)
+        if entry is not None:
+            self._tell(name, entry)
+        return entry
+
+    def _build(self, name: str, raw: Table, trust: Trust, former: Entry | None) -> Entry | None:
+        expansion = expand(raw)
+        table = expansion.table
+        self._note(self._loaded.faults, name, raw, expansion.faults)
+        self._note(self._loaded.faults, name, raw, checks.integration_faults(table))
+        warnings = tuple(checks.integration_warnings(table))
+        try:
+            settings = IntegrationSettings.model_validate(table)
+        except ValidationError as error:
+            self._note(self._loaded.warnings, name, raw, warnings)
+            self._loaded.faults += faults_of(error, IntegrationSettings, lambda _: table, ("integrations", name))
+            return None
+        build = partial(
+            build_integration,
+            name,
+            settings,
+            trust,
+            self._read,
+            self._trust_of,
+            filled=expansion.filled.entries if expansion.filled is not None else (),
+            noting=self._noting,
+        )
+        ring = None if former is None else former.integration.certificate
+        integration, unreadable = build(certificate=ring or build_ring(settings, self._read, self._now))
+        if former is not None and ring is not None and integration.policy != former.integration.policy:
+            # What was fetched, or read long ago, is for the places it was read for.
+            integration, unreadable = build(certificate=build_ring(settings, self._read, self._now))
+        read = tuple(unreadable)
+        if not expansion.faults:
+            # Examples stand in the policy otherwise, and say nothing of what was meant.
+            warnings += tuple(checks.policy_warnings(integration.policy))
+        entry = Entry(
+            raw=raw,
+            integration=integration,
+            trust=trust if settings.trusted_ca is None else None,
+            files=self._noting.noted(),
+            warnings=warnings,
+            unreadable=read,
+        )
+        if former is not None and _lost(former.integration, integration):
+            self._loaded.failed.add(name)
+            return entry._replace(
+                integration=former.integration, warnings=former.warnings, unreadable=(), kept=entry.unreadable
+            )
+        return entry
+
+    def _tell(self, name: str, entry: Entry) -> None:
+        loaded, raw = self._loaded, entry.raw
+        self._note(loaded.warnings, name, raw, entry.warnings)
+        self._note(loaded.unreadable, name, raw, entry.unreadable)
+        if entry.kept:
+            self._note(loaded.kept.setdefault(name, []), name, raw, entry.kept)
+        ring = entry.integration.certificate
+        if ring is not None:
+            self._tell_of(ring, name, raw)
+
+    def _tell_of(self, ring: CertificateRing, name: str, raw: Table) -> None:
+        """Of a client certificate, what is so now: it may have been read again since it was built."""
+        self._note(self._loaded.warnings, name, raw, ring.warnings)
+        if ring.urls:
+            self._loaded.places[name] = {
+                (block, key): fault_at(raw, (block, key), "", base=("integrations", name))
+                for block in {place[0] for place, _ in ring.urls}
+                for key in (*MATERIAL, "key_passphrase")
+            }
+        unreadable = ring.unreadable
+        if unreadable is not None and ring.identity is None and not ring.pending:
+            self._note(self._loaded.unreadable, name, raw, unreadable.reasons)
+
+    def _note(self, faults: list[Fault], name: str, raw: Table, found: Iterable[tuple[Loc, str]]) -> None:
+        faults += [fault_at(raw, loc, message, base=("integrations", name)) for loc, message in found]
+
+
+def _lost(former: Integration, found: Integration) -> bool:
+    """Whether something can no longer be read that could."""
+    return (former.keyring.credential is not None and found.keyring.credential is None) or (
+        former.trust.usable and not found.trust.usable
+    )

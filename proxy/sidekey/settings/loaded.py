@@ -1,0 +1,54 @@
+"""What comes of loading a config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sidekey.settings.faults import Fault, Loc
+from sidekey.settings.snapshot import Snapshot
+from sidekey.settings.stamps import Stamp
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A config that was read. `snapshot` is None where there are `faults`.
+
+    `unreadable` are secrets and CA files that could not be read: faults for `check` and `run --strict`, while `run`
+    goes on without what needs them. All three lists are in the order of file, line and column.
+
+    `kept` says of integrations why what they read is of no use now: they are those of a former load, unchanged, and
+    such findings are not among `unreadable`. It holds them at each load, `failed` those that were read at this one.
+
+    `stamps` are those of everything that was read, the config itself and its folder among it: whatever differs later
+    asks for a reload. Paths are absolute, links not resolved. Client certificates are not among it: their rings know.
+
+    `places` are those of the client certificates that come by {url}, by integration: nothing is said of them before
+    they are fetched (`fetched`).
+    """
+
+    snapshot: Snapshot | None = None
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)
+    unreadable: list[Fault] = field(default_factory=list)
+    kept: dict[str, list[Fault]] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    stamps: dict[Path, Stamp] = field(default_factory=dict)
+    places: dict[str, dict[Loc, Fault]] = field(default_factory=dict)
+
+    def fetched(self, name: str) -> tuple[list[Fault], list[Fault]]:
+        """Faults and warnings of such a certificate, after its ring's `refresh`."""
+        ring = None if self.snapshot is None else self.snapshot.integrations[name].certificate
+        if ring is None:
+            return [], []
+        places, reasons = self.places[name], () if ring.unreadable is None else ring.unreadable.reasons
+        faults, warnings = (
+            [places[loc]._replace(message=message) for loc, message in found] for found in (reasons, ring.warnings)
+        )
+        return faults, warnings
+
+    def sort(self) -> None:
+        """Put the findings into the order of their places, each of them once."""
+        for faults in (self.faults, self.warnings, self.unreadable, *self.kept.values()):
+            # They come nearly in order, which a set would lose: one long sort would hold the interpreter.
+            faults[:] = sorted(dict.fromkeys(faults))

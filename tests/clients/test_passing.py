@@ -1,0 +1,179 @@
+"""One HTTP_PROXY for all of a service's calls: real curl, a real nginx, and `forward.unmatched: pass`."""
+
+from __future__ import annotations
+
+import subprocess
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support import peers
+from support.child import Child, run_cli
+from support.nginx import Nginx
+
+SECRET = "not-to-be-seen-4711"
+CREDENTIAL = "Basic " + b64encode(f"svc:{SECRET}".encode()).decode()
+TOKEN = "not-to-be-sent-0815"
+
+HEAD = """\
+version: 1
+listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
+forward: {{unmatched: pass}}
+log: {{access: all, path: true}}
+network:
+  allow_private: ["127.0.0.1/32"]
+  hosts: {{covered.test: ["127.0.0.1"], free.test: ["127.0.0.1"], inside.test: ["10.1.2.3"],
+    metadata.test: ["169.254.169.254"]}}
+"""
+
+CONFIG = """
+callers: {{service: {{token: {{insecure_value: {token}}}, integrations: [crm]}}}}
+integrations:
+  crm:
+    endpoint_prefix: http://covered.test:{port}/api
+    auth: {{type: basic, username: svc, password: {{insecure_value: {secret}}}}}
+"""
+
+SHOWN = ("authorization", "cookie", "sidekey_token", "proxy_authorization", "x_integration_id", "via")
+"""Fields of the request that nginx repeats in its answer, in this order."""
+
+EVERYTHING = f"""
+        location / {{
+            default_type text/plain;
+            return 200 "$host $request_uri {"|".join(f"$http_{name}" for name in SHOWN)}";
+        }}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Sidekey before an nginx that has two names, one of which an integration covers."""
+
+    child: Child
+    nginx: Nginx
+
+    def curl(self, url: str, *arguments: str, user: str | None = f"crm:{TOKEN}") -> subprocess.CompletedProcess[str]:
+        """Ask by `http_proxy` alone, as a service does that knows nothing of Sidekey."""
+        proxy = f"127.0.0.1:{self.child.proxy_port}"
+        return subprocess.run(
+            [peers.require("curl"), "-q", "-sS", "--write-out", " %{http_code}", *arguments, url],
+            env={"http_proxy": f"http://{proxy}" if user is None else f"http://{user}@{proxy}"},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+
+    def url(self, host: str, path: str) -> str:
+        """A URL of the nginx."""
+        return f"http://{host}:{self.nginx.port}{path}"
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """A running Sidekey and its nginx."""
+    with Nginx(tmp_path, EVERYTHING) as nginx:
+        config = CONFIG.format(port=nginx.port, token=TOKEN, secret=SECRET)
+        with Child(config, tmp_path, head=HEAD) as child:
+            yield Scene(child, nginx)
+
+
+def test_one_proxy_serves_covered_targets_and_all_others(scene: Scene) -> None:
+    """The credential goes where it belongs; elsewhere the service's own goes, and no token of a caller."""
+    own = ("-H", "Authorization: Bearer own", "-H", "Cookie: a=b")
+    covered = scene.curl(scene.url("covered.test", "/api/x?q=1"), *own).stdout
+    free = scene.curl(scene.url("free.test", "/api/x?q=1"), *own).stdout
+    assert covered.startswith(f"covered.test /api/x?q=1 {CREDENTIAL}|a=b||||1.1 sidekey (")
+    assert free.startswith("free.test /api/x?q=1 Bearer own|a=b||||1.1 sidekey (")
+    assert covered.endswith(" 200")
+    assert free.endswith(" 200")
+    assert SECRET not in free
+    assert CREDENTIAL not in free
+    assert TOKEN not in covered + free
+
+
+def test_a_body_passes_as_it_came(scene: Scene) -> None:
+    """Chunked as well."""
+    for coding in ((), ("-H", "Transfer-Encoding: chunked")):
+        answer = scene.curl(scene.url("free.test", "/upload"), "-d", "x" * 100_000, *coding)
+        assert answer.stdout.startswith("free.test /upload ||||")
+    assert [line["method"] for line in scene.nginx.requests(2)] == ["POST", "POST"]
+
+
+def test_a_slip_at_a_covered_host_is_denied_and_not_sent_bare(scene: Scene) -> None:
+    """Another path, and another port."""
+    paths = ("/other", "/api/../other", "/apix")
+    for url in (*(scene.url("covered.test", path) for path in paths), "http://COVERED.test:1/api"):
+        assert '"code": "target_denied"' in scene.curl(url, "--path-as-is").stdout
+    scene.curl(scene.url("free.test", "/last"))
+    assert [line["host"].partition(":")[0] for line in scene.nginx.requests(1)] == ["free.test"]
+
+
+@pytest.mark.parametrize("user", [f":{TOKEN}", None])
+def test_a_service_that_names_no_integration_needs_its_token_all_the_same(scene: Scene, user: str | None) -> None:
+    """With it other targets pass, and covered ones ask for the name."""
+    free = scene.curl(scene.url("free.test", "/x"), user=user).stdout
+    covered = scene.curl(scene.url("covered.test", "/api/x"), user=user).stdout
+    if user is None:
+        assert '"code": "caller_denied"' in free
+        assert '"code": "caller_denied"' in covered
+    else:
+        assert free.startswith("free.test /x ||||")
+        assert '"code": "integration_required"' in covered
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254",
+        "metadata.test",
+        "inside.test",
+        "10.0.0.1",
+        "192.168.0.1",
+        "172.16.0.1",
+        "127.0.0.2",
+        "127.2",
+        "[::1]",
+        "[fe80::1]",
+        "[::ffff:10.0.0.1]",
+    ],
+)
+def test_addresses_that_may_not_be_dialled_are_refused(scene: Scene, host: str) -> None:
+    """Metadata services, private networks, loopback beyond what is allowed; by name and by literal."""
+    answer = scene.curl(f"http://{host}/latest/meta-data/", "-g").stdout
+    assert '"code": "destination_denied"' in answer
+    assert answer.endswith(" 403")
+
+
+def test_sidekeys_own_listeners_are_refused(scene: Scene) -> None:
+    """Neither the admin API nor the proxy itself, though loopback is allowed."""
+    for port in (scene.child.admin_port, scene.child.proxy_port):
+        assert '"code": "destination_denied"' in scene.curl(f"http://free.test:{port}/metrics").stdout
+
+
+def test_what_passed_is_logged_and_counted_without_an_integration(scene: Scene) -> None:
+    """And no line holds a secret."""
+    scene.curl(scene.url("free.test", "/seen"))
+    line = scene.child.wait_for_line(lambda line: "/seen" in line)
+    assert '"integration":"-"' in line
+    metrics = subprocess.run(
+        [peers.require("curl"), "-q", "-sS", f"http://127.0.0.1:{scene.child.admin_port}/metrics"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert 'sidekey_requests_total{integration="-",outcome="2xx"} 1\n' in metrics
+    assert scene.child.stop() == 0
+    assert not [line for line in scene.child.lines if SECRET in line or TOKEN in line]
+
+
+def test_explain_tells_what_passes(scene: Scene) -> None:
+    """The same word by the same rules."""
+    config = ("--config", str(scene.child.config))
+    free = run_cli("explain", "crm", "http://free.test/x", *config)
+    assert (free.returncode, "passes       no integration covers this host" in free.stdout) == (1, True)
+    slip = run_cli("explain", "crm", "http://covered.test/x", *config)
+    assert (slip.returncode, "denied       target_denied" in slip.stdout) == (1, True)

@@ -1,0 +1,96 @@
+"""Which hosts integrations cover."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.core.coverage import Coverage
+from sidekey.core.policy import Domain, Forbidden, Policy, Prefix, parse_domain, parse_learnt, parse_prefix
+from sidekey.core.urls import Origin, parse_target
+
+POLICY = Policy(
+    prefixes=(parse_prefix("https://a.test:8443/api"), parse_prefix("http://127.0.0.1:9000/x")),
+    domains=(parse_domain("https://b.test"), parse_domain("https://*.c.test")),
+    forbidden=(Forbidden(parse_prefix("https://auth.test").origin, "/token"), Forbidden(None, "/login")),
+    stand_in=Origin("https", "login.test", 443),
+)
+COVERAGE = Coverage.of([POLICY, Policy(prefixes=(parse_prefix("https://[2001:db8::1]/v6"),))])
+
+
+def host_of(authority: str) -> str:
+    """The host of an authority as a request names it."""
+    return parse_target(f"http://{authority}/").origin.host
+
+
+@pytest.mark.parametrize(
+    "authority",
+    [
+        "a.test",
+        "A.Test:80",
+        "a.test.",
+        "b.test",
+        "c.test",
+        "x.c.test",
+        "y.x.c.test.",
+        "auth.test",
+        "login.test",
+        "127.0.0.1",
+        "127.1",
+        "0x7f.0.0.1",
+        "2130706433",
+        "0177.0.0.1.",
+        "[::ffff:127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2001:db8::1]",
+        "[2001:0DB8:0::0:1]",
+    ],
+)
+def test_a_host_that_a_policy_names_is_covered(authority: str) -> None:
+    """As a prefix's, a domain's, under or at a wildcard's suffix, a token endpoint's; in every spelling."""
+    assert COVERAGE.covers(host_of(authority))
+
+
+@pytest.mark.parametrize(
+    "authority", ["test", "x.a.test", "xa.test", "a.test.evil.test", "xc.test", "127.0.0.2", "[::1]", "[2001:db8::2]"]
+)
+def test_other_hosts_are_not_covered(authority: str) -> None:
+    """Not those above or below one, nor those that only end alike."""
+    assert not COVERAGE.covers(host_of(authority))
+
+
+def test_no_policy_covers_nothing() -> None:
+    """Nor does one whose places are not known."""
+    assert Coverage.of([]) == Coverage.of([Policy()]) == Coverage()
+    assert not Coverage().covers("a.test")
+
+
+def test_two_coverages_cover_what_either_does() -> None:
+    """What becomes known later is added."""
+    both = Coverage.of([Policy(domains=(parse_domain("https://*.d.test"),))]) | COVERAGE
+    assert [both.covers(host) for host in ("x.d.test", "a.test", "x.c.test", "e.test")] == [True, True, True, False]
+
+
+HOSTS = st.sampled_from(["a.test", "b.a.test", "c.b.a.test", "b.test", "login.test"])
+ORIGINS = HOSTS.map(lambda host: Origin("https", host, 443))
+POLICIES = st.builds(
+    Policy,
+    prefixes=st.lists(st.builds(Prefix, ORIGINS, st.sampled_from(["", "/v1"])), max_size=2).map(tuple),
+    domains=st.lists(st.builds(Domain, ORIGINS, st.booleans()), max_size=2).map(tuple),
+    stand_in=st.none() | ORIGINS,
+)
+
+
+@given(POLICIES, HOSTS)
+def test_what_a_policy_allows_once_it_has_learnt_was_covered_before(policy: Policy, host: str) -> None:
+    """So that coverage never changes with the answer of a token endpoint."""
+    try:
+        learnt = policy.learn(parse_learnt(f"https://{host}/v1"))
+    except ValueError:
+        return
+    before = Coverage.of([policy])
+    after = Coverage.of([learnt])
+    assert all(before.covers(each) for each in after.hosts | after.suffixes)
+    if learnt.prefixes or learnt.domains:
+        assert before.covers(host)

@@ -1,0 +1,110 @@
+"""What a former config leaves behind in memory: nothing, and without the garbage collector's help.
+
+What only it could free would stay for ever: the process freezes its memory after each swap.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from sidekey.credentials.base import FixedCredential, Grant
+from sidekey.credentials.fields import SecretUnreadable
+from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.static import StaticSource
+from sidekey.dataplane.exchange import Exchange
+from sidekey.dataplane.lane import Lane
+from sidekey.dataplane.pool import Pool
+from sidekey.dataplane.upstream import UpstreamConnection
+from sidekey.settings.snapshot import Integration
+from support.ca import Authority
+from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, running
+from support.raw import RawConnection
+from support.swapping import adopt, keyed
+from support.upstream import OK, RawUpstream
+
+
+def alive(kind: type[Any], mark: Callable[[Any], bool]) -> int:
+    """How many objects of a kind there are that bear this mark."""
+    return sum(1 for each in gc.get_objects() if type(each) is kind and mark(each))
+
+
+async def only_now(connection: RawConnection) -> None:
+    """Answer requests for /api/now, and no others."""
+    while True:
+        if (await connection.request()).target == b"/api/now":
+            await connection.send(OK)
+
+
+async def test_an_integration_that_has_gone_is_freed() -> None:
+    """Once the requests in flight have ended, whichever way."""
+
+    def count() -> dict[str, int]:
+        return {
+            "lanes": alive(Lane, lambda each: each.name == "old"),
+            "integrations": alive(Integration, lambda each: each.id == "old"),
+            "sources": alive(StaticSource, lambda each: each.grant == grant),
+            "pools": alive(Pool, lambda each: each.key.origin.port == upstream.port),
+        }
+
+    grant = Grant(headers=(("X-Key", "weighed"), ("X-Key-Again", "weighed")))
+    async with RawUpstream(only_now) as upstream, RawUpstream() as other:
+        stays = keyed(other.port, "stays", name="s")
+        async with running(stays) as sidekey:
+            # Nothing but the plane shall hold it.
+            adopt(sidekey, stays, keyed(upstream.port, "weighed", name="old"))
+            gc.collect()
+            gc.disable()
+            try:
+                async with sidekey.connect() as caller, sidekey.connect() as failing:
+                    # Each way to end: with an answer, with one of our own, with the caller's leaving.
+                    await caller.send(get("/now", name="old"))
+                    assert (await caller.response()).status == 200
+                    await failing.send(get("/../../x", name="old"))
+                    assert (await failing.response()).status == 403
+                    async with sidekey.connect() as leaving:
+                        await leaving.send(get(name="old"))
+                        await eventually(lambda: len(upstream.requests) == 2)
+                    await caller.send(get(name="old"))
+                    await eventually(lambda: len(upstream.requests) == 3)
+                    adopt(sidekey, stays)
+                    assert count() == {"lanes": 1, "integrations": 1, "sources": 1, "pools": 1}
+                    await upstream.connections[-1].send(OK)
+                    assert (await caller.response()).status == 200
+                    await eventually(lambda: not any(count().values()))
+            finally:
+                gc.enable()
+
+
+async def test_so_is_what_failed_before_it_went(ca: Authority) -> None:
+    """A problem that was raised refers to the frames it went through, and they to the exchange or the connection."""
+    async with RawUpstream() as upstream:
+        port = upstream.port
+    outcomes = {"old": "credential_unavailable", "dead": "upstream_unreachable", "untrusted": "upstream_tls_failed"}
+    async with RawUpstream(ssl_context=ca.server_context(UPSTREAM)) as secure:
+        made = (
+            replace(integration("old", base_url(port)), keyring=Keyring(load_nothing)),
+            integration("dead", base_url(port)),
+            integration("untrusted", base_url(secure.port, scheme="https")),
+        )
+        async with running(*made) as sidekey:
+            plane = sidekey.plane
+            gc.collect()
+            gc.disable()
+            try:
+                async with sidekey.connect() as caller:
+                    for name, code in outcomes.items():
+                        await caller.send(get(name=name))
+                        assert problem(await caller.response())["code"] == code
+                    adopt(sidekey)
+                    await eventually(lambda: not alive(Lane, lambda each: each.plane is plane))
+                    assert alive(Exchange, lambda each: each.plane is plane) == 0
+                    assert alive(UpstreamConnection, lambda each: each.pool.plane is plane) == 0
+            finally:
+                gc.enable()
+
+
+def load_nothing() -> FixedCredential:
+    raise SecretUnreadable(((("auth",), "is missing"),))

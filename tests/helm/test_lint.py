@@ -1,0 +1,159 @@
+"""The charts and what they render satisfy the tools that judge such files."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+from kubernetes_validate import utils
+from packaging.version import Version
+from yamllint import linter
+from yamllint.config import YamlLintConfig
+
+import sidekey
+from support import charts, helm, peers
+
+CUSTOM = ("external-secrets.io", "monitoring.coreos.com")
+CRDS = Path(__file__).parents[1] / "peers" / "crds"
+VERSIONS = sorted({version for version in utils.all_versions() if Version(version) >= Version("1.29")}, key=Version)
+YAML = """
+extends: default
+rules:
+  braces: disable            # {} is written without blanks, as Helm does
+  comments-indentation: disable
+  document-start: disable
+  indentation: {indent-sequences: whatever}    # toYaml does not indent lists
+  line-length: {max: 160, allow-non-breakable-inline-mappings: true}
+  truthy: {check-keys: false}
+"""
+SUPPRESSED = {
+    # Sidekey has one event loop, so it takes one core at the most; throttling would show in every request.
+    ("CKV_K8S_11", "CPU limits should be set"): "",
+    # The image is built by each user, so the chart cannot know its digest; image.digest takes it.
+    ("CKV_K8S_43", "Image should use digest"): "",
+    # A tag is a version that is built once; with Always, a registry that is away would keep pods from starting.
+    ("CKV_K8S_15", "Image Pull Policy should be Always"): "",
+    # The chart mounts files. Variables are for who asks for them in `env`, and for the service's own caller token.
+    ("CKV_K8S_35", "Prefer using secrets as files over secrets as environment variables"): (
+        "gateway-teams|sidecar-http-proxy|sidecar-secrets"
+    ),
+    # gateway-bare leaves the user to the platform, as OpenShift wants it.
+    ("CKV_K8S_40", "Containers should run as a high UID to avoid host conflict"): "gateway-bare",
+    # The config check opens no connection and ends at once; gateway-bare is the case without a policy.
+    ("CKV2_K8S_6", "Minimize the admission of pods which lack an associated NetworkPolicy"): (
+        "config-check|gateway-bare"
+    ),
+}
+"""What checkov finds that is as it shall be, by ID and title of the check: where, as a pattern, or everywhere."""
+
+
+@pytest.mark.parametrize("case", helm.cases())
+def test_helm_lint_finds_no_fault(case: str, example: Path) -> None:
+    """`helm lint --strict`: warnings are faults."""
+    assert helm.lint(helm.chart_of(case, example), helm.values_of(case)) == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_is_valid_for_kubernetes(version: str, rendered: dict[str, list[helm.Object]]) -> None:
+    """Strictly, so that an unknown key is a fault; from the oldest version with native sidecars to the newest."""
+    plain = list(yaml.safe_load_all(charts.PLAIN.read_text("utf-8")))
+    every = [found for objects in [*rendered.values(), plain] for found in objects if _is_built_in(found)]
+    distinct = {json.dumps(found, sort_keys=True): found for found in every}
+    assert len(distinct) > 50
+    for found in distinct.values():
+        kubernetes_validate.validate(found, version, strict=True)
+
+
+def test_the_versions_begin_where_the_chart_does() -> None:
+    """Chart.yaml admits what is tested, and nothing older."""
+    chart = yaml.safe_load((helm.CHART / "Chart.yaml").read_text("utf-8"))
+    assert chart["kubeVersion"] == f">={VERSIONS[0]}-0"
+    assert len(VERSIONS) >= 9
+
+
+def test_every_custom_resource_is_valid(rendered: dict[str, list[helm.Object]]) -> None:
+    """By the schemas that the Prometheus Operator and the External Secrets Operator publish."""
+    custom = [found for objects in rendered.values() for found in objects if not _is_built_in(found)]
+    assert {found["kind"] for found in custom} == {"ExternalSecret", "PodMonitor", "PrometheusRule", "ServiceMonitor"}
+    assert custom_faults(custom) == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"spec": {"selector": {}, "podMetricsEndpoints": [{"port": 15091}]}},
+        {"spec": {"selector": {}, "podMetricsEndpoint": []}},
+    ],
+    ids=["wrong type", "unknown key"],
+)
+def test_a_faulty_custom_resource_would_be_found(fault: helm.Object) -> None:
+    """The judge of the test above can say no."""
+    monitor = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": {"name": "x"}}
+    assert len(custom_faults([{**monitor, **fault}])) == 1
+
+
+@pytest.mark.timeout(180)
+def test_checkov_finds_no_fault(rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
+    """Nothing fails but what is suppressed with its reason, and every suppression is needed."""
+    for case, objects in rendered.items():
+        (tmp_path / f"{case}.yaml").write_text(yaml.safe_dump_all(objects))
+    command = [peers.require("checkov"), "--framework", "kubernetes", "--skip-download", "--soft-fail"]
+    result = subprocess.run(
+        [*command, "--directory", str(tmp_path), "--output", "json"], capture_output=True, text=True, check=True
+    )
+    report = json.loads(result.stdout)
+    failed = {
+        ((found["check_id"], found["check_name"]), f"{found['file_path']} {found['resource']}")
+        for found in report["results"]["failed_checks"]
+    }
+    suppressed = {(check, where) for check, where in failed if re.search(SUPPRESSED.get(check, "(?!)"), where)}
+    assert failed - suppressed == set()
+    assert {check for check, _ in suppressed} == SUPPRESSED.keys()
+    assert report["summary"]["parsing_errors"] == 0
+    assert report["summary"]["passed"] > 1000
+
+
+FILES = [
+    charts.PLAIN,
+    *charts.GOLDEN.glob("*.yaml"),
+    *helm.CASES.glob("*.yaml"),
+    *(path for chart in (helm.CHART, helm.EXAMPLE) for path in [*chart.glob("*.yaml"), *chart.glob("files/*.yaml")]),
+]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(helm.ROOT)))
+def test_yaml_is_tidy(path: Path) -> None:
+    """yamllint: no key twice, no blanks at an end, nothing that two readers of YAML take for two things."""
+    assert [str(found) for found in linter.run(path.read_text("utf-8"), YamlLintConfig(YAML))] == []
+
+
+def test_the_chart_is_of_this_version_of_sidekey() -> None:
+    """Chart.yaml, the templates and the example's dependency name one version: the one of the package."""
+    chart = yaml.safe_load((helm.CHART / "Chart.yaml").read_text("utf-8"))
+    example = yaml.safe_load((helm.EXAMPLE / "Chart.yaml").read_text("utf-8"))
+    (named,) = [each["version"] for each in example["dependencies"] if each["name"] == "sidekey"]
+    image = helm.objects(helm.CHART, helm.values_of("gateway"))
+    (deployment,) = helm.of_kind(image, "Deployment")
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == f"sidekey:{sidekey.__version__}"
+    assert {chart["version"], chart["appVersion"], named} == {sidekey.__version__}
+
+
+def custom_faults(objects: list[helm.Object]) -> list[str]:
+    """What is wrong with these custom resources."""
+    node = peers.require("node")
+    if not (CRDS / "node_modules").is_dir():
+        peers.missing("crds", "the schemas are not installed (make peers, where npm is)")
+    result = subprocess.run(
+        [node, "validate.js"], cwd=CRDS, input=json.dumps(objects), capture_output=True, text=True, check=True
+    )
+    faults: list[str] = json.loads(result.stdout)
+    return faults
+
+
+def _is_built_in(found: helm.Object) -> bool:
+    return found["apiVersion"].partition("/")[0] not in CUSTOM

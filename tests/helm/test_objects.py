@@ -1,0 +1,232 @@
+"""What else is rendered: Service, policies, scaling, monitoring."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from support import helm
+
+Rendered = dict[str, list[helm.Object]]
+GATEWAYS = [case for case in helm.cases() if case.startswith("gateway")]
+
+
+def one(objects: list[helm.Object], kind: str) -> helm.Object:
+    """The only object of a kind."""
+    (found,) = helm.of_kind(objects, kind)
+    return found
+
+
+def test_nothing_is_rendered_for_a_parent_that_uses_nothing(rendered: Rendered) -> None:
+    """`mode: none` with the defaults."""
+    assert rendered["none"] == []
+
+
+@pytest.mark.parametrize("case", ["none-monitoring", "sidecar", "sidecar-http-proxy", "sidecar-secrets"])
+def test_a_dependency_brings_no_workload(case: str, rendered: Rendered) -> None:
+    """The only Deployment is the service's own."""
+    names = [found["metadata"]["name"] for found in helm.of_kind(rendered[case], "Deployment")]
+    assert names == ([] if case == "none-monitoring" else ["demo-webhook-sender"])
+    assert not {"Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"} & {
+        found["kind"] for found in rendered[case]
+    }
+
+
+@pytest.mark.parametrize("case", GATEWAYS)
+def test_every_selector_finds_the_gateways_pods_alone(case: str, rendered: Rendered) -> None:
+    """Service, budget, policy, spread and monitors; not the pods of the config check."""
+    deployment = one(rendered[case], "Deployment")["spec"]
+    pod = deployment["template"]
+    selectors = [deployment["selector"]["matchLabels"]]
+    for found in rendered[case]:
+        spec = found.get("spec", {})
+        if found["kind"] == "Service":
+            selectors.append(spec["selector"])
+        elif found["kind"] == "NetworkPolicy":
+            selectors.append(spec["podSelector"]["matchLabels"])
+        elif found["kind"] in {"PodDisruptionBudget", "PodMonitor"}:
+            selectors.append(spec["selector"]["matchLabels"])
+    spread = pod["spec"].get("topologySpreadConstraints", [])
+    selectors += [constraint["labelSelector"]["matchLabels"] for constraint in spread]
+    for selector in selectors:
+        assert selector.items() <= pod["metadata"]["labels"].items()
+        for check in helm.of_kind(rendered[case], "Job"):
+            assert not selector.items() <= check["spec"]["template"]["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("case", GATEWAYS)
+def test_every_object_is_labelled_and_in_the_releases_namespace(case: str, rendered: Rendered) -> None:
+    """The recommended labels, so that what belongs to a release is found."""
+    for found in rendered[case]:
+        assert found["metadata"]["namespace"] == "prod"
+        assert found["metadata"]["labels"]["app.kubernetes.io/instance"] == "demo"
+        assert found["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+        assert len(found["metadata"]["name"]) <= 63
+
+
+def test_long_names_stay_names() -> None:
+    """A release of 53 characters, the longest that Helm takes, still makes names and labels of at most 63."""
+    for found in helm.objects(helm.CHART, helm.values_of("gateway"), name="r" * 53):
+        assert len(found["metadata"]["name"]) <= 63
+        assert all(len(value) <= 63 for value in found["metadata"]["labels"].values())
+
+
+@pytest.mark.parametrize(("name", "namespace"), [("123", "456"), ("true", "prod"), ("1e3", "0123")])
+@pytest.mark.parametrize("case", ["gateway-teams", "gateway-pod-monitor", "gateway-external-secrets", "sidecar"])
+def test_names_that_look_like_numbers_stay_text(case: str, name: str, namespace: str, example: Path) -> None:
+    """YAML reads 1e3 as a number and true as a truth; in every label, name and selector they are text."""
+    rendered = helm.objects(helm.chart_of(case, example), helm.values_of(case), name=name, namespace=namespace)
+    for found in rendered:
+        metadata = found["metadata"]
+        assert metadata["namespace"] == namespace
+        assert metadata["labels"]["app.kubernetes.io/instance"] == name
+        if found["apiVersion"].partition("/")[0] not in {"external-secrets.io", "monitoring.coreos.com"}:
+            kubernetes_validate.validate(found, "1.37", strict=True)
+
+
+def test_values_that_look_like_numbers_stay_text() -> None:
+    """Wherever a value names something."""
+    values = {
+        "fullnameOverride": "1",
+        "nameOverride": "2",
+        "callers": {"3": {"secret": {"name": "4", "key": "5"}}},
+        "configSources": [{"name": "6", "configMap": "7", "key": "8"}],
+        "secrets": [{"name": "9", "items": [{"key": "10", "path": "11"}]}],
+        "csi": [{"name": "12", "secretProviderClass": "13"}],
+        "serviceAccount": {"name": "14"},
+        "priorityClassName": "15",
+        "topologySpread": {"topologyKeys": ["16"]},
+        "configCheck": {"serviceAccountName": "17"},
+        "imagePullSecrets": [{"name": "18"}],
+        "image": {"repository": "19", "tag": "20"},
+        "nodeSelector": {"21": "22"},
+        "podLabels": {"23": "24"},
+        "podAnnotations": {"25": "26"},
+        "service": {"annotations": {"27": "28"}},
+    }
+    for found in helm.objects(helm.CHART, values):
+        kubernetes_validate.validate(found, "1.37", strict=True)
+
+
+def test_callers_and_prometheus_come_in_and_dns_and_https_go_out(rendered: Rendered) -> None:
+    """Labelled pods at the proxy, the namespace `monitoring` at the metrics; nothing else."""
+    spec = one(rendered["gateway"], "NetworkPolicy")["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    labelled, monitoring = spec["ingress"]
+    assert labelled["from"] == [{"podSelector": {"matchLabels": {"sidekey-client": "true"}}}]
+    assert [port["port"] for port in labelled["ports"]] == [15080]
+    assert monitoring["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    assert [port["port"] for port in monitoring["ports"]] == [15091]
+    dns, https = spec["egress"]
+    assert {(port["port"], port["protocol"]) for port in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
+    assert https["ports"] == [{"port": 443, "protocol": "TCP"}]
+    assert "169.254.0.0/16" in https["to"][0]["ipBlock"]["except"]
+
+
+def test_a_policy_without_peers_lets_nobody_through(rendered: Rendered) -> None:
+    """An empty list of peers in a rule would mean everybody."""
+    spec = one(rendered["gateway-closed"], "NetworkPolicy")["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    assert not spec.get("ingress")
+    assert not spec.get("egress")
+
+
+def test_every_rule_of_a_policy_has_peers(rendered: Rendered) -> None:
+    """In all cases, both ways."""
+    policies = [found["spec"] for objects in rendered.values() for found in helm.of_kind(objects, "NetworkPolicy")]
+    assert policies
+    for spec in policies:
+        assert all(rule["from"] for rule in spec.get("ingress", []))
+        assert all(rule["to"] for rule in spec.get("egress", []))
+
+
+def test_an_autoscaler_owns_the_number_of_pods(rendered: Rendered) -> None:
+    """With one, an upgrade must not set it back."""
+    deployment = one(rendered["gateway-scaling"], "Deployment")
+    scaler = one(rendered["gateway-scaling"], "HorizontalPodAutoscaler")["spec"]
+    assert "replicas" not in deployment["spec"]
+    assert scaler["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 12)
+
+
+def test_what_is_switched_off_is_not_there(rendered: Rendered) -> None:
+    """gateway-bare is a Deployment, its Service and its config."""
+    assert sorted(found["kind"] for found in rendered["gateway-bare"]) == ["ConfigMap", "Deployment", "Service"]
+    pod = one(rendered["gateway-bare"], "Deployment")["spec"]["template"]["spec"]
+    assert "topologySpreadConstraints" not in pod
+    assert pod["serviceAccountName"] == "existing"
+
+
+def test_the_service_leads_to_the_proxy(rendered: Rendered) -> None:
+    """By ClusterIP alone; the admin listener has no way in."""
+    for case in GATEWAYS:
+        spec = one(rendered[case], "Service")["spec"]
+        assert spec["type"] == "ClusterIP"
+        assert spec["ports"][0]["targetPort"] == "sidekey-proxy"
+        assert {port["targetPort"] for port in spec["ports"]} <= {"sidekey-proxy", "sidekey-metrics"}
+
+
+def test_a_service_monitor_reads_a_port_of_its_service(rendered: Rendered) -> None:
+    """By the port's name, and the labels of the Service."""
+    objects = rendered["gateway-service-monitor"]
+    monitor, service = one(objects, "ServiceMonitor")["spec"], one(objects, "Service")
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
+
+
+@pytest.mark.parametrize("case", ["gateway-pod-monitor", "sidecar-http-proxy"])
+def test_a_pod_monitor_reads_a_port_of_the_pods(case: str, rendered: Rendered) -> None:
+    """Of the gateway's, or of the service's pods, where Sidekey is among the init containers."""
+    monitor = one(rendered[case], "PodMonitor")["spec"]
+    template = one(rendered[case], "Deployment")["spec"]["template"]
+    assert monitor["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    ports = {port["name"] for port in helm.sidekey_of(template["spec"])["ports"]}
+    assert monitor["podMetricsEndpoints"][0]["port"] in ports
+
+
+def test_rules_and_dashboard_are_those_of_the_chart(rendered: Rendered) -> None:
+    """Word for word: what promtool judged is what is installed."""
+    objects = rendered["gateway-pod-monitor"]
+    rules = yaml.safe_load((helm.CHART / "files" / "alerts.yaml").read_text("utf-8"))
+    assert one(objects, "PrometheusRule")["spec"] == rules
+    dashboard = next(found for found in helm.of_kind(objects, "ConfigMap") if "sidekey.json" in found["data"])
+    wanted = json.loads((helm.CHART / "files" / "dashboard.json").read_text("utf-8"))
+    assert json.loads(dashboard["data"]["sidekey.json"]) == wanted
+
+
+def test_an_external_secret_makes_the_secret_that_is_mounted(rendered: Rendered) -> None:
+    """By the same name, and at the place that the config names."""
+    objects = rendered["gateway-external-secrets"]
+    pod = one(objects, "Deployment")["spec"]["template"]["spec"]
+    volumes = {volume["secret"]["secretName"]: volume["name"] for volume in pod["volumes"] if "secret" in volume}
+    places = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    made = [found["spec"]["target"]["name"] for found in helm.of_kind(objects, "ExternalSecret")]
+    assert {name: places[volumes[name]] for name in made} == {"crm": "/run/secrets/crm", "sms": "/run/sms"}
+
+
+def test_an_ipv6_gateway_listens_on_it(rendered: Rendered) -> None:
+    """Listeners and Service agree."""
+    listen = yaml.safe_load(helm.config_of(rendered["gateway-ipv6"]))["listen"]
+    assert (listen["proxy"], listen["metrics"]) == ("[::]:15080", "[::]:15091")
+    assert one(rendered["gateway-ipv6"], "Service")["spec"]["ipFamilies"] == ["IPv6"]
+
+
+@pytest.mark.parametrize("case", GATEWAYS)
+def test_every_name_of_the_service_is_one_of_the_listener(case: str, rendered: Rendered) -> None:
+    """A caller that writes any of them as Host is let in."""
+    name = one(rendered[case], "Service")["metadata"]["name"]
+    domain = helm.values_of(case).get("clusterDomain", "cluster.local")
+    names = yaml.safe_load(helm.config_of(rendered[case]))["listen"]["names"]
+    assert {name, f"{name}.prod", f"{name}.prod.svc", f"{name}.prod.svc.{domain}"} <= set(names)
+
+
+def test_the_notes_say_what_to_do_next() -> None:
+    """The URL, the token, and how to look."""
+    rendered = helm.files(helm.CHART, helm.values_of("gateway"))
+    (notes,) = [text for path, text in rendered.items() if path.endswith("NOTES.txt")]
+    for words in ("demo-sidekey.prod.svc", "kubectl", "billing", "sidekey-callers"):
+        assert words in notes

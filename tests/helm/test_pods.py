@@ -1,0 +1,259 @@
+"""Pods: restricted security, secrets where they belong, how they start and end."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+import yaml
+
+from support import charts, helm
+
+ALLOWED_VOLUMES = {"configMap", "csi", "emptyDir", "projected", "secret"}
+CASES = [case for case in helm.cases() if not case.startswith("none")]
+GATEWAYS = [case for case in CASES if case.startswith("gateway")]
+SIDECARS = [case for case in CASES if case.startswith("sidecar")]
+
+Rendered = dict[str, list[helm.Object]]
+
+
+def pods(rendered: Rendered, case: str) -> list[helm.Object]:
+    """The pod specs of a case; there is at least one."""
+    found = [pod for _, pod in helm.pods(rendered[case])]
+    assert found
+    return found
+
+
+def containers(rendered: Rendered, case: str) -> list[helm.Object]:
+    """All containers of a case."""
+    return [container for pod in pods(rendered, case) for container in helm.containers(pod)]
+
+
+def deployment(objects: list[helm.Object]) -> helm.Object:
+    """The one Deployment's pod template."""
+    (found,) = helm.of_kind(objects, "Deployment")
+    template: helm.Object = found["spec"]["template"]
+    return template
+
+
+def of_sidekey(rendered: Rendered, case: str) -> helm.Object:
+    """The container of the running Sidekey."""
+    return helm.sidekey_of(deployment(rendered[case])["spec"])
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("field", "wanted"),
+    [
+        ("allowPrivilegeEscalation", False),
+        ("capabilities", {"drop": ["ALL"]}),
+        ("readOnlyRootFilesystem", True),
+        ("runAsNonRoot", True),
+        ("seccompProfile", {"type": "RuntimeDefault"}),
+    ],
+)
+def test_every_container_is_restricted(field: str, wanted: object, case: str, rendered: Rendered) -> None:
+    """The pod security standard `restricted`, and a read-only root."""
+    assert [container["securityContext"][field] for container in containers(rendered, case)] == (
+        [wanted] * len(containers(rendered, case))
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_container_is_privileged_or_root(case: str, rendered: Rendered) -> None:
+    """Neither by a field nor by a user of its own."""
+    for context in (container["securityContext"] for container in containers(rendered, case)):
+        assert not context.get("privileged")
+        assert "add" not in context["capabilities"]
+        assert context.get("runAsUser") != 0
+        assert context.get("runAsGroup") != 0
+        assert "procMount" not in context
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_pod_shares_anything_with_its_node(case: str, rendered: Rendered) -> None:
+    """No namespace, path or port of the host, and no kind of volume beyond those that `restricted` admits."""
+    for pod in pods(rendered, case):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert "sysctls" not in pod["securityContext"]
+        assert not {"hostNetwork", "hostPID", "hostIPC", "hostUsers"} & pod.keys()
+        assert {kind for volume in pod["volumes"] for kind in volume.keys() - {"name"}} <= ALLOWED_VOLUMES
+    for container in containers(rendered, case):
+        assert not [port for port in container.get("ports", []) if "hostPort" in port]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_pod_gets_a_token_of_the_cluster(case: str, rendered: Rendered) -> None:
+    """Sidekey never talks to the API server."""
+    assert {pod["automountServiceAccountToken"] for pod in pods(rendered, case)} == {False}
+    accounts = helm.of_kind(rendered[case], "ServiceAccount")
+    assert all(account["automountServiceAccountToken"] is False for account in accounts)
+    sources = [
+        source
+        for pod in pods(rendered, case)
+        for volume in pod["volumes"]
+        for source in volume.get("projected", {}).get("sources", [])
+    ]
+    assert not [source for source in sources if "serviceAccountToken" in source]
+
+
+@pytest.mark.parametrize("case", GATEWAYS)
+def test_only_platforms_that_choose_users_get_no_user(case: str, rendered: Rendered) -> None:
+    """65532, as the image has it; with `runAsUser: 0` none is named, and it is still not root."""
+    wanted = None if helm.values_of(case).get("runAsUser") == 0 else 65532
+    for context in (container["securityContext"] for container in containers(rendered, case)):
+        assert (context.get("runAsUser"), context.get("runAsGroup")) == (wanted, wanted)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_container_says_what_it_needs(case: str, rendered: Rendered) -> None:
+    """Requests for the scheduler, and a limit of memory."""
+    for container in containers(rendered, case):
+        assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+        assert "memory" in container["resources"]["limits"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_image_is_taken_by_a_moving_tag(case: str, rendered: Rendered) -> None:
+    """A version or a digest, never `latest` and never nothing."""
+    for container in containers(rendered, case):
+        name, at, digest = container["image"].partition("@")
+        tag = name.rpartition("/")[2].partition(":")[2]
+        assert digest.startswith("sha256:") if at else tag not in {"", "latest"}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nothing_runs_before_the_end(case: str, rendered: Rendered) -> None:
+    """drain_delay does what a preStop hook would."""
+    assert not [container for container in containers(rendered, case) if "lifecycle" in container]
+
+
+@pytest.mark.parametrize("case", GATEWAYS)
+def test_a_gateway_has_time_to_drain(case: str, rendered: Rendered) -> None:
+    """The grace period is drain_delay and drain, in whole seconds, and 5 s."""
+    seconds = {"5s": 5.0, "25s": 25.0, "1500ms": 1.5, "2m": 120.0}
+    timeouts = yaml.safe_load(helm.config_of(rendered[case]))["timeouts"]
+    wanted = sum(-(-seconds[timeouts[name]] // 1) for name in ("drain_delay", "drain")) + 5
+    assert deployment(rendered[case])["spec"]["terminationGracePeriodSeconds"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "wanted"),
+    [
+        ({}, 35),
+        ({"drain": "1m"}, 70),
+        ({"drain_delay": "10s"}, 40),
+        ({"drain_delay": "1500ms", "drain": "2m"}, 127),
+        ({"drain_delay": "0s", "drain": "1h"}, 3605),
+    ],
+)
+def test_the_grace_period_follows_the_config(timeouts: dict[str, str], wanted: int) -> None:
+    """Whoever lengthens the drain need not know of the pod's grace period."""
+    values = {**helm.values_of("gateway"), "config": {"timeouts": timeouts}}
+    objects = helm.objects(helm.CHART, values)
+    assert deployment(objects)["spec"]["terminationGracePeriodSeconds"] == wanted
+    told = yaml.safe_load(helm.config_of(objects))["timeouts"]
+    assert {name: told[name] for name in timeouts} == timeouts
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_probes_ask_the_metrics_listener(case: str, rendered: Rendered) -> None:
+    """Startup asks whether it is ready, liveness only whether it lives; a gateway is asked for readiness as well."""
+    container = of_sidekey(rendered, case)
+    paths = {name: container[name]["httpGet"] for name in container if name.endswith("Probe")}
+    wanted = {"startupProbe": "/readyz", "livenessProbe": "/healthz"}
+    if case in GATEWAYS:
+        wanted["readinessProbe"] = "/readyz"
+    assert paths == {name: {"path": path, "port": "sidekey-metrics"} for name, path in wanted.items()}
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"sidekey-proxy": 15080, "sidekey-metrics": 15091}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_config_and_secrets_are_mounted_as_folders(case: str, rendered: Rendered) -> None:
+    """A file that is mounted by subPath is never updated. Sidekey only reads them."""
+    container = of_sidekey(rendered, case)
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    assert not [mount for mount in mounts.values() if "subPath" in mount or "subPathExpr" in mount]
+    assert mounts["/etc/sidekey"]["readOnly"] is True
+    assert {"name": "SIDEKEY_CONFIG", "value": "/etc/sidekey"} in container["env"]
+    volumes = {volume["name"]: volume for volume in deployment(rendered[case])["spec"]["volumes"]}
+    for mount in mounts.values():
+        assert mount.get("readOnly", False) is ("emptyDir" not in volumes[mount["name"]])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_mount_has_its_volume(case: str, rendered: Rendered) -> None:
+    """And no volume's name or mount's path stands twice."""
+    for pod in pods(rendered, case):
+        names = [volume["name"] for volume in pod["volumes"]]
+        assert len(names) == len(set(names))
+        for container in helm.containers(pod):
+            paths = [mount["mountPath"] for mount in container["volumeMounts"]]
+            assert len(paths) == len(set(paths))
+            assert {mount["name"] for mount in container["volumeMounts"]} <= set(names)
+
+
+@pytest.mark.parametrize("case", SIDECARS)
+def test_the_service_beside_a_sidecar_sees_no_secret(case: str, rendered: Rendered) -> None:
+    """Nothing of Sidekey's is mounted into its container; of Secrets it knows its own caller token alone."""
+    (service,) = deployment(rendered[case])["spec"]["containers"]
+    assert not [mount for mount in service["volumeMounts"] if mount["name"].startswith("sidekey")]
+    assert [entry["name"] for entry in service["env"] if "valueFrom" in entry] == (
+        ["SIDEKEY_TOKEN"] if case == "sidecar-http-proxy" else []
+    )
+
+
+@pytest.mark.parametrize("case", SIDECARS)
+def test_a_sidecar_is_a_native_one(case: str, rendered: Rendered) -> None:
+    """An init container that goes on: ready before the service starts, ended after it."""
+    (sidecar,) = deployment(rendered[case])["spec"]["initContainers"]
+    assert (sidecar["name"], sidecar["restartPolicy"], sidecar["args"]) == ("sidekey", "Always", ["run"])
+
+
+def test_a_changed_config_leaves_the_pods_alone() -> None:
+    """It is taken up in place, so nothing in the pod's template follows from it."""
+    values = helm.values_of("gateway")
+    changed = deepcopy(values)
+    changed["config"]["integrations"]["crm"]["description"] = "another one"
+    changed["callers"]["billing"]["integrations"] = "*"
+    before, after = helm.objects(helm.CHART, values), helm.objects(helm.CHART, changed)
+    assert helm.config_of(before) != helm.config_of(after)
+    assert deployment(before) == deployment(after)
+
+
+def test_a_changed_listener_restarts_the_pods() -> None:
+    """`listen` is what a reload cannot change."""
+    values = helm.values_of("gateway")
+    changed = {**values, "service": {"names": ["keys.example.com"]}}
+    assert deployment(helm.objects(helm.CHART, values)) != deployment(helm.objects(helm.CHART, changed))
+
+
+def test_a_check_of_the_config_comes_before_anything_changes(rendered: Rendered) -> None:
+    """As a hook with a ConfigMap of its own; a missing Secret does not hold it up, so that it can be named."""
+    hooks = [found for found in rendered["gateway"] if "annotations" in found["metadata"]]
+    assert [found["kind"] for found in hooks] == ["ConfigMap", "Job"]
+    assert {found["metadata"]["annotations"]["helm.sh/hook"] for found in hooks} == {"pre-install,pre-upgrade"}
+    ((_, pod),) = helm.pods(hooks)
+    assert pod["containers"][0]["args"] == ["check"]
+    assert pod["restartPolicy"] == "Never"
+    (mounted,) = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
+    assert mounted["optional"] is True
+
+
+@pytest.mark.parametrize("case", ["gateway-external-secrets", "gateway-csi"])
+def test_a_check_waits_for_secrets_that_the_release_brings(case: str, rendered: Rendered) -> None:
+    """An ExternalSecret or the ServiceAccount of a CSI mount is not there before."""
+    hooks = {
+        found["kind"]: found["metadata"]["annotations"]["helm.sh/hook"]
+        for found in rendered[case]
+        if "helm.sh/hook" in found["metadata"].get("annotations", {})
+    }
+    assert hooks == {"ConfigMap": "post-install,post-upgrade", "Job": "post-install,post-upgrade"}
+
+
+def test_no_secret_is_rendered(rendered: Rendered) -> None:
+    """The chart makes no Secret: who holds one names it."""
+    plain = list(yaml.safe_load_all(charts.PLAIN.read_text("utf-8")))
+    assert not [found for objects in [*rendered.values(), plain] for found in objects if found["kind"] == "Secret"]

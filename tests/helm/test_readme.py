@@ -1,0 +1,63 @@
+"""The chart's README: its links lead somewhere, and who copies its blocks gets what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support import charts, helm
+
+TEXT = charts.README.read_text("utf-8")
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.M | re.S)
+
+
+def block(word: str) -> str:
+    """The one YAML block that holds a word."""
+    (found,) = [text for text in BLOCKS if word in text]
+    return found
+
+
+def test_every_relative_link_resolves() -> None:
+    """From the chart's folder."""
+    targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", TEXT) if "://" not in target]
+    assert targets
+    assert [target for target in targets if not (helm.CHART / target.partition("#")[0]).exists()] == []
+
+
+def test_the_values_of_a_gateway_render_one() -> None:
+    """Copied as they stand."""
+    assert helm.of_kind(helm.objects(helm.CHART, yaml.safe_load(block("\ncallers:"))), "Deployment")
+
+
+def test_the_values_of_several_teams_render_on_top() -> None:
+    """One file of the config for each team, and none that keeps the pods from starting."""
+    values = helm.values_of("gateway") | yaml.safe_load(block("configSources:"))
+    (deployment,) = helm.of_kind(helm.objects(helm.CHART, values), "Deployment")
+    volumes = {volume["name"]: volume for volume in deployment["spec"]["template"]["spec"]["volumes"]}
+    own, *teams = [source["configMap"] for source in volumes["sidekey-config"]["projected"]["sources"]]
+    assert [source["items"][0]["path"] for source in (own, *teams)] == ["sidekey.yaml", "team-a.yaml", "team-b.yaml"]
+    assert all(source["optional"] for source in teams)
+
+
+def test_the_three_lines_of_a_sidecar_are_those_of_the_example() -> None:
+    """With the indentation that the example needs."""
+    lines = re.findall(r"{{- include .*}}", block("initContainers:"))
+    written = (helm.EXAMPLE / "templates" / "deployment.yaml").read_text("utf-8")
+    example = written.replace("$sidekey |", '(dict "root" $ "values" .Values.sidekey) |')
+    assert len(lines) == 3
+    assert [line for line in lines if line not in example] == []
+
+
+def test_the_values_of_a_sidecar_suit_the_example(example: Path) -> None:
+    """Copied as they stand."""
+    assert helm.of_kind(helm.objects(example, yaml.safe_load(block("mode: none"))), "Deployment")
+
+
+@pytest.mark.parametrize("text", BLOCKS, ids=lambda text: text.partition("\n")[0])
+def test_every_block_is_yaml_but_for_templates(text: str) -> None:
+    """As it is written, with the template lines left out."""
+    lines = [line for line in text.splitlines() if "{{" not in line]
+    assert yaml.safe_load("\n".join(lines))

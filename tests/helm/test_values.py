@@ -1,0 +1,172 @@
+"""Values: each is tried by a case, and faulty ones are refused with their place and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from support import charts, helm
+
+PASTED = "hunter2-9f8e7d"
+UNTRIED = {"enabled": "not read by the chart: it is for a parent's `condition`"}
+"""Values that no case sets, with the reason."""
+
+SECRETS = {
+    "a password": ("config.integrations.crm.auth.password", PASTED, "file: /run/secrets"),
+    "a password of digits": ("config.integrations.crm.auth.password", 98765432, "file: /run/secrets"),
+    "an insecure value": ("config.integrations.crm.auth.password.insecure_value", PASTED, "file: /run/secrets"),
+    "a client secret": ("config.integrations.crm.auth.client_secret", PASTED, "file: /run/secrets"),
+    "a refresh token": ("config.integrations.crm.auth.refresh_token", PASTED, "file: /run/secrets"),
+    "a private key": ("config.integrations.crm.auth.private_key", PASTED, "file: /run/secrets"),
+    "a certificate with its key": ("config.integrations.crm.client_certificate.pem", PASTED, "file: /run/secrets"),
+    "a passphrase": ("config.integrations.crm.client_certificate.key_passphrase", PASTED, "file: /run/secrets"),
+    "an Authorization field": ("config.integrations.crm.auth.headers.Authorization", PASTED, "secret: REFERENCE"),
+    "a secret field": ("config.integrations.crm.auth.headers.X-Key.secret", PASTED, "file: /run/secrets"),
+    "an insecure field": ("config.integrations.crm.auth.headers.X-Key.secret.insecure_value", PASTED, "file: /run"),
+    "a key of an assertion": ("config.integrations.crm.auth.assertion.private_key", PASTED, "file: /run/secrets"),
+    "a secret in a token request": (
+        "config.integrations.crm.auth.token_request.body.client_secret",
+        PASTED,
+        "file: /run/secrets",
+    ),
+    "a word that is no reference": ("config.integrations.crm.auth.password.secret", PASTED, "file: /run/secrets"),
+    "an inline key": ("config.integrations.crm.auth.private_key.inline", PASTED, "file: /run/secrets"),
+    "an insecure user name": ("config.integrations.crm.auth.username.insecure_value", PASTED, "file: /run/secrets"),
+    "a field that says it is a token": ("config.integrations.crm.auth.headers.X-Api-Token", PASTED, "REFERENCE"),
+    "a field that says it is a key": ("config.integrations.crm.auth.headers.Api-Key", PASTED, "REFERENCE"),
+    "a misnamed password": ("config.integrations.crm.auth.passwd", PASTED, "file: /run/secrets"),
+    "a password beside auth": ("config.integrations.crm.password", PASTED, "file: /run/secrets"),
+    "a password in a URL": (
+        "config.integrations.crm.endpoint_prefix",
+        f"https://svc:{PASTED}@crm.example.com",
+        "a secret never stands in values",
+    ),
+    "secrets in the config": ("config.secrets", {"crm": PASTED}, "secrets"),
+    "a value of an ExternalSecret": ("externalSecrets.0.data", [{"secretKey": "a", "value": PASTED}], "remoteRef"),
+    "a variable's value in its source": ("env.0.valueFrom.value", PASTED, "secretKeyRef"),
+    "a caller's token": ("callers.billing.token", PASTED, "secret: {name: ..., key: ...}"),
+    "a caller's secret": ("callers.billing.secret", PASTED, "{name: SECRET, key: KEY}"),
+    "a value beside a caller's Secret": ("callers.billing.secret.value", PASTED, "only the name of the Secret"),
+    "an environment variable": ("env.0.value", PASTED, "secretKeyRef"),
+    "a Secret's data": ("secrets.0.data", {"password": PASTED}, "only the name of the Secret"),
+    "a Secret's text": ("secrets.0.stringData", {"password": PASTED}, "only the name of the Secret"),
+    "a Secret's value": ("secrets.0.value", PASTED, "only the name of the Secret"),
+}
+"""What a user may paste: where, what, and what the message must hold."""
+
+FAULTS: dict[str, tuple[helm.Values, list[str]]] = {
+    "no caller": ({"callers": None}, ["callers", "at least one caller", "mode: none"]),
+    "a mode of another chart": ({"mode": "sidecar"}, ["mode", "gateway", "none"]),
+    "an unknown value": ({"replicas": 3}, ["replicas"]),
+    "an own listener": ({"config": {"listen": {"proxy": "0.0.0.0:1"}}}, ["config.listen", "belong to the chart"]),
+    "callers in the config": ({"config": {"callers": {}}}, ["config.callers", "beside config"]),
+    "an open door": ({"config": {"allow_unauthenticated": True}}, ["allow_unauthenticated", "callers"]),
+    "off, which is false": ({"config": {"log": {"access": False}}}, ["config.log.access", '"off"', "quotes"]),
+    "a bare duration": ({"config": {"timeouts": {"drain": 5}}}, ["config.timeouts.drain"]),
+    "a user name of digits": (
+        {"config": {"integrations": {"crm": {"auth": {"username": 123}}}}},
+        ["username", "quotes"],
+    ),
+    "the name of the chart's own file": (
+        {"configSources": [{"name": "sidekey", "configMap": "team"}]},
+        ["configSources", "sidekey", "another"],
+    ),
+    "one path for two Secrets": (
+        {"secrets": [{"name": "a", "mountPath": "/run/x"}, {"name": "b", "mountPath": "/run/x"}]},
+        ["secrets", "/run/x", "another mountPath"],
+    ),
+    "a Secret over the config": ({"secrets": [{"name": "a", "mountPath": "/etc/sidekey"}]}, ["/etc/sidekey"]),
+    "a short digest": ({"image": {"digest": "sha256:abc"}}, ["image.digest"]),
+}
+"""Values that are refused, and words of the message."""
+
+
+def at(path: str, value: Any) -> Any:
+    """`value` at a dotted path; a number is a place in a list whose entry has a name."""
+    key, _, rest = path.partition(".")
+    if not path:
+        return value
+    inner = at(rest, value)
+    if key == "0":
+        return [{"name": "crm", **inner}]
+    return {key: inner}
+
+
+def leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every path into nested mappings with what stands there, mappings too."""
+    yield path, values
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from leaves(value, (*path, key))
+
+
+@pytest.mark.parametrize("value", [name for name, _, _ in charts.described()])
+def test_every_value_is_tried_by_a_case(value: str) -> None:
+    """With another content than the default, so that its golden file shows what it does."""
+    default = next(default for name, default, _ in charts.described() if name == value)
+    tried = [
+        found for case in helm.cases() for path, found in leaves(helm.sidekey_values(case)) if value == ".".join(path)
+    ]
+    assert (value in UNTRIED) != any(found != default for found in tried)
+
+
+@pytest.mark.parametrize("what", SECRETS)
+def test_a_pasted_secret_is_refused_by_name(what: str) -> None:
+    """The message has the place and the way out, and does not repeat the secret."""
+    path, value, way_out = SECRETS[what]
+    message = helm.refusal(helm.CHART, at(path, value))
+    assert path in message.replace("/", ".")
+    assert way_out in message
+    assert PASTED not in message
+    assert "98765432" not in message
+
+
+@pytest.mark.parametrize("what", SECRETS)
+def test_a_secret_pasted_for_a_sidecar_is_refused_too(what: str, example: Any) -> None:
+    """The schema holds for the chart as a dependency."""
+    path, value, way_out = SECRETS[what]
+    message = helm.refusal(example, {"sidekey": at(path, value)})
+    assert way_out in message
+    assert PASTED not in message
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_faulty_value_is_refused_with_its_place(what: str) -> None:
+    """And with what to write instead."""
+    values, words = FAULTS[what]
+    message = helm.refusal(helm.CHART, {**helm.values_of("gateway"), **values}).replace("/", ".")
+    assert [word for word in words if word.replace("/", ".") not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"mode": "gateway", "callers": {"a": {"secret": {"name": "a"}}}}, ["mode", "none"]),
+        ({"httpProxy": {"integration": "crn"}}, ["httpProxy.integration", "crn", "crm"]),
+        ({"callers": {"a": {"secret": {"name": "a"}}}}, ["caller", "a"]),
+        ({"caller": "a"}, ["caller", "no callers"]),
+        ({"metrics": {"monitor": "ServiceMonitor"}}, ["metrics.monitor", "PodMonitor"]),
+    ],
+    ids=["mode", "integration", "caller missing", "callers missing", "monitor"],
+)
+def test_a_sidecar_that_does_not_fit_is_refused(values: helm.Values, words: list[str], example: Any) -> None:
+    """What the service is told must agree with Sidekey's config."""
+    message = helm.refusal(example, {"sidekey": values})
+    assert [word for word in words if word not in message] == []
+
+
+def test_the_schema_knows_every_value() -> None:
+    """And no other: what the schema admits stands in values.yaml."""
+    with helm.helm_python.Chart.load(helm.CHART) as chart:
+        schema = chart.schema
+    assert schema is not None
+    default = yaml.safe_load((helm.CHART / "values.yaml").read_text("utf-8"))
+    assert schema["properties"].keys() - {"global"} == default.keys()
+    assert schema["additionalProperties"] is False
+    for name, value in default.items():
+        inner = schema["properties"][name]
+        if inner.get("additionalProperties") is False:
+            assert inner["properties"].keys() == value.keys()

@@ -1,0 +1,241 @@
+"""Reload under load: a real Sidekey, a real nginx behind it that tells what arrived, callers that never pause (F88)."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.child import Child
+from support.nginx import Nginx
+from support.projected import Projected
+
+TELL = """
+        location / {
+            default_type text/plain;
+            return 200 "$http_x_one $http_x_two";
+        }
+"""
+INTEGRATION = """
+  {name}:
+    description: {text}
+    endpoint_prefix: http://127.0.0.1:{port}/v1
+    auth:
+      type: headers
+      headers: {{X-One: {{secret: {{file: {secret}}}}}, X-Two: {{secret: {{file: {secret}}}}}}}
+"""
+TAKEN_UP = "config reloaded"
+REFUSED = "the config has faults and is not taken up; the former one stays in use"
+CALLERS = 4
+
+
+class Load:
+    """Callers on kept connections; `seen` is what the upstream was shown, `wrong` what was no 200 or was a mixture."""
+
+    def __init__(self, port: int) -> None:
+        self.seen: set[str] = set()
+        self.wrong: list[str] = []
+        self.count = 0
+        self.newest = "0"
+        self._port = port
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._call, daemon=True) for _ in range(CALLERS)]
+
+    def _call(self) -> None:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
+        while not self._over.is_set():
+            oldest = self.newest
+            try:
+                connection.request("POST", "/i/a/hook", body=b"x" * 1024)
+                answer = connection.getresponse()
+                body = answer.read().decode()
+            except OSError as fault:
+                self.wrong.append(repr(fault))
+                return
+            one, _, two = body.partition(" ")
+            if answer.status != 200 or one != two or int(one) < int(oldest):
+                self.wrong.append(f"{answer.status} {body} after {oldest}")
+            self.seen.add(one)
+            self.count += 1
+        connection.close()
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(timeout=15)
+
+
+class Scene:
+    """A Sidekey whose integration `a` shows the upstream the same secret in two headers."""
+
+    def __init__(self, folder: Path, upstream: Nginx) -> None:
+        self.upstream = upstream
+        self.mount = Projected(folder / "mounted", {"pw": "0"})
+        self.child = Child(self.config("first"), folder)
+        self._head = self.child.config.read_text().partition("integrations:")[0]
+        self._events = 0
+
+    def config(self, text: str, *, others: int = 3) -> str:
+        names = ["a", *(f"other-{number}" for number in range(others))]
+        secret = self.mount.folder / "pw"
+        blocks = [INTEGRATION.format(name=name, text=text, port=self.upstream.port, secret=secret) for name in names]
+        return "integrations:" + "".join(blocks)
+
+    def write(self, text: str) -> None:
+        """As kubelet and careful editors do it: beside, then renamed."""
+        beside = self.child.config.with_suffix(".new")
+        beside.write_text(self._head + text)
+        beside.rename(self.child.config)
+
+    def hang_up(self) -> None:
+        self.child.process.send_signal(signal.SIGHUP)
+
+    def happens(self, event: str, *, changed: bool = False) -> dict[str, Any]:
+        """The next such line of the log after the last that was waited for; with `changed` one that changed all."""
+
+        def wanted(line: str) -> bool:
+            said = json.loads(line)
+            if said["event"] != event or self.child.lines.index(line) < self._events:
+                return False
+            return not changed or said["changed"] == said["integrations"]
+
+        line = self.child.wait_for_line(wanted)
+        self._events = self.child.lines.index(line) + 1
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def metric(self, series: str) -> float:
+        connection = HTTPConnection("127.0.0.1", self.child.admin_port, timeout=10)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        found = re.search(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+
+@contextmanager
+def scene(folder: Path) -> Iterator[Scene]:
+    with Nginx(folder, TELL) as upstream:
+        made = Scene(folder, upstream)
+        with made.child:
+            yield made
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Scene]:
+    with scene(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.timeout(180)
+def test_a_hundred_reloads_fail_no_request_and_mix_no_credentials(running: Scene) -> None:
+    """Good configs, bad ones, and rotated secrets in turn; what is sent after a rotation was taken up carries it."""
+    rotated = 0
+    with Load(running.child.proxy_port) as load:
+        for number in range(100):
+            if number % 4 == 0:
+                running.write(running.config(f"text {number}", others=number % 5))
+            elif number % 4 == 1:
+                running.write("integrations: {broken: [\n" if number % 8 == 1 else "bogus: 1\nintegrations: {}\n")
+            elif number % 4 == 2:
+                running.write(running.config(f"text {number}"))
+            else:
+                rotated += 1
+                running.mount.update({"pw": str(rotated)})
+            running.hang_up()
+            if number % 4 == 1:
+                running.happens(REFUSED)
+            else:
+                # A signal that comes while the notification is heeded makes one more reload, which changes nothing.
+                running.happens(TAKEN_UP, changed=True)
+            load.newest = str(rotated)
+        before = load.count
+        while load.count < before + 10 * CALLERS and not load.wrong:
+            running.child.process.poll()
+    assert load.wrong == []
+    assert load.seen >= {str(rotated)}
+    assert load.seen <= {str(number) for number in range(rotated + 1)}
+    assert running.metric("sidekey_config_last_reload_successful") == 1
+    assert running.metric('sidekey_requests_total{integration="a",outcome="2xx"}') == load.count
+
+
+def test_a_faulty_config_leaves_the_former_in_use_and_turns_the_metric(running: Scene) -> None:
+    running.write("bogus: 1\n" + running.config("x"))
+    running.happens(REFUSED)
+    place = running.happens("a fault of the config")["place"]
+    assert "bogus: unknown key" in str(place)
+    assert running.metric("sidekey_config_last_reload_successful") == 0
+    assert _get(running.child.admin_port, "/readyz") == (200, "ok\n")
+    assert _get(running.child.proxy_port, "/i/a/x") == (200, "0 0")
+    running.write(running.config("x"))
+    running.happens(TAKEN_UP)
+    assert running.metric("sidekey_config_last_reload_successful") == 1
+
+
+def test_a_changed_listener_is_a_fault_that_says_it_needs_a_restart(running: Scene) -> None:
+    text = running.child.config.read_text().replace(str(running.child.proxy_port), "1")
+    running.child.config.write_text(text)
+    running.happens(REFUSED)
+    place = str(running.happens("a fault of the config")["place"])
+    assert "listen.proxy: needs a restart" in place
+    assert _get(running.child.proxy_port, "/i/a/x") == (200, "0 0")
+
+
+def test_swaps_of_a_mounted_secret_are_seen_without_a_signal_each_time(running: Scene) -> None:
+    for value in ("1", "2", "3"):
+        running.mount.update({"pw": value})
+        running.happens(TAKEN_UP)
+        assert _get(running.child.proxy_port, "/i/a/x") == (200, f"{value} {value}")
+
+
+def test_an_emptied_secret_leaves_the_former_in_use_and_is_counted(running: Scene) -> None:
+    running.mount.update({"pw": ""})
+    running.happens("what is read now cannot be used; the former is kept")
+    running.happens(TAKEN_UP)
+    assert _get(running.child.proxy_port, "/i/a/x") == (200, "0 0")
+    assert running.metric('sidekey_credential_reload_failures_total{integration="a",credential="secret"}') == 1
+
+
+def test_an_integration_that_is_gone_is_denied_and_its_series_with_it(running: Scene) -> None:
+    assert _get(running.child.proxy_port, "/i/other-0/x")[0] == 200
+    running.write(running.config("x", others=0))
+    running.happens(TAKEN_UP)
+    assert _get(running.child.proxy_port, "/i/other-0/x")[0] == 403
+    assert running.metric('sidekey_requests_total{integration="other-0",outcome="2xx"}') == 0
+
+
+def test_log_level_and_access_lines_follow_the_config(running: Scene) -> None:
+    running.write("log: {level: info, access: all}\n" + running.config("x"))
+    running.happens(TAKEN_UP)
+    assert _get(running.child.proxy_port, "/i/a/x")[0] == 200
+    assert running.happens("request")["integration"] == "a"
+
+
+def test_a_hangup_without_a_change_keeps_everything(running: Scene) -> None:
+    assert _get(running.child.proxy_port, "/i/a/x") == (200, "0 0")
+    running.hang_up()
+    running.happens(TAKEN_UP)
+    assert _get(running.child.proxy_port, "/i/a/x") == (200, "0 0")
+    assert running.metric('sidekey_upstream_connects_total{outcome="ok"}') == 1
+
+
+def _get(port: int, path: str) -> tuple[int, str]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    body = answer.read().decode()
+    connection.close()
+    return answer.status, body

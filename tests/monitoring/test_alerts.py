@@ -1,0 +1,104 @@
+"""helm/sidekey/files/alerts.yaml: what fires, what stays quiet, and that every alert can be acted on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from sidekey.credentials.base import Outcome
+from sidekey.errors import KINDS
+from sidekey.observe.exposition import FAMILIES
+from support.prometheus import metrics_of, promtool, rules_of, values_of
+
+ROOT = Path(__file__).parents[2]
+ALERTS = ROOT / "helm" / "sidekey" / "files" / "alerts.yaml"
+CASES = sorted((Path(__file__).parent / "rules").glob("*.yaml"))
+RUNBOOKS = (ROOT / "docs" / "operations.md").read_text("utf-8")
+RULES = rules_of(ALERTS)
+NAMES = sorted({rule["alert"] for rule in RULES if "alert" in rule})
+
+EXPORTED_BY_PROMETHEUS = {"up", "process_start_time_seconds", "process_open_fds", "process_max_fds"}
+"""What rules read beside our own families: Prometheus' own, and the process collector's."""
+
+
+def cases_of(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load(path.read_text("utf-8"))["tests"]
+    return found
+
+
+def test_promtool_accepts_the_rules() -> None:
+    """Without a finding of its linter."""
+    run = promtool("check", "rules", "--lint=all", "--lint-fatal", str(ALERTS))
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [pytest.param(path, test["name"], id=f"{path.stem} {test['name']}") for path in CASES for test in cases_of(path)],
+)
+def test_promtool_sees_what_the_case_tells(path: Path, name: str) -> None:
+    """The alert fires with the labels and the text that are written there, or does not fire."""
+    run = promtool("test", "rules", f"--run=^{re.escape(name)}$", str(path))
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_every_alert_has_a_file_of_cases() -> None:
+    """Named after it."""
+    assert [path.stem for path in CASES] == NAMES
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_the_cases_of_an_alert_show_it_firing_and_quiet(path: Path) -> None:
+    """At least one of each, all of this alert, in each of its severities."""
+    judged = [check for test in cases_of(path) for check in test["alert_rule_test"]]
+    assert {check["alertname"] for check in judged} == {path.stem}
+    fired = {alert["exp_labels"]["severity"] for check in judged for alert in check["exp_alerts"]}
+    assert fired == {rule["labels"]["severity"] for rule in RULES if rule.get("alert") == path.stem}
+    assert any(not check["exp_alerts"] for check in judged)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if "alert" in rule], ids=lambda rule: rule["alert"])
+def test_an_alert_says_how_bad_it_is_and_where_to_read_on(rule: dict[str, Any]) -> None:
+    """One of two severities, both texts, and the heading of its runbook."""
+    assert rule["labels"].keys() == {"severity"}
+    assert rule["labels"]["severity"] in {"warning", "critical"}
+    assert rule["annotations"].keys() == {"summary", "description", "runbook"}
+    assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    """By the headings of docs/operations.md."""
+    assert sorted(re.findall(r"^### (Sidekey\w+)$", RUNBOOKS, re.M)) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_runbook_tells_what_to_do(name: str) -> None:
+    """What it means, where to look, what to do, and how to see that it is mended; and its severity."""
+    section = RUNBOOKS.partition(f"\n### {name}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
+    assert re.findall(r"^- \*\*(\w+)\.\*\*", section, re.M) == ["Means", "Look", "Do", "Verify"]
+    severities = {rule["labels"]["severity"] for rule in RULES if rule.get("alert") == name}
+    assert set(re.findall(r"\b(warning|critical)\b", section.partition("\n- ")[0])) == severities
+
+
+def test_every_metric_of_the_rules_exists() -> None:
+    """It is a family of ours, a recorded series, or one that comes with every process."""
+    known = {family.name for family in FAMILIES} | EXPORTED_BY_PROMETHEUS
+    known |= {rule["record"] for rule in RULES if "record" in rule}
+    assert {name for rule in RULES for name in metrics_of(rule["expr"])} - known == set()
+
+
+def test_every_outcome_of_the_rules_exists() -> None:
+    """It is a class of status, a code of ours, or what comes of a call for a token."""
+    known = {"2xx", "3xx", "4xx", "5xx", *KINDS, *get_args(Outcome)}
+    assert {value for rule in RULES for value in values_of(rule["expr"], "outcome")} - known == set()
+
+
+def test_every_denial_and_every_failure_of_an_upstream_is_in_an_alert() -> None:
+    """A code that is added to those is not forgotten here."""
+    judged = {value for rule in RULES for value in values_of(rule["expr"], "outcome")}
+    assert {code for code in KINDS if code.endswith("_denied") or code.startswith("upstream_")} - judged == set()
+    assert set(get_args(Outcome)) - judged == set()

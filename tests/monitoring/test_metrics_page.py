@@ -1,0 +1,47 @@
+"""docs/metrics.md: written by hand, since config's reference pages may not import what the data plane counts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sidekey.errors import CALLER_GONE, KINDS
+from sidekey.observe.exposition import FAMILIES, Family
+from support.prometheus import promtool
+
+PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
+ROWS = {row[0]: row[1:] for row in re.findall(r"^\| `(sidekey_\w+)` \| (\w+) \|([^|]*)\| (.*) \|$", PAGE, re.M)}
+
+
+def test_the_page_names_every_family_in_the_order_of_the_exposition() -> None:
+    """And no other."""
+    assert list(ROWS) == [family.name for family in FAMILIES]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_row_has_the_type_and_begins_with_the_help_text(family: Family) -> None:
+    """What a scrape says is what the page says."""
+    kind, _, meaning = ROWS[family.name]
+    assert (kind, meaning.startswith(family.help)) == (family.type, True)
+
+
+def test_the_page_names_every_outcome_of_a_request() -> None:
+    """The classes of status, every code of ours, and the caller who left."""
+    section = PAGE.partition("\n## Outcomes\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(\w+)`", section))
+    assert {"2xx", "3xx", "4xx", "5xx", CALLER_GONE, *KINDS} - named == set()
+
+
+def test_every_example_is_promql(tmp_path: Path) -> None:
+    """promtool takes each as the expression of a rule."""
+    examples = [
+        line for block in re.findall(r"^```promql\n(.*?)^```", PAGE, re.M | re.S) for line in block.splitlines()
+    ]
+    assert examples
+    rules = "".join(f"      - {{record: 'example:{number}', expr: '{text}'}}\n" for number, text in enumerate(examples))
+    path = tmp_path / "rules.yaml"
+    path.write_text(f"groups:\n  - name: examples\n    rules:\n{rules}")
+    run = promtool("check", "rules", str(path))
+    assert run.returncode == 0, run.stdout + run.stderr

@@ -1,0 +1,122 @@
+"""A scrape of a running Sidekey after requests of many outcomes: what the linter, the dashboard and the rules find."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sidekey.observe.exposition import FAMILIES
+from support.ask import get
+from support.ca import Authority
+from support.child import Child
+from support.mounted import asking, current, mount
+from support.ports import free_port
+from support.prometheus import expressions_of, metrics_of, promtool, rules_of, without_data
+from support.raw import RawConnection
+from support.upstream import RawUpstream
+
+FILES = Path(__file__).parents[2] / "helm" / "sidekey" / "files"
+ALERTS = FILES / "alerts.yaml"
+DASHBOARD = json.loads((FILES / "dashboard.json").read_text("utf-8"))
+HEAD = """\
+version: 1
+listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
+"""
+PATHS = ("/i/plain/200", "/i/plain/404", "/i/plain/503", "/i/plain/%2e%2e/secret", "/i/stranger/200", "/nowhere")
+REQUESTS = (*PATHS, "/i/tokens/200", "/i/refused/200", "/i/bank/200", "/i/down/200", "/i/missing/200")
+
+
+@dataclass(frozen=True, slots=True)
+class Scraped:
+    """The page, and the statuses of `REQUESTS` before it."""
+
+    page: str
+    statuses: tuple[int, ...]
+
+
+async def answers(connection: RawConnection) -> None:
+    """A provider: `/token` issues, `/refused` does not, and any other path ends in the status that is answered."""
+    while True:
+        target = (await connection.request()).target.decode()
+        status, said = target[-3:], {}
+        if target == "/token":
+            status, said = "200", {"access_token": "tok", "expires_in": 3600}
+        elif target == "/refused":
+            status, said = "401", {"error": "invalid_client"}
+        body = json.dumps(said).encode()
+        head = f"HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        await connection.send(head.encode() + body)
+
+
+def config(ca: Authority, port: int, closed: int) -> str:
+    """One integration for each thing that can come of a request."""
+
+    def oauth2(path: str) -> str:
+        return (
+            f"endpoint_prefix: https://up.test:{port}/api, auth: {{type: oauth2, client_id: c, "
+            f"token_endpoint: https://up.test:{port}/{path}, client_secret: {{env: SECRET}}}}"
+        )
+
+    basic = "auth: {type: basic, username: u, password: {env: SECRET}}"
+    files = "certificate: {file: tls.crt}, private_key: {file: tls.key}"
+    return f"""\
+network: {{hosts: {{up.test: ["127.0.0.1"]}}, allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {ca.bundle}}}}}
+integrations:
+  plain: {{endpoint_prefix: "https://up.test:{port}/api", {basic}}}
+  down: {{endpoint_prefix: "https://up.test:{closed}", {basic}}}
+  missing: {{endpoint_prefix: "https://up.test:{port}", {basic.replace("SECRET", "ABSENT")}}}
+  bank: {{endpoint_prefix: "https://up.test:{port}", auth: {{type: mtls, allow_private_ca: true, {files}}}}}
+  tokens: {{{oauth2("token")}}}
+  refused: {{{oauth2("refused")}}}
+"""
+
+
+@pytest.fixture
+async def scraped(ca: Authority, tmp_path: Path) -> Scraped:
+    """From a process of its own."""
+    context = asking(ca.server_context("up.test"), mount(tmp_path, current()))
+    context.verify_mode = ssl.CERT_OPTIONAL
+    async with RawUpstream(answers, ssl_context=context) as upstream:
+        text = config(ca, upstream.port, free_port())
+        with Child(text, tmp_path, head=HEAD, environment={"SECRET": "s3cret"}) as child:
+            statuses = [(await asyncio.to_thread(get, child.proxy_port, path)).status for path in REQUESTS]
+            page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
+            await asyncio.to_thread(child.stop)
+    return Scraped(page, tuple(statuses))
+
+
+async def test_promtool_has_nothing_to_say_of_a_live_scrape(scraped: Scraped) -> None:
+    """After answers of upstreams, answers of our own, tokens and certificates."""
+    assert scraped.statuses == (200, 404, 503, 403, 403, 404, 200, 502, 200, 502, 502)
+    assert len({line for line in scraped.page.splitlines() if line.startswith("sidekey_requests_total{")}) >= 11
+    run = await asyncio.to_thread(promtool, "check", "metrics", text=scraped.page)
+    assert (run.returncode, run.stdout + run.stderr) == (0, "")
+
+
+async def test_a_live_scrape_has_every_family(scraped: Scraped) -> None:
+    """So that what follows asks for nothing that is not there."""
+    typed = {line.split()[2] for line in scraped.page.splitlines() if line.startswith("# TYPE sidekey_")}
+    assert typed == {family.name for family in FAMILIES}
+
+
+async def test_every_panel_finds_data_in_a_live_scrape(scraped: Scraped, tmp_path: Path) -> None:
+    """Each label that an expression asks for is there, with values that match."""
+    wanted = [text for text in expressions_of(DASHBOARD) if "ALERTS" not in metrics_of(text)]
+    assert await asyncio.to_thread(without_data, wanted, scraped.page, tmp_path, ALERTS) == []
+
+
+async def test_every_recorded_series_comes_of_a_live_scrape(scraped: Scraped, tmp_path: Path) -> None:
+    """The rules read the labels as they are written."""
+    wanted = [rule["record"] for rule in rules_of(ALERTS) if "record" in rule]
+    assert await asyncio.to_thread(without_data, wanted, scraped.page, tmp_path, ALERTS) == []
+
+
+async def test_an_expression_without_data_is_found_out(scraped: Scraped, tmp_path: Path) -> None:
+    """The two tests before this one could fail."""
+    wanted = ['sidekey_requests_total{outcome="2xx"}', 'sidekey_requests_total{outcome="200"}']
+    assert await asyncio.to_thread(without_data, wanted, scraped.page, tmp_path, ALERTS) == wanted[1:]

@@ -1,0 +1,170 @@
+"""The Dockerfile and what goes with it, as far as no build is needed; `.ci/image` builds, runs and measures."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import sidekey
+from support import peers
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = ROOT / "Dockerfile"
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Each instruction and its arguments, in order, continuation lines joined."""
+    lines = [line for line in DOCKERFILE.read_text().splitlines() if line and not line.startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in joined.splitlines())]
+
+
+def stages() -> list[list[tuple[str, str]]]:
+    """The instructions of each stage, which begins with its FROM; what comes before the first is left out."""
+    found: list[list[tuple[str, str]]] = []
+    for word, rest in instructions():
+        if word == "FROM":
+            found.append([])
+        if found:
+            found[-1].append((word, rest))
+    return found
+
+
+def of_last_stage(word: str) -> list[str]:
+    """The arguments of this instruction, wherever it stands in the last stage."""
+    return [rest for name, rest in stages()[-1] if name == word]
+
+
+def copied() -> set[str]:
+    """What COPY takes from the checkout."""
+    sources = [rest.split()[:-1] for word, rest in instructions() if word == "COPY" and not rest.startswith("--from")]
+    return {name for names in sources for name in names}
+
+
+def test_hadolint_finds_nothing() -> None:
+    """Not even at its lowest threshold, and nothing in the Dockerfile tells it to look away."""
+    hadolint = peers.require("hadolint")
+    command = [hadolint, "--no-color", "--disable-ignore-pragma", "--failure-threshold=ignore", str(DOCKERFILE)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_every_stage_is_built_on_the_base_that_is_asked_for() -> None:
+    """`BASE` is named before the first stage, with a tag; a release adds the digest."""
+    assert [stage[0][1].partition(" ")[0] for stage in stages()] == ["${BASE}", "${BASE}"]
+    word, rest = instructions()[0]
+    assert (word, re.fullmatch(r"BASE=[a-z/]+:3\.\d+-slim-[a-z]+", rest) is not None) == ("ARG", True)
+
+
+def test_every_install_is_locked_or_offline() -> None:
+    """pip checks the hash of what it fetches, and builds nothing of it; the rest comes from the checkout."""
+    runs = " && ".join(rest for word, rest in instructions() if word == "RUN")
+    commands = [part.strip() for part in runs.split("&&") if re.search(r"\bpip\b.* (?:install|wheel) ", part)]
+    assert len(commands) == 4
+    for command in commands:
+        fetches = "--no-index" not in command
+        assert fetches == ("--require-hashes" in command) == ("--only-binary :all:" in command), command
+        assert fetches or "--no-deps" in command, command
+
+
+def test_the_last_stage_installs_nothing() -> None:
+    """Neither pip nor the base's own package manager runs there."""
+    assert [run for run in of_last_stage("RUN") if re.search(r"\bpip3? |\bapt|\bdpkg|\bapk\b", run)] == []
+
+
+def test_the_user_is_a_number_and_not_root() -> None:
+    """Kubernetes' runAsNonRoot can judge it; no later instruction goes back to root."""
+    assert of_last_stage("USER") == ["65532:65532"]
+
+
+def test_the_command_line_starts_it_and_asks_for_its_health() -> None:
+    """Without a shell, so that signals reach the process."""
+    assert of_last_stage("ENTRYPOINT") == ['["sidekey"]']
+    assert of_last_stage("CMD") == ['["run"]']
+    assert [rest.partition("CMD ")[2] for rest in of_last_stage("HEALTHCHECK")] == ['["sidekey", "healthcheck"]']
+
+
+def test_it_declares_no_volume_and_takes_no_secret_along() -> None:
+    """A volume would be writable; an ARG or ENV stays readable in the image's history."""
+    assert of_last_stage("VOLUME") == []
+    names = [rest.partition("=")[0] for word, rest in instructions() if word in ("ARG", "ENV")]
+    assert set(names) == {"BASE", "VERSION", "REVISION", "PATH"}
+
+
+def test_its_labels_say_what_the_project_says() -> None:
+    """Version, description and licence stand in other files as well."""
+    (labels,) = of_last_stage("LABEL")
+    said = dict(re.findall(r'org\.opencontainers\.image\.([a-z.]+)="([^"]*)"', labels))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (said["description"], said["licenses"]) == (project["description"], project["license"])
+    assert (said["version"], said["revision"], said["base.name"]) == ("${VERSION}", "${REVISION}", "${BASE}")
+    assert f"VERSION={sidekey.__version__}" in of_last_stage("ARG")
+
+
+def test_the_builder_is_given_exactly_what_is_copied() -> None:
+    """`.dockerignore` leaves everything out, lets these in again, and then drops what Python compiles."""
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert lines[0] == "*"
+    let_in = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    assert let_in == copied()
+    assert [line for line in lines[1 + len(let_in) :] if not line.startswith("**/")] == []
+
+
+def test_all_that_is_copied_exists() -> None:
+    """The locks among it."""
+    assert [name for name in copied() if not (ROOT / name).exists()] == []
+    assert {"requirements.txt", "requirements-build.txt"} <= copied()
+
+
+def test_the_image_holds_what_every_extra_needs() -> None:
+    """Whoever runs the image cannot add a package to it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.split(r"[^\w-]", text)[0] for extra in project["optional-dependencies"].values() for text in extra}
+    locked = set(re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), re.M))
+    assert needed <= locked
+
+
+def test_the_compose_example_runs_this_image() -> None:
+    """It builds the Dockerfile of the checkout and takes its entry point and command."""
+    service = yaml.safe_load((ROOT / "examples" / "compose.yaml").read_text())["services"]["sidekey"]
+    assert (ROOT / "examples" / service["build"]).resolve() == ROOT.resolve()
+    assert {"entrypoint", "command"}.isdisjoint(service)
+
+
+@pytest.mark.parametrize(("builder", "format_asked"), [("docker", False), ("podman", True), ("buildah", True)])
+def test_make_keeps_the_health_check_with_every_builder(builder: str, format_asked: bool) -> None:
+    """podman and buildah write OCI images by default, which have no HEALTHCHECK."""
+    command = [peers.require("make"), "--dry-run", "image", f"BUILDER={builder}", "BASE=python:x", "IMAGE=a:b"]
+    planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"{builder} build" in planned
+    assert ("--format docker" in planned) == format_asked
+    assert "--build-arg BASE='python:x'" in planned
+    assert "--tag 'a:b'" in planned
+
+
+def test_a_build_takes_packages_from_where_this_machine_does(tmp_path: Path) -> None:
+    """`.ci/pip_conf.py` hands on the index, the environment first, and nothing that only this machine has."""
+    (tmp_path / "pip.conf").write_text(
+        "[global]\nindex-url = https://one.example/simple\nextra-index-url = https://two.example/simple\n"
+        "constraint = /of/this/machine.txt\nfind-links = /of/this/machine\ncert = /of/this/machine.pem\n"
+    )
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(tmp_path),
+        "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"),
+        "PIP_INDEX_URL": "https://three.example/simple",
+        "PIP_FIND_LINKS": "/of/this/machine",
+    }
+    command = [sys.executable, str(ROOT / ".ci" / "pip_conf.py"), "/run/ca.pem"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "/of/this/machine" not in result.stdout
+    lines = set(result.stdout.splitlines())
+    assert {"cert = /run/ca.pem", "index-url = https://three.example/simple"} <= lines
+    assert "extra-index-url = https://two.example/simple" in lines

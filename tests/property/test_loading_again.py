@@ -1,0 +1,154 @@
+"""A load that makes anew only what differs gives what a load from nothing gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.credentials.base import FixedCredential, Grant
+from sidekey.settings.load import Loaded, Loader, load
+from sidekey.settings.snapshot import Integration
+
+FILES = ("a.yaml", "b.yaml")
+NAMES = ("crm", "sms", "shop", "bank")
+KEYS = ("key-0", "key-1")
+HEADERS = "auth: {type: headers, headers: {X-Tenant: acme, X-Key: {secret: {file: KEY}}}}"
+VARIANTS = (
+    f"endpoint_prefix: https://api.example.com/v1, {HEADERS}",
+    f"endpoint_prefix: [https://api.example.com/v2, https://eu.example.com], methods: [GET], {HEADERS}",
+    # A warning, and one that is unreadable in each load.
+    f"endpoint_prefix: http://plain.example.com, {HEADERS}",
+    "endpoint_prefix: https://api.example.com, auth: {type: basic, username: u, password: {file: nowhere}}",
+    f"endpoint_prefix: {{file: KEY}}, {HEADERS}",
+    "auth: {type: oauth2, provider: commercetools, region: europe-west1.gcp, client_id: i, client_secret: {file: KEY}}",
+    f"endpoint_prefix: https://api.example.com, trusted_ca: system, allow_private: [10.0.0.0/8], {HEADERS}",
+    # Faults.
+    "endpoint_prefix: https://api.example.com",
+    f"endpoint_prefix: https://api.example.com, odd: 1, {HEADERS}",
+)
+FIRST_FAULTY = 7
+
+
+class Written(NamedTuple):
+    """An integration: its file, what it says, and which key it reads."""
+
+    file: str
+    variant: int
+    key: str
+
+    @property
+    def text(self) -> str:
+        """Its mapping."""
+        return VARIANTS[self.variant].replace("KEY", self.key)
+
+
+class Edit(NamedTuple):
+    """A config as a whole, and which keys are rotated before it is loaded."""
+
+    integrations: Mapping[str, Written]
+    rotated: frozenset[str]
+    trust: str
+    comment: bool
+    broken: str | None
+
+
+WRITTEN = st.builds(
+    Written,
+    st.sampled_from(FILES),
+    # A faulty one in about one of fifteen.
+    st.sampled_from([*range(FIRST_FAULTY), *range(FIRST_FAULTY), *range(len(VARIANTS))]),
+    st.sampled_from(KEYS),
+)
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> list[Edit]:
+    """Each differs from the one before in a few integrations."""
+    found: dict[str, Written] = {}
+    listed: list[Edit] = []
+    for _ in range(draw(st.integers(2, 6))):
+        changes = draw(st.dictionaries(st.sampled_from(NAMES), st.none() | WRITTEN, max_size=2))
+        found = {name: written for name, written in {**found, **changes}.items() if written is not None}
+        listed.append(
+            Edit(
+                integrations=found,
+                rotated=draw(st.frozensets(st.sampled_from(KEYS), max_size=1)),
+                trust=draw(st.sampled_from(["mozilla", "mozilla", "system"])),
+                comment=draw(st.booleans()),
+                broken=draw(st.sampled_from([None, None, None, *FILES])),
+            )
+        )
+    return listed
+
+
+def write(folder: Path, edit: Edit) -> None:
+    for file in FILES:
+        lines = [f"  {name}: {{{each.text}}}" for name, each in edit.integrations.items() if each.file == file]
+        top = [f"network: {{trusted_ca: {edit.trust}}}"] if file == FILES[0] else []
+        comment = ["# moves what stands below"] if edit.comment else []
+        broken = ["  broken: ["] if edit.broken == file else []
+        text = "\n".join(["version: 1", *top, *comment, "integrations:", *lines, *broken])
+        (folder / file).write_text(f"{text}\n")
+
+
+def granted(integration: Integration) -> Grant | str:
+    """What goes out, or why nothing does."""
+    credential = integration.keyring.credential
+    if credential is None:
+        return str(integration.keyring.unreadable)
+    return credential.grant if isinstance(credential, FixedCredential) else repr(credential)
+
+
+def told(loaded: Loaded) -> tuple[object, ...]:
+    """All that a load says."""
+    return loaded.faults, loaded.warnings, loaded.unreadable, loaded.kept, loaded.failed, loaded.stamps
+
+
+def made(loaded: Loaded) -> object:
+    """All that a load makes, in its order, without the objects that are never equal."""
+    found = loaded.snapshot
+    if found is None:
+        return None
+    return found.network, [
+        (
+            *(each.id, each.kind, each.policy, each.base, each.traits, each.trust, each.allow_private, each.filled),
+            *(granted(each), each.rebuild is None),
+        )
+        for each in found.integrations.values()
+    ]
+
+
+@given(edits())
+def test_a_later_load_gives_what_a_first_one_gives(tmp_path_factory: pytest.TempPathFactory, steps: list[Edit]) -> None:
+    """And what did not change since the last good load is the same object."""
+    folder = tmp_path_factory.mktemp("config")
+    loader = Loader(folder, {})
+    versions = dict.fromkeys(KEYS, 1)
+    last: dict[str, tuple[Integration, object]] = {}
+    for step in steps:
+        for key in step.rotated:
+            versions[key] += 1
+        for key, version in versions.items():
+            text = f"https://{'x' * version}.example.com"
+            if not (folder / key).exists() or (folder / key).read_text() != text:
+                (folder / key).write_text(text)
+        write(folder, step)
+        loaded, fresh = loader.load(0.0), load(folder, {}, 0.0)
+        assert told(loaded) == told(fresh)
+        assert made(loaded) == made(fresh)
+        if loaded.snapshot is None:
+            continue
+        now: dict[str, tuple[Integration, object]] = {}
+        for name, integration in loaded.snapshot.integrations.items():
+            written = step.integrations[name]
+            trust = None if "trusted_ca" in written.text else step.trust
+            read = versions[written.key] if written.key in written.text else 0
+            now[name] = integration, (written.text, trust, read)
+            if name in last:
+                assert (integration is last[name][0]) == (now[name][1] == last[name][1])
+        last = now

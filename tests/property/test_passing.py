@@ -1,0 +1,175 @@
+"""What passes without a credential: never a covered host in any spelling, and only the caller's own fields."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sidekey.core.headers import Role
+from sidekey.dataplane.admission import admit
+from sidekey.dataplane.exchange import Exchange
+from sidekey.dataplane.listener import CallerConnection
+from support import wire
+from support.http_strategies import soup
+from support.plane import CREDENTIAL, integration
+from support.scripted import Scripted, settle
+
+INTEGRATIONS = (
+    integration("h", "https://up.test/api", "http://127.0.0.1:8080/v1"),
+    integration("k", domains=["https://b.test:8443", "https://*.wild.test"]),
+    integration("v6", "https://[2001:db8::1]/x", forbidden=[("https://auth.test", "/token")]),
+)
+COVERED = ["up.test", "b.test", "wild.test", "a.wild.test", "x.y.wild.test", "auth.test", "127.0.0.1", "2001:db8::1"]
+
+
+def passes(target: str, named: str | None) -> bool:
+    """Whether a request would go out without a credential."""
+
+    async def main() -> bool:
+        sidekey = Scripted(*INTEGRATIONS, passing=True)
+        passing = sidekey.plane.passing
+        assert passing is not None
+        exchange = Exchange(CallerConnection(sidekey.plane))
+        exchange.method, exchange.host, exchange.target = b"GET", b"any", target.encode("latin-1")
+        exchange.marks = {} if named is None else {Role.INTEGRATION_ID: named.encode()}
+        fault = admit(exchange)
+        lane = getattr(exchange, "lane", None)
+        return fault is None and lane is passing.lane
+
+    return asyncio.run(main())
+
+
+def spelled_addresses(host: str) -> list[str]:
+    """The ways to write an address that lead to it."""
+    address = ip_address(host)
+    if address.version == 6:
+        return [f"[{address.compressed}]", f"[{address.exploded}]", f"[{address.compressed.upper()}]"]
+    number = int(address)
+    short = f"{number >> 24}.{number & 0xFFFFFF}"
+    octal = ".".join(f"0{int(part):o}" for part in host.split("."))
+    return [host, f"{host}.", short, octal, str(number), hex(number), f"[::ffff:{host}]", f"[64:ff9b::{host}]"]
+
+
+@st.composite
+def spellings(draw: st.DrawFn, hosts: list[str]) -> str:
+    """An authority that leads to one of these hosts, or tries to."""
+    host = draw(st.sampled_from(hosts))
+    if ":" in host or host[0].isdigit():
+        host = draw(st.sampled_from(spelled_addresses(host)))
+    else:
+        host = "".join(draw(st.sampled_from([letter.lower(), letter.upper()])) for letter in host)
+        host += draw(st.sampled_from(["", "", "."]))
+        at = draw(st.integers(0, len(host) - 1))
+        if draw(st.integers(0, 4)) == 0:
+            host = f"{host[:at]}%{ord(host[at]):02x}{host[at + 1 :]}"
+    user = draw(st.sampled_from(["", "", "", "user@", "user:pass@", "free.test@", "free.test:80@", "%40"]))
+    port = draw(st.sampled_from(["", ":", ":80", ":443", ":8443", ":080", ":1", ":65535"]))
+    return f"{user}{host}{port}"
+
+
+@given(
+    st.sampled_from(["http", "https", "HTTP", "Https"]),
+    spellings(COVERED),
+    soup() | st.just(""),
+    st.sampled_from([None, "h", "k", "v6"]),
+)
+@settings(max_examples=600, deadline=None)
+@example("http", "127.1", "/", None)
+@example("http", "UP.test.", "", "h")
+@example("https", "[::FFFF:7f00:1]:8080", "/v1", "k")
+def test_a_covered_host_is_never_passed(scheme: str, authority: str, path: str, named: str | None) -> None:
+    """Whoever covers it and whoever is named; whatever stands around the host, and however it is spelled."""
+    assert not passes(f"{scheme}://{authority}{path}", named)
+
+
+@given(
+    st.sampled_from(["http", "https"]),
+    st.sampled_from(["free.test", "test", "xup.test", "up.test.free.test", "xwild.test", "127.0.0.2", "[2001:db8::2]"]),
+    st.sampled_from(["", ":80", ":8080"]),
+    st.sampled_from([None, "h", "k", "v6"]),
+)
+@settings(max_examples=100, deadline=None)
+def test_every_other_host_is_passed(scheme: str, host: str, port: str, named: str | None) -> None:
+    """Also those that look alike: what is covered is known exactly."""
+    assert passes(f"{scheme}://{host}{port}/api", named)
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Fields of a request: what was sent, and what of it goes on, in order."""
+
+    sent: list[str]
+    kept: list[tuple[bytes, bytes]]
+
+
+@st.composite
+def fields(draw: st.DrawFn) -> Fields:
+    """Fields of the caller's own among those that end at Sidekey."""
+    token = st.text("abcXYZ019-", min_size=1, max_size=6)
+    own = st.one_of(
+        st.sampled_from(["Authorization", "Cookie", "authorization", "X-Token", "X-HTTP-Method-Override", "Origin"]),
+        token.map(lambda name: f"X-Own-{name}"),
+    )
+    ends = st.sampled_from(
+        [
+            "X_Integration_Id: h",
+            "Sidekey-Trace: SECRET",
+            "sidekey_token: SECRET",
+            "Proxy-Connection: keep-alive",
+            "Proxy-Status: SECRET",
+            "proxy_authorization: SECRET",
+            "X-Original-URL: /SECRET",
+            "TE: trailers",
+            "Keep-Alive: timeout=5",
+        ]
+    )
+    sent: list[str] = []
+    kept: list[tuple[bytes, bytes]] = []
+    origin = False
+    for _ in range(draw(st.integers(0, 6))):
+        if draw(st.booleans()):
+            name, value = draw(own), draw(st.text("abc =;,/\xe9", max_size=8)).strip()
+            if name == "Origin":
+                if origin:
+                    continue
+                origin = True
+            sent.append(f"{name}: {value}")
+            kept.append((name.lower().encode(), value.encode("latin-1")))
+        else:
+            sent.append(draw(ends))
+    # Each of these may come once.
+    for once in ("X-Integration-Id: h", "Sidekey-Token: SECRET"):
+        if draw(st.booleans()):
+            sent.insert(draw(st.integers(0, len(sent))), once)
+    return Fields(sent, kept)
+
+
+@given(fields(), st.binary(max_size=20))
+@settings(max_examples=200, deadline=None)
+def test_what_passes_holds_all_of_the_callers_and_nothing_of_sidekeys(given: Fields, body: bytes) -> None:
+    """Every field of his own, in order and byte for byte; Via is all that is added."""
+
+    async def main() -> bytes:
+        sidekey = Scripted(*INTEGRATIONS, passing=True)
+        caller = sidekey.caller()
+        lines = ["POST http://free.test:81/a%2F..;b?c=%20 HTTP/1.1", "Host: up.test"]
+        head = "\r\n".join([*lines, *given.sent, f"Content-Length: {len(body)}", "", ""])
+        caller.feed(head.encode("latin-1") + body)
+        await settle()
+        (upstream,) = sidekey.upstreams
+        word = sidekey.plane.word
+        return upstream.take().replace(word, b"WORD")
+
+    data = asyncio.run(main())
+    message = wire.first_request(data)
+    assert message is not None
+    assert (message.target, message.body, message.length) == (b"/a%2F..;b?c=%20", body, len(data))
+    length = [(b"content-length", str(len(body)).encode())]
+    via = [(b"via", b"1.1 sidekey (WORD)")]
+    assert list(message.headers) == [(b"host", b"free.test:81"), *given.kept, *length, *via]
+    assert CREDENTIAL not in data
+    assert b"SECRET" not in data

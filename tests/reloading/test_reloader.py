@@ -1,0 +1,234 @@
+"""The running process takes up what its config says: by real files, folders and signals of the kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from structlog.testing import capture_logs
+
+from sidekey.observe.metrics import Metrics
+from sidekey.reloading.reloader import Parts, Reloader
+from sidekey.settings.load import Loader
+from sidekey.settings.snapshot import Snapshot
+from support.plane import eventually
+from support.projected import Projected
+
+CONFIG = """\
+version: 1
+integrations:
+  a:
+    description: {text}
+    endpoint_prefix: https://a.test/v1
+    auth: {{type: basic, username: u, password: {{file: {secret}}}}}
+"""
+
+
+@dataclass(slots=True)
+class Rig:
+    """A reloader whose snapshots are kept here instead of being served."""
+
+    folder: Path
+    secret: Projected
+    metrics: Metrics = field(default_factory=Metrics)
+    adopted: list[Snapshot] = field(default_factory=list)
+    certificates: set[Path] = field(default_factory=set)
+    rotated: list[set[Path]] = field(default_factory=list)
+    defects: list[BaseException] = field(default_factory=list)
+    reloader: Reloader | None = None
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "sidekey.yaml"
+
+    def write(self, text: str) -> None:
+        """As editors do it: beside, then renamed."""
+        beside = self.folder / "sidekey.tmp"
+        beside.write_text(CONFIG.format(text=text, secret=self.secret.folder / "pw"))
+        beside.rename(self.config)
+
+    async def rotate(self, paths: set[Path]) -> None:
+        self.rotated.append(paths)
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        assert not gc.isenabled()
+        self.adopted.append(snapshot)
+
+    def report(self, defect: BaseException) -> str:
+        self.defects.append(defect)
+        return "1"
+
+    def description(self) -> str:
+        return self.adopted[-1].integrations["a"].description
+
+
+@asynccontextmanager
+async def following(
+    folder: Path, *, strict: bool = False, certificates: frozenset[Path] = frozenset()
+) -> AsyncIterator[Rig]:
+    rig = Rig(folder, Projected(folder / "secret", {"pw": "one"}), certificates=set(certificates))
+    rig.write("first")
+    loader = Loader(rig.config, {})
+    loaded = loader.load()
+    assert loaded.snapshot is not None
+    parts = Parts(rig.adopt, lambda: rig.certificates, rig.rotate, rig.metrics, rig.report)
+    rig.reloader = Reloader(loader, loaded, parts, strict=strict)
+    rig.reloader.start()
+    try:
+        yield rig
+    finally:
+        await rig.reloader.close()
+    assert rig.defects == []
+
+
+async def test_a_changed_config_is_taken_up(tmp_path: Path) -> None:
+    async with following(tmp_path) as rig:
+        rig.write("second")
+        await eventually(lambda: rig.adopted)
+        assert rig.description() == "second"
+
+
+async def test_a_change_between_the_load_and_the_watch_is_taken_up(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    rig.write("first")
+    loader = Loader(rig.config, {})
+    loaded = loader.load()
+    rig.write("second")
+    reloader = Reloader(loader, loaded, Parts(rig.adopt, set, rig.rotate, rig.metrics, rig.report), strict=False)
+    reloader.start()
+    await eventually(lambda: rig.adopted)
+    await reloader.close()
+    assert rig.description() == "second"
+
+
+async def test_every_swap_of_a_mounted_secret_makes_another_credential(tmp_path: Path) -> None:
+    async with following(tmp_path) as rig:
+        seen = []
+        for count, value in enumerate(("two", "three", "four"), start=1):
+            rig.secret.update({"pw": value})
+            await eventually(lambda wanted=count: len(rig.adopted) >= wanted)
+            seen.append(rig.adopted[-1].integrations["a"])
+        assert len({id(each) for each in seen}) == 3
+
+
+async def test_a_faulty_config_changes_nothing_and_tells_every_fault(tmp_path: Path) -> None:
+    rig_folder = tmp_path
+    with capture_logs() as lines:
+        async with following(rig_folder) as rig:
+            rig.metrics.config_loaded = True
+            rig.config.write_text("version: 1\nbogus: 1\nother: 2\n")
+            await eventually(lambda: not rig.metrics.config_loaded)
+            assert rig.adopted == []
+            rig.write("mended")
+            await eventually(lambda: rig.adopted)
+            assert rig.metrics.config_loaded
+    told = [line["place"] for line in lines if line["event"] == "a fault of the config"]
+    assert any("bogus" in place for place in told)
+    assert any("other" in place for place in told)
+
+
+async def test_a_faulty_config_is_not_read_again_before_it_changes(tmp_path: Path) -> None:
+    with capture_logs() as lines:
+        async with following(tmp_path) as rig:
+            rig.config.write_text("version: 1\nbogus: 1\n")
+            await eventually(lambda: any("not taken up" in line["event"] for line in lines))
+            (tmp_path / "unrelated").write_text("wakes the watch")
+            (tmp_path / "secret/also-unrelated").write_text("and again")
+            rig.write("mended")
+            await eventually(lambda: rig.adopted)
+    assert len([line for line in lines if "not taken up" in line["event"]]) == 1
+
+
+async def test_asking_loads_although_no_file_has_changed(tmp_path: Path) -> None:
+    async with following(tmp_path) as rig:
+        assert rig.reloader is not None
+        rig.reloader.ask()
+        await eventually(lambda: rig.adopted)
+        assert rig.description() == "first"
+
+
+async def test_an_unusable_secret_is_counted_and_the_former_kept(tmp_path: Path) -> None:
+    async with following(tmp_path) as rig:
+        rig.secret.update({"pw": ""})
+        await eventually(lambda: rig.adopted)
+        assert rig.metrics.reload_failures["a", "secret"] == 1
+        assert rig.adopted[-1].integrations["a"].usable
+
+
+async def test_strict_takes_up_nothing_while_a_secret_cannot_be_read(tmp_path: Path) -> None:
+    async with following(tmp_path, strict=True) as rig:
+        rig.metrics.config_loaded = True
+        text = rig.config.read_text().replace("/pw", "/none").replace("first", "second")
+        rig.config.write_text(text)
+        await eventually(lambda: not rig.metrics.config_loaded)
+        assert rig.adopted == []
+
+
+async def test_a_certificates_file_is_for_its_holder_alone(tmp_path: Path) -> None:
+    file = tmp_path / "tls.crt"
+    file.write_text("one")
+    async with following(tmp_path, certificates=frozenset({file})) as rig:
+        file.write_text("another")
+        await eventually(lambda: rig.rotated)
+        assert rig.rotated[0] == {file}
+        assert rig.adopted == []
+
+
+async def test_a_secret_that_appears_later_is_taken_up_from_a_folder_that_was_not_there(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    rig.config.write_text(CONFIG.format(text="x", secret=tmp_path / "later/pw"))
+    loader = Loader(rig.config, {})
+    loaded = loader.load()
+    reloader = Reloader(loader, loaded, Parts(rig.adopt, set, rig.rotate, rig.metrics, rig.report), strict=False)
+    reloader.start()
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later/pw").write_text("there")
+    await eventually(lambda: rig.adopted and rig.adopted[-1].integrations["a"].usable)
+    await reloader.close()
+
+
+async def test_the_collector_and_the_switch_interval_are_as_before_after_a_reload(tmp_path: Path) -> None:
+    interval = sys.getswitchinterval()
+    async with following(tmp_path) as rig:
+        rig.write("second")
+        await eventually(lambda: rig.adopted)
+    assert gc.isenabled()
+    assert sys.getswitchinterval() == interval
+
+
+async def test_a_defect_is_reported_and_the_next_change_taken_up(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    rig.write("first")
+    loader = Loader(rig.config, {})
+    loaded = loader.load()
+    calls: list[str] = []
+
+    def adopt(snapshot: Snapshot) -> None:
+        calls.append(snapshot.integrations["a"].description)
+        if len(calls) == 1:
+            raise ZeroDivisionError
+
+    reloader = Reloader(loader, loaded, Parts(adopt, set, rig.rotate, rig.metrics, rig.report), strict=False)
+    reloader.start()
+    rig.write("second")
+    await eventually(lambda: rig.defects)
+    rig.write("third")
+    await eventually(lambda: calls[-1] == "third")
+    await reloader.close()
+
+
+async def test_no_line_of_a_reload_holds_a_secret(tmp_path: Path) -> None:
+    with capture_logs() as lines:
+        async with following(tmp_path) as rig:
+            rig.secret.update({"pw": "s3cr3t-value"})
+            await eventually(lambda: rig.adopted)
+            rig.secret.update({"pw": "s3cr3t-value\x01"})
+            await eventually(lambda: len(rig.adopted) == 2)
+    assert "s3cr3t" not in json.dumps(lines)
+    await asyncio.sleep(0)

@@ -1,0 +1,223 @@
+"""One integration of a config that is loaded again: when it stays, when it is made anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trustme
+
+from sidekey.credentials.base import FixedCredential
+from sidekey.settings.load import Loader
+from sidekey.settings.snapshot import Integration
+from support.certificates import NOW, private_chain
+from support.loading import CA, SECRET, TENANT, good, prefix, write
+
+PRESENT = NOW.timestamp()
+
+
+def sent(integration: Integration) -> str:
+    """The secret that goes out."""
+    credential = integration.keyring.credential
+    assert isinstance(credential, FixedCredential)
+    return credential.grant.headers[0][1]
+
+
+@pytest.fixture
+def loader(tmp_path: Path) -> Loader:
+    return Loader(tmp_path, {})
+
+
+def test_an_integration_that_is_the_same_is_the_same_object(loader: Loader, tmp_path: Path) -> None:
+    """Whatever happens around it: others come, change and go, and it moves within its file and to another."""
+    write(tmp_path, f"a {prefix('a')}, {TENANT}", f"b {prefix('b')}, {TENANT}", f"c {prefix('c')}, {TENANT}")
+    first = good(loader.load()).integrations
+    write(tmp_path, f"b {prefix('other')}, {TENANT}", f"d {prefix('d')}, {TENANT}")
+    write(tmp_path, f"a {prefix('a')}, {TENANT}", file="other.yaml")
+    second = good(loader.load()).integrations
+    assert list(second) == ["a", "b", "d"]
+    assert second["a"] is first["a"]
+    assert second["b"] is not first["b"]
+
+
+def test_the_order_of_headers_is_a_change(loader: Loader, tmp_path: Path) -> None:
+    """They are sent in the order of the file."""
+    write(tmp_path, f"a {prefix('a')}, auth: {{type: headers, headers: {{X-A: a, X-B: b}}}}")
+    first = good(loader.load()).integrations["a"]
+    write(tmp_path, f"a {prefix('a')}, auth: {{type: headers, headers: {{X-B: b, X-A: a}}}}")
+    assert good(loader.load()).integrations["a"] is not first
+
+
+def test_a_value_of_another_type_is_a_change(loader: Loader, tmp_path: Path) -> None:
+    """Python takes 1 for true, the config does not."""
+    domains = "allowed_domains: ['https://a.example.com']"
+    write(tmp_path, f"a {prefix('a')}, {TENANT}, {domains}, allow_other_domains: true")
+    good(loader.load())
+    write(tmp_path, f"a {prefix('a')}, {TENANT}, {domains}, allow_other_domains: 1")
+    assert "write true or false" in [fault.message for fault in loader.load().faults]
+
+
+def test_findings_of_what_stays_have_their_places_of_now(loader: Loader, tmp_path: Path) -> None:
+    """The lines above may have moved it, or it stands in another file."""
+    line = f"a endpoint_prefix: http://a.example.com, {SECRET}"
+    write(tmp_path, line)
+    first = loader.load()
+    write(tmp_path, f"b {prefix('b')}, {TENANT}")
+    write(tmp_path, line, file="other.yaml", top="# moved\n")
+    second = loader.load()
+    assert good(second).integrations["a"] is good(first).integrations["a"]
+    for found in (second.warnings, second.unreadable):
+        assert [(fault.file, fault.line, fault.path.partition(".")[0]) for fault in found] == [
+            (str(tmp_path / "other.yaml"), 4, "integrations")
+        ]
+
+
+def test_a_rotated_secret_makes_a_new_object(loader: Loader, tmp_path: Path) -> None:
+    """And leaves the others alone."""
+    (tmp_path / "key").write_text("old")
+    write(tmp_path, f"a {prefix('a')}, {SECRET}", f"b {prefix('b')}, {TENANT}")
+    first = good(loader.load()).integrations
+    (tmp_path / "key").write_text("newer")
+    second = good(loader.load()).integrations
+    assert (sent(first["a"]), sent(second["a"])) == ("old", "newer")
+    assert second["b"] is first["b"]
+
+
+def test_a_secret_that_became_unusable_stays_what_it_was(loader: Loader, tmp_path: Path) -> None:
+    """`kept` says why, for as long as it is so; `failed` where it was tried. A good one ends that."""
+    (tmp_path / "key").write_text("old")
+    write(tmp_path, f"a {prefix('a')}, {SECRET}")
+    first = good(loader.load()).integrations["a"]
+    (tmp_path / "key").write_text("")
+    for failed in ({"a"}, set()):
+        loaded = loader.load()
+        assert good(loaded).integrations["a"] is first
+        assert [(fault.line, fault.path, fault.message) for fault in loaded.kept["a"]] == [
+            (3, "integrations.a.auth.headers.X-Key.secret", "the file is empty")
+        ]
+        assert (loaded.failed, loaded.unreadable) == (failed, [])
+    (tmp_path / "key").write_text("newer")
+    loaded = loader.load()
+    assert sent(good(loaded).integrations["a"]) == "newer"
+    assert (loaded.kept, loaded.failed) == ({}, set())
+
+
+def test_no_old_credential_goes_to_a_new_destination(loader: Loader, tmp_path: Path) -> None:
+    """Where the config says something else, an unreadable secret is as at start."""
+    (tmp_path / "key").write_text("old")
+    write(tmp_path, f"a {prefix('a')}, {SECRET}")
+    good(loader.load())
+    (tmp_path / "key").unlink()
+    write(tmp_path, f"a {prefix('other')}, {SECRET}")
+    loaded = loader.load()
+    assert good(loaded).integrations["a"].keyring.credential is None
+    assert [fault.path for fault in loaded.unreadable] == ["integrations.a.auth.headers.X-Key.secret"]
+    assert loaded.kept == {}
+
+
+def test_a_prefix_that_stands_elsewhere_is_read_with_the_secret(loader: Loader, tmp_path: Path) -> None:
+    """A new destination comes with what is read now, or not at all."""
+    (tmp_path / "key").write_text("old")
+    (tmp_path / "base").write_text("https://a.example.com")
+    write(tmp_path, f"a endpoint_prefix: {{file: base}}, {SECRET}")
+    first = good(loader.load()).integrations["a"]
+    (tmp_path / "base").write_text("https://other.example.com")
+    (tmp_path / "key").unlink()
+    assert good(loader.load()).integrations["a"] is first
+    (tmp_path / "key").write_text("newer")
+    last = good(loader.load()).integrations["a"]
+    assert (sent(last), str(last.base)) == ("newer", "https://other.example.com")
+
+
+def test_a_secret_that_appears_makes_a_new_object(loader: Loader, tmp_path: Path) -> None:
+    """It was not there at the last load."""
+    write(tmp_path, f"a {prefix('a')}, {SECRET}")
+    assert [fault.path for fault in loader.load().unreadable] == ["integrations.a.auth.headers.X-Key.secret"]
+    (tmp_path / "key").write_text("new")
+    loaded = loader.load()
+    assert sent(good(loaded).integrations["a"]) == "new"
+    assert loaded.unreadable == []
+
+
+@pytest.mark.parametrize(
+    ("top", "key"), [("", f", {CA}"), (f"network: {{{CA}}}\n", "")], ids=["its own", "the network's"]
+)
+def test_another_ca_is_another_trust(loader: Loader, tmp_path: Path, top: str, key: str) -> None:
+    """One that is of no use takes the place of none, and is told."""
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    write(tmp_path, f"a {prefix('a')}, {TENANT}{key}", f"b {prefix('b')}, {TENANT}, trusted_ca: system", top=top)
+    first = good(loader.load()).integrations
+    (tmp_path / "ca.pem").write_text("no certificate")
+    loaded = loader.load()
+    assert good(loaded).integrations["a"] is first["a"]
+    told = loaded.unreadable if top else loaded.kept["a"]
+    assert [fault.message for fault in told] == ["the file holds no certificate in PEM"]
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    second = good(loader.load()).integrations
+    assert second["a"].trust != first["a"].trust
+    assert second["b"] is first["b"]
+
+
+PAIR = "allow_private_ca: true, certificate: {file: tls.crt}, private_key: {file: tls.key}"
+
+
+def certified(folder: Path, auth: str = SECRET) -> None:
+    chain = private_chain()
+    (folder / "tls.crt").write_bytes(chain.pem)
+    (folder / "tls.key").write_bytes(chain.leaf.key_pem)
+    (folder / "key").write_text("old")
+    write(folder, f"a {prefix('a')}, {auth}, client_certificate: {{{PAIR}}}")
+
+
+def test_files_of_a_client_certificate_are_not_the_loaders(loader: Loader, tmp_path: Path) -> None:
+    """It is rotated in place, in an integration that stays."""
+    certified(tmp_path)
+    loaded = loader.load(PRESENT)
+    first = good(loaded).integrations["a"]
+    assert loaded.stamps.keys() == {tmp_path, tmp_path / "sidekey.yaml", tmp_path / "key"}
+    (tmp_path / "tls.crt").write_text("")
+    loaded = loader.load(PRESENT)
+    assert good(loaded).integrations["a"] is first
+    assert loaded.unreadable == []
+
+
+def test_a_rotated_secret_leaves_the_client_certificate(loader: Loader, tmp_path: Path) -> None:
+    """Its ring goes over: a faulty file, or one that was not fetched again, takes the place of nothing."""
+    certified(tmp_path)
+    first = good(loader.load(PRESENT)).integrations["a"]
+    (tmp_path / "tls.crt").write_text("")
+    (tmp_path / "key").write_text("newer")
+    loaded = loader.load(PRESENT)
+    second = good(loaded).integrations["a"]
+    assert second is not first
+    assert second.certificate is first.certificate
+    assert second.usable
+    assert loaded.unreadable == []
+
+
+def test_a_client_certificate_does_not_go_over_to_another_destination(loader: Loader, tmp_path: Path) -> None:
+    """A prefix that stands elsewhere may change without the config."""
+    certified(tmp_path)
+    (tmp_path / "base").write_text("https://a.example.com")
+    write(tmp_path, f"a endpoint_prefix: {{file: base}}, {SECRET}, client_certificate: {{{PAIR}}}")
+    first = good(loader.load(PRESENT)).integrations["a"]
+    (tmp_path / "base").write_text("https://other.example.com")
+    second = good(loader.load(PRESENT)).integrations["a"]
+    assert second.certificate is not first.certificate
+    assert second.usable
+
+
+def test_what_is_wrong_with_a_client_certificate_is_told_at_each_load(loader: Loader, tmp_path: Path) -> None:
+    """As it is now: the ring may have read it again."""
+    certified(tmp_path)
+    (tmp_path / "tls.crt").write_text("")
+    for _ in range(2):
+        loaded = loader.load(PRESENT)
+        assert [fault.path for fault in loaded.unreadable] == ["integrations.a.client_certificate.certificate"]
+    certified(tmp_path)
+    ring = good(loaded).integrations["a"].certificate
+    assert ring is not None
+    ring.refresh(PRESENT)
+    write(tmp_path, f"a {prefix('a')}, {SECRET}, client_certificate: {{{PAIR}}}")
+    loaded = loader.load(PRESENT)
+    assert [fault.path for fault in loaded.unreadable] == []

@@ -1,0 +1,181 @@
+"""Loading a config again: what the config as a whole keeps of the last good load."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+
+import pytest
+import trustme
+
+from sidekey.settings.load import Loader
+from sidekey.settings.stamps import stamp
+from support.loading import CA, SECRET, TENANT, good, prefix, write
+
+
+@pytest.fixture
+def loader(tmp_path: Path) -> Loader:
+    return Loader(tmp_path, {})
+
+
+def test_faults_change_nothing(loader: Loader, tmp_path: Path) -> None:
+    """What was good before is compared with again, and is the same object still."""
+    write(tmp_path, f"a {prefix('a')}, {TENANT}")
+    first = good(loader.load()).integrations["a"]
+    for text in ("version: 1\nintegrations: [", "version: 1\nintegrations: {a: {auth: 1}}\n"):
+        (tmp_path / "sidekey.yaml").write_text(text)
+        assert loader.load().snapshot is None
+    write(tmp_path, f"a {prefix('a')}, {TENANT}", top="via: false\n")
+    assert good(loader.load()).integrations["a"] is first
+
+
+def test_a_network_ca_that_became_unusable_stays_what_it_was(loader: Loader, tmp_path: Path) -> None:
+    """For integrations that are new as well; none of them failed."""
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"network: {{{CA}}}\n")
+    first = good(loader.load()).integrations["a"]
+    (tmp_path / "ca.pem").unlink()
+    write(tmp_path, f"a {prefix('a')}, {TENANT}", f"b {prefix('b')}, {TENANT}", top=f"network: {{{CA}}}\n")
+    loaded = loader.load()
+    assert good(loaded).integrations["b"].trust is first.trust
+    assert good(loaded).integrations["a"] is first
+    assert [fault.path for fault in loaded.unreadable] == ["network.trusted_ca"]
+    assert (loaded.kept, loaded.failed) == ({}, set())
+
+
+def test_a_network_ca_that_is_named_anew_is_as_at_start(loader: Loader, tmp_path: Path) -> None:
+    """The former file is trusted no more."""
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"network: {{{CA}}}\n")
+    good(loader.load())
+    write(tmp_path, f"a {prefix('a')}, {TENANT}", top="network: {trusted_ca: {file: other.pem}}\n")
+    assert not good(loader.load()).integrations["a"].trust.usable
+
+
+CALLERS = "callers: {billing: {token: {file: token}}}\n"
+
+
+def test_a_callers_token_that_cannot_be_read_stays_what_it_was(loader: Loader, tmp_path: Path) -> None:
+    """A mount that is late shuts nobody out; it is told all the same."""
+    (tmp_path / "token").write_text("hunter2")
+    write(tmp_path, f"a {prefix('a')}, {TENANT}", top=CALLERS)
+    first = good(loader.load()).callers
+    (tmp_path / "token").unlink()
+    for _ in range(2):
+        loaded = loader.load()
+        assert good(loaded).callers == first
+        assert [fault.path for fault in loaded.unreadable] == ["callers.billing.token"]
+
+
+@pytest.mark.parametrize(
+    "top",
+    ["callers: {billing: {token: {file: elsewhere}}}\n", "callers: {other: {token: {file: token}}}\n"],
+    ids=["another place", "another caller"],
+)
+def test_an_old_token_is_not_kept_for_what_is_written_anew(loader: Loader, tmp_path: Path, top: str) -> None:
+    """It is the caller's own, and read from the same place."""
+    (tmp_path / "token").write_text("hunter2")
+    write(tmp_path, f"a {prefix('a')}, {TENANT}", top=CALLERS)
+    (digest,) = good(loader.load()).callers
+    (tmp_path / "token").unlink()
+    write(tmp_path, f"a {prefix('a')}, {TENANT}", top=top)
+    found = good(loader.load()).callers
+    assert len(found) == 1
+    assert digest not in found
+
+
+def test_an_old_token_that_another_caller_has_now_is_that_callers(loader: Loader, tmp_path: Path) -> None:
+    """The former one stays without any, and both are judged."""
+    (tmp_path / "token").write_text("hunter2")
+    write(tmp_path, f"a {prefix('a')}, {TENANT}", top=CALLERS)
+    (digest,) = good(loader.load()).callers
+    (tmp_path / "token").unlink()
+    top = "callers: {billing: {token: {file: token}}, other: {token: {insecure_value: hunter2}}}\n"
+    write(tmp_path, f"a {prefix('a')}, {TENANT}", top=top)
+    found = good(loader.load()).callers
+    assert found[digest].name == "other"
+    assert {caller.name for caller in found.values()} == {"billing", "other"}
+
+
+@pytest.mark.parametrize(
+    ("listen", "line", "keys"),
+    [
+        ("proxy: 127.0.0.1:8081", 2, ["listen.proxy"]),
+        ("admin: 127.0.0.1:8081, metrics: 127.0.0.1:8082", 2, ["listen.admin", "listen.metrics"]),
+        ("names: [sidekey.svc]", 2, ["listen.names"]),
+        ("proxy: 127.0.0.1:8080", 2, []),
+    ],
+)
+def test_a_listener_cannot_be_changed(loader: Loader, tmp_path: Path, listen: str, line: int, keys: list[str]) -> None:
+    """The fault has the place of its key; other faults are told beside it."""
+    write(tmp_path, f"a {prefix('a')}, {TENANT}")
+    good(loader.load())
+    write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"listen: {{{listen}}}\nvia: 1\n")
+    faults = loader.load().faults
+    assert [(fault.line, fault.path, fault.message) for fault in faults] == [
+        *((line, key, "needs a restart: a listener cannot be changed while Sidekey runs") for key in keys),
+        (3, "via", "write true or false"),
+    ]
+
+
+def test_a_listener_that_is_left_out_is_changed_as_well(loader: Loader, tmp_path: Path) -> None:
+    """The default holds then, which is another; but of a file that could not be read nothing is known."""
+    write(tmp_path, file="a.yaml", top="listen: {proxy: 127.0.0.1:8081}\n")
+    write(tmp_path, f"a {prefix('a')}, {TENANT}", file="b.yaml")
+    good(loader.load())
+    (tmp_path / "a.yaml").write_text("version: [")
+    assert [fault.path for fault in loader.load().faults] == [""]
+    (tmp_path / "a.yaml").unlink()
+    assert [fault.path for fault in loader.load().faults] == ["listen.proxy"]
+
+
+def test_everything_that_was_read_has_a_stamp(loader: Loader, tmp_path: Path) -> None:
+    """The folder, too, and what could not be read; again where nothing was read anew."""
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    write(
+        tmp_path,
+        f"a {prefix('a')}, {SECRET}, {CA}",
+        f"b {prefix('b')}, {SECRET}, trusted_ca: {{file: other.pem}}",
+        top="callers: {billing: {token: {file: token}}}\nnetwork: {trusted_ca: {file: net.pem}}\n",
+    )
+    names = ("sidekey.yaml", "key", "ca.pem", "other.pem", "token", "net.pem")
+    expected = {tmp_path: stamp(tmp_path), **{tmp_path / name: stamp(tmp_path / name) for name in names}}
+    for _ in range(2):
+        assert loader.load().stamps == expected
+
+
+def test_stamps_are_there_where_there_are_faults(loader: Loader, tmp_path: Path) -> None:
+    """What mends them is one of these files."""
+    write(tmp_path, f"a {prefix('a')}, {SECRET}", "b 1", top="via: 1\n")
+    (tmp_path / "other.yaml").write_text("version: [")
+    assert loader.load().stamps.keys() == {
+        tmp_path,
+        *(tmp_path / name for name in ("sidekey.yaml", "other.yaml", "key")),
+    }
+
+
+def test_a_single_file_has_its_stamp_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its path is absolute, and what it links to is not told."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "real.yaml").write_text("version: 1\n")
+    (tmp_path / "link.yaml").symlink_to("real.yaml")
+    assert Loader("link.yaml", {}).load().stamps == {tmp_path / "link.yaml": stamp(tmp_path / "real.yaml")}
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["changed", "gone"])
+def test_what_was_replaced_is_freed_with_its_snapshot(loader: Loader, tmp_path: Path, there: bool) -> None:
+    """Without the collector: what it alone could free would stay for ever once it is frozen."""
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    write(tmp_path, f"a {prefix('a')}, {SECRET}, {CA}", f"b {prefix('b')}, {TENANT}")
+    freed = weakref.ref(good(loader.load()).integrations["a"].trust)
+    assert freed() is not None
+    write(tmp_path, *([f"a {prefix('other')}, {TENANT}"] if there else []), f"b {prefix('b')}, {TENANT}")
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        good(loader.load())
+        assert freed() is None
+    finally:
+        if enabled:
+            gc.enable()

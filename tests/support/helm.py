@@ -1,0 +1,118 @@
+"""Helm 4 in the test's own process: lints and renders the charts of this project, no cluster needed.
+
+`helm-python-sdk` is Helm's own library. An *object* is one Kubernetes object as it is rendered, a dict.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm" / "sidekey"
+EXAMPLE = ROOT / "helm" / "examples" / "webhook-sender"
+CASES = ROOT / "tests" / "helm" / "values"
+"""Values that the golden files are rendered from: `sidecar*` are of the example chart, the others of the chart."""
+
+Values = dict[str, Any]
+Object = dict[str, Any]
+
+
+def cases() -> list[str]:
+    """The names of the files in CASES."""
+    return sorted(path.stem for path in CASES.glob("*.yaml"))
+
+
+def values_of(case: str) -> Values:
+    """The values of a case, read as Helm reads them."""
+    return helm_python.values_from_yaml((CASES / f"{case}.yaml").read_text("utf-8"))
+
+
+def sidekey_values(case: str) -> Values:
+    """Of those, the ones that the chart sidekey gets."""
+    values: Values = values_of(case)
+    return values.get("sidekey", {}) if case.startswith("sidecar") else values
+
+
+def with_dependency(folder: Path) -> Path:
+    """A copy of the example chart in `folder`, with the chart in charts/ where `helm dependency update` puts it."""
+    for chart in (CHART, EXAMPLE):
+        shutil.copytree(chart, folder / chart.relative_to(ROOT))
+    example = folder / EXAMPLE.relative_to(ROOT)
+    helm_python.dependency_update(example, skip_refresh=True)
+    return example
+
+
+def chart_of(case: str, example: Path) -> Path:
+    """The chart that a case's values are for; `example` is what `with_dependency` made."""
+    return example if case.startswith("sidecar") else CHART
+
+
+def files(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> dict[str, str]:
+    """What is rendered, by the template's path; nothing that is blank."""
+    with helm_python.Chart.load(chart) as loaded:
+        rendered = loaded.render(values, name=name, namespace=namespace)
+    return {path: text.strip() for path, text in sorted(rendered.items()) if text.strip()}
+
+
+def manifests(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> dict[str, str]:
+    """The same without the notes, which are for people."""
+    rendered = files(chart, values, name=name, namespace=namespace)
+    return {path: text for path, text in rendered.items() if not path.endswith("NOTES.txt")}
+
+
+def objects(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> list[Object]:
+    """Every object that is rendered."""
+    texts = manifests(chart, values, name=name, namespace=namespace).values()
+    return [found for text in texts for found in yaml.safe_load_all(text) if found is not None]
+
+
+def refusal(chart: Path, values: Values) -> str:
+    """The message with which these values are refused."""
+    try:
+        files(chart, values)
+    except helm_python.HelmError as error:
+        return str(error)
+    raise AssertionError("these values are taken")
+
+
+def lint(chart: Path, values: Values) -> list[str]:
+    """What `helm lint --strict` finds fault with."""
+    report = helm_python.lint(chart, values, strict=True)
+    messages = [f"{found['path']}: {found['error']}" for found in report["messages"] if found["severity"] >= 2]
+    return [*messages, *report["errors"]]
+
+
+def of_kind(found: list[Object], kind: str) -> list[Object]:
+    """Those of one kind."""
+    return [each for each in found if each["kind"] == kind]
+
+
+def pods(found: list[Object]) -> Iterator[tuple[str, Object]]:
+    """Every pod spec, with the kind and name of the object that holds its template."""
+    for each in found:
+        template = each.get("spec", {}).get("template", {})
+        if isinstance(template, dict) and "containers" in template.get("spec", {}):
+            yield f"{each['kind']} {each['metadata']['name']}", template["spec"]
+
+
+def containers(pod: Object) -> list[Object]:
+    """All containers of a pod spec, init containers and sidecars with them."""
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+def sidekey_of(pod: Object) -> Object:
+    """The container of a pod spec that is Sidekey itself."""
+    return next(container for container in containers(pod) if container["name"] == "sidekey")
+
+
+def config_of(found: list[Object]) -> str:
+    """Sidekey's config, as the running Sidekey's ConfigMap holds it."""
+    maps = [each for each in of_kind(found, "ConfigMap") if "annotations" not in each["metadata"]]
+    (text,) = [each["data"]["sidekey.yaml"] for each in maps if "sidekey.yaml" in each["data"]]
+    return str(text)

@@ -1,0 +1,93 @@
+"""Prometheus' own tool on rules and expressions, and what an expression is made of."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from support.peers import require
+
+TARGET = 'namespace="shop",job="sidekey",instance="10.0.0.1:15091"'
+"""The labels that Prometheus gives to what it scrapes."""
+
+_SET_OPERATORS_AND_MODIFIERS = frozenset({"and", "or", "unless", "bool", "offset"})
+
+
+def promtool(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    """One run of promtool to its end."""
+    return subprocess.run(
+        [require("promtool"), *arguments], input=text, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def metrics_of(expression: str) -> set[str]:
+    """The names of the metrics and recorded series that a PromQL expression reads."""
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", expression)
+    bare = re.sub(r"\{[^{}]*\}|\[[^\]]*\]", " ", bare)
+    bare = re.sub(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", bare)
+    names = re.findall(r"(?<![\w.:])[a-zA-Z_:][\w:]*(?!\s*\(|[\w:])", bare)
+    return {name for name in names if name not in _SET_OPERATORS_AND_MODIFIERS}
+
+
+def values_of(expression: str, label: str) -> set[str]:
+    """What an expression compares a label with: each alternative of a pattern, any other pattern as it is."""
+    found = re.findall(rf'\b{label}\s*(?:=|!=|=~|!~)\s*"([^"]*)"', expression)
+    return {value for pattern in found for value in pattern.split("|")}
+
+
+def rules_of(path: Path) -> list[dict[str, Any]]:
+    """Every rule of a rules file, in its order."""
+    return [rule for group in yaml.safe_load(path.read_text("utf-8"))["groups"] for rule in group["rules"]]
+
+
+def expressions_of(dashboard: dict[str, Any]) -> Iterator[str]:
+    """Every PromQL expression of panels and annotations, as Grafana sends it with everything chosen."""
+    chosen = {variable["name"]: variable.get("allValue", "") for variable in dashboard["templating"]["list"]}
+    chosen["__rate_interval"] = "5m"
+    asking = [target for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    for asked in (*asking, *dashboard["annotations"]["list"]):
+        if "expr" in asked:
+            yield re.sub(r"\$(\w+)", lambda match: chosen[match[1]], asked["expr"])
+
+
+def series_of(page: str) -> Iterator[dict[str, str]]:
+    """A scraped page as input of `promtool test rules`: counters that grow, everything else as it stands."""
+    for family in text_string_to_metric_families(page):
+        grows = family.type in {"counter", "histogram"}
+        for sample in family.samples:
+            labels = ",".join([TARGET, *(f"{name}={json.dumps(value)}" for name, value in sample.labels.items())])
+            step = f"+{max(sample.value, 1):g}" if grows else "+0"
+            yield {"series": f"{sample.name}{{{labels}}}", "values": f"{sample.value:f}{step}x60"}
+
+
+def without_data(expressions: Iterable[str], page: str, folder: Path, rules: Path) -> list[str]:
+    """Those expressions that find nothing in a scraped page, half an hour after it was scraped first."""
+    wanted = list(expressions)
+    checks = [
+        {"expr": f"count({expression}) > bool 0", "eval_time": "30m", "exp_samples": [{"labels": "{}", "value": 1}]}
+        for expression in wanted
+    ]
+    tests = folder / "data.yaml"
+    series = list(series_of(page))
+    tests.write_text(
+        json.dumps(
+            {
+                "rule_files": [str(rules)],
+                "evaluation_interval": "1m",
+                "tests": [{"interval": "1m", "input_series": series, "promql_expr_test": checks}],
+            }
+        )
+    )
+    run = promtool("test", "rules", str(tests))
+    said = run.stdout + run.stderr
+    # An expression is repeated as a Go string, which for these is a JSON one.
+    missed = [text for text, check in zip(wanted, checks, strict=True) if json.dumps(check["expr"]) in said]
+    assert (run.returncode == 0) is not bool(missed), said
+    return missed
