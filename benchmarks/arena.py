@@ -20,7 +20,8 @@ from benchmarks.probe import CHECK, await_answer
 from benchmarks.processes import MeasureFailed, Program
 from benchmarks.upstream import Upstream, nginx_upstream
 
-_SETTLE_SECONDS = 0.3
+SETTLE_SECONDS = 0.3
+"""Seconds after which a peer's memory is at rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Arena:
         program = stack.enter_context(Program(command, folder / "output.log", self.cores.proxy))
         await_answer(program, job.port, peer.path(CHECK), {})
         seconds = time.perf_counter() - began
-        time.sleep(_SETTLE_SECONDS)
+        time.sleep(SETTLE_SECONDS)
         return Running(subject, peer, program, job, seconds, program.resident_bytes())
 
 

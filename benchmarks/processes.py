@@ -66,8 +66,12 @@ class Program:
         """Raise MeasureFailed with the end of its output where it has ended."""
         status = self._process.poll()
         if status is not None:
-            tail = self._log.read_text(encoding="utf-8", errors="replace").strip()[-600:]
+            tail = self.output().strip()[-600:]
             raise MeasureFailed(f"ended with status {status}: {tail or 'it printed nothing'}")
+
+    def output(self) -> str:
+        """All that it has printed, on both streams."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
 
     def cpu_seconds(self) -> float:
         """Processor time that its living processes have used, user and system."""

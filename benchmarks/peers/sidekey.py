@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
@@ -43,11 +44,12 @@ class Sidekey:
 
     def command(self, job: Job) -> list[str]:
         """Write sidekey.yaml and the secrets' files, and run it."""
+        config = config_file(job)
+        config.parent.mkdir()
         for name, value in (("password", PASSWORD), ("client_secret", SECRET)):
-            secret = job.folder / name
+            secret = config.parent / name
             secret.write_text(value, encoding="utf-8")
             secret.chmod(0o600)
-        config = job.folder / "sidekey.yaml"
         with config.open("w", encoding="utf-8") as file:
             yaml.dump(self._config(job), file, Dumper=yaml.CSafeDumper, sort_keys=False)
         return [sys.executable, "-m", "sidekey", "run", "--config", str(config)]
@@ -79,6 +81,11 @@ class Sidekey:
                 **(_clients(self.tokens, job.upstream) if self.tokens is not None else {}),
             },
         }
+
+
+def config_file(job: Job) -> Path:
+    """Where the config of a job is. Sidekey watches the folder, so nobody else writes into it, such as its log."""
+    return job.folder / "config" / "sidekey.yaml"
 
 
 def _base(upstream: Upstream) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import alone, mtls, oauth2, throughput
+from benchmarks.rows import alone, mtls, oauth2, reload, throughput
 from benchmarks.rows.accesslog import AccessLog
 from benchmarks.rows.base import Row
 from benchmarks.rows.bulk import Bulk
@@ -20,5 +20,6 @@ _ALL: tuple[Row, ...] = (
     Bulk(),
     *oauth2.ROWS,
     *mtls.ROWS,
+    *reload.ROWS,
 )
 ROWS: dict[str, Row] = {row.name: row for row in _ALL}

@@ -1,0 +1,184 @@
+"""Rows of reloads, Sidekey only: how long one takes, what it costs the requests in flight, and memory after many."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from benchmarks.arena import SETTLE_SECONDS, Arena, Running
+from benchmarks.figures import P50, P99, P999, Figure, Line, Outcome, Reach, Sample, at_most, medians
+from benchmarks.pace import Pace, Paced
+from benchmarks.peers.sidekey import Sidekey
+from benchmarks.probe import CHECK, await_answer
+from benchmarks.processes import MeasureFailed
+from benchmarks.reloads import Editor
+
+_TENANTS = 9_999
+_WITHOUT, _WITH = "without reloads", "with reloads"
+_LONGEST = Figure("longest ms", 1)
+_DURING = Figure("p99.9 ms during a reload", 3)
+_FAILED = Figure("failed requests", 0)
+_RELOADS = Figure("reloads", 0)
+_MEDIAN = Figure("reload s, median", 3)
+_SLOWEST = Figure("reload s, slowest", 3)
+_CPU = Figure("CPU s a reload", 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Reloads:
+    """One integration of many in one file changes: with nothing else to do, and under a constant load.
+
+    The load goes to the integration that changes.
+    """
+
+    name = "reload10k"
+    pace: Pace
+    tenants: int = _TENANTS
+    edits: int = 10
+    rounds: int = 3
+
+    @property
+    def title(self) -> str:
+        """What is measured, in words."""
+        return (
+            f"one of {self.tenants + 1:,} integrations changed, {self.edits} times alone, then one reload after the "
+            f"other under {self.pace.rate:,} requests/s to it, {self.pace.seconds:g} s over "
+            f"{self.pace.connections} kept connections"
+        )
+
+    def run(self, arena: Arena) -> Outcome:
+        """Seconds of reloads, and latencies of the same load without and with them, in turn."""
+        rounds: dict[str, list[Sample]] = {_WITHOUT: [], _WITH: []}
+        with ExitStack() as stack:
+            running = arena.start("sidekey", Sidekey(tenants=self.tenants), arena.upstreams["http"], stack)
+            editor = Editor(running)
+            # The first reload and the first load bring in what later ones find: modules, upstream connections.
+            editor.edit()
+            self._load(running, 1)
+            alone = self._alone(running, editor)
+            for _ in range(self.rounds):
+                rounds[_WITHOUT].append(_latencies(self._load(running, self.pace.seconds)))
+                rounds[_WITH].append(self._load_with_reloads(running, editor))
+        lines = [*_lines(alone), *_under_load(rounds)]
+        return Outcome(lines, rounds={"sidekey, alone": [alone]} | _subjects(rounds))
+
+    def _alone(self, running: Running, editor: Editor) -> Sample:
+        before = running.program.cpu_seconds()
+        seconds = [editor.edit().seconds for _ in range(self.edits)]
+        # What a reload replaced is freed after it was logged.
+        time.sleep(SETTLE_SECONDS)
+        used = running.program.cpu_seconds() - before
+        return {_MEDIAN: statistics.median(seconds), _SLOWEST: max(seconds), _CPU: used / self.edits}
+
+    def _load(self, running: Running, seconds: float) -> Paced:
+        pace = Pace(self.pace.rate, seconds, self.pace.connections)
+        return pace.run(running.job.port, running.peer.path("hook"))
+
+    def _load_with_reloads(self, running: Running, editor: Editor) -> Sample:
+        began = time.perf_counter()
+        with editor.editing() as reloads:
+            paced = self._load(running, self.pace.seconds)
+        if not reloads:
+            raise MeasureFailed("no reload ended under the load")
+        seconds = [reload.seconds for reload in reloads]
+        # Some requests came between two reloads. The slowest answers all count as those of requests that did not.
+        share = sum(seconds) / (time.perf_counter() - began)
+        return {
+            **_latencies(paced),
+            _DURING: paced.percentile(1 - 0.001 * min(1, share)),
+            _RELOADS: len(reloads),
+            _MEDIAN: statistics.median(seconds),
+            _SLOWEST: max(seconds),
+        }
+
+
+def _latencies(paced: Paced) -> Sample:
+    return {
+        P50: paced.percentile(0.5),
+        P99: paced.percentile(0.99),
+        P999: paced.percentile(0.999),
+        _LONGEST: paced.percentile(1),
+        _FAILED: paced.statuses.total() - paced.statuses["200"],
+    }
+
+
+def _lines(alone: Sample) -> list[Line]:
+    reaches = {_SLOWEST: at_most(1), _CPU: at_most(1)}
+    return [_line(figure, value, reaches.get(figure)) for figure, value in alone.items()]
+
+
+def _under_load(rounds: Mapping[str, Sequence[Sample]]) -> list[Line]:
+    """Of latencies the medians of the rounds; of what must not happen once, the most."""
+    found = {side: medians(samples) for side, samples in rounds.items()}
+    reloaded = rounds[_WITH]
+    return [
+        *(
+            _line(figure, values[figure], label=f"{figure.label}, {side}")
+            for figure in (P50, P99, P999)
+            for side, values in found.items()
+        ),
+        _line(_DURING, found[_WITH][_DURING], at_most(20)),
+        *(
+            _line(_LONGEST, max(sample[_LONGEST] for sample in samples), label=f"{_LONGEST.label}, {side}")
+            for side, samples in rounds.items()
+        ),
+        _line(_FAILED, sum(sample[_FAILED] for samples in rounds.values() for sample in samples), at_most(0)),
+        _line(_RELOADS, sum(sample[_RELOADS] for sample in reloaded), label="reloads under load"),
+        _line(_MEDIAN, found[_WITH][_MEDIAN], label=f"{_MEDIAN.label}, under load"),
+        _line(_SLOWEST, max(sample[_SLOWEST] for sample in reloaded), label=f"{_SLOWEST.label}, under load"),
+    ]
+
+
+def _subjects(rounds: Mapping[str, Sequence[Sample]]) -> dict[str, Sequence[Sample]]:
+    return {f"sidekey, {side}": samples for side, samples in rounds.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The same change again and again; after each the integration is used, so that what it needs is made."""
+
+    name = "reloads100"
+    tenants: int = _TENANTS
+    few: int = 10
+    many: int = 100
+
+    @property
+    def title(self) -> str:
+        """What is measured, in words."""
+        return (
+            f"memory after {self.few} and after {self.many} reloads of {self.tenants + 1:,} integrations, one changed"
+        )
+
+    def run(self, arena: Arena) -> Outcome:
+        """Resident memory at rest: before the first reload, after a few, and after many."""
+        with ExitStack() as stack:
+            running = arena.start("sidekey", Sidekey(tenants=self.tenants), arena.upstreams["http"], stack)
+            editor = Editor(running)
+            few = _resident_after(self.few, running, editor)
+            many = _resident_after(self.many - self.few, running, editor)
+        megabytes = {"before any reload": running.idle_bytes, f"after {self.few}": few, f"after {self.many}": many}
+        figures = [(Figure(f"RSS MB {when}", 1), count / 1e6) for when, count in megabytes.items()]
+        share = Figure(f"RSS after {self.many} / after {self.few}", 3)
+        return Outcome(
+            [*(_line(figure, value) for figure, value in figures), _line(share, many / few, at_most(1.05))],
+            rounds={"sidekey": [dict(figures)]},
+        )
+
+
+def _resident_after(count: int, running: Running, editor: Editor) -> int:
+    """Bytes after so many further reloads."""
+    for _ in range(count):
+        editor.edit()
+        await_answer(running.program, running.job.port, running.peer.path(CHECK), {})
+    time.sleep(SETTLE_SECONDS)
+    return running.program.resident_bytes()
+
+
+def _line(figure: Figure, value: float, reach: Reach | None = None, *, label: str = "") -> Line:
+    return Line(label or figure.label, figure, {"sidekey": value}, reach)
+
+
+ROWS = (Reloads(Pace(1_000, 15)), Memory())
