@@ -99,6 +99,19 @@ def test_the_check_of_the_chart_names_a_missing_secret(rendered: dict[str, list[
     assert "integrations.crm.auth.password" in result.stdout + result.stderr
 
 
+def test_the_check_of_the_chart_names_a_missing_variable(tmp_path: Path) -> None:
+    """Its container starts without the Secret of a variable, and says where one is missing."""
+    auth = {"type": "basic", "username": "svc", "password": {"env": "CRM_PASSWORD"}}
+    crm = {"endpoint_prefix": "https://crm.example.com", "auth": auth}
+    values = {**helm.values_of("gateway"), "config": {"integrations": {"crm": crm}}}
+    objects = helm.objects(helm.CHART, values)
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(mounted(objects, tmp_path, helm.config_of(objects)))
+    result = run_cli("check", environment={"SIDEKEY_CONFIG": str(path)})
+    assert result.returncode == 1
+    assert "integrations.crm.auth.password: the environment variable is not set" in result.stdout + result.stderr
+
+
 @contextmanager
 def running(
     chart: Path, values: helm.Values, tmp_path: Path, ca: Authority, upstream: str

@@ -139,7 +139,7 @@ def test_the_chart_is_of_this_version_of_sidekey() -> None:
     (named,) = [each["version"] for each in example["dependencies"] if each["name"] == "sidekey"]
     image = helm.objects(helm.CHART, helm.values_of("gateway"))
     (deployment,) = helm.of_kind(image, "Deployment")
-    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == f"sidekey:{sidekey.__version__}"
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"].endswith(f"/sidekey:{sidekey.__version__}")
     assert {chart["version"], chart["appVersion"], named} == {sidekey.__version__}
 
 

@@ -230,3 +230,16 @@ def test_the_notes_say_what_to_do_next() -> None:
     (notes,) = [text for path, text in rendered.items() if path.endswith("NOTES.txt")]
     for words in ("demo-sidekey.prod.svc", "kubectl", "billing", "sidekey-callers"):
         assert words in notes
+
+
+def test_the_notes_name_every_secret_that_pods_wait_for() -> None:
+    """Those of variables too; not those that are optional."""
+    rendered = helm.files(helm.CHART, helm.values_of("gateway-teams"))
+    (notes,) = [text for path, text in rendered.items() if path.endswith("NOTES.txt")]
+    assert {name for name in ("sidekey-callers", "team-a", "legacy") if f"Secret {name}" in notes} == {
+        "sidekey-callers",
+        "team-a",
+        "legacy",
+    }
+    assert "Secret team-b" not in notes
+    assert "Secret reports-token" not in notes

@@ -242,6 +242,17 @@ def test_a_check_of_the_config_comes_before_anything_changes(rendered: Rendered)
     assert mounted["optional"] is True
 
 
+@pytest.mark.parametrize("case", ["gateway-teams", "sidecar-secrets"])
+def test_a_missing_variable_holds_up_the_pod_and_not_the_check(case: str, rendered: Rendered) -> None:
+    """The kubelet would wait with the check's container as well, until its deadline and without a word."""
+    ((_, pod),) = helm.pods(helm.of_kind(rendered[case], "Job"))
+    optional = [
+        [entry["valueFrom"]["secretKeyRef"].get("optional") for entry in container["env"] if "valueFrom" in entry]
+        for container in (*pod["containers"], of_sidekey(rendered, case))
+    ]
+    assert optional == [[True], [None]]
+
+
 @pytest.mark.parametrize("case", ["gateway-external-secrets", "gateway-csi"])
 def test_a_check_waits_for_secrets_that_the_release_brings(case: str, rendered: Rendered) -> None:
     """An ExternalSecret or the ServiceAccount of a CSI mount is not there before."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -57,6 +60,17 @@ SECRETS = {
 }
 """What a user may paste: where, what, and what the message must hold."""
 
+
+def mount(path: str) -> helm.Values:
+    """A further volume at a path."""
+    return {"extraVolumes": [{"name": "a", "emptyDir": {}}], "extraVolumeMounts": [{"name": "a", "mountPath": path}]}
+
+
+def variables(*names: str) -> helm.Values:
+    """Variables that come from a Secret."""
+    return {"env": [{"name": name, "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}} for name in names]}
+
+
 FAULTS: dict[str, tuple[helm.Values, list[str]]] = {
     "no caller": ({"callers": None}, ["callers", "at least one caller", "mode: none"]),
     "a mode of another chart": ({"mode": "sidecar"}, ["mode", "gateway", "none"]),
@@ -80,6 +94,55 @@ FAULTS: dict[str, tuple[helm.Values, list[str]]] = {
     ),
     "a Secret over the config": ({"secrets": [{"name": "a", "mountPath": "/etc/sidekey"}]}, ["/etc/sidekey"]),
     "a short digest": ({"image": {"digest": "sha256:abc"}}, ["image.digest"]),
+    "no image": ({"image": {}}, ["image.repository", "Dockerfile", "registry.example.com/sidekey"]),
+    "an image with its tag": ({"image": {"repository": "registry.example.com/sidekey:1"}}, ["image.repository"]),
+    "a URL as image": ({"image": {"repository": "https://registry.example.com/sidekey"}}, ["image.repository"]),
+    "a volume like Sidekey's": ({"extraVolumes": [{"name": "sidekey-config"}]}, ["extraVolumes", "sidekey-config"]),
+    "two volumes of one name": ({"extraVolumes": [{"name": "a"}, {"name": "a"}]}, ["extraVolumes", "a", "twice"]),
+    "a volume without a name": ({"extraVolumes": [{"emptyDir": {}}]}, ["extraVolumes.0", "name"]),
+    "a mount without a path": ({"extraVolumeMounts": [{"name": "a"}]}, ["extraVolumeMounts.0", "mountPath"]),
+    "a mount over the config": (mount("/etc/sidekey"), ["extraVolumeMounts", "the config", "another mountPath"]),
+    "one with a slash more": (mount("/etc/sidekey/"), ["extraVolumeMounts", "the config", "another mountPath"]),
+    "one that goes around": (mount("/etc/x/../sidekey"), ["extraVolumeMounts", "the config", "another mountPath"]),
+    "a mount over its parent": (mount("/run"), ["extraVolumeMounts", "/run", "another mountPath"]),
+    "a mount over everything": (mount("/"), ["extraVolumeMounts", "another mountPath"]),
+    "a mount in a Secret's": (mount("/run/secrets/crm/more"), ["extraVolumeMounts", "crm of secrets"]),
+    "a mount over Sidekey's memory": (mount("/dev/shm"), ["extraVolumeMounts", "Sidekey's own memory"]),
+    "a Secret in the callers' tokens": (
+        {"secrets": [{"name": "a", "mountPath": "/run/sidekey/callers/a/"}]},
+        ["secrets", "the callers' tokens", "another mountPath"],
+    ),
+    "the chart's own variable": (variables("SIDEKEY_CONFIG"), ["env", "SIDEKEY_CONFIG", "another name"]),
+    "a variable twice": (variables("CRM", "CRM"), ["env", "CRM", "another name"]),
+    "a label that selects the pods": (
+        {"podLabels": {"app.kubernetes.io/name": "x"}},
+        ["podLabels", "app.kubernetes.io/name", "belongs to the chart"],
+    ),
+    "a label of the chart's on a monitor": (
+        {"metrics": {"labels": {"app.kubernetes.io/instance": "x"}}},
+        ["metrics.labels", "app.kubernetes.io/instance", "belongs to the chart"],
+    ),
+    "the annotation of the chart's": (
+        {"podAnnotations": {"sidekey/listen": "x"}},
+        ["podAnnotations", "sidekey/listen"],
+    ),
+    "more pods at least than at most": (
+        {"autoscaling": {"enabled": True, "minReplicas": 11}},
+        ["autoscaling", "minReplicas (11)", "maxReplicas (10)"],
+    ),
+    "a share of no CPU": (
+        {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}},
+        ["autoscaling", "resources.requests.cpu"],
+    ),
+    "DNS at every port": ({"networkPolicy": {"dns": {"ports": []}}}, ["networkPolicy.dns.ports", "minItems"]),
+    "a budget that lets no pod go": ({"podDisruptionBudget": {"maxUnavailable": "0%"}}, ["maxUnavailable"]),
+    "a peer that says nothing": ({"networkPolicy": {"clients": [{}]}}, ["networkPolicy.clients.0", "minProperties"]),
+    "one port for requests and metrics": (
+        {"metrics": {"monitor": "ServiceMonitor"}, "service": {"port": 15091}},
+        ["service.port", "15091", "take another"],
+    ),
+    "a policy that is null": ({"networkPolicy": None}, ["networkPolicy", "null", "{enabled: false}"]),
+    "a switch that is null": ({"networkPolicy": {"enabled": None}}, ["networkPolicy", "enabled"]),
 }
 """Values that are refused, and words of the message."""
 
@@ -139,6 +202,61 @@ def test_a_faulty_value_is_refused_with_its_place(what: str) -> None:
     values, words = FAULTS[what]
     message = helm.refusal(helm.CHART, {**helm.values_of("gateway"), **values}).replace("/", ".")
     assert [word for word in words if word.replace("/", ".") not in message] == []
+
+
+EVERY = {
+    ".".join(path): value
+    for path, value in leaves(yaml.safe_load((helm.CHART / "values.yaml").read_text("utf-8")))
+    if path and not {"requests", "limits", "grafana_dashboard"} & set(path)
+}
+"""Every value by its path, and the blocks that hold them, with its default."""
+
+EMPTY: dict[type, Any] = {str: "", list: [], dict: {}}
+UNLIKE_EMPTY = {
+    "enabled": "not read by the chart",
+    "resources": "Helm merges {} with the default, so null is how the default is dropped",
+    "dashboard.labels": "likewise",
+    "runAsUser": "null is as 0: the platform chooses the user",
+}
+"""Where null is taken, and is not the same as the empty value, with the reason."""
+
+SWITCHED_ON: helm.Values = {
+    "autoscaling": {"enabled": True},
+    "metrics": {"monitor": "PodMonitor"},
+    "prometheusRule": {"enabled": True},
+    "dashboard": {"enabled": True},
+}
+
+
+@pytest.mark.parametrize("path", EVERY)
+def test_null_is_the_same_as_empty_or_is_refused(path: str) -> None:
+    """Helm takes a value that is null out. Where nothing stands for it, the message names it."""
+    keys = path.split(".")
+    values = {**helm.values_of("gateway"), **deepcopy(SWITCHED_ON)}
+    if path.startswith("resources"):
+        values.pop("autoscaling")
+    inner = values
+    for key in keys[:-1]:
+        inner = inner.setdefault(key, {})
+    inner[keys[-1]] = None
+    try:
+        taken = helm.files(helm.CHART, values)
+    except helm.helm_python.HelmError as error:
+        assert keys[-1] in str(error)
+        assert "nil pointer" not in str(error)
+        assert "executing" not in str(error)
+        return
+    inner[keys[-1]] = EMPTY.get(type(EVERY[path]))
+    assert path in UNLIKE_EMPTY or taken == helm.files(helm.CHART, values)
+    for found in helm.objects(helm.CHART, {**values, "metrics": {}, "prometheusRule": {}}):
+        kubernetes_validate.validate(found, "1.37", strict=True)
+
+
+@pytest.mark.parametrize("path", ["config", "callers", "caller", "httpProxy.noProxy", "httpProxy.integration", "env"])
+def test_a_null_does_not_stop_a_sidecar(path: str, example: Path) -> None:
+    """As people leave a key in values without anything below it."""
+    values = at(path, None) | {"configSources": [{"name": "a", "configMap": "a"}]}
+    assert helm.of_kind(helm.objects(example, {"sidekey": values}), "Deployment")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ _PLAIN_HEAD = """\
 #
 # Beforehand: kubectl create namespace webhooks
 #             kubectl --namespace webhooks create secret generic crm --from-file=password=FILE
+# Then put your registry in the place of registry.example.com.
 """
 
 

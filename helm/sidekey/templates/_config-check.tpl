@@ -45,7 +45,7 @@ spec:
       containers:
         - name: config-check
           args: [check]
-          {{- include "sidekey.containerBase" . | nindent 10 }}
+          {{- include "sidekey.containerBase" (merge (dict "check" true) .) | nindent 10 }}
       volumes:
         {{- $name := printf "%s-config-check" (include "sidekey.fullname" .) }}
         {{- include "sidekey.volumes" (merge (dict "check" true "configMap" $name) .) | nindent 8 }}

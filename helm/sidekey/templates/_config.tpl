@@ -6,7 +6,7 @@
 {{- $namespace := .root.Release.Namespace -}}
 {{- $hosts := list $name (printf "%s.%s" $name $namespace) (printf "%s.%s.svc" $name $namespace) -}}
 {{- $hosts = append $hosts (printf "%s.%s.svc.%s" $name $namespace .values.clusterDomain) -}}
-{{- concat $hosts .values.service.names | uniq | toJson -}}
+{{- concat $hosts (.values.service.names | default list) | uniq | toJson -}}
 {{- end }}
 
 {{/* The listeners, as JSON. Only the gateway's proxy can be reached from outside of the pod. */}}
@@ -26,7 +26,8 @@ endpoint any more; this is why there is no preStop hook. A sidecar is told to en
 */}}
 {{- define "sidekey.timeouts" -}}
 {{- $delay := eq .values.mode "gateway" | ternary "5s" "0s" -}}
-{{- merge (deepCopy (.values.config.timeouts | default dict)) (dict "drain_delay" $delay "drain" "25s") | toJson -}}
+{{- $config := .values.config | default dict -}}
+{{- merge (deepCopy ($config.timeouts | default dict)) (dict "drain_delay" $delay "drain" "25s") | toJson -}}
 {{- end }}
 
 {{/* Whole seconds of a duration such as 250ms or 5s, rounded up. */}}
@@ -45,7 +46,7 @@ endpoint any more; this is why there is no preStop hook. A sidecar is told to en
 {{/* The chart's own file of the config, as YAML. */}}
 {{- define "sidekey.config" -}}
 {{- include "sidekey.validate" . -}}
-{{- $config := deepCopy .values.config -}}
+{{- $config := deepCopy (.values.config | default dict) -}}
 {{- $_ := set $config "version" 1 -}}
 {{- $_ := set $config "listen" (include "sidekey.listen" . | fromJson) -}}
 {{- $_ := set $config "timeouts" (include "sidekey.timeouts" . | fromJson) -}}

@@ -15,6 +15,22 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
+{{/*
+The variables of `env`, as a JSON list. As with the mounts, "check" in the dict lets the pod start without a Secret that
+is missing: `sidekey check` then names the variable, where the kubelet would wait.
+*/}}
+{{- define "sidekey.variables" -}}
+{{- $variables := deepCopy (.values.env | default list) -}}
+{{- if .check -}}
+{{- range $variables -}}
+{{- range pick .valueFrom "secretKeyRef" "configMapKeyRef" -}}
+{{- $_ := set . "optional" true -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $variables | toJson -}}
+{{- end }}
+
 {{/* What every container of Sidekey's has, whatever it runs. */}}
 {{- define "sidekey.containerBase" -}}
 image: {{ include "sidekey.image" . | quote }}
@@ -22,11 +38,11 @@ imagePullPolicy: {{ .values.image.pullPolicy }}
 env:
   - name: SIDEKEY_CONFIG
     value: /etc/sidekey
-  {{- with .values.env }}
+  {{- with include "sidekey.variables" . | fromJsonArray }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 resources:
-  {{- toYaml .values.resources | nindent 2 }}
+  {{- toYaml (.values.resources | default dict) | nindent 2 }}
 securityContext:
   {{- include "sidekey.securityContext" . | nindent 2 }}
 volumeMounts:

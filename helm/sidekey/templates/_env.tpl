@@ -11,7 +11,7 @@ It is there even with enableServiceLinks: false.
 {{- include "sidekey.validateEnv" . -}}
 - name: SIDEKEY_URL
   value: http://127.0.0.1:15080
-{{- with get .values.callers .values.caller }}
+{{- with get (.values.callers | default dict) (.values.caller | default "") }}
 - name: SIDEKEY_TOKEN
   valueFrom:
     secretKeyRef:
@@ -22,7 +22,7 @@ It is there even with enableServiceLinks: false.
 {{- $password := empty $.values.caller | ternary "x" "$(SIDEKEY_TOKEN)" }}
 {{- $url := printf "http://%s:%s@127.0.0.1:15080" . $password }}
 {{- $cluster := list ".svc" (printf ".%s" $.values.clusterDomain) "$(KUBERNETES_SERVICE_HOST)" }}
-{{- $direct := concat (list "localhost" "127.0.0.1" "::1") $cluster $.values.httpProxy.noProxy | uniq | join "," }}
+{{- $direct := concat (list "localhost" "127.0.0.1" "::1") $cluster ($.values.httpProxy.noProxy | default list) | uniq | join "," }}
 - name: HTTP_PROXY
   value: {{ $url | quote }}
 - name: http_proxy

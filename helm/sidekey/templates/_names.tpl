@@ -54,6 +54,9 @@ annotations:
 
 {{- define "sidekey.image" -}}
 {{- with .values.image -}}
+{{- if not .repository -}}
+{{- fail "sidekey: image.repository: there is none; build the image with Sidekey's Dockerfile, push it to your registry, and name it, such as image: {repository: registry.example.com/sidekey}." -}}
+{{- end -}}
 {{- if .digest -}}
 {{ .repository }}@{{ .digest }}
 {{- else -}}
