@@ -82,3 +82,9 @@ def test_leaving_ends_the_process_at_once() -> None:
     """No exit handler and no thread holds it up."""
     result = run("import atexit\natexit.register(print, 'too late')\nprocess.leave(143)")
     assert (result.returncode, result.stdout) == (143, "")
+
+
+def test_a_hangup_before_anybody_heeds_it_ends_nothing() -> None:
+    """By default it would: a reload that is asked for while the process starts must not stop it."""
+    code = "import os, signal\nprocess.outlast_hangups()\nos.kill(os.getpid(), signal.SIGHUP)\nprint('alive')"
+    assert said(code) == "alive"

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import os
 import resource
+import signal
 import sys
 
 _PR_SET_DUMPABLE = 4
@@ -20,6 +21,11 @@ def protect_memory() -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE) failed")
+
+
+def outlast_hangups() -> None:
+    """Let SIGHUP do nothing until somebody heeds it: by default it ends a process, and it asks for a reload here."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def raise_descriptors(in_flight: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -230,6 +231,19 @@ def test_a_hangup_without_a_change_keeps_everything(running: Scene) -> None:
     running.happens(TAKEN_UP)
     assert _get(running.child.proxy_port, "/i/a/x") == (200, "0 0")
     assert running.metric('sidekey_upstream_connects_total{outcome="ok"}') == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_hangup_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
+    with Nginx(tmp_path, TELL) as upstream:
+        child = Scene(tmp_path, upstream).child
+        child.start()
+        status = Path(f"/proc/{child.process.pid}/status")
+        while not int(re.findall(r"SigIgn:\t(\w+)", status.read_text())[0], 16) & 1 << signal.SIGHUP - 1:
+            assert child.process.poll() is None
+        child.process.send_signal(signal.SIGHUP)
+        child.wait_for_line(lambda line: json.loads(line)["event"] == "listening")
+        assert child.stop() == 0
 
 
 def _get(port: int, path: str) -> tuple[int, str]:

@@ -47,3 +47,7 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     assert folders_of([tmp_path / "a", tmp_path / "a/file"]) == {tmp_path}
+
+
+def test_a_name_that_is_too_long_is_told_of_by_its_folder(tmp_path: Path) -> None:
+    assert folders_of([tmp_path / ("a" * 300)]) == {tmp_path}

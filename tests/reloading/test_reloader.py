@@ -11,12 +11,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from sidekey.observe.metrics import Metrics
 from sidekey.reloading.reloader import Parts, Reloader
-from sidekey.settings.load import Loader
+from sidekey.settings.faults import Fault
+from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.snapshot import Snapshot
+from sidekey.settings.stamps import stamp
 from support.plane import eventually
 from support.projected import Projected
 
@@ -232,3 +235,83 @@ async def test_no_line_of_a_reload_holds_a_secret(tmp_path: Path) -> None:
             await eventually(lambda: len(rig.adopted) == 2)
     assert "s3cr3t" not in json.dumps(lines)
     await asyncio.sleep(0)
+
+
+async def test_a_secret_that_is_rotated_beside_a_faulty_config_is_no_reason_to_load_for_ever(tmp_path: Path) -> None:
+    """A config that cannot be parsed names no secrets; what it named before it is watched still."""
+    with capture_logs() as lines:
+
+        def refused() -> int:
+            return len([line for line in lines if "not taken up" in line["event"]])
+
+        async with following(tmp_path) as rig:
+            rig.config.write_text("version: 1\nintegrations: [")
+            await eventually(lambda: refused() == 1)
+            rig.secret.update({"pw": "two"})
+            await eventually(lambda: refused() == 2)
+            rig.write("mended")
+            await eventually(lambda: rig.adopted)
+    assert refused() == 2
+
+
+async def test_a_certificate_that_changed_after_it_was_loaded_is_read_again(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    rig.write("first")
+    loader = Loader(rig.config, {})
+    loaded = loader.load()
+    file = tmp_path / "tls.crt"
+    file.write_text("one")
+    loaded.certificates[file] = stamp(file)
+    file.write_text("another")
+    rig.certificates = {file}
+    parts = Parts(rig.adopt, lambda: rig.certificates, rig.rotate, rig.metrics, rig.report)
+    reloader = Reloader(loader, loaded, parts, strict=False)
+    reloader.start()
+    await eventually(lambda: rig.rotated)
+    await reloader.close()
+    assert rig.rotated == [{file}]
+
+
+async def test_a_load_that_is_a_defect_counts_as_a_reload_that_failed(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    rig.write("first")
+    loader = Loader(rig.config, {})
+    loaded = loader.load()
+    rig.metrics.config_loaded = True
+
+    class Defective(Loader):
+        def load(self, now: float | None = None) -> Loaded:
+            raise ZeroDivisionError(now)
+
+    parts = Parts(rig.adopt, set, rig.rotate, rig.metrics, rig.report)
+    reloader = Reloader(Defective(rig.config, {}), loaded, parts, strict=False)
+    reloader.start()
+    reloader.ask()
+    await eventually(lambda: rig.defects)
+    await reloader.close()
+    assert not rig.metrics.config_loaded
+
+
+async def test_a_config_that_could_not_be_read_for_a_while_is_read_again_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where descriptors ran out, no file changes when there are some again."""
+    monkeypatch.setattr("sidekey.reloading.reloader.LOOK_EVERY_UNTOLD", 0.01)
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    rig.write("first")
+    loads: list[Loaded] = []
+
+    class Late(Loader):
+        def load(self, now: float | None = None) -> Loaded:
+            late = Loaded(faults=[Fault("sidekey.yaml", 1, 1, "", "Too many open files")], momentary=True)
+            loads.append(late if len(loads) < 2 else super().load(now))
+            return loads[-1]
+
+    loaded = Loader(rig.config, {}).load()
+    parts = Parts(rig.adopt, set, rig.rotate, rig.metrics, rig.report)
+    reloader = Reloader(Late(rig.config, {}), loaded, parts, strict=False)
+    reloader.start()
+    reloader.ask()
+    await eventually(lambda: rig.adopted)
+    await reloader.close()
+    assert [load.momentary for load in loads] == [True, True, False]

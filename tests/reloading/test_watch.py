@@ -97,3 +97,52 @@ async def test_closing_ends_the_thread(told: Told, tmp_path: Path) -> None:
     await watch.close()
     assert "watch" not in [thread.name for thread in threading.enumerate()]
     assert not watch.working
+
+
+async def test_the_folder_that_takes_the_place_of_another_is_watched_anew(
+    watch: Watch, told: Told, tmp_path: Path
+) -> None:
+    """The kernel goes on with the one that was moved away."""
+    folder = tmp_path / "conf"
+    folder.mkdir()
+    assert await watch.over(frozenset({folder}))
+    assert not await watch.over(frozenset({folder}))
+    folder.rename(tmp_path / "former")
+    folder.mkdir()
+    await told.next()
+    assert await watch.over(frozenset({folder}))
+    (folder / "file").write_text("")
+    await told.next()
+    assert not await watch.over(frozenset({folder}))
+
+
+async def test_a_link_on_the_way_that_leads_elsewhere_now_is_followed_anew(
+    watch: Watch, told: Told, tmp_path: Path
+) -> None:
+    for name in ("1", "2"):
+        (tmp_path / name / "conf").mkdir(parents=True)
+    link = tmp_path / "current"
+    link.symlink_to("1")
+    folders = frozenset({tmp_path, link / "conf"})
+    await watch.over(folders)
+    (tmp_path / "new").symlink_to("2")
+    (tmp_path / "new").replace(link)
+    await told.next()
+    assert await watch.over(folders)
+    (link / "conf/file").write_text("")
+    await told.next()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_thread_that_fails_holds_nobody_up(
+    watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library may be refused a thread of its own, which is none of the faults that it documents."""
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("watchfiles._rust_notify.RustNotify", refused)
+        assert not await watch.over(frozenset({tmp_path}))
+    assert await watch.over(frozenset({tmp_path}))

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.settings.load import Loaded, load
+from sidekey.settings.load import Loaded, Loader, load
+from sidekey.settings.stamps import stamp
 from support.certificates import NOW, SERVER_AUTH, issue, private_chain
 
 CHAIN = private_chain()
@@ -217,3 +218,13 @@ def test_a_file_that_is_too_large_is_a_slip(folder: Path) -> None:
     """More than 256 KiB is no certificate."""
     (folder / "tls.crt").write_bytes(bytes((256 << 10) + 1))
     assert told(loaded(folder, mtls(FILES))) == [("auth.certificate", "the file is larger than 256 KiB")]
+
+
+def test_the_stamps_of_what_was_read_are_told_once(folder: Path) -> None:
+    """They are not those of the config, whose change asks for another load; what is kept is not read again."""
+    files = {path: stamp(path) for path in (folder / "tls.crt", folder / "tls.key")}
+    loader = Loader(folder / "sidekey.yaml", {})
+    first = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
+    assert first.certificates == files
+    assert files.keys().isdisjoint(first.stamps)
+    assert [loader.load(PRESENT).certificates for _ in range(2)] == [files, {}]

@@ -179,3 +179,14 @@ def test_what_was_replaced_is_freed_with_its_snapshot(loader: Loader, tmp_path: 
     finally:
         if enabled:
             gc.enable()
+
+
+def test_a_folder_that_was_emptied_is_a_fault_and_no_other(loader: Loader, tmp_path: Path) -> None:
+    """The listeners that it told of are not said to have moved."""
+    write(tmp_path, f"a {prefix('a')}, {TENANT}", top='listen: {proxy: "127.0.0.1:8081"}\n')
+    first = good(loader.load()).integrations["a"]
+    file = tmp_path / "sidekey.yaml"
+    file.rename(tmp_path / "aside")
+    assert [fault.message for fault in loader.load().faults] == ["the folder holds no *.yaml or *.yml file"]
+    (tmp_path / "aside").rename(file)
+    assert good(loader.load()).integrations["a"] is first

@@ -174,3 +174,8 @@ def test_a_noted_stamp_is_of_before_the_reading(tmp_path: Path) -> None:
     assert read(Reference("file", "crm")) == "newer one"
     assert read.noted() == ((tmp_path / "crm", before),)
     assert stamp(tmp_path / "crm") != before
+
+
+def test_a_name_that_is_too_long_is_a_reason(read: SecretReader) -> None:
+    with pytest.raises(ValueError, match="the file cannot be read: File name too long"):
+        read(Reference("file", "a" * 300))

@@ -1,4 +1,5 @@
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,24 @@ def test_all_that_is_read_is_looked_at(tmp_path: Path) -> None:
     looks = Looks()
     read_config(tmp_path / "a.yaml", look=looks)
     assert looks.stamps.keys() == {tmp_path / "a.yaml"}
+
+
+def test_a_path_that_is_too_long_is_a_fault(tmp_path: Path) -> None:
+    joined = read_config(tmp_path / ("a" * 300))
+    assert [fault.message for fault in joined.faults] == ["the file cannot be read: File name too long"]
+
+
+@pytest.mark.parametrize("where", [".", "a.yaml"])
+def test_what_cannot_be_opened_for_want_of_descriptors_is_a_fault_that_passes(tmp_path: Path, where: str) -> None:
+    """No stamp tells when there are some again."""
+    (tmp_path / "a.yaml").write_text("version: 1\n")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        joined = read_config(tmp_path / where)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert joined.momentary
+    assert [fault.message.rpartition(": ")[2] for fault in joined.faults] == ["Too many open files"]
+    assert not read_config(tmp_path / where).momentary
+    assert not read_config(tmp_path / "none.yaml").momentary

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from sidekey.settings.stamps import is_folder, stand_back
+
 MOST_LINKS = 40
 """Links on the way to a file, as Linux bounds them (path_resolution(7)): after these a loop is given up."""
 
@@ -20,18 +22,20 @@ def folders_of(paths: Iterable[Path]) -> frozenset[Path]:
     """
     found: set[Path] = set()
     done: set[Path] = set()
-    for path in paths:
-        if path.is_dir():
+    for number, path in enumerate(paths):
+        stand_back(number)
+        if is_folder(path):
             found.add(path)
         left = MOST_LINKS
         todo: Path | None = path
         while todo is not None and left:
             left -= 1
-            found.add(_existing(todo.parent))
-            if todo.parent not in done:
+            folder = todo.parent
+            if folder not in done:
                 # Many secrets share a folder: its own way is looked at once.
-                done.add(todo.parent)
-                found |= _on_the_way(todo.parent)
+                done.add(folder)
+                found.add(_existing(folder))
+                found |= _on_the_way(folder)
             todo = _target(todo)
     return frozenset(found)
 
@@ -61,4 +65,4 @@ def _target(path: Path) -> Path | None:
 
 
 def _existing(folder: Path) -> Path:
-    return next((each for each in (folder, *folder.parents) if each.is_dir()), folder)
+    return next((each for each in (folder, *folder.parents) if is_folder(each)), folder)

@@ -25,7 +25,7 @@ from sidekey.reloading.watch import Watch
 from sidekey.settings.freeing import let_go
 from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.snapshot import Integration, Snapshot
-from sidekey.settings.stamps import Stamp, stamp
+from sidekey.settings.stamps import Looks, Stamp, stamp
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -34,7 +34,7 @@ LOOK_EVERY = 60.0
 """Seconds between two looks where notifications come: one may be lost, and none comes on some network file systems."""
 
 LOOK_EVERY_UNTOLD = 5.0
-"""The same where none come."""
+"""The same where none come, or where what kept a config file from being read may be over."""
 
 _SWITCH = 0.0005
 """Seconds after which a load lets the event loop run: with Python's 5 ms each step of a request would wait so long."""
@@ -74,9 +74,11 @@ class Reloader:
         self._watch = Watch(self._wake)
         self._woken = asyncio.Event()
         self._asked = False
+        self._unread = False
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger()
         self._certificates: dict[Path, Stamp] = {path: stamp(path) for path in parts.certificate_files()}
+        self._certificates.update(loaded.certificates)
 
     def start(self) -> None:
         """Begin to watch; what has changed since the load is taken up at once."""
@@ -101,81 +103,112 @@ class Reloader:
     async def _run(self) -> None:
         while True:
             self._woken.clear()
+            for step in (self._take_up, self._watch_anew):
+                try:
+                    await step()
+                except Exception as defect:  # noqa: BLE001  the edge of a task: the next change may go well
+                    self._parts.report(defect)
+            pause = LOOK_EVERY if self._watch.working and not self._unread else LOOK_EVERY_UNTOLD
             try:
-                await self._take_up()
-            except Exception as defect:  # noqa: BLE001  the edge of a task: the next change may go well
-                self._parts.report(defect)
-            try:
-                async with asyncio.timeout(LOOK_EVERY if self._watch.working else LOOK_EVERY_UNTOLD):
+                async with asyncio.timeout(pause):
                     await self._woken.wait()
             except TimeoutError:
-                continue
+                self._asked |= self._unread
 
     async def _take_up(self) -> None:
-        """Watch, look and take up, until a look finds nothing: the watch was there before it."""
-        while True:
-            await self._watch.over(await self._in_thread(self._folders))
+        """Look and take up, until a look finds nothing."""
+        found = True
+        while found:
             asked, self._asked = self._asked, False
             config, certificates = await self._in_thread(self._look)
             if config or asked:
-                await self._reload()
+                await self._reload(config)
             if certificates:
                 await self._parts.rotate(certificates)
-            if not (config or asked or certificates):
-                return
+            found = asked or bool(config or certificates)
 
-    def _look(self) -> tuple[set[Path], set[Path]]:
+    async def _watch_anew(self) -> None:
+        """Watch the folders of what is known now. Where that begins only here another look follows."""
+        if await self._watch.over(await self._in_thread(self._folders)):
+            self._wake()
+
+    def _look(self) -> tuple[dict[Path, Stamp], set[Path]]:
         """The files of the config and of client certificates that differ from what they were when they were read.
 
         Those of certificates are noted before they are read again: what changes meanwhile differs at the next look.
         """
-        config = {path for path, known in self._config.items() if stamp(path) != known}
-        now = {path: stamp(path) for path in self._parts.certificate_files()}
+        looks = Looks()
+        config = {path: state for path, known in self._config.items() if (state := looks(path)) != known}
+        now = {path: looks(path) for path in self._parts.certificate_files()}
         changed = {path for path, state in now.items() if state != self._certificates.get(path, state)}
-        self._certificates = now
+        self._certificates.update(now)
         return config, changed
 
     def _folders(self) -> frozenset[Path]:
         return folders_of([*self._config, *self._certificates])
 
-    async def _reload(self) -> None:
+    async def _reload(self, changed: dict[Path, Stamp]) -> None:
+        """Load, and take up what comes of it; `changed` is what the look found."""
         began = time.perf_counter()
         with _aside():
-            loaded = await self._in_thread(self._loader.load)
-            # Files of a config with faults may not all be known; what led to the one in use is watched as well.
-            self._config = {**({} if loaded.snapshot is not None else self._config), **loaded.stamps}
+            try:
+                loaded = await self._in_thread(self._loader.load)
+            except Exception:
+                self._parts.metrics.config_loaded = False
+                raise
+            # Files of a config with faults may not all be known; what led to the one in use is watched as well. What
+            # has changed of it counts as seen: whichever load is the next good one looks at all that it reads.
+            former_stamps = {} if loaded.snapshot is not None else {**self._config, **changed}
+            self._config = {**former_stamps, **loaded.stamps}
+            self._unread = loaded.momentary
             former = self._swap(loaded)
+            # In the thread: there may be a line for each of ten thousand integrations.
+            await self._in_thread(self._tell, loaded)
         if former is None:
             return
         now = self._integrations
-        self._log.info(
-            "config reloaded",
-            integrations=len(now),
-            changed=sum(former.get(name) is not integration for name, integration in now.items()),
-            removed=sum(name not in now for name in former),
-            seconds=round(time.perf_counter() - began, 3),
-        )
+        differing, gone = await self._in_thread(_differences, former, now)
+        seconds = round(time.perf_counter() - began, 3)
+        self._log.info("config reloaded", integrations=len(now), changed=differing, removed=gone, seconds=seconds)
         await self._in_thread(let_go, former)
 
     def _swap(self, loaded: Loaded) -> dict[str, Integration] | None:
-        """Take the config up, or say why not; the integrations that nothing refers to any more."""
+        """Take the config up, if it may be; the integrations that nothing refers to any more."""
         metrics = self._parts.metrics
         for name in loaded.failed:
             metrics.reload_failures[name, "secret"] += 1
         snapshot = loaded.snapshot
-        if snapshot is None or (self._strict and loaded.unreadable):
+        if snapshot is not None:
+            # Read now, and held from some later load on where this one is not taken up.
+            self._certificates = {**loaded.certificates, **self._certificates}
+        if snapshot is None or self._refused(loaded):
             metrics.config_loaded = False
-            tell_faults([*loaded.faults, *(loaded.unreadable if self._strict else ())])
             return None
         former, self._integrations = self._integrations, snapshot.integrations
         self._parts.adopt(snapshot)
+        held = self._parts.certificate_files()
+        self._certificates = {path: known for path, known in self._certificates.items() if path in held}
         metrics.config_loaded, metrics.config_loaded_at = True, time.time()
-        tell(loaded)
         gc.freeze()
         return former if isinstance(former, dict) else None
 
+    def _refused(self, loaded: Loaded) -> bool:
+        return self._strict and bool(loaded.unreadable)
+
+    def _tell(self, loaded: Loaded) -> None:
+        if loaded.snapshot is None or self._refused(loaded):
+            tell_faults([*loaded.faults, *(loaded.unreadable if self._strict else ())])
+        else:
+            tell(loaded)
+
     async def _in_thread(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+def _differences(former: Mapping[str, Integration], now: Mapping[str, Integration]) -> tuple[int, int]:
+    """How many integrations are others than before, or new, and how many are gone. Slow enough for a thread."""
+    changed = sum(former.get(name) is not integration for name, integration in now.items())
+    return changed, sum(name not in now for name in former)
 
 
 @contextmanager

@@ -34,23 +34,27 @@ class Watch:
         self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._folders: frozenset[Path] = frozenset()
+        self._ways: frozenset[str] = frozenset()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._complained = False
 
-    async def over(self, folders: frozenset[Path]) -> None:
-        """Watch these folders from the return on; what changed before it may not be told."""
+    async def over(self, folders: frozenset[Path]) -> bool:
+        """Watch these folders from the return on; True where that begins with it: nobody told what changed before."""
         if folders == self._folders and self.working:
-            return
+            return False
         await self.close()
         self._folders, self._stop = folders, threading.Event()
+        self._ways = frozenset(str(way) for folder in folders for way in (folder, *folder.parents))
         begun: asyncio.Future[bool] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._run, args=(self._stop, begun), name="watch", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(self._stop, begun), name="watch", daemon=True)
+        thread.start()
+        self._thread = thread
         self.working = await begun
         if not self.working and not self._complained:
             get_logger().warning("the folders of the config cannot be watched; they are looked at every few seconds")
         self._complained = not self.working
+        return self.working
 
     async def close(self) -> None:
         """End the thread, which takes up to `SETTLE`."""
@@ -61,6 +65,18 @@ class Watch:
             self._thread = None
 
     def _run(self, stop: threading.Event, begun: asyncio.Future[bool]) -> None:
+        try:
+            self._notified(stop, begun)
+        finally:
+            self._on_loop(self._ended, stop, begun)
+
+    def _ended(self, stop: threading.Event, begun: asyncio.Future[bool]) -> None:
+        """Whatever the thread ended of, nobody waits for it any more, and nothing is taken to be watched."""
+        self._answer(begun, False)
+        if stop is self._stop:
+            self.working = False
+
+    def _notified(self, stop: threading.Event, begun: asyncio.Future[bool]) -> None:
         # Costs some milliseconds, which a start need not wait for. The documented interface to the Rust part, rather
         # than `watchfiles.watch`: it tells when the watch has begun, and heeds no variable of the environment.
         from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError  # noqa: PLC0415 - as said above
@@ -69,12 +85,17 @@ class Watch:
             paths = [str(folder) for folder in sorted(self._folders)]
             notify = RustNotify(paths, False, False, _POLL_DELAY, False, False)
         except (OSError, WatchfilesRustInternalError):
-            self._on_loop(self._answer, begun, False)
             return
         with notify:
             self._on_loop(self._answer, begun, True)
-            while notify.watch(LONGEST, SETTLE, 0, stop) != "stop":
-                self._on_loop(self._tell)
+            while not isinstance(told := notify.watch(LONGEST, SETTLE, 0, stop), str):
+                self._on_loop(self._heed, stop, any(path in self._ways for _, path in told))
+
+    def _heed(self, stop: threading.Event, moved: bool) -> None:
+        if moved and stop is self._stop:
+            # The kernel watches the folder that was there, not the one that bears its name now.
+            self.working = False
+        self._tell()
 
     @staticmethod
     def _answer(begun: asyncio.Future[bool], working: bool) -> None:

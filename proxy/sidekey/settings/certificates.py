@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,13 +12,19 @@ from sidekey.credentials.fields import Keys, Reference
 from sidekey.credentials.mtls import MtlsSettings
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.secrets import SecretReader
+from sidekey.settings.stamps import Stamp, stamp
 
 LARGEST = 256 << 10
 """Bytes of a certificate with its chain and key."""
 
 
-def build_ring(settings: IntegrationSettings, read: SecretReader, now: float) -> CertificateRing | None:
-    """The ring, read for the first time; None for an integration without a client certificate."""
+def build_ring(
+    settings: IntegrationSettings, read: SecretReader, now: float, look: Callable[[Path], Stamp] = stamp
+) -> CertificateRing | None:
+    """The ring, read for the first time; None for an integration without a client certificate.
+
+    `look` is asked for every file that is about to be read.
+    """
     block, given = "client_certificate", settings.client_certificate
     if isinstance(settings.auth, MtlsSettings):
         block, given = "auth", settings.auth
@@ -32,6 +38,8 @@ def build_ring(settings: IntegrationSettings, read: SecretReader, now: float) ->
         urls=urls,
         refresh_every=given.refresh if urls else None,
     )
+    for path in ring.files:
+        look(path)
     ring.refresh(now)
     return ring
 

@@ -19,6 +19,7 @@ from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.profiles import expand
 from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.snapshot import Integration, Trust
+from sidekey.settings.stamps import Looks
 from sidekey.settings.translate import faults_of
 
 
@@ -41,6 +42,8 @@ class Integrations:
         self._noting = noting
         self._trust_of = trust_of
         self._now = now
+        self._looks = Looks()
+        loaded.certificates = self._looks.stamps
 
     def take(self, name: str, raw: Table, trust: Trust, former: Entry | None) -> Entry | None:
         """The integration of this mapping, None where it has faults; `former` is the one there was, if any.
@@ -81,10 +84,10 @@ class Integrations:
             noting=self._noting,
         )
         ring = None if former is None else former.integration.certificate
-        integration, unreadable = build(certificate=ring or build_ring(settings, self._read, self._now))
+        integration, unreadable = build(certificate=ring or self._ring(settings))
         if former is not None and ring is not None and integration.policy != former.integration.policy:
             # What was fetched, or read long ago, is for the places it was read for.
-            integration, unreadable = build(certificate=build_ring(settings, self._read, self._now))
+            integration, unreadable = build(certificate=self._ring(settings))
         read = tuple(unreadable)
         if not expansion.faults:
             # Examples stand in the policy otherwise, and say nothing of what was meant.
@@ -103,6 +106,9 @@ class Integrations:
                 integration=former.integration, warnings=former.warnings, unreadable=(), kept=entry.unreadable
             )
         return entry
+
+    def _ring(self, settings: IntegrationSettings) -> CertificateRing | None:
+        return build_ring(settings, self._read, self._now, self._looks)
 
     def _tell(self, name: str, entry: Entry) -> None:
         loaded, raw = self._loaded, entry.raw

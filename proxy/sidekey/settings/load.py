@@ -65,7 +65,7 @@ class Loader:
             memory = loading.run()
             self._keep(memory, joined.files)
         loaded = loading.loaded
-        loaded.stamps = looks.stamps
+        loaded.stamps, loaded.momentary = looks.stamps, joined.momentary
         loaded.sort()
         return loaded
 
@@ -149,7 +149,7 @@ class _Loading:
             self.loaded.faults += faults_of(error, GlobalSettings, self._root, ())
             faulty = {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
             settings = GlobalSettings.model_validate(_without_faulty(values, error))
-        if self._joined.complete and "listen" not in faulty:
+        if self._joined.documents and self._joined.complete and "listen" not in faulty:
             self._note(self.loaded.faults, self._moved(settings))
         return settings
 

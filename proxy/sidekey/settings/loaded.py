@@ -21,10 +21,14 @@ class Loaded:
     such findings are not among `unreadable`. It holds them at each load, `failed` those that were read at this one.
 
     `stamps` are those of everything that was read, the config itself and its folder among it: whatever differs later
-    asks for a reload. Paths are absolute, links not resolved. Client certificates are not among it: their rings know.
+    asks for a reload. Paths are absolute, links not resolved. Client certificates are not among it: whoever holds them
+    reads them again. `certificates` are the stamps of those that were read at this load.
 
     `places` are those of the client certificates that come by {url}, by integration: nothing is said of them before
     they are fetched (`fetched`).
+
+    `momentary` says that a config file could not be read for a reason that may be over soon (too many open files),
+    though no stamp will tell.
     """
 
     snapshot: Snapshot | None = None
@@ -34,7 +38,9 @@ class Loaded:
     kept: dict[str, list[Fault]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     stamps: dict[Path, Stamp] = field(default_factory=dict)
+    certificates: dict[Path, Stamp] = field(default_factory=dict)
     places: dict[str, dict[Loc, Fault]] = field(default_factory=dict)
+    momentary: bool = False
 
     def fetched(self, name: str) -> tuple[list[Fault], list[Fault]]:
         """Faults and warnings of such a certificate, after its ring's `refresh`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -9,13 +10,20 @@ from pathlib import Path
 
 from sidekey.credentials.base import Sealed
 from sidekey.credentials.fields import Reference, clean_pem, clean_secret
-from sidekey.settings.stamps import Looks, Stamp
+from sidekey.settings.stamps import Looks, Stamp, stamp
 
 LARGEST = 64 << 10
 """Bytes of a secret's file; more is a slip, such as a log file named by mistake."""
 
+MOMENTARY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
+"""Failures to read a file that pass without any change of it, so that nothing tells when they are over."""
+
 Stamps = tuple[tuple[Path, Stamp], ...]
 """Files that something was read from, with their stamps of before."""
+
+
+class Momentary(ValueError):
+    """Why a file cannot be read now, where that passes by itself."""
 
 
 class SecretReader(Sealed):
@@ -57,7 +65,7 @@ class SecretReader(Sealed):
         try:
             return read_bounded(path, largest)
         except ValueError as fault:
-            if Path(name).is_absolute() or path.exists():
+            if Path(name).is_absolute() or stamp(path) is not None:
                 raise
             raise ValueError(f"{fault}; a relative path starts at the config file's folder") from None
 
@@ -126,7 +134,8 @@ def read_bounded(path: Path, largest: int) -> bytes:
     except FileNotFoundError:
         raise ValueError("the file does not exist") from None
     except OSError as error:
-        raise ValueError(f"the file cannot be read: {os.strerror(error.errno or 0)}") from None
+        kind = Momentary if error.errno in MOMENTARY else ValueError
+        raise kind(f"the file cannot be read: {os.strerror(error.errno or 0)}") from None
     if len(data) > largest:
         raise ValueError(f"the file is larger than {largest >> 10} KiB")
     return data

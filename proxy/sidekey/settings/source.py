@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from sidekey.settings.document import Malformed, parse
 from sidekey.settings.faults import Fault, Table, fault_at, line_of, mark_at
-from sidekey.settings.secrets import read_bounded
-from sidekey.settings.stamps import Stamp, stamp
+from sidekey.settings.secrets import MOMENTARY, Momentary, read_bounded
+from sidekey.settings.stamps import Stamp, is_folder, stamp
 
 LARGEST_FILE = 64 << 20
 """Bytes of a config file."""
@@ -41,7 +41,8 @@ class Joined:
     """The documents of a config.
 
     `globals` holds the global keys of all files; `owners` says whose each is, `integrations` likewise for IDs.
-    It is not `complete` where a file could not be read. `files` are those that could.
+    It is not `complete` where a file could not be read, and `momentary` where that may pass without a change of it.
+    `files` are those that could be read.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class Joined:
     owners: dict[str, Table] = field(default_factory=dict)
     integrations: dict[str, Table] = field(default_factory=dict)
     complete: bool = True
+    momentary: bool = False
     faults: list[Fault] = field(default_factory=list)
     files: Files = field(default_factory=dict)
 
@@ -59,14 +61,15 @@ def read_config(path: Path, known: Files | None = None, look: Callable[[Path], S
 
     `known` files are not parsed again. `look` is asked for everything that is about to be read, the folder as well.
     """
-    is_folder = path.is_dir()
+    as_folder = is_folder(path)
     # Made absolute without resolving links: Kubernetes swaps the link that a mounted file lies behind.
-    joined = Joined((path if is_folder else path.parent).absolute())
-    if is_folder:
+    joined = Joined((path if as_folder else path.parent).absolute())
+    if as_folder:
         look(joined.folder)
     try:
-        files = list(_files(path)) if is_folder else [path]
+        files = list(_files(path)) if as_folder else [path]
     except OSError as error:
+        joined.momentary = error.errno in MOMENTARY
         joined.faults.append(_unreadable(path, f"the folder cannot be read: {os.strerror(error.errno or 0)}"))
         return joined
     if not files:
@@ -79,7 +82,7 @@ def read_config(path: Path, known: Files | None = None, look: Callable[[Path], S
 
 def _files(folder: Path) -> Iterator[Path]:
     for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if file.suffix in _SUFFIXES and not file.name.startswith(".") and not file.is_dir():
+        if file.suffix in _SUFFIXES and not file.name.startswith(".") and not is_folder(file):
             yield file
 
 
@@ -99,6 +102,7 @@ def _add(joined: Joined, file: Path, known: Files) -> None:
     except ValueError as fault:
         joined.faults.append(_unreadable(file, str(fault)))
         joined.complete = False
+        joined.momentary |= isinstance(fault, Momentary)
         return
     document, faults = joined.files[held] = parsed
     joined.documents.append(document)

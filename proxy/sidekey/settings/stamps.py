@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import stat
+import time
 from pathlib import Path
 
 Stamp = tuple[int, int, int, int, int] | None
 """What tells one state of a file (or of a folder's entries) from another; None where there is none."""
+
+_AT_ONCE = 32
+_ASIDE = 0.00005
 
 
 def stamp(path: Path) -> Stamp:
@@ -21,6 +26,24 @@ def stamp(path: Path) -> Stamp:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder that one may look at: `Path.is_dir` raises where a folder above it may not be entered."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def stand_back(done: int) -> None:
+    """Let the event loop have its turn now and again, in a thread that has `done` something to so many files.
+
+    Each system call lets go of the interpreter and takes it again before another thread has woken up to it, which
+    starts that thread's waiting anew: many in a row hold it for as long as they go on, whatever the switch interval.
+    """
+    if done % _AT_ONCE == 0:
+        time.sleep(_ASIDE)
+
+
 class Looks:
     """The stamps of one look: each file's is taken once, when it is first asked for."""
 
@@ -34,4 +57,5 @@ class Looks:
         stamps = self.stamps
         if path not in stamps:
             stamps[path] = stamp(path)
+            stand_back(len(stamps))
         return stamps[path]
