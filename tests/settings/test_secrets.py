@@ -1,10 +1,11 @@
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
 from sidekey.credentials.fields import Reference
-from sidekey.settings.secrets import LARGEST, NotingReader, SecretReader
+from sidekey.settings.secrets import LARGEST, Momentary, NotingReader, SecretReader
 from sidekey.settings.stamps import Looks, stamp
 
 
@@ -179,3 +180,22 @@ def test_a_noted_stamp_is_of_before_the_reading(tmp_path: Path) -> None:
 def test_a_name_that_is_too_long_is_a_reason(read: SecretReader) -> None:
     with pytest.raises(ValueError, match="the file cannot be read: File name too long"):
         read(Reference("file", "a" * 300))
+
+
+def test_what_cannot_be_read_for_want_of_descriptors_is_noted_as_no_file_ever_is(tmp_path: Path) -> None:
+    """So what is built without it differs at the next load, though the file has not changed."""
+    path = tmp_path / "pw"
+    path.write_text("x")
+    looks = Looks()
+    noting = NotingReader(tmp_path, {}, looks)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(Momentary, match="Too many open files"):
+            noting.content("pw", 10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert noting.momentary
+    assert [(noted, state != looks(noted)) for noted, state in noting.noted()] == [(path, True)]
+    assert noting.content("pw", 10) == b"x"
+    assert noting.noted() == ((path, looks(path)),)

@@ -65,7 +65,7 @@ class Loader:
             memory = loading.run()
             self._keep(memory, joined.files)
         loaded = loading.loaded
-        loaded.stamps, loaded.momentary = looks.stamps, joined.momentary
+        loaded.stamps, loaded.momentary = looks.stamps, joined.momentary or noting.momentary
         loaded.sort()
         return loaded
 

@@ -27,8 +27,8 @@ class Loaded:
     `places` are those of the client certificates that come by {url}, by integration: nothing is said of them before
     they are fetched (`fetched`).
 
-    `momentary` says that a config file could not be read for a reason that may be over soon (too many open files),
-    though no stamp will tell.
+    `momentary` says that a file of the config, or of a secret, could not be read for a reason that may be over soon
+    (too many open files), though no stamp will tell.
     """
 
     snapshot: Snapshot | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sidekey.credentials.base import Sealed
 from sidekey.credentials.fields import Reference, clean_pem, clean_secret
-from sidekey.settings.stamps import Looks, Stamp, stamp
+from sidekey.settings.stamps import UNREAD, Looks, Stamp, stamp
 
 LARGEST = 64 << 10
 """Bytes of a secret's file; more is a slip, such as a log file named by mistake."""
@@ -93,19 +93,29 @@ class SecretReader(Sealed):
 
 
 class NotingReader(SecretReader):
-    """A reader for one load, which notes the files that it reads. Nothing that outlives the load may hold it."""
+    """A reader for one load, which notes the files that it reads. Nothing that outlives the load may hold it.
 
-    __slots__ = ("_noted", "looks")
+    `momentary` says that one could not be read for a reason that passes by itself.
+    """
+
+    __slots__ = ("_noted", "looks", "momentary")
 
     def __init__(self, folder: Path, environ: Mapping[str, str], looks: Looks) -> None:
         super().__init__(folder, environ)
         self.looks = looks
+        self.momentary = False
         self._noted: dict[Path, Stamp] = {}
 
     def content(self, name: str, largest: int) -> bytes:
         """The bytes of a file of the config, which is noted. Raises ValueError with the reason."""
         self.note(name)
-        return super().content(name, largest)
+        try:
+            return super().content(name, largest)
+        except Momentary:
+            self.momentary = True
+            # Whatever is built without it is built again by the next load.
+            self._noted[self.path(name)] = UNREAD
+            raise
 
     def note(self, name: str) -> None:
         """Note a file of the config that others read; call it before they do."""

@@ -9,6 +9,9 @@ from pathlib import Path
 Stamp = tuple[int, int, int, int, int] | None
 """What tells one state of a file (or of a folder's entries) from another; None where there is none."""
 
+UNREAD: Stamp = (-1, -1, -1, -1, -1)
+"""That of a file which could not be read though it may not change before it can: no file has it."""
+
 _AT_ONCE = 32
 _ASIDE = 0.00005
 
