@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import secrets
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -25,7 +24,7 @@ from sidekey.network.guard import Listener as OwnListener
 from sidekey.network.listen import Listener, ListenError, listen
 from sidekey.observe.access import AccessLog
 from sidekey.observe.hooks import install_safe_hooks
-from sidekey.observe.logs import configure, get_logger
+from sidekey.observe.logs import configure, get_logger, report_defect
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.redact import describe
 from sidekey.observe.writer import LineWriter
@@ -57,9 +56,9 @@ class App:
         self._dialer = Dialer(snapshot.network)
         where = snapshot.listen
         self._dialer.own_listeners = own_listeners((where.proxy, where.admin, where.metrics))
-        self._certificates = Certificates(self._dialer, self.metrics, self.report)
+        self._certificates = Certificates(self._dialer, self.metrics, report_defect)
         identity_of = self._certificates.source
-        self._tokens = Tokens(self._dialer, self.metrics, self.report, identity_of=identity_of)
+        self._tokens = Tokens(self._dialer, self.metrics, report_defect, identity_of=identity_of)
         self.plane = Plane(
             snapshot,
             source_of=self._source,
@@ -67,7 +66,7 @@ class App:
             dialer=self._dialer,
             metrics=self.metrics,
             access=AccessLog(writer, snapshot.log.access, snapshot.log.path),
-            report=self.report,
+            report=report_defect,
         )
 
     def adopt(self, snapshot: Snapshot) -> None:
@@ -90,7 +89,7 @@ class App:
 
     def follow(self, loader: Loader, loaded: Loaded, *, strict: bool) -> None:
         """Take up from now on what changes of the config that `loader` reads; `loaded` is in use."""
-        parts = Parts(self.adopt, self._certificates.files, self._certificates.changed, self.metrics, self.report)
+        parts = Parts(self.adopt, self._certificates.files, self._certificates.changed, self.metrics, report_defect)
         self._reloader = Reloader(loader, loaded, parts, strict=strict)
         self._reloader.start()
 
@@ -113,12 +112,6 @@ class App:
     def note_certificate_requests(self) -> set[str]:
         """The names of servers that ask for a client certificate from now on, for `sidekey test`."""
         return self._dialer.note_certificate_requests()
-
-    def report(self, defect: BaseException) -> str:
-        """Log a defect of ours without its text, which may hold a secret; returns the id that the answer names."""
-        number = secrets.token_hex(4)
-        self._log.error("defect", id=number, **describe(defect))
-        return number
 
     async def start(self) -> None:
         """Open every listener. Raises network.listen.ListenError, with nothing left open."""

@@ -194,6 +194,7 @@ async def test_a_secret_that_appears_later_is_taken_up_from_a_folder_that_was_no
     (tmp_path / "later/pw").write_text("there")
     await eventually(lambda: rig.adopted and rig.adopted[-1].integrations["a"].usable)
     await reloader.close()
+    assert rig.adopted[-1].integrations["a"].keyring.unreadable is None
 
 
 async def test_the_collector_and_the_switch_interval_are_as_before_after_a_reload(tmp_path: Path) -> None:
@@ -224,6 +225,7 @@ async def test_a_defect_is_reported_and_the_next_change_taken_up(tmp_path: Path)
     rig.write("third")
     await eventually(lambda: calls[-1] == "third")
     await reloader.close()
+    assert [type(defect) for defect in rig.defects] == [ZeroDivisionError]
 
 
 async def test_no_line_of_a_reload_holds_a_secret(tmp_path: Path) -> None:

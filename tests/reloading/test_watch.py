@@ -58,6 +58,7 @@ async def test_each_swap_of_a_mounted_secret_is_told(watch: Watch, told: Told, t
     for value in ("2", "3", "4"):
         mount.update({"token": value})
         await told.next()
+    assert len(told.threads) >= 3
 
 
 async def test_the_same_folders_are_not_watched_anew(watch: Watch, tmp_path: Path) -> None:

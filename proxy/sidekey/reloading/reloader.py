@@ -170,9 +170,10 @@ class Reloader:
         differing, gone = await self._in_thread(_differences, former, now)
         seconds = round(time.perf_counter() - began, 3)
         self._log.info("config reloaded", integrations=len(now), changed=differing, removed=gone, seconds=seconds)
-        await self._in_thread(let_go, former)
+        if isinstance(former, dict):
+            await self._in_thread(let_go, former)
 
-    def _swap(self, loaded: Loaded) -> dict[str, Integration] | None:
+    def _swap(self, loaded: Loaded) -> Mapping[str, Integration] | None:
         """Take the config up, if it may be; the integrations that nothing refers to any more."""
         metrics = self._parts.metrics
         for name in loaded.failed:
@@ -190,7 +191,7 @@ class Reloader:
         self._certificates = {path: known for path, known in self._certificates.items() if path in held}
         metrics.config_loaded, metrics.config_loaded_at = True, time.time()
         gc.freeze()
-        return former if isinstance(former, dict) else None
+        return former
 
     def _refused(self, loaded: Loaded) -> bool:
         return self._strict and bool(loaded.unreadable)
