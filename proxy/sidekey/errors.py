@@ -1,14 +1,15 @@
 """Every answer of Sidekey's own: code, status, Proxy-Status error (RFC 9209) and a title that is safe to show.
 
-A `Problem` is both a value (denials are returned) and an exception (faults deep in an await are raised).
+A `Problem` is a frozen value: decisions return it, and `ProblemError` carries it where it has to be raised.
 Library errors are mapped to one where they happen, without their text: it may hold a secret.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,37 +87,41 @@ CALLER_GONE = "caller_gone"
 """Outcome of an exchange whose caller left: logged and counted, never answered."""
 
 
-class Problem(Exception):
-    """An answer of our own.
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An answer of our own, as a value. Left out, `status` and `error` are the first of the code's row.
 
     `detail` is shown to the caller: never a secret, an upstream's address or text of a library.
-    `sent` says whether the upstream may have seen the request ("no" or "maybe").
+    `sent` says whether the upstream may have seen the request.
     """
 
-    __slots__ = ("code", "detail", "error", "headers", "sent", "status")
+    code: str
+    detail: str
+    status: int = 0
+    error: str = ""
+    sent: Literal["no", "maybe"] = "no"
+    headers: tuple[tuple[str, str], ...] = ()
 
-    def __init__(
-        self,
-        code: str,
-        detail: str,
-        *,
-        status: int | None = None,
-        error: str | None = None,
-        sent: str = "no",
-        headers: tuple[tuple[str, str], ...] = (),
-    ) -> None:
-        kind = KINDS[code]
-        self.code = code
-        self.detail = detail
-        self.status = kind.statuses[0] if status is None else status
-        self.error = kind.errors[0] if error is None else error
-        self.sent = sent
-        self.headers = headers
+    def __post_init__(self) -> None:
+        kind = KINDS[self.code]
+        object.__setattr__(self, "status", self.status or kind.statuses[0])
+        object.__setattr__(self, "error", self.error or kind.errors[0])
         if self.status not in kind.statuses or self.error not in kind.errors:
-            raise ValueError(f"{code} is answered with {kind.statuses} and {kind.errors}")
-        super().__init__(code, detail)
+            raise ValueError(f"{self.code} must have one of the statuses {kind.statuses} and errors {kind.errors}")
 
     @property
     def title(self) -> str:
         """The table's words for this code."""
         return KINDS[self.code].title
+
+    def maybe_sent(self) -> Problem:
+        """The same problem of a request that the upstream may have seen."""
+        return replace(self, sent="maybe")
+
+
+class ProblemError(Exception):
+    """Carries a problem from deep in an await to whoever answers with it."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.code, problem.detail)
+        self.problem = problem

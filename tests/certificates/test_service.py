@@ -17,7 +17,7 @@ from sidekey.certificates.fetching import TIMEOUT
 from sidekey.certificates.service import Certificates
 from sidekey.certificates.source import CertificateSource
 from sidekey.credentials.certificates.ring import CertificateRing, Reading
-from sidekey.errors import Problem
+from sidekey.errors import ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.observe.metrics import Metrics
 from sidekey.settings.snapshot import Integration
@@ -376,10 +376,10 @@ async def test_while_there_is_none_the_answer_says_when_it_is_fetched_again(
     server.status = 404
     source = kept(certificates, by_url(tmp_path, ca, port))
     for _ in range(3):
-        with pytest.raises(Problem) as failed:
+        with pytest.raises(ProblemError) as failed:
             await source.obtain()
-        assert failed.value.detail == "auth.pem: the server answered 404"
-        assert failed.value.headers == (("Retry-After", "1"),)
+        assert failed.value.problem.detail == "auth.pem: the server answered 404"
+        assert failed.value.problem.headers == (("Retry-After", "1"),)
     assert server.statuses == [404]
     server.status = 200
     await pass_time(1, step=1)
@@ -393,7 +393,7 @@ async def test_what_is_fetched_is_judged_like_a_file(
     server, port = shelf
     server.issued = replace(current(), key=current().key)
     source = kept(certificates, by_url(tmp_path, ca, port))
-    with pytest.raises(Problem, match="this key is not that of the certificate"):
+    with pytest.raises(ProblemError, match="this key is not that of the certificate"):
         await source.obtain()
     assert metrics.reload_failures[SERIES] == 1
 
@@ -423,5 +423,5 @@ async def test_a_server_that_hangs_is_given_up(
     await until(lambda: not waiting.done())
     await pass_time(TIMEOUT, step=1)
     async with asyncio.timeout(DEADLINE):
-        with pytest.raises(Problem, match="did not answer in time"):
+        with pytest.raises(ProblemError, match="did not answer in time"):
             await waiting

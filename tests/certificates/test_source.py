@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from sidekey.certificates.source import DAY, CertificateSource, moment
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.observe.metrics import Metrics
 from support.mounted import NOW, configured, day, events, is_of, lasting, mount, ring_of, starting, wall
 from support.tokens import StillLoop
@@ -41,10 +41,11 @@ async def make(tmp_path: Path, metrics: Metrics) -> AsyncIterator[Make]:
 
 
 async def refusal(source: CertificateSource) -> Problem:
-    with pytest.raises(Problem) as failed:
+    with pytest.raises(ProblemError) as failed:
         await source.obtain()
-    assert (failed.value.code, failed.value.error) == ("credential_unavailable", "proxy_configuration_error")
-    return failed.value
+    problem = failed.value.problem
+    assert (problem.code, problem.error) == ("credential_unavailable", "proxy_configuration_error")
+    return problem
 
 
 async def test_what_the_config_has_read_is_there_at_once(make: Make, metrics: Metrics, tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ async def test_a_clock_that_is_set_counts_within_a_minute(tmp_path: Path, metric
         await loop.advance(60)
         assert (source.identity is not None) is usable
         if shift < 0:
-            with pytest.raises(Problem, match="valid"):
+            with pytest.raises(ProblemError, match="valid"):
                 await source.obtain()
     await source.close()
 

@@ -8,7 +8,7 @@ from sidekey.credentials import keyring
 from sidekey.credentials.base import Credential, FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.keyring import Keyring
-from sidekey.errors import Problem
+from sidekey.errors import ProblemError
 
 CREDENTIAL = FixedCredential(Grant(headers=(("Authorization", "Basic hunter2"),)))
 UNREADABLE = SecretUnreadable(((("auth", "password"), "the file does not exist"),))
@@ -74,9 +74,9 @@ def test_a_failed_refresh_leaves_the_former_credential() -> None:
 
 async def test_without_its_secret_an_integration_has_no_credential() -> None:
     """The answer is credential_unavailable and names the key and the reason."""
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ProblemError) as caught:
         await Keyring(Secrets(there=False)).obtain()
-    problem = caught.value
+    problem = caught.value.problem
     assert (problem.code, problem.status, problem.error) == (
         "credential_unavailable",
         502,
@@ -90,7 +90,7 @@ async def test_a_secret_that_appears_is_used(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(keyring, "RETRY_SECONDS", 0.0)
     secrets = Secrets(there=False)
     ring = Keyring(secrets)
-    with pytest.raises(Problem):
+    with pytest.raises(ProblemError):
         await ring.obtain()
     secrets.there = True
     assert await ring.obtain() is CREDENTIAL
@@ -102,7 +102,7 @@ async def test_a_failed_reading_is_not_repeated_at_once() -> None:
     secrets = Secrets(there=False)
     ring = Keyring(secrets)
     for _ in range(5):
-        with pytest.raises(Problem):
+        with pytest.raises(ProblemError):
             await ring.obtain()
     assert secrets.readings == 1
 

@@ -4,7 +4,7 @@ from sidekey.credentials.base import Credential, FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.keyring import Keyring
 from sidekey.credentials.static import StaticSource
-from sidekey.errors import Problem
+from sidekey.errors import ProblemError
 from support.issuing import credential_of
 
 GRANT = Grant(headers=(("Authorization", "Basic hunter2"),))
@@ -42,7 +42,7 @@ async def test_a_secret_that_appears_is_used() -> None:
 
 async def test_without_its_secret_there_is_no_grant() -> None:
     """The answer names the key and the reason."""
-    with pytest.raises(Problem, match=r"auth\.password: the file does not exist"):
+    with pytest.raises(ProblemError, match=r"auth\.password: the file does not exist"):
         await StaticSource(Keyring(unreadable)).obtain()
 
 

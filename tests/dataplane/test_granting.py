@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from sidekey.credentials.base import Grant
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from support.missing import Missing
 from support.plane import CREDENTIAL, FixedSource, base_url, get, integration, problem, request, running
 from support.upstream import RawUpstream
@@ -45,7 +45,7 @@ async def test_a_request_waits_for_its_grant_with_its_body() -> None:
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
-        (Problem("credential_unavailable", "token endpoint answered 401"), "credential_unavailable"),
+        (ProblemError(Problem("credential_unavailable", "token endpoint answered 401")), "credential_unavailable"),
         (OSError(), "internal_error"),
     ],
 )

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from sidekey.credentials.identity import ClientIdentity
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.settings.snapshot import Integration
 from support.ca import Authority
 from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, request, running
@@ -32,7 +32,7 @@ class Held:
         self.asked += 1
         await self.go.wait()
         if isinstance(self.later, Problem):
-            raise self.later
+            raise ProblemError(self.later)
         assert self.later is not None
         self.identity = self.later
         return self.later

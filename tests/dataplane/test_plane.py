@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.credentials.base import Grant
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.settings.snapshot import Limits, Timeouts
 from support import wire
 from support.plane import CREDENTIAL, FixedSource, base_url, eventually, get, integration, problem, request, running
@@ -61,7 +61,8 @@ async def test_a_request_waits_for_its_grant_with_its_body() -> None:
 async def test_a_credential_that_cannot_be_had_is_said() -> None:
     """The source's problem is the answer; the upstream hears nothing."""
     source = LateSource()
-    source.fault = Problem("credential_unavailable", "a file cannot be read", error="proxy_configuration_error")
+    gone = Problem("credential_unavailable", "a file cannot be read", error="proxy_configuration_error")
+    source.fault = ProblemError(gone)
     source.go.set()
     async with (
         RawUpstream() as upstream,

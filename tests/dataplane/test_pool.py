@@ -194,9 +194,9 @@ async def test_each_failed_connection_fails_one_request() -> None:
 
 def refused() -> Exception:
     """What dialling raises."""
-    from sidekey.errors import Problem
+    from sidekey.errors import Problem, ProblemError
 
-    return Problem("upstream_unreachable", "the upstream refused the connection")
+    return ProblemError(Problem("upstream_unreachable", "the upstream refused the connection"))
 
 
 async def test_a_caller_that_leaves_while_it_waits_does_not_use_up_a_connection() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from sidekey.core.addresses import Address
 from sidekey.core.urls import Origin
-from sidekey.errors import Problem
+from sidekey.errors import ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener
 from sidekey.network.hosts import HostsFile
@@ -161,7 +161,7 @@ async def test_an_integration_adds_its_own_allowance_to_that_of_the_config(ca: A
     )
     connection = await dial.connect("http://up.test", silent, allow_private=everything)
     connection.transport.abort()
-    with pytest.raises(Problem, match="destination_denied"):
+    with pytest.raises(ProblemError, match="destination_denied"):
         await dial.connect("http://metadata.test", 80, allow_private=everything)
 
 
@@ -238,8 +238,8 @@ async def test_many_dials_at_once_all_end(dial: Dial, ca: Authority) -> None:
                 assert isinstance(result, Connection)
                 result.transport.abort()
             else:
-                assert isinstance(result, Problem)
-                assert result.error == "tls_certificate_error"
+                assert isinstance(result, ProblemError)
+                assert result.problem.error == "tls_certificate_error"
 
 
 def test_the_address_judged_is_the_address_dialled() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.network.sessions import RESUMES, Sessions
 from sidekey.network.tls import tls_problem
 from support import peers
@@ -185,7 +185,7 @@ async def test_a_dial_that_is_given_up_is_no_defect(dial: Dial, ca: Authority) -
                 task.cancel()
                 await asyncio.wait([task])
                 if not task.cancelled():
-                    assert isinstance(task.exception(), Problem)
+                    assert isinstance(task.exception(), ProblemError)
             gc.collect()
     assert [report["message"] for report in reported if "retrieved" in report["message"]] == []
 

@@ -13,7 +13,7 @@ import pytest
 
 from sidekey.core.addresses import Network
 from sidekey.credentials.base import Call, CallFault, Pairs, Reply
-from sidekey.errors import Problem
+from sidekey.errors import ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher, judged_sockets
 from sidekey.network.guard import Listener
@@ -214,7 +214,7 @@ def test_a_socket_is_made_for_a_judged_address_and_port_only() -> None:
         family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
         make((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where)).close()
     for where in (("127.0.0.2", 443), ("127.0.0.1", 80)):
-        with pytest.raises(Problem):
+        with pytest.raises(ProblemError):
             make((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where))
 
 

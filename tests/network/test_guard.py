@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from sidekey.core.addresses import METADATA
-from sidekey.errors import Problem
+from sidekey.errors import ProblemError
 from sidekey.network.guard import Listener, permitted
 
 EVERYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
@@ -17,10 +17,13 @@ PORT = 8080
 
 def denied(text: str, *own: Listener) -> str:
     """The detail of the refusal to dial an address on PORT, where everything private is allowed."""
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(ProblemError) as refused:
         permitted([ip_address(text)], PORT, EVERYTHING, own)
-    assert (refused.value.code, refused.value.error) == ("destination_denied", "destination_ip_prohibited")
-    return refused.value.detail
+    assert (refused.value.problem.code, refused.value.problem.error) == (
+        "destination_denied",
+        "destination_ip_prohibited",
+    )
+    return refused.value.problem.detail
 
 
 def test_refused_addresses_of_a_mixed_answer_are_dropped() -> None:
@@ -31,12 +34,12 @@ def test_refused_addresses_of_a_mixed_answer_are_dropped() -> None:
 
 def test_an_answer_with_refused_addresses_only_is_denied_without_naming_them() -> None:
     """The caller learns the classes, never the addresses."""
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(ProblemError) as refused:
         permitted([ip_address("10.20.30.40"), ip_address("127.9.9.9"), ip_address("10.0.0.2")], 443, (), ())
-    assert refused.value.code == "destination_denied"
-    assert "(private, loopback)" in refused.value.detail
-    assert "10." not in refused.value.detail
-    assert "127." not in refused.value.detail
+    assert refused.value.problem.code == "destination_denied"
+    assert "(private, loopback)" in refused.value.problem.detail
+    assert "10." not in refused.value.problem.detail
+    assert "127." not in refused.value.problem.detail
 
 
 @pytest.mark.parametrize("address", sorted(map(str, METADATA)))

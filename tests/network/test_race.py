@@ -12,7 +12,7 @@ from ipaddress import ip_address
 import pytest
 
 from sidekey.core.addresses import Address
-from sidekey.errors import Problem
+from sidekey.errors import ProblemError
 from sidekey.network.race import first_connected, interleave, most_telling
 from support.blackhole import Blackhole
 from support.leaks import nothing_left, open_sockets
@@ -42,10 +42,10 @@ async def peer_of(addresses: list[Address], port: int) -> str:
 async def failure(addresses: list[Address], port: int) -> tuple[str, int, str]:
     """Code, status and error of the failure of all addresses."""
     async with nothing_left():
-        with pytest.raises(Problem) as failed:
+        with pytest.raises(ProblemError) as failed:
             await first_connected(addresses, port)
     assert failed.value.__suppress_context__
-    return failed.value.code, failed.value.status, failed.value.error
+    return failed.value.problem.code, failed.value.problem.status, failed.value.problem.error
 
 
 @pytest.mark.parametrize(
@@ -111,12 +111,12 @@ async def test_a_process_without_sockets_left_is_overloaded(alive: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
-        with pytest.raises(Problem) as failed:
+        with pytest.raises(ProblemError) as failed:
             await first_connected([ALIVE], alive)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert (failed.value.code, failed.value.error) == ("overloaded", "connection_limit_reached")
-    assert dict(failed.value.headers)["Retry-After"].isdigit()
+    assert (failed.value.problem.code, failed.value.problem.error) == ("overloaded", "connection_limit_reached")
+    assert dict(failed.value.problem.headers)["Retry-After"].isdigit()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from sidekey.core.addresses import Address
-from sidekey.errors import Problem
+from sidekey.errors import ProblemError
 from sidekey.network import resolve
 from sidekey.network.hosts import HostsFile
 from sidekey.network.resolve import Resolver
@@ -66,10 +66,11 @@ async def ask(names: Resolver, host: str, patience: float = DEADLINE) -> tuple[A
 
 async def fault_of(names: Resolver, host: str, patience: float = DEADLINE) -> tuple[str, int, str]:
     """Code, status and error of the failure to resolve."""
-    with pytest.raises(Problem) as failed:
+    with pytest.raises(ProblemError) as failed:
         await ask(names, host, patience)
     assert failed.value.__suppress_context__ or failed.value.__context__ is None
-    return failed.value.code, failed.value.status, failed.value.error
+    problem = failed.value.problem
+    return problem.code, problem.status, problem.error
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0x7f.1", "017700000001", "2130706433", "::1", "::ffff:127.0.0.1"])
@@ -117,9 +118,9 @@ async def test_a_failed_lookup_is_a_dns_error(fault: OSError) -> None:
     """NXDOMAIN, SERVFAIL and trouble of our own are 502, without the library's text."""
     names = resolver(Dns(fault))
     assert await fault_of(names, "a.test") == ("upstream_unreachable", 502, "dns_error")
-    with pytest.raises(Problem) as failed:
+    with pytest.raises(ProblemError) as failed:
         await ask(names, "a.test")
-    assert "secret" not in failed.value.detail
+    assert "secret" not in failed.value.problem.detail
 
 
 async def test_a_lookup_that_hangs_is_a_dns_timeout(release: threading.Event) -> None:
@@ -198,7 +199,7 @@ def test_a_lookup_that_outlives_the_loop_ends_quietly(release: threading.Event) 
 IN_NAMESPACE = Path(__file__).parent / "in_dns_namespace.sh"
 ASK_DNS = """
 import asyncio, json, socket, sys
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.network.resolve import Resolver
 from sidekey.settings.snapshot import NetworkRules
 
@@ -208,7 +209,8 @@ async def main():
         try:
             found = await Resolver(NetworkRules(search=search)).resolve(host, now() + patience)
             print(json.dumps(sorted(map(str, found))))
-        except Problem as problem:
+        except ProblemError as raised:
+            problem = raised.problem
             print(json.dumps([problem.code, problem.status, problem.error]))
 
 with socket.socket(type=socket.SOCK_DGRAM) as silent:

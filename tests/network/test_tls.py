@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from sidekey.credentials.identity import ClientIdentity
-from sidekey.errors import Problem
+from sidekey.errors import ProblemError
 from sidekey.network import ca_folder
 from sidekey.network.sessions import Sessions
 from sidekey.network.tls import TlsContexts, certificate_refused, client_context, tls_problem
@@ -92,7 +92,7 @@ def test_a_certificate_that_cannot_be_used_is_tried_again(ca: Authority) -> None
     contexts, trust = TlsContexts(), ca.trust
     good = identity(ca, "alice")
     for _ in range(2):
-        with pytest.raises(Problem, match="credential_unavailable"):
+        with pytest.raises(ProblemError, match="credential_unavailable"):
             contexts.get(trust, replace(good, key=b"no key"))
     assert contexts.get(trust, good)
 
@@ -150,11 +150,12 @@ def test_a_ca_file_that_was_unreadable_verifies_nothing(tmp_path: Path, ca: Auth
     """The answer names `trusted_ca` and not the path, whatever the file holds by now: a reload reads it again."""
     contexts, path = TlsContexts(), tmp_path / "ca.pem"
     path.write_bytes(ca.bundle.read_bytes())
-    with pytest.raises(Problem) as failed:
+    with pytest.raises(ProblemError) as failed:
         contexts.get(Trust("file", str(path)))
-    assert (failed.value.code, failed.value.error) == ("credential_unavailable", "proxy_configuration_error")
-    assert "trusted_ca" in failed.value.detail
-    assert str(tmp_path) not in failed.value.detail
+    problem = failed.value.problem
+    assert (problem.code, problem.error) == ("credential_unavailable", "proxy_configuration_error")
+    assert "trusted_ca" in problem.detail
+    assert str(tmp_path) not in problem.detail
 
 
 def test_a_ca_file_is_not_read_behind_the_trust(tmp_path: Path, ca: Authority) -> None:

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from sidekey.credentials.identity import ClientIdentity
-from sidekey.errors import Problem
+from sidekey.errors import ProblemError
 from sidekey.network.tls import client_context
 from sidekey.network.tls_identity import present
 from support.ca import Authority
@@ -102,10 +102,10 @@ def test_a_pair_that_cannot_be_used_is_told_without_a_trace_of_it(
         "encrypted key": b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIGjMF8GCSqGSIb3DQEFDTBS\n-----END ENCRYPTED "
         b"PRIVATE KEY-----\n",
     }[fault]
-    with pytest.raises(Problem) as failed:
+    with pytest.raises(ProblemError) as failed:
         present(context, identity(ca.ca.issue_cert("c@clients.test"), key))
-    problem = failed.value
+    problem = failed.value.problem
     assert (problem.code, problem.error) == ("credential_unavailable", "proxy_configuration_error")
     assert problem.detail == "the client certificate and its private key cannot be used for TLS"
-    assert problem.__suppress_context__
+    assert failed.value.__suppress_context__
     assert list(disk.iterdir()) == []

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pytest
 
 from sidekey.core.policy import parse_prefix
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.observe.redact import REDACTED, describe, redact
 
 SECRET = "hunter2-s3cret"
@@ -54,7 +54,7 @@ def test_a_suppressed_context_is_not_described() -> None:
     [
         (ConnectionResetError(104, SECRET), "ConnectionResetError(ECONNRESET)"),
         (OSError(SECRET), "OSError"),
-        (Problem("target_denied", SECRET), "Problem(target_denied)"),
+        (ProblemError(Problem("target_denied", SECRET)), "ProblemError(target_denied)"),
         (
             ExceptionGroup(SECRET, [ValueError(SECRET), OSError(28, SECRET)]),
             "ExceptionGroup(ValueError, OSError(ENOSPC))",

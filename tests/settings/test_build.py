@@ -8,7 +8,7 @@ import trustme
 
 from sidekey.core.policy import decide
 from sidekey.credentials.base import FixedCredential
-from sidekey.errors import Problem
+from sidekey.errors import ProblemError
 from sidekey.network.tls import client_context
 from sidekey.settings.build import moved
 from sidekey.settings.load import load
@@ -102,9 +102,9 @@ async def test_a_prefix_that_cannot_be_read_lets_nothing_through(tmp_path: Path,
     found = integration(tmp_path, "endpoint_prefix: [https://api.example.com, {env: BASE}]", environ)
     assert not decide(found.policy, "GET", "https://api.example.com/v1").allowed
     assert found.base is None
-    with pytest.raises(Problem, match="credential_unavailable") as caught:
+    with pytest.raises(ProblemError, match="credential_unavailable") as caught:
         await found.keyring.obtain()
-    assert caught.value.detail.startswith("endpoint_prefix: ")
+    assert caught.value.problem.detail.startswith("endpoint_prefix: ")
 
 
 async def test_a_secret_that_appears_later_is_used(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from sidekey.core.addresses import Network
 from sidekey.core.urls import Origin
 from sidekey.credentials.identity import ClientIdentity
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.resolve import Resolver
 from sidekey.network.sessions import Sessions
@@ -96,11 +96,11 @@ class Dial:
     async def failure(self, url: str, port: int, timeout: float = DEADLINE) -> Problem:
         """The answer for a dial that must fail, leave nothing behind and show nothing of the library's."""
         async with nothing_left():
-            with pytest.raises(Problem) as failed:
+            with pytest.raises(ProblemError) as failed:
                 await self.connect(url, port, timeout)
-        problem = failed.value
-        assert problem.__cause__ is None
-        assert problem.__context__ is None or problem.__suppress_context__
+        raised, problem = failed.value, failed.value.problem
+        assert raised.__cause__ is None
+        assert raised.__context__ is None or raised.__suppress_context__
         assert problem.sent == "no"
         assert "127.0.0" not in problem.detail
         return problem

@@ -13,7 +13,7 @@ from sidekey.core.policy import Policy
 from sidekey.credentials.base import Call, Grant, Issued, Places, Traits, Verdict
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
 from sidekey.credentials.keyring import Keyring
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.observe.metrics import Metrics
 from sidekey.settings.snapshot import Integration, NetworkRules, Trust
@@ -75,7 +75,7 @@ class Certificate:
 
     async def obtain(self) -> ClientIdentity:
         if self._issued is None:
-            raise Problem("credential_unavailable", "it expired", error="proxy_configuration_error")
+            raise ProblemError(Problem("credential_unavailable", "it expired", error="proxy_configuration_error"))
         self.identity = identity_of(self._issued)
         return self.identity
 
@@ -98,9 +98,9 @@ async def test_another_trust_is_another_answer(tokens: Tokens, ca: Authority) ->
     """Without the integration's own CA the endpoint is not trusted."""
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
         source = tokens.source(replace(integration(ca, upstream.port), trust=Trust()))
-        with pytest.raises(Problem) as failed:
+        with pytest.raises(ProblemError) as failed:
             await source.obtain()
-    assert failed.value.detail == "token endpoint: its certificate is refused: its issuer is not trusted"
+    assert failed.value.problem.detail == "token endpoint: its certificate is refused: its issuer is not trusted"
     await tokens.close()
 
 
@@ -139,10 +139,10 @@ async def test_without_the_certificate_the_endpoint_is_not_called(metrics: Metri
     """The reason is the certificate's."""
     tokens = made(metrics, Certificate(None))
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
-        with pytest.raises(Problem) as failed:
+        with pytest.raises(ProblemError) as failed:
             await tokens.source(integration(ca, upstream.port)).obtain()
         assert upstream.connections == []
-    assert (failed.value.detail, failed.value.error) == ("it expired", "proxy_configuration_error")
+    assert (failed.value.problem.detail, failed.value.problem.error) == ("it expired", "proxy_configuration_error")
     assert dict(metrics.calls) == {}
     await tokens.close()
 

@@ -11,7 +11,7 @@ import structlog
 from sidekey.credentials.base import Credential, FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.keyring import Keyring
-from sidekey.errors import Problem
+from sidekey.errors import ProblemError
 from support.tokens import LimitedKind, Rig, settle, token_of
 
 DOWN = {"outcome": "unreachable", "reason": "token endpoint: it refused the connection"}
@@ -19,9 +19,9 @@ DOWN = {"outcome": "unreachable", "reason": "token endpoint: it refused the conn
 
 async def failure(rig: Rig) -> tuple[str, str, str | None]:
     """Code, detail and Retry-After of an `obtain` that must fail."""
-    with pytest.raises(Problem) as failed:
+    with pytest.raises(ProblemError) as failed:
         await rig.source.obtain()
-    return failed.value.code, failed.value.detail, dict(failed.value.headers).get("Retry-After")
+    return failed.value.problem.code, failed.value.problem.detail, dict(failed.value.problem.headers).get("Retry-After")
 
 
 async def test_five_hundred_requests_on_a_cold_cache_make_one_call(rig: Rig) -> None:
@@ -198,9 +198,9 @@ async def test_retry_after_of_the_endpoint_is_respected(rig: Rig, asked: float, 
 async def test_a_fault_that_only_the_config_can_mend_is_told_as_one(rig: Rig, settings: bool, error: str) -> None:
     """RFC 9209: the operator's to mend."""
     rig.endpoint.refuses = {"outcome": "refused", "reason": "token endpoint answered 401", "settings": settings}
-    with pytest.raises(Problem) as failed:
+    with pytest.raises(ProblemError) as failed:
         await rig.source.obtain()
-    assert (failed.value.error, failed.value.status) == (error, 502)
+    assert (failed.value.problem.error, failed.value.problem.status) == (error, 502)
 
 
 async def test_secrets_that_cannot_be_read_are_told_by_the_keyring_and_hold_up_nothing_after() -> None:
@@ -213,10 +213,14 @@ async def test_secrets_that_cannot_be_read_are_told_by_the_keyring_and_hold_up_n
         return rig.kind
 
     rig = Rig(keyring=Keyring(load))
-    with pytest.raises(Problem) as failed:
+    with pytest.raises(ProblemError) as failed:
         await rig.source.obtain()
-    assert "client_secret" in failed.value.detail
-    assert (failed.value.code, failed.value.error) == ("credential_unavailable", "proxy_configuration_error")
+    problem = failed.value.problem
+    assert "client_secret" in problem.detail
+    assert (problem.code, problem.error) == (
+        "credential_unavailable",
+        "proxy_configuration_error",
+    )
     assert (rig.endpoint.calls, rig.outcomes()) == ([], {})
     missing = False
     await rig.loop.advance(1)

@@ -9,7 +9,7 @@ import structlog
 
 from sidekey.credentials.base import Reply
 from sidekey.credentials.keyring import Keyring
-from sidekey.errors import Problem
+from sidekey.errors import ProblemError
 from support.issuing import credential_of, reply
 from support.tokens import LimitedKind, Rig, settle, token_of
 
@@ -144,7 +144,8 @@ async def test_one_token_that_is_answered_with_what_is_left_of_it_is_never_sent_
     while rig.loop.now < 2.5 * life:
         try:
             grant = rig.source.grant or await rig.source.obtain()
-        except Problem as problem:
+        except ProblemError as raised:
+            problem = raised.problem
             assert problem.detail == "token endpoint answered a token that has expired"
             without += 1
         else:

@@ -20,7 +20,7 @@ from sidekey.certificates.fetching import Fetching
 from sidekey.credentials.certificates.ring import CertificateRing
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.identity import ClientIdentity, expired
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.network.backoff import pause
 from sidekey.network.timers import call_weakly_at
 from sidekey.observe.logs import get_logger
@@ -83,7 +83,7 @@ class CertificateSource:
     async def obtain(self) -> ClientIdentity:
         """The certificate; where there is none it is read, or fetched, again, once for all who wait.
 
-        Raises Problem (credential_unavailable) with the reason, and Retry-After where it is not fetched before.
+        Raises ProblemError (credential_unavailable) with the reason, and Retry-After where it is not fetched before.
         """
         if self.identity is None:
             if self._flight is None and self._loop.time() >= self._next:
@@ -92,7 +92,7 @@ class CertificateSource:
                 # A caller that leaves does not end the reading the others wait for.
                 await asyncio.shield(self._flight)
         if self.identity is None:
-            raise self._problem()
+            raise ProblemError(self._problem())
         return self.identity
 
     async def reload(self) -> bool:

@@ -179,7 +179,7 @@ class GrantSource(Protocol):
     grant: Grant | None
 
     async def obtain(self) -> Grant:
-        """Get a grant where `grant` is None. Raises Problem (credential_unavailable)."""
+        """Get a grant where `grant` is None. Raises ProblemError (credential_unavailable)."""
         ...
 
     def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:

@@ -50,5 +50,5 @@ class IdentitySource(Protocol):
     identity: ClientIdentity | None
 
     async def obtain(self) -> ClientIdentity:
-        """Get it where `identity` is None. Raises Problem (credential_unavailable) that says why there is none."""
+        """Get it where `identity` is None. Raises ProblemError (credential_unavailable) that says why there is none."""
         ...

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sidekey.credentials.base import Credential, Sealed
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 
 RETRY_SECONDS = 1.0
 """How long after a failed reading the next may begin: requests come faster than a mounted secret appears."""
@@ -42,7 +42,7 @@ class Keyring(Sealed):
     async def obtain(self) -> Credential:
         """The credential; where there is none the secrets are read again, in a thread, by one caller for all who wait.
 
-        Raises Problem (credential_unavailable) that names the key, at most one reading a second.
+        Raises ProblemError (credential_unavailable) that names the key, at most one reading a second.
         """
         loop = asyncio.get_running_loop()
         if self.credential is None and self._attempt is None and loop.time() >= self._not_before:
@@ -51,10 +51,12 @@ class Keyring(Sealed):
             # A caller that leaves does not end the reading the others wait for.
             await asyncio.shield(self._attempt)
         if self.credential is None:
-            raise Problem(
-                "credential_unavailable",
-                str(self.unreadable) if self.unreadable else "the secrets were not read yet",
-                error="proxy_configuration_error",
+            raise ProblemError(
+                Problem(
+                    "credential_unavailable",
+                    str(self.unreadable) if self.unreadable else "the secrets were not read yet",
+                    error="proxy_configuration_error",
+                )
             )
         return self.credential
 

@@ -20,7 +20,7 @@ class StaticSource:
         return f"StaticSource({self.grant!r})"
 
     async def obtain(self) -> Grant:
-        """The grant, after reading the secrets again. Raises Problem (credential_unavailable)."""
+        """The grant, after reading the secrets again. Raises ProblemError (credential_unavailable)."""
         self.grant = _grant(await self._keyring.obtain())
         return self.grant
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sidekey.dataplane.admission import readmit, settle
 from sidekey.dataplane.gathering import gather
-from sidekey.errors import Problem
+from sidekey.errors import ProblemError
 
 if TYPE_CHECKING:
     from sidekey.credentials.base import Grant
@@ -24,8 +24,8 @@ def run(exchange: Exchange, work: Callable[[], Awaitable[None]]) -> None:
 async def _answered(exchange: Exchange, work: Callable[[], Awaitable[None]]) -> None:
     try:
         await work()
-    except Problem as fault:
-        exchange.fail(fault)
+    except ProblemError as raised:
+        exchange.fail(raised.problem)
     except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
         exchange.fail(exchange.plane.defect(error))
 

@@ -15,7 +15,7 @@ from sidekey.dataplane.exchange import Exchange
 from sidekey.dataplane.lane import Known, Lane
 from sidekey.dataplane.passing import PassThrough
 from sidekey.dataplane.pool import Key, Pool, key_of, may_use
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 
 if TYPE_CHECKING:
     from sidekey.credentials.base import GrantSource
@@ -165,7 +165,7 @@ class Plane:
         return lane
 
     async def decided(self, lane: Lane) -> Lane:
-        """The lane of an integration that could not be built whole, once the rest can be read. Raises Problem."""
+        """The lane of an integration that could not be built whole, once the rest can be read. Raises ProblemError."""
         await lane.integration.keyring.obtain()
         name, rebuild = lane.name.encode(), lane.integration.rebuild
         if lane.decided is None and rebuild is not None:
@@ -183,7 +183,7 @@ class Plane:
             detail = "a value cannot be read"
         else:
             return latest
-        raise Problem("credential_unavailable", detail, error="proxy_configuration_error")
+        raise ProblemError(Problem("credential_unavailable", detail, error="proxy_configuration_error"))
 
     def pool(self, origin: Origin, integration: Integration, identity: ClientIdentity | None) -> Pool:
         """The pool for an origin under an integration's trust and dialling rules, and under one client certificate."""

@@ -15,7 +15,7 @@ from sidekey.core.urls import Origin
 from sidekey.credentials.identity import ClientIdentity, expired
 from sidekey.dataplane.granting import proceed
 from sidekey.dataplane.upstream import UpstreamConnection
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.network.sessions import Sessions
 from sidekey.settings.snapshot import Trust
 
@@ -166,11 +166,11 @@ class Pool:
             connection.use_up()
 
     async def connect(self) -> UpstreamConnection:
-        """Make a connection. Raises Problem."""
+        """Make a connection. Raises ProblemError."""
         plane = self.plane
         identity = self.identity
         if identity is not None and time.time() >= identity.not_after:
-            raise expired(identity)
+            raise ProblemError(expired(identity))
         outcome = "proxy_internal_error"
         plane.metrics.upstream_connecting += 1
         try:
@@ -184,8 +184,8 @@ class Pool:
                 timeout=plane.timeouts.connect,
             )
             outcome = "ok"
-        except Problem as problem:
-            outcome = problem.error
+        except ProblemError as raised:
+            outcome = raised.problem.error
             raise
         finally:
             plane.metrics.upstream_connecting -= 1
@@ -195,9 +195,9 @@ class Pool:
     async def _connect_for_waiting(self) -> None:
         try:
             connection = await self.connect()
-        except Problem as problem:
+        except ProblemError as raised:
             self.connecting -= 1
-            self._failed(problem)
+            self._failed(raised.problem)
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
             self.connecting -= 1
             self._failed(self.plane.defect(error))

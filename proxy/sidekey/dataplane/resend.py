@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidekey.dataplane.granting import proceed
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 
 if TYPE_CHECKING:
     from sidekey.dataplane.exchange import Exchange
@@ -17,9 +17,8 @@ async def send_again(exchange: Exchange, data: bytes) -> None:
     pool = exchange.route.pool
     try:
         connection = await pool.connect()
-    except Problem as fault:
-        fault.sent = "maybe"
-        exchange.fail(fault)
+    except ProblemError as raised:
+        exchange.fail(raised.problem.maybe_sent())
         return
     except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
         exchange.fail(plane.defect(error))

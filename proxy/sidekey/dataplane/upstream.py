@@ -203,8 +203,7 @@ class UpstreamConnection(AnswerReader, asyncio.Protocol):
         elif self._fed == 0:
             fault = self._tls_fault(exc)
             if fault is not None:
-                fault.sent = "maybe"
-                exchange.fail(fault)
+                exchange.fail(fault.maybe_sent())
             elif not (self.reused and exchange.retry()):
                 detail = "the upstream closed the connection before it answered"
                 exchange.fail(Problem("upstream_protocol_error", detail, error="connection_terminated", sent="maybe"))

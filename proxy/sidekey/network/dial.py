@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar, cast
 from sidekey.core.addresses import Address, Network, literal
 from sidekey.core.urls import Origin
 from sidekey.credentials.identity import ClientIdentity
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.network.guard import Listener, permitted
 from sidekey.network.race import first_connected
 from sidekey.network.resolve import Resolver
@@ -75,7 +75,7 @@ class Dialer:
         config's is added. `identity` is presented where the upstream asks for it. `sessions` are those of this origin,
         trust and identity and of no others; without them nothing is resumed.
 
-        Raises Problem: upstream_unreachable, upstream_timeout, upstream_tls_failed, destination_denied,
+        Raises ProblemError: upstream_unreachable, upstream_timeout, upstream_tls_failed, destination_denied,
         credential_unavailable (trusted_ca, identity) or overloaded; none of them has sent a request.
         """
         deadline = asyncio.get_running_loop().time() + timeout
@@ -87,10 +87,12 @@ class Dialer:
                     return await _attach(connection, factory)
                 return await _secure(connection, factory, way.context, origin.host, sessions)
         except TimeoutError:
-            raise Problem(
-                "upstream_timeout",
-                "the connection to the upstream took too long",
-                error="connection_timeout",
+            raise ProblemError(
+                Problem(
+                    "upstream_timeout",
+                    "the connection to the upstream took too long",
+                    error="connection_timeout",
+                )
             ) from None
 
     async def find(
@@ -104,7 +106,7 @@ class Dialer:
     ) -> Way:
         """Resolve and judge, for whoever connects by other means and keeps to what was judged.
 
-        `deadline` is on the running loop's clock. Raises Problem: upstream_unreachable (dns_error, dns_timeout),
+        `deadline` is on the running loop's clock. Raises ProblemError: upstream_unreachable (dns_error, dns_timeout),
         destination_denied or credential_unavailable (trusted_ca, identity).
         """
         # Taken before the lookup: the answer is judged by the rules that it was found under.
@@ -156,7 +158,7 @@ async def _secure(
         layer = await _attach(connection, make)
         await ready
     except OSError as fault:
-        raise tls_problem(fault) from None
+        raise ProblemError(tls_problem(fault)) from None
     except BaseException:
         if layer is not None:
             layer.abort()

@@ -23,7 +23,7 @@ from sidekey.core.addresses import Address, Network
 from sidekey.core.urls import Origin, parse_target
 from sidekey.credentials.base import Call, CallFault, Outcome, Reply
 from sidekey.credentials.identity import ClientIdentity
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.race import most_telling
 from sidekey.network.tls import certificate_refused, tls_problem
@@ -131,7 +131,7 @@ def judged_sockets(judged: Collection[Address], port: int) -> Callable[[AddressI
     def make(info: AddressInfo) -> socket.socket:
         family, kind, protocol, _, where = info
         if ip_address(where[0]) not in judged or where[1] != port:
-            raise Problem("destination_denied", "the target's address was not judged")
+            raise ProblemError(Problem("destination_denied", "the target's address was not judged"))
         return socket.socket(family, kind, protocol)
 
     return make
@@ -179,8 +179,8 @@ def _told_of(step: str, *, identified: bool) -> Iterator[None]:
         yield
     except TimeoutError:
         raise CallFault("timeout", f"{step} did not answer in time") from None
-    except Problem as problem:
-        raise _retold(step, problem) from None
+    except ProblemError as raised:
+        raise _retold(step, raised.problem) from None
     except aiohttp.ClientConnectorCertificateError as fault:
         raise _retold(step, _connecting(fault.certificate_error)) from None
     except aiohttp.ClientConnectorError as fault:

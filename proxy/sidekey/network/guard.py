@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 from sidekey.core.addresses import Address, Network, refusal, unwrap
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 
 
 class Listener(NamedTuple):
@@ -27,7 +27,10 @@ def permitted(
     allowed: Sequence[Network],
     own: Sequence[Listener],
 ) -> list[Address]:
-    """Keep the addresses that may be dialled on `port`, in order. Raises Problem destination_denied where none may."""
+    """Keep the addresses that may be dialled on `port`, in order.
+
+    Raises ProblemError (destination_denied) where none may.
+    """
     reasons = []
     passed = []
     for address in addresses:
@@ -40,9 +43,11 @@ def permitted(
             reasons.append(reason)
     if not passed:
         classes = ", ".join(dict.fromkeys(reasons))
-        raise Problem(
-            "destination_denied",
-            f"the target's host has only addresses that may not be dialled ({classes})",
+        raise ProblemError(
+            Problem(
+                "destination_denied",
+                f"the target's host has only addresses that may not be dialled ({classes})",
+            )
         )
     return passed
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import chain, zip_longest
 
 from sidekey.core.addresses import Address
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 
 HEAD_START = 0.25
 """Seconds an attempt has before the next one starts beside it (RFC 8305 5, "Connection Attempt Delay")."""
@@ -22,9 +22,9 @@ _OUT_OF_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EN
 async def first_connected(addresses: Sequence[Address], port: int) -> socket.socket:
     """Connect a non-blocking socket to one of the addresses, of which there is at least one.
 
-    The socket is the caller's to close; every other socket is closed by the end. Raises Problem: upstream_unreachable
-    (connection_refused, destination_unavailable), upstream_timeout where the kernel gave up, or overloaded where
-    this process has no sockets left.
+    The socket is the caller's to close; every other socket is closed by the end. Raises ProblemError:
+    upstream_unreachable (connection_refused, destination_unavailable), upstream_timeout where the kernel gave up, or
+    overloaded where this process has no sockets left.
     """
     race = _Race(addresses, port)
     try:
@@ -34,7 +34,7 @@ async def first_connected(addresses: Sequence[Address], port: int) -> socket.soc
     finally:
         race.end()
     if winner is None:
-        raise most_telling(race.faults) from None
+        raise ProblemError(most_telling(race.faults)) from None
     return winner
 
 

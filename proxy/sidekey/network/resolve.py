@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from sidekey.core.addresses import Address, literal
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.network.hosts import HostsFile
 from sidekey.settings.snapshot import NetworkRules
 
@@ -83,7 +83,7 @@ class Resolver:
     async def resolve(self, host: str, deadline: float) -> tuple[Address, ...]:
         """Find the addresses of `host` (lower case): at least one, in order of preference.
 
-        `deadline` is on the running loop's clock. Raises Problem upstream_unreachable: dns_error, or dns_timeout.
+        `deadline` is on the running loop's clock. Raises ProblemError upstream_unreachable: dns_error, or dns_timeout.
         """
         spelled = literal(host)
         if spelled is not None:
@@ -95,14 +95,16 @@ class Resolver:
             async with asyncio.timeout_at(deadline):
                 answer = await self._join(host)
         except TimeoutError:
-            raise Problem(
-                "upstream_unreachable",
-                "the lookup of the target's host name took too long",
-                status=504,
-                error="dns_timeout",
+            raise ProblemError(
+                Problem(
+                    "upstream_unreachable",
+                    "the lookup of the target's host name took too long",
+                    status=504,
+                    error="dns_timeout",
+                )
             ) from None
         if answer.fault:
-            raise Problem("upstream_unreachable", answer.fault, error="dns_error")
+            raise ProblemError(Problem("upstream_unreachable", answer.fault, error="dns_error"))
         return answer.addresses
 
     async def _join(self, host: str) -> _Answer:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from sidekey.credentials.identity import ClientIdentity
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.network import ca_folder
 from sidekey.network.tls_identity import present
 from sidekey.network.tls_requests import note_requests
@@ -67,8 +67,8 @@ class TlsContexts:
     def get(self, trust: Trust, identity: ClientIdentity | None = None) -> ssl.SSLContext:
         """Return the context for `trust` that presents `identity`.
 
-        Raises Problem credential_unavailable where the CA file of `trust`, or the certificate or its key, cannot be
-        used.
+        Raises ProblemError (credential_unavailable) where the CA file of `trust`, or the certificate or its key, cannot
+        be used.
         """
         folder = ca_folder.mozilla() if trust.source == "mozilla" else None
         if identity is None:
@@ -109,10 +109,12 @@ def client_context(trust: Trust, folder: str | None = None) -> ssl.SSLContext:
     elif trust.source == "mozilla":
         context.load_verify_locations(ca_folder.bundle() if folder is None else None, folder)
     elif trust.pem is None:
-        raise Problem(
-            "credential_unavailable",
-            "trusted_ca names a file that cannot be read or holds no PEM certificate",
-            error="proxy_configuration_error",
+        raise ProblemError(
+            Problem(
+                "credential_unavailable",
+                "trusted_ca names a file that cannot be read or holds no PEM certificate",
+                error="proxy_configuration_error",
+            )
         )
     else:
         context.load_verify_locations(cadata=trust.pem)

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from sidekey.credentials.identity import ClientIdentity
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 
 
 def present(context: ssl.SSLContext, identity: ClientIdentity) -> None:
     """Let a context present this certificate, in handshakes and when it is asked later (RFC 8446 4.6.2).
 
-    Raises Problem credential_unavailable, with nothing of the library's text.
+    Raises ProblemError credential_unavailable, with nothing of the library's text.
     """
     context.post_handshake_auth = True
     # A line's end between the two, whatever the first one ends with.
@@ -29,10 +29,12 @@ def present(context: ssl.SSLContext, identity: ClientIdentity) -> None:
             # A passphrase, if only an empty one: without any, OpenSSL asks for it at the terminal.
             context.load_cert_chain(path, password=b"")
     except (OSError, ValueError):
-        raise Problem(
-            "credential_unavailable",
-            "the client certificate and its private key cannot be used for TLS",
-            error="proxy_configuration_error",
+        raise ProblemError(
+            Problem(
+                "credential_unavailable",
+                "the client certificate and its private key cannot be used for TLS",
+                error="proxy_configuration_error",
+            )
         ) from None
 
 

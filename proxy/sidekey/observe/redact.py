@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from types import TracebackType
 from typing import Any
 
-from sidekey.errors import Problem
+from sidekey.errors import ProblemError
 
 REDACTED = "REDACTED"
 
@@ -56,8 +56,8 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
 def _name(exc: BaseException) -> str:
     """Name the type, with what of the exception is a word from a closed set: errno, code, members of a group."""
     name = type(exc).__name__
-    if isinstance(exc, Problem):
-        return f"{name}({exc.code})"
+    if isinstance(exc, ProblemError):
+        return f"{name}({exc.problem.code})"
     if isinstance(exc, BaseExceptionGroup):
         return f"{name}({', '.join(_name(member) for member in exc.exceptions[:_LONGEST])})"
     if isinstance(exc, OSError) and (word := errno.errorcode.get(exc.errno or 0)):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from sidekey.core.policy import Policy, parse_learnt
 from sidekey.credentials.base import Attempt, CallFault, CallingCredential, FixedCredential, Grant, Verdict
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.network.backoff import pause
 from sidekey.network.timers import call_weakly_at
 from sidekey.observe.logs import get_logger
@@ -102,7 +102,8 @@ class TokenSource:
     async def obtain(self) -> Grant:
         """The token that is held, at once; else the one that comes of the attempt under way or of a new one.
 
-        Raises Problem: credential_unavailable, with Retry-After where no attempt is made before, or internal_error.
+        Raises ProblemError: credential_unavailable, with Retry-After where no attempt is made before, or
+        internal_error.
         """
         held = self._valid()
         if held is not None:
@@ -110,11 +111,11 @@ class TokenSource:
         if self._flight is None:
             now = self._loop.time()
             if self._failure is not None and now < self._failure.until:
-                raise self._failure.problem(now)
+                raise ProblemError(self._failure.problem(now))
             self._take_off()
         outcome = await self._landing()
         if isinstance(outcome, _Failure):
-            raise outcome.problem(self._loop.time())
+            raise ProblemError(outcome.problem(self._loop.time()))
         return outcome
 
     def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
@@ -237,8 +238,9 @@ class TokenSource:
             outcome = self._keep(await self._renew())
         except CallFault as fault:
             outcome = self._failed(fault)
-        except Problem as problem:
+        except ProblemError as raised:
             # The secrets: whoever reads them knows when to read again.
+            problem = raised.problem
             outcome = self._failure = _Failure(problem.code, problem.detail, problem.error, self._loop.time())
         except Exception as defect:  # noqa: BLE001  the edge of a task: a defect is reported and answered
             detail = f"a defect of Sidekey, logged as {self._report(defect)}"
