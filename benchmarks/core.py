@@ -16,9 +16,8 @@ from typing import cast
 from sidekey.core.policy import Domain, Forbidden, Policy, parse_prefix
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.keyring import Keyring
-from sidekey.dataplane.listener import CallerConnection
-from sidekey.dataplane.plane import Plane
-from sidekey.dataplane.upstream import UpstreamConnection
+from sidekey.dataplane.plane import DataPlane
+from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.network.dial import Dialer
 from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
@@ -74,11 +73,11 @@ class Unasked:
         """Never asked."""
         raise RuntimeError("the warm path asks for no grant")
 
-    def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
+    def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
         """Never asked."""
         raise RuntimeError(f"a good answer is not weighed: {status} {grant} {body!r}")
 
-    async def newer(self, grant: Grant) -> Grant | None:
+    async def refreshed_after(self, grant: Grant) -> Grant | None:
         """Never asked."""
         raise RuntimeError(f"a good answer asks for no newer grant: {grant}")
 
@@ -95,9 +94,9 @@ def integration(*, token: bool) -> Integration:
     return Integration("bench", "oauth2" if token else "basic", policy, prefix, keyring, traits)
 
 
-def plane(made: Integration) -> Plane:
+def plane(made: Integration) -> DataPlane:
     """A plane with one integration, access log `errors`."""
-    return Plane(
+    return DataPlane(
         Snapshot(integrations={"bench": made}),
         source_of=lambda _: Unasked(),
         identity_of=lambda _: None,
@@ -112,15 +111,16 @@ def exchange_once(*, token: bool = False) -> tuple[Callable[[], None], Wire, Wir
     """A function that carries one exchange over warm connections, with the two wires it writes to."""
     data_plane = plane(integration(token=token))
     caller, upstream = Wire(), Wire()
-    downstream = CallerConnection(data_plane)
+    downstream = data_plane.connection()
     downstream.connection_made(cast(asyncio.Transport, caller))
-    data_plane.lane(b"bench")
-    lane = data_plane.lanes[b"bench"]
-    if lane.base_route is None:
-        raise RuntimeError("the integration has a base")
-    connection = UpstreamConnection(lane.base_route.pool)
+    data_plane.index.is_own_host(b"127.0.0.1:8080")
+    compiled = data_plane.index.find(b"bench")
+    if compiled is None:
+        raise RuntimeError("the integration is not found")
+    (pool,) = compiled.pools()
+    connection = UpstreamConnection(data_plane.worker, pool)
     connection.connection_made(cast(asyncio.Transport, upstream))
-    lane.base_route.pool.offer(connection)
+    pool.offer(connection)
 
     def once() -> None:
         downstream.data_received(REQUEST)

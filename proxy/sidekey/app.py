@@ -17,8 +17,7 @@ from sidekey.admin.serve import Server, serve
 from sidekey.certificates.service import Certificates
 from sidekey.credentials.base import GrantSource
 from sidekey.credentials.static import StaticSource
-from sidekey.dataplane.listener import CallerConnection
-from sidekey.dataplane.plane import Plane
+from sidekey.dataplane.plane import DataPlane
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener as OwnListener
 from sidekey.network.listen import Listener, ListenError, listen
@@ -59,7 +58,7 @@ class App:
         self._certificates = Certificates(self._dialer, self.metrics, report_defect)
         identity_of = self._certificates.source
         self._tokens = Tokens(self._dialer, self.metrics, report_defect, identity_of=identity_of)
-        self.plane = Plane(
+        self.plane = DataPlane(
             snapshot,
             source_of=self._source,
             identity_of=identity_of,
@@ -79,9 +78,9 @@ class App:
         self._dialer.adopt(snapshot.network)
         self._certificates.adopt(snapshot.integrations)
         self._tokens.adopt(snapshot.integrations)
-        self.plane.adopt(snapshot)
+        self.plane.prepare(snapshot)()
         self.metrics.adopt(snapshot.integrations)
-        self.plane.access.adopt(snapshot.log.access, snapshot.log.path)
+        self.plane.worker.access.adopt(snapshot.log.access, snapshot.log.path)
         if snapshot.log.level != former.log.level:
             configure(snapshot.log.level, self._writer)
         if snapshot.limits.in_flight != former.limits.in_flight:
@@ -117,13 +116,13 @@ class App:
         """Open every listener. Raises network.listen.ListenError, with nothing left open."""
         where = self.snapshot.listen
         self._limit_flight()
-        self.plane.deadlines.start(asyncio.get_running_loop())
+        self.plane.worker.deadlines.start(asyncio.get_running_loop())
         try:
             self._servers.append(await serve(build_admin(self.health, self.metrics), where.admin, "listen.admin"))
             if where.metrics is not None:
                 application = build_metrics(self.health, self.metrics)
                 self._servers.append(await serve(application, where.metrics, "listen.metrics"))
-            self._listener = await listen(lambda: CallerConnection(self.plane), where.proxy, "listen.proxy")
+            self._listener = await listen(self.plane.connection, where.proxy, "listen.proxy")
         except BaseException:
             await self.close()
             raise
@@ -147,7 +146,7 @@ class App:
         allowed = process.raise_descriptors(asked)
         if allowed < asked:
             self._log.warning("limits.in_flight is lowered: too few file descriptors (NOFILE)", in_flight=allowed)
-        self.plane.in_flight_limit = self.metrics.in_flight_limit = allowed
+        self.plane.worker.limit_in_flight(allowed)
 
     def heed_signals(self) -> None:
         """Let SIGTERM or SIGINT end `serve`, and a second one the process; SIGHUP asks for a reload.

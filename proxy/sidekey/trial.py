@@ -12,9 +12,8 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
 
 from sidekey.app import App, run_logged
-from sidekey.dataplane.answers import PHRASES
-from sidekey.dataplane.listener import CallerConnection
-from sidekey.dataplane.plane import Plane
+from sidekey.dataplane.downstream.local_reply import PHRASES
+from sidekey.dataplane.plane import DataPlane
 from sidekey.observe.writer import LineWriter
 from sidekey.settings.snapshot import Snapshot, TestRequest
 
@@ -69,12 +68,12 @@ async def _send(snapshot: Snapshot, name: str, test: TestRequest, writer: LineWr
     loop = asyncio.get_running_loop()
     app = App(snapshot, writer)
     plane = app.plane
-    plane.deadlines.start(loop)
+    plane.worker.deadlines.start(loop)
     asking = app.note_certificate_requests()
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     with ours:
-        await loop.connect_accepted_socket(lambda: CallerConnection(plane), theirs)
+        await loop.connect_accepted_socket(plane.connection, theirs)
         try:
             outcome = await asyncio.to_thread(_ask, ours, test.method, f"/i/{name}{test.path}")
             if outcome.code is None and _unasked(plane, name, asking):
@@ -84,10 +83,12 @@ async def _send(snapshot: Snapshot, name: str, test: TestRequest, writer: LineWr
             await app.close()
 
 
-def _unasked(plane: Plane, name: str, asking: set[str]) -> bool:
+def _unasked(plane: DataPlane, name: str, asking: set[str]) -> bool:
     """Whether the integration has a client certificate that no upstream wanted to see."""
-    lane = plane.lanes[name.encode()]
-    return lane.certificate is not None and asking.isdisjoint(route.origin.host for route in lane.routes.values())
+    compiled = plane.index.find(name.encode())
+    if compiled is None or compiled.certificate is None:
+        return False
+    return asking.isdisjoint(route.origin.host for route in compiled.routes)
 
 
 def _ask(sock: socket.socket, method: str, target: str) -> Outcome:

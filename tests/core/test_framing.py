@@ -100,11 +100,11 @@ def test_the_length_of_an_answer(
     status: int, length: int | None, encoding: bytes | None, head: bool, expected: int
 ) -> None:
     """RFC 9112 6.3, in its order."""
-    assert framing.answer_length(status, length, encoding, head=head) == expected
+    assert framing.response_length(status, length, encoding, head=head) == expected
 
 
 @pytest.mark.parametrize(("length", "encoding"), [(5, b"chunked"), (None, b"gzip"), (None, b"gzip, chunked")])
 def test_an_answer_with_ambiguous_framing_is_refused(length: int | None, encoding: bytes) -> None:
     """It cannot be told where such an answer ends, whatever was asked."""
     with pytest.raises(framing.BadFraming):
-        framing.answer_length(200, length, encoding, head=False)
+        framing.response_length(200, length, encoding, head=False)

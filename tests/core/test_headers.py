@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.core import headers
-from sidekey.core.headers import ANSWER_ROLES, REQUEST_ROLES, Names, Role
+from sidekey.core.headers import REQUEST_ROLES, RESPONSE_ROLES, Names, Role
 
 TOKEN = st.text(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~", min_size=1, max_size=30).map(str.encode)
 
@@ -58,7 +58,7 @@ def test_other_fields_go_on(name: bytes) -> None:
 @pytest.mark.parametrize("name", [b"Proxy-Status", b"Proxy-Authenticate", b"Upgrade", b"TE", b"Trailer"])
 def test_hop_by_hop_fields_are_dropped_from_answers(name: bytes) -> None:
     """Only our own answers carry Proxy-Status."""
-    assert headers.classify(name, ANSWER_ROLES)[0] is Role.DROP
+    assert headers.classify(name, RESPONSE_ROLES)[0] is Role.DROP
 
 
 @given(TOKEN)

@@ -49,8 +49,8 @@ async def test_without_its_secret_there_is_no_grant() -> None:
 async def test_a_refused_grant_has_no_successor() -> None:
     """The answer goes to the caller."""
     source = StaticSource(keyring(read=True))
-    assert source.weigh(GRANT, 401, b"") is False
-    assert await source.newer(GRANT) is None
+    assert source.report_rejection(GRANT, 401, b"") is False
+    assert await source.refreshed_after(GRANT) is None
 
 
 def test_a_kind_that_calls_is_no_static_one() -> None:

@@ -186,7 +186,7 @@ async def test_an_unknown_id_is_answered_like_one_of_another_caller() -> None:
             assert (denied.start, denied.headers, denied.body) == (unknown.start, unknown.headers, unknown.body)
             for token, wanted in (("t", OK), ("every", OK), ("none", (403, "integration_denied"))):
                 assert verdict(await sidekey.ask(get("/a", f"Sidekey-Token: {token}"))) == wanted
-            assert sidekey.plane.metrics.unknown.outcomes == {"integration_denied": 3}
+            assert sidekey.metrics.unknown.outcomes == {"integration_denied": 3}
 
 
 @pytest.mark.parametrize("forward", [False, True])
@@ -281,7 +281,7 @@ async def test_the_forward_door_upgrades_http_to_https(url: str, wanted: tuple[i
     hosts = {"a.test": ("127.3.2.1",)}
     async with running(integration("h", "https://a.test/api"), hosts=hosts) as sidekey:
         assert verdict(await sidekey.ask(by_proxy(url, "X-Integration-Id: h"))) == wanted
-        pools = {str(key.origin) for key in sidekey.plane.pools}
+        pools = {str(key.origin) for key in sidekey.plane.pools._by_key}
         assert pools == {"https://a.test"}
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sidekey.dataplane.buffers import THROUGH, WRITE_BUFFER
+from sidekey.dataplane.buffers import BYPASS, WRITE_BUFFER
 from support.plane import base_url, eventually, get, integration, request, running
 from support.raw import RawConnection
 from support.scripted import RecordingTransport, Scripted
@@ -54,7 +54,7 @@ async def test_a_caller_that_does_not_read_costs_a_bounded_part_of_the_answer(an
         caller.transport.pause_reading()
         await caller.send(get())
         connection = await upstream.connection()
-        (held,) = sidekey.plane.connections
+        (held,) = sidekey.plane.worker.connections
         await eventually(lambda: held.transport.get_write_buffer_size() > WRITE_BUFFER)
         # It is full: from here on it can only shrink, until the caller reads.
         assert held.transport.get_write_buffer_size() <= BOUND
@@ -85,10 +85,10 @@ async def test_an_upstream_that_does_not_read_costs_a_bounded_part_of_the_upload
     ):
         caller.transport.write(upload)
         await upstream.connection()
-        (held,) = sidekey.plane.connections
-        await eventually(lambda: held.exchange is not None and held.exchange.upstream is not None)
+        (held,) = sidekey.plane.worker.connections
+        await eventually(lambda: held.exchange is not None and held.exchange._upstream is not None)
         assert held.exchange is not None
-        active = held.exchange.upstream
+        active = held.exchange._upstream
         assert active is not None
         await eventually(lambda: active.transport.get_write_buffer_size() > WRITE_BUFFER)
         assert active.transport.get_write_buffer_size() <= BOUND
@@ -111,17 +111,16 @@ class Counting(RecordingTransport):
         super().write(data)
 
 
-@pytest.mark.parametrize("size", [1, THROUGH, THROUGH + 1, 3 * THROUGH])
+@pytest.mark.parametrize("size", [1, BYPASS, BYPASS + 1, 3 * BYPASS])
 async def test_each_read_of_an_answer_is_one_write(size: int) -> None:
     """On both sides of the length from which a body passes the parser by, and over the end of it."""
-    from sidekey.dataplane.listener import CallerConnection
 
     sidekey = Scripted(integration("h", base_url(1)))
-    caller = Counting(CallerConnection(sidekey.plane))
+    caller = Counting(sidekey.plane.connection())
     caller.feed(get())
     upstream = await sidekey.upstream()
     body = BODY[:size]
-    reads = [body[at : at + THROUGH // 2] for at in range(0, size, THROUGH // 2)]
+    reads = [body[at : at + BYPASS // 2] for at in range(0, size, BYPASS // 2)]
     upstream.feed(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, *reads)
     assert caller.pieces[1:] == reads
     assert len(sidekey.pooled()) == 1

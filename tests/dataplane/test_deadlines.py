@@ -60,16 +60,13 @@ def test_one_that_expires_may_leave_and_take_others_along() -> None:
     assert deadlines.watched == set()
 
 
-def test_a_kind_that_is_released_never_expires() -> None:
+def test_what_is_forgotten_never_expires() -> None:
     """The others do."""
-
-    class Other(Due):
-        pass
-
     deadlines = Deadlines()
-    due, other = Due(1.0), Other(1.0)
-    deadlines.watched |= {due, other}
-    deadlines.release(Other)
+    due, other = Due(1.0), Due(1.0)
+    deadlines.watch(due)
+    deadlines.watch(other)
+    deadlines.forget(other)
     deadlines.look(2.0)
     assert (due.count, other.count) == (1, 0)
     assert deadlines.watched == {due}

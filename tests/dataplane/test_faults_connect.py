@@ -31,7 +31,7 @@ async def test_f01_a_refused_connection_is_upstream_unreachable(method: str) -> 
             "connection_refused",
             "no",
         )
-        assert sidekey.plane.metrics.connects == {"connection_refused": 1}
+        assert sidekey.metrics.connects == {"connection_refused": 1}
 
 
 async def test_f02_a_blackhole_ends_at_the_connect_timeout() -> None:
@@ -40,7 +40,7 @@ async def test_f02_a_blackhole_ends_at_the_connect_timeout() -> None:
         async with running(integration("h", base_url(hole.port)), timeouts=PATIENCE) as sidekey:
             said = problem(await sidekey.ask(get()))
             assert (said["status"], said["code"], said["error"]) == (504, "upstream_timeout", "connection_timeout")
-            assert sidekey.plane.metrics.in_flight == sidekey.plane.metrics.upstream_connecting == 0
+            assert sidekey.metrics.in_flight == sidekey.metrics.upstream_connecting == 0
 
 
 @pytest.mark.parametrize(("fault", "status"), [(socket.EAI_NONAME, 502), (socket.EAI_AGAIN, 502)])

@@ -23,7 +23,7 @@ async def test_f14_a_connection_closed_while_idle_is_not_used(again: bytes) -> N
 
     async with RawUpstream(once) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get())).status == 200
-        await eventually(lambda: sidekey.plane.metrics.upstream_idle == 0)
+        await eventually(lambda: sidekey.metrics.upstream_idle == 0)
         assert (await sidekey.ask(again)).status == 200
         assert len(upstream.connections) == 2
 
@@ -139,4 +139,4 @@ async def test_f20_an_early_answer_is_passed_on(status: bytes) -> None:
             await caller.until_ended()
         await (await upstream.connection()).until_ended()
         assert wire.first_request(upstream.received[0]) is None
-        assert sidekey.plane.metrics.upstream_idle == 0
+        assert sidekey.metrics.upstream_idle == 0

@@ -39,7 +39,7 @@ async def test_f53_slow_heads_are_closed() -> None:
         async with running(integration("h", base_url(upstream.port)), timeouts=HASTE) as sidekey:
             ended = await attack("-H", url=url(sidekey))
             assert (ended.reason, ended.served) == ("No open connections left", True), ended.text
-            assert sidekey.plane.metrics.unknown.outcomes.keys() == {"request_timeout"}
+            assert sidekey.metrics.unknown.outcomes.keys() == {"request_timeout"}
         assert len(upstream.requests) == 1
 
 
@@ -49,7 +49,7 @@ async def test_f54_slow_bodies_are_closed() -> None:
         async with running(integration("h", base_url(upstream.port)), timeouts=HASTE) as sidekey:
             ended = await attack("-B", url=url(sidekey))
             assert (ended.reason, ended.served) == ("No open connections left", True), ended.text
-            assert sidekey.plane.metrics.stats("h").outcomes["request_timeout"] > 0
+            assert sidekey.metrics.stats("h").outcomes["request_timeout"] > 0
         uploads = [data for data in upstream.received if data.startswith(b"POST")]
         assert uploads
         assert all(wire.first_request(data) is None for data in uploads)
@@ -67,8 +67,8 @@ async def test_f55_slow_readers_are_closed() -> None:
         slow = asyncio.create_task(
             attack("-X", "-w", "10", "-y", "20", "-z", "5", url=url(sidekey), connections=10, seconds=5)
         )
-        await eventually(lambda: sidekey.plane.metrics.stats("h").outcomes.get("caller_gone", 0) >= 10)
-        await eventually(lambda: not sidekey.plane.connections)
+        await eventually(lambda: sidekey.metrics.stats("h").outcomes.get("caller_gone", 0) >= 10)
+        await eventually(lambda: not sidekey.plane.worker.connections)
         assert not slow.done()
         await slow
 
@@ -112,7 +112,7 @@ async def test_f57_a_caller_that_leaves_ends_its_upstream_request(how: str, when
         caller.close() if how == "closes" else caller.reset()
         await (await upstream.connection()).until_ended()
         await sidekey.outcomes("h", caller_gone=1)
-        assert sidekey.plane.metrics.upstream_idle == 0
+        assert sidekey.metrics.upstream_idle == 0
 
 
 async def test_f59_a_body_over_the_limit_is_refused_by_its_length() -> None:
@@ -184,7 +184,7 @@ async def test_f63_trailers_of_an_upload_are_dropped() -> None:
                 b"/api/a",
                 b"Transfer-Encoding: chunked",
                 end=b"3\r\nabc\r\n0\r\n\r\n",
-                word=sidekey.plane.word,
+                word=sidekey.plane.worker.instance,
             )
         ]
 
@@ -205,7 +205,7 @@ async def test_f65_te_is_not_forwarded() -> None:
     """F65: nor is what Connection says of it."""
     async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get("/a", "Connection: TE", "TE: trailers, deflate"))).status == 200
-        assert upstream.received == [forwarded(upstream.port, word=sidekey.plane.word)]
+        assert upstream.received == [forwarded(upstream.port, word=sidekey.plane.worker.instance)]
 
 
 async def test_f66_max_forwards_ends_at_the_proxy() -> None:
@@ -230,7 +230,7 @@ async def test_f68_a_thousand_pipelined_requests_are_answered_in_order(piece: in
         nonlocal longest
         while True:
             message = await connection.request()
-            (caller,) = sidekey.plane.connections
+            (caller,) = sidekey.plane.worker.connections
             longest = max(longest, len(caller._queue))
             body = message.target.rpartition(b"/")[2]
             await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
@@ -256,7 +256,9 @@ async def test_f70_host_is_the_upstreams_and_forwarding_fields_are_left_alone() 
     fields = ("Forwarded: for=1.2.3.4", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Host: a.test")
     async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get("/a", *fields))).status == 200
-        raw = forwarded(upstream.port, b"GET", b"/api/a", *(f.encode() for f in fields), word=sidekey.plane.word)
+        raw = forwarded(
+            upstream.port, b"GET", b"/api/a", *(f.encode() for f in fields), word=sidekey.plane.worker.instance
+        )
         assert upstream.received == [raw]
 
 
@@ -277,7 +279,7 @@ async def test_f93_two_thousand_requests_leave_nothing_behind() -> None:
                     await caller.send(get())
                     await caller.until_contains(b"\r\n\r\nok")
                     caller.received.clear()
-            await eventually(lambda: not sidekey.plane.connections)
+            await eventually(lambda: not sidekey.plane.worker.connections)
 
         await some(50)
         gc.collect()

@@ -7,9 +7,11 @@ import asyncio
 from sidekey.core.headers import Names
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Grant
-from sidekey.dataplane import answer_reader, request_reader
-from sidekey.dataplane.lane import Lane
-from sidekey.dataplane.plane import HOSTS_LIMIT, LONGEST_HOST, POOLS_LIMIT
+from sidekey.dataplane.downstream import request_reader
+from sidekey.dataplane.routing.compiled import CompiledIntegration
+from sidekey.dataplane.routing.index import HOSTS_LIMIT, LONGEST_HOST
+from sidekey.dataplane.upstream import response_reader
+from sidekey.dataplane.upstream.pools import POOLS_LIMIT
 from support.plane import CREDENTIAL, FixedSource, base_url, eventually, get, integration, problem, running
 from support.upstream import OK, RawUpstream, answering
 
@@ -37,8 +39,8 @@ async def test_long_names_of_an_answer_are_passed_on_and_not_remembered() -> Non
     ):
         reply = await sidekey.ask(get())
         assert [reply.values(name.lower()) for name in (SHORT, LONG)] == [[b"1"], [b"1"]]
-    assert SHORT in answer_reader.NAMES.known
-    assert max(map(len, answer_reader.NAMES.known)) <= Names.LONGEST
+    assert SHORT in response_reader.NAMES.known
+    assert max(map(len, response_reader.NAMES.known)) <= Names.LONGEST
 
 
 async def test_names_are_bounded_in_number() -> None:
@@ -63,7 +65,7 @@ async def test_long_hosts_are_not_remembered() -> None:
         for length in (LONGEST_HOST, LONGEST_HOST + 1, 60_000):
             answer = await sidekey.ask(b"GET /i/h/a HTTP/1.1\r\nHost: %b\r\n\r\n" % (b"a" * length))
             assert problem(answer)["code"] == "door_denied"
-        assert [len(host or b"") for host in sidekey.plane.hosts] == [LONGEST_HOST]
+        assert [len(host or b"") for host in sidekey.plane.index._hosts] == [LONGEST_HOST]
 
 
 async def test_hosts_are_bounded_in_number() -> None:
@@ -71,9 +73,9 @@ async def test_hosts_are_bounded_in_number() -> None:
     async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get())).status == 200
         for number in range(HOSTS_LIMIT):
-            assert not sidekey.plane.own_host(b"%d.example" % number)
-            assert len(sidekey.plane.hosts) <= HOSTS_LIMIT
-        assert b"h.test" not in sidekey.plane.hosts
+            assert not sidekey.plane.index.is_own_host(b"%d.example" % number)
+            assert len(sidekey.plane.index._hosts) <= HOSTS_LIMIT
+        assert b"h.test" not in sidekey.plane.index._hosts
         assert (await sidekey.ask(get())).status == 200
 
 
@@ -88,12 +90,12 @@ async def test_pools_without_connections_are_pruned() -> None:
     async with RawUpstream() as upstream, running(integration("o", base_url(upstream.port)), made) as sidekey:
         plane = sidekey.plane
         assert (await sidekey.ask(get(name="o"))).status == 200
-        (used,) = plane.pools.values()
+        (used,) = plane.pools.known()
         for number in range(2 * POOLS_LIMIT):
-            plane.pool(elsewhere(number), made, None)
-            assert len(plane.pools) <= POOLS_LIMIT
-        assert used in plane.pools.values()
-        assert plane.metrics.upstream_idle == 1
+            plane.pools.find(elsewhere(number), made, None)
+            assert len(plane.pools._by_key) <= POOLS_LIMIT
+        assert used in plane.pools.known()
+        assert plane.worker.metrics.upstream_idle == 1
         assert (await sidekey.ask(get(name="o"))).status == 200
         assert len(upstream.connections) == 1
 
@@ -104,23 +106,23 @@ async def test_a_pool_in_which_a_request_waits_is_not_pruned() -> None:
     made = integration("h", base_url(1), domains=("https://*.a.test",))
     async with RawUpstream() as upstream, running(integration("o", base_url(upstream.port)), made) as sidekey:
         plane = sidekey.plane
-        connect = plane.dialer.connect
+        connect = sidekey.dialer.connect
 
         async def late(*arguments: object, **rest: object) -> object:
             await gate.wait()
             return await connect(*arguments, **rest)  # type: ignore[arg-type]
 
-        plane.dialer.connect = late  # type: ignore[method-assign, assignment]
+        sidekey.dialer.connect = late  # type: ignore[method-assign, assignment]
         async with sidekey.connect() as caller:
             await caller.send(get(name="o"))
-            await eventually(lambda: plane.metrics.in_flight == 1)
-            (used,) = plane.pools.values()
+            await eventually(lambda: plane.worker.metrics.in_flight == 1)
+            (used,) = plane.pools.known()
             for number in range(2 * POOLS_LIMIT):
-                plane.pool(elsewhere(number), made, None)
+                plane.pools.find(elsewhere(number), made, None)
             gate.set()
             assert (await caller.response()).status == 200
-        assert plane.pools[used.key] is used
-        assert plane.metrics.upstream_idle == 1
+        assert plane.pools._by_key[used.key] is used
+        assert plane.worker.metrics.upstream_idle == 1
 
 
 async def test_a_route_whose_empty_pool_was_pruned_has_its_connections_counted_and_closed() -> None:
@@ -128,11 +130,11 @@ async def test_a_route_whose_empty_pool_was_pruned_has_its_connections_counted_a
     made = integration("h", base_url(1), domains=("https://*.a.test",))
     async with RawUpstream() as upstream, running(integration("o", base_url(upstream.port)), made) as sidekey:
         plane = sidekey.plane
-        assert plane.lane(b"o") is not None
+        assert plane.index.find(b"o") is not None
         for number in range(2 * POOLS_LIMIT):
-            plane.pool(elsewhere(number), made, None)
+            plane.pools.find(elsewhere(number), made, None)
         assert (await sidekey.ask(get(name="o"))).status == 200
-        assert plane.metrics.upstream_idle == 1
+        assert plane.worker.metrics.upstream_idle == 1
         await plane.close()
         await (await upstream.connection()).until_ended()
 
@@ -167,12 +169,12 @@ async def test_a_route_that_was_forgotten_while_its_request_waited_injects_the_n
         async with running(made, sources={"h": source}) as sidekey, sidekey.connect() as caller:
             await caller.send(raw)
             await source.asked.wait()
-            lane = sidekey.plane.lane(b"h")
+            lane = sidekey.plane.index.find(b"h")
             assert lane is not None
-            (waiting,) = [route for route in lane.routes.values() if route.origin.port == upstream.port]
-            for number in range(Lane.ROUTES):
+            (waiting,) = [route for route in lane.routes if route.origin.port == upstream.port]
+            for number in range(CompiledIntegration.ROUTES):
                 lane.route(elsewhere(number))
-            assert waiting not in lane.routes.values()
+            assert waiting not in lane.routes
             source.go.set()
             assert (await caller.response()).status == 200
             await caller.send(raw)

@@ -98,7 +98,7 @@ async def test_a_caller_that_leaves_while_its_grant_is_fetched() -> None:
             await eventually(lambda: source.asked == 1)
         await sidekey.outcomes("h", caller_gone=1)
         source.go.set()
-        await eventually(lambda: not sidekey.plane._tasks)
+        await eventually(lambda: not sidekey.plane.worker._tasks)
         assert upstream.connections == []
 
 
@@ -114,23 +114,23 @@ async def test_one_request_too_many_is_overloaded() -> None:
         ):
             for caller in (one, two):
                 await caller.send(get())
-            await eventually(lambda: sidekey.plane.metrics.in_flight == 2)
+            await eventually(lambda: sidekey.metrics.in_flight == 2)
             await three.send(get())
             answer = await three.response()
             said = problem(answer)
             assert (said["status"], said["code"]) == (503, "overloaded")
             assert (answer.values(b"retry-after"), answer.values(b"connection")) == ([b"1"], [])
             await (await upstream.connection(0)).send(OK)
-            await eventually(lambda: sidekey.plane.metrics.in_flight == 1)
+            await eventually(lambda: sidekey.metrics.in_flight == 1)
             await three.send(get())
-            await eventually(lambda: sidekey.plane.metrics.in_flight == 2)
+            await eventually(lambda: sidekey.metrics.in_flight == 2)
 
 
 @pytest.mark.parametrize("via", [True, False])
 async def test_a_request_that_comes_round_again_is_a_loop(via: bool) -> None:
     """By the plane's own word, or by more than five Sidekeys, also where `via: false` stops sending."""
     async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port)), via=via) as sidekey:
-        own = f"1.0 a, 1.1 sidekey ({sidekey.plane.word.decode()})"
+        own = f"1.0 a, 1.1 sidekey ({sidekey.plane.worker.instance.decode()})"
         others = [f"1.1 sidekey ({number})" for number in range(6)]
         for fields in ([f"Via: {own}"], [f"Via: {', '.join(others)}"], [f"Via: {other}" for other in others]):
             said = problem(await sidekey.ask(get("/a", *fields)))
@@ -149,8 +149,8 @@ async def test_a_real_loop_ends() -> None:
     ):
         answer = await first.ask(get().replace(b"h.test", b"up.test"))
         assert answer.status == 502
-        assert first.plane.metrics.stats("h").outcomes.keys() == {"loop_detected", "5xx"}
-        assert second.plane.metrics.stats("h").outcomes == {"5xx": 1}
+        assert first.plane.worker.metrics.stats("h").outcomes.keys() == {"loop_detected", "5xx"}
+        assert second.plane.worker.metrics.stats("h").outcomes == {"5xx": 1}
 
 
 async def test_draining_closes_each_connection_with_its_answer() -> None:

@@ -13,7 +13,7 @@ from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.keyring import Keyring
-from sidekey.dataplane.lane import Lane
+from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.settings.snapshot import Integration, Limits, Listen, Timeouts
 from support.plane import (
     FixedSource,
@@ -119,9 +119,9 @@ async def test_what_is_unchanged_goes_on_over_its_connections() -> None:
         async with running(same, old) as sidekey:
             for name in ("s", "h"):
                 assert (await sidekey.ask(get(name=name))).status == 200
-            lane = sidekey.plane.lane(b"s")
+            lane = sidekey.plane.index.find(b"s")
             adopt(sidekey, same, keyed(upstream.port, "new"))
-            assert sidekey.plane.lane(b"s") is lane
+            assert sidekey.plane.index.find(b"s") is lane
             for name in ("h", "s"):
                 assert (await sidekey.ask(get(name=name))).status == 200
         assert [key for _, key, _ in carried(upstream)] == [b"same", b"old", b"new", b"same"]
@@ -150,7 +150,7 @@ async def test_what_has_gone_is_unknown_and_its_connections_close() -> None:
             assert problem(await sidekey.ask(get()))["code"] == "integration_denied"
             assert (await sidekey.ask(get(name="s"))).status == 200
             assert len(other.connections) == 1
-            assert {pool.key.origin.port for pool in sidekey.plane.pools.values()} == {other.port}
+            assert {pool.key.origin.port for pool in sidekey.plane.pools.known()} == {other.port}
 
 
 async def test_a_connection_in_use_closes_after_its_answer_where_nobody_may_use_it_again() -> None:
@@ -169,19 +169,19 @@ async def test_a_connection_in_use_closes_after_its_answer_where_nobody_may_use_
         await connection.send(OK)
         assert (await caller.response()).status == 200
         await connection.until_ended()
-        assert sidekey.plane.pools == {}
+        assert sidekey.plane.pools._by_key == {}
 
 
 def hold_dials(sidekey: Running) -> asyncio.Event:
     """Let no dial begin before this is set."""
     go = asyncio.Event()
-    connect = sidekey.plane.dialer.connect
+    connect = sidekey.dialer.connect
 
     async def late(*arguments: Any, **rest: Any) -> Any:
         await go.wait()
         return await connect(*arguments, **rest)
 
-    sidekey.plane.dialer.connect = late  # type: ignore[method-assign]
+    sidekey.dialer.connect = late  # type: ignore[method-assign]
     return go
 
 
@@ -191,7 +191,7 @@ async def test_a_connection_under_way_for_what_has_gone_serves_who_waits_and_clo
         async with running(keyed(upstream.port, "old")) as sidekey, sidekey.connect() as caller:
             go = hold_dials(sidekey)
             await caller.send(get())
-            await eventually(lambda: sidekey.plane.metrics.upstream_connecting == 1)
+            await eventually(lambda: sidekey.metrics.upstream_connecting == 1)
             adopt(sidekey)
             go.set()
             assert (await caller.response()).status == 200
@@ -205,7 +205,7 @@ async def test_a_connection_under_way_for_what_has_gone_closes_where_nobody_wait
         go = hold_dials(sidekey)
         async with sidekey.connect() as caller:
             await caller.send(get())
-            await eventually(lambda: sidekey.plane.metrics.upstream_connecting == 1)
+            await eventually(lambda: sidekey.metrics.upstream_connecting == 1)
             adopt(sidekey)
         await sidekey.outcomes("h", caller_gone=1)
         go.set()
@@ -227,7 +227,7 @@ async def test_an_address_that_is_forbidden_now_has_no_connection_left() -> None
                 assert (await caller.response()).status == 200
             await two.send(get())
             await busy.request()
-            adopt(sidekey, made, network=replace(sidekey.plane.snapshot.network, allow_private=()))
+            adopt(sidekey, made, network=replace(sidekey.snapshot.network, allow_private=()))
             await idle.until_ended()
             assert problem(await sidekey.ask(get()))["code"] == "destination_denied"
             await busy.send(OK)
@@ -241,7 +241,7 @@ async def test_a_host_that_leads_elsewhere_is_dialled_anew() -> None:
         made = keyed(upstream.port, "key")
         async with running(made) as sidekey:
             assert (await sidekey.ask(get())).status == 200
-            adopt(sidekey, made, network=replace(sidekey.plane.snapshot.network, hosts={"up.test": ("127.0.0.2",)}))
+            adopt(sidekey, made, network=replace(sidekey.snapshot.network, hosts={"up.test": ("127.0.0.2",)}))
             await upstream.connections[0].until_ended()
             assert problem(await sidekey.ask(get()))["code"] == "upstream_unreachable"
 
@@ -252,7 +252,7 @@ async def test_equal_rules_close_nothing() -> None:
         made = keyed(upstream.port, "key")
         async with running(made) as sidekey:
             assert (await sidekey.ask(get())).status == 200
-            rules = sidekey.plane.snapshot.network
+            rules = sidekey.snapshot.network
             equal = replace(rules, hosts=dict(rules.hosts), allow_private=(ip_network("127.0.0.0/8"),))
             adopt(sidekey, made, network=equal)
             assert (await sidekey.ask(get())).status == 200
@@ -269,14 +269,14 @@ async def test_routes_beyond_what_a_lane_keeps_get_their_connections_anew() -> N
         async with running(made, gone) as sidekey:
             for name in ("h", "g"):
                 assert (await sidekey.ask(get(name=name))).status == 200
-            lane = sidekey.plane.lane(b"h")
+            lane = sidekey.plane.index.find(b"h")
             assert lane is not None
-            for number in range(Lane.ROUTES):
+            for number in range(CompiledIntegration.ROUTES):
                 lane.route(Origin("https", f"h{number}.a.test", 443))
             adopt(sidekey, made)
             assert (await sidekey.ask(get())).status == 200
             assert len(upstream.connections) == 1
-            adopt(sidekey, made, network=replace(sidekey.plane.snapshot.network, search=True))
+            adopt(sidekey, made, network=replace(sidekey.snapshot.network, search=True))
             assert (await sidekey.ask(get())).status == 200
             assert (await sidekey.ask(get())).status == 200
             assert len(upstream.connections) == 2
@@ -304,7 +304,7 @@ async def test_global_keys_hold_from_the_next_request_on() -> None:
             await caller.send(get("/" + "a" * 100))
             assert problem(await caller.response())["code"] == "request_too_large"
         async with running(made, tokens={"t": None}) as sidekey:
-            callers = sidekey.plane.snapshot.callers
+            callers = sidekey.snapshot.callers
             adopt(sidekey, made, callers={})
             assert (await sidekey.ask(get())).status == 200
             adopt(sidekey, made, callers=callers)
@@ -333,11 +333,11 @@ async def test_a_total_time_out_that_changes_leaves_nothing_watched(before: floa
             await (await upstream.connection()).request()
             adopt(sidekey, made, timeouts=Timeouts(total=after))
             plane = sidekey.plane
-            assert all(hasattr(each, "deadline") for each in plane.deadlines.watched)
+            assert all(hasattr(each, "deadline") for each in plane.worker.deadlines.watched)
             await upstream.connections[0].send(OK)
             assert (await caller.response()).status == 200
-            upstreams = {connection for pool in plane.connected for connection in pool.open}
-            assert plane.deadlines.watched == {*plane.connections, *upstreams}
+            upstreams = {connection for pool in plane.pools._in_use for connection in pool._open}
+            assert plane.worker.deadlines.watched == {*plane.worker.connections, *upstreams}
 
 
 async def test_a_total_time_out_that_comes_holds_for_the_next_request() -> None:
@@ -404,6 +404,6 @@ async def test_a_request_that_waits_to_be_decided_is_not_decided_by_another_conf
             undecided.go.set()
             said = problem(await caller.response())
             assert (said["code"], said["sent"]) == ("credential_unavailable", "no")
-            assert "loaded anew" in said["detail"]
+            assert "config was reloaded" in said["detail"]
             assert (await sidekey.ask(get())).status == 200
         assert [key for _, key, _ in carried(upstream)] == [b"new"]

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from sidekey.dataplane.buffers import WRITE_BUFFER
-from sidekey.dataplane.listener import CallerConnection
+from sidekey.dataplane.downstream.connection import CallerConnection
 from support.plane import Running, base_url, eventually, get, integration, running
 from support.raw import RawConnection
 from support.upstream import RawUpstream
@@ -48,13 +48,13 @@ def unsent(held: CallerConnection) -> int:
 
 async def hold_an_answer(sidekey: Running, caller: RawConnection, version: str) -> CallerConnection:
     """Ask without reading, until the exchange is over and the end of its answer waits in the plane."""
-    await eventually(lambda: sidekey.plane.connections)
-    (held,) = sidekey.plane.connections
+    await eventually(lambda: sidekey.plane.worker.connections)
+    (held,) = sidekey.plane.worker.connections
     held.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL)
     caller.transport.pause_reading()
     await caller.send(get(version=version))
     await sidekey.outcomes("h", c2xx=1)
-    assert sidekey.plane.metrics.in_flight == 0
+    assert sidekey.metrics.in_flight == 0
     assert unsent(held)
     return held
 

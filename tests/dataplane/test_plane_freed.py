@@ -14,10 +14,10 @@ from sidekey.credentials.base import FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.keyring import Keyring
 from sidekey.credentials.static import StaticSource
-from sidekey.dataplane.exchange import Exchange
-from sidekey.dataplane.lane import Lane
-from sidekey.dataplane.pool import Pool
-from sidekey.dataplane.upstream import UpstreamConnection
+from sidekey.dataplane.exchange.exchange import Exchange
+from sidekey.dataplane.routing.compiled import CompiledIntegration
+from sidekey.dataplane.upstream.connection import UpstreamConnection
+from sidekey.dataplane.upstream.pool import Pool
 from sidekey.settings.snapshot import Integration
 from support.ca import Authority
 from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, running
@@ -43,7 +43,7 @@ async def test_an_integration_that_has_gone_is_freed() -> None:
 
     def count() -> dict[str, int]:
         return {
-            "lanes": alive(Lane, lambda each: each.name == "old"),
+            "lanes": alive(CompiledIntegration, lambda each: each.name == "old"),
             "integrations": alive(Integration, lambda each: each.id == "old"),
             "sources": alive(StaticSource, lambda each: each.grant == grant),
             "pools": alive(Pool, lambda each: each.key.origin.port == upstream.port),
@@ -99,9 +99,9 @@ async def test_so_is_what_failed_before_it_went(ca: Authority) -> None:
                         await caller.send(get(name=name))
                         assert problem(await caller.response())["code"] == code
                     adopt(sidekey)
-                    await eventually(lambda: not alive(Lane, lambda each: each.plane is plane))
-                    assert alive(Exchange, lambda each: each.plane is plane) == 0
-                    assert alive(UpstreamConnection, lambda each: each.pool.plane is plane) == 0
+                    await eventually(lambda: not alive(CompiledIntegration, lambda each: each._pools is plane.pools))
+                    assert alive(Exchange, lambda each: each._worker is plane.worker) == 0
+                    assert alive(UpstreamConnection, lambda each: each.worker is plane.worker) == 0
             finally:
                 gc.enable()
 

@@ -38,7 +38,7 @@ def forward(target: str, *fields: str, method: str = "GET") -> bytes:
 async def test_a_sound_target_is_logged_as_it_came(access: AccessLog, log: Path) -> None:
     """Of a request that was sent on, and of one that the policy denied."""
     async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        sidekey.plane.access = access
+        sidekey.plane.worker.access = access
         allowed, denied = base_url(upstream.port, "/api/a?b=c"), base_url(upstream.port, "/elsewhere")
         assert (await sidekey.ask(get("/a?b=c"))).status == 200
         assert (await sidekey.ask(forward(allowed))).status == 200
@@ -62,7 +62,7 @@ MALFORMED = [
 async def test_a_malformed_forward_target_is_not_logged(target: str, access: AccessLog, log: Path) -> None:
     """What stands where a host belongs may be a password."""
     async with running(integration("h", base_url(1))) as sidekey:
-        sidekey.plane.access = access
+        sidekey.plane.worker.access = access
         assert (await sidekey.ask(forward(target))).status == 400
     (line,) = map(json.loads, log.read_text().splitlines())
     assert (line["code"], "target" in line) == ("request_invalid", False)
@@ -78,7 +78,7 @@ async def test_a_target_that_was_never_read_is_not_logged(
 ) -> None:
     """The method or Via refused the request first; the target is as malformed as before."""
     async with running(integration("h", base_url(1), methods=["GET"])) as sidekey:
-        sidekey.plane.access = access
+        sidekey.plane.worker.access = access
         await sidekey.ask(forward("http://user:hidden@up.test/a", f"Via: {via}", method=method))
     (line,) = map(json.loads, log.read_text().splitlines())
     assert line["code"] == code
@@ -100,7 +100,7 @@ async def test_a_target_that_was_never_read_is_not_logged(
 async def test_an_unknown_id_is_not_logged(raw: bytes, access: AccessLog, log: Path) -> None:
     """Nor what came with it: the line says that the integration is unknown and why the request was refused."""
     async with running(integration("h", base_url(1))) as sidekey:
-        sidekey.plane.access = access
+        sidekey.plane.worker.access = access
         await sidekey.ask(raw)
     (line,) = map(json.loads, log.read_text().splitlines())
     assert line["integration"] == "unknown"

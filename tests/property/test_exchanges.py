@@ -74,7 +74,7 @@ def test_whatever_a_caller_sends_the_upstream_gets_sound_requests(data: st.DataO
             assert parts[-1] == b"" or upstream.ended or upstream.aborted
         event(f"{sum(len(parts) - 1 for parts in seen.values())} arrived")
         assert sidekey.defects == []
-        assert sidekey.plane.metrics.in_flight == 0
+        assert sidekey.metrics.in_flight == 0
 
     asyncio.run(main())
 
@@ -160,10 +160,10 @@ def test_whatever_an_upstream_answers_the_caller_gets_it_whole_or_visibly_cut(da
             upstream.lose(ConnectionResetError())
         await settle()
         # What is still under way ends by a time-out.
-        sidekey.plane.deadlines.look(1e6)
+        sidekey.plane.worker.deadlines.look(1e6)
         await settle()
         received = caller.take()
-        assert sidekey.plane.metrics.in_flight == 0
+        assert sidekey.metrics.in_flight == 0
         assert sidekey.defects == []
         if caller.cut:
             event("cut")

@@ -10,10 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sidekey.core.headers import Role
-from sidekey.dataplane.admission import admit
-from sidekey.dataplane.exchange import Exchange
-from sidekey.dataplane.listener import CallerConnection
+from sidekey.errors import Problem
 from support import wire
+from support.admission import admission, head_of
 from support.http_strategies import soup
 from support.plane import CREDENTIAL, integration
 from support.scripted import Scripted, settle
@@ -31,14 +30,11 @@ def passes(target: str, named: str | None) -> bool:
 
     async def main() -> bool:
         sidekey = Scripted(*INTEGRATIONS, passing=True)
-        passing = sidekey.plane.passing
-        assert passing is not None
-        exchange = Exchange(CallerConnection(sidekey.plane))
-        exchange.method, exchange.host, exchange.target = b"GET", b"any", target.encode("latin-1")
-        exchange.marks = {} if named is None else {Role.INTEGRATION_ID: named.encode()}
-        fault = admit(exchange)
-        lane = getattr(exchange, "lane", None)
-        return fault is None and lane is passing.lane
+        unmatched = sidekey.plane.index.unmatched
+        assert unmatched is not None
+        marks = {} if named is None else {Role.INTEGRATION_ID: named.encode()}
+        found = admission(sidekey.plane, head_of(target, host=b"any", marks=marks))
+        return not isinstance(found, Problem) and found.integration is unmatched.candidate
 
     return asyncio.run(main())
 
@@ -161,7 +157,7 @@ def test_what_passes_holds_all_of_the_callers_and_nothing_of_sidekeys(given: Fie
         caller.feed(head.encode("latin-1") + body)
         await settle()
         (upstream,) = sidekey.upstreams
-        word = sidekey.plane.word
+        word = sidekey.plane.worker.instance
         return upstream.take().replace(word, b"WORD")
 
     data = asyncio.run(main())

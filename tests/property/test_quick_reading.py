@@ -15,10 +15,9 @@ from sidekey.core.headers import Role
 from sidekey.core.paths import UnreadablePath
 from sidekey.core.policy import Forbidden, Prefix, decide, judge, upgrade
 from sidekey.core.urls import InvalidTarget, Origin, parse_target
-from sidekey.dataplane.admission import admit
-from sidekey.dataplane.exchange import Exchange
-from sidekey.dataplane.listener import CallerConnection
+from sidekey.errors import Problem
 from sidekey.settings.snapshot import Integration
+from support.admission import admission, head_of
 from support.http_strategies import soup
 from support.plane import integration
 from support.scripted import Scripted
@@ -54,11 +53,10 @@ def admitted(lane: Integration, rest: str) -> bytes | None:
     async def main() -> bytes | None:
         sidekey = Scripted(lane)
         # The lane and the host are known from an earlier request: what the quick reading asks for.
-        sidekey.plane.lane(b"h")
-        sidekey.plane.own_host(b"h.test")
-        exchange = Exchange(CallerConnection(sidekey.plane))
-        exchange.method, exchange.host, exchange.target = b"GET", b"h.test", b"/i/h" + rest.encode("latin-1")
-        return exchange.path if admit(exchange) is None else None
+        sidekey.plane.index.find(b"h")
+        sidekey.plane.index.is_own_host(b"h.test")
+        found = admission(sidekey.plane, head_of(f"/i/h{rest}"))
+        return None if isinstance(found, Problem) else found.path
 
     return asyncio.run(main())
 
@@ -110,10 +108,8 @@ def forwarded(lane: Integration, target: str) -> tuple[Origin, bytes] | None:
 
     async def main() -> tuple[Origin, bytes] | None:
         sidekey = Scripted(lane)
-        exchange = Exchange(CallerConnection(sidekey.plane))
-        exchange.method, exchange.host, exchange.target = b"GET", b"any", target.encode("latin-1")
-        exchange.marks = {Role.INTEGRATION_ID: b"h"}
-        return (exchange.route.origin, exchange.path) if admit(exchange) is None else None
+        found = admission(sidekey.plane, head_of(target, host=b"any", marks={Role.INTEGRATION_ID: b"h"}))
+        return None if isinstance(found, Problem) else (found.route.origin, found.path)
 
     return asyncio.run(main())
 

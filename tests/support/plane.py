@@ -19,8 +19,7 @@ from sidekey.credentials.base import FixedCredential, Grant, GrantSource, Pairs,
 from sidekey.credentials.identity import IdentitySource
 from sidekey.credentials.keyring import Keyring
 from sidekey.credentials.static import StaticSource
-from sidekey.dataplane.listener import CallerConnection
-from sidekey.dataplane.plane import Plane
+from sidekey.dataplane.plane import DataPlane
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener
 from sidekey.network.resolve import Lookup, Resolver
@@ -68,10 +67,10 @@ class FixedSource:
         assert self.grant is not None
         return self.grant
 
-    def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
+    def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
         return False
 
-    async def newer(self, grant: Grant) -> Grant | None:
+    async def refreshed_after(self, grant: Grant) -> Grant | None:
         return None
 
 
@@ -89,11 +88,11 @@ class RenewedSource(FixedSource):
         self._next = list(grants[1:])
         self._refusing = refusing or (lambda status, _: status == 401)
 
-    def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
+    def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
         self.weighed.append((status, body))
         return self._refusing(status, body) and (bool(self._next) or grant is not self.grant)
 
-    async def newer(self, grant: Grant) -> Grant | None:
+    async def refreshed_after(self, grant: Grant) -> Grant | None:
         await self.go.wait()
         if self.grant is grant and self._next:
             self.grant = self._next.pop(0)
@@ -147,7 +146,9 @@ def integration(
 class Running:
     """A plane that serves on a loopback port. `defects` is what it reported; a test that expects one clears it."""
 
-    plane: Plane
+    plane: DataPlane
+    snapshot: Snapshot
+    dialer: Dialer
     server: asyncio.Server
     log: Path | None
     port: int = 0
@@ -163,15 +164,26 @@ class Running:
             await caller.send(request)
             return await caller.response(to_head=request.startswith(b"HEAD "))
 
+    @property
+    def metrics(self) -> Metrics:
+        """The counters that the plane writes."""
+        return self.plane.worker.metrics
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Serve another snapshot from now on."""
+        self.snapshot = snapshot
+        self.dialer.adopt(snapshot.network)
+        self.plane.prepare(snapshot)()
+
     async def outcomes(self, name: str, **counts: int) -> None:
         """Wait until the integration's requests came to these outcomes (`c2xx` stands for `2xx`)."""
         wanted = {outcome.removeprefix("c") if outcome[1:2].isdigit() else outcome: n for outcome, n in counts.items()}
-        stats = self.plane.metrics.unknown if name == "unknown" else self.plane.metrics.stats(name)
+        stats = self.plane.worker.metrics.unknown if name == "unknown" else self.plane.worker.metrics.stats(name)
         await eventually(lambda: stats.outcomes == wanted)
 
     async def settled(self) -> None:
         """Wait until no exchange is under way."""
-        await eventually(lambda: self.plane.metrics.in_flight == 0)
+        await eventually(lambda: self.plane.worker.metrics.in_flight == 0)
 
 
 async def eventually(condition: Callable[[], object]) -> None:
@@ -231,7 +243,7 @@ async def running(
     resolver = None if lookup is None else Resolver(snapshot.network, lookup=lookup)
     dialer = Dialer(snapshot.network, resolver=resolver)
     given = sources or {}
-    plane = Plane(
+    plane = DataPlane(
         snapshot,
         source_of=lambda each: given.get(each.id) or source_of(each),
         identity_of=lambda each: (identities or {}).get(each.id),
@@ -241,16 +253,16 @@ async def running(
         report=report,
     )
     loop = asyncio.get_running_loop()
-    plane.deadlines.start(loop)
-    server = await loop.create_server(lambda: CallerConnection(plane), "127.0.0.1", port)
+    plane.worker.deadlines.start(loop)
+    server = await loop.create_server(plane.connection, "127.0.0.1", port)
     bound = server.sockets[0].getsockname()
     dialer.own_listeners = (Listener(ip_address(bound[0]), bound[1]),)
     try:
-        yield Running(plane, server, log, bound[1], defects)
+        yield Running(plane, snapshot, dialer, server, log, bound[1], defects)
         server.close()
         await plane.close()
-        await eventually(lambda: not plane.connections and not plane.deadlines.watched)
-        metrics = plane.metrics
+        await eventually(lambda: not plane.worker.connections and not plane.worker.deadlines.watched)
+        metrics = plane.worker.metrics
         assert (metrics.in_flight, metrics.upstream_open, metrics.upstream_connecting) == (0, 0, 0)
         assert defects == []
     finally:

@@ -14,9 +14,8 @@ from typing import Any, TypeVar
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import GrantSource
 from sidekey.credentials.identity import IdentitySource
-from sidekey.dataplane.listener import CallerConnection
-from sidekey.dataplane.plane import Plane
-from sidekey.dataplane.upstream import UpstreamConnection
+from sidekey.dataplane.plane import DataPlane
+from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.network.dial import Dialer
 from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
@@ -168,7 +167,7 @@ class Scripted:
         self.dialer = ScriptedDialer()
         self.defects: list[BaseException] = []
         served = {each.id: each for each in integrations}
-        snapshot = Snapshot(
+        self.snapshot = snapshot = Snapshot(
             integrations=served,
             listen=Listen(names=("h.test",)),
             timeouts=timeouts,
@@ -182,7 +181,7 @@ class Scripted:
             return "defect-1"
 
         given = sources or {}
-        self.plane = Plane(
+        self.plane = DataPlane(
             snapshot,
             source_of=lambda each: given.get(each.id) or source_of(each),
             identity_of=lambda each: (identities or {}).get(each.id),
@@ -193,12 +192,17 @@ class Scripted:
         )
 
     @property
+    def metrics(self) -> Metrics:
+        """The counters that the plane writes."""
+        return self.plane.worker.metrics
+
+    @property
     def upstreams(self) -> list[RecordingTransport]:
         return self.dialer.made
 
     def caller(self) -> RecordingTransport:
         """A new connection of a caller."""
-        return RecordingTransport(CallerConnection(self.plane))
+        return RecordingTransport(self.plane.connection())
 
     async def upstream(self, number: int = 0) -> RecordingTransport:
         """The upstream connection of that number, once it is made."""
@@ -207,7 +211,7 @@ class Scripted:
 
     def pooled(self) -> list[UpstreamConnection]:
         """Connections that wait for their next exchange."""
-        return [connection for pool in self.plane.pools.values() for connection in pool.idle]
+        return [connection for pool in self.plane.pools.known() for connection in pool.idle]
 
 
 async def settle() -> None:

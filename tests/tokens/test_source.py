@@ -262,7 +262,7 @@ async def test_a_credential_that_needs_no_call_is_a_defect() -> None:
     rig = Rig(keyring=keyring)
     assert (await failure(rig))[0] == "internal_error"
     assert [type(defect) for defect in rig.defects] == [TypeError]
-    assert not rig.source.weigh(Grant(), 401, b"")
+    assert not rig.source.report_rejection(Grant(), 401, b"")
 
 
 async def test_a_learnt_base_url_outside_the_policy_leaves_no_token(rig: Rig) -> None:

@@ -25,11 +25,11 @@ async def test_a_refusal_of_the_current_token_renews_it_once(rig: Rig) -> None:
     """The old one goes on serving; who waits for the newer one gets it, and the kind knows why it is asked."""
     old = await rig.source.obtain()
     rig.endpoint.open.clear()
-    assert rig.source.weigh(old, 401, b"")
-    assert rig.source.weigh(old, 401, b"")
+    assert rig.source.report_rejection(old, 401, b"")
+    assert rig.source.report_rejection(old, 401, b"")
     await settle()
     assert rig.source.grant is old
-    waiting = [asyncio.create_task(rig.source.newer(old)) for _ in range(20)]
+    waiting = [asyncio.create_task(rig.source.refreshed_after(old)) for _ in range(20)]
     await settle()
     rig.endpoint.open.set()
     assert {token_of(grant) for grant in await asyncio.gather(*waiting)} == {"t2"}
@@ -44,9 +44,9 @@ async def test_a_storm_of_refusals_makes_one_call_a_minute(rig: Rig) -> None:
     replays = 0
     for _ in range(180):
         for _ in range(10):
-            if rig.source.weigh(grant, 401, b""):
+            if rig.source.report_rejection(grant, 401, b""):
                 replays += 1
-                grant = await rig.source.newer(grant) or grant
+                grant = await rig.source.refreshed_after(grant) or grant
         await rig.loop.advance(1)
     assert replays == 3
     assert rig.endpoint.moments == [0, 0, 60, 120]
@@ -57,8 +57,8 @@ async def test_a_refusal_of_an_older_token_calls_nobody(rig: Rig) -> None:
     old = await rig.source.obtain()
     await rig.loop.advance(900)
     assert rig.source.grant is None
-    assert rig.source.weigh(old, 401, b"")
-    newer = await rig.source.newer(old)
+    assert rig.source.report_rejection(old, 401, b"")
+    newer = await rig.source.refreshed_after(old)
     assert token_of(newer) == "t2"
     assert rig.source.grant is newer
     assert len(rig.endpoint.calls) == 2
@@ -69,8 +69,8 @@ async def test_a_refusal_during_a_background_renewal_waits_for_that(rig: Rig) ->
     old = await rig.source.obtain()
     rig.endpoint.open.clear()
     await rig.loop.advance(900)
-    assert rig.source.weigh(old, 401, b"")
-    waiting = asyncio.create_task(rig.source.newer(old))
+    assert rig.source.report_rejection(old, 401, b"")
+    waiting = asyncio.create_task(rig.source.refreshed_after(old))
     await settle()
     assert not waiting.done()
     rig.endpoint.open.set()
@@ -82,16 +82,16 @@ async def test_a_renewal_that_fails_leaves_the_old_token_and_is_not_tried_again_
     """`newer` has none and raises nothing."""
     old = await rig.source.obtain()
     rig.endpoint.down = {"outcome": "timeout", "reason": "token endpoint did not answer in time"}
-    assert rig.source.weigh(old, 401, b"")
-    assert await rig.source.newer(old) is None
+    assert rig.source.report_rejection(old, 401, b"")
+    assert await rig.source.refreshed_after(old) is None
     assert rig.source.grant is old
     await rig.loop.advance(59)
-    assert not rig.source.weigh(old, 401, b"")
+    assert not rig.source.report_rejection(old, 401, b"")
     assert len(rig.endpoint.calls) == 2
     await rig.loop.advance(1)
     rig.endpoint.down = None
-    assert rig.source.weigh(old, 401, b"")
-    assert token_of(await rig.source.newer(old)) == "t3"
+    assert rig.source.report_rejection(old, 401, b"")
+    assert token_of(await rig.source.refreshed_after(old)) == "t3"
     assert [attempt.rejected for attempt in rig.kind.attempts] == [False, True, True]
 
 
@@ -99,8 +99,8 @@ async def test_a_defect_in_a_renewal_is_no_reason_to_fail_the_caller(rig: Rig) -
     """It is reported, and the answer that was held goes to the caller."""
     old = await rig.source.obtain()
     rig.endpoint.defect = True
-    assert rig.source.weigh(old, 401, b"")
-    assert await rig.source.newer(old) is None
+    assert rig.source.report_rejection(old, 401, b"")
+    assert await rig.source.refreshed_after(old) is None
     assert len(rig.defects) == 1
 
 
@@ -109,7 +109,7 @@ async def test_the_back_off_stands_above_a_refusal(rig: Rig) -> None:
     old = await rig.source.obtain()
     rig.endpoint.down = {"outcome": "rate_limited", "reason": "token endpoint answered 429", "retry_after": 50}
     await rig.loop.advance(900)
-    assert not rig.source.weigh(old, 401, b"")
+    assert not rig.source.report_rejection(old, 401, b"")
     assert len(rig.endpoint.calls) == 2
 
 
@@ -117,9 +117,9 @@ async def test_the_same_token_again_is_none_that_is_newer(rig: Rig) -> None:
     """Some endpoints answer the token they gave before until it expires: a replay with it would be refused again."""
     rig.endpoint.token = "same"
     old = await rig.source.obtain()
-    assert rig.source.weigh(old, 401, b"")
-    assert await rig.source.newer(old) is None
-    assert not rig.source.weigh(old, 401, b"")
+    assert rig.source.report_rejection(old, 401, b"")
+    assert await rig.source.refreshed_after(old) is None
+    assert not rig.source.report_rejection(old, 401, b"")
     assert len(rig.endpoint.calls) == 2
 
 
@@ -164,14 +164,14 @@ async def test_a_refusal_of_a_token_that_has_ended_since_fetches_another(rig: Ri
     await rig.loop.advance(900)
     await rig.loop.advance(99)
     assert (rig.source.grant, rig.expiry) == (None, None)
-    assert rig.source.weigh(old, 401, b"")
-    assert token_of(await rig.source.newer(old)) == "t3"
+    assert rig.source.report_rejection(old, 401, b"")
+    assert token_of(await rig.source.refreshed_after(old)) == "t3"
 
 
 async def test_without_a_renewal_there_is_nothing_newer(rig: Rig) -> None:
     """Asked about the token that is held."""
     grant = await rig.source.obtain()
-    assert await rig.source.newer(grant) is None
+    assert await rig.source.refreshed_after(grant) is None
     assert len(rig.endpoint.calls) == 1
 
 
@@ -179,14 +179,14 @@ async def test_without_a_renewal_there_is_nothing_newer(rig: Rig) -> None:
 async def test_an_answer_that_says_nothing_of_the_token_changes_nothing(rig: Rig, status: int) -> None:
     """The kind's verdict decides."""
     grant = await rig.source.obtain()
-    assert not rig.source.weigh(grant, status, b"")
+    assert not rig.source.report_rejection(grant, status, b"")
     assert rig.source.grant is grant
 
 
 async def test_a_spent_token_is_dropped_without_a_replay(rig: Rig) -> None:
     """The next request fetches another, and the kind knows why."""
     grant = await rig.source.obtain()
-    assert not rig.source.weigh(grant, 500, b"")
+    assert not rig.source.report_rejection(grant, 500, b"")
     assert (rig.source.grant, rig.expiry) == (None, None)
     assert len(rig.endpoint.calls) == 1
     assert token_of(await rig.source.obtain()) == "t2"
@@ -197,7 +197,7 @@ async def test_tokens_are_dropped_once_a_minute_at_most(rig: Rig) -> None:
     """An upstream that answers 500 to everything does not drive the endpoint either."""
     for _ in range(120):
         grant = await rig.source.obtain()
-        rig.source.weigh(grant, 500, b"")
+        rig.source.report_rejection(grant, 500, b"")
         await rig.loop.advance(1)
     assert rig.endpoint.moments == [0, 1, 61]
 
@@ -206,7 +206,7 @@ async def test_an_older_token_that_is_spent_leaves_the_current_one(rig: Rig) -> 
     """A late answer."""
     old = await rig.source.obtain()
     await rig.loop.advance(900)
-    assert not rig.source.weigh(old, 500, b"")
+    assert not rig.source.report_rejection(old, 500, b"")
     assert token_of(await rig.source.obtain()) == "t2"
 
 
@@ -219,7 +219,7 @@ async def test_the_limit_of_calls_stands_above_a_refusal() -> None:
         await rig.loop.advance(1.95)
         grant = await rig.source.obtain()
     assert len(rig.endpoint.calls) == 5
-    assert not rig.source.weigh(grant, 401, b"")
+    assert not rig.source.report_rejection(grant, 401, b"")
     assert len(rig.endpoint.calls) == 5
     await rig.source.close()
 
@@ -228,7 +228,7 @@ async def test_a_forced_renewal_is_logged(rig: Rig) -> None:
     """An operator sees why there are more calls than the tokens' lives ask for."""
     grant = await rig.source.obtain()
     with structlog.testing.capture_logs() as lines:
-        rig.source.weigh(grant, 401, b"")
+        rig.source.report_rejection(grant, 401, b"")
         await settle()
     assert [line["event"] for line in lines] == [
         "the upstream refused the credential; it is renewed",
@@ -252,8 +252,8 @@ async def test_a_retired_source_renews_what_an_upstream_refused(rig: Rig) -> Non
     """The request in flight is sent once more, as it would have been."""
     grant = await rig.source.obtain()
     rig.source.retire()
-    assert rig.source.weigh(grant, 401, b"")
-    assert token_of(await rig.source.newer(grant)) == "t2"
+    assert rig.source.report_rejection(grant, 401, b"")
+    assert token_of(await rig.source.refreshed_after(grant)) == "t2"
     assert rig.outcomes() == {"ok": 1}
 
 

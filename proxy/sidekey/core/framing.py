@@ -59,7 +59,7 @@ def coded_length(encoding: bytes, *, length_given: bool, http_1_1: bool) -> int:
     return transfer_encoding(encoding)
 
 
-def answer_length(status: int, length: int | None, encoding: bytes | None, *, head: bool) -> int:
+def response_length(status: int, length: int | None, encoding: bytes | None, *, head: bool) -> int:
     """The length of an answer's body as it comes from the upstream (RFC 9112 6.3). Raises BadFraming."""
     if encoding is not None:
         if length is not None:

@@ -55,7 +55,7 @@ REQUEST_ROLES = {
     b"x-rewrite-url": Role.DROP,
 }
 
-ANSWER_ROLES = {
+RESPONSE_ROLES = {
     b"content-length": Role.CONTENT_LENGTH,
     b"transfer-encoding": Role.TRANSFER_ENCODING,
     b"connection": Role.CONNECTION,
@@ -134,6 +134,11 @@ def nominated(connection: bytes) -> frozenset[bytes]:
 def line_name(line: bytes) -> bytes:
     """The normalised name of a field's line, which begins with the line end before it."""
     return normalise(line[2 : line.index(b":")])
+
+
+def without(lines: list[bytes], dropped: frozenset[bytes]) -> list[bytes]:
+    """The lines (each after its line end) whose normalised names are not among `dropped`."""
+    return [line for line in lines if line_name(line) not in dropped]
 
 
 def line_values(lines: Iterable[bytes], name: bytes) -> list[bytes]:

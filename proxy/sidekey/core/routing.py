@@ -30,6 +30,9 @@ class ProxyUser(NamedTuple):
     password: bytes
 
 
+NO_USER = ProxyUser(b"", b"")
+
+
 def valid_id(text: str) -> bool:
     """Whether `text` may be an integration ID; `unknown` is the metrics' word for none."""
     return _ID.fullmatch(text) is not None

@@ -182,14 +182,14 @@ class GrantSource(Protocol):
         """Get a grant where `grant` is None. Raises ProblemError (credential_unavailable)."""
         ...
 
-    def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
+    def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
         """Hear that an upstream answered a request with `grant` by a watched status; `body` None: not read whole.
 
-        True where the answer refused the grant and a newer one is there or on its way (`newer`).
+        True where the answer refused the grant and a newer one is there or on its way (`refreshed_after`).
         """
         ...
 
-    async def newer(self, grant: Grant) -> Grant | None:
+    async def refreshed_after(self, grant: Grant) -> Grant | None:
         """Wait for the renewal under way, if there is one; the grant that came after `grant`, None where none did."""
         ...
 

@@ -24,12 +24,12 @@ class StaticSource:
         self.grant = _grant(await self._keyring.obtain())
         return self.grant
 
-    def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
+    def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
         """Nothing: a fixed grant has no successor."""
         del grant, status, body
         return False
 
-    async def newer(self, grant: Grant) -> Grant | None:
+    async def refreshed_after(self, grant: Grant) -> Grant | None:
         """None, for the same reason."""
         del grant
         return None

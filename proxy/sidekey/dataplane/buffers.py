@@ -1,8 +1,10 @@
 """How much of a body is held on its way, in bytes: the same in both directions."""
 
-THROUGH = 64 << 10
-"""A Content-Length body with more than this to come is handed through without the parser."""
+from typing import Final
 
-WRITE_BUFFER = 512 << 10
-"""Unsent bytes of a connection above which nothing more is read for it. One read is 256 KiB at the most, so a slow
+BYPASS: Final = 64 << 10
+"""A Content-Length body with more than this to come is passed on without the parser."""
+
+WRITE_BUFFER: Final = 512 << 10
+"""Unsent bytes of a connection above which nothing more is read for it. One read is at most 256 KiB, so a slow
 receiver costs no more than 768 KiB; with less the two sides of a fast transfer wait for each other."""

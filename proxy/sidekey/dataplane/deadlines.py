@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
-NEVER = float("inf")
-TICK = 0.1
+NEVER: Final = float("inf")
+TICK: Final = 0.1
 """Seconds between looks: a deadline is kept to within this."""
 
 
@@ -39,9 +39,13 @@ class Deadlines:
             self._timer.cancel()
             self._timer = None
 
-    def release(self, kind: type[Watched]) -> None:
-        """Watch nothing of this kind any more."""
-        self.watched = {watched for watched in self.watched if not isinstance(watched, kind)}
+    def watch(self, watched: Watched) -> None:
+        """Look at an object's deadline from now on."""
+        self.watched.add(watched)
+
+    def forget(self, watched: Watched) -> None:
+        """Look at it no more."""
+        self.watched.discard(watched)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(TICK, self._tick, loop)

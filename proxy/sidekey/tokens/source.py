@@ -118,7 +118,7 @@ class TokenSource:
             raise ProblemError(outcome.problem(self._loop.time()))
         return outcome
 
-    def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
+    def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
         """Hear that an upstream answered a request with `grant` by a watched status; `body` None: not read whole.
 
         A renewal is forced only where the answer speaks of the token that is held, and once in `FORCED_EVERY` seconds.
@@ -143,7 +143,7 @@ class TokenSource:
         self._take_off()
         return True
 
-    async def newer(self, grant: Grant) -> Grant | None:
+    async def refreshed_after(self, grant: Grant) -> Grant | None:
         """The token that came after `grant`, waiting for an attempt under way; None where none came."""
         held = self._valid()
         if self._flight is not None and (held is None or held.grant == grant):

@@ -1,0 +1,310 @@
+"""The one admission: may a request take a credential, or pass without one, and where does it go.
+
+Pure: functions over a frozen head, the callers and what is known of the integrations. The data plane and `explain`
+both decide here. There is no default of "allow", and every denial is a value with its reason.
+
+The caller is judged before the ID, so that whoever is not known learns nothing about which IDs exist; an unknown ID and
+one that is not this caller's are answered alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Generic, Protocol, TypeVar
+
+from sidekey.core import policy, routing
+from sidekey.core.coverage import Coverage
+from sidekey.core.headers import Role
+from sidekey.core.parameters import names_any
+from sidekey.core.paths import UnreadablePath
+from sidekey.core.policy import Policy, Prefix, upgrade
+from sidekey.core.request import RequestHead
+from sidekey.core.urls import InvalidTarget, Target, parse_target
+from sidekey.errors import Problem
+
+COMMON_METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+
+DEFAULT_METHODS: Final = frozenset(
+    b"ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY OPTIONS"
+    b" PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE UNBIND UNLINK UNLOCK"
+    b" UNSUBSCRIBE".split()
+)
+"""What llhttp parses, without TRACE and CONNECT."""
+
+_CHALLENGE = ("Proxy-Authenticate", 'Basic realm="sidekey"')
+_TOKEN_CHALLENGE = ("WWW-Authenticate", 'Sidekey-Token realm="sidekey"')
+
+
+@dataclass(frozen=True, slots=True)
+class IntegrationRules:
+    """What the targets of one integration are judged by.
+
+    `own` is the integration's policy as configured; `policy` and `base` are what counts now, after a grant may have
+    `learnt` more. `parameters` are those that Sidekey adds itself, so that a caller may not name them. `unresolved`
+    says that a value that decides where the credential may go cannot be read yet.
+    """
+
+    name: str
+    own: Policy
+    policy: Policy
+    base: Prefix | None
+    methods: frozenset[bytes] = DEFAULT_METHODS
+    parameters: tuple[str, ...] = ()
+    unresolved: bool = False
+
+    @classmethod
+    def of(
+        cls, name: str, own: Policy, base: Prefix | None, parameters: tuple[str, ...], *, unresolved: bool
+    ) -> IntegrationRules:
+        """The rules of an integration before a grant has learnt anything."""
+        methods = DEFAULT_METHODS
+        if own.methods is not None:
+            methods = frozenset(method.encode() for method in own.methods) & DEFAULT_METHODS
+        return cls(name, own, own, base, methods, parameters, unresolved)
+
+    def learnt(self, base: Prefix) -> IntegrationRules:
+        """The rules once a grant has told the base URL. Raises ValueError where the policy does not allow it."""
+        learnt = self.own.learn(base)
+        return IntegrationRules(self.name, self.own, learnt, base, self.methods, self.parameters, self.unresolved)
+
+    def aimed(self, target: Target) -> Target:
+        """A target of the forward proxy as it is judged: upgraded, and moved to the origin that a grant learnt."""
+        target = upgrade(self.own, target)
+        if self.policy is self.own or self.base is None:
+            return target
+        return self.own.move(target, self.base.origin)
+
+    @property
+    def allow(self) -> str:
+        """What stands in Allow (RFC 9110 10.2.1)."""
+        methods = self.own.methods
+        return COMMON_METHODS if methods is None else ", ".join(sorted(methods - policy.SAFE_METHODS_NEVER))
+
+
+class Candidate(Protocol):
+    """An integration that a request may name."""
+
+    @property
+    def rules(self) -> IntegrationRules:
+        """What its targets are judged by now."""
+        ...
+
+    def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
+        """The target where a quick reading may judge it and allows it; None leaves it to the exact one.
+
+        `url` is absolute at the forward proxy, else what follows the ID.
+        """
+        ...
+
+
+C = TypeVar("C", bound=Candidate)
+C_co = TypeVar("C_co", bound=Candidate, covariant=True)
+
+
+class Caller(Protocol):
+    """Who sends a request."""
+
+    def may_use(self, integration: str) -> bool:
+        """Whether the caller may use the integration of that ID."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched(Generic[C_co]):
+    """How targets of the forward proxy that no integration covers go on, without a credential.
+
+    `candidate` stands where an integration does for other targets. `unresolved` are the integrations of which it is
+    not known yet what they cover: until then nothing passes.
+    """
+
+    candidate: C_co
+    coverage: Coverage
+    unresolved: frozenset[str]
+
+    def target(self, url: bytes, named: IntegrationRules | None) -> Target | Problem | None:
+        """Where a target passes to, or why it is refused; None where it is the named integration's to judge."""
+        try:
+            target = parse_target(url.decode("latin-1"))
+        except InvalidTarget as error:
+            return None if named is not None else Problem("request_invalid", str(error))
+        host = target.origin.host
+        # The rules of before a reload may cover what the integrations of now do not.
+        if self.coverage.covers(host) or (named is not None and Coverage.of((named.policy,)).covers(host)):
+            return None
+        if self.unresolved:
+            if named is not None and named.unresolved:
+                return None
+            detail = "what an integration covers cannot be read; until then nothing passes without a credential"
+            return Problem("credential_unavailable", detail, error="proxy_configuration_error")
+        if host.endswith("."):
+            return Problem("target_denied", "the host must not end in a dot")
+        return target
+
+
+class Routes(Protocol[C_co]):
+    """What is known of the integrations, and of this listener.
+
+    `instance` is the random word by which this process knows its own Via.
+    """
+
+    @property
+    def instance(self) -> bytes:
+        """The word in this process's Via."""
+        ...
+
+    @property
+    def unmatched(self) -> Unmatched[C_co] | None:
+        """How targets that no integration covers go on; None where they are denied."""
+        ...
+
+    def find(self, name: bytes) -> C_co | None:
+        """The integration of this ID."""
+        ...
+
+    def is_own_host(self, host: bytes | None) -> bool:
+        """Whether a Host field is the proxy listener's own; an HTTP/1.0 request may leave it out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted(Generic[C_co]):
+    """The request may go to `target`, as `candidate`'s; `rule` is what allowed it, where the exact reading did.
+
+    `target` is None where the candidate is unresolved: it is judged once it is known what by.
+    """
+
+    candidate: C_co
+    target: Target | None
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Denied(Generic[C_co]):
+    """Why the request may not go on, and whose it is as far as that is known and allowed to be told."""
+
+    problem: Problem
+    candidate: C_co | None = None
+
+
+def is_forward(target: bytes) -> bool:
+    """Whether a request target came by the forward proxy; `*` and other origin-forms are no way in at all."""
+    return not target.startswith(b"/") and target != b"*"
+
+
+def decide(head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C]) -> Admitted[C] | Denied[C]:
+    """Decide on one request. `callers` are keyed by the SHA-256 of their token; where there are none, none is asked."""
+    try:
+        return _decide(head, callers, routes)
+    except routing.InvalidNaming as error:
+        return Denied(Problem("request_invalid", str(error)))
+
+
+def _decide(head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C]) -> Admitted[C] | Denied[C]:
+    target = head.target
+    forward = is_forward(target)
+    named = b""
+    if not forward:
+        named = routing.split_reverse(target)[0] if target.startswith(routing.REVERSE) else b""
+        if not named:
+            detail = "no such path: use /i/{id}/... or configure Sidekey as HTTP_PROXY"
+            return Denied(Problem("not_found", detail))
+    if head.method == b"TRACE":
+        return Denied(Problem("method_denied", "TRACE is never forwarded", headers=(("Allow", COMMON_METHODS),)))
+    if not forward and (problem := _check_browser(head, callers, routes)) is not None:
+        return Denied(problem)
+    written = head.mark(Role.PROXY_AUTHORIZATION)
+    user = routing.NO_USER if written is None else routing.proxy_user(written)
+    name = routing.agree(named, head.mark(Role.INTEGRATION_ID), user.name)
+    caller: Caller | None = None
+    if callers:
+        token = routing.agree(user.password, head.mark(Role.TOKEN))
+        caller = None if token is None else callers.get(hashlib.sha256(token).digest())
+        if caller is None:
+            return Denied(_unknown_caller(forward=forward))
+    candidate: C | None = None
+    if name is not None:
+        if caller is None or caller.may_use(name.decode("latin-1")):
+            candidate = routes.find(name)
+        if candidate is None:
+            return Denied(Problem("integration_denied", "there is no such integration for this caller"))
+    chosen = _choose(head, candidate, routes.unmatched)
+    if isinstance(chosen, Denied):
+        return chosen
+    if routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
+        problem = Problem("loop_detected", "Via shows that the request went through Sidekey before")
+        return Denied(problem, chosen.candidate)
+    return judge(head, chosen.candidate) if chosen.target is None else chosen
+
+
+def readmit(head: RequestHead, candidate: C, unmatched: Unmatched[C] | None) -> Admitted[C] | Denied[C]:
+    """Decide again once it is known what the candidate's targets are judged by."""
+    chosen = _choose(head, candidate, unmatched)
+    return judge(head, candidate) if isinstance(chosen, Admitted) and chosen.target is None else chosen
+
+
+def judge(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
+    """Judge method and target alone, by the rules of now."""
+    rules = candidate.rules
+    if head.method not in rules.methods:
+        method = head.method.decode("latin-1")
+        detail = f"{method} is not among the integration's methods"
+        return Denied(Problem("method_denied", detail, headers=(("Allow", rules.allow),)), candidate)
+    if rules.unresolved:
+        return Admitted(candidate, None)
+    forward = is_forward(head.target)
+    url = head.target if forward else routing.split_reverse(head.target)[1]
+    quick = candidate.read_quickly(url, forward=forward)
+    if quick is not None:
+        return Admitted(candidate, quick)
+    try:
+        if forward:
+            target = rules.aimed(parse_target(url.decode("latin-1")))
+        else:
+            target = parse_target(f"{rules.base}{url.decode('latin-1')}")
+        decision = policy.judge(rules.policy, target)
+    except (InvalidTarget, UnreadablePath) as error:
+        return Denied(Problem("request_invalid", str(error)), candidate)
+    if not decision.allowed:
+        return Denied(Problem(decision.code, decision.reason), candidate)
+    if rules.parameters and target.query and names_any(target.query, rules.parameters):
+        detail = "the query must not contain a parameter that Sidekey adds itself"
+        return Denied(Problem("request_invalid", detail), candidate)
+    return Admitted(candidate, target, decision.rule)
+
+
+def _check_browser(head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C]) -> Problem | None:
+    """Keep browsers out of the reverse proxy: a page must not reach it, not even by DNS rebinding."""
+    if head.mark(Role.SEC_FETCH_SITE) not in (None, b"none"):
+        return Problem("door_denied", "requests of web pages are refused (Sec-Fetch-Site)")
+    if head.mark(Role.ORIGIN) is not None and not callers:
+        return Problem("door_denied", "requests of web pages are refused (Origin) where no callers are configured")
+    if not routes.is_own_host(head.host):
+        return Problem("door_denied", "Host must be this listener's: an IP address, localhost or one of listen.names")
+    return None
+
+
+def _unknown_caller(*, forward: bool) -> Problem:
+    detail = "send the caller's token in Sidekey-Token or as the proxy user's password"
+    if forward:
+        return Problem("caller_denied", detail, status=407, headers=(_CHALLENGE,))
+    return Problem("caller_denied", detail, headers=(_TOKEN_CHALLENGE,))
+
+
+def _choose(head: RequestHead, named: C | None, unmatched: Unmatched[C] | None) -> Admitted[C] | Denied[C]:
+    """Whose the request is: the named integration's, or it passes, and then its target is known as well."""
+    if unmatched is not None and is_forward(head.target) and not _covered_quickly(head, named):
+        target = unmatched.target(head.target, None if named is None else named.rules)
+        if isinstance(target, Problem):
+            return Denied(target, named)
+        if target is not None:
+            return Admitted(unmatched.candidate, target)
+    if named is None:
+        detail = "name the integration in X-Integration-Id or as the proxy user, http://ID:x@HOST:PORT"
+        return Denied(Problem("integration_required", detail, headers=(_CHALLENGE,)))
+    return Admitted(named, None)
+
+
+def _covered_quickly(head: RequestHead, named: C | None) -> bool:
+    return named is not None and named.read_quickly(head.target, forward=True) is not None

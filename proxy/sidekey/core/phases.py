@@ -1,0 +1,99 @@
+"""The states of an exchange as two tables: what it does about the request, and what has become of the response.
+
+Each phase is one bit, and a table gives the phases that may follow as a mask, so that a transition is checked by one
+`&`. A transition that is not in its table is a defect of ours: it is reported, never passed over (h11's `_state.py` is
+the model).
+
+The request:
+
+    phase        meaning                                                     followed by
+    NEW          the head was read, nothing is decided                       all but RENEWING
+    RESOLVING    what the target is judged by is being read                  BUFFERING ... OVER
+    BUFFERING    the body is kept until it is whole: the token goes into it  ACQUIRING, CONNECTING, SENT, OVER
+    ACQUIRING    the grant or the client certificate is not there yet        itself, CONNECTING, SENDING, SENT, OVER
+    CONNECTING   no connection is free                                       itself, ACQUIRING, SENDING, SENT, OVER
+    SENDING      the head is written, the body is still coming               SENT, OVER
+    SENT         the whole request is written                                CONNECTING (retry), RENEWING, OVER
+    RENEWING     the grant was refused, a newer one is awaited               ACQUIRING, CONNECTING, SENT, OVER
+    OVER         nothing more is done about the request
+
+The response, towards the caller:
+
+    NONE         nothing has come that counts                                HELD, PASSING, COMPLETE, CUT
+    HELD         kept back: its status may refuse the grant                  JUDGED, PASSING, COMPLETE, CUT
+    JUDGED       kept back until a newer grant is there                      NONE (replay), PASSING, COMPLETE, CUT
+    PASSING      the head is delivered, the body follows                     COMPLETE, CUT
+    COMPLETE     the caller has all of it
+    CUT          the caller left, or sees that something is missing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+NEW: Final = 1
+RESOLVING: Final = 2
+BUFFERING: Final = 4
+ACQUIRING: Final = 8
+CONNECTING: Final = 16
+SENDING: Final = 32
+SENT: Final = 64
+RENEWING: Final = 128
+OVER: Final = 256
+
+NONE: Final = 1
+HELD: Final = 2
+JUDGED: Final = 4
+PASSING: Final = 8
+COMPLETE: Final = 16
+CUT: Final = 32
+
+REQUEST_NAMES: Final[Mapping[int, str]] = {
+    NEW: "NEW",
+    RESOLVING: "RESOLVING",
+    BUFFERING: "BUFFERING",
+    ACQUIRING: "ACQUIRING",
+    CONNECTING: "CONNECTING",
+    SENDING: "SENDING",
+    SENT: "SENT",
+    RENEWING: "RENEWING",
+    OVER: "OVER",
+}
+RESPONSE_NAMES: Final[Mapping[int, str]] = {
+    NONE: "NONE",
+    HELD: "HELD",
+    JUDGED: "JUDGED",
+    PASSING: "PASSING",
+    COMPLETE: "COMPLETE",
+    CUT: "CUT",
+}
+
+AFTER_REQUEST: Final[Mapping[int, int]] = {
+    NEW: RESOLVING | BUFFERING | ACQUIRING | CONNECTING | SENDING | SENT | OVER,
+    RESOLVING: BUFFERING | ACQUIRING | CONNECTING | SENDING | SENT | OVER,
+    BUFFERING: ACQUIRING | CONNECTING | SENT | OVER,
+    ACQUIRING: ACQUIRING | CONNECTING | SENDING | SENT | OVER,
+    CONNECTING: CONNECTING | ACQUIRING | SENDING | SENT | OVER,
+    SENDING: SENT | OVER,
+    SENT: CONNECTING | RENEWING | OVER,
+    RENEWING: ACQUIRING | CONNECTING | SENT | OVER,
+    OVER: 0,
+}
+AFTER_RESPONSE: Final[Mapping[int, int]] = {
+    NONE: HELD | PASSING | COMPLETE | CUT,
+    HELD: JUDGED | PASSING | COMPLETE | CUT,
+    JUDGED: NONE | PASSING | COMPLETE | CUT,
+    PASSING: COMPLETE | CUT,
+    COMPLETE: 0,
+    CUT: 0,
+}
+
+
+class IllegalTransition(RuntimeError):
+    """An exchange was to enter a phase that cannot follow its own: a defect of ours."""
+
+
+def illegal(names: Mapping[int, str], former: int, phase: int) -> IllegalTransition:
+    """The defect of going from one phase to another."""
+    return IllegalTransition(f"{names[former]} cannot be followed by {names[phase]}")

@@ -1,0 +1,90 @@
+"""The head of a request as it was read: frozen, so that whoever decides or forwards sees the same one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sidekey.core.headers import Role, tokens
+
+NO_MARKS: Final[dict[Role, bytes]] = {}
+
+
+class RequestHead:
+    """The parsed head of one request. Everything is bytes as the caller sent them.
+
+    `fields` are the lines that may be forwarded, each after its line end, and `names` their normalised names in the
+    same order. `marks` holds the values of the fields that mean something to the proxy, `connection` those of every
+    Connection field, joined; None where there is none. `length` is the body's: a number of bytes, or
+    `framing.CHUNKED`; `length_given` tells a Content-Length of 0 from none.
+    """
+
+    __slots__ = (
+        "connection",
+        "fields",
+        "host",
+        "http_1_1",
+        "keep_alive",
+        "length",
+        "length_given",
+        "marks",
+        "method",
+        "names",
+        "target",
+    )
+
+    def __init__(  # noqa: PLR0917 - built once per request on the hot path, where keywords cost
+        self,
+        method: bytes,
+        target: bytes,
+        host: bytes | None,
+        fields: list[bytes],
+        names: list[bytes],
+        marks: dict[Role, bytes] | None = None,
+        connection: bytes | None = None,
+        length: int = 0,
+        length_given: bool = False,
+        http_1_1: bool = True,
+        keep_alive: bool = True,
+    ) -> None:
+        self.method: Final = method
+        self.target: Final = target
+        self.host: Final = host
+        self.fields: Final = fields
+        self.names: Final = names
+        self.marks: Final = marks
+        self.connection: Final = connection
+        self.length: Final = length
+        self.length_given: Final = length_given
+        self.http_1_1: Final = http_1_1
+        self.keep_alive: Final = keep_alive
+
+    def mark(self, role: Role) -> bytes | None:
+        """The value of a field that means something to the proxy."""
+        return (self.marks or NO_MARKS).get(role)
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the caller waits for 100 before it sends the body (RFC 9110 10.1.1); HTTP/1.0 cannot."""
+        expected = self.mark(Role.EXPECT)
+        return expected is not None and self.http_1_1 and b"100-continue" in tokens(expected)
+
+    @property
+    def is_last_hop(self) -> bool:
+        """Whether this proxy must answer itself: an OPTIONS request with Max-Forwards 0 (RFC 9110 7.6.2)."""
+        hops = self.mark(Role.MAX_FORWARDS)
+        return hops is not None and self.method == b"OPTIONS" and hops.isdigit() and not int(hops[:6])
+
+    def hop_fields(self) -> list[tuple[bytes, bytes]]:
+        """The fields that are forwarded after this hop has had its part in them: names, and lines after a line end.
+
+        Expect goes on where the caller speaks HTTP/1.1 (RFC 9110 10.1.1); Max-Forwards is counted down on OPTIONS.
+        """
+        found = []
+        expected, hops = self.mark(Role.EXPECT), self.mark(Role.MAX_FORWARDS)
+        if expected is not None and self.http_1_1:
+            found.append((b"expect", b"\r\nExpect: " + expected))
+        if hops is not None:
+            if self.method == b"OPTIONS" and hops.isdigit():
+                hops = b"%d" % max(0, int(hops[:6]) - 1)
+            found.append((b"max-forwards", b"\r\nMax-Forwards: " + hops))
+        return found

@@ -1,0 +1,407 @@
+"""A caller's connection: parses requests, keeps their order, and knows how the connection ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final, cast
+
+from httptools import HttpParserError, HttpParserUpgrade
+
+from sidekey.dataplane.buffers import BYPASS, WRITE_BUFFER
+from sidekey.dataplane.deadlines import NEVER
+from sidekey.dataplane.downstream.request_reader import Request, RequestReader
+from sidekey.dataplane.downstream.request_rules import OTHER_PROTOCOL
+from sidekey.dataplane.events import ExchangeEvents
+from sidekey.dataplane.worker import Worker
+from sidekey.errors import Problem
+
+SHORT_READ: Final = 4 << 10
+"""A read of no more bytes than this is parsed whole, however many requests it holds: its length bounds them."""
+LINGER: Final = 2.0
+LINGER_AT_MOST: Final = 30.0
+"""Seconds, from the last byte and in all, for which what a caller still sends is read and dropped, so that a reset does
+not overtake our response."""
+
+# Why reading is paused, as bits.
+PAUSED_BY_QUEUE: Final = 1
+PAUSED_BY_BODY: Final = 2
+
+_RESET: Final = struct.pack("ii", 1, 0)
+
+
+class CallerConnection(RequestReader, asyncio.Protocol):
+    """One connection of a caller. `exchange` is the one being answered; later requests wait in `_queue`.
+
+    `_uploading` says that the exchange has not been told of its request's end, `_discarding` that the connection's end
+    is certain: what still arrives has no meaning any more.
+    """
+
+    __slots__ = (
+        "_bypass_left",
+        "_discarding",
+        "_head_due",
+        "_linger_until",
+        "_paused",
+        "_pumping",
+        "_request",
+        "_start",
+        "_uploading",
+        "_write_full",
+        "deadline",
+        "exchange",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, worker: Worker, start: Callable[[CallerConnection, Request], ExchangeEvents]) -> None:
+        super().__init__(worker)
+        self.exchange: ExchangeEvents | None = None
+        self.deadline = NEVER
+        self._start = start
+        self._request: Request | None = None
+        self._paused = 0
+        self._bypass_left = 0
+        self._linger_until = 0.0
+        self._head_due = True
+        self._pumping = False
+        self._discarding = False
+        self._uploading = False
+        self._write_full = False
+
+    @property
+    def unsent(self) -> bool:
+        """Whether part of a response has not left yet."""
+        return self.transport.get_write_buffer_size() > 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no exchange is under way."""
+        return self.exchange is None
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(WRITE_BUFFER)
+        worker = self.worker
+        worker.opened(self)
+        worker.deadlines.watch(self)
+        self.deadline = worker.deadlines.now + worker.rules.timeouts.request_head
+
+    def connection_lost(self, _: Exception | None) -> None:
+        worker = self.worker
+        worker.closed(self)
+        worker.deadlines.forget(self)
+        self._discarding = True
+        self._queue.clear()
+        exchange = self.exchange
+        self.exchange = self._request = None
+        if exchange is not None:
+            exchange.caller_lost()
+        self._forget_parser()
+
+    def eof_received(self) -> bool:
+        """A caller that closes its side has left, as nginx has it: the exchange ends with the connection."""
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        if self._discarding:
+            if self._linger_until and not self._write_full:
+                self.deadline = min(self.worker.deadlines.now + LINGER, self._linger_until)
+            return
+        if self._bypass_left:
+            data = self._bypass(data)
+            if not data:
+                return
+        if self._held or (len(data) > SHORT_READ and self._crowded(data)):
+            self._held += data
+            self._pause(PAUSED_BY_QUEUE)
+            self._pump()
+        else:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Feed one read to the parser and act on what it completed; one that does not parse is not acted on at all."""
+        waiting = len(self._queue)
+        in_head = self._in_head
+        self._check_size = in_head or len(data) > self.worker.rules.limits.request_head
+        try:
+            self._feed(data)
+        except HttpParserUpgrade as upgrade:
+            self._pass_over_upgrade()
+            self._parse(data[upgrade.args[0] :])
+            return
+        except HttpParserError as error:
+            self._refuse(self._problem_of(error), waiting)
+            return
+        if not in_head and b" HTTP/1." not in data and len(self._queue) > waiting:
+            # llhttp takes RTSP and ICE heads too, and does not tell. In several reads, or behind another request, such
+            # a head is carried as the HTTP that it otherwise is.
+            self._refuse(OTHER_PROTOCOL, waiting)
+            return
+        if (self._in_head or self._reading is not None) and (
+            problem := self._over_bounds(len(data), was_in_head=in_head)
+        ) is not None:
+            self._refuse(problem, waiting)
+            return
+        if self.exchange is None:
+            queue = self._queue
+            if len(queue) == 1 and not self._write_full and not self._pumping:
+                self._begin(queue.popleft())
+            elif queue:
+                self._pump()
+            elif not self._head_due:
+                # The first bytes of a head that is not whole: it is due from now on, however it dribbles.
+                self._head_due = True
+                self.deadline = self.worker.deadlines.now + self._rules.timeouts.request_head
+            return
+        if self._uploading:
+            self._progress()
+        if self._queue:
+            self._pause(PAUSED_BY_QUEUE)
+
+    def _progress(self) -> None:
+        """Bytes of the body of the exchange under way have arrived, or its end."""
+        exchange, request = self.exchange, self._request
+        if exchange is None or request is None:
+            return
+        self._uploading = not request.complete
+        exchange.upload()
+        if self.exchange is exchange:
+            self._await_body(request)
+
+    def _await_body(self, request: Request) -> None:
+        """Set what time there is for the rest of a body; a long one is passed on without the parser."""
+        if request.complete:
+            self.deadline = NEVER
+        elif not self._paused:
+            self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
+            left = request.head.length - request.received
+            if left > BYPASS:
+                self._bypass_left = left
+
+    def _bypass(self, data: bytes) -> bytes:
+        """Pass a piece of a long body on; returns what comes after its end."""
+        request = self._request
+        if request is None:
+            return b""
+        left = self._bypass_left - len(data)
+        rest = b""
+        if left <= 0:
+            data, rest = data[: self._bypass_left], data[self._bypass_left :]
+            left = 0
+            request.end()
+            self._reading = None
+            self._fresh_parser()
+        self._bypass_left = left
+        request.add(data)
+        self._progress()
+        return rest
+
+    # The order of requests.
+
+    def _pump(self) -> None:
+        """Begin what waits, then parse what was held back, until something has to be waited for."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while not self._write_full:
+                if self.exchange is None and self._queue:
+                    self._begin(self._queue.popleft())
+                elif self._held and self._may_parse():
+                    self._parse(self._cut())
+                else:
+                    break
+        finally:
+            self._pumping = False
+        if self._queue or self._held:
+            self._pause(PAUSED_BY_QUEUE)
+        elif self._paused & PAUSED_BY_QUEUE:
+            self._resume(PAUSED_BY_QUEUE)
+
+    def _may_parse(self) -> bool:
+        """Whether what was held back has its turn: nothing is under way, or what is needs its body and has room."""
+        request = self._request
+        return request is None or not (request.complete or self._paused & PAUSED_BY_BODY)
+
+    def _begin(self, request: Request) -> None:
+        self._head_due = False
+        self._request = request
+        exchange = self.exchange = self._start(self, request)
+        if request.complete:
+            self.deadline = NEVER
+            self._uploading = False
+            exchange.begin()
+            return
+        self._uploading = True
+        self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
+        exchange.begin()
+        if self.exchange is exchange and not self._paused:
+            self._await_body(request)
+
+    def _refuse(self, problem: Problem, waiting: int) -> None:
+        """Answer an error of the request that is being read, after those before it, and read no more."""
+        queue = self._queue
+        while len(queue) > waiting:
+            queue.pop()
+        self._discarding = True
+        self._held = b""
+        refused = self._unreadable()
+        exchange = self.exchange
+        if exchange is not None and self._uploading:
+            exchange.refuse(problem)
+            return
+        refused.refuse(problem)
+        queue.append(refused)
+        self._pump()
+
+    # What the exchange asks for.
+
+    def deliver(self, data: bytes) -> None:
+        """Write a piece of a response."""
+        self.transport.write(data)
+
+    def exchange_over(self, *, keep_alive: bool) -> None:
+        """The exchange is answered: go on with the next request, or end the connection as the response said."""
+        request = self._request
+        self.exchange = self._request = None
+        self._uploading = False
+        if not keep_alive:
+            self.close(unread=request is None or not request.complete or bool(self._queue or self._held))
+            return
+        self._head_due = self._in_head
+        if self._write_full:
+            # The end of the response is still on its way: timeouts.write runs on, and what follows waits.
+            return
+        self._await_head()
+        if self._queue or self._held or self._paused:
+            # The upstream may have answered while it was too full for the end of the body.
+            self._resume(PAUSED_BY_BODY)
+            self._pump()
+
+    def hold_body(self) -> None:
+        """Read no more of the body: it has nowhere to go yet."""
+        self.deadline = NEVER
+        self._pause(PAUSED_BY_BODY)
+
+    def release_body(self) -> None:
+        """Read on."""
+        request = self._request
+        if request is not None and not request.complete:
+            self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
+        self._resume(PAUSED_BY_BODY)
+        if self._held:
+            self._pump()
+
+    # The end.
+
+    def _await_head(self) -> None:
+        """Between two exchanges: the next request may take its time to begin, but not to end its head."""
+        worker = self.worker
+        seconds = self._rules.timeouts.request_head if self._in_head else worker.rules.timeouts.keep_alive
+        self.deadline = worker.deadlines.now + seconds
+
+    def close_if_idle(self) -> None:
+        """Close the connection where nothing is under way."""
+        if self.exchange is None and not self._linger_until:
+            self.close()
+
+    def end(self) -> None:
+        """Close the connection now; where something is cut, by a reset."""
+        self.close(cut=self.unsent or not self.is_idle)
+
+    def close(self, *, unread: bool = False, cut: bool = False) -> None:
+        """End the connection: after what was written (and, with `unread`, dropping what still comes), or by a reset.
+
+        A reset is how a cut response shows, even where its body would have ended with the connection (RFC 9112 8).
+        """
+        self._discarding = True
+        self._queue.clear()
+        self._held = b""
+        transport = self.transport
+        now = self.worker.deadlines.now
+        if cut:
+            sock: socket.socket | None = transport.get_extra_info("socket")
+            if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            transport.abort()
+        elif transport.is_closing():
+            return
+        elif unread and transport.can_write_eof():
+            try:
+                transport.write_eof()
+            except OSError:
+                # asyncio shuts the socket down at once, and the caller may have reset it.
+                transport.abort()
+                return
+            self._linger_until = now + LINGER_AT_MOST
+            if not self._write_full:
+                self.deadline = now + LINGER
+            if self._paused:
+                self._resume(self._paused)
+        else:
+            self.deadline = now + self.worker.rules.timeouts.write
+            transport.close()
+
+    def expired(self) -> None:
+        """A deadline passed: the caller is too slow with a head, a body or reading, or has been idle for long."""
+        self.deadline = NEVER
+        exchange = self.exchange
+        if self._linger_until or self.transport.is_closing():
+            # Where something is left to write, a reset tells the caller that the response is not whole.
+            self.close(cut=self.unsent)
+            self.transport.abort()
+        elif exchange is not None:
+            if self._write_full:
+                exchange.caller_lost()
+                self.close(cut=True)
+            else:
+                exchange.refuse(Problem("request_timeout", "the body came too slowly"))
+        elif self._write_full:
+            self.close(cut=True)
+        elif self._in_head:
+            self._refuse(Problem("request_timeout", "the head came too slowly"), 0)
+        else:
+            self.close()
+
+    # Backpressure.
+
+    def pause_writing(self) -> None:
+        self._write_full = True
+        rules = self.worker.rules if self._request is None else self._request.rules
+        self.deadline = self.worker.deadlines.now + rules.timeouts.write
+        if self.exchange is not None:
+            self.exchange.caller_full()
+
+    def resume_writing(self) -> None:
+        self._write_full = False
+        exchange, request = self.exchange, self._request
+        if exchange is not None and request is not None:
+            self.deadline = NEVER
+            if not request.complete:
+                self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
+            exchange.caller_drained()
+            if self._held:
+                self._pump()
+        elif self._linger_until:
+            self.deadline = self.worker.deadlines.now + LINGER
+        elif not self.transport.is_closing():
+            self._await_head()
+            self._resume(PAUSED_BY_BODY)
+            self._pump()
+
+    def _pause(self, why: int) -> None:
+        if not self._paused and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._paused |= why
+
+    def _resume(self, why: int) -> None:
+        if self._paused:
+            self._paused &= ~why
+            if not self._paused and not self.transport.is_closing():
+                self.transport.resume_reading()

@@ -1,0 +1,324 @@
+"""Reads requests off a caller's bytes: the parser's callbacks, and the bounds of what the parser may gather."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import ClassVar, Final
+
+from httptools import HttpParserError, HttpRequestParser
+
+from sidekey.core.framing import CHUNKED, DIGITS
+from sidekey.core.headers import REQUEST_ROLES, Names, Role
+from sidekey.core.request import RequestHead
+from sidekey.dataplane.downstream import request_rules
+from sidekey.dataplane.downstream.request_rules import CONNECT_LATER, HEAD_TOO_LARGE, MALFORMED, BadRequest, invalid
+from sidekey.dataplane.worker import Worker
+from sidekey.errors import Problem
+from sidekey.runtime.rules import Rules
+
+NAMES: Final = Names(REQUEST_ROLES)
+_KNOWN: Final = NAMES.known
+
+HEAD_END: Final = b"\r\n\r\n"
+
+# Members of an enum are looked up slowly; these are compared for every special field.
+_HOST: Final = Role.HOST
+_CONTENT_LENGTH: Final = Role.CONTENT_LENGTH
+_CONNECTION: Final = Role.CONNECTION
+_PROXY_CONNECTION: Final = Role.PROXY_CONNECTION
+_DROP: Final = Role.DROP
+
+
+class Request:
+    """One request as it arrives: its head, and what has come of its body that nobody has taken yet.
+
+    `rules` are those of its start. `problem` is why it could not be read; such a request is answered and never sent on.
+    """
+
+    __slots__ = ("_pieces", "complete", "head", "problem", "received", "rules")
+
+    def __init__(self, head: RequestHead, rules: Rules) -> None:
+        self.head: Final = head
+        self.rules: Final = rules
+        self.complete = False
+        self.received = 0
+        self.problem: Problem | None = None
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        """More of the body has arrived."""
+        self.received += len(piece)
+        self._pieces.append(piece)
+
+    def end(self) -> None:
+        """The body is whole."""
+        self.complete = True
+
+    def refuse(self, problem: Problem) -> None:
+        """The rest of it cannot be read."""
+        self.problem = problem
+        self.complete = False
+
+    def take(self) -> list[bytes]:
+        """What has come of the body since the last time."""
+        pieces = self._pieces
+        if pieces:
+            self._pieces = []
+        return pieces
+
+
+class RequestReader:
+    """The parsing half of a caller's connection: requests whose head is whole are appended to `_queue`.
+
+    `_reading` is the request whose body the parser is in; while it is in a head (`_in_head`), that head's parts are
+    gathered here under `_rules`. `_held` are bytes kept back from the parser while as many requests wait as may.
+    `_bodiless` counts bytes that brought nothing of a body. Callbacks only gather; nothing is acted on before the read
+    they come from has parsed.
+    """
+
+    __deletable__: ClassVar = ("_feed", "_parser")
+    __slots__ = (
+        "_bodiless",
+        "_check_size",
+        "_connection",
+        "_fed",
+        "_feed",
+        "_fields",
+        "_held",
+        "_host",
+        "_in_head",
+        "_length",
+        "_length_given",
+        "_marks",
+        "_method",
+        "_names",
+        "_parser",
+        "_priming",
+        "_queue",
+        "_reading",
+        "_rules",
+        "_seen",
+        "_target",
+        "worker",
+    )
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker: Final = worker
+        self._queue: deque[Request] = deque()
+        self._reading: Request | None = None
+        self._rules = worker.rules
+        self._held = b""
+        self._fed = self._bodiless = self._seen = 0
+        self._check_size = False
+        self._in_head = False
+        self._priming = False
+        self._start_head(b"")
+        self._fresh_parser()
+
+    def _start_head(self, target: bytes) -> None:
+        self._target = target
+        self._method = b""
+        self._host: bytes | None = None
+        self._fields: list[bytes] = []
+        self._names: list[bytes] = []
+        self._marks: dict[Role, bytes] | None = None
+        self._connection: bytes | None = None
+        self._length = 0
+        self._length_given = False
+
+    def _fresh_parser(self) -> None:
+        self._parser = HttpRequestParser(self)
+        self._feed = self._parser.feed_data
+
+    def _forget_parser(self) -> None:
+        """Break the cycle: the parser holds this object's callbacks."""
+        self._reading = None
+        del self._parser, self._feed
+
+    @staticmethod
+    def _problem_of(error: HttpParserError) -> Problem:
+        """What a read that does not parse is answered with: httptools hides a callback's exception behind its own."""
+        cause = error.__context__
+        return cause.problem if isinstance(cause, BadRequest) else MALFORMED
+
+    def _unreadable(self) -> Request:
+        """The request that the parser is in, as far as it was read, out of its hands."""
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            return reading
+        head = RequestHead(self._method, self._target, self._host, [], [], keep_alive=False)
+        if not self._in_head:
+            head = RequestHead(b"", b"", None, [], [], keep_alive=False)
+        return Request(head, self._rules)
+
+    def _over_bounds(self, size: int, *, was_in_head: bool) -> Problem | None:
+        """Bound what the parser gathers of a head, a trailer or a chunk extension over several reads."""
+        if self._in_head:
+            limits = self._rules.limits
+            self._fed += size if was_in_head else 0
+            if self._fed <= limits.request_head:
+                return None
+            return request_rules.check_size(self._target, self._fields, limits) or HEAD_TOO_LARGE
+        reading = self._reading
+        if reading is not None and reading.head.length == CHUNKED:
+            self._bodiless = self._bodiless + size if self._seen == reading.received else 0
+            self._seen = reading.received
+            if self._bodiless > reading.rules.limits.request_head:
+                detail = "the trailers or chunk extensions are over limits.request_head"
+                return Problem("request_too_large", detail, status=431)
+        return None
+
+    def _pass_over_upgrade(self) -> None:
+        """Go on after an upgrade that is passed over (RFC 9110 7.8).
+
+        llhttp stops after the head and takes the message for complete; a fresh parser, primed with the framing fields,
+        reads the body.
+        """
+        reading = self._reading
+        self._fresh_parser()
+        if reading is None:
+            return
+        length = reading.head.length
+        if not length:
+            reading.end()
+            self._reading = None
+            return
+        framing = b"Transfer-Encoding: chunked" if length == CHUNKED else b"Content-Length: %d" % length
+        self._priming = True
+        self._feed(b"POST / HTTP/1.1\r\n" + framing + HEAD_END)
+        self._priming = False
+
+    def _crowded(self, data: bytes) -> bool:
+        """Whether a read may hold more requests than may wait."""
+        return self._body_left() < len(data) and data.count(HEAD_END) > self.worker.rules.limits.pipelined
+
+    def _body_left(self) -> int:
+        """What is still to come of the body that the parser is in, where its length was given."""
+        reading = self._reading
+        return 0 if reading is None else max(0, reading.head.length - reading.received)
+
+    def _cut(self) -> bytes:
+        """The next piece of what was held back: the rest of a body, or no more heads than may wait."""
+        held = self._held
+        left = self._body_left()
+        if left:
+            self._held = held[left:]
+            return held[:left]
+        end = -len(HEAD_END)
+        for _ in range(self.worker.rules.limits.pipelined):
+            end = held.find(HEAD_END, end + len(HEAD_END))
+            if end < 0:
+                self._held = b""
+                return held
+        end += len(HEAD_END)
+        self._held = held[end:]
+        return held[:end]
+
+    # httptools' callbacks.
+
+    def on_url(self, url: bytes) -> None:
+        if self._in_head:
+            self._target += url
+        elif not self._priming:
+            self._in_head = True
+            self._rules = self.worker.rules
+            self._fed = self._bodiless = self._seen = 0
+            self._start_head(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            # A trailer, dropped: it must not be merged into the head (RFC 9110 6.5.1).
+            return
+        role, normal, start = _KNOWN.get(name) or NAMES.learn(name)
+        if role is _CONTENT_LENGTH:
+            short = value.isdigit() and len(value) < DIGITS
+            self._length = int(value) if short else request_rules.content_length(value)
+            self._length_given = True
+        elif role is _HOST:
+            if self._host is not None:
+                raise invalid("Host must not be given twice")
+            self._host = value
+        elif role:
+            self._note(role, value, normal, start)
+        else:
+            self._fields.append(start + value)
+            self._names.append(normal)
+
+    def _note(self, role: Role, value: bytes, normal: bytes, start: bytes) -> None:
+        """Note a field that means something to the proxy. Raises BadRequest."""
+        if role is _CONNECTION:
+            self._connection = b"%b,%b" % (self._connection, value) if self._connection else value
+        elif role is _PROXY_CONNECTION:
+            # Not a field of HTTP, but llhttp reads it as Connection, so keep-alive no longer tells the version.
+            self._connection = self._connection or b""
+        elif role is not _DROP:
+            marks = self._marks
+            if marks is None:
+                marks = self._marks = {}
+            if role not in marks:
+                marks[role] = value.strip(b" \t")
+            elif role in request_rules.REPEATABLE:
+                marks[role] += b"," + value.strip(b" \t")
+            else:
+                raise invalid(f"{request_rules.ONCE[role]} must not be given twice")
+            if role in request_rules.FORWARDED:
+                self._fields.append(start + value)
+                self._names.append(normal)
+
+    def on_headers_complete(self) -> None:
+        if self._priming:
+            return
+        parser, rules, marks = self._parser, self._rules, self._marks
+        self._method = method = parser.get_method()
+        keep_alive = parser.should_keep_alive()
+        http_1_1 = True
+        if not keep_alive or self._connection is not None:
+            # HTTP/1.1 is known without asking where a connection persists and no field said so (RFC 9112 9.3).
+            version = parser.get_http_version()
+            if version not in ("1.0", "1.1"):
+                raise BadRequest(request_rules.OTHER_VERSION)
+            http_1_1 = version == "1.1"
+        if method == b"CONNECT":
+            raise BadRequest(Problem("not_implemented", CONNECT_LATER))
+        if self._host is None and http_1_1:
+            raise invalid("Host is missing")
+        length = self._length
+        if marks is not None:
+            coding = marks.get(Role.TRANSFER_ENCODING)
+            if coding is not None:
+                length = request_rules.coded_length(coding, length_given=self._length_given, http_1_1=http_1_1)
+            request_rules.check_upgrade(marks.get(Role.UPGRADE, b""))
+        head = RequestHead(
+            method,
+            self._target,
+            self._host,
+            self._fields,
+            self._names,
+            marks,
+            self._connection,
+            length,
+            self._length_given,
+            http_1_1,
+            keep_alive,
+        )
+        request_rules.check_head(head, rules.limits)
+        if self._check_size:
+            problem = request_rules.check_size(self._target, self._fields, rules.limits)
+            if problem is not None:
+                raise BadRequest(problem)
+        self._in_head = False
+        self._reading = reading = Request(head, rules)
+        self._queue.append(reading)
+
+    def on_body(self, chunk: bytes) -> None:
+        reading = self._reading
+        if reading is not None:
+            reading.add(chunk)
+            if reading.received > reading.rules.limits.request_body:
+                raise BadRequest(Problem("request_too_large", "the body is over limits.request_body", sent="maybe"))
+
+    def on_message_complete(self) -> None:
+        reading = self._reading
+        if reading is not None and (reading.head.marks is None or not self._parser.should_upgrade()):
+            reading.end()
+            self._reading = None

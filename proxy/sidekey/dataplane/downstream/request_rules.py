@@ -1,0 +1,93 @@
+"""What a request's head must be beyond llhttp's own rules, checked while it is parsed (RFC 9112 2 to 6)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sidekey.core import framing
+from sidekey.core.headers import Role, tokens
+from sidekey.core.request import RequestHead
+from sidekey.errors import Problem
+from sidekey.settings.snapshot import Limits
+
+CONNECT_LATER: Final = (
+    "CONNECT (https:// URLs by HTTPS_PROXY) is not supported yet: use the reverse proxy /i/{id}/..., or write the "
+    "target as an http:// URL, which the forward proxy upgrades to https"
+)
+OTHER_PROTOCOL: Final = Problem("not_implemented", "the protocol must be HTTP/1.1 or HTTP/1.0", status=505)
+OTHER_VERSION: Final = Problem("not_implemented", "the HTTP version must be 1.1 or 1.0", status=505)
+HEAD_TOO_LARGE: Final = Problem("request_too_large", "the head is over limits.request_head", status=431)
+TARGET_TOO_LARGE: Final = Problem("request_too_large", "the target is over limits.target", status=414)
+MALFORMED: Final = Problem("request_invalid", "the request is malformed")
+
+REPEATABLE: Final = frozenset({Role.VIA, Role.TRANSFER_ENCODING, Role.UPGRADE, Role.EXPECT})
+"""Marks whose fields are lists: several of them are one (RFC 9110 5.3)."""
+
+FORWARDED: Final = frozenset({Role.VIA, Role.ORIGIN, Role.SEC_FETCH_SITE})
+"""Marks whose fields go on to the upstream as well."""
+
+ONCE: Final = {
+    Role.INTEGRATION_ID: "X-Integration-Id",
+    Role.PROXY_AUTHORIZATION: "Proxy-Authorization",
+    Role.TOKEN: "Sidekey-Token",
+    Role.ORIGIN: "Origin",
+    Role.SEC_FETCH_SITE: "Sec-Fetch-Site",
+    Role.MAX_FORWARDS: "Max-Forwards",
+}
+
+
+class BadRequest(Exception):
+    """Raised inside a parser callback, to stop the parser with a response."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+def invalid(detail: str) -> BadRequest:
+    """A request that is malformed or ambiguous."""
+    return BadRequest(Problem("request_invalid", detail))
+
+
+def content_length(value: bytes) -> int:
+    """The length that Content-Length gives. Raises BadRequest."""
+    try:
+        return framing.content_length(value)
+    except framing.BadFraming as error:
+        raise invalid(str(error)) from None
+
+
+def coded_length(coding: bytes, *, length_given: bool, http_1_1: bool) -> int:
+    """The length of a body with Transfer-Encoding. Raises BadRequest."""
+    try:
+        return framing.coded_length(coding, length_given=length_given, http_1_1=http_1_1)
+    except framing.BadFraming as error:
+        code = "not_implemented" if error.unknown_coding else "request_invalid"
+        raise BadRequest(Problem(code, str(error))) from None
+
+
+def check_upgrade(protocols: bytes) -> None:
+    """Upgrades to h2c and TLS are passed over, any other is refused (RFC 9110 7.8). Raises BadRequest."""
+    if any(protocol != b"h2c" and not protocol.startswith(b"tls/") for protocol in tokens(protocols)):
+        raise BadRequest(
+            Problem("not_implemented", "Upgrade is not supported: only plain HTTP/1.1 exchanges are carried")
+        )
+
+
+def check_head(head: RequestHead, limits: Limits) -> None:
+    """Hold a head that is whole against the limits. Raises BadRequest."""
+    if len(head.target) > limits.target:
+        raise BadRequest(TARGET_TOO_LARGE)
+    if len(head.names) > limits.headers:
+        raise BadRequest(Problem("request_too_large", "the head has more fields than limits.headers", status=431))
+    if head.length > limits.request_body:
+        raise BadRequest(Problem("request_too_large", "the body is over limits.request_body"))
+
+
+def check_size(target: bytes, fields: list[bytes], limits: Limits) -> Problem | None:
+    """Measure a head that may be over a limit, whole or not: the target is named where it alone is."""
+    if len(target) > limits.target:
+        return TARGET_TOO_LARGE
+    if len(target) + sum(map(len, fields)) > limits.request_head:
+        return HEAD_TOO_LARGE
+    return None

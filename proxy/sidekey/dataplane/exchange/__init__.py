@@ -1,0 +1,1 @@
+"""One request and its response: the class that owns their state, and what it keeps of bodies and responses."""

@@ -1,0 +1,58 @@
+"""Bodies that take a token: kept until they are whole, checked, and written again with the token in them.
+
+RFC 6750 2.2: the parameter goes into a form; JSON objects are supported as well. What cannot take it is refused before
+a token is fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sidekey.core.headers import BODY_DIGESTS, is_plain, line_values, nominated
+from sidekey.core.parameters import NamedAlready, Unplaceable, check_body, media_type, placed
+from sidekey.core.request import RequestHead
+from sidekey.errors import Problem
+
+
+def refusal(head: RequestHead, size: int, limit: int) -> Problem | None:
+    """Why a body of this head cannot take a token; `size` are its bytes as far as they are known, `limit` the most."""
+    if head.connection and b"content-type" in nominated(head.connection):
+        return _unplaceable("Connection must not name Content-Type where a token goes into the body")
+    if not BODY_DIGESTS.isdisjoint(head.names):
+        return _unplaceable("a digest covers the body, so nothing can be added to it")
+    if size > limit:
+        return _unplaceable("the body is over limits.replay_body, so the token is not added to it")
+    if not is_plain(head.fields):
+        return _unplaceable("the body has a content coding, so nothing can be added to it")
+    try:
+        _kind(head)
+    except Unplaceable as reason:
+        return _unplaceable(str(reason))
+    return None
+
+
+def conflict(head: RequestHead, body: bytes, names: Iterable[str]) -> Problem | None:
+    """Why a whole body cannot take fields of these names."""
+    try:
+        check_body(body, _kind(head), names)
+    except NamedAlready:
+        return Problem("request_invalid", "the body must not contain a field that Sidekey adds itself")
+    except Unplaceable as reason:
+        return _unplaceable(str(reason))
+    return None
+
+
+def filled(head: RequestHead, body: bytes, fields: Iterable[tuple[str, str]]) -> bytes:
+    """The body with these fields in it; there is no `conflict`."""
+    return placed(body, _kind(head), fields)
+
+
+def _kind(head: RequestHead) -> str:
+    types = line_values(head.fields, b"content-type")
+    if len(types) != 1:
+        raise Unplaceable("the body has no place for the token: one Content-Type must name a form or JSON")
+    return media_type(types[0].decode("latin-1"))
+
+
+def _unplaceable(detail: str) -> Problem:
+    return Problem("credential_unplaceable", detail)

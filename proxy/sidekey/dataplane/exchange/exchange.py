@@ -1,0 +1,677 @@
+"""One request and its response, from the parsed head to the last byte: who waits for whom, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from sidekey.core import phases
+from sidekey.core.decide import Admitted, Denied, decide, is_forward, judge, readmit
+from sidekey.core.framing import CHUNKED
+from sidekey.core.headers import is_plain
+from sidekey.core.response import ResponseHead
+from sidekey.credentials.base import Grant
+from sidekey.dataplane.deadlines import NEVER
+from sidekey.dataplane.downstream.connection import CallerConnection
+from sidekey.dataplane.downstream.local_reply import local_reply, options_reply
+from sidekey.dataplane.downstream.request_reader import Request
+from sidekey.dataplane.downstream.response_head import response_head
+from sidekey.dataplane.events import ExchangeEvents
+from sidekey.dataplane.exchange import body as bodies
+from sidekey.dataplane.exchange.held import HeldResponse
+from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
+from sidekey.dataplane.routing.index import Index
+from sidekey.dataplane.upstream.connection import UpstreamConnection
+from sidekey.dataplane.upstream.request_head import request_head
+from sidekey.dataplane.worker import Worker
+from sidekey.errors import CALLER_GONE, Problem, ProblemError
+from sidekey.settings.snapshot import NOBODY
+
+IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
+"""RFC 9110 9.2.2, of the methods whose servers are known to keep it."""
+
+_CLASSES: Final = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
+_CLOSING: Final = frozenset(
+    {"request_invalid", "request_too_large", "request_timeout", "not_implemented", "door_denied"}
+)
+"""After these responses the connection closes: what a caller means by its next bytes is in doubt."""
+_CLOSE: Final = b"\r\nConnection: close\r\n\r\n"
+_KEEP_ALIVE: Final = b"\r\nConnection: keep-alive\r\n\r\n"
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+_EXPECT: Final = frozenset({b"expect"})
+
+
+class Exchange(ExchangeEvents):
+    """One exchange. It alone writes its state; both connections, the pool and the credentials only call it.
+
+    `_request_phase` and `_response_phase` are those of `core.phases`. `_integration` is whose it is, as far as that is
+    known; `_destination` where it goes, once it is admitted. `_body` holds what was taken of a body that cannot be
+    written yet; `_replay_body` what was written of it, to be written again with a newer grant; `_retry_bytes` the whole
+    request as it was written, to be written again on a new connection.
+    """
+
+    __slots__ = (
+        "_began",
+        "_body",
+        "_caller",
+        "_caller_blocked",
+        "_chunked",
+        "_destination",
+        "_grant",
+        "_held",
+        "_index",
+        "_integration",
+        "_keep_alive",
+        "_replay_body",
+        "_replayed",
+        "_request",
+        "_request_phase",
+        "_response_phase",
+        "_retried",
+        "_retry_bytes",
+        "_sent",
+        "_status",
+        "_upstream",
+        "_worker",
+        "deadline",
+    )
+
+    def __init__(self, worker: Worker, index: Index, caller: CallerConnection, request: Request) -> None:
+        self.deadline = NEVER
+        self._worker = worker
+        self._index = index
+        self._caller = caller
+        self._request = request
+        self._request_phase = phases.NEW
+        self._response_phase = phases.NONE
+        self._integration: CompiledIntegration | None = None
+        self._destination: Destination | None = None
+        self._grant: Grant | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._held: HeldResponse | None = None
+        self._body: list[bytes] | None = None
+        self._replay_body: list[bytes] | None = None
+        self._retry_bytes: bytes | None = None
+        self._began = 0.0
+        self._sent = self._status = 0
+        self._keep_alive = request.head.keep_alive
+        self._chunked = False
+        self._caller_blocked = False
+        self._replayed = self._retried = False
+
+    def __repr__(self) -> str:
+        request, response = phases.REQUEST_NAMES[self._request_phase], phases.RESPONSE_NAMES[self._response_phase]
+        return f"Exchange({request}, {response})"
+
+    def _enter(self, phase: int) -> None:
+        """Go to a phase of the request."""
+        former = self._request_phase
+        if not phases.AFTER_REQUEST[former] & phase:
+            raise phases.illegal(phases.REQUEST_NAMES, former, phase)
+        self._request_phase = phase
+
+    def _enter_response(self, phase: int) -> None:
+        """Go to a phase of the response."""
+        former = self._response_phase
+        if not phases.AFTER_RESPONSE[former] & phase:
+            raise phases.illegal(phases.RESPONSE_NAMES, former, phase)
+        self._response_phase = phase
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is done about the request."""
+        return self._request_phase == phases.OVER
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for a connection."""
+        return self._request_phase == phases.CONNECTING
+
+    # Admission.
+
+    def begin(self) -> None:
+        worker, request = self._worker, self._request
+        self._began = worker.enter()
+        problem = request.problem or self._admit()
+        if problem is not None:
+            self._fail(problem)
+            return
+        if request.head.marks is not None and request.head.is_last_hop:
+            self._answer_as_last_hop()
+            return
+        if worker.is_full:
+            detail = "the limit of requests in flight is reached"
+            self._fail(Problem("overloaded", detail, headers=(("Retry-After", "1"),)))
+            return
+        total = request.rules.timeouts.total
+        if total:
+            self.deadline = worker.deadlines.now + total
+            worker.deadlines.watch(self)
+        self._prepare()
+
+    def _admit(self) -> Problem | None:
+        """Decide whose the request is and where it goes, or why it may not go on."""
+        head, callers = self._request.head, self._request.rules.callers
+        destination = None if callers else self._index.quick(head)
+        if destination is None:
+            return self._settle(decide(head, callers, self._index))
+        self._integration = destination.integration
+        self._destination = destination
+        return None
+
+    def _settle(self, decision: Admitted[CompiledIntegration] | Denied[CompiledIntegration]) -> Problem | None:
+        """Go by a decision."""
+        integration = decision.candidate
+        self._integration = integration
+        if isinstance(decision, Denied):
+            return decision.problem
+        target = decision.target
+        self._destination = None if target is None else decision.candidate.destination(target)
+        return None
+
+    def _admitted(self) -> CompiledIntegration:
+        integration = self._integration
+        if integration is None:
+            raise RuntimeError("the request was not admitted")
+        return integration
+
+    def _aim(self) -> Destination:
+        destination = self._destination
+        if destination is None:
+            raise RuntimeError("the request has no destination")
+        return destination
+
+    # What a request needs before it is sent: what decides its target, its whole body, its grant, its certificate.
+
+    def _wait(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Wait in a task, and read no more of the body meanwhile; what is raised in the task is answered."""
+        if not self._request.complete:
+            self._caller.hold_body()
+        self._worker.spawn(self._guarded(work))
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except ProblemError as raised:
+            self._fail(raised.problem)
+        except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
+            self._fail(self._worker.defect(error))
+
+    def _prepare(self) -> None:
+        """Set an admitted exchange going: at once where its grant is all that it takes, and is there."""
+        integration = self._admitted()
+        if not integration.needs_slow_path:
+            grant = integration.source.grant
+            if grant is not None:
+                self._grant = grant
+                self._dispatch()
+            else:
+                self._acquire(judged=True)
+        elif integration.rules.unresolved:
+            self._enter(phases.RESOLVING)
+            self._wait(self._resolve)
+        elif not integration.injection_points.body or self._buffer():
+            self._acquire(judged=True)
+
+    async def _resolve(self) -> None:
+        """Judge the target once it is known what by."""
+        resolved = await self._index.resolve(self._admitted())
+        if self.is_over:
+            return
+        problem = self._settle(readmit(self._request.head, resolved, self._index.unmatched))
+        if problem is not None:
+            self._fail(problem)
+            return
+        self._caller.release_body()
+        self._prepare()
+
+    def _buffer(self) -> bool:
+        """Keep the body: True when it is whole and can take the token. Where it cannot, the exchange fails."""
+        request = self._request
+        head = request.head
+        problem = bodies.refusal(head, max(head.length, request.received), request.rules.limits.replay_body)
+        if problem is None and request.complete:
+            self._body = [*(self._body or ()), *request.take()]
+            problem = bodies.conflict(head, b"".join(self._body), self._admitted().injection_points.body)
+        if problem is not None:
+            self._fail(problem)
+            return False
+        if request.complete:
+            return True
+        if self._request_phase != phases.BUFFERING:
+            self._enter(phases.BUFFERING)
+            if head.expects_continue:
+                # The body is needed here, before the upstream is asked; so the expectation ends here too (RFC 9110
+                # 10.1.1).
+                self._caller.deliver(_CONTINUE)
+        return False
+
+    def _acquire(self, *, judged: bool) -> None:
+        """Take the grant that is there, or wait for one. `judged` says that the target was judged just now."""
+        grant = self._admitted().source.grant
+        if grant is not None:
+            self._take(grant, judged=judged)
+            return
+        self._enter(phases.ACQUIRING)
+        self._wait(self._obtain_grant)
+
+    async def _obtain_grant(self) -> None:
+        grant = await self._admitted().source.obtain()
+        if not self.is_over:
+            self._take(grant, judged=False)
+
+    def _take(self, grant: Grant, *, judged: bool) -> None:
+        """Go on with this grant. Where grants tell the base URL, a target not `judged` by this one's is judged again."""
+        self._grant = grant
+        integration = self._admitted()
+        if integration.learns and (integration.learn(grant) or not judged):
+            problem = self._settle(judge(self._request.head, integration))
+            if problem is not None:
+                self._fail(problem)
+                return
+        certificate = integration.certificate
+        if certificate is not None:
+            identity = certificate.identity
+            if identity is None:
+                self._enter(phases.ACQUIRING)
+                self._wait(self._obtain_certificate)
+                return
+            integration.bind_certificate(self._aim().route, identity)
+        self._dispatch()
+
+    async def _obtain_certificate(self) -> None:
+        """Wait for a client certificate; the grant may have lapsed by then."""
+        certificate = self._admitted().certificate
+        if certificate is not None:
+            await certificate.obtain()
+        if not self.is_over:
+            self._acquire(judged=False)
+
+    # The way to the upstream.
+
+    def _dispatch(self) -> None:
+        """Send by a connection that is free, or wait for one."""
+        pool = self._aim().route.pool
+        if pool is None:
+            raise RuntimeError("no client certificate is bound to the route")
+        # What was refused goes out by a new connection: the refusal may have been the last response of its own.
+        connection = None if self._replayed else pool.take()
+        if connection is not None:
+            self._send(connection)
+            return
+        self._enter(phases.CONNECTING)
+        if not self._request.complete:
+            self._caller.hold_body()
+        pool.enqueue(self)
+
+    def take_connection(self, connection: UpstreamConnection) -> bool:
+        """Use a connection that was made or became free; False where it is declined."""
+        if self._request_phase != phases.CONNECTING:
+            return False
+        retry = self._retry_bytes
+        if self._grant is self._admitted().source.grant:
+            if retry is None:
+                self._send(connection)
+            else:
+                self._retry_bytes = None
+                self._write(connection, retry)
+            return True
+        return False
+
+    def declined(self) -> None:
+        """Go on after a connection was declined: the grant has expired, or was renewed, while the exchange waited."""
+        if self._request_phase != phases.CONNECTING:
+            return
+        if self._retry_bytes is not None:
+            if self._replay_body is None:
+                detail = "the upstream closed the connection before it responded"
+                problem = Problem("upstream_protocol_error", detail, error="connection_terminated", sent="maybe")
+                self._fail(problem)
+                return
+            self._begin_again()
+        self._acquire(judged=False)
+
+    def connect_failed(self, problem: Problem) -> None:
+        """No connection can be made."""
+        self._fail(problem.maybe_sent() if self._retried else problem)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        """Write the head and what has arrived of the body, in one piece."""
+        request, destination, grant = self._request, self._aim(), self._grant
+        head, route, integration = request.head, destination.route, destination.integration
+        if grant is None:
+            raise RuntimeError("the exchange has no grant")
+        if route.grant is not grant:
+            route.compile(grant)
+        body = request.take()
+        if self._body is not None:
+            body = self._body + body
+            self._body = None
+        if integration.watched:
+            self._replay_body = list(body) if request.received <= request.rules.limits.replay_body else None
+        length, stripped = head.length, integration.strip
+        if integration.injection_points.body:
+            body = [bodies.filled(head, b"".join(body), grant.body)]
+            length = len(body[0])
+            stripped |= _EXPECT
+        path = destination.path
+        if route.query:
+            path += (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + route.query
+        pieces = request_head(head, path, route.injected, stripped, length, request.rules.head_end)
+        pieces += self._framed(body, chunked=length == CHUNKED)
+        data = b"".join(pieces)
+        if request.complete:
+            self._retry_bytes = None if self._retried else data
+        self._write(connection, data)
+
+    def _write(self, connection: UpstreamConnection, data: bytes) -> None:
+        request = self._request
+        whole = request.complete
+        self._enter(phases.SENT if whole else phases.SENDING)
+        self._upstream = connection
+        connection.carry(self, request.rules, data, whole=whole, to_head=request.head.method == b"HEAD")
+        if not whole and not connection.full:
+            self._caller.release_body()
+
+    def _framed(self, body: list[bytes], *, chunked: bool) -> list[bytes]:
+        """Pieces of the request's body as they are written."""
+        if not chunked:
+            return body
+        framed = [b"%x\r\n" % sum(map(len, body)), *body, b"\r\n"] if body else []
+        if self._request.complete:
+            framed.append(_LAST_CHUNK)
+        return framed
+
+    def upload(self) -> None:
+        if self._request_phase == phases.BUFFERING:
+            if self._buffer():
+                self._acquire(judged=False)
+            return
+        if self._request_phase != phases.SENDING or (connection := self._attached()) is None:
+            # It stays where it is until it can be written.
+            return
+        request = self._request
+        body = request.take()
+        if self._replay_body is not None:
+            self._replay_body += body
+            if request.received > request.rules.limits.replay_body:
+                self._replay_body = None
+        pieces = self._framed(body, chunked=request.head.length == CHUNKED)
+        if request.complete:
+            self._enter(phases.SENT)
+        connection.send(pieces[0] if len(pieces) == 1 else b"".join(pieces), whole=request.complete)
+
+    def _attached(self) -> UpstreamConnection | None:
+        """The connection that carries this exchange now."""
+        connection = self._upstream
+        return connection if connection is not None and connection.exchange is self else None
+
+    # Sending a request a second time: on a new connection after a stale one, or with another grant.
+
+    def upstream_lost(self, problem: Problem, *, stale: bool) -> None:
+        if stale and self._retry_bytes is not None and self._request.head.method in IDEMPOTENT and not self.is_over:
+            # RFC 9112 9.3.1: an idempotent request, once, which was written in one piece.
+            pool = self._aim().route.pool
+            if pool is not None:
+                self._retried = True
+                self._upstream = None
+                self._enter(phases.CONNECTING)
+                pool.connect_for(self)
+                return
+        self._fail(problem)
+
+    def _begin_again(self) -> None:
+        """Forget the response, so that the request may be written again; its body was kept."""
+        self._drop_upstream()
+        self._held = None
+        self._retry_bytes = None
+        self._status = 0
+        self._chunked = False
+        self._body = self._replay_body
+        if self._response_phase != phases.NONE:
+            self._enter_response(phases.NONE)
+
+    def _judge_response(self, held: HeldResponse) -> None:
+        """Ask whether a response refuses the grant: it stays back while a newer one is fetched, else it goes on.
+
+        It goes to the caller unchanged in all cases but one: a newer grant is to be had, and the request can be written
+        a second time from the first byte to the last.
+        """
+        self._enter_response(phases.JUDGED)
+        grant = self._grant
+        newer = grant is not None and self._admitted().source.report_rejection(grant, self._status, held.content)
+        if not newer or self._replay_body is None or self._replayed or self._request_phase != phases.SENT:
+            self._pass_on(held)
+            return
+        self._replayed = True
+        self._enter(phases.RENEWING)
+        if (connection := self._attached()) is not None:
+            connection.hold()
+        self._wait(self._renew)
+
+    async def _renew(self) -> None:
+        grant, held = self._grant, self._held
+        if grant is None or held is None:
+            raise RuntimeError("no response is held back")
+        newer = await self._admitted().source.refreshed_after(grant)
+        if self.is_over:
+            return
+        if newer is not None:
+            self._begin_again()
+            self._take(newer, judged=False)
+            return
+        # There is no newer grant after all: the response goes to the caller, with what is still to come of it.
+        self._enter(phases.SENT)
+        whole = held.whole
+        self._pass_on(held)
+        if not whole and not self._caller_blocked and (connection := self._attached()) is not None:
+            connection.resume()
+
+    # The way back.
+
+    def interim(self) -> None:
+        head = self._request.head
+        if head.expects_continue and not self._admitted().injection_points.body:
+            self._caller.deliver(_CONTINUE)
+
+    def respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
+        out = body
+        if head is not None:
+            integration = self._admitted()
+            pieces = self._response_head(head, integration)
+            if head.status in integration.watched:
+                self._enter_response(phases.HELD)
+                self._held = HeldResponse(pieces, chunked=self._chunked, readable=is_plain(head.fields))
+            else:
+                out = pieces
+                if body:
+                    out += self._chunk(body) if self._chunked else body
+        elif body and self._chunked and self._held is None:
+            out = self._chunk(body)
+        if self._held is not None:
+            self._keep_back(self._held, body, whole=whole)
+            return
+        if whole:
+            if self._chunked:
+                out.append(_LAST_CHUNK)
+            if out:
+                self._deliver(out[0] if len(out) == 1 else b"".join(out))
+            self._finish()
+            return
+        if head is not None:
+            self._enter_response(phases.PASSING)
+        self._deliver(out[0] if len(out) == 1 else b"".join(out))
+
+    def _response_head(self, head: ResponseHead, integration: CompiledIntegration) -> list[bytes]:
+        """Decide how the response is framed towards the caller and whether they may go on; its head as it is written."""
+        request, grant = self._request, self._grant
+        rules, http_1_1 = request.rules, request.head.http_1_1
+        self._status = head.status
+        if not request.complete or self._worker.draining:
+            # An early response: what is still to come of the request cannot be told from a next one (RFC 9112 9.3).
+            self._keep_alive = False
+        if head.length < 0:
+            if http_1_1:
+                self._chunked = True
+            else:
+                self._keep_alive = False
+        if not self._keep_alive:
+            ending = rules.via + _CLOSE
+        else:
+            ending = rules.head_end if http_1_1 else rules.via + _KEEP_ALIVE
+        fields = head.fields
+        if grant is not None and integration.rules.parameters:
+            fields = integration.scrub(fields, grant)
+        to_head = request.head.method == b"HEAD"
+        return response_head(head, fields, ending, chunked=self._chunked, to_head=to_head)
+
+    @staticmethod
+    def _chunk(body: list[bytes]) -> list[bytes]:
+        return [b"%x\r\n" % sum(map(len, body)), *body, b"\r\n"]
+
+    def _keep_back(self, held: HeldResponse, body: list[bytes], *, whole: bool) -> None:
+        """Keep back a piece of the body; a response that turns out too long is judged now."""
+        held.add(body, whole=whole)
+        if whole:
+            self._release_upstream()
+        if self._response_phase == phases.HELD and (whole or held.is_full):
+            self._judge_response(held)
+
+    def _pass_on(self, held: HeldResponse) -> None:
+        """Give a held response to the caller; more of its body may follow."""
+        self._held = None
+        if not held.whole:
+            self._enter_response(phases.PASSING)
+        self._deliver(held.wire())
+        if held.whole:
+            self._finish()
+
+    def _deliver(self, data: bytes) -> None:
+        """Write a piece of the response to the caller."""
+        self._sent += len(data)
+        self._caller.deliver(data)
+
+    # The end.
+
+    def _finish(self) -> None:
+        """The whole response is delivered."""
+        self._enter_response(phases.COMPLETE)
+        self._release_upstream()
+        self._end("")
+        self._caller.exchange_over(keep_alive=self._keep_alive)
+
+    def _release_upstream(self) -> None:
+        """Give the connection back; where the response overtook the end of its request, it closes."""
+        if (connection := self._attached()) is not None:
+            connection.release(reusable=self._request.complete)
+        self._upstream = None
+
+    def _drop_upstream(self) -> None:
+        """Part from the upstream; a connection that still carries this exchange is cut."""
+        if (connection := self._attached()) is not None:
+            connection.abort()
+        self._upstream = None
+
+    def refuse(self, problem: Problem) -> None:
+        self._fail(problem)
+
+    def _fail(self, problem: Problem) -> None:
+        """End with a response of our own, or cut one that has begun, so that it never looks complete."""
+        if self.is_over:
+            return
+        sent = problem.sent if self._upstream is None else "maybe"
+        self._drop_upstream()
+        self._held = None
+        if self._response_phase == phases.PASSING:
+            self._enter_response(phases.CUT)
+            self._end(problem.code)
+            self._caller.close(cut=True)
+            return
+        request, worker, integration = self._request, self._worker, self._integration
+        keep_alive = self._keep_alive and request.complete and request.head.http_1_1
+        self._keep_alive = keep_alive and problem.code not in _CLOSING and not worker.draining
+        self._status = problem.status
+        self._enter_response(phases.COMPLETE)
+        self._deliver(
+            local_reply(
+                problem,
+                integration=None if integration is None or integration.name == NOBODY else integration.name,
+                sent=sent,
+                close=not self._keep_alive,
+                head=request.head.method == b"HEAD",
+                via=request.rules.via,
+            )
+        )
+        self._end(problem.code)
+        self._caller.exchange_over(keep_alive=self._keep_alive)
+
+    def _answer_as_last_hop(self) -> None:
+        """Answer an OPTIONS request that may go no further."""
+        request = self._request
+        self._status = 204
+        self._keep_alive &= request.complete and request.head.http_1_1 and not self._worker.draining
+        allow = self._admitted().rules.allow.encode()
+        self._deliver(options_reply(allow=allow, close=not self._keep_alive, via=request.rules.via))
+        self._finish()
+
+    def caller_lost(self) -> None:
+        if self.is_over:
+            return
+        self._drop_upstream()
+        self._held = None
+        self._enter_response(phases.CUT)
+        self._end(CALLER_GONE)
+
+    def expired(self) -> None:
+        """The whole exchange has taken longer than timeouts.total."""
+        self._fail(Problem("upstream_timeout", "the exchange took longer than timeouts.total", sent="maybe"))
+
+    def _end(self, code: str) -> None:
+        """Count the exchange out, once."""
+        self._enter(phases.OVER)
+        worker, request, integration, status = self._worker, self._request, self._integration, self._status
+        stats = worker.metrics.unknown if integration is None else integration.stats
+        seconds = worker.leave(stats, code or _CLASSES[status // 100], self._began)
+        if request.rules.timeouts.total:
+            worker.deadlines.forget(self)
+        access = worker.access
+        if access.every or (access.errors and (code or status >= 400)):
+            self._log(code, seconds)
+
+    def _log(self, code: str, seconds: float) -> None:
+        """Write the access line."""
+        head, integration, destination = self._request.head, self._integration, self._destination
+        # A target that was not read may hold a password where a host belongs, or an unknown ID.
+        shown = integration is not None and (destination is not None or code == "target_denied")
+        self._worker.access.write(
+            request_id=self._worker.next_id(),
+            integration="unknown" if integration is None else integration.name,
+            door="forward" if is_forward(head.target) else "reverse",
+            method=head.method.decode("latin-1"),
+            host="" if destination is None else destination.route.origin.host,
+            status=self._status,
+            code=code,
+            seconds=seconds,
+            bytes_in=self._request.received,
+            bytes_out=self._sent,
+            target=head.target.decode("latin-1") if shown else None,
+        )
+
+    # Backpressure, one direction each.
+
+    def upstream_full(self) -> None:
+        self._caller.hold_body()
+
+    def upstream_drained(self) -> None:
+        self._caller.release_body()
+
+    def caller_full(self) -> None:
+        self._caller_blocked = True
+        if (connection := self._attached()) is not None:
+            connection.hold()
+
+    def caller_drained(self) -> None:
+        self._caller_blocked = False
+        if self._response_phase != phases.JUDGED and (connection := self._attached()) is not None:
+            connection.resume()

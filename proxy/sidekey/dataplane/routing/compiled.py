@@ -1,0 +1,330 @@
+"""An integration compiled for the hot path: its routes, and the lines its grant puts into every outbound head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from sidekey.core import headers, parameters, routing
+from sidekey.core.decide import IntegrationRules
+from sidekey.core.paths import under
+from sidekey.core.policy import Policy, Prefix, parse_learnt, upgrade
+from sidekey.core.urls import Origin, Target
+from sidekey.credentials.base import Grant, GrantSource
+from sidekey.credentials.identity import ClientIdentity, IdentitySource
+from sidekey.dataplane.upstream.pool import Pool
+from sidekey.dataplane.upstream.pools import Pools
+from sidekey.observe.metrics import IntegrationStats
+from sidekey.settings.snapshot import Integration
+
+_PLAIN: Final = routing.PLAIN.fullmatch
+
+
+class Route:
+    """An origin of one integration: where its connections are, and what is injected into a head that goes there.
+
+    `pool` is None while a client certificate is needed and none is bound: without it nothing is connected. `injected`
+    and `query` are those of `grant`.
+    """
+
+    __slots__ = ("_host", "grant", "identity", "injected", "origin", "pool", "query")
+
+    def __init__(self, origin: Origin, pool: Pool | None) -> None:
+        self.origin: Final = origin
+        self.pool = pool
+        self.identity: ClientIdentity | None = None
+        self.grant: Grant | None = None
+        self.injected = b""
+        self.query = b""
+        self._host = b"\r\nHost: %b" % origin.authority.encode()
+
+    def compile(self, grant: Grant) -> None:
+        """Write down what is injected: Host, and the grant's fields and query parameters."""
+        self.grant = grant
+        block = "".join(f"\r\n{name}: {value}" for name, value in grant.headers)
+        self.injected = self._host + block.encode("latin-1")
+        self.query = parameters.encode(grant.query).encode()
+
+    def bind(self, identity: ClientIdentity | None, pool: Pool) -> None:
+        """Let what goes by this route use connections of this pool, which present this client certificate."""
+        self.identity = identity
+        self.pool = pool
+
+
+class Destination:
+    """Where a request goes: whose it is, by which route, and the path (and query) that is asked for there."""
+
+    __slots__ = ("integration", "path", "route")
+
+    def __init__(self, integration: CompiledIntegration, route: Route, path: bytes) -> None:
+        self.integration: Final = integration
+        self.route: Final = route
+        self.path: Final = path
+
+
+class CompiledIntegration:
+    """One integration as the hot path sees it.
+
+    `rules` are what targets are judged by now: the integration's own, until a grant has told more. A plain target that
+    holds one of the `_marks` is left to the exact reading. `needs_slow_path` says that an exchange takes more than the
+    grant that is there. `resolved` is what came after this one because what was missing of its integration could be
+    read. `changed` is told when the rules have changed.
+    """
+
+    ROUTES: Final = 256
+    __slots__ = (
+        "_base_path",
+        "_base_route",
+        "_changed",
+        "_entries",
+        "_learnt",
+        "_marks",
+        "_pools",
+        "_quick",
+        "_routes",
+        "_scrubber",
+        "certificate",
+        "injection_points",
+        "integration",
+        "learns",
+        "name",
+        "needs_slow_path",
+        "resolved",
+        "rules",
+        "source",
+        "stats",
+        "strip",
+        "watched",
+    )
+
+    def __init__(
+        self,
+        integration: Integration,
+        stats: IntegrationStats,
+        source: GrantSource,
+        certificate: IdentitySource | None,
+        pools: Pools,
+        changed: Callable[[CompiledIntegration], None],
+    ) -> None:
+        places = integration.traits.places
+        self.integration: Final = integration
+        self.name: Final = integration.id
+        self.stats: Final = stats
+        self.source: Final = source
+        self.certificate: Final = certificate
+        self.injection_points: Final = places
+        self.watched: Final = integration.traits.watched
+        self.learns: Final = integration.traits.learns
+        strip = frozenset(headers.normalise(name.encode("latin-1")) for name in places.headers)
+        if integration.policy.methods is not None:
+            strip |= headers.METHOD_OVERRIDES
+        self.strip: Final = strip
+        unresolved = integration.rebuild is not None
+        self.needs_slow_path: Final = unresolved or self.learns or bool(places.body) or certificate is not None
+        self.resolved: CompiledIntegration | None = None
+        self._pools = pools
+        self._changed = changed
+        self._learnt: Grant | None = None
+        self._scrubber: tuple[Grant, parameters.Scrubber] | None = None
+        self._routes: dict[Origin, Route] = {}
+        self._go_by(
+            IntegrationRules.of(
+                self.name, integration.policy, integration.base, places.query + places.body, unresolved=unresolved
+            )
+        )
+
+    def __repr__(self) -> str:
+        return f"CompiledIntegration({self.name})"
+
+    def _go_by(self, rules: IntegrationRules) -> None:
+        """Judge by these rules from now on, and put their base before what comes by the reverse proxy."""
+        self.rules = rules
+        base = rules.base
+        marks = quick_marks(rules.policy)
+        self._marks = marks or ()
+        if rules.parameters:
+            # Whether the caller names such a parameter is for the exact reading to see.
+            self._marks += (b"?",)
+        self._quick = marks is not None and base is not None and quick_base(rules.policy, base)
+        if base is not None and any(mark in base.path.lower().encode("latin-1") for mark in self._marks):
+            # What comes by the reverse proxy could end at the base itself, or just below it.
+            self._quick = False
+        self._base_path = b"" if base is None else base.path.encode("latin-1")
+        self._base_route = None if base is None else self._route(base.origin)
+        self._entries = self._quick_entries() if marks is not None else {}
+
+    # Rules, and what they allow quickly.
+
+    def resolve(self, successor: CompiledIntegration) -> None:
+        """Send whoever still holds this one on to what came of it."""
+        self.resolved = successor
+
+    @property
+    def latest(self) -> CompiledIntegration:
+        """What came of this one: itself, while it is unresolved."""
+        latest = self
+        while latest.resolved is not None:
+            latest = latest.resolved
+        return latest
+
+    def learn(self, grant: Grant) -> bool:
+        """Note what the grant told: whether targets must be judged again, since the base is another now."""
+        former = self._learnt
+        if grant is former:
+            return False
+        self._learnt = grant
+        if grant.base_url is None or (former is not None and former.base_url == grant.base_url):
+            return False
+        self._go_by(self.rules.learnt(parse_learnt(grant.base_url)))
+        self._changed(self)
+        return True
+
+    def quick(self, rest: bytes) -> Destination | None:
+        """The quick reading of what follows the ID at the reverse proxy."""
+        route = self._base_route
+        if route is None or not self._quick or not rest.startswith(b"/") or not self._is_plain(rest, 0):
+            return None
+        return Destination(self, route, self._base_path + rest)
+
+    def destination(self, target: Target) -> Destination:
+        """Where a target leads that the policy allowed."""
+        return Destination(self, self.route(target.origin), target.request_target.encode("latin-1"))
+
+    def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
+        """The target where the quick reading allows it; see `core.decide.Candidate`."""
+        if not forward:
+            found = self.quick(url)
+            return None if found is None else _target(found.route.origin, found.path)
+        cut = url.find(b"/", len(b"https://"))
+        entry = self._entries.get(url[:cut])
+        if entry is None or cut < 0 or not self._is_plain(url, cut):
+            return None
+        route, prefix = entry
+        path = url[cut:]
+        if not path.startswith(prefix) or path[len(prefix) : len(prefix) + 1] not in (b"", b"/", b"?"):
+            return None
+        return _target(route.origin, path)
+
+    def _is_plain(self, target: bytes, start: int) -> bool:
+        """Whether the quick reading may judge the path (and query) that begins at `start`."""
+        if not _PLAIN(target, start):
+            return False
+        if not self._marks:
+            return True
+        lower = target[start:].lower()
+        return not any(mark in lower for mark in self._marks)
+
+    def _quick_entries(self) -> dict[bytes, tuple[Route, bytes]]:
+        """Scheme and authority, as callers mostly write them at the forward proxy, to a route and a prefix's path.
+
+        The http form stands beside the https one where the forward proxy upgrades it.
+        """
+        policy = self.rules.policy
+        found: dict[bytes, tuple[Route, bytes]] = {}
+        bases = policy.prefixes or [
+            Prefix(domain.origin, policy.path) for domain in policy.domains if not domain.wildcard
+        ]
+        for base in reversed(bases):
+            if base.origin != policy.stand_in and quick_base(policy, base):
+                entry = (self._route(base.origin), base.path.encode("latin-1"))
+                found[str(base.origin).encode()] = entry
+                plain = base.origin._replace(scheme="http", port=80)
+                if upgrade(policy, Target(plain, "/", None)).origin == base.origin:
+                    found[b"http://%b" % base.origin.authority.encode()] = entry
+                    found[b"http://%b:80" % base.origin.authority.encode()] = entry
+        return found
+
+    # Routes.
+
+    def route(self, origin: Origin) -> Route:
+        """The route to an origin the policy allowed; bounded, since a wildcard domain allows many.
+
+        Those that the quick reading uses always stay among them.
+        """
+        if len(self._routes) >= self.ROUTES and origin not in self._routes:
+            lasting = [route for route, _ in self._entries.values()]
+            if self._base_route is not None:
+                lasting.append(self._base_route)
+            self._routes = {route.origin: route for route in lasting}
+        return self._route(origin)
+
+    def _route(self, origin: Origin) -> Route:
+        route = self._routes.get(origin)
+        if route is None:
+            pool = self._pools.find(origin, self.integration, None) if self.certificate is None else None
+            route = self._routes[origin] = Route(origin, pool)
+        return route
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """Those that are known now."""
+        return tuple(self._routes.values())
+
+    def bind_certificate(self, route: Route, identity: ClientIdentity) -> None:
+        """Let what goes by this route use connections of this client certificate, and no others."""
+        pool = route.pool
+        if pool is None or route.identity is not identity:
+            if pool is not None:
+                self._pools.retire(pool)
+            pool = self._pools.find(route.origin, self.integration, identity)
+            route.bind(identity, pool)
+
+    def pools(self) -> set[Pool]:
+        """Those of its routes, as far as it is known which connections these use."""
+        return {route.pool for route in self._routes.values() if route.pool is not None}
+
+    def reconnect(self) -> None:
+        """Leave the pools that were dropped."""
+        for route in self._routes.values():
+            if route.pool is not None and route.pool.dropped:
+                route.bind(route.identity, self._pools.find(route.origin, self.integration, route.identity))
+
+    # Responses.
+
+    def scrub(self, fields: list[bytes], grant: Grant) -> list[bytes]:
+        """The fields of a response without the injected parameters, which an upstream may repeat in a URL."""
+        if self._scrubber is None or self._scrubber[0] is not grant:
+            self._scrubber = (grant, parameters.Scrubber(grant.query + grant.body))
+        clean = self._scrubber[1]
+        kept = [clean(field) if headers.line_name(field) in headers.HOLD_URLS else field for field in fields]
+        return [field for field in kept if field is not None]
+
+
+def _target(origin: Origin, path: bytes) -> Target:
+    """The target of an origin-form that was read quickly."""
+    written = path.decode("latin-1")
+    before, mark, query = written.partition("?")
+    return Target(origin, before or "/", query if mark else None)
+
+
+def quick_base(policy: Policy, base: Prefix) -> bool:
+    """Whether base plus a plain rest without a mark is always inside the policy, so that the quick reading may decide.
+
+    So it is where the base's own path is plain and lies under a plain prefix of the same origin (or in an allowed
+    domain without prefixes).
+    """
+    if policy.domains and not any(domain.covers(base.origin) for domain in policy.domains):
+        return False
+    path = base.path.encode("latin-1")
+    if not _PLAIN(path) or b"?" in path or path.endswith(b"/"):
+        return False
+    if not under(base.path, policy.path):
+        return False
+    if not policy.prefixes:
+        return bool(policy.domains)
+    return any(prefix.origin == base.origin and prefix.path == base.path for prefix in policy.prefixes)
+
+
+def quick_marks(policy: Policy) -> tuple[bytes, ...] | None:
+    """The last segments of the forbidden paths: a plain path without one of them, in any case, is none of these.
+
+    None where a forbidden path is not plain itself, so that nothing is told quickly.
+    """
+    marks = []
+    for forbidden in policy.forbidden:
+        path = forbidden.path.rstrip("/").lower().encode("latin-1")
+        last = path[path.rfind(b"/") :]
+        if not _PLAIN(path) or len(last) < 2 or last == b"/*" or b"?" in path:
+            return None
+        marks.append(last)
+    return tuple(marks)

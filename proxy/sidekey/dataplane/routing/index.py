@@ -1,0 +1,270 @@
+"""Which integration a request is for: compiled at their first use, with what was read of recent targets and hosts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from sidekey.core.coverage import Coverage
+from sidekey.core.decide import Unmatched
+from sidekey.core.request import RequestHead
+from sidekey.core.routing import REVERSE, is_own_host
+from sidekey.credentials.base import GrantSource
+from sidekey.credentials.identity import IdentitySource
+from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
+from sidekey.dataplane.upstream.pool import may_use
+from sidekey.dataplane.upstream.pools import Pools
+from sidekey.errors import Problem, ProblemError
+from sidekey.observe.metrics import IntegrationStats, Metrics
+from sidekey.settings.snapshot import Integration, Passing, Snapshot
+
+HOSTS_LIMIT: Final = 1024
+LONGEST_HOST: Final = 260
+TARGETS_LIMIT: Final = 1024
+LONGEST_TARGET: Final = 256
+RELEASED_AT_ONCE: Final = 256
+
+T = TypeVar("T")
+
+
+class Index:
+    """The integrations of the snapshot in use, as the data plane finds them.
+
+    `source_of` makes the grant source of an integration, `identity_of` finds where its client certificate is, if it has
+    one; each once, at the first request.
+    """
+
+    __slots__ = (
+        "_compiled",
+        "_hosts",
+        "_identity_of",
+        "_instance",
+        "_metrics",
+        "_own_names",
+        "_pools",
+        "_snapshot",
+        "_source_of",
+        "_targets",
+        "_unmatched",
+    )
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        instance: bytes,
+        pools: Pools,
+        metrics: Metrics,
+        *,
+        source_of: Callable[[Integration], GrantSource],
+        identity_of: Callable[[Integration], IdentitySource | None],
+    ) -> None:
+        self._instance = instance
+        self._pools = pools
+        self._metrics = metrics
+        self._source_of = source_of
+        self._identity_of = identity_of
+        self._compiled: dict[bytes, CompiledIntegration] = {}
+        self._hosts: dict[bytes | None, bool] = {}
+        self._targets: dict[bytes, Destination] = {}
+        self._snapshot = snapshot
+        self._own_names = frozenset(snapshot.listen.names)
+        self._unmatched: Unmatched[CompiledIntegration] | None = None
+        self._unmatched = self._unmatched_by(snapshot.passing)
+
+    # What a request asks for.
+
+    @property
+    def instance(self) -> bytes:
+        """The word in this process's Via."""
+        return self._instance
+
+    @property
+    def unmatched(self) -> Unmatched[CompiledIntegration] | None:
+        """How targets of the forward proxy that no integration covers go on."""
+        return self._unmatched
+
+    def quick(self, head: RequestHead) -> Destination | None:
+        """What becomes of a plain request at the reverse proxy; None leaves it to `core.decide`.
+
+        For where no callers are configured.
+        """
+        if head.marks is not None or not self._hosts.get(head.host):
+            return None
+        target = head.target
+        known = self._targets.get(target)
+        if known is None:
+            end = target.find(b"/", 3)
+            if end < 0 or not target.startswith(REVERSE):
+                return None
+            integration = self._compiled.get(target[3:end])
+            known = None if integration is None else integration.quick(target[end:])
+            if known is None:
+                return None
+            self._remember(target, known)
+        return known if head.method in known.integration.rules.methods else None
+
+    def find(self, name: bytes) -> CompiledIntegration | None:
+        """The integration of this ID, compiled at its first use; None where there is none."""
+        compiled = self._compiled.get(name)
+        if compiled is None:
+            integration = self._snapshot.integrations.get(name.decode("latin-1"))
+            if integration is not None:
+                compiled = self._compile(integration, self._metrics.stats(integration.id))
+                self._compiled[name] = compiled
+        return compiled
+
+    def is_own_host(self, host: bytes | None) -> bool:
+        """Whether a Host field is the proxy listener's own; an HTTP/1.0 request may leave it out."""
+        known = self._hosts.get(host)
+        if known is None:
+            if len(self._hosts) >= HOSTS_LIMIT:
+                self._hosts.clear()
+            known = host is None or is_own_host(host.strip(b" \t"), self._own_names)
+            if host is None or len(host) <= LONGEST_HOST:
+                self._hosts[host] = known
+        return known
+
+    async def resolve(self, compiled: CompiledIntegration) -> CompiledIntegration:
+        """What comes of an unresolved integration, once the rest of it can be read. Raises ProblemError."""
+        await compiled.integration.keyring.obtain()
+        name, rebuild = compiled.name.encode(), compiled.integration.rebuild
+        if compiled.resolved is None and rebuild is not None:
+            integration = await asyncio.to_thread(rebuild)
+            if self._compiled.get(name) is compiled:
+                successor = self._compiled[name] = self._compile(integration, compiled.stats)
+                compiled.resolve(successor)
+                self._cover(integration)
+        latest = compiled.latest
+        if latest is compiled:
+            detail = "the config was reloaded before all of the integration was read: send the request again"
+        elif latest.rules.unresolved:
+            detail = "a value cannot be read"
+        else:
+            return latest
+        raise ProblemError(Problem("credential_unavailable", detail, error="proxy_configuration_error"))
+
+    def _compile(self, integration: Integration, stats: IntegrationStats) -> CompiledIntegration:
+        return CompiledIntegration(
+            integration,
+            stats,
+            self._source_of(integration),
+            self._identity_of(integration),
+            self._pools,
+            self._forget_targets,
+        )
+
+    def _remember(self, target: bytes, known: Destination) -> None:
+        """Keep the quick reading of a target: most services send to few. What is long or many is read again."""
+        if len(target) <= LONGEST_TARGET:
+            if len(self._targets) >= TARGETS_LIMIT:
+                self._targets.clear()
+            self._targets[target] = known
+
+    def _forget_targets(self, compiled: CompiledIntegration) -> None:
+        """Drop what is remembered of an integration's targets: they go elsewhere now."""
+        self._targets = {target: known for target, known in self._targets.items() if known.integration is not compiled}
+
+    # Targets that no integration covers.
+
+    def _unmatched_by(self, rules: Passing | None) -> Unmatched[CompiledIntegration] | None:
+        """How those go on by the rules of a snapshot.
+
+        What stands for their integration outlives a snapshot where the next one trusts the same CAs, and its
+        connections with it.
+        """
+        former = self._unmatched
+        if rules is None:
+            return None
+        if former is not None and former.candidate.integration.trust == rules.nobody.trust:
+            candidate = former.candidate
+        else:
+            candidate = self._compile(rules.nobody, self._metrics.passed)
+        return Unmatched(candidate, rules.coverage, rules.undecided)
+
+    def _cover_resolved(self) -> None:
+        """Take into account what came of integrations that were unresolved when the config was loaded."""
+        unresolved = frozenset() if self._unmatched is None else self._unmatched.unresolved
+        compiled = [self._compiled.get(name.encode()) for name in unresolved]
+        self._cover(*(each.integration for each in compiled if each is not None))
+
+    def _cover(self, *integrations: Integration) -> None:
+        """Hear what came of integrations that were unresolved."""
+        known = [each for each in integrations if each.rebuild is None]
+        unmatched = self._unmatched
+        if known and unmatched is not None:
+            coverage = unmatched.coverage | Coverage.of(each.policy for each in known)
+            unresolved = unmatched.unresolved - {each.id for each in known}
+            self._unmatched = Unmatched(unmatched.candidate, coverage, unresolved)
+
+    # Another config.
+
+    def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
+        """Make ready to find the integrations of another snapshot; the result does so from then on.
+
+        Where an integration is not the very same object as before it is compiled again. A request in flight holds what
+        it began with, and with it policy, credential and connections: it ends as it began.
+        """
+        unmatched = self._unmatched_by(snapshot.passing)
+        own_names = frozenset(snapshot.listen.names)
+
+        def commit() -> None:
+            former, self._snapshot = self._snapshot, snapshot
+            left = set() if self._unmatched is None else {self._unmatched.candidate}
+            self._unmatched, self._own_names = unmatched, own_names
+            self._hosts.clear()
+            self._leave(former, left)
+
+        return commit
+
+    def _leave(self, former: Snapshot, left: set[CompiledIntegration]) -> None:
+        """Let go of what only the former snapshot used: connections at once, `left` and what else was compiled soon."""
+        snapshot = self._snapshot
+        old, new = former.integrations, snapshot.integrations
+        gone = {name: each for name, each in self._compiled.items() if new.get(each.name) is not old.get(each.name)}
+        for name in gone:
+            del self._compiled[name]
+        left.update(gone.values())
+        self._cover_resolved()
+        left.difference_update(self._in_use())
+        self._targets = {target: found for target, found in self._targets.items() if found.integration not in left}
+        if snapshot.network != former.network:
+            self._reconnect()
+        else:
+            self._drop_unused(left)
+        _release_gradually([*left])
+
+    def _in_use(self) -> list[CompiledIntegration]:
+        """Those of the snapshot."""
+        compiled = [*self._compiled.values()]
+        return compiled if self._unmatched is None else [*compiled, self._unmatched.candidate]
+
+    def _reconnect(self) -> None:
+        """Let no request to come use a connection of now: its address may not be dialled any more."""
+        self._pools.drop(pool for pool in self._pools.known() if not pool.is_empty)
+        for compiled in self._in_use():
+            compiled.reconnect()
+
+    def _drop_unused(self, gone: set[CompiledIntegration]) -> None:
+        """Close what only integrations that are gone, or are others now, have used.
+
+        A pool that holds nothing may stay: it is pruned once there are many.
+        """
+        integrations = self._snapshot.integrations
+        unused = {
+            pool
+            for compiled in gone
+            for pool in compiled.pools()
+            if not (pool.is_bare or may_use(integrations.get(compiled.name), pool.key))
+        }
+        if unused:
+            for compiled in self._in_use():
+                unused -= compiled.pools()
+        self._pools.drop(unused)
+
+
+def _release_gradually(objects: list[T]) -> None:
+    """Let go of objects a few at a time: ten thousand in one go would hold every request up."""
+    del objects[-RELEASED_AT_ONCE:]
+    if objects:
+        asyncio.get_running_loop().call_soon(_release_gradually, objects)

@@ -1,0 +1,307 @@
+"""A connection to an upstream: carries one exchange at a time, and says whether it may be used again."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from abc import ABC, abstractmethod
+from typing import cast
+
+from httptools import HttpResponseParser
+
+from sidekey.core.framing import UNTIL_CLOSE
+from sidekey.dataplane.buffers import BYPASS, WRITE_BUFFER
+from sidekey.dataplane.deadlines import NEVER
+from sidekey.dataplane.events import ExchangeEvents
+from sidekey.dataplane.upstream.response_reader import ResponseReader
+from sidekey.dataplane.worker import Worker
+from sidekey.errors import Problem
+from sidekey.network.tls import certificate_refused, tls_problem
+from sidekey.runtime.rules import Rules
+
+
+class Home(ABC):
+    """The pool that a connection belongs to, as far as the connection knows it."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def has_identity(self) -> bool:
+        """Whether its connections present a client certificate."""
+
+    @abstractmethod
+    def opened(self, connection: UpstreamConnection) -> None:
+        """The connection is made."""
+
+    @abstractmethod
+    def closed(self, connection: UpstreamConnection) -> None:
+        """The connection is closed."""
+
+    @abstractmethod
+    def forget(self, connection: UpstreamConnection) -> None:
+        """The connection closes and must not be used any more."""
+
+    @abstractmethod
+    def offer(self, connection: UpstreamConnection) -> None:
+        """The connection is free."""
+
+
+class UpstreamConnection(ResponseReader, asyncio.Protocol):
+    """One upstream connection. What each read brings goes to the exchange in one call.
+
+    `full` says that the upstream takes nothing for now, `_paused` that nothing is read since the caller takes nothing,
+    `_request_sent` that the whole request was written.
+    """
+
+    __slots__ = (
+        "_bypass_left",
+        "_clean_end",
+        "_paused",
+        "_request_sent",
+        "deadline",
+        "descriptor",
+        "exchange",
+        "full",
+        "home",
+        "idle_since",
+        "reused",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, worker: Worker, home: Home) -> None:
+        super().__init__(worker)
+        self.home = home
+        self.exchange: ExchangeEvents | None = None
+        self.deadline = NEVER
+        self.idle_since = 0.0
+        self.reused = False
+        self.full = False
+        self.descriptor = -1
+        self._clean_end = False
+        self._paused = False
+        self._request_sent = False
+        self._bypass_left = 0
+
+    # The pool's side.
+
+    def rest(self) -> None:
+        """Be idle from now on, for as long as the upstream is known to keep the connection."""
+        now = self.worker.deadlines.now
+        self.idle_since = now
+        self.deadline = now + self.keep_for
+
+    def use_up(self) -> None:
+        """Let no other exchange use this connection after the one that it carries."""
+        self._not_reusable = True
+
+    # The exchange's side.
+
+    def carry(self, exchange: ExchangeEvents, rules: Rules, data: bytes, *, whole: bool, to_head: bool) -> None:
+        """Begin with an exchange: `data` is its head and what has come of its body; `to_head` that it is a HEAD."""
+        self.exchange = exchange
+        self._rules = rules
+        self._to_head = to_head
+        self._request_sent = whole
+        # A reused connection still has the deadline of its idleness; the write may set another.
+        self.deadline = self.worker.deadlines.now + rules.timeouts.response if whole else NEVER
+        self.transport.write(data)
+
+    def send(self, data: bytes, *, whole: bool) -> None:
+        """Write more of the body; `whole` says that this is its end."""
+        if self.transport.is_closing():
+            return
+        self._request_sent = whole
+        if whole:
+            self._await_response()
+        if data:
+            self.transport.write(data)
+
+    def _await_response(self) -> None:
+        """The last byte of the request is written: the response's head is due, or more of an early response."""
+        timeouts = self._rules.timeouts
+        self.deadline = self.worker.deadlines.now + (timeouts.response if self._head is None else timeouts.idle)
+
+    def release(self, *, reusable: bool) -> None:
+        """The response is whole: go back to the pool, or close where the connection's state is not beyond doubt.
+
+        `reusable` is False where the response overtook the end of its request.
+        """
+        if not reusable:
+            self.abort()
+            return
+        paused = self._paused
+        again = self._keep_alive and not (self._not_reusable or self.full or self.transport.is_closing())
+        self._detach()
+        if not again:
+            # In order; an upstream that does not take what is left is cut off after the write time-out.
+            self.deadline = self.worker.deadlines.now + self._rules.timeouts.write
+            self.transport.close()
+            return
+        if paused:
+            # Held for a caller who is still taking the end of the response; the next one is not to wait for them.
+            self.transport.resume_reading()
+        if self._stale_parser:
+            self._parser = HttpResponseParser(self)
+        self._expect_head()
+        self.reused = True
+        self.home.offer(self)
+
+    def abort(self) -> None:
+        """Part from the exchange and cut the connection, so that an unfinished request never looks complete."""
+        if self.exchange is not None:
+            self._detach()
+        self.transport.abort()
+
+    def hold(self) -> None:
+        """Read no more for now: the caller does not take it."""
+        self._paused = True
+        if not self.transport.is_closing():
+            self.deadline = NEVER
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._paused = False
+        if not self.transport.is_closing():
+            self.deadline = self.worker.deadlines.now + self._rules.timeouts.idle
+            self.transport.resume_reading()
+
+    def _detach(self) -> None:
+        self.exchange = None
+        self._paused = False
+        self.deadline = NEVER
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(WRITE_BUFFER)
+        self._parser = HttpResponseParser(self)
+        socket = transport.get_extra_info("socket")
+        if socket is not None:
+            self.descriptor = socket.fileno()
+        worker = self.worker
+        worker.deadlines.watch(self)
+        worker.metrics.upstream_open += 1
+        self.home.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            # Nothing was asked: these bytes could only be taken for the response to the next request.
+            self.transport.abort()
+            return
+        if self._bypass_left:
+            self._bypass(data)
+        elif error := self._read(data):
+            self._break(exchange, error)
+            return
+        if self._continues:
+            self._continues = False
+            exchange.interim()
+        head, body, whole = self._new_head, self._body, self._whole
+        if head is not None:
+            self._new_head = None
+        if body:
+            self._body = []
+        if not whole and self._head is not None:
+            self._await_body()
+        if head is not None or body or whole:
+            exchange.respond(head, body, whole=whole)
+
+    def _bypass(self, data: bytes) -> None:
+        """Take a piece of a long body past the parser."""
+        left = self._bypass_left - len(data)
+        if left <= 0:
+            if left < 0:
+                self._not_reusable = True
+                data = data[: self._bypass_left]
+            left = 0
+            self._whole = self._stale_parser = True
+        self._bypass_left = left
+        self._body.append(data)
+
+    def _await_body(self) -> None:
+        """More of the response's body is to come."""
+        head = self._head
+        self.deadline = NEVER if self._paused else self.worker.deadlines.now + self._rules.timeouts.idle
+        if not self._bypass_left and head is not None:
+            left = head.length - self._body_received
+            if left > BYPASS:
+                self._bypass_left = left
+
+    def _break(self, exchange: ExchangeEvents, detail: str) -> None:
+        self.abort()
+        exchange.upstream_lost(Problem("upstream_protocol_error", detail, sent="maybe"), stale=False)
+
+    def eof_received(self) -> bool:
+        # With TLS this is close_notify; a bare end of TCP, which anyone on the way can forge, is not told here.
+        self._clean_end = True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        worker = self.worker
+        worker.deadlines.forget(self)
+        worker.metrics.upstream_open -= 1
+        self.home.closed(self)
+        del self._parser
+        exchange, head = self.exchange, self._head
+        if exchange is None:
+            return
+        self._detach()
+        if head is not None and head.length == UNTIL_CLOSE and exc is None and self._clean_end:
+            exchange.respond(None, [], whole=True)
+            return
+        # An alert is the upstream's answer to the handshake, even where it comes late: never a reason to send again.
+        stale = self.reused and not self._fed and not isinstance(exc, ssl.SSLError)
+        exchange.upstream_lost(self._loss(exc), stale=stale)
+
+    def _loss(self, exc: Exception | None) -> Problem:
+        """What the end of the connection means for the exchange."""
+        if self._fed:
+            detail = "the upstream closed the connection in the middle of its response"
+            return Problem("upstream_protocol_error", detail, error="http_response_incomplete", sent="maybe")
+        if isinstance(exc, ssl.SSLError):
+            return tls_problem(exc).maybe_sent()
+        if self.home.has_identity and not self.reused and not self._clean_end:
+            return certificate_refused().maybe_sent()
+        detail = "the upstream closed the connection before it responded"
+        return Problem("upstream_protocol_error", detail, error="connection_terminated", sent="maybe")
+
+    def expired(self) -> None:
+        """The deadline passed: idle too long, or the upstream too slow."""
+        exchange = self.exchange
+        self.deadline = NEVER
+        if exchange is None:
+            self.home.forget(self)
+            if self.transport.is_closing():
+                self.transport.abort()
+            else:
+                self.deadline = self.worker.deadlines.now + self._rules.timeouts.write
+                self.transport.close()
+            return
+        if self.full:
+            detail = "the upstream took no more of the request in time"
+        elif self._head is not None:
+            detail = "the upstream's response stalled"
+        else:
+            detail = "the upstream did not respond in time"
+        self.abort()
+        exchange.upstream_lost(Problem("upstream_timeout", detail, sent="maybe"), stale=False)
+
+    def pause_writing(self) -> None:
+        self.full = True
+        if self.exchange is not None:
+            self.deadline = self.worker.deadlines.now + self._rules.timeouts.write
+            self.exchange.upstream_full()
+
+    def resume_writing(self) -> None:
+        self.full = False
+        if self.exchange is not None:
+            self.deadline = NEVER
+            if self._request_sent:
+                self._await_response()
+            self.exchange.upstream_drained()

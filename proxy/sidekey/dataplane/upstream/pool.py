@@ -1,0 +1,298 @@
+"""Connections to one origin under one TLS identity and one set of dialling rules.
+
+Nothing crosses pools: the key holds everything that decides what a connection may be used for.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections import deque
+from typing import Final, NamedTuple, Protocol
+
+from sidekey.core.addresses import Network
+from sidekey.core.urls import Origin
+from sidekey.credentials.identity import ClientIdentity, expired
+from sidekey.dataplane.upstream.connection import Home, UpstreamConnection
+from sidekey.dataplane.worker import Worker
+from sidekey.errors import Problem, ProblemError
+from sidekey.network.dial import Dialer
+from sidekey.network.sessions import Sessions
+from sidekey.settings.snapshot import Integration, Trust
+
+PROBE_AFTER: Final = 1.0
+"""Seconds of idleness after which a connection is probed before its reuse."""
+
+
+class Key(NamedTuple):
+    """What two exchanges must have in common to share a connection."""
+
+    origin: Origin
+    trust: Trust
+    allow_private: tuple[Network, ...]
+    fingerprint: str = ""
+    """Of the client certificate; empty where there is none."""
+
+
+def key_of(origin: Origin, integration: Integration, identity: ClientIdentity | None) -> Key:
+    """The key for an origin under an integration's trust and dialling rules, and under one client certificate."""
+    fingerprint = "" if identity is None else identity.fingerprint
+    return Key(origin, integration.trust, integration.allow_private, fingerprint)
+
+
+def may_use(integration: Integration | None, key: Key) -> bool:
+    """Whether an integration may come to use connections of this key, as far as its origin tells."""
+    if integration is None:
+        return False
+    ring, policy, origin = integration.certificate, integration.policy, key.origin
+    if key != key_of(origin, integration, None if ring is None else ring.identity):
+        return False
+    return any(prefix.origin == origin for prefix in policy.prefixes) or any(
+        domain.covers(origin) for domain in policy.domains
+    )
+
+
+class Waiter(Protocol):
+    """An exchange that waits for a connection."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it still needs one."""
+        ...
+
+    def take_connection(self, connection: UpstreamConnection) -> bool:
+        """Use a connection, or decline it: it stays with the pool then."""
+        ...
+
+    def declined(self) -> None:
+        """Go on without it, now that the pool has it back."""
+        ...
+
+    def connect_failed(self, problem: Problem) -> None:
+        """No connection can be made for it."""
+        ...
+
+
+class Pools(Protocol):
+    """What a pool knows of all of them."""
+
+    def in_use(self, pool: Pool) -> None:
+        """The pool holds a connection from now on."""
+        ...
+
+    def unused(self, pool: Pool) -> None:
+        """The pool holds no connection any more."""
+        ...
+
+
+class Pool(Home):
+    """Idle connections (the last used first) and the exchanges that wait for one.
+
+    It answers "use this one" (`take`), else an exchange waits in line (`enqueue`): a connection is begun for it, and
+    one that becomes free meanwhile serves as well. Once the pool is `dropped` it keeps no connection: what it has, or
+    makes for an exchange that was in flight then, closes after that exchange.
+    """
+
+    __slots__ = (
+        "_connecting",
+        "_dialer",
+        "_idle",
+        "_open",
+        "_pools",
+        "_sessions",
+        "_waiting",
+        "dropped",
+        "identity",
+        "key",
+        "worker",
+    )
+
+    def __init__(self, worker: Worker, dialer: Dialer, pools: Pools, key: Key, identity: ClientIdentity | None) -> None:
+        self.worker: Final = worker
+        self.key: Final = key
+        self.identity: Final = identity
+        self.dropped = False
+        self._dialer = dialer
+        self._pools = pools
+        # Resuming skips the verification of the peer: what is in the key decides who may.
+        self._sessions = Sessions()
+        self._idle: dict[UpstreamConnection, None] = {}
+        self._waiting: deque[Waiter] = deque()
+        self._connecting = 0
+        self._open: set[UpstreamConnection] = set()
+
+    @property
+    def idle(self) -> tuple[UpstreamConnection, ...]:
+        """The connections that carry nothing now, the last used last."""
+        return tuple(self._idle)
+
+    @property
+    def idle_count(self) -> int:
+        """How many they are."""
+        return len(self._idle)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no connection and nobody waits for one."""
+        return not (self._open or self._waiting or self._connecting)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it holds no client certificate either."""
+        return self.identity is None and self.is_empty
+
+    @property
+    def has_identity(self) -> bool:
+        """Whether its connections present a client certificate."""
+        return self.identity is not None
+
+    # For exchanges.
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection that is still good, or None."""
+        idle = self._idle
+        while idle:
+            connection, _ = idle.popitem()
+            if not connection.transport.is_closing() and (
+                self.worker.deadlines.now - connection.idle_since < PROBE_AFTER or quiet(connection)
+            ):
+                return connection
+            connection.transport.abort()
+        return None
+
+    def enqueue(self, waiter: Waiter) -> None:
+        """Wait in line for a connection, and begin one."""
+        self._waiting.append(waiter)
+        self._connecting += 1
+        self.worker.spawn(self._connect_for_waiting())
+
+    def connect_for(self, waiter: Waiter) -> None:
+        """Make a new connection for this one alone: it was sent once by one that had closed."""
+        self._connecting += 1
+        self.worker.spawn(self._connect_for(waiter))
+
+    # For connections.
+
+    def opened(self, connection: UpstreamConnection) -> None:
+        """Take a connection in. A pool that holds one is known to all pools, even where its key was pruned."""
+        self._open.add(connection)
+        self._pools.in_use(self)
+        if self.dropped:
+            connection.use_up()
+
+    def closed(self, connection: UpstreamConnection) -> None:
+        """Let go of a connection that has closed."""
+        self._idle.pop(connection, None)
+        self._open.discard(connection)
+        if not self._open:
+            self._pools.unused(self)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """Let no exchange use a connection that closes."""
+        self._idle.pop(connection, None)
+
+    def offer(self, connection: UpstreamConnection) -> None:
+        """Take a connection that has become free: to the first that waits, else to the idle ones."""
+        waiting = self._waiting
+        declined: list[Waiter] = []
+        while waiting:
+            waiter = waiting.popleft()
+            if waiter.take_connection(connection):
+                break
+            declined.append(waiter)
+        else:
+            connection.rest()
+            self._idle[connection] = None
+        for waiter in declined:
+            waiter.declined()
+
+    # For whoever replaces a config.
+
+    def close_idle(self) -> None:
+        """Close what nobody uses now."""
+        for connection in self.idle:
+            connection.expired()
+
+    def drop(self) -> None:
+        """Keep no connection any more: no exchange to come may use one."""
+        self.dropped = True
+        self.close_idle()
+        for connection in self._open:
+            connection.use_up()
+
+    # Making connections.
+
+    def _offer_new(self, connection: UpstreamConnection) -> None:
+        """Take a connection that was made just now: where nobody waits any more, a dropped pool has no use for it."""
+        self.offer(connection)
+        if self.dropped and connection in self._idle:
+            connection.expired()
+
+    async def _connect(self) -> UpstreamConnection:
+        """Make a connection. Raises ProblemError."""
+        worker, identity = self.worker, self.identity
+        if identity is not None and time.time() >= identity.not_after:
+            raise ProblemError(expired(identity))
+        outcome = "proxy_internal_error"
+        worker.metrics.upstream_connecting += 1
+        try:
+            connection = await self._dialer.connect(
+                lambda: UpstreamConnection(worker, self),
+                self.key.origin,
+                trust=self.key.trust,
+                allow_private=self.key.allow_private,
+                identity=identity,
+                sessions=self._sessions,
+                timeout=worker.rules.timeouts.connect,
+            )
+            outcome = "ok"
+        except ProblemError as raised:
+            outcome = raised.problem.error
+            raise
+        finally:
+            worker.metrics.upstream_connecting -= 1
+            worker.metrics.connects[outcome] = worker.metrics.connects.get(outcome, 0) + 1
+        return connection
+
+    async def _attempt(self) -> UpstreamConnection | Problem:
+        """A connection that `_connecting` counts, or why there is none."""
+        try:
+            return await self._connect()
+        except ProblemError as raised:
+            return raised.problem
+        except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
+            return self.worker.defect(error)
+        finally:
+            self._connecting -= 1
+
+    async def _connect_for_waiting(self) -> None:
+        made = await self._attempt()
+        if isinstance(made, Problem):
+            self._failed(made)
+        else:
+            self._offer_new(made)
+
+    async def _connect_for(self, waiter: Waiter) -> None:
+        made = await self._attempt()
+        if isinstance(made, Problem):
+            if waiter.waits:
+                waiter.connect_failed(made)
+        elif not waiter.take_connection(made):
+            self._offer_new(made)
+            waiter.declined()
+
+    def _failed(self, problem: Problem) -> None:
+        while self._waiting and not self._waiting[0].waits:
+            self._waiting.popleft()
+        if len(self._waiting) > self._connecting:
+            self._waiting.popleft().connect_failed(problem)
+
+
+def quiet(connection: UpstreamConnection) -> bool:
+    """Whether nothing has arrived on an idle connection: an end of stream or stray bytes make it unfit for reuse."""
+    descriptor = connection.descriptor
+    if descriptor < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return not poll.poll(0)

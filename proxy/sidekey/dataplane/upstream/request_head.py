@@ -1,0 +1,36 @@
+"""The head of a request on its way to the upstream: the caller's fields less what may not pass, then the grant."""
+
+from __future__ import annotations
+
+from sidekey.core.framing import CHUNKED, length_line
+from sidekey.core.headers import nominated, without
+from sidekey.core.request import RequestHead
+
+
+def request_head(
+    head: RequestHead,
+    path: bytes,
+    injected: bytes,
+    stripped: frozenset[bytes],
+    length: int,
+    head_end: bytes,
+) -> list[bytes]:
+    """The pieces of the head, ready to be joined with the body. Nothing a caller sent doubles an injected field.
+
+    `injected` are Host and the grant's lines, `stripped` the normalised names that a caller may not send. `length` is
+    the body's on its way out, which may be another than it came with.
+    """
+    fields = head.fields
+    if head.connection:
+        stripped |= nominated(head.connection)
+    if not stripped.isdisjoint(head.names):
+        fields = without(fields, stripped)
+    if head.marks is not None:
+        fields = [*fields, *(line for name, line in head.hop_fields() if name not in stripped)]
+    if length > 0:
+        framing = length_line(length)
+    elif length == CHUNKED:
+        framing = b"\r\nTransfer-Encoding: chunked"
+    else:
+        framing = length_line(0) if head.length_given else b""
+    return [head.method, b" ", path, b" HTTP/1.1", injected, *fields, framing, head_end]

@@ -1,0 +1,232 @@
+"""Reads an upstream's response: the parser's callbacks, and what each read brought of head and body."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from httptools import HttpParserError, HttpResponseParser
+
+from sidekey.core import framing
+from sidekey.core.framing import BODYLESS
+from sidekey.core.headers import RESPONSE_ROLES, Names, Role, tokens
+from sidekey.core.response import ResponseHead
+from sidekey.dataplane.worker import Worker
+from sidekey.runtime.rules import Rules
+from sidekey.settings.snapshot import Limits
+
+NAMES: Final = Names(RESPONSE_ROLES)
+_KNOWN: Final = NAMES.known
+
+# Members of an enum are looked up slowly; these are compared for every special field.
+_CONTENT_LENGTH: Final = Role.CONTENT_LENGTH
+_TRANSFER_ENCODING: Final = Role.TRANSFER_ENCODING
+_CONNECTION: Final = Role.CONNECTION
+_KEEP_ALIVE: Final = Role.KEEP_ALIVE
+
+MALFORMED: Final = "the upstream's response is malformed"
+OTHER_VERSION: Final = "the upstream's response must be in HTTP/1.1 or HTTP/1.0"
+AMBIGUOUS: Final = "the framing of the upstream's response is ambiguous"
+HEAD_TOO_LARGE: Final = "the head of the upstream's response is over limits.response_head"
+NOT_A_STATUS: Final = "the upstream's status code is not one of HTTP"
+_PERSISTENCE: Final = frozenset({b"keep-alive", b"Keep-Alive", b"close"})
+"""Values of Connection that nominate no field; llhttp reads them."""
+
+_VERSION: Final = b"HTTP/1."
+"""How a response begins: llhttp also takes HTTP/0.9 and 2.0, RTSP and ICE, and does not tell the latter."""
+
+
+class BadResponse(Exception):
+    """Raised inside a parser callback to stop the parser; the reason is safe to show."""
+
+
+class ResponseReader:
+    """The parsing half of an upstream connection, for one response after the other.
+
+    `_head` is that of the final response, once it is whole; `_new_head` is the same until it was handed on, `_body`
+    what has come of the body since. `_continues` says that 100 came. `_whole` is set with the response's last byte.
+    `_not_reusable` says that bytes came which no exchange asked for, `_stale_parser` that llhttp is in a state from
+    which the next response cannot be read.
+    """
+
+    __deletable__: ClassVar = ("_parser",)
+    __slots__ = (
+        "_body",
+        "_body_received",
+        "_bodiless",
+        "_connection",
+        "_content_length",
+        "_continues",
+        "_encoding",
+        "_fed",
+        "_fields",
+        "_head",
+        "_keep_alive",
+        "_new_head",
+        "_not_reusable",
+        "_parser",
+        "_rules",
+        "_stale_parser",
+        "_to_head",
+        "_whole",
+        "keep_for",
+        "worker",
+    )
+
+    _parser: HttpResponseParser
+    """There from the connection's beginning to its end: it refers back to this object."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker: Final = worker
+        self.keep_for = worker.rules.timeouts.idle
+        self._rules: Rules = worker.rules
+        self._to_head = False
+        self._not_reusable = False
+        self._body: list[bytes] = []
+        self._expect_head()
+
+    def _expect_head(self) -> None:
+        self._fields: list[bytes] = []
+        self._content_length: int | None = None
+        self._encoding: bytes | None = None
+        self._connection: bytes | None = None
+        self._head: ResponseHead | None = None
+        self._new_head: ResponseHead | None = None
+        self._fed = self._body_received = self._bodiless = 0
+        self._continues = False
+        self._whole = False
+        self._keep_alive = False
+        self._stale_parser = False
+
+    def _read(self, data: bytes) -> str:
+        """Feed one read to the parser; why the response is broken, empty where it is not."""
+        if not self._fed and not data.startswith(_VERSION) and not _VERSION.startswith(data):
+            return OTHER_VERSION
+        self._fed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            if not self._whole:
+                cause = error.__context__
+                return str(cause) if isinstance(cause, BadResponse) else MALFORMED
+            # The response was whole; what follows it was not asked for, and the connection goes.
+            self._not_reusable = True
+        if self._head is None:
+            if self._fed > self._rules.limits.response_head:
+                return HEAD_TOO_LARGE
+        elif self._head.length < 0 and not self._whole:
+            self._bodiless = 0 if self._body or self._new_head is not None else self._bodiless + len(data)
+            if self._bodiless > self._rules.limits.response_head:
+                return "the trailers or chunk extensions of the upstream's response are over limits.response_head"
+        return ""
+
+    # httptools' callbacks.
+
+    def on_message_begin(self) -> None:
+        if self._head is not None:
+            raise BadResponse("the upstream sent more than one response")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head is not None:
+            # A trailer: dropped, since no caller announced that it takes them (RFC 9110 6.5.1).
+            return
+        role, _, start = _KNOWN.get(name) or NAMES.learn(name)
+        if not role:
+            self._fields.append(start + value)
+        elif role is _CONTENT_LENGTH:
+            if value.isdigit() and len(value) < framing.DIGITS:
+                self._content_length = int(value)
+            else:
+                self._content_length = _length_of(value)
+        elif role is _TRANSFER_ENCODING:
+            self._encoding = value.strip(b" \t") if self._encoding is None else self._encoding + b"," + value
+        elif role is _CONNECTION and value not in _PERSISTENCE:
+            self._connection = value if self._connection is None else self._connection + b"," + value
+        elif role is _KEEP_ALIVE:
+            self._note_keep_alive(value)
+
+    def _note_keep_alive(self, value: bytes) -> None:
+        for parameter in tokens(value):
+            name, _, seconds = parameter.partition(b"=")
+            if name == b"timeout" and seconds.isdigit():
+                self.keep_for = max(0.0, min(self._rules.timeouts.idle, float(seconds[:6]) - 1.0))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        status = parser.get_status_code()
+        if status < 200:
+            # 100 is passed to a caller that waits for it; others are dropped: few clients of webhooks bear them.
+            if status not in (100, 102, 103):
+                raise BadResponse(NOT_A_STATUS)
+            self._continues |= status == 100
+            return
+        keep_alive = self._keep_alive = parser.should_keep_alive()
+        limits = self._rules.limits
+        if (
+            not keep_alive
+            or status > 599
+            or status == 407
+            or len(self._fields) > limits.headers
+            or self._fed > limits.response_head
+        ):
+            self._check_head(status, limits)
+        length = self._content_length
+        if length is None or self._encoding is not None or status in BODYLESS or self._to_head:
+            length = self._frame(status)
+        head = ResponseHead(status, self._fields, self._connection, length, self._content_length)
+        self._head = self._new_head = head
+        if not length:
+            self._whole = True
+
+    def _frame(self, status: int) -> int:
+        """The length of the body where Content-Length alone does not say it."""
+        to_head = self._to_head
+        if self._encoding is not None and self._parser.get_http_version() != "1.1":
+            # Faulty framing (RFC 9112 6.1).
+            raise BadResponse("the upstream's response has a transfer coding that its version of HTTP does not know")
+        try:
+            length = framing.response_length(status, self._content_length, self._encoding, head=to_head)
+        except framing.BadFraming:
+            raise BadResponse(AMBIGUOUS) from None
+        if self._content_length or self._encoding is not None:
+            if to_head:
+                # llhttp does not know what was asked and waits for a body.
+                self._stale_parser = True
+            elif status == 204:
+                # What stands where no body may be cannot be told from the next response (RFC 9110 15.3.5).
+                self._keep_alive = False
+        return length
+
+    def _check_head(self, status: int, limits: Limits) -> None:
+        if self._parser.get_http_version() not in ("1.0", "1.1"):
+            raise BadResponse(OTHER_VERSION)
+        if status == 407:
+            raise BadResponse("the upstream asks for proxy authentication")
+        if status > 599:
+            raise BadResponse(NOT_A_STATUS)
+        if len(self._fields) > limits.headers:
+            raise BadResponse("the upstream's response has more header fields than limits.headers")
+        if sum(map(len, self._fields)) > limits.response_head:
+            raise BadResponse(HEAD_TOO_LARGE)
+
+    def on_body(self, chunk: bytes) -> None:
+        if self._whole:
+            self._not_reusable = True
+            return
+        self._body_received += len(chunk)
+        self._body.append(chunk)
+
+    def on_message_complete(self) -> None:
+        if self._head is not None:
+            self._whole = True
+        else:
+            # An interim response has ended; the final one is still to come.
+            fed, continues = self._fed, self._continues
+            self._expect_head()
+            self._fed, self._continues = fed, continues
+
+
+def _length_of(value: bytes) -> int:
+    try:
+        return framing.content_length(value)
+    except framing.BadFraming:
+        raise BadResponse(AMBIGUOUS) from None

@@ -1,0 +1,97 @@
+"""Answers of Sidekey's own as bytes (RFC 9457, RFC 9209)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sidekey.dataplane.downstream import local_reply
+from sidekey.errors import KINDS, Problem
+from support import wire
+from support.plane import base_url, get, integration, problem, request, running
+from support.upstream import RawUpstream
+
+VIA = b"\r\nVia: 1.1 sidekey (word)"
+PROBLEMS = [
+    pytest.param(Problem(kind.code, "why", status=status, error=error), id=f"{kind.code} {status} {error}")
+    for kind in KINDS.values()
+    for status in kind.statuses
+    for error in kind.errors
+]
+
+
+def serialised(fault: Problem, *, integration: str | None = None, close: bool = False, head: bool = False) -> bytes:
+    """The bytes of a problem."""
+    return local_reply.local_reply(fault, integration=integration, sent=fault.sent, close=close, head=head, via=VIA)
+
+
+@pytest.mark.parametrize("fault", PROBLEMS)
+def test_every_answer_has_its_code_status_and_proxy_status(fault: Problem) -> None:
+    """The table of errors, one by one, as a complete and clean answer."""
+    message = wire.first_response(serialised(fault))
+    assert message is not None
+    assert message.status == fault.status
+    assert problem(message)["code"] == fault.code
+    assert problem(message)["error"] == fault.error
+    assert problem(message)["detail"] == "why"
+    assert message.values(b"cache-control") == [b"no-store"]
+    assert message.values(b"via") == [b"1.1 sidekey (word)"]
+
+
+def test_the_integration_is_named_where_the_caller_knows_it() -> None:
+    """And the member is absent where it is not known."""
+    fault = Problem("target_denied", "why")
+    assert b'"integration": "crm"' in serialised(fault, integration="crm")
+    assert b"integration" not in serialised(fault).partition(b"\r\n\r\n")[2].replace(fault.title.encode(), b"")
+
+
+def test_an_answer_to_head_is_its_head_alone() -> None:
+    """RFC 9110 9.3.2: the same fields, and no body."""
+    fault = Problem("target_denied", "why")
+    head, _, body = serialised(fault).partition(b"\r\n\r\n")
+    assert serialised(fault, head=True) == head + b"\r\n\r\n"
+    assert json.loads(body)["status"] == 403
+
+
+def test_the_end_of_the_connection_is_announced() -> None:
+    """RFC 9112 9.6."""
+    message = wire.first_response(serialised(Problem("request_invalid", "why"), close=True))
+    assert message is not None
+    assert message.values(b"connection") == [b"close"]
+
+
+def test_headers_of_the_problem_are_sent() -> None:
+    """Allow, a challenge or Retry-After."""
+    message = wire.first_response(serialised(Problem("overloaded", "why", headers=(("Retry-After", "1"),))))
+    assert message is not None
+    assert message.values(b"retry-after") == [b"1"]
+
+
+async def test_a_denied_head_request_leaves_its_connection_in_step() -> None:
+    """The next answer begins where the head ended."""
+    async with (
+        RawUpstream() as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(request("HEAD", "/../x") + get())
+        assert (await caller.response(to_head=True)).status == 403
+        assert (await caller.response()).body == b"ok"
+
+
+async def test_a_denial_leaves_the_connection_open_only_where_its_body_was_read() -> None:
+    """A denied upload that is not whole cannot be told from a next request."""
+    async with running(integration("h", base_url(1))) as sidekey, sidekey.connect() as caller:
+        await caller.send(request("POST", "/../x", body=b"whole"))
+        assert (await caller.response()).values(b"connection") == []
+        await caller.send(request("POST", "/../x", "Content-Length: 10") + b"part")
+        assert (await caller.response()).values(b"connection") == [b"close"]
+        await caller.until_ended()
+
+
+async def test_only_our_own_answers_carry_proxy_status() -> None:
+    """An upstream's own is removed."""
+
+    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        assert (await sidekey.ask(get())).values(b"proxy-status") == []

@@ -1,0 +1,108 @@
+"""The head of an answer on its way to the caller."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidekey.credentials.base import Grant, Places, Traits
+from support import wire
+from support.plane import FixedSource, base_url, get, integration, running
+from support.upstream import RawUpstream, answering
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        (b"200 Fine by me", b"HTTP/1.1 200 OK"),
+        (b"200", b"HTTP/1.1 200 OK"),
+        (b"404 Nicht gef\xfcnden", b"HTTP/1.1 404 Not Found"),
+        (b"299 Odd", b"HTTP/1.1 299 "),
+        (b"599 Odd", b"HTTP/1.1 599 "),
+    ],
+)
+async def test_the_reason_phrase_is_the_standard_one(status: bytes, line: bytes) -> None:
+    """Clients do not read it, and the upstream's may hold anything (RFC 9112 4)."""
+    async with (
+        RawUpstream(answering(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+    ):
+        assert (await sidekey.ask(get())).start == line
+
+
+async def test_the_head_keeps_its_fields_order_and_bytes() -> None:
+    """But for framing and Via, which are ours."""
+    head = (
+        b"HTTP/1.0 201 Made\r\nServer: a\r\nx-B: 1\r\nX-A:two  words\r\n"
+        b"x-B: \xe9\r\nContent-Length: 2\r\nDate: x\r\n\r\n"
+    )
+    async with (
+        RawUpstream(answering(head + b"ok")) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(get())
+        await caller.until_contains(b"\r\n\r\nok")
+        assert bytes(caller.received) == (
+            b"HTTP/1.1 201 Created\r\nServer: a\r\nx-B: 1\r\nX-A: two  words\r\nx-B: \xe9\r\nDate: x\r\n"
+            b"Content-Length: 2\r\nVia: 1.1 sidekey (%b)\r\n\r\nok" % sidekey.plane.worker.instance
+        )
+
+
+@pytest.mark.parametrize("named", [b"content-length", b"transfer-encoding, via"])
+async def test_connection_does_not_touch_the_framing(named: bytes) -> None:
+    """What is written anew is not what Connection names."""
+    answer = b"HTTP/1.1 200 OK\r\nConnection: " + named + b"\r\nVia: 1.1 a\r\nContent-Length: 2\r\n\r\nok"
+    async with (
+        RawUpstream(answering(answer)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+    ):
+        reply = await sidekey.ask(get())
+    assert (reply.values(b"content-length"), reply.body) == ([b"2"], b"ok")
+
+
+async def test_no_via_where_it_is_switched_off() -> None:
+    """`via: false` holds for both ways."""
+    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port)), via=False) as sidekey:
+        assert (await sidekey.ask(get())).values(b"via") == []
+
+
+async def test_to_an_http_1_0_caller_no_chunk_is_sent() -> None:
+    """RFC 9112 6.1: the body goes on by itself and ends with the connection."""
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    async with (
+        RawUpstream(answering(answer)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(get("/a", "Connection: keep-alive", version="1.0"))
+        received = await caller.until_ended()
+        assert (received.endswith(b"\r\n\r\nok"), b"chunked" in received) == (True, False)
+        message = wire.first_response(received, ended=True)
+        assert message is not None
+        assert message.values(b"connection") == [b"close"]
+
+
+async def test_an_injected_query_is_not_shown_to_the_caller() -> None:
+    """An upstream that repeats the URL it was asked for; the redirect stays one that can be followed."""
+    token = Grant(query=(("access_token", "s/e+c="),))
+    echoed = b"https://up.test/b?access_token=s%2Fe%2Bc%3D&x=1"
+    head = b"".join(
+        b"%b: %b\r\n" % (name, value)
+        for name, value in (
+            (b"Location", echoed),
+            (b"content-location", b"/b?access_token=s/e+c="),
+            (b"LINK", b"<" + echoed + b'>; rel="next"'),
+            (b"Refresh", b"5; url=" + echoed),
+            (b"X-Other", b"/b?x=1"),
+        )
+    )
+    answer = b"HTTP/1.1 302 Found\r\n" + head + b"Content-Length: 0\r\n\r\n"
+    async with RawUpstream(answering(answer)) as upstream:
+        made = integration("h", base_url(upstream.port), headers=(), traits=Traits(Places(query=("access_token",))))
+        async with running(made, sources={"h": FixedSource(token)}) as sidekey:
+            message = await sidekey.ask(get())
+    assert message.values(b"location") == [b"https://up.test/b?x=1"]
+    assert message.values(b"content-location") == [b"/b"]
+    assert message.values(b"link") == [b'<https://up.test/b?x=1>; rel="next"']
+    assert message.values(b"refresh") == [b"5; url=https://up.test/b?x=1"]
+    assert message.values(b"x-other") == [b"/b?x=1"]

@@ -1,0 +1,115 @@
+"""An integration as the hot path sees it."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
+from sidekey.core.urls import Origin
+from sidekey.credentials.base import Grant
+from sidekey.dataplane.routing.compiled import CompiledIntegration, quick_base, quick_marks
+from support.plane import FixedSource, base_url, get, integration, request, running
+from support.upstream import RawUpstream
+
+BASE = parse_prefix("https://a.test/api")
+
+
+@pytest.mark.parametrize(
+    ("policy", "base", "quick"),
+    [
+        (Policy(prefixes=(BASE,)), BASE, True),
+        (Policy(prefixes=(parse_prefix("https://a.test"),)), parse_prefix("https://a.test"), True),
+        (Policy(prefixes=(BASE, parse_prefix("https://b.test/x"))), BASE, True),
+        (Policy(domains=(parse_domain("https://a.test"),)), parse_prefix("https://a.test"), True),
+        (Policy(prefixes=(BASE,), domains=(parse_domain("https://a.test"),)), BASE, True),
+        (Policy(prefixes=(BASE,), domains=(parse_domain("https://*.a.test"),)), BASE, False),
+        (Policy(prefixes=(BASE,), domains=(parse_domain("https://b.test"),)), BASE, False),
+        (Policy(prefixes=(BASE,), forbidden=(Forbidden(BASE.origin, "/token"),)), BASE, True),
+        (Policy(domains=(parse_domain("https://a.test"),), path="/api"), BASE, True),
+        (Policy(domains=(parse_domain("https://a.test"),), path="/api/v1"), BASE, False),
+        (Policy(prefixes=(parse_prefix("https://a.test/a%20b"),)), parse_prefix("https://a.test/a%20b"), False),
+        (Policy(prefixes=(parse_prefix("https://a.test/a;b"),)), parse_prefix("https://a.test/a;b"), False),
+        (Policy(prefixes=(parse_prefix("https://a.test/other"),)), BASE, False),
+        (Policy(), BASE, False),
+    ],
+)
+def test_the_quick_reading_serves_plain_bases_only(policy: Policy, base: object, quick: bool) -> None:
+    """Where a rule needs the exact reading, there is no quick one."""
+    assert quick_base(policy, base) is quick  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("paths", "marks"),
+    [
+        ([], ()),
+        (["/oauth2/Token"], (b"/token",)),
+        (["/oauth2/token/", "/rest/api/*/auth"], (b"/token", b"/auth")),
+        (["/"], None),
+        (["/a/*"], None),
+        (["/to%6ben"], None),
+        (["/a;b/token"], None),
+    ],
+)
+def test_a_plain_path_without_a_mark_is_no_forbidden_one(paths: list[str], marks: object) -> None:
+    """The last segment tells, in any case; a forbidden path that is not plain leaves all to the exact reading."""
+    assert quick_marks(Policy(forbidden=tuple(Forbidden(BASE.origin, path) for path in paths))) == marks
+
+
+async def test_a_grant_is_compiled_for_the_origin_of_a_route() -> None:
+    """Host and the fields, byte for byte; and their names, normalised, are those that nothing may double."""
+    grant = Grant(headers=(("X_Key", "1"), ("X-Other", "\xe9")))
+    async with running(integration("h", "https://a.test/api", headers=grant.headers)) as sidekey:
+        lane = sidekey.plane.index.find(b"h")
+        assert lane is not None
+        route = lane.route(Origin("https", "b.test", 8443))
+        route.compile(grant)
+        assert lane.strip == {b"x-key", b"x-other"}
+        assert route.injected == b"\r\nHost: b.test:8443\r\nX_Key: 1\r\nX-Other: \xe9"
+
+
+async def test_a_new_grant_replaces_the_old_one_on_every_route() -> None:
+    """From the next request on, at both doors."""
+    source = FixedSource(Grant(headers=(("X-Key", "1"),)))
+    async with RawUpstream() as upstream, RawUpstream() as other:
+        urls = [base_url(upstream.port), base_url(other.port)]
+        made = integration("h", *urls, headers=(("X-Key", ""),))
+        async with running(made, sources={"h": source}) as sidekey:
+            for _ in range(2):
+                await sidekey.ask(get("/a", "X-Key: mine"))
+                await sidekey.ask(f"GET {urls[1]}/a HTTP/1.1\r\nHost: x\r\nX-Integration-Id: h\r\n\r\n".encode())
+                source.grant = Grant(headers=(("X-Key", "2"),))
+    for received in (upstream.requests, other.requests):
+        assert [message.values(b"x-key") for message in received] == [[b"1"], [b"2"]]
+
+
+async def test_routes_are_bounded() -> None:
+    """A wildcard domain allows any number of hosts."""
+    async with running(integration("h", "https://a.test/api")) as sidekey:
+        lane = sidekey.plane.index.find(b"h")
+        assert lane is not None
+        for number in range(3 * CompiledIntegration.ROUTES):
+            lane.route(Origin("https", f"h{number}.a.test", 443))
+        assert len(lane.routes) <= CompiledIntegration.ROUTES
+
+
+async def test_routes_that_the_config_names_are_never_too_many() -> None:
+    """Each origin keeps the one route that base and entries refer to, whatever callers name beside it."""
+    prefixes = [f"https://h{number}.a.test/api" for number in range(CompiledIntegration.ROUTES + 50)]
+    async with running(integration("h", *prefixes)) as sidekey:
+        lane = sidekey.plane.index.find(b"h")
+        assert lane is not None
+        compiled = {route.origin: route for route, _ in lane._entries.values()}
+        assert lane._base_route is compiled[lane._base_route.origin] if lane._base_route else False
+        for number in range(3):
+            lane.route(Origin("https", f"h{number}.b.test", 443))
+        assert compiled.items() <= {route.origin: route for route in lane.routes}.items()
+        assert len(compiled) == len(prefixes)
+
+
+@pytest.mark.parametrize("method", ["M-SEARCH", "PROPFIND", "QUERY", "REPORT", "SOURCE", "LINK"])
+async def test_every_method_that_parses_is_carried(method: str) -> None:
+    """Where `methods` is not set, all but TRACE and CONNECT."""
+    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        assert (await sidekey.ask(get())).status == 200
+        assert (await sidekey.ask(request(method))).status == 200
+        assert upstream.requests[1].method == method.encode()

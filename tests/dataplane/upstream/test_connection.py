@@ -1,0 +1,355 @@
+"""A connection to an upstream: how answers are read, and which connections are used again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+
+import pytest
+
+from sidekey.settings.snapshot import Integration, Limits
+from support import wire
+from support.ca import Authority
+from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, request, running
+from support.raw import RawConnection
+from support.upstream import OK, RawUpstream, Script, answering
+
+BIG = bytes(range(256)) * 12_000
+
+
+def head(*fields: str, status: str = "200 OK") -> bytes:
+    """An answer's head."""
+    return "\r\n".join([f"HTTP/1.1 {status}", *fields, "", ""]).encode("latin-1")
+
+
+def chunks(*pieces: bytes) -> bytes:
+    """A body in chunked coding."""
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (*pieces, b""))
+
+
+def in_pieces(answer: bytes, size: int) -> Script:
+    """Answer each request in pieces, each sent when the loop has had a turn."""
+
+    async def script(connection: RawConnection) -> None:
+        while True:
+            await connection.request()
+            for at in range(0, len(answer), size):
+                await connection.send(answer[at : at + size])
+                await asyncio.sleep(0)
+
+    return script
+
+
+def serving(answer: bytes) -> Script:
+    """Answer the target /api/second with OK, and every other one with `answer`."""
+
+    async def script(connection: RawConnection) -> None:
+        while True:
+            message = await connection.request()
+            await connection.send(OK if message.target == b"/api/second" else answer)
+
+    return script
+
+
+def secure(port: int, ca: Authority) -> Integration:
+    """An integration whose upstream is https on this port."""
+    return integration("h", base_url(port, scheme="https"), trust=ca.trust)
+
+
+FRAMINGS = {
+    "Content-Length": head(f"Content-Length: {len(BIG)}") + BIG,
+    "chunked": head("Transfer-Encoding: chunked") + chunks(BIG[:1], BIG[1:70_000], BIG[70_000:]),
+}
+
+
+@pytest.mark.parametrize("size", [1 << 30, 65_537], ids=["one piece", "pieces"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("answer", FRAMINGS.values(), ids=FRAMINGS)
+async def test_a_long_answer_arrives_byte_for_byte(answer: bytes, version: str, size: int) -> None:
+    """However it is framed and cut; and the upstream's connection serves the next request."""
+    async with RawUpstream(in_pieces(answer, size)) as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey:
+            for _ in range(2):
+                reply = await sidekey.ask(get(version=version))
+                assert (reply.status, reply.body == BIG) == (200, True)
+        assert [len(wire.requests(data)) for data in upstream.received] == [2]
+
+
+@pytest.mark.parametrize("answer", [OK, head("Transfer-Encoding: chunked") + chunks(b"o", b"k")], ids=["CL", "chunked"])
+async def test_an_answer_in_single_bytes(answer: bytes) -> None:
+    """No cut of an answer into reads changes it."""
+    async with (
+        RawUpstream(in_pieces(answer, 1)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+    ):
+        assert (await sidekey.ask(get())).body == b"ok"
+
+
+@pytest.mark.parametrize("orderly", [True, False], ids=["close_notify", "bare FIN"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_a_close_delimited_answer_over_tls(orderly: bool, version: str, ca: Authority) -> None:
+    """Never 4: without close_notify anyone on the way could have ended it, so it is cut rather than complete."""
+    end = asyncio.Event()
+
+    async def script(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(head("Connection: close") + b"hello")
+        if not orderly:
+            # A half of TCP closed below TLS, with no alert before it.
+            await end.wait()
+            with socket.socket(fileno=os.dup(connection.transport.get_extra_info("socket").fileno())) as below:
+                below.shutdown(socket.SHUT_WR)
+        else:
+            connection.close()
+
+    async with (
+        RawUpstream(script, ssl_context=ca.server_context(UPSTREAM)) as upstream,
+        running(secure(upstream.port, ca)) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(get(version=version))
+        await caller.until_contains(b"hello")
+        end.set()
+        if orderly:
+            assert (await caller.response()).body == b"hello"
+        else:
+            await caller.until_lost()
+            assert isinstance(caller.error, ConnectionResetError)
+            assert not caller.ended
+            await sidekey.outcomes("h", upstream_protocol_error=1)
+
+
+async def test_a_close_delimited_answer_that_ends_in_a_reset_is_cut() -> None:
+    """Over TCP only FIN completes such an answer."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(head("Connection: close") + b"hello")
+        await connection.until_contains(b"GET")
+        (caller,) = sidekey.plane.worker.connections
+        await eventually(lambda: caller.exchange is not None and caller.exchange._sent)
+        connection.reset()
+
+    async with (
+        RawUpstream(script) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller_side,
+    ):
+        await caller_side.send(get())
+        await caller_side.until_lost()
+        assert isinstance(caller_side.error, ConnectionResetError)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [OK, b"\r\n", b"x", b"HTTP/1.1 100 Continue\r\n\r\n"],
+    ids=["a second answer", "an empty line", "stray bytes", "an interim answer"],
+)
+async def test_bytes_after_an_answer_are_never_taken_for_the_next_one(extra: bytes) -> None:
+    """The caller gets the answer that was asked for, and the next request gets its own."""
+    first = head("Content-Length: 5") + b"first" + extra
+    async with (
+        RawUpstream(serving(first)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(get() + get("/second"))
+        assert [(await caller.response()).body for _ in range(2)] == [b"first", b"ok"]
+
+
+async def test_bytes_on_an_idle_connection_end_it() -> None:
+    """What comes unasked makes the connection unfit; the next request goes over a new one."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.request()
+        await connection.send(OK)
+        await asked.wait()
+        await connection.send(OK)
+
+    asked = asyncio.Event()
+    async with RawUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        await sidekey.ask(get())
+        asked.set()
+        await eventually(lambda: sidekey.metrics.upstream_open == 0)
+        assert (await sidekey.ask(get())).body == b"ok"
+        assert len(upstream.connections) == 2
+
+
+@pytest.mark.parametrize("expects", [True, False])
+async def test_100_continue_goes_to_the_caller_who_asked_for_it(expects: bool) -> None:
+    """RFC 9110 10.1.1: 100 is for a request with the expectation; to another caller it would be noise."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.until_contains(b"\r\n\r\n")
+        await connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await connection.request()
+        await connection.send(OK)
+
+    async with RawUpstream(script) as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
+            fields = ("Expect: 100-continue",) if expects else ()
+            await caller.send(request("POST", "/a", *fields, "Content-Length: 4"))
+            if expects:
+                assert (await caller.response()).status == 100
+            await caller.send(b"body")
+            assert (await caller.response()).status == 200
+        (message,) = upstream.requests
+        assert (message.values(b"expect"), message.body) == ([b"100-continue"] if expects else [], b"body")
+
+
+async def test_a_fault_after_100_continue_is_answered() -> None:
+    """An interim answer is not the answer: a fault of the upstream after it is still 502."""
+
+    async def script(connection: RawConnection) -> None:
+        await connection.until_contains(b"\r\n\r\n")
+        await connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await connection.request()
+        await connection.send(b"nonsense\r\n\r\n")
+
+    async with (
+        RawUpstream(script) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(request("POST", "/a", "Expect: 100-continue", "Content-Length: 4"))
+        assert (await caller.response()).status == 100
+        await caller.send(b"body")
+        assert problem(await caller.response())["code"] == "upstream_protocol_error"
+
+
+@pytest.mark.parametrize("where", ["trailers", "extension"])
+async def test_trailers_and_extensions_without_end_are_cut(where: str) -> None:
+    """What carries no body is bounded like a head."""
+    endless = b"0\r\nX: " if where == "trailers" else b"5;x="
+    answer = head("Transfer-Encoding: chunked") + b"5\r\nhello\r\n" + endless + b"a" * (256 << 10)
+    async with (
+        RawUpstream(in_pieces(answer, 8192)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(get())
+        await caller.until_lost()
+        assert isinstance(caller.error, ConnectionResetError)
+        await sidekey.outcomes("h", upstream_protocol_error=1)
+
+
+async def test_an_answer_that_ends_before_the_upload_closes_the_connection() -> None:
+    """A connection is used again only where both messages are whole."""
+    async with (
+        RawUpstream(answering(OK, OK)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+    ):
+        for _ in range(2):
+            assert (await sidekey.ask(request("POST", body=b"x" * 100_000))).status == 200
+        assert len(upstream.connections) == 1
+        assert sidekey.metrics.upstream_idle == 1
+
+
+def slowed(connection: RawConnection) -> None:
+    """Stop reading, so that the other end's writes pile up."""
+    connection.transport.pause_reading()
+
+
+async def test_a_slow_reader_holds_the_upstream_back() -> None:
+    """What waits here for a caller who does not read stays bounded, and all of it arrives once he does."""
+    size = 32 << 20
+    answer = head(f"Content-Length: {size}") + b"x" * size
+
+    async with (
+        RawUpstream(serving(answer)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        slowed(caller)
+        await caller.send(get())
+        connection = await upstream.connection()
+        await eventually(lambda: sidekey.plane.worker.connections and connection.received)
+        (held,) = sidekey.plane.worker.connections
+        await eventually(lambda: held._write_full)
+        assert held.transport.get_write_buffer_size() < 1 << 20
+        assert connection.transport.get_write_buffer_size() > 0
+        caller.transport.resume_reading()
+        assert len((await caller.response()).body) == size
+        await caller.send(get("/second"))
+        assert (await caller.response()).body == b"ok"
+
+
+async def test_a_connection_whose_answer_ended_before_a_slow_reader_is_used_again() -> None:
+    """The caller is full when the last byte arrives: the upstream's connection must read on for the next exchange."""
+    size = 12 << 20
+    answer = head(f"Content-Length: {size}") + b"x" * size
+
+    async with (
+        RawUpstream(serving(answer)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        slowed(caller)
+        await caller.send(get())
+        await eventually(lambda: sidekey.metrics.in_flight == 1)
+        # Let the caller read a little at a time, until nothing but the end of the answer waits here.
+        while sidekey.metrics.in_flight:
+            caller.transport.resume_reading()
+            await caller.until_received(len(caller.received) + 1)
+            slowed(caller)
+        async with sidekey.connect() as other:
+            await other.send(get("/second"))
+            assert (await other.response()).body == b"ok"
+        assert len(upstream.connections) == 1
+        caller.transport.resume_reading()
+        assert len((await caller.response()).body) == size
+        await caller.send(get("/second"))
+        assert (await caller.response()).body == b"ok"
+
+
+async def test_a_slow_upstream_holds_the_caller_back() -> None:
+    """What waits here of an upload stays bounded, and all of it arrives once the upstream reads."""
+    size = 32 << 20
+    go_on = asyncio.Event()
+
+    async def script(connection: RawConnection) -> None:
+        slowed(connection)
+        await go_on.wait()
+        connection.transport.resume_reading()
+        await connection.until(lambda: len(connection.received) >= size)
+        await connection.request()
+        await connection.send(OK)
+
+    async with (
+        RawUpstream(script) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        caller.transport.write(request("POST", body=b"x" * size) + get("/second"))
+        await upstream.connection()
+        (held,) = sidekey.plane.worker.connections
+        await eventually(lambda: held.exchange is not None and held.exchange._upstream is not None)
+        assert held.exchange is not None
+        active = held.exchange._upstream
+        assert active is not None
+        await eventually(lambda: active.transport.get_write_buffer_size() > 0)
+        assert active.transport.get_write_buffer_size() < 1 << 20
+        assert caller.transport.get_write_buffer_size() > 0
+        go_on.set()
+        assert (await caller.response()).status == 200
+
+
+async def test_a_head_at_the_limit_passes() -> None:
+    """limits.response_head bounds the head, not the read it came in."""
+    answer = head("X: " + "a" * 60_000, "Content-Length: 2") + b"ok"
+    async with (
+        RawUpstream(in_pieces(answer, 1000)) as upstream,
+        running(integration("h", base_url(upstream.port)), limits=Limits()) as sidekey,
+    ):
+        assert (await sidekey.ask(get())).body == b"ok"
+
+
+async def test_a_https_upstream_streams(ca: Authority) -> None:
+    """A long answer and a long upload over TLS, byte for byte."""
+    context: ssl.SSLContext = ca.server_context(UPSTREAM)
+    async with RawUpstream(in_pieces(FRAMINGS["Content-Length"], 1 << 20), ssl_context=context) as upstream:
+        async with running(secure(upstream.port, ca)) as sidekey:
+            assert (await sidekey.ask(request("POST", body=BIG))).body == BIG
+        assert upstream.requests[0].body == BIG

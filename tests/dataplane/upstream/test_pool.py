@@ -1,0 +1,275 @@
+"""Connections kept for the next exchange: who may share one, and for how long it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sidekey.core.policy import Policy, parse_domain, parse_prefix
+from sidekey.core.urls import Origin
+from sidekey.credentials.certificates.ring import CertificateRing, Reading
+from sidekey.dataplane.upstream.pool import key_of, may_use
+from sidekey.settings.snapshot import Timeouts, Trust
+from support.ca import Authority
+from support.mounted import current, identity_of
+from support.plane import (
+    GRANT,
+    LOOPBACK,
+    UPSTREAM,
+    base_url,
+    eventually,
+    get,
+    integration,
+    keyring_of,
+    problem,
+    request,
+    running,
+)
+from support.raw import RawConnection
+from support.upstream import OK, RawUpstream, answering
+
+
+async def test_integrations_with_equal_rules_share_connections() -> None:
+    """Credentials travel in each request, so a connection is no integration's own."""
+    async with RawUpstream() as upstream:
+        url = base_url(upstream.port)
+        async with running(integration("h", url), integration("o", url)) as sidekey:
+            for name in ("h", "o", "h"):
+                await sidekey.ask(get(name=name))
+        assert len(upstream.connections) == 1
+
+
+async def test_dialling_rules_divide_pools() -> None:
+    """A connection that one integration may not have dialled is not lent to it."""
+    async with RawUpstream() as upstream:
+        url = base_url(upstream.port)
+        allowed = integration("h", url, allow_private=LOOPBACK)
+        async with running(allowed, integration("o", url), allow_private=()) as sidekey:
+            assert (await sidekey.ask(get())).status == 200
+            assert problem(await sidekey.ask(get(name="o")))["code"] == "destination_denied"
+
+
+async def test_trust_divides_pools(ca: Authority) -> None:
+    """A connection that was verified against one CA says nothing to an integration that trusts another."""
+    async with RawUpstream(ssl_context=ca.server_context(UPSTREAM)) as upstream:
+        url = base_url(upstream.port, scheme="https")
+        mine = integration("h", url, trust=ca.trust)
+        async with running(mine, integration("o", url)) as sidekey:
+            assert (await sidekey.ask(get())).status == 200
+            assert problem(await sidekey.ask(get(name="o")))["code"] == "upstream_tls_failed"
+
+
+async def test_schemes_and_ports_divide_pools() -> None:
+    """An origin is scheme, host and port."""
+    async with RawUpstream() as upstream, RawUpstream() as other:
+        async with running(
+            integration("h", base_url(upstream.port)), integration("o", base_url(other.port))
+        ) as sidekey:
+            for name in ("h", "o"):
+                await sidekey.ask(get(name=name))
+            assert sidekey.metrics.upstream_idle == 2
+        assert [len(upstream.requests), len(other.requests)] == [1, 1]
+
+
+async def test_an_idle_connection_is_closed_in_time() -> None:
+    """After timeouts.idle."""
+    async with RawUpstream() as upstream:
+        timeouts = Timeouts(idle=0.3)
+        async with running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey:
+            await sidekey.ask(get())
+            await (await upstream.connection()).until_ended()
+            await eventually(lambda: sidekey.metrics.upstream_open == 0)
+            assert (await sidekey.ask(get())).status == 200
+
+
+@pytest.mark.parametrize(("value", "closed"), [("timeout=1, max=5", True), ("timeout=60", False), ("max=1", False)])
+async def test_an_announced_keep_alive_is_taken_at_its_word(value: str, closed: bool) -> None:
+    """Less a second, so that no request meets the upstream's close; the announcement of one answer holds on."""
+    answer = b"HTTP/1.1 200 OK\r\nKeep-Alive: " + value.encode() + b"\r\nContent-Length: 2\r\n\r\nok"
+    async with (
+        RawUpstream(answering(answer, answer)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+    ):
+        await sidekey.ask(get())
+        if closed:
+            await (await upstream.connection()).until_ended()
+        await sidekey.ask(get())
+        assert len(upstream.connections) == (2 if closed else 1)
+
+
+async def test_a_connection_that_died_unseen_is_found_by_a_probe() -> None:
+    """An end of stream that the loop has not told yet is seen before the request is sent, even for a POST."""
+    async with RawUpstream(answering(OK)) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        await sidekey.ask(get())
+        (pool,) = sidekey.plane.pools.known()
+        (connection,) = pool.idle
+        # As after a second of idleness, and with the loop kept from reading.
+        connection.idle_since -= 60
+        connection.transport.pause_reading()
+        upstream.connections[0].close()
+        await upstream.connections[0].until_lost()
+        assert pool.take() is None
+        assert pool.idle == ()
+
+
+async def test_the_last_used_connection_is_taken_first() -> None:
+    """So that those not needed any more grow old and close."""
+    async with (
+        RawUpstream(answering()) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as one,
+        sidekey.connect() as two,
+    ):
+        for number, caller in enumerate((one, two)):
+            await caller.send(get())
+            await (await upstream.connection(number)).request()
+        for number, caller in enumerate((one, two)):
+            await upstream.connections[number].send(OK)
+            await caller.response()
+        await one.send(get("/third"))
+        assert (await upstream.connections[1].request()).target == b"/api/third"
+
+
+async def test_a_connection_that_becomes_free_serves_who_waits() -> None:
+    """While new ones are still being made; and the one made in vain is kept."""
+    gate = asyncio.Event()
+
+    async def script(connection: RawConnection) -> None:
+        while True:
+            await connection.request()
+            await connection.send(OK)
+
+    async with RawUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        await sidekey.ask(get())
+        (pool,) = sidekey.plane.pools.known()
+        connection = pool.take()
+        assert connection is not None
+        connect = sidekey.dialer.connect
+
+        async def late(*arguments: object, **rest: object) -> object:
+            await gate.wait()
+            return await connect(*arguments, **rest)  # type: ignore[arg-type]
+
+        sidekey.dialer.connect = late  # type: ignore[method-assign, assignment]
+        async with sidekey.connect() as caller:
+            await caller.send(request("POST", body=b"x"))
+            await eventually(lambda: len(pool._waiting) == 1)
+            pool.offer(connection)
+            assert (await caller.response()).status == 200
+            gate.set()
+            await eventually(lambda: len(pool.idle) == 2)
+            assert pool._connecting == 0
+
+
+async def test_each_failed_connection_fails_one_request() -> None:
+    """The oldest that waits; the others wait for their own attempts."""
+    outcomes = [asyncio.get_running_loop().create_future() for _ in range(3)]
+    calls = iter(outcomes)
+    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        connect = sidekey.dialer.connect
+
+        async def scripted(*arguments: object, **rest: object) -> object:
+            await next(calls)
+            return await connect(*arguments, **rest)  # type: ignore[arg-type]
+
+        sidekey.dialer.connect = scripted  # type: ignore[method-assign, assignment]
+        async with sidekey.connect() as one, sidekey.connect() as two, sidekey.connect() as three:
+            for number, caller in enumerate((one, two, three), 1):
+                await caller.send(get(f"/{number}"))
+                await eventually(lambda number=number: sidekey.metrics.in_flight == number)
+            three.close()
+            await eventually(lambda: sidekey.metrics.in_flight == 2)
+            outcomes[2].set_exception(refused())
+            assert problem(await one.response())["code"] == "upstream_unreachable"
+            outcomes[0].set_result(None)
+            assert (await two.response()).status == 200
+            outcomes[1].set_exception(refused())
+            await eventually(lambda: not sidekey.plane.worker._tasks)
+        assert [message.target for message in upstream.requests] == [b"/api/2"]
+
+
+def refused() -> Exception:
+    """What dialling raises."""
+    from sidekey.errors import Problem, ProblemError
+
+    return ProblemError(Problem("upstream_unreachable", "the upstream refused the connection"))
+
+
+async def test_a_caller_that_leaves_while_it_waits_does_not_use_up_a_connection() -> None:
+    """The connection that was made for him is kept for the next."""
+    gate = asyncio.Event()
+    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        connect = sidekey.dialer.connect
+
+        async def late(*arguments: object, **rest: object) -> object:
+            await gate.wait()
+            return await connect(*arguments, **rest)  # type: ignore[arg-type]
+
+        sidekey.dialer.connect = late  # type: ignore[method-assign, assignment]
+        async with sidekey.connect() as caller:
+            await caller.send(get())
+            await eventually(lambda: sidekey.metrics.in_flight == 1)
+        await sidekey.outcomes("h", caller_gone=1)
+        gate.set()
+        await eventually(lambda: sidekey.metrics.upstream_idle == 1)
+        assert (await sidekey.ask(get("/next"))).status == 200
+        assert [message.target for message in upstream.requests] == [b"/api/next"]
+
+
+def use(port: int, **changes: Any) -> bool:
+    """Whether an integration that differs in this may use the connections of one that does not."""
+    former = integration("h", base_url(port), domains=("https://*.a.test", base_url(port, "")))
+    key = key_of(Origin("http", UPSTREAM, port), former, None)
+    return may_use(replace(former, **changes), key)
+
+
+def test_what_an_integration_may_use_is_told_by_its_key_and_its_policy() -> None:
+    """Another secret, prefix or name makes no difference; another CA, allowance, certificate or host does."""
+    assert use(1)
+    assert use(1, id="o", keyring=keyring_of(GRANT), policy=Policy(prefixes=(parse_prefix(base_url(1, "/else")),)))
+    assert use(1, policy=Policy(domains=(parse_domain(base_url(1, "")),)))
+    assert not use(1, policy=Policy(prefixes=(parse_prefix(base_url(2)),)))
+    assert not use(1, policy=Policy(domains=(parse_domain("https://*.a.test"),)))
+    assert not use(1, trust=Trust("system"))
+    assert not use(1, allow_private=LOOPBACK)
+    ring = CertificateRing(lambda fetched, now: Reading(identity_of(current())))
+    assert use(1, certificate=ring)
+    ring.refresh(0)
+    assert not use(1, certificate=ring)
+    assert not may_use(None, key_of(Origin("http", UPSTREAM, 1), integration("h", base_url(1)), None))
+
+
+async def test_closed_connections_are_freed() -> None:
+    """Nothing refers back to a connection once it is closed, so none waits for the garbage collector."""
+    from sidekey.dataplane.downstream.connection import CallerConnection
+    from sidekey.dataplane.upstream.connection import UpstreamConnection
+
+    def count() -> int:
+        return sum(isinstance(each, CallerConnection | UpstreamConnection) for each in gc.get_objects())
+
+    closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+    async with (
+        RawUpstream(answering(closing)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+    ):
+        await sidekey.ask(get())
+        await eventually(
+            lambda: sidekey.metrics.upstream_open == 0 and not sidekey.plane.worker.connections
+        )
+        gc.collect()
+        before = count()
+        gc.disable()
+        try:
+            for _ in range(10):
+                await sidekey.ask(get())
+            await eventually(
+                lambda: sidekey.metrics.upstream_open == 0 and not sidekey.plane.worker.connections
+            )
+            await asyncio.sleep(0)
+            assert count() - before <= 2
+        finally:
+            gc.enable()

@@ -1,0 +1,27 @@
+"""What becomes of one head at a data plane's admission, without a connection that it came by."""
+
+from __future__ import annotations
+
+from sidekey.core.headers import Role
+from sidekey.core.request import RequestHead
+from sidekey.dataplane.downstream.request_reader import Request
+from sidekey.dataplane.exchange.exchange import Exchange
+from sidekey.dataplane.plane import DataPlane
+from sidekey.dataplane.routing.compiled import Destination
+from sidekey.errors import Problem
+
+
+def head_of(
+    target: str, *, method: bytes = b"GET", host: bytes | None = b"h.test", marks: dict[Role, bytes] | None = None
+) -> RequestHead:
+    """A head that asks for this target; `marks` are its fields that mean something to the proxy."""
+    return RequestHead(method, target.encode("latin-1"), host, [], [], marks)
+
+
+def admission(plane: DataPlane, head: RequestHead) -> Destination | Problem:
+    """Where the request would go, whichever reading says so, or why it may not."""
+    exchange = Exchange(plane.worker, plane.index, plane.connection(), Request(head, plane.worker.rules))
+    problem = exchange._admit()
+    destination = exchange._destination
+    assert problem is not None or destination is not None
+    return problem or destination  # type: ignore[return-value]
