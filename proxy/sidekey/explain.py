@@ -1,23 +1,25 @@
-"""`sidekey explain`: what the policy says of one target, and where the credential would go."""
+"""`sidekey explain`: what the data plane would decide on one target, and where the credential would go."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from sidekey.core.paths import UnreadablePath
-from sidekey.core.policy import Decision, Policy, judge, upgrade
+from sidekey.core.decide import Admitted, Denied, IntegrationRules, Unmatched, decide
+from sidekey.core.headers import Role
+from sidekey.core.policy import Decision, Policy
+from sidekey.core.request import RequestHead
 from sidekey.core.urls import InvalidTarget, Target, parse_target
 from sidekey.settings.snapshot import Integration, Passing
 
 CONNECT_NOTE = (
-    "clients send an https:// URL by CONNECT (HTTPS_PROXY), which comes later; until then use the reverse door or "
+    "clients send an https:// URL by CONNECT (HTTPS_PROXY), which is not supported yet: use the reverse proxy or "
     "write it as http://, which is upgraded"
 )
 
 PASSED_CONNECT_NOTE = (
-    "clients send an https:// URL by CONNECT (HTTPS_PROXY), which comes later; without HTTPS_PROXY they ask the host "
-    "itself"
+    "clients send an https:// URL by CONNECT (HTTPS_PROXY), which is not supported yet; without HTTPS_PROXY they "
+    "ask the host itself"
 )
 
 LEARNT_NOTE = (
@@ -111,90 +113,115 @@ class Explanation:
         return str(target.origin)
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """An integration as the admission sees it: by the exact reading alone, which names the rule that allows."""
+
+    integration: Integration
+    rules: IntegrationRules
+
+    @classmethod
+    def of(cls, integration: Integration) -> _Candidate:
+        places = integration.traits.places
+        rules = IntegrationRules.of(
+            integration.id,
+            integration.policy,
+            integration.base,
+            places.query + places.body,
+            unresolved=integration.rebuild is not None,
+        )
+        return cls(integration, rules)
+
+    def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
+        del url, forward
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Routes:
+    """What the admission is to know: one integration, and what passes without one."""
+
+    candidate: _Candidate
+    unmatched: Unmatched[_Candidate] | None
+    instance: bytes = b"no request passed here"
+
+    def find(self, name: bytes) -> _Candidate | None:
+        return self.candidate if name == self.candidate.rules.name.encode() else None
+
+    def is_own_host(self, host: bytes | None) -> bool:
+        return host is not None
+
+
 def explain(integration: Integration, url: str, passing: Passing | None = None) -> Explanation:
-    """Judge `url`: an absolute URL as at the forward door, or what follows `/i/ID` at the reverse door.
+    """Judge `url`: an absolute URL as at the forward proxy, or what follows `/i/ID` at the reverse proxy.
 
-    `passing` is the snapshot's.
+    The decision is the data plane's own (`core.decide`), for a request of a method that the integration allows, from a
+    caller who may use it. `passing` is the snapshot's.
     """
+    candidate = _Candidate.of(integration)
     reverse = url.startswith(("/", "?")) or not url
-    if integration.rebuild is not None:
-        decision = Decision(False, "credential_unavailable", "what decides where the credential may go cannot be read")
-        as_sent = f"/i/{integration.id}{url}" if reverse else url
-        return Explanation(integration, "reverse" if reverse else "forward", as_sent, None, decision)
-    if reverse:
-        return _reverse(integration, url)
-    return _passed(integration, url, passing) or _forward(integration, url)
+    door, as_sent = ("reverse", f"/i/{integration.id}{url}") if reverse else ("forward", url)
+    unmatched = None
+    if passing is not None:
+        unmatched = Unmatched(_Candidate.of(passing.nobody), passing.coverage, passing.undecided)
+    decision = decide(_head(candidate.rules, as_sent, named=not reverse), {}, _Routes(candidate, unmatched))
+    if isinstance(decision, Admitted) and decision.target is None:
+        reason = "what decides where the credential may go cannot be read"
+        return Explanation(integration, door, as_sent, None, Decision(False, "credential_unavailable", reason))
+    sent, target = _targets(candidate.rules, url, reverse=reverse)
+    if isinstance(decision, Denied):
+        problem = decision.problem
+        reason = problem.detail
+        if problem.code == "credential_unavailable" and passing is not None:
+            reason = f"what {', '.join(sorted(passing.undecided))} covers cannot be read; until then nothing passes"
+            target = None
+        verdict = Decision(False, problem.code, reason, target)
+    elif decision.candidate is candidate:
+        verdict = Decision(True, "", "inside in every reading", decision.target, decision.rule)
+    else:
+        reason = "no integration covers this host (forward.unmatched): it goes on as it came"
+        note = (PASSED_CONNECT_NOTE,) if sent is not None and sent.origin.scheme == "https" else ()
+        passed = Decision(False, "", reason, sent)
+        return Explanation(integration, door, as_sent, _show(sent), passed, passes=True, notes=note)
+    notes = _notes(integration, sent, reverse=reverse)
+    return Explanation(integration, door, as_sent, _show(target), verdict, target != sent, notes=notes)
 
 
-def _reverse(integration: Integration, rest: str) -> Explanation:
-    as_sent = f"/i/{integration.id}{rest}"
-    url = f"{integration.base}{rest}"
+def _head(rules: IntegrationRules, target: str, *, named: bool) -> RequestHead:
+    """A request for this target, of a method that the integration allows."""
+    method = b"GET" if b"GET" in rules.methods else min(rules.methods, default=b"GET")
+    marks = {Role.INTEGRATION_ID: rules.name.encode()} if named else None
+    return RequestHead(method, target.encode(), b"localhost", [], [], marks)
+
+
+def _targets(rules: IntegrationRules, url: str, *, reverse: bool) -> tuple[Target | None, Target | None]:
+    """The target as it is sent, and as it is judged; None where it cannot be read."""
     try:
-        target = parse_target(url)
-    except InvalidTarget as fault:
-        return Explanation(integration, "reverse", as_sent, None, _unreadable(fault))
-    notes = [LEARNT_NOTE] if integration.traits.learns else []
-    decision = _judge(integration.policy, target)
-    return Explanation(integration, "reverse", as_sent, _show(target), decision, notes=_notes(integration, notes))
-
-
-def _passed(integration: Integration, url: str, passing: Passing | None) -> Explanation | None:
-    """What becomes of a target that no integration covers, where such targets pass; None for every other."""
-    if passing is None:
-        return None
-    try:
-        target = parse_target(url)
+        sent = parse_target(f"{rules.base}{url}" if reverse else url)
     except InvalidTarget:
-        return None
-    if passing.coverage.covers(target.origin.host):
-        return None
-    if passing.undecided:
-        reason = f"what {', '.join(sorted(passing.undecided))} covers cannot be read; until then nothing passes"
-        return Explanation(integration, "forward", url, None, Decision(False, "credential_unavailable", reason))
-    if target.origin.host.endswith("."):
-        return None
-    reason = "no integration covers this host (forward.unmatched): it goes on as it came"
-    notes = (PASSED_CONNECT_NOTE,) if target.origin.scheme == "https" else ()
-    return Explanation(
-        integration, "forward", url, _show(target), Decision(False, "", reason, target), passes=True, notes=notes
-    )
+        return None, None
+    return sent, sent if reverse else rules.aimed(sent)
 
 
-def _forward(integration: Integration, url: str) -> Explanation:
-    try:
-        sent = parse_target(url)
-    except InvalidTarget as fault:
-        return Explanation(integration, "forward", url, None, _unreadable(fault))
-    target = upgrade(integration.policy, sent)
-    notes = [CONNECT_NOTE] if sent.origin.scheme == "https" else []
-    if integration.policy.stand_in is not None:
-        notes.append(STAND_IN_NOTE)
-    decision = _judge(integration.policy, target)
-    notes_of_all = _notes(integration, notes)
-    return Explanation(integration, "forward", url, _show(target), decision, target != sent, notes=notes_of_all)
-
-
-def _notes(integration: Integration, of_the_door: list[str]) -> tuple[str, ...]:
-    return (*of_the_door, BODY_NOTE) if integration.traits.places.body else tuple(of_the_door)
-
-
-def _judge(policy: Policy, target: Target) -> Decision:
-    try:
-        return judge(policy, target)
-    except UnreadablePath as fault:
-        return _unreadable(fault)
-
-
-def _unreadable(fault: Exception) -> Decision:
-    return Decision(False, "request_invalid", str(fault))
+def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> tuple[str, ...]:
+    """What a reader must know beside the decision."""
+    if sent is None:
+        return ()
+    notes = []
+    if reverse:
+        notes += [LEARNT_NOTE] if integration.traits.learns else []
+    else:
+        notes += [CONNECT_NOTE] if sent.origin.scheme == "https" else []
+        notes += [STAND_IN_NOTE] if integration.policy.stand_in is not None else []
+    return (*notes, BODY_NOTE) if integration.traits.places.body else tuple(notes)
 
 
 def _table(rows: list[tuple[str, str]]) -> str:
     return "\n".join(f"{name:<12} {text}" for name, text in rows)
 
 
-def _show(target: Target) -> str:
-    return f"{target.origin}{target.request_target}"
+def _show(target: Target | None) -> str | None:
+    return None if target is None else f"{target.origin}{target.request_target}"
 
 
 def _where(integration: Integration) -> dict[str, list[str]]:

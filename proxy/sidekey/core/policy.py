@@ -139,7 +139,7 @@ def judge(policy: Policy, target: Target) -> Decision:
     """Judge a target that was read. Raises paths.UnreadablePath."""
     host = target.origin.host
     if host.endswith("."):
-        return Decision(False, "target_denied", "the host ends in a dot", target)
+        return Decision(False, "target_denied", "the host must not end in a dot", target)
     if any(forbidden.matches(target) for forbidden in policy.forbidden):
         return Decision(False, "target_denied", "the target is where the credential comes from", target)
     if policy.path and not paths.inside(target.path, policy.path):

@@ -1,4 +1,4 @@
-"""The data plane of one process: its parts put together, and what becomes of them when the config changes or all ends."""
+"""The data plane of one process: its parts put together, and what becomes of them on a reload and at the end."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ class Exchange(ExchangeEvents):
             self._take(grant, judged=False)
 
     def _take(self, grant: Grant, *, judged: bool) -> None:
-        """Go on with this grant. Where grants tell the base URL, a target not `judged` by this one's is judged again."""
+        """Go on with this grant. Where grants tell the base URL, a target not `judged` by it is judged again."""
         self._grant = grant
         integration = self._admitted()
         if integration.learns and (integration.learn(grant) or not judged):
@@ -358,7 +358,7 @@ class Exchange(ExchangeEvents):
         path = destination.path
         if route.query:
             path += (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + route.query
-        pieces = request_head(head, path, route.injected, stripped, length, request.rules.head_end)
+        pieces = request_head(head, path, route.injected, stripped, length=length, head_end=request.rules.head_end)
         pieces += self._framed(body, chunked=length == CHUNKED)
         data = b"".join(pieces)
         if request.complete:
@@ -504,7 +504,7 @@ class Exchange(ExchangeEvents):
         self._deliver(out[0] if len(out) == 1 else b"".join(out))
 
     def _response_head(self, head: ResponseHead, integration: CompiledIntegration) -> list[bytes]:
-        """Decide how the response is framed towards the caller and whether they may go on; its head as it is written."""
+        """Decide on the response's framing towards the caller and whether they may go on; its head as it is written."""
         request, grant = self._request, self._grant
         rules, http_1_1 = request.rules, request.head.http_1_1
         self._status = head.status
@@ -516,10 +516,11 @@ class Exchange(ExchangeEvents):
                 self._chunked = True
             else:
                 self._keep_alive = False
+        ending = rules.head_end
         if not self._keep_alive:
             ending = rules.via + _CLOSE
-        else:
-            ending = rules.head_end if http_1_1 else rules.via + _KEEP_ALIVE
+        elif not http_1_1:
+            ending = rules.via + _KEEP_ALIVE
         fields = head.fields
         if grant is not None and integration.rules.parameters:
             fields = integration.scrub(fields, grant)

@@ -103,6 +103,7 @@ class CompiledIntegration:
         stats: IntegrationStats,
         source: GrantSource,
         certificate: IdentitySource | None,
+        *,
         pools: Pools,
         changed: Callable[[CompiledIntegration], None],
     ) -> None:

@@ -150,8 +150,8 @@ class Index:
             stats,
             self._source_of(integration),
             self._identity_of(integration),
-            self._pools,
-            self._forget_targets,
+            pools=self._pools,
+            changed=self._forget_targets,
         )
 
     def _remember(self, target: bytes, known: Destination) -> None:

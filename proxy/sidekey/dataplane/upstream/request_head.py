@@ -12,6 +12,7 @@ def request_head(
     path: bytes,
     injected: bytes,
     stripped: frozenset[bytes],
+    *,
     length: int,
     head_end: bytes,
 ) -> list[bytes]:

@@ -50,9 +50,9 @@ class ResponseReader:
 
     __deletable__: ClassVar = ("_parser",)
     __slots__ = (
+        "_bodiless",
         "_body",
         "_body_received",
-        "_bodiless",
         "_connection",
         "_content_length",
         "_continues",
