@@ -76,6 +76,7 @@ lock: ## Lock the newest versions into requirements*.txt (needs uv)
 	$(COMPILE) --output-file requirements-dev.txt pyproject.toml --group dev
 	$(COMPILE) --output-file requirements.txt pyproject.toml --all-extras --constraint requirements-dev.txt
 	$(COMPILE) --output-file requirements-build.txt --group build --constraint requirements-dev.txt
+	$(COMPILE) --output-file requirements-compile.txt --group compile --constraint requirements-dev.txt
 	$(COMPILE) --output-file requirements-bench.txt --group bench --constraint requirements-dev.txt
 	$(COMPILE) --output-file tests/peers/checkov/requirements.txt tests/peers/checkov/requirements.in
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Final
 
 
 class Role(IntEnum):
@@ -86,8 +87,8 @@ A line begins with the line end before it, so that one piece is one field: `\\r\
 class Names:
     """Raw spellings of field names to their entries, bounded: a caller that sends invented names cannot fill memory."""
 
-    LIMIT = 2048
-    LONGEST = 64
+    LIMIT: Final = 2048
+    LONGEST: Final = 64
 
     __slots__ = ("_roles", "known")
 

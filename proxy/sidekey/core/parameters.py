@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
 DECODINGS = 2
@@ -142,7 +142,7 @@ class Scrubber:
     elsewhere goes alone. Both are found through any percent-encoding, up to `ENCODINGS` times over.
     """
 
-    ENCODINGS = 3
+    ENCODINGS: Final = 3
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         spelled = [(re.escape(name), re.escape(value)) for name, value in pairs]

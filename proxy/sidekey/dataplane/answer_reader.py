@@ -46,6 +46,7 @@ class AnswerReader:
     `_fresh_parser` that llhttp is in a state from which the next answer cannot be read.
     """
 
+    __deletable__ = ("_parser",)
     __slots__ = (
         "_barren",
         "_body_from",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sidekey.core import headers, parameters, routing
 from sidekey.core.paths import under
@@ -51,14 +51,6 @@ class Route:
         self.query = parameters.encode(grant.query).encode()
 
 
-class Known(NamedTuple):
-    """What the quick reading made of a target: whose it is, and where it goes."""
-
-    lane: Lane
-    route: Route
-    path: bytes
-
-
 class Lane:
     """One integration as the hot path sees it.
 
@@ -69,7 +61,7 @@ class Lane:
     lane that came after this one because what was missing of its integration could be read.
     """
 
-    ROUTES = 256
+    ROUTES: Final = 256
     __slots__ = (
         "base",
         "base_path",
@@ -230,6 +222,14 @@ class Lane:
                     found[b"http://%b" % base.origin.authority.encode()] = entry
                     found[b"http://%b:80" % base.origin.authority.encode()] = entry
         return found
+
+
+class Known(NamedTuple):
+    """What the quick reading made of a target: whose it is, and where it goes."""
+
+    lane: Lane
+    route: Route
+    path: bytes
 
 
 def quick_base(policy: Policy, base: Prefix) -> bool:

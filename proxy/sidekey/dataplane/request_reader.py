@@ -32,6 +32,7 @@ class RequestReader:
     they come from has parsed.
     """
 
+    __deletable__ = ("_feed", "_parser")
     __slots__ = (
         "_barren",
         "_check_size",
