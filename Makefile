@@ -17,7 +17,7 @@ WHEEL_VENV := .venv-wheel
 CHECKOV := tests/peers/checkov/.venv
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
-SOURCES := .ci proxy tests benchmarks
+SOURCES := .ci hatch_build.py proxy tests benchmarks
 
 # A PYTHONPATH of the caller could put the checkout before the wheel under test, or a stranger before either.
 unexport PYTHONPATH

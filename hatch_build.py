@@ -1,7 +1,7 @@
 """The build hook of the compiled wheel: mypyc turns the hot modules into extensions that lie beside their sources.
 
-Hatchling runs it only where HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 asks for it, as `make wheel` does; pyproject.toml says
-which modules and what it needs. Every other build, and an editable install, stays pure. See docs/decisions/0026.
+Hatchling loads it only where HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 asks for it, as `make wheel` does. pyproject.toml says
+which modules are hot and what the compiler needs. Every other build stays pure: see docs/decisions/0026.
 """
 
 from __future__ import annotations
@@ -12,32 +12,31 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from mypyc.build import mypycify
+from setuptools import Distribution
 
-SOURCE = Path("proxy")
 LIBRARY = "sidekey.compiled"
-"""All compiled code is in one extension, `sidekey.compiled__mypyc`: calls within it cost least. The others import it."""
+"""One extension, `sidekey.compiled__mypyc`, holds all the code, so that hot modules call one another directly. The
+extensions beside the sources are small: each has that one make its module."""
 
 
 class CompileHook(BuildHookInterface[Any]):
-    """Compiles before the wheel is written, and removes what the compiler left after it."""
+    """Compiles before the wheel is written, and removes what the compiler left after that."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add the extensions to the wheel, and have its tag name the Python and the platform that they are for."""
-        # Neither is installed where a pure wheel is built.
-        from mypyc.build import mypycify
-        from setuptools import Distribution
-
-        modules = {path for glob in self.config["modules"] for path in (SOURCE / "sidekey").glob(glob)}
-        sources = sorted(str(path) for path in modules if path.name != "__init__.py")
+        """Add the extensions to the wheel; its tag names the Python and the platform that they are for."""
+        found = {path for glob in self.config["modules"] for path in Path("proxy", "sidekey").glob(glob)}
+        sources = sorted(str(path) for path in found if path.name != "__init__.py")
         self.scratch = TemporaryDirectory()
         extensions = mypycify(sources, debug_level="0", target_dir=self.scratch.name, group_name=LIBRARY)
         for extension in extensions:
-            extension.extra_link_args.append("-s")
-        command = Distribution({"ext_modules": extensions}).get_command_obj("build_ext")
+            extension.extra_link_args.append("-s")  # no symbols: two thirds of the size
+        command: Any = Distribution({"ext_modules": extensions}).get_command_obj("build_ext")
         command.build_lib = command.build_temp = self.scratch.name
         command.ensure_finalized()
         command.run()
-        build_data["force_include"] |= {file: os.path.relpath(file, self.scratch.name) for file in command.get_outputs()}
+        built = {file: os.path.relpath(file, self.scratch.name) for file in command.get_outputs()}
+        build_data["force_include"].update(built)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 

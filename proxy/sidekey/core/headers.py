@@ -33,7 +33,7 @@ class Role(IntEnum):
     KEEP_ALIVE = 16
 
 
-REQUEST_ROLES = {
+REQUEST_ROLES: Final = {
     b"host": Role.HOST,
     b"content-length": Role.CONTENT_LENGTH,
     b"transfer-encoding": Role.TRANSFER_ENCODING,
@@ -56,7 +56,7 @@ REQUEST_ROLES = {
     b"x-rewrite-url": Role.DROP,
 }
 
-ANSWER_ROLES = {
+ANSWER_ROLES: Final = {
     b"content-length": Role.CONTENT_LENGTH,
     b"transfer-encoding": Role.TRANSFER_ENCODING,
     b"connection": Role.CONNECTION,
@@ -66,16 +66,16 @@ ANSWER_ROLES = {
     b"upgrade": Role.DROP,
 }
 
-METHOD_OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
+METHOD_OVERRIDES: Final = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
 """Fields by which some servers let a request take another method; they may not get around `methods`."""
 
-HOLD_URLS = frozenset({b"location", b"content-location", b"link", b"refresh"})
+HOLD_URLS: Final = frozenset({b"location", b"content-location", b"link", b"refresh"})
 """Fields of an answer that may repeat the URL of the request."""
 
-BODY_DIGESTS = frozenset({b"digest", b"content-digest", b"repr-digest", b"content-md5"})
+BODY_DIGESTS: Final = frozenset({b"digest", b"content-digest", b"repr-digest", b"content-md5"})
 """Fields that vouch for a body's bytes (RFC 9530): a body that carries them must not be added to."""
 
-_DROPPED_FAMILIES = (b"proxy-", b"sidekey-")
+_DROPPED_FAMILIES: Final = (b"proxy-", b"sidekey-")
 
 Entry = tuple[Role, bytes, bytes]
 """A role, the name in lower case with `-` for `_`, and how the field's line begins when it is written anew.
