@@ -198,7 +198,7 @@ def faults_of_run(image: Image) -> Iterator[str]:
     """What goes wrong in containers: the demo, and a server that is asked for its health and then ended."""
     version = image.config["Labels"]["org.opencontainers.image.version"]
     expected = [
-        (["--version"], 0, f"sidekey {version}"),
+        (["--version"], 0, f"sidekey {version} (compiled)"),
         (["demo", "--once"], 0, "All of it worked."),
         (["healthcheck"], 1, "nothing that is healthy answers"),
         (["check"], 0, "ok: 1 integration"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import sidekey
+from sidekey.core.build import build
 from sidekey.settings.schema import schema
 from support.child import Child, run_cli
 from support.ports import listening_socket
@@ -97,8 +98,8 @@ def test_help_names_every_command() -> None:
 
 
 def test_the_version_is_the_packages() -> None:
-    """One word and the version, for scripts to split."""
-    assert run_cli("--version").stdout == f"sidekey {sidekey.__version__}\n"
+    """The name, the version and the build, for scripts to split."""
+    assert run_cli("--version").stdout == f"sidekey {sidekey.__version__} ({build()})\n"
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,23 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(command)
 
 
+def _show_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        from sidekey.core.build import build
+
+        click.echo(f"sidekey {__version__} ({build()})")
+        context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="sidekey", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version, and whether the hot path is compiled, and exit.",
+)
 def main() -> None:
     """Sidekey, the sidecar proxy that holds the keys: services send plain requests, Sidekey adds the credential."""
 

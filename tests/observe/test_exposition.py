@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import platform
 import subprocess
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import sidekey
+from sidekey.core.build import build
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.keyring import Keyring
@@ -81,7 +83,8 @@ async def test_every_series_of_ours_reads_back_with_its_value() -> None:
         ("sidekey_config_last_reload_success_timestamp_seconds", ()): 1_700_000_000.25,
     }
     assert {key: found.get(key) for key in expected} == pytest.approx(expected)
-    assert any(name == "sidekey_build_info" and ("version", sidekey.__version__) in labels for name, labels in found)
+    said = {("version", sidekey.__version__), ("python", platform.python_version()), ("build", build())}
+    assert [set(labels) for name, labels in found if name == "sidekey_build_info"] == [said]
     assert any(name == "process_cpu_seconds_total" for name, _ in found)
 
 

@@ -30,7 +30,18 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-OF_THE_OUTER_MAKE = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "ARGS", "ONCE", "PYTHON", "ROWS", "WHEEL"}
+OF_THE_OUTER_MAKE = {
+    "MAKEFLAGS",
+    "MAKELEVEL",
+    "MAKEOVERRIDES",
+    "MFLAGS",
+    "ARGS",
+    "ONCE",
+    "PYTHON",
+    "ROWS",
+    "VENV",
+    "WHEEL",
+}
 """What a make hands down to its children: its own, and the variables of its command line."""
 
 
@@ -71,6 +82,49 @@ def test_an_old_or_absent_python_is_named_in_one_line(python: str, checkout: Pat
     assert len((result.stdout + result.stderr).splitlines()) == 1
     assert "Python 3.11 or newer" in result.stderr
     assert "PYTHON=" in result.stderr
+
+
+OPTIMISED = 'import sys; sys.base_prefix = "/usr"'
+UNOPTIMISED = 'import sys, sysconfig; sys.base_prefix = "/opt"; sysconfig.get_config_vars()["CONFIG_ARGS"] = ""'
+NO_VENV = f"{OPTIMISED}; sys.modules['ensurepip'] = None"
+
+
+@pytest.mark.parametrize(
+    ("python3", "debian", "explicit", "chosen"),
+    [
+        (OPTIMISED, {"3.13": OPTIMISED}, "", "python3"),
+        (UNOPTIMISED, {"3.13": OPTIMISED, "3.11": OPTIMISED}, "", "debian3.13"),
+        (UNOPTIMISED, {"3.12": OPTIMISED, "3.11": OPTIMISED}, "", "debian3.12"),
+        (UNOPTIMISED, {"3.13": NO_VENV, "3.11": OPTIMISED}, "", "debian3.11"),
+        (UNOPTIMISED, {"3.13": NO_VENV}, "", "python3"),
+        (UNOPTIMISED, {}, "", "python3"),
+        (UNOPTIMISED, {"3.13": OPTIMISED}, "python3", "python3"),
+    ],
+)
+def test_an_optimised_python_is_preferred(
+    python3: str, debian: dict[str, str], explicit: str, chosen: str, checkout: Path
+) -> None:
+    """An unoptimised `python3` gives way to the newest Debian one that can make an environment, if nobody names one."""
+    bin_folder = checkout / "bin"
+    bin_folder.mkdir()
+    for name, customisation in {"python3": python3, **{f"debian{v}": text for v, text in debian.items()}}.items():
+        folder = checkout / name
+        folder.mkdir()
+        Path(python_that(folder, customisation).strip("'")).rename(bin_folder / name)
+    asked = [f"PATH={bin_folder}:{os.environ['PATH']}", "DEBIAN=debian", *([f"PYTHON={explicit}"] if explicit else [])]
+    result = make(checkout, *asked, "--eval", "chosen: ; @echo '$(PYTHON)'", "chosen")
+    assert (result.stdout, result.stderr) == (f"{chosen}\n", "")
+
+
+def test_a_real_python_of_debian_counts_as_optimised(checkout: Path) -> None:
+    """Its packages are built with profile-guided optimisation, which their `sysconfig` does not tell."""
+    versions = [each for each in ("3.13", "3.12", "3.11") if Path(f"/usr/lib/python{each}/ensurepip").exists()]
+    interpreters = [f"/usr/bin/python{version}" for version in versions]
+    if not interpreters:
+        pytest.skip("no Python of Debian's with venv is installed")
+    for interpreter in interpreters:
+        eval_ = f"optimised: ; @echo '$(call if_optimised,{interpreter})'"
+        assert make(checkout, "PYTHON=x", "--eval", eval_, "optimised").stdout == f"{interpreter}\n"
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -21,7 +21,7 @@ def test_the_newest_release_of_the_changelog_is_the_package() -> None:
 
 def test_the_installed_package_is_the_code_under_test() -> None:
     """`make test WHEEL=...` tests the wheel and never the checkout; a plain `make test` tests the checkout."""
-    wanted = Path(sysconfig.get_path("purelib")) if os.environ.get("SIDEKEY_EXPECT_WHEEL") else ROOT / "proxy"
+    wanted = Path(sysconfig.get_path("purelib")) if os.environ.get("SIDEKEY_EXPECT_BUILD") else ROOT / "proxy"
     assert Path(sidekey.__file__).parent == wanted / "sidekey"
 
 

@@ -15,11 +15,12 @@ from ipaddress import (
     IPv6Network,
     ip_address,
 )
+from typing import Final
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-METADATA = frozenset(
+METADATA: Final = frozenset(
     map(
         ip_address,
         (
@@ -35,7 +36,7 @@ METADATA = frozenset(
 )
 """Cloud metadata services: they hand out credentials, so no allowance ever opens them."""
 
-_SPECIAL_V4 = tuple(
+_SPECIAL_V4: Final = tuple(
     (IPv4Network(network), reason)
     for network, reason in (
         ("0.0.0.0/8", "this network"),
@@ -59,8 +60,8 @@ _SPECIAL_V4 = tuple(
     )
 )
 
-_GLOBAL_UNICAST = IPv6Network("2000::/3")
-_SPECIAL_V6 = tuple(
+_GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
+_SPECIAL_V6: Final = tuple(
     (IPv6Network(network), reason)
     for network, reason in (
         ("2001::/23", "protocol assignments"),
@@ -70,7 +71,7 @@ _SPECIAL_V6 = tuple(
     )
 )
 
-_TUNNELS = tuple(
+_TUNNELS: Final = tuple(
     (IPv6Network(network), reason)
     for network, reason in (
         ("2001::/32", "Teredo"),
@@ -78,10 +79,10 @@ _TUNNELS = tuple(
         ("64:ff9b:1::/48", "local NAT64"),
     )
 )
-_COMPATIBLE = IPv6Network("::/96")
-_NAT64 = IPv6Network("64:ff9b::/96")
-_NUMBER = re.compile(r"0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*)")
-_UNSPECIFIED_AND_LOOPBACK = (IPv6Address("::"), IPv6Address("::1"))
+_COMPATIBLE: Final = IPv6Network("::/96")
+_NAT64: Final = IPv6Network("64:ff9b::/96")
+_NUMBER: Final = re.compile(r"0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*)")
+_UNSPECIFIED_AND_LOOPBACK: Final = (IPv6Address("::"), IPv6Address("::1"))
 
 
 def unwrap(address: Address) -> Address:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
-CHUNKED = -1
+CHUNKED: Final = -1
 """Length of a body in chunked transfer coding."""
 
-BODYLESS = frozenset({204, 304})
+BODYLESS: Final = frozenset({204, 304})
 """Final statuses that never come with a body (RFC 9110 15.3.5, 15.4.5)."""
 
-DIGITS = 19
+DIGITS: Final = 19
 """A Content-Length of this many digits or more is no length: it may not fit into 64 bits."""
 
-UNTIL_CLOSE = -2
+UNTIL_CLOSE: Final = -2
 """Length of an answer's body that ends with the connection."""
 
 

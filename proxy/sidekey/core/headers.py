@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Final
 
 
 class Role(IntEnum):
@@ -32,7 +33,7 @@ class Role(IntEnum):
     KEEP_ALIVE = 16
 
 
-REQUEST_ROLES = {
+REQUEST_ROLES: Final = {
     b"host": Role.HOST,
     b"content-length": Role.CONTENT_LENGTH,
     b"transfer-encoding": Role.TRANSFER_ENCODING,
@@ -55,7 +56,7 @@ REQUEST_ROLES = {
     b"x-rewrite-url": Role.DROP,
 }
 
-RESPONSE_ROLES = {
+RESPONSE_ROLES: Final = {
     b"content-length": Role.CONTENT_LENGTH,
     b"transfer-encoding": Role.TRANSFER_ENCODING,
     b"connection": Role.CONNECTION,
@@ -65,16 +66,16 @@ RESPONSE_ROLES = {
     b"upgrade": Role.DROP,
 }
 
-METHOD_OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
+METHOD_OVERRIDES: Final = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
 """Fields by which some servers let a request take another method; they may not get around `methods`."""
 
-HOLD_URLS = frozenset({b"location", b"content-location", b"link", b"refresh"})
+HOLD_URLS: Final = frozenset({b"location", b"content-location", b"link", b"refresh"})
 """Fields of an answer that may repeat the URL of the request."""
 
-BODY_DIGESTS = frozenset({b"digest", b"content-digest", b"repr-digest", b"content-md5"})
+BODY_DIGESTS: Final = frozenset({b"digest", b"content-digest", b"repr-digest", b"content-md5"})
 """Fields that vouch for a body's bytes (RFC 9530): a body that carries them must not be added to."""
 
-_DROPPED_FAMILIES = (b"proxy-", b"sidekey-")
+_DROPPED_FAMILIES: Final = (b"proxy-", b"sidekey-")
 
 Entry = tuple[Role, bytes, bytes]
 """A role, the name in lower case with `-` for `_`, and how the field's line begins when it is written anew.
@@ -86,8 +87,8 @@ A line begins with the line end before it, so that one piece is one field: `\\r\
 class Names:
     """Raw spellings of field names to their entries, bounded: a caller that sends invented names cannot fill memory."""
 
-    LIMIT = 2048
-    LONGEST = 64
+    LIMIT: Final = 2048
+    LONGEST: Final = 64
 
     __slots__ = ("_roles", "known")
 

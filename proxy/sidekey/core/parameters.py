@@ -9,27 +9,27 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
-DECODINGS = 2
+DECODINGS: Final = 2
 """How often servers on the way may decode a name, beyond what the form itself asks for."""
 
-FORM = "application/x-www-form-urlencoded"
-JSON = "application/json"
+FORM: Final = "application/x-www-form-urlencoded"
+JSON: Final = "application/json"
 
-_SEPARATORS = re.compile(r"[&;]")
-_BRACKETS = re.compile(r"[\[\]]")
-_WIDE_ESCAPE = re.compile(r"%u00([0-9A-Fa-f]{2})", re.IGNORECASE)
+_SEPARATORS: Final = re.compile(r"[&;]")
+_BRACKETS: Final = re.compile(r"[\[\]]")
+_WIDE_ESCAPE: Final = re.compile(r"%u00([0-9A-Fa-f]{2})", re.IGNORECASE)
 """`%u0061`: no escape of a URI, but some servers read it in forms."""
 
-_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
-_BYTE_ORDER_MARK = "\xef\xbb\xbf"
-_ASCII_ALIKE = frozenset({"", "utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"})
+_ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
+_BYTE_ORDER_MARK: Final = "\xef\xbb\xbf"
+_ASCII_ALIKE: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"})
 """Charsets in which a form's own characters are what they are in ASCII."""
 
-_UTF_8 = frozenset({"", "utf-8", "utf8", "us-ascii"})
-_JSON_SPACE = " \t\r\n"
+_UTF_8: Final = frozenset({"", "utf-8", "utf8", "us-ascii"})
+_JSON_SPACE: Final = " \t\r\n"
 
 
 class NamedAlready(ValueError):
@@ -142,7 +142,7 @@ class Scrubber:
     elsewhere goes alone. Both are found through any percent-encoding, up to `ENCODINGS` times over.
     """
 
-    ENCODINGS = 3
+    ENCODINGS: Final = 3
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         spelled = [(re.escape(name), re.escape(value)) for name, value in pairs]

@@ -10,18 +10,19 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from itertools import product
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
-MALFORMED_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_PARAMETERS = re.compile(r";[^/]*")
-_SLASHES = re.compile(r"//+")
-_REWRITABLE = re.compile(r"[\\;]|//|/\.\.?(?:/|\Z)")
-_WAYS: list[tuple[bool, bool, bool, bool]] = list(product((False, True), (False, True), (False, True), (False, True)))
+MALFORMED_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_PARAMETERS: Final = re.compile(r";[^/]*")
+_SLASHES: Final = re.compile(r"//+")
+_REWRITABLE: Final = re.compile(r"[\\;]|//|/\.\.?(?:/|\Z)")
+_WAYS: Final = list(product((False, True), (False, True), (False, True), (False, True)))
 
-DECODINGS = 2
-MOST_READINGS = 512
-MOST_CHARACTERS = 64 << 10
+DECODINGS: Final = 2
+MOST_READINGS: Final = 512
+MOST_CHARACTERS: Final = 64 << 10
 """Bound the work that a hostile path can cause: readings, and characters to be rewritten at a time. A path of ordinary
 escapes has fewer than twenty readings."""
 

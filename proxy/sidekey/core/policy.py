@@ -7,12 +7,13 @@ decides; `dataplane` may answer quicker for plain paths only, and a property tes
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from sidekey.core import paths
 from sidekey.core.addresses import literal
 from sidekey.core.urls import InvalidTarget, Origin, Target, check_characters, parse_origin, parse_target
 
-SAFE_METHODS_NEVER = frozenset({"TRACE", "CONNECT"})
+SAFE_METHODS_NEVER: Final = frozenset({"TRACE", "CONNECT"})
 """Never forwarded: TRACE reflects credentials (RFC 9110 9.3.8), CONNECT is a door of its own."""
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import binascii
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sidekey.core.addresses import literal
 
-REVERSE = b"/i/"
-_ID = re.compile(r"(?!unknown\Z)[a-z0-9][a-z0-9_-]{0,62}")
+REVERSE: Final = b"/i/"
+_ID: Final = re.compile(r"(?!unknown\Z)[a-z0-9][a-z0-9_-]{0,62}")
 
-_CHARACTER = rb"A-Za-z0-9_~!$&'()*+,=:@-"
-_SEGMENT = rb"/[" + _CHARACTER + rb"][." + _CHARACTER + rb"]*"
-_QUERY = rb"\?(?:[!\"$&-\[\]-~]|%[0-9A-Fa-f]{2})*"
-PLAIN = re.compile(rb"(?:" + _SEGMENT + rb")*/?(?:" + _QUERY + rb")?")
+_CHARACTER: Final = rb"A-Za-z0-9_~!$&'()*+,=:@-"
+_SEGMENT: Final = rb"/[" + _CHARACTER + rb"][." + _CHARACTER + rb"]*"
+_QUERY: Final = rb"\?(?:[!\"$&-\[\]-~]|%[0-9A-Fa-f]{2})*"
+PLAIN: Final = re.compile(rb"(?:" + _SEGMENT + rb")*/?(?:" + _QUERY + rb")?")
 """A path that every server reads alike, with any query of URI characters: no escape, backslash, parameter or empty
 segment, and no segment that begins with a dot. For such a path the quick reading equals the exact one."""
 

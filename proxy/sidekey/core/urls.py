@@ -6,18 +6,18 @@ Nothing is repaired. What is not a URI character is refused rather than encoded,
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sidekey.core import addresses
 from sidekey.core.paths import MALFORMED_ESCAPE
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
-_URL = re.compile(
+_URL: Final = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?", re.S
 )
-_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?")
-_FOREIGN = re.compile(r"[^\x21-\x7e]|[\\#]")
+_NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?")
+_FOREIGN: Final = re.compile(r"[^\x21-\x7e]|[\\#]")
 
 
 class InvalidTarget(ValueError):

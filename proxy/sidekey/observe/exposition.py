@@ -17,6 +17,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
 import sidekey
+from sidekey.core.build import build
 from sidekey.observe.metrics import BOUNDS, IntegrationStats, Metrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -131,7 +132,8 @@ def _reload_failures(metrics: Metrics) -> Iterator[str]:
 
 
 def _build(_: Metrics) -> Iterator[str]:
-    yield f'sidekey_build_info{{version="{sidekey.__version__}",python="{platform.python_version()}"}} 1\n'
+    labels = f'version="{sidekey.__version__}",python="{platform.python_version()}",build="{build()}"'
+    yield f"sidekey_build_info{{{labels}}} 1\n"
 
 
 def _plain(name: str, help_text: str, read: Callable[[Metrics], float]) -> Family:
@@ -175,6 +177,8 @@ FAMILIES = (
         "When the config was last loaded, in seconds since the epoch.",
         lambda metrics: metrics.config_loaded_at,
     ),
-    Family("sidekey_build_info", "gauge", "Version of Sidekey and of Python.", _build),
+    Family(
+        "sidekey_build_info", "gauge", "Versions of Sidekey and Python, and whether the hot path is compiled.", _build
+    ),
 )
 """Every family of ours, in the order of the page. A new one is one entry here."""

@@ -10,13 +10,14 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Final
 
 from sidekey.settings.snapshot import NOBODY, Integration
 
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the duration histogram in seconds, inclusive; one more bucket takes what is longer."""
 
-UNKNOWN = "unknown"
+UNKNOWN: Final = "unknown"
 """The `integration` label of requests that name none we know; no ID may be this word."""
 
 
