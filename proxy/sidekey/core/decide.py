@@ -111,7 +111,6 @@ class Caller(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class Unmatched(Generic[C_co]):
     """How targets of the forward proxy that no integration covers go on, without a credential.
 
@@ -119,9 +118,12 @@ class Unmatched(Generic[C_co]):
     not known yet what they cover: until then nothing passes.
     """
 
-    candidate: C_co
-    coverage: Coverage
-    unresolved: frozenset[str]
+    __slots__ = ("candidate", "coverage", "unresolved")
+
+    def __init__(self, candidate: C_co, coverage: Coverage, unresolved: frozenset[str]) -> None:
+        self.candidate: Final = candidate
+        self.coverage: Final = coverage
+        self.unresolved: Final = unresolved
 
     def target(self, url: bytes, named: IntegrationRules | None) -> Target | Problem | None:
         """Where a target passes to, or why it is refused; None where it is the named integration's to judge."""
@@ -168,24 +170,28 @@ class Routes(Protocol[C_co]):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class Admitted(Generic[C_co]):
     """The request may go to `target`, as `candidate`'s; `rule` is what allowed it, where the exact reading did.
 
     `target` is None where the candidate is unresolved: it is judged once it is known what by.
     """
 
-    candidate: C_co
-    target: Target | None
-    rule: str = ""
+    __slots__ = ("candidate", "rule", "target")
+
+    def __init__(self, candidate: C_co, target: Target | None, rule: str = "") -> None:
+        self.candidate: Final = candidate
+        self.target: Final = target
+        self.rule: Final = rule
 
 
-@dataclass(frozen=True, slots=True)
 class Denied(Generic[C_co]):
     """Why the request may not go on, and whose it is as far as that is known and allowed to be told."""
 
-    problem: Problem
-    candidate: C_co | None = None
+    __slots__ = ("candidate", "problem")
+
+    def __init__(self, problem: Problem, candidate: C_co | None = None) -> None:
+        self.problem: Final = problem
+        self.candidate: Final = candidate
 
 
 def is_forward(target: bytes) -> bool:

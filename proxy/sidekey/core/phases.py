@@ -90,7 +90,7 @@ AFTER_RESPONSE: Final[Mapping[int, int]] = {
 }
 
 
-class IllegalTransition(RuntimeError):
+class IllegalTransition(Exception):
     """An exchange was to enter a phase that cannot follow its own: a defect of ours."""
 
 

@@ -99,7 +99,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         self._discarding = True
         self._queue.clear()
         exchange = self.exchange
-        self.exchange = self._request = None
+        self._carry(None, None)
         if exchange is not None:
             exchange.caller_lost()
         self._forget_parser()
@@ -171,7 +171,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             return
         self._uploading = not request.complete
         exchange.upload()
-        if self.exchange is exchange:
+        if self._request is request:
             self._await_body(request)
 
     def _await_body(self, request: Request) -> None:
@@ -231,8 +231,8 @@ class CallerConnection(RequestReader, asyncio.Protocol):
 
     def _begin(self, request: Request) -> None:
         self._head_due = False
-        self._request = request
-        exchange = self.exchange = self._start(self, request)
+        exchange = self._start(self, request)
+        self._carry(exchange, request)
         if request.complete:
             self.deadline = NEVER
             self._uploading = False
@@ -241,8 +241,12 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         self._uploading = True
         self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
         exchange.begin()
-        if self.exchange is exchange and not self._paused:
+        if self._request is request and not self._paused:
             self._await_body(request)
+
+    def _carry(self, exchange: ExchangeEvents | None, request: Request | None) -> None:
+        """Have this exchange, or none, under way."""
+        self.exchange, self._request = exchange, request
 
     def _refuse(self, problem: Problem, waiting: int) -> None:
         """Answer an error of the request that is being read, after those before it, and read no more."""
@@ -269,7 +273,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
     def exchange_over(self, *, keep_alive: bool) -> None:
         """The exchange is answered: go on with the next request, or end the connection as the response said."""
         request = self._request
-        self.exchange = self._request = None
+        self._carry(None, None)
         self._uploading = False
         if not keep_alive:
             self.close(unread=request is None or not request.complete or bool(self._queue or self._held))
