@@ -26,7 +26,7 @@ from support.certificates import Issued
 from support.dialling import RULES
 from support.mounted import bank, configured, current, events, is_of, mount
 from support.raw import DEADLINE, RawConnection
-from support.tokens import StillLoop
+from support.still import StillLoop
 from support.upstream import RawUpstream
 
 SERIES = ("bank", "certificate")

@@ -13,7 +13,7 @@ from sidekey.certificates.source import DAY, CertificateSource, moment
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.metrics import Metrics
 from support.mounted import NOW, configured, day, events, is_of, lasting, mount, ring_of, starting, wall
-from support.tokens import StillLoop
+from support.still import StillLoop
 
 MISSING = "auth.certificate: the file does not exist; a relative path starts at the config file's folder"
 

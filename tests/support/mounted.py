@@ -15,7 +15,7 @@ from sidekey.settings.load import Loaded, load
 from sidekey.settings.snapshot import Integration
 from support.certificates import NOW, Issued, issue
 from support.raw import RawConnection
-from support.tokens import StillLoop
+from support.still import StillLoop
 
 FILES = "certificate: {file: tls.crt}, private_key: {file: tls.key}"
 

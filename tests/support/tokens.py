@@ -12,34 +12,10 @@ from sidekey.credentials.keyring import Keyring
 from sidekey.observe.metrics import Metrics
 from sidekey.settings.snapshot import Integration
 from sidekey.tokens.source import TokenSource
+from support.still import StillLoop
 
 EPOCH = 1_700_000_000.0
 """What the wall clock shows when the loop's stands at 0."""
-
-
-class StillLoop(asyncio.SelectorEventLoop):
-    """Its clock stands until `advance` moves it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-    async def advance(self, seconds: float, *, step: float | None = None) -> None:
-        """Move the clock, in steps where one timer follows another, and let all that is due run."""
-        await settle()
-        end = self.now + seconds
-        while self.now < end:
-            self.now = end if step is None else min(end, self.now + step)
-            await settle()
-
-
-async def settle() -> None:
-    """Let everything run that can run now."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 class Endpoint:

@@ -12,7 +12,8 @@ from sidekey.credentials.base import Credential, FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.keyring import Keyring
 from sidekey.errors import ProblemError
-from support.tokens import LimitedKind, Rig, settle, token_of
+from support.still import settle
+from support.tokens import LimitedKind, Rig, token_of
 
 DOWN = {"outcome": "unreachable", "reason": "token endpoint: it refused the connection"}
 

@@ -11,7 +11,8 @@ from sidekey.credentials.base import Reply
 from sidekey.credentials.keyring import Keyring
 from sidekey.errors import ProblemError
 from support.issuing import credential_of, reply
-from support.tokens import LimitedKind, Rig, settle, token_of
+from support.still import settle
+from support.tokens import LimitedKind, Rig, token_of
 
 AUTH = {
     "type": "oauth2",
