@@ -15,7 +15,7 @@ from typing import cast
 
 from sidekey.core.policy import Domain, Forbidden, Policy, parse_prefix
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import Keyring
 from sidekey.dataplane.listener import CallerConnection
 from sidekey.dataplane.plane import Plane
 from sidekey.dataplane.upstream import UpstreamConnection

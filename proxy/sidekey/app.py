@@ -14,9 +14,7 @@ from sidekey import process
 from sidekey.admin.health import Health
 from sidekey.admin.listeners import build_admin, build_metrics
 from sidekey.admin.serve import Server, serve
-from sidekey.certificates.service import Certificates
 from sidekey.credentials.base import GrantSource
-from sidekey.credentials.static import StaticSource
 from sidekey.dataplane.listener import CallerConnection
 from sidekey.dataplane.plane import Plane
 from sidekey.network.dial import Dialer
@@ -32,7 +30,9 @@ from sidekey.reloading.reloader import Parts, Reloader
 from sidekey.reloading.telling import tell
 from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.snapshot import Address, Integration, Snapshot
-from sidekey.tokens.service import Tokens
+from sidekey.sources.certificates.service import Certificates
+from sidekey.sources.static import StaticSource
+from sidekey.sources.tokens.service import Tokens
 
 T = TypeVar("T")
 

@@ -22,7 +22,7 @@ import click
 from sidekey.app import App, run_logged
 from sidekey.core.policy import Policy, parse_prefix
 from sidekey.credentials.basic import BasicSettings
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import Keyring
 from sidekey.observe.writer import LineWriter
 from sidekey.settings.snapshot import Address, Integration, Limits, Listen, Log, NetworkRules, Snapshot
 

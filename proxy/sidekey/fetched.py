@@ -6,12 +6,12 @@ import asyncio
 import time
 
 from sidekey.app import own_listeners
-from sidekey.certificates.fetching import AT_ONCE, Fetching
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.settings.load import Loaded
 from sidekey.settings.snapshot import Integration, Snapshot
+from sidekey.sources.certificates.url_fetch import AT_ONCE, Fetching
 
 Reasons = dict[Keys, str]
 """Why something was not fetched, by its place in the integration."""

@@ -12,7 +12,7 @@ import pytest
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import Keyring
 from sidekey.dataplane.lane import Lane
 from sidekey.settings.snapshot import Integration, Limits, Listen, Timeouts
 from support.plane import (

@@ -12,13 +12,13 @@ from typing import Any
 
 from sidekey.credentials.base import FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.keyring import Keyring
-from sidekey.credentials.static import StaticSource
+from sidekey.credentials.secret_loader import Keyring
 from sidekey.dataplane.exchange import Exchange
 from sidekey.dataplane.lane import Lane
 from sidekey.dataplane.pool import Pool
 from sidekey.dataplane.upstream import UpstreamConnection
 from sidekey.settings.snapshot import Integration
+from sidekey.sources.static import StaticSource
 from support.ca import Authority
 from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, running
 from support.raw import RawConnection

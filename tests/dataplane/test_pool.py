@@ -11,7 +11,7 @@ import pytest
 
 from sidekey.core.policy import Policy, parse_domain, parse_prefix
 from sidekey.core.urls import Origin
-from sidekey.credentials.certificates.ring import CertificateRing, Reading
+from sidekey.credentials.certificates.loader import CertificateRing, Reading
 from sidekey.dataplane.pool import key_of, may_use
 from sidekey.settings.snapshot import Timeouts, Trust
 from support.ca import Authority

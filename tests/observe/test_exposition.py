@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import sidekey
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import Keyring
 from sidekey.observe import exposition
 from sidekey.observe.exposition import expose
 from sidekey.observe.metrics import BOUNDS, Metrics

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.credentials.certificates.ring import CertificateRing, Reading
+from sidekey.credentials.certificates.loader import CertificateRing, Reading
 from sidekey.credentials.fields import Keys
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.settings.load import load

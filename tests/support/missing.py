@@ -7,7 +7,7 @@ from dataclasses import replace
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import Keyring
 from sidekey.settings.snapshot import Integration
 from support.plane import GRANT
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sidekey.credentials.certificates.loader import CertificateRing
 from sidekey.credentials.certificates.material import Material, examine
-from sidekey.credentials.certificates.ring import CertificateRing
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.settings.load import Loaded, load
 from sidekey.settings.snapshot import Integration

@@ -17,8 +17,7 @@ from sidekey.core.addresses import Network
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.credentials.base import FixedCredential, Grant, GrantSource, Pairs, Places, Traits
 from sidekey.credentials.identity import IdentitySource
-from sidekey.credentials.keyring import Keyring
-from sidekey.credentials.static import StaticSource
+from sidekey.credentials.secret_loader import Keyring
 from sidekey.dataplane.listener import CallerConnection
 from sidekey.dataplane.plane import Plane
 from sidekey.network.dial import Dialer
@@ -38,6 +37,7 @@ from sidekey.settings.snapshot import (
     Timeouts,
     Trust,
 )
+from sidekey.sources.static import StaticSource
 from support.raw import DEADLINE, RawConnection, connect
 from support.wire import Message
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from sidekey.core.policy import Policy, parse_domain
 from sidekey.credentials.base import Attempt, Call, CallFault, Grant, Issued, Places, Reply, Traits, Verdict
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import Keyring
 from sidekey.observe.metrics import Metrics
 from sidekey.settings.snapshot import Integration
-from sidekey.tokens.source import TokenSource
+from sidekey.sources.tokens.token_source import TokenSource
 from support.still import StillLoop
 
 EPOCH = 1_700_000_000.0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from sidekey.credentials.certificates.ring import CertificateRing, Reading, Told
+from sidekey.credentials.certificates.loader import CertificateRing, Reading, Told
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference
 from sidekey.credentials.mtls import MtlsSettings

@@ -7,7 +7,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from sidekey.credentials.certificates.ring import CertificateRing
+from sidekey.credentials.certificates.loader import CertificateRing
 from sidekey.credentials.certificates.settings import MATERIAL
 from sidekey.settings import checks
 from sidekey.settings.build import TrustOf, build_integration

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sidekey.core.coverage import Coverage
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import Keyring
 from sidekey.settings import snapshot
 
 

@@ -10,8 +10,8 @@ from sidekey.core.addresses import Network
 from sidekey.core.coverage import Coverage
 from sidekey.core.policy import Policy, Prefix
 from sidekey.credentials.base import Traits
-from sidekey.credentials.certificates.ring import CertificateRing
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.certificates.loader import CertificateRing
+from sidekey.credentials.secret_loader import Keyring
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from sidekey.credentials.base import Call, CallFault, Issued, Outcome, Reply
-from sidekey.tokens.limit import CallLimit
+from sidekey.sources.tokens.call_limit import CallLimit
 
 Fetch = Callable[[Call], Awaitable[Reply]]
 """Makes a call. Raises CallFault where no answer comes of it."""

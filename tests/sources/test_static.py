@@ -2,9 +2,9 @@ import pytest
 
 from sidekey.credentials.base import Credential, FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.keyring import Keyring
-from sidekey.credentials.static import StaticSource
+from sidekey.credentials.secret_loader import Keyring
 from sidekey.errors import ProblemError
+from sidekey.sources.static import StaticSource
 from support.issuing import credential_of
 
 GRANT = Grant(headers=(("Authorization", "Basic hunter2"),))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from sidekey.credentials.base import Call, CallFault
-from sidekey.credentials.certificates.ring import CertificateRing
+from sidekey.credentials.certificates.loader import CertificateRing
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.network.fetch import Fetcher
 from sidekey.settings.snapshot import Integration

@@ -16,8 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from random import SystemRandom
 
-from sidekey.certificates.fetching import Fetching
-from sidekey.credentials.certificates.ring import CertificateRing
+from sidekey.credentials.certificates.loader import CertificateRing
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.identity import ClientIdentity, expired
 from sidekey.errors import Problem, ProblemError
@@ -25,6 +24,7 @@ from sidekey.network.backoff import pause
 from sidekey.network.timers import call_weakly_at
 from sidekey.observe.logs import get_logger
 from sidekey.observe.metrics import CredentialSeries, Metrics
+from sidekey.sources.certificates.url_fetch import Fetching
 
 DAY = 86_400.0
 WARN_DAYS = (30, 7, 1)

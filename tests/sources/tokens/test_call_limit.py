@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.tokens.limit import WINDOW, CallLimit
+from sidekey.sources.tokens.call_limit import WINDOW, CallLimit
 
 
 def test_the_sixth_call_waits_until_the_first_is_a_minute_old() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidekey.credentials.base import FixedCredential, Grant
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import Keyring
 
 
 class StaticSource:

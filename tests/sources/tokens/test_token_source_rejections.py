@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from sidekey.credentials.base import Reply
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import Keyring
 from sidekey.errors import ProblemError
 from support.issuing import credential_of, reply
 from support.still import settle

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from sidekey.credentials import keyring
+from sidekey.credentials import secret_loader as keyring
 from sidekey.credentials.base import Credential, FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import Keyring
 from sidekey.errors import ProblemError
 
 CREDENTIAL = FixedCredential(Grant(headers=(("Authorization", "Basic hunter2"),)))

@@ -1,7 +1,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sidekey.credentials.certificates.ring import CertificateRing, Reading
+from sidekey.credentials.certificates.loader import CertificateRing, Reading
 from sidekey.credentials.fields import Keys
 from sidekey.credentials.identity import ClientIdentity
 

@@ -13,8 +13,8 @@ from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.settings.snapshot import Integration
-from sidekey.tokens.drive import Fetch
-from sidekey.tokens.source import TokenSource
+from sidekey.sources.tokens.auth_flow import Fetch
+from sidekey.sources.tokens.token_source import TokenSource
 
 TOKEN_TIMEOUT = 10.0
 """Seconds for one call, from the lookup to the answer's last byte."""

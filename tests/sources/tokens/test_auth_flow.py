@@ -9,8 +9,8 @@ import pytest
 
 from sidekey.core.policy import Policy, parse_domain, parse_learnt
 from sidekey.credentials.base import Call, CallFault, Grant, Issued, Outcome, Reply
-from sidekey.tokens.drive import Driver, Fresh
-from sidekey.tokens.limit import CallLimit
+from sidekey.sources.tokens.auth_flow import Driver, Fresh
+from sidekey.sources.tokens.call_limit import CallLimit
 
 Work = Generator[Call, Reply, Issued]
 OK = Reply(200, {}, b"ok")

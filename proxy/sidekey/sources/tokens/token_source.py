@@ -25,9 +25,9 @@ from sidekey.network.timers import call_weakly_at
 from sidekey.observe.logs import get_logger
 from sidekey.observe.metrics import CredentialSeries, Metrics
 from sidekey.settings.snapshot import Integration
-from sidekey.tokens.drive import Driver, Fetch, Fresh
-from sidekey.tokens.limit import CallLimit
-from sidekey.tokens.schedule import Schedule, schedule
+from sidekey.sources.tokens.auth_flow import Driver, Fetch, Fresh
+from sidekey.sources.tokens.call_limit import CallLimit
+from sidekey.sources.tokens.schedule import Schedule, schedule
 
 _RANDOM = SystemRandom()
 

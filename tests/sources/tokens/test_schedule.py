@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.tokens.schedule import schedule
+from sidekey.sources.tokens.schedule import schedule
 
 LIVES = st.floats(0.01, 1e9)
 JITTERS = st.floats(0, 1)

@@ -9,15 +9,15 @@ from dataclasses import replace
 
 import pytest
 
-from sidekey.certificates.fetching import LARGEST, Fetching
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
-from sidekey.credentials.certificates.ring import CertificateRing, Reading
+from sidekey.credentials.certificates.loader import CertificateRing, Reading
 from sidekey.credentials.fields import Keys, SecretUnreadable
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import Keyring
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.settings.snapshot import Integration, NetworkRules, Trust
+from sidekey.sources.certificates.url_fetch import LARGEST, Fetching
 from support.ca import Authority
 from support.dialling import HOSTS, LOOPBACK
 from support.raw import RawConnection

@@ -12,13 +12,13 @@ import pytest
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import Call, Grant, Issued, Places, Traits, Verdict
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import Keyring
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.observe.metrics import Metrics
 from sidekey.settings.snapshot import Integration, NetworkRules, Trust
-from sidekey.tokens.drive import Work
-from sidekey.tokens.service import Tokens
+from sidekey.sources.tokens.auth_flow import Work
+from sidekey.sources.tokens.service import Tokens
 from support.ca import Authority
 from support.certificates import Issued as ClientCertificate
 from support.dialling import HOSTS, LOOPBACK

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import structlog
 
-from sidekey.certificates.fetching import TIMEOUT
-from sidekey.certificates.service import Certificates
-from sidekey.certificates.source import CertificateSource
-from sidekey.credentials.certificates.ring import CertificateRing, Reading
+from sidekey.credentials.certificates.loader import CertificateRing, Reading
 from sidekey.errors import ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.observe.metrics import Metrics
 from sidekey.settings.snapshot import Integration
+from sidekey.sources.certificates.certificate_source import CertificateSource
+from sidekey.sources.certificates.service import Certificates
+from sidekey.sources.certificates.url_fetch import TIMEOUT
 from support.ca import Authority
 from support.certificates import Issued
 from support.dialling import RULES

@@ -9,13 +9,13 @@ from pathlib import Path
 from types import MappingProxyType
 from weakref import WeakSet
 
-from sidekey.certificates.fetching import AT_ONCE, Fetching
-from sidekey.certificates.source import CertificateSource
 from sidekey.network.backoff import LONGEST
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.settings.snapshot import Integration
+from sidekey.sources.certificates.certificate_source import CertificateSource
+from sidekey.sources.certificates.url_fetch import AT_ONCE, Fetching
 
 
 class Certificates:

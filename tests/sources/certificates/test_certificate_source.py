@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import structlog
 
-from sidekey.certificates.source import DAY, CertificateSource, moment
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.metrics import Metrics
+from sidekey.sources.certificates.certificate_source import DAY, CertificateSource, moment
 from support.mounted import NOW, configured, day, events, is_of, lasting, mount, ring_of, starting, wall
 from support.still import StillLoop
 

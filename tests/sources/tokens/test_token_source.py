@@ -10,7 +10,7 @@ import structlog
 
 from sidekey.credentials.base import Credential, FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import Keyring
 from sidekey.errors import ProblemError
 from support.still import settle
 from support.tokens import LimitedKind, Rig, token_of
