@@ -77,8 +77,8 @@ class App:
         """
         former, self.snapshot = self.snapshot, snapshot
         self._dialer.adopt(snapshot.network)
-        self._certificates.adopt(snapshot.integrations)
-        self._tokens.adopt(snapshot.integrations)
+        self._certificates.prepare(snapshot.integrations)()
+        self._tokens.prepare(snapshot.integrations)()
         self.plane.adopt(snapshot)
         self.metrics.adopt(snapshot.integrations)
         self.plane.access.adopt(snapshot.log.access, snapshot.log.path)
@@ -97,7 +97,7 @@ class App:
         """Where an integration's grants come from: its secrets alone, or calls that they allow."""
         if integration.traits.calls and integration.rebuild is None:
             return self._tokens.source(integration)
-        return StaticSource(integration.keyring)
+        return StaticSource(integration.secrets)
 
     @property
     def proxy_address(self) -> Address:
@@ -129,8 +129,8 @@ class App:
             raise
         bound = [*self._listener.addresses, *(address for server in self._servers for address in server.addresses)]
         self._dialer.own_listeners = own_listeners(bound)
-        self._certificates.adopt(self.snapshot.integrations)
-        self._tokens.adopt(self.snapshot.integrations)
+        self._certificates.prepare(self.snapshot.integrations)()
+        self._tokens.prepare(self.snapshot.integrations)()
         gc.collect()
         gc.freeze()
         gc.enable()

@@ -4,11 +4,11 @@ import threading
 
 import pytest
 
-from sidekey.credentials import secret_loader as keyring
 from sidekey.credentials.base import Credential, FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.secret_loader import Keyring
+from sidekey.credentials.secret_loader import RETRY_SECONDS, SecretLoader
 from sidekey.errors import ProblemError
+from support.still import advance, in_still_time
 
 CREDENTIAL = FixedCredential(Grant(headers=(("Authorization", "Basic hunter2"),)))
 UNREADABLE = SecretUnreadable(((("auth", "password"), "the file does not exist"),))
@@ -31,51 +31,51 @@ class Secrets:
 
 
 def test_nothing_is_read_before_it_is_asked_for() -> None:
-    """Making a keyring does no I/O."""
+    """Making a loader does no I/O."""
     secrets = Secrets(there=True)
-    assert Keyring(secrets).credential is None
+    assert SecretLoader(secrets).credential is None
     assert secrets.readings == 0
 
 
-def test_a_refresh_gets_the_credential() -> None:
+def test_a_load_gets_the_credential() -> None:
     """Where the secrets are there the credential is, too."""
-    ring = Keyring(Secrets(there=True))
-    ring.refresh()
-    assert ring.credential is CREDENTIAL
-    assert ring.unreadable is None
+    loader = SecretLoader(Secrets(there=True))
+    loader.load()
+    assert loader.credential is CREDENTIAL
+    assert loader.unreadable is None
 
 
-def test_a_failed_refresh_keeps_the_reason() -> None:
+def test_a_failed_load_keeps_the_reason() -> None:
     """The reason is for whoever reports it; there is no credential."""
-    ring = Keyring(Secrets(there=False))
-    ring.refresh()
-    assert ring.credential is None
-    assert ring.unreadable is UNREADABLE
+    loader = SecretLoader(Secrets(there=False))
+    loader.load()
+    assert loader.credential is None
+    assert loader.unreadable is UNREADABLE
 
 
 def test_a_kept_reason_holds_no_frames() -> None:
-    """They hold the keyring and its integration: after a reload only the cyclic collector could free those."""
-    ring = Keyring(Secrets(there=False))
-    ring.refresh()
-    assert ring.unreadable is not None
-    assert ring.unreadable.__traceback__ is None
+    """They hold the loader and its integration: after a reload only the cyclic collector could free those."""
+    loader = SecretLoader(Secrets(there=False))
+    loader.load()
+    assert loader.unreadable is not None
+    assert loader.unreadable.__traceback__ is None
 
 
-def test_a_failed_refresh_leaves_the_former_credential() -> None:
+def test_a_failed_load_leaves_the_former_credential() -> None:
     """A secret that is being swapped does not stop the traffic."""
     secrets = Secrets(there=True)
-    ring = Keyring(secrets)
-    ring.refresh()
+    loader = SecretLoader(secrets)
+    loader.load()
     secrets.there = False
-    ring.refresh()
-    assert ring.credential is CREDENTIAL
-    assert ring.unreadable is UNREADABLE
+    loader.load()
+    assert loader.credential is CREDENTIAL
+    assert loader.unreadable is UNREADABLE
 
 
 async def test_without_its_secret_an_integration_has_no_credential() -> None:
     """The answer is credential_unavailable and names the key and the reason."""
     with pytest.raises(ProblemError) as caught:
-        await Keyring(Secrets(there=False)).obtain()
+        await SecretLoader(Secrets(there=False)).obtain()
     problem = caught.value.problem
     assert (problem.code, problem.status, problem.error) == (
         "credential_unavailable",
@@ -85,41 +85,68 @@ async def test_without_its_secret_an_integration_has_no_credential() -> None:
     assert problem.detail == "auth.password: the file does not exist"
 
 
-async def test_a_secret_that_appears_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_still_time
+async def test_a_secret_that_appears_is_used() -> None:
     """The next reading finds it; no restart is needed."""
-    monkeypatch.setattr(keyring, "RETRY_SECONDS", 0.0)
     secrets = Secrets(there=False)
-    ring = Keyring(secrets)
+    loader = SecretLoader(secrets)
     with pytest.raises(ProblemError):
-        await ring.obtain()
+        await loader.obtain()
     secrets.there = True
-    assert await ring.obtain() is CREDENTIAL
-    assert ring.unreadable is None
+    await advance(RETRY_SECONDS)
+    assert await loader.obtain() is CREDENTIAL
+    assert loader.unreadable is None
 
 
+@in_still_time
 async def test_a_failed_reading_is_not_repeated_at_once() -> None:
-    """Requests that come faster than once a second share the answer of the last reading."""
+    """Requests that come faster than once a second share the result of the last reading."""
     secrets = Secrets(there=False)
-    ring = Keyring(secrets)
+    loader = SecretLoader(secrets)
     for _ in range(5):
         with pytest.raises(ProblemError):
-            await ring.obtain()
+            await loader.obtain()
+    await advance(RETRY_SECONDS - 0.01)
+    with pytest.raises(ProblemError):
+        await loader.obtain()
     assert secrets.readings == 1
+    await advance(0.01)
+    with pytest.raises(ProblemError):
+        await loader.obtain()
+    assert secrets.readings == 2
+
+
+@in_still_time
+async def test_a_defect_reaches_who_waits_and_is_not_repeated_at_once() -> None:
+    """Whoever answers the request reports it; until the next reading the secrets just cannot be read."""
+    readings = 0
+
+    def read() -> Credential:
+        nonlocal readings
+        readings += 1
+        raise ZeroDivisionError
+
+    loader = SecretLoader(read)
+    with pytest.raises(ZeroDivisionError):
+        await loader.obtain()
+    with pytest.raises(ProblemError, match="have not been read yet"):
+        await loader.obtain()
+    assert readings == 1
 
 
 async def test_what_was_read_is_not_read_again() -> None:
     """The credential stays."""
     secrets = Secrets(there=True)
-    ring = Keyring(secrets)
-    assert {id(await ring.obtain()) for _ in range(3)} == {id(CREDENTIAL)}
+    loader = SecretLoader(secrets)
+    assert {id(await loader.obtain()) for _ in range(3)} == {id(CREDENTIAL)}
     assert secrets.readings == 1
 
 
 async def test_those_who_wait_share_one_reading() -> None:
     """A burst of requests reads the secret once, and outside the loop's thread."""
     secrets = Secrets(there=True)
-    ring = Keyring(secrets)
-    assert await asyncio.gather(*(ring.obtain() for _ in range(50))) == [CREDENTIAL] * 50
+    loader = SecretLoader(secrets)
+    assert await asyncio.gather(*(loader.obtain() for _ in range(50))) == [CREDENTIAL] * 50
     assert secrets.readings == 1
     assert threading.get_ident() not in secrets.threads
 
@@ -133,10 +160,10 @@ async def test_a_caller_that_leaves_does_not_end_the_reading() -> None:
         release.wait()
         return CREDENTIAL
 
-    ring = Keyring(load)
-    leaving = asyncio.create_task(ring.obtain())
+    loader = SecretLoader(load)
+    leaving = asyncio.create_task(loader.obtain())
     await asyncio.to_thread(begun.wait)
-    staying = asyncio.create_task(ring.obtain())
+    staying = asyncio.create_task(loader.obtain())
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
@@ -144,10 +171,10 @@ async def test_a_caller_that_leaves_does_not_end_the_reading() -> None:
     assert await staying is CREDENTIAL
 
 
-def test_a_keyring_shows_no_secret() -> None:
+def test_a_loader_shows_no_secret() -> None:
     """And is not pickled."""
-    ring = Keyring(Secrets(there=True))
-    ring.refresh()
-    assert repr(ring) == "Keyring(FixedCredential(Grant(headers=['Authorization'], REDACTED)))"
+    loader = SecretLoader(Secrets(there=True))
+    loader.load()
+    assert repr(loader) == "SecretLoader(FixedCredential(Grant(headers=['Authorization'], REDACTED)))"
     with pytest.raises(TypeError, match="not pickled"):
-        pickle.dumps(ring)
+        pickle.dumps(loader)

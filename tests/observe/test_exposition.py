@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import sidekey
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
-from sidekey.credentials.secret_loader import Keyring
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe import exposition
 from sidekey.observe.exposition import expose
 from sidekey.observe.metrics import BOUNDS, Metrics
@@ -24,8 +24,8 @@ from support.peers import require
 def busy() -> Metrics:
     """Metrics of a process in which something of every kind has happened."""
     metrics = Metrics()
-    keyring = Keyring(lambda: FixedCredential(Grant()))
-    metrics.integrations = {"crm": Integration("crm", "basic", Policy(), None, keyring, Traits(Places()))}
+    secrets = SecretLoader(lambda: FixedCredential(Grant()))
+    metrics.integrations = {"crm": Integration("crm", "basic", Policy(), None, secrets, Traits(Places()))}
     metrics.stats("crm").record("2xx", 0.004)
     metrics.stats("crm").record("2xx", 40.0)
     metrics.stats("crm").record("upstream_timeout", 30.0)

@@ -17,7 +17,7 @@ from sidekey.core.addresses import Network
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.credentials.base import FixedCredential, Grant, GrantSource, Pairs, Places, Traits
 from sidekey.credentials.identity import IdentitySource
-from sidekey.credentials.secret_loader import Keyring
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.dataplane.listener import CallerConnection
 from sidekey.dataplane.plane import Plane
 from sidekey.network.dial import Dialer
@@ -68,17 +68,17 @@ class FixedSource:
         assert self.grant is not None
         return self.grant
 
-    def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
+    def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
         return False
 
-    async def newer(self, grant: Grant) -> Grant | None:
+    async def refreshed_after(self, grant: Grant) -> Grant | None:
         return None
 
 
 class RenewedSource(FixedSource):
     """A grant source whose grants come from a list, in order: the first is there, the next when the last is refused.
 
-    `weighed` is what was asked of it. Renewals wait for `go` where that is cleared.
+    `weighed` is what was reported to it. Renewals wait for `go` where that is cleared.
     """
 
     def __init__(self, *grants: Grant, refusing: Callable[[int, bytes | None], bool] | None = None) -> None:
@@ -89,27 +89,27 @@ class RenewedSource(FixedSource):
         self._next = list(grants[1:])
         self._refusing = refusing or (lambda status, _: status == 401)
 
-    def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
+    def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
         self.weighed.append((status, body))
         return self._refusing(status, body) and (bool(self._next) or grant is not self.grant)
 
-    async def newer(self, grant: Grant) -> Grant | None:
+    async def refreshed_after(self, grant: Grant) -> Grant | None:
         await self.go.wait()
         if self.grant is grant and self._next:
             self.grant = self._next.pop(0)
         return None if self.grant is grant else self.grant
 
 
-def keyring_of(grant: Grant) -> Keyring:
-    """A keyring that has been read, for a kind that needs no call."""
-    keyring = Keyring(lambda: FixedCredential(grant))
-    keyring.refresh()
-    return keyring
+def secrets_of(grant: Grant) -> SecretLoader:
+    """A loader that has read its secrets, for a kind that needs no call."""
+    loader = SecretLoader(lambda: FixedCredential(grant))
+    loader.load()
+    return loader
 
 
 def source_of(integration: Integration) -> GrantSource:
     """What a plane uses where a test names no other source."""
-    return StaticSource(integration.keyring)
+    return StaticSource(integration.secrets)
 
 
 def integration(
@@ -136,7 +136,7 @@ def integration(
         kind="basic",
         policy=policy,
         base=bases[0] if bases else None,
-        keyring=keyring_of(Grant(headers=headers)),
+        secrets=secrets_of(Grant(headers=headers)),
         traits=Traits(Places(headers=tuple(name for name, _ in headers))) if traits is None else traits,
         trust=trust,
         allow_private=allow_private,
@@ -201,7 +201,7 @@ async def running(
 ) -> AsyncIterator[Running]:
     """A plane for these integrations. `tokens` maps callers' tokens to what they may use (None: everything).
 
-    `sources` are grant sources by integration, in place of what its keyring gives. Where it is `passing`, what none of
+    `sources` are grant sources by integration, in place of what its secrets give. Where it is `passing`, what none of
     these integrations covers goes on without a credential.
 
     At its end everything must have been given back: no exchange counted as under way, no connection counted as open,

@@ -166,7 +166,7 @@ class Plane:
 
     async def decided(self, lane: Lane) -> Lane:
         """The lane of an integration that could not be built whole, once the rest can be read. Raises ProblemError."""
-        await lane.integration.keyring.obtain()
+        await lane.integration.secrets.obtain()
         name, rebuild = lane.name.encode(), lane.integration.rebuild
         if lane.decided is None and rebuild is not None:
             integration = await asyncio.to_thread(rebuild)

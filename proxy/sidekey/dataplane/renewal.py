@@ -81,7 +81,7 @@ def _weigh(exchange: Exchange, held: Held) -> bool:
     """Decide on a held answer: whether it stays back while a newer grant is fetched. If not, it has gone on."""
     held.weighed = True
     whole = exchange.answer_complete
-    newer = exchange.lane.source.weigh(exchange.grant, exchange.status, held.content(whole=whole))
+    newer = exchange.lane.source.report_rejection(exchange.grant, exchange.status, held.content(whole=whole))
     if not newer or exchange.kept is None or exchange.replayed or not exchange.complete:
         pass_on(exchange, held)
         return False
@@ -102,7 +102,7 @@ def pass_on(exchange: Exchange, held: Held) -> None:
 
 
 async def _replay(exchange: Exchange, held: Held) -> None:
-    grant = await exchange.lane.source.newer(exchange.grant)
+    grant = await exchange.lane.source.refreshed_after(exchange.grant)
     if exchange.finished:
         return
     if grant is None:

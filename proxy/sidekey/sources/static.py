@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from sidekey.credentials.base import FixedCredential, Grant
-from sidekey.credentials.secret_loader import Keyring
+from sidekey.credentials.secret_loader import SecretLoader
 
 
 class StaticSource:
-    """Hands out the grant of a keyring whose credential is fixed."""
+    """Hands out the grant of an integration whose credential is fixed."""
 
-    __slots__ = ("_keyring", "grant")
+    __slots__ = ("_secrets", "grant")
 
-    def __init__(self, keyring: Keyring) -> None:
-        self._keyring = keyring
-        credential = keyring.credential
+    def __init__(self, secrets: SecretLoader) -> None:
+        self._secrets = secrets
+        credential = secrets.credential
         self.grant: Grant | None = None if credential is None else _grant(credential)
 
     def __repr__(self) -> str:
@@ -21,15 +21,15 @@ class StaticSource:
 
     async def obtain(self) -> Grant:
         """The grant, after reading the secrets again. Raises ProblemError (credential_unavailable)."""
-        self.grant = _grant(await self._keyring.obtain())
+        self.grant = _grant(await self._secrets.obtain())
         return self.grant
 
-    def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
-        """Nothing: a fixed grant has no successor."""
+    def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
+        """False: a fixed grant has no successor."""
         del grant, status, body
         return False
 
-    async def newer(self, grant: Grant) -> Grant | None:
+    async def refreshed_after(self, grant: Grant) -> Grant | None:
         """None, for the same reason."""
         del grant
         return None
@@ -37,5 +37,5 @@ class StaticSource:
 
 def _grant(credential: object) -> Grant:
     if not isinstance(credential, FixedCredential):
-        raise TypeError("a static source takes kinds that need no call")
+        raise TypeError("a static source is for kinds that need no call")
     return credential.grant

@@ -1,4 +1,4 @@
-"""certificates/source.py: when a certificate is handed out, what is said where none is, and ahead of its end."""
+"""sources/certificates/certificate_source.py: when a certificate is handed out, and what is said where none is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import structlog
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.metrics import Metrics
 from sidekey.sources.certificates.certificate_source import DAY, CertificateSource, moment
-from support.mounted import NOW, configured, day, events, is_of, lasting, mount, ring_of, starting, wall
+from support.mounted import NOW, configured, day, events, is_of, lasting, loader_of, mount, starting, wall
 from support.still import StillLoop
 
 MISSING = "auth.certificate: the file does not exist; a relative path starts at the config file's folder"
@@ -31,7 +31,8 @@ async def make(tmp_path: Path, metrics: Metrics) -> AsyncIterator[Make]:
     made: list[CertificateSource] = []
 
     def source() -> CertificateSource:
-        made.append(CertificateSource("bank", ring_of(configured(tmp_path)), metrics, jitter=float, wall=wall))
+        made.append(CertificateSource("bank", loader_of(configured(tmp_path)), metrics, jitter=float, wall=wall))
+        made[-1].activate()
         return made[-1]
 
     yield source
@@ -123,7 +124,7 @@ async def test_after_its_end_the_next_one_is_read_by_whoever_asks(make: Make, tm
 
 
 async def test_what_else_is_wrong_stands_beside_the_end(make: Make, tmp_path: Path) -> None:
-    """A pair that did not match was not taken up, and then the old one has expired."""
+    """A pair that did not match replaced nothing, and then the old one has expired."""
     issued = mount(tmp_path, lasting(0.5))
     loop = asyncio.get_running_loop()
     assert isinstance(loop, StillLoop)
@@ -153,7 +154,8 @@ async def test_a_clock_that_is_set_counts_within_a_minute(tmp_path: Path, metric
     loop = asyncio.get_running_loop()
     assert isinstance(loop, StillLoop)
     shift = 0.0
-    source = CertificateSource("bank", ring_of(configured(tmp_path)), metrics, wall=lambda: wall() + shift)
+    source = CertificateSource("bank", loader_of(configured(tmp_path)), metrics, wall=lambda: wall() + shift)
+    source.activate()
     for shift, usable in ((-2 * DAY, False), (0.0, True), (61 * DAY, False)):
         await loop.advance(60)
         assert (source.identity is not None) is usable
@@ -195,7 +197,7 @@ async def test_warnings_come_at_thirty_seven_and_one_days(make: Make, tmp_path: 
     assert (events(lines, "warning"), len(events(lines, "error"))) == (["the client certificate expires soon"] * 3, 1)
 
 
-async def test_a_new_one_is_taken_up_and_warned_of_anew(make: Make, metrics: Metrics, tmp_path: Path) -> None:
+async def test_a_new_one_replaces_the_old_and_is_warned_of_again(make: Make, metrics: Metrics, tmp_path: Path) -> None:
     """The log and the metric tell its end, and its remarks; the same again is no news."""
     mount(tmp_path, lasting(20))
     source = make()
@@ -206,14 +208,14 @@ async def test_a_new_one_is_taken_up_and_warned_of_anew(make: Make, metrics: Met
     assert is_of(source.identity, issued)
     assert [line["event"] for line in lines] == [
         "the client certificate expires soon",
-        "a client certificate is taken up",
+        "a client certificate was loaded",
     ]
     assert lines[1]["not_after"] == moment(metrics.expiries["bank", "certificate"]) == "2026-06-11T00:00:00Z"
     assert metrics.reload_failures["bank", "certificate"] == 0
 
 
-async def test_a_faulty_one_is_not_taken_up(make: Make, metrics: Metrics, tmp_path: Path) -> None:
-    """The old one goes on; the fault is counted each time, logged once, and its end is told."""
+async def test_an_invalid_one_replaces_nothing(make: Make, metrics: Metrics, tmp_path: Path) -> None:
+    """The old one goes on; the error is counted each time, logged once, and its end is told."""
     old = mount(tmp_path, lasting(60))
     source = make()
     with structlog.testing.capture_logs() as lines:
@@ -225,8 +227,8 @@ async def test_a_faulty_one_is_not_taken_up(make: Make, metrics: Metrics, tmp_pa
     assert is_of(source.identity, old)
     assert metrics.reload_failures["bank", "certificate"] == 2
     assert [(line["log_level"], line["event"]) for line in lines] == [
-        ("error", "a client certificate was not taken up"),
-        ("info", "the client certificate is good again"),
+        ("error", "a client certificate could not be loaded"),
+        ("info", "the client certificate is valid again"),
     ]
     assert (lines[0]["reason"], lines[0]["old_in_use"]) == (
         "auth.private_key: this key is not that of the certificate of CN=client.example",

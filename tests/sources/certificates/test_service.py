@@ -1,4 +1,4 @@
-"""certificates/service.py: sources that read and fetch, from one config to what is handed out, and to the next."""
+"""sources/certificates/service.py: sources that read and fetch, for one config and the next."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from sidekey.credentials.certificates.loader import CertificateRing, Reading
+from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.errors import ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.observe.metrics import Metrics
@@ -115,7 +115,7 @@ async def test_each_integration_has_one_source_or_none(certificates: Certificate
 
 def adopt(certificates: Certificates, *integrations: Integration) -> None:
     """Serve these from now on."""
-    certificates.adopt({each.id: each for each in integrations})
+    certificates.prepare({each.id: each for each in integrations})()
 
 
 async def test_from_the_start_on_every_certificate_is_told(
@@ -129,7 +129,63 @@ async def test_from_the_start_on_every_certificate_is_told(
     assert certificates.files() == {tmp_path / "tls.crt", tmp_path / "tls.key"}
 
 
-async def test_a_rotated_pair_is_taken_up(certificates: Certificates, metrics: Metrics, tmp_path: Path) -> None:
+class Unprepared(CertificateLoader):
+    """One that a source cannot be made of: a defect in the middle of a config."""
+
+    @property
+    def pending(self) -> bool:
+        raise ZeroDivisionError
+
+
+async def test_an_error_while_preparing_changes_nothing(
+    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """No source, metric, task or log line, although other sources of the same config were made before."""
+    mount(tmp_path, current())
+    former, latter = (bank(configured(tmp_path, now=time.time())) for _ in range(2))
+    adopt(certificates, former)
+    source = kept(certificates, former)
+    before = dict(metrics.expiries), dict(metrics.reload_failures), certificates.files(), asyncio.all_tasks()
+    more = replace(by_url(tmp_path, ca, shelf[1]), id="url")
+    broken = replace(latter, id="broken", certificate=Unprepared(lambda fetched, now: Reading(None)))
+    with structlog.testing.capture_logs() as lines, pytest.raises(ZeroDivisionError):
+        certificates.prepare({each.id: each for each in (latter, more, broken)})
+    await pass_time(1, step=1)
+    assert lines == []
+    assert kept(certificates, former) is source
+    assert source.identity is not None
+    assert before == (metrics.expiries, metrics.reload_failures, certificates.files(), asyncio.all_tasks())
+    assert shelf[0].statuses == []
+
+
+async def test_nothing_changes_before_the_commit_and_everything_with_it(
+    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """The former source retires; the new ones have their metrics, and are fetched where they come by URL."""
+    mount(tmp_path, current())
+    former = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, former)
+    source = kept(certificates, former)
+    before = dict(metrics.expiries), dict(metrics.reload_failures), certificates.files(), asyncio.all_tasks()
+    longer = mount(tmp_path, current("longer"))
+    latter = bank(configured(tmp_path, now=time.time()))
+    more = replace(by_url(tmp_path, ca, shelf[1]), id="url")
+    commit = certificates.prepare({"bank": latter, "url": more})
+    await pass_time(1, step=1)
+    assert kept(certificates, former) is source
+    assert before == (metrics.expiries, metrics.reload_failures, certificates.files(), asyncio.all_tasks())
+    commit()
+    assert is_of(kept(certificates, latter).identity, longer)
+    assert metrics.expiries == {SERIES: longer.certificate.not_valid_after_utc.timestamp()}
+    assert metrics.reload_failures == {SERIES: 0, ("url", "certificate"): 0}
+    await until(lambda: is_of(kept(certificates, more).identity, shelf[0].issued))
+    # What the former one does now is told by no metric.
+    (tmp_path / "tls.crt").unlink()
+    assert not await source.reload()
+    assert metrics.reload_failures[SERIES] == 0
+
+
+async def test_a_rotated_pair_is_picked_up(certificates: Certificates, metrics: Metrics, tmp_path: Path) -> None:
     """Where one of its files is among those that have changed."""
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
@@ -143,8 +199,8 @@ async def test_a_rotated_pair_is_taken_up(certificates: Certificates, metrics: M
     assert metrics.reload_failures[SERIES] == 0
 
 
-async def test_half_a_rotation_is_not_taken_up(certificates: Certificates, metrics: Metrics, tmp_path: Path) -> None:
-    """The certificate came, its key not yet: the old pair goes on until both match. One fault, once."""
+async def test_half_a_rotation_is_not_picked_up(certificates: Certificates, metrics: Metrics, tmp_path: Path) -> None:
+    """The certificate came, its key not yet: the old pair goes on until both match. One error, once."""
     mount(tmp_path, current())
     integration, new = bank(configured(tmp_path, now=time.time())), current("rotated")
     with structlog.testing.capture_logs() as lines:
@@ -157,8 +213,8 @@ async def test_half_a_rotation_is_not_taken_up(certificates: Certificates, metri
         (tmp_path / "tls.key").write_bytes(new.key_pem)
         await certificates.changed({tmp_path / "tls.key"})
     assert is_of(source.identity, new)
-    assert events(lines, "error") == ["a client certificate was not taken up"]
-    assert events(lines, "info") == ["the client certificate is good again", "a client certificate is taken up"]
+    assert events(lines, "error") == ["a client certificate could not be loaded"]
+    assert events(lines, "info") == ["the client certificate is valid again", "a client certificate was loaded"]
 
 
 async def test_a_defect_in_one_leaves_the_others_fresh(metrics: Metrics, tmp_path: Path) -> None:
@@ -175,8 +231,8 @@ async def test_a_defect_in_one_leaves_the_others_fresh(metrics: Metrics, tmp_pat
     certificates = Certificates(Dialer(RULES), metrics, report)
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
-    ring = CertificateRing(broken, files=(tmp_path / "tls.crt",))
-    adopt(certificates, replace(integration, id="broken", certificate=ring), integration)
+    loader = CertificateLoader(broken, files=(tmp_path / "tls.crt",))
+    adopt(certificates, replace(integration, id="broken", certificate=loader), integration)
     rotated = mount(tmp_path, current("rotated"))
     await certificates.changed({tmp_path / "tls.crt"})
     assert is_of(kept(certificates, integration).identity, rotated)
@@ -258,7 +314,7 @@ async def test_a_retired_source_is_gone_once_nobody_holds_it(certificates: Certi
         gc.enable()
 
 
-async def test_a_fetch_under_way_lands_though_its_integration_was_changed(
+async def test_a_fetch_under_way_goes_on_though_its_integration_was_changed(
     certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
     """For who waits; nothing is fetched for it again, but for the one that follows."""
@@ -327,7 +383,7 @@ async def test_without_a_start_the_first_request_fetches(
 async def test_it_is_fetched_again_when_due(
     certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """The same answers 304 and stays the same object; another is taken up."""
+    """The same answers 304 and stays the same object; another replaces it."""
     server, port = shelf
     integration = by_url(tmp_path, ca, port)
     adopt(certificates, integration)
@@ -363,9 +419,9 @@ async def test_a_failed_call_keeps_the_old_one_and_is_tried_again_soon(
         await pass_time(4, step=60)
         await until(lambda: is_of(source.identity, server.issued))
     assert server.statuses == [200, 503, 503, 503, 200]
-    assert events(lines, "error") == ["a client certificate was not taken up"]
+    assert events(lines, "error") == ["a client certificate could not be loaded"]
     assert [line["reason"] for line in lines if "reason" in line] == ["auth.pem: the server answered 503"]
-    assert events(lines, "info")[-2:] == ["the client certificate is good again", "a client certificate is taken up"]
+    assert events(lines, "info")[-2:] == ["the client certificate is valid again", "a client certificate was loaded"]
 
 
 async def test_while_there_is_none_the_answer_says_when_it_is_fetched_again(
@@ -389,7 +445,7 @@ async def test_while_there_is_none_the_answer_says_when_it_is_fetched_again(
 async def test_what_is_fetched_is_judged_like_a_file(
     certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """A key of another certificate is a fault."""
+    """A key of another certificate is an error."""
     server, port = shelf
     server.issued = replace(current(), key=current().key)
     source = kept(certificates, by_url(tmp_path, ca, port))
@@ -413,7 +469,7 @@ async def test_the_end_cuts_a_call_under_way(
         await waiting
 
 
-async def test_a_server_that_hangs_is_given_up(
+async def test_a_server_that_hangs_is_a_timeout(
     certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
     """After ten seconds."""

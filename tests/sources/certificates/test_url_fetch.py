@@ -1,4 +1,4 @@
-"""certificates/fetching.py: calls to a real https server, what is handed to the ring, and each failure's words."""
+"""sources/certificates/url_fetch.py: calls to a real https server, what the loader receives, each failure's words."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
-from sidekey.credentials.certificates.loader import CertificateRing, Reading
+from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.credentials.fields import Keys, SecretUnreadable
-from sidekey.credentials.secret_loader import Keyring
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.settings.snapshot import Integration, NetworkRules, Trust
-from sidekey.sources.certificates.url_fetch import LARGEST, Fetching
+from sidekey.sources.certificates.url_fetch import LARGEST, UrlFetch
 from support.ca import Authority
 from support.dialling import HOSTS, LOOPBACK
 from support.raw import RawConnection
@@ -32,7 +32,7 @@ def answer(body: bytes = b"pem", *fields: bytes, status: bytes = b"200 OK") -> b
     return b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n\r\n%b" % (status, head, len(body), body)
 
 
-Make = Callable[..., Fetching]
+Make = Callable[..., UrlFetch]
 
 
 @pytest.fixture
@@ -42,22 +42,22 @@ def tls(ca: Authority) -> ssl.SSLContext:
 
 @pytest.fixture
 def integration(ca: Authority) -> Integration:
-    keyring = Keyring(lambda: FixedCredential(Grant()))
+    secrets = SecretLoader(lambda: FixedCredential(Grant()))
     trust = ca.trust
-    return Integration("bank", "mtls", Policy(), None, keyring, Traits(Places()), trust, allow_private=LOOPBACK)
+    return Integration("bank", "mtls", Policy(), None, secrets, Traits(Places()), trust, allow_private=LOOPBACK)
 
 
-def ring_at(port: int, *places: Keys) -> CertificateRing:
+def loader_at(port: int, *places: Keys) -> CertificateLoader:
     urls = tuple((place, f"https://up.test:{port}/{place[-1]}?k=v") for place in places)
-    return CertificateRing(lambda fetched, now: Reading(None), urls=urls, refresh_every=3600)
+    return CertificateLoader(lambda fetched, now: Reading(None), urls=urls, refresh_every=3600)
 
 
-def fetching(integration: Integration, ring: CertificateRing) -> Fetching:
+def fetching(integration: Integration, loader: CertificateLoader) -> UrlFetch:
     """Under rules that allow nothing private by themselves."""
-    return Fetching(integration, ring, Fetcher(Dialer(NetworkRules(hosts=HOSTS))), asyncio.Semaphore(2))
+    return UrlFetch(integration, loader, Fetcher(Dialer(NetworkRules(hosts=HOSTS))), asyncio.Semaphore(2))
 
 
-async def failure(made: Fetching) -> dict[Keys, str]:
+async def failure(made: UrlFetch) -> dict[Keys, str]:
     with pytest.raises(SecretUnreadable) as failed:
         await made.fetch()
     return dict(failed.value.reasons)
@@ -71,11 +71,11 @@ async def test_every_url_is_called_and_its_body_handed_over(integration: Integra
         await connection.send(answer(request.target))
 
     async with RawUpstream(script, ssl_context=tls) as upstream:
-        ring = ring_at(upstream.port, CERTIFICATE, KEY)
-        assert await fetching(integration, ring).fetch()
-        assert ring.fetched == {CERTIFICATE: b"/certificate?k=v", KEY: b"/private_key?k=v"}
+        loader = loader_at(upstream.port, CERTIFICATE, KEY)
+        assert await fetching(integration, loader).fetch()
+        assert loader.fetched == {CERTIFICATE: b"/certificate?k=v", KEY: b"/private_key?k=v"}
         assert [request.method for request in upstream.requests] == [b"GET", b"GET"]
-    assert not ring.pending
+    assert not loader.pending
 
 
 async def test_what_has_not_changed_is_not_sent_again(integration: Integration, tls: ssl.SSLContext) -> None:
@@ -87,12 +87,12 @@ async def test_what_has_not_changed_is_not_sent_again(integration: Integration, 
         await connection.send(next(answers, answer(b"two")))
 
     async with RawUpstream(script, ssl_context=tls) as upstream:
-        ring = ring_at(upstream.port, CERTIFICATE)
-        made = fetching(integration, ring)
+        loader = loader_at(upstream.port, CERTIFICATE)
+        made = fetching(integration, loader)
         changes = [await made.fetch() for _ in range(4)]
         tags = [request.values(b"if-none-match") for request in upstream.requests]
     assert changes == [True, False, True, False]
-    assert ring.fetched == {CERTIFICATE: b"two"}
+    assert loader.fetched == {CERTIFICATE: b"two"}
     assert tags == [[], [b'"1"'], [b'"1"'], []]
 
 
@@ -105,10 +105,10 @@ async def test_a_failure_of_one_does_not_hold_back_the_other(integration: Integr
         await connection.send(answer(b"new") if certificate else answer(status=b"503 no"))
 
     async with RawUpstream(script, ssl_context=tls) as upstream:
-        ring = ring_at(upstream.port, CERTIFICATE, KEY)
-        ring.fetched = {KEY: b"old"}
-        assert await failure(fetching(integration, ring)) == {KEY: "the server answered 503"}
-    assert ring.fetched == {CERTIFICATE: b"new", KEY: b"old"}
+        loader = loader_at(upstream.port, CERTIFICATE, KEY)
+        loader.receive({KEY: b"old"})
+        assert await failure(fetching(integration, loader)) == {KEY: "the server answered 503"}
+    assert loader.fetched == {CERTIFICATE: b"new", KEY: b"old"}
 
 
 @pytest.mark.parametrize(
@@ -127,21 +127,21 @@ async def test_an_answer_that_is_no_file_is_a_reason(
 ) -> None:
     """In words of ours; the URL may hold a secret and is not among them."""
     async with RawUpstream(script, ssl_context=tls) as upstream:
-        ring = ring_at(upstream.port, CERTIFICATE)
-        found = await failure(fetching(integration, ring))
+        loader = loader_at(upstream.port, CERTIFICATE)
+        found = await failure(fetching(integration, loader))
         assert len(upstream.connections) == 1
     assert found[CERTIFICATE].endswith(reason)
-    assert ring.fetched == {}
+    assert loader.fetched == {}
 
 
 async def test_the_server_is_verified_and_its_address_judged(integration: Integration, tls: ssl.SSLContext) -> None:
     """By the integration's trust and allowance alone."""
     async with RawUpstream(ssl_context=tls) as upstream:
-        ring = ring_at(upstream.port, CERTIFICATE)
-        assert await failure(fetching(replace(integration, trust=Trust()), ring)) == {
+        loader = loader_at(upstream.port, CERTIFICATE)
+        assert await failure(fetching(replace(integration, trust=Trust()), loader)) == {
             CERTIFICATE: "the server: its certificate is refused: its issuer is not trusted"
         }
-        assert await failure(fetching(replace(integration, allow_private=()), ring)) == {
+        assert await failure(fetching(replace(integration, allow_private=()), loader)) == {
             CERTIFICATE: "the server: its host has only addresses that may not be dialled (loopback)"
         }
         assert upstream.requests == []

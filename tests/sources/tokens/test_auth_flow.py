@@ -1,18 +1,16 @@
-"""tokens/drive.py: a generator's calls are made, and each is counted once."""
+"""sources/tokens/auth_flow.py: a generator's calls are made, and each is counted once."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import pytest
 
 from sidekey.core.policy import Policy, parse_domain, parse_learnt
 from sidekey.credentials.base import Call, CallFault, Grant, Issued, Outcome, Reply
-from sidekey.sources.tokens.auth_flow import Driver, Fresh
+from sidekey.sources.tokens.auth_flow import AuthFlow, FlowRunner, Obtained
 from sidekey.sources.tokens.call_limit import CallLimit
 
-Work = Generator[Call, Reply, Issued]
 OK = Reply(200, {}, b"ok")
 
 
@@ -22,7 +20,7 @@ def call(step: str, previous: Outcome = "ok") -> Call:
 
 @dataclass
 class Road:
-    """A driver whose calls take two seconds each and bring what `answers` holds, one after the other."""
+    """A runner whose calls take two seconds each and bring what `answers` holds, one after the other."""
 
     answers: list[Reply | CallFault]
     limit: CallLimit = field(default_factory=lambda: CallLimit(None))
@@ -41,18 +39,18 @@ class Road:
     def learn(self, base_url: str) -> Policy:
         return Policy(domains=(parse_domain("https://*.example.com"),)).learn(parse_learnt(base_url))
 
-    async def run(self, work: Work) -> Fresh:
-        driver = Driver(self.fetch, self.limit, lambda: self.now, self.counted.append, self.learn)
-        return await driver.run(work)
+    async def run(self, flow: AuthFlow) -> Obtained:
+        runner = FlowRunner(self.fetch, self.limit, lambda: self.now, self.counted.append, self.learn)
+        return await runner.run(flow)
 
 
-def one_call() -> Work:
+def one_call() -> AuthFlow:
     reply = yield call("token endpoint")
     return Issued(Grant((("Authorization", reply.body.decode()),)), 60)
 
 
-def refresh_then_login() -> Work:
-    """Goes on to a login whether the refresh brought no answer or a bad one."""
+def refresh_then_login() -> AuthFlow:
+    """Goes on to a login whether the refresh brought no response or a bad one."""
     try:
         reply = yield call("refresh")
         previous: Outcome = "refused"
@@ -64,12 +62,12 @@ def refresh_then_login() -> Work:
     return Issued(Grant(), 60)
 
 
-def refusing() -> Work:
+def refusing() -> AuthFlow:
     yield call("token endpoint")
     raise CallFault("refused", "token endpoint answered 401 invalid_client")
 
 
-def learning(base_url: str) -> Work:
+def learning(base_url: str) -> AuthFlow:
     yield call("login")
     return Issued(Grant(base_url=base_url), 60, memory="refresh-2")
 
@@ -86,12 +84,12 @@ async def test_the_reply_reaches_the_kind_and_life_counts_from_before_the_call()
 async def test_a_kind_that_needs_no_call_after_all_is_issued_at_once() -> None:
     """Nothing is counted."""
 
-    def work() -> Work:
+    def flow() -> AuthFlow:
         return Issued(Grant(), 60)
         yield
 
     road = Road([])
-    assert (await road.run(work())).called == 100
+    assert (await road.run(flow())).called == 100
     assert road.counted == []
 
 
@@ -107,16 +105,16 @@ async def test_a_kind_may_go_on_after_a_call_that_failed(first: Reply | CallFaul
     assert fresh.called == 102
 
 
-async def test_a_fault_of_the_kind_counts_as_its_call_s_outcome() -> None:
-    """The answer came, but it refuses."""
+async def test_an_error_of_the_kind_counts_as_its_call_s_outcome() -> None:
+    """The response came, but it refuses."""
     road = Road([OK])
     with pytest.raises(CallFault, match="invalid_client"):
         await road.run(refusing())
     assert road.counted == ["refused"]
 
 
-async def test_a_call_without_an_answer_is_counted_once_and_ends_the_attempt() -> None:
-    """A kind that has no other way lets the fault through."""
+async def test_a_call_without_a_response_is_counted_once_and_ends_the_attempt() -> None:
+    """A kind that has no other way lets the error through."""
     road = Road([CallFault("unreachable", "token endpoint: it refused the connection")])
     with pytest.raises(CallFault, match="refused the connection"):
         await road.run(one_call())
@@ -129,7 +127,7 @@ async def test_a_call_over_the_limit_is_neither_made_nor_counted() -> None:
     with pytest.raises(CallFault) as failed:
         await road.run(refresh_then_login())
     assert (failed.value.outcome, failed.value.retry_after) == ("rate_limited", 58)
-    assert failed.value.reason == "login is not called: 1 calls a minute are the most"
+    assert failed.value.reason == "login skipped: limit of 1 calls a minute reached"
     assert (road.steps, road.counted) == (["refresh"], ["refused"])
 
 
@@ -146,7 +144,7 @@ async def test_a_learnt_base_url_that_the_policy_does_not_allow_fails_the_attemp
     road = Road([OK])
     with pytest.raises(CallFault) as failed:
         await road.run(learning(base_url))
-    assert failed.value.reason == f"the base URL that the login answered is not allowed: {words}"
+    assert failed.value.reason == f"the base URL that the login returned is not allowed: {words}"
     assert (failed.value.outcome, road.counted) == ("invalid", ["invalid"])
     assert failed.value.memory == "refresh-2"
 
@@ -158,24 +156,24 @@ async def test_a_learnt_base_url_within_the_policy_is_kept() -> None:
     assert (fresh.issued.grant.base_url, road.counted) == ("https://t1.example.com", ["ok"])
 
 
-async def test_a_token_that_expired_on_the_way_is_no_token() -> None:
+async def test_a_token_that_has_expired_on_arrival_is_an_error() -> None:
     """Its call took longer than it lives."""
 
-    def work() -> Work:
+    def flow() -> AuthFlow:
         yield call("token endpoint")
         return Issued(Grant(), 2, memory="refresh-2")
 
     road = Road([OK])
-    with pytest.raises(CallFault, match="token endpoint answered a token that has expired on the way") as failed:
-        await road.run(work())
+    with pytest.raises(CallFault, match="token endpoint returned a token that had expired on arrival") as failed:
+        await road.run(flow())
     assert (road.counted, failed.value.memory) == (["invalid"], "refresh-2")
 
 
-async def test_a_defect_is_let_through_and_closes_the_work() -> None:
+async def test_a_defect_is_let_through_and_closes_the_flow() -> None:
     """Nothing of it is counted, and the generator does not linger."""
     closed = []
 
-    def work() -> Work:
+    def flow() -> AuthFlow:
         try:
             yield call("token endpoint")
         finally:
@@ -184,5 +182,5 @@ async def test_a_defect_is_let_through_and_closes_the_work() -> None:
 
     road = Road([])
     with pytest.raises(IndexError):
-        await road.run(work())
+        await road.run(flow())
     assert (road.counted, closed) == ([], [True])

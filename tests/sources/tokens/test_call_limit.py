@@ -1,4 +1,4 @@
-"""tokens/limit.py: a sliding window of one minute."""
+"""sources/tokens/call_limit.py: a sliding window of one minute."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_without_a_limit_nothing_waits() -> None:
 
 @given(st.integers(1, 6), st.lists(st.floats(0, 30), max_size=60))
 def test_no_minute_holds_more_calls_than_allowed(most: int, gaps: list[float]) -> None:
-    """Whenever somebody asks and keeps to the answer."""
+    """Whenever somebody asks and keeps to what it says."""
     limit, made, now = CallLimit(most), [], 0.0
     for gap in gaps:
         now += gap

@@ -1,4 +1,4 @@
-"""tokens/schedule.py: refreshed ahead of the end, ended ahead of expiry."""
+"""sources/tokens/schedule.py: refreshed ahead of the end, ended ahead of expiry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tokens/service.py: sources whose calls go to a real endpoint, under the integration's own rules."""
+"""sources/tokens/service.py: sources whose calls go to a real endpoint, under the integration's own rules."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import Call, Grant, Issued, Places, Traits, Verdict
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
-from sidekey.credentials.secret_loader import Keyring
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.observe.metrics import Metrics
 from sidekey.settings.snapshot import Integration, NetworkRules, Trust
-from sidekey.sources.tokens.auth_flow import Work
+from sidekey.sources.tokens.auth_flow import AuthFlow
 from sidekey.sources.tokens.service import Tokens
 from support.ca import Authority
 from support.certificates import Issued as ClientCertificate
@@ -28,14 +28,14 @@ from support.upstream import OK, RawUpstream, answering
 
 
 class Kind:
-    """One GET; the answer's body is the token."""
+    """One GET; the response's body is the token."""
 
     calls_a_minute = None
 
     def __init__(self, port: int) -> None:
         self._url = f"https://up.test:{port}/token"
 
-    def obtain(self, attempt: object) -> Work:
+    def obtain(self, attempt: object) -> AuthFlow:
         reply = yield Call("token endpoint", "GET", self._url)
         return Issued(Grant((("Authorization", f"Bearer {reply.body.decode()}"),)), 600)
 
@@ -44,10 +44,10 @@ class Kind:
 
 
 def integration(ca: Authority, port: int) -> Integration:
-    keyring = Keyring(lambda: Kind(port))
-    keyring.refresh()
+    secrets = SecretLoader(lambda: Kind(port))
+    secrets.load()
     traits = Traits(Places(("Authorization",)), calls=True)
-    return Integration("crm", "oauth2", Policy(), None, keyring, traits, ca.trust, allow_private=LOOPBACK)
+    return Integration("crm", "oauth2", Policy(), None, secrets, traits, ca.trust, allow_private=LOOPBACK)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ async def test_a_call_goes_out_under_the_integration_s_trust_and_allowance(
     assert metrics.expiries == {}
 
 
-async def test_another_trust_is_another_answer(tokens: Tokens, ca: Authority) -> None:
+async def test_another_trust_is_another_outcome(tokens: Tokens, ca: Authority) -> None:
     """Without the integration's own CA the endpoint is not trusted."""
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
         source = tokens.source(replace(integration(ca, upstream.port), trust=Trust()))
@@ -149,7 +149,24 @@ async def test_without_the_certificate_the_endpoint_is_not_called(metrics: Metri
 
 def serve(tokens: Tokens, *integrations: Integration) -> None:
     """Serve these from now on."""
-    tokens.adopt({each.id: each for each in integrations})
+    tokens.prepare({each.id: each for each in integrations})()
+
+
+async def test_nothing_changes_before_the_commit(tokens: Tokens, metrics: Metrics, ca: Authority) -> None:
+    """A config that is prepared and then not used, since another part cannot be, leaves token and metric in place."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        former, latter = (integration(ca, upstream.port) for _ in range(2))
+        serve(tokens, former)
+        source = tokens.source(former)
+        grant = await source.obtain()
+        tasks = asyncio.all_tasks()
+        commit = tokens.prepare({"crm": latter})
+        assert (tokens.source(former), source.grant, asyncio.all_tasks()) == (source, grant, tasks)
+        assert set(metrics.expiries) == {("crm", "token")}
+        commit()
+        assert tokens.source(latter) is not source
+        assert (source.grant, metrics.expiries) == (grant, {})
+    await tokens.close()
 
 
 async def test_an_integration_that_is_unchanged_keeps_its_token(
@@ -233,7 +250,7 @@ async def test_the_end_cuts_what_is_under_way_for_a_former_config(tokens: Tokens
 
 
 async def test_a_source_of_a_former_config_is_gone_once_nobody_holds_it(tokens: Tokens, ca: Authority) -> None:
-    """At once, without the garbage collector: neither its timer nor its driver keeps it."""
+    """At once, without the garbage collector: neither its timer nor its flow runner keeps it."""
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
         former = integration(ca, upstream.port)
         serve(tokens, former)

@@ -1,4 +1,4 @@
-"""tokens/source.py: one call for all who wait, renewal ahead of the end and only of what is used, failures."""
+"""sources/tokens/token_source.py: one call for all who wait, refresh of what is used ahead of its end, failures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import structlog
 
 from sidekey.credentials.base import Credential, FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.secret_loader import Keyring
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.errors import ProblemError
 from support.still import settle
 from support.tokens import LimitedKind, Rig, token_of
@@ -49,7 +49,7 @@ async def test_a_leader_that_leaves_still_serves_those_who_wait(rig: Rig) -> Non
     assert len(rig.endpoint.calls) == 1
 
 
-async def test_a_token_that_was_waited_for_is_armed(rig: Rig) -> None:
+async def test_a_token_that_was_waited_for_is_active(rig: Rig) -> None:
     """From then on the warm path reads `grant` and nothing else, until shortly before expiry."""
     assert rig.source.grant is None
     grant = await rig.source.obtain()
@@ -69,8 +69,8 @@ async def test_life_counts_from_before_the_call(rig: Rig) -> None:
     assert rig.expiry == 1000
 
 
-async def test_a_used_token_is_renewed_in_the_background_and_the_new_one_waits_for_a_request(rig: Rig) -> None:
-    """The first request after it arms it, without a call and without waiting."""
+async def test_a_used_token_is_refreshed_in_the_background_and_the_new_one_waits_for_a_request(rig: Rig) -> None:
+    """The first request after activates it, without a call and without waiting."""
     old = await rig.source.obtain()
     await rig.loop.advance(899)
     assert rig.source.grant is old
@@ -88,7 +88,7 @@ async def test_a_used_token_is_renewed_in_the_background_and_the_new_one_waits_f
     assert len(rig.endpoint.calls) == 2
 
 
-async def test_jitter_moves_the_renewal_earlier_and_shortens_the_pauses() -> None:
+async def test_jitter_moves_the_refresh_earlier_and_shortens_the_pauses() -> None:
     """Many processes neither renew nor retry at once."""
     rig = Rig(jitter=lambda: 1.0)
     await rig.source.obtain()
@@ -99,7 +99,7 @@ async def test_jitter_moves_the_renewal_earlier_and_shortens_the_pauses() -> Non
 
 
 async def test_an_idle_token_lapses_without_a_further_call(rig: Rig) -> None:
-    """It was renewed once after its last use; then it is dropped, and the gauge with it."""
+    """It was refreshed once after its last use; then it is dropped, and the gauge with it."""
     await rig.source.obtain()
     await rig.loop.advance(900)
     assert rig.expiry == 1900
@@ -112,7 +112,7 @@ async def test_an_idle_token_lapses_without_a_further_call(rig: Rig) -> None:
     assert token_of(await rig.source.obtain()) == "t3"
 
 
-async def test_a_token_used_again_after_its_refresh_point_is_renewed_at_once(rig: Rig) -> None:
+async def test_a_token_used_again_after_its_refresh_point_is_refreshed_at_once(rig: Rig) -> None:
     """It was idle when the timer came by; the request that wakes it does not wait."""
     await rig.source.obtain()
     await rig.loop.advance(900)
@@ -142,7 +142,7 @@ async def test_under_constant_load_no_request_ever_waits_or_sees_an_expired_toke
 
 
 async def test_the_old_token_serves_while_the_endpoint_is_down(rig: Rig) -> None:
-    """F72: the renewal is tried again with growing pauses, until the token ends."""
+    """F72: the refresh is tried again with growing pauses, until the token ends."""
     old = await rig.source.obtain()
     rig.endpoint.down = DOWN
     await rig.loop.advance(998, step=0.5)
@@ -157,7 +157,7 @@ async def test_the_old_token_serves_while_the_endpoint_is_down(rig: Rig) -> None
     assert rig.outcomes() == {"ok": 2, "unreachable": 7}
 
 
-async def test_a_renewal_that_works_again_ends_the_back_off(rig: Rig) -> None:
+async def test_a_refresh_that_works_again_ends_the_back_off(rig: Rig) -> None:
     """The next failure begins at one second once more."""
     await rig.source.obtain()
     rig.endpoint.down = DOWN
@@ -196,15 +196,15 @@ async def test_retry_after_of_the_endpoint_is_respected(rig: Rig, asked: float, 
 
 
 @pytest.mark.parametrize(("settings", "error"), [(False, "proxy_internal_error"), (True, "proxy_configuration_error")])
-async def test_a_fault_that_only_the_config_can_mend_is_told_as_one(rig: Rig, settings: bool, error: str) -> None:
-    """RFC 9209: the operator's to mend."""
+async def test_an_error_that_only_the_config_can_correct_says_so(rig: Rig, settings: bool, error: str) -> None:
+    """RFC 9209: the operator's to correct."""
     rig.endpoint.refuses = {"outcome": "refused", "reason": "token endpoint answered 401", "settings": settings}
     with pytest.raises(ProblemError) as failed:
         await rig.source.obtain()
     assert (failed.value.problem.error, failed.value.problem.status) == (error, 502)
 
 
-async def test_secrets_that_cannot_be_read_are_told_by_the_keyring_and_hold_up_nothing_after() -> None:
+async def test_secrets_that_cannot_be_read_are_reported_as_such_and_delay_nothing_after() -> None:
     """No call is made or counted, and the token comes as soon as they can be read."""
     missing = True
 
@@ -213,7 +213,7 @@ async def test_secrets_that_cannot_be_read_are_told_by_the_keyring_and_hold_up_n
             raise SecretUnreadable(((("auth", "client_secret"), "the file does not exist"),))
         return rig.kind
 
-    rig = Rig(keyring=Keyring(load))
+    rig = Rig(secrets=SecretLoader(load))
     with pytest.raises(ProblemError) as failed:
         await rig.source.obtain()
     problem = failed.value.problem
@@ -237,7 +237,7 @@ async def test_over_the_limit_of_calls_nothing_is_called() -> None:
         await rig.source.obtain()
         await rig.loop.advance(1.9)
     assert rig.loop.now == pytest.approx(9.5)
-    reason = "token endpoint is not called: 5 calls a minute are the most"
+    reason = "token endpoint skipped: limit of 5 calls a minute reached"
     assert await failure(rig) == ("credential_unavailable", reason, "51")
     await rig.loop.advance(49)
     await failure(rig)
@@ -258,12 +258,12 @@ async def test_a_defect_is_reported_and_the_source_recovers(rig: Rig) -> None:
 
 async def test_a_credential_that_needs_no_call_is_a_defect() -> None:
     """Such an integration has a static source."""
-    keyring = Keyring(lambda: FixedCredential(Grant()))
-    keyring.refresh()
-    rig = Rig(keyring=keyring)
+    secrets = SecretLoader(lambda: FixedCredential(Grant()))
+    secrets.load()
+    rig = Rig(secrets=secrets)
     assert (await failure(rig))[0] == "internal_error"
     assert [type(defect) for defect in rig.defects] == [TypeError]
-    assert not rig.source.weigh(Grant(), 401, b"")
+    assert not rig.source.report_rejection(Grant(), 401, b"")
 
 
 async def test_a_learnt_base_url_outside_the_policy_leaves_no_token(rig: Rig) -> None:
@@ -271,12 +271,12 @@ async def test_a_learnt_base_url_outside_the_policy_leaves_no_token(rig: Rig) ->
     rig.endpoint.base_url = "https://api.example.org"
     code, detail, _ = await failure(rig)
     assert code == "credential_unavailable"
-    assert detail == ("the base URL that the token endpoint answered is not allowed: it lies under no allowed domain")
+    assert detail == ("the base URL that the token endpoint returned is not allowed: it lies under no allowed domain")
     assert (rig.source.grant, rig.outcomes()) == (None, {"invalid": 1})
 
 
 async def test_what_a_refused_answer_leaves_is_what_the_next_attempt_gets(rig: Rig) -> None:
-    """A refresh token that was rotated is the only one that is valid; a fault that leaves nothing changes nothing."""
+    """A refresh token that was rotated is the only one that is valid; an error that leaves nothing changes nothing."""
     rig.endpoint.base_url = "https://api.example.org"
     await failure(rig)
     rig.endpoint.base_url = ""
@@ -323,8 +323,8 @@ async def test_failures_and_recovery_are_logged_without_a_secret(rig: Rig) -> No
         await rig.loop.advance(1)
         await rig.source.obtain()
     expected: list[dict[str, Any]] = [
-        {"log_level": "warning", "event": "no token could be got", **DOWN},
-        {"log_level": "info", "event": "calls for a token work again", "failures": 1},
+        {"log_level": "warning", "event": "no token could be obtained", **DOWN},
+        {"log_level": "info", "event": "tokens can be obtained again", "failures": 1},
         {"log_level": "debug", "event": "a token was issued", "life": 1000.0},
     ]
     assert lines == [{"integration": "crm", **line} for line in expected]

@@ -1,1 +1,1 @@
-"""The life of client certificates: watched, fetched anew, taken up in place, and never used past their end."""
+"""Client certificates at run time: read again, fetched again, replaced in place, never used after they expire."""

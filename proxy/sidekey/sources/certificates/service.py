@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from weakref import WeakSet
@@ -15,14 +16,14 @@ from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.settings.snapshot import Integration
 from sidekey.sources.certificates.certificate_source import CertificateSource
-from sidekey.sources.certificates.url_fetch import AT_ONCE, Fetching
+from sidekey.sources.certificates.url_fetch import AT_ONCE, UrlFetch
 
 
 class Certificates:
     """Makes the certificate source of each integration; what is fetched is called through `dialer`.
 
-    `report` is told of every defect, answers the id under which it is logged, and must not raise. A source that was
-    never adopted still reads and fetches what it lacks when it is asked.
+    `report` is passed every defect, returns the id under which it is logged, and must not raise. A source of an
+    integration that was never committed still reads and fetches what it lacks when it is asked.
     """
 
     def __init__(self, dialer: Dialer, metrics: Metrics, report: Callable[[BaseException], str]) -> None:
@@ -41,27 +42,39 @@ class Certificates:
 
         To be asked on the event loop.
         """
-        ring = integration.certificate
         found = self._sources.get(integration.id)
-        if found is None and ring is not None:
-            fetching = Fetching(integration, ring, self._fetcher, self._slots) if ring.urls else None
-            found = CertificateSource(integration.id, ring, self._metrics, fetching)
+        if found is None and (found := self._make(integration)) is not None:
             self._sources[integration.id] = found
+            found.activate()
         return found
 
-    def adopt(self, integrations: Mapping[str, Integration]) -> None:
-        """Serve these integrations from now on: tell of every certificate by metric and log, and keep it fresh.
+    def _make(self, integration: Integration) -> CertificateSource | None:
+        loader = integration.certificate
+        if loader is None:
+            return None
+        urls = UrlFetch(integration, loader, self._fetcher, self._slots) if loader.urls else None
+        return CertificateSource(integration.id, loader, self._metrics, urls)
 
-        The sources of integrations that are not the very same as before retire.
+    def prepare(self, integrations: Mapping[str, Integration]) -> Callable[[], None]:
+        """Make the sources that these integrations need beside those that are there; on the event loop.
+
+        Nothing changes before the function that is returned is called. It cannot fail: it retires the sources of
+        integrations that are not the very same objects as before, and begins to tell of every certificate by metric
+        and log and to keep it fresh.
         """
+        former = self._integrations
+        changed = (each for name, each in integrations.items() if each is not former.get(name))
+        made = {each.id: source for each in changed if (source := self._make(each)) is not None}
+        return partial(self._commit, integrations, made)
+
+    def _commit(self, integrations: Mapping[str, Integration], made: Mapping[str, CertificateSource]) -> None:
         former, self._integrations = self._integrations, integrations
         for name in [name for name in self._sources if integrations.get(name) is not former.get(name)]:
             self._retire(name, integrations.get(name))
-        for name, integration in integrations.items():
-            if integration.certificate is None or integration is former.get(name):
-                continue
-            source = self.source(integration)
-            if source is not None and source.ring.urls:
+        for name, source in made.items():
+            self._sources[name] = source
+            source.activate()
+            if source.loader.urls:
                 task = self._keepers[name] = asyncio.get_running_loop().create_task(self._keep(source))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -78,26 +91,26 @@ class Certificates:
 
     def files(self) -> set[Path]:
         """Every file whose change asks for `changed`."""
-        return {path for source in self._sources.values() for path in source.ring.files}
+        return {path for source in self._sources.values() for path in source.loader.files}
 
     async def changed(self, paths: Collection[Path]) -> None:
-        """Read again what lies in these files, one source after the other, each in its own way."""
+        """Read again what is in these files, one source after the other, each in its own way."""
         asked = set(paths)
         for source in list(self._sources.values()):
-            if not asked.isdisjoint(source.ring.files):
+            if not asked.isdisjoint(source.loader.files):
                 try:
                     await source.reload()
-                except Exception as defect:  # noqa: BLE001  one that is a defect of ours leaves the others fresh
+                except Exception as defect:  # noqa: BLE001  a defect of one leaves the others fresh
                     self._report(defect)
 
     async def _keep(self, source: CertificateSource) -> None:
-        """Fetch it now and again; the old one serves meanwhile."""
+        """Fetch it now and whenever it is due; the old one serves meanwhile."""
         pause = 0.0
         while math.isfinite(pause):
             await asyncio.sleep(pause)
             try:
                 pause = await source.renew()
-            except Exception as defect:  # noqa: BLE001  the edge of a task: the next may go well
+            except Exception as defect:  # noqa: BLE001  the edge of a task: the next attempt may succeed
                 self._report(defect)
                 pause = LONGEST
 

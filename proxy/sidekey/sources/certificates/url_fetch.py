@@ -5,49 +5,48 @@ from __future__ import annotations
 import asyncio
 
 from sidekey.credentials.base import Call, CallFault
-from sidekey.credentials.certificates.loader import CertificateRing
+from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.network.fetch import Fetcher
 from sidekey.settings.snapshot import Integration
 
 TIMEOUT = 10.0
-"""Seconds for one call, from the lookup to the answer's last byte."""
+"""Seconds for one call, from the lookup to the response's last byte."""
 
 LARGEST = 256 << 10
-"""Bytes of an answer's body that are read."""
+"""Bytes of a response's body that are read."""
 
 AT_ONCE = 16
 """Calls for certificates at the same time, of all integrations: at the start there may be a thousand of them."""
 
 
-class Fetching:
+class UrlFetch:
     """The URLs of one integration's certificate. `slots` bounds the calls of all integrations together."""
 
     def __init__(
-        self, integration: Integration, ring: CertificateRing, fetcher: Fetcher, slots: asyncio.Semaphore
+        self, integration: Integration, loader: CertificateLoader, fetcher: Fetcher, slots: asyncio.Semaphore
     ) -> None:
         self._integration = integration
-        self._ring = ring
+        self._loader = loader
         self._fetcher = fetcher
         self._slots = slots
         self._tags: dict[Keys, str] = {}
 
     async def fetch(self) -> bool:
-        """Call every URL at once, and hand the ring what has changed; whether anything has.
+        """Call every URL at once, and pass what has changed to the loader; whether anything has.
 
-        Raises SecretUnreadable with the reason of each that failed, after what came of the others was handed over.
+        Raises SecretUnreadable with the reason of each that failed, after what the others brought was passed on.
         """
-        answers = await asyncio.gather(*(self._one(place, url) for place, url in self._ring.urls))
+        responses = await asyncio.gather(*(self._one(place, url) for place, url in self._loader.urls))
         changed: dict[Keys, bytes] = {}
         reasons: list[tuple[Keys, str]] = []
-        for (place, _), answer in zip(self._ring.urls, answers, strict=True):
-            if isinstance(answer, str):
-                reasons.append((place, answer))
-            elif answer is not None and answer != self._ring.fetched.get(place):
-                changed[place] = answer
+        for (place, _), response in zip(self._loader.urls, responses, strict=True):
+            if isinstance(response, str):
+                reasons.append((place, response))
+            elif response is not None and response != self._loader.fetched.get(place):
+                changed[place] = response
         if changed:
-            # In one step: a reading under way in a thread sees all of it or nothing.
-            self._ring.fetched = {**self._ring.fetched, **changed}
+            self._loader.receive(changed)
         if reasons:
             raise SecretUnreadable(tuple(reasons))
         return bool(changed)
@@ -65,8 +64,8 @@ class Fetching:
                     timeout=TIMEOUT,
                     largest=LARGEST,
                 )
-        except CallFault as fault:
-            return fault.reason
+        except CallFault as error:
+            return error.reason
         if reply.status == 304 and tag is not None:
             return None
         if reply.status != 200:

@@ -1,1 +1,1 @@
-"""Drives kinds that must call somewhere first: one flight at a time, refresh ahead of expiry, back-off."""
+"""Kinds that must call first: one call at a time, refresh ahead of expiry, back-off."""

@@ -1,4 +1,4 @@
-"""Drives the generator of a credential that must call first: makes its calls, counts what came of each."""
+"""Runs the auth flow of a credential that must call first: makes its calls, counts the outcome of each."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from sidekey.credentials.base import Call, CallFault, Issued, Outcome, Reply
 from sidekey.sources.tokens.call_limit import CallLimit
 
 Fetch = Callable[[Call], Awaitable[Reply]]
-"""Makes a call. Raises CallFault where no answer comes of it."""
+"""Makes a call. Raises CallFault where it brings no response."""
 
-Work = Generator[Call, Reply, Issued]
+AuthFlow = Generator[Call, Reply, Issued]
+"""Yields the calls it needs, is sent their responses, returns what was issued (as httpx's auth flows)."""
 
 
-class Fresh(NamedTuple):
+class Obtained(NamedTuple):
     """What was issued, and when the last call for it was sent: its life counts from there."""
 
     issued: Issued
@@ -25,10 +26,10 @@ class Fresh(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Driver:
-    """What driving takes, the same for every attempt of an integration.
+class FlowRunner:
+    """What running a flow takes, the same for every attempt of an integration.
 
-    `learn` judges a base URL that came with a grant (ValueError: the rest of a sentence that begins with "it").
+    `learn` checks a base URL that came with a grant (ValueError: the rest of a sentence that begins with "it").
     """
 
     fetch: Fetch
@@ -37,56 +38,56 @@ class Driver:
     count: Callable[[Outcome], None]
     learn: Callable[[str], object]
 
-    async def run(self, work: Work) -> Fresh:
-        """Make the calls that `work` asks for, one after the other. Raises CallFault.
+    async def run(self, flow: AuthFlow) -> Obtained:
+        """Make the calls that `flow` asks for, one after the other. Raises CallFault.
 
-        Each call made is counted once. One that fails is raised where `work` yielded it: it may go on with another.
+        Each call made is counted once. One that fails is raised where `flow` yielded it, which may go on with another.
         A call over the limit ends the attempt, and is neither made nor counted.
         """
         called, step = self.clock(), "token endpoint"
-        unjudged = False
-        advance: Callable[[], Call] = partial(next, work)
+        uncounted = False
+        advance: Callable[[], Call] = partial(next, flow)
         try:
-            with closing(work):
+            with closing(flow):
                 while isinstance(wanted := _advance(advance), Call):
-                    if unjudged:
+                    if uncounted:
                         self.count(wanted.previous)
-                        unjudged = False
+                        uncounted = False
                     called, step = self.clock(), wanted.step
                     self._admit(step, called)
                     try:
                         reply = await self.fetch(wanted)
-                    except CallFault as fault:
-                        self.count(fault.outcome)
-                        advance = partial(work.throw, fault)
+                    except CallFault as error:
+                        self.count(error.outcome)
+                        advance = partial(flow.throw, error)
                     else:
-                        unjudged = True
-                        advance = partial(work.send, reply)
-            self._judge(step, called, wanted)
-        except CallFault as fault:
-            if unjudged:
-                self.count(fault.outcome)
+                        uncounted = True
+                        advance = partial(flow.send, reply)
+            self._check(step, called, wanted)
+        except CallFault as error:
+            if uncounted:
+                self.count(error.outcome)
             raise
-        if unjudged:
+        if uncounted:
             self.count("ok")
-        return Fresh(wanted, called)
+        return Obtained(wanted, called)
 
     def _admit(self, step: str, now: float) -> None:
         wait = self.limit.wait(now)
         if wait:
-            reason = f"{step} is not called: {self.limit.most} calls a minute are the most"
+            reason = f"{step} skipped: limit of {self.limit.most} calls a minute reached"
             raise CallFault("rate_limited", reason, retry_after=wait)
         self.limit.note(now)
 
-    def _judge(self, step: str, called: float, issued: Issued) -> None:
+    def _check(self, step: str, called: float, issued: Issued) -> None:
         if self.clock() >= called + issued.life:
-            raise CallFault("invalid", f"{step} answered a token that has expired on the way", memory=issued.memory)
+            raise CallFault("invalid", f"{step} returned a token that had expired on arrival", memory=issued.memory)
         if issued.grant.base_url is None:
             return
         try:
             self.learn(issued.grant.base_url)
-        except ValueError as fault:
-            reason = f"the base URL that the {step} answered is not allowed: {fault}"
+        except ValueError as error:
+            reason = f"the base URL that the {step} returned is not allowed: {error}"
             raise CallFault("invalid", reason, memory=issued.memory) from None
 
 

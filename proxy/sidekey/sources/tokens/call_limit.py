@@ -1,4 +1,4 @@
-"""At most so many calls in any minute."""
+"""At most a number of calls in any minute."""
 
 from __future__ import annotations
 

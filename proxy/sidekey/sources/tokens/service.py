@@ -1,9 +1,10 @@
-"""The token sources of a process, and the way their calls take."""
+"""The token sources of a process, and how their calls are made."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from weakref import WeakSet
 
@@ -17,18 +18,18 @@ from sidekey.sources.tokens.auth_flow import Fetch
 from sidekey.sources.tokens.token_source import TokenSource
 
 TOKEN_TIMEOUT = 10.0
-"""Seconds for one call, from the lookup to the answer's last byte."""
+"""Seconds for one call, from the lookup to the response's last byte."""
 
-LARGEST_ANSWER = 1 << 20
-"""Bytes of an answer's body that are read."""
+LARGEST_RESPONSE = 1 << 20
+"""Bytes of a response's body that are read."""
 
 
 class Tokens:
     """Makes the token source of each integration, whose calls go through `dialer` under the integration's own rules.
 
     `identity_of` finds where an integration's client certificate is, if it has one: every call offers it, since it may
-    prove the client (RFC 8705 2) or be what the token is bound to (RFC 8705 3). `report` is told of every defect,
-    answers the id under which it is logged, and must not raise.
+    authenticate the client (RFC 8705 2) or be what the token is bound to (RFC 8705 3). `report` is passed every defect,
+    returns the id under which it is logged, and must not raise.
     """
 
     def __init__(
@@ -47,8 +48,15 @@ class Tokens:
         self._sources: dict[str, TokenSource] = {}
         self._retired: WeakSet[TokenSource] = WeakSet()
 
-    def adopt(self, integrations: Mapping[str, Integration]) -> None:
-        """Serve these integrations from now on: the sources of those that are not the very same as before retire."""
+    def prepare(self, integrations: Mapping[str, Integration]) -> Callable[[], None]:
+        """Get ready to serve these integrations. Nothing changes before the function that is returned is called.
+
+        It cannot fail, and retires the sources of integrations that are not the very same objects as before. Their
+        successors are made when they are asked for: there is nothing here to prepare that could fail.
+        """
+        return partial(self._commit, integrations)
+
+    def _commit(self, integrations: Mapping[str, Integration]) -> None:
         former, self._integrations = self._integrations, integrations
         for name in [name for name in self._sources if integrations.get(name) is not former.get(name)]:
             source = self._sources.pop(name)
@@ -74,7 +82,7 @@ class Tokens:
                 trust=integration.trust,
                 allow_private=integration.allow_private,
                 timeout=TOKEN_TIMEOUT,
-                largest=LARGEST_ANSWER,
+                largest=LARGEST_RESPONSE,
                 identity=identity,
             )
 

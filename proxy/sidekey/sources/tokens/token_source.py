@@ -1,10 +1,11 @@
-"""The grant source of a kind that must call first: holds one token, renews it ahead of its end, says why there is none.
+"""The grant source of a kind that must call first: holds and refreshes one token, says why there is none.
 
-A token is `armed` once a request has used it: then `grant` is set, and the warm path reads nothing else. One that was
-renewed in the background is not armed until the next request asks for it, so that only what is used is renewed again.
+A token is active once a request has used it: then `grant` is set, and the warm path reads nothing else. One that was
+refreshed in the background becomes active when the next request asks for it, so that only what is used is refreshed
+again.
 
-A source whose integration was changed or has gone is `retired`: it serves the requests in flight that hold it, and is
-gone with the last of them.
+A source whose integration was changed or removed is retired: it serves the requests in flight that hold it, and is
+freed with the last of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from random import SystemRandom
 from typing import NamedTuple
@@ -20,22 +22,23 @@ from typing import NamedTuple
 from sidekey.core.policy import Policy, parse_learnt
 from sidekey.credentials.base import Attempt, CallFault, CallingCredential, FixedCredential, Grant, Verdict
 from sidekey.errors import Problem, ProblemError
-from sidekey.network.backoff import pause
+from sidekey.network.backoff import growing
 from sidekey.network.timers import call_weakly_at
 from sidekey.observe.logs import get_logger
 from sidekey.observe.metrics import CredentialSeries, Metrics
+from sidekey.refresh import Failed, Refresh
 from sidekey.settings.snapshot import Integration
-from sidekey.sources.tokens.auth_flow import Driver, Fetch, Fresh
+from sidekey.sources.tokens.auth_flow import Fetch, FlowRunner, Obtained
 from sidekey.sources.tokens.call_limit import CallLimit
 from sidekey.sources.tokens.schedule import Schedule, schedule
 
 _RANDOM = SystemRandom()
 
 _GRAIN = 0.002
-"""Seconds by which a timer may come early: uvloop's count in whole milliseconds."""
+"""Seconds by which a timer may come early: uvloop counts in whole milliseconds."""
 
 FORCED_EVERY = 60.0
-"""Seconds between two renewals (or drops) that upstream answers force: a storm of 401s makes one call a minute."""
+"""Seconds between two refreshes (or drops) that upstream responses force: a storm of 401s makes one call a minute."""
 
 
 class _Held(NamedTuple):
@@ -43,25 +46,10 @@ class _Held(NamedTuple):
     life: Schedule
 
 
-class _Failure(NamedTuple):
-    """Why an attempt brought no grant; no other begins before `until`."""
-
-    code: str
-    detail: str
-    error: str
-    until: float
-
-    def problem(self, now: float) -> Problem:
-        """A Problem of its own for each who hears it: they are raised in many tasks."""
-        wait = self.until - now
-        headers = (("Retry-After", str(math.ceil(wait))),) if wait > 0 else ()
-        return Problem(self.code, self.detail, error=self.error, headers=headers)
-
-
 class TokenSource:
     """Hands out the token of one integration. To be made on the event loop it lives on.
 
-    `fetch` makes its calls; `report` is told of defects, answers the id under which one is logged and must not raise.
+    `fetch` makes its calls; `report` is passed defects, returns the id under which one is logged and must not raise.
     """
 
     def __init__(
@@ -77,7 +65,7 @@ class TokenSource:
         self.grant: Grant | None = None
         self._id = integration.id
         self._series = CredentialSeries(metrics, integration.id, "token")
-        self._keyring = integration.keyring
+        self._secrets = integration.secrets
         self._policy = integration.policy
         self._fetch = fetch
         self._report = report
@@ -85,45 +73,42 @@ class TokenSource:
         self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._log = get_logger(integration=integration.id)
-        self._driver: Driver | None = None
+        self._runner: FlowRunner | None = None
+        self._refresh: Refresh[Grant, Problem] = Refresh(growing(jitter))
         self._held: _Held | None = None
         self._memory: str | None = None
         self._rejected = False
-        self._flight: asyncio.Task[Grant | _Failure] | None = None
-        self._awaited = False
         self._timer: asyncio.TimerHandle | None = None
-        self._failures = 0
-        self._failure: _Failure | None = None
         self._forced_at = -math.inf
 
     def __repr__(self) -> str:
         return f"TokenSource({self._id})"
 
     async def obtain(self) -> Grant:
-        """The token that is held, at once; else the one that comes of the attempt under way or of a new one.
+        """The token that is held, at once; else that of the attempt under way or of a new one.
 
         Raises ProblemError: credential_unavailable, with Retry-After where no attempt is made before, or
         internal_error.
         """
         held = self._valid()
         if held is not None:
-            return self._arm(held)
-        if self._flight is None:
-            now = self._loop.time()
-            if self._failure is not None and now < self._failure.until:
-                raise ProblemError(self._failure.problem(now))
-            self._take_off()
-        outcome = await self._landing()
-        if isinstance(outcome, _Failure):
-            raise ProblemError(outcome.problem(self._loop.time()))
+            return self._activate(held)
+        problem = self._refresh.error
+        if problem is not None and self._refresh.blocked:
+            raise ProblemError(self._until_retry(problem))
+        if not self._refresh.running:
+            self._start()
+        outcome = await self._refresh.wait()
+        if isinstance(outcome, Failed):
+            raise ProblemError(self._until_retry(outcome.error))
         return outcome
 
-    def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
-        """Hear that an upstream answered a request with `grant` by a watched status; `body` None: not read whole.
+    def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
+        """Take note of an upstream's response of a watched status to a request with `grant`.
 
-        A renewal is forced only where the answer speaks of the token that is held, and once in `FORCED_EVERY` seconds.
+        A refresh is forced only where the response is about the token that is held, and once in `FORCED_EVERY` seconds.
         """
-        credential = self._keyring.credential
+        credential = self._secrets.credential
         if credential is None or isinstance(credential, FixedCredential):
             return False
         verdict = credential.verdict(status, body)
@@ -132,44 +117,42 @@ class TokenSource:
         held = self._valid()
         if verdict is Verdict.SPENT:
             if held is not None and held.grant == grant and self._may_force():
-                self._force("the upstream gave the credential up; it is dropped")
+                self._force("the upstream invalidated the token; it is dropped")
                 self._drop()
             return False
-        if (held is not None and held.grant != grant) or self._flight is not None:
+        if (held is not None and held.grant != grant) or self._refresh.running:
             return True
         if not self._may_force() or not self._may_call():
             return False
-        self._force("the upstream refused the credential; it is renewed")
-        self._take_off()
+        self._force("the upstream rejected the token; it is refreshed")
+        self._start()
         return True
 
-    async def newer(self, grant: Grant) -> Grant | None:
-        """The token that came after `grant`, waiting for an attempt under way; None where none came."""
+    async def refreshed_after(self, grant: Grant) -> Grant | None:
+        """The token that replaced `grant`, after the attempt under way, if there is one; None where none did."""
         held = self._valid()
-        if self._flight is not None and (held is None or held.grant == grant):
-            await self._landing()
+        if self._refresh.running and (held is None or held.grant == grant):
+            await self._refresh.wait()
             held = self._valid()
         if held is None or held.grant == grant:
             return None
-        return self._arm(held)
+        return self._activate(held)
 
     def retire(self) -> None:
-        """Renew nothing ahead of its end any more and tell nothing by metric. An attempt under way goes on."""
+        """Refresh nothing ahead of its end any more, and write no metric. An attempt under way goes on."""
         self._series.retire()
         self._plan()
 
     async def close(self) -> None:
-        """Forget the token and end the attempt under way, with everyone who waits for it."""
-        if self._flight is not None:
-            self._flight.cancel()
-            await asyncio.wait([self._flight])
+        """Forget the token and cancel the attempt under way, with everyone who waits for it."""
+        await self._refresh.close()
         self._drop()
 
     def _valid(self) -> _Held | None:
         held = self._held
         return held if held is not None and self._loop.time() < held.life.ends_at else None
 
-    def _arm(self, held: _Held) -> Grant:
+    def _activate(self, held: _Held) -> Grant:
         if self.grant is not held.grant:
             self.grant = held.grant
             self._plan()
@@ -184,18 +167,15 @@ class TokenSource:
         return self._loop.time() >= self._forced_at + FORCED_EVERY
 
     def _may_call(self) -> bool:
-        """Whether neither the back-off nor the limit of calls stands against an attempt now."""
-        now = self._loop.time()
-        if self._failure is not None and now < self._failure.until:
-            return False
-        return self._driver is None or not self._driver.limit.wait(now)
+        """Whether neither the back-off nor the limit of calls forbids an attempt now."""
+        return not self._refresh.blocked and (self._runner is None or not self._runner.limit.wait(self._loop.time()))
 
     def _force(self, event: str) -> None:
         self._forced_at = self._loop.time()
         self._rejected = True
         self._log.info(event)
 
-    # The timer: at the refresh point, or at the next attempt after a failure, where the token is used; else at its end.
+    # The timer: where the token is used, at its refresh point or at the next attempt after a failure; else at its end.
 
     def _plan(self) -> None:
         if self._timer is not None:
@@ -205,94 +185,79 @@ class TokenSource:
             self._timer = call_weakly_at(self._loop, min(self._held.life.ends_at, self._due()), self._tick)
 
     def _due(self) -> float:
-        """When to renew in the background."""
-        if self._held is None or self.grant is None or self._flight is not None or self._series.retired:
+        """When to refresh in the background."""
+        if self._held is None or self.grant is None or self._refresh.running or self._series.retired:
             return math.inf
-        return max(self._held.life.refresh_at, -math.inf if self._failure is None else self._failure.until)
+        return max(self._held.life.refresh_at, self._refresh.not_before)
 
     def _tick(self) -> None:
         now = self._loop.time() + _GRAIN
         if self._held is None or now >= self._held.life.ends_at:
             self._drop()
         elif now >= self._due():
-            self._take_off()
+            self._start()
         else:
             self._plan()
 
-    # The flight: one attempt at a time, in a task of its own, so that no caller who leaves ends it for the others.
+    # The attempts.
 
-    def _take_off(self) -> None:
-        self._awaited = False
-        self._flight = self._loop.create_task(self._fly())
+    def _start(self) -> None:
+        self._refresh.start(self._attempt, then=self._plan)
         self._plan()
 
-    async def _landing(self) -> Grant | _Failure:
-        if self._flight is None:
-            raise RuntimeError("there is no attempt to wait for")
-        self._awaited = True
-        return await asyncio.shield(self._flight)
-
-    async def _fly(self) -> Grant | _Failure:
-        outcome: Grant | _Failure
+    async def _attempt(self) -> Grant | Failed[Problem]:
         try:
-            outcome = self._keep(await self._renew())
-        except CallFault as fault:
-            outcome = self._failed(fault)
+            return self._keep(await self._call())
+        except CallFault as error:
+            return self._failed(error)
         except ProblemError as raised:
-            # The secrets: whoever reads them knows when to read again.
-            problem = raised.problem
-            outcome = self._failure = _Failure(problem.code, problem.detail, problem.error, self._loop.time())
-        except Exception as defect:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-            detail = f"a defect of Sidekey, logged as {self._report(defect)}"
-            outcome = self._failure = _Failure("internal_error", detail, "proxy_internal_error", self._pause(None))
-        finally:
-            self._flight = None
-        self._plan()
-        return outcome
+            # A secret or certificate: whoever reads it knows when to read it again.
+            return Failed(replace(raised.problem, headers=()), counts=False)
+        except Exception as defect:  # noqa: BLE001  an attempt may have nobody who waits: a defect is reported here
+            return Failed(Problem("internal_error", f"a defect of Sidekey, logged as {self._report(defect)}"))
 
-    async def _renew(self) -> Fresh:
-        credential = await self._keyring.obtain()
+    async def _call(self) -> Obtained:
+        credential = await self._secrets.obtain()
         if isinstance(credential, FixedCredential):
-            raise TypeError("a token source takes kinds that must call first")
-        if self._driver is None:
-            self._driver = self._make_driver(credential)
-        return await self._driver.run(credential.obtain(Attempt(self._wall(), self._memory, self._rejected)))
+            raise TypeError("a token source is for kinds that must call first")
+        if self._runner is None:
+            self._runner = self._make_runner(credential)
+        return await self._runner.run(credential.obtain(Attempt(self._wall(), self._memory, self._rejected)))
 
-    def _make_driver(self, credential: CallingCredential) -> Driver:
-        return Driver(
+    def _make_runner(self, credential: CallingCredential) -> FlowRunner:
+        return FlowRunner(
             fetch=self._fetch,
             limit=CallLimit(credential.calls_a_minute),
             clock=self._loop.time,
             count=self._series.count_call,
-            # The policy alone: a driver that referred back to its source would outlive it.
+            # The policy alone: a runner that referred back to its source would be in a cycle with it.
             learn=partial(_learn, self._policy),
         )
 
-    def _keep(self, fresh: Fresh) -> Grant:
-        issued = fresh.issued
-        life = schedule(fresh.called, issued.life, self._jitter())
+    def _keep(self, obtained: Obtained) -> Grant:
+        issued = obtained.issued
+        life = schedule(obtained.called, issued.life, self._jitter())
         self._held = _Held(issued.grant, life)
         self._memory = issued.memory
-        self.grant = issued.grant if self._awaited else None
+        self._rejected = False
+        self.grant = issued.grant if self._refresh.waiting else None
         self._series.expires(self._wall() + life.expires_at - self._loop.time())
-        if self._failure is not None:
-            self._log.info("calls for a token work again", failures=self._failures)
-        self._failure, self._failures, self._rejected = None, 0, False
+        if self._refresh.error is not None:
+            self._log.info("tokens can be obtained again", failures=self._refresh.failures)
         self._log.debug("a token was issued", life=round(issued.life, 3))
         return issued.grant
 
-    def _failed(self, fault: CallFault) -> _Failure:
-        if fault.memory is not None:
-            self._memory = fault.memory
-        error = "proxy_configuration_error" if fault.settings else "proxy_internal_error"
-        self._failure = _Failure("credential_unavailable", fault.reason, error, self._pause(fault.retry_after))
-        self._log.warning("no token could be got", outcome=fault.outcome, reason=fault.reason)
-        return self._failure
+    def _failed(self, error: CallFault) -> Failed[Problem]:
+        if error.memory is not None:
+            self._memory = error.memory
+        status_error = "proxy_configuration_error" if error.settings else "proxy_internal_error"
+        self._log.warning("no token could be obtained", outcome=error.outcome, reason=error.reason)
+        return Failed(Problem("credential_unavailable", error.reason, error=status_error), error.retry_after)
 
-    def _pause(self, asked: float | None) -> float:
-        """Note one more failure in a row; the moment of the next attempt."""
-        self._failures += 1
-        return self._loop.time() + pause(self._failures, self._jitter(), asked)
+    def _until_retry(self, problem: Problem) -> Problem:
+        """The problem, with Retry-After where no attempt is made before."""
+        wait = self._refresh.not_before - self._loop.time()
+        return replace(problem, headers=(("Retry-After", str(math.ceil(wait))),)) if wait > 0 else problem
 
 
 def _learn(policy: Policy, base_url: str) -> object:
