@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from sidekey.sources.static import StaticSource
-
 from sidekey.credentials.base import FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
@@ -20,6 +18,7 @@ from sidekey.dataplane.lane import Lane
 from sidekey.dataplane.pool import Pool
 from sidekey.dataplane.upstream import UpstreamConnection
 from sidekey.settings.snapshot import Integration
+from sidekey.sources.static import StaticSource
 from support.ca import Authority
 from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, running
 from support.raw import RawConnection

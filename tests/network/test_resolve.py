@@ -1,4 +1,4 @@
-"""Names to addresses: the order of sources, single flight, and what failures are called."""
+"""Names to addresses: the order of sources, one lookup for all who wait, and what failures are called."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ async def test_a_lookup_that_hangs_is_a_dns_timeout(release: threading.Event) ->
 
 
 async def test_callers_of_one_name_share_one_lookup(release: threading.Event) -> None:
-    """Single flight: also a caller that comes while others have given up joins the lookup in progress."""
+    """Also a caller that comes after others have left joins the lookup in progress."""
     dns = Dns(hang=lambda _: True, until=release)
     names = resolver(dns)
     assert await fault_of(names, "a.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
@@ -168,6 +168,36 @@ async def test_a_queued_lookup_that_nobody_waits_for_is_never_made(release: thre
     await asyncio.gather(*slow)
     assert "given-up.test." not in dns.asked
     assert await ask(names, "given-up.test") == ANSWER
+
+
+async def test_no_more_than_so_many_names_are_looked_up_at_a_time(release: threading.Event) -> None:
+    """The others wait in order, and each lookup that ends lets the next begin."""
+    dns = Dns(hang=lambda _: True, until=release)
+    names = resolver(dns)
+    crowd = [asyncio.create_task(ask(names, f"host{number}.test")) for number in range(resolve.MAX_LOOKUPS + 2)]
+    while len(dns.asked) < resolve.MAX_LOOKUPS:
+        await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert sorted(dns.asked) == sorted(f"host{number}.test." for number in range(resolve.MAX_LOOKUPS))
+    release.set()
+    assert await asyncio.gather(*crowd) == [ANSWER] * len(crowd)
+    assert len(dns.asked) == len(set(dns.asked)) == len(crowd)
+
+
+async def test_a_lookup_that_nobody_waits_for_keeps_its_thread(release: threading.Event) -> None:
+    """It cannot be ended: as many threads as are allowed may all be with names that nobody asks for any more."""
+    dns = Dns(hang=lambda name: name.startswith("slow"), until=release)
+    names = resolver(dns)
+    left = [asyncio.create_task(ask(names, f"slow{number}.test")) for number in range(resolve.MAX_LOOKUPS)]
+    while len(dns.asked) < resolve.MAX_LOOKUPS:
+        await asyncio.sleep(0)
+    for task in left:
+        task.cancel()
+    await asyncio.wait(left)
+    assert await fault_of(names, "quick.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
+    release.set()
+    assert await ask(names, "quick.test") == ANSWER
 
 
 async def test_a_process_without_threads_left_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

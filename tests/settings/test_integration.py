@@ -182,7 +182,7 @@ def test_files_of_a_client_certificate_are_not_the_loaders(loader: Loader, tmp_p
 
 
 def test_a_rotated_secret_leaves_the_client_certificate(loader: Loader, tmp_path: Path) -> None:
-    """Its certificate goes over: a faulty file, or one that was not fetched again, takes the place of nothing."""
+    """Its loader goes over: an invalid file, or one that was not fetched again, replaces nothing."""
     certified(tmp_path)
     first = good(loader.load(PRESENT)).integrations["a"]
     (tmp_path / "tls.crt").write_text("")
@@ -208,7 +208,7 @@ def test_a_client_certificate_does_not_go_over_to_another_destination(loader: Lo
 
 
 def test_what_is_wrong_with_a_client_certificate_is_told_at_each_load(loader: Loader, tmp_path: Path) -> None:
-    """As it is now: the certificate may have read it again."""
+    """As it is now: the loader may have read it again."""
     certified(tmp_path)
     (tmp_path / "tls.crt").write_text("")
     for _ in range(2):

@@ -70,7 +70,7 @@ def test_an_expired_one_is_let_go() -> None:
 
 
 def test_an_unchanged_one_stays_the_same_object() -> None:
-    """So that nothing is made anew that hangs on it."""
+    """So that nothing that depends on it is made again."""
     shelf = Shelf(Reading(GOOD))
     loader = CertificateLoader(shelf)
     loader.load(1.0)

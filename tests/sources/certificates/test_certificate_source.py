@@ -13,7 +13,7 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.observe.metrics import Metrics
 from sidekey.sources.certificates.certificate_source import DAY, CertificateSource, moment
 from support.mounted import NOW, configured, day, events, is_of, lasting, loader_of, mount, starting, wall
-from support.still import StillLoop
+from support.still import advance
 
 MISSING = "auth.certificate: the file does not exist; a relative path starts at the config file's folder"
 
@@ -78,13 +78,11 @@ async def test_a_certificate_that_appears_is_read_by_the_next_request(
 ) -> None:
     """At most one reading a second, for all who ask; a caller who leaves ends it for nobody."""
     source = make()
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, StillLoop)
     await refusal(source)
     issued = mount(tmp_path, lasting(60))
     await refusal(source)
     assert metrics.reload_failures["bank", "certificate"] == 1
-    await loop.advance(1)
+    await advance(1)
     leaving, *staying = [asyncio.create_task(source.obtain()) for _ in range(5)]
     await asyncio.sleep(0)
     leaving.cancel()
@@ -95,15 +93,13 @@ async def test_a_certificate_that_appears_is_read_by_the_next_request(
 async def test_an_expired_certificate_is_never_handed_out(make: Make, metrics: Metrics, tmp_path: Path) -> None:
     """It is dropped at its end, once for all told in the log; the metric goes on telling the moment."""
     issued = mount(tmp_path, lasting(0.5))
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, StillLoop)
     source = make()
     with structlog.testing.capture_logs() as lines:
-        await loop.advance(DAY / 2 - 1, step=60)
+        await advance(DAY / 2 - 1, step=60)
         assert source.identity is not None
-        await loop.advance(1)
+        await advance(1)
         assert source.identity is None
-        await loop.advance(600, step=60)
+        await advance(600, step=60)
         refused = await refusal(source)
         assert refused.detail == f"the client certificate expired on {day(issued)}"
         assert refused.headers == ()
@@ -115,10 +111,8 @@ async def test_an_expired_certificate_is_never_handed_out(make: Make, metrics: M
 async def test_after_its_end_the_next_one_is_read_by_whoever_asks(make: Make, tmp_path: Path) -> None:
     """Also where no watch has seen it."""
     mount(tmp_path, lasting(0.5))
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, StillLoop)
     source = make()
-    await loop.advance(DAY, step=60)
+    await advance(DAY, step=60)
     issued = mount(tmp_path, lasting(90))
     assert is_of(await source.obtain(), issued)
 
@@ -126,12 +120,10 @@ async def test_after_its_end_the_next_one_is_read_by_whoever_asks(make: Make, tm
 async def test_what_else_is_wrong_stands_beside_the_end(make: Make, tmp_path: Path) -> None:
     """A pair that did not match replaced nothing, and then the old one has expired."""
     issued = mount(tmp_path, lasting(0.5))
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, StillLoop)
     source = make()
     (tmp_path / "tls.crt").write_bytes(lasting(90, "other.example").pem)
     assert not await source.reload()
-    await loop.advance(DAY, step=60)
+    await advance(DAY, step=60)
     detail = (await refusal(source)).detail
     assert detail.startswith(f"the client certificate expired on {day(issued)}; auth.private_key: this key is not that")
 
@@ -139,25 +131,21 @@ async def test_what_else_is_wrong_stands_beside_the_end(make: Make, tmp_path: Pa
 async def test_one_that_is_not_valid_yet_is_not_handed_out_before(make: Make, tmp_path: Path) -> None:
     """From its day on it is, without a restart."""
     issued = mount(tmp_path, starting(1))
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, StillLoop)
     source = make()
     detail = "auth.certificate: this certificate is valid only from 2026-06-02 00:00 UTC on"
     assert (await refusal(source)).detail == detail
-    await loop.advance(DAY)
+    await advance(DAY)
     assert is_of(await source.obtain(), issued)
 
 
 async def test_a_clock_that_is_set_counts_within_a_minute(tmp_path: Path, metrics: Metrics) -> None:
     """Back before its beginning, forth beyond its end: the wall's clock decides."""
     mount(tmp_path, lasting(60))
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, StillLoop)
     shift = 0.0
     source = CertificateSource("bank", loader_of(configured(tmp_path)), metrics, wall=lambda: wall() + shift)
     source.activate()
     for shift, usable in ((-2 * DAY, False), (0.0, True), (61 * DAY, False)):
-        await loop.advance(60)
+        await advance(60)
         assert (source.identity is not None) is usable
         if shift < 0:
             with pytest.raises(ProblemError, match="valid"):
@@ -172,11 +160,9 @@ async def test_a_clock_that_is_set_counts_within_a_minute(tmp_path: Path, metric
 async def test_the_start_warns_of_what_ends_soon(make: Make, left: float, told: list[float], tmp_path: Path) -> None:
     """Once, with the whole days that are left."""
     mount(tmp_path, lasting(left - 0.001))
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, StillLoop)
     with structlog.testing.capture_logs() as lines:
         make()
-        await loop.advance(120, step=60)
+        await advance(120, step=60)
     assert [line["days"] for line in lines] == told
     assert events(lines, "warning") == ["the client certificate expires soon"] * len(told)
 
@@ -184,14 +170,12 @@ async def test_the_start_warns_of_what_ends_soon(make: Make, left: float, told: 
 async def test_warnings_come_at_thirty_seven_and_one_days(make: Make, tmp_path: Path) -> None:
     """Once each, within a minute of their moment, with the end in UTC."""
     mount(tmp_path, lasting(40))
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, StillLoop)
     make()
     moments: list[float] = []
     with structlog.testing.capture_logs() as lines:
         for _ in range(40 * 24):
-            await loop.advance(3600, step=1800)
-            moments += [loop.time() / DAY] * (len(lines) - len(moments))
+            await advance(3600, step=1800)
+            moments += [asyncio.get_running_loop().time() / DAY] * (len(lines) - len(moments))
     assert [round(40 - at, 1) for at in moments] == [30.0, 7.0, 1.0, 0.0]
     assert {line["not_after"] for line in lines} == {"2026-07-11T00:00:00Z"}
     assert (events(lines, "warning"), len(events(lines, "error"))) == (["the client certificate expires soon"] * 3, 1)

@@ -26,7 +26,7 @@ from support.certificates import Issued
 from support.dialling import RULES
 from support.mounted import bank, configured, current, events, is_of, mount
 from support.raw import DEADLINE, RawConnection
-from support.still import StillLoop
+from support.still import advance
 from support.upstream import RawUpstream
 
 SERIES = ("bank", "certificate")
@@ -93,12 +93,6 @@ def by_url(folder: Path, ca: Authority, port: int) -> Integration:
     return bank(configured(folder, keys, more=more))
 
 
-async def pass_time(seconds: float, *, step: float) -> None:
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, StillLoop)
-    await loop.advance(seconds, step=step)
-
-
 def kept(certificates: Certificates, integration: Integration) -> CertificateSource:
     source = certificates.source(integration)
     assert source is not None
@@ -150,7 +144,7 @@ async def test_an_error_while_preparing_changes_nothing(
     broken = replace(latter, id="broken", certificate=Unprepared(lambda fetched, now: Reading(None)))
     with structlog.testing.capture_logs() as lines, pytest.raises(ZeroDivisionError):
         certificates.prepare({each.id: each for each in (latter, more, broken)})
-    await pass_time(1, step=1)
+    await advance(1, step=1)
     assert lines == []
     assert kept(certificates, former) is source
     assert source.identity is not None
@@ -171,7 +165,7 @@ async def test_nothing_changes_before_the_commit_and_everything_with_it(
     latter = bank(configured(tmp_path, now=time.time()))
     more = replace(by_url(tmp_path, ca, shelf[1]), id="url")
     commit = certificates.prepare({"bank": latter, "url": more})
-    await pass_time(1, step=1)
+    await advance(1, step=1)
     assert kept(certificates, former) is source
     assert before == (metrics.expiries, metrics.reload_failures, certificates.files(), asyncio.all_tasks())
     commit()
@@ -295,7 +289,7 @@ async def test_a_retired_source_serves_who_holds_it_and_warns_no_more(
     with structlog.testing.capture_logs() as lines:
         adopt(certificates)
         source._wall = lambda: time.time() + 365 * 86_400.0
-        await pass_time(60, step=60)
+        await advance(60, step=60)
     assert source.identity is None
     assert lines == []
 
@@ -324,7 +318,7 @@ async def test_a_fetch_under_way_goes_on_though_its_integration_was_changed(
     adopt(certificates, former)
     old = kept(certificates, former)
     waiting = asyncio.create_task(old.obtain())
-    await pass_time(0.1, step=0.1)
+    await advance(0.1, step=0.1)
     adopt(certificates, latter)
     server.open.set()
     assert is_of(await waiting, server.issued)
@@ -332,7 +326,7 @@ async def test_a_fetch_under_way_goes_on_though_its_integration_was_changed(
     await until(lambda: new.identity is not None)
     assert server.statuses == [200, 200]
     server.issued = current("rotated")
-    await pass_time(HOUR, step=60)
+    await advance(HOUR, step=60)
     await until(lambda: is_of(new.identity, server.issued))
     assert server.statuses == [200, 200, 200]
     assert not is_of(old.identity, server.issued)
@@ -347,7 +341,7 @@ async def test_the_end_cuts_a_call_of_a_retired_source(
     integration = by_url(tmp_path, ca, port)
     adopt(certificates, integration)
     waiting = asyncio.create_task(kept(certificates, integration).obtain())
-    await pass_time(0.1, step=0.1)
+    await advance(0.1, step=0.1)
     adopt(certificates)
     await certificates.close()
     with pytest.raises(asyncio.CancelledError):
@@ -364,7 +358,7 @@ async def test_what_lies_behind_a_url_is_fetched_at_the_start(
     adopt(certificates, integration)
     source = kept(certificates, integration)
     waiting = [asyncio.create_task(source.obtain()) for _ in range(5)]
-    await pass_time(0.1, step=0.1)
+    await advance(0.1, step=0.1)
     server.open.set()
     assert all(is_of(identity, server.issued) for identity in await asyncio.gather(*waiting))
     assert server.statuses == [200]
@@ -390,12 +384,12 @@ async def test_it_is_fetched_again_when_due(
     source = kept(certificates, integration)
     await until(lambda: source.identity is not None)
     first = source.identity
-    await pass_time(HOUR, step=HOUR)
+    await advance(HOUR, step=HOUR)
     await until(lambda: server.statuses == [200, 304])
     await until(lambda: asyncio.all_tasks() - {asyncio.current_task()} != set())
     assert source.identity is first
     server.issued = current("rotated")
-    await pass_time(HOUR, step=60)
+    await advance(HOUR, step=60)
     await until(lambda: is_of(source.identity, server.issued))
     assert metrics.reload_failures[SERIES] == 0
 
@@ -412,11 +406,11 @@ async def test_a_failed_call_keeps_the_old_one_and_is_tried_again_soon(
         await until(lambda: source.identity is not None)
         first, server.status = source.identity, 503
         for failures, seconds in enumerate((HOUR, 1, 2), 1):
-            await pass_time(seconds, step=60)
+            await advance(seconds, step=60)
             await until(lambda count=failures: metrics.reload_failures[SERIES] == count)  # type: ignore[misc]
         assert source.identity is first
         server.status, server.issued = 200, current("rotated")
-        await pass_time(4, step=60)
+        await advance(4, step=60)
         await until(lambda: is_of(source.identity, server.issued))
     assert server.statuses == [200, 503, 503, 503, 200]
     assert events(lines, "error") == ["a client certificate could not be loaded"]
@@ -438,7 +432,7 @@ async def test_while_there_is_none_the_answer_says_when_it_is_fetched_again(
         assert failed.value.problem.headers == (("Retry-After", "1"),)
     assert server.statuses == [404]
     server.status = 200
-    await pass_time(1, step=1)
+    await advance(1, step=1)
     assert is_of(await source.obtain(), server.issued)
 
 
@@ -463,7 +457,7 @@ async def test_the_end_cuts_a_call_under_way(
     integration = by_url(tmp_path, ca, port)
     adopt(certificates, integration)
     waiting = asyncio.create_task(kept(certificates, integration).obtain())
-    await pass_time(0.1, step=0.1)
+    await advance(0.1, step=0.1)
     await certificates.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -477,7 +471,7 @@ async def test_a_server_that_hangs_is_a_timeout(
     server.open.clear()
     waiting = asyncio.create_task(kept(certificates, by_url(tmp_path, ca, port)).obtain())
     await until(lambda: not waiting.done())
-    await pass_time(TIMEOUT, step=1)
+    await advance(TIMEOUT, step=1)
     async with asyncio.timeout(DEADLINE):
         with pytest.raises(ProblemError, match="did not answer in time"):
             await waiting

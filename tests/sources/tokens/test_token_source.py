@@ -70,7 +70,7 @@ async def test_life_counts_from_before_the_call(rig: Rig) -> None:
 
 
 async def test_a_used_token_is_refreshed_in_the_background_and_the_new_one_waits_for_a_request(rig: Rig) -> None:
-    """The first request after activates it, without a call and without waiting."""
+    """The first request after it activates it, without a call and without waiting."""
     old = await rig.source.obtain()
     await rig.loop.advance(899)
     assert rig.source.grant is old
