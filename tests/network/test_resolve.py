@@ -210,8 +210,44 @@ async def test_a_process_without_threads_left_says_so(monkeypatch: pytest.Monkey
     names = resolver(dns)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        assert await fault_of(names, "a.test") == ("upstream_unreachable", 502, "dns_error")
+        for _ in range(resolve.MAX_LOOKUPS + 1):
+            assert await fault_of(names, "a.test") == ("upstream_unreachable", 502, "dns_error")
     assert await ask(names, "a.test") == ANSWER
+
+
+async def test_nothing_is_remembered_of_a_name(release: threading.Event) -> None:
+    """Whether its lookup succeeded, failed, or was never made: callers may name any number of hosts."""
+    dns = Dns(hang=lambda name: name.startswith("slow"), until=release)
+    names = resolver(dns)
+    assert await ask(names, "a.test") == ANSWER
+    slow = [asyncio.create_task(ask(names, f"slow{number}.test")) for number in range(resolve.MAX_LOOKUPS)]
+    while len(dns.asked) <= resolve.MAX_LOOKUPS:
+        await asyncio.sleep(0)
+    assert await fault_of(names, "left.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
+    release.set()
+    await asyncio.gather(*slow)
+    assert await ask(names, "b.test") == ANSWER
+    assert names._lookups == {}
+
+
+async def test_a_lookup_that_ends_after_its_task_was_cancelled_ends_quietly(release: threading.Event) -> None:
+    """While the loop ends: it cancels every task, and runs on for a moment."""
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    dns = Dns(hang=lambda _: True, until=release)
+    waiting = asyncio.create_task(ask(resolver(dns), "a.test"))
+    while dns.thread is None:
+        await asyncio.sleep(0)
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert waiting.cancelled()
+    release.set()
+    await asyncio.to_thread(dns.thread.join, DEADLINE)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert unhandled == []
 
 
 def test_a_lookup_that_outlives_the_loop_ends_quietly(release: threading.Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,9 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 async def rig() -> AsyncIterator[Rig]:
     """A token source of a plain kind, which ends without a task or a timer left."""
     made = Rig()
+    unhandled: list[dict[str, Any]] = []
+    made.loop.set_exception_handler(lambda _, context: unhandled.append(context))
     yield made
     await made.source.close()
+    assert unhandled == []
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -117,6 +117,20 @@ async def test_after_its_end_the_next_one_is_read_by_whoever_asks(make: Make, tm
     assert is_of(await source.obtain(), issued)
 
 
+async def test_its_end_waits_for_no_back_off(make: Make, tmp_path: Path) -> None:
+    """An attempt has just failed when it expires: whoever asks then has the next one read at once."""
+    old = mount(tmp_path, lasting(0.5))
+    source = make()
+    await advance(DAY / 2 - 0.5, step=60)
+    (tmp_path / "tls.crt").write_bytes(lasting(90, "other.example").pem)
+    assert await source.renew() == 1.0
+    assert is_of(source.identity, old)
+    issued = mount(tmp_path, lasting(90))
+    await advance(0.5)
+    assert source.identity is None
+    assert is_of(await source.obtain(), issued)
+
+
 async def test_what_else_is_wrong_stands_beside_the_end(make: Make, tmp_path: Path) -> None:
     """A pair that did not match replaced nothing, and then the old one has expired."""
     issued = mount(tmp_path, lasting(0.5))

@@ -103,7 +103,9 @@ async def test_each_integration_has_one_source_or_none(certificates: Certificate
     """Without a certificate there is nothing to ask for."""
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
-    assert certificates.source(integration) is certificates.source(integration)
+    source = kept(certificates, integration)
+    assert source.identity is not None
+    assert certificates.source(integration) is source
     assert certificates.source(replace(integration, id="other", certificate=None)) is None
 
 
@@ -416,6 +418,26 @@ async def test_a_failed_call_keeps_the_old_one_and_is_tried_again_soon(
     assert events(lines, "error") == ["a client certificate could not be loaded"]
     assert [line["reason"] for line in lines if "reason" in line] == ["auth.pem: the server answered 503"]
     assert events(lines, "info")[-2:] == ["the client certificate is valid again", "a client certificate was loaded"]
+
+
+async def test_an_unchanged_one_after_a_failed_call_ends_the_failure(
+    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+) -> None:
+    """304 after 503: it is checked again and said to be valid."""
+    server, port = shelf
+    integration = by_url(tmp_path, ca, port)
+    with structlog.testing.capture_logs() as lines:
+        adopt(certificates, integration)
+        source = kept(certificates, integration)
+        await until(lambda: source.identity is not None)
+        first, server.status = source.identity, 503
+        await advance(HOUR, step=HOUR)
+        await until(lambda: events(lines, "error") == ["a client certificate could not be loaded"])
+        server.status = 200
+        await advance(1, step=1)
+        await until(lambda: events(lines, "info")[-1:] == ["the client certificate is valid again"])
+    assert server.statuses == [200, 503, 304]
+    assert source.identity is first
 
 
 async def test_while_there_is_none_the_answer_says_when_it_is_fetched_again(

@@ -75,7 +75,10 @@ class Certificate:
 
     async def obtain(self) -> ClientIdentity:
         if self._issued is None:
-            raise ProblemError(Problem("credential_unavailable", "it expired", error="proxy_configuration_error"))
+            headers = (("Retry-After", "30"),)
+            raise ProblemError(
+                Problem("credential_unavailable", "it expired", error="proxy_configuration_error", headers=headers)
+            )
         self.identity = identity_of(self._issued)
         return self.identity
 
@@ -136,13 +139,14 @@ async def test_the_endpoint_sees_the_integration_s_client_certificate(metrics: M
 
 
 async def test_without_the_certificate_the_endpoint_is_not_called(metrics: Metrics, ca: Authority) -> None:
-    """The reason is the certificate's."""
+    """The reason is the certificate's; when that is tried again is not when the token is, which nothing delays."""
     tokens = made(metrics, Certificate(None))
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
         with pytest.raises(ProblemError) as failed:
             await tokens.source(integration(ca, upstream.port)).obtain()
         assert upstream.connections == []
-    assert (failed.value.problem.detail, failed.value.problem.error) == ("it expired", "proxy_configuration_error")
+    problem = failed.value.problem
+    assert (problem.detail, problem.error, problem.headers) == ("it expired", "proxy_configuration_error", ())
     assert dict(metrics.calls) == {}
     await tokens.close()
 
