@@ -15,7 +15,7 @@ from typing import cast
 
 from sidekey.core.policy import Domain, Forbidden, Policy, parse_prefix
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.dataplane.plane import DataPlane
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.network.dial import Dialer
@@ -75,11 +75,11 @@ class Unasked:
 
     def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
         """Never asked."""
-        raise RuntimeError(f"a good answer is not weighed: {status} {grant} {body!r}")
+        raise RuntimeError(f"a good response is not reported: {status} {grant} {body!r}")
 
     async def refreshed_after(self, grant: Grant) -> Grant | None:
         """Never asked."""
-        raise RuntimeError(f"a good answer asks for no newer grant: {grant}")
+        raise RuntimeError(f"a good response asks for no other grant: {grant}")
 
 
 def integration(*, token: bool) -> Integration:
@@ -90,8 +90,8 @@ def integration(*, token: bool) -> Integration:
     if token:
         policy = Policy(domains=(Domain(prefix.origin),), forbidden=(Forbidden(prefix.origin, "/oauth2/token"),))
         traits = Traits(places, calls=True, watched=frozenset({401}))
-    keyring = Keyring(lambda: FixedCredential(Grant()))
-    return Integration("bench", "oauth2" if token else "basic", policy, prefix, keyring, traits)
+    secrets = SecretLoader(lambda: FixedCredential(Grant()))
+    return Integration("bench", "oauth2" if token else "basic", policy, prefix, secrets, traits)
 
 
 def plane(made: Integration) -> DataPlane:

@@ -48,10 +48,10 @@ async def test_a_rotated_certificate_is_taken_up_without_a_restart(ca: Authority
 
             assert await ask() == 200
             (tmp_path / "tls.crt").write_bytes(second.pem)
-            await logged("a client certificate was not taken up")
+            await logged("a client certificate could not be loaded")
             assert await ask() == 200
             (tmp_path / "tls.key").write_bytes(second.key_pem)
-            await logged("a client certificate is taken up")
+            await logged("a client certificate was loaded")
             assert await ask() == 200
             page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
             assert await asyncio.to_thread(child.stop) == 0
@@ -94,7 +94,7 @@ async def test_a_certificate_at_a_url_is_fetched_by_run_and_by_test(ca: Authorit
     ):
         text = config(ca, upstream.port, keys=f'pem: {{url: "https://up.test:{server.port}/pem"}}')
         with Child(text, tmp_path, head=HEAD) as child:
-            await asyncio.to_thread(child.wait_for_line, lambda line: "a client certificate is taken up" in line)
+            await asyncio.to_thread(child.wait_for_line, lambda line: "a client certificate was loaded" in line)
             assert (await asyncio.to_thread(get, child.proxy_port, "/i/bank/x")).status == 200
             tried = await asyncio.to_thread(run_cli, "test", "bank", "--config", str(child.config))
             assert await asyncio.to_thread(child.stop) == 0

@@ -22,10 +22,10 @@ from sidekey.settings.load import load
 from sidekey.settings.passing import build_passing
 from sidekey.settings.snapshot import Integration, Trust
 from support.mounted import current, mount
-from support.plane import keyring_of
+from support.plane import secrets_of
 
 SECRET = "Bearer not-to-be-seen"
-KEYRING = keyring_of(Grant(headers=(("Authorization", SECRET), ("X-Tenant", "acme"))))
+SECRETS = secrets_of(Grant(headers=(("Authorization", SECRET), ("X-Tenant", "acme"))))
 TRAITS = Traits(Places(headers=("Authorization", "X-Tenant")))
 
 
@@ -33,7 +33,7 @@ def integration(*prefixes: str, methods: frozenset[str] | None = None) -> Integr
     """An integration of kind headers with these endpoint prefixes."""
     parsed = tuple(map(parse_prefix, prefixes))
     policy = Policy(prefixes=parsed, methods=methods)
-    return Integration("crm", "headers", policy, parsed[0] if parsed else None, KEYRING, TRAITS)
+    return Integration("crm", "headers", policy, parsed[0] if parsed else None, SECRETS, TRAITS)
 
 
 def loaded(folder: Path, auth: str, keys: str = "") -> Integration:

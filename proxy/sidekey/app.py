@@ -14,9 +14,7 @@ from sidekey import process
 from sidekey.admin.health import Health
 from sidekey.admin.listeners import build_admin, build_metrics
 from sidekey.admin.serve import Server, serve
-from sidekey.certificates.service import Certificates
 from sidekey.credentials.base import GrantSource
-from sidekey.credentials.static import StaticSource
 from sidekey.dataplane.plane import DataPlane
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener as OwnListener
@@ -31,7 +29,9 @@ from sidekey.reloading.reloader import Parts, Reloader
 from sidekey.reloading.telling import tell
 from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.snapshot import Address, Integration, Snapshot
-from sidekey.tokens.service import Tokens
+from sidekey.sources.certificates.service import Certificates
+from sidekey.sources.static import StaticSource
+from sidekey.sources.tokens.service import Tokens
 
 T = TypeVar("T")
 
@@ -76,8 +76,8 @@ class App:
         """
         former, self.snapshot = self.snapshot, snapshot
         self._dialer.adopt(snapshot.network)
-        self._certificates.adopt(snapshot.integrations)
-        self._tokens.adopt(snapshot.integrations)
+        self._certificates.prepare(snapshot.integrations)()
+        self._tokens.prepare(snapshot.integrations)()
         self.plane.prepare(snapshot)()
         self.metrics.adopt(snapshot.integrations)
         self.plane.worker.access.adopt(snapshot.log.access, snapshot.log.path)
@@ -96,7 +96,7 @@ class App:
         """Where an integration's grants come from: its secrets alone, or calls that they allow."""
         if integration.traits.calls and integration.rebuild is None:
             return self._tokens.source(integration)
-        return StaticSource(integration.keyring)
+        return StaticSource(integration.secrets)
 
     @property
     def proxy_address(self) -> Address:
@@ -128,8 +128,8 @@ class App:
             raise
         bound = [*self._listener.addresses, *(address for server in self._servers for address in server.addresses)]
         self._dialer.own_listeners = own_listeners(bound)
-        self._certificates.adopt(self.snapshot.integrations)
-        self._tokens.adopt(self.snapshot.integrations)
+        self._certificates.prepare(self.snapshot.integrations)()
+        self._tokens.prepare(self.snapshot.integrations)()
         gc.collect()
         gc.freeze()
         gc.enable()

@@ -22,7 +22,7 @@ import click
 from sidekey.app import App, run_logged
 from sidekey.core.policy import Policy, parse_prefix
 from sidekey.credentials.basic import BasicSettings
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe.writer import LineWriter
 from sidekey.settings.snapshot import Address, Integration, Limits, Listen, Log, NetworkRules, Snapshot
 
@@ -217,10 +217,10 @@ def demo_snapshot(upstream_port: int) -> Snapshot:
         {"type": "basic", "username": USER, "password": {"insecure_value": PASSWORD}},
     )
     values, _ = auth.read(lambda reference: reference.value, {})
-    keyring = Keyring(partial(auth.credential, values))
-    keyring.refresh()
+    loader = SecretLoader(partial(auth.credential, values))
+    loader.load()
     prefix = parse_prefix(f"http://{HOST}:{upstream_port}/v1")
-    integration = Integration(ID, auth.type, Policy(prefixes=(prefix,)), prefix, keyring, auth.traits())
+    integration = Integration(ID, auth.type, Policy(prefixes=(prefix,)), prefix, loader, auth.traits())
     return Snapshot(
         {ID: integration},
         listen=Listen(proxy=Address(), admin=Address()),

@@ -95,7 +95,7 @@ class Explanation:
             rows.append(("denied", f"{decision.code}: {decision.reason}"))
             rows.append(("credential", "stays here"))
             rows += [("rule", rule) for rule in _rules(self.integration.policy)]
-        for held in (self.integration.keyring, self.integration.certificate):
+        for held in (self.integration.secrets, self.integration.certificate):
             if held is not None and held.unreadable is not None:
                 rows.append(("unreadable", f"{held.unreadable}; until then the answer is credential_unavailable"))
         if self.integration.policy.methods is not None:

@@ -6,12 +6,12 @@ import asyncio
 import time
 
 from sidekey.app import own_listeners
-from sidekey.certificates.fetching import AT_ONCE, Fetching
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.settings.load import Loaded
 from sidekey.settings.snapshot import Integration, Snapshot
+from sidekey.sources.certificates.url_fetch import AT_ONCE, UrlFetch
 
 Reasons = dict[Keys, str]
 """Why something was not fetched, by its place in the integration."""
@@ -43,15 +43,15 @@ async def _fetch_all(snapshot: Snapshot, names: list[str]) -> dict[str, Reasons]
     fetcher, slots = Fetcher(dialer), asyncio.Semaphore(AT_ONCE)
 
     async def fetch(integration: Integration) -> Reasons:
-        ring = integration.certificate
-        if ring is None:
+        certificate = integration.certificate
+        if certificate is None:
             return {}
         try:
-            await Fetching(integration, ring, fetcher, slots).fetch()
+            await UrlFetch(integration, certificate, fetcher, slots).fetch()
         except SecretUnreadable as fault:
             return dict(fault.reasons)
         finally:
-            ring.refresh(time.time())
+            certificate.load(time.time())
         return {}
 
     found = await asyncio.gather(*(fetch(snapshot.integrations[name]) for name in names))

@@ -26,14 +26,13 @@ from sidekey.credentials.base import (
     Sealed,
     Traits,
 )
+from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.credentials.certificates.material import Examined, Material, _Examination
 from sidekey.credentials.certificates.pem import Block
-from sidekey.credentials.certificates.ring import CertificateRing, Reading
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference, Secret
 from sidekey.credentials.headers import HeadersSettings
 from sidekey.credentials.identity import ClientIdentity
-from sidekey.credentials.keyring import Keyring
 from sidekey.credentials.oauth2 import assertion
 from sidekey.credentials.oauth2.answer import Token
 from sidekey.credentials.oauth2.clients import Client, Proof
@@ -41,7 +40,7 @@ from sidekey.credentials.oauth2.grants import JwtBearer, RefreshToken
 from sidekey.credentials.oauth2.request import TokenRequest
 from sidekey.credentials.oauth2.sections import TokenRequestSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
-from sidekey.credentials.static import StaticSource
+from sidekey.credentials.secret_loader import SecretLoader
 from support import oauth
 from support.issuing import credential_of, settings_of
 
@@ -73,16 +72,16 @@ def models() -> Iterator[BaseModel]:
     yield TokenRequestSettings.model_validate({"body": {"a": SECRET}, "query": {"b": SECRET}})
 
 
-def ring() -> Keyring:
-    made = Keyring(lambda: FixedCredential(GRANT))
-    made.refresh()
+def secrets() -> SecretLoader:
+    made = SecretLoader(lambda: FixedCredential(GRANT))
+    made.load()
     return made
 
 
-def certificates() -> CertificateRing:
-    made = CertificateRing(lambda _, __: Reading(IDENTITY), urls=((("auth", "pem"), "https://hunter2.example.com"),))
-    made.fetched["auth", "pem"] = b"hunter2"
-    made.refresh(0.0)
+def certificates() -> CertificateLoader:
+    made = CertificateLoader(lambda _, __: Reading(IDENTITY), urls=((("auth", "pem"), "https://hunter2.example.com"),))
+    made.receive({("auth", "pem"): b"hunter2"})
+    made.load(0.0)
     return made
 
 
@@ -102,8 +101,7 @@ SECRETS = [
     Block("PRIVATE KEY", b"hunter2", b"hunter2"),
     certificates(),
     Part(("password",), Reference("insecure_value", "hunter2")),
-    ring(),
-    StaticSource(ring()),
+    secrets(),
     Token("hunter2", 60.0, "https://hunter2.example.com"),
     SIGNED,
     Proof(HEADERS, (("client_secret", "hunter2"),), (("client_secret", "hunter2"),)),

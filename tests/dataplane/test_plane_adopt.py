@@ -12,7 +12,7 @@ import pytest
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.settings.snapshot import Integration, Limits, Listen, Timeouts
 from support.plane import (
@@ -370,7 +370,7 @@ class Undecided:
             asyncio.run_coroutine_threadsafe(self.go.wait(), loop).result()
             return FixedCredential(Grant())
 
-        self.integration = replace(whole, policy=Policy(), base=None, keyring=Keyring(load), rebuild=self.rebuild)
+        self.integration = replace(whole, policy=Policy(), base=None, secrets=SecretLoader(load), rebuild=self.rebuild)
 
     def rebuild(self) -> Integration:
         self.built += 1

@@ -12,13 +12,13 @@ from typing import Any
 
 from sidekey.credentials.base import FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.keyring import Keyring
-from sidekey.credentials.static import StaticSource
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.dataplane.exchange.exchange import Exchange
 from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.dataplane.upstream.pool import Pool
 from sidekey.settings.snapshot import Integration
+from sidekey.sources.static import StaticSource
 from support.ca import Authority
 from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, running
 from support.raw import RawConnection
@@ -85,7 +85,7 @@ async def test_so_is_what_failed_before_it_went(ca: Authority) -> None:
     outcomes = {"old": "credential_unavailable", "dead": "upstream_unreachable", "untrusted": "upstream_tls_failed"}
     async with RawUpstream(ssl_context=ca.server_context(UPSTREAM)) as secure:
         made = (
-            replace(integration("old", base_url(port)), keyring=Keyring(load_nothing)),
+            replace(integration("old", base_url(port)), secrets=SecretLoader(load_nothing)),
             integration("dead", base_url(port)),
             integration("untrusted", base_url(secure.port, scheme="https")),
         )

@@ -113,7 +113,7 @@ async def test_a_rotated_pair_is_taken_up_under_requests(ca: Authority, tmp_path
                 new = clients.client("ann")
                 await until_seen(nginx, new, 20)
             assert {answer.status for answer in answers} == {200}
-            logged = await sidekey.logged("a client certificate is taken up")
+            logged = await sidekey.logged("a client certificate was loaded")
         seen = certificates(nginx)
     assert logged["integration"] == "it"
     assert set(seen) == {old.sha1, new.sha1}
@@ -155,7 +155,7 @@ async def test_a_pair_that_does_not_match_is_not_taken_up(ca: Authority, tmp_pat
             async with callers(sidekey) as answers:
                 await until_answered(answers, 10)
                 replace(old.certificate, issued.pem)
-                logged = await sidekey.logged("a client certificate was not taken up")
+                logged = await sidekey.logged("a client certificate could not be loaded")
                 await until_answered(answers, len(answers) + 10)
                 assert set(certificates(nginx)) == {old.sha1}
                 assert await sidekey.metric(FAILURES) == 1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.network.backoff import LONGEST, LONGEST_ASKED, pause
+from sidekey.network.backoff import LONGEST, LONGEST_ASKED, growing, pause
 
 FAILURES = st.integers(1, 100_000)
 JITTERS = st.floats(0, 1)
@@ -38,3 +38,10 @@ def test_jitter_only_shortens_and_never_below_what_was_asked(failures: int, jitt
     plain, moved = pause(failures, 0.0, asked), pause(failures, jitter, asked)
     assert plain * 0.75 <= moved <= plain
     assert moved >= min(asked or 0.0, LONGEST_ASKED)
+
+
+def test_a_refresh_gets_another_jitter_each_time() -> None:
+    """Many processes that failed at the same moment do not stay together."""
+    jitters = iter([0.0, 1.0, 1.0])
+    seconds = growing(lambda: next(jitters))
+    assert [seconds(3, None), seconds(3, None), seconds(3, 30.0)] == [4.0, 3.0, 30.0]

@@ -1,4 +1,4 @@
-"""Names to addresses: the order of sources, single flight, and what failures are called."""
+"""Names to addresses: the order of sources, one lookup for all who wait, and what failures are called."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ async def test_a_lookup_that_hangs_is_a_dns_timeout(release: threading.Event) ->
 
 
 async def test_callers_of_one_name_share_one_lookup(release: threading.Event) -> None:
-    """Single flight: also a caller that comes while others have given up joins the lookup in progress."""
+    """Also a caller that comes after others have left joins the lookup in progress."""
     dns = Dns(hang=lambda _: True, until=release)
     names = resolver(dns)
     assert await fault_of(names, "a.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
@@ -170,6 +170,36 @@ async def test_a_queued_lookup_that_nobody_waits_for_is_never_made(release: thre
     assert await ask(names, "given-up.test") == ANSWER
 
 
+async def test_no_more_than_so_many_names_are_looked_up_at_a_time(release: threading.Event) -> None:
+    """The others wait in order, and each lookup that ends lets the next begin."""
+    dns = Dns(hang=lambda _: True, until=release)
+    names = resolver(dns)
+    crowd = [asyncio.create_task(ask(names, f"host{number}.test")) for number in range(resolve.MAX_LOOKUPS + 2)]
+    while len(dns.asked) < resolve.MAX_LOOKUPS:
+        await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert sorted(dns.asked) == sorted(f"host{number}.test." for number in range(resolve.MAX_LOOKUPS))
+    release.set()
+    assert await asyncio.gather(*crowd) == [ANSWER] * len(crowd)
+    assert len(dns.asked) == len(set(dns.asked)) == len(crowd)
+
+
+async def test_a_lookup_that_nobody_waits_for_keeps_its_thread(release: threading.Event) -> None:
+    """It cannot be ended: as many threads as are allowed may all be with names that nobody asks for any more."""
+    dns = Dns(hang=lambda name: name.startswith("slow"), until=release)
+    names = resolver(dns)
+    left = [asyncio.create_task(ask(names, f"slow{number}.test")) for number in range(resolve.MAX_LOOKUPS)]
+    while len(dns.asked) < resolve.MAX_LOOKUPS:
+        await asyncio.sleep(0)
+    for task in left:
+        task.cancel()
+    await asyncio.wait(left)
+    assert await fault_of(names, "quick.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
+    release.set()
+    assert await ask(names, "quick.test") == ANSWER
+
+
 async def test_a_process_without_threads_left_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lookup fails at once instead of hanging, and the next one is tried again."""
 
@@ -180,8 +210,44 @@ async def test_a_process_without_threads_left_says_so(monkeypatch: pytest.Monkey
     names = resolver(dns)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        assert await fault_of(names, "a.test") == ("upstream_unreachable", 502, "dns_error")
+        for _ in range(resolve.MAX_LOOKUPS + 1):
+            assert await fault_of(names, "a.test") == ("upstream_unreachable", 502, "dns_error")
     assert await ask(names, "a.test") == ANSWER
+
+
+async def test_nothing_is_remembered_of_a_name(release: threading.Event) -> None:
+    """Whether its lookup succeeded, failed, or was never made: callers may name any number of hosts."""
+    dns = Dns(hang=lambda name: name.startswith("slow"), until=release)
+    names = resolver(dns)
+    assert await ask(names, "a.test") == ANSWER
+    slow = [asyncio.create_task(ask(names, f"slow{number}.test")) for number in range(resolve.MAX_LOOKUPS)]
+    while len(dns.asked) <= resolve.MAX_LOOKUPS:
+        await asyncio.sleep(0)
+    assert await fault_of(names, "left.test", 0.05) == ("upstream_unreachable", 504, "dns_timeout")
+    release.set()
+    await asyncio.gather(*slow)
+    assert await ask(names, "b.test") == ANSWER
+    assert names._lookups == {}
+
+
+async def test_a_lookup_that_ends_after_its_task_was_cancelled_ends_quietly(release: threading.Event) -> None:
+    """While the loop ends: it cancels every task, and runs on for a moment."""
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    dns = Dns(hang=lambda _: True, until=release)
+    waiting = asyncio.create_task(ask(resolver(dns), "a.test"))
+    while dns.thread is None:
+        await asyncio.sleep(0)
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert waiting.cancelled()
+    release.set()
+    await asyncio.to_thread(dns.thread.join, DEADLINE)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert unhandled == []
 
 
 def test_a_lookup_that_outlives_the_loop_ends_quietly(release: threading.Event) -> None:

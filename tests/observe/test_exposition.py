@@ -15,7 +15,7 @@ import sidekey
 from sidekey.core.build import build
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe import exposition
 from sidekey.observe.exposition import expose
 from sidekey.observe.metrics import BOUNDS, Metrics
@@ -26,8 +26,8 @@ from support.peers import require
 def busy() -> Metrics:
     """Metrics of a process in which something of every kind has happened."""
     metrics = Metrics()
-    keyring = Keyring(lambda: FixedCredential(Grant()))
-    metrics.integrations = {"crm": Integration("crm", "basic", Policy(), None, keyring, Traits(Places()))}
+    secrets = SecretLoader(lambda: FixedCredential(Grant()))
+    metrics.integrations = {"crm": Integration("crm", "basic", Policy(), None, secrets, Traits(Places()))}
     metrics.stats("crm").record("2xx", 0.004)
     metrics.stats("crm").record("2xx", 40.0)
     metrics.stats("crm").record("upstream_timeout", 30.0)

@@ -98,9 +98,9 @@ def write(folder: Path, edit: Edit) -> None:
 
 def granted(integration: Integration) -> Grant | str:
     """What goes out, or why nothing does."""
-    credential = integration.keyring.credential
+    credential = integration.secrets.credential
     if credential is None:
-        return str(integration.keyring.unreadable)
+        return str(integration.secrets.unreadable)
     return credential.grant if isinstance(credential, FixedCredential) else repr(credential)
 
 

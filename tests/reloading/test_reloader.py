@@ -194,7 +194,7 @@ async def test_a_secret_that_appears_later_is_taken_up_from_a_folder_that_was_no
     (tmp_path / "later/pw").write_text("there")
     await eventually(lambda: rig.adopted and rig.adopted[-1].integrations["a"].usable)
     await reloader.close()
-    assert rig.adopted[-1].integrations["a"].keyring.unreadable is None
+    assert rig.adopted[-1].integrations["a"].secrets.unreadable is None
 
 
 async def test_the_collector_and_the_switch_interval_are_as_before_after_a_reload(tmp_path: Path) -> None:

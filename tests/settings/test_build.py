@@ -103,7 +103,7 @@ async def test_a_prefix_that_cannot_be_read_lets_nothing_through(tmp_path: Path,
     assert not decide(found.policy, "GET", "https://api.example.com/v1").allowed
     assert found.base is None
     with pytest.raises(ProblemError, match="credential_unavailable") as caught:
-        await found.keyring.obtain()
+        await found.secrets.obtain()
     assert caught.value.problem.detail.startswith("endpoint_prefix: ")
 
 
@@ -115,7 +115,7 @@ async def test_a_secret_that_appears_later_is_used(tmp_path: Path) -> None:
         "auth: {type: headers, headers: {X-Key: {secret: {file: crm}}}}}\n",
     )
     (tmp_path / "crm").write_text("hunter2\n")
-    credential = await snapshot.integrations["crm"].keyring.obtain()
+    credential = await snapshot.integrations["crm"].secrets.obtain()
     assert isinstance(credential, FixedCredential)
     assert credential.grant.headers == (("X-Key", "hunter2"),)
 

@@ -49,12 +49,12 @@ def test_a_good_pair_gives_an_identity(folder: Path, where: type[str], block: st
     assert found.unreadable == found.warnings == []
     assert found.snapshot is not None
     integration = found.snapshot.integrations["bank"]
-    ring = integration.certificate
-    assert ring is not None
-    assert ring.identity is not None
-    assert ring.identity.chain == CHAIN.pem
-    assert ring.files == (folder / "tls.crt", folder / "tls.key")
-    assert (ring.urls, ring.refresh_every) == ((), None)
+    certificate = integration.certificate
+    assert certificate is not None
+    assert certificate.identity is not None
+    assert certificate.identity.chain == CHAIN.pem
+    assert certificate.files == (folder / "tls.crt", folder / "tls.key")
+    assert (certificate.urls, certificate.refresh_every) == ((), None)
     assert integration.usable
 
 
@@ -113,10 +113,10 @@ def test_a_passphrase_that_stands_in_a_file_is_watched(folder: Path) -> None:
     (folder / "tls.pass").write_text("hunter2\n")
     found = loaded(folder, mtls(f"{FILES}, key_passphrase: {{file: tls.pass}}, {PRIVATE}"))
     assert found.snapshot is not None
-    ring = found.snapshot.integrations["bank"].certificate
-    assert ring is not None
-    assert ring.identity is not None
-    assert ring.files[-1] == folder / "tls.pass"
+    certificate = found.snapshot.integrations["bank"].certificate
+    assert certificate is not None
+    assert certificate.identity is not None
+    assert certificate.files[-1] == folder / "tls.pass"
 
 
 @pytest.mark.parametrize(
@@ -150,14 +150,14 @@ def test_what_comes_by_url_is_judged_once_it_was_fetched(folder: Path) -> None:
     assert found.unreadable == found.warnings == []
     assert found.snapshot is not None
     integration = found.snapshot.integrations["bank"]
-    ring = integration.certificate
-    assert ring is not None
+    certificate = integration.certificate
+    assert certificate is not None
     place = ("client_certificate", "certificate")
-    assert (ring.urls, ring.refresh_every) == (((place, "https://vault.example/crt"),), 300.0)
-    assert str(ring.unreadable) == "client_certificate.certificate: is not fetched yet"
+    assert (certificate.urls, certificate.refresh_every) == (((place, "https://vault.example/crt"),), 300.0)
+    assert str(certificate.unreadable) == "client_certificate.certificate: is not fetched yet"
     assert integration.usable
-    ring.fetched[place] = CHAIN.pem
-    ring.refresh(PRESENT)
+    certificate.receive({place: CHAIN.pem})
+    certificate.load(PRESENT)
     faults, warnings = found.fetched("bank")
     assert [(fault.line, fault.path) for fault in faults] == [(3, "integrations.bank.client_certificate.certificate")]
     assert "write allow_private_ca: true" in faults[0].message
@@ -169,10 +169,10 @@ def test_what_is_good_once_it_was_fetched_has_no_fault(folder: Path) -> None:
     """Its remarks have their places, too."""
     found = loaded(folder, beside(f"{BY_URL}, {PRIVATE}"))
     assert found.snapshot is not None
-    ring = found.snapshot.integrations["bank"].certificate
-    assert ring is not None
-    ring.fetched["client_certificate", "certificate"] = CHAIN.pem + issue("stranger").pem
-    ring.refresh(PRESENT)
+    certificate = found.snapshot.integrations["bank"].certificate
+    assert certificate is not None
+    certificate.receive({("client_certificate", "certificate"): CHAIN.pem + issue("stranger").pem})
+    certificate.load(PRESENT)
     faults, warnings = found.fetched("bank")
     assert faults == []
     assert [warning.message for warning in warnings] == [
@@ -184,18 +184,18 @@ def test_a_rotated_pair_is_taken_up(folder: Path) -> None:
     """Half of it is not: the old one goes on."""
     found = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
     assert found.snapshot is not None
-    ring = found.snapshot.integrations["bank"].certificate
-    assert ring is not None
-    old, new = ring.identity, issue("new.example")
+    certificate = found.snapshot.integrations["bank"].certificate
+    assert certificate is not None
+    old, new = certificate.identity, issue("new.example")
     (folder / "tls.crt").write_bytes(new.pem)
-    ring.refresh(PRESENT)
-    assert ring.identity is old
-    assert str(ring.unreadable) == "auth.private_key: this key is not that of the certificate of CN=new.example"
+    certificate.load(PRESENT)
+    assert certificate.identity is old
+    assert str(certificate.unreadable) == "auth.private_key: this key is not that of the certificate of CN=new.example"
     (folder / "tls.key").write_bytes(new.key_pem)
-    ring.refresh(PRESENT)
-    assert ring.unreadable is None
-    assert ring.identity is not None
-    assert ring.identity.subject == "CN=new.example"
+    certificate.load(PRESENT)
+    assert certificate.unreadable is None
+    assert certificate.identity is not None
+    assert certificate.identity.subject == "CN=new.example"
 
 
 def test_a_policy_that_is_decided_later_keeps_the_ring(folder: Path) -> None:

@@ -18,7 +18,7 @@ PRESENT = NOW.timestamp()
 
 def sent(integration: Integration) -> str:
     """The secret that goes out."""
-    credential = integration.keyring.credential
+    credential = integration.secrets.credential
     assert isinstance(credential, FixedCredential)
     return credential.grant.headers[0][1]
 
@@ -110,7 +110,7 @@ def test_no_old_credential_goes_to_a_new_destination(loader: Loader, tmp_path: P
     (tmp_path / "key").unlink()
     write(tmp_path, f"a {prefix('other')}, {SECRET}")
     loaded = loader.load()
-    assert good(loaded).integrations["a"].keyring.credential is None
+    assert good(loaded).integrations["a"].secrets.credential is None
     assert [fault.path for fault in loaded.unreadable] == ["integrations.a.auth.headers.X-Key.secret"]
     assert loaded.kept == {}
 
@@ -182,7 +182,7 @@ def test_files_of_a_client_certificate_are_not_the_loaders(loader: Loader, tmp_p
 
 
 def test_a_rotated_secret_leaves_the_client_certificate(loader: Loader, tmp_path: Path) -> None:
-    """Its ring goes over: a faulty file, or one that was not fetched again, takes the place of nothing."""
+    """Its loader goes over: an invalid file, or one that was not fetched again, replaces nothing."""
     certified(tmp_path)
     first = good(loader.load(PRESENT)).integrations["a"]
     (tmp_path / "tls.crt").write_text("")
@@ -208,16 +208,16 @@ def test_a_client_certificate_does_not_go_over_to_another_destination(loader: Lo
 
 
 def test_what_is_wrong_with_a_client_certificate_is_told_at_each_load(loader: Loader, tmp_path: Path) -> None:
-    """As it is now: the ring may have read it again."""
+    """As it is now: the loader may have read it again."""
     certified(tmp_path)
     (tmp_path / "tls.crt").write_text("")
     for _ in range(2):
         loaded = loader.load(PRESENT)
         assert [fault.path for fault in loaded.unreadable] == ["integrations.a.client_certificate.certificate"]
     certified(tmp_path)
-    ring = good(loaded).integrations["a"].certificate
-    assert ring is not None
-    ring.refresh(PRESENT)
+    certificate = good(loaded).integrations["a"].certificate
+    assert certificate is not None
+    certificate.load(PRESENT)
     write(tmp_path, f"a {prefix('a')}, {SECRET}, client_certificate: {{{PAIR}}}")
     loaded = loader.load(PRESENT)
     assert [fault.path for fault in loaded.unreadable] == []

@@ -86,8 +86,8 @@ def test_an_unreadable_secret_takes_down_its_own_integration_only(tmp_path: Path
         "the file does not exist; a relative path starts at the config file's folder"
     ]
     assert loaded.snapshot is not None
-    assert loaded.snapshot.integrations["crm"].keyring.credential is None
-    assert loaded.snapshot.integrations["sms"].keyring.credential is not None
+    assert loaded.snapshot.integrations["crm"].secrets.credential is None
+    assert loaded.snapshot.integrations["sms"].secrets.credential is not None
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_ten_thousand_integrations_load_without_a_fault(tmp_path: Path) -> None:
     assert loaded.snapshot is not None
     integrations = loaded.snapshot.integrations
     assert len({str(integration.base) for integration in integrations.values()}) == 10_000
-    assert len({integration.keyring.credential for integration in integrations.values()}) == 10_000
+    assert len({integration.secrets.credential for integration in integrations.values()}) == 10_000
 
 
 REFERENCES = ("file", "env", "insecure_value", "store", "inline", "url")

@@ -60,7 +60,7 @@ def test_what_passes_carries_nothing_and_trusts_what_the_network_trusts(ca: Auth
     passing = snapshot(tmp_path, text, BASE="https://crm.test", KEY="k").passing
     assert passing is not None
     nobody = passing.nobody
-    credential = nobody.keyring.credential
+    credential = nobody.secrets.credential
     assert isinstance(credential, FixedCredential)
     assert credential.grant == Grant()
     assert (nobody.trust.path, nobody.trust != Trust()) == (str(ca.bundle), True)

@@ -122,7 +122,7 @@ def test_a_profile_and_its_credentials_are_a_whole_integration(name: str, tmp_pa
     assert loaded.faults == loaded.unreadable == loaded.warnings == []
     assert loaded.snapshot is not None
     shop = loaded.snapshot.integrations["shop"]
-    call = first_call(cast(CallingCredential, shop.keyring.credential))
+    call = first_call(cast(CallingCredential, shop.secrets.credential))
     endpoint = parse_target(call.url)
     filled = parse_target(dict(shop.filled)["auth.token_endpoint"])
     assert (endpoint.origin, endpoint.path) == (filled.origin, filled.path)

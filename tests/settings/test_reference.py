@@ -97,7 +97,7 @@ def test_the_first_example_runs_on_a_fresh_clone() -> None:
         "127.0.0.1:8080",
         "127.0.0.1:9090",
     }
-    assert all(integration.keyring.credential for integration in loaded.snapshot.integrations.values())
+    assert all(integration.secrets.credential for integration in loaded.snapshot.integrations.values())
 
 
 def test_the_examples_load_as_one_folder() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.credentials.certificates.ring import CertificateRing, Reading
+from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.credentials.fields import Keys
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.settings.load import load
@@ -46,7 +46,7 @@ def test_a_snapshot_shows_no_secret(snapshot: Snapshot, show: type[str]) -> None
 def test_a_source_is_not_pickled(snapshot: Snapshot, name: str) -> None:
     """Whatever it reaches stops the pickling."""
     with pytest.raises(TypeError, match="not pickled"):
-        pickle.dumps(snapshot.integrations[name].keyring)
+        pickle.dumps(snapshot.integrations[name].secrets)
 
 
 def test_a_caller_may_use_what_was_granted() -> None:
@@ -87,10 +87,10 @@ def test_a_certificate_decides_whether_an_integration_is_usable(
     snapshot: Snapshot, reading: Reading, urls: tuple[tuple[Keys, str], ...], usable: bool
 ) -> None:
     """Beside its secrets; what must be fetched first is not known to be bad."""
-    ring = CertificateRing(lambda *_: reading, urls=urls)
-    ring.refresh(0.0)
+    certificate = CertificateLoader(lambda *_: reading, urls=urls)
+    certificate.load(0.0)
     assert snapshot.integrations["crm"].usable
-    assert replace(snapshot.integrations["crm"], certificate=ring).usable is usable
+    assert replace(snapshot.integrations["crm"], certificate=certificate).usable is usable
 
 
 def test_an_integration_without_its_secret_is_not_usable(tmp_path: Path) -> None:

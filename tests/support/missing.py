@@ -7,7 +7,7 @@ from dataclasses import replace
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.settings.snapshot import Integration
 from support.plane import GRANT
 
@@ -18,8 +18,8 @@ class Missing:
     def __init__(self, made: Integration) -> None:
         self._there = False
         self._made = made
-        self._keyring = Keyring(self._load)
-        self._keyring.refresh()
+        self._secrets = SecretLoader(self._load)
+        self._secrets.load()
 
     def _load(self) -> FixedCredential:
         if not self._there:
@@ -29,11 +29,11 @@ class Missing:
     def appear(self) -> None:
         """From now on all of it can be read."""
         self._there = True
-        self._keyring.refresh()
+        self._secrets.load()
 
     def integration(self) -> Integration:
         """As a config is loaded without what is missing."""
-        return replace(self._made, policy=Policy(), base=None, keyring=self._keyring, rebuild=self._rebuild)
+        return replace(self._made, policy=Policy(), base=None, secrets=self._secrets, rebuild=self._rebuild)
 
     def _rebuild(self) -> Integration:
         return self._made if self._there else self.integration()

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.certificates.material import Material, examine
-from sidekey.credentials.certificates.ring import CertificateRing
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.settings.load import Loaded, load
 from sidekey.settings.snapshot import Integration
 from support.certificates import NOW, Issued, issue
 from support.raw import RawConnection
-from support.tokens import StillLoop
+from support.still import StillLoop
 
 FILES = "certificate: {file: tls.crt}, private_key: {file: tls.key}"
 
@@ -24,7 +24,7 @@ def wall() -> float:
     """The clock that certificates are judged by: `NOW` when the loop's stands at 0."""
     loop = asyncio.get_running_loop()
     if not isinstance(loop, StillLoop):
-        raise TypeError("this test needs the loop of tests/certificates/conftest.py")
+        raise TypeError("this test needs the loop of tests/sources/conftest.py")
     return NOW.timestamp() + loop.time()
 
 
@@ -92,11 +92,11 @@ def bank(loaded: Loaded) -> Integration:
     return loaded.snapshot.integrations["bank"]
 
 
-def ring_of(loaded: Loaded) -> CertificateRing:
-    """Its ring."""
-    ring = bank(loaded).certificate
-    assert ring is not None
-    return ring
+def loader_of(loaded: Loaded) -> CertificateLoader:
+    """Its loader."""
+    loader = bank(loaded).certificate
+    assert loader is not None
+    return loader
 
 
 def is_of(identity: ClientIdentity | None, issued: Issued) -> bool:

@@ -17,8 +17,7 @@ from sidekey.core.addresses import Network
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.credentials.base import FixedCredential, Grant, GrantSource, Pairs, Places, Traits
 from sidekey.credentials.identity import IdentitySource
-from sidekey.credentials.keyring import Keyring
-from sidekey.credentials.static import StaticSource
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.dataplane.plane import DataPlane
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener
@@ -37,6 +36,7 @@ from sidekey.settings.snapshot import (
     Timeouts,
     Trust,
 )
+from sidekey.sources.static import StaticSource
 from support.raw import DEADLINE, RawConnection, connect
 from support.wire import Message
 
@@ -77,7 +77,7 @@ class FixedSource:
 class RenewedSource(FixedSource):
     """A grant source whose grants come from a list, in order: the first is there, the next when the last is refused.
 
-    `weighed` is what was asked of it. Renewals wait for `go` where that is cleared.
+    `weighed` is what was reported to it. Renewals wait for `go` where that is cleared.
     """
 
     def __init__(self, *grants: Grant, refusing: Callable[[int, bytes | None], bool] | None = None) -> None:
@@ -99,16 +99,16 @@ class RenewedSource(FixedSource):
         return None if self.grant is grant else self.grant
 
 
-def keyring_of(grant: Grant) -> Keyring:
-    """A keyring that has been read, for a kind that needs no call."""
-    keyring = Keyring(lambda: FixedCredential(grant))
-    keyring.refresh()
-    return keyring
+def secrets_of(grant: Grant) -> SecretLoader:
+    """A loader that has read its secrets, for a kind that needs no call."""
+    loader = SecretLoader(lambda: FixedCredential(grant))
+    loader.load()
+    return loader
 
 
 def source_of(integration: Integration) -> GrantSource:
     """What a plane uses where a test names no other source."""
-    return StaticSource(integration.keyring)
+    return StaticSource(integration.secrets)
 
 
 def integration(
@@ -135,7 +135,7 @@ def integration(
         kind="basic",
         policy=policy,
         base=bases[0] if bases else None,
-        keyring=keyring_of(Grant(headers=headers)),
+        secrets=secrets_of(Grant(headers=headers)),
         traits=Traits(Places(headers=tuple(name for name, _ in headers))) if traits is None else traits,
         trust=trust,
         allow_private=allow_private,
@@ -213,7 +213,7 @@ async def running(
 ) -> AsyncIterator[Running]:
     """A plane for these integrations. `tokens` maps callers' tokens to what they may use (None: everything).
 
-    `sources` are grant sources by integration, in place of what its keyring gives. Where it is `passing`, what none of
+    `sources` are grant sources by integration, in place of what its secrets give. Where it is `passing`, what none of
     these integrations covers goes on without a credential.
 
     At its end everything must have been given back: no exchange counted as under way, no connection counted as open,

@@ -8,38 +8,14 @@ from typing import Any, ClassVar
 
 from sidekey.core.policy import Policy, parse_domain
 from sidekey.credentials.base import Attempt, Call, CallFault, Grant, Issued, Places, Reply, Traits, Verdict
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe.metrics import Metrics
 from sidekey.settings.snapshot import Integration
-from sidekey.tokens.source import TokenSource
+from sidekey.sources.tokens.token_source import TokenSource
+from support.still import StillLoop
 
 EPOCH = 1_700_000_000.0
 """What the wall clock shows when the loop's stands at 0."""
-
-
-class StillLoop(asyncio.SelectorEventLoop):
-    """Its clock stands until `advance` moves it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-    async def advance(self, seconds: float, *, step: float | None = None) -> None:
-        """Move the clock, in steps where one timer follows another, and let all that is due run."""
-        await settle()
-        end = self.now + seconds
-        while self.now < end:
-            self.now = end if step is None else min(end, self.now + step)
-            await settle()
-
-
-async def settle() -> None:
-    """Let everything run that can run now."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 class Endpoint:
@@ -113,23 +89,23 @@ class Rig:
     """
 
     def __init__(
-        self, kind: type[Kind] = Kind, keyring: Keyring | None = None, jitter: Callable[[], float] = float
+        self, kind: type[Kind] = Kind, secrets: SecretLoader | None = None, jitter: Callable[[], float] = float
     ) -> None:
         loop = asyncio.get_running_loop()
         if not isinstance(loop, StillLoop):
-            raise TypeError("this test needs the loop of tests/tokens/conftest.py")
+            raise TypeError("this test needs the loop of tests/sources/conftest.py")
         self.loop = loop
         self.endpoint = Endpoint()
         self.kind = kind(self.endpoint)
-        if keyring is None:
-            keyring = Keyring(lambda: self.kind)
-            keyring.refresh()
+        if secrets is None:
+            secrets = SecretLoader(lambda: self.kind)
+            secrets.load()
         self.metrics = Metrics()
         self.defects: list[BaseException] = []
         policy = Policy(domains=(parse_domain("https://*.example.com"),))
         traits = Traits(Places(("Authorization",)), calls=True, learns=True, watched=frozenset((401, 500)))
         self.source = TokenSource(
-            Integration("crm", "oauth2", policy, None, keyring, traits),
+            Integration("crm", "oauth2", policy, None, secrets, traits),
             self.endpoint.fetch,
             self.metrics,
             self.report,

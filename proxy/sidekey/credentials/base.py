@@ -2,7 +2,7 @@
 
 A kind does no I/O and reads no clock. Some know their grant as soon as their secrets are read (`FixedCredential`);
 others must call somewhere first: their generator yields a `Call` for each request it needs made, is sent the `Reply`
-(httpx's auth flow is the model), and returns what was `Issued`. Whoever drives it lives in `tokens`.
+(httpx's auth flow is the model), and returns what was `Issued`. `sources.tokens` drives it.
 """
 
 from __future__ import annotations
@@ -183,14 +183,15 @@ class GrantSource(Protocol):
         ...
 
     def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
-        """Hear that an upstream answered a request with `grant` by a watched status; `body` None: not read whole.
+        """Take note of an upstream's response of a watched status to a request with `grant`.
 
-        True where the answer refused the grant and a newer one is there or on its way (`refreshed_after`).
+        `body` is None where it was not read whole. True where the response rejects the grant and a newer one is there
+        or on its way (`refreshed_after`).
         """
         ...
 
     async def refreshed_after(self, grant: Grant) -> Grant | None:
-        """Wait for the renewal under way, if there is one; the grant that came after `grant`, None where none did."""
+        """The grant that replaced `grant`, after the refresh under way, if there is one; None where none did."""
         ...
 
 

@@ -22,7 +22,7 @@ class MtlsSettings(CertificateSettings, KindSettings):
         return Traits(Places())
 
     def parts(self) -> Iterator[Part]:
-        """None: the certificate is bytes, and is read by its ring."""
+        """None: the certificate is bytes, and is read by its loader."""
         return iter(())
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from sidekey.refresh import Pause
+
 FIRST = 1.0
 LONGEST = 60.0
 LONGEST_ASKED = 300.0
@@ -18,3 +22,8 @@ def pause(failures: int, jitter: float, asked: float | None = None) -> float:
     """
     base: float = min(LONGEST, FIRST * 2 ** min(failures - 1, _DOUBLINGS))
     return max(base * (1 - jitter / 4), min(asked or 0.0, LONGEST_ASKED))
+
+
+def growing(jitter: Callable[[], float]) -> Pause:
+    """`pause`, with another jitter each time, for a `Refresh`."""
+    return lambda failures, asked: pause(failures, jitter(), asked)

@@ -1,6 +1,6 @@
 """Names to addresses: literals, `network.hosts`, the hosts file, then DNS as an absolute name.
 
-The answers are not judged here: whoever dials must do that (`guard`), so that literals cannot pass by it.
+The addresses are not judged here: whoever dials must do that (`guard`), so that literals cannot bypass it.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 
 from sidekey.core.addresses import Address, literal
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.hosts import HostsFile
+from sidekey.refresh import Failed, Refresh
 from sidekey.settings.snapshot import NetworkRules
 
 MAX_LOOKUPS = 32
-"""DNS lookups at a time. One name takes one of them, so that only as many hanging names can hold up the rest."""
+"""DNS lookups at a time. One name takes one of them, so that it takes as many hanging names to delay the rest."""
 
 Lookup = Callable[[str], tuple[Address, ...]]
 """Blocking: the addresses of a name, raising OSError (socket.gaierror) where there are none."""
@@ -32,33 +32,19 @@ def system_lookup(name: str) -> tuple[Address, ...]:
     return tuple(dict.fromkeys(ip_address(str(sockaddr[0])) for *_, sockaddr in found))
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    addresses: tuple[Address, ...] = ()
-    fault: str = ""
+_Outcome = tuple[Address, ...] | Failed[str]
+"""The addresses of a name, or what is said where there are none."""
 
-
-_ABSENT = _Answer(fault="the target's host name has no address in DNS")
-_FAILED = _Answer(fault="the lookup of the target's host name failed")
-_NO_THREAD = _Answer(
-    fault="the lookup of the target's host name could not start: the process is at its limit of threads"
-)
-
-
-@dataclass(slots=True, eq=False)
-class _Flight:
-    """One lookup of a name that any number of callers wait for."""
-
-    host: str
-    landed: asyncio.Future[_Answer]
-    waiting: int = 0
+_ABSENT = Failed("the target's host name has no address in DNS")
+_FAILED = Failed("the lookup of the target's host name failed")
+_NO_THREAD = Failed("the lookup of the target's host name could not start: the process is at its limit of threads")
 
 
 class Resolver:
     """Resolves names for one event loop.
 
     getaddrinfo cannot be cancelled: it runs in daemon threads of our own, so that a DNS server that hangs delays
-    neither the loop's default executor nor the end of the process.
+    neither the loop's default executor nor the end of the process. All who look up one name wait for one lookup.
     """
 
     def __init__(
@@ -72,9 +58,8 @@ class Resolver:
         self._search = rules.search
         self._hosts_file = HostsFile() if hosts_file is None else hosts_file
         self._lookup = lookup
-        self._flights: dict[str, _Flight] = {}
-        self._queue: deque[_Flight] = deque()
-        self._running = 0
+        self._lookups: dict[str, Refresh[tuple[Address, ...], str]] = {}
+        self._threads = asyncio.Semaphore(MAX_LOOKUPS)
 
     def renewed(self, rules: NetworkRules) -> Resolver:
         """One for other rules, which shares no lookup with this one but looks names up in the same way."""
@@ -93,7 +78,7 @@ class Resolver:
             return known
         try:
             async with asyncio.timeout_at(deadline):
-                answer = await self._join(host)
+                outcome = await self._join(host)
         except TimeoutError:
             raise ProblemError(
                 Problem(
@@ -103,60 +88,54 @@ class Resolver:
                     error="dns_timeout",
                 )
             ) from None
-        if answer.fault:
-            raise ProblemError(Problem("upstream_unreachable", answer.fault, error="dns_error"))
-        return answer.addresses
+        if isinstance(outcome, Failed):
+            raise ProblemError(Problem("upstream_unreachable", outcome.error, error="dns_error"))
+        return outcome
 
-    async def _join(self, host: str) -> _Answer:
-        flight = self._flights.get(host)
-        if flight is None:
-            flight = self._flights[host] = _Flight(host, asyncio.get_running_loop().create_future())
-            self._queue.append(flight)
-        flight.waiting += 1
+    async def _join(self, host: str) -> _Outcome:
+        lookup = self._lookups.get(host)
+        if lookup is None:
+            lookup = self._lookups[host] = Refresh()
+        return await lookup.join(partial(self._look_up, host, lookup))
+
+    async def _look_up(self, host: str, lookup: Refresh[tuple[Address, ...], str]) -> _Outcome:
+        """Wait for a thread and look up in it. What nobody waits for by then is not looked up."""
         try:
-            self._start_queued()
-            return await asyncio.shield(flight.landed)
+            await self._threads.acquire()
+            if lookup.waiting:
+                return await self._in_thread(host)
+            self._threads.release()
+            return _FAILED
         finally:
-            flight.waiting -= 1
+            # Nothing is remembered: the next who asks has it looked up again.
+            del self._lookups[host]
 
-    def _start_queued(self) -> None:
-        while self._queue and self._running < MAX_LOOKUPS:
-            flight = self._queue.popleft()
-            if not flight.waiting:
-                del self._flights[flight.host]
-                continue
-            self._running += 1
-            work = threading.Thread(
-                target=self._work,
-                args=(flight, asyncio.get_running_loop()),
-                name="sidekey-dns",
-                daemon=True,
-            )
-            try:
-                work.start()
-            except RuntimeError:
-                self._running -= 1
-                self._land(flight, _NO_THREAD)
+    async def _in_thread(self, host: str) -> _Outcome:
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[_Outcome] = loop.create_future()
+        thread = threading.Thread(target=self._work, args=(host, loop, result), name="sidekey-dns", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._threads.release()
+            return _NO_THREAD
+        return await result
 
-    def _work(self, flight: _Flight, loop: asyncio.AbstractEventLoop) -> None:
-        answer = _FAILED
+    def _work(self, host: str, loop: asyncio.AbstractEventLoop, result: asyncio.Future[_Outcome]) -> None:
+        outcome: _Outcome = _FAILED
         try:
             # The trailing dot makes the name absolute: no search domain is ever tried (RFC 1034 3.1).
-            addresses = self._lookup(flight.host if self._search else f"{flight.host}.")
-            answer = _Answer(addresses) if addresses else _ABSENT
-        except OSError as fault:
-            if fault.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
-                answer = _ABSENT
+            outcome = self._lookup(host if self._search else f"{host}.") or _ABSENT
+        except OSError as error:
+            if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):
+                outcome = _ABSENT
         finally:
             # A loop that was closed meanwhile has nobody who waits.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._finish, flight, answer)
+                loop.call_soon_threadsafe(self._finish, result, outcome)
 
-    def _finish(self, flight: _Flight, answer: _Answer) -> None:
-        self._running -= 1
-        self._land(flight, answer)
-        self._start_queued()
-
-    def _land(self, flight: _Flight, answer: _Answer) -> None:
-        del self._flights[flight.host]
-        flight.landed.set_result(answer)
+    def _finish(self, result: asyncio.Future[_Outcome], outcome: _Outcome) -> None:
+        self._threads.release()
+        # The task that waits for it is cancelled when the loop ends.
+        if not result.cancelled():
+            result.set_result(outcome)

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
 from sidekey.credentials.base import Credential, Destinations
-from sidekey.credentials.certificates.ring import CertificateRing
+from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.settings import snapshot
 from sidekey.settings.faults import Loc
 from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationSettings, ListenSettings
@@ -41,13 +41,13 @@ def build_integration(
     trust_of: TrustOf,
     *,
     filled: Filled = (),
-    certificate: CertificateRing | None = None,
+    certificate: CertificateLoader | None = None,
     noting: NotingReader | None = None,
 ) -> tuple[snapshot.Integration, Reasons]:
     """One integration with its secrets read; `trust` is what holds where it names none itself.
 
     `noting` reads for this time, where it is to be known what was read; `read` for every later one. The faults of its
-    client certificate are the ring's.
+    client certificate are its loader's.
     """
     auth = settings.auth
     now = read if noting is None else noting
@@ -75,8 +75,8 @@ def build_integration(
         )
         base = _base(prefixes, settings.allowed_domains, destinations, learns=auth.traits().learns)
     # What was read decides the policy, and is not read a second time: the two always belong together.
-    keyring = Keyring(partial(_credential, settings, read, values))
-    keyring.refresh()
+    loader = SecretLoader(partial(_credential, settings, read, values))
+    loader.load()
     if settings.trusted_ca is not None:
         if noting is not None and settings.trusted_ca.path is not None:
             noting.note(settings.trusted_ca.path)
@@ -88,7 +88,7 @@ def build_integration(
         kind=auth.type,
         policy=policy,
         base=base,
-        keyring=keyring,
+        secrets=loader,
         traits=auth.traits(),
         trust=trust,
         certificate=certificate,

@@ -1,4 +1,4 @@
-"""Makes the ring of an integration's client certificate: what is read for it, and how its faults find their places."""
+"""Makes the loader of an integration's client certificate: what it reads, and where its errors are in the config."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from sidekey.credentials.certificates.ring import CertificateRing, Reading, Told
+from sidekey.credentials.certificates.loader import CertificateLoader, Messages, Reading
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference
 from sidekey.credentials.mtls import MtlsSettings
@@ -18,10 +18,10 @@ LARGEST = 256 << 10
 """Bytes of a certificate with its chain and key."""
 
 
-def build_ring(
+def build_certificate_loader(
     settings: IntegrationSettings, read: SecretReader, now: float, look: Callable[[Path], Stamp] = stamp
-) -> CertificateRing | None:
-    """The ring, read for the first time; None for an integration without a client certificate.
+) -> CertificateLoader | None:
+    """The loader, after its first reading; None for an integration without a client certificate.
 
     `look` is asked for every file that is about to be read.
     """
@@ -32,16 +32,16 @@ def build_ring(
         return None
     references = given.references()
     urls = tuple(((block, key), each.value) for key, each in references.items() if each.source == "url")
-    ring = CertificateRing(
+    loader = CertificateLoader(
         partial(_load, block, given, read),
         files=tuple(_files(given, read)),
         urls=urls,
         refresh_every=given.refresh if urls else None,
     )
-    for path in ring.files:
+    for path in loader.files:
         look(path)
-    ring.refresh(now)
-    return ring
+    loader.load(now)
+    return loader
 
 
 def _files(given: CertificateSettings, read: SecretReader) -> list[Path]:
@@ -80,7 +80,7 @@ def _load(
     )
     examined = examine(material, now, allow_private_ca=given.allow_private_ca)
 
-    def placed(found: tuple[tuple[str, str], ...]) -> Told:
+    def placed(found: tuple[tuple[str, str], ...]) -> Messages:
         return tuple(((block, key), text) for key, text in found)
 
     return Reading(examined.identity, placed((*reasons, *examined.faults)), placed(examined.warnings))

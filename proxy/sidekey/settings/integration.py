@@ -7,11 +7,11 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from sidekey.credentials.certificates.ring import CertificateRing
+from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.certificates.settings import MATERIAL
 from sidekey.settings import checks
 from sidekey.settings.build import TrustOf, build_integration
-from sidekey.settings.certificates import build_ring
+from sidekey.settings.certificates import build_certificate_loader
 from sidekey.settings.faults import Fault, Loc, Table, fault_at
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.memory import Entry
@@ -83,11 +83,11 @@ class Integrations:
             filled=expansion.filled.entries if expansion.filled is not None else (),
             noting=self._noting,
         )
-        ring = None if former is None else former.integration.certificate
-        integration, unreadable = build(certificate=ring or self._ring(settings))
-        if former is not None and ring is not None and integration.policy != former.integration.policy:
+        certificate = None if former is None else former.integration.certificate
+        integration, unreadable = build(certificate=certificate or self._certificate(settings))
+        if former is not None and certificate is not None and integration.policy != former.integration.policy:
             # What was fetched, or read long ago, is for the places it was read for.
-            integration, unreadable = build(certificate=self._ring(settings))
+            integration, unreadable = build(certificate=self._certificate(settings))
         read = tuple(unreadable)
         if not expansion.faults:
             # Examples stand in the policy otherwise, and say nothing of what was meant.
@@ -107,8 +107,8 @@ class Integrations:
             )
         return entry
 
-    def _ring(self, settings: IntegrationSettings) -> CertificateRing | None:
-        return build_ring(settings, self._read, self._now, self._looks)
+    def _certificate(self, settings: IntegrationSettings) -> CertificateLoader | None:
+        return build_certificate_loader(settings, self._read, self._now, self._looks)
 
     def _tell(self, name: str, entry: Entry) -> None:
         loaded, raw = self._loaded, entry.raw
@@ -116,21 +116,21 @@ class Integrations:
         self._note(loaded.unreadable, name, raw, entry.unreadable)
         if entry.kept:
             self._note(loaded.kept.setdefault(name, []), name, raw, entry.kept)
-        ring = entry.integration.certificate
-        if ring is not None:
-            self._tell_of(ring, name, raw)
+        certificate = entry.integration.certificate
+        if certificate is not None:
+            self._tell_of(certificate, name, raw)
 
-    def _tell_of(self, ring: CertificateRing, name: str, raw: Table) -> None:
+    def _tell_of(self, certificate: CertificateLoader, name: str, raw: Table) -> None:
         """Of a client certificate, what is so now: it may have been read again since it was built."""
-        self._note(self._loaded.warnings, name, raw, ring.warnings)
-        if ring.urls:
+        self._note(self._loaded.warnings, name, raw, certificate.warnings)
+        if certificate.urls:
             self._loaded.places[name] = {
                 (block, key): fault_at(raw, (block, key), "", base=("integrations", name))
-                for block in {place[0] for place, _ in ring.urls}
+                for block in {place[0] for place, _ in certificate.urls}
                 for key in (*MATERIAL, "key_passphrase")
             }
-        unreadable = ring.unreadable
-        if unreadable is not None and ring.identity is None and not ring.pending:
+        unreadable = certificate.unreadable
+        if unreadable is not None and certificate.identity is None and not certificate.pending:
             self._note(self._loaded.unreadable, name, raw, unreadable.reasons)
 
     def _note(self, faults: list[Fault], name: str, raw: Table, found: Iterable[tuple[Loc, str]]) -> None:
@@ -139,6 +139,6 @@ class Integrations:
 
 def _lost(former: Integration, found: Integration) -> bool:
     """Whether something can no longer be read that could."""
-    return (former.keyring.credential is not None and found.keyring.credential is None) or (
+    return (former.secrets.credential is not None and found.secrets.credential is None) or (
         former.trust.usable and not found.trust.usable
     )

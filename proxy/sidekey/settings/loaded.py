@@ -43,13 +43,14 @@ class Loaded:
     momentary: bool = False
 
     def fetched(self, name: str) -> tuple[list[Fault], list[Fault]]:
-        """Faults and warnings of such a certificate, after its ring's `refresh`."""
-        ring = None if self.snapshot is None else self.snapshot.integrations[name].certificate
-        if ring is None:
+        """Faults and warnings of such a certificate, after its loader's `load`."""
+        certificate = None if self.snapshot is None else self.snapshot.integrations[name].certificate
+        if certificate is None:
             return [], []
-        places, reasons = self.places[name], () if ring.unreadable is None else ring.unreadable.reasons
+        places, reasons = self.places[name], () if certificate.unreadable is None else certificate.unreadable.reasons
         faults, warnings = (
-            [places[loc]._replace(message=message) for loc, message in found] for found in (reasons, ring.warnings)
+            [places[loc]._replace(message=message) for loc, message in found]
+            for found in (reasons, certificate.warnings)
         )
         return faults, warnings
 

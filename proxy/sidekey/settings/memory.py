@@ -22,7 +22,7 @@ class Entry(NamedTuple):
     """An integration that was built, and all that it was built of.
 
     `trust` is the network's where the integration goes by that, `files` were read for it. `warnings`, `unreadable` and
-    `kept` are without the client certificate's, whose ring tells them itself. Where there is something in `kept`, the
+    `kept` are without the client certificate's, whose loader tells them itself. Where there is something in `kept`, the
     reading of `files` failed, and the integration is one that was built before.
     """
 

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from sidekey.core.coverage import Coverage
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.settings import snapshot
 
 
 def build_passing(integrations: Mapping[str, snapshot.Integration], trust: snapshot.Trust) -> snapshot.Passing:
     """How what none of these integrations covers goes on; `trust` is the network's."""
-    keyring = Keyring(lambda: FixedCredential(Grant()))
-    keyring.refresh()
+    secrets = SecretLoader(lambda: FixedCredential(Grant()))
+    secrets.load()
     return snapshot.Passing(
         coverage=Coverage.of(each.policy for each in integrations.values() if each.rebuild is None),
         undecided=frozenset(each.id for each in integrations.values() if each.rebuild is not None),
-        nobody=snapshot.Integration(snapshot.NOBODY, "none", Policy(), None, keyring, Traits(Places()), trust),
+        nobody=snapshot.Integration(snapshot.NOBODY, "none", Policy(), None, secrets, Traits(Places()), trust),
     )

@@ -10,8 +10,8 @@ from sidekey.core.addresses import Network
 from sidekey.core.coverage import Coverage
 from sidekey.core.policy import Policy, Prefix
 from sidekey.credentials.base import Traits
-from sidekey.credentials.certificates.ring import CertificateRing
-from sidekey.credentials.keyring import Keyring
+from sidekey.credentials.certificates.loader import CertificateLoader
+from sidekey.credentials.secret_loader import SecretLoader
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -52,10 +52,10 @@ class Integration:
     kind: str
     policy: Policy
     base: Prefix | None
-    keyring: Keyring
+    secrets: SecretLoader
     traits: Traits
     trust: Trust = Trust()
-    certificate: CertificateRing | None = None
+    certificate: CertificateLoader | None = None
     """The client certificate, where there is one."""
     allow_private: tuple[Network, ...] = ()
     description: str = ""
@@ -69,8 +69,10 @@ class Integration:
     @property
     def usable(self) -> bool:
         """Whether everything that can be read without a call is there, and may be used."""
-        ring = self.certificate
-        return self.keyring.credential is not None and (ring is None or ring.identity is not None or ring.pending)
+        certificate = self.certificate
+        return self.secrets.credential is not None and (
+            certificate is None or certificate.identity is not None or certificate.pending
+        )
 
 
 NOBODY = "-"

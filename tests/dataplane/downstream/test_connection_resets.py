@@ -38,9 +38,7 @@ async def test_a_caller_that_has_closed_before_it_is_refused(raw: bytes) -> None
         with socket.create_connection(("127.0.0.1", sidekey.port)) as caller:
             caller.sendall(raw)
         # The loop has had no turn since the caller connected: it finds request and end together.
-        await eventually(
-            lambda: sidekey.metrics.unknown.outcomes or sidekey.metrics.stats("h").outcomes
-        )
+        await eventually(lambda: sidekey.metrics.unknown.outcomes or sidekey.metrics.stats("h").outcomes)
         await eventually(lambda: not sidekey.plane.worker.connections)
         await sidekey.settled()
     assert found == []

@@ -9,7 +9,7 @@ import pytest
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.settings.snapshot import Integration
-from support.plane import FixedSource, get, keyring_of, problem, running
+from support.plane import FixedSource, get, problem, running, secrets_of
 from support.scripted import Scripted, settle
 from support.upstream import OK
 
@@ -32,7 +32,7 @@ def grant(base: str, token: str = "t1") -> Grant:
 
 
 def learning(policy: Policy, base: str) -> Integration:
-    return Integration("h", "responsys", policy, parse_prefix(base), keyring_of(Grant()), TRAITS)
+    return Integration("h", "responsys", policy, parse_prefix(base), secrets_of(Grant()), TRAITS)
 
 
 class Late(FixedSource):

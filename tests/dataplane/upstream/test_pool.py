@@ -11,7 +11,7 @@ import pytest
 
 from sidekey.core.policy import Policy, parse_domain, parse_prefix
 from sidekey.core.urls import Origin
-from sidekey.credentials.certificates.ring import CertificateRing, Reading
+from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.dataplane.upstream.pool import key_of, may_use
 from sidekey.settings.snapshot import Timeouts, Trust
 from support.ca import Authority
@@ -24,10 +24,10 @@ from support.plane import (
     eventually,
     get,
     integration,
-    keyring_of,
     problem,
     request,
     running,
+    secrets_of,
 )
 from support.raw import RawConnection
 from support.upstream import OK, RawUpstream, answering
@@ -230,16 +230,16 @@ def use(port: int, **changes: Any) -> bool:
 def test_what_an_integration_may_use_is_told_by_its_key_and_its_policy() -> None:
     """Another secret, prefix or name makes no difference; another CA, allowance, certificate or host does."""
     assert use(1)
-    assert use(1, id="o", keyring=keyring_of(GRANT), policy=Policy(prefixes=(parse_prefix(base_url(1, "/else")),)))
+    assert use(1, id="o", secrets=secrets_of(GRANT), policy=Policy(prefixes=(parse_prefix(base_url(1, "/else")),)))
     assert use(1, policy=Policy(domains=(parse_domain(base_url(1, "")),)))
     assert not use(1, policy=Policy(prefixes=(parse_prefix(base_url(2)),)))
     assert not use(1, policy=Policy(domains=(parse_domain("https://*.a.test"),)))
     assert not use(1, trust=Trust("system"))
     assert not use(1, allow_private=LOOPBACK)
-    ring = CertificateRing(lambda fetched, now: Reading(identity_of(current())))
-    assert use(1, certificate=ring)
-    ring.refresh(0)
-    assert not use(1, certificate=ring)
+    certificate = CertificateLoader(lambda fetched, now: Reading(identity_of(current())))
+    assert use(1, certificate=certificate)
+    certificate.load(0)
+    assert not use(1, certificate=certificate)
     assert not may_use(None, key_of(Origin("http", UPSTREAM, 1), integration("h", base_url(1)), None))
 
 
@@ -257,18 +257,14 @@ async def test_closed_connections_are_freed() -> None:
         running(integration("h", base_url(upstream.port))) as sidekey,
     ):
         await sidekey.ask(get())
-        await eventually(
-            lambda: sidekey.metrics.upstream_open == 0 and not sidekey.plane.worker.connections
-        )
+        await eventually(lambda: sidekey.metrics.upstream_open == 0 and not sidekey.plane.worker.connections)
         gc.collect()
         before = count()
         gc.disable()
         try:
             for _ in range(10):
                 await sidekey.ask(get())
-            await eventually(
-                lambda: sidekey.metrics.upstream_open == 0 and not sidekey.plane.worker.connections
-            )
+            await eventually(lambda: sidekey.metrics.upstream_open == 0 and not sidekey.plane.worker.connections)
             await asyncio.sleep(0)
             assert count() - before <= 2
         finally:

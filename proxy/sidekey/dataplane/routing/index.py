@@ -127,7 +127,7 @@ class Index:
 
     async def resolve(self, compiled: CompiledIntegration) -> CompiledIntegration:
         """What comes of an unresolved integration, once the rest of it can be read. Raises ProblemError."""
-        await compiled.integration.keyring.obtain()
+        await compiled.integration.secrets.obtain()
         name, rebuild = compiled.name.encode(), compiled.integration.rebuild
         if compiled.resolved is None and rebuild is not None:
             integration = await asyncio.to_thread(rebuild)

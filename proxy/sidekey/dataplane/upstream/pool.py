@@ -44,8 +44,8 @@ def may_use(integration: Integration | None, key: Key) -> bool:
     """Whether an integration may come to use connections of this key, as far as its origin tells."""
     if integration is None:
         return False
-    ring, policy, origin = integration.certificate, integration.policy, key.origin
-    if key != key_of(origin, integration, None if ring is None else ring.identity):
+    certificate, policy, origin = integration.certificate, integration.policy, key.origin
+    if key != key_of(origin, integration, None if certificate is None else certificate.identity):
         return False
     return any(prefix.origin == origin for prefix in policy.prefixes) or any(
         domain.covers(origin) for domain in policy.domains

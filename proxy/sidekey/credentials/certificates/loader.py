@@ -1,0 +1,86 @@
+"""The client certificate of one integration: read, checked, kept; an invalid one never replaces a valid one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sidekey.credentials.base import Sealed
+from sidekey.credentials.fields import Keys, SecretUnreadable
+from sidekey.credentials.identity import ClientIdentity
+
+Messages = tuple[tuple[Keys, str], ...]
+"""Places in the integration, and what there is to say of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What came of reading a client certificate. There are `errors` where `identity` is None."""
+
+    identity: ClientIdentity | None
+    errors: Messages = ()
+    warnings: Messages = ()
+
+
+Read = Callable[[Mapping[Keys, bytes], float], Reading]
+"""Reads everything (blocking) and checks it: is passed what was fetched, and the time in seconds since the epoch."""
+
+
+class CertificateLoader(Sealed):
+    """Keeps the `identity` that `read` makes.
+
+    `unreadable` and `warnings` are those of the last reading. `urls` are the places that come by {url}: whoever
+    fetches them passes the bytes to `receive` and calls `load`, at least every `refresh_every` seconds (None: never
+    again); `fetched` is what was received. `files` are the paths that were named, whose change asks for a `load`.
+    """
+
+    __slots__ = ("_read", "fetched", "files", "identity", "refresh_every", "unreadable", "urls", "warnings")
+
+    def __init__(
+        self,
+        read: Read,
+        *,
+        files: tuple[Path, ...] = (),
+        urls: tuple[tuple[Keys, str], ...] = (),
+        refresh_every: float | None = None,
+    ) -> None:
+        self.identity: ClientIdentity | None = None
+        self.unreadable: SecretUnreadable | None = None
+        self.warnings: Messages = ()
+        self.files = files
+        self.urls = urls
+        self.refresh_every = refresh_every
+        self.fetched: Mapping[Keys, bytes] = {}
+        self._read = read
+
+    def __repr__(self) -> str:
+        return f"CertificateLoader({self.identity!r})"
+
+    @property
+    def pending(self) -> bool:
+        """Whether something must be fetched before anything can be said."""
+        return any(place not in self.fetched for place, _ in self.urls)
+
+    def receive(self, fetched: Mapping[Keys, bytes]) -> None:
+        """Keep what was fetched, by place, beside what was fetched before."""
+        # In one step: a reading in another thread sees all of it or nothing.
+        self.fetched = {**self.fetched, **fetched}
+
+    def load(self, now: float) -> None:
+        """Read and check everything, blocking; `now` is in seconds since the epoch.
+
+        The former identity stays where the new material is invalid, until it expires, and stays the same object where
+        nothing changed.
+        """
+        reading = self._read(self.fetched, now)
+        self.warnings = reading.warnings
+        old, new = self.identity, reading.identity
+        if new is not None:
+            self.unreadable = None
+            if old is None or old.fingerprint != new.fingerprint:
+                self.identity = new
+            return
+        self.unreadable = SecretUnreadable(reading.errors)
+        if old is not None and old.not_after <= now:
+            self.identity = None

@@ -1,0 +1,63 @@
+"""The secrets of one integration: reads them, keeps the credential made of them, says why there is none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from sidekey.credentials.base import Credential, Sealed
+from sidekey.credentials.fields import SecretUnreadable
+from sidekey.errors import Problem, ProblemError
+from sidekey.refresh import Failed, Refresh, fixed
+
+RETRY_SECONDS = 1.0
+"""How long after a failed reading the next may begin: requests come faster than a mounted secret appears."""
+
+_PAUSE = fixed(RETRY_SECONDS)
+
+
+class SecretLoader(Sealed):
+    """Reads the secrets with `read` (blocking, raises SecretUnreadable) and keeps the `credential`.
+
+    Nothing is read before `load` or `obtain` is called. `unreadable` is the last failure.
+    """
+
+    __slots__ = ("_read", "_refresh", "credential", "unreadable")
+
+    def __init__(self, read: Callable[[], Credential]) -> None:
+        self.credential: Credential | None = None
+        self.unreadable: SecretUnreadable | None = None
+        self._read = read
+        self._refresh: Refresh[None, str] = Refresh(_PAUSE)
+
+    def __repr__(self) -> str:
+        return f"SecretLoader({self.credential!r})"
+
+    def load(self) -> None:
+        """Read the secrets now, blocking. A failure is kept in `unreadable`, and a former credential stays."""
+        try:
+            self.credential, self.unreadable = self._read(), None
+        except SecretUnreadable as error:
+            # A traceback holds frames, and these this loader and the integration: a cycle that outlives a reload.
+            self.unreadable = error.with_traceback(None)
+
+    async def obtain(self) -> Credential:
+        """The credential; where there is none the secrets are read again, in a thread, once for all who wait.
+
+        Raises ProblemError (credential_unavailable) that names the key. At most one reading a second.
+        """
+        if self.credential is None and not self._refresh.blocked:
+            await self._refresh.join(self._load_in_thread)
+        if self.credential is None:
+            raise ProblemError(
+                Problem(
+                    "credential_unavailable",
+                    str(self.unreadable) if self.unreadable else "the secrets have not been read yet",
+                    error="proxy_configuration_error",
+                )
+            )
+        return self.credential
+
+    async def _load_in_thread(self) -> Failed[str] | None:
+        await asyncio.to_thread(self.load)
+        return None if self.unreadable is None else Failed(str(self.unreadable))

@@ -1,0 +1,1 @@
+"""Client certificates at run time: read again, fetched again, replaced in place, never used after they expire."""

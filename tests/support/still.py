@@ -1,0 +1,54 @@
+"""A loop whose time is moved by hand, while sockets and threads work as ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec
+
+P = ParamSpec("P")
+
+
+class StillLoop(asyncio.SelectorEventLoop):
+    """Its clock stands until `advance` moves it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    async def advance(self, seconds: float, *, step: float | None = None) -> None:
+        """Move the clock, in steps where one timer follows another, and let all that is due run."""
+        await settle()
+        end = self.now + seconds
+        while self.now < end:
+            self.now = end if step is None else min(end, self.now + step)
+            await settle()
+
+
+async def settle() -> None:
+    """Let everything run that can run now."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def advance(seconds: float, *, step: float | None = None) -> None:
+    """Move the clock of the running loop."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, StillLoop):
+        raise TypeError("this test needs a StillLoop")
+    await loop.advance(seconds, step=step)
+
+
+def in_still_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run one async test on a StillLoop, in a folder whose other tests run on others."""
+
+    @wraps(test)
+    def run(*arguments: P.args, **named: P.kwargs) -> None:
+        with asyncio.Runner(loop_factory=StillLoop) as runner:
+            runner.run(test(*arguments, **named))
+
+    return run
