@@ -1,4 +1,4 @@
-"""The command: measure the rows, print the table, write results.json beside this file.
+"""The command: measure the rows and print the table. A run of all rows writes results.json and the digest in README.md.
 
 Rows are named as arguments or in the variable ROWS, separated by spaces or commas; none means all. COMPILED names the
 interpreter of the environment that holds the compiled wheel. Exit 0: measured, whatever was reached; 1: something could
@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.arena import Arena
+from benchmarks.digest import publish
 from benchmarks.figures import Outcome
 from benchmarks.machine import claim_cores, describe, find_program, raise_open_files
 from benchmarks.peers import PEERS
@@ -28,6 +29,7 @@ from benchmarks.rows import ROWS
 from benchmarks.table import render
 
 _RESULTS = Path(__file__).with_name("results.json")
+_README = _RESULTS.parent.with_name("README.md")
 _ABSENT = "absent"
 
 
@@ -55,7 +57,8 @@ def main(arguments: Sequence[str]) -> int:
     seconds = round(time.monotonic() - began)
     _print(outcomes, machine, versions)
     print(f"\nTotal time: {seconds // 60} min {seconds % 60} s.")
-    _write(outcomes, machine, versions, seconds)
+    if names == list(ROWS):
+        _write(outcomes, machine, versions, seconds)
     return 1 if any(outcome.failures for outcome in outcomes.values()) else 0
 
 
@@ -107,6 +110,7 @@ def _write(
         "rows": {name: {"title": ROWS[name].title, **outcome.as_json()} for name, outcome in outcomes.items()},
     }
     _RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    _README.write_text(publish(_README.read_text(encoding="utf-8"), results), encoding="utf-8")
 
 
 if __name__ == "__main__":

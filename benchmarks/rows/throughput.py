@@ -12,7 +12,7 @@ from benchmarks.pace import Pace
 from benchmarks.peers import PEERS, PURE, peers
 
 _COMPARED = ("sidekey", "envoy", "nginx")
-_PACE = Pace(7_000, 3)
+_PACE = Pace(7_000, 2)
 
 
 @dataclass(frozen=True, slots=True)
