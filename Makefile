@@ -124,14 +124,16 @@ wheel-venv: $(WHEEL_VENV)/.dev
 	$(if $(filter 1,$(words $(wildcard $(WHEEL)))),,$(error WHEEL=$(WHEEL) must name one wheel; build it with: $(BIN)/python -m build --wheel --no-isolation))
 	@$(WHEEL_VENV)/bin/python $(PIP) --no-deps --no-index --force-reinstall $(wildcard $(WHEEL))
 
-$(COMPILED_VENV)/.made:
-	$(call make_venv,$(COMPILED_VENV))
+# The compiled Sidekey has the same Python as the checkout, so that only the build differs.
+$(COMPILED_VENV)/.made: $(VENV)/.made
+	@$(BIN)/python -m venv --clear $(COMPILED_VENV)
+	@touch $@
 
 $(COMPILED_VENV)/.runtime: requirements.txt $(COMPILED_VENV)/.made
 	@$(COMPILED_VENV)/bin/python $(PIP) --require-hashes -r requirements.txt
 	@touch $@
 
-# Of the wheels in dist/, pip installs the one for this Python; it prefers one with extensions to a pure one.
+# Of the wheels in dist/, pip installs the one for this Python, and prefers a compiled one to a pure one.
 .PHONY: compiled-venv
 compiled-venv: wheel $(COMPILED_VENV)/.runtime
 	@$(COMPILED_VENV)/bin/python $(PIP) --no-deps --no-index --find-links dist --force-reinstall sidekey

@@ -1,7 +1,7 @@
-"""What one exchange costs without sockets: parse, admit, inject, forward, parse, answer, count (`make bench-core`).
+"""What one exchange costs without sockets: parse, admit, inject, forward, parse, respond, count (`make bench-core`).
 
 The data plane's own protocol objects run over transports that only keep what is written. The figure is the best of many
-short rounds, which is stable to 2 % on a busy machine, and so small differences can be told from noise.
+short rounds, which is stable to 2 % on a busy machine, and so shows small differences.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ REQUEST = (
     b"POST /i/bench/v1/hook HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n"
     b"Content-Type: application/json\r\nContent-Length: 1024\r\n\r\n" + BODY
 )
-ANSWER = (
+RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.26.3\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT\r\nContent-Type: text/plain\r\n"
     b"Content-Length: 200\r\nConnection: keep-alive\r\n\r\n" + b"y" * 200
 )
@@ -62,22 +62,22 @@ class Wire:
         return
 
 
-class Unasked:
+class WarmSource:
     """A grant source whose grant is there, as a valid token is."""
 
     grant: Grant | None = Grant(headers=(("Authorization", "Basic YmVuY2g6c2VjcmV0"),))
 
     async def obtain(self) -> Grant:
-        """Never asked."""
-        raise RuntimeError("the warm path asks for no grant")
+        """Never called."""
+        raise RuntimeError("the warm path must not obtain a grant")
 
     def weigh(self, grant: Grant, status: int, body: bytes | None) -> bool:
-        """Never asked."""
-        raise RuntimeError(f"a good answer is not weighed: {status} {grant} {body!r}")
+        """Never called."""
+        raise RuntimeError(f"a good response must not reach the grant: {status} {grant} {body!r}")
 
     async def newer(self, grant: Grant) -> Grant | None:
-        """Never asked."""
-        raise RuntimeError(f"a good answer asks for no newer grant: {grant}")
+        """Never called."""
+        raise RuntimeError(f"a good response must not lead to a newer grant: {grant}")
 
 
 def integration(*, token: bool) -> Integration:
@@ -96,7 +96,7 @@ def plane(made: Integration) -> Plane:
     """A plane with one integration, access log `errors`."""
     return Plane(
         Snapshot(integrations={"bench": made}),
-        source_of=lambda _: Unasked(),
+        source_of=lambda _: WarmSource(),
         identity_of=lambda _: None,
         dialer=Dialer(NetworkRules()),
         metrics=Metrics(),
@@ -121,7 +121,7 @@ def exchange_once(*, token: bool = False) -> tuple[Callable[[], None], Wire, Wir
 
     def once() -> None:
         downstream.data_received(REQUEST)
-        connection.data_received(ANSWER)
+        connection.data_received(RESPONSE)
 
     return once, caller, upstream
 

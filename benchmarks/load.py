@@ -51,7 +51,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Requests spread over `count` paths: the number from 0 up stands between `path` and `rest`."""
+    """Requests spread over `count` paths: the number, from 0, is between `path` and `rest`."""
 
     count: int
     path: str

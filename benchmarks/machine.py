@@ -67,7 +67,7 @@ def free_port() -> int:
 
 
 def describe(cores: Cores) -> dict[str, str | int | float]:
-    """What a reader of the results needs to know of the machine. The load average tells whether it was quiet."""
+    """What a reader of the results needs to know of the machine. The load average shows whether it was quiet."""
     return {
         "processor": _processor(),
         "kernel": platform.release(),

@@ -15,7 +15,7 @@ from benchmarks.upstream import HOST, Upstream
 
 _TYPE = "type.googleapis.com/envoy."
 _HTTP = "extensions.filters.http."
-# Envoy allows 1,024 connections and requests to an upstream unless told otherwise.
+# Envoy allows 1,024 connections and requests to an upstream by default.
 _UNBOUNDED = 1_000_000
 
 

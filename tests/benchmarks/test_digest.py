@@ -31,7 +31,7 @@ def line(
 
 
 def test_the_figures_of_the_readme_are_those_of_the_last_whole_run() -> None:
-    """Nobody copies them by hand."""
+    """They are never copied by hand."""
     readme = (ROOT / "README.md").read_text()
     assert publish(readme, json.loads((ROOT / "benchmarks/results.json").read_text())) == readme
 

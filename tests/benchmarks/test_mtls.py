@@ -22,7 +22,7 @@ from support.peers import require
 
 
 def test_new_connections_are_measured_with_and_without_a_certificate(arena: Arena) -> None:
-    """Both sides of the upstream are asked, and processor time of Sidekey is compared with that of nginx."""
+    """Both sides of the upstream are measured, and processor time of Sidekey is compared with that of nginx."""
     require("nginx")
     outcome = NewConnections(Pace(50, 0.1, connections=2), peers("nginx"), rounds=1).run(arena)
     assert outcome.failures == {}
