@@ -24,7 +24,7 @@ from support.peers import require
 def test_new_connections_are_measured_with_and_without_a_certificate(arena: Arena) -> None:
     """Both sides of the upstream are measured, and processor time of Sidekey is compared with that of nginx."""
     require("nginx")
-    outcome = NewConnections(Pace(50, 0.1, connections=2), peers("nginx"), rounds=1).run(arena)
+    outcome = NewConnections(Pace(10, 0.2, connections=2), peers("nginx"), rounds=1).run(arena)
     assert outcome.failures == {}
     assert [line.label for line in outcome.lines] == [
         "CPU us a request, client certificate",
