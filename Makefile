@@ -23,6 +23,7 @@ UV ?= uv
 
 VENV := .venv
 WHEEL_VENV := .venv-wheel
+COMPILED_VENV := .venv-compiled
 CHECKOV := tests/peers/checkov/.venv
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
@@ -70,10 +71,10 @@ image: ## Build the container image; BUILDER=podman or buildah, BASE=another bas
 	  --build-arg REVISION="$$(git describe --match= --always --abbrev=40 --dirty 2>/dev/null || echo unknown)" \
 	  --tag '$(IMAGE)' $(ARGS) .
 
-bench: $(VENV)/.bench ## Measure Sidekey against Envoy, nginx and HAProxy; ROWS='http32 newconn' picks rows
-	@ROWS='$(ROWS)' $(BIN)/python -m benchmarks
+bench: $(VENV)/.bench compiled-venv ## Measure Sidekey, compiled and pure, against Envoy, nginx and HAProxy; ROWS='http32 newconn' picks rows
+	@ROWS='$(ROWS)' COMPILED=$(COMPILED_VENV)/bin/python $(BIN)/python -m benchmarks
 
-bench-core: $(VENV)/.runtime ## Measure one exchange without sockets
+bench-core: $(VENV)/.runtime ## Measure one exchange without sockets, pure; ROWS=core of bench measures both builds
 	@$(BIN)/python -m benchmarks.core
 
 peers: $(VENV)/.dev $(CHECKOV)/.made ## On Debian, as root: install the optional real programs that tests run against
@@ -95,7 +96,7 @@ lock: ## Lock the newest versions into requirements*.txt (needs uv)
 	$(COMPILE) --output-file tests/peers/checkov/requirements.txt tests/peers/checkov/requirements.in
 
 clean: ## Remove environments, caches and built files
-	rm -rf $(VENV) $(WHEEL_VENV) $(CHECKOV) tests/peers/*/node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
+	rm -rf $(VENV) $(WHEEL_VENV) $(COMPILED_VENV) $(CHECKOV) tests/peers/*/node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Environments -----------------------------------------------------------------------------------------------------
@@ -142,6 +143,20 @@ $(WHEEL_VENV)/.dev: requirements-dev.txt $(WHEEL_VENV)/.made
 wheel-venv: $(WHEEL_VENV)/.dev
 	$(if $(filter 1,$(words $(wildcard $(WHEEL)))),,$(error WHEEL=$(WHEEL) must name one wheel; build it with: make wheel))
 	@$(WHEEL_VENV)/bin/python $(PIP) --no-deps --no-index --force-reinstall $(wildcard $(WHEEL))
+
+# The compiled Sidekey has the same Python as the checkout, so that only the build differs.
+$(COMPILED_VENV)/.made: $(VENV)/.made
+	@$(BIN)/python -m venv --clear $(COMPILED_VENV)
+	@touch $@
+
+$(COMPILED_VENV)/.runtime: requirements.txt $(COMPILED_VENV)/.made
+	@$(COMPILED_VENV)/bin/python $(PIP) --require-hashes -r requirements.txt
+	@touch $@
+
+# Of the wheels in dist/, pip installs the one for this Python, and prefers a compiled one to a pure one.
+.PHONY: compiled-venv
+compiled-venv: wheel $(COMPILED_VENV)/.runtime
+	@$(COMPILED_VENV)/bin/python $(PIP) --no-deps --no-index --find-links dist --force-reinstall sidekey
 
 # `make` ends with one line, that of $(error), where PYTHON is absent, too old, or comes without venv (Debian).
 define make_venv

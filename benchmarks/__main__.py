@@ -1,7 +1,8 @@
-"""The command: measure the rows, print the table, write results.json beside this file.
+"""The command: measure the rows and print the table. A run of all rows writes results.json and the digest in README.md.
 
-Rows are named as arguments or in the variable ROWS, apart by spaces or commas; none means all. Exit 0: measured,
-whatever was reached; 1: something could not be measured; 2: usage.
+Rows are named as arguments or in the variable ROWS, separated by spaces or commas; none means all. COMPILED names the
+interpreter of the environment that holds the compiled wheel. Exit 0: measured, whatever was reached; 1: something could
+not be measured; 2: usage.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.arena import Arena
+from benchmarks.digest import publish
 from benchmarks.figures import Outcome
 from benchmarks.machine import claim_cores, describe, find_program, raise_open_files
 from benchmarks.peers import PEERS
@@ -27,6 +29,7 @@ from benchmarks.rows import ROWS
 from benchmarks.table import render
 
 _RESULTS = Path(__file__).with_name("results.json")
+_README = _RESULTS.parent.with_name("README.md")
 _ABSENT = "absent"
 
 
@@ -35,13 +38,14 @@ def main(arguments: Sequence[str]) -> int:
     names = list(arguments) or re.findall(r"[^\s,]+", os.environ.get("ROWS", "")) or list(ROWS)
     unknown = [name for name in names if name not in ROWS]
     if unknown:
-        print(f"no row is called {', '.join(unknown)}; there are: {', '.join(ROWS)}", file=sys.stderr)
+        print(f"no such row: {', '.join(unknown)}; the rows are: {', '.join(ROWS)}", file=sys.stderr)
         return 2
     if find_program("taskset") is None or not Path("/proc/self/stat").exists():
-        print("the benchmarks need Linux with /proc and taskset (util-linux)", file=sys.stderr)
+        print("the benchmarks need Linux with /proc, and taskset: install util-linux", file=sys.stderr)
         return 1
     # A terminated run must stop its programs as an interrupted one does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    began = time.monotonic()
     cores = claim_cores()
     machine = describe(cores)
     versions = {name: _version(peer) for name, peer in PEERS.items()}
@@ -50,8 +54,11 @@ def main(arguments: Sequence[str]) -> int:
         Arena(Path(folder), cores, raise_open_files()) as arena,
     ):
         outcomes = {name: _measure(name, arena) for name in names}
+    seconds = round(time.monotonic() - began)
     _print(outcomes, machine, versions)
-    _write(outcomes, machine, versions)
+    print(f"\nTotal time: {seconds // 60} min {seconds % 60} s.")
+    if names == list(ROWS):
+        _write(outcomes, machine, versions, seconds)
     return 1 if any(outcome.failures for outcome in outcomes.values()) else 0
 
 
@@ -61,26 +68,28 @@ def _measure(name: str, arena: Arena) -> Outcome:
     began = time.monotonic()
     try:
         outcome = row.run(arena)
-    except MeasureFailed as fault:
-        outcome = Outcome((), {name: str(fault)})
+    except MeasureFailed as error:
+        outcome = Outcome((), {name: str(error)})
     print(f" {time.monotonic() - began:.0f} s", file=sys.stderr)
     return outcome
 
 
 def _version(peer: Peer) -> str:
-    """The version a peer tells of itself, or `absent`."""
+    """The version that a peer prints, for Sidekey with its build (compiled or pure); or `absent`."""
     if peer.program() is None:
         return _ABSENT
     ran = subprocess.run(peer.version(), capture_output=True, text=True, timeout=30, check=False)
-    found = re.search(r"\d+\.\d+\.\d+", ran.stdout + ran.stderr)
-    return "unknown" if found is None else found[0]
+    printed = ran.stdout + ran.stderr
+    found = re.search(r"\d+\.\d+\.\d+", printed)
+    build = re.search(r"\b(compiled|pure)\b", printed)
+    return " ".join(part[0] for part in (found, build) if part is not None) or "unknown"
 
 
 def _print(outcomes: Mapping[str, Outcome], machine: Mapping[str, object], versions: Mapping[str, str]) -> None:
-    print(f"\n{machine['processor']}, Linux {machine['kernel']}, Python {machine['python']}; {machine['cores']}.")
-    print(
-        f"Load average before: {machine['load_average']}. Medians; 1 KB POST, 200 byte answer, unless a row says else."
-    )
+    print(f"\n{machine['processor']}, Linux {machine['kernel']}; {machine['cores']}.")
+    print(f"Python {machine['python']}, {machine['python_build']}.")
+    print(f"Load average before: {machine['load_average']}.")
+    print("Medians; 1 KB POST, 200 byte response, unless a row says otherwise.")
     print(f"{', '.join(f'{name} {version}' for name, version in versions.items())}.\n")
     for name in outcomes:
         print(f"- {name}: {ROWS[name].title}")
@@ -91,13 +100,17 @@ def _print(outcomes: Mapping[str, Outcome], machine: Mapping[str, object], versi
             print(f"\nnot measured: {name}, {subject}: {reason}")
 
 
-def _write(outcomes: Mapping[str, Outcome], machine: Mapping[str, object], versions: Mapping[str, str]) -> None:
+def _write(
+    outcomes: Mapping[str, Outcome], machine: Mapping[str, object], versions: Mapping[str, str], seconds: int
+) -> None:
     results = {
         "machine": machine,
         "versions": versions,
+        "seconds": seconds,
         "rows": {name: {"title": ROWS[name].title, **outcome.as_json()} for name, outcome in outcomes.items()},
     }
     _RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    _README.write_text(publish(_README.read_text(encoding="utf-8"), results), encoding="utf-8")
 
 
 if __name__ == "__main__":

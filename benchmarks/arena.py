@@ -1,4 +1,4 @@
-"""Where peers meet: the shared upstream, and peers started side by side and measured in turn (A B A B)."""
+"""The shared upstream, and peers that are started side by side and measured in turn (A B A B)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from benchmarks.figures import CPU, P50, P99, RATE, RESIDENT_IDLE, RESIDENT_LOAD
 from benchmarks.load import Load
 from benchmarks.machine import Cores, free_port
 from benchmarks.peers.base import Job, Peer
-from benchmarks.probe import CHECK, await_answer
+from benchmarks.probe import CHECK, await_response, read_page
 from benchmarks.processes import MeasureFailed, Program
 from benchmarks.upstream import Upstream, nginx_upstream
-
-SETTLE_SECONDS = 0.3
-"""Seconds after which a peer's memory is at rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A peer that has answered its first request. `subject` is the name under which a row measures it."""
+    """A peer that has served its first request. `subject` is the name under which a row measures it.
+
+    `idle_bytes` is its memory after that request and one for each of its status pages.
+    """
 
     subject: str
     peer: Peer
@@ -36,9 +36,9 @@ class Running:
     idle_bytes: int
 
     def load(self, load: Load) -> Sample:
-        """One round of wrk against it."""
+        """One round of a load against it."""
         before = self.program.cpu_seconds()
-        requests, seen = load.run(f"http://127.0.0.1:{self.job.port}{self.peer.path('hook')}", self.job.folder)
+        requests, seen = load.measure(self.job.port, self.peer.path("hook"), self.job.folder)
         used = self.program.cpu_seconds() - before
         return {
             RATE: seen[RATE],
@@ -52,11 +52,15 @@ class Running:
 
 @dataclass
 class Arena:
-    """What all rows share. The nginx upstream starts when a row first asks for it and stops with the arena."""
+    """What all rows share. The nginx upstream starts when a row first needs it and stops with the arena.
+
+    After `settle` seconds without work the memory of a peer no longer changes.
+    """
 
     folder: Path
     cores: Cores
     open_files: int
+    settle: float = 0.3
     _stack: ExitStack = field(default_factory=ExitStack)
     _started: int = 0
 
@@ -70,7 +74,7 @@ class Arena:
 
     @cached_property
     def clients(self) -> ClientCa:
-        """The CA whose client certificates the upstream takes."""
+        """The CA whose client certificates the upstream accepts."""
         return ClientCa(self.folder / "clients")
 
     @cached_property
@@ -80,7 +84,7 @@ class Arena:
         return self._stack.enter_context(sides)
 
     def start(self, subject: str, peer: Peer, upstream: Upstream, stack: ExitStack) -> Running:
-        """Start a peer and wait for its first answer; `stack` stops it. Raises MeasureFailed."""
+        """Start a peer and wait for its first response; `stack` stops it. Raises MeasureFailed."""
         self._started += 1
         folder = self.folder / f"{self._started}-{peer.name}"
         folder.mkdir()
@@ -88,14 +92,16 @@ class Arena:
         command = peer.command(job)
         began = time.perf_counter()
         program = stack.enter_context(Program(command, folder / "output.log", self.cores.proxy))
-        await_answer(program, job.port, peer.path(CHECK), {})
+        await_response(program, job.port, peer.path(CHECK), {})
         seconds = time.perf_counter() - began
-        time.sleep(SETTLE_SECONDS)
+        for page in peer.pages:
+            read_page(job.admin_port, page)
+        time.sleep(self.settle)
         return Running(subject, peer, program, job, seconds, program.resident_bytes())
 
 
 @dataclass(slots=True)
-class Contest:
+class Comparison:
     """The subjects of one row. A subject that fails is dropped, and the others go on."""
 
     running: dict[str, Running] = field(default_factory=dict)
@@ -104,32 +110,47 @@ class Contest:
 
     @contextmanager
     def noting(self, subject: str) -> Iterator[None]:
-        """Note the subject's failure in the block instead of ending the row."""
+        """Record the subject's failure in the block instead of ending the row."""
         try:
             yield
-        except MeasureFailed as fault:
-            self.failures[subject] = str(fault)
+        except MeasureFailed as error:
+            self.failures[subject] = str(error)
             self.running.pop(subject, None)
             self.rounds.pop(subject, None)
 
-    def measure(self, count: int, act: Callable[[Running], Sample]) -> None:
-        """Run a round that warms up and `count` that count, each subject once a round."""
-        for number in range(count + 1):
+    def measure(
+        self, count: int, act: Callable[[Running], Sample], warm_up: Callable[[Running], object] | None = None
+    ) -> None:
+        """Run `warm_up`, or else `act`, once with each subject, and then `count` rounds of `act`."""
+        for subject, running in list(self.running.items()):
+            with self.noting(subject):
+                (warm_up or act)(running)
+        for _ in range(count):
             for subject, running in list(self.running.items()):
                 with self.noting(subject):
-                    sample = act(running)
-                    if number > 0:
-                        self.rounds.setdefault(subject, []).append(sample)
+                    self.rounds.setdefault(subject, []).append(act(running))
+
+    def load(self, count: int, load: Load | Mapping[str, Load]) -> None:
+        """Run `count` rounds of one load, or of each subject's, after a brief one that warms up."""
+
+        def load_of(running: Running) -> Load:
+            return load[running.subject] if isinstance(load, Mapping) else load
+
+        self.measure(
+            count,
+            lambda running: running.load(load_of(running)),
+            lambda running: running.load(load_of(running).brief()),
+        )
 
     def medians(self) -> dict[str, dict[Figure, float]]:
-        """The medians of each subject that got through."""
+        """The medians of each subject that did not fail."""
         return {subject: medians(samples) for subject, samples in self.rounds.items()}
 
 
 @contextmanager
-def contest(arena: Arena, peers: Mapping[str, Peer], upstream: Upstream) -> Iterator[Contest]:
-    """Start the peers that are installed, keyed by subject, side by side, and stop them at the end."""
-    found = Contest()
+def side_by_side(arena: Arena, peers: Mapping[str, Peer], upstream: Upstream) -> Iterator[Comparison]:
+    """Start the peers that are installed, keyed by subject, and stop them at the end."""
+    found = Comparison()
     with ExitStack() as stack:
         for subject, peer in peers.items():
             if peer.program() is not None:
@@ -138,11 +159,11 @@ def contest(arena: Arena, peers: Mapping[str, Peer], upstream: Upstream) -> Iter
         yield found
 
 
-def afresh(
+def one_by_one(
     arena: Arena, peers: Mapping[str, Peer], upstream: Upstream, count: int, act: Callable[[Running], Sample]
-) -> Contest:
-    """Run `count` rounds for which each installed peer is started anew, alone."""
-    found = Contest()
+) -> Comparison:
+    """Run `count` rounds for each of which each installed peer is started again, alone."""
+    found = Comparison()
     for _ in range(count):
         for subject, peer in peers.items():
             if peer.program() is not None and subject not in found.failures:

@@ -1,4 +1,4 @@
-"""Big bodies: an upstream that sends and takes them at the kernel's speed, and callers fast and slow."""
+"""Big bodies: an upstream that sends and receives them at the kernel's speed, and callers fast and slow."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from benchmarks.upstream import Upstream
 _PIECE = 1 << 20
 _NOWHERE = bytearray(_PIECE)
 _SECONDS = 60.0
+_POLL_SECONDS = 0.05
 _SLOW_PIECE = 64 << 10
 _SLOW_PAUSE = 0.0125
 """Seconds between two pieces of a slow reader: 5 MB/s."""
 
 
 class BulkUpstream:
-    """Answers `GET .../{bytes}` with so many bytes, and takes any other body whole before it answers."""
+    """Responds to `GET .../{bytes}` with so many bytes, and to any other request once its body has come whole."""
 
     def __init__(self, folder: Path) -> None:
         self.zeros = folder / "zeros"
-        # A file with nothing but a hole: its pages cost no disk.
+        # A sparse file: its pages take no space on the disk.
         with self.zeros.open("wb") as file:
             file.truncate(1 << 30)
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.zeros = self.zeros
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_SECONDS,), daemon=True)
         self.upstream = Upstream(self._server.server_address[1])
 
     def __enter__(self) -> Self:
@@ -62,11 +63,11 @@ class _Handler(socketserver.BaseRequestHandler):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             while True:
-                self._answer(connection)
+                self._respond(connection)
         except (MeasureFailed, OSError):
-            return  # the proxy closed its connection; what that cut short, its caller sees
+            return  # the proxy closed its connection; its caller sees what that cut short
 
-    def _answer(self, connection: socket.socket) -> None:
+    def _respond(self, connection: socket.socket) -> None:
         head, begun = wire.receive_head(connection)
         discard(connection, head.length - len(begun))
         method, path, _ = head.start
@@ -74,10 +75,10 @@ class _Handler(socketserver.BaseRequestHandler):
             connection.sendall(wire.echo(head))
         elif method == "GET":
             size = int(path.rpartition("/")[2])
-            connection.sendall(wire.answer(length=size))
+            connection.sendall(wire.response(length=size))
             send_zeros(connection, cast("_Server", self.server).zeros, size)
         else:
-            connection.sendall(wire.answer(b"taken"))
+            connection.sendall(wire.response(b"received"))
 
 
 def send_zeros(connection: socket.socket, zeros: Path, size: int) -> None:
@@ -87,17 +88,17 @@ def send_zeros(connection: socket.socket, zeros: Path, size: int) -> None:
 
 
 def discard(connection: socket.socket, size: int) -> None:
-    """Take exactly so many bytes; the kernel drops them (MSG_TRUNC, tcp(7)). Raises MeasureFailed where fewer come."""
+    """Receive exactly so many bytes, which the kernel drops (MSG_TRUNC, tcp(7)). Raises MeasureFailed if fewer come."""
     left = size
     while left > 0:
-        taken = connection.recv_into(_NOWHERE, min(_PIECE, left), socket.MSG_TRUNC)
-        if not taken:
+        received = connection.recv_into(_NOWHERE, min(_PIECE, left), socket.MSG_TRUNC)
+        if not received:
             raise MeasureFailed(f"a body of {size} bytes ended {left} bytes early")
-        left -= taken
+        left -= received
 
 
 def download(port: int, path: str, size: int) -> float:
-    """Seconds to get an answer of `size` bytes. Raises MeasureFailed."""
+    """Seconds to get a response of `size` bytes. Raises MeasureFailed."""
     began = time.perf_counter()
     with _connect(port) as connection:
         connection.sendall(wire.request("GET", f"{path}/{size}"))
@@ -106,7 +107,7 @@ def download(port: int, path: str, size: int) -> float:
 
 
 def upload(port: int, path: str, size: int, zeros: Path) -> float:
-    """Seconds to send a body of `size` bytes and get the answer. Raises MeasureFailed."""
+    """Seconds to send a body of `size` bytes and get the response. Raises MeasureFailed."""
     began = time.perf_counter()
     with _connect(port) as connection:
         connection.sendall(wire.request("POST", path, length=size))
@@ -117,7 +118,7 @@ def upload(port: int, path: str, size: int, zeros: Path) -> float:
 
 
 def read_slowly(port: int, path: str, size: int, readers: int) -> None:
-    """Get `readers` answers of `size` bytes at once, each in small pieces with pauses. Raises MeasureFailed."""
+    """Get `readers` responses of `size` bytes at once, each in small pieces with pauses. Raises MeasureFailed."""
     with ExitStack() as stack:
         left: dict[socket.socket, int] = {}
         for _ in range(readers):
@@ -127,20 +128,20 @@ def read_slowly(port: int, path: str, size: int, readers: int) -> None:
         while left:
             time.sleep(_SLOW_PAUSE)
             for connection in list(left):
-                _sip(connection, left)
+                _read_piece(connection, left)
 
 
-def _sip(connection: socket.socket, left: dict[socket.socket, int]) -> None:
-    """Take one piece of what has come; a reader that has all of it leaves `left`."""
+def _read_piece(connection: socket.socket, left: dict[socket.socket, int]) -> None:
+    """Read one piece of what has come; a reader that has all of it is removed from `left`."""
     try:
-        taken = connection.recv_into(
+        received = connection.recv_into(
             _NOWHERE, min(_SLOW_PIECE, left[connection]), socket.MSG_TRUNC | socket.MSG_DONTWAIT
         )
     except BlockingIOError:
         return
-    if not taken:
-        raise MeasureFailed(f"a slow reader's answer ended {left[connection]} bytes early")
-    left[connection] -= taken
+    if not received:
+        raise MeasureFailed(f"a slow reader's response ended {left[connection]} bytes early")
+    left[connection] -= received
     if not left[connection]:
         del left[connection]
 
@@ -149,7 +150,7 @@ def _connect(port: int, receive_buffer: int | None = None) -> socket.socket:
     connection = socket.socket()
     connection.settimeout(_SECONDS)
     if receive_buffer is not None:
-        # Set before connecting: the window is agreed on then (tcp(7)).
+        # Before connecting, since the window is negotiated then (tcp(7)).
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     connection.connect(("127.0.0.1", port))
     return connection
@@ -159,5 +160,5 @@ def _body_left(connection: socket.socket, size: int) -> int:
     head, begun = wire.receive_head(connection)
     wire.expect_success(head)
     if head.length != size:
-        raise MeasureFailed(f"an answer of {size} bytes was announced with {head.length}")
+        raise MeasureFailed(f"a response of {size} bytes was announced with {head.length}")
     return size - len(begun)

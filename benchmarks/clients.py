@@ -1,4 +1,4 @@
-"""Client certificates of the benchmarks: a throw-away CA, which the upstream knows, and what it issues."""
+"""Client certificates of the benchmarks: a temporary CA, which the upstream trusts, and what it issues."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trustme
 
 @dataclass(frozen=True, slots=True)
 class ClientPair:
-    """Where a client's certificate and its key lie; `joined` holds both."""
+    """The files of a client's certificate and its key; `joined` holds both."""
 
     certificate: Path
     key: Path

@@ -1,4 +1,4 @@
-"""What is measured, and what is made of the rounds: figures, medians, lines of the table and the reach of a line."""
+"""What is measured, and how rounds are summed up: figures, medians, lines of the table and the reach of a line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Figure:
     decimals: int
 
     def format(self, value: float) -> str:
-        """The value as it stands in the table."""
+        """The value as the table shows it."""
         return f"{value:,.{self.decimals}f}"
 
 
@@ -27,7 +27,7 @@ P99 = Figure("p99 ms", 3)
 P999 = Figure("p99.9 ms", 3)
 RESIDENT_IDLE = Figure("RSS idle MB", 1)
 RESIDENT_LOADED = Figure("RSS loaded MB", 1)
-START = Figure("start to first answer s", 3)
+START = Figure("start to first response s", 3)
 
 Sample = Mapping[Figure, float]
 """What one round of one peer measured."""
@@ -52,7 +52,7 @@ class Reach:
         return f"{subject} {self.sense} {self.limit:g}"
 
     def measured(self, values: Mapping[str, float]) -> float | None:
-        """What is held against the limit, or None where a peer is missing."""
+        """What is compared with the limit, or None where a peer is missing."""
         value = values.get(self.peer)
         if value is None or self.over is None:
             return value
@@ -60,7 +60,7 @@ class Reach:
         return value / other if other else None
 
     def verdict(self, values: Mapping[str, float]) -> str:
-        """`ok`, `not reached`, or `-` where it cannot be said."""
+        """`ok`, `not reached`, or `-` where a value is missing."""
         measured = self.measured(values)
         if measured is None:
             return "-"
@@ -101,7 +101,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a row found. `failures` says which subject could not be measured and why; `rounds` are the raw samples."""
+    """What a row measured. `failures` says which subject could not be measured and why; `rounds` are the samples."""
 
     lines: Sequence[Line]
     failures: Mapping[str, str] = field(default_factory=dict)

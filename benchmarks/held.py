@@ -1,4 +1,4 @@
-"""Many requests in flight: an upstream that answers nobody until it is told to, and as many callers."""
+"""Many requests in flight: an upstream that sends no response until it is told to, and as many callers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from types import TracebackType
 from typing import Self
 
 from benchmarks import wire
-from benchmarks.load import ANSWER_BODY, REQUEST_BODY
+from benchmarks.load import REQUEST_BODY, RESPONSE_BODY
 from benchmarks.probe import CHECK
 from benchmarks.processes import MeasureFailed
 from benchmarks.upstream import Upstream
 
 _SECONDS = 25.0
-"""Proxies give an upstream 30 seconds or more to answer."""
+"""Proxies give an upstream 30 seconds or more to respond."""
 
 
 class HeldUpstream:
@@ -30,7 +30,7 @@ class HeldUpstream:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        listening = self._loop.create_server(lambda: wire.Requests(self._answer), "127.0.0.1", 0, backlog=4096)
+        listening = self._loop.create_server(lambda: wire.Requests(self._handle), "127.0.0.1", 0, backlog=4096)
         self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
         self.upstream = Upstream(self._server.sockets[0].getsockname()[1])
         return self
@@ -43,8 +43,8 @@ class HeldUpstream:
         self._thread.join()
         self._loop.close()
 
-    def _answer(self, head: wire.Head, _: bytes, write: wire.Write) -> None:
-        """Tell a check what came; keep any other request in flight."""
+    def _handle(self, head: wire.Head, _: bytes, write: wire.Write) -> None:
+        """Respond to a check; keep any other request in flight."""
         if head.start[1].endswith(f"/{CHECK}"):
             write(wire.echo(head))
             return
@@ -59,11 +59,11 @@ class HeldUpstream:
                 raise MeasureFailed(f"only {len(self._held)} of {count} requests reached the upstream")
 
     def release(self) -> None:
-        """Answer all requests in flight."""
+        """Respond to all requests in flight."""
         with self._changed:
             held, self._held = self._held, []
         for write in held:
-            self._loop.call_soon_threadsafe(write, wire.answer(ANSWER_BODY))
+            self._loop.call_soon_threadsafe(write, wire.response(RESPONSE_BODY))
 
 
 class Callers:
@@ -89,8 +89,8 @@ class Callers:
     ) -> None:
         self._stack.close()
 
-    def expect_answers(self) -> None:
-        """Read the answer of each. Raises MeasureFailed where one is not a 200."""
+    def expect_responses(self) -> None:
+        """Read the response of each. Raises MeasureFailed where one is not a 200."""
         for connection in self._connections:
             head, _ = wire.receive_head(connection)
             wire.expect_success(head)

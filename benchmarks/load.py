@@ -1,19 +1,23 @@
-"""The load: wrk sending a 1 KB POST over kept or new connections, and what it says at the end."""
+"""Loads: what every load offers, and wrk, which sends 1 KB POSTs over kept or new connections, in a closed loop."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, Self
 
 from benchmarks.figures import P50, P99, RATE, Figure
 from benchmarks.machine import find_program
 from benchmarks.processes import MeasureFailed
 
 REQUEST_BODY = b"x" * 1024
-ANSWER_BODY = b"y" * 200
+RESPONSE_BODY = b"y" * 200
+
+WARM_UP_SECONDS = 1
+"""Seconds of load that open a peer's connections and warm its caches before the rounds that count."""
 
 _MARK = "RESULT "
 _SCRIPT = r"""
@@ -32,7 +36,7 @@ done = function(summary, latency, requests)
     errors.connect, errors.read, errors.write, errors.status, errors.timeout))
 end
 """
-# Ready-made requests to many paths cost wrk a table look-up each instead of formatting.
+# Requests to many paths that are formatted beforehand cost wrk one table look-up each.
 _CYCLE = """
 local ready, turn = {}, 0
 init = function()
@@ -47,31 +51,63 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Requests spread over `count` paths: the number from 0 up stands between `path` and `rest`."""
+    """Requests spread over `count` paths: the number, from 0, is between `path` and `rest`."""
 
     count: int
     path: str
     rest: str
 
+    def paths(self) -> Iterator[str]:
+        """The paths in their order."""
+        return (f"{self.path}{number}{self.rest}" for number in range(self.count))
+
+
+class Load(Protocol):
+    """A load that a round of a row consists of."""
+
+    @property
+    def connections(self) -> int:
+        """Callers' connections at a time."""
+        ...
+
+    def brief(self) -> Load:
+        """The same load, long enough to warm up."""
+        ...
+
+    def measure(self, port: int, path: str, folder: Path) -> tuple[int, dict[Figure, float]]:
+        """Run it: requests done, and rate, p50, p99. Files go into `folder`. Raises MeasureFailed where one failed."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What wrk does: connections, seconds, and a new connection for each request or kept ones."""
+class Wrk:
+    """What wrk does: connections, seconds, and a new connection for each request or kept ones.
+
+    Rows run many short rounds of the peers in turn: the speed of a machine drifts within a minute, so short rounds
+    compare better than long ones.
+    """
 
     connections: int
-    seconds: int = 3
+    seconds: int = 2
     keep: bool = True
     spread: Spread | None = None
 
-    def run(self, url: str, folder: Path) -> tuple[int, dict[Figure, float]]:
-        """Run wrk against `url`: requests done, and rate, p50, p99. Raises MeasureFailed where one failed."""
+    def brief(self) -> Self:
+        """The same load, long enough to warm up."""
+        return replace(self, seconds=WARM_UP_SECONDS)
+
+    def measure(self, port: int, path: str, folder: Path) -> tuple[int, dict[Figure, float]]:
+        """Run it: requests done, and rate, p50, p99. Raises MeasureFailed where one failed."""
         script = folder / "load.lua"
         script.write_text(self._script(), encoding="utf-8")
         wrk = find_program("wrk")
         if wrk is None:
             raise MeasureFailed("wrk is not installed")
         ran = subprocess.run(
-            [wrk, "-t1", f"-c{self.connections}", f"-d{self.seconds}s", "-s", str(script), url],
+            [
+                *(wrk, "-t1", f"-c{self.connections}", f"-d{self.seconds}s"),
+                *("-s", str(script), f"http://127.0.0.1:{port}{path}"),
+            ],
             capture_output=True,
             text=True,
             timeout=self.seconds + 30,
@@ -95,11 +131,11 @@ def parse(output: str) -> tuple[int, dict[Figure, float]]:
     """Requests done and figures from wrk's output. Raises MeasureFailed where a request failed."""
     lines: Sequence[str] = [line for line in output.splitlines() if line.startswith(_MARK)]
     if not lines:
-        raise MeasureFailed(f"wrk gave no result: {output.strip()[-300:]}")
+        raise MeasureFailed(f"wrk printed no result: {output.strip()[-300:]}")
     result: Mapping[str, int] = json.loads(lines[-1].removeprefix(_MARK))
-    faults = [f"{result[kind]} x {kind}" for kind in ("connect", "read", "write", "status", "timeout") if result[kind]]
-    if faults or not result["requests"]:
-        raise MeasureFailed(f"wrk saw failures: {', '.join(faults) or 'no request was answered'}")
+    errors = [f"{result[kind]} x {kind}" for kind in ("connect", "read", "write", "status", "timeout") if result[kind]]
+    if errors or not result["requests"]:
+        raise MeasureFailed(f"wrk reports errors: {', '.join(errors) or 'no request had a response'}")
     return result["requests"], {
         RATE: result["requests"] / result["microseconds"] * 1e6,
         P50: result["p50"] / 1e3,

@@ -1,4 +1,4 @@
-"""The machine that is measured on: which core the proxy gets and which the load, and what the results say of it."""
+"""The machine and the Python that are measured on: which core the proxy gets and which the load, and their data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import random
 import resource
 import shutil
 import socket
+import sys
+import sysconfig
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +54,10 @@ def find_program(name: str) -> str | None:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on now.
+    """A TCP port of the loopback address that nothing listens on now.
 
-    Not one of those that the kernel gives to outgoing connections: the load takes thousands of them, and a connection
-    to such a port before its program listens may connect to itself.
+    It is not one of those that the kernel gives to outgoing connections: the load uses thousands of them, and a
+    connection to such a port before its program listens may connect to itself.
     """
     while True:
         port = random.randrange(10_240, 32_768)
@@ -65,14 +67,28 @@ def free_port() -> int:
 
 
 def describe(cores: Cores) -> dict[str, str | int | float]:
-    """What a reader of the results needs to know of the machine. The load average tells whether it was quiet."""
+    """What a reader of the results needs to know of the machine. The load average shows whether it was quiet."""
     return {
         "processor": _processor(),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "python_build": python_build(sysconfig.get_config_var("CONFIG_ARGS") or "", sys.executable),
         "cores": str(cores),
         "load_average": round(os.getloadavg()[0], 2),
     }
+
+
+def python_build(configure: str, executable: str) -> str:
+    """How the interpreter was optimised, from its arguments of configure.
+
+    Debian builds its packages with PGO by make targets, not by these arguments.
+    """
+    flags = [flag for flag in ("--enable-optimizations", "--with-lto") if flag in configure]
+    if flags:
+        return " ".join(flags)
+    if Path(executable).resolve().is_relative_to("/usr/bin") and Path("/etc/debian_version").exists():
+        return "Debian's package, optimised by its own rules"
+    return "no PGO"
 
 
 def _processor() -> str:

@@ -1,7 +1,8 @@
-"""A load at a constant rate over kept connections, whose answers are timed from the moment each request was due.
+"""A load at a constant rate over kept connections, whose responses are timed from the moment each request was due.
 
-wrk sends when an answer came, so a pause of the proxy costs it one late answer; here every request that fell due in the
-pause is late (the coordinated omission of closed loops).
+wrk sends when a response came, so a pause of the proxy delays one response; here every request that fell due in the
+pause is late (the coordinated omission of closed loops). And wrk works at the proxy's rate: a slower proxy lets it, and
+the kernel with it, sleep between two responses. At equal pace each proxy finds the same load.
 """
 
 from __future__ import annotations
@@ -11,95 +12,125 @@ import select
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle
+from pathlib import Path
+from typing import Self
 
 from benchmarks import wire
-from benchmarks.load import REQUEST_BODY
+from benchmarks.figures import P50, P99, RATE, Figure
+from benchmarks.load import REQUEST_BODY, WARM_UP_SECONDS, Spread
 from benchmarks.processes import MeasureFailed
 
 _PATIENCE = 10.0
-"""Seconds without any answer after which nothing more is expected."""
+"""Seconds without any response after which nothing more is expected."""
+
+_KEPT_UP = 0.95
+"""The part of the rate that responses must keep up with, for a figure at that rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """What came of a load: milliseconds of each answer, ascending, and how many answers had each status."""
+    """What came of a load: milliseconds of each response, ascending, and how many had each status.
+
+    `seconds` is the time from the first request to the last response.
+    """
 
     milliseconds: Sequence[float]
     statuses: Counter[str]
+    seconds: float
 
     def expect_only(self, *statuses: str) -> None:
-        """Raise MeasureFailed unless every answer has one of these."""
+        """Raise MeasureFailed unless every response has one of these."""
         others = {seen: count for seen, count in self.statuses.items() if seen not in statuses}
         if others:
-            raise MeasureFailed(f"answers other than {' and '.join(statuses)}: {others}")
+            raise MeasureFailed(f"responses other than {' and '.join(statuses)}: {others}")
 
     def percentile(self, share: float) -> float:
-        """The answer time in milliseconds that `share` of the answers, within 0 and 1, did not exceed."""
+        """The response time in milliseconds that `share` of the responses, within 0 and 1, did not exceed."""
         return percentile(self.milliseconds, share)
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`rate` requests a second for so many seconds, taken by the connections in turn."""
+    """`rate` requests a second for `seconds`, sent on the connections in turn; with `spread` to its paths in turn."""
 
     rate: int
     seconds: float
     connections: int = 32
+    spread: Spread | None = None
+
+    def brief(self) -> Self:
+        """The same load, long enough to warm up."""
+        return replace(self, seconds=min(self.seconds, WARM_UP_SECONDS))
+
+    def measure(self, port: int, path: str, folder: Path) -> tuple[int, dict[Figure, float]]:
+        """Run it: requests done, and rate, p50, p99. Raises MeasureFailed unless all are 200 and keep pace."""
+        del folder
+        paced = self.run(port, path)
+        paced.expect_only("200")
+        count = paced.statuses.total()
+        rate = count / paced.seconds
+        if rate < self.rate * _KEPT_UP:
+            raise MeasureFailed(f"{rate:,.0f} of {self.rate:,} requests/s: the proxy or the load did not keep pace")
+        return count, {RATE: rate, P50: paced.percentile(0.5), P99: paced.percentile(0.99)}
 
     def run(self, port: int, path: str) -> Paced:
-        """Run it from this process. Raises MeasureFailed where an answer does not come."""
-        request = wire.request("POST", path, REQUEST_BODY)
-        found = Paced([], Counter())
+        """Run it from this process. Raises MeasureFailed where a response does not come."""
+        requests = self._requests(path)
+        statuses: Counter[str] = Counter()
         times: list[float] = []
         with ExitStack() as stack:
             lines = {
                 line.socket: line
-                for line in (_Line(stack.enter_context(_connect(port)), request) for _ in range(self.connections))
+                for line in (_Line(stack.enter_context(_connect(port)), requests) for _ in range(self.connections))
             }
             turns = list(lines.values())
-            total, due, answered = round(self.rate * self.seconds), 0, 0
+            total, due = round(self.rate * self.seconds), 0
             began = heard = time.perf_counter()
-            while answered < total:
+            while len(times) < total:
                 now = time.perf_counter()
                 while due < total and began + due / self.rate <= now:
-                    turns[due % len(turns)].ask(began + due / self.rate)
+                    turns[due % len(turns)].send(began + due / self.rate)
                     due += 1
                 wait = _PATIENCE if due == total else max(0.0, began + due / self.rate - now)
                 # select takes microseconds, where poll and epoll round up to whole milliseconds.
                 readable, _, _ = select.select(lines, [], [], wait)
                 for ready in readable:
-                    answer = lines[ready].read()
-                    if answer is not None:
-                        status, seconds = answer
+                    response = lines[ready].read()
+                    if response is not None:
+                        status, seconds = response
                         times.append(seconds * 1e3)
-                        found.statuses[status] += 1
-                        answered += 1
+                        statuses[status] += 1
                         heard = time.perf_counter()
                 if time.perf_counter() - heard > _PATIENCE:
-                    raise MeasureFailed(f"no answer for {_PATIENCE:g} s, after {answered} of {total}")
-        return Paced(sorted(times), found.statuses)
+                    raise MeasureFailed(f"no response for {_PATIENCE:g} s, after {len(times)} of {total}")
+        return Paced(sorted(times), statuses, heard - began)
+
+    def _requests(self, path: str) -> Iterator[bytes]:
+        paths = (path,) if self.spread is None else self.spread.paths()
+        return cycle([wire.request("POST", each, REQUEST_BODY) for each in paths])
 
 
 class _Line:
-    """A connection with the requests that are due on it; one at a time is on its way."""
+    """A connection with the requests that are due on it; one at a time is in flight."""
 
-    def __init__(self, connection: socket.socket, request: bytes) -> None:
+    def __init__(self, connection: socket.socket, requests: Iterator[bytes]) -> None:
         self.socket = connection
-        self._request = request
+        self._requests = requests
         self._due: deque[float] = deque()
         self._received = b""
 
-    def ask(self, due: float) -> None:
-        """Send a request that is due, or as soon as those before it are answered."""
+    def send(self, due: float) -> None:
+        """Send a request that is due, or as soon as those before it have their responses."""
         self._due.append(due)
         if len(self._due) == 1:
-            self.socket.sendall(self._request)
+            self.socket.sendall(next(self._requests))
 
     def read(self) -> tuple[str, float] | None:
-        """Take what came: the status of a whole answer and its seconds since it was due, else None."""
+        """Read what came: the status of a whole response and its seconds since it was due, else None."""
         piece = self.socket.recv(65536)
         if not piece:
             raise MeasureFailed("the proxy closed a kept connection")
@@ -113,7 +144,7 @@ class _Line:
         seconds = time.perf_counter() - self._due.popleft()
         self._received = b""
         if self._due:
-            self.socket.sendall(self._request)
+            self.socket.sendall(next(self._requests))
         return head.start[1], seconds
 
 

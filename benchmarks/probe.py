@@ -1,4 +1,4 @@
-"""One request ahead of every measurement: it is answered, and the upstream received the credential exactly once."""
+"""Requests outside of the measurement: the first one, which proves what a peer sends, and pages of the admin port."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from benchmarks.processes import MeasureFailed, Program
 USER, PASSWORD = "bench", "not-a-secret"
 AUTHORIZATION = "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 CHECK = "check"
-"""The path, below the base, at which every upstream answers what it received as Authorization."""
+"""The path, below the base, at which every upstream responds with the Authorization that it received."""
+
+_TIMEOUT = 5.0
 
 
-def await_answer(program: Program, port: int, path: str, headers: dict[str, str], limit: float = 30.0) -> None:
-    """Ask the check path until the upstream has received exactly the one credential.
+def await_response(program: Program, port: int, path: str, headers: dict[str, str], limit: float = 30.0) -> None:
+    """Request the check path until the upstream has received exactly the one credential.
 
-    Raises MeasureFailed where the program ends, where it answers with another credential, and after `limit` seconds.
+    Raises MeasureFailed where the program ends, where it sends another credential, and after `limit` seconds.
     """
     deadline = time.monotonic() + limit
     seen = "it does not listen"
     while time.monotonic() < deadline:
         program.check_alive()
         try:
-            status, text = _ask(port, path, headers)
+            status, text = _request("POST", port, path, headers)
         except (OSError, HTTPException):
             time.sleep(0.001)
             continue
@@ -33,16 +35,27 @@ def await_answer(program: Program, port: int, path: str, headers: dict[str, str]
                 raise MeasureFailed("the upstream did not receive exactly one Authorization header with the credential")
             return
         # A proxy may listen before its upstream is known to it.
-        seen = f"it answers {status}: {text[:300]}"
+        seen = f"it responds {status}: {text[:300]}"
         time.sleep(0.001)
-    raise MeasureFailed(f"no answer of the upstream within {limit:g} s: {seen}")
+    raise MeasureFailed(f"no response of the upstream within {limit:g} s: {seen}")
 
 
-def _ask(port: int, path: str, headers: dict[str, str]) -> tuple[int, str]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+def read_page(port: int, path: str) -> str:
+    """GET a page from 127.0.0.1. Raises MeasureFailed unless its status is 200."""
     try:
-        connection.request("POST", path, b"{}", headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode("latin-1")
+        status, text = _request("GET", port, path, {})
+    except (OSError, HTTPException) as error:
+        raise MeasureFailed(f"GET {path} failed: {error!r}") from error
+    if status != 200:
+        raise MeasureFailed(f"GET {path} responded {status}: {text[:300]}")
+    return text
+
+
+def _request(method: str, port: int, path: str, headers: dict[str, str]) -> tuple[int, str]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT)
+    try:
+        connection.request(method, path, b"{}" if method == "POST" else None, headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode("latin-1")
     finally:
         connection.close()

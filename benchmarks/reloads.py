@@ -1,4 +1,4 @@
-"""A running Sidekey's config, changed in one integration at a time, and what its log says of each reload."""
+"""A running Sidekey's config, changed in one integration at a time, and what its log reports of each reload."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from benchmarks.peers.sidekey import config_file
 from benchmarks.processes import MeasureFailed
 
 _PATIENCE = 30.0
-"""Seconds after which a reload is not expected any more."""
+"""Seconds after which a reload is no longer expected."""
 
 _POLL_SECONDS = 0.01
 _EVENT = "config reloaded"
-_PLACE = "\n  bench:\n"
+_MARK = "\n  bench:\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """What the log says of one: wall seconds from the begin of the load to the swap, and what it took up."""
+    """What the log reports of one: seconds from the start of the load to the swap, and integrations changed."""
 
     seconds: float
     changed: int
@@ -32,51 +32,51 @@ class Reload:
 
 
 def reloads_of(log: str) -> list[Reload]:
-    """The reloads that a log tells of. Lines that are no JSON objects are another's; one without its end is to come."""
+    """The reloads that a log reports. Lines that are not JSON objects are not Sidekey's; the last may be incomplete."""
     found = []
     for line in log.splitlines(keepends=True):
         if line.startswith("{") and line.endswith("\n"):
-            told = json.loads(line)
-            if told["event"] == _EVENT:
-                found.append(Reload(told["seconds"], told["changed"], told["removed"]))
+            logged = json.loads(line)
+            if logged["event"] == _EVENT:
+                found.append(Reload(logged["seconds"], logged["changed"], logged["removed"]))
     return found
 
 
 class Editor:
     """Gives the integration `bench` another description and waits for the reload, again and again.
 
-    `bench` is the one that is asked, so that what is made anew for a changed integration is made, and used.
+    `bench` is the one that has the load, so that what a changed integration replaces is replaced, and used.
     """
 
     def __init__(self, running: Running) -> None:
         self._program = running.program
         self._config = config_file(running.job)
-        self._beside = self._config.with_suffix(".next")
-        self._before, place, self._after = self._config.read_text(encoding="utf-8").partition(_PLACE)
-        if not place:
+        self._next = self._config.with_suffix(".next")
+        self._before, mark, self._after = self._config.read_text(encoding="utf-8").partition(_MARK)
+        if not mark:
             raise MeasureFailed(f"{self._config} has no integration `bench`")
         self._count = 0
 
     def edit(self) -> Reload:
-        """Write the config beside the one in use, rename it, and wait until the log tells of its reload.
+        """Write the next config, rename it to the one in use, and wait until the log reports its reload.
 
-        Raises MeasureFailed where it does not, or tells of anything but one changed integration.
+        Raises MeasureFailed where it does not, or reports anything but one changed integration.
         """
         self._count += 1
         description = f"    description: edited {self._count} times\n"
-        self._beside.write_text(f"{self._before}{_PLACE}{description}{self._after}", encoding="utf-8")
-        self._beside.replace(self._config)
+        self._next.write_text(f"{self._before}{_MARK}{description}{self._after}", encoding="utf-8")
+        self._next.replace(self._config)
         deadline = time.monotonic() + _PATIENCE
-        while len(told := reloads_of(self._program.output())) < self._count:
+        while len(logged := reloads_of(self._program.output())) < self._count:
             self._program.check_alive()
             if time.monotonic() > deadline:
-                raise MeasureFailed(f"no reload within {_PATIENCE:g} s; it says: {self._program.output()[-600:]}")
+                raise MeasureFailed(
+                    f"no reload within {_PATIENCE:g} s; the log ends with: {self._program.output()[-600:]}"
+                )
             time.sleep(_POLL_SECONDS)
-        last = told[-1]
-        if len(told) != self._count or (last.changed, last.removed) != (1, 0):
-            raise MeasureFailed(
-                f"{self._count} changes of one integration were taken up in {len(told)} reloads: {last}"
-            )
+        last = logged[-1]
+        if len(logged) != self._count or (last.changed, last.removed) != (1, 0):
+            raise MeasureFailed(f"{self._count} changes of one integration led to {len(logged)} reloads: {last}")
         return last
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What a scrape costs: its processor time, and how long it keeps the event loop from everybody else."""
+"""What a scrape costs: its processor time, and how long it keeps the event loop from other work."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ROUNDS = 9
 
 
 def run(integrations: int = 1000) -> dict[str, float]:
-    """Scrape that many active integrations beside a task that asks for the loop without end.
+    """Scrape that many active integrations beside a task that is always ready to run.
 
-    Answers medians over the rounds. `longest_pause_ms` is the longest that the task waited for its turn;
+    Returns medians over the rounds. `longest_pause_ms` is the longest that the task waited for its turn;
     `longest_pause_cpu_ms` is the processor time of the process in the longest such wait, which leaves out what other
     processes took on a busy machine. `cpu_ms` is the whole scrape's processor time, `bytes` the size of the page.
     """
@@ -35,7 +35,7 @@ def active(integrations: int) -> Metrics:
 
 
 class _Heartbeat:
-    """A task that always wants its turn, and notes how long it waited: on the wall and in processor time, seconds."""
+    """A task that is always ready to run, and records how many seconds it waited: elapsed, and of processor time."""
 
     def __init__(self) -> None:
         self.longest = self.longest_cpu = self.total_cpu = 0.0

@@ -45,7 +45,7 @@ def _cell(column: str, line: Line, outcome: Outcome, absent: frozenset[str]) -> 
 
 
 def align(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A markdown table whose source reads as a table too: text to the left, numbers to the right."""
+    """A markdown table with aligned source: text to the left, numbers to the right."""
     widths = [max(3, *(len(cells[index]) for cells in (header, *body))) for index in range(len(header))]
     left = [name in _LEFT for name in header]
 

@@ -1,6 +1,6 @@
-"""The tokens of the benchmarks: each says whose it is and when it expires, so an upstream can judge it by itself.
+"""The tokens of the benchmarks: each holds its client and its expiry, so that an upstream can check it by itself.
 
-Pure bookkeeping: what was asked for, what was issued, what came to the upstream, client by client.
+Counts only, no I/O: what was requested, what was issued, what came to the upstream, for each client.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SCHEME = "Bearer "
 class Client:
     """How a client is treated. `life` is that of its tokens in seconds.
 
-    `held`: the token endpoint answers it only after its release. `refused`: the upstream answers 401 whatever comes.
+    `held`: the token endpoint responds only after its release. `refused`: the upstream responds 401 to every token.
     """
 
     life: int
@@ -29,17 +29,17 @@ class Client:
 class Account:
     """What a client did.
 
-    `asked` are the moments of its token requests in seconds. `good` and `expired` count its requests to the upstream,
-    with a token that was alive and with one that was not.
+    `calls` are the moments of its token requests in seconds. `good` and `expired` count its requests to the upstream,
+    with a token that was valid and with one that had expired.
     """
 
-    asked: list[float] = field(default_factory=list)
+    calls: list[float] = field(default_factory=list)
     good: int = 0
     expired: int = 0
 
 
 class Ledger:
-    """Issues tokens, judges them, and keeps the accounts. All moments are of one clock, in seconds."""
+    """Issues tokens, checks them, and keeps the accounts. All moments are of one clock, in seconds."""
 
     def __init__(self, clients: Mapping[str, Client]) -> None:
         self.clients = clients
@@ -47,12 +47,12 @@ class Ledger:
         self._issued = 0
 
     def issue(self, name: str, now: float) -> str:
-        """A new token of a client, no two alike."""
+        """A new token of a client. No two are equal."""
         self._issued += 1
         return f"{name}~{self._issued}~{now + self.clients[name].life:.6f}"
 
-    def judge(self, authorization: Sequence[str], now: float) -> bool:
-        """Whether a request with these Authorization values is served; it is counted by what its token says.
+    def check(self, authorization: Sequence[str], now: float) -> bool:
+        """Whether a request with these Authorization values is served; it is counted by its token.
 
         Raises ValueError where there is not exactly one token of a known client.
         """
@@ -67,7 +67,7 @@ class Ledger:
         return not self.clients[name].refused
 
     def as_json(self) -> dict[str, Any]:
-        """The accounts as the control path tells them."""
+        """The accounts as the control path returns them."""
         return {name: asdict(account) for name, account in self.accounts.items()}
 
 

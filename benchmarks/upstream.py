@@ -1,4 +1,4 @@
-"""The upstream of the throughput rows: one nginx answering 200 bytes, over http and, with throw-away CAs, over TLS."""
+"""The upstream of the throughput rows: one nginx responding 200 bytes, over http and, with temporary CAs, over TLS."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 import trustme
 
 from benchmarks.clients import ClientCa, ClientPair
-from benchmarks.load import ANSWER_BODY
+from benchmarks.load import RESPONSE_BODY
 from benchmarks.machine import find_program, free_port
-from benchmarks.probe import AUTHORIZATION, CHECK, await_answer
+from benchmarks.probe import AUTHORIZATION, CHECK, await_response
 from benchmarks.processes import MeasureFailed, Program
 
 HOST = "upstream.example"
 
-# nginx answers 400 to a second Authorization header (since 1.23.0), so an exact echo means exactly one.
+# nginx responds 400 to a second Authorization header (since 1.23.0), so an exact echo means exactly one.
 _NGINX = """
 daemon off;
 {user}
@@ -45,7 +45,7 @@ _SERVER = """
     listen 127.0.0.1:{port} {ssl} backlog=4096;
     {options}
     location = /api/{check} {{ return 200 $http_authorization; }}
-    location /api/ {{ return 200 "{answer}"; }}
+    location /api/ {{ return 200 "{body}"; }}
   }}
 """
 _TLS = """
@@ -64,7 +64,7 @@ _ONCE = """
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One server block: over TLS, `asking` for a client certificate, closing a connection where it serves `once`."""
+    """One server block: over TLS, `asking` for a client certificate, `once`: one request a connection."""
 
     tls: bool = True
     asking: bool = False
@@ -84,7 +84,7 @@ _SIDES = {
 class Upstream:
     """Where the proxies send requests to: 127.0.0.1 under the name HOST.
 
-    `ca` is given for https only, and `client` where that certificate is to be shown.
+    `ca` is given for https only, and `client` where that certificate must be presented.
     """
 
     port: int
@@ -98,7 +98,7 @@ class Upstream:
 
     @property
     def authority(self) -> str:
-        """What belongs in Host."""
+        """The value of Host."""
         return f"{HOST}:{self.port}"
 
 
@@ -115,7 +115,7 @@ def nginx_config(folder: Path, http: str, open_files: int) -> str:
 
 @contextmanager
 def nginx_upstream(folder: Path, core: int, open_files: int, clients: ClientCa) -> Iterator[dict[str, Upstream]]:
-    """Run the upstream; its sides by name. Those of `mtls` know `clients`. Raises MeasureFailed."""
+    """Run the upstream; its sides by name. Those of `mtls` trust `clients`. Raises MeasureFailed."""
     nginx = find_program("nginx")
     if nginx is None:
         raise MeasureFailed("nginx, the upstream, is not installed")
@@ -131,7 +131,7 @@ def nginx_upstream(folder: Path, core: int, open_files: int, clients: ClientCa) 
     config.write_text(nginx_config(folder, servers, open_files), encoding="utf-8")
     ca, client = folder / "ca.pem", clients.issue("bench")
     with Program([nginx, "-e", f"{folder}/error.log", "-c", str(config)], folder / "output.log", core) as program:
-        await_answer(program, ports["http"], f"/api/{CHECK}", {"Authorization": AUTHORIZATION})
+        await_response(program, ports["http"], f"/api/{CHECK}", {"Authorization": AUTHORIZATION})
         yield {
             name: Upstream(ports[name], ca if side.tls else None, client if side.asking else None)
             for name, side in _SIDES.items()
@@ -145,5 +145,5 @@ def _server(side: _Side, port: int, folder: Path, bundle: Path) -> str:
         _ONCE if side.once else "",
     )
     return _SERVER.format(
-        port=port, ssl="ssl" if side.tls else "", options="".join(options), check=CHECK, answer=ANSWER_BODY.decode()
+        port=port, ssl="ssl" if side.tls else "", options="".join(options), check=CHECK, body=RESPONSE_BODY.decode()
     )

@@ -12,7 +12,7 @@ from benchmarks.processes import MeasureFailed
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A request or an answer up to its empty line. Field names are lower case."""
+    """A request or a response up to its empty line. Field names are lower case."""
 
     start: tuple[str, str, str]
     fields: tuple[tuple[str, str], ...]
@@ -31,7 +31,7 @@ class Head:
 
 
 def parse_head(raw: bytes) -> Head:
-    """Read a head; the empty line at its end is left out."""
+    """Read a head; `raw` ends before the empty line."""
     first, *lines = raw.decode("latin-1").split("\r\n")
     one, two, three = [*first.split(" ", 2), "", ""][:3]
     pairs = (line.partition(":") for line in lines)
@@ -44,18 +44,18 @@ def request(method: str, path: str, body: bytes = b"", length: int | None = None
     return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {size}\r\n\r\n".encode() + body
 
 
-def answer(
+def response(
     body: bytes = b"", length: int | None = None, *, status: str = "200 OK", media_type: str = "text/plain"
 ) -> bytes:
-    """An answer; `length` announces a body that is sent later."""
+    """A response; `length` announces a body that is sent later."""
     size = len(body) if length is None else length
     head = f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {size}\r\n\r\n"
     return head.encode() + body
 
 
 def echo(head: Head) -> bytes:
-    """The answer to the request that checks: what came as Authorization, every value of it."""
-    return answer(", ".join(head.values("authorization")).encode("latin-1"))
+    """The response to the request that checks: what came as Authorization, every value of it."""
+    return response(", ".join(head.values("authorization")).encode("latin-1"))
 
 
 def receive_head(connection: socket.socket) -> tuple[Head, bytes]:
@@ -71,19 +71,19 @@ def receive_head(connection: socket.socket) -> tuple[Head, bytes]:
 
 
 def expect_success(head: Head) -> None:
-    """Raise MeasureFailed unless the answer is a 200."""
+    """Raise MeasureFailed unless the response is a 200."""
     if head.start[1] != "200":
-        raise MeasureFailed(f"answered {' '.join(head.start[1:])}")
+        raise MeasureFailed(f"responded {' '.join(head.start[1:])}")
 
 
 Write = Callable[[bytes], None]
 
 
 class Requests(asyncio.Protocol):
-    """Reads requests of one connection, one after the other; `answer` is handed each with the way to write back."""
+    """Reads requests of one connection, one after the other; `handle` is called with each and a way to write back."""
 
-    def __init__(self, answer: Callable[[Head, bytes, Write], None]) -> None:
-        self._answer = answer
+    def __init__(self, handle: Callable[[Head, bytes, Write], None]) -> None:
+        self._handle = handle
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -92,7 +92,7 @@ class Requests(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer a request once it is whole."""
+        """Handle a request once it is whole."""
         self._received += data
         raw, end, body = self._received.partition(b"\r\n\r\n")
         if not end:
@@ -101,4 +101,4 @@ class Requests(asyncio.Protocol):
         if len(body) < head.length:
             return
         self._received = b""
-        self._answer(head, body, self._transport.write)
+        self._handle(head, body, self._transport.write)

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+
 from benchmarks.peers.base import Peer
 from benchmarks.peers.envoy import Envoy
 from benchmarks.peers.haproxy import Haproxy
 from benchmarks.peers.nginx import Nginx
 from benchmarks.peers.sidekey import Sidekey
 
-PEERS: dict[str, Peer] = {peer.name: peer for peer in (Sidekey(), Envoy(), Nginx(), Haproxy())}
-"""Every peer as most rows want it, by its column in the table."""
+PURE = "sidekey pure"
+"""The column of a Sidekey that is not compiled: the one that is installed for the interpreter of this process."""
+
+PEERS: dict[str, Peer] = {
+    "sidekey": Sidekey(),
+    PURE: Sidekey(interpreter=sys.executable),
+    "envoy": Envoy(),
+    "nginx": Nginx(),
+    "haproxy": Haproxy(),
+}
+"""Every peer as most rows need it, by its column in the table."""
+
+
+def peers(*columns: str) -> dict[str, Peer]:
+    """The peers of these columns."""
+    return {column: PEERS[column] for column in columns}

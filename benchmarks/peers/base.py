@@ -32,6 +32,11 @@ class Peer(Protocol):
         """Its column in the table."""
         ...
 
+    @property
+    def pages(self) -> tuple[str, ...]:
+        """Its status pages at the admin port: whether it is ready, and its metrics."""
+        ...
+
     def program(self) -> str | None:
         """The program's path, or None where it is not installed."""
         ...
@@ -50,9 +55,10 @@ class Peer(Protocol):
 
 
 class Installed:
-    """A peer that is a program on the PATH and hands paths through as they are."""
+    """A peer that is a program on the PATH and passes paths on as they are."""
 
     name: ClassVar[str]
+    pages: ClassVar[tuple[str, ...]] = ()
 
     def program(self) -> str | None:
         """Where it is installed."""

@@ -15,7 +15,7 @@ from benchmarks.upstream import HOST, Upstream
 
 _TYPE = "type.googleapis.com/envoy."
 _HTTP = "extensions.filters.http."
-# Envoy allows 1,024 connections and requests to an upstream unless told otherwise.
+# Envoy allows 1,024 connections and requests to an upstream by default.
 _UNBOUNDED = 1_000_000
 
 
@@ -24,6 +24,7 @@ class Envoy(Installed):
     """`logged` writes one JSON line for each request to a file."""
 
     name: ClassVar[str] = "envoy"
+    pages: ClassVar[tuple[str, ...]] = ("/ready", "/stats/prometheus")
     logged: bool = False
 
     def program(self) -> str | None:
@@ -42,7 +43,8 @@ class Envoy(Installed):
     def command(self, job: Job) -> list[str]:
         """Write envoy.json and run one worker of it."""
         config = job.folder / "envoy.json"
-        config.write_text(json.dumps({"static_resources": self._resources(job)}), encoding="utf-8")
+        bootstrap = {"static_resources": self._resources(job), "admin": {"address": _address(job.admin_port)}}
+        config.write_text(json.dumps(bootstrap), encoding="utf-8")
         quiet = ["--log-level", "error", "--disable-hot-restart"]
         return [self.program() or self.name, "--config-path", str(config), "--concurrency", "1", *quiet]
 

@@ -1,10 +1,10 @@
-"""Sidekey with its defaults: policy, metrics, and an access log of errors."""
+"""Sidekey with its defaults: policy, metrics, and an access log of errors; compiled or pure, by its interpreter."""
 
 from __future__ import annotations
 
-import importlib.util
+import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,20 +13,33 @@ import yaml
 from benchmarks.clients import ClientPair
 from benchmarks.issuer import HOST as TOKEN_HOST
 from benchmarks.issuer import SECRET, TokenEndpoint
+from benchmarks.machine import find_program
 from benchmarks.peers.base import Job
 from benchmarks.probe import PASSWORD, USER
 from benchmarks.upstream import HOST, Upstream
 
 
+def compiled_interpreter() -> str:
+    """The interpreter of the environment that the compiled wheel is installed in, which the variable COMPILED names.
+
+    Without it, the one that runs the benchmarks.
+    """
+    named = os.environ.get("COMPILED")
+    # Not resolved: an environment's interpreter is a link, and known by its place.
+    return str(Path(named).absolute()) if named else sys.executable
+
+
 @dataclass(frozen=True, slots=True)
 class Sidekey:
-    """`tenants` further integrations, t0 and on, stand beside `bench`, each with a prefix of its own.
+    """The Sidekey that is installed for `interpreter`, with the integration `bench`.
 
-    So does an `oauth2` integration for each client of `tokens`, under the client's name, and an `mtls` integration,
-    m0 and on, for each of `certificates`.
+    There are `tenants` further integrations, t0 and on, each with a prefix of its own; an `oauth2` integration for each
+    client of `tokens`, under the client's name; and an `mtls` integration, m0 and on, for each of `certificates`.
     """
 
     name: ClassVar[str] = "sidekey"
+    pages: ClassVar[tuple[str, ...]] = ("/readyz", "/metrics")
+    interpreter: str = field(default_factory=compiled_interpreter)
     access: str = "errors"
     tenants: int = 0
     request_body: str = "100MiB"
@@ -34,13 +47,12 @@ class Sidekey:
     certificates: tuple[ClientPair, ...] = ()
 
     def program(self) -> str | None:
-        """The interpreter, where the package is installed in it."""
-        spec = importlib.util.find_spec("sidekey")
-        return sys.executable if spec is not None and importlib.util.find_spec("sidekey.cli") is not None else None
+        """The interpreter."""
+        return find_program(self.interpreter)
 
     def version(self) -> list[str]:
         """The command that prints its version."""
-        return [sys.executable, "-m", "sidekey", "--version"]
+        return [self.interpreter, "-m", "sidekey", "--version"]
 
     def command(self, job: Job) -> list[str]:
         """Write sidekey.yaml and the secrets' files, and run it."""
@@ -52,7 +64,7 @@ class Sidekey:
             secret.chmod(0o600)
         with config.open("w", encoding="utf-8") as file:
             yaml.dump(self._config(job), file, Dumper=yaml.CSafeDumper, sort_keys=False)
-        return [sys.executable, "-m", "sidekey", "run", "--config", str(config)]
+        return [self.interpreter, "-m", "sidekey", "run", "--config", str(config)]
 
     def path(self, rest: str) -> str:
         """The reverse door of the integration `bench`."""
@@ -72,10 +84,10 @@ class Sidekey:
             "limits": {"request_body": self.request_body},
             "log": {"access": self.access},
             "integrations": {
-                "bench": _integration(base) | _beside(job.upstream.client),
+                "bench": _integration(base) | _client_certificate(job.upstream.client),
                 **{f"t{number}": _integration(f"{base}/t{number}") for number in range(self.tenants)},
                 **{
-                    f"m{number}": {"endpoint_prefix": f"{base}/m{number}", "auth": {"type": "mtls", **_shown(pair)}}
+                    f"m{number}": {"endpoint_prefix": f"{base}/m{number}", "auth": {"type": "mtls", **_pair(pair)}}
                     for number, pair in enumerate(self.certificates)
                 },
                 **(_clients(self.tokens, job.upstream) if self.tokens is not None else {}),
@@ -84,7 +96,7 @@ class Sidekey:
 
 
 def config_file(job: Job) -> Path:
-    """Where the config of a job is. Sidekey watches the folder, so nobody else writes into it, such as its log."""
+    """Where the config of a job is. Sidekey watches the folder, so nothing else, such as its log, is written there."""
     return job.folder / "config" / "sidekey.yaml"
 
 
@@ -97,17 +109,17 @@ def _integration(prefix: str) -> dict[str, Any]:
     return {"endpoint_prefix": prefix, "auth": auth}
 
 
-def _beside(client: ClientPair | None) -> dict[str, Any]:
-    return {} if client is None else {"client_certificate": _shown(client)}
+def _client_certificate(client: ClientPair | None) -> dict[str, Any]:
+    return {} if client is None else {"client_certificate": _pair(client)}
 
 
-def _shown(pair: ClientPair) -> dict[str, Any]:
+def _pair(pair: ClientPair) -> dict[str, Any]:
     files = {"certificate": {"file": str(pair.certificate)}, "private_key": {"file": str(pair.key)}}
     return files | {"allow_private_ca": True}
 
 
 def _clients(tokens: TokenEndpoint, upstream: Upstream) -> dict[str, Any]:
-    """An integration for each client. The upstream is no place that a token goes by itself, so it is allowed here."""
+    """An integration for each client. Tokens do not go to the upstream's domain by default, so it is allowed here."""
     return {
         client: {
             "endpoint_prefix": f"{_base(upstream)}/{client}",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.arena import Arena, contest
+from benchmarks.arena import Arena, side_by_side
 from benchmarks.figures import CPU, RATE, Figure, Line, Outcome, at_least
-from benchmarks.load import Load
+from benchmarks.load import Wrk
 from benchmarks.peers.base import Peer
 from benchmarks.peers.envoy import Envoy
 from benchmarks.peers.sidekey import Sidekey
@@ -24,8 +24,8 @@ class AccessLog:
         """Rate and processor time in each mode, and what share of the rate is left with `all`."""
         subjects: dict[str, Peer] = {f"sidekey, {mode}": Sidekey(access=mode) for mode in _MODES}
         subjects |= {"envoy, off": Envoy(), "envoy, all": Envoy(logged=True)}
-        with contest(arena, subjects, arena.upstreams["http"]) as found:
-            found.measure(_ROUNDS, lambda running: running.load(Load(32)))
+        with side_by_side(arena, subjects, arena.upstreams["http"]) as found:
+            found.load(_ROUNDS, Wrk(32))
         medians = found.medians()
 
         def line(figure: Figure, mode: str) -> Line:

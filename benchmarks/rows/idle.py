@@ -1,8 +1,8 @@
-"""Row: a peer with nothing to do: its memory, and how long it took to the first answer."""
+"""Row: a peer with nothing to do: its memory, and how long it took to the first response."""
 
 from __future__ import annotations
 
-from benchmarks.arena import Arena, Running, afresh
+from benchmarks.arena import Arena, Running, one_by_one
 from benchmarks.figures import RESIDENT_IDLE, START, Outcome, Sample, at_most, lines_of
 from benchmarks.peers import PEERS
 
@@ -13,15 +13,18 @@ class Idle:
     """Each peer is started several times, alone."""
 
     name = "idle"
-    title = "resident memory after the first answer, and seconds from the start of the program to that answer"
+    title = (
+        "resident memory after the first response and one of each status page, "
+        "and seconds from the start of the program to that first response"
+    )
 
     def run(self, arena: Arena) -> Outcome:
         """Memory and start of each peer."""
-        found = afresh(arena, PEERS, arena.upstreams["http"], _STARTS, idle_sample)
+        found = one_by_one(arena, PEERS, arena.upstreams["http"], _STARTS, idle_sample)
         reaches = {RESIDENT_IDLE: at_most(1, over="envoy"), START: at_most(0.5)}
         return Outcome(lines_of(found.medians(), reaches), found.failures, found.rounds)
 
 
 def idle_sample(running: Running) -> Sample:
-    """What a start by itself tells."""
+    """What a start alone gives."""
     return {RESIDENT_IDLE: running.idle_bytes / 1e6, START: running.start_seconds}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.arena import Arena, Running, afresh
+from benchmarks.arena import Arena, Running, one_by_one
 from benchmarks.figures import Figure, Outcome, Sample, at_most, lines_of
 from benchmarks.held import Callers, HeldUpstream
-from benchmarks.peers import PEERS
+from benchmarks.peers import peers
 from benchmarks.processes import MeasureFailed
 
 _REQUESTS = 5_000
@@ -17,14 +17,19 @@ class InFlight:
     """5,000 callers wait at once, each on a connection of its own. This process holds the outer end of both hops."""
 
     name = "inflight5000"
-    title = "5,000 requests in flight on an upstream that does not answer yet"
+    title = "5,000 requests in flight on an upstream that does not respond yet"
 
     def run(self, arena: Arena) -> Outcome:
         """Growth of memory over idle for each request."""
-        if arena.open_files < 2 * _REQUESTS + 500:
-            raise MeasureFailed(f"{arena.open_files} open files do not suffice; raise the hard limit (ulimit -Hn)")
+        needed = 2 * _REQUESTS + 500
+        if arena.open_files < needed:
+            raise MeasureFailed(
+                f"{needed:,} open files are needed and {arena.open_files:,} allowed; raise the hard limit (ulimit -Hn)"
+            )
         with HeldUpstream() as held:
-            found = afresh(arena, PEERS, held.upstream, _ROUNDS, lambda running: _hold(running, held))
+            found = one_by_one(
+                arena, peers("sidekey", "envoy", "nginx"), held.upstream, _ROUNDS, lambda running: _hold(running, held)
+            )
         return Outcome(lines_of(found.medians(), {_EACH: at_most(24)}), found.failures, found.rounds)
 
 
@@ -33,5 +38,5 @@ def _hold(running: Running, held: HeldUpstream) -> Sample:
         held.await_held(_REQUESTS)
         loaded = running.program.resident_bytes()
         held.release()
-        callers.expect_answers()
+        callers.expect_responses()
     return {_EACH: (loaded - running.idle_bytes) / _REQUESTS / 1024}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.arena import Arena, afresh, contest
+from benchmarks.arena import Arena, one_by_one, side_by_side
 from benchmarks.figures import CPU, RATE, RESIDENT_IDLE, START, Figure, Line, Outcome, Reach, at_least, at_most
-from benchmarks.load import Load, Spread
+from benchmarks.load import Load, Spread, Wrk
 from benchmarks.peers.base import Peer
 from benchmarks.peers.sidekey import Sidekey
 from benchmarks.rows.idle import idle_sample
@@ -20,7 +20,11 @@ _SUBJECTS: dict[str, Peer] = {
     _MANY: Sidekey(tenants=_TENANTS),
     _SPREAD: Sidekey(tenants=_TENANTS),
 }
-_LOADS = {_ONE: Load(32), _MANY: Load(32), _SPREAD: Load(32, spread=Spread(_TENANTS, "/i/t", "/hook"))}
+_LOADS: dict[str, Load] = {
+    _ONE: Wrk(32),
+    _MANY: Wrk(32),
+    _SPREAD: Wrk(32, spread=Spread(_TENANTS, "/i/t", "/hook")),
+}
 
 _LOADING = Figure("load, s more than one", 2)
 _MEMORY = Figure("RSS idle, MB more than one", 1)
@@ -38,9 +42,9 @@ class Integrations:
         """Load and memory from starts, the hot path from rounds of wrk."""
         upstream = arena.upstreams["http"]
         starting = {subject: _SUBJECTS[subject] for subject in (_ONE, _MANY)}
-        starts = afresh(arena, starting, upstream, _STARTS, idle_sample)
-        with contest(arena, _SUBJECTS, upstream) as hot:
-            hot.measure(_ROUNDS, lambda running: running.load(_LOADS[running.subject]))
+        starts = one_by_one(arena, starting, upstream, _STARTS, idle_sample)
+        with side_by_side(arena, _SUBJECTS, upstream) as hot:
+            hot.load(_ROUNDS, _LOADS)
         lines = [*_differences(starts.medians()), *_hot_path(hot.medians())]
         return Outcome(lines, starts.failures | hot.failures, hot.rounds)
 

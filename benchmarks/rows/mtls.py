@@ -7,10 +7,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection
 
-from benchmarks.arena import Arena, Running, afresh, contest
+from benchmarks.arena import Arena, Running, one_by_one, side_by_side
 from benchmarks.figures import CPU, RATE, RESIDENT_IDLE, START, Figure, Line, Outcome, Reach, Sample, at_most
-from benchmarks.load import REQUEST_BODY, Load
-from benchmarks.peers import PEERS
+from benchmarks.load import REQUEST_BODY, Load, Wrk
+from benchmarks.peers import peers
 from benchmarks.peers.base import Peer
 from benchmarks.peers.sidekey import Sidekey
 from benchmarks.processes import MeasureFailed
@@ -21,11 +21,11 @@ _SIDES = {"client certificate": "mtls, once", "no certificate": "https, once"}
 
 @dataclass(frozen=True, slots=True)
 class NewConnections:
-    """The upstream closes after each answer. Peers resume sessions as their defaults have it."""
+    """The upstream closes after each response. Peers resume TLS sessions as they do by default."""
 
     load: Load
     peers: Mapping[str, Peer]
-    rounds: int = 3
+    rounds: int = 5
     name: str = "newmtls"
 
     @property
@@ -37,8 +37,8 @@ class NewConnections:
         """Processor time and rate, with a client certificate and without one."""
         outcome = Outcome([], {}, {})
         for label, side in _SIDES.items():
-            with contest(arena, self.peers, arena.upstreams[side]) as found:
-                found.measure(self.rounds, lambda running: running.load(self.load))
+            with side_by_side(arena, self.peers, arena.upstreams[side]) as found:
+                found.load(self.rounds, self.load)
             medians = found.medians()
             lines = [
                 Line(
@@ -57,15 +57,15 @@ class NewConnections:
         return outcome
 
 
-_ONE, _MANY, _KEPT = "sidekey, one", "sidekey, many", "sidekey, many kept"
-_RESIDENT_USED = Figure("RSS used MB", 1)
+ONE, MANY, KEPT = "sidekey, one", "sidekey, many", "sidekey, many kept"
+RESIDENT_USED = Figure("RSS used MB", 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
     """Sidekey only: `mtls` integrations, each with a certificate and key of its own and a prefix of its own.
 
-    What stays of a certificate that was used is one thing, a connection that is kept with it another.
+    What a certificate costs once it was used, and what a kept connection with it costs, are lines of their own.
     """
 
     count: int = 1_000
@@ -84,45 +84,47 @@ class Certificates:
     def run(self, arena: Arena) -> Outcome:
         """Seconds and memory from starts."""
         many = Sidekey(certificates=tuple(arena.clients.issue(f"m{number}") for number in range(self.count)))
-        closing_side: dict[str, Peer] = {_ONE: Sidekey(), _MANY: many}
-        closed = afresh(arena, closing_side, arena.upstreams["mtls, once"], self.starts, self._sample)
-        kept = afresh(arena, {_KEPT: many}, arena.upstreams["mtls"], self.starts, self._sample)
-        lines = self._lines(closed.medians() | kept.medians())
+        closing_side: dict[str, Peer] = {ONE: Sidekey(), MANY: many}
+        closed = one_by_one(arena, closing_side, arena.upstreams["mtls, once"], self.starts, self.sample)
+        kept = one_by_one(arena, {KEPT: many}, arena.upstreams["mtls"], self.starts, self.sample)
+        lines = self.lines(closed.medians() | kept.medians())
         return Outcome(lines, closed.failures | kept.failures, closed.rounds | kept.rounds)
 
-    def _sample(self, running: Running) -> Sample:
-        if running.subject != _ONE:
+    def sample(self, running: Running) -> Sample:
+        """Memory and start, and memory once each certificate was used. Raises MeasureFailed."""
+        if running.subject != ONE:
             _use_each(running.job.port, self.count)
-        return {**idle_sample(running), _RESIDENT_USED: running.program.resident_bytes() / 1e6}
+        return {**idle_sample(running), RESIDENT_USED: running.program.resident_bytes() / 1e6}
 
-    def _lines(self, medians: Mapping[str, Sample]) -> list[Line]:
-        if not medians.keys() >= {_ONE, _MANY, _KEPT}:
+    def lines(self, medians: Mapping[str, Sample]) -> list[Line]:
+        """What one certificate costs, from the medians of each subject."""
+        if not medians.keys() >= {ONE, MANY, KEPT}:
             return []
 
         def kib_each(subject: str, figure: Figure) -> float:
-            return (medians[subject][figure] - medians[_ONE][figure]) * 1e6 / 1024 / self.count
+            return (medians[subject][figure] - medians[ONE][figure]) * 1e6 / 1024 / self.count
 
         return [
-            _line("load, s more than one", 2, medians[_MANY][START] - medians[_ONE][START], at_most(5)),
-            _line("KiB each, loaded", 1, kib_each(_MANY, RESIDENT_IDLE), at_most(50)),
-            _line("KiB each, used once", 1, kib_each(_MANY, _RESIDENT_USED), at_most(50)),
-            _line("KiB each, connection kept", 1, kib_each(_KEPT, _RESIDENT_USED)),
+            _line("load, s more than one", 2, medians[MANY][START] - medians[ONE][START], at_most(5)),
+            _line("KiB each, loaded", 1, kib_each(MANY, RESIDENT_IDLE), at_most(50)),
+            _line("KiB each, used once", 1, kib_each(MANY, RESIDENT_USED), at_most(50)),
+            _line("KiB each, connection kept", 1, kib_each(KEPT, RESIDENT_USED)),
         ]
 
 
 def _use_each(port: int, count: int) -> None:
-    """One request to each. Raises MeasureFailed where one is not answered 200."""
+    """One request to each. Raises MeasureFailed where a response is not 200."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
         for number in range(count):
             connection.request("POST", f"/i/m{number}/hook", REQUEST_BODY)
-            answer = connection.getresponse()
-            answer.read()
-            if answer.status != 200:
-                raise MeasureFailed(f"the certificate of m{number} was answered {answer.status}")
+            response = connection.getresponse()
+            response.read()
+            if response.status != 200:
+                raise MeasureFailed(f"the request with the certificate of m{number} got {response.status}")
 
 
 def _line(label: str, decimals: int, value: float, reach: Reach | None = None) -> Line:
     return Line(label, Figure(label, decimals), {"sidekey": value}, reach)
 
 
-ROWS = (NewConnections(Load(32), PEERS), Certificates())
+ROWS = (NewConnections(Wrk(32), peers("sidekey", "envoy", "nginx")), Certificates())

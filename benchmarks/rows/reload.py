@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from benchmarks.arena import SETTLE_SECONDS, Arena, Running
+from benchmarks.arena import Arena, Running
 from benchmarks.figures import P50, P99, P999, Figure, Line, Outcome, Reach, Sample, at_most, medians
 from benchmarks.pace import Pace, Paced
 from benchmarks.peers.sidekey import Sidekey
-from benchmarks.probe import CHECK, await_answer
+from benchmarks.probe import CHECK, await_response
 from benchmarks.processes import MeasureFailed
 from benchmarks.reloads import Editor
 
@@ -50,41 +50,43 @@ class Reloads:
         )
 
     def run(self, arena: Arena) -> Outcome:
-        """Seconds of reloads, and latencies of the same load without and with them, in turn."""
-        rounds: dict[str, list[Sample]] = {_WITHOUT: [], _WITH: []}
+        """Start Sidekey and measure. Raises MeasureFailed."""
         with ExitStack() as stack:
             running = arena.start("sidekey", Sidekey(tenants=self.tenants), arena.upstreams["http"], stack)
-            editor = Editor(running)
-            # The first reload and the first load bring in what later ones find: modules, upstream connections.
-            editor.edit()
-            self._load(running, 1)
-            alone = self._alone(running, editor)
-            for _ in range(self.rounds):
-                rounds[_WITHOUT].append(_latencies(self._load(running, self.pace.seconds)))
-                rounds[_WITH].append(self._load_with_reloads(running, editor))
+            return self.measure(running, Editor(running), arena.settle)
+
+    def measure(self, running: Running, editor: Editor, settle: float) -> Outcome:
+        """Seconds of reloads, and latencies of the same load without and with them, in turn."""
+        rounds: dict[str, list[Sample]] = {_WITHOUT: [], _WITH: []}
+        # The first reload and the first load import modules and open upstream connections.
+        editor.edit()
+        self._load(running, self.pace.brief())
+        alone = self._alone(running, editor, settle)
+        for _ in range(self.rounds):
+            rounds[_WITHOUT].append(_latencies(self._load(running, self.pace)))
+            rounds[_WITH].append(self._load_with_reloads(running, editor))
         lines = [*_lines(alone), *_under_load(rounds)]
         return Outcome(lines, rounds={"sidekey, alone": [alone]} | _subjects(rounds))
 
-    def _alone(self, running: Running, editor: Editor) -> Sample:
+    def _alone(self, running: Running, editor: Editor, settle: float) -> Sample:
         before = running.program.cpu_seconds()
         seconds = [editor.edit().seconds for _ in range(self.edits)]
         # What a reload replaced is freed after it was logged.
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(settle)
         used = running.program.cpu_seconds() - before
         return {_MEDIAN: statistics.median(seconds), _SLOWEST: max(seconds), _CPU: used / self.edits}
 
-    def _load(self, running: Running, seconds: float) -> Paced:
-        pace = Pace(self.pace.rate, seconds, self.pace.connections)
+    def _load(self, running: Running, pace: Pace) -> Paced:
         return pace.run(running.job.port, running.peer.path("hook"))
 
     def _load_with_reloads(self, running: Running, editor: Editor) -> Sample:
         began = time.perf_counter()
         with editor.editing() as reloads:
-            paced = self._load(running, self.pace.seconds)
+            paced = self._load(running, self.pace)
         if not reloads:
             raise MeasureFailed("no reload ended under the load")
         seconds = [reload.seconds for reload in reloads]
-        # Some requests came between two reloads. The slowest answers all count as those of requests that did not.
+        # Some requests came between two reloads. The slowest responses all count as those during a reload.
         share = sum(seconds) / (time.perf_counter() - began)
         return {
             **_latencies(paced),
@@ -138,7 +140,7 @@ def _subjects(rounds: Mapping[str, Sequence[Sample]]) -> dict[str, Sequence[Samp
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The same change again and again; after each the integration is used, so that what it needs is made."""
+    """The same change again and again; after each the integration is used, so that all of it is built again."""
 
     name = "reloads100"
     tenants: int = _TENANTS
@@ -153,12 +155,15 @@ class Memory:
         )
 
     def run(self, arena: Arena) -> Outcome:
-        """Resident memory at rest: before the first reload, after a few, and after many."""
+        """Start Sidekey and measure. Raises MeasureFailed."""
         with ExitStack() as stack:
             running = arena.start("sidekey", Sidekey(tenants=self.tenants), arena.upstreams["http"], stack)
-            editor = Editor(running)
-            few = _resident_after(self.few, running, editor)
-            many = _resident_after(self.many - self.few, running, editor)
+            return self.measure(running, Editor(running), arena.settle)
+
+    def measure(self, running: Running, editor: Editor, settle: float) -> Outcome:
+        """Resident memory without work: before the first reload, after a few, and after many."""
+        few = _resident_after(self.few, running, editor, settle)
+        many = _resident_after(self.many - self.few, running, editor, settle)
         megabytes = {"before any reload": running.idle_bytes, f"after {self.few}": few, f"after {self.many}": many}
         figures = [(Figure(f"RSS MB {when}", 1), count / 1e6) for when, count in megabytes.items()]
         share = Figure(f"RSS after {self.many} / after {self.few}", 3)
@@ -168,12 +173,12 @@ class Memory:
         )
 
 
-def _resident_after(count: int, running: Running, editor: Editor) -> int:
+def _resident_after(count: int, running: Running, editor: Editor, settle: float) -> int:
     """Bytes after so many further reloads."""
     for _ in range(count):
         editor.edit()
-        await_answer(running.program, running.job.port, running.peer.path(CHECK), {})
-    time.sleep(SETTLE_SECONDS)
+        await_response(running.program, running.job.port, running.peer.path(CHECK), {})
+    time.sleep(settle)
     return running.program.resident_bytes()
 
 
@@ -181,4 +186,4 @@ def _line(figure: Figure, value: float, reach: Reach | None = None, *, label: st
     return Line(label or figure.label, figure, {"sidekey": value}, reach)
 
 
-ROWS = (Reloads(Pace(1_000, 15)), Memory())
+ROWS = (Reloads(Pace(1_000, 10)), Memory())

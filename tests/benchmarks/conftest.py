@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,10 +12,10 @@ from benchmarks.machine import Cores
 from support.peers import require
 
 
-@pytest.fixture
-def arena(tmp_path: Path) -> Iterator[Arena]:
-    """An arena on one core with files enough for a few connections."""
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    """An arena on one core with files enough for a few connections. It does not wait for memory to be at rest."""
     require("taskset")
     core = min(os.sched_getaffinity(0))
-    with Arena(tmp_path, Cores(core, core), 512) as found:
+    with Arena(tmp_path_factory.mktemp("arena"), Cores(core, core), 512, settle=0) as found:
         yield found

@@ -1,4 +1,4 @@
-"""Callers of big bodies: an answer that is not the one asked for is a failure."""
+"""Callers of big bodies: a response that is not the requested one is a failure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from benchmarks.bulk import download, read_slowly
 from benchmarks.processes import MeasureFailed
 
-Answering = Callable[[bytes], int]
+Responding = Callable[[bytes], int]
 
 
 @pytest.fixture
-def answering() -> Iterator[Answering]:
-    """Starts a server that gives its one caller these bytes and leaves; answers its port."""
+def responding() -> Iterator[Responding]:
+    """Starts a server that sends these bytes to its one caller and closes; returns its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         threads = []
 
@@ -43,14 +43,14 @@ def answering() -> Iterator[Answering]:
     [
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n123", "ended 6 bytes early", id="it is cut"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n12345678", "announced with 8", id="it is another"),
-        pytest.param(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "answered 503 Busy", id="it is a refusal"),
+        pytest.param(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "responded 503 Busy", id="it is an error"),
         pytest.param(b"", "after 0 bytes", id="there is none"),
     ],
 )
 @pytest.mark.parametrize("slow", [False, True], ids=["fast", "slow"])
-def test_an_answer_that_is_not_whole_is_a_failure(answering: Answering, raw: bytes, reason: str, slow: bool) -> None:
+def test_a_response_that_is_not_whole_is_a_failure(responding: Responding, raw: bytes, reason: str, slow: bool) -> None:
     """A peer that loses bytes is not fast."""
-    port = answering(raw)
+    port = responding(raw)
     with pytest.raises(MeasureFailed, match=reason):
         if slow:
             read_slowly(port, "/api/bulk", 9, readers=1)

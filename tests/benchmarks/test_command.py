@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+import pytest
 
-import benchmarks
-
-ROOT = Path(benchmarks.__file__).parent.parent
+from benchmarks.__main__ import main
 
 
-def test_an_unknown_row_is_a_usage_error_that_names_the_rows() -> None:
+def test_an_unknown_row_is_a_usage_error_that_names_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is measured then."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "http33"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 2
-    assert ran.stderr.startswith("no row is called http33; there are: http32, http256, https32, ")
-    assert ran.stdout == ""
+    assert main(["http32", "http33"]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("no such row: http33; the rows are: http32, http256, https32, ")
+    assert printed.out == ""

@@ -9,7 +9,7 @@ from benchmarks.core import exchange_once, warm
 
 @pytest.mark.parametrize("token", [False, True], ids=["basic", "token"])
 async def test_every_exchange_goes_to_the_upstream_and_back(token: bool) -> None:
-    """With a token the grant is there as well, and nothing asks for another."""
+    """With a token the grant is there as well, and no other is obtained."""
     once, caller, upstream = exchange_once(token=token)
     for _ in range(3):
         caller.written = upstream.written = b""

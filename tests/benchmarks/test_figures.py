@@ -36,14 +36,14 @@ def test_a_reach_is_judged_by_value_or_by_ratio(
     assert reach.verdict(values) == verdict
 
 
-def test_a_reach_says_in_words_what_it_asks_for() -> None:
-    """The words stand in the table."""
+def test_a_reach_says_in_words_what_it_requires() -> None:
+    """The table shows these words."""
     assert str(at_least(1.5, over="envoy")) == "sidekey / envoy at least 1.5"
     assert str(at_most(0.5)) == "sidekey at most 0.5"
 
 
 def test_a_figure_that_one_peer_lacks_still_has_its_line() -> None:
-    """The lines are the union of the figures of all columns, in the order in which they were met."""
+    """The lines are the union of the figures of all columns, in the order of their first value."""
     lines = lines_of({"sidekey": {RATE: 1.0}, "envoy": {RATE: 2.0, P50: 3.0}}, {P50: at_most(1)})
     assert [(line.label, dict(line.values), line.reach) for line in lines] == [
         ("requests/s", {"sidekey": 1.0, "envoy": 2.0}, None),
@@ -52,7 +52,7 @@ def test_a_figure_that_one_peer_lacks_still_has_its_line() -> None:
 
 
 def test_results_hold_the_rounds_and_the_verdicts() -> None:
-    """What is written to the results can be judged again by a reader."""
+    """A reader of the results can judge them again."""
     line = Line("requests/s", RATE, {"sidekey": 4.0, "envoy": 2.0}, at_least(1.5, over="envoy"))
     outcome = Outcome((line,), {"nginx": "it ended"}, {"sidekey": [{RATE: 4.0}]})
     assert outcome.as_json() == {

@@ -36,7 +36,7 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Issuer]:
 
 
 def ask(issuer: Issuer, client: str, secret: str = SECRET) -> tuple[str, dict[str, Any]]:
-    """A token request over verified https: status and answer."""
+    """A token request over verified https: status and response."""
     context = ssl.create_default_context(cafile=str(issuer.endpoint.ca))
     body = urlencode({"grant_type": "client_credentials", "client_id": client, "client_secret": secret}).encode()
     with (
@@ -44,10 +44,10 @@ def ask(issuer: Issuer, client: str, secret: str = SECRET) -> tuple[str, dict[st
         context.wrap_socket(raw, server_hostname=HOST) as connection,
     ):
         connection.sendall(wire.request("POST", "/token", body))
-        head, answer = wire.receive_head(connection)
-        while len(answer) < head.length:
-            answer += connection.recv(4096)
-    return head.start[1], json.loads(answer)
+        head, body = wire.receive_head(connection)
+        while len(body) < head.length:
+            body += connection.recv(4096)
+    return head.start[1], json.loads(body)
 
 
 def call(issuer: Issuer, authorization: str) -> int:
@@ -63,41 +63,44 @@ def call(issuer: Issuer, authorization: str) -> int:
 @pytest.mark.parametrize(
     ("client", "status", "good", "expired"),
     [
-        pytest.param("plain", 200, 1, 0, id="alive"),
+        pytest.param("plain", 200, 1, 0, id="valid"),
         pytest.param("past", 401, 0, 1, id="expired"),
         pytest.param("refused", 401, 1, 0, id="refused"),
     ],
 )
-def test_a_token_that_was_issued_is_judged_at_the_upstream(
+def test_a_token_that_was_issued_is_checked_at_the_upstream(
     issuer: Issuer, client: str, status: int, good: int, expired: int
 ) -> None:
-    """The accounts tell of both requests."""
-    told, answer = ask(issuer, client)
-    assert (told, answer["token_type"]) == ("200", "Bearer")
-    assert call(issuer, f"Bearer {answer['access_token']}") == status
-    account = issuer.accounts()[client]
-    assert (len(account.asked), account.good, account.expired) == (1, good, expired)
+    """The token call and the request are both counted, and the connection of the call."""
+    before = issuer.counts()
+    token_status, response = ask(issuer, client)
+    assert (token_status, response["token_type"]) == ("200", "Bearer")
+    assert call(issuer, f"Bearer {response['access_token']}") == status
+    after = issuer.counts()
+    assert (after.calls - before.calls, after.connections - before.connections) == (1, 1)
+    account = issuer.counts().accounts[client]
+    assert (len(account.calls), account.good, account.expired) == (1, good, expired)
 
 
 @pytest.mark.parametrize(("client", "secret"), [("stranger", SECRET), ("unasked", "guessed")])
 def test_a_client_that_does_not_prove_itself_gets_no_token(issuer: Issuer, client: str, secret: str) -> None:
-    """RFC 6749 5.2; it is no token request to count."""
+    """RFC 6749 5.2; its request is not counted."""
     assert ask(issuer, client, secret) == ("401", {"error": "invalid_client"})
-    assert issuer.accounts()["unasked"].asked == []
+    assert issuer.counts().accounts["unasked"].calls == []
 
 
-def test_a_request_without_a_token_is_no_request_to_judge(issuer: Issuer) -> None:
-    """400 passes a proxy as it is, and so spoils the round."""
+def test_a_request_without_a_token_is_a_bad_request(issuer: Issuer) -> None:
+    """A proxy passes 400 on, which fails the round."""
     assert call(issuer, "Basic YTpi") == 400
 
 
-def test_a_held_client_is_answered_after_its_release(issuer: Issuer) -> None:
+def test_a_held_client_gets_its_token_after_its_release(issuer: Issuer) -> None:
     """Until then its requests are counted, and wait."""
-    answers: list[str] = []
-    waiting = threading.Thread(target=lambda: answers.append(ask(issuer, "held")[0]))
+    statuses: list[str] = []
+    waiting = threading.Thread(target=lambda: statuses.append(ask(issuer, "held")[0]))
     waiting.start()
-    while not issuer.accounts()["held"].asked:
-        assert not answers
+    while not issuer.counts().accounts["held"].calls:
+        assert not statuses
     issuer.release("held")
     waiting.join()
-    assert answers == [ask(issuer, "held")[0]] == ["200"]
+    assert statuses == [ask(issuer, "held")[0]] == ["200"]

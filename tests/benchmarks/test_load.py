@@ -1,4 +1,4 @@
-"""Reading what wrk says, and sending what every peer is asked for."""
+"""Reading what wrk reports, and sending the requests that every peer gets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.figures import P50, P99, RATE
-from benchmarks.load import Load, Spread, parse
+from benchmarks.load import Spread, Wrk, parse
 from benchmarks.processes import MeasureFailed
 from support.peers import require
 from support.ports import free_port
@@ -37,22 +37,22 @@ def test_rate_and_latencies_are_read_in_seconds_and_milliseconds() -> None:
 
 
 @pytest.mark.parametrize("kind", ["connect", "read", "write", "status", "timeout"])
-def test_a_single_failed_request_spoils_the_round(kind: str) -> None:
-    """A peer that answers anything but 2xx does other work than the others."""
+def test_a_single_failed_request_fails_the_round(kind: str) -> None:
+    """A peer that responds anything but 2xx does not do the work of the others."""
     with pytest.raises(MeasureFailed, match=f"1 x {kind}"):
         parse(output(**{kind: 1}))
 
 
-def test_a_round_without_a_request_or_without_a_result_is_no_round() -> None:
-    """Neither is taken for a rate of zero."""
-    with pytest.raises(MeasureFailed, match="no request was answered"):
+def test_a_round_without_a_request_or_without_a_result_is_a_failure() -> None:
+    """Neither is reported as a rate of zero."""
+    with pytest.raises(MeasureFailed, match="no request had a response"):
         parse(output(requests=0))
     with pytest.raises(MeasureFailed, match="no result: unable to connect"):
         parse("unable to connect\n")
 
 
-def test_wrk_against_nobody_fails_with_its_own_words(tmp_path: Path) -> None:
+def test_wrk_fails_with_its_own_message_where_no_peer_listens(tmp_path: Path) -> None:
     """A peer that does not listen is a failure with a reason."""
     require("wrk")
     with pytest.raises(MeasureFailed, match="Connection refused"):
-        Load(1, seconds=1, spread=Spread(3, "/i/t", "/hook")).run(f"http://127.0.0.1:{free_port()}/", tmp_path)
+        Wrk(1, seconds=1, spread=Spread(3, "/i/t", "/hook")).measure(free_port(), "/", tmp_path)

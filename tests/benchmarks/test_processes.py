@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.processes import MeasureFailed, PeakMemory, Program, parse_resident, parse_stat, resident
+from benchmarks.processes import MeasureFailed, PeakMemory, Program, cpu_seconds, parse_resident, parse_stat, resident
 from support.peers import require
 
 PARENT = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()']).wait()"
@@ -26,19 +27,19 @@ def start(script: str, folder: Path) -> Program:
 
 
 def test_a_program_name_with_parentheses_does_not_shift_the_fields() -> None:
-    """The name is the one field of the line that may hold blanks and parentheses."""
+    """The name is the one field of the line that may hold spaces and parentheses."""
     line = "7 (a) b (c) S 1 7 4711 0 -1 4194560 100 0 0 0 31 11 0 0 20 0 1 0 100 10000 200"
-    assert parse_stat(line) == ("S", 4711, 42)
+    assert parse_stat(line) == ("S", 4711)
 
 
 def test_resident_memory_is_given_in_bytes() -> None:
-    """The kernel writes kB and means 1,024 bytes; a zombie has no such line."""
+    """The kernel writes kB for 1,024 bytes; a zombie has no such line."""
     assert parse_resident("Name:\tnginx\nVmHWM:\t   20 kB\nVmRSS:\t   12 kB\n") == 12_288
     assert parse_resident("Name:\tnginx\nState:\tZ (zombie)\n") == 0
 
 
 def test_an_ended_program_is_reported_with_the_end_of_its_output(tmp_path: Path) -> None:
-    """A peer that refuses its config says why."""
+    """A peer that rejects its config says why."""
     with (
         start("print('no such directive'); raise SystemExit(3)", tmp_path) as program,
         pytest.raises(MeasureFailed, match="ended with status 3: no such directive"),
@@ -62,9 +63,11 @@ def test_children_are_measured_and_end_with_the_program(tmp_path: Path) -> None:
 def test_a_program_that_ignores_the_request_to_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hung peer does not outlive the benchmark."""
     monkeypatch.setattr("benchmarks.processes._STOP_SECONDS", 0.1)
-    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
-    with start(deaf, tmp_path) as program:
-        while "deaf" not in (tmp_path / "output.log").read_text():
+    ignoring = (
+        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+    )
+    with start(ignoring, tmp_path) as program:
+        while "ready" not in (tmp_path / "output.log").read_text():
             program.check_alive()
         pids = program.pids()
     assert pids
@@ -72,8 +75,23 @@ def test_a_program_that_ignores_the_request_to_end_is_killed(tmp_path: Path, mon
 
 
 def test_processor_time_is_that_of_all_its_processes(tmp_path: Path) -> None:
-    """A program that works uses processor time."""
-    with start("while True: pass", tmp_path) as program:
-        while program.cpu_seconds() == 0:
+    """It agrees with the clock ticks of /proc, and is finer."""
+    child = "import signal, time\nwhile time.process_time() < 0.05: pass\nprint('done', flush=True)\nsignal.pause()"
+    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]).wait()"
+    with start(parent, tmp_path) as program:
+        while "done" not in (tmp_path / "output.log").read_text():
             program.check_alive()
-        assert program.cpu_seconds() > 0
+        pids = program.pids()
+        used = program.cpu_seconds()
+        assert used == sum(cpu_seconds(pid) for pid in pids)
+        assert cpu_seconds(pids[-1]) >= 0.05
+        stat = Path(f"/proc/{pids[-1]}/stat").read_text()
+        ticks = sum(map(int, stat[stat.rindex(")") + 1 :].split()[11:13]))
+        assert abs(cpu_seconds(pids[-1]) - ticks / os.sysconf("SC_CLK_TCK")) < 0.05
+
+
+def test_processor_time_of_an_ended_process_is_zero() -> None:
+    """A worker may end while its program is measured."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert cpu_seconds(ended.pid) == 0

@@ -6,7 +6,7 @@ from benchmarks.scrape import run
 
 
 def test_the_row_has_the_figures_of_a_scrape() -> None:
-    """A page of that many integrations, a pause and the time it took, all in their units."""
+    """A page of that many integrations, a pause and the time it took, each in its unit."""
     measured = run(50)
     assert set(measured) == {"longest_pause_ms", "longest_pause_cpu_ms", "cpu_ms", "bytes"}
     assert measured["bytes"] > 50 * 1000

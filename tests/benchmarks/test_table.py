@@ -14,7 +14,7 @@ def cells(table: str) -> list[list[str]]:
 
 
 def test_a_line_shows_each_peer_and_whether_the_reach_was_reached() -> None:
-    """A row's name stands on its first line; a line without a reach leaves those cells empty."""
+    """A row's name is on its first line; a line without a reach leaves those cells empty."""
     lines = (
         Line("requests/s", RATE, {"sidekey": 50_000.4, "envoy": 30_000, "nginx": 70_000}, at_least(1.5, over="envoy")),
         Line("CPU us a request", CPU, {"sidekey": 20.04, "envoy": 31, "nginx": 13.5}),
@@ -25,7 +25,7 @@ def test_a_line_shows_each_peer_and_whether_the_reach_was_reached() -> None:
     ]
 
 
-def test_an_absent_peer_a_failed_one_and_one_that_was_not_asked_look_different() -> None:
+def test_an_absent_peer_a_failed_one_and_one_that_is_not_in_the_row_look_different() -> None:
     """Only a peer that is not installed is absent."""
     outcome = Outcome((Line("requests/s", RATE, {}),), {"envoy, all": "it ended"})
     body = cells(render({"accesslog": outcome}, COLUMNS, frozenset({"sidekey"})))
@@ -33,7 +33,7 @@ def test_an_absent_peer_a_failed_one_and_one_that_was_not_asked_look_different()
 
 
 def test_the_source_of_the_table_is_aligned() -> None:
-    """Text stands to the left, numbers to the right, and all lines are equally long."""
+    """Text is aligned to the left, numbers to the right, and all lines are equally long."""
     assert align(["row", "envoy"], [["a", "1"], ["long name", "123,456"]]).splitlines() == [
         "| row       |   envoy |",
         "|-----------|--------:|",

@@ -1,4 +1,4 @@
-"""The bookkeeping of tokens: who asked, what was served, what had expired."""
+"""The counts of tokens: what was requested, what was served, what had expired."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ def ledger() -> Ledger:
 @pytest.mark.parametrize(
     ("now", "served"),
     [
-        pytest.param(100.0, True, id="at its birth"),
+        pytest.param(100.0, True, id="new"),
         pytest.param(101.999, True, id="just before its end"),
         pytest.param(102.0, False, id="at its end"),
     ],
 )
-def test_a_token_is_judged_by_the_expiry_it_carries(ledger: Ledger, now: float, served: bool) -> None:
-    """The account counts both kinds apart."""
+def test_a_token_is_checked_by_the_expiry_it_holds(ledger: Ledger, now: float, served: bool) -> None:
+    """Both kinds are counted apart."""
     token = ledger.issue("short", 100.0)
-    assert ledger.judge([f"Bearer {token}"], now) is served
+    assert ledger.check([f"Bearer {token}"], now) is served
     account = ledger.accounts["short"]
     assert (account.good, account.expired) == (int(served), int(not served))
 
 
-def test_a_refused_token_counts_as_the_good_one_it_is(ledger: Ledger) -> None:
-    """Only the answer is another."""
-    assert ledger.judge([f"Bearer {ledger.issue('storm', 0.0)}"], 1.0) is False
+def test_a_refused_token_counts_as_good(ledger: Ledger) -> None:
+    """Only the response is another."""
+    assert ledger.check([f"Bearer {ledger.issue('storm', 0.0)}"], 1.0) is False
     assert (ledger.accounts["storm"].good, ledger.accounts["storm"].expired) == (1, 0)
 
 
-def test_no_two_tokens_are_alike(ledger: Ledger) -> None:
-    """A renewal within the clock's grain is a renewal."""
+def test_no_two_tokens_are_equal(ledger: Ledger) -> None:
+    """A renewal within the clock's resolution is a renewal."""
     assert ledger.issue("short", 5.0) != ledger.issue("short", 5.0)
 
 
@@ -48,13 +48,13 @@ def test_no_two_tokens_are_alike(ledger: Ledger) -> None:
         pytest.param(["Basic short~1~9.0"], id="another scheme"),
         pytest.param(["Bearer other~1~9.0"], id="an unknown client"),
         pytest.param(["Bearer short"], id="no expiry"),
-        pytest.param(["Bearer short~1~soon"], id="an expiry that is no number"),
+        pytest.param(["Bearer short~1~soon"], id="an expiry that is not a number"),
     ],
 )
-def test_what_is_not_exactly_one_token_is_no_request_to_count(ledger: Ledger, authorization: list[str]) -> None:
-    """It is a defect of what is measured, not a figure."""
+def test_anything_but_one_token_of_a_client_is_an_error(ledger: Ledger, authorization: list[str]) -> None:
+    """It is a defect of the program under test, and is not counted."""
     with pytest.raises(ValueError):
-        ledger.judge(authorization, 1.0)
+        ledger.check(authorization, 1.0)
     assert all(account.good == account.expired == 0 for account in ledger.accounts.values())
 
 
@@ -69,5 +69,5 @@ def test_what_is_not_exactly_one_token_is_no_request_to_count(ledger: Ledger, au
     ],
 )
 def test_the_fullest_window_is_found_wherever_it_begins(moments: list[float], most: int) -> None:
-    """Windows do not stand on the minutes of a clock."""
+    """Windows do not start at the minutes of a clock."""
     assert most_within(moments, 60.0) == most

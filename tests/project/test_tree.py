@@ -22,7 +22,7 @@ FOREIGN = {
         r"\b(?:pypi|pythonhosted|npmjs|crates|rubygems|golang)\.(?:org|io)\b"
     ),
 }
-GENERATED = {".venv", ".venv-wheel", "dist", "__pycache__", "node_modules"}
+GENERATED = {".venv", ".venv-compiled", ".venv-wheel", "dist", "__pycache__", "node_modules"}
 
 
 def project_files() -> Iterator[Path]:
