@@ -42,8 +42,9 @@ help: ## Show this list
 demo: $(VENV)/.runtime ## Show the main job on loopback ports; ONCE=1 ends by itself
 	@$(BIN)/python -m sidekey demo $(if $(filter-out 0,$(ONCE)),--once)
 
+# Without bytecode each worker and each of the many processes that tests start would compile everything again.
 test: $(if $(WHEEL),wheel-venv,$(VENV)/.dev) ## Run the tests; WHEEL=dist/*.whl tests that wheel, ARGS='-k word' goes to pytest
-	@$(if $(WHEEL),SIDEKEY_EXPECT_BUILD=$(if $(filter %-none-any.whl,$(wildcard $(WHEEL))),pure,compiled) $(WHEEL_VENV),$(VENV))/bin/python \
+	@PYTHONDONTWRITEBYTECODE= $(if $(WHEEL),SIDEKEY_EXPECT_BUILD=$(if $(filter %-none-any.whl,$(wildcard $(WHEEL))),pure,compiled) $(WHEEL_VENV),$(VENV))/bin/python \
 	  -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 wheel: $(VENV)/.compiler ## Build the compiled wheel for this Python into dist/ (needs a C compiler and Python's headers)

@@ -136,7 +136,7 @@ def test_it_serves_without_uvloop(tmp_path: Path) -> None:
     path = os.pathsep.join([str(hidden), *filter(None, [os.environ.get("PYTHONPATH")])])
     with (
         Nginx(tmp_path) as nginx,
-        Child(config(integration("one", nginx.port)), tmp_path, environment={"PYTHONPATH": path}) as child,
+        Child(config(integration("one", nginx.port)), tmp_path, environment={"PYTHONPATH": path}, fresh=True) as child,
     ):
         assert "authorization: Basic c3ZjOnNlY3JldA==" in get(child.proxy_port, "/i/one/x").body
         assert child.stop() == 0

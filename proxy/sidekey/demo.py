@@ -24,7 +24,8 @@ from sidekey.core.policy import Policy, parse_prefix
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe.writer import LineWriter
-from sidekey.settings.snapshot import Address, Integration, Limits, Listen, Log, NetworkRules, Snapshot
+from sidekey.runtime.rules import Limits
+from sidekey.settings.snapshot import Address, Integration, Listen, Log, NetworkRules, Snapshot
 
 ID = "demo"
 HOST = "api.example"

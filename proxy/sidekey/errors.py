@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ _KINDS = (
 
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.code: kind for kind in _KINDS})
 
-CALLER_GONE = "caller_gone"
+CALLER_GONE: Final = "caller_gone"
 """Outcome of an exchange whose caller left: logged and counted, never answered."""
 
 

@@ -26,6 +26,7 @@ _PROXY_VARIABLES = (
     "no_proxy",
     "NO_PROXY",
 )
+_QUICKLY = ("-gcflags=all=-l", "-ldflags=-s -w")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +70,21 @@ def go_program(tmp_path_factory: pytest.TempPathFactory) -> str:
     offline = {"GOPROXY": "off", "GOTOOLCHAIN": "local", "GOFLAGS": "", "GO111MODULE": "off", "CGO_ENABLED": "0"}
     environment = {"GOCACHE": str(folder / "cache")} if "HOME" not in os.environ else {}
     subprocess.run(
-        [peers.require("go"), "build", "-o", str(program), str(PROGRAMS / "client.go")],
+        # Without inlining, symbols and debug information: where nothing is cached, Go compiles its library first.
+        [peers.require("go"), "build", *_QUICKLY, "-o", str(program), str(PROGRAMS / "client.go")],
         env={**os.environ, **offline, **environment},
         capture_output=True,
         check=True,
     )
     return str(program)
+
+
+@pytest.fixture(scope="session")
+def java_classes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The Java client, compiled once: `java Client.java` compiles it for each start."""
+    folder = str(tmp_path_factory.mktemp("java"))
+    subprocess.run([peers.require("javac"), "-d", folder, str(PROGRAMS / "Client.java")], check=True)
+    return folder
 
 
 @pytest.fixture(params=NAMES)
@@ -87,7 +97,7 @@ def client(request: pytest.FixtureRequest) -> Client:
     if name == "go":
         return Client(name, (request.getfixturevalue("go_program"),))
     if name == "java":
-        return Client(name, (peers.require("java"), str(PROGRAMS / "Client.java")))
+        return Client(name, (peers.require("java"), "-cp", request.getfixturevalue("java_classes"), "Client"))
     if name == "node":
         return Client(name, (peers.require("node"), str(PROGRAMS / "client.mjs")))
     return Client(name, (sys.executable, str(PROGRAMS / f"with_{name}.py")))

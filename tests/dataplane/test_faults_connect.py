@@ -10,7 +10,7 @@ from ipaddress import ip_address
 import pytest
 
 from sidekey.core.addresses import Address
-from sidekey.settings.snapshot import Timeouts
+from sidekey.runtime.rules import Timeouts
 from support.blackhole import Blackhole
 from support.plane import LOOPBACK, UPSTREAM, base_url, get, integration, problem, request, running
 from support.ports import free_port

@@ -7,7 +7,7 @@ import gc
 
 import pytest
 
-from sidekey.settings.snapshot import Limits, Timeouts
+from sidekey.runtime.rules import Limits, Timeouts
 from support import peers, wire
 from support.leaks import open_sockets
 from support.plane import (

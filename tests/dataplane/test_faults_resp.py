@@ -7,7 +7,7 @@ import gzip
 
 import pytest
 
-from sidekey.settings.snapshot import Timeouts
+from sidekey.runtime.rules import Timeouts
 from support import wire
 from support.plane import base_url, get, integration, problem, request, running
 from support.raw import RawConnection

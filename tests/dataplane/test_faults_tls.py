@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from sidekey.settings.snapshot import Integration, Timeouts
+from sidekey.runtime.rules import Timeouts
+from sidekey.settings.snapshot import Integration
 from support.ca import Authority
 from support.plane import UPSTREAM, base_url, get, integration, problem, running
 from support.ports import listening_socket

@@ -10,7 +10,7 @@ import pytest
 
 from sidekey.credentials.base import Grant
 from sidekey.errors import Problem, ProblemError
-from sidekey.settings.snapshot import Limits, Timeouts
+from sidekey.runtime.rules import Limits, Timeouts
 from support import wire
 from support.plane import CREDENTIAL, FixedSource, base_url, eventually, get, integration, problem, request, running
 from support.raw import RawConnection

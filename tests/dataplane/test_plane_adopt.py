@@ -14,7 +14,8 @@ from sidekey.credentials.base import FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.dataplane.routing.compiled import CompiledIntegration
-from sidekey.settings.snapshot import Integration, Limits, Listen, Timeouts
+from sidekey.runtime.rules import Limits, Timeouts
+from sidekey.settings.snapshot import Integration, Listen
 from support.plane import (
     FixedSource,
     Running,

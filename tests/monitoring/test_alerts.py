@@ -36,13 +36,10 @@ def test_promtool_accepts_the_rules() -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [pytest.param(path, test["name"], id=f"{path.stem} {test['name']}") for path in CASES for test in cases_of(path)],
-)
-def test_promtool_sees_what_the_case_tells(path: Path, name: str) -> None:
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_promtool_sees_what_each_case_tells(path: Path) -> None:
     """The alert fires with the labels and the text that are written there, or does not fire."""
-    run = promtool("test", "rules", f"--run=^{re.escape(name)}$", str(path))
+    run = promtool("test", "rules", str(path))
     assert run.returncode == 0, run.stdout + run.stderr
 
 

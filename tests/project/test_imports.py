@@ -35,7 +35,7 @@ def test_a_run_with_basic_and_headers_imports_no_library_of_another_kind(tmp_pat
     """A process that serves `basic` and `headers` never loads cryptography."""
     # With this variable Python writes a line for each module it imports, the name in the last column.
     environment = {"PYTHONPROFILEIMPORTTIME": "1", "CRM_PASSWORD": "one", "SMS_TOKEN": "two"}
-    with Child(CONFIG, tmp_path, environment=environment) as child:
+    with Child(CONFIG, tmp_path, environment=environment, fresh=True) as child:
         assert child.stop() == 0
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in child.lines if "|" in line}
     assert "httptools" in imported

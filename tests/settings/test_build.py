@@ -10,9 +10,10 @@ from sidekey.core.policy import decide
 from sidekey.credentials.base import FixedCredential
 from sidekey.errors import ProblemError
 from sidekey.network.tls import client_context
+from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.settings.build import moved
 from sidekey.settings.load import load
-from sidekey.settings.snapshot import Address, Caller, Integration, Limits, Listen, Log, Snapshot, Timeouts, Trust
+from sidekey.settings.snapshot import Address, Caller, Integration, Listen, Log, Snapshot, Trust
 from support.ca import file_trust
 
 

@@ -1,4 +1,4 @@
-"""Sidekey as its users run it: a process of its own, started by `python -m sidekey run --config FILE`."""
+"""Sidekey as its users run it: a process of its own, with arguments, variables, signals and an exit status."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from support.forked import Forked
 from support.ports import free_port
 
 DEADLINE = 15.0
@@ -30,16 +33,12 @@ def run_cli(
     *arguments: str, environment: Mapping[str, str] | None = None, folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """One `sidekey` command to its end, with its output as text."""
-    return subprocess.run(
-        [sys.executable, "-m", "sidekey", *arguments],
-        env=_environment(environment),
-        cwd=folder,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    process = Forked(arguments, _environment(environment), folder, merged=False)
+    assert process.stderr is not None
+    with process.stdout, process.stderr, ThreadPoolExecutor(1) as reading:
+        errors = reading.submit(process.stderr.read)
+        output = process.stdout.read()
+    return subprocess.CompletedProcess(arguments, process.wait(timeout=60), output, errors.result())
 
 
 class Child:
@@ -59,6 +58,7 @@ class Child:
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
+        fresh: bool = False,
     ) -> None:
         self.proxy_port = free_port()
         self.admin_port = free_port()
@@ -66,22 +66,27 @@ class Child:
         self.config.write_text(head.format(proxy=self.proxy_port, admin=self.admin_port) + config)
         self.lines: list[str] = []
         """What it wrote so far, to stderr or stdout."""
-        self._command = [*wrapper, sys.executable, "-m", "sidekey", "run", "--config", str(self.config), *arguments]
+        self._arguments = ["run", "--config", str(self.config), *arguments]
+        self._wrapper = wrapper
+        self._fresh = fresh or bool(wrapper)
         self._env = _environment(environment)
         self._written = threading.Condition()
-        self.process: subprocess.Popen[str]
+        self.process: subprocess.Popen[str] | Forked
         self._reader: threading.Thread
 
     def start(self) -> None:
         """Start the process without waiting for it to listen."""
-        self.process = subprocess.Popen(
-            self._command,
-            env=self._env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        if self._fresh:
+            self.process = subprocess.Popen(
+                [*self._wrapper, sys.executable, "-m", "sidekey", *self._arguments],
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        else:
+            self.process = Forked(self._arguments, self._env, merged=True)
         assert self.process.stdout is not None
         self._reader = threading.Thread(target=self._collect, args=(self.process.stdout,), daemon=True)
         self._reader.start()
@@ -127,12 +132,11 @@ class Child:
                     self._written.notify_all()
 
     def _wait_until_ready(self) -> None:
-        for _ in range(int(DEADLINE / 0.02)):
+        for _ in range(int(DEADLINE / 0.01)):
             if self._is_ready():
                 return
-            try:
-                self.process.wait(timeout=0.02)
-            except subprocess.TimeoutExpired:
+            if self.process.poll() is None:
+                time.sleep(0.01)
                 continue
             self._reader.join(timeout=DEADLINE)
             raise RuntimeError(f"sidekey ended with {self.process.returncode}: {self.lines}")

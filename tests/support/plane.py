@@ -25,17 +25,9 @@ from sidekey.network.resolve import Lookup, Resolver
 from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
+from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.settings.passing import build_passing
-from sidekey.settings.snapshot import (
-    Caller,
-    Integration,
-    Limits,
-    Listen,
-    NetworkRules,
-    Snapshot,
-    Timeouts,
-    Trust,
-)
+from sidekey.settings.snapshot import Caller, Integration, Listen, NetworkRules, Snapshot, Trust
 from sidekey.sources.static import StaticSource
 from support.raw import DEADLINE, RawConnection, connect
 from support.wire import Message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -22,9 +23,10 @@ _SET_OPERATORS_AND_MODIFIERS = frozenset({"and", "or", "unless", "bool", "offset
 
 def promtool(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
     """One run of promtool to its end."""
-    return subprocess.run(
-        [require("promtool"), *arguments], input=text, capture_output=True, text=True, timeout=60, check=False
-    )
+    # It ends within seconds, so that collecting garbage is a waste.
+    environment = os.environ | {"GOGC": "400"}
+    command = [require("promtool"), *arguments]
+    return subprocess.run(command, env=environment, input=text, capture_output=True, text=True, timeout=60, check=False)
 
 
 def metrics_of(expression: str) -> set[str]:

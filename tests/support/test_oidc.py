@@ -1,4 +1,4 @@
-"""npm oidc-provider takes each client by its own method, refuses the wrong ones, and its short tokens end."""
+"""npm oidc-provider refuses what is wrong: were it lax, integration tests would pass with a wrong request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support import oauth, peers
+from support import oauth
 from support.ca import Authority
 from support.oidc import PROGRAM, SECRET, OidcProvider
 
@@ -35,24 +35,6 @@ def client(oidc: OidcProvider, ca: Authority) -> Iterator[httpx.Client]:
 def by_jwt(assertion: str) -> dict[str, str]:
     """A form's fields for private_key_jwt."""
     return {"client_assertion_type": oauth.ASSERTION_TYPE, "client_assertion": assertion}
-
-
-@pytest.mark.parametrize("method", ["basic", "post", "jwt"])
-def test_each_client_gets_a_token_that_its_api_takes(oidc: OidcProvider, client: httpx.Client, method: str) -> None:
-    """The secret holds what must be encoded, and comes out right."""
-    fields = {"basic": {}, "post": POST, "jwt": by_jwt(oauth.signer().assertion("jwt", oidc.token_endpoint))}[method]
-    answer = client.post("/token", data=GRANT | fields, headers=HEADER if method == "basic" else {})
-    assert answer.status_code == 200, answer.text
-    body = answer.json()
-    assert (body["token_type"], body["expires_in"], body["scope"]) == ("Bearer", 3600, "orders")
-    answer = client.get("/api/x", headers={"Authorization": f"Bearer {body['access_token']}"})
-    assert (answer.status_code, answer.json()["client_id"]) == (200, method)
-
-
-def test_the_issuer_may_be_the_audience_of_a_jwt(oidc: OidcProvider, client: httpx.Client) -> None:
-    """RFC 7523 3 leaves both open."""
-    fields = by_jwt(oauth.signer().assertion("jwt", oidc.issuer))
-    assert client.post("/token", data=GRANT | fields).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -84,11 +66,6 @@ def test_a_wrong_request_is_refused(
     """400: two methods in one request, another grant, a scope that the client may not have."""
     answer = client.post("/token", data=GRANT | fields, headers=headers)
     assert (answer.status_code, answer.json()["error"]) == (400, error)
-
-
-def test_json_is_refused(client: httpx.Client) -> None:
-    """The body is a form."""
-    assert client.post("/token", json=GRANT, headers=HEADER).status_code == 400
 
 
 def test_a_jwt_is_used_once_and_checked(oidc: OidcProvider, client: httpx.Client) -> None:
@@ -131,25 +108,6 @@ def test_a_token_of_one_second_ends(ca: Authority, tmp_path: Path) -> None:
             time.sleep(0.05)
         counts = client.get("/counts").json()
     assert (counts["issued"], counts["refused"]) == (1, 1)
-
-
-def test_a_program_that_ends_says_why(ca: Authority, tmp_path: Path) -> None:
-    """The error shows what it wrote."""
-    leaf = ca.leaf("127.0.0.1")
-    provider = OidcProvider(tmp_path, leaf)
-    (tmp_path / "clients.json").unlink()
-    with pytest.raises(RuntimeError, match=r"ENOENT.*clients\.json"), provider:
-        pass
-
-
-def test_without_its_packages_the_peer_is_missing(
-    ca: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As before `make peers`."""
-    monkeypatch.delenv(peers.STRICT, raising=False)
-    monkeypatch.setattr("support.oidc.PROGRAM", tmp_path)
-    with pytest.raises(pytest.skip.Exception, match=r"^peer oidc-provider is missing: "):
-        OidcProvider(tmp_path, ca.leaf("127.0.0.1"))
 
 
 def test_the_lock_is_whole_and_holds_no_address_of_a_registry() -> None:

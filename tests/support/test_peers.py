@@ -1,65 +1,40 @@
-"""Missing peers: skipped with a reason, failed where they are required, and named at the end."""
+"""Missing peers: skipped with a reason, failed where they are required, and named at the end of the run."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from conftest import MissingPeers
 from support import peers
 
-TESTS = Path(__file__).parents[1]
-MODULE = """
-import pytest
-from support import peers
 
-@pytest.mark.parametrize("number", range(2))
-def test_absent(number):
-    peers.missing("haproxy", "not on this machine")
-
-def test_another_skip():
-    pytest.skip("not today")
-"""
+def reported(reason: str) -> pytest.TestReport:
+    """The report of a test that was skipped for this reason."""
+    skipped = (str(Path(__file__)), 1, f"Skipped: {reason}")
+    return pytest.TestReport("test_x", ("test_x.py", 1, "test_x"), {}, "skipped", skipped, "call")
 
 
-def run_pytest(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest on MODULE with the project's conftest."""
-    (folder / "test_module.py").write_text(MODULE)
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "SIDEKEY"))}
-    path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-c", os.devnull, *arguments]
-    return subprocess.run(
-        [*command, f"--rootdir={folder}", "test_module.py"],
-        cwd=folder,
-        env=inherited | {"PYTHONPATH": path} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_the_run_ends_by_naming_the_missing_peers(workers: str, tmp_path: Path) -> None:
-    """The last line names each peer with the number of tests skipped, also where workers ran them."""
-    result = run_pytest(tmp_path, "-n", workers)
-    assert result.returncode == 0
-    assert result.stdout.splitlines()[-1].startswith("peers: missing haproxy (2 skipped);")
-
-
-def test_the_run_ends_by_saying_that_no_peer_was_missing(tmp_path: Path) -> None:
-    """Other skips are no missing peers."""
-    result = run_pytest(tmp_path, "-k", "another")
-    assert result.stdout.splitlines()[-1] == "peers: none was missing"
-
-
-def test_a_required_peer_fails_its_tests(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("required", "outcome"), [("0", pytest.skip.Exception), ("1", pytest.fail.Exception)])
+def test_a_missing_peer_skips_its_tests_or_fails_them_where_it_is_required(
+    required: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In CI a test never passes for want of its peer."""
-    result = run_pytest(tmp_path, SIDEKEY_REQUIRE_PEERS="1")
-    assert result.returncode == 1
-    assert "2 failed, 1 skipped" in result.stdout
+    monkeypatch.setenv(peers.STRICT, required)
+    monkeypatch.setattr(peers, "find", lambda name: None)
+    with pytest.raises(outcome, match=r"^peer haproxy is missing: install haproxy"):
+        peers.require("haproxy")
+
+
+def test_the_summary_names_each_missing_peer_with_its_tests() -> None:
+    """Other skips are no missing peers."""
+    missing = MissingPeers()
+    missing.count(reported("not today"))
+    assert missing.summary() == "peers: none was missing"
+    for _ in range(2):
+        missing.count(reported("peer haproxy is missing: not on this machine"))
+    assert missing.summary().startswith("peers: missing haproxy (2 skipped);")
 
 
 def test_an_unknown_peer_is_a_mistake_of_the_test() -> None:

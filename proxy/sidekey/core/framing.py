@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
 CHUNKED: Final = -1
@@ -15,7 +14,10 @@ DIGITS: Final = 19
 """A Content-Length of this many digits or more is no length: it may not fit into 64 bits."""
 
 UNTIL_CLOSE: Final = -2
-"""Length of an answer's body that ends with the connection."""
+"""Length of a response's body that ends with the connection."""
+
+_LENGTH_LINES: Final[dict[int, bytes]] = {}
+_LENGTH_LINES_LIMIT: Final = 1024
 
 
 class BadFraming(ValueError):
@@ -45,10 +47,14 @@ def transfer_encoding(value: bytes) -> int:
     raise BadFraming("Transfer-Encoding does not end in chunked alone")
 
 
-@lru_cache(maxsize=1024)
 def length_line(length: int) -> bytes:
     """The Content-Length field, after its line end; most bodies have one of few lengths."""
-    return b"\r\nContent-Length: %d" % length
+    line = _LENGTH_LINES.get(length)
+    if line is None:
+        line = b"\r\nContent-Length: %d" % length
+        if len(_LENGTH_LINES) < _LENGTH_LINES_LIMIT:
+            _LENGTH_LINES[length] = line
+    return line
 
 
 def coded_length(encoding: bytes, *, length_given: bool, http_1_1: bool) -> int:

@@ -69,7 +69,7 @@ RESPONSE_NAMES: Final[Mapping[int, str]] = {
     CUT: "CUT",
 }
 
-AFTER_REQUEST: Final[Mapping[int, int]] = {
+AFTER_REQUEST: Final[dict[int, int]] = {
     NEW: RESOLVING | BUFFERING | ACQUIRING | CONNECTING | SENDING | SENT | OVER,
     RESOLVING: BUFFERING | ACQUIRING | CONNECTING | SENDING | SENT | OVER,
     BUFFERING: ACQUIRING | CONNECTING | SENT | OVER,
@@ -80,7 +80,7 @@ AFTER_REQUEST: Final[Mapping[int, int]] = {
     RENEWING: ACQUIRING | CONNECTING | SENT | OVER,
     OVER: 0,
 }
-AFTER_RESPONSE: Final[Mapping[int, int]] = {
+AFTER_RESPONSE: Final[dict[int, int]] = {
     NONE: HELD | PASSING | COMPLETE | CUT,
     HELD: JUDGED | PASSING | COMPLETE | CUT,
     JUDGED: NONE | PASSING | COMPLETE | CUT,

@@ -67,7 +67,7 @@ class Worker:
         report: Callable[[BaseException], str],
     ) -> None:
         self.instance = secrets.token_hex(4).encode()
-        self.rules = Rules(snapshot, self.instance)
+        self.rules = self._rules(snapshot)
         self.metrics = metrics
         self.access = access
         self.deadlines = Deadlines()
@@ -80,9 +80,13 @@ class Worker:
         self._idle = asyncio.Event()
         self._requests = 0
 
+    def _rules(self, snapshot: Snapshot) -> Rules:
+        via = b"\r\nVia: 1.1 sidekey (%b)" % self.instance if snapshot.via else b""
+        return Rules(snapshot.limits, snapshot.timeouts, snapshot.callers, via)
+
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
         """Make the rules of a snapshot; the result puts them in force for the requests that begin from then on."""
-        rules = Rules(snapshot, self.instance)
+        rules = self._rules(snapshot)
 
         def commit() -> None:
             self.rules = rules

@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from sidekey.settings.snapshot import Caller, Limits, Snapshot, Timeouts
+from sidekey.core.decide import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `total` 0 means no limit."""
+
+    connect: float = 5.0
+    request_head: float = 10.0
+    response: float = 30.0
+    idle: float = 60.0
+    keep_alive: float = 75.0
+    write: float = 60.0
+    total: float = 0.0
+    drain_delay: float = 0.0
+    drain: float = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes, but for `headers`, `in_flight` and `pipelined`, which are counts."""
+
+    request_head: int = 64 << 10
+    target: int = 16 << 10
+    headers: int = 200
+    request_body: int = 100 << 20
+    response_head: int = 64 << 10
+    replay_body: int = 64 << 10
+    in_flight: int = 10_000
+    pipelined: int = 16
 
 
 class Rules:
-    """The part of a snapshot that every request pins when its first byte is read.
+    """The part of a config that every request pins when its first byte is read.
 
-    `via` is the Via field that this process sends, after its line end (empty where it sends none); `head_end` ends a
-    head with it. `own_names` are further host names of the proxy listener.
+    `callers` are keyed by the SHA-256 digest of their token. `via` is the Via field that this process sends, after its
+    line end (empty where it sends none); `head_end` ends a head with it.
     """
 
-    __slots__ = ("callers", "head_end", "limits", "own_names", "timeouts", "via")
+    __slots__ = ("callers", "head_end", "limits", "timeouts", "via")
 
-    def __init__(self, snapshot: Snapshot, instance: bytes) -> None:
-        self.limits: Final[Limits] = snapshot.limits
-        self.timeouts: Final[Timeouts] = snapshot.timeouts
-        self.callers: Final[Mapping[bytes, Caller]] = snapshot.callers
-        self.own_names: Final = frozenset(snapshot.listen.names)
-        self.via: Final = b"\r\nVia: 1.1 sidekey (%b)" % instance if snapshot.via else b""
-        self.head_end: Final = self.via + b"\r\n\r\n"
+    def __init__(self, limits: Limits, timeouts: Timeouts, callers: Mapping[bytes, Caller], via: bytes) -> None:
+        self.limits: Final = limits
+        self.timeouts: Final = timeouts
+        self.callers: Final = callers
+        self.via: Final = via
+        self.head_end: Final = via + b"\r\n\r\n"

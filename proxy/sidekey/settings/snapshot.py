@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from sidekey.core.addresses import Network
 from sidekey.core.coverage import Coverage
@@ -12,6 +12,7 @@ from sidekey.core.policy import Policy, Prefix
 from sidekey.credentials.base import Traits
 from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.secret_loader import SecretLoader
+from sidekey.runtime.rules import Limits, Timeouts
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -75,7 +76,7 @@ class Integration:
         )
 
 
-NOBODY = "-"
+NOBODY: Final = "-"
 """What stands for an integration where there is none, in metrics and logs; no ID can be this."""
 
 
@@ -133,35 +134,6 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds. `total` 0 means no limit."""
-
-    connect: float = 5.0
-    request_head: float = 10.0
-    response: float = 30.0
-    idle: float = 60.0
-    keep_alive: float = 75.0
-    write: float = 60.0
-    total: float = 0.0
-    drain_delay: float = 0.0
-    drain: float = 25.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bytes, but for `headers`, `in_flight` and `pipelined`, which are counts."""
-
-    request_head: int = 64 << 10
-    target: int = 16 << 10
-    headers: int = 200
-    request_body: int = 100 << 20
-    response_head: int = 64 << 10
-    replay_body: int = 64 << 10
-    in_flight: int = 10_000
-    pipelined: int = 16
-
-
-@dataclass(frozen=True, slots=True)
 class NetworkRules:
     """How names are resolved and what may be dialled beyond global addresses.
 
@@ -193,8 +165,8 @@ class Snapshot:
     callers: Mapping[bytes, Caller] = field(default_factory=dict)
     listen: Listen = Listen()
     network: NetworkRules = NetworkRules()
-    timeouts: Timeouts = Timeouts()
-    limits: Limits = Limits()
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    limits: Limits = field(default_factory=Limits)
     log: Log = Log()
     via: bool = True
     passing: Passing | None = None

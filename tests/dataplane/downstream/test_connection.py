@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sidekey.settings.snapshot import Limits, Timeouts
+from sidekey.runtime.rules import Limits, Timeouts
 from support import wire
 from support.plane import Running, base_url, eventually, get, integration, problem, request, running
 from support.raw import RawConnection

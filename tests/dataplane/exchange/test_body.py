@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidekey.credentials.base import Grant, Places, Traits
-from sidekey.settings.snapshot import Limits, Timeouts
+from sidekey.runtime.rules import Limits, Timeouts
 from support.plane import FixedSource, RenewedSource, base_url, eventually, integration, problem, request, running
 from support.raw import RawConnection
 from support.upstream import OK, RawUpstream, answering

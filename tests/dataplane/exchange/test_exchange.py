@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidekey.settings.snapshot import Timeouts
+from sidekey.runtime.rules import Timeouts
 from support import wire
 from support.plane import base_url, get, integration, request
 from support.scripted import Scripted, settle

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from sidekey.credentials.base import Grant, Places, Traits
-from sidekey.settings.snapshot import Limits
+from sidekey.runtime.rules import Limits
 from support.plane import FixedSource, base_url, eventually, integration, problem, request, running
 from support.raw import DEADLINE, RawConnection
 from support.upstream import OK, RawUpstream

@@ -8,7 +8,7 @@ import pytest
 
 from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.dataplane.exchange.held import MOST
-from sidekey.settings.snapshot import Limits, Timeouts
+from sidekey.runtime.rules import Limits, Timeouts
 from support.plane import RenewedSource, base_url, eventually, get, integration, problem, request, running
 from support.raw import RawConnection
 from support.scripted import Scripted

@@ -9,7 +9,8 @@ import ssl
 
 import pytest
 
-from sidekey.settings.snapshot import Integration, Limits
+from sidekey.runtime.rules import Limits
+from sidekey.settings.snapshot import Integration
 from support import wire
 from support.ca import Authority
 from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, request, running

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from sidekey.dataplane.upstream.connection import UpstreamConnection
-from sidekey.settings.snapshot import Timeouts
+from sidekey.runtime.rules import Timeouts
 from support import wire
 from support.plane import Running, base_url, eventually, get, integration, problem, request, running
 from support.raw import RawConnection

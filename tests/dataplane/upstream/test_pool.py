@@ -13,7 +13,8 @@ from sidekey.core.policy import Policy, parse_domain, parse_prefix
 from sidekey.core.urls import Origin
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.dataplane.upstream.pool import key_of, may_use
-from sidekey.settings.snapshot import Timeouts, Trust
+from sidekey.runtime.rules import Timeouts
+from sidekey.settings.snapshot import Trust
 from support.ca import Authority
 from support.mounted import current, identity_of
 from support.plane import (

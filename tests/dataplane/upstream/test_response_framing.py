@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidekey.settings.snapshot import Limits, Timeouts
+from sidekey.runtime.rules import Limits, Timeouts
 from support import wire
 from support.plane import base_url, get, integration, problem
 from support.scripted import RecordingTransport, Scripted, settle

@@ -1,7 +1,7 @@
 // Validates custom resources against the schemas that their projects publish.
 //
-// Reads a JSON list of objects from stdin and writes the list of faults. The schemas say nothing of keys that they do
-// not know; TypeScript, which compares each object with the type of its kind, does.
+// Reads a JSON list of objects from stdin and writes a list with the faults of each. The schemas say nothing of keys
+// that they do not know; TypeScript, which compares each object with the type of its kind, does.
 
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -34,23 +34,30 @@ async function schemaFault(object) {
   }
 }
 
+// The faults of each object that TypeScript finds, by the object's place in the list.
 function typeFaults(objects) {
-  const source = objects
-    .map((object, index) => {
-      const type = `import("${MODULES[object.apiVersion]}").I${object.kind}`;
-      return `export const object${index}: ${type} = ${JSON.stringify(object, null, 1)};\n`;
-    })
-    .join("");
+  const starts = [];
+  let source = "";
+  objects.forEach((object, index) => {
+    starts.push(source.length);
+    const type = `import("${MODULES[object.apiVersion]}").I${object.kind}`;
+    source += `export const object${index}: ${type} = ${JSON.stringify(object, null, 1)};\n`;
+  });
   const host = ts.createCompilerHost(OPTIONS);
   const { fileExists, getSourceFile } = host;
   host.fileExists = (name) => name === PROGRAM || fileExists(name);
   host.getSourceFile = (name, ...rest) =>
     name === PROGRAM ? ts.createSourceFile(name, source, OPTIONS.target) : getSourceFile(name, ...rest);
-  return ts
-    .getPreEmitDiagnostics(ts.createProgram([PROGRAM], OPTIONS, host))
-    .map((found) => ts.flattenDiagnosticMessageText(found.messageText, " "));
+  const faults = objects.map(() => []);
+  for (const found of ts.getPreEmitDiagnostics(ts.createProgram([PROGRAM], OPTIONS, host))) {
+    const place = Math.max(0, starts.findLastIndex((start) => start <= (found.start ?? 0)));
+    faults[place].push(ts.flattenDiagnosticMessageText(found.messageText, " "));
+  }
+  return faults;
 }
 
 const objects = JSON.parse(readFileSync(0, "utf8"));
-const faults = (await Promise.all(objects.map(schemaFault))).filter((fault) => fault !== null);
-process.stdout.write(JSON.stringify(faults.length > 0 ? faults : typeFaults(objects)));
+const faults = (await Promise.all(objects.map(schemaFault))).map((fault) => (fault === null ? [] : [fault]));
+const passed = objects.map((_, index) => index).filter((index) => faults[index].length === 0);
+typeFaults(passed.map((index) => objects[index])).forEach((found, place) => faults[passed[place]].push(...found));
+process.stdout.write(JSON.stringify(faults));

@@ -151,7 +151,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         if self.exchange is None:
             queue = self._queue
             if len(queue) == 1 and not self._write_full and not self._pumping:
-                self._begin(queue.popleft())
+                self._begin(queue.pop(0))
             elif queue:
                 self._pump()
             elif not self._head_due:
@@ -212,7 +212,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         try:
             while not self._write_full:
                 if self.exchange is None and self._queue:
-                    self._begin(self._queue.popleft())
+                    self._begin(self._queue.pop(0))
                 elif self._held and self._may_parse():
                     self._parse(self._cut())
                 else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import ClassVar, Final
 
 from httptools import HttpParserError, HttpRequestParser
@@ -104,7 +103,7 @@ class RequestReader:
 
     def __init__(self, worker: Worker) -> None:
         self.worker: Final = worker
-        self._queue: deque[Request] = deque()
+        self._queue: list[Request] = []
         self._reading: Request | None = None
         self._rules = worker.rules
         self._held = b""

@@ -8,7 +8,7 @@ from sidekey.core import framing
 from sidekey.core.headers import Role, tokens
 from sidekey.core.request import RequestHead
 from sidekey.errors import Problem
-from sidekey.settings.snapshot import Limits
+from sidekey.runtime.rules import Limits
 
 CONNECT_LATER: Final = (
     "CONNECT (https:// URLs by HTTPS_PROXY) is not supported yet: use the reverse proxy /i/{id}/..., or write the "

@@ -11,8 +11,7 @@ from sidekey.core.framing import BODYLESS
 from sidekey.core.headers import RESPONSE_ROLES, Names, Role, tokens
 from sidekey.core.response import ResponseHead
 from sidekey.dataplane.worker import Worker
-from sidekey.runtime.rules import Rules
-from sidekey.settings.snapshot import Limits
+from sidekey.runtime.rules import Limits, Rules
 
 NAMES: Final = Names(RESPONSE_ROLES)
 _KNOWN: Final = NAMES.known
