@@ -18,6 +18,7 @@ from sidekey.credentials.base import Credential, Destinations
 from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
+from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.settings import snapshot
 from sidekey.settings.faults import Loc
 from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationSettings, ListenSettings
@@ -230,8 +231,8 @@ def build_snapshot(
             allow_private=tuple(network.allow_private),
             search=network.search,
         ),
-        timeouts=snapshot.Timeouts(**dict(settings.timeouts)),
-        limits=snapshot.Limits(**dict(settings.limits)),
+        timeouts=Timeouts(**dict(settings.timeouts)),
+        limits=Limits(**dict(settings.limits)),
         log=snapshot.Log(**dict(settings.log)),
         via=settings.via,
         passing=build_passing(integrations, trust) if settings.forward.unmatched == "pass" else None,

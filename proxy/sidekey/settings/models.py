@@ -10,11 +10,12 @@ from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Secret
 from sidekey.credentials.registry import AuthSettings
 from sidekey.credentials.units import Duration, Size
+from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.settings import snapshot, values
 
 _LISTEN = snapshot.Listen()
-_TIMEOUTS = snapshot.Timeouts()
-_LIMITS = snapshot.Limits()
+_TIMEOUTS = Timeouts()
+_LIMITS = Limits()
 _LOG = snapshot.Log()
 
 
