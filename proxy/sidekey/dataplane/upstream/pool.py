@@ -73,8 +73,8 @@ class Waiter(Protocol):
         ...
 
 
-class Pools(Protocol):
-    """What a pool knows of all of them."""
+class Registry(Protocol):
+    """Who knows all pools, as far as one pool tells them."""
 
     def in_use(self, pool: Pool) -> None:
         """The pool holds a connection from now on."""
@@ -98,7 +98,7 @@ class Pool(Home):
         "_dialer",
         "_idle",
         "_open",
-        "_pools",
+        "_registry",
         "_sessions",
         "_waiting",
         "dropped",
@@ -107,13 +107,13 @@ class Pool(Home):
         "worker",
     )
 
-    def __init__(self, worker: Worker, dialer: Dialer, pools: Pools, key: Key, identity: ClientIdentity | None) -> None:
+    def __init__(self, worker: Worker, dialer: Dialer, registry: Registry, key: Key, identity: ClientIdentity | None) -> None:
         self.worker: Final = worker
         self.key: Final = key
         self.identity: Final = identity
         self.dropped = False
         self._dialer = dialer
-        self._pools = pools
+        self._registry = registry
         # Resuming skips the verification of the peer: what is in the key decides who may.
         self._sessions = Sessions()
         self._idle: dict[UpstreamConnection, None] = {}
@@ -176,7 +176,7 @@ class Pool(Home):
     def opened(self, connection: UpstreamConnection) -> None:
         """Take a connection in. A pool that holds one is known to all pools, even where its key was pruned."""
         self._open.add(connection)
-        self._pools.in_use(self)
+        self._registry.in_use(self)
         if self.dropped:
             connection.use_up()
 
@@ -185,7 +185,7 @@ class Pool(Home):
         self._idle.pop(connection, None)
         self._open.discard(connection)
         if not self._open:
-            self._pools.unused(self)
+            self._registry.unused(self)
 
     def forget(self, connection: UpstreamConnection) -> None:
         """Let no exchange use a connection that closes."""
