@@ -25,7 +25,7 @@ from sidekey.credentials.base import Call, CallFault, Outcome, Reply
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
-from sidekey.network.race import most_telling
+from sidekey.network.happy_eyeballs import connect_problem
 from sidekey.network.tls import certificate_refused, tls_problem
 from sidekey.settings.snapshot import Trust
 
@@ -69,13 +69,11 @@ class Fetcher:
             raise ValueError("a call for a credential goes to https only")
         with _told_of(call.step, identified=identity is not None):
             deadline = asyncio.get_running_loop().time() + timeout
-            way = await self._dialer.find(
-                target.origin, trust=trust, allow_private=allow_private, identity=identity, deadline=deadline
-            )
-            async with asyncio.timeout_at(deadline), _session(target.origin, way.addresses) as session:
+            judged, context = await self._dialer.find(target.origin, trust, allow_private, deadline, identity)
+            async with asyncio.timeout_at(deadline), _session(target.origin, tuple(judged)) as session:
                 url = URL(f"{target.origin}{target.request_target}", encoded=True)
                 # There is a context wherever it is https; True stands for aiohttp's own, which verifies as well.
-                return await _exchange(session, call, url, way.context or True, largest)
+                return await _exchange(session, call, url, context or True, largest)
 
 
 def _session(origin: Origin, judged: tuple[Address, ...]) -> aiohttp.ClientSession:
@@ -208,7 +206,7 @@ def _connecting(fault: Exception) -> Problem:
     """What the dialer would say of a failure to connect. A peer that leaves in the handshake resets or ends it."""
     if isinstance(fault, (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
         return tls_problem(fault)
-    return most_telling([fault] if isinstance(fault, OSError) else [])
+    return connect_problem([fault] if isinstance(fault, OSError) else [])
 
 
 def _retold(step: str, problem: Problem) -> CallFault:

@@ -113,7 +113,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._tls is None or self._closing:
             return
         self._incoming.write(self._cipher[:nbytes])
-        if self._shaken or self._shake():
+        if self._shaken or (self._shake() and self._incoming.pending):
             self._read()
 
     def _shake(self) -> bool:
