@@ -30,11 +30,13 @@ P = TypeVar("P", bound=asyncio.Protocol)
 class Dialer:
     """Connects to origins under the network rules of a config.
 
-    `own_listeners` are refused whatever the rules allow: set it once they are bound.
+    `own_listeners` are refused whatever the rules allow: set it once they are bound. `rules_version` changes with the
+    rules: a connection that was made under other ones must not be used again.
     """
 
     def __init__(self, rules: NetworkRules, *, resolver: Resolver | None = None) -> None:
         self.own_listeners: tuple[Listener, ...] = ()
+        self.rules_version = 0
         self._rules = rules
         self._resolver = Resolver(rules) if resolver is None else resolver
         self._contexts = TlsContexts()
@@ -43,6 +45,7 @@ class Dialer:
         """Dial by these rules from now on. What has begun ends by the former ones, in the lookup and in judging."""
         if rules != self._rules:
             self._rules = rules
+            self.rules_version += 1
             self._resolver = self._resolver.renewed(rules)
 
     def note_certificate_requests(self) -> set[str]:
@@ -72,7 +75,7 @@ class Dialer:
         credential_unavailable (trusted_ca, identity) or overloaded; none of them has sent a request.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        addresses, context = await self.find(origin, trust, allow_private, deadline, identity)
+        addresses, context = await self._find(origin, trust, allow_private, deadline, identity)
         protocol = factory()
         try:
             async with asyncio.timeout_at(deadline):
@@ -90,7 +93,7 @@ class Dialer:
             ) from None
         return protocol
 
-    async def find(
+    async def _find(
         self,
         origin: Origin,
         trust: Trust,
