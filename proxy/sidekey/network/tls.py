@@ -17,7 +17,7 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.network import ca_folder
 from sidekey.network.tls_identity import present
 from sidekey.network.tls_requests import note_requests
-from sidekey.settings.snapshot import Trust
+from sidekey.settings.snapshot import Integration, Snapshot, Trust
 
 # OpenSSL's numbers (x509_vfy.h, X509_V_ERR_*), part of its stable interface; the ssl module names none of them.
 _CERTIFICATE_FAULTS = {
@@ -94,6 +94,24 @@ class TlsContexts:
         if context is None:
             context = self._public[key] = client_context(trust, folder)
         return context
+
+
+def prepare(snapshot: Snapshot) -> None:
+    """Do what the first https connection to a public server would wait for: an import, and the folder of its CAs.
+
+    It takes some 20 ms once in a process, and may be called in a thread, before the snapshot is in use.
+    """
+    users = [each for each in snapshot.integrations.values() if _uses_https(each)]
+    if snapshot.passing is not None:
+        users.append(snapshot.passing.nobody)
+    if any(each.trust.source == "mozilla" for each in users):
+        ca_folder.mozilla()
+
+
+def _uses_https(integration: Integration) -> bool:
+    policy = integration.policy
+    origins = (*(prefix.origin for prefix in policy.prefixes), *(domain.origin for domain in policy.domains))
+    return integration.traits.calls or any(origin.scheme == "https" for origin in origins)
 
 
 def client_context(trust: Trust, folder: str | None = None) -> ssl.SSLContext:
