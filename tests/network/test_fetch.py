@@ -313,7 +313,7 @@ async def test_a_ca_file_that_cannot_be_used_asks_for_a_change_of_the_config(cal
     """`trusted_ca` is named, not its path."""
     calls.trust = Trust("file", "/nonexistent/ca.pem")
     _, reason, settings = await calls.failure("https://up.test/")
-    assert reason == "token endpoint: trusted_ca names a file that cannot be read or holds no PEM certificate"
+    assert reason == "token endpoint: trusted_ca must name a file that can be read and holds a PEM certificate"
     assert settings
 
 

@@ -49,7 +49,7 @@ class CaFolder:
         self._failed = False
 
     def path(self) -> str | None:
-        """The folder, whole; it is made anew where something was removed from it. None where none can be made.
+        """The folder, whole; it is made again where something was removed from it. None where none can be made.
 
         One call of the kernel where all is well: a folder's time of change tells of every file that comes or goes.
         """
