@@ -19,6 +19,7 @@ from sidekey.dataplane.plane import DataPlane
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener as OwnListener
 from sidekey.network.listen import Listener, ListenError, listen
+from sidekey.network.tls import prepare as prepare_tls
 from sidekey.observe.access import AccessLog
 from sidekey.observe.hooks import install_safe_hooks
 from sidekey.observe.logs import configure, get_logger, report_defect
@@ -115,6 +116,7 @@ class App:
     async def start(self) -> None:
         """Open every listener. Raises network.listen.ListenError, with nothing left open."""
         where = self.snapshot.listen
+        prepare_tls(self.snapshot)
         self._limit_flight()
         self.plane.worker.deadlines.start(asyncio.get_running_loop())
         try:

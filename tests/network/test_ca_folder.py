@@ -23,7 +23,8 @@ from cryptography.x509.oid import NameOID
 
 from sidekey.network import ca_folder
 from sidekey.network.ca_folder import PREFIX, CaFolder, subject_hash
-from sidekey.network.tls import client_context
+from sidekey.network.tls import client_context, prepare
+from sidekey.settings.load import load
 from sidekey.settings.snapshot import Trust
 from support import peers
 from support.ca import Authority
@@ -131,8 +132,40 @@ def test_the_folder_is_private_and_made_once(places: Path, ca: Authority) -> Non
     assert [entry.name for entry in places.iterdir()] == [path.name]
 
 
+HTTPS, HTTP = "endpoint_prefix: https://a.example", "endpoint_prefix: http://a.example"
+BASIC = "auth: {type: basic, username: u, password: {insecure_value: p}}"
+OAUTH2 = (
+    "allow_other_domains: true, allowed_domains: ['http://a.example'], auth: {type: oauth2, client_id: c, "
+    "client_secret: {insecure_value: s}, token_endpoint: 'https://b.example/token'}"
+)
+
+
+@pytest.mark.parametrize(
+    ("stanza", "top", "wanted"),
+    [
+        (f"{HTTPS}, {BASIC}", "", True),
+        (f"{HTTP}, {BASIC}", "", False),
+        (f"{HTTPS}, {BASIC}, trusted_ca: system", "", False),
+        (f"{HTTP}, {OAUTH2}", "", True),
+        (f"{HTTP}, {BASIC}", "forward: {unmatched: pass}\n", True),
+    ],
+    ids=["https", "http", "other CAs", "a token endpoint", "unmatched targets"],
+)
+def test_the_folder_is_made_ahead_where_it_will_be_used(
+    stanza: str, top: str, wanted: bool, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the first connection need not wait for it."""
+    monkeypatch.setattr(ca_folder, "_mozilla", None)
+    config = tmp_path / "sidekey.yaml"
+    config.write_text(f"version: 1\n{top}integrations:\n  one: {{{stanza}}}\n")
+    snapshot = load(config, {}).snapshot
+    assert snapshot is not None
+    prepare(snapshot)
+    assert any(places.iterdir()) is wanted
+
+
 @pytest.mark.parametrize("loss", ["a file", "the folder", "a foreign file"])
-def test_a_folder_that_was_touched_is_made_anew(loss: str, places: Path, ca: Authority) -> None:
+def test_a_folder_that_was_touched_is_made_again(loss: str, places: Path, ca: Authority) -> None:
     """Cleaners of temporary files would otherwise make every server unknown."""
     folder = CaFolder(str(ca.bundle))
     path = made(folder)

@@ -15,11 +15,12 @@ from sidekey.credentials.base import Call, CallFault, Reply
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
+from support import wire
 from support.ca import Authority
 from support.dialling import RULES
 from support.mounted import asking, current, identity_of, shown
 from support.raw import DEADLINE
-from support.upstream import OK, RawUpstream, answering
+from support.upstream import OK, RawUpstream, always_ok, answering
 
 
 class Calls:
@@ -52,12 +53,13 @@ def tls(ca: Authority) -> ssl.SSLContext:
 
 
 async def test_a_server_that_asks_sees_the_client_certificate(calls: Calls, tls: ssl.SSLContext) -> None:
-    """The one of this call: the next may have another."""
+    """The one of this call: a kept connection serves nobody with another."""
     first, second = current("first"), current("second")
-    async with RawUpstream(answering(OK), ssl_context=asking(tls, first, second)) as upstream:
+    async with RawUpstream(always_ok, ssl_context=asking(tls, first, second)) as upstream:
         for issued in (first, second, first):
             assert (await calls.fetch(upstream.port, identity_of(issued))).status == 200
-        assert [shown(connection) for connection in upstream.connections] == [first.der, second.der, first.der]
+        assert [shown(connection) for connection in upstream.connections] == [first.der, second.der]
+        assert [len(wire.requests(received)) for received in upstream.received] == [2, 1]
 
 
 async def test_a_call_without_one_shows_none(calls: Calls, tls: ssl.SSLContext) -> None:

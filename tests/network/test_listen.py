@@ -44,10 +44,10 @@ async def test_a_port_in_use_names_the_key_and_the_way_out() -> None:
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        (Address("192.0.2.1", 8080), "is no address of this machine"),
+        (Address("192.0.2.1", 8080), "is not an address of this machine"),
         (Address("no-such-host.invalid", 8080), "names a host that cannot be resolved; write an IP address"),
-        (Address(path="/no/such/folder/sock"), "lies in a folder that does not exist"),
-        (Address(path="/tmp/" + "x" * 110), "is too long for a unix socket; a path has 107 bytes at the most"),
+        (Address(path="/no/such/folder/sock"), "is in a folder that does not exist"),
+        (Address(path="/tmp/" + "x" * 110), "is too long for a unix socket: a path must have at most 107 bytes"),
     ],
 )
 async def test_an_address_that_cannot_be_listened_at_is_explained(address: Address, reason: str) -> None:
@@ -100,7 +100,7 @@ async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     """A path given by mistake costs no data."""
     path = tmp_path / "data"
     path.write_text("precious")
-    with pytest.raises(ListenError, match="is there already and is no socket"):
+    with pytest.raises(ListenError, match="exists and is not a socket"):
         await listen(factory, Address(path=str(path)), KEY)
     assert path.read_text() == "precious"
 

@@ -219,7 +219,7 @@ def ssl_error(reason: str | None) -> ssl.SSLError:
         (ssl_error("SSLV3_ALERT_HANDSHAKE_FAILURE"), "tls_alert_received", "handshake failure"),
         (ssl_error("TLSV1_ALERT_PROTOCOL_VERSION"), "tls_alert_received", "protocol version"),
         (ssl_error("TLSV1_UNRECOGNIZED_NAME"), "tls_alert_received", "unrecognized name"),
-        (ssl_error("UNSUPPORTED_PROTOCOL"), "tls_protocol_error", "no TLS version from 1.2"),
+        (ssl_error("UNSUPPORTED_PROTOCOL"), "tls_protocol_error", "does not support TLS 1.2 or newer"),
         (ssl_error("WRONG_VERSION_NUMBER"), "tls_protocol_error", "does not speak TLS"),
         (ssl_error("DECRYPTION_FAILED_OR_BAD_RECORD_MAC"), "tls_protocol_error", "failed"),
         (ssl_error(None), "tls_protocol_error", "failed"),

@@ -15,6 +15,8 @@ from collections.abc import Callable
 import pytest
 
 from sidekey.credentials.identity import ClientIdentity
+from sidekey.network.tls import client_context
+from sidekey.network.tls_transport import TlsTransport
 from support.ca import Authority
 from support.dialling import Connection, Dial, upstream
 from support.leaks import nothing_left
@@ -275,6 +277,48 @@ async def test_keys_are_updated_when_the_peer_asks(dial: Dial, ca: Authority) ->
         server.type("Q")
         await server.until_shown(b"<<< TLS 1.3, Handshake [length 0005], KeyUpdate")
         await connection.ended()
+
+
+class Segments(asyncio.Transport):
+    """TCP that keeps what it is given to send, one entry a write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return False
+
+
+async def test_a_request_leaves_in_one_segment_with_the_end_of_the_handshake(ca: Authority) -> None:
+    """In TLS 1.3 the client speaks last: one write less for each new connection, and one read less for the server."""
+    tcp, ready, client = Segments(), asyncio.get_running_loop().create_future(), Client()
+    layer = TlsTransport(client, client_context(ca.trust), "up.test", None, ready)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context_of(ca).wrap_bio(to_server, to_client, server_side=True)
+
+    async def request() -> None:
+        await ready
+        client.transport.write(b"request")
+
+    requesting = asyncio.create_task(request())
+    await asyncio.sleep(0)
+    layer.connection_made(tcp)
+    to_server.write(*tcp.sent)
+    with pytest.raises(ssl.SSLWantReadError):
+        server.do_handshake()
+    flight = to_client.read()
+    layer.get_buffer(-1)[: len(flight)] = flight
+    layer.buffer_updated(len(flight))
+    await requesting
+    await asyncio.sleep(0)
+    _, segment = tcp.sent
+    to_server.write(segment)
+    server.do_handshake()
+    assert server.read(100) == b"request"
 
 
 def certificate(ca: Authority) -> ClientIdentity:

@@ -28,7 +28,7 @@ _FORKS.set_forkserver_preload(
         "sidekey.healthcheck",
         "sidekey.settings.schema",
         "sidekey.trial",
-        "sidekey.certificates.service",
+        "sidekey.sources.certificates.service",
         "uvloop",
     ]
 )

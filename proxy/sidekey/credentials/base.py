@@ -54,7 +54,8 @@ class Grant(Sealed):
 class Call(Sealed):
     """A request that a kind needs made before it can grant. `step` names it for people, such as "token endpoint".
 
-    `previous` is what came of the call before it, where the kind goes on although that one failed.
+    `previous` is what came of the call before it, where the kind goes on although that one failed. `own_connection` is
+    for what may be presented only once, since a server may close a kept connection at any time, and for rare calls.
     """
 
     step: str
@@ -63,6 +64,7 @@ class Call(Sealed):
     headers: Pairs = ()
     body: bytes = b""
     previous: Outcome = "ok"
+    own_connection: bool = False
 
     def __repr__(self) -> str:
         return f"Call({self.step}, {self.method}, REDACTED)"

@@ -99,7 +99,9 @@ class ResponsysCredential(Sealed):
         if attempt.memory is not None and not attempt.rejected:
             fields = {"auth_type": "token"}
             try:
-                reply = yield self._call(_REFRESH, fields, headers=(("Authorization", attempt.memory),))
+                reply = yield self._call(
+                    _REFRESH, fields, headers=(("Authorization", attempt.memory),), own_connection=True
+                )
                 return self._issued(_REFRESH, reply)
             except CallFault as fault:
                 if fault.outcome == "rate_limited":
@@ -121,10 +123,18 @@ class ResponsysCredential(Sealed):
             return Verdict.SPENT
         return Verdict.GOOD
 
-    def _call(self, step: str, fields: Mapping[str, str], *, headers: Pairs = (), previous: Outcome = "ok") -> Call:
+    def _call(
+        self,
+        step: str,
+        fields: Mapping[str, str],
+        *,
+        headers: Pairs = (),
+        previous: Outcome = "ok",
+        own_connection: bool = False,
+    ) -> Call:
         content_type = ("Content-Type", "application/x-www-form-urlencoded")
-        body = urlencode(fields).encode("ascii")
-        return Call(step, "POST", self.url, (*headers, ("Accept", "application/json"), content_type), body, previous)
+        headers = (*headers, ("Accept", "application/json"), content_type)
+        return Call(step, "POST", self.url, headers, urlencode(fields).encode("ascii"), previous, own_connection)
 
     def _issued(self, step: str, reply: Reply) -> Issued:
         answer = json_object(reply.body)

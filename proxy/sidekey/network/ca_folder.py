@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -48,7 +49,7 @@ class CaFolder:
         self._failed = False
 
     def path(self) -> str | None:
-        """The folder, whole; it is made anew where something was removed from it. None where none can be made.
+        """The folder, whole; it is made again where something was removed from it. None where none can be made.
 
         One call of the kernel where all is well: a folder's time of change tells of every file that comes or goes.
         """
@@ -172,15 +173,17 @@ def _wrap(tag: int, content: bytes) -> bytes:
 
 
 _mozilla: CaFolder | None = None
+_lock = threading.Lock()
 
 
 def mozilla() -> str | None:
     """The folder of certifi's bundle, or None where none can be made and the bundle itself must be loaded."""
-    global _mozilla  # noqa: PLW0603 - one in a process, whatever its number of loops and dialers
-    if _mozilla is None:
-        _mozilla = CaFolder(bundle())
-        atexit.register(_mozilla.remove)
-    return _mozilla.path()
+    global _mozilla  # noqa: PLW0603 - one in a process, whatever its number of loops, threads and dialers
+    with _lock:
+        if _mozilla is None:
+            _mozilla = CaFolder(bundle())
+            atexit.register(_mozilla.remove)
+        return _mozilla.path()
 
 
 def bundle() -> str:

@@ -1,6 +1,6 @@
-"""Dialling an upstream: resolve, judge, connect, TLS. The one place that says where an outgoing connection may lead.
+"""Dialling an upstream: resolve, judge, connect, TLS. The one place that says where an outgoing connection may go.
 
-The proxy variables of the environment (`HTTPS_PROXY` and the like) play no part.
+The proxy variables of the environment (`HTTPS_PROXY` and the like) are ignored.
 """
 
 from __future__ import annotations
@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar, cast
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TypeVar
 
 from sidekey.core.addresses import Address, Network, literal
 from sidekey.core.urls import Origin
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.guard import Listener, permitted
-from sidekey.network.race import first_connected
+from sidekey.network.happy_eyeballs import connect_problem, first_connected
 from sidekey.network.resolve import Resolver
 from sidekey.network.sessions import Sessions
 from sidekey.network.tls import TlsContexts, tls_problem
@@ -24,32 +25,27 @@ from sidekey.network.tls_transport import TlsTransport
 from sidekey.settings.snapshot import NetworkRules, Trust
 
 P = TypeVar("P", bound=asyncio.Protocol)
-B = TypeVar("B", bound=asyncio.BaseProtocol)
-
-
-class Way(NamedTuple):
-    """How an origin may be reached: addresses that were judged, at least one, and the TLS context where it is https."""
-
-    addresses: tuple[Address, ...]
-    context: ssl.SSLContext | None
 
 
 class Dialer:
     """Connects to origins under the network rules of a config.
 
-    `own_listeners` are refused whatever the rules allow: set it once they are bound.
+    `own_listeners` are refused whatever the rules allow: set it once they are bound. `rules_version` changes with the
+    rules: a connection that was made under other ones must not be used again.
     """
 
     def __init__(self, rules: NetworkRules, *, resolver: Resolver | None = None) -> None:
         self.own_listeners: tuple[Listener, ...] = ()
+        self.rules_version = 0
         self._rules = rules
         self._resolver = Resolver(rules) if resolver is None else resolver
         self._contexts = TlsContexts()
 
     def adopt(self, rules: NetworkRules) -> None:
-        """Dial by these rules from now on. What has begun goes on by the former ones, in the lookup and in judging."""
+        """Dial by these rules from now on. What has begun ends by the former ones, in the lookup and in judging."""
         if rules != self._rules:
             self._rules = rules
+            self.rules_version += 1
             self._resolver = self._resolver.renewed(rules)
 
     def note_certificate_requests(self) -> set[str]:
@@ -72,20 +68,21 @@ class Dialer:
         """Connect a protocol made by `factory` to an address that was judged; for https the handshake is done.
 
         `timeout` bounds lookup, TCP and TLS together, in seconds. `allow_private` is the integration's part; the
-        config's is added. `identity` is presented where the upstream asks for it. `sessions` are those of this origin,
-        trust and identity and of no others; without them nothing is resumed.
+        config's is added. `identity` is presented where the upstream asks for it. `sessions` must be those of this
+        origin, trust and identity and of no others; without them nothing is resumed.
 
         Raises ProblemError: upstream_unreachable, upstream_timeout, upstream_tls_failed, destination_denied,
         credential_unavailable (trusted_ca, identity) or overloaded; none of them has sent a request.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        way = await self.find(origin, trust=trust, allow_private=allow_private, deadline=deadline, identity=identity)
+        addresses, context = await self._find(origin, trust, allow_private, deadline, identity)
+        protocol = factory()
         try:
             async with asyncio.timeout_at(deadline):
-                connection = await first_connected(way.addresses, origin.port)
-                if way.context is None:
-                    return await _attach(connection, factory)
-                return await _secure(connection, factory, way.context, origin.host, sessions)
+                if context is None:
+                    await _connect(protocol, addresses, origin.port)
+                else:
+                    await _connect_tls(protocol, addresses, origin, context, sessions)
         except TimeoutError:
             raise ProblemError(
                 Problem(
@@ -94,78 +91,78 @@ class Dialer:
                     error="connection_timeout",
                 )
             ) from None
+        return protocol
 
-    async def find(
+    async def _find(
         self,
         origin: Origin,
-        *,
         trust: Trust,
         allow_private: tuple[Network, ...],
         deadline: float,
-        identity: ClientIdentity | None = None,
-    ) -> Way:
-        """Resolve and judge, for whoever connects by other means and keeps to what was judged.
-
-        `deadline` is on the running loop's clock. Raises ProblemError: upstream_unreachable (dns_error, dns_timeout),
-        destination_denied or credential_unavailable (trusted_ca, identity).
-        """
-        # Taken before the lookup: the answer is judged by the rules that it was found under.
+        identity: ClientIdentity | None,
+    ) -> tuple[Sequence[Address], ssl.SSLContext | None]:
+        """Resolve and judge: at least one address, and the TLS context where the origin is https."""
+        # Read before the lookup: its result is judged by the rules that it was found under.
         allowed = (*self._rules.allow_private, *allow_private)
         addresses = await self._resolver.resolve(origin.host, deadline)
         judged = permitted(addresses, origin.port, allowed, self.own_listeners)
-        return Way(tuple(judged), self._contexts.get(trust, identity) if origin.scheme == "https" else None)
+        return judged, self._contexts.get(trust, identity) if origin.scheme == "https" else None
 
 
-async def _attach(connection: socket.socket, factory: Callable[[], B]) -> B:
-    """Give a connected socket its protocol. Closes the socket on any failure."""
+async def _connect(protocol: asyncio.BaseProtocol, addresses: Sequence[Address], port: int) -> None:
+    """Connect a protocol by TCP to one of the addresses. Raises ProblemError, with nothing left open."""
+    loop = asyncio.get_running_loop()
+    if len(addresses) == 1:
+        try:
+            # The loop connects by itself and looks nothing up: of an address that was judged no lookup makes another.
+            await loop.create_connection(lambda: protocol, str(addresses[0]), port, flags=socket.AI_NUMERICHOST)
+        except OSError as error:
+            raise ProblemError(connect_problem((error,))) from None
+        return
+    connection = await first_connected(addresses, port)
     owned = False
 
-    def make() -> B:
+    def own() -> asyncio.BaseProtocol:
         nonlocal owned
-        protocol = factory()
         # From here on a transport closes the socket; closing it below as well would pull it from under the loop.
         owned = True
         return protocol
 
     try:
-        _, protocol = await asyncio.get_running_loop().create_connection(make, sock=connection)
+        await loop.create_connection(own, sock=connection)
     finally:
         if not owned:
             connection.close()
-    return protocol
 
 
-async def _secure(
-    connection: socket.socket,
-    factory: Callable[[], P],
+async def _connect_tls(
+    protocol: asyncio.Protocol,
+    addresses: Sequence[Address],
+    origin: Origin,
     context: ssl.SSLContext,
-    host: str,
     sessions: Sessions | None,
-) -> P:
-    """Give a connected socket TLS and its protocol. Closes the socket on any failure."""
-    address = literal(host)
-    name = host if address is None else str(address)
+) -> None:
+    """Connect a protocol by TLS over TCP. Raises ProblemError, with nothing left open."""
     ready = asyncio.get_running_loop().create_future()
-    protocol: P | None = None
-    layer: TlsTransport | None = None
-
-    def make() -> TlsTransport:
-        nonlocal protocol
-        protocol = factory()
-        return TlsTransport(protocol, context, name, sessions, ready)  # noqa: F821 - it is deleted only below
-
+    layer = TlsTransport(protocol, context, _server_name(origin.host), sessions, ready)
     try:
-        layer = await _attach(connection, make)
-        await ready
-    except OSError as fault:
-        raise ProblemError(tls_problem(fault)) from None
-    except BaseException:
-        if layer is not None:
+        await _connect(layer, addresses, origin.port)
+        try:
+            await ready
+        except OSError as error:
+            raise ProblemError(tls_problem(error)) from None
+        except BaseException:
             layer.abort()
-        raise
+            raise
     finally:
-        # What the handshake comes to after a cancellation is nobody's to look at.
+        # After a cancellation nobody looks at the result of the handshake.
         ready.cancel()
-        # The failure that it holds refers to this frame: the two would wait for the garbage collector.
+        # An error that it holds refers to this frame: the two would wait for the garbage collector.
         del ready, layer
-    return cast(P, protocol)
+
+
+@lru_cache(maxsize=1024)
+def _server_name(host: str) -> str:
+    """What the certificate must be for: a name, or an address in its usual spelling."""
+    address = literal(host)
+    return host if address is None else str(address)

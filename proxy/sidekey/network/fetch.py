@@ -1,52 +1,59 @@
-"""One HTTP call of Sidekey's own, for a token, a login or a certificate: by aiohttp, to addresses that were judged.
+"""HTTP calls of Sidekey's own, for a token, a login or a certificate, through the one dialer that judges addresses.
 
-aiohttp is given the judged addresses and no others, and each is looked at again where its socket is made. Every call
-has a session of its own: they are rare, and so nothing of one identity can reach another. Redirects are not followed,
-cookies not kept, and the environment's proxy variables play no part.
+A connection may be kept for a later call of the same TLS identity. A call is sent once: what fails after that is the
+caller's to repeat. Redirects are not followed, cookies not kept, and the environment's proxy variables are ignored.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from ipaddress import ip_address
-from typing import Any
+import re
+from typing import NamedTuple
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
-
-from sidekey.core.addresses import Address, Network
-from sidekey.core.urls import Origin, parse_target
+from sidekey.core.addresses import Network
+from sidekey.core.urls import Origin, Target, parse_target
 from sidekey.credentials.base import Call, CallFault, Outcome, Reply
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
-from sidekey.network.race import most_telling
-from sidekey.network.tls import certificate_refused, tls_problem
+from sidekey.network.http_connection import ClosedBeforeResponse, HttpConnection, ResponseError
+from sidekey.network.tls import certificate_refused
 from sidekey.settings.snapshot import Trust
 
-AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
-"""As `socket.getaddrinfo` describes an address: family, type, protocol, canonical name, socket address."""
+KEEP_FOR = 30.0
+"""Seconds that an idle connection is kept at most; a server that announces less is believed."""
 
-_OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-"""What aiohttp would add by itself."""
-
-_LARGEST_LINE = 64 << 10
-"""Bytes of the status line and of each header field: platforms send policies and cookies beyond aiohttp's 8 KiB."""
+MOST_KEPT = 64
+"""Idle connections of a fetcher: one more closes the one that has been idle longest."""
 
 _OUTCOMES: dict[str, Outcome] = {"dns_timeout": "timeout", "connection_timeout": "timeout"}
-"""What of a Problem's errors is no "unreachable"."""
+"""Which of a Problem's errors are not "unreachable"."""
+
+_LINE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+"""A line without controls other than tab (RFC 9110 5.5)."""
+
+
+class _Key(NamedTuple):
+    """What two calls must have in common to share a connection."""
+
+    origin: Origin
+    trust: Trust
+    allow_private: tuple[Network, ...]
+    fingerprint: str
+    """Of the client certificate; empty where there is none."""
+    rules: int
+    """The version of the network rules that the address was judged by."""
 
 
 class Fetcher:
-    """Makes calls under the network rules of a dialer."""
+    """Makes calls under the network rules of a dialer. `close` it when no call is to come."""
 
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
+        # In the order in which they became idle.
+        self._idle: dict[HttpConnection, tuple[_Key, asyncio.TimerHandle]] = {}
+        self._drops = 0
+        self._closed = False
 
     async def fetch(
         self,
@@ -58,161 +65,120 @@ class Fetcher:
         largest: int,
         identity: ClientIdentity | None = None,
     ) -> Reply:
-        """Make the call, to https only. `timeout` bounds all of it in seconds, `largest` the answer's body in bytes.
+        """Make the call, to https only. `timeout` bounds all of it in seconds, `largest` the response's body in bytes.
 
         `identity` is the client certificate for a server that asks for one.
         Raises CallFault: timeout, unreachable or invalid, in words of ours that name the call's step and no address.
-        An answer of any status is no fault.
+        A response of any status is not an error.
         """
         target = parse_target(call.url)
         if target.origin.scheme != "https":
-            raise ValueError("a call for a credential goes to https only")
-        with _told_of(call.step, identified=identity is not None):
-            deadline = asyncio.get_running_loop().time() + timeout
-            way = await self._dialer.find(
-                target.origin, trust=trust, allow_private=allow_private, identity=identity, deadline=deadline
+            raise ValueError("a call for a credential must go to https")
+        request = _request(call, target)
+        fingerprint = "" if identity is None else identity.fingerprint
+        key = _Key(target.origin, trust, allow_private, fingerprint, self._dialer.rules_version)
+        drops = self._drops
+        try:
+            connection, reply = await self._call(request, key, identity, timeout, largest, kept=not call.own_connection)
+        except TimeoutError:
+            raise CallFault("timeout", f"{call.step} did not answer in time") from None
+        except ResponseError as error:
+            raise CallFault(error.outcome, f"{call.step} {error.reason}") from None
+        except ProblemError as raised:
+            raise _of_step(call.step, raised.problem) from None
+        if connection.keep_for and not (call.own_connection or self._closed) and drops == self._drops:
+            self._keep(key, connection)
+        else:
+            connection.close()
+        return reply
+
+    async def _call(
+        self,
+        request: bytes,
+        key: _Key,
+        identity: ClientIdentity | None,
+        timeout: float,  # noqa: ASYNC109 - as above
+        largest: int,
+        *,
+        kept: bool,
+    ) -> tuple[HttpConnection, Reply]:
+        """Send the request once: on a kept connection, if one is left and may be used, else on a new one."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        connection = self._take(key) if kept else None
+        fresh = connection is None
+        if connection is None:
+            connection = await self._dialer.connect(
+                HttpConnection,
+                key.origin,
+                trust=key.trust,
+                allow_private=key.allow_private,
+                timeout=timeout,
+                identity=identity,
             )
-            async with asyncio.timeout_at(deadline), _session(target.origin, way.addresses) as session:
-                url = URL(f"{target.origin}{target.request_target}", encoded=True)
-                # There is a context wherever it is https; True stands for aiohttp's own, which verifies as well.
-                return await _exchange(session, call, url, way.context or True, largest)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return connection, await connection.call(request, largest)
+        except BaseException as error:
+            connection.abort()
+            if fresh and identity is not None and isinstance(error, ClosedBeforeResponse):
+                raise ProblemError(certificate_refused()) from None
+            raise
+
+    def drop(self) -> None:
+        """Keep no connection that there is now: what is idle closes at once, what is in use after its call."""
+        self._drops += 1
+        for connection in list(self._idle):
+            self._remove(connection)
+            connection.close()
+
+    def close(self) -> None:
+        """Keep no connection any more."""
+        self._closed = True
+        self.drop()
+
+    def _take(self, key: _Key) -> HttpConnection | None:
+        """The connection with this key that became idle last and is still good; those that are not are closed."""
+        for connection in [each for each, (kept, _) in reversed(self._idle.items()) if kept == key]:
+            self._remove(connection)
+            if connection.is_quiet():
+                return connection
+            connection.abort()
+        return None
+
+    def _keep(self, key: _Key, connection: HttpConnection) -> None:
+        if len(self._idle) >= MOST_KEPT:
+            self._expire(next(iter(self._idle)))
+        seconds = min(KEEP_FOR, connection.keep_for)
+        timer = asyncio.get_running_loop().call_later(seconds, self._expire, connection)
+        self._idle[connection] = (key, timer)
+
+    def _expire(self, connection: HttpConnection) -> None:
+        self._remove(connection)
+        connection.close()
+
+    def _remove(self, connection: HttpConnection) -> None:
+        _, timer = self._idle.pop(connection)
+        timer.cancel()
 
 
-def _session(origin: Origin, judged: tuple[Address, ...]) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
-        resolver=_Judged(judged),
-        socket_factory=judged_sockets(judged, origin.port),
-        use_dns_cache=False,
-        force_close=True,
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        auto_decompress=False,
-        skip_auto_headers=_OWN_HEADERS,
-        max_line_size=_LARGEST_LINE,
-        max_field_size=_LARGEST_LINE,
-        # The deadline stands around everything.
-        timeout=aiohttp.ClientTimeout(),
-    )
-
-
-class _Judged(AbstractResolver):
-    """Knows the judged addresses of one host, and no other."""
-
-    def __init__(self, judged: tuple[Address, ...]) -> None:
-        self._judged = judged
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Every judged address; aiohttp alternates their families."""
-        del family
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address),
-                port=port,
-                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
-                proto=0,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for address in self._judged
-        ]
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-def judged_sockets(judged: Collection[Address], port: int) -> Callable[[AddressInfo], socket.socket]:
-    """Make sockets for these addresses and this port only: address literals go past every resolver."""
-
-    def make(info: AddressInfo) -> socket.socket:
-        family, kind, protocol, _, where = info
-        if ip_address(where[0]) not in judged or where[1] != port:
-            raise ProblemError(Problem("destination_denied", "the target's address was not judged"))
-        return socket.socket(family, kind, protocol)
-
-    return make
-
-
-async def _exchange(
-    session: aiohttp.ClientSession, call: Call, url: URL, context: ssl.SSLContext | bool, largest: int
-) -> Reply:
-    async with session.request(
-        call.method,
-        url,
-        headers=_headers(call),
-        data=call.body or None,
-        allow_redirects=False,
-        ssl=context,
-    ) as response:
-        # A field that is repeated is one list (RFC 9110 5.3).
-        headers: dict[str, str] = {}
-        for name, value in response.headers.items():
-            key = name.lower()
-            headers[key] = f"{headers[key]}, {value}" if key in headers else value
-        if headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise CallFault("invalid", f"{call.step} answered in a coding that was not asked for")
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > largest:
-                raise CallFault("invalid", f"{call.step} answered more than {largest >> 10} KiB")
-        return Reply(response.status, headers, bytes(body))
-
-
-def _headers(call: Call) -> list[tuple[str, str]]:
+def _request(call: Call, target: Target) -> bytes:
+    """The request as it is sent. Raises ValueError where a field would break out of its line: a defect of a kind."""
     given = {name.lower() for name, _ in call.headers}
     ours = (("Accept-Encoding", "identity"), ("User-Agent", "sidekey"))
-    return [*call.headers, *(pair for pair in ours if pair[0].lower() not in given)]
+    fields = [("Host", target.origin.authority), *call.headers]
+    fields += [pair for pair in ours if pair[0].lower() not in given]
+    if call.body or call.method != "GET":
+        fields.append(("Content-Length", str(len(call.body))))
+    if call.own_connection:
+        fields.append(("Connection", "close"))
+    lines = [f"{call.method} {target.request_target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
+    if any(not _LINE.fullmatch(line) for line in lines):
+        raise ValueError("a call for a credential must not hold control characters in its head")
+    return "\r\n".join((*lines, "", "")).encode("latin-1") + call.body
 
 
-@contextmanager
-def _told_of(step: str, *, identified: bool) -> Iterator[None]:
-    """Tell every failure in words of ours that begin with the step; the libraries' hold names and addresses.
-
-    `identified`: there is a client certificate, which the server may refuse.
-    """
-    try:
-        yield
-    except TimeoutError:
-        raise CallFault("timeout", f"{step} did not answer in time") from None
-    except ProblemError as raised:
-        raise _retold(step, raised.problem) from None
-    except aiohttp.ClientConnectorCertificateError as fault:
-        raise _retold(step, _connecting(fault.certificate_error)) from None
-    except aiohttp.ClientConnectorError as fault:
-        raise _retold(step, _connecting(fault.os_error)) from None
-    except aiohttp.ClientOSError as fault:
-        # Under TLS 1.3 a server refuses a client certificate after the handshake; its alert is the cause then.
-        if isinstance(fault.__cause__, ssl.SSLError):
-            raise _retold(step, tls_problem(fault.__cause__)) from None
-        raise _unanswered(step, identified=identified) from None
-    except aiohttp.ClientPayloadError:
-        raise CallFault("invalid", f"{step} closed the connection in the middle of its answer") from None
-    except aiohttp.ClientResponseError:
-        raise CallFault("invalid", f"{step} answered what is not HTTP") from None
-    except aiohttp.ClientConnectionError:
-        raise _unanswered(step, identified=identified) from None
-
-
-def _unanswered(step: str, *, identified: bool) -> CallFault:
-    if identified:
-        return _retold(step, certificate_refused())
-    return CallFault("unreachable", f"{step} closed the connection before it answered")
-
-
-def _connecting(fault: Exception) -> Problem:
-    """What the dialer would say of a failure to connect. A peer that leaves in the handshake resets or ends it."""
-    if isinstance(fault, (ssl.SSLError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
-        return tls_problem(fault)
-    return most_telling([fault] if isinstance(fault, OSError) else [])
-
-
-def _retold(step: str, problem: Problem) -> CallFault:
-    """The words of `network` for an upstream, told of the step: "token endpoint: its certificate is refused: ..."."""
+def _of_step(step: str, problem: Problem) -> CallFault:
+    """A problem of an upstream, said of the step: "token endpoint: its certificate is refused: ..."."""
     detail = problem.detail
     for peer in ("the upstream", "the target"):
         detail = detail.replace(f"{peer}'s", "its").replace(peer, "it")

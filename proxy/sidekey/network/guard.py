@@ -80,5 +80,5 @@ def _is_local(address: Address) -> bool:
             probe.connect((str(address), 9))
             return ip_address(probe.getsockname()[0]) == address
     except OSError:
-        # There is no way to it, so it is not here.
+        # It is unreachable, so it is not this machine's.
         return False

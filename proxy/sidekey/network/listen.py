@@ -1,4 +1,4 @@
-"""Listening sockets of every listener: TCP or a unix socket, with faults that name the config key and the way out."""
+"""Listening sockets of every listener: TCP or a unix socket, with errors that name the config key and what to do."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sidekey.settings.snapshot import Address
 
 Factory = Callable[[], asyncio.BaseProtocol]
 _Info = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
-"""What getaddrinfo answers for an address: family, type, protocol, canonical name, socket address."""
+"""What getaddrinfo returns for an address: family, type, protocol, canonical name, socket address."""
 
 _REASONS = {
-    errno.EACCES: "may not be used by this user; ports below 1024 and foreign folders need a privilege",
-    errno.EADDRNOTAVAIL: "is no address of this machine",
-    errno.ENOENT: "lies in a folder that does not exist",
-    errno.EROFS: "lies on a read-only file system",
+    errno.EACCES: "may not be used by this user: ports below 1024 and other users' folders need a privilege",
+    errno.EADDRNOTAVAIL: "is not an address of this machine",
+    errno.ENOENT: "is in a folder that does not exist",
+    errno.EROFS: "is on a read-only file system",
 }
 
 
@@ -68,8 +68,8 @@ async def listen(factory: Factory, address: Address, key: str, backlog: int = 10
         servers = [await loop.create_server(factory, sock=sock, backlog=backlog) for sock in sockets]
     except socket.gaierror:
         raise ListenError(key, address, "names a host that cannot be resolved; write an IP address") from None
-    except OSError as fault:
-        raise _explain(fault, key, address) from None
+    except OSError as error:
+        raise _explain(error, key, address) from None
     names = [sock.getsockname() for server in servers for sock in server.sockets]
     return Listener(servers, tuple(Address(host=name[0], port=name[1]) for name in names))
 
@@ -80,14 +80,14 @@ def _bind_tcp(infos: Sequence[_Info], backlog: int) -> list[socket.socket]:
     for family, _, _, _, where in dict.fromkeys(infos):
         try:
             sockets.append(socket.create_server(where, family=family, backlog=backlog))
-        except OSError as fault:
-            if fault.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        except OSError as error:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 continue
             for sock in sockets:
                 sock.close()
             raise
     if not sockets:
-        raise OSError(errno.EADDRNOTAVAIL, "no address of the name is one of this machine")
+        raise OSError(errno.EADDRNOTAVAIL, "the name has no address of this machine")
     return sockets
 
 
@@ -95,7 +95,7 @@ def _bind_unix(address: Address, key: str) -> socket.socket:
     """Bind the path. The mode is set before anyone can connect: until listen(2) connections are refused."""
     path = str(address.path)
     if len(os.fsencode(path)) > 107:
-        raise ListenError(key, address, "is too long for a unix socket; a path has 107 bytes at the most")
+        raise ListenError(key, address, "is too long for a unix socket: a path must have at most 107 bytes")
     _remove_stale(path, address, key)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -109,13 +109,13 @@ def _bind_unix(address: Address, key: str) -> socket.socket:
 
 
 def _remove_stale(path: str, address: Address, key: str) -> None:
-    """Remove the socket that a dead process left; one that anything answers at is in use."""
+    """Remove the socket that a dead process left; one that accepts connections is in use."""
     try:
         mode = Path(path).lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise ListenError(key, address, "is there already and is no socket; remove it or choose another path")
+        raise ListenError(key, address, "exists and is not a socket; remove it or choose another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         result = probe.connect_ex(path)
@@ -124,11 +124,11 @@ def _remove_stale(path: str, address: Address, key: str) -> None:
     Path(path).unlink(missing_ok=True)
 
 
-def _explain(fault: OSError, key: str, address: Address) -> ListenError:
-    if fault.errno == errno.EADDRINUSE:
+def _explain(error: OSError, key: str, address: Address) -> ListenError:
+    if error.errno == errno.EADDRINUSE:
         return AddressInUse(key, address)
-    name = errno.errorcode.get(fault.errno or 0, "unknown fault")
-    return ListenError(key, address, _REASONS.get(fault.errno or 0, f"cannot be listened at ({name})"))
+    name = errno.errorcode.get(error.errno or 0, "unknown error")
+    return ListenError(key, address, _REASONS.get(error.errno or 0, f"cannot be opened ({name})"))
 
 
 def _identity(path: str) -> tuple[int, int]:

@@ -19,14 +19,14 @@ MAX_AGE = 3600.0
 """Seconds after which a certificate is verified again, however long the tickets of the peer live (up to 7 days)."""
 
 MISSES = 3
-"""Sessions in a row that the peer did not take, after which none is offered for a while."""
+"""Sessions in a row that the peer did not take, after which none is offered for `REST`."""
 
 REST = 600.0
-"""Seconds of that while."""
+"""Seconds for which none is offered then."""
 
 
 class Offer(NamedTuple):
-    """A session to resume. `until` is when the certificate behind it must be verified anew, on the monotonic clock."""
+    """A session to resume. `until` is when the certificate behind it must be verified again, on the monotonic clock."""
 
     session: ssl.SSLSession
     until: float
@@ -59,7 +59,7 @@ class Sessions:
         return self._offer
 
     def keep(self, context: ssl.SSLContext, tls: ssl.SSLObject, offered: Offer | None) -> None:
-        """Take the session of a connection whose answer has begun; TLS 1.3 sends its tickets before that."""
+        """Take the session of a connection whose response has begun; TLS 1.3 sends its tickets before that."""
         if not RESUMES or context is not self._context:
             return
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""TLS to upstreams: a context for each trust and client certificate, and what a failure of TLS means in our words.
+"""TLS to upstreams: a context for each trust and client certificate, and what a failure of TLS is called.
 
 Every context verifies chain and host name; there is no switch to turn that off. The contexts are built from nothing
 rather than by `ssl.create_default_context`, which writes the session keys to `$SSLKEYLOGFILE`, and which verifies
@@ -17,10 +17,10 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.network import ca_folder
 from sidekey.network.tls_identity import present
 from sidekey.network.tls_requests import note_requests
-from sidekey.settings.snapshot import Trust
+from sidekey.settings.snapshot import Integration, Snapshot, Trust
 
 # OpenSSL's numbers (x509_vfy.h, X509_V_ERR_*), part of its stable interface; the ssl module names none of them.
-_CERTIFICATE_FAULTS = {
+_CERTIFICATE_ERRORS = {
     2: "its issuer is not trusted",
     9: "it is not valid yet",
     10: "it has expired",
@@ -29,7 +29,7 @@ _CERTIFICATE_FAULTS = {
     20: "its issuer is not trusted",
     21: "its issuer is not trusted",
     23: "it was revoked",
-    24: "its issuer is no certificate authority",
+    24: "its issuer is not a certificate authority",
     25: "its chain is longer than its issuer allows",
     26: "it is not meant for a server",
     47: "its name is outside what its issuer may sign",
@@ -96,6 +96,24 @@ class TlsContexts:
         return context
 
 
+def prepare(snapshot: Snapshot) -> None:
+    """Do what the first https connection to a public server would wait for: an import, and the folder of its CAs.
+
+    It takes some 20 ms once in a process, and may be called in a thread, before the snapshot is in use.
+    """
+    users = [each for each in snapshot.integrations.values() if _uses_https(each)]
+    if snapshot.passing is not None:
+        users.append(snapshot.passing.nobody)
+    if any(each.trust.source == "mozilla" for each in users):
+        ca_folder.mozilla()
+
+
+def _uses_https(integration: Integration) -> bool:
+    policy = integration.policy
+    origins = (*(prefix.origin for prefix in policy.prefixes), *(domain.origin for domain in policy.domains))
+    return integration.traits.calls or any(origin.scheme == "https" for origin in origins)
+
+
 def client_context(trust: Trust, folder: str | None = None) -> ssl.SSLContext:
     """Build a context; `folder` stands for Mozilla's bundle. Raises as `TlsContexts.get` does."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -112,7 +130,7 @@ def client_context(trust: Trust, folder: str | None = None) -> ssl.SSLContext:
         raise ProblemError(
             Problem(
                 "credential_unavailable",
-                "trusted_ca names a file that cannot be read or holds no PEM certificate",
+                "trusted_ca must name a file that can be read and holds a PEM certificate",
                 error="proxy_configuration_error",
             )
         )
@@ -121,22 +139,22 @@ def client_context(trust: Trust, folder: str | None = None) -> ssl.SSLContext:
     return context
 
 
-def tls_problem(fault: OSError) -> Problem:
-    """Map the failure of a TLS connection, in the handshake or before the first byte of the answer.
+def tls_problem(error: OSError) -> Problem:
+    """Map the failure of a TLS connection, in the handshake or before the first byte of the response.
 
     Holds nothing of the library's text.
     """
-    if isinstance(fault, ssl.SSLCertVerificationError):
-        return _failed("tls_certificate_error", f"the upstream's certificate is refused: {_certificate_fault(fault)}")
-    if isinstance(fault, ssl.SSLError):
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _failed("tls_certificate_error", f"the upstream's certificate is refused: {_certificate_error(error)}")
+    if isinstance(error, ssl.SSLError):
         # The attribute is absent where OpenSSL gave no reason.
-        reason = getattr(fault, "reason", None) or ""
+        reason = getattr(error, "reason", None) or ""
         alert = _ALERT.fullmatch(reason)
         if alert is not None:
             name = alert[1].lower().replace("_", " ")
             return _failed("tls_alert_received", f"the upstream ended TLS with the alert: {name}")
         if reason in _NO_COMMON_VERSION:
-            return _failed("tls_protocol_error", "the upstream speaks no TLS version from 1.2 on")
+            return _failed("tls_protocol_error", "the upstream does not support TLS 1.2 or newer")
         if reason in _NOT_TLS:
             return _failed("tls_protocol_error", "the upstream does not speak TLS on this port")
         return _failed("tls_protocol_error", _UNCLEAR)
@@ -144,7 +162,7 @@ def tls_problem(fault: OSError) -> Problem:
 
 
 def certificate_refused() -> Problem:
-    """What it means when a new connection that has a client certificate is cut before the first byte of the answer.
+    """What it means when a new connection that has a client certificate is cut before the first byte of the response.
 
     In TLS 1.3 the client is done before the server has looked at its certificate (RFC 8446 4.4.2.4). Some servers send
     no alert then, and where one closes with the request unread, the reset overtakes its alert.
@@ -155,14 +173,14 @@ def certificate_refused() -> Problem:
     )
 
 
-def _certificate_fault(fault: ssl.SSLCertVerificationError) -> str:
-    code = fault.verify_code
+def _certificate_error(error: ssl.SSLCertVerificationError) -> str:
+    code = error.verify_code
     if code in _STRICT_RULES:
         return (
             "it breaks a rule of RFC 5280 that strict verification checks, as Python 3.13 does by default: a private "
             "CA needs key usage, and what it signs an authority key identifier"
         )
-    return _CERTIFICATE_FAULTS.get(code, f"it does not verify (OpenSSL's X509_V_ERR {code})")
+    return _CERTIFICATE_ERRORS.get(code, f"it does not verify (OpenSSL's X509_V_ERR {code})")
 
 
 def _failed(error: str, detail: str) -> Problem:

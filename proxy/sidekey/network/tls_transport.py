@@ -19,7 +19,7 @@ _CHUNK = 64 << 10
 """Bytes taken from or given to TCP at once: bounds what the BIOs hold, since a memory BIO grows but never shrinks."""
 
 _RECORD = 16 << 10
-"""The plaintext of one TLS record at the most (RFC 8446 5.1)."""
+"""The plaintext of one TLS record, at most (RFC 8446 5.1)."""
 
 
 class _Scratch(threading.local):
@@ -31,7 +31,7 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self.cipher = memoryview(bytearray(_CHUNK))
-        # At the most what was received, and a record that was begun before; each is read into the room of a whole one.
+        # At most what was received, and a record that was begun before; each is read into the room of a whole one.
         self.plain = memoryview(bytearray(_CHUNK + 2 * _RECORD))
 
 
@@ -41,8 +41,8 @@ _SCRATCH = _Scratch()
 class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     """The protocol of a TCP transport, and the transport of `protocol`, which is connected once the handshake is done.
 
-    `ready` is resolved then, or with the OSError (ssl.SSLError) that ended the handshake; who gives it sees to it that
-    the exception is looked at. `server_hostname` is verified and, where it is no address, sent (SNI).
+    `ready` is resolved then, or with the OSError (ssl.SSLError) that ended the handshake; whoever passes it must
+    retrieve the exception. `server_hostname` is verified and, where it is not an address, sent (SNI).
     """
 
     __slots__ = (
@@ -51,8 +51,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         "_closing",
         "_context",
         "_ended",
-        "_fault",
+        "_error",
+        "_handshake_done",
         "_incoming",
+        "_not_reusable",
         "_offer",
         "_outgoing",
         "_plain",
@@ -60,8 +62,6 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         "_reading",
         "_ready",
         "_sessions",
-        "_shaken",
-        "_spent",
         "_tcp",
         "_tls",
     )
@@ -92,17 +92,17 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             session=None if self._offer is None else self._offer.session,
         )
         self._cipher, self._plain = _SCRATCH.cipher, _SCRATCH.plain
-        self._shaken = self._spent = self._ended = self._closing = False
+        self._handshake_done = self._not_reusable = self._ended = self._closing = False
         self._backlog = bytearray()
         self._reading = True
-        self._fault: Exception | None = None
+        self._error: Exception | None = None
 
     # The protocol of TCP.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake."""
         self._tcp = cast(asyncio.Transport, transport)
-        self._shake()
+        self._handshake()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's guess is not asked for
         """Where the loop receives."""
@@ -113,10 +113,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._tls is None or self._closing:
             return
         self._incoming.write(self._cipher[:nbytes])
-        if self._shaken or self._shake():
+        if self._handshake_done or (self._handshake() and self._incoming.pending):
             self._read()
 
-    def _shake(self) -> bool:
+    def _handshake(self) -> bool:
         """Take the handshake further; whether it is done and the connection open."""
         tls = self._tls
         assert tls is not None  # noqa: S101 - for the type checker: callers have looked
@@ -125,12 +125,12 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         except ssl.SSLWantReadError:
             self._flush()
             return False
-        except ssl.SSLError as fault:
+        except ssl.SSLError as error:
             if self._sessions is not None:
                 self._sessions.forget()
-            self._fail(fault)
+            self._fail(error)
             return False
-        self._shaken = True
+        self._handshake_done = True
         cast(asyncio.Protocol, self._protocol).connection_made(self)
         ready, self._ready = self._ready, None
         if ready is not None and not ready.done():
@@ -145,7 +145,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         assert tls is not None  # noqa: S101 - for the type checker: callers have looked
         incoming, plain = self._incoming, self._plain
         have = 0
-        fault: ssl.SSLError | None = None
+        failure: ssl.SSLError | None = None
         end = False
         try:
             # A record is read whole, so that nothing is left where the BIO is empty.
@@ -157,22 +157,22 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
                     break
                 have += count
         except ssl.SSLWantReadError:
-            pass  # half a record, or a message of the handshake protocol: tickets, a key update, a request to sign
+            pass  # part of a record, or a message of the handshake protocol: tickets, a key update, a request to sign
         except ssl.SSLError as error:
-            fault = error
+            failure = error
         if self._backlog:
             self._write_backlog(tls)
         if self._outgoing.pending:
             self._flush()  # what waited, the answer to a key update or to a request for the certificate (RFC 8446 4.6)
-        # Whoever is handed the end of an answer need not find out by the next request that the peer has closed.
-        self._spent = end or fault is not None
+        # Whoever gets the end of a response must not find out by the next request that the peer has closed.
+        self._not_reusable = end or failure is not None
         if have:
             if self._sessions is not None:
                 self._sessions.keep(self._context, tls, self._offer)
                 self._sessions = self._offer = None
             cast(asyncio.Protocol, self._protocol).data_received(bytes(plain[:have]))
-        if fault is not None:
-            self._fail(fault)
+        if failure is not None:
+            self._fail(failure)
         elif end:
             self._end()
 
@@ -188,24 +188,24 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the protocol, or whoever waits for the handshake; a fault of TLS comes before one of TCP."""
+        """Tell the protocol, or whoever waits for the handshake; an error of TLS comes before one of TCP."""
         protocol, self._protocol = self._protocol, None
         ready, self._ready = self._ready, None
-        fault, self._fault = self._fault or exc, None
+        error, self._error = self._error or exc, None
         self._tls = None
         if ready is not None and not ready.done():
-            ready.set_exception(fault or ConnectionResetError("closed in the handshake"))
-        if self._shaken:
-            cast(asyncio.Protocol, protocol).connection_lost(fault)
+            ready.set_exception(error or ConnectionResetError("closed in the handshake"))
+        if self._handshake_done:
+            cast(asyncio.Protocol, protocol).connection_lost(error)
 
     def pause_writing(self) -> None:
         """TCP has taken all it wants for now."""
-        if self._shaken and self._protocol is not None:
+        if self._handshake_done and self._protocol is not None:
             self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
         """TCP takes more."""
-        if self._shaken and self._protocol is not None:
+        if self._handshake_done and self._protocol is not None:
             self._protocol.resume_writing()
 
     def _flush(self) -> None:
@@ -213,10 +213,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if data and not self._tcp.is_closing():
             self._tcp.write(data)
 
-    def _fail(self, fault: ssl.SSLError) -> None:
+    def _fail(self, error: ssl.SSLError) -> None:
         """Send the alert, which OpenSSL has written, and close."""
         # Without its frames, which refer to this object.
-        self._fault = self._fault or fault.with_traceback(None)
+        self._error = self._error or error.with_traceback(None)
         self._flush()
         if self._tcp.get_write_buffer_size():
             # A peer that refuses takes no more of a request.
@@ -242,10 +242,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
                 self._write_records(tls, memoryview(data))
         except ssl.SSLWantReadError:
             # Only the small write: OpenSSL writes nothing while a message to it, such as a request for the
-            # certificate with many names of CAs, has come by half.
+            # certificate with many names of CAs, has come in part.
             self._wait(data)
-        except ssl.SSLError as fault:
-            self._fail(fault)
+        except ssl.SSLError as error:
+            self._fail(error)
         else:
             self._flush()
 
@@ -269,8 +269,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         backlog, self._backlog = self._backlog, bytearray()
         try:
             self._write_records(tls, memoryview(backlog))
-        except ssl.SSLError as fault:
-            self._fail(fault)
+        except ssl.SSLError as error:
+            self._fail(error)
             return
         if not self._backlog and self._protocol is not None:
             self._protocol.resume_writing()
@@ -279,8 +279,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """Send close_notify, let what was written go, and close without waiting for the peer's close_notify.
 
         While bytes are unsent, TCP is closed by halves: closing it whole with something unread, such as a ticket,
-        resets it (RFC 9293 3.6.1), and the peer loses the end of what it was sent. Who calls bounds that wait by
-        `abort`.
+        resets it (RFC 9293 3.6.1), and the peer loses the end of what it was sent. The caller must bound that
+        wait by `abort`.
         """
         if self._is_closed():
             return
@@ -289,7 +289,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self.abort()
             return
         self._closing = True
-        # It wants the peer's close_notify; after a fault there is nothing to be said.
+        # It wants the peer's close_notify; after an error there is nothing to be said.
         with suppress(ssl.SSLError):
             cast(ssl.SSLObject, self._tls).unwrap()
         self._flush()
@@ -307,7 +307,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def is_closing(self) -> bool:
         """Whether either end has closed, or the connection is lost: it is good for nothing new."""
-        return self._spent or self._is_closed()
+        return self._not_reusable or self._is_closed()
 
     def _is_closed(self) -> bool:
         return self._closing or self._tls is None or self._tcp.is_closing()

@@ -117,8 +117,8 @@ async def test_a_failure_of_one_does_not_hold_back_the_other(integration: Integr
         (answering(answer(b"", b"Location: https://up.test/x", status=b"302 x")), "302: redirects are not followed"),
         (answering(answer(status=b"404 secret words")), "the server answered 404"),
         (answering(answer(b"", status=b"304 Not Modified")), "the server answered 304: redirects are not followed"),
-        (answering(answer(bytes(LARGEST + 1))), "the server answered more than 256 KiB"),
-        (answering(b"nonsense\r\n\r\n"), "the server answered what is not HTTP"),
+        (answering(answer(bytes(LARGEST + 1))), "the server returned more than 256 KiB"),
+        (answering(b"nonsense\r\n\r\n"), "the server did not return an HTTP/1.1 response"),
     ],
     ids=["redirect", "not found", "304 unasked", "too large", "no HTTP"],
 )

@@ -31,7 +31,9 @@ class OAuth2Credential(Sealed):
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
         """One call. Raises CallFault."""
-        reply = yield self.request.call(self.grant.parameters(attempt), self.client.prove(attempt.now))
+        # RFC 7523 3: a server may remember the `jti` of the client's assertion, as it remembers refresh tokens.
+        once = self.grant.once or self.client.sign is not None
+        reply = yield self.request.call(self.grant.parameters(attempt), self.client.prove(attempt.now), once=once)
         memory = (read_refresh_token(reply) or attempt.memory) if self.grant.rotates else None
         try:
             token = read_answer(reply, self.answer)

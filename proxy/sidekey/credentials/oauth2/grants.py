@@ -11,9 +11,13 @@ from sidekey.credentials.oauth2.parameters import Parameters
 
 
 class GrantType(Protocol):
-    """A grant type. `rotates`: an answer's refresh token is what the next request presents (RFC 6749 6)."""
+    """A grant type. `rotates`: an answer's refresh token is what the next request presents (RFC 6749 6).
+
+    `once`: the server may refuse its parameters when it sees them again.
+    """
 
     rotates: ClassVar[bool]
+    once: ClassVar[bool]
 
     def parameters(self, attempt: Attempt) -> Parameters:
         """The parameters of the request; `grant_type` goes first."""
@@ -25,6 +29,7 @@ class ClientCredentials:
     """RFC 6749 4.4; a refresh token in the answer is ignored (4.4.3)."""
 
     rotates: ClassVar[bool] = False
+    once: ClassVar[bool] = False
 
     def parameters(self, attempt: Attempt) -> Parameters:
         """Nothing but the type."""
@@ -37,6 +42,7 @@ class RefreshToken(Sealed):
     """RFC 6749 6, with the config's `token` until an answer brings another."""
 
     rotates: ClassVar[bool] = True
+    once: ClassVar[bool] = True
 
     token: str
 
@@ -53,6 +59,7 @@ class JwtBearer(Sealed):
     """RFC 7523 2.1: a signed assertion says who asks for whom."""
 
     rotates: ClassVar[bool] = False
+    once: ClassVar[bool] = True
 
     sign: Sign
 

@@ -29,16 +29,19 @@ class TokenRequest(Sealed):
     def __repr__(self) -> str:
         return f"TokenRequest({self.method}, {self.format}, REDACTED)"
 
-    def call(self, granted: Parameters, proof: Proof) -> Call:
-        """One request with the grant's parameters and the client's proof. GET has everything in the query."""
+    def call(self, granted: Parameters, proof: Proof, *, once: bool = False) -> Call:
+        """One request with the grant's parameters and the client's proof. GET has everything in the query.
+
+        `once`: one of the two may be presented only once.
+        """
         fields = (*granted, *proof.fields, *self.body)
         query = (*proof.query, *self.query)
         headers: Pairs = (*proof.headers, _ACCEPT)
         if self.method == "GET":
-            return Call(STEP, "GET", self._with_query((*fields, *query)), headers)
-        body = json.dumps(dict(fields)) if self.format == "json" else urlencode(_texts(fields))
-        content_type = ("Content-Type", _TYPES[self.format])
-        return Call(STEP, "POST", self._with_query(query), (*headers, content_type), body.encode("ascii"))
+            return Call(STEP, "GET", self._with_query((*fields, *query)), headers, own_connection=once)
+        text = json.dumps(dict(fields)) if self.format == "json" else urlencode(_texts(fields))
+        headers = (*headers, ("Content-Type", _TYPES[self.format]))
+        return Call(STEP, "POST", self._with_query(query), headers, text.encode("ascii"), own_connection=once)
 
     def _with_query(self, parameters: Parameters) -> str:
         if not parameters:

@@ -107,7 +107,9 @@ class Pool(Home):
         "worker",
     )
 
-    def __init__(self, worker: Worker, dialer: Dialer, registry: Registry, key: Key, identity: ClientIdentity | None) -> None:
+    def __init__(
+        self, worker: Worker, dialer: Dialer, key: Key, identity: ClientIdentity | None, *, registry: Registry
+    ) -> None:
         self.worker: Final = worker
         self.key: Final = key
         self.identity: Final = identity

@@ -34,7 +34,7 @@ class Pools:
             if len(self._by_key) >= POOLS_LIMIT:
                 # A wildcard domain lets callers name any number of hosts; a route keeps the pool it uses.
                 self._by_key = {known: pool for known, pool in self._by_key.items() if not pool.is_empty}
-            pool = self._by_key[key] = Pool(self._worker, self._dialer, self, key, identity)
+            pool = self._by_key[key] = Pool(self._worker, self._dialer, key, identity, registry=self)
         return pool
 
     def known(self) -> tuple[Pool, ...]:

@@ -58,7 +58,7 @@ class UrlFetch:
         try:
             async with self._slots:
                 reply = await self._fetcher.fetch(
-                    Call("the server", "GET", url, headers),
+                    Call("the server", "GET", url, headers, own_connection=True),
                     trust=self._integration.trust,
                     allow_private=self._integration.allow_private,
                     timeout=TIMEOUT,

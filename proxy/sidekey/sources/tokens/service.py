@@ -62,6 +62,7 @@ class Tokens:
             source = self._sources.pop(name)
             source.retire()
             self._retired.add(source)
+        self._fetcher.drop()
 
     def source(self, integration: Integration) -> TokenSource:
         """The source of an integration that is served now, always the same one; on the event loop."""
@@ -91,3 +92,4 @@ class Tokens:
     async def close(self) -> None:
         """Cancel every timer and every call under way, those of retired sources too."""
         await asyncio.gather(*(source.close() for source in (*self._sources.values(), *self._retired)))
+        self._fetcher.close()

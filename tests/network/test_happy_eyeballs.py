@@ -1,4 +1,4 @@
-"""The first of several addresses that answers."""
+"""TCP to the first of several addresses that accepts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from sidekey.core.addresses import Address
 from sidekey.errors import ProblemError
-from sidekey.network.race import first_connected, interleave, most_telling
+from sidekey.network.happy_eyeballs import connect_problem, first_connected, interleave
 from support.blackhole import Blackhole
 from support.leaks import nothing_left, open_sockets
 from support.ports import free_port
@@ -132,20 +132,20 @@ async def test_a_process_without_sockets_left_is_overloaded(alive: int) -> None:
 )
 def test_failures_are_ranked_by_what_they_tell(numbers: list[int], code: str, error: str) -> None:
     """Our own lack comes first, then a refusal, then a timeout of the kernel, then the rest."""
-    problem = most_telling([OSError(number, "secret text") for number in numbers])
+    problem = connect_problem([OSError(number, "secret text") for number in numbers])
     assert (problem.code, problem.error) == (code, error)
     assert "secret" not in problem.detail
 
 
-async def test_a_cancelled_race_leaves_nothing_behind() -> None:
-    """All attempts end with the race."""
+async def test_a_cancelled_connect_leaves_nothing_behind() -> None:
+    """All attempts end with it."""
     with Blackhole(str(DEAD)) as one, Blackhole(str(ALIVE), one.port):
         async with nothing_left():
             before = open_sockets()
-            race = asyncio.create_task(first_connected([DEAD, ALIVE], one.port))
+            connecting = asyncio.create_task(first_connected([DEAD, ALIVE], one.port))
             while len(open_sockets() - before) < 2:
                 # Until both attempts are under way.
                 await asyncio.sleep(0.005)
-            race.cancel()
+            connecting.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await race
+                await connecting

@@ -1,0 +1,143 @@
+"""TCP to the first of several addresses that accepts ("Happy Eyeballs", RFC 8305), and what a failure of TCP means."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import chain, zip_longest
+
+from sidekey.core.addresses import Address
+from sidekey.errors import Problem, ProblemError
+
+ATTEMPT_DELAY = 0.25
+"""Seconds until the next attempt starts beside one without a result (RFC 8305 5, "Connection Attempt Delay")."""
+
+_NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+async def first_connected(addresses: Sequence[Address], port: int) -> socket.socket:
+    """Connect a non-blocking socket to one of the addresses, of which there must be at least one.
+
+    The caller must close the socket; every other socket is closed on return. Raises ProblemError: upstream_unreachable
+    (connection_refused, destination_unavailable), upstream_timeout where the kernel gave up, or overloaded where this
+    process has no sockets left.
+    """
+    attempts = _Attempts(addresses, port)
+    try:
+        attempts.start_next()
+        await attempts.done
+        connected, attempts.connected = attempts.connected, None
+    finally:
+        attempts.close()
+    if connected is None:
+        raise ProblemError(connect_problem(attempts.errors)) from None
+    return connected
+
+
+def interleave(addresses: Iterable[Address]) -> list[Address]:
+    """Alternate the families, beginning with that of the first address (RFC 8305 4)."""
+    families: dict[int, list[Address]] = {}
+    for address in addresses:
+        families.setdefault(address.version, []).append(address)
+    return [address for address in chain.from_iterable(zip_longest(*families.values())) if address is not None]
+
+
+class _Attempts:
+    """Attempts as sockets that the loop watches. `done` is resolved when one has connected, or all have failed.
+
+    There are no tasks, and no `sock_connect`: uvloop's resolves the address in a thread, which costs more than all the
+    rest.
+    """
+
+    def __init__(self, addresses: Sequence[Address], port: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self._loop.create_future()
+        self.connected: socket.socket | None = None
+        self.errors: list[OSError] = []
+        self._waiting = deque(interleave(addresses))
+        self._port = port
+        self._pending: set[socket.socket] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start_next(self) -> None:
+        """Start the next attempt, and where it fails at once the one after it."""
+        self._stop_timer()
+        while self._waiting and not self.done.done():
+            address = self._waiting.popleft()
+            try:
+                self._start(address)
+            except OSError as error:
+                self.errors.append(error)
+                continue
+            if self._waiting:
+                self._timer = self._loop.call_later(ATTEMPT_DELAY, self.start_next)
+            return
+        if not self._pending and not self.done.done():
+            self.done.set_result(None)
+
+    def _start(self, address: Address) -> None:
+        attempt = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+        try:
+            attempt.setblocking(False)
+            attempt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with suppress(BlockingIOError):
+                attempt.connect((str(address), self._port))
+        except BaseException:
+            attempt.close()
+            raise
+        self._pending.add(attempt)
+        self._loop.add_writer(attempt, self._finished, attempt)
+
+    def _finished(self, attempt: socket.socket) -> None:
+        """The kernel has a result for this attempt."""
+        self._loop.remove_writer(attempt)
+        self._pending.remove(attempt)
+        number = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number or self.done.done():
+            attempt.close()
+            self.errors.append(OSError(number, "an attempt to connect has failed"))
+            self.start_next()
+        else:
+            self.connected = attempt
+            self.done.set_result(None)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def close(self) -> None:
+        """Close every socket that is left, also a connected one that nobody has taken."""
+        self._stop_timer()
+        for attempt in self._pending:
+            self._loop.remove_writer(attempt)
+            attempt.close()
+        if self.connected is not None:
+            self.connected.close()
+
+
+def connect_problem(errors: Iterable[OSError]) -> Problem:
+    """One problem for the failures of all addresses, the most specific first.
+
+    That is: no resources of our own, then a refusal (the host is up), then a timeout of the kernel, then anything else.
+    """
+    numbers = {error.errno for error in errors}
+    if numbers & _NO_RESOURCES:
+        return Problem(
+            "overloaded",
+            "Sidekey has no sockets left for another upstream connection",
+            headers=(("Retry-After", "1"),),
+        )
+    if errno.ECONNREFUSED in numbers:
+        return Problem("upstream_unreachable", "the upstream refused the connection", error="connection_refused")
+    if errno.ETIMEDOUT in numbers:
+        return Problem(
+            "upstream_timeout",
+            "the connection to the upstream took too long",
+            error="connection_timeout",
+        )
+    return Problem("upstream_unreachable", "the upstream is unreachable", error="destination_unavailable")

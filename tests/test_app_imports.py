@@ -1,0 +1,53 @@
+"""Nothing is imported on the event loop once Sidekey listens: a request would wait for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.ask import get
+from support.child import Child
+from support.ports import free_port
+
+_RECORDER = """
+import sys, threading
+
+class Recorder:
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread() is threading.main_thread():
+            print("imported:", name, file=sys.stderr, flush=True)
+
+sys.meta_path.insert(0, Recorder())
+"""
+"""What a child runs at its start, as `sitecustomize`."""
+
+_BASIC = "endpoint_prefix: {scheme}://127.0.0.1:{port}\n    auth: {{type: basic, username: u, password: {secret}}}"
+_OAUTH2 = (
+    "endpoint_prefix: http://127.0.0.1:{port}\n    allow_other_domains: true\n"
+    "    allowed_domains: ['http://127.0.0.1:{port}']\n"
+    "    auth: {{type: oauth2, client_id: c, client_secret: {secret}, token_endpoint: 'https://127.0.0.1:{port}/token'}}"
+)
+
+
+@pytest.mark.parametrize(
+    "stanza",
+    [_BASIC.replace("{scheme}", "http"), _BASIC.replace("{scheme}", "https"), _OAUTH2],
+    ids=["http", "https", "oauth2"],
+)
+def test_nothing_is_imported_on_the_loop_once_it_listens(stanza: str, tmp_path: Path) -> None:
+    """One request, a refused one, and every page of the admin listener; what a thread imports holds nobody up."""
+    (tmp_path / "sitecustomize.py").write_text(_RECORDER)
+    (tmp_path / "config").mkdir()
+    text = stanza.format(port=free_port(), secret="{insecure_value: secret}")
+    environment = {"PYTHONPATH": str(tmp_path)}
+    with Child(f"integrations:\n  one:\n    {text}\n", tmp_path / "config", environment=environment, fresh=True) as child:
+        assert get(child.proxy_port, "/i/one/x").status == 502
+        assert get(child.proxy_port, "/i/unknown/x").status == 403
+        for page, status in (("/readyz", 200), ("/healthz", 200), ("/metrics", 200), ("/absent", 404)):
+            assert get(child.admin_port, page).status == status
+        assert child.stop() == 0
+    events = [("listening" if '"listening"' in line else line) for line in child.lines]
+    listening, draining = events.index("listening"), next(i for i, line in enumerate(events) if '"draining"' in line)
+    assert any(line.startswith("imported: ") for line in events[:listening])
+    assert [line for line in events[listening:draining] if line.startswith("imported: ")] == []
