@@ -1,25 +1,28 @@
 # Sidekey's container image, on any Debian base that has Python 3.11 or newer with venv; see docs/decisions/0025-image.md.
 #
-# A release names its base by digest too: --build-arg BASE=python:3.13-slim-trixie@sha256:...
+# BUILD_BASE is the same Python at the same place, with a C compiler and Python's headers. A release names both by digest
+# too: --build-arg BASE=python:3.13-slim-trixie@sha256:... --build-arg BUILD_BASE=python:3.13-trixie@sha256:...
 ARG BASE=python:3.13-slim-trixie
+ARG BUILD_BASE=python:3.13-trixie
 
-# --- What installs stays behind in this stage ---------------------------------------------------------------------------
-FROM ${BASE} AS build
+# --- What installs and compiles stays behind in this stage --------------------------------------------------------------
+FROM ${BUILD_BASE} AS build
 WORKDIR /build
-# venv holds pip and the build backend, /opt/sidekey what the image runs.
+# venv holds what builds, /opt/sidekey what the image runs. The compiler goes by the types of all that Sidekey imports.
 RUN python3 -m venv venv && python3 -m venv --without-pip /opt/sidekey
 
 # Where packages come from is for whoever builds to say, by the secrets pip.conf and ca.pem: neither gets into a layer.
-# Wheels only, so that no base needs a compiler.
-COPY requirements.txt requirements-build.txt ./
+# Of others wheels only: what is compiled here is Sidekey itself.
+COPY requirements.txt requirements-compile.txt ./
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.pem,target=/run/secrets/ca.pem \
-    venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements-build.txt \
+    venv/bin/pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements.txt \
+      -r requirements-compile.txt \
  && venv/bin/pip --python /opt/sidekey/bin/python install --no-cache-dir --no-compile --only-binary :all: \
       --require-hashes -r requirements.txt
 
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY proxy proxy
-RUN venv/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir dist . \
+RUN HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 venv/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir dist . \
  && venv/bin/pip --python /opt/sidekey/bin/python install --no-index --no-deps --no-compile dist/sidekey-*.whl \
  && venv/bin/pip --python /opt/sidekey/bin/python check
 # Compiled here, since a read-only root takes no __pycache__ later. Unchecked hashes (PEP 552) know no file times.
@@ -35,6 +38,8 @@ RUN rm -rf /usr/local/bin/pip* /usr/local/bin/wheel /usr/local/lib/python3.*/sit
  && python3 -m compileall -q -j 0 "$(python3 -c 'import os; print(os.path.dirname(os.__file__))')"
 COPY --from=build /opt/sidekey /opt/sidekey
 ENV PATH=/opt/sidekey/bin:$PATH
+# Where the two bases do not go together the build ends here.
+RUN ["sidekey", "--version"]
 
 ARG BASE
 ARG VERSION=0.1.0

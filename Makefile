@@ -67,8 +67,9 @@ docs: $(VENV)/.runtime ## Regenerate config/schema.json, docs/config.md, docs/an
 charts: $(VENV)/.dev ## Regenerate the Helm chart's table of values, its plain manifest and the golden files of its tests
 	@PYTHONPATH=tests $(BIN)/python -m support.charts
 
-image: ## Build the container image; BUILDER=podman or buildah, BASE=another base, IMAGE=name:tag, ARGS goes to the builder
+image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_BASE=other bases, IMAGE=name:tag, ARGS goes to the builder
 	$(BUILDER) build $(if $(filter docker,$(BUILDER)),,--format docker) $(if $(BASE),--build-arg BASE='$(BASE)') \
+	  $(if $(BUILD_BASE),--build-arg BUILD_BASE='$(BUILD_BASE)') \
 	  --build-arg REVISION="$$(git describe --match= --always --abbrev=40 --dirty 2>/dev/null || echo unknown)" \
 	  --tag '$(IMAGE)' $(ARGS) .
 

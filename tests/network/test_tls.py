@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from sidekey.network.sessions import Sessions
 from sidekey.network.tls import TlsContexts, certificate_refused, client_context, tls_problem
 from sidekey.settings.snapshot import Trust
 from support.ca import Authority, file_trust
-from support.tls_peer import shake
+from support.tls_peer import TlsPeer, shake
 
 
 @pytest.mark.parametrize("trust", [Trust(), Trust("system"), Trust("file", "FILE")], ids=lambda trust: trust.source)
@@ -119,6 +120,21 @@ def test_a_folder_that_was_renewed_is_used_from_the_next_connection_on(
     assert contexts.get(Trust()) is second
     shake(second, ca.server_context("up.test"))
     folder.remove()
+
+
+def test_a_bare_end_of_tcp_is_no_close_notify(ca: Authority) -> None:
+    """On every Python alike: what is cut on the way never looks complete (RFC 8446 6.1)."""
+
+    def cut(tls: ssl.SSLSocket) -> None:
+        tls.sendall(b"half")
+        socket.socket(fileno=tls.detach()).close()
+
+    with TlsPeer(ca.server_context("up.test"), cut) as peer, socket.create_connection(("127.0.0.1", peer.port)) as tcp:
+        context = client_context(ca.trust)
+        with context.wrap_socket(tcp, server_hostname="up.test", suppress_ragged_eofs=False) as tls:
+            assert tls.recv(4) == b"half"
+            with pytest.raises(ssl.SSLError, match="UNEXPECTED_EOF"):
+                tls.recv(4)
 
 
 def test_a_private_ca_need_not_follow_every_rule_of_rfc_5280(tmp_path: Path) -> None:

@@ -57,10 +57,19 @@ def test_hadolint_finds_nothing() -> None:
 
 
 def test_every_stage_is_built_on_the_base_that_is_asked_for() -> None:
-    """`BASE` is named before the first stage, with a tag; a release adds the digest."""
-    assert [stage[0][1].partition(" ")[0] for stage in stages()] == ["${BASE}", "${BASE}"]
-    word, rest = instructions()[0]
-    assert (word, re.fullmatch(r"BASE=[a-z/]+:3\.\d+-slim-[a-z]+", rest) is not None) == ("ARG", True)
+    """Both are named before the first stage, with a tag; a release adds digests. They are one Python, at one place."""
+    assert [stage[0][1].partition(" ")[0] for stage in stages()] == ["${BUILD_BASE}", "${BASE}"]
+    named = [rest for word, rest in instructions()[:2] if word == "ARG"]
+    version = re.fullmatch(r"BASE=[a-z/]+:(3\.\d+)-slim-([a-z]+)", named[0])
+    assert version is not None
+    assert named[1] == "BUILD_BASE=python:{}-{}".format(*version.groups())
+
+
+def test_the_image_is_compiled_and_says_so() -> None:
+    """The build stage asks for the compiled wheel; the last one runs what it was given."""
+    runs = [rest for word, rest in stages()[0] if word == "RUN"]
+    assert [run.startswith("HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 ") for run in runs if "pip wheel" in run] == [True]
+    assert '["sidekey", "--version"]' in of_last_stage("RUN")
 
 
 def test_every_install_is_locked_or_offline() -> None:
@@ -95,7 +104,7 @@ def test_it_declares_no_volume_and_takes_no_secret_along() -> None:
     """A volume would be writable; an ARG or ENV stays readable in the image's history."""
     assert of_last_stage("VOLUME") == []
     names = [rest.partition("=")[0] for word, rest in instructions() if word in ("ARG", "ENV")]
-    assert set(names) == {"BASE", "VERSION", "REVISION", "PATH"}
+    assert set(names) == {"BASE", "BUILD_BASE", "VERSION", "REVISION", "PATH"}
 
 
 def test_its_labels_say_what_the_project_says() -> None:
@@ -120,7 +129,7 @@ def test_the_builder_is_given_exactly_what_is_copied() -> None:
 def test_all_that_is_copied_exists() -> None:
     """The locks among it."""
     assert [name for name in copied() if not (ROOT / name).exists()] == []
-    assert {"requirements.txt", "requirements-build.txt"} <= copied()
+    assert {"requirements.txt", "requirements-compile.txt"} <= copied()
 
 
 def test_the_image_holds_what_every_extra_needs() -> None:
@@ -141,11 +150,21 @@ def test_the_compose_example_runs_this_image() -> None:
 @pytest.mark.parametrize(("builder", "format_asked"), [("docker", False), ("podman", True), ("buildah", True)])
 def test_make_keeps_the_health_check_with_every_builder(builder: str, format_asked: bool) -> None:
     """podman and buildah write OCI images by default, which have no HEALTHCHECK."""
-    command = [peers.require("make"), "--dry-run", "image", f"BUILDER={builder}", "BASE=python:x", "IMAGE=a:b"]
+    command = [
+        peers.require("make"),
+        "--dry-run",
+        "image",
+        f"BUILDER={builder}",
+        "BASE=python:x",
+        "BUILD_BASE=python:y",
+        "IMAGE=a:b",
+    ]
     planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert f"{builder} build" in planned
     assert ("--format docker" in planned) == format_asked
-    assert "--build-arg BASE='python:x'" in planned
+    assert "--build-arg BASE='python:x' --build-arg BUILD_BASE='python:y'" in re.sub(
+        r"\s+", " ", planned.replace("\\\n", "")
+    )
     assert "--tag 'a:b'" in planned
 
 

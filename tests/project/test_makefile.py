@@ -149,6 +149,18 @@ def test_a_wheel_that_does_not_exist_is_named(wheel: str, checkout: Path) -> Non
     assert f"WHEEL={wheel} must name one wheel" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("wheel", "build"),
+    [("sidekey-0.1.0-py3-none-any.whl", "pure"), ("sidekey-0.1.0-cp313-cp313-linux_x86_64.whl", "compiled")],
+)
+def test_the_tests_of_a_wheel_know_which_build_it_must_be(wheel: str, build: str, checkout: Path) -> None:
+    """The wheel's own name says it."""
+    (checkout / "dist").mkdir()
+    (checkout / "dist" / wheel).touch()
+    planned = make(checkout, "--dry-run", "test", "WHEEL=dist/*.whl", f"PYTHON='{sys.executable}'").stdout
+    assert f"SIDEKEY_EXPECT_BUILD={build} .venv-wheel/bin/python" in planned
+
+
 def test_every_make_command_in_the_documents_exists() -> None:
     """A command that a reader copies is a target of the Makefile."""
     documents = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]

@@ -82,7 +82,7 @@ _TUNNELS: Final = tuple(
 _COMPATIBLE: Final = IPv6Network("::/96")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _NUMBER: Final = re.compile(r"0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*)")
-_UNSPECIFIED_AND_LOOPBACK: Final = (IPv6Address("::"), IPv6Address("::1"))
+_UNSPECIFIED_AND_LOOPBACK: Final[tuple[IPv6Address, ...]] = (IPv6Address("::"), IPv6Address("::1"))
 
 
 def unwrap(address: Address) -> Address:

@@ -75,7 +75,7 @@ HOLD_URLS: Final = frozenset({b"location", b"content-location", b"link", b"refre
 BODY_DIGESTS: Final = frozenset({b"digest", b"content-digest", b"repr-digest", b"content-md5"})
 """Fields that vouch for a body's bytes (RFC 9530): a body that carries them must not be added to."""
 
-_DROPPED_FAMILIES: Final = (b"proxy-", b"sidekey-")
+_DROPPED_FAMILIES: Final[tuple[bytes, ...]] = (b"proxy-", b"sidekey-")
 
 Entry = tuple[Role, bytes, bytes]
 """A role, the name in lower case with `-` for `_`, and how the field's line begins when it is written anew.
