@@ -118,7 +118,8 @@ SECRETS = [
 """One of every class that may hold a secret, with the secret wherever one may stand."""
 
 HARMLESS = {"AnswerShape", "ClientCredentials", "Destinations", "Placement", "Places", "Traits"}
-HARMLESS |= {"PassphraseFault", "SecretUnreadable", "TokenResponseSettings", "WrittenPlacement", "_Section"}
+HARMLESS |= {"Documentation", "PassphraseFault", "SecretUnreadable", "TokenResponseSettings"}
+HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section"}
 """What holds names, places and reasons alone."""
 
 

@@ -174,3 +174,10 @@ def test_an_unreadable_secret_says_where_and_why() -> None:
     """All places of one integration stand in one message."""
     fault = SecretUnreadable(((("auth", "username"), "the file is empty"), (("auth", "password"), "it is not set")))
     assert str(fault) == "auth.username: the file is empty; auth.password: it is not set"
+
+
+@pytest.mark.parametrize("raw", [None, 1, "text", ["key"]])
+def test_what_is_no_mapping_is_taken_for_an_empty_one(raw: object) -> None:
+    """Checks that read a config before it is valid pass it over."""
+    assert fields.mapping(raw) == {}
+    assert fields.mapping({"key": raw}) == {"key": raw}

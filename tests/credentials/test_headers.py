@@ -78,3 +78,18 @@ def test_settings_show_no_secret(dump: type[str]) -> None:
     shown = dump(settings_of({"X-Api-Key": {"prefix": "Key ", "secret": {"insecure_value": "hunter2"}}}))
     assert "hunter2" not in shown
     assert "REDACTED" in shown
+
+
+@pytest.mark.parametrize(
+    ("headers", "warned"),
+    [
+        ({"Authorization": "Bearer hunter2", "X-Tenant": "acme"}, ["Authorization"]),
+        ({"x_api_key": "hunter2"}, ["x_api_key"]),
+        ({"Authorization": {"secret": {"env": "KEY"}}}, []),
+        (["Authorization"], []),
+    ],
+)
+def test_a_secret_in_public_text_is_a_warning(headers: object, warned: list[str]) -> None:
+    """By the names that carry secrets."""
+    found = HeadersSettings.find_warnings({"auth": {"type": "headers", "headers": headers}})
+    assert [place for place, _ in found] == [("auth", "headers", name) for name in warned]

@@ -10,6 +10,7 @@ from sidekey.core.policy import Policy, Prefix, decide
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Attempt, CallFault, Destinations, Grant, Reply, Verdict
 from sidekey.credentials.fields import SecretUnreadable
+from sidekey.credentials.responsys import ResponsysSettings
 from support.issuing import NOW, credential_of, first_call, issue, reply, settings_of
 
 AUTH: dict[str, Any] = {
@@ -325,3 +326,8 @@ def test_a_credential_shows_no_secret() -> None:
     """Nor does the call it makes."""
     credential = credential_of(AUTH)
     assert "s3cret" not in repr(credential) + repr(first_call(credential))
+
+
+def test_the_base_url_is_always_learnt() -> None:
+    """Known before the block is valid."""
+    assert ResponsysSettings.learns_base_url({})

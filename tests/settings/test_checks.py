@@ -26,7 +26,7 @@ AUTH = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}
             ),
         ),
     ],
-    ids=["a prefix in the clear", "one of two prefixes", "a secret", "a public secret"],
+    ids=["a prefix in the clear", "one of two prefixes", "a secret", "what only the kind knows"],
 )
 def test_what_loads_but_should_be_known_is_a_warning(raw: dict[str, object], warning: tuple[object, str]) -> None:
     """Each has its place and says what is the matter."""
@@ -58,28 +58,27 @@ def test_a_pasted_key_is_a_warning() -> None:
     ]
 
 
-QUERY = (("auth", "token_placement"), "a token in the query gets into the logs of servers (RFC 6750 2.3)")
-BODY = (("test",), "the test request has an empty body, so the token has no place in it and the test fails")
+def test_a_certificate_that_the_kind_brings_has_no_block_of_its_own() -> None:
+    """Two would leave it open which is shown."""
+    raw = {"endpoint_prefix": "https://api.example.com", "auth": {"type": "mtls", **CERTIFICATE}}
+    assert list(checks.integration_faults(raw)) == []
+    assert list(checks.integration_faults({**raw, "client_certificate": CERTIFICATE})) == [
+        (("client_certificate",), "the kind mtls brings the certificate under auth: drop this block")
+    ]
 
 
-@pytest.mark.parametrize(
-    ("placement", "test", "warnings"),
-    [
-        ("query", None, [QUERY]),
-        ({"in": "query", "name": "key"}, {}, [QUERY]),
-        ("body", {"path": "/whoami"}, [BODY]),
-        ({"in": "body"}, {"path": "/whoami"}, [BODY]),
-        ("body", None, []),
-        ("header", {}, []),
-        ({"in": "header", "name": "X-Query"}, {}, []),
-        (None, {}, []),
-        (["query"], {}, []),
-    ],
-)
-def test_where_a_token_goes_may_be_a_warning(placement: object, test: object, warnings: list[object]) -> None:
-    """A query is logged on its way; a token in the body needs a body."""
-    raw = {"auth": {"type": "oauth2", "token_placement": placement}, "test": test}
-    assert list(checks.integration_warnings(raw)) == warnings
+def test_a_kind_finds_its_own_errors() -> None:
+    """Between its keys and those of the integration."""
+    raw = {"auth": {"type": "oauth2", "client_authentication": "tls_client_auth"}}
+    assert [loc for loc, _ in checks.integration_faults(raw)] == [("auth", "client_authentication")]
+    assert list(checks.integration_faults({**raw, "client_certificate": CERTIFICATE})) == []
+
+
+@pytest.mark.parametrize("auth", [{"type": "responsys"}, {"type": "oauth2", "token_response": {"base_url": "url"}}])
+def test_a_test_request_under_a_base_url_that_is_learnt_is_not_judged(auth: dict[str, object]) -> None:
+    """What the prefix narrows lies below it."""
+    raw = {"endpoint_prefix": "https://api.example.com/v1", "auth": auth, "test": {"path": "/../v2"}}
+    assert list(checks.integration_faults(raw)) == []
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ OF_OAUTH2 = st.fixed_dictionaries(
         "token_response": mappings(TokenResponseSettings),
         "token_placement": mappings(WrittenPlacement) | st.sampled_from(["header", "body", "query"]),
         "assertion": mappings(AssertionSettings),
-        **dict.fromkeys(profiles.parameter_properties(), ANYTHING),
+        **dict.fromkeys(profiles.parameter_properties("oauth2"), ANYTHING),
     },
 )
 AUTHS = mappings(*KINDS.values()) | st.tuples(mappings(*KINDS.values()), OF_OAUTH2).map(

@@ -363,7 +363,7 @@ def test_what_names_no_provider_of_oauth2_is_left_as_it_is(text: str) -> None:
 
 def test_every_parameter_has_a_property_in_the_schema() -> None:
     """With its type, and what it means to each provider that has it."""
-    properties = profiles.parameter_properties()
+    properties = profiles.parameter_properties("oauth2")
     assert properties.keys() == {key for _, key in PARAMETERS}
     assert properties["region"]["type"] == "string"
     assert properties["account_id"]["type"] == ["integer", "string"]
@@ -374,18 +374,26 @@ def test_every_parameter_has_a_property_in_the_schema() -> None:
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        ("auth: {grant: x}", "auth.token_endpoint is missing"),
-        ("auth: {token_endpoint: 'https://{a}.example.com'}", "parameters and placeholders are not the same"),
+        ("kind: oauth2\nauth: {grant: x}", "auth.token_endpoint is missing"),
+        ("kind: basic\nauth: {username: x}", "kind: basic takes no profiles"),
+        ("kind: oauth\nauth: {}", "kind: oauth takes no profiles"),
+        ("auth: {token_endpoint: x}", "kind"),
         (
-            "auth: {token_endpoint: x}\nparameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b}}",
+            "kind: oauth2\nauth: {token_endpoint: 'https://{a}.example.com'}",
             "parameters and placeholders are not the same",
         ),
         (
-            "auth: {token_endpoint: '{a}'}\nparameters: {a: {description: d, rule: r, pattern: '[a-z]', example: B}}",
+            "kind: oauth2\nauth: {token_endpoint: x}\n"
+            "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b}}",
+            "parameters and placeholders are not the same",
+        ),
+        (
+            "kind: oauth2\nauth: {token_endpoint: '{a}'}\n"
+            "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: B}}",
             "the example of a is not what its pattern takes",
         ),
-        ("auth: {token_endpoint: x}\ntypo: y", "Extra inputs are not permitted"),
-        ("auth: {token_endpoint: x}\ntitle: again", "a second time"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ntypo: y", "Extra inputs are not permitted"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ntitle: again", "a second time"),
     ],
 )
 def test_a_broken_profile_is_not_used(broken: str, reason: str) -> None:

@@ -11,12 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.core.urls import Origin
+from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference
 
 Pairs = tuple[tuple[str, str], ...]
@@ -243,9 +245,28 @@ Reasons = tuple[tuple[Keys, str], ...]
 ReadReference = Callable[[Reference], str]
 """Reads a reference; raises ValueError, whose text says why and never what."""
 
+Findings = Iterator[tuple[Keys, str]]
+"""Places in the mapping of an integration, and what there is to say of each."""
+
+
+class Documentation(NamedTuple):
+    """What the reference pages say of a kind that the descriptions of its keys, which editors show as well, cannot say.
+
+    `remark` follows the kind's own description. `sections` are the keys whose mapping has a table of its own, with
+    words for those that no docstring describes. `profile_example` is the YAML of an integration with a provider.
+    """
+
+    remark: str = ""
+    sections: Mapping[str, str] = MappingProxyType({})
+    profile_example: str = ""
+
 
 class KindSettings(BaseModel, ABC):
-    """The `auth:` block of a kind. `type` is declared by each kind as a Literal."""
+    """The `auth:` block of a kind. `type` is declared by each kind as a Literal.
+
+    All that is special to a kind is said here and overridden in its own file: whoever reads a config asks the registry,
+    and knows no kind by its name.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
@@ -253,6 +274,48 @@ class KindSettings(BaseModel, ABC):
 
     needs_prefix: ClassVar[bool] = True
     """Whether the integration must write an `endpoint_prefix` itself."""
+
+    brings_certificate: ClassVar[bool] = False
+    """Whether the block holds the client certificate, which then has no block of its own (`certificate_settings`)."""
+
+    profile_stand_in: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """The keys that every provider profile must bring, with values for a provider that is not known.
+
+    Empty for a kind that takes no profiles; the others declare the key `provider`.
+    """
+
+    documentation: ClassVar[Documentation] = Documentation()
+
+    @classmethod
+    def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
+        """What keys of an integration of this kind say against each other, in the file's plain values.
+
+        A value that is invalid by itself is passed over here: the model reports it.
+        """
+        del integration
+        yield from ()
+
+    @classmethod
+    def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
+        """What loads but should be known, likewise."""
+        del integration
+        yield from ()
+
+    @classmethod
+    def hint(cls, key: str) -> str:
+        """Where a key that this kind does not have belongs, where only the kind knows that; else empty."""
+        del key
+        return ""
+
+    @classmethod
+    def learns_base_url(cls, auth: Mapping[str, Any]) -> bool:
+        """What `Traits.learns` will say, by the plain values of the block."""
+        del auth
+        return False
+
+    def certificate_settings(self) -> CertificateSettings | None:
+        """The client certificate that the block itself holds."""
+        return None
 
     @abstractmethod
     def traits(self) -> Traits:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, PlainSerializer, PlainValidator, WithJsonSchema
 
 Source = Literal["file", "env", "url", "insecure_value", "inline", "text"]
 
@@ -65,6 +65,13 @@ class SecretUnreadable(Exception):
 
     def __str__(self) -> str:
         return "; ".join(f"{'.'.join(keys)}: {reason}" for keys, reason in self.reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenAs:
+    """Marks a key whose value has another type than the model that reads the config's mapping for it."""
+
+    model: type[BaseModel]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -183,6 +190,11 @@ def check_not_empty(text: str) -> None:
     """Refuse an empty text."""
     if not text:
         raise ValueError("this text is not empty")
+
+
+def mapping(raw: Any) -> Mapping[str, Any]:
+    """`raw` where it is a mapping, else an empty one: for checks of values that are not valid yet."""
+    return raw if isinstance(raw, Mapping) else {}
 
 
 def normal_name(name: str) -> str:

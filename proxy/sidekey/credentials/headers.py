@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Part, Places, Traits
+from sidekey.credentials.base import Credential, Findings, FixedCredential, Grant, KindSettings, Part, Places, Traits
 from sidekey.credentials.fields import (
     REDACT,
     SECRET_SCHEMA,
@@ -16,6 +16,7 @@ from sidekey.credentials.fields import (
     Keys,
     Reference,
     check_header_value,
+    mapping,
     normal_name,
     parse_secret,
     parse_text,
@@ -23,6 +24,7 @@ from sidekey.credentials.fields import (
 )
 
 _NOTHING = Reference("text", "")
+_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
 
 def _check_prefix(text: str) -> None:
@@ -105,6 +107,14 @@ class HeadersSettings(KindSettings):
         min_length=1,
         description="Header names to values: a public text, or `{prefix: TEXT, secret: REFERENCE}`.",
     )
+
+    @classmethod
+    def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
+        """A secret that stands in the file as public text."""
+        for name, value in mapping(mapping(integration.get("auth")).get("headers")).items():
+            if isinstance(value, str) and normal_name(name) in _SECRET_HEADERS:
+                text = "this stands as public text; write a secret as {prefix: TEXT, secret: ...}"
+                yield ("auth", "headers", name), text
 
     def traits(self) -> Traits:
         """The headers of the file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,7 +15,13 @@ from sidekey.credentials.fields import Keys
 class MtlsSettings(CertificateSettings, KindSettings):
     """A client certificate in the TLS handshake, and nothing in the request."""
 
+    brings_certificate: ClassVar[bool] = True
+
     type: Literal["mtls"] = Field(description="The kind: a client certificate (mutual TLS).")
+
+    def certificate_settings(self) -> CertificateSettings:
+        """The block itself."""
+        return self
 
     def traits(self) -> Traits:
         """Nothing is put into a request."""

@@ -210,6 +210,12 @@ class ResponsysSettings(KindSettings):
         "login is at `/auth/token` below the `/rest/api/vN` that it begins with, else below `/rest/api/v1.3`.",
     )
 
+    @classmethod
+    def learns_base_url(cls, auth: Mapping[str, Any]) -> bool:
+        """Always: a login answers it."""
+        del auth
+        return True
+
     def traits(self) -> Traits:
         """One header, and the base URL. A 500 may speak of the token, too."""
         places = Places(headers=("Authorization",))

@@ -9,7 +9,6 @@ from pathlib import Path
 from sidekey.credentials.certificates.ring import CertificateRing, Reading, Told
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference
-from sidekey.credentials.mtls import MtlsSettings
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.secrets import SecretReader
 from sidekey.settings.stamps import Stamp, stamp
@@ -25,9 +24,9 @@ def build_ring(
 
     `look` is asked for every file that is about to be read.
     """
-    block, given = "client_certificate", settings.client_certificate
-    if isinstance(settings.auth, MtlsSettings):
-        block, given = "auth", settings.auth
+    block, given = "auth", settings.auth.certificate_settings()
+    if given is None:
+        block, given = "client_certificate", settings.client_certificate
     if given is None:
         return None
     references = given.references()

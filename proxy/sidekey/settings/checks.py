@@ -11,7 +11,8 @@ from ipaddress import ip_address
 from typing import Any
 
 from sidekey.core.policy import Policy, decide, parse_prefix
-from sidekey.credentials.fields import normal_name
+from sidekey.credentials.base import KindSettings
+from sidekey.credentials.fields import mapping
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.faults import Loc
 from sidekey.settings.snapshot import Address, Listen
@@ -19,18 +20,15 @@ from sidekey.settings.values import check_test_path, parse_address
 
 Found = Iterator[tuple[Loc, str]]
 
-_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
-
-def mapping(raw: Any) -> Mapping[str, Any]:
-    """`raw` where it is a mapping, else an empty one."""
-    return raw if isinstance(raw, Mapping) else {}
+def kind_of(raw: Mapping[str, Any]) -> type[KindSettings] | None:
+    """The kind that an integration names; None where it names none there is."""
+    return KINDS.get(str(mapping(raw.get("auth")).get("type")))
 
 
 def integration_faults(raw: Mapping[str, Any]) -> Found:
     """Faults between the keys of an integration."""
-    auth_type = str(mapping(raw.get("auth")).get("type"))
-    kind = KINDS.get(auth_type)
+    kind = kind_of(raw)
     if kind is not None and kind.needs_prefix and raw.get("endpoint_prefix", []) == []:
         yield ("endpoint_prefix",), "this kind needs an endpoint prefix: the URL under which targets are allowed"
     others, domains = raw.get("allow_other_domains", False), raw.get("allowed_domains", [])
@@ -38,14 +36,11 @@ def integration_faults(raw: Mapping[str, Any]) -> Found:
         yield ("allow_other_domains",), "stands without allowed_domains: list the domains, or drop this key"
     if others is False and domains != []:
         yield ("allowed_domains",), "counts only with allow_other_domains: true; add it, or drop the list"
-    if auth_type == "mtls" and raw.get("client_certificate") is not None:
-        yield ("client_certificate",), "the kind mtls brings the certificate under auth: drop this block"
-    method = mapping(raw.get("auth")).get("client_authentication")
-    if auth_type == "oauth2" and method == "tls_client_auth" and raw.get("client_certificate") is None:
-        yield (
-            ("auth", "client_authentication"),
-            "needs the certificate that proves the client: write client_certificate beside auth",
-        )
+    if kind is not None:
+        if kind.brings_certificate and raw.get("client_certificate") is not None:
+            name = raw["auth"]["type"]
+            yield ("client_certificate",), f"the kind {name} brings the certificate under auth: drop this block"
+        yield from kind.find_errors(raw)
     yield from _test_faults(raw)
 
 
@@ -91,8 +86,8 @@ _ANYWHERE = parse_prefix("https://host.invalid")
 
 def _learns(raw: Mapping[str, Any]) -> bool:
     """Whether the base URL comes with the token, so that a path cannot be judged before."""
-    auth = mapping(raw.get("auth"))
-    return auth.get("type") == "responsys" or mapping(auth.get("token_response")).get("base_url") is not None
+    kind = kind_of(raw)
+    return kind is not None and kind.learns_base_url(mapping(raw.get("auth")))
 
 
 def _is_valid(check: Callable[[str], str], text: str) -> bool:
@@ -167,28 +162,18 @@ def integration_warnings(raw: Mapping[str, Any]) -> Found:
     """What loads but should be known: credentials in clear, secrets in the file, prefixes that never match."""
     prefixes = raw.get("endpoint_prefix", [])
     listed = isinstance(prefixes, list)
-    auth = mapping(raw.get("auth"))
-    certificate = auth.get("type") == "mtls" or raw.get("client_certificate") is not None
+    kind = kind_of(raw)
+    certificate = (kind is not None and kind.brings_certificate) or raw.get("client_certificate") is not None
     for index, prefix in enumerate(prefixes if listed else [prefixes]):
         if isinstance(prefix, str) and prefix[:5].lower() == "http:":
             yield (
                 (("endpoint_prefix", index) if listed else ("endpoint_prefix",)),
                 f"the credential travels in the clear{', and no client certificate is shown' if certificate else ''}",
             )
-    yield from _placement_warnings(raw, auth.get("token_placement"))
-    for name, value in mapping(auth.get("headers")).items():
-        if isinstance(value, str) and normal_name(name) in _SECRET_HEADERS:
-            yield ("auth", "headers", name), "this stands as public text; write a secret as {prefix: TEXT, secret: ...}"
-    yield from insecure_values(auth, ("auth",))
+    if kind is not None:
+        yield from kind.find_warnings(raw)
+    yield from insecure_values(mapping(raw.get("auth")), ("auth",))
     yield from insecure_values(mapping(raw.get("client_certificate")), ("client_certificate",))
-
-
-def _placement_warnings(raw: Mapping[str, Any], placement: Any) -> Found:
-    place = mapping(placement).get("in", placement)
-    if place == "query":
-        yield ("auth", "token_placement"), "a token in the query gets into the logs of servers (RFC 6750 2.3)"
-    if place == "body" and raw.get("test") is not None:
-        yield ("test",), "the test request has an empty body, so the token has no place in it and the test fails"
 
 
 def policy_warnings(policy: Policy) -> Found:

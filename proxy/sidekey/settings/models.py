@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Secret
-from sidekey.credentials.registry import AuthSettings
+from sidekey.credentials.registry import KINDS, AuthSettings
 from sidekey.credentials.units import Duration, Size
 from sidekey.settings import snapshot, values
 
@@ -29,6 +30,14 @@ def _not_nothing(size: int) -> int:
         raise ValueError("this size is at least 1B")
     return size
 
+
+def _names(kinds: Iterable[str]) -> str:
+    *rest, last = (f"`{name}`" for name in kinds)
+    return f"{', '.join(rest)} and {last}" if rest else last
+
+
+_NEED_PREFIX = _names(name for name, kind in KINDS.items() if kind.needs_prefix)
+_BRING_CERTIFICATE = _names(name for name, kind in KINDS.items() if kind.brings_certificate)
 
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 PositiveSize = Annotated[Size, AfterValidator(_not_nothing)]
@@ -169,7 +178,7 @@ class IntegrationSettings(Section):
     tags: list[str] = Field(default=[], description="Words to find it by.")
     endpoint_prefix: values.EndpointPrefixes = Field(
         default=[],
-        description="The URL under which targets are allowed, or a list of them. `basic`, `headers` and `mtls` need "
+        description=f"The URL under which targets are allowed, or a list of them. {_NEED_PREFIX} need "
         "one. Path segments count: `/v1` allows `/v1/x` and not `/v10`.",
     )
     allow_other_domains: bool = Field(
@@ -190,7 +199,7 @@ class IntegrationSettings(Section):
     )
     auth: AuthSettings = Field(description="The credential; `type` says which kind.")
     client_certificate: CertificateSettings | None = Field(
-        default=None, description="A client certificate beside `auth`; the kind `mtls` brings its own."
+        default=None, description=f"A client certificate beside `auth`; the kind {_BRING_CERTIFICATE} brings its own."
     )
     test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
 

@@ -1,4 +1,4 @@
-"""Provider profiles: data that fills in an `auth` block of type oauth2, and the domains beside it, for one platform.
+"""Provider profiles: data that fills in an `auth` block of one kind, and the domains beside it, for one platform.
 
 A profile is a file of `sidekey/providers`. Its parameters stand beside `provider` in the config and go into its texts
 where `{name}` stands. They end up in host names, so each must match its pattern as a whole before it goes anywhere.
@@ -61,8 +61,9 @@ class Parameter(Section):
 
 
 class Profile(Section):
-    """One platform. Texts of `auth` and `allowed_domains` hold parameters as `{name}`."""
+    """One platform. Texts of `auth`, which is of the kind `kind`, and `allowed_domains` hold parameters as `{name}`."""
 
+    kind: str
     title: str
     documentation: str
     parameters: dict[str, Parameter] = Field(default={})
@@ -72,8 +73,11 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Profile:
-        if "token_endpoint" not in self.auth:
-            raise ValueError("auth.token_endpoint is missing")
+        needed = KINDS[self.kind].profile_stand_in.keys() if self.kind in KINDS else ()
+        if not needed:
+            raise ValueError(f"kind: {self.kind} takes no profiles")
+        for key in needed - self.auth.keys():
+            raise ValueError(f"auth.{key} is missing")
         if set(_placeholders(self.brought)) != self.parameters.keys():
             raise ValueError("parameters and placeholders are not the same")
         for name, parameter in self.parameters.items():
@@ -123,6 +127,12 @@ def names() -> tuple[str, ...]:
 
 
 @cache
+def names_of(kind: str) -> tuple[str, ...]:
+    """Those of one kind."""
+    return tuple(name for name in names() if profile(name).kind == kind)
+
+
+@cache
 def profile(name: str) -> Profile:
     """The profile of one of `names()`."""
     file = f"{name}.yaml"
@@ -137,20 +147,20 @@ def read_profile(file: str, data: bytes) -> Profile:
     return Profile.model_validate(table)
 
 
-def parameter_properties() -> dict[str, dict[str, Any]]:
-    """JSON schema properties of every parameter of every profile; which ones a provider has is left to `expand`."""
-    kinds: dict[str, set[str]] = {}
+def parameter_properties(kind: str) -> dict[str, dict[str, Any]]:
+    """JSON schema properties of every parameter of a kind's profiles; which ones a provider has is left to `expand`."""
+    types: dict[str, set[str]] = {}
     meanings: dict[str, list[str]] = {}
-    for provider in names():
+    for provider in names_of(kind):
         for name, parameter in profile(provider).parameters.items():
-            kinds.setdefault(name, set()).update({"string"} if parameter.type == "text" else {"integer", "string"})
+            types.setdefault(name, set()).update({"string"} if parameter.type == "text" else {"integer", "string"})
             meanings.setdefault(name, []).append(f"`{provider}`: {parameter.description}")
     return {
         name: {
             "type": found.pop() if len(found) == 1 else sorted(found),
             "description": f"Parameter of a provider. {' '.join(meanings[name])}",
         }
-        for name, found in sorted(kinds.items())
+        for name, found in sorted(types.items())
     }
 
 
@@ -161,17 +171,21 @@ def expand(raw: Table) -> Expansion:
     integration writes `allow_other_domains: false`.
     """
     auth = raw.get("auth")
-    if not isinstance(auth, Table) or auth.get("type") != "oauth2" or not isinstance(auth.get("provider"), str):
+    if not isinstance(auth, Table) or not isinstance(auth.get("provider"), str):
         return Expansion(raw, [], None)
-    provider: str = auth["provider"]
-    if provider in names():
+    name, provider = str(auth.get("type")), auth["provider"]
+    kind = KINDS.get(name)
+    if kind is None or not kind.profile_stand_in:
+        return Expansion(raw, [], None)
+    if provider in names() and profile(provider).kind == name:
         found = profile(provider)
         values, taken, faults = _arguments(auth, provider, found)
     else:
-        close = get_close_matches(provider, names(), n=1)
-        found = profile(close[0]) if close else _STAND_IN
+        known = names_of(name)
+        close = get_close_matches(provider, known, n=1)
+        found = profile(close[0]) if close else _stand_in(name)
         values, taken, _ = _arguments(auth, provider, found)
-        faults = [(("auth", "provider"), f"no such provider; {_way_out(close, names())}")]
+        faults = [(("auth", "provider"), f"no such provider; {_way_out(close, known)}")]
     brought = _fill(found.brought, values)
     if raw.get("allow_other_domains") is False or not brought.get("allowed_domains"):
         brought = {"auth": brought["auth"]}
@@ -182,8 +196,9 @@ def expand(raw: Table) -> Expansion:
     return Expansion(table, [], Filled(provider, found.title, found.documentation, tuple(filling.entries)))
 
 
-_STAND_IN = Profile(title="", documentation="", auth={"token_endpoint": "https://provider.invalid/"}, notes="")
-"""Fills in for a provider that nothing is like, so that the rest of the integration is still judged."""
+def _stand_in(kind: str) -> Profile:
+    """Fills in for a provider that nothing is like, so that the rest of the integration is still judged."""
+    return Profile(kind=kind, title="", documentation="", auth=dict(KINDS[kind].profile_stand_in), notes="")
 
 
 def _arguments(auth: Table, provider: str, found: Profile) -> tuple[dict[str, Value], set[str], Found]:
@@ -212,7 +227,7 @@ def _other_keys(auth: Table, provider: str, found: Profile) -> tuple[set[str], s
 
     Other unknown keys are left to the model.
     """
-    known = KINDS["oauth2"].model_fields
+    known = KINDS[found.kind].model_fields
     taken: set[str] = set()
     meant: set[str] = set()
     faults: Found = []
@@ -223,7 +238,7 @@ def _other_keys(auth: Table, provider: str, found: Profile) -> tuple[set[str], s
         if close and close[0] in found.parameters:
             meant.add(close[0])
             message = f"unknown key; did you mean {close[0]}?"
-        elif any(key in profile(other).parameters for other in names()):
+        elif any(key in profile(other).parameters for other in names_of(found.kind)):
             message = f"{provider} has no such parameter; {_way_out([], found.parameters)}"
         else:
             continue

@@ -9,9 +9,9 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
-from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.registry import KINDS
 from sidekey.errors import KINDS as ANSWERS
 from sidekey.settings import profiles
@@ -53,34 +53,34 @@ _SECTIONS = (
     ("TestSettings", "integrations.ID.test", ""),
     ("CertificateSettings", "integrations.ID.client_certificate", ""),
 )
-_SECTIONS_OF_OAUTH2 = (
-    ("TokenRequestSettings", "token_request", ""),
-    ("TokenPlacement", "token_placement", "Where the token goes, where one word does not say it."),
-    ("TokenResponseSettings", "token_response", ""),
-    ("AssertionSettings", "assertion", ""),
-)
-_WORDS = {"oauth2": "[Provider profiles](providers.md) bring most of these keys for the platforms they are made for."}
-"""What the descriptions of the kinds cannot say, since editors show them as well."""
 
 
 def config_page() -> str:
     """docs/config.md: every key with its type, default and meaning."""
     root = model_schema()
     definitions = {**root["$defs"], "Config": root}
-    placement = definitions[OAuth2Settings.__name__]["properties"]["token_placement"]
-    definitions["TokenPlacement"] = next(option for option in placement["anyOf"] if "properties" in option)
+    sections = ((definitions[name], title, words) for name, title, words in _SECTIONS)
     parts = [_GENERATED, _INTRODUCTION]
-    for name, title, words in (*_SECTIONS, *_auth_sections(definitions)):
-        rows = "\n".join(_rows(definitions[name], definitions))
-        parts.append(f"## {title}\n\n{(words or definitions[name]['description']).strip()}\n\n{_HEAD}\n{rows}\n")
+    for definition, title, words in (*sections, *_auth_sections(definitions)):
+        rows = "\n".join(_rows(definition, definitions))
+        parts.append(f"## {title}\n\n{(words or definition['description']).strip()}\n\n{_HEAD}\n{rows}\n")
     return "\n".join(parts)
 
 
-def _auth_sections(definitions: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _auth_sections(definitions: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
     for name, kind in KINDS.items():
-        yield kind.__name__, f"auth, type {name}", f"{definitions[kind.__name__]['description']} {_WORDS.get(name, '')}"
-        if kind is OAuth2Settings:
-            yield from ((model, f"auth.{key}, type {name}", words) for model, key, words in _SECTIONS_OF_OAUTH2)
+        definition = definitions[kind.__name__]
+        yield definition, f"auth, type {name}", f"{definition['description']} {kind.documentation.remark}"
+        for key, words in kind.documentation.sections.items():
+            yield _mapping_of(definition["properties"][key], definitions), f"auth.{key}, type {name}", words
+
+
+def _mapping_of(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """The schema of the mapping that a key takes, where it takes something else as well."""
+    if "$ref" in node:
+        node = definitions[str(node["$ref"]).rpartition("/")[2]]
+    options = (_mapping_of(option, definitions) for option in node.get("anyOf", ()))
+    return next((option for option in options if "properties" in option), node)
 
 
 _HEAD = "| key | type | default | meaning |\n|---|---|---|---|"
@@ -153,19 +153,12 @@ def _cell(text: str) -> str:
 _PROFILES_INTRODUCTION = """\
 # Provider profiles
 
-A profile fills in an `auth` block of type `oauth2` for one platform. Its parameters stand beside `provider`, the
+A profile fills in an `auth` block of type KINDS for one platform. Its parameters stand beside `provider`, the
 credentials as everywhere:
 
 ```yaml
 integrations:
-  shop:
-    auth:
-      type: oauth2
-      provider: commercetools
-      region: europe-west1.gcp
-      client_id: my-client
-      client_secret: {file: /run/secrets/shop}
-```
+EXAMPLES```
 
 - What the integration writes itself replaces what the profile brings, mapping by mapping.
 - A profile brings `allow_other_domains: true` and the allowed domains, where it has any. The integration's own
@@ -181,7 +174,13 @@ def providers_page() -> str:
     rows = [f"| [`{name}`](#{name}) | {profiles.profile(name).title} |" for name in profiles.names()]
     table = "\n".join(["| provider | platform |", "|---|---|", *rows, ""])
     sections = (_profile_section(name, profiles.profile(name)) for name in profiles.names())
-    return "\n".join([_GENERATED_PROFILES, _PROFILES_INTRODUCTION, table, *sections])
+    return "\n".join([_GENERATED_PROFILES, _profiles_introduction(), table, *sections])
+
+
+def _profiles_introduction() -> str:
+    kinds = {name: kind.documentation.profile_example for name, kind in KINDS.items() if kind.profile_stand_in}
+    text = _PROFILES_INTRODUCTION.replace("KINDS", " or ".join(f"`{name}`" for name in kinds))
+    return text.replace("EXAMPLES", "".join(indent(example, "  ") for example in kinds.values()))
 
 
 _GENERATED_PROFILES = _GENERATED.replace("the models", "proxy/sidekey/providers/*.yaml")

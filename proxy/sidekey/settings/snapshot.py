@@ -147,7 +147,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes, but for `headers`, `in_flight` and `pipelined`, which are counts."""
+    """Bytes; the number of headers, `in_flight` and `pipelined` are counts."""
 
     request_head: int = 64 << 10
     target: int = 16 << 10

@@ -11,11 +11,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.oauth2.placement import Placement, WrittenPlacement
+from sidekey.credentials.fields import WrittenAs
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.faults import Fault, Loc, Table, fault_at, mark_at
 from sidekey.settings.models import GlobalSettings, IntegrationSettings
-from sidekey.settings.profiles import names, profile
+from sidekey.settings.profiles import names_of, profile
 
 _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "missing": lambda _: "this key is missing",
@@ -93,21 +93,17 @@ def _unknown_key(loc: Loc, model: type[BaseModel], root: Table) -> str:
 
 def _of_other_kinds(key: str, root: Mapping[str, Any]) -> str:
     """The hint for a key of `auth` that is none of its kind but has a place elsewhere; empty where it has none."""
-    kind = root["auth"].get("type")
+    kind = str(root["auth"].get("type"))
     if key in CertificateSettings.model_fields:
         return "this key belongs under client_certificate, beside auth"
-    if kind == "oauth2":
-        if key in _OF_TOKEN_REQUESTS:
-            return f"a parameter of the token request: write token_request: {{body: {{{key}: ...}}}}"
-        providers = [name for name in names() if key in profile(name).parameters]
-        if providers:
-            return f"a parameter of a provider: write provider: {' or '.join(providers)}"
+    hint = KINDS[kind].hint(key)
+    if hint:
+        return hint
+    providers = [name for name in names_of(kind) if key in profile(name).parameters]
+    if providers:
+        return f"a parameter of a provider: write provider: {' or '.join(providers)}"
     kinds = [name for name, settings in KINDS.items() if name != kind and key in settings.model_fields]
     return f"this key is only for type {' or '.join(kinds)}" if kinds else ""
-
-
-_OF_TOKEN_REQUESTS = frozenset({"audience", "resource", "scope"})
-"""RFC 6749 4.4.2, RFC 8693 2.1 and RFC 8707 2: what many clients take beside the client's ID."""
 
 
 def _fields(loc: Loc, model: type[BaseModel], root: Mapping[str, Any]) -> list[str]:
@@ -123,9 +119,10 @@ def _fields(loc: Loc, model: type[BaseModel], root: Mapping[str, Any]) -> list[s
 
 def _model_of(field: FieldInfo) -> type[BaseModel] | None:
     """The model of the mapping that a key takes."""
+    written = next((each.model for each in field.metadata if isinstance(each, WrittenAs)), None)
+    if written is not None:
+        return written
     for annotation in (field.annotation, *get_args(field.annotation)):
-        if annotation is Placement:
-            return WrittenPlacement
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             return annotation
     return None

@@ -7,6 +7,7 @@ from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Destinations, Places
 from sidekey.credentials.fields import SecretUnreadable
+from sidekey.credentials.oauth2.settings import OAuth2Settings
 from support.issuing import credential_of, first_call, settings_of
 
 AUTH: dict[str, Any] = {
@@ -201,3 +202,55 @@ def test_settings_show_no_secret(dump: type[str]) -> None:
         "token_request": request,
     }
     assert "hunter2" not in dump(settings_of(auth))
+
+
+QUERY = (("auth", "token_placement"), "a token in the query gets into the logs of servers (RFC 6750 2.3)")
+BODY = (("test",), "the test request has an empty body, so the token has no place in it and the test fails")
+
+
+@pytest.mark.parametrize(
+    ("placement", "test", "warnings"),
+    [
+        ("query", None, [QUERY]),
+        ({"in": "query", "name": "key"}, {}, [QUERY]),
+        ("body", {"path": "/whoami"}, [BODY]),
+        ({"in": "body"}, {"path": "/whoami"}, [BODY]),
+        ("body", None, []),
+        ("header", {}, []),
+        ({"in": "header", "name": "X-Query"}, {}, []),
+        (None, {}, []),
+        (["query"], {}, []),
+    ],
+)
+def test_where_a_token_goes_may_be_a_warning(placement: object, test: object, warnings: list[object]) -> None:
+    """A query is logged on its way; a token in the body needs a body."""
+    raw = {"auth": {"type": "oauth2", "token_placement": placement}, "test": test}
+    assert list(OAuth2Settings.find_warnings(raw)) == warnings
+
+
+@pytest.mark.parametrize(
+    ("raw", "places"),
+    [
+        ({"auth": {"client_authentication": "tls_client_auth"}}, [("auth", "client_authentication")]),
+        ({"auth": {"client_authentication": "tls_client_auth"}, "client_certificate": {}}, []),
+        ({"auth": {"client_authentication": "header"}}, []),
+        ({"auth": []}, []),
+    ],
+)
+def test_a_client_that_a_certificate_proves_needs_one(raw: dict[str, object], places: list[object]) -> None:
+    """It stands beside auth."""
+    assert [place for place, _ in OAuth2Settings.find_errors(raw)] == places
+
+
+def test_a_parameter_of_the_token_request_is_told_where_it_belongs() -> None:
+    """Many clients take it beside the client's ID."""
+    assert OAuth2Settings.hint("scope").endswith("write token_request: {body: {scope: ...}}")
+    assert OAuth2Settings.hint("colour") == ""
+
+
+@pytest.mark.parametrize(
+    ("response", "learns"), [({"base_url": "url"}, True), ({}, False), ({"base_url": None}, False), (None, False)]
+)
+def test_a_base_url_is_learnt_where_the_answer_names_it(response: object, learns: bool) -> None:
+    """Known before the block is valid."""
+    assert OAuth2Settings.learns_base_url({"token_response": response}) is learns

@@ -1,4 +1,4 @@
-"""The config of a client certificate: the block `client_certificate`, and the keys of the kind `mtls`."""
+"""The config of a client certificate: the block `client_certificate`, and the keys of kinds that bring it under `auth`."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import Grant, Places
-from sidekey.credentials.fields import check_header_name
+from sidekey.credentials.fields import WrittenAs, check_header_name
 
 Place = Literal["header", "body", "query"]
 
@@ -119,6 +119,7 @@ _SCHEMA: dict[str, Any] = {
 }
 TokenPlacement = Annotated[
     Placement,
+    WrittenAs(WrittenPlacement),
     PlainValidator(parse_placement),
     PlainSerializer(lambda placement: placement.place, return_type=str),
     WithJsonSchema(_SCHEMA),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticKnownError
@@ -14,6 +14,8 @@ from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.credentials.base import (
     Credential,
     Destinations,
+    Documentation,
+    Findings,
     KindSettings,
     Part,
     ReadReference,
@@ -21,7 +23,7 @@ from sidekey.credentials.base import (
     Traits,
 )
 from sidekey.credentials.endpoint import check_endpoint, parse_endpoint
-from sidekey.credentials.fields import Keys, Reference, Secret, Text, check_not_empty, literally
+from sidekey.credentials.fields import Keys, Reference, Secret, Text, check_not_empty, literally, mapping
 from sidekey.credentials.oauth2.answer import AnswerShape
 from sidekey.credentials.oauth2.clients import Client, Sign
 from sidekey.credentials.oauth2.credential import OAuth2Credential
@@ -38,6 +40,19 @@ from sidekey.credentials.oauth2.sections import (
 )
 
 Grants = Literal["client_credentials", "refresh_token", "jwt_bearer"]
+
+_OF_TOKEN_REQUESTS = frozenset({"audience", "resource", "scope"})
+"""RFC 6749 4.4.2, RFC 8693 2.1 and RFC 8707 2: what many clients take beside the client's ID."""
+
+_PROFILE_EXAMPLE = """\
+shop:
+  auth:
+    type: oauth2
+    provider: commercetools
+    region: europe-west1.gcp
+    client_id: my-client
+    client_secret: {file: /run/secrets/shop}
+"""
 
 
 def _check_token_endpoint(text: str, further: Iterable[str] = ()) -> None:
@@ -69,6 +84,17 @@ class OAuth2Settings(KindSettings):
 
     # The order counts: each check sees the keys above its own.
     needs_prefix = False
+    profile_stand_in: ClassVar[Mapping[str, Any]] = {"token_endpoint": "https://provider.invalid/"}
+    documentation: ClassVar[Documentation] = Documentation(
+        "[Provider profiles](providers.md) bring most of these keys for the platforms they are made for.",
+        {
+            "token_request": "",
+            "token_placement": "Where the token goes, where one word does not say it.",
+            "token_response": "",
+            "assertion": "",
+        },
+        _PROFILE_EXAMPLE,
+    )
 
     type: Literal["oauth2"] = Field(description="The kind: OAuth 2.0 (RFC 6749).")
     provider: str | None = Field(
@@ -186,6 +212,36 @@ class OAuth2Settings(KindSettings):
             twice = [place for place in request.places() if holds(query, place[-1])]
             refuse_places(twice, "this parameter stands in the query of token_endpoint, too")
         return request
+
+    @classmethod
+    def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
+        """A client that proves itself by the integration's certificate, where there is none."""
+        method = mapping(integration.get("auth")).get("client_authentication")
+        if method == "tls_client_auth" and integration.get("client_certificate") is None:
+            text = "needs the certificate that proves the client: write client_certificate beside auth"
+            yield ("auth", "client_authentication"), text
+
+    @classmethod
+    def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
+        """A place for the token that has its price."""
+        written = mapping(integration.get("auth")).get("token_placement")
+        place = mapping(written).get("in", written)
+        if place == "query":
+            yield ("auth", "token_placement"), "a token in the query gets into the logs of servers (RFC 6750 2.3)"
+        if place == "body" and integration.get("test") is not None:
+            yield ("test",), "the test request has an empty body, so the token has no place in it and the test fails"
+
+    @classmethod
+    def hint(cls, key: str) -> str:
+        """A parameter that token requests take, and that many clients take beside the client's ID."""
+        if key not in _OF_TOKEN_REQUESTS:
+            return ""
+        return f"a parameter of the token request: write token_request: {{body: {{{key}: ...}}}}"
+
+    @classmethod
+    def learns_base_url(cls, auth: Mapping[str, Any]) -> bool:
+        """Where the answer's field is named."""
+        return mapping(auth.get("token_response")).get("base_url") is not None
 
     def traits(self) -> Traits:
         """One place; the base URL where it is mapped."""
