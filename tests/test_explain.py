@@ -41,7 +41,7 @@ def loaded(folder: Path, auth: str, keys: str = "") -> Integration:
     path = folder / "sidekey.yaml"
     path.write_text(f"version: 1\nintegrations:\n  shop:\n    auth: {{{auth}}}\n{keys}")
     found = load(path, {"SECRET": SECRET})
-    assert found.faults == []
+    assert found.errors == []
     assert found.snapshot is not None
     return found.snapshot.integrations["shop"]
 

@@ -129,8 +129,8 @@ def test_what_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("listen: {admin: nowhere}", "faults under listen"),
-        ("listen: [1]", "faults under listen"),
+        ("listen: {admin: nowhere}", "errors under listen"),
+        ("listen: [1]", "errors under listen"),
         ('listen: {admin: "127.0.0.1:0"}', "listen.admin: the port is chosen at start"),
         ("listen: {", "sidekey.yaml"),
     ],
@@ -142,7 +142,7 @@ def test_a_config_that_names_no_place_is_told(text: str, reason: str, tmp_path: 
 
 
 def test_no_secret_is_read(tmp_path: Path) -> None:
-    """Integrations are not looked at: neither faults nor secrets of theirs matter here."""
+    """Integrations are not looked at: neither errors nor secrets of theirs matter here."""
     listener = listening_socket()
     listen = f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}\n'
     with answering(listener, READY) as received:

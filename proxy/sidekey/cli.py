@@ -1,4 +1,4 @@
-"""The command line. Exit status: 0 good, 1 a fault was found, 2 wrong usage.
+"""The command line. Exit status: 0 good, 1 an error was found, 2 wrong usage.
 
 Each command imports what it needs when it runs, so that `--help` and `healthcheck` stay quick.
 """
@@ -16,7 +16,7 @@ import click
 from sidekey import __version__
 
 if TYPE_CHECKING:
-    from sidekey.settings.faults import Fault
+    from sidekey.settings.config_errors import ConfigError
     from sidekey.settings.load import Loaded, Loader
     from sidekey.settings.snapshot import Integration, Snapshot
 
@@ -52,15 +52,15 @@ def run(config: str | None, strict: bool) -> None:
     outlast_hangups()
     loader = _loader(config)
     loaded = loader.load()
-    if loaded.faults or (strict and loaded.unreadable):
-        _fail(*loaded.faults, *loaded.unreadable)
+    if loaded.errors or (strict and loaded.unreadable):
+        _fail(*loaded.errors, *loaded.unreadable)
     from sidekey import app
     from sidekey.network.listen import ListenError
 
     try:
         app.run(loader, loaded, strict=strict)
-    except ListenError as fault:
-        _fail(fault)
+    except ListenError as error:
+        _fail(error)
 
 
 @main.command()
@@ -78,31 +78,31 @@ def demo(once: bool) -> None:
 @config_option
 @json_option
 def check(config: str | None, as_json: bool) -> None:
-    """Name every fault of the config, and every secret that cannot be read; certificates at URLs are fetched."""
+    """Name every error of the config, and every secret that cannot be read; certificates at URLs are fetched."""
     loaded = _load(config)
     if loaded.places and loaded.snapshot is not None:
-        from sidekey.fetched import judge_fetched
+        from sidekey.check_urls import check_urls
 
-        judge_fetched(loaded)
-    faults = sorted([*loaded.faults, *loaded.unreadable])
+        check_urls(loaded)
+    errors = sorted([*loaded.errors, *loaded.unreadable])
     integrations = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
     if as_json:
         _print_json(
             {
-                "ok": not faults,
+                "ok": not errors,
                 "integrations": integrations,
-                "faults": [fault._asdict() for fault in faults],
+                "faults": [error._asdict() for error in errors],
                 "warnings": [warning._asdict() for warning in loaded.warnings],
             }
         )
     else:
-        for fault in faults:
-            click.echo(str(fault))
+        for error in errors:
+            click.echo(str(error))
         for warning in loaded.warnings:
             click.echo(f"warning: {warning}")
-        if not faults:
+        if not errors:
             click.echo(f"ok: {integrations} integration{'' if integrations == 1 else 's'}")
-    raise SystemExit(1 if faults else 0)
+    raise SystemExit(1 if errors else 0)
 
 
 @main.command()
@@ -113,7 +113,7 @@ def test(config: str | None, as_json: bool, integration_id: str) -> None:
     """Send the integration's `test` request through the data plane, without a listener; only 200 is success."""
     snapshot = _snapshot(config)
     integration = _integration(snapshot, integration_id)
-    from sidekey.trial import send_test
+    from sidekey.test_command import send_test
 
     if integration.test is None:
         _fail(f"integrations.{integration.id}.test: this key is missing; write test: {{method: GET, path: /whoami}}")
@@ -180,8 +180,8 @@ def env(config: str | None, as_json: bool, integration_id: str) -> None:
 
     try:
         variables = environment(snapshot, integration.id)
-    except NoProxyUrl as fault:
-        _fail(fault)
+    except NoProxyUrl as error:
+        _fail(error)
     if as_json:
         _print_json(variables)
         return
@@ -205,8 +205,8 @@ def healthcheck(config: str | None) -> None:
 
     try:
         ask(_config_path(config))
-    except NotReady as fault:
-        _fail(fault)
+    except NotReady as error:
+        _fail(error)
     click.echo("ok")
 
 
@@ -230,10 +230,10 @@ def _load(config: str | None) -> Loaded:
 
 
 def _snapshot(config: str | None) -> Snapshot:
-    """The config, where it has no fault; secrets that cannot be read are no matter here."""
+    """The config, where it has no error; secrets that cannot be read are no matter here."""
     loaded = _load(config)
     if loaded.snapshot is None:
-        _fail(*loaded.faults)
+        _fail(*loaded.errors)
     return loaded.snapshot
 
 
@@ -265,7 +265,7 @@ def _print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def _fail(*faults: Fault | Exception | str) -> NoReturn:
-    for fault in faults:
-        click.echo(str(fault), err=True)
+def _fail(*errors: ConfigError | Exception | str) -> NoReturn:
+    for error in errors:
+        click.echo(str(error), err=True)
     raise SystemExit(1)

@@ -43,13 +43,13 @@ def ask(config: str) -> None:
 
 def _address(config: str) -> Address:
     joined = read_config(Path(config))
-    if joined.faults:
-        raise NotReady("\n".join(map(str, joined.faults)))
+    if joined.errors:
+        raise NotReady("\n".join(map(str, joined.errors)))
     listen: dict[str, Any] = joined.globals.get("listen") or {}
     try:
         settings = ListenSettings.model_validate(listen)
     except ValidationError:
-        raise NotReady("the config has faults under listen; `sidekey check` names them") from None
+        raise NotReady("the config has errors under listen; `sidekey check` names them") from None
     for address in (settings.admin, settings.metrics):
         if address is not None and address.path is not None:
             return Address(path=str(joined.folder / address.path))

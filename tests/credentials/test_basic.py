@@ -43,7 +43,7 @@ def test_a_server_reads_back_what_was_written(username: str, password: str) -> N
     assert b64decode(value.removeprefix("Basic ")).decode().partition(":")[::2] == (username, password)
 
 
-def test_a_colon_in_a_written_user_name_is_a_fault_of_the_config() -> None:
+def test_a_colon_in_a_written_user_name_is_an_error_of_the_config() -> None:
     """The server would take what follows for the password (RFC 7617 2)."""
     with pytest.raises(ValidationError, match="no colon"):
         grant_of("tenant:svc", "hunter2")

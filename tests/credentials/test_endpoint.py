@@ -37,7 +37,7 @@ def test_an_endpoint_is_an_absolute_https_url(text: str, target: Target) -> None
         ("https://m\u00fcller.example/t", "must be percent-encoded"),
     ],
 )
-def test_anything_else_is_a_fault(text: str, reason: str) -> None:
+def test_anything_else_is_an_error(text: str, reason: str) -> None:
     """It speaks of the URL and repeats nothing of it."""
     with pytest.raises(ValueError, match=reason) as caught:
         check_endpoint(text)

@@ -22,8 +22,8 @@ def test_every_key_of_a_kind_is_described(name: str) -> None:
 def test_a_kind_that_takes_profiles_has_a_key_for_the_provider(name: str) -> None:
     """And the keys that its profiles must bring are its own."""
     kind = KINDS[name]
-    assert ("provider" in kind.model_fields) is bool(kind.profile_stand_in)
-    assert kind.profile_stand_in.keys() <= kind.model_fields.keys()
+    assert ("provider" in kind.model_fields) is bool(kind.placeholder_profile)
+    assert kind.placeholder_profile.keys() <= kind.model_fields.keys()
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -29,7 +29,7 @@ def error(code: str, detail: str = "", title: str = "hunter2") -> bytes:
     return json.dumps({"type": "", "title": title, "errorCode": code, "detail": detail, "errorDetails": []}).encode()
 
 
-def fault_of(*replies: Reply, attempt: Attempt | None = None) -> CallFault:
+def error_of(*replies: Reply, attempt: Attempt | None = None) -> CallFault:
     with pytest.raises(CallFault) as caught:
         issue(credential_of(AUTH), *replies, attempt=attempt)
     return caught.value
@@ -85,10 +85,10 @@ def test_a_bare_host_means_https(end_point: str, base: str) -> None:
         ({"endPoint": "https://api5-009.responsys.net?x"}, "an endPoint with a path or query"),
     ],
 )
-def test_an_answer_that_is_of_no_use_is_a_fault(change: dict[str, object], reason: str) -> None:
+def test_an_answer_that_is_of_no_use_is_an_error(change: dict[str, object], reason: str) -> None:
     """It says which field, and nothing of what it held."""
-    fault = fault_of(reply({**TOKEN, **change}))
-    assert (fault.outcome, fault.reason) == ("invalid", f"login answered {reason}")
+    error = error_of(reply({**TOKEN, **change}))
+    assert (error.outcome, error.reason) == ("invalid", f"login answered {reason}")
 
 
 def test_the_last_token_is_refreshed() -> None:
@@ -159,7 +159,7 @@ def test_the_login_is_below_the_version_of_the_api(prefix: str, path: str) -> No
 @pytest.mark.parametrize("answer", [reply({}, 429), reply(error("API_LIMIT_EXCEEDED"), 401)])
 def test_where_the_refresh_is_too_much_no_login_follows(answer: Reply) -> None:
     """It would be one more."""
-    assert fault_of(answer, attempt=AGAIN).outcome == "rate_limited"
+    assert error_of(answer, attempt=AGAIN).outcome == "rate_limited"
 
 
 @pytest.mark.parametrize(
@@ -184,20 +184,20 @@ def test_where_the_refresh_is_too_much_no_login_follows(answer: Reply) -> None:
 )
 def test_a_failed_login_is_told_in_words_of_ours(answer: Reply, outcome: str, reason: str, settings: bool) -> None:
     """Nothing of what the server wrote is repeated."""
-    fault = fault_of(answer)
-    assert (fault.outcome, fault.reason, fault.settings) == (outcome, reason, settings)
+    error = error_of(answer)
+    assert (error.outcome, error.reason, error.settings) == (outcome, reason, settings)
 
 
 def test_retry_after_is_handed_on() -> None:
     """With either sign of too many calls."""
     for content, status in (({}, 429), (error("API_LIMIT_EXCEEDED"), 401)):
-        assert fault_of(reply(content, status, {"retry-after": "30"})).retry_after == 30
+        assert error_of(reply(content, status, {"retry-after": "30"})).retry_after == 30
 
 
 def test_too_many_logins_wait_a_minute_where_the_answer_does_not_say() -> None:
     """They are counted by the minute: each one before that would count as well."""
-    assert fault_of(reply(error("API_LIMIT_EXCEEDED"), 401)).retry_after == 60
-    assert fault_of(reply(error("API_LIMIT_EXCEEDED"), 401, {"retry-after": "0"})).retry_after == 0
+    assert error_of(reply(error("API_LIMIT_EXCEEDED"), 401)).retry_after == 60
+    assert error_of(reply(error("API_LIMIT_EXCEEDED"), 401, {"retry-after": "0"})).retry_after == 0
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_the_code_decides_what_an_answer_says_of_the_token(status: int, body: by
 
 
 @given(st.sampled_from([200, 400, 401, 429, 500]), st.binary(), st.sampled_from([None, AGAIN]))
-def test_any_answer_is_a_token_or_a_fault(status: int, body: bytes, attempt: Attempt | None) -> None:
+def test_any_answer_is_a_token_or_an_error(status: int, body: bytes, attempt: Attempt | None) -> None:
     """And a verdict is given on anything."""
     credential = credential_of(AUTH)
     assert credential.verdict(status, body) is Verdict.GOOD
@@ -241,7 +241,7 @@ def test_any_answer_is_a_token_or_a_fault(status: int, body: bytes, attempt: Att
 
 def places(**changes: Any) -> Destinations:
     settings = settings_of({**AUTH, **changes})
-    found = settings.destinations({part.key: part.reference.value for part in settings.parts()})
+    found = settings.destinations({part.key: part.reference.value for part in settings.inputs()})
     assert found is not None
     return found
 
@@ -305,7 +305,7 @@ def test_the_traits_tell_what_is_watched() -> None:
         ("path_prefix", "/rest#api", "no fragment"),
     ],
 )
-def test_a_fault_is_at_its_key(key: str, value: str, message: str) -> None:
+def test_an_error_is_at_its_key(key: str, value: str, message: str) -> None:
     """What stands in a variable instead makes the integration unusable."""
     with pytest.raises(ValidationError, match=message) as caught:
         settings_of({**AUTH, key: value})

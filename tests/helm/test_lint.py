@@ -53,14 +53,14 @@ SUPPRESSED = {
 
 
 @pytest.mark.parametrize("case", helm.cases())
-def test_helm_lint_finds_no_fault(case: str, example: Path) -> None:
-    """`helm lint --strict`: warnings are faults."""
+def test_helm_lint_finds_no_error(case: str, example: Path) -> None:
+    """`helm lint --strict`: warnings are errors."""
     assert helm.lint(helm.chart_of(case, example), helm.values_of(case)) == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_valid_for_kubernetes(version: str, rendered: dict[str, list[helm.Object]]) -> None:
-    """Strictly, so that an unknown key is a fault; from the oldest version with native sidecars to the newest."""
+    """Strictly, so that an unknown key is an error; from the oldest version with native sidecars to the newest."""
     plain = list(yaml.safe_load_all(charts.PLAIN.read_text("utf-8")))
     every = [found for objects in [*rendered.values(), plain] for found in objects if _is_built_in(found)]
     distinct = {json.dumps(found, sort_keys=True): found for found in every}
@@ -80,25 +80,25 @@ def test_every_custom_resource_is_valid(rendered: dict[str, list[helm.Object]]) 
     """By the schemas that the Prometheus Operator and the External Secrets Operator publish."""
     custom = [found for objects in rendered.values() for found in objects if not _is_built_in(found)]
     assert {found["kind"] for found in custom} == {"ExternalSecret", "PodMonitor", "PrometheusRule", "ServiceMonitor"}
-    assert custom_faults(custom) == []
+    assert custom_errors(custom) == []
 
 
 @pytest.mark.parametrize(
-    "fault",
+    "error",
     [
         {"spec": {"selector": {}, "podMetricsEndpoints": [{"port": 15091}]}},
         {"spec": {"selector": {}, "podMetricsEndpoint": []}},
     ],
     ids=["wrong type", "unknown key"],
 )
-def test_a_faulty_custom_resource_would_be_found(fault: helm.Object) -> None:
+def test_an_invalid_custom_resource_would_be_found(error: helm.Object) -> None:
     """The judge of the test above can say no."""
     monitor = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": {"name": "x"}}
-    assert len(custom_faults([{**monitor, **fault}])) == 1
+    assert len(custom_errors([{**monitor, **error}])) == 1
 
 
 @pytest.mark.timeout(180)
-def test_checkov_finds_no_fault(rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
+def test_checkov_finds_no_error(rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
     """Nothing fails but what is suppressed with its reason, and every suppression is needed."""
     for case, objects in rendered.items():
         (tmp_path / f"{case}.yaml").write_text(yaml.safe_dump_all(objects))
@@ -143,7 +143,7 @@ def test_the_chart_is_of_this_version_of_sidekey() -> None:
     assert {chart["version"], chart["appVersion"], named} == {sidekey.__version__}
 
 
-def custom_faults(objects: list[helm.Object]) -> list[str]:
+def custom_errors(objects: list[helm.Object]) -> list[str]:
     """What is wrong with these custom resources."""
     node = peers.require("node")
     if not (CRDS / "node_modules").is_dir():
@@ -151,8 +151,8 @@ def custom_faults(objects: list[helm.Object]) -> list[str]:
     result = subprocess.run(
         [node, "validate.js"], cwd=CRDS, input=json.dumps(objects), capture_output=True, text=True, check=True
     )
-    faults: list[str] = json.loads(result.stdout)
-    return faults
+    errors: list[str] = json.loads(result.stdout)
+    return errors
 
 
 def _is_built_in(found: helm.Object) -> bool:

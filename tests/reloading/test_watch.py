@@ -138,7 +138,7 @@ async def test_a_link_on_the_way_that_leads_elsewhere_now_is_followed_anew(
 async def test_a_thread_that_fails_holds_nobody_up(
     watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The library may be refused a thread of its own, which is none of the faults that it documents."""
+    """The library may be refused a thread of its own, which is none of the errors that it documents."""
 
     def refused(*_: object) -> None:
         raise RuntimeError("can't start new thread")

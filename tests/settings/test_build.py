@@ -20,7 +20,7 @@ def built(folder: Path, text: str, environ: dict[str, str] | None = None) -> Sna
     path = folder / "sidekey.yaml"
     path.write_text(f"version: 1\n{text}")
     loaded = load(path, environ or {})
-    assert loaded.faults == []
+    assert loaded.errors == []
     assert loaded.snapshot is not None
     return loaded.snapshot
 
@@ -176,7 +176,7 @@ def test_a_ca_file_that_is_of_no_use_is_reported(tmp_path: Path, content: str | 
         " trusted_ca: {file: ca.pem}, auth: {type: headers, headers: {X-Tenant: acme}}}\n"
     )
     loaded = load(path, {})
-    assert [(fault.path, fault.message) for fault in loaded.unreadable] == [
+    assert [(error.path, error.message) for error in loaded.unreadable] == [
         ("network.trusted_ca", reason),
         ("integrations.a.trusted_ca", reason),
     ]

@@ -26,7 +26,7 @@ def loaded(folder: Path, keys: str, environ: dict[str, str] | None = None, now: 
     path = folder / "sidekey.yaml"
     path.write_text(f"version: 1\nintegrations:\n  bank: {{{PREFIX}, {keys}}}\n")
     found = load(path, environ or {}, now)
-    assert found.faults == []
+    assert found.errors == []
     return found
 
 
@@ -39,7 +39,7 @@ def beside(keys: str) -> str:
 
 
 def told(found: Loaded) -> list[tuple[str, str]]:
-    return [(fault.path.removeprefix("integrations.bank."), fault.message) for fault in found.unreadable]
+    return [(error.path.removeprefix("integrations.bank."), error.message) for error in found.unreadable]
 
 
 @pytest.mark.parametrize(("where", "block"), [(mtls, "auth"), (beside, "client_certificate")])
@@ -59,7 +59,7 @@ def test_a_good_pair_gives_an_identity(folder: Path, where: type[str], block: st
 
 
 @pytest.mark.parametrize(("where", "block"), [(mtls, "auth"), (beside, "client_certificate")])
-def test_faults_have_the_place_of_their_key(folder: Path, where: type[str], block: str) -> None:
+def test_errors_have_the_place_of_their_key(folder: Path, where: type[str], block: str) -> None:
     """`run` goes on without that integration."""
     (folder / "tls.crt").unlink()
     (folder / "tls.key").write_bytes(LEAF.key_as(passphrase="hunter2"))
@@ -90,7 +90,7 @@ def test_every_source_is_read(folder: Path) -> None:
     for where in (mtls, beside):
         found = loaded(folder, where(pasted))
         assert found.unreadable == []
-        assert [fault.message for fault in found.warnings] == ["a secret stands in the config file: for trials only"]
+        assert [error.message for error in found.warnings] == ["a secret stands in the config file: for trials only"]
 
 
 def test_what_cannot_be_read_of_a_variable_is_told(folder: Path) -> None:
@@ -99,7 +99,7 @@ def test_what_cannot_be_read_of_a_variable_is_told(folder: Path) -> None:
 
 
 def test_without_its_passphrase_nothing_is_said_of_a_key(folder: Path) -> None:
-    """The passphrase is the fault."""
+    """The passphrase is the error."""
     (folder / "tls.key").write_bytes(LEAF.key_as(passphrase="hunter2"))
     (folder / "tls.pem").write_bytes(CHAIN.pem + LEAF.key_as(passphrase="hunter2"))
     for keys in (FILES, "pem: {file: tls.pem}"):
@@ -138,7 +138,7 @@ def test_remarks_are_warnings(folder: Path) -> None:
     (folder / "tls.key").write_bytes(odd.key_pem)
     found = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
     assert found.unreadable == []
-    assert [fault.path for fault in found.warnings] == ["integrations.bank.auth.certificate"]
+    assert [error.path for error in found.warnings] == ["integrations.bank.auth.certificate"]
 
 
 BY_URL = 'certificate: {url: "https://vault.example/crt"}, private_key: {file: tls.key}, refresh: 5m'
@@ -158,14 +158,14 @@ def test_what_comes_by_url_is_judged_once_it_was_fetched(folder: Path) -> None:
     assert integration.usable
     ring.fetched[place] = CHAIN.pem
     ring.refresh(PRESENT)
-    faults, warnings = found.fetched("bank")
-    assert [(fault.line, fault.path) for fault in faults] == [(3, "integrations.bank.client_certificate.certificate")]
-    assert "write allow_private_ca: true" in faults[0].message
+    errors, warnings = found.fetched("bank")
+    assert [(error.line, error.path) for error in errors] == [(3, "integrations.bank.client_certificate.certificate")]
+    assert "write allow_private_ca: true" in errors[0].message
     assert warnings == []
     assert not integration.usable
 
 
-def test_what_is_good_once_it_was_fetched_has_no_fault(folder: Path) -> None:
+def test_what_is_good_once_it_was_fetched_has_no_error(folder: Path) -> None:
     """Its remarks have their places, too."""
     found = loaded(folder, beside(f"{BY_URL}, {PRIVATE}"))
     assert found.snapshot is not None
@@ -173,8 +173,8 @@ def test_what_is_good_once_it_was_fetched_has_no_fault(folder: Path) -> None:
     assert ring is not None
     ring.fetched["client_certificate", "certificate"] = CHAIN.pem + issue("stranger").pem
     ring.refresh(PRESENT)
-    faults, warnings = found.fetched("bank")
-    assert faults == []
+    errors, warnings = found.fetched("bank")
+    assert errors == []
     assert [warning.message for warning in warnings] == [
         "the certificate of CN=stranger is no part of the chain and is not sent"
     ]

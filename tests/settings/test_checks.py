@@ -32,7 +32,7 @@ def test_what_loads_but_should_be_known_is_a_warning(raw: dict[str, object], war
     """Each has its place and says what is the matter."""
     good = {"endpoint_prefix": "https://api.example.com/v1", "auth": AUTH}
     assert list(checks.integration_warnings({**good, **raw})) == [warning]
-    assert list(checks.integration_faults({**good, **raw})) == []
+    assert list(checks.integration_errors({**good, **raw})) == []
 
 
 CERTIFICATE = {"pem": {"file": "tls.pem"}}
@@ -61,8 +61,8 @@ def test_a_pasted_key_is_a_warning() -> None:
 def test_a_certificate_that_the_kind_brings_has_no_block_of_its_own() -> None:
     """Two would leave it open which is shown."""
     raw = {"endpoint_prefix": "https://api.example.com", "auth": {"type": "mtls", **CERTIFICATE}}
-    assert list(checks.integration_faults(raw)) == []
-    assert list(checks.integration_faults({**raw, "client_certificate": CERTIFICATE})) == [
+    assert list(checks.integration_errors(raw)) == []
+    assert list(checks.integration_errors({**raw, "client_certificate": CERTIFICATE})) == [
         (("client_certificate",), "the kind mtls brings the certificate under auth: drop this block")
     ]
 
@@ -70,15 +70,15 @@ def test_a_certificate_that_the_kind_brings_has_no_block_of_its_own() -> None:
 def test_a_kind_finds_its_own_errors() -> None:
     """Between its keys and those of the integration."""
     raw = {"auth": {"type": "oauth2", "client_authentication": "tls_client_auth"}}
-    assert [loc for loc, _ in checks.integration_faults(raw)] == [("auth", "client_authentication")]
-    assert list(checks.integration_faults({**raw, "client_certificate": CERTIFICATE})) == []
+    assert [loc for loc, _ in checks.integration_errors(raw)] == [("auth", "client_authentication")]
+    assert list(checks.integration_errors({**raw, "client_certificate": CERTIFICATE})) == []
 
 
 @pytest.mark.parametrize("auth", [{"type": "responsys"}, {"type": "oauth2", "token_response": {"base_url": "url"}}])
 def test_a_test_request_under_a_base_url_that_is_learnt_is_not_judged(auth: dict[str, object]) -> None:
     """What the prefix narrows lies below it."""
     raw = {"endpoint_prefix": "https://api.example.com/v1", "auth": auth, "test": {"path": "/../v2"}}
-    assert list(checks.integration_faults(raw)) == []
+    assert list(checks.integration_errors(raw)) == []
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_prefix_under_no_allowed_domain_is_a_warning(domains: list[str], warne
 
 
 @pytest.mark.parametrize(
-    ("raw", "fault"),
+    ("raw", "error"),
     [
         ({"methods": ["POST"], "test": {"path": "/whoami"}}, ("test", "method")),
         ({"test": {"path": "/%2e%2e/%00"}}, ("test", "path")),
@@ -118,11 +118,11 @@ def test_a_prefix_under_no_allowed_domain_is_a_warning(domains: list[str], warne
     ],
 )
 def test_a_test_request_is_judged_without_what_only_the_kind_knows(
-    raw: dict[str, object], fault: tuple[str, ...] | None
+    raw: dict[str, object], error: tuple[str, ...] | None
 ) -> None:
     """By methods and prefixes: a token endpoint's own host is allowed, wherever it is."""
     auth = {"type": "oauth2", "token_endpoint": "https://auth.example.com/token"}
-    assert [loc for loc, _ in checks.integration_faults({"auth": auth, **raw})] == ([] if fault is None else [fault])
+    assert [loc for loc, _ in checks.integration_errors({"auth": auth, **raw})] == ([] if error is None else [error])
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_test_request_is_judged_without_what_only_the_kind_knows(
 )
 def test_a_listener_of_this_machine_needs_no_callers(address: str) -> None:
     """Loopback and unix sockets are reached from this machine only."""
-    assert list(checks.global_faults({"listen": {"proxy": address, "admin": "unix:admin.sock"}})) == []
+    assert list(checks.global_errors({"listen": {"proxy": address, "admin": "unix:admin.sock"}})) == []
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:8080", "[::]:8080", "10.1.2.3:8080", "[::ffff:10.1.2.3]:8080"])
@@ -139,28 +139,28 @@ def test_a_listener_that_others_reach_needs_callers_or_consent(address: str) -> 
     proxy, admin = {"listen": {"proxy": address}}, {"listen": {"admin": address}}
     callers = {"callers": {"billing": {"token": {"env": "BILLING"}}}}
     consent = {"allow_unauthenticated": True}
-    assert [loc for loc, _ in checks.global_faults(proxy)] == [("listen", "proxy")]
-    assert [loc for loc, _ in checks.global_faults({**proxy, "callers": {}})] == [("listen", "proxy")]
-    assert list(checks.global_faults({**proxy, **callers})) == []
-    assert [loc for loc, _ in checks.global_faults({**admin, **callers})] == [("listen", "admin")]
-    assert list(checks.global_faults({**proxy, **consent})) == list(checks.global_faults({**admin, **consent})) == []
+    assert [loc for loc, _ in checks.global_errors(proxy)] == [("listen", "proxy")]
+    assert [loc for loc, _ in checks.global_errors({**proxy, "callers": {}})] == [("listen", "proxy")]
+    assert list(checks.global_errors({**proxy, **callers})) == []
+    assert [loc for loc, _ in checks.global_errors({**admin, **callers})] == [("listen", "admin")]
+    assert list(checks.global_errors({**proxy, **consent})) == list(checks.global_errors({**admin, **consent})) == []
 
 
 @pytest.mark.parametrize("consent", ["true", 1, None, "yes"])
 def test_consent_is_given_by_true_alone(consent: object) -> None:
-    """A value that is faulty by itself opens nothing."""
+    """A value that is invalid by itself opens nothing."""
     raw = {"listen": {"proxy": "0.0.0.0:8080"}, "allow_unauthenticated": consent}
-    assert [loc for loc, _ in checks.global_faults(raw)] == [("listen", "proxy")]
+    assert [loc for loc, _ in checks.global_errors(raw)] == [("listen", "proxy")]
 
 
 def test_the_metrics_listener_may_be_open() -> None:
     """It shows numbers only, and a Prometheus server scrapes it from elsewhere."""
-    assert list(checks.global_faults({"listen": {"metrics": "0.0.0.0:15091"}})) == []
+    assert list(checks.global_errors({"listen": {"metrics": "0.0.0.0:15091"}})) == []
 
 
 def test_a_free_port_may_be_asked_for_twice() -> None:
     """Port 0 is another port each time."""
-    assert list(checks.global_faults({"listen": {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"}})) == []
+    assert list(checks.global_errors({"listen": {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"}})) == []
 
 
 def test_open_listeners_with_consent_are_a_warning() -> None:
@@ -188,4 +188,4 @@ def test_values_of_another_shape_are_passed_over(raw: dict[str, object]) -> None
 def test_a_test_request_of_a_prefix_that_stands_elsewhere_is_not_judged() -> None:
     """What the file or variable holds is not known to a check of the text."""
     raw = {"endpoint_prefix": {"env": "BASE"}, "auth": AUTH, "test": {"path": "/../x"}}
-    assert list(checks.integration_faults(raw)) == []
+    assert list(checks.integration_errors(raw)) == []

@@ -5,8 +5,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidekey.settings.config_errors import error_at
 from sidekey.settings.document import DEEPEST, Malformed, parse
-from sidekey.settings.faults import fault_at
 
 SCALARS = [
     ("true", True),
@@ -87,7 +87,7 @@ def test_what_cannot_be_read_has_a_place_and_a_reason(data: bytes, line: str) ->
     """The reason repeats nothing of the file."""
     with pytest.raises(Malformed) as caught:
         parse("c.yaml", data)
-    assert str(caught.value.fault) == f"c.yaml:{line}"
+    assert str(caught.value.error) == f"c.yaml:{line}"
 
 
 @pytest.mark.parametrize("before", [65535, 65536, 200_000])
@@ -95,7 +95,7 @@ def test_a_control_character_is_found_wherever_it_stands(before: int) -> None:
     """A long file is searched piece by piece."""
     with pytest.raises(Malformed) as caught:
         parse("c.yaml", b"a: " + b"x" * (before - 3) + b"\x01\n")
-    assert str(caught.value.fault) == f"c.yaml:1:{before + 1}: (file): a control character stands here"
+    assert str(caught.value.error) == f"c.yaml:1:{before + 1}: (file): a control character stands here"
 
 
 def test_a_byte_order_mark_is_passed_over() -> None:
@@ -106,14 +106,14 @@ def test_a_byte_order_mark_is_passed_over() -> None:
 def test_columns_count_characters() -> None:
     """An umlaut before a value moves it by one column, not by two bytes."""
     root, _ = parse("c.yaml", "a: [ü, {b: ö, c: 1}]\n".encode())
-    assert str(fault_at(root, ("a", 1, "c"), "here")) == "c.yaml:1:18: a[1].c: here"
+    assert str(error_at(root, ("a", 1, "c"), "here")) == "c.yaml:1:18: a[1].c: here"
 
 
-def test_a_key_that_stands_twice_is_a_fault_and_the_first_holds() -> None:
-    """The reading goes on, so that other faults show, too."""
-    root, faults = parse("c.yaml", b"a:\n  b: 1\n  c: 2\n  b: 3\n")
+def test_a_key_that_stands_twice_is_an_error_and_the_first_holds() -> None:
+    """The reading goes on, so that other errors show, too."""
+    root, errors = parse("c.yaml", b"a:\n  b: 1\n  c: 2\n  b: 3\n")
     assert root == {"a": {"b": 1, "c": 2}}
-    assert [str(fault) for fault in faults] == [
+    assert [str(error) for error in errors] == [
         "c.yaml:4:3: a.b: this key stands here a second time; the first is in line 2"
     ]
 
@@ -122,7 +122,7 @@ def test_an_alias_stands_for_its_anchor() -> None:
     """Common parts may be written once; their place is where they are written."""
     root, _ = parse("c.yaml", b"a: &x {b: 1}\nc: *x\n")
     assert root["c"] == {"b": 1}
-    assert fault_at(root, ("c", "b"), "here").line == 1
+    assert error_at(root, ("c", "b"), "here").line == 1
 
 
 def test_aliases_of_aliases_are_bounded() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.credentials.fields import Reference
-from sidekey.settings.secrets import LARGEST, Momentary, NotingReader, SecretReader
+from sidekey.settings.secrets import LARGEST, NotingReader, SecretReader, Transient
 from sidekey.settings.stamps import Looks, stamp
 
 
@@ -191,11 +191,11 @@ def test_what_cannot_be_read_for_want_of_descriptors_is_noted_as_no_file_ever_is
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
     try:
-        with pytest.raises(Momentary, match="Too many open files"):
+        with pytest.raises(Transient, match="Too many open files"):
             noting.content("pw", 10)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert noting.momentary
+    assert noting.transient
     assert [(noted, state != looks(noted)) for noted, state in noting.noted()] == [(path, True)]
     assert noting.content("pw", 10) == b"x"
     assert noting.noted() == ((path, looks(path)),)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.settings.stamps import Looks, is_folder, stamp, stand_back
+from sidekey.settings.stamps import Looks, is_folder, stamp, yield_interpreter
 
 
 def rewrite(path: Path) -> None:
@@ -80,6 +80,6 @@ def test_standing_back_lets_go_of_the_interpreter_after_so_many_files(monkeypatc
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
     for done in range(1, 65):
-        stand_back(done)
+        yield_interpreter(done)
     assert len(slept) == 2
     assert all(seconds > 0 for seconds in slept)

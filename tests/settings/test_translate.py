@@ -3,14 +3,14 @@ from pydantic import ValidationError
 
 from sidekey.settings.document import parse
 from sidekey.settings.models import GlobalSettings, IntegrationSettings
-from sidekey.settings.translate import faults_of
+from sidekey.settings.translate import errors_of
 
 
 def messages_of(model: type[GlobalSettings | IntegrationSettings], text: str) -> list[str]:
     root, _ = parse("c.yaml", text.encode())
     with pytest.raises(ValidationError) as caught:
         model.model_validate(root)
-    return [str(fault) for fault in faults_of(caught.value, model, lambda _: root, ("integrations", "crm"))]
+    return [str(error) for error in errors_of(caught.value, model, lambda _: root, ("integrations", "crm"))]
 
 
 def test_the_name_of_the_kind_is_no_part_of_a_path() -> None:

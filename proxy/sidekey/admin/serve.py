@@ -29,7 +29,7 @@ web_response.SERVER_SOFTWARE = "sidekey"  # type: ignore[attr-defined]
 
 
 def _is_defect(record: logging.LogRecord) -> bool:
-    """Tell a fault of ours from a malformed request, which its sender is told of and must not fill the log."""
+    """Tell an error of ours from a malformed request, which its sender is told of and must not fill the log."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 

@@ -231,7 +231,7 @@ class Destinations(NamedTuple):
     stand_in: Origin | None = None
 
 
-class Part(NamedTuple):
+class SecretInput(NamedTuple):
     """A value that a kind needs read. `key` is its place under `auth`, `check` judges what was read (ValueError)."""
 
     key: Keys
@@ -278,7 +278,7 @@ class KindSettings(BaseModel, ABC):
     brings_certificate: ClassVar[bool] = False
     """Whether the block holds the client certificate, which then has no block of its own (`certificate_settings`)."""
 
-    profile_stand_in: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """The keys that every provider profile must bring, with values for a provider that is not known.
 
     Empty for a kind that takes no profiles; the others declare the key `provider`.
@@ -322,7 +322,7 @@ class KindSettings(BaseModel, ABC):
         """What is known before anything is read."""
 
     @abstractmethod
-    def parts(self) -> Iterator[Part]:
+    def inputs(self) -> Iterator[SecretInput]:
         """Every value that stands behind a reference."""
 
     @abstractmethod
@@ -341,7 +341,7 @@ class KindSettings(BaseModel, ABC):
         """Read every part that is not known yet: what could be read, and why the others could not."""
         values = dict(known)
         reasons: list[tuple[Keys, str]] = []
-        for key, reference, check in self.parts():
+        for key, reference, check in self.inputs():
             if key in values:
                 continue
             try:
@@ -349,6 +349,6 @@ class KindSettings(BaseModel, ABC):
                 if check is not None:
                     check(value)
                 values[key] = value
-            except ValueError as fault:
-                reasons.append((("auth", *key), str(fault)))
+            except ValueError as error:
+                reasons.append((("auth", *key), str(error)))
         return values, tuple(reasons)

@@ -20,10 +20,10 @@ def parse_endpoint(text: str) -> Target:
     try:
         target = parse_target(text)
         readings = paths.readings(target.path)
-    except InvalidTarget as fault:
-        raise ValueError(str(fault).replace("the target", "the URL")) from None
-    except paths.UnreadablePath as fault:
-        raise ValueError(str(fault)) from None
+    except InvalidTarget as error:
+        raise ValueError(str(error).replace("the target", "the URL")) from None
+    except paths.UnreadablePath as error:
+        raise ValueError(str(error)) from None
     host = target.origin.host
     if target.origin.scheme != "https":
         raise ValueError("write an https URL: the secret would travel in the clear (RFC 6749 3.2)")

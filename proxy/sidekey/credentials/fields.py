@@ -147,8 +147,8 @@ def parse_text(raw: object, *, pem: bool = False) -> Reference:
 def _literal(text: str, cleaned: Callable[[str], str]) -> str:
     try:
         return cleaned(text)
-    except ValueError as fault:
-        raise ValueError(f"the value {fault}") from None
+    except ValueError as error:
+        raise ValueError(f"the value {error}") from None
 
 
 def single(raw: Mapping[Any, Any], sources: tuple[str, ...], way_out: str) -> tuple[str, str]:
@@ -176,7 +176,7 @@ def elsewhere(source: str, value: str, pem: bool = False) -> Reference:
 
 
 def literally(check: Callable[[str], None]) -> AfterValidator:
-    """Judges what stands in the file itself; what is elsewhere is judged when it is read (`Part.check`)."""
+    """Judges what stands in the file itself; what is elsewhere is judged when it is read (`SecretInput.check`)."""
 
     def judge(reference: Reference) -> Reference:
         if reference.source in ("text", "insecure_value"):

@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from sidekey.credentials.base import Credential, Findings, FixedCredential, Grant, KindSettings, Part, Places, Traits
+from sidekey.credentials.base import (
+    Credential,
+    Findings,
+    FixedCredential,
+    Grant,
+    KindSettings,
+    Places,
+    SecretInput,
+    Traits,
+)
 from sidekey.credentials.fields import (
     REDACT,
     SECRET_SCHEMA,
@@ -120,18 +129,18 @@ class HeadersSettings(KindSettings):
         """The headers of the file."""
         return Traits(Places(headers=tuple(self.headers)))
 
-    def parts(self) -> Iterator[Part]:
+    def inputs(self) -> Iterator[SecretInput]:
         """Each header's public text, or its prefix and secret."""
         for name, value in self.headers.items():
             if value.text is not None:
-                yield Part(("headers", name), value.text, check_header_value)
+                yield SecretInput(("headers", name), value.text, check_header_value)
             if value.secret is not None:
-                yield Part(("headers", name, "prefix"), value.prefix, _check_prefix)
-                yield Part(("headers", name, "secret"), value.secret, check_header_value)
+                yield SecretInput(("headers", name, "prefix"), value.prefix, _check_prefix)
+                yield SecretInput(("headers", name, "secret"), value.secret, check_header_value)
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The headers in the order of the file, each value's prefix and secret joined."""
         joined = dict.fromkeys(self.headers, "")
-        for key, _, _ in self.parts():
+        for key, _, _ in self.inputs():
             joined[key[1]] += values[key]
         return FixedCredential(Grant(headers=tuple((name, wire(value)) for name, value in joined.items())))

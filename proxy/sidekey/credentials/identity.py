@@ -44,7 +44,7 @@ def expired(identity: ClientIdentity) -> Problem:
 class IdentitySource(Protocol):
     """Where an integration's client certificate is. The warm path is a plain attribute read of `identity`.
 
-    `identity` is None while there is none that may be used: unreadable, faulty, expired, or not fetched yet.
+    `identity` is None while there is none that may be used: unreadable, invalid, expired, or not fetched yet.
     """
 
     identity: ClientIdentity | None

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Part, Places, Traits
+from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Places, SecretInput, Traits
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys
 
@@ -27,7 +27,7 @@ class MtlsSettings(CertificateSettings, KindSettings):
         """Nothing is put into a request."""
         return Traits(Places())
 
-    def parts(self) -> Iterator[Part]:
+    def inputs(self) -> Iterator[SecretInput]:
         """None: the certificate is bytes, and is read by its ring."""
         return iter(())
 

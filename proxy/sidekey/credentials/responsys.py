@@ -25,16 +25,16 @@ from sidekey.credentials.base import (
     KindSettings,
     Outcome,
     Pairs,
-    Part,
     Places,
     Reply,
     Sealed,
+    SecretInput,
     Traits,
     Verdict,
 )
 from sidekey.credentials.endpoint import parse_endpoint
+from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_object, retry_after
 from sidekey.credentials.fields import Keys, PublicText, Reference, Secret, Text, check_not_empty, literally
-from sidekey.credentials.replies import fault_of_status, is_token, json_object, retry_after
 
 LIFE = 5400.0
 """Seconds a token is used. The answer does not say how long it lives; Oracle's pages say two hours, and three."""
@@ -101,10 +101,10 @@ class ResponsysCredential(Sealed):
             try:
                 reply = yield self._call(_REFRESH, fields, headers=(("Authorization", attempt.memory),))
                 return self._issued(_REFRESH, reply)
-            except CallFault as fault:
-                if fault.outcome == "rate_limited":
+            except CallFault as error:
+                if error.outcome == "rate_limited":
                     raise
-                previous = fault.outcome
+                previous = error.outcome
         fields = {"user_name": self.username, "password": self.password, "auth_type": "password"}
         reply = yield self._call(_LOGIN, fields, previous=previous)
         return self._issued(_LOGIN, reply)
@@ -129,7 +129,7 @@ class ResponsysCredential(Sealed):
     def _issued(self, step: str, reply: Reply) -> Issued:
         answer = json_object(reply.body)
         if reply.status != 200:
-            raise _fault(step, reply, answer or {})
+            raise _error(step, reply, answer or {})
         token = None if answer is None else answer.get("authToken")
         if answer is None or not isinstance(token, str) or not is_token(token):
             raise CallFault("invalid", f"{step} answered no usable authToken")
@@ -143,14 +143,14 @@ def _says_bad_token(answer: Mapping[str, Any]) -> bool:
     return any(isinstance(text, str) and "not a valid authentication token" in text.lower() for text in said)
 
 
-def _fault(step: str, reply: Reply, answer: Mapping[str, Any]) -> CallFault:
+def _error(step: str, reply: Reply, answer: Mapping[str, Any]) -> CallFault:
     code = answer.get("errorCode")
     if code == "API_LIMIT_EXCEEDED" and 400 <= reply.status < 500:
         reason = f"{step} answered {reply.status}: too many calls"
         asked = retry_after(reply.headers)
         return CallFault("rate_limited", reason, retry_after=_LIMIT_WINDOW if asked is None else asked)
     meaning = _REASONS.get(code) if isinstance(code, str) else None
-    return fault_of_status(step, reply, "" if meaning is None else f"({meaning})", settings=meaning is not None)
+    return error_of_status(step, reply, "" if meaning is None else f"({meaning})", settings=meaning is not None)
 
 
 def _end_point(step: str, value: object) -> str:
@@ -221,12 +221,12 @@ class ResponsysSettings(KindSettings):
         places = Places(headers=("Authorization",))
         return Traits(places, calls=True, learns=True, watched=frozenset({401, 500}))
 
-    def parts(self) -> Iterator[Part]:
+    def inputs(self) -> Iterator[SecretInput]:
         """Every key."""
-        yield Part(("login_endpoint",), self.login_endpoint, _check_login)
-        yield Part(("username",), self.username, check_not_empty)
-        yield Part(("password",), self.password)
-        yield Part(("path_prefix",), self.path_prefix, _check_path)
+        yield SecretInput(("login_endpoint",), self.login_endpoint, _check_login)
+        yield SecretInput(("username",), self.username, check_not_empty)
+        yield SecretInput(("password",), self.password)
+        yield SecretInput(("path_prefix",), self.path_prefix, _check_path)
 
     def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
         """The login's host until an `endPoint` is learnt; the login itself never."""

@@ -88,7 +88,7 @@ def _loop(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     text = str(context.get("message"))
     exc = context.get("exception")
     get_logger().error(
-        "the event loop met a fault",
+        "the event loop met an error",
         message=next((known for known in _ASYNCIO if text.startswith(known)), None),
         **(describe(exc) if isinstance(exc, BaseException) else {}),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sidekey.settings.stamps import is_folder, stand_back
+from sidekey.settings.stamps import is_folder, yield_interpreter
 
 MOST_LINKS = 40
 """Links on the way to a file, as Linux bounds them (path_resolution(7)): after these a loop is given up."""
@@ -23,7 +23,7 @@ def folders_of(paths: Iterable[Path]) -> frozenset[Path]:
     found: set[Path] = set()
     done: set[Path] = set()
     for number, path in enumerate(paths):
-        stand_back(number)
+        yield_interpreter(number)
         if is_folder(path):
             found.add(path)
         left = MOST_LINKS

@@ -2,7 +2,7 @@
 
 A trigger is a notification of a folder, SIGHUP, or the time since the last look. A look compares the state of every
 file with what it was when it was last read. What the config is made of is loaded anew in a thread, and taken up on the
-event loop in one go, if it has no fault; a client certificate's files are read again by whoever holds it.
+event loop in one go, if it has no error; a client certificate's files are read again by whoever holds it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import NamedTuple, TypeVar, TypeVarTuple
 from sidekey.observe.logs import get_logger
 from sidekey.observe.metrics import Metrics
 from sidekey.reloading.folders import folders_of
-from sidekey.reloading.telling import tell, tell_faults
+from sidekey.reloading.log_load import log_errors, log_load
 from sidekey.reloading.watch import Watch
-from sidekey.settings.freeing import let_go
 from sidekey.settings.load import Loaded, Loader
+from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.snapshot import Integration, Snapshot
 from sidekey.settings.stamps import Looks, Stamp, stamp
 
@@ -40,7 +40,7 @@ _SWITCH = 0.0005
 """Seconds after which a load lets the event loop run: with Python's 5 ms each step of a request would wait so long."""
 
 
-class Parts(NamedTuple):
+class ReloadHooks(NamedTuple):
     """What the reloader does its work by, on the event loop.
 
     `adopt` takes up a snapshot in one go. `certificate_files` are those whose change is for `rotate` to take up.
@@ -61,9 +61,9 @@ class Reloader:
     or CA files cannot be read.
     """
 
-    def __init__(self, loader: Loader, loaded: Loaded, parts: Parts, *, strict: bool) -> None:
+    def __init__(self, loader: Loader, loaded: Loaded, hooks: ReloadHooks, *, strict: bool) -> None:
         self._loader = loader
-        self._parts = parts
+        self._hooks = hooks
         self._strict = strict
         self._integrations: Mapping[str, Integration] = {}
         if loaded.snapshot is not None:
@@ -77,7 +77,7 @@ class Reloader:
         self._unread = False
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger()
-        self._certificates: dict[Path, Stamp] = {path: stamp(path) for path in parts.certificate_files()}
+        self._certificates: dict[Path, Stamp] = {path: stamp(path) for path in hooks.certificate_files()}
         self._certificates.update(loaded.certificates)
 
     def start(self) -> None:
@@ -107,7 +107,7 @@ class Reloader:
                 try:
                     await step()
                 except Exception as defect:  # noqa: BLE001  the edge of a task: the next change may go well
-                    self._parts.report(defect)
+                    self._hooks.report(defect)
             pause = LOOK_EVERY if self._watch.working and not self._unread else LOOK_EVERY_UNTOLD
             try:
                 async with asyncio.timeout(pause):
@@ -124,7 +124,7 @@ class Reloader:
             if config or asked:
                 await self._reload(config)
             if certificates:
-                await self._parts.rotate(certificates)
+                await self._hooks.rotate(certificates)
             found = asked or bool(config or certificates)
 
     async def _watch_anew(self) -> None:
@@ -139,7 +139,7 @@ class Reloader:
         """
         looks = Looks()
         config = {path: state for path, known in self._config.items() if (state := looks(path)) != known}
-        now = {path: looks(path) for path in self._parts.certificate_files()}
+        now = {path: looks(path) for path in self._hooks.certificate_files()}
         changed = {path for path, state in now.items() if state != self._certificates.get(path, state)}
         self._certificates.update(now)
         return config, changed
@@ -154,13 +154,13 @@ class Reloader:
             try:
                 loaded = await self._in_thread(self._loader.load)
             except Exception:
-                self._parts.metrics.config_loaded = False
+                self._hooks.metrics.config_loaded = False
                 raise
-            # Files of a config with faults may not all be known; what led to the one in use is watched as well. What
+            # Files of a config with errors may not all be known; what led to the one in use is watched as well. What
             # has changed of it counts as seen: whichever load is the next good one looks at all that it reads.
             former_stamps = {} if loaded.snapshot is not None else {**self._config, **changed}
             self._config = {**former_stamps, **loaded.stamps}
-            self._unread = loaded.momentary
+            self._unread = loaded.transient
             former = self._swap(loaded)
             # In the thread: there may be a line for each of ten thousand integrations.
             await self._in_thread(self._tell, loaded)
@@ -171,11 +171,11 @@ class Reloader:
         seconds = round(time.perf_counter() - began, 3)
         self._log.info("config reloaded", integrations=len(now), changed=differing, removed=gone, seconds=seconds)
         if isinstance(former, dict):
-            await self._in_thread(let_go, former)
+            await self._in_thread(release_gradually, former)
 
     def _swap(self, loaded: Loaded) -> Mapping[str, Integration] | None:
         """Take the config up, if it may be; the integrations that nothing refers to any more."""
-        metrics = self._parts.metrics
+        metrics = self._hooks.metrics
         for name in loaded.failed:
             metrics.reload_failures[name, "secret"] += 1
         snapshot = loaded.snapshot
@@ -186,8 +186,8 @@ class Reloader:
             metrics.config_loaded = False
             return None
         former, self._integrations = self._integrations, snapshot.integrations
-        self._parts.adopt(snapshot)
-        held = self._parts.certificate_files()
+        self._hooks.adopt(snapshot)
+        held = self._hooks.certificate_files()
         self._certificates = {path: known for path, known in self._certificates.items() if path in held}
         metrics.config_loaded, metrics.config_loaded_at = True, time.time()
         gc.freeze()
@@ -198,9 +198,9 @@ class Reloader:
 
     def _tell(self, loaded: Loaded) -> None:
         if loaded.snapshot is None or self._refused(loaded):
-            tell_faults([*loaded.faults, *(loaded.unreadable if self._strict else ())])
+            log_errors([*loaded.errors, *(loaded.unreadable if self._strict else ())])
         else:
-            tell(loaded)
+            log_load(loaded)
 
     async def _in_thread(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

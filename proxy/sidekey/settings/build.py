@@ -19,7 +19,7 @@ from sidekey.credentials.certificates.ring import CertificateRing
 from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
 from sidekey.credentials.keyring import Keyring
 from sidekey.settings import snapshot
-from sidekey.settings.faults import Loc
+from sidekey.settings.config_errors import Loc
 from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationSettings, ListenSettings
 from sidekey.settings.passing import build_passing
 from sidekey.settings.secrets import NotingReader, SecretReader
@@ -46,7 +46,7 @@ def build_integration(
 ) -> tuple[snapshot.Integration, Reasons]:
     """One integration with its secrets read; `trust` is what holds where it names none itself.
 
-    `noting` reads for this time, where it is to be known what was read; `read` for every later one. The faults of its
+    `noting` reads for this time, where it is to be known what was read; `read` for every later one. The errors of its
     client certificate are the ring's.
     """
     auth = settings.auth
@@ -108,8 +108,8 @@ def _prefixes(settings: IntegrationSettings, read: SecretReader) -> tuple[tuple[
     for prefix in settings.endpoint_prefix:
         try:
             prefixes.append(parse_prefix(read(prefix)) if isinstance(prefix, Reference) else prefix)
-        except ValueError as fault:
-            return (), [(("endpoint_prefix",), str(fault))]
+        except ValueError as error:
+            return (), [(("endpoint_prefix",), str(error))]
     return tuple(prefixes), []
 
 
@@ -147,8 +147,8 @@ def build_trust(trust: snapshot.Trust, read: SecretReader) -> tuple[snapshot.Tru
         # The words that may stand between the certificates are in any coding.
         pem = data.decode("latin-1").encode("ascii", "replace").decode()
         _check_bundle(pem)
-    except ValueError as fault:
-        return snapshot.Trust(trust.source, path), str(fault)
+    except ValueError as error:
+        return snapshot.Trust(trust.source, path), str(error)
     return snapshot.Trust(trust.source, path, hashlib.sha256(data).hexdigest(), pem), None
 
 
@@ -194,8 +194,8 @@ def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, fo
         place: Loc = ("callers", name, "token")
         try:
             digest = hashlib.sha256(read(caller.token).encode()).digest()
-        except ValueError as fault:
-            unreadable.append((place, str(fault)))
+        except ValueError as error:
+            unreadable.append((place, str(error)))
             continue
         digests[name] = caller.token, digest
         if digest in callers:

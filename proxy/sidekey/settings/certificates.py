@@ -1,4 +1,4 @@
-"""Makes the ring of an integration's client certificate: what is read for it, and how its faults find their places."""
+"""Makes the ring of an integration's client certificate: what is read for it, and how its errors find their places."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def _load(
     for key, reference in given.references().items():
         try:
             data[key] = _bytes(reference, read, fetched.get((block, key)))
-        except ValueError as fault:
-            reasons.append((key, str(fault)))
+        except ValueError as error:
+            reasons.append((key, str(error)))
     passphrase, hidden = None, False
     if given.key_passphrase is not None:
         try:
             passphrase = read(given.key_passphrase)
-        except ValueError as fault:
-            reasons.append(("key_passphrase", str(fault)))
+        except ValueError as error:
+            reasons.append(("key_passphrase", str(error)))
             hidden = True
     joined = given.pem is not None
     key_bytes = data.get("pem" if joined else "private_key")
@@ -82,7 +82,7 @@ def _load(
     def placed(found: tuple[tuple[str, str], ...]) -> Told:
         return tuple(((block, key), text) for key, text in found)
 
-    return Reading(examined.identity, placed((*reasons, *examined.faults)), placed(examined.warnings))
+    return Reading(examined.identity, placed((*reasons, *examined.errors)), placed(examined.warnings))
 
 
 def _bytes(reference: Reference, read: SecretReader, fetched: bytes | None) -> bytes:

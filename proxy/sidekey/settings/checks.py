@@ -1,6 +1,6 @@
-"""What keys say together. The checks read the file's plain values, so that a fault in one key hides no other.
+"""What keys say together. The checks read the file's plain values, so that an error in one key hides no other.
 
-Each takes the mapping it judges and gives pairs of a place in it and a message; a value that is faulty by itself is
+Each takes the mapping it judges and gives pairs of a place in it and a message; a value that is invalid by itself is
 reported by the models and passed over here.
 """
 
@@ -14,7 +14,7 @@ from sidekey.core.policy import Policy, decide, parse_prefix
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.fields import mapping
 from sidekey.credentials.registry import KINDS
-from sidekey.settings.faults import Loc
+from sidekey.settings.config_errors import Loc
 from sidekey.settings.snapshot import Address, Listen
 from sidekey.settings.values import check_test_path, parse_address
 
@@ -26,8 +26,8 @@ def kind_of(raw: Mapping[str, Any]) -> type[KindSettings] | None:
     return KINDS.get(str(mapping(raw.get("auth")).get("type")))
 
 
-def integration_faults(raw: Mapping[str, Any]) -> Found:
-    """Faults between the keys of an integration."""
+def integration_errors(raw: Mapping[str, Any]) -> Found:
+    """Errors between the keys of an integration."""
     kind = kind_of(raw)
     if kind is not None and kind.needs_prefix and raw.get("endpoint_prefix", []) == []:
         yield ("endpoint_prefix",), "this kind needs an endpoint prefix: the URL under which targets are allowed"
@@ -41,10 +41,10 @@ def integration_faults(raw: Mapping[str, Any]) -> Found:
             name = raw["auth"]["type"]
             yield ("client_certificate",), f"the kind {name} brings the certificate under auth: drop this block"
         yield from kind.find_errors(raw)
-    yield from _test_faults(raw)
+    yield from _test_errors(raw)
 
 
-def _test_faults(raw: Mapping[str, Any]) -> Found:
+def _test_errors(raw: Mapping[str, Any]) -> Found:
     """A test request that the integration's own policy would refuse."""
     test = raw.get("test")
     if not isinstance(test, Mapping):
@@ -62,7 +62,7 @@ def _test_faults(raw: Mapping[str, Any]) -> Found:
 
 
 def _policy(raw: Mapping[str, Any]) -> Policy | None:
-    """Prefixes and methods as the plain values tell them, or None where one of them is faulty or stands elsewhere.
+    """Prefixes and methods as the plain values tell them, or None where one of them is invalid or stands elsewhere.
 
     Which origins are allowed beside them is left out: it takes what only the kind knows, and `policy_warnings` says
     so where a prefix is at none of them.
@@ -102,7 +102,7 @@ def _are_texts(raw: Any) -> bool:
     return isinstance(raw, list) and all(isinstance(entry, str) for entry in raw)
 
 
-def global_faults(raw: Mapping[str, Any]) -> Found:
+def global_errors(raw: Mapping[str, Any]) -> Found:
     """Listeners that are open to others or stand on one address, and hosts that are named twice."""
     listeners = dict(_listeners(raw))
     seen: dict[str, str] = {}
@@ -119,7 +119,7 @@ def global_faults(raw: Mapping[str, Any]) -> Found:
             yield ("network", "hosts", name), "this host stands here already: case does not count"
 
 
-def caller_faults(raw: Mapping[str, Any], known: Container[str]) -> Found:
+def caller_errors(raw: Mapping[str, Any], known: Container[str]) -> Found:
     """Callers that name integrations there are not."""
     for name, caller in mapping(raw.get("callers")).items():
         granted = mapping(caller).get("integrations")

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from sidekey.settings.faults import Fault, Row, Table, line_of, mark_of, show
-from sidekey.settings.freeing import let_go
+from sidekey.settings.config_errors import ConfigError, Row, Table, line_of, mark_of, show
+from sidekey.settings.release_gradually import release_gradually
 
 # The C loader where PyYAML was built with libyaml; both give the same events.
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -45,25 +45,25 @@ _TEXT_TAG = "tag:yaml.org,2002:str"
 
 
 class Malformed(Exception):
-    """The file cannot be read any further; holds the one fault."""
+    """The file cannot be read any further; holds the one error."""
 
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault)
-        self.fault = fault
+    def __init__(self, error: ConfigError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
-def parse(file: str, data: bytes) -> tuple[Table, list[Fault]]:
-    """The file's one mapping, and the faults that did not stop the reading (duplicate keys). Raises Malformed."""
+def parse(file: str, data: bytes) -> tuple[Table, list[ConfigError]]:
+    """The file's one mapping, and the errors that did not stop the reading (duplicate keys). Raises Malformed."""
     text = _decode(file, data)
     reader = _Reader(file, text)
     try:
-        return reader.document(), reader.faults
+        return reader.document(), reader.errors
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         # libyaml's problems are fixed sentences; they repeat nothing of the file.
         problem = error.problem or "not finished"
         line, column = (mark.line, mark.column) if mark else (0, 0)
-        raise Malformed(Fault(file, line + 1, column + 1, "", f"not valid YAML: {problem}")) from None
+        raise Malformed(ConfigError(file, line + 1, column + 1, "", f"not valid YAML: {problem}")) from None
 
 
 def _decode(file: str, data: bytes) -> str:
@@ -71,23 +71,23 @@ def _decode(file: str, data: bytes) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8", "replace")
-        raise Malformed(_fault_after(file, before, "the file is not UTF-8")) from None
+        raise Malformed(_error_after(file, before, "the file is not UTF-8")) from None
     for start in range(0, len(text), _SLICE):
         found = _UNPRINTABLE.search(text, start, start + _SLICE)
         if found is not None:
-            raise Malformed(_fault_after(file, text[: found.start()], "a control character stands here"))
+            raise Malformed(_error_after(file, text[: found.start()], "a control character stands here"))
     return text
 
 
-def _fault_after(file: str, before: str, message: str) -> Fault:
-    return Fault(file, before.count("\n") + 1, len(before) - before.rfind("\n"), "", message)
+def _error_after(file: str, before: str, message: str) -> ConfigError:
+    return ConfigError(file, before.count("\n") + 1, len(before) - before.rfind("\n"), "", message)
 
 
 class _Reader:
     """Composes values from parser events, so that no tree of nodes is ever built."""
 
     def __init__(self, file: str, text: str) -> None:
-        self.faults: list[Fault] = []
+        self.errors: list[ConfigError] = []
         self._file = file
         self._next = _Loader(text).get_event
         self._anchors: dict[str, tuple[Any, int, int]] = {}
@@ -99,7 +99,7 @@ class _Reader:
         self._next()
         event = self._next()
         if isinstance(event, yaml.StreamEndEvent):
-            raise Malformed(Fault(self._file, 1, 1, "", "the file is empty; begin with version: 1"))
+            raise Malformed(ConfigError(self._file, 1, 1, "", "the file is empty; begin with version: 1"))
         event = self._next()
         value, _ = self._value(event, 0)
         if not isinstance(value, Table):
@@ -112,7 +112,7 @@ class _Reader:
 
     def _malformed(self, event: Any, message: str) -> Malformed:
         mark = event.start_mark
-        return Malformed(Fault(self._file, mark.line + 1, mark.column + 1, "", message))
+        return Malformed(ConfigError(self._file, mark.line + 1, mark.column + 1, "", message))
 
     def _value(self, event: Any, depth: int) -> tuple[Any, int]:
         """The value that `event` begins, with its mark."""
@@ -153,7 +153,7 @@ class _Reader:
         try:
             self._fill(table, depth)
         except (Malformed, yaml.YAMLError):
-            let_go(table)
+            release_gradually(table)
             raise
         return table
 
@@ -178,7 +178,7 @@ class _Reader:
 
     def _duplicate(self, start: Any, first: int) -> None:
         message = f"this key stands here a second time; the first is in line {line_of(first)}"
-        self.faults.append(Fault(self._file, start.line + 1, start.column + 1, show(self._path), message))
+        self.errors.append(ConfigError(self._file, start.line + 1, start.column + 1, show(self._path), message))
 
     def _sequence(self, mark: int, depth: int) -> Row:
         row = Row(self._file, mark)

@@ -12,7 +12,7 @@ from sidekey.credentials.certificates.settings import MATERIAL
 from sidekey.settings import checks
 from sidekey.settings.build import TrustOf, build_integration
 from sidekey.settings.certificates import build_ring
-from sidekey.settings.faults import Fault, Loc, Table, fault_at
+from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.memory import Entry
 from sidekey.settings.models import IntegrationSettings
@@ -20,7 +20,7 @@ from sidekey.settings.profiles import expand
 from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.snapshot import Integration, Trust
 from sidekey.settings.stamps import Looks
-from sidekey.settings.translate import faults_of
+from sidekey.settings.translate import errors_of
 
 
 class Integrations:
@@ -46,7 +46,7 @@ class Integrations:
         loaded.certificates = self._looks.stamps
 
     def take(self, name: str, raw: Table, trust: Trust, former: Entry | None) -> Entry | None:
-        """The integration of this mapping, None where it has faults; `former` is the one there was, if any.
+        """The integration of this mapping, None where it has errors; `former` is the one there was, if any.
 
         `trust` is the network's.
         """
@@ -64,14 +64,14 @@ class Integrations:
     def _build(self, name: str, raw: Table, trust: Trust, former: Entry | None) -> Entry | None:
         expansion = expand(raw)
         table = expansion.table
-        self._note(self._loaded.faults, name, raw, expansion.faults)
-        self._note(self._loaded.faults, name, raw, checks.integration_faults(table))
+        self._note(self._loaded.errors, name, raw, expansion.errors)
+        self._note(self._loaded.errors, name, raw, checks.integration_errors(table))
         warnings = tuple(checks.integration_warnings(table))
         try:
             settings = IntegrationSettings.model_validate(table)
         except ValidationError as error:
             self._note(self._loaded.warnings, name, raw, warnings)
-            self._loaded.faults += faults_of(error, IntegrationSettings, lambda _: table, ("integrations", name))
+            self._loaded.errors += errors_of(error, IntegrationSettings, lambda _: table, ("integrations", name))
             return None
         build = partial(
             build_integration,
@@ -89,7 +89,7 @@ class Integrations:
             # What was fetched, or read long ago, is for the places it was read for.
             integration, unreadable = build(certificate=self._ring(settings))
         read = tuple(unreadable)
-        if not expansion.faults:
+        if not expansion.errors:
             # Examples stand in the policy otherwise, and say nothing of what was meant.
             warnings += tuple(checks.policy_warnings(integration.policy))
         entry = Entry(
@@ -125,7 +125,7 @@ class Integrations:
         self._note(self._loaded.warnings, name, raw, ring.warnings)
         if ring.urls:
             self._loaded.places[name] = {
-                (block, key): fault_at(raw, (block, key), "", base=("integrations", name))
+                (block, key): error_at(raw, (block, key), "", base=("integrations", name))
                 for block in {place[0] for place, _ in ring.urls}
                 for key in (*MATERIAL, "key_passphrase")
             }
@@ -133,8 +133,8 @@ class Integrations:
         if unreadable is not None and ring.identity is None and not ring.pending:
             self._note(self._loaded.unreadable, name, raw, unreadable.reasons)
 
-    def _note(self, faults: list[Fault], name: str, raw: Table, found: Iterable[tuple[Loc, str]]) -> None:
-        faults += [fault_at(raw, loc, message, base=("integrations", name)) for loc, message in found]
+    def _note(self, errors: list[ConfigError], name: str, raw: Table, found: Iterable[tuple[Loc, str]]) -> None:
+        errors += [error_at(raw, loc, message, base=("integrations", name)) for loc, message in found]
 
 
 def _lost(former: Integration, found: Integration) -> bool:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from sidekey.settings import snapshot
 from sidekey.settings.build import Digests
-from sidekey.settings.faults import Loc, Row, Table
-from sidekey.settings.freeing import let_go
+from sidekey.settings.config_errors import Loc, Row, Table
+from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import Stamps
 from sidekey.settings.source import Files
 from sidekey.settings.stamps import Looks
@@ -74,11 +74,11 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def let_files_go(files: Files, kept: Iterable[Files]) -> None:
+def release_files(files: Files, kept: Iterable[Files]) -> None:
     """Empty the documents of `files` that are in none of those `kept`."""
     held = {id(parsed.document) for each in kept for parsed in each.values()}
     for parsed in files.values():
         if id(parsed.document) not in held:
             for value in parsed.document.values():
                 if isinstance(value, Table):
-                    let_go(value)
+                    release_gradually(value)

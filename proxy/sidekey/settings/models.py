@@ -9,8 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Secret
+from sidekey.credentials.quantities import Duration, Size
 from sidekey.credentials.registry import KINDS, AuthSettings
-from sidekey.credentials.units import Duration, Size
 from sidekey.settings import snapshot, values
 
 _LISTEN = snapshot.Listen()

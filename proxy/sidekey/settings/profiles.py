@@ -17,8 +17,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from sidekey.credentials.registry import KINDS
+from sidekey.settings.config_errors import Loc, Row, Table, mark_at, show
 from sidekey.settings.document import parse
-from sidekey.settings.faults import Loc, Row, Table, mark_at, show
 from sidekey.settings.models import Section
 
 Value = str | int
@@ -47,7 +47,7 @@ class Parameter(Section):
     type: Literal["text", "number"] = "text"
     required: bool = True
 
-    def fault(self, value: object) -> str | None:
+    def error(self, value: object) -> str | None:
         """What is wrong with a value, without repeating it. A number may be written as a text of digits."""
         if isinstance(value, bool) or not isinstance(value, str if self.type == "text" else Value):
             kind = "text; numbers stand in quotes" if self.type == "text" else "number"
@@ -73,7 +73,7 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Profile:
-        needed = KINDS[self.kind].profile_stand_in.keys() if self.kind in KINDS else ()
+        needed = KINDS[self.kind].placeholder_profile.keys() if self.kind in KINDS else ()
         if not needed:
             raise ValueError(f"kind: {self.kind} takes no profiles")
         for key in needed - self.auth.keys():
@@ -81,7 +81,7 @@ class Profile(Section):
         if set(_placeholders(self.brought)) != self.parameters.keys():
             raise ValueError("parameters and placeholders are not the same")
         for name, parameter in self.parameters.items():
-            if parameter.fault(parameter.example) is not None:
+            if parameter.error(parameter.example) is not None:
                 raise ValueError(f"the example of {name} is not what its pattern takes")
         return self
 
@@ -110,12 +110,12 @@ class Filled(NamedTuple):
 class Expansion(NamedTuple):
     """An integration with its profile filled in.
 
-    The places of `faults` are in the mapping that was expanded. Where there are any, `table` serves only to judge the
+    The places of `errors` are in the mapping that was expanded. Where there are any, `table` serves only to judge the
     rest of the integration: examples stand in it for what is missing or wrong, and nothing may be built of it.
     """
 
     table: Table
-    faults: Found
+    errors: Found
     filled: Filled | None
 
 
@@ -141,9 +141,9 @@ def profile(name: str) -> Profile:
 
 def read_profile(file: str, data: bytes) -> Profile:
     """Read a profile's YAML. Raises ValueError or Malformed: the package itself is broken then."""
-    table, faults = parse(file, data)
-    if faults:
-        raise ValueError(str(faults[0]))
+    table, errors = parse(file, data)
+    if errors:
+        raise ValueError(str(errors[0]))
     return Profile.model_validate(table)
 
 
@@ -175,62 +175,62 @@ def expand(raw: Table) -> Expansion:
         return Expansion(raw, [], None)
     name, provider = str(auth.get("type")), auth["provider"]
     kind = KINDS.get(name)
-    if kind is None or not kind.profile_stand_in:
+    if kind is None or not kind.placeholder_profile:
         return Expansion(raw, [], None)
     if provider in names() and profile(provider).kind == name:
         found = profile(provider)
-        values, taken, faults = _arguments(auth, provider, found)
+        values, taken, errors = _arguments(auth, provider, found)
     else:
         known = names_of(name)
         close = get_close_matches(provider, known, n=1)
-        found = profile(close[0]) if close else _stand_in(name)
+        found = profile(close[0]) if close else _unknown_provider(name)
         values, taken, _ = _arguments(auth, provider, found)
-        faults = [(("auth", "provider"), f"no such provider; {_way_out(close, known)}")]
+        errors = [(("auth", "provider"), f"no such provider; {_way_out(close, known)}")]
     brought = _fill(found.brought, values)
     if raw.get("allow_other_domains") is False or not brought.get("allowed_domains"):
         brought = {"auth": brought["auth"]}
     filling = _Filling(raw, mark_at(raw, ("auth", "provider"))[0])
     table = filling.merge(_replaced(raw, "auth", _without(auth, taken)), brought, ())
-    if faults:
-        return Expansion(table, faults, None)
+    if errors:
+        return Expansion(table, errors, None)
     return Expansion(table, [], Filled(provider, found.title, found.documentation, tuple(filling.entries)))
 
 
-def _stand_in(kind: str) -> Profile:
+def _unknown_provider(kind: str) -> Profile:
     """Fills in for a provider that nothing is like, so that the rest of the integration is still judged."""
-    return Profile(kind=kind, title="", documentation="", auth=dict(KINDS[kind].profile_stand_in), notes="")
+    return Profile(kind=kind, title="", documentation="", auth=dict(KINDS[kind].placeholder_profile), notes="")
 
 
 def _arguments(auth: Table, provider: str, found: Profile) -> tuple[dict[str, Value], set[str], Found]:
-    """The parameters' values, the keys of `auth` that were read (or judged) here, and faults.
+    """The parameters' values, the keys of `auth` that were read (or judged) here, and errors.
 
     An example stands in for a value that is missing or wrong.
     """
-    taken, meant, faults = _other_keys(auth, provider, found)
+    taken, meant, errors = _other_keys(auth, provider, found)
     values: dict[str, Value] = {}
     for name, parameter in found.parameters.items():
         if name in auth:
             taken.add(name)
-            reason = parameter.fault(auth[name])
+            reason = parameter.error(auth[name])
         elif parameter.required:
             reason = f"this key is missing: {provider} needs {parameter.hint}"
         else:
             continue
         values[name] = auth[name] if reason is None else parameter.example
         if reason is not None and (name in auth or name not in meant):
-            faults.append((("auth", name), reason))
-    return values, taken, faults
+            errors.append((("auth", name), reason))
+    return values, taken, errors
 
 
 def _other_keys(auth: Table, provider: str, found: Profile) -> tuple[set[str], set[str], Found]:
-    """Keys that are misspelt parameters or those of other profiles, which parameters are meant, and the faults.
+    """Keys that are misspelt parameters or those of other profiles, which parameters are meant, and the errors.
 
     Other unknown keys are left to the model.
     """
     known = KINDS[found.kind].model_fields
     taken: set[str] = set()
     meant: set[str] = set()
-    faults: Found = []
+    errors: Found = []
     for key in auth:
         if key in known or key in found.parameters:
             continue
@@ -243,8 +243,8 @@ def _other_keys(auth: Table, provider: str, found: Profile) -> tuple[set[str], s
         else:
             continue
         taken.add(key)
-        faults.append((("auth", key), message))
-    return taken, meant, faults
+        errors.append((("auth", key), message))
+    return taken, meant, errors
 
 
 def _way_out(close: list[str], known: Any) -> str:

@@ -27,17 +27,17 @@ folders below. Without `--config` it is `$SIDEKEY_CONFIG`, then `/etc/sidekey`. 
 file, every other global key in one file only, and an integration's ID once.
 
 - **Durations** are a whole number and `ms`, `s`, `m`, `h` or `d`; **sizes** a whole number and `B`, `KiB`, `MiB` or
-  `GiB`. A bare number is a fault.
+  `GiB`. A bare number is an error.
 - A **secret** is a reference: `{file: PATH}`, `{env: NAME}` or, for trials only, `{insecure_value: TEXT}`. One trailing
-  newline is dropped; nothing, and other control characters, are faults (PEM has its lines). A **text** of `auth`, and
+  newline is dropped; nothing, and other control characters, are errors (PEM has its lines). A **text** of `auth`, and
   an endpoint prefix, may be `{file}` or `{env}` too. Nothing is expanded inside a text.
 - A **certificate source** is `{file: PATH}`, `{env: NAME}`, `{url: URL}` or `{inline: PEM}`; a **key source**, which is
   a secret, the same with `{insecure_value: PEM}` in place of `{inline}`. A URL is https, and is fetched by `run`.
 - **Paths** that are relative start at the config file's folder, as given.
 - YAML is typed as YAML 1.2 does: only `true`, `false`, `null`, whole numbers and floats are no text, so `off`, `no` and
-  `0660` stay text. Unknown and duplicate keys are faults.
+  `0660` stay text. Unknown and duplicate keys are errors.
 
-`sidekey check` names every fault at once as `file:line:column: path: message`.
+`sidekey check` names every error at once as `file:line:column: path: message`.
 """
 
 _SECTIONS = (
@@ -178,7 +178,7 @@ def providers_page() -> str:
 
 
 def _profiles_introduction() -> str:
-    kinds = {name: kind.documentation.profile_example for name, kind in KINDS.items() if kind.profile_stand_in}
+    kinds = {name: kind.documentation.profile_example for name, kind in KINDS.items() if kind.placeholder_profile}
     text = _PROFILES_INTRODUCTION.replace("KINDS", " or ".join(f"`{name}`" for name in kinds))
     return text.replace("EXAMPLES", "".join(indent(example, "  ") for example in kinds.values()))
 

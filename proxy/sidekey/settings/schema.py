@@ -16,7 +16,7 @@ def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a config file. Defaults stand as the file writes them."""
     found = model_schema()
     for kind, settings in KINDS.items():
-        if settings.profile_stand_in:
+        if settings.placeholder_profile:
             _let_profiles_fill_in(kind, found["$defs"][settings.__name__])
     return found
 

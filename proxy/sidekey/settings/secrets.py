@@ -15,14 +15,14 @@ from sidekey.settings.stamps import UNREAD, Looks, Stamp, stamp
 LARGEST = 64 << 10
 """Bytes of a secret's file; more is a slip, such as a log file named by mistake."""
 
-MOMENTARY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
+TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
 """Failures to read a file that pass without any change of it, so that nothing tells when they are over."""
 
 Stamps = tuple[tuple[Path, Stamp], ...]
 """Files that something was read from, with their stamps of before."""
 
 
-class Momentary(ValueError):
+class Transient(ValueError):
     """Why a file cannot be read now, where that passes by itself."""
 
 
@@ -64,10 +64,10 @@ class SecretReader(Sealed):
         path = self.path(name)
         try:
             return read_bounded(path, largest)
-        except ValueError as fault:
+        except ValueError as error:
             if Path(name).is_absolute() or stamp(path) is not None:
                 raise
-            raise ValueError(f"{fault}; a relative path starts at the config file's folder") from None
+            raise ValueError(f"{error}; a relative path starts at the config file's folder") from None
 
     def _file(self, name: str, clean: Callable[[str], str]) -> str:
         data = self.content(name, LARGEST)
@@ -75,8 +75,8 @@ class SecretReader(Sealed):
             return clean(data.decode())
         except UnicodeDecodeError:
             raise ValueError("the file is not UTF-8") from None
-        except ValueError as fault:
-            raise ValueError(f"the file {fault}") from None
+        except ValueError as error:
+            raise ValueError(f"the file {error}") from None
 
     def _variable(self, name: str, clean: Callable[[str], str]) -> str:
         value = self._environ.get(name)
@@ -88,22 +88,22 @@ class SecretReader(Sealed):
             return clean(value)
         except UnicodeEncodeError:
             raise ValueError("the environment variable is not UTF-8") from None
-        except ValueError as fault:
-            raise ValueError(f"the environment variable {fault}") from None
+        except ValueError as error:
+            raise ValueError(f"the environment variable {error}") from None
 
 
 class NotingReader(SecretReader):
     """A reader for one load, which notes the files that it reads. Nothing that outlives the load may hold it.
 
-    `momentary` says that one could not be read for a reason that passes by itself.
+    `transient` says that one could not be read for a reason that passes by itself.
     """
 
-    __slots__ = ("_noted", "looks", "momentary")
+    __slots__ = ("_noted", "looks", "transient")
 
     def __init__(self, folder: Path, environ: Mapping[str, str], looks: Looks) -> None:
         super().__init__(folder, environ)
         self.looks = looks
-        self.momentary = False
+        self.transient = False
         self._noted: dict[Path, Stamp] = {}
 
     def content(self, name: str, largest: int) -> bytes:
@@ -111,8 +111,8 @@ class NotingReader(SecretReader):
         self.note(name)
         try:
             return super().content(name, largest)
-        except Momentary:
-            self.momentary = True
+        except Transient:
+            self.transient = True
             # Whatever is built without it is built again by the next load.
             self._noted[self.path(name)] = UNREAD
             raise
@@ -144,7 +144,7 @@ def read_bounded(path: Path, largest: int) -> bytes:
     except FileNotFoundError:
         raise ValueError("the file does not exist") from None
     except OSError as error:
-        kind = Momentary if error.errno in MOMENTARY else ValueError
+        kind = Transient if error.errno in TRANSIENT else ValueError
         raise kind(f"the file cannot be read: {os.strerror(error.errno or 0)}") from None
     if len(data) > largest:
         raise ValueError(f"the file is larger than {largest >> 10} KiB")

@@ -37,7 +37,7 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def stand_back(done: int) -> None:
+def yield_interpreter(done: int) -> None:
     """Let the event loop have its turn now and again, in a thread that has `done` something to so many files.
 
     Each system call lets go of the interpreter and takes it again before another thread has woken up to it, which
@@ -60,5 +60,5 @@ class Looks:
         stamps = self.stamps
         if path not in stamps:
             stamps[path] = stamp(path)
-            stand_back(len(stamps))
+            yield_interpreter(len(stamps))
         return stamps[path]

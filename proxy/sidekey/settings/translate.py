@@ -1,4 +1,4 @@
-"""Turns pydantic's errors into faults with a place and a way out. Nothing of the input gets into a message."""
+"""Turns pydantic's errors into errors with a place and a way out. Nothing of the input gets into a message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import WrittenAs
 from sidekey.credentials.registry import KINDS
-from sidekey.settings.faults import Fault, Loc, Table, fault_at, mark_at
+from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at, mark_at
 from sidekey.settings.models import GlobalSettings, IntegrationSettings
 from sidekey.settings.profiles import names_of, profile
 
@@ -35,17 +35,17 @@ _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
-def faults_of(
+def errors_of(
     error: ValidationError, model: type[BaseModel], root_of: Callable[[Loc], Table], base: Loc
-) -> list[Fault]:
-    """A fault for each of pydantic's errors. `root_of` finds the mapping that a place starts in, `base` leads to it."""
+) -> list[ConfigError]:
+    """One for each of pydantic's errors. `root_of` finds the mapping that a place starts in, `base` leads to it."""
     return [
-        _fault(details, model, root_of, base)
+        _error(details, model, root_of, base)
         for details in error.errors(include_url=False, include_input=False, include_context=True)
     ]
 
 
-def _fault(details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc], Table], base: Loc) -> Fault:
+def _error(details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc], Table], base: Loc) -> ConfigError:
     kind, loc = details["type"], details["loc"]
     context = details.get("ctx", {})
     if loc[:1] == ("auth",) and len(loc) > 1:
@@ -56,13 +56,13 @@ def _fault(details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc
         loc = loc[:-1]
     root = root_of(loc)
     if kind == "extra_forbidden":
-        return fault_at(root, loc, _unknown_key(loc, model, root), base=base, key=True)
+        return error_at(root, loc, _unknown_key(loc, model, root), base=base, key=True)
     if kind == "union_tag_invalid":
-        return fault_at(root, ("auth", "type"), f"no such kind; known: {_known()}", base=base)
+        return error_at(root, ("auth", "type"), f"no such kind; known: {_known()}", base=base)
     if kind != "missing":
         # What a validator put around a single value is not in the file.
         loc = mark_at(root, loc)[1]
-    return fault_at(root, loc, _MESSAGES[kind](context), base=base, key=of_key)
+    return error_at(root, loc, _MESSAGES[kind](context), base=base, key=of_key)
 
 
 def _known() -> str:

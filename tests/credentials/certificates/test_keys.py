@@ -44,13 +44,13 @@ def test_an_encrypted_key_asks_for_its_passphrase(form: PrivateFormat) -> None:
     data = block(ISSUED.key_as(form, "hunter2"))
     with pytest.raises(ValueError, match=r"^this key is encrypted: give its passphrase as key_passphrase$"):
         keys.open_key(data, None)
-    with pytest.raises(keys.PassphraseFault, match=r"^this passphrase does not open the private key; "):
+    with pytest.raises(keys.PassphraseError, match=r"^this passphrase does not open the private key; "):
         keys.open_key(data, "hunter3")
 
 
 def test_a_passphrase_that_is_not_needed_is_a_slip() -> None:
     """The key may be another than was meant."""
-    with pytest.raises(keys.PassphraseFault, match=r"^the private key is not encrypted: drop this key$"):
+    with pytest.raises(keys.PassphraseError, match=r"^the private key is not encrypted: drop this key$"):
         keys.open_key(block(ISSUED.key_pem), "hunter2")
 
 

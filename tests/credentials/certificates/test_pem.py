@@ -135,8 +135,8 @@ def test_any_bytes_are_blocks_or_a_reason(data: bytes) -> None:
     """Nothing else is raised."""
     try:
         assert pem.blocks(data)
-    except ValueError as fault:
-        assert str(fault).startswith(("this ", "in this "))
+    except ValueError as error:
+        assert str(error).startswith(("this ", "in this "))
 
 
 @given(st.binary(max_size=40).map(lambda tail: b"\x30\x82" + tail))

@@ -9,7 +9,7 @@ WAY_OUT = "write {file: PATH}, {env: NAME}, {url: URL} or, for trials only, {ins
 KEY = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n"
 
 
-def faults(keys: dict[str, object]) -> dict[str, str]:
+def errors(keys: dict[str, object]) -> dict[str, str]:
     with pytest.raises(ValidationError) as caught:
         CertificateSettings.model_validate(keys)
     return {str(each["loc"][0]): each["msg"].removeprefix("Value error, ") for each in caught.value.errors()}
@@ -46,23 +46,23 @@ def test_one_pem_stands_for_both() -> None:
         ),
         ({"pem": "hunter2"}, {"pem": f"a secret does not stand here itself: {WAY_OUT}"}),
     ],
-    ids=["nothing", "no key", "no certificate", "both ways", "a faulty pem"],
+    ids=["nothing", "no key", "no certificate", "both ways", "an invalid pem"],
 )
 def test_each_missing_half_is_told(keys: dict[str, object], found: dict[str, str]) -> None:
     """Both at once, and where they stand twice."""
-    assert faults(keys) == found
+    assert errors(keys) == found
 
 
 def test_a_url_is_fetched_again() -> None:
     """As often as the config says."""
     halves = {"certificate": {"url": "https://vault.example/crt"}, "private_key": {"file": "tls.key"}}
     assert CertificateSettings.model_validate({**halves, "refresh": "5m"}).refresh == 300.0
-    assert faults({**halves, "refresh": "59s"}) == {"refresh": "this duration is at least 1m"}
+    assert errors({**halves, "refresh": "59s"}) == {"refresh": "this duration is at least 1m"}
 
 
 def test_what_is_not_fetched_is_not_fetched_again() -> None:
     """Files are watched."""
-    assert faults({**FILES, "refresh": "5m"}) == {"refresh": "counts only with {url}: files are watched"}
+    assert errors({**FILES, "refresh": "5m"}) == {"refresh": "counts only with {url}: files are watched"}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_certificate_may_be_pasted() -> None:
 
 
 def test_a_key_is_not_pasted_as_if_it_were_public() -> None:
-    """The fault names the way out."""
+    """The error names the way out."""
     with pytest.raises(ValueError, match=r"this holds a private key, a secret: it stands as \{insecure_value\}"):
         parse_certificate({"inline": KEY})
     with pytest.raises(ValueError, match=r"for trials only, \{insecure_value: PEM\}"):
@@ -100,7 +100,7 @@ def test_a_key_is_not_pasted_as_if_it_were_public() -> None:
 
 
 @pytest.mark.parametrize("raw", [None, "tls.crt", [], {}, {"file": ""}, {"env": "A-B"}, {"inline": " "}, {"text": "a"}])
-def test_other_shapes_are_faults(raw: object) -> None:
+def test_other_shapes_are_errors(raw: object) -> None:
     """For either half."""
     for parse in (parse_certificate, parse_key):
         with pytest.raises(ValueError, match=r"."):

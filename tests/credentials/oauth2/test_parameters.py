@@ -30,7 +30,7 @@ def test_texts_and_secrets_are_references() -> None:
 
 
 @pytest.mark.parametrize("value", [None, [], ["a"], float("nan"), float("inf"), {}, {"secret": "x"}, "a\nb", "\ud800"])
-def test_what_no_form_can_hold_is_a_fault(value: object) -> None:
+def test_what_no_form_can_hold_is_an_error(value: object) -> None:
     """And JSON has neither NaN nor half a character."""
     with pytest.raises(ValueError, match=r"write|reference|the value"):
         parameters.parse_value(value)
@@ -70,7 +70,7 @@ def test_two_names_meet_where_a_server_may_take_one_for_the_other(one: str, othe
 
 
 @pytest.mark.parametrize("query", ["scope=", "scope", "a=b&Scope=%20", "SCOPE=+&a=b", "a=b;scope=", "scope[]="])
-def test_an_empty_scope_in_a_url_is_a_fault(query: str) -> None:
+def test_an_empty_scope_in_a_url_is_an_error(query: str) -> None:
     """It would go out as it stands there."""
     with pytest.raises(ValueError, match="an empty scope: leave it out"):
         parameters.check_query(query)

@@ -21,8 +21,8 @@ BY_CERTIFICATE = {"client_authentication": "tls_client_auth", "client_secret": N
 SIGNED = {"client_authentication": "private_key_jwt", "assertion": KEY, "client_secret": None}
 
 
-def faults(**changes: Any) -> dict[tuple[Any, ...], str]:
-    """Places and messages of the faults; a key that is None is left out."""
+def errors(**changes: Any) -> dict[tuple[Any, ...], str]:
+    """Places and messages of the errors; a key that is None is left out."""
     auth = {key: value for key, value in {**AUTH, **changes}.items() if value is not None}
     with pytest.raises(ValidationError) as caught:
         settings_of(auth)
@@ -79,16 +79,16 @@ def faults(**changes: Any) -> dict[tuple[Any, ...], str]:
         ({"scope": "x"}, "scope", "Extra inputs"),
     ],
 )
-def test_a_fault_is_at_its_key(changes: dict[str, Any], place: str, message: str) -> None:
-    """Also where two keys do not go together, and alone: one fault brings no others."""
-    found = faults(**changes)
+def test_an_error_is_at_its_key(changes: dict[str, Any], place: str, message: str) -> None:
+    """Also where two keys do not go together, and alone: one error brings no others."""
+    found = errors(**changes)
     assert [".".join(key) for key in found] == [place]
     assert all(message in said for said in found.values())
 
 
-def test_one_fault_hides_no_other() -> None:
+def test_one_error_hides_no_other() -> None:
     """All of them are told at once."""
-    found = faults(
+    found = errors(
         token_endpoint="http://a.example/t", client_id="", raw_basic=5, assertion=KEY, token_response={"x": 1}
     )
     assert set(found) == {

@@ -80,13 +80,13 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def _follows(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """As `issued_by`; of a signature that is too weak to be looked at, which is a fault anyway, by name alone."""
+    """As `issued_by`; of a signature that is too weak to be looked at, which is an error anyway, by name alone."""
     return issued_by(certificate, issuer) or (
         certificate.issuer == issuer.subject and isinstance(certificate.signature_hash_algorithm, _WEAK)
     )
 
 
-def faults(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
+def errors(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
     """What keeps a chain from being used: the leaf's time, weak keys, weak signatures."""
     leaf = chain[0]
     if leaf.not_valid_after_utc.timestamp() <= now:

@@ -25,12 +25,12 @@ PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448
 _PRIVATE = (RSAPrivateKey, EllipticCurvePrivateKey, Ed25519PrivateKey, Ed448PrivateKey, DSAPrivateKey)
 
 
-class PassphraseFault(ValueError):
+class PassphraseError(ValueError):
     """What is wrong lies with the passphrase that was given, not with the key."""
 
 
 def open_key(block: Block, passphrase: str | None) -> PrivateKey:
-    """The key of a PEM block. Raises ValueError with the reason, PassphraseFault where the passphrase is wrong.
+    """The key of a PEM block. Raises ValueError with the reason, PassphraseError where the passphrase is wrong.
 
     An RSA key's numbers are not proven prime, which takes 36 ms a key: the handshake would fail with a wrong one.
     """
@@ -38,7 +38,7 @@ def open_key(block: Block, passphrase: str | None) -> PrivateKey:
     if encrypted and passphrase is None:
         raise ValueError("this key is encrypted: give its passphrase as key_passphrase")
     if not encrypted and passphrase is not None:
-        raise PassphraseFault("the private key is not encrypted: drop this key")
+        raise PassphraseError("the private key is not encrypted: drop this key")
     password = None if passphrase is None else passphrase.encode()
     try:
         if block.encrypted:
@@ -52,7 +52,7 @@ def open_key(block: Block, passphrase: str | None) -> PrivateKey:
         if encrypted:
             # The library does not always tell a way of encrypting that it does not know from a wrong passphrase.
             anew = "where it is right, openssl pkcs8 -topk8 encrypts the key anew"
-            raise PassphraseFault(f"this passphrase does not open the private key; {anew}") from None
+            raise PassphraseError(f"this passphrase does not open the private key; {anew}") from None
         raise ValueError("this private key is damaged") from None
     if not isinstance(key, _PRIVATE):
         raise ValueError("this key cannot sign, so it is of no use for TLS")  # noqa: TRY004 - a reason, as the others

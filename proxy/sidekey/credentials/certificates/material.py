@@ -38,10 +38,10 @@ class Material(Sealed):
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """An identity where there is no fault (and both halves were read); warnings in any case."""
+    """An identity where there is no error (and both halves were read); warnings in any case."""
 
     identity: ClientIdentity | None = None
-    faults: Found = ()
+    errors: Found = ()
     warnings: Found = ()
 
 
@@ -51,14 +51,14 @@ def examine(material: Material, now: float, *, allow_private_ca: bool = False) -
 
 
 class _Examination(Sealed):
-    """One material under examination, and the faults found so far."""
+    """One material under examination, and the errors found so far."""
 
-    __slots__ = ("_faults", "_material", "_of_certificate", "_of_key")
+    __slots__ = ("_errors", "_material", "_of_certificate", "_of_key")
 
     def __init__(self, material: Material) -> None:
         self._material = material
         self._of_certificate, self._of_key = ("pem", "pem") if material.joined else ("certificate", "private_key")
-        self._faults: list[tuple[str, str]] = []
+        self._errors: list[tuple[str, str]] = []
 
     def __repr__(self) -> str:
         return f"_Examination({self._material!r})"
@@ -68,19 +68,19 @@ class _Examination(Sealed):
         certificates = self._certificates(certificate_blocks)
         key = self._key(key_blocks)
         if not certificates:
-            return Examined(None, tuple(self._faults))
+            return Examined(None, tuple(self._errors))
         chain = self._chain(certificates, key)
-        found = list(chains.faults(chain, now))
+        found = list(chains.errors(chain, now))
         reason = None if allow_private_ca else chains.distrust(chain)
         found += [] if reason is None else [reason]
-        self._faults += [(self._of_certificate, fault) for fault in found]
+        self._errors += [(self._of_certificate, error) for error in found]
         told = (*chains.foreign(chain, certificates), *chains.remarks(chain, now))
         warnings = tuple((self._of_certificate, text) for text in told)
-        identity = None if self._faults or key is None else self._identity(chain, key)
-        return Examined(identity, tuple(self._faults), warnings)
+        identity = None if self._errors or key is None else self._identity(chain, key)
+        return Examined(identity, tuple(self._errors), warnings)
 
     def _blocks(self) -> tuple[list[Block] | None, list[Block] | None]:
-        """The blocks of each half; None where it was not read, or its fault is told already."""
+        """The blocks of each half; None where it was not read, or its error is told already."""
         material = self._material
         if material.joined:
             both = self._split(material.certificate, self._of_certificate)
@@ -92,12 +92,12 @@ class _Examination(Sealed):
         if "key" in kinds[0]:
             beside = "this holds a private key beside the certificate: write pem, which stands for both"
             alone = f"this is a private key, where the certificate is expected{swapped}"
-            self._fault(self._of_certificate, beside if "certificate" in kinds[0] else alone)
+            self._error(self._of_certificate, beside if "certificate" in kinds[0] else alone)
             certificate = None
         if "certificate" in kinds[1]:
             beside = "this holds a certificate beside the private key: write pem, which stands for both"
             alone = f"this is a certificate, where the private key is expected{swapped}"
-            self._fault(self._of_key, beside if "key" in kinds[1] else alone)
+            self._error(self._of_key, beside if "key" in kinds[1] else alone)
             key = None
         return certificate, key
 
@@ -106,8 +106,8 @@ class _Examination(Sealed):
             return None
         try:
             return pem.blocks(data)
-        except ValueError as fault:
-            self._fault(place, str(fault))
+        except ValueError as error:
+            self._error(place, str(error))
             return None
 
     def _certificates(self, blocks: list[Block] | None) -> list[x509.Certificate]:
@@ -116,14 +116,14 @@ class _Examination(Sealed):
             return []
         wanted = dict.fromkeys(block.der for block in blocks if block.label in pem.CERTIFICATES)
         if not wanted:
-            self._fault(self._of_certificate, _instead(blocks, "there is no certificate in this PEM"))
+            self._error(self._of_certificate, _instead(blocks, "there is no certificate in this PEM"))
         certificates = []
         for number, der in enumerate(wanted, 1):
             try:
                 certificates.append(chains.read_certificate(der))
-            except ValueError as fault:
+            except ValueError as error:
                 which = "this certificate" if len(wanted) == 1 else f"certificate {number} of this PEM"
-                self._fault(self._of_certificate, f"{which} {fault}")
+                self._error(self._of_certificate, f"{which} {error}")
         return certificates if len(certificates) == len(wanted) else []
 
     def _key(self, blocks: list[Block] | None) -> PrivateKey | None:
@@ -132,15 +132,15 @@ class _Examination(Sealed):
         wanted = [block for block in blocks if block.label in pem.KEYS]
         if len(wanted) != 1:
             none = _instead(blocks, "there is no private key in this PEM")
-            self._fault(self._of_key, "this holds more than one private key" if wanted else none)
+            self._error(self._of_key, "this holds more than one private key" if wanted else none)
             return None
         try:
             key = keys.open_key(wanted[0], self._material.passphrase)
             keys.written(key)
-        except keys.PassphraseFault as fault:
-            self._fault("key_passphrase", str(fault))
-        except ValueError as fault:
-            self._fault(self._of_key, str(fault))
+        except keys.PassphraseError as error:
+            self._error("key_passphrase", str(error))
+        except ValueError as error:
+            self._error(self._of_key, str(error))
         else:
             return key
         return None
@@ -156,7 +156,7 @@ class _Examination(Sealed):
                 leaf = max(fitting, key=lambda each: each.not_valid_after_utc)
             else:
                 reason = f"this key is not that of the certificate of {chains.name_of(leaf.subject)}"
-                self._fault(self._of_key, reason)
+                self._error(self._of_key, reason)
         return chains.ordered(leaf, [each for each in certificates if each is not leaf])
 
     def _identity(self, chain: Sequence[x509.Certificate], key: PrivateKey) -> ClientIdentity:
@@ -173,8 +173,8 @@ class _Examination(Sealed):
             issuer=chains.name_of(leaf.issuer),
         )
 
-    def _fault(self, place: str, reason: str) -> None:
-        self._faults.append((place, reason))
+    def _error(self, place: str, reason: str) -> None:
+        self._errors.append((place, reason))
 
 
 def _kinds(blocks: Sequence[Block]) -> set[str]:

@@ -1,4 +1,4 @@
-"""The config of a client certificate: the block `client_certificate`, and the keys of kinds that bring it under `auth`."""
+"""The config of a client certificate: `client_certificate`, and the keys of kinds that have it under `auth`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.endpoint import check_endpoint
 from sidekey.credentials.fields import REDACT, Reference, Secret, elsewhere, reference_schema, single
-from sidekey.credentials.units import Duration
+from sidekey.credentials.quantities import Duration
 
 MATERIAL = ("pem", "certificate", "private_key")
 """The keys that hold a certificate, a private key, or both."""

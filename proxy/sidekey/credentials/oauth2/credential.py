@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sidekey.credentials.base import Attempt, Call, CallFault, Issued, Reply, Sealed, Verdict
-from sidekey.credentials.oauth2.answer import AnswerShape, read_answer, read_refresh_token
 from sidekey.credentials.oauth2.clients import Client
 from sidekey.credentials.oauth2.grants import GrantType
 from sidekey.credentials.oauth2.placement import Placement
 from sidekey.credentials.oauth2.request import TokenRequest
+from sidekey.credentials.oauth2.token_response import ResponseShape, read_refresh_token, read_response
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -23,7 +23,7 @@ class OAuth2Credential(Sealed):
     request: TokenRequest
     grant: GrantType
     client: Client
-    answer: AnswerShape
+    answer: ResponseShape
     placement: Placement
 
     def __repr__(self) -> str:
@@ -34,10 +34,10 @@ class OAuth2Credential(Sealed):
         reply = yield self.request.call(self.grant.parameters(attempt), self.client.prove(attempt.now))
         memory = (read_refresh_token(reply) or attempt.memory) if self.grant.rotates else None
         try:
-            token = read_answer(reply, self.answer)
-        except CallFault as fault:
+            token = read_response(reply, self.answer)
+        except CallFault as error:
             # With the answer the refresh token that was sent may have ended, whatever is wrong with the rest.
-            fault.memory = memory
+            error.memory = memory
             raise
         return Issued(self.placement.grant(token.value, token.base_url), token.life, memory)
 

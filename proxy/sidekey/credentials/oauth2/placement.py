@@ -82,7 +82,7 @@ class WrittenPlacement(BaseModel):
 
 
 def parse_placement(raw: object) -> Placement:
-    """Read where the token goes. Raises ValueError (pydantic's, where a key of a mapping is at fault)."""
+    """Read where the token goes. Raises ValueError (pydantic's, where a key of a mapping is wrong)."""
     if isinstance(raw, Placement):
         return raw
     if raw not in ("header", "body", "query") and not isinstance(raw, dict):

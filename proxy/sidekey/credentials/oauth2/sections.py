@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import InitErrorDetails
 from pydantic_core.core_schema import ValidationInfo
 
-from sidekey.credentials.base import Part
+from sidekey.credentials.base import SecretInput
 from sidekey.credentials.fields import Keys, PemSecret, PemText, Text, check_not_empty, literally
 from sidekey.credentials.oauth2.clients import Sign
 from sidekey.credentials.oauth2.parameters import (
@@ -24,12 +24,12 @@ from sidekey.credentials.oauth2.parameters import (
 
 
 def refuse_keys(section: BaseModel, keys: tuple[str, ...], reason: str) -> None:
-    """Raise pydantic's error with a fault at each of `keys` that the config writes."""
+    """Raise pydantic's error with an error at each of `keys` that the config writes."""
     refuse_places(((key,) for key in keys if key in section.model_fields_set), reason)
 
 
 def refuse_places(places: Iterable[Keys], reason: str) -> None:
-    """Raise pydantic's error with a fault at each of `places`, which are below the value that is judged."""
+    """Raise pydantic's error with an error at each of `places`, which are below the value that is judged."""
     found = [
         InitErrorDetails(type="value_error", loc=place, input=None, ctx={"error": ValueError(reason)})
         for place in places
@@ -129,22 +129,22 @@ class AssertionSettings(_Section):
             raise ValueError("signed assertions need joserfc: pip install 'sidekey[jwt]'") from None
         return self
 
-    def parts(self) -> Iterator[Part]:
+    def inputs(self) -> Iterator[SecretInput]:
         """The key, and every text that is given."""
         from sidekey.credentials.oauth2 import assertion  # noqa: PLC0415 - an extra: only where it is configured
 
         def check_key(pem: str) -> None:
             assertion.load_key(pem, self.algorithm)
 
-        yield Part(("assertion", "private_key"), self.private_key, check_key)
+        yield SecretInput(("assertion", "private_key"), self.private_key, check_key)
         if self.certificate is not None:
-            yield Part(("assertion", "certificate"), self.certificate, assertion.check_certificate)
+            yield SecretInput(("assertion", "certificate"), self.certificate, assertion.check_certificate)
         texts = {"key_id": self.key_id, "audience": self.audience, "issuer": self.issuer, "subject": self.subject}
         for name, text in texts.items():
             if text is not None:
-                yield Part(("assertion", name), text, check_not_empty)
+                yield SecretInput(("assertion", name), text, check_not_empty)
         for key, reference in references(self.claims, "assertion", "claims"):
-            yield Part(key, reference)
+            yield SecretInput(key, reference)
 
     def mismatch(self, values: Mapping[Keys, str]) -> str | None:
         """Why key and certificate do not go together; None where they do, or one was not read."""
@@ -155,8 +155,8 @@ class AssertionSettings(_Section):
             return None
         try:
             assertion.check_pair(certificate, key)
-        except ValueError as fault:
-            return str(fault)
+        except ValueError as error:
+            return str(error)
         return None
 
     def signer(self, values: Mapping[Keys, str], subject: str) -> Sign:

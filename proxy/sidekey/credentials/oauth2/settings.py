@@ -17,14 +17,13 @@ from sidekey.credentials.base import (
     Documentation,
     Findings,
     KindSettings,
-    Part,
     ReadReference,
     Reasons,
+    SecretInput,
     Traits,
 )
 from sidekey.credentials.endpoint import check_endpoint, parse_endpoint
 from sidekey.credentials.fields import Keys, Reference, Secret, Text, check_not_empty, literally, mapping
-from sidekey.credentials.oauth2.answer import AnswerShape
 from sidekey.credentials.oauth2.clients import Client, Sign
 from sidekey.credentials.oauth2.credential import OAuth2Credential
 from sidekey.credentials.oauth2.grants import ClientCredentials, GrantType, JwtBearer, RefreshToken
@@ -38,6 +37,7 @@ from sidekey.credentials.oauth2.sections import (
     refuse_keys,
     refuse_places,
 )
+from sidekey.credentials.oauth2.token_response import ResponseShape
 
 Grants = Literal["client_credentials", "refresh_token", "jwt_bearer"]
 
@@ -84,7 +84,7 @@ class OAuth2Settings(KindSettings):
 
     # The order counts: each check sees the keys above its own.
     needs_prefix = False
-    profile_stand_in: ClassVar[Mapping[str, Any]] = {"token_endpoint": "https://provider.invalid/"}
+    placeholder_profile: ClassVar[Mapping[str, Any]] = {"token_endpoint": "https://provider.invalid/"}
     documentation: ClassVar[Documentation] = Documentation(
         "[Provider profiles](providers.md) bring most of these keys for the platforms they are made for.",
         {
@@ -252,20 +252,20 @@ class OAuth2Settings(KindSettings):
             watched=frozenset({401}),
         )
 
-    def parts(self) -> Iterator[Part]:
+    def inputs(self) -> Iterator[SecretInput]:
         """Every text and secret that is given."""
         further = [place[-1] for place in self.token_request.places()]
-        yield Part(("token_endpoint",), self.token_endpoint, partial(_check_token_endpoint, further=further))
-        yield Part(("client_id",), self.client_id, _check_raw_id if self.raw_basic else check_not_empty)
+        yield SecretInput(("token_endpoint",), self.token_endpoint, partial(_check_token_endpoint, further=further))
+        yield SecretInput(("client_id",), self.client_id, _check_raw_id if self.raw_basic else check_not_empty)
         if self.client_secret is not None:
-            yield Part(("client_secret",), self.client_secret)
+            yield SecretInput(("client_secret",), self.client_secret)
         if self.refresh_token is not None:
-            yield Part(("refresh_token",), self.refresh_token)
+            yield SecretInput(("refresh_token",), self.refresh_token)
         for name, written in (("body", self.token_request.body), ("query", self.token_request.query)):
             for key, reference in references(written, "token_request", name):
-                yield Part(key, reference)
+                yield SecretInput(key, reference)
         if self.assertion is not None:
-            yield from self.assertion.parts()
+            yield from self.assertion.inputs()
 
     def read(self, read: ReadReference, known: Mapping[Keys, str]) -> tuple[dict[Keys, str], Reasons]:
         """As for every kind; and a key and its certificate go together: if they do not, neither counts as read."""
@@ -307,7 +307,7 @@ class OAuth2Settings(KindSettings):
             ),
             grant=self._grant(values, sign),
             client=self._client(client_id, values, sign),
-            answer=AnswerShape(
+            answer=ResponseShape(
                 response.access_token, response.expires_in, response.base_url, self.token_placement.bearer
             ),
             placement=self.token_placement,

@@ -54,8 +54,8 @@ def _date(text: str) -> float | None:
         return None
 
 
-def fault_of_status(step: str, reply: Reply, word: str = "", *, settings: bool = False) -> CallFault:
-    """The fault of an answer that is no success. `word` is a word of ours on it."""
+def error_of_status(step: str, reply: Reply, word: str = "", *, settings: bool = False) -> CallFault:
+    """The error of an answer that is no success. `word` is a word of ours on it."""
     status = reply.status
     outcome: Outcome = "invalid"
     if status == 429:

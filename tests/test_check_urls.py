@@ -1,4 +1,4 @@
-"""fetched.py: `sidekey check` of certificates at URLs, with the place of each fault."""
+"""fetched.py: `sidekey check` of certificates at URLs, with the place of each error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.fetched import judge_fetched
+from sidekey.check_urls import check_urls
 from sidekey.settings.load import Loaded, load
 from support.ca import Authority
 from support.certificates import SERVER_AUTH, issue
@@ -54,7 +54,7 @@ def serving() -> Script:
     return script
 
 
-async def test_check_fetches_every_certificate_and_names_all_faults(ca: Authority, tmp_path: Path) -> None:
+async def test_check_fetches_every_certificate_and_names_all_errors(ca: Authority, tmp_path: Path) -> None:
     """At once, with file, line and column; nothing of a URL's query."""
     async with RawUpstream(serving(), ssl_context=ca.server_context("up.test")) as upstream:
         path = config(tmp_path, ca, upstream.port)
@@ -69,7 +69,7 @@ async def test_check_fetches_every_certificate_and_names_all_faults(ca: Authorit
         "12:128: integrations.gone.auth.private_key: the file does not exist; "
         "a relative path starts at the config file's folder",
     ]
-    assert [fault["line"] for fault in json.loads(as_json.stdout)["faults"]] == [9, 12, 12]
+    assert [error["line"] for error in json.loads(as_json.stdout)["faults"]] == [9, 12, 12]
     assert "not-to-be-seen" not in result.stdout + as_json.stdout
 
 
@@ -92,13 +92,13 @@ async def test_check_tells_the_remarks_on_what_was_fetched(ca: Authority, tmp_pa
     assert last == "ok: 1 integration"
 
 
-def test_a_config_with_faults_is_not_fetched_for() -> None:
+def test_a_config_with_errors_is_not_fetched_for() -> None:
     """It has no snapshot to say by what rules."""
-    with pytest.raises(ValueError, match="faults"):
-        judge_fetched(Loaded())
+    with pytest.raises(ValueError, match="errors"):
+        check_urls(Loaded())
 
 
-def test_what_has_no_fault_but_is_not_fetched_yet_counts_as_usable(ca: Authority, tmp_path: Path) -> None:
+def test_what_has_no_error_but_is_not_fetched_yet_counts_as_usable(ca: Authority, tmp_path: Path) -> None:
     """`list --usable` calls nobody, and a strict start does not wait for a server."""
     loaded = load(config(tmp_path, ca, 1))
     assert loaded.snapshot is not None

@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from sidekey.trial import Outcome
+from sidekey.test_command import Outcome
 from support.ca import Authority
 from support.child import run_cli
 from support.nginx import Nginx

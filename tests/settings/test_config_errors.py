@@ -1,21 +1,21 @@
 import pytest
 
+from sidekey.settings.config_errors import ConfigError, Loc, error_at, show
 from sidekey.settings.document import parse
-from sidekey.settings.faults import Fault, Loc, fault_at, show
 
 ROOT, _ = parse(
     "c.yaml", b"version: 1\nintegrations:\n  crm:\n    methods: [GET,\n      POST]\n    auth: {type: basic}\n"
 )
 
 
-def test_a_fault_is_printed_as_compilers_do() -> None:
+def test_an_error_is_printed_as_compilers_do() -> None:
     """Editors jump to file:line:column."""
-    assert str(Fault("c.yaml", 3, 5, "via", "write true or false")) == "c.yaml:3:5: via: write true or false"
+    assert str(ConfigError("c.yaml", 3, 5, "via", "write true or false")) == "c.yaml:3:5: via: write true or false"
 
 
-def test_a_fault_of_the_whole_file_says_so() -> None:
+def test_an_error_of_the_whole_file_says_so() -> None:
     """The path is never left out, so that the line splits the same way."""
-    assert str(Fault("c.yaml", 1, 1, "", "the file is empty")) == "c.yaml:1:1: (file): the file is empty"
+    assert str(ConfigError("c.yaml", 1, 1, "", "the file is empty")) == "c.yaml:1:1: (file): the file is empty"
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,9 @@ def test_a_fault_of_the_whole_file_says_so() -> None:
 )
 def test_every_path_has_a_place(loc: Loc, key: bool, place: tuple[int, int]) -> None:
     """That of the value, of its key, or of the mapping that lacks it."""
-    fault = fault_at(ROOT, loc, "a fault", key=key)
-    assert (fault.line, fault.column) == place
-    assert fault.path == show(loc)
+    error = error_at(ROOT, loc, "an error", key=key)
+    assert (error.line, error.column) == place
+    assert error.path == show(loc)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Faults of a config, each with its place, and the places of the values a file held."""
+"""Errors of a config, each with its place, and the places of the values a file held."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_<*-]{1,64}")
 _NAME_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-class Fault(NamedTuple):
-    """One fault (or warning). Lines and columns begin at 1; `path` is empty where the whole file is meant."""
+class ConfigError(NamedTuple):
+    """One error (or warning). Lines and columns begin at 1; `path` is empty where the whole file is meant."""
 
     file: str
     line: int
@@ -92,13 +92,13 @@ def mark_at(root: Table, loc: Iterable[str | int], *, key: bool = False) -> tupl
     return mark, tuple(found)
 
 
-def fault_at(root: Table, loc: Loc, message: str, *, base: Loc = (), key: bool = False) -> Fault:
-    """The fault of the value at `loc` under `root`, or with `key` of the key itself; `base` leads to `root`.
+def error_at(root: Table, loc: Loc, message: str, *, base: Loc = (), key: bool = False) -> ConfigError:
+    """The error of the value at `loc` under `root`, or with `key` of the key itself; `base` leads to `root`.
 
     Where the file lacks the last parts of `loc`, the place is that of the mapping that lacks them.
     """
     mark, _ = mark_at(root, loc, key=key)
-    return Fault(root.file, line_of(mark), column_of(mark), show((*base, *loc)), message)
+    return ConfigError(root.file, line_of(mark), column_of(mark), show((*base, *loc)), message)
 
 
 def show(loc: Sequence[str | int]) -> str:

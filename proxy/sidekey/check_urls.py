@@ -17,18 +17,18 @@ Reasons = dict[Keys, str]
 """Why something was not fetched, by its place in the integration."""
 
 
-def judge_fetched(loaded: Loaded) -> None:
-    """Add to a config without faults what cannot be fetched, or is faulty or remarkable once it is."""
+def check_urls(loaded: Loaded) -> None:
+    """Add to a config without errors what cannot be fetched, or is invalid or remarkable once it is."""
     snapshot = loaded.snapshot
     if snapshot is None:
-        raise ValueError("what a config with faults names is not fetched")
+        raise ValueError("what a config with errors names is not fetched")
     unfetched = asyncio.run(_fetch_all(snapshot, list(loaded.places)))
     for name, places in loaded.places.items():
-        faults, warnings = loaded.fetched(name)
+        errors, warnings = loaded.fetched(name)
         reasons = unfetched[name]
         # Of what did not come there is nothing else to say.
         silent = {places[place] for place in reasons}
-        loaded.unreadable += [fault for fault in faults if fault._replace(message="") not in silent]
+        loaded.unreadable += [error for error in errors if error._replace(message="") not in silent]
         loaded.unreadable += [places[place]._replace(message=reason) for place, reason in reasons.items()]
         loaded.warnings += warnings
     for found in (loaded.unreadable, loaded.warnings):
@@ -48,8 +48,8 @@ async def _fetch_all(snapshot: Snapshot, names: list[str]) -> dict[str, Reasons]
             return {}
         try:
             await Fetching(integration, ring, fetcher, slots).fetch()
-        except SecretUnreadable as fault:
-            return dict(fault.reasons)
+        except SecretUnreadable as error:
+            return dict(error.reasons)
         finally:
             ring.refresh(time.time())
         return {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def let_go(values: Mapping[str, Any]) -> None:
+def release_gradually(values: Mapping[str, Any]) -> None:
     """Empty a dict entry by entry, in a thread beside the one that must not wait.
 
     Whoever drops the last reference to a dict of many objects holds the interpreter until the last of them is freed.

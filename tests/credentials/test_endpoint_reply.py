@@ -5,14 +5,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidekey.credentials import replies
+from sidekey.credentials import endpoint_reply
 from sidekey.credentials.base import Reply
 
 
 @pytest.mark.parametrize("body", [b'{"a": 1}', b'\xef\xbb\xbf{"a": 1}', b' {"a": 1}\r\n', b'{"a": 0, "a": 1}'])
 def test_an_object_is_read(body: bytes) -> None:
     """With a byte order mark, too (RFC 8259 8.1)."""
-    assert replies.json_object(body) == {"a": 1}
+    assert endpoint_reply.json_object(body) == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -20,14 +20,14 @@ def test_an_object_is_read(body: bytes) -> None:
 )
 def test_anything_else_is_none(body: bytes) -> None:
     """Also numbers and nestings that Python refuses."""
-    assert replies.json_object(body) is None
+    assert endpoint_reply.json_object(body) is None
 
 
 @given(st.binary())
 @example('{"a": 1}'.encode("utf-16"))
 def test_reading_never_fails(body: bytes) -> None:
     """Any bytes give an object or None."""
-    found = replies.json_object(body)
+    found = endpoint_reply.json_object(body)
     assert found is None or json.loads(body.decode("utf-8-sig")) == found
 
 
@@ -35,13 +35,13 @@ def test_reading_never_fails(body: bytes) -> None:
 def test_a_token_has_visible_characters_of_ascii(text: str) -> None:
     """And at least one of them."""
     visible = set(string.ascii_letters + string.digits + string.punctuation)
-    assert replies.is_token(text) is (text != "" and set(text) <= visible)
+    assert endpoint_reply.is_token(text) is (text != "" and set(text) <= visible)
 
 
 @pytest.mark.parametrize("value", [None, 5, b"tok", ["tok"]])
 def test_only_a_text_is_a_token(value: object) -> None:
     """JSON has other things."""
-    assert not replies.is_token(value)
+    assert not endpoint_reply.is_token(value)
 
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
@@ -69,7 +69,7 @@ DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 )
 def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
     """RFC 9110 10.2.3; a date counts from the answer's own, so that no clock of ours is asked."""
-    assert replies.retry_after(headers) == seconds
+    assert endpoint_reply.retry_after(headers) == seconds
 
 
 @given(st.text(), st.text() | st.just(DATE))
@@ -78,7 +78,7 @@ def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: floa
 @example("Sun, 06 Nov 1994 99:99:99 GMT", DATE)
 def test_no_header_makes_the_reading_fail(value: str, date: str) -> None:
     """Nothing, or seconds that may be waited."""
-    seconds = replies.retry_after({"retry-after": value, "date": date})
+    seconds = endpoint_reply.retry_after({"retry-after": value, "date": date})
     assert seconds is None or 0 <= seconds < float("inf")
 
 
@@ -94,8 +94,8 @@ def test_no_header_makes_the_reading_fail(value: str, date: str) -> None:
         (502, "", "unreachable", False),
     ],
 )
-def test_a_status_becomes_a_fault(status: int, word: str, outcome: str, settings: bool) -> None:
-    """Without a word on it, 400, 401 and 403 say that the config is at fault."""
-    fault = replies.fault_of_status("login", Reply(status, {"retry-after": "7"}, b"hunter2"), word)
-    assert (fault.outcome, fault.settings, fault.retry_after) == (outcome, settings, 7)
-    assert fault.reason == f"login answered {status} {word}".strip()
+def test_a_status_becomes_an_error(status: int, word: str, outcome: str, settings: bool) -> None:
+    """Without a word on it, 400, 401 and 403 say that the config is wrong."""
+    error = endpoint_reply.error_of_status("login", Reply(status, {"retry-after": "7"}, b"hunter2"), word)
+    assert (error.outcome, error.settings, error.retry_after) == (outcome, settings, 7)
+    assert error.reason == f"login answered {status} {word}".strip()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidekey.credentials.base import CallFault, Reply, Sealed
-from sidekey.credentials.replies import fault_of_status, is_token, json_object, retry_after
+from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_object, retry_after
 
 STEP = "token endpoint"
 
@@ -29,7 +29,7 @@ _CODES = frozenset(
         "unsupported_grant_type",
     }
 )
-"""The error codes of RFC 6749 5.2: all that is ever repeated of an answer. The config is at fault in each of them."""
+"""The error codes of RFC 6749 5.2: all that is ever repeated of an answer. The config is wrong in each of them."""
 
 _BEARER = ("bearer", "bearertoken")
 """Token types in lower case: RFC 6749 5.1 and 7.1, and what Apigee says."""
@@ -48,7 +48,7 @@ class Token(Sealed):
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerShape:
+class ResponseShape:
     """Where the answer holds what is wanted: names, joined by dots where objects are nested.
 
     `bearer`: the token must be one of RFC 6750.
@@ -60,13 +60,13 @@ class AnswerShape:
     bearer: bool = True
 
 
-def read_answer(reply: Reply, shape: AnswerShape) -> Token:
+def read_response(reply: Reply, shape: ResponseShape) -> Token:
     """The token of an answer. Raises CallFault, whose reason repeats at most an error code."""
     answer = json_object(reply.body)
     code = None if answer is None else answer.get("error")
     known = code if isinstance(code, str) and code in _CODES else ""
     if reply.status != 200:
-        raise fault_of_status(STEP, reply, known, settings=bool(known))
+        raise error_of_status(STEP, reply, known, settings=bool(known))
     if answer is None:
         raise CallFault("invalid", f"{STEP} answered no JSON object")
     token = _find(answer, shape.access_token)
