@@ -62,7 +62,7 @@ def test_a_secret_that_cannot_be_read_takes_down_its_own_integration_until_it_ca
             assert "authorization: Basic c3ZjOnNlY3JldA==" in answer.body
             assert child.stop() == 0
     (line,) = events(child, "cannot be read; what needs it is unavailable until it can")
-    assert ": integrations.two.auth.password: the file does not exist" in str(line["place"])
+    assert ": integrations.two.auth.password: does not exist" in str(line["place"])
 
 
 def test_warnings_of_the_config_are_counted_in_the_log(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_check_names_a_secret_that_cannot_be_read(tmp_path: Path) -> None:
     """What `run` would go on without is an error here."""
     result = run_cli("check", "--config", config(tmp_path, sms_key=None))
     assert result.returncode == 1
-    assert "integrations.sms.auth.headers.X-Key.secret: the file does not exist" in result.stdout
+    assert "integrations.sms.auth.headers.X-Key.secret: does not exist" in result.stdout
     assert "ok:" not in result.stdout
 
 
@@ -207,9 +207,9 @@ def test_check_warns_of_a_token_in_the_query(tmp_path: Path) -> None:
     assert result.returncode == 0
     assert result.stdout.splitlines() == [
         f"warning: {path}:10:24: integrations.shop.auth.token_placement: "
-        "a token in the query gets into the logs of servers (RFC 6750 2.3)",
+        "a token in the query appears in the logs of servers (RFC 6750 2.3)",
         f"warning: {path}:17:34: integrations.campaigns.auth.password.insecure_value: "
-        "a secret stands in the config file: for trials only",
+        "a secret is written in the config file: use this for trials only",
         "ok: 2 integrations",
     ]
 
@@ -218,7 +218,7 @@ def test_check_names_the_secret_of_a_client_that_cannot_be_read(tmp_path: Path) 
     """No token could be asked for."""
     result = run_cli("check", "--config", config(tmp_path, TOKENS))
     assert result.returncode == 1
-    assert ":9:22: integrations.shop.auth.client_secret: the file does not exist" in result.stdout
+    assert ":9:22: integrations.shop.auth.client_secret: does not exist" in result.stdout
 
 
 @pytest.mark.parametrize("command", [["list"], ["env", "crm"], ["explain", "crm", "/x"], ["test", "crm"]], ids=" ".join)
@@ -240,7 +240,7 @@ def test_a_config_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     """The message names the file that was looked for."""
     result = run_cli("check", "--config", str(tmp_path / "missing.yaml"))
     assert result.returncode == 1
-    assert f"{tmp_path}/missing.yaml:1:1: (file): the file does not exist" in result.stdout
+    assert f"{tmp_path}/missing.yaml:1:1: (file): does not exist" in result.stdout
 
 
 def test_run_does_not_start_with_an_invalid_config(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_run_strict_does_not_start_without_a_secret(tmp_path: Path) -> None:
     """--strict makes an unreadable secret an error."""
     result = run_cli("run", "--strict", "--config", config(tmp_path, sms_key=None))
     assert result.returncode == 1
-    assert "integrations.sms.auth.headers.X-Key.secret: the file does not exist" in result.stderr
+    assert "integrations.sms.auth.headers.X-Key.secret: does not exist" in result.stderr
     assert "listening" not in result.stderr
 
 

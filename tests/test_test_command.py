@@ -103,7 +103,7 @@ async def test_a_secret_that_cannot_be_read_is_the_reason(tmp_path: Path) -> Non
         result = await sidekey_test(path)
         assert upstream.connections == []
     assert result.returncode == 1
-    assert "502 credential_unavailable: auth.password: the file does not exist" in result.stdout
+    assert "502 credential_unavailable: auth.password: does not exist" in result.stdout
 
 
 async def test_callers_do_not_stand_in_the_way(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from sidekey.observe.metrics import Metrics
 from support.mounted import NOW, configured, day, events, is_of, lasting, mount, ring_of, starting, wall
 from support.tokens import StillLoop
 
-MISSING = "auth.certificate: the file does not exist; a relative path starts at the config file's folder"
+MISSING = "auth.certificate: does not exist; a relative path starts at the config file's folder"
 
 Make = Callable[[], CertificateSource]
 
@@ -229,6 +229,6 @@ async def test_a_faulty_one_is_not_taken_up(make: Make, metrics: Metrics, tmp_pa
         ("info", "the client certificate is good again"),
     ]
     assert (lines[0]["reason"], lines[0]["old_in_use"]) == (
-        "auth.private_key: this key is not that of the certificate of CN=client.example",
+        "auth.private_key: this private key does not belong to the certificate of CN=client.example",
         True,
     )

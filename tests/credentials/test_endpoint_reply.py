@@ -98,4 +98,4 @@ def test_a_status_becomes_an_error(status: int, word: str, outcome: str, setting
     """Without a word on it, 400, 401 and 403 say that the config is wrong."""
     error = endpoint_reply.error_of_status("login", Reply(status, {"retry-after": "7"}, b"hunter2"), word)
     assert (error.outcome, error.settings, error.retry_after) == (outcome, settings, 7)
-    assert error.reason == f"login answered {status} {word}".strip()
+    assert error.reason == f"login returned {status} {word}".strip()

@@ -47,9 +47,9 @@ def test_pem_has_lines(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "is empty"),
-        ("\n\n", "is empty"),
-        ("hunter2\n", "is no PEM"),
+        ("", "must not be empty"),
+        ("\n\n", "must not be empty"),
+        ("hunter2\n", "must be PEM"),
         (f"{PEM}\0", "control"),
         (f"\t{PEM}", "control"),
     ],
@@ -65,7 +65,7 @@ def test_what_stands_in_the_file_is_judged_at_once() -> None:
     """What stands elsewhere is judged when it is read."""
     judge = fields.literally(fields.check_not_empty).func
     for reference in (Reference("text", ""), Reference("insecure_value", "")):
-        with pytest.raises(ValueError, match="not empty"):
+        with pytest.raises(ValueError, match="must not be empty"):
             judge(reference)  # type: ignore[call-arg]
     for reference in (Reference("text", "a"), Reference("env", ""), Reference("file", "")):
         assert judge(reference) is reference  # type: ignore[call-arg]
@@ -81,7 +81,7 @@ def test_a_further_newline_is_an_error(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "\n", "\r\n"])
 def test_an_empty_secret_is_an_error(text: str) -> None:
     """An empty file is a secret that was not mounted yet."""
-    with pytest.raises(ValueError, match="is empty"):
+    with pytest.raises(ValueError, match="must not be empty"):
         fields.clean_secret(text)
 
 
@@ -172,8 +172,10 @@ def test_a_public_text_is_shown_where_it_stands_in_the_file(source: fields.Sourc
 
 def test_an_unreadable_secret_says_where_and_why() -> None:
     """All places of one integration stand in one message."""
-    error = SecretUnreadable(((("auth", "username"), "the file is empty"), (("auth", "password"), "it is not set")))
-    assert str(error) == "auth.username: the file is empty; auth.password: it is not set"
+    error = SecretUnreadable(
+        ((("auth", "username"), "the file must not be empty"), (("auth", "password"), "it is not set"))
+    )
+    assert str(error) == "auth.username: the file must not be empty; auth.password: it is not set"
 
 
 @pytest.mark.parametrize("raw", [None, 1, "text", ["key"]])

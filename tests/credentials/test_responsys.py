@@ -72,15 +72,15 @@ def test_a_bare_host_means_https(end_point: str, base: str) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"authToken": None}, "no usable authToken"),
-        ({"authToken": ""}, "no usable authToken"),
-        ({"authToken": "a\r\nb"}, "no usable authToken"),
-        ({"endPoint": None}, "no endPoint"),
-        ({"endPoint": ""}, "no endPoint"),
-        ({"endPoint": 5}, "no endPoint"),
-        ({"endPoint": "http://api5-009.responsys.net"}, "an endPoint that is no https URL"),
-        ({"endPoint": "https://a:b@api5-009.responsys.net"}, "an endPoint that is no https URL"),
-        ({"endPoint": "api5 009"}, "an endPoint that is no https URL"),
+        ({"authToken": None}, "did not return a usable authToken"),
+        ({"authToken": ""}, "did not return a usable authToken"),
+        ({"authToken": "a\r\nb"}, "did not return a usable authToken"),
+        ({"endPoint": None}, "did not return an endPoint"),
+        ({"endPoint": ""}, "did not return an endPoint"),
+        ({"endPoint": 5}, "did not return an endPoint"),
+        ({"endPoint": "http://api5-009.responsys.net"}, "an endPoint that is not an https URL"),
+        ({"endPoint": "https://a:b@api5-009.responsys.net"}, "an endPoint that is not an https URL"),
+        ({"endPoint": "api5 009"}, "an endPoint that is not an https URL"),
         ({"endPoint": "https://api5-009.responsys.net/x"}, "an endPoint with a path or query"),
         ({"endPoint": "https://api5-009.responsys.net?x"}, "an endPoint with a path or query"),
     ],
@@ -88,7 +88,7 @@ def test_a_bare_host_means_https(end_point: str, base: str) -> None:
 def test_an_answer_that_is_of_no_use_is_an_error(change: dict[str, object], reason: str) -> None:
     """It says which field, and nothing of what it held."""
     error = error_of(reply({**TOKEN, **change}))
-    assert (error.outcome, error.reason) == ("invalid", f"login answered {reason}")
+    assert (error.outcome, error.reason) == ("invalid", f"login returned {reason}")
 
 
 def test_the_last_token_is_refreshed() -> None:
@@ -168,18 +168,18 @@ def test_where_the_refresh_is_too_much_no_login_follows(answer: Reply) -> None:
         (
             reply(error("INVALID_USER_NAME_PASSWORD"), 400),
             "refused",
-            "login answered 400 (wrong user name or password)",
+            "login returned 400 (wrong user name or password)",
             True,
         ),
-        (reply(error("ACCOUNT_SUSPENDED"), 401), "refused", "login answered 401 (the account is suspended)", True),
-        (reply(error("SOMETHING_NEW"), 401), "refused", "login answered 401", True),
-        (reply(error("API_LIMIT_EXCEEDED"), 401), "rate_limited", "login answered 401: too many calls", False),
-        (reply({}, 429), "rate_limited", "login answered 429", False),
-        (reply({}, 404), "refused", "login answered 404", False),
-        (reply({}, 302), "invalid", "login answered 302", False),
-        (reply(error("UNEXPECTED_EXCEPTION"), 500), "unreachable", "login answered 500", False),
-        (reply(b"<html>hunter2"), "invalid", "login answered no usable authToken", False),
-        (reply([TOKEN]), "invalid", "login answered no usable authToken", False),
+        (reply(error("ACCOUNT_SUSPENDED"), 401), "refused", "login returned 401 (the account is suspended)", True),
+        (reply(error("SOMETHING_NEW"), 401), "refused", "login returned 401", True),
+        (reply(error("API_LIMIT_EXCEEDED"), 401), "rate_limited", "login returned 401: too many calls", False),
+        (reply({}, 429), "rate_limited", "login returned 429", False),
+        (reply({}, 404), "refused", "login returned 404", False),
+        (reply({}, 302), "invalid", "login returned 302", False),
+        (reply(error("UNEXPECTED_EXCEPTION"), 500), "unreachable", "login returned 500", False),
+        (reply(b"<html>hunter2"), "invalid", "login did not return a usable authToken", False),
+        (reply([TOKEN]), "invalid", "login did not return a usable authToken", False),
     ],
 )
 def test_a_failed_login_is_told_in_words_of_ours(answer: Reply, outcome: str, reason: str, settings: bool) -> None:
@@ -292,11 +292,11 @@ def test_the_traits_tell_what_is_watched() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("login_endpoint", "http://login2.responsys.net", "write an https URL"),
-        ("login_endpoint", "https://login2.responsys.net/rest", "path_prefix says what follows"),
-        ("login_endpoint", "https://login2.responsys.net/?x", "path_prefix says what follows"),
-        ("username", "", "not empty"),
-        ("password", "hunter2", "a secret does not stand here itself"),
+        ("login_endpoint", "http://login2.responsys.net", "must be an https URL"),
+        ("login_endpoint", "https://login2.responsys.net/rest", "write the path as path_prefix"),
+        ("login_endpoint", "https://login2.responsys.net/?x", "write the path as path_prefix"),
+        ("username", "", "must not be empty"),
+        ("password", "hunter2", "a secret may not be written inline"),
         ("path_prefix", "rest/api/v1.3", "begins with a slash"),
         ("path_prefix", "/", "at least one segment"),
         ("path_prefix", "/rest?x", "begins with a slash"),

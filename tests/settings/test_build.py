@@ -161,9 +161,9 @@ def test_a_ca_file_is_found_from_the_configs_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "the file does not exist; a relative path starts at the config file's folder"),
-        ("hunter2", "the file holds no certificate in PEM"),
-        ("-----BEGIN CERTIFICATE-----\nhunter2\n", "the file holds a certificate that cannot be read"),
+        (None, "ca.pem does not exist; a relative path starts at the config file's folder"),
+        ("hunter2", "ca.pem must contain a certificate in PEM"),
+        ("-----BEGIN CERTIFICATE-----\nhunter2\n", "ca.pem contains a certificate that cannot be read"),
     ],
 )
 def test_a_ca_file_that_is_of_no_use_is_reported(tmp_path: Path, content: str | None, reason: str) -> None:

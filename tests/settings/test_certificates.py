@@ -64,10 +64,10 @@ def test_errors_have_the_place_of_their_key(folder: Path, where: type[str], bloc
     (folder / "tls.crt").unlink()
     (folder / "tls.key").write_bytes(LEAF.key_as(passphrase="hunter2"))
     found = loaded(folder, where(f"{FILES}, {PRIVATE}"))
-    absent = "the file does not exist; a relative path starts at the config file's folder"
+    absent = "tls.crt does not exist; a relative path starts at the config file's folder"
     assert told(found) == [
         (f"{block}.certificate", absent),
-        (f"{block}.private_key", "this key is encrypted: give its passphrase as key_passphrase"),
+        (f"{block}.private_key", "this private key is encrypted: write its passphrase as key_passphrase"),
     ]
     assert found.snapshot is not None
     assert not found.snapshot.integrations["bank"].usable
@@ -90,12 +90,14 @@ def test_every_source_is_read(folder: Path) -> None:
     for where in (mtls, beside):
         found = loaded(folder, where(pasted))
         assert found.unreadable == []
-        assert [error.message for error in found.warnings] == ["a secret stands in the config file: for trials only"]
+        assert [error.message for error in found.warnings] == [
+            "a secret is written in the config file: use this for trials only"
+        ]
 
 
 def test_what_cannot_be_read_of_a_variable_is_told(folder: Path) -> None:
     """As of any other reference."""
-    assert told(loaded(folder, mtls("pem: {env: NONE}"))) == [("auth.pem", "the environment variable is not set")]
+    assert told(loaded(folder, mtls("pem: {env: NONE}"))) == [("auth.pem", "environment variable NONE is not set")]
 
 
 def test_without_its_passphrase_nothing_is_said_of_a_key(folder: Path) -> None:
@@ -104,7 +106,7 @@ def test_without_its_passphrase_nothing_is_said_of_a_key(folder: Path) -> None:
     (folder / "tls.pem").write_bytes(CHAIN.pem + LEAF.key_as(passphrase="hunter2"))
     for keys in (FILES, "pem: {file: tls.pem}"):
         found = loaded(folder, mtls(f"{keys}, key_passphrase: {{env: NONE}}, {PRIVATE}"))
-        assert told(found) == [("auth.key_passphrase", "the environment variable is not set")]
+        assert told(found) == [("auth.key_passphrase", "environment variable NONE is not set")]
 
 
 def test_a_passphrase_that_stands_in_a_file_is_watched(folder: Path) -> None:
@@ -154,7 +156,7 @@ def test_what_comes_by_url_is_judged_once_it_was_fetched(folder: Path) -> None:
     assert ring is not None
     place = ("client_certificate", "certificate")
     assert (ring.urls, ring.refresh_every) == (((place, "https://vault.example/crt"),), 300.0)
-    assert str(ring.unreadable) == "client_certificate.certificate: is not fetched yet"
+    assert str(ring.unreadable) == "client_certificate.certificate: has not been fetched yet"
     assert integration.usable
     ring.fetched[place] = CHAIN.pem
     ring.refresh(PRESENT)
@@ -176,7 +178,7 @@ def test_what_is_good_once_it_was_fetched_has_no_error(folder: Path) -> None:
     errors, warnings = found.fetched("bank")
     assert errors == []
     assert [warning.message for warning in warnings] == [
-        "the certificate of CN=stranger is no part of the chain and is not sent"
+        "the certificate of CN=stranger is not part of the chain and is not sent"
     ]
 
 
@@ -190,7 +192,10 @@ def test_a_rotated_pair_is_taken_up(folder: Path) -> None:
     (folder / "tls.crt").write_bytes(new.pem)
     ring.refresh(PRESENT)
     assert ring.identity is old
-    assert str(ring.unreadable) == "auth.private_key: this key is not that of the certificate of CN=new.example"
+    assert (
+        str(ring.unreadable)
+        == "auth.private_key: this private key does not belong to the certificate of CN=new.example"
+    )
     (folder / "tls.key").write_bytes(new.key_pem)
     ring.refresh(PRESENT)
     assert ring.unreadable is None
@@ -217,7 +222,7 @@ def test_a_policy_that_is_decided_later_keeps_the_ring(folder: Path) -> None:
 def test_a_file_that_is_too_large_is_a_slip(folder: Path) -> None:
     """More than 256 KiB is no certificate."""
     (folder / "tls.crt").write_bytes(bytes((256 << 10) + 1))
-    assert told(loaded(folder, mtls(FILES))) == [("auth.certificate", "the file is larger than 256 KiB")]
+    assert told(loaded(folder, mtls(FILES))) == [("auth.certificate", "tls.crt must be at most 256 KiB")]
 
 
 def test_the_stamps_of_what_was_read_are_told_once(folder: Path) -> None:

@@ -16,13 +16,16 @@ AUTH = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}
         ),
         (
             {"auth": {"type": "basic", "username": "svc", "password": {"insecure_value": "hunter2"}}},
-            (("auth", "password", "insecure_value"), "a secret stands in the config file: for trials only"),
+            (
+                ("auth", "password", "insecure_value"),
+                "a secret is written in the config file: use this for trials only",
+            ),
         ),
         (
             {"auth": {"type": "headers", "headers": {"Authorization": "Bearer hunter2"}}},
             (
                 ("auth", "headers", "Authorization"),
-                "this stands as public text; write a secret as {prefix: TEXT, secret: ...}",
+                "this is public text: write a secret as {prefix: TEXT, secret: ...}",
             ),
         ),
     ],
@@ -43,7 +46,7 @@ def test_a_certificate_is_not_shown_in_the_clear(raw: dict[str, object]) -> None
     """Without TLS there is no handshake."""
     clear = {"endpoint_prefix": "http://api.example.com", "auth": AUTH}
     assert list(checks.integration_warnings({**clear, **raw})) == [
-        (("endpoint_prefix",), "the credential travels in the clear, and no client certificate is shown")
+        (("endpoint_prefix",), "the credential travels in the clear, and no client certificate is sent")
     ]
 
 
@@ -53,7 +56,7 @@ def test_a_pasted_key_is_a_warning() -> None:
     assert list(checks.integration_warnings(raw)) == [
         (
             ("client_certificate", "private_key", "insecure_value"),
-            "a secret stands in the config file: for trials only",
+            "a secret is written in the config file: use this for trials only",
         )
     ]
 
@@ -63,7 +66,7 @@ def test_a_certificate_that_the_kind_brings_has_no_block_of_its_own() -> None:
     raw = {"endpoint_prefix": "https://api.example.com", "auth": {"type": "mtls", **CERTIFICATE}}
     assert list(checks.integration_errors(raw)) == []
     assert list(checks.integration_errors({**raw, "client_certificate": CERTIFICATE})) == [
-        (("client_certificate",), "the kind mtls brings the certificate under auth: drop this block")
+        (("client_certificate",), "kind mtls has its certificate under auth: remove this block")
     ]
 
 
@@ -95,7 +98,7 @@ def test_a_prefix_under_no_allowed_domain_is_a_warning(domains: list[str], warne
     prefixes = ("https://api.example.com/v1", "https://eu.example.com")
     policy = Policy(prefixes=tuple(map(parse_prefix, prefixes)), domains=tuple(map(parse_domain, domains)))
     assert list(checks.policy_warnings(policy)) == [
-        (("endpoint_prefix",), f"{prefix} lies under no allowed domain, so it never matches") for prefix in warned
+        (("endpoint_prefix",), f"{prefix} is not under any allowed domain, so it never matches") for prefix in warned
     ]
 
 
@@ -166,14 +169,17 @@ def test_a_free_port_may_be_asked_for_twice() -> None:
 def test_open_listeners_with_consent_are_a_warning() -> None:
     """Who runs it should know that nobody is asked for a token."""
     raw = {"listen": {"proxy": "0.0.0.0:8080"}, "allow_unauthenticated": True}
-    assert list(checks.global_warnings(raw)) == [(("listen", "proxy"), "whoever reaches this listener can use it")]
+    assert list(checks.global_warnings(raw)) == [(("listen", "proxy"), "anyone who can reach this listener can use it")]
 
 
 def test_a_token_in_the_file_is_a_warning() -> None:
     """Callers' tokens are secrets like any other."""
     raw = {"callers": {"billing": {"token": {"insecure_value": "hunter2"}}}}
     assert list(checks.global_warnings(raw)) == [
-        (("callers", "billing", "token", "insecure_value"), "a secret stands in the config file: for trials only")
+        (
+            ("callers", "billing", "token", "insecure_value"),
+            "a secret is written in the config file: use this for trials only",
+        )
     ]
 
 

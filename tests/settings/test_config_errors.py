@@ -10,7 +10,7 @@ ROOT, _ = parse(
 
 def test_an_error_is_printed_as_compilers_do() -> None:
     """Editors jump to file:line:column."""
-    assert str(ConfigError("c.yaml", 3, 5, "via", "write true or false")) == "c.yaml:3:5: via: write true or false"
+    assert str(ConfigError("c.yaml", 3, 5, "via", "must be true or false")) == "c.yaml:3:5: via: must be true or false"
 
 
 def test_an_error_of_the_whole_file_says_so() -> None:

@@ -54,7 +54,7 @@ def test_a_value_of_another_type_is_a_change(loader: Loader, tmp_path: Path) -> 
     write(tmp_path, f"a {prefix('a')}, {TENANT}, {domains}, allow_other_domains: true")
     good(loader.load())
     write(tmp_path, f"a {prefix('a')}, {TENANT}, {domains}, allow_other_domains: 1")
-    assert "write true or false" in [error.message for error in loader.load().errors]
+    assert "must be true or false" in [error.message for error in loader.load().errors]
 
 
 def test_findings_of_what_stays_have_their_places_of_now(loader: Loader, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_secret_that_became_unusable_stays_what_it_was(loader: Loader, tmp_pat
         loaded = loader.load()
         assert good(loaded).integrations["a"] is first
         assert [(error.line, error.path, error.message) for error in loaded.kept["a"]] == [
-            (3, "integrations.a.auth.headers.X-Key.secret", "the file is empty")
+            (3, "integrations.a.auth.headers.X-Key.secret", "the file must not be empty")
         ]
         assert (loaded.failed, loaded.unreadable) == (failed, [])
     (tmp_path / "key").write_text("newer")
@@ -151,7 +151,7 @@ def test_another_ca_is_another_trust(loader: Loader, tmp_path: Path, top: str, k
     loaded = loader.load()
     assert good(loaded).integrations["a"] is first["a"]
     told = loaded.unreadable if top else loaded.kept["a"]
-    assert [error.message for error in told] == ["the file holds no certificate in PEM"]
+    assert [error.message for error in told] == ["ca.pem must contain a certificate in PEM"]
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     second = good(loader.load()).integrations
     assert second["a"].trust != first["a"].trust

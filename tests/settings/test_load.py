@@ -69,7 +69,7 @@ def test_a_config_without_integrations_loads_with_a_warning(tmp_path: Path) -> N
     """Nothing would be let through."""
     loaded = load(write(tmp_path, "version: 1\n"), {})
     assert loaded.snapshot is not None
-    assert [error.message for error in loaded.warnings] == ["there are none: every request is denied"]
+    assert [error.message for error in loaded.warnings] == ["no integration is configured: every request is denied"]
 
 
 def test_an_unreadable_secret_takes_down_its_own_integration_only(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_an_unreadable_secret_takes_down_its_own_integration_only(tmp_path: Path
     [
         (
             "region: europe-west1.gcp, ",
-            ["https://api.us-central1.gcp.commercetools.com/shop lies under no allowed domain, so it never matches"],
+            ["https://api.us-central1.gcp.commercetools.com/shop is not under any allowed domain, so it never matches"],
         ),
         ("region: 5, ", []),
         ("", []),
@@ -138,9 +138,9 @@ def test_an_invalid_caller_hides_no_token_that_stands_twice(tmp_path: Path) -> N
     path = write(tmp_path, f"version: 1\nvia: 1\ncallers:\n  a: {token}\n  b: {{}}\n  c: {token}\n")
     messages = [(error.line, error.message) for error in load(path, {}).errors]
     assert messages == [
-        (2, "write true or false"),
+        (2, "must be true or false"),
         (5, "this key is missing"),
-        (6, "caller a has the same token"),
+        (6, "must differ from the token of caller a"),
     ]
 
 

@@ -114,8 +114,8 @@ def test_a_listener_cannot_be_changed(loader: Loader, tmp_path: Path, listen: st
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"listen: {{{listen}}}\nvia: 1\n")
     errors = loader.load().errors
     assert [(error.line, error.path, error.message) for error in errors] == [
-        *((line, key, "needs a restart: a listener cannot be changed while Sidekey runs") for key in keys),
-        (3, "via", "write true or false"),
+        *((line, key, "restart Sidekey to change this: listeners cannot be changed while it runs") for key in keys),
+        (3, "via", "must be true or false"),
     ]
 
 
@@ -187,6 +187,6 @@ def test_a_folder_that_was_emptied_is_an_error_and_no_other(loader: Loader, tmp_
     first = good(loader.load()).integrations["a"]
     file = tmp_path / "sidekey.yaml"
     file.rename(tmp_path / "aside")
-    assert [error.message for error in loader.load().errors] == ["the folder holds no *.yaml or *.yml file"]
+    assert [error.message for error in loader.load().errors] == ["the folder must contain a *.yaml or *.yml file"]
     (tmp_path / "aside").rename(file)
     assert good(loader.load()).integrations["a"] is first

@@ -180,7 +180,7 @@ def test_a_parameter_adds_no_label_of_its_own_to_a_host(name: str, key: str) -> 
 @pytest.mark.parametrize(("name", "key"), PARAMETERS)
 def test_a_parameter_is_a_plain_value(name: str, key: str, value: object) -> None:
     """No reference, list or truth value."""
-    assert (profiles.profile(name).parameters[key].error(value) or "").startswith("a parameter stands here itself")
+    assert (profiles.profile(name).parameters[key].error(value) or "").startswith("must be ")
 
 
 def test_the_parameters_are_taken_out_and_the_provider_stays() -> None:
@@ -305,11 +305,11 @@ def test_every_error_of_the_parameters_is_told_at_once() -> None:
         "c.yaml:5:9: auth.scop: unknown key; did you mean scope?",
         "c.yaml:6:11: auth.region: google-service-account has no such parameter; "
         "known: service_account, scope, api, subject",
-        "c.yaml:4:20: auth.service_account: write an address under gserviceaccount.com, "
+        "c.yaml:4:20: auth.service_account: must be an address under gserviceaccount.com, "
         "such as robot@my-project.iam.gserviceaccount.com",
         "c.yaml:2:3: auth.api: this key is missing: google-service-account needs "
         "one label of lower case letters, digits and -, such as storage",
-        "c.yaml:7:12: auth.subject: a parameter stands here itself, as a text; numbers stand in quotes: "
+        "c.yaml:7:12: auth.subject: must be text (put numbers in quotes), not a reference: "
         "write an e-mail address, such as ann@example.com",
     ]
     assert shown("auth: {type: oauth2, provider: criteo, region: x}\n") == [
@@ -393,7 +393,7 @@ def test_every_parameter_has_a_property_in_the_schema() -> None:
             "the example of a is not what its pattern takes",
         ),
         ("kind: oauth2\nauth: {token_endpoint: x}\ntypo: y", "Extra inputs are not permitted"),
-        ("kind: oauth2\nauth: {token_endpoint: x}\ntitle: again", "a second time"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ntitle: again", "given twice"),
     ],
 )
 def test_a_broken_profile_is_not_used(broken: str, reason: str) -> None:

@@ -79,7 +79,7 @@ PLACE = ("client_certificate", "pem")
     [
         (Reading(IDENTITY), (), True),
         (Reading(None, ((PLACE, "this is empty"),)), (), False),
-        (Reading(None, ((PLACE, "is not fetched yet"),)), ((PLACE, "https://vault.example/pem"),), True),
+        (Reading(None, ((PLACE, "has not been fetched yet"),)), ((PLACE, "https://vault.example/pem"),), True),
     ],
     ids=["good", "invalid", "not fetched yet"],
 )

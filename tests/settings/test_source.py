@@ -47,7 +47,7 @@ def test_a_global_key_stands_in_one_file_only(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("version: 1\nvia: true\n")
     (tmp_path / "b.yaml").write_text("version: 1\nlog: {}\nvia: true\n")
     joined = read_config(tmp_path)
-    assert errors_of(joined, tmp_path) == [f"b.yaml:3:1: via: this stands in {tmp_path}/a.yaml:2 already"]
+    assert errors_of(joined, tmp_path) == [f"b.yaml:3:1: via: this is already in {tmp_path}/a.yaml:2: remove one"]
     assert {key: Path(owner.file).name for key, owner in joined.owners.items() if key != "version"} == {
         "via": "a.yaml",
         "log": "b.yaml",
@@ -59,7 +59,9 @@ def test_an_integration_stands_in_one_file_only(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("version: 1\nintegrations:\n  crm: {}\n  sms: {}\n")
     (tmp_path / "b.yaml").write_text("version: 1\nintegrations: {web: {}, crm: {}}\n")
     joined = read_config(tmp_path)
-    assert errors_of(joined, tmp_path) == [f"b.yaml:2:25: integrations.crm: this stands in {tmp_path}/a.yaml:3 already"]
+    assert errors_of(joined, tmp_path) == [
+        f"b.yaml:2:25: integrations.crm: this is already in {tmp_path}/a.yaml:3: remove one"
+    ]
     assert list(joined.integrations) == ["crm", "sms", "web"]
 
 
@@ -68,7 +70,7 @@ def test_each_file_says_its_version(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("version: 1\n")
     (tmp_path / "b.yaml").write_text("integrations:\n")
     assert errors_of(read_config(tmp_path), tmp_path) == [
-        "b.yaml:1:1: version: this key is missing; begin each file with version: 1"
+        "b.yaml:1:1: version: this key is missing: begin each file with version: 1"
     ]
 
 
@@ -84,18 +86,21 @@ def test_a_file_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
 
 def test_a_folder_without_files_is_an_error(tmp_path: Path) -> None:
     """It is a mount that failed rather than a wish for nothing."""
-    assert str(read_config(tmp_path).errors[0]) == f"{tmp_path}:1:1: (file): the folder holds no *.yaml or *.yml file"
+    assert (
+        str(read_config(tmp_path).errors[0])
+        == f"{tmp_path}:1:1: (file): the folder must contain a *.yaml or *.yml file"
+    )
 
 
 def test_a_path_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
     """The message names the path."""
     path = tmp_path / "none.yaml"
-    assert str(read_config(path).errors[0]) == f"{path}:1:1: (file): the file does not exist"
+    assert str(read_config(path).errors[0]) == f"{path}:1:1: (file): {path} does not exist"
 
 
 def test_a_special_file_is_an_error() -> None:
     """A device has no end."""
-    assert str(read_config(Path(os.devnull)).errors[0]) == "/dev/null:1:1: (file): the file is not a regular file"
+    assert str(read_config(Path(os.devnull)).errors[0]) == "/dev/null:1:1: (file): /dev/null must be a regular file"
 
 
 def test_a_file_that_is_known_is_not_parsed_again(tmp_path: Path) -> None:

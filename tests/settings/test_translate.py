@@ -33,10 +33,10 @@ def test_a_single_value_is_not_shown_as_a_list() -> None:
         ("token_request: {formt: json}", "unknown key; did you mean format?"),
         ("token_response: {zzz: x}", "unknown key; known: access_token, expires_in, base_url"),
         ("token_placement: {in: header, zzz: x}", "unknown key; known: in, name, scheme"),
-        ("scope: read", "a parameter of the token request: write token_request: {body: {scope: ...}}"),
-        ("tenant: acme", "a parameter of a provider: write provider: microsoft-entra"),
-        ("login_endpoint: x", "this key is only for type responsys"),
-        ("password: {env: X}", "this key is only for type basic or responsys"),
+        ("scope: read", "this is a parameter of the token request: write token_request: {body: {scope: ...}}"),
+        ("tenant: acme", "this is a parameter of a provider: write provider: microsoft-entra"),
+        ("login_endpoint: x", "this key may be used only with type responsys"),
+        ("password: {env: X}", "this key may be used only with type basic or responsys"),
         ("methods: [GET]", "this key belongs to the integration, not under auth"),
     ],
 )
@@ -54,7 +54,7 @@ def test_an_unknown_key_of_a_kind_is_told_where_it_belongs(keys: str, hint: str)
         ("log: {zzz: all}", "unknown key; known: level, access, path"),
         ("callers: {a: {token: {env: A}, zzz: 1}}", "unknown key"),
         ("auth: {}", "this key belongs to an integration"),
-        ("<<: {}", "merge keys are not used here; an alias (*name) may stand for a whole value"),
+        ("<<: {}", "merge keys are not supported: use an alias (*name) for a whole value"),
     ],
 )
 def test_an_unknown_key_is_answered_with_a_way_out(text: str, hint: str) -> None:

@@ -66,7 +66,7 @@ def test_a_network_may_be_one_address(text: str, network: str) -> None:
 @pytest.mark.parametrize("raw", ["10.0.0.1/8", "fd00::1/8", "10.0.0.0/33", "10/8", "localhost", "", 10, None])
 def test_a_network_is_written_exactly(raw: object) -> None:
     """Bits beyond the prefix length are a slip in one of the two."""
-    with pytest.raises(ValueError, match=r"network|write"):
+    with pytest.raises(ValueError, match=r"must "):
         values.parse_network(raw)
 
 
@@ -112,5 +112,5 @@ def test_names_are_taken_as_they_are(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "-a", "_a", "A", "a.b", "a/b", "a" * 64, "crm\n", "ä", "unknown"])
 def test_other_names_are_errors(name: str) -> None:
     """An ID stands in paths, headers and labels, where other characters would need escapes."""
-    with pytest.raises(ValueError, match="a name is"):
+    with pytest.raises(ValueError, match="must be 1 to 63"):
         values.check_name(name)

@@ -15,7 +15,7 @@ from sidekey.credentials.fields import Keys, Reference, Secret, Text
 def check_user_name(text: str) -> None:
     """Refuse a colon: the server would take the rest for the password (RFC 7617 2)."""
     if ":" in text:
-        raise ValueError("a user name holds no colon (RFC 7617 2)")
+        raise ValueError("must not contain a colon (RFC 7617 2)")
 
 
 def _check_literal(reference: Reference) -> Reference:

@@ -66,5 +66,5 @@ def error_of_status(step: str, reply: Reply, word: str = "", *, settings: bool =
         outcome = "refused"
         # Without a word, these say that what was sent is not what the server knows.
         settings = settings or (not word and status in (400, 401, 403))
-    reason = f"{step} answered {status} {word}".rstrip()
+    reason = f"{step} returned {status} {word}".rstrip()
     return CallFault(outcome, reason, retry_after=retry_after(reply.headers), settings=settings)

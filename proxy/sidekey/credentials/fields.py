@@ -19,12 +19,12 @@ Keys = tuple[str, ...]
 """The keys that lead to a value."""
 
 REDACTED = "REDACTED"
-WAY_OUT = "write {file: PATH}, {env: NAME} or, for trials only, {insecure_value: TEXT}"
+WAY_OUT = "use {file: PATH} or {env: NAME}"
 
 _REFUSED = {
-    "store": "secrets of the store come later",
-    "secrets": "secrets of the store come later",
-    "url": "{url} is for client certificates and their keys only",
+    "store": "secrets of a store are not supported yet",
+    "secrets": "secrets of a store are not supported yet",
+    "url": "{url} may be used only for client certificates and their keys",
 }
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -97,10 +97,10 @@ def clean(text: str) -> str:
     """
     text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
     if _CONTROL.search(text):
-        raise ValueError("holds a control character")
+        raise ValueError("must not contain a control character")
     if _SURROGATE.search(text):
         # YAML's \uD800 to \uDFFF: half a character, which no encoding takes.
-        raise ValueError("holds a lone surrogate, which is no character")
+        raise ValueError("must not contain a lone surrogate, which is not a character")
     return text
 
 
@@ -108,7 +108,7 @@ def clean_secret(text: str) -> str:
     """`clean`, and nothing empty."""
     text = clean(text)
     if not text:
-        raise ValueError("is empty")
+        raise ValueError("must not be empty")
     return text
 
 
@@ -116,18 +116,18 @@ def clean_pem(text: str) -> str:
     """`clean_secret` for PEM (RFC 7468): it has lines, and may have words before the first block."""
     lines = text.replace("\r\n", "\n").split("\n")
     if not any(lines):
-        raise ValueError("is empty")
+        raise ValueError("must not be empty")
     if any(map(_CONTROL.search, lines)):
-        raise ValueError("holds a control character")
+        raise ValueError("must not contain a control character")
     if "-----BEGIN " not in text:
-        raise ValueError("is no PEM: no line begins with -----BEGIN")
+        raise ValueError("must be PEM: no line begins with -----BEGIN")
     return "\n".join(lines)
 
 
 def parse_secret(raw: object, *, pem: bool = False) -> Reference:
     """Read the reference to a secret: exactly one of {file}, {env}, {insecure_value}."""
     if not isinstance(raw, Mapping):
-        raise ValueError(f"a secret does not stand here itself: {WAY_OUT}")  # noqa: TRY004 - pydantic reports ValueError
+        raise ValueError(f"a secret may not be written inline: {WAY_OUT}")  # noqa: TRY004 - pydantic reports ValueError
     source, value = single(raw, ("file", "env", "insecure_value"), WAY_OUT)
     if source == "insecure_value":
         return Reference("insecure_value", _literal(value, clean_pem if pem else clean_secret), pem)
@@ -136,11 +136,11 @@ def parse_secret(raw: object, *, pem: bool = False) -> Reference:
 
 def parse_text(raw: object, *, pem: bool = False) -> Reference:
     """Read a text that is no secret: the text itself, {file} or {env}."""
-    way_out = "write the text itself, {file: PATH} or {env: NAME}"
+    way_out = "use a text, {file: PATH} or {env: NAME}"
     if isinstance(raw, str):
         return Reference("text", _literal(raw, clean_pem if pem else clean), pem)
     if not isinstance(raw, Mapping):
-        raise ValueError(f"{way_out}; numbers, true, false and null stand in quotes")  # noqa: TRY004 - as above
+        raise ValueError("must be a text, {file: PATH} or {env: NAME}: put numbers, true, false and null in quotes")  # noqa: TRY004 - as above
     return elsewhere(*single(raw, ("file", "env"), way_out), pem)
 
 
@@ -157,10 +157,10 @@ def single(raw: Mapping[Any, Any], sources: tuple[str, ...], way_out: str) -> tu
     if refused is not None:
         raise ValueError(f"{refused}; {way_out}")
     if len(raw) != 1 or next(iter(raw)) not in sources:
-        raise ValueError(f"a reference has exactly one key: {way_out}")
+        raise ValueError(f"a reference must have exactly one key: {way_out}")
     source, value = next(iter(raw.items()))
     if not isinstance(value, str):
-        raise ValueError(f"the {source} of a reference is a text: put it in quotes")  # noqa: TRY004 - as above
+        raise ValueError(f"{source} must be a text: put it in quotes")  # noqa: TRY004 - as above
     return source, value
 
 
@@ -168,15 +168,15 @@ def elsewhere(source: str, value: str, pem: bool = False) -> Reference:
     """The reference to a file or a variable. Raises ValueError."""
     if source == "env":
         if not _ENV_NAME.fullmatch(value):
-            raise ValueError("the env of a reference is the name of a variable: letters, digits and _")
+            raise ValueError("env must be the name of an environment variable: letters, digits and _")
         return Reference("env", value, pem)
     if not value or _CONTROL.search(value):
-        raise ValueError("the file of a reference is a path without control characters")
+        raise ValueError("file must be a path, not empty and without control characters")
     return Reference("file", value, pem)
 
 
 def literally(check: Callable[[str], None]) -> AfterValidator:
-    """Judges what stands in the file itself; what is elsewhere is judged when it is read (`SecretInput.check`)."""
+    """Checks a value that is written in the file; any other is checked when it is read (`SecretInput.check`)."""
 
     def judge(reference: Reference) -> Reference:
         if reference.source in ("text", "insecure_value"):
@@ -189,7 +189,7 @@ def literally(check: Callable[[str], None]) -> AfterValidator:
 def check_not_empty(text: str) -> None:
     """Refuse an empty text."""
     if not text:
-        raise ValueError("this text is not empty")
+        raise ValueError("must not be empty")
 
 
 def mapping(raw: Any) -> Mapping[str, Any]:
@@ -205,7 +205,7 @@ def normal_name(name: str) -> str:
 def check_header_name(name: str) -> str:
     """A field name that may be injected (RFC 9110 5.1)."""
     if not _TOKEN.fullmatch(name):
-        raise ValueError("this is no header name: letters, digits and !#$%&'*+-.^_`|~ only (RFC 9110 5.6.2)")
+        raise ValueError("must be a header name: letters, digits and !#$%&'*+-.^_`|~ only (RFC 9110 5.6.2)")
     normal = normal_name(name)
     if normal in NOT_INJECTED or normal.startswith("sidekey-"):
         raise ValueError("this header may not be injected: it belongs to the connection or to Sidekey")
@@ -215,7 +215,7 @@ def check_header_name(name: str) -> str:
 def check_header_value(value: str) -> None:
     """Refuse white space at the edges, which recipients drop (RFC 9110 5.5): the secret would arrive changed."""
     if value != value.strip(" "):
-        raise ValueError("the value begins or ends with a space, which HTTP drops")
+        raise ValueError("must not begin or end with a space: HTTP drops it")
 
 
 def wire(value: str) -> str:

@@ -38,7 +38,7 @@ _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "
 
 def _check_prefix(text: str) -> None:
     if text.startswith(" "):
-        raise ValueError("the prefix begins with a space, which HTTP drops")
+        raise ValueError("must not begin with a space: HTTP drops it")
 
 
 def _literal_value(reference: Reference) -> Reference:
@@ -57,11 +57,11 @@ def _shape(raw: Any) -> Any:
     """Bring the two ways to write a value into one: what is no {prefix, secret} is a public text."""
     if isinstance(raw, Mapping):
         if "insecure_value" in raw:
-            raise ValueError("write {prefix: TEXT, secret: {insecure_value: TEXT}}, or a public text itself")
+            raise ValueError("must be a public text, or {prefix: TEXT, secret: {insecure_value: TEXT}}")
         if "secret" in raw:
             return raw
         if "prefix" in raw:
-            raise ValueError("the secret is missing beside the prefix")
+            raise ValueError("secret is missing: write {prefix: TEXT, secret: REFERENCE}")
     return {"text": raw}
 
 
@@ -104,7 +104,7 @@ def _check_unique(headers: dict[str, _Value]) -> dict[str, _Value]:
     for name in headers:
         other = seen.setdefault(normal_name(name), name)
         if other is not name:
-            raise ValueError(f"{other} and {name} are one header: case does not count, and _ counts as -")
+            raise ValueError(f"{other} and {name} are the same header (case does not count, _ counts as -): remove one")
     return headers
 
 
@@ -122,7 +122,7 @@ class HeadersSettings(KindSettings):
         """A secret that stands in the file as public text."""
         for name, value in mapping(mapping(integration.get("auth")).get("headers")).items():
             if isinstance(value, str) and normal_name(name) in _SECRET_HEADERS:
-                text = "this stands as public text; write a secret as {prefix: TEXT, secret: ...}"
+                text = "this is public text: write a secret as {prefix: TEXT, secret: ...}"
                 yield ("auth", "headers", name), text
 
     def traits(self) -> Traits:

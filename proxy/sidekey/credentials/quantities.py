@@ -20,26 +20,26 @@ LARGEST = 1 << 40
 
 def parse_duration(raw: object) -> float:
     """Seconds of a text such as `5s` or `250ms`. Raises ValueError with the way out."""
-    seconds = _parse(raw, _MILLISECONDS, "a duration is a whole number and ms, s, m, h or d, such as 5s") / 1000
+    seconds = _parse(raw, _MILLISECONDS, "a whole number and a unit (ms, s, m, h or d), such as 5s") / 1000
     if seconds > LONGEST:
-        raise ValueError("a duration is at most 365d")
+        raise ValueError("must be at most 365d")
     return seconds
 
 
 def parse_size(raw: object) -> int:
     """Bytes of a text such as `64KiB`. Raises ValueError with the way out."""
-    size = _parse(raw, _BYTES, "a size is a whole number and B, KiB, MiB or GiB, such as 64KiB")
+    size = _parse(raw, _BYTES, "a whole number and a unit (B, KiB, MiB or GiB), such as 64KiB")
     if size > LARGEST:
-        raise ValueError("a size is at most 1024GiB")
+        raise ValueError("must be at most 1024GiB")
     return size
 
 
 def _parse(raw: object, units: dict[str, int], way_out: str) -> int:
     if isinstance(raw, (int, float)) and not isinstance(raw, bool):
-        raise ValueError(f"a bare number has no unit: {way_out}")  # noqa: TRY004 - pydantic reports ValueError
+        raise ValueError(f"the unit is missing: write {way_out}")  # noqa: TRY004 - pydantic reports ValueError
     match = _QUANTITY.fullmatch(raw) if isinstance(raw, str) else None
     if match is None or match[2] not in units:
-        raise ValueError(way_out)
+        raise ValueError(f"must be {way_out}")
     return int(match[1]) * units[match[2]]
 
 

@@ -132,7 +132,7 @@ class ResponsysCredential(Sealed):
             raise _error(step, reply, answer or {})
         token = None if answer is None else answer.get("authToken")
         if answer is None or not isinstance(token, str) or not is_token(token):
-            raise CallFault("invalid", f"{step} answered no usable authToken")
+            raise CallFault("invalid", f"{step} did not return a usable authToken")
         base_url = f"{_end_point(step, answer.get('endPoint'))}{self.path_prefix}"
         # No scheme word stands before the token.
         return Issued(Grant(headers=(("Authorization", token),), base_url=base_url), LIFE, memory=token)
@@ -146,7 +146,7 @@ def _says_bad_token(answer: Mapping[str, Any]) -> bool:
 def _error(step: str, reply: Reply, answer: Mapping[str, Any]) -> CallFault:
     code = answer.get("errorCode")
     if code == "API_LIMIT_EXCEEDED" and 400 <= reply.status < 500:
-        reason = f"{step} answered {reply.status}: too many calls"
+        reason = f"{step} returned {reply.status}: too many calls"
         asked = retry_after(reply.headers)
         return CallFault("rate_limited", reason, retry_after=_LIMIT_WINDOW if asked is None else asked)
     meaning = _REASONS.get(code) if isinstance(code, str) else None
@@ -156,13 +156,13 @@ def _error(step: str, reply: Reply, answer: Mapping[str, Any]) -> CallFault:
 def _end_point(step: str, value: object) -> str:
     """The origin that the answer names; a bare host means https. Raises CallFault."""
     if not isinstance(value, str) or not value:
-        raise CallFault("invalid", f"{step} answered no endPoint")
+        raise CallFault("invalid", f"{step} did not return an endPoint")
     try:
         target = parse_endpoint(value if "://" in value else f"https://{value}")
     except ValueError:
-        raise CallFault("invalid", f"{step} answered an endPoint that is no https URL") from None
+        raise CallFault("invalid", f"{step} returned an endPoint that is not an https URL") from None
     if target.path != "/" or target.query is not None:
-        raise CallFault("invalid", f"{step} answered an endPoint with a path or query")
+        raise CallFault("invalid", f"{step} returned an endPoint with a path or query")
     return str(target.origin)
 
 
@@ -170,7 +170,7 @@ def _login(text: str) -> Target:
     """Read the login's base URL. Raises ValueError."""
     target = parse_endpoint(text)
     if target.path != "/" or target.query is not None:
-        raise ValueError("the login endpoint is a base URL: path_prefix says what follows")
+        raise ValueError("must be a base URL without path and query: write the path as path_prefix")
     return target
 
 
@@ -182,10 +182,10 @@ def _check_login(text: str) -> None:
 def _path(text: str) -> str:
     """Read the path prefix, without its trailing slash. Raises ValueError."""
     if not text.startswith("/") or "?" in text:
-        raise ValueError("write a path that begins with a slash, such as /rest/api/v1.3")
+        raise ValueError("must be a path that begins with a slash, such as /rest/api/v1.3")
     path = parse_prefix(f"https://host.invalid{text}").path
     if not path:
-        raise ValueError("the path has at least one segment, such as /rest/api/v1.3")
+        raise ValueError("must have at least one segment, such as /rest/api/v1.3")
     return path
 
 

@@ -22,7 +22,7 @@ from sidekey.settings import snapshot
 from sidekey.settings.config_errors import Loc
 from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationSettings, ListenSettings
 from sidekey.settings.passing import build_passing
-from sidekey.settings.secrets import NotingReader, SecretReader
+from sidekey.settings.secrets import NotingReader, SecretReader, named
 
 _LARGEST_BUNDLE = 16 << 20
 
@@ -144,21 +144,21 @@ def build_trust(trust: snapshot.Trust, read: SecretReader) -> tuple[snapshot.Tru
     path = str(read.path(trust.path))
     try:
         data = read.content(trust.path, _LARGEST_BUNDLE)
-        # The words that may stand between the certificates are in any coding.
+        # Text between the certificates may be in any encoding.
         pem = data.decode("latin-1").encode("ascii", "replace").decode()
         _check_bundle(pem)
     except ValueError as error:
-        return snapshot.Trust(trust.source, path), str(error)
+        return snapshot.Trust(trust.source, path), f"{named('file', trust.path)} {error}"
     return snapshot.Trust(trust.source, path, hashlib.sha256(data).hexdigest(), pem), None
 
 
 def _check_bundle(pem: str) -> None:
     if "-----BEGIN CERTIFICATE-----" not in pem:
-        raise ValueError("the file holds no certificate in PEM")
+        raise ValueError("must contain a certificate in PEM")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
     except ssl.SSLError:
-        raise ValueError("the file holds a certificate that cannot be read") from None
+        raise ValueError("contains a certificate that cannot be read") from None
 
 
 Digests = Mapping[str, tuple[Reference, bytes]]
@@ -199,7 +199,7 @@ def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, fo
             continue
         digests[name] = caller.token, digest
         if digest in callers:
-            twice.append((place, f"caller {callers[digest].name} has the same token"))
+            twice.append((place, f"must differ from the token of caller {callers[digest].name}"))
         else:
             callers[digest] = granted(name)
     for name in [name for name in settings if name not in digests]:

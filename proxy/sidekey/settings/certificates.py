@@ -90,5 +90,5 @@ def _bytes(reference: Reference, read: SecretReader, fetched: bytes | None) -> b
     if reference.source != "url":
         return read.raw(reference, LARGEST)
     if fetched is None:
-        raise ValueError("is not fetched yet")
+        raise ValueError("has not been fetched yet")
     return fetched

@@ -30,16 +30,16 @@ def integration_errors(raw: Mapping[str, Any]) -> Found:
     """Errors between the keys of an integration."""
     kind = kind_of(raw)
     if kind is not None and kind.needs_prefix and raw.get("endpoint_prefix", []) == []:
-        yield ("endpoint_prefix",), "this kind needs an endpoint prefix: the URL under which targets are allowed"
+        yield ("endpoint_prefix",), "this kind needs endpoint_prefix, the URL under which targets are allowed"
     others, domains = raw.get("allow_other_domains", False), raw.get("allowed_domains", [])
     if others is True and domains == []:
-        yield ("allow_other_domains",), "stands without allowed_domains: list the domains, or drop this key"
+        yield ("allow_other_domains",), "needs allowed_domains: list the domains, or remove this key"
     if others is False and domains != []:
-        yield ("allowed_domains",), "counts only with allow_other_domains: true; add it, or drop the list"
+        yield ("allowed_domains",), "needs allow_other_domains: true: add it, or remove the list"
     if kind is not None:
         if kind.brings_certificate and raw.get("client_certificate") is not None:
             name = raw["auth"]["type"]
-            yield ("client_certificate",), f"the kind {name} brings the certificate under auth: drop this block"
+            yield ("client_certificate",), f"kind {name} has its certificate under auth: remove this block"
         yield from kind.find_errors(raw)
     yield from _test_errors(raw)
 
@@ -58,7 +58,7 @@ def _test_errors(raw: Mapping[str, Any]) -> Found:
     decision = decide(policy, method, f"{policy.prefixes[0]}{path}")
     if not decision.allowed:
         key = "method" if decision.code == "method_denied" else "path"
-        yield ("test", key), f"the integration's own policy refuses this: {decision.reason}"
+        yield ("test", key), f"must be allowed by the integration's own policy: {decision.reason}"
 
 
 def _policy(raw: Mapping[str, Any]) -> Policy | None:
@@ -109,14 +109,14 @@ def global_errors(raw: Mapping[str, Any]) -> Found:
     for name, address in listeners.items():
         if raw.get("allow_unauthenticated") is not True and _is_open(name, address, raw):
             way_out = "name callers, or" if name == "proxy" else "there are no admin tokens yet:"
-            yield ("listen", name), f"others can reach this listener: {way_out} set allow_unauthenticated: true"
+            yield ("listen", name), f"other machines can reach this listener: {way_out} set allow_unauthenticated: true"
         first = seen.setdefault(str(address), name)
         if first != name and address.port:
-            yield ("listen", name), f"this is the address of listen.{first} already"
+            yield ("listen", name), f"must differ from listen.{first}"
     hosts: dict[str, str] = {}
     for name in mapping(mapping(raw.get("network")).get("hosts")):
         if hosts.setdefault(name.lower(), name) != name:
-            yield ("network", "hosts", name), "this host stands here already: case does not count"
+            yield ("network", "hosts", name), "this host is given twice (case does not count): remove one"
 
 
 def caller_errors(raw: Mapping[str, Any], known: Container[str]) -> Found:
@@ -125,7 +125,7 @@ def caller_errors(raw: Mapping[str, Any], known: Container[str]) -> Found:
         granted = mapping(caller).get("integrations")
         for index, entry in enumerate(granted if isinstance(granted, list) else []):
             if isinstance(entry, str) and entry not in known:
-                yield ("callers", name, "integrations", index), "there is no integration of this ID"
+                yield ("callers", name, "integrations", index), "no integration has this ID"
 
 
 def _listeners(raw: Mapping[str, Any]) -> Iterator[tuple[str, Address]]:
@@ -154,7 +154,7 @@ def global_warnings(raw: Mapping[str, Any]) -> Found:
     if raw.get("allow_unauthenticated") is True:
         for name, address in _listeners(raw):
             if _is_open(name, address, raw):
-                yield ("listen", name), "whoever reaches this listener can use it"
+                yield ("listen", name), "anyone who can reach this listener can use it"
     yield from insecure_values(mapping(raw.get("callers")), ("callers",))
 
 
@@ -168,7 +168,7 @@ def integration_warnings(raw: Mapping[str, Any]) -> Found:
         if isinstance(prefix, str) and prefix[:5].lower() == "http:":
             yield (
                 (("endpoint_prefix", index) if listed else ("endpoint_prefix",)),
-                f"the credential travels in the clear{', and no client certificate is shown' if certificate else ''}",
+                f"the credential travels in the clear{', and no client certificate is sent' if certificate else ''}",
             )
     if kind is not None:
         yield from kind.find_warnings(raw)
@@ -180,7 +180,7 @@ def policy_warnings(policy: Policy) -> Found:
     """What loads but should be known of a policy that is whole: prefixes that never match."""
     for prefix in policy.prefixes if policy.domains else ():
         if not any(domain.covers(prefix.origin) for domain in policy.domains):
-            yield ("endpoint_prefix",), f"{prefix} lies under no allowed domain, so it never matches"
+            yield ("endpoint_prefix",), f"{prefix} is not under any allowed domain, so it never matches"
 
 
 def insecure_values(raw: Any, loc: Loc) -> Found:
@@ -188,6 +188,6 @@ def insecure_values(raw: Any, loc: Loc) -> Found:
     if isinstance(raw, Mapping):
         for key, value in raw.items():
             if key == "insecure_value":
-                yield (*loc, key), "a secret stands in the config file: for trials only"
+                yield (*loc, key), "a secret is written in the config file: use this for trials only"
             elif isinstance(value, Mapping):
                 yield from insecure_values(value, (*loc, key))

@@ -71,11 +71,11 @@ def _decode(file: str, data: bytes) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8", "replace")
-        raise Malformed(_error_after(file, before, "the file is not UTF-8")) from None
+        raise Malformed(_error_after(file, before, "the file must be UTF-8")) from None
     for start in range(0, len(text), _SLICE):
         found = _UNPRINTABLE.search(text, start, start + _SLICE)
         if found is not None:
-            raise Malformed(_error_after(file, text[: found.start()], "a control character stands here"))
+            raise Malformed(_error_after(file, text[: found.start()], "a control character is not allowed here"))
     return text
 
 
@@ -99,15 +99,15 @@ class _Reader:
         self._next()
         event = self._next()
         if isinstance(event, yaml.StreamEndEvent):
-            raise Malformed(ConfigError(self._file, 1, 1, "", "the file is empty; begin with version: 1"))
+            raise Malformed(ConfigError(self._file, 1, 1, "", "the file must not be empty: begin with version: 1"))
         event = self._next()
         value, _ = self._value(event, 0)
         if not isinstance(value, Table):
-            raise self._malformed(event, "a config file holds a mapping; begin with version: 1")
+            raise self._malformed(event, "a config file must be a mapping: begin with version: 1")
         self._next()
         event = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
-            raise self._malformed(event, "a config file holds one document; use one file for each")
+            raise self._malformed(event, "a config file must contain one document: use one file for each")
         return value
 
     def _malformed(self, event: Any, message: str) -> Malformed:
@@ -121,17 +121,17 @@ class _Reader:
         before = self._values
         self._values += 1
         if self._values > MOST_VALUES:
-            raise self._malformed(event, f"more than {MOST_VALUES} values")
+            raise self._malformed(event, f"must contain at most {MOST_VALUES} values")
         kind = event.__class__
         if kind is yaml.AliasEvent:
             return self._alias(event)
         if event.tag is not None and event.tag != "!" and not (event.tag == _TEXT_TAG and kind is yaml.ScalarEvent):
-            raise self._malformed(event, "tags (!...) are not used here; put text in quotes")
+            raise self._malformed(event, "tags (!...) are not supported: put text in quotes")
         value: Any
         if kind is yaml.ScalarEvent:
             value = _scalar(event.value) if event.implicit[0] else event.value
         elif depth >= DEEPEST:
-            raise self._malformed(event, f"nested deeper than {DEEPEST} levels")
+            raise self._malformed(event, f"must not be nested deeper than {DEEPEST} levels")
         elif kind is yaml.MappingStartEvent:
             value = self._mapping(mark, depth + 1)
         else:
@@ -143,7 +143,7 @@ class _Reader:
     def _alias(self, event: Any) -> tuple[Any, int]:
         found = self._anchors.get(event.anchor)
         if found is None:
-            raise self._malformed(event, "this alias has no anchor before it")
+            raise self._malformed(event, "this alias has no anchor above it")
         value, mark, weight = found
         self._values += weight
         return value, mark
@@ -162,7 +162,7 @@ class _Reader:
         event = self._next()
         while event.__class__ is not yaml.MappingEndEvent:
             if event.__class__ is not yaml.ScalarEvent:
-                raise self._malformed(event, "a key is a text")
+                raise self._malformed(event, "a key must be a text")
             key = self._words.setdefault(event.value, event.value)
             start: Any = event.start_mark
             self._path.append(key)
@@ -177,7 +177,7 @@ class _Reader:
             event = self._next()
 
     def _duplicate(self, start: Any, first: int) -> None:
-        message = f"this key stands here a second time; the first is in line {line_of(first)}"
+        message = f"this key is given twice; the first is in line {line_of(first)}"
         self.errors.append(ConfigError(self._file, start.line + 1, start.column + 1, show(self._path), message))
 
     def _sequence(self, mark: int, depth: int) -> Row:

@@ -141,7 +141,8 @@ class _Loading:
                 self._note(self.loaded.errors, checks.caller_errors(values, self._joined.integrations))
             self._note(self.loaded.warnings, checks.global_warnings(values))
         if self._joined.documents and not self._joined.integrations:
-            self._note(self.loaded.warnings, [(("integrations",), "there are none: every request is denied")])
+            text = "no integration is configured: every request is denied"
+            self._note(self.loaded.warnings, [(("integrations",), text)])
         invalid: set[str | int] = set()
         try:
             settings = GlobalSettings.model_validate(values)
@@ -159,7 +160,7 @@ class _Loading:
         if stands is None:
             return
         for key in moved(stands, build_listen(settings.listen, self._read)):
-            yield ("listen", key), "needs a restart: a listener cannot be changed while Sidekey runs"
+            yield ("listen", key), "restart Sidekey to change this: listeners cannot be changed while it runs"
 
     def _trust(self, settings: GlobalSettings) -> snapshot.Trust:
         """The network's; that of the last good load where it is the same, or where its file is of no use now."""
@@ -184,7 +185,7 @@ class _Loading:
                 self.loaded.errors.append(error_at(document, base, str(error), key=True))
             raw = document["integrations"][name]
             if not isinstance(raw, Table):
-                self.loaded.errors.append(error_at(document, base, "a mapping is expected"))
+                self.loaded.errors.append(error_at(document, base, "must be a mapping"))
                 continue
             entry = self._integrations.take(name, raw, trust, self._memory.entries.get(name))
             if entry is not None:

@@ -21,13 +21,13 @@ _LOG = snapshot.Log()
 
 def _positive(seconds: float) -> float:
     if seconds <= 0:
-        raise ValueError("this duration is longer than 0s")
+        raise ValueError("must be greater than 0s")
     return seconds
 
 
 def _not_nothing(size: int) -> int:
     if size <= 0:
-        raise ValueError("this size is at least 1B")
+        raise ValueError("must be at least 1B")
     return size
 
 

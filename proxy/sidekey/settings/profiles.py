@@ -50,9 +50,9 @@ class Parameter(Section):
     def error(self, value: object) -> str | None:
         """What is wrong with a value, without repeating it. A number may be written as a text of digits."""
         if isinstance(value, bool) or not isinstance(value, str if self.type == "text" else Value):
-            kind = "text; numbers stand in quotes" if self.type == "text" else "number"
-            return f"a parameter stands here itself, as a {kind}: write {self.hint}"
-        return None if re.fullmatch(self.pattern, str(value), re.ASCII) else f"write {self.hint}"
+            kind = "text (put numbers in quotes)" if self.type == "text" else "a number"
+            return f"must be {kind}, not a reference: write {self.hint}"
+        return None if re.fullmatch(self.pattern, str(value), re.ASCII) else f"must be {self.hint}"
 
     @property
     def hint(self) -> str:

@@ -73,7 +73,7 @@ def read_config(path: Path, known: Files | None = None, look: Callable[[Path], S
         joined.errors.append(_unreadable(path, f"the folder cannot be read: {os.strerror(error.errno or 0)}"))
         return joined
     if not files:
-        joined.errors.append(_unreadable(path, "the folder holds no *.yaml or *.yml file"))
+        joined.errors.append(_unreadable(path, "the folder must contain a *.yaml or *.yml file"))
     for file in files:
         look(joined.folder / file.name)
         _add(joined, file, {} if known is None else known)
@@ -100,7 +100,7 @@ def _add(joined: Joined, file: Path, known: Files) -> None:
         joined.complete = False
         return
     except ValueError as error:
-        joined.errors.append(_unreadable(file, str(error)))
+        joined.errors.append(_unreadable(file, f"{file} {error}"))
         joined.complete = False
         joined.transient |= isinstance(error, Transient)
         return
@@ -120,15 +120,15 @@ def _add(joined: Joined, file: Path, known: Files) -> None:
 
 def _version_errors(document: Table) -> Iterator[ConfigError]:
     if "version" not in document:
-        yield error_at(document, ("version",), "this key is missing; begin each file with version: 1")
+        yield error_at(document, ("version",), "this key is missing: begin each file with version: 1")
     elif document["version"] != 1 or isinstance(document["version"], bool):
-        yield error_at(document, ("version",), "write 1: this Sidekey knows version 1")
+        yield error_at(document, ("version",), "must be 1: this Sidekey supports version 1")
 
 
 def _add_integrations(joined: Joined, document: Table, integrations: Any) -> Iterator[ConfigError]:
     if not isinstance(integrations, Table):
         if integrations is not None:
-            yield error_at(document, ("integrations",), "a mapping is expected")
+            yield error_at(document, ("integrations",), "must be a mapping")
         return
     for name in integrations:
         if name in joined.integrations:
@@ -140,4 +140,4 @@ def _add_integrations(joined: Joined, document: Table, integrations: Any) -> Ite
 
 def _twice(document: Table, loc: tuple[str, ...], other: Table, other_loc: tuple[str, ...]) -> ConfigError:
     line = line_of(mark_at(other, other_loc, key=True)[0])
-    return error_at(document, loc, f"this stands in {other.file}:{line} already", key=True)
+    return error_at(document, loc, f"this is already in {other.file}:{line}: remove one", key=True)

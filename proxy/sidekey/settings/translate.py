@@ -19,19 +19,19 @@ from sidekey.settings.profiles import names_of, profile
 
 _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "missing": lambda _: "this key is missing",
-    "string_type": lambda _: "a text is expected; numbers, true, false and null stand in quotes",
-    "bool_type": lambda _: "write true or false",
-    "int_type": lambda _: "a whole number is expected",
-    "list_type": lambda _: "a list is expected",
-    "dict_type": lambda _: "a mapping is expected",
-    "model_type": lambda _: "a mapping is expected",
-    "model_attributes_type": lambda _: "a mapping is expected",
-    "literal_error": lambda context: f"write {context['expected']}",
-    "greater_than_equal": lambda context: f"at least {context['ge']}",
-    "less_than_equal": lambda context: f"at most {context['le']}",
-    "too_short": lambda _: "at least one entry is expected",
+    "string_type": lambda _: "must be a text: put numbers, true, false and null in quotes",
+    "bool_type": lambda _: "must be true or false",
+    "int_type": lambda _: "must be a whole number",
+    "list_type": lambda _: "must be a list",
+    "dict_type": lambda _: "must be a mapping",
+    "model_type": lambda _: "must be a mapping",
+    "model_attributes_type": lambda _: "must be a mapping",
+    "literal_error": lambda context: f"must be {context['expected']}",
+    "greater_than_equal": lambda context: f"must be at least {context['ge']}",
+    "less_than_equal": lambda context: f"must be at most {context['le']}",
+    "too_short": lambda _: "must have at least one entry",
     "value_error": lambda context: str(context["error"]),
-    "union_tag_not_found": lambda _: f"type is missing; write one of {_known()}",
+    "union_tag_not_found": lambda _: f"type is missing: write one of {_known()}",
 }
 
 
@@ -58,7 +58,7 @@ def _error(details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc
     if kind == "extra_forbidden":
         return error_at(root, loc, _unknown_key(loc, model, root), base=base, key=True)
     if kind == "union_tag_invalid":
-        return error_at(root, ("auth", "type"), f"no such kind; known: {_known()}", base=base)
+        return error_at(root, ("auth", "type"), f"must be one of {_known()}", base=base)
     if kind != "missing":
         # What a validator put around a single value is not in the file.
         loc = mark_at(root, loc)[1]
@@ -72,7 +72,7 @@ def _known() -> str:
 def _unknown_key(loc: Loc, model: type[BaseModel], root: Table) -> str:
     key = str(loc[-1])
     if key == "<<":
-        return "merge keys are not used here; an alias (*name) may stand for a whole value"
+        return "merge keys are not supported: use an alias (*name) for a whole value"
     if key in IntegrationSettings.model_fields:
         if loc[:1] == ("auth",) and len(loc) > 1:
             return "this key belongs to the integration, not under auth"
@@ -101,9 +101,9 @@ def _of_other_kinds(key: str, root: Mapping[str, Any]) -> str:
         return hint
     providers = [name for name in names_of(kind) if key in profile(name).parameters]
     if providers:
-        return f"a parameter of a provider: write provider: {' or '.join(providers)}"
+        return f"this is a parameter of a provider: write provider: {' or '.join(providers)}"
     kinds = [name for name, settings in KINDS.items() if name != kind and key in settings.model_fields]
-    return f"this key is only for type {' or '.join(kinds)}" if kinds else ""
+    return f"this key may be used only with type {' or '.join(kinds)}" if kinds else ""
 
 
 def _fields(loc: Loc, model: type[BaseModel], root: Mapping[str, Any]) -> list[str]:

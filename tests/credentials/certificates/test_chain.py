@@ -57,7 +57,7 @@ def test_the_likely_leaf_issued_no_other() -> None:
 def test_what_is_no_part_of_the_chain_is_told() -> None:
     """It is not sent: servers need not take it."""
     assert list(chains.foreign([LEAF], [LEAF, STRANGER])) == [
-        "the certificate of CN=stranger.example is no part of the chain and is not sent"
+        "the certificate of CN=stranger.example is not part of the chain and is not sent"
     ]
 
 
@@ -149,7 +149,7 @@ def test_a_ca_of_mozillas_bundle_is_trusted(root: x509.Certificate) -> None:
 def test_a_self_signed_certificate_is_told() -> None:
     """With its issuer and the line to write."""
     assert chains.distrust([STRANGER]) == (
-        "this certificate is self-signed (its issuer is CN=stranger.example): where that is meant, "
+        "this certificate is self-signed (its issuer is CN=stranger.example): if that is intended, "
         "write allow_private_ca: true"
     )
 
@@ -157,8 +157,8 @@ def test_a_self_signed_certificate_is_told() -> None:
 def test_a_private_ca_is_told() -> None:
     """By its name."""
     assert chains.distrust([LEAF, INTERMEDIATE, ROOT]) == (
-        "this certificate leads to CN=Bank Root CA, which is no CA of Mozilla's bundle: "
-        "where that CA is meant (banks have their own), write allow_private_ca: true"
+        "this certificate leads to CN=Bank Root CA, which is not a CA of Mozilla's bundle: "
+        "if that CA is intended (banks have their own), write allow_private_ca: true"
     )
 
 
@@ -166,7 +166,7 @@ def test_a_missing_intermediate_is_told_apart() -> None:
     """And where it is to be had, as the certificate says."""
     told = chains.distrust([LEAF])
     assert told is not None
-    assert told.startswith("the issuer CN=Bank Client CA is neither in the chain nor a CA of Mozilla's bundle: put the")
+    assert told.startswith("the issuer CN=Bank Client CA is neither in the chain nor a CA of Mozilla's bundle: add the")
     assert "(it is at http://ca.bank.example/client.cer)" in told
     assert told.endswith("write allow_private_ca: true")
     assert "it is at" not in (chains.distrust([LEAF, INTERMEDIATE]) or "")
@@ -179,7 +179,7 @@ def test_the_name_of_a_public_ca_is_not_its_signature() -> None:
     impostor = Issued(public, key)
     told = chains.distrust([issue(issuer=impostor).certificate])
     assert told is not None
-    assert "has the name of a CA of Mozilla's bundle and another key" in told
+    assert "has the name of a CA of Mozilla's bundle but another key" in told
 
 
 @pytest.mark.parametrize("url", ["ldap://ca/ cn", "http://ca.example/\x07", "http://ca.example/" + "a" * 200])

@@ -81,23 +81,23 @@ def test_an_encrypted_key_is_opened() -> None:
     assert judged(CHAIN.pem, LEAF.key_as(passphrase="hunter2"), "hunter2") == judged(CHAIN.pem, KEY)
 
 
-ASKS = "this key is encrypted: give its passphrase as key_passphrase"
-BOTH = "which stands for both"
+ASKS = "this private key is encrypted: write its passphrase as key_passphrase"
+BOTH = "write pem, which takes both"
 SWAPPED = "certificate and private_key are swapped"
 
 
 @pytest.mark.parametrize(
     ("certificate", "key", "passphrase", "found"),
     [
-        (b"hunter2", b"hunter2", None, {"certificate": "is no PEM", "private_key": "is no PEM"}),
+        (b"hunter2", b"hunter2", None, {"certificate": "is not PEM", "private_key": "is not PEM"}),
         (KEY, LEAF.pem, None, {"certificate": SWAPPED, "private_key": SWAPPED}),
-        (KEY, KEY, None, {"certificate": "this is a private key, where the certificate is expected"}),
-        (LEAF.pem, LEAF.pem, None, {"private_key": "this is a certificate, where the private key is expected"}),
+        (KEY, KEY, None, {"certificate": "must be a certificate, but is a private key"}),
+        (LEAF.pem, LEAF.pem, None, {"private_key": "must be a private key, but is a certificate"}),
         (LEAF.pem + KEY, LEAF.pem + KEY, None, {"certificate": BOTH, "private_key": BOTH}),
-        (CHAIN.pem, OTHER.key_pem, None, {"private_key": "is not that of the certificate of CN=client.example"}),
-        (CHAIN.pem, KEY + OTHER.key_pem, None, {"private_key": "this holds more than one private key"}),
+        (CHAIN.pem, OTHER.key_pem, None, {"private_key": "does not belong to the certificate of CN=client.example"}),
+        (CHAIN.pem, KEY + OTHER.key_pem, None, {"private_key": "this PEM must contain only one private key"}),
         (CHAIN.pem, LEAF.key_as(passphrase="a"), None, {"private_key": ASKS}),
-        (CHAIN.pem, LEAF.key_as(passphrase="a"), "b", {"key_passphrase": "does not open the private key"}),
+        (CHAIN.pem, LEAF.key_as(passphrase="a"), "b", {"key_passphrase": "does not decrypt the private key"}),
         (CHAIN.pem, KEY, "b", {"key_passphrase": "is not encrypted"}),
         (CHAIN.pem, LEAF.key_as(PrivateFormat.OpenSSH), None, {"private_key": "this is an SSH key"}),
         (LEAF.der, LEAF.key_as(encoding=Encoding.DER), None, {"certificate": "in DER", "private_key": "in DER"}),
@@ -109,8 +109,8 @@ SWAPPED = "certificate and private_key are swapped"
             b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n",
             None,
             {
-                "certificate": "there is no certificate in this PEM",
-                "private_key": "there is no private key in this PEM",
+                "certificate": "this PEM contains no certificate",
+                "private_key": "this PEM contains no private key",
             },
         ),
     ],
@@ -132,7 +132,7 @@ def test_errors_of_both_halves_are_told_at_once() -> None:
     examined = examine(Material(weak.pem, KEY), PRESENT)
     assert [place for place, _ in examined.errors] == ["private_key", "certificate", "certificate", "certificate"]
     text = "\n".join(reason for _, reason in examined.errors)
-    assert all(word in text for word in ("is not that of", "expired on", "RSA with 1024 bits", "self-signed"))
+    assert all(word in text for word in ("does not belong to", "expired on", "RSA with 1024 bits", "self-signed"))
     assert len(examined.warnings) == 1
 
 

@@ -25,7 +25,7 @@ def test_a_place_is_a_word_or_a_mapping(raw: object, placement: Placement) -> No
 @pytest.mark.parametrize("raw", ["cookie", None, 5, ["header"], True])
 def test_another_place_is_an_error(raw: object) -> None:
     """It says what there is."""
-    with pytest.raises(ValueError, match="write header, body or query"):
+    with pytest.raises(ValueError, match="must be header, body, query"):
         parse_placement(raw)
 
 

@@ -33,7 +33,7 @@ def test_a_parameter_stands_in_one_place() -> None:
     """However it is spelled; the error is at that of the query."""
     found = errors(TokenRequestSettings, {"body": {"scope": "x", "a": "b"}, "query": {"Scope": "x", "a": 1, "b": "c"}})
     assert found == dict.fromkeys(
-        [("query", "Scope"), ("query", "a")], "Value error, this parameter stands in the body, too"
+        [("query", "Scope"), ("query", "a")], "Value error, this parameter is also in the body: remove one"
     )
 
 

@@ -32,50 +32,58 @@ def errors(**changes: Any) -> dict[tuple[Any, ...], str]:
 @pytest.mark.parametrize(
     ("changes", "place", "message"),
     [
-        ({"token_endpoint": "http://auth.example.com/t"}, "token_endpoint", "write an https URL"),
+        ({"token_endpoint": "http://auth.example.com/t"}, "token_endpoint", "must be an https URL"),
         ({"token_endpoint": "https://a:b@auth.example.com/t"}, "token_endpoint", "the URL holds userinfo"),
-        ({"token_endpoint": "https://auth.example.com/t#x"}, "token_endpoint", "no fragment"),
+        ({"token_endpoint": "https://auth.example.com/t#x"}, "token_endpoint", "must not contain a fragment"),
         ({"token_endpoint": "/oauth2/token"}, "token_endpoint", "not an absolute URL"),
         ({"token_endpoint": "https://auth.example.com/t?Client_ID=x"}, "token_endpoint", "Sidekey sends"),
-        ({"client_id": ""}, "client_id", "not empty"),
-        ({"client_secret": "hunter2"}, "client_secret", "a secret does not stand here itself"),
+        ({"client_id": ""}, "client_id", "must not be empty"),
+        ({"client_secret": "hunter2"}, "client_secret", "a secret may not be written inline"),
         ({"client_secret": None}, "client_secret", "Field required"),
         ({"client_secret": None, "client_authentication": "body"}, "client_secret", "Field required"),
-        ({"client_authentication": "tls_client_auth"}, "client_secret", "tls_client_auth takes no client_secret"),
-        ({**BY_CERTIFICATE, "assertion": KEY}, "assertion", "this key is only for"),
-        ({**BY_CERTIFICATE, "raw_basic": True}, "raw_basic", "counts only with"),
+        ({"client_authentication": "tls_client_auth"}, "client_secret", "may not be used with tls_client_auth"),
+        ({**BY_CERTIFICATE, "assertion": KEY}, "assertion", "may be used only with"),
+        ({**BY_CERTIFICATE, "raw_basic": True}, "raw_basic", "may be used only with"),
         ({"client_authentication": "none"}, "client_authentication", "Input should be 'header', 'body', 'query'"),
-        ({"client_authentication": "body", "raw_basic": True}, "raw_basic", "counts only with"),
-        ({"client_id": "a:b", "raw_basic": True}, "raw_basic", "holds no colon"),
+        ({"client_authentication": "body", "raw_basic": True}, "raw_basic", "may be used only with"),
+        ({"client_id": "a:b", "raw_basic": True}, "raw_basic", "must not contain a colon"),
         ({"grant": "password"}, "grant", "Input should be 'client_credentials'"),
         ({"grant": "refresh_token"}, "refresh_token", "Field required"),
-        ({"refresh_token": {"env": "X"}}, "refresh_token", "this key is only for grant refresh_token"),
+        ({"refresh_token": {"env": "X"}}, "refresh_token", "may be used only with grant refresh_token"),
         ({"grant": "jwt_bearer"}, "assertion", "Field required"),
-        ({"assertion": KEY}, "assertion", "this key is only for"),
+        ({"assertion": KEY}, "assertion", "may be used only with"),
         ({**SIGNED, "assertion": None}, "assertion", "Field required"),
-        ({**SIGNED, "client_secret": {"env": "SECRET"}}, "client_secret", "takes no client_secret"),
-        ({**SIGNED, "grant": "jwt_bearer"}, "client_authentication", "drop private_key_jwt"),
+        ({**SIGNED, "client_secret": {"env": "SECRET"}}, "client_secret", "may not be used with private_key_jwt"),
+        ({**SIGNED, "grant": "jwt_bearer"}, "client_authentication", "must not be private_key_jwt"),
         ({**SIGNED, "assertion": {**KEY, "subject": "x"}}, "assertion.subject", "both are the client_id"),
         ({**SIGNED, "assertion": {**KEY, "issuer": "x"}}, "assertion.issuer", "both are the client_id"),
         (
             {"client_authentication": "body", "token_request": {"method": "GET"}},
             "token_request.method",
-            "use another client_authentication",
+            "use another method or client_authentication",
         ),
         ({"token_endpoint": "https://auth.example.com/t?scope="}, "token_endpoint", "an empty scope"),
-        ({"token_request": {"body": {"client_id[]": "x"}}}, "token_request.body.client_id[].[key]", "overridden"),
+        ({"token_request": {"body": {"client_id[]": "x"}}}, "token_request.body.client_id[].[key]", "may not be set"),
         (
             {"token_endpoint": "https://auth.example.com/t?Scope=x", "token_request": {"body": {"scope": "x"}}},
             "token_request.body.scope",
-            "in the query of token_endpoint, too",
+            "also in the query of token_endpoint",
         ),
         (
             {"token_endpoint": "https://auth.example.com/t?a=x", "token_request": {"query": {"a": "x"}}},
             "token_request.query.a",
-            "in the query of token_endpoint, too",
+            "also in the query of token_endpoint",
         ),
-        ({"token_request": {"body": {"client_secret": "x"}}}, "token_request.body.client_secret.[key]", "overridden"),
-        ({"token_placement": {"in": "query", "scheme": "x"}}, "token_placement.scheme", "a scheme stands only"),
+        (
+            {"token_request": {"body": {"client_secret": "x"}}},
+            "token_request.body.client_secret.[key]",
+            "may not be set",
+        ),
+        (
+            {"token_placement": {"in": "query", "scheme": "x"}},
+            "token_placement.scheme",
+            "may be used only with in: header",
+        ),
         ({"scope": "x"}, "scope", "Extra inputs"),
     ],
 )
@@ -103,11 +111,11 @@ def test_one_error_hides_no_other() -> None:
 @pytest.mark.parametrize(
     ("environ", "place", "reason"),
     [
-        ({"URL": "http://auth.example.com/t"}, "token_endpoint", "write an https URL"),
+        ({"URL": "http://auth.example.com/t"}, "token_endpoint", "must be an https URL"),
         ({"URL": "https://auth.example.com/t?scope="}, "token_endpoint", "an empty scope"),
-        ({"URL": "https://auth.example.com/t?account=1"}, "token_endpoint", "token_request holds, too"),
-        ({"ID": "a:b"}, "client_id", "holds no colon"),
-        ({"ID": ""}, "client_id", "is empty"),
+        ({"URL": "https://auth.example.com/t?account=1"}, "token_endpoint", "token_request contains"),
+        ({"ID": "a:b"}, "client_id", "must not contain a colon"),
+        ({"ID": ""}, "client_id", "must not be empty"),
     ],
 )
 def test_what_is_read_is_held_to_the_same_rules(environ: dict[str, str], place: str, reason: str) -> None:
@@ -204,8 +212,8 @@ def test_settings_show_no_secret(dump: type[str]) -> None:
     assert "hunter2" not in dump(settings_of(auth))
 
 
-QUERY = (("auth", "token_placement"), "a token in the query gets into the logs of servers (RFC 6750 2.3)")
-BODY = (("test",), "the test request has an empty body, so the token has no place in it and the test fails")
+QUERY = (("auth", "token_placement"), "a token in the query appears in the logs of servers (RFC 6750 2.3)")
+BODY = (("test",), "the test request has an empty body, into which no token can be put: the test fails")
 
 
 @pytest.mark.parametrize(

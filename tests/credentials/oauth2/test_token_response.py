@@ -39,7 +39,7 @@ def error_of(answer: Reply, shape: ResponseShape | None = None) -> CallFault:
 def test_the_codes_of_the_rfc_are_repeated_and_call_for_a_change(status: int, code: str) -> None:
     """RFC 6749 5.2; the description beside the code is not."""
     error = error_of(reply({"error": code, "error_description": "hunter2"}, status))
-    assert (error.outcome, error.reason) == ("refused", f"token endpoint answered {status} {code}")
+    assert (error.outcome, error.reason) == ("refused", f"token endpoint returned {status} {code}")
     assert error.settings
 
 
@@ -49,7 +49,7 @@ def test_the_codes_of_the_rfc_are_repeated_and_call_for_a_change(status: int, co
 def test_nothing_else_of_an_answer_is_repeated(error: object) -> None:
     """Whatever stands where the code should."""
     error = error_of(reply({"error": error}, 401))
-    assert (error.reason, error.settings) == ("token endpoint answered 401", True)
+    assert (error.reason, error.settings) == ("token endpoint returned 401", True)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_status_decides_what_came_of_the_call(status: int, outcome: str, set
     """Only 200 can bring a token: redirects are not followed."""
     error = error_of(reply(GOOD, status))
     assert (error.outcome, error.settings) == (outcome, settings)
-    assert error.reason == f"token endpoint answered {status}"
+    assert error.reason == f"token endpoint returned {status}"
 
 
 def test_retry_after_is_handed_on() -> None:
@@ -83,7 +83,7 @@ def test_an_error_under_200_is_a_refusal() -> None:
     error = error_of(reply({"error": "invalid_client"}))
     assert (error.outcome, error.reason, error.settings) == (
         "refused",
-        "token endpoint answered 200 invalid_client",
+        "token endpoint returned 200 invalid_client",
         True,
     )
 
@@ -91,14 +91,17 @@ def test_an_error_under_200_is_a_refusal() -> None:
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"tok", b"{", b"\xff{}", b"[" * 100_000, b'{"a":' * 100_000])
 def test_what_is_no_json_object_brings_no_token(body: bytes) -> None:
     """However deep it is nested."""
-    assert error_of(reply(body)).reason == "token endpoint answered no JSON object"
+    assert error_of(reply(body)).reason == "token endpoint did not return a JSON object"
 
 
 @pytest.mark.parametrize("token", [None, "", 5, True, ["tok"], "a b", "tok\r\nX: y", "t\u00f6k", "tok\x7f", " tok"])
 def test_a_token_that_may_not_stand_in_a_header_is_refused(token: object) -> None:
     """RFC 6749 A.12, without the space."""
     error = error_of(reply({**GOOD, "access_token": token}))
-    assert (error.outcome, error.reason) == ("invalid", "token endpoint answered no usable token under access_token")
+    assert (error.outcome, error.reason) == (
+        "invalid",
+        "token endpoint did not return a usable token under access_token",
+    )
 
 
 @pytest.mark.parametrize("token", ["00D50!AQ4.~+/=", "eyJ.x-_.y", "123|abc"])
@@ -117,7 +120,7 @@ def test_the_case_of_the_type_does_not_count(token_type: object) -> None:
 def test_a_token_of_another_type_is_not_used(token_type: object) -> None:
     """RFC 6749 7.1; unless the config gives a scheme of its own."""
     answer = reply({**GOOD, "token_type": token_type})
-    assert error_of(answer).reason == "token endpoint answered a token of another type than bearer"
+    assert error_of(answer).reason == "token endpoint returned a token that is not a bearer token"
     assert read_response(answer, ResponseShape(bearer=False)).value == "tok-1"
 
 
@@ -158,7 +161,7 @@ def test_an_absurd_life_is_replaced(expires_in: object) -> None:
 def test_a_token_with_less_than_a_second_left_has_expired(expires_in: object) -> None:
     """A platform that answers one token for all of its life says so at its end, and has another a second later."""
     error = error_of(reply({**GOOD, "expires_in": expires_in}))
-    assert (error.outcome, error.reason) == ("invalid", "token endpoint answered a token that has expired")
+    assert (error.outcome, error.reason) == ("invalid", "token endpoint returned a token that has expired")
     assert (error.retry_after, error.settings) == (1, False)
 
 
@@ -191,7 +194,7 @@ def test_names_of_fields_are_paths() -> None:
 def test_a_base_url_that_is_missing_is_named_by_its_place(url: object) -> None:
     """The place is the config's, not the answer's."""
     error = error_of(reply({**GOOD, "api": {"url": url}}), SHAPE)
-    assert (error.outcome, error.reason) == ("invalid", "token endpoint answered no base URL under api.url")
+    assert (error.outcome, error.reason) == ("invalid", "token endpoint did not return a base URL under api.url")
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()) | STRANGE.map(lambda v: json.dumps(v).encode()))
@@ -201,7 +204,7 @@ def test_any_answer_is_a_token_or_an_error(body: bytes) -> None:
         try:
             token: Any = read_response(reply(body), shape)
         except CallFault as error:
-            assert error.reason.removeprefix("token endpoint answered ") in {
+            assert error.reason.removeprefix("token endpoint returned ") in {
                 "no JSON object",
                 "no usable token under access_token",
                 "a token of another type than bearer",
@@ -218,5 +221,5 @@ def test_any_answer_is_a_token_or_an_error(body: bytes) -> None:
 def test_any_other_status_is_an_error(status: int, body: bytes, headers: dict[str, str]) -> None:
     """Whatever its headers say."""
     error = error_of(Reply(status, headers, body))
-    assert error.reason == f"token endpoint answered {status}"
+    assert error.reason == f"token endpoint returned {status}"
     assert error.retry_after is None or error.retry_after >= 0

@@ -90,13 +90,13 @@ class _Examination(Sealed):
         kinds = _kinds(certificate or ()), _kinds(key or ())
         swapped = ": certificate and private_key are swapped" if kinds == ({"key"}, {"certificate"}) else ""
         if "key" in kinds[0]:
-            beside = "this holds a private key beside the certificate: write pem, which stands for both"
-            alone = f"this is a private key, where the certificate is expected{swapped}"
+            beside = "this contains a private key beside the certificate: write pem, which takes both"
+            alone = f"must be a certificate, but is a private key{swapped}"
             self._error(self._of_certificate, beside if "certificate" in kinds[0] else alone)
             certificate = None
         if "certificate" in kinds[1]:
-            beside = "this holds a certificate beside the private key: write pem, which stands for both"
-            alone = f"this is a certificate, where the private key is expected{swapped}"
+            beside = "this contains a certificate beside the private key: write pem, which takes both"
+            alone = f"must be a private key, but is a certificate{swapped}"
             self._error(self._of_key, beside if "key" in kinds[1] else alone)
             key = None
         return certificate, key
@@ -116,7 +116,7 @@ class _Examination(Sealed):
             return []
         wanted = dict.fromkeys(block.der for block in blocks if block.label in pem.CERTIFICATES)
         if not wanted:
-            self._error(self._of_certificate, _instead(blocks, "there is no certificate in this PEM"))
+            self._error(self._of_certificate, _instead(blocks, "this PEM contains no certificate"))
         certificates = []
         for number, der in enumerate(wanted, 1):
             try:
@@ -131,8 +131,8 @@ class _Examination(Sealed):
             return None
         wanted = [block for block in blocks if block.label in pem.KEYS]
         if len(wanted) != 1:
-            none = _instead(blocks, "there is no private key in this PEM")
-            self._error(self._of_key, "this holds more than one private key" if wanted else none)
+            none = _instead(blocks, "this PEM contains no private key")
+            self._error(self._of_key, "this PEM must contain only one private key" if wanted else none)
             return None
         try:
             key = keys.open_key(wanted[0], self._material.passphrase)
@@ -155,7 +155,7 @@ class _Examination(Sealed):
                 # A renewed certificate of the same key may stand beside the old one.
                 leaf = max(fitting, key=lambda each: each.not_valid_after_utc)
             else:
-                reason = f"this key is not that of the certificate of {chains.name_of(leaf.subject)}"
+                reason = f"this private key does not belong to the certificate of {chains.name_of(leaf.subject)}"
                 self._error(self._of_key, reason)
         return chains.ordered(leaf, [each for each in certificates if each is not leaf])
 

@@ -21,7 +21,7 @@ _SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
 def _check_parameter(name: str) -> str:
     """A name that is known again however a caller spells it."""
     if not _PARAMETER.fullmatch(name):
-        raise ValueError("a parameter's name here is of ASCII letters, digits, and _ . ~ -")
+        raise ValueError("the name of a parameter must consist of ASCII letters, digits, _ . ~ and -")
     return name
 
 
@@ -75,9 +75,9 @@ class WrittenPlacement(BaseModel):
         if scheme is None:
             return scheme
         if info.data.get("place", "header") != "header":
-            raise ValueError("a scheme stands only before a token in a header")
+            raise ValueError("may be used only with in: header")
         if not _SCHEME.fullmatch(scheme):
-            raise ValueError('a scheme is one word, such as Bearer, or "" for none (RFC 9110 11.1)')
+            raise ValueError('must be one word, such as Bearer, or "" for none (RFC 9110 11.1)')
         return scheme
 
 
@@ -86,7 +86,7 @@ def parse_placement(raw: object) -> Placement:
     if isinstance(raw, Placement):
         return raw
     if raw not in ("header", "body", "query") and not isinstance(raw, dict):
-        raise ValueError("write header, body or query, or {in: header, name: Authorization, scheme: Bearer}")
+        raise ValueError("must be header, body, query, or {in: header, name: Authorization, scheme: Bearer}")
     written = WrittenPlacement.model_validate(raw if isinstance(raw, dict) else {"in": raw})
     if written.place == "header":
         scheme = "Bearer" if written.scheme is None else written.scheme

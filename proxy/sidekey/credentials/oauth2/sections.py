@@ -72,7 +72,8 @@ class TokenRequestSettings(_Section):
     @classmethod
     def _check_once(cls, query: FurtherParameters, info: ValidationInfo) -> FurtherParameters:
         body = info.data.get("body", ())
-        refuse_places(((name,) for name in query if meets(name, body)), "this parameter stands in the body, too")
+        twice = ((name,) for name in query if meets(name, body))
+        refuse_places(twice, "this parameter is also in the body: remove one")
         return query
 
     def places(self) -> Iterator[Keys]:
@@ -84,7 +85,7 @@ class TokenRequestSettings(_Section):
     def _check_get(self) -> Self:
         if self.method == "GET":
             keys = ("body", "format") if self.format == "json" else ("body",)
-            refuse_keys(self, keys, "with GET there is no body: all goes into the query")
+            refuse_keys(self, keys, "may not be used with GET, which has no body: write all parameters under query")
         return self
 
 

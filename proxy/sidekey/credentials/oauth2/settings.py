@@ -64,7 +64,7 @@ def _check_raw_id(text: str) -> None:
     """Refuse a colon where nothing encodes it: the server would take the rest for the secret (RFC 7617 2)."""
     check_not_empty(text)
     if ":" in text:
-        raise ValueError("with raw_basic a client_id holds no colon (RFC 7617 2)")
+        raise ValueError("client_id must not contain a colon with raw_basic (RFC 7617 2)")
 
 
 def _missing() -> NoReturn:
@@ -76,7 +76,7 @@ def _check_both_ways(given: object, needed: bool, whose: str) -> None:
     if needed and given is None:
         _missing()
     if not needed and given is not None:
-        raise ValueError(f"this key is only for {whose}")
+        raise ValueError(f"may be used only with {whose}")
 
 
 class OAuth2Settings(KindSettings):
@@ -153,7 +153,7 @@ class OAuth2Settings(KindSettings):
     @classmethod
     def _check_method(cls, method: str, info: ValidationInfo) -> str:
         if method == "private_key_jwt" and info.data.get("grant") == "jwt_bearer":
-            raise ValueError("with grant jwt_bearer the assertion stands for the grant: drop private_key_jwt")
+            raise ValueError("must not be private_key_jwt: with grant jwt_bearer the assertion is the grant")
         return method
 
     @field_validator("client_secret")
@@ -162,7 +162,7 @@ class OAuth2Settings(KindSettings):
         method = info.data.get("client_authentication")
         by_key = method in ("private_key_jwt", "tls_client_auth")
         if by_key and secret is not None:
-            raise ValueError(f"{method} takes no client_secret: exactly one method proves the client")
+            raise ValueError(f"may not be used with {method}: exactly one method authenticates the client")
         if secret is None and method is not None and not by_key and info.data.get("grant") == "client_credentials":
             _missing()
         return secret
@@ -171,7 +171,7 @@ class OAuth2Settings(KindSettings):
     @classmethod
     def _check_raw_basic(cls, raw: bool, info: ValidationInfo) -> bool:
         if raw and info.data.get("client_authentication", "header") != "header":
-            raise ValueError("counts only with client_authentication: header")
+            raise ValueError("may be used only with client_authentication: header")
         client_id = info.data.get("client_id")
         if raw and client_id is not None and client_id.source == "text":
             _check_raw_id(client_id.value)
@@ -193,14 +193,16 @@ class OAuth2Settings(KindSettings):
         needed = stands_for_grant or info.data["client_authentication"] == "private_key_jwt"
         _check_both_ways(assertion, needed, "client_authentication private_key_jwt or grant jwt_bearer")
         if assertion is not None and not stands_for_grant:
-            refuse_keys(assertion, ("issuer", "subject"), "with private_key_jwt both are the client_id (RFC 7523 3)")
+            reason = "may not be used with private_key_jwt: both are the client_id (RFC 7523 3)"
+            refuse_keys(assertion, ("issuer", "subject"), reason)
         return assertion
 
     @field_validator("token_request")
     @classmethod
     def _check_get(cls, request: TokenRequestSettings, info: ValidationInfo) -> TokenRequestSettings:
         if request.method == "GET" and info.data.get("client_authentication") == "body":
-            refuse_keys(request, ("method",), "with GET there is no body: use another client_authentication")
+            reason = "must not be GET, which has no body: use another method or client_authentication"
+            refuse_keys(request, ("method",), reason)
         return request
 
     @field_validator("token_request")
@@ -210,7 +212,7 @@ class OAuth2Settings(KindSettings):
         if endpoint is not None and endpoint.source == "text":
             query = endpoint.value.partition("?")[2]
             twice = [place for place in request.places() if holds(query, place[-1])]
-            refuse_places(twice, "this parameter stands in the query of token_endpoint, too")
+            refuse_places(twice, "this parameter is also in the query of token_endpoint: remove one")
         return request
 
     @classmethod
@@ -218,7 +220,7 @@ class OAuth2Settings(KindSettings):
         """A client that proves itself by the integration's certificate, where there is none."""
         method = mapping(integration.get("auth")).get("client_authentication")
         if method == "tls_client_auth" and integration.get("client_certificate") is None:
-            text = "needs the certificate that proves the client: write client_certificate beside auth"
+            text = "needs a client certificate: add client_certificate beside auth"
             yield ("auth", "client_authentication"), text
 
     @classmethod
@@ -227,16 +229,16 @@ class OAuth2Settings(KindSettings):
         written = mapping(integration.get("auth")).get("token_placement")
         place = mapping(written).get("in", written)
         if place == "query":
-            yield ("auth", "token_placement"), "a token in the query gets into the logs of servers (RFC 6750 2.3)"
+            yield ("auth", "token_placement"), "a token in the query appears in the logs of servers (RFC 6750 2.3)"
         if place == "body" and integration.get("test") is not None:
-            yield ("test",), "the test request has an empty body, so the token has no place in it and the test fails"
+            yield ("test",), "the test request has an empty body, into which no token can be put: the test fails"
 
     @classmethod
     def hint(cls, key: str) -> str:
         """A parameter that token requests take, and that many clients take beside the client's ID."""
         if key not in _OF_TOKEN_REQUESTS:
             return ""
-        return f"a parameter of the token request: write token_request: {{body: {{{key}: ...}}}}"
+        return f"this is a parameter of the token request: write token_request: {{body: {{{key}: ...}}}}"
 
     @classmethod
     def learns_base_url(cls, auth: Mapping[str, Any]) -> bool:

@@ -68,17 +68,17 @@ def read_response(reply: Reply, shape: ResponseShape) -> Token:
     if reply.status != 200:
         raise error_of_status(STEP, reply, known, settings=bool(known))
     if answer is None:
-        raise CallFault("invalid", f"{STEP} answered no JSON object")
+        raise CallFault("invalid", f"{STEP} did not return a JSON object")
     token = _find(answer, shape.access_token)
     if token is None and known:
         # Some answer 200 to everything.
         raise CallFault(
-            "refused", f"{STEP} answered 200 {known}", retry_after=retry_after(reply.headers), settings=True
+            "refused", f"{STEP} returned 200 {known}", retry_after=retry_after(reply.headers), settings=True
         )
     if not isinstance(token, str) or not is_token(token):
-        raise CallFault("invalid", f"{STEP} answered no usable token under {shape.access_token}")
+        raise CallFault("invalid", f"{STEP} did not return a usable token under {shape.access_token}")
     if shape.bearer and not _is_bearer(answer.get("token_type")):
-        raise CallFault("invalid", f"{STEP} answered a token of another type than bearer")
+        raise CallFault("invalid", f"{STEP} returned a token that is not a bearer token")
     return Token(
         token,
         _life(_find(answer, shape.expires_in)),
@@ -112,11 +112,11 @@ def _life(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_LIFE:
         return DEFAULT_LIFE
     if value < LEAST_LIFE:
-        raise CallFault("invalid", f"{STEP} answered a token that has expired", retry_after=LEAST_LIFE)
+        raise CallFault("invalid", f"{STEP} returned a token that has expired", retry_after=LEAST_LIFE)
     return float(value)
 
 
 def _base_url(value: object, path: str) -> str:
     if not isinstance(value, str) or not value:
-        raise CallFault("invalid", f"{STEP} answered no base URL under {path}")
+        raise CallFault("invalid", f"{STEP} did not return a base URL under {path}")
     return value
