@@ -66,7 +66,7 @@ async def test_check_fetches_every_certificate_and_names_all_errors(ca: Authorit
     assert places == [
         "9:53: integrations.old.auth.pem: this certificate expired on 2026-02-01 00:00 UTC",
         "12:61: integrations.gone.auth.certificate: the server answered 410",
-        "12:128: integrations.gone.auth.private_key: does not exist; "
+        "12:128: integrations.gone.auth.private_key: the file does not exist; "
         "a relative path starts at the config file's folder",
     ]
     assert [error["line"] for error in json.loads(as_json.stdout)["faults"]] == [9, 12, 12]

@@ -158,7 +158,7 @@ def test_check_names_a_secret_that_cannot_be_read(tmp_path: Path) -> None:
     """What `run` would go on without is an error here."""
     result = run_cli("check", "--config", config(tmp_path, sms_key=None))
     assert result.returncode == 1
-    assert "integrations.sms.auth.headers.X-Key.secret: does not exist" in result.stdout
+    assert "integrations.sms.auth.headers.X-Key.secret: the file does not exist" in result.stdout
     assert "ok:" not in result.stdout
 
 
@@ -218,7 +218,7 @@ def test_check_names_the_secret_of_a_client_that_cannot_be_read(tmp_path: Path) 
     """No token could be asked for."""
     result = run_cli("check", "--config", config(tmp_path, TOKENS))
     assert result.returncode == 1
-    assert ":9:22: integrations.shop.auth.client_secret: does not exist" in result.stdout
+    assert ":9:22: integrations.shop.auth.client_secret: the file does not exist" in result.stdout
 
 
 @pytest.mark.parametrize("command", [["list"], ["env", "crm"], ["explain", "crm", "/x"], ["test", "crm"]], ids=" ".join)
@@ -240,7 +240,7 @@ def test_a_config_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     """The message names the file that was looked for."""
     result = run_cli("check", "--config", str(tmp_path / "missing.yaml"))
     assert result.returncode == 1
-    assert f"{tmp_path}/missing.yaml:1:1: (file): does not exist" in result.stdout
+    assert f"{tmp_path}/missing.yaml:1:1: (file): {tmp_path}/missing.yaml does not exist" in result.stdout
 
 
 def test_run_does_not_start_with_an_invalid_config(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_run_strict_does_not_start_without_a_secret(tmp_path: Path) -> None:
     """--strict makes an unreadable secret an error."""
     result = run_cli("run", "--strict", "--config", config(tmp_path, sms_key=None))
     assert result.returncode == 1
-    assert "integrations.sms.auth.headers.X-Key.secret: does not exist" in result.stderr
+    assert "integrations.sms.auth.headers.X-Key.secret: the file does not exist" in result.stderr
     assert "listening" not in result.stderr
 
 
@@ -367,7 +367,7 @@ def test_test_without_a_test_request_names_the_missing_key(tmp_path: Path) -> No
     """What to write is in the message."""
     result = run_cli("test", "crm", "--config", config(tmp_path))
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("integrations.crm.test: this key is missing; write test: {method: GET, path: ")
+    assert result.stderr.startswith("integrations.crm.test: this key is missing: write test: {method: GET, path: ")
 
 
 def test_schema_prints_the_schema_of_the_config() -> None:

@@ -56,7 +56,7 @@ def test_the_credential_is_said_to_be_made_up(once: str) -> None:
 
 def test_a_denied_target_is_shown_with_its_answer(once: str) -> None:
     """The problem as a caller gets it."""
-    assert "answered by Sidekey with 403" in once
+    assert "Sidekey returns 403" in once
     assert '"code": "target_denied"' in once
     assert "Proxy-Status: sidekey; error=http_request_denied" in once
 
@@ -116,7 +116,7 @@ def test_what_fails_is_named_and_ends_with_status_1(
     monkeypatch.setattr(demo, "AUTHORIZATION", "Basic another")
     failed = demo.show(once=True)
     assert [line.partition(":")[2].split(":")[0] for line in failed] == [
-        " 1. Through the reverse door",
+        " 1. Through the reverse proxy",
         " 2. Through HTTP_PROXY=http",
     ]
     assert all("status 401" in line for line in failed)
@@ -126,7 +126,7 @@ def test_what_fails_is_named_and_ends_with_status_1(
 def test_a_request_without_an_answer_is_no_exception() -> None:
     """Nobody listens: the demo goes on and names it among what failed."""
     answered = demo.send(f"http://127.0.0.1:{free_port()}/")
-    assert (answered.status, answered.body) == (0, "no answer")
+    assert (answered.status, answered.body) == (0, "no response")
 
 
 async def test_the_upstream_refuses_whoever_has_no_credential() -> None:

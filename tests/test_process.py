@@ -86,5 +86,5 @@ def test_leaving_ends_the_process_at_once() -> None:
 
 def test_a_hangup_before_anybody_heeds_it_ends_nothing() -> None:
     """By default it would: a reload that is asked for while the process starts must not stop it."""
-    code = "import os, signal\nprocess.outlast_hangups()\nos.kill(os.getpid(), signal.SIGHUP)\nprint('alive')"
+    code = "import os, signal\nprocess.ignore_hangups()\nos.kill(os.getpid(), signal.SIGHUP)\nprint('alive')"
     assert said(code) == "alive"

@@ -51,7 +51,7 @@ async def test_the_configured_request_reaches_the_upstream_with_its_credential(t
         result = await sidekey_test(config(tmp_path, base, test="{method: POST, path: /whoami}"))
         (request,) = upstream.requests
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == "ok: POST /i/crm/whoami: 200 OK, answered by the upstream\n"
+    assert result.stdout == "ok: POST /i/crm/whoami: 200 OK, from the upstream\n"
     assert (request.method, request.target, request.body) == (b"POST", b"/api/whoami", b"")
     assert request.values(b"authorization") == [AUTHORIZATION]
 
@@ -73,7 +73,7 @@ async def test_nothing_of_an_answer_but_its_status_is_repeated(tmp_path: Path) -
     answer = echo % (AUTHORIZATION, AUTHORIZATION, len(AUTHORIZATION), AUTHORIZATION)
     async with RawUpstream(answering(answer)) as upstream:
         result = await sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}"))
-    assert result.stdout == "failed: GET /i/crm/whoami: 403 Forbidden, answered by the upstream\n"
+    assert result.stdout == "failed: GET /i/crm/whoami: 403 Forbidden, from the upstream\n"
     assert AUTHORIZATION.decode() not in result.stderr
 
 
@@ -103,7 +103,7 @@ async def test_a_secret_that_cannot_be_read_is_the_reason(tmp_path: Path) -> Non
         result = await sidekey_test(path)
         assert upstream.connections == []
     assert result.returncode == 1
-    assert "502 credential_unavailable: auth.password: does not exist" in result.stdout
+    assert "502 credential_unavailable: auth.password: the file does not exist" in result.stdout
 
 
 async def test_callers_do_not_stand_in_the_way(tmp_path: Path) -> None:

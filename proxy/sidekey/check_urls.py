@@ -1,4 +1,4 @@
-"""`sidekey check` of what lies behind URLs: fetches every client certificate once, and says what is wrong with it."""
+"""`sidekey check` of client certificates at URLs: fetches each of them once, and reports its errors and warnings."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Reasons = dict[Keys, str]
 
 
 def check_urls(loaded: Loaded) -> None:
-    """Add to a config without errors what cannot be fetched, or is invalid or remarkable once it is."""
+    """Add to a config without errors what cannot be fetched, and the errors and warnings of what can."""
     snapshot = loaded.snapshot
     if snapshot is None:
-        raise ValueError("what a config with errors names is not fetched")
+        raise ValueError("the URLs of a config with errors must not be fetched")
     unfetched = asyncio.run(_fetch_all(snapshot, list(loaded.places)))
     for name, places in loaded.places.items():
         errors, warnings = loaded.fetched(name)
         reasons = unfetched[name]
-        # Of what did not come there is nothing else to say.
+        # Of what was not fetched there is nothing else to report.
         silent = {places[place] for place in reasons}
         loaded.unreadable += [error for error in errors if error._replace(message="") not in silent]
         loaded.unreadable += [places[place]._replace(message=reason) for place, reason in reasons.items()]
@@ -36,7 +36,7 @@ def check_urls(loaded: Loaded) -> None:
 
 
 async def _fetch_all(snapshot: Snapshot, names: list[str]) -> dict[str, Reasons]:
-    """Fetch for these integrations at once, under the rules of a running Sidekey, and have it judged."""
+    """Fetch for these integrations at once, under the rules of a running Sidekey, and check the result."""
     dialer = Dialer(snapshot.network)
     where = snapshot.listen
     dialer.own_listeners = own_listeners((where.proxy, where.admin, where.metrics))

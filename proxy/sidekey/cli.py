@@ -1,4 +1,4 @@
-"""The command line. Exit status: 0 good, 1 an error was found, 2 wrong usage.
+"""The command line. Exit status: 0 success, 1 an error was found, 2 wrong usage.
 
 Each command imports what it needs when it runs, so that `--help` and `healthcheck` stay quick.
 """
@@ -44,12 +44,12 @@ def main() -> None:
 @config_option
 @click.option("--strict", is_flag=True, help="Do not start while a secret or CA file cannot be read.")
 def run(config: str | None, strict: bool) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once."""
+    """Serve until SIGTERM or SIGINT, then drain; a second signal exits at once."""
     # Imports and loading make no garbage worth a search; App.start turns the collector on (saves some 20 ms).
     gc.disable()
-    from sidekey.process import outlast_hangups
+    from sidekey.process import ignore_hangups
 
-    outlast_hangups()
+    ignore_hangups()
     loader = _loader(config)
     loaded = loader.load()
     if loaded.errors or (strict and loaded.unreadable):
@@ -64,9 +64,9 @@ def run(config: str | None, strict: bool) -> None:
 
 
 @main.command()
-@click.option("--once", is_flag=True, help="End after the show; the status says whether all of it worked.")
+@click.option("--once", is_flag=True, help="Exit after the requests; the exit status says whether all of them worked.")
 def demo(once: bool) -> None:
-    """Show the main job: a protected upstream and Sidekey on free loopback ports, with requests through both doors."""
+    """Show what Sidekey does: requests through its reverse and forward proxy to a protected upstream on loopback."""
     from sidekey.demo import show
 
     failed = show(once=once)
@@ -78,7 +78,7 @@ def demo(once: bool) -> None:
 @config_option
 @json_option
 def check(config: str | None, as_json: bool) -> None:
-    """Name every error of the config, and every secret that cannot be read; certificates at URLs are fetched."""
+    """List every error of the config and every secret that cannot be read; certificates at URLs are fetched."""
     loaded = _load(config)
     if loaded.places and loaded.snapshot is not None:
         from sidekey.check_urls import check_urls
@@ -116,7 +116,7 @@ def test(config: str | None, as_json: bool, integration_id: str) -> None:
     from sidekey.test_command import send_test
 
     if integration.test is None:
-        _fail(f"integrations.{integration.id}.test: this key is missing; write test: {{method: GET, path: /whoami}}")
+        _fail(f"integrations.{integration.id}.test: this key is missing: write test: {{method: GET, path: /whoami}}")
     result = send_test(snapshot, integration.id, integration.test)
     if as_json:
         _print_json(result.as_json())
@@ -131,10 +131,10 @@ def test(config: str | None, as_json: bool, integration_id: str) -> None:
 @click.argument("integration_id", metavar="ID")
 @click.argument("url", metavar="URL")
 def explain(config: str | None, as_json: bool, integration_id: str, url: str) -> None:
-    """Say which rule lets a target through, or why none does, and where the credential would go.
+    """Say which rule allows a target, or why none does, and where the credential would go.
 
-    URL is an absolute URL, as sent to the forward door, or a path such as /whoami, as it follows /i/ID at the
-    reverse door.
+    URL is an absolute URL, as sent to the forward proxy, or a path such as /whoami, as it follows /i/ID at the
+    reverse proxy.
     """
     snapshot = _snapshot(config)
     integration = _integration(snapshot, integration_id)
@@ -151,7 +151,7 @@ def explain(config: str | None, as_json: bool, integration_id: str, url: str) ->
 @main.command("list")
 @config_option
 @json_option
-@click.option("--usable", is_flag=True, help="Leave out integrations whose secrets or certificate cannot be used.")
+@click.option("--usable", is_flag=True, help="Omit integrations whose secrets or certificate cannot be used.")
 def list_integrations(config: str | None, as_json: bool, usable: bool) -> None:
     """List the integrations: ID, kind, base URL, tags and description."""
     found = [
@@ -173,7 +173,7 @@ def list_integrations(config: str | None, as_json: bool, usable: bool) -> None:
 @json_option
 @click.argument("integration_id", metavar="ID")
 def env(config: str | None, as_json: bool, integration_id: str) -> None:
-    """Print what a service's environment needs for the forward door: eval "$(sidekey env ID)"."""
+    """Print the environment variables that a service needs for the forward proxy: eval "$(sidekey env ID)"."""
     snapshot = _snapshot(config)
     integration = _integration(snapshot, integration_id)
     from sidekey.environment import NoProxyUrl, environment, export_lines
@@ -217,7 +217,7 @@ def _config_path(config: str | None) -> str:
 
 
 def _loader(config: str | None) -> Loader:
-    """What reads the config; this process is closed to others of its user before the first secret is read."""
+    """The loader of the config; other processes of the user lose access to this one before a secret is read."""
     from sidekey.process import protect_memory
     from sidekey.settings.load import Loader
 
@@ -230,7 +230,7 @@ def _load(config: str | None) -> Loaded:
 
 
 def _snapshot(config: str | None) -> Snapshot:
-    """The config, where it has no error; secrets that cannot be read are no matter here."""
+    """The config, where it has no error; secrets that cannot be read do not matter here."""
     loaded = _load(config)
     if loaded.snapshot is None:
         _fail(*loaded.errors)
@@ -240,7 +240,7 @@ def _snapshot(config: str | None) -> Snapshot:
 def _integration(snapshot: Snapshot, name: str) -> Integration:
     integration = snapshot.integrations.get(name)
     if integration is None:
-        message = "the config has no such integration; `sidekey list` shows those it has"
+        message = "no integration has this ID: `sidekey list` shows those of the config"
         raise click.BadParameter(message, param_hint="ID")
     return integration
 

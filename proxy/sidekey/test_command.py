@@ -18,15 +18,15 @@ from sidekey.dataplane.plane import Plane
 from sidekey.observe.writer import LineWriter
 from sidekey.settings.snapshot import Snapshot, TestRequest
 
-UNASKED = "the server did not request a client certificate, so the integration's was not shown"
+NOT_REQUESTED = "the server did not request a client certificate, so the integration's was not sent"
 _LARGEST_PROBLEM = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the test request was answered. `status` is 0 where it was not; `note` is what else should be known.
+    """The result of the test request. `status` is 0 without a response; `note` is what else should be known.
 
-    `code` and `reason` are Sidekey's own words; of an upstream's answer nothing but the status is repeated.
+    `code` and `reason` are Sidekey's own; of an upstream's response only the status is repeated.
     """
 
     request: str
@@ -37,7 +37,7 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether the upstream answered 200; nothing else is success."""
+        """Whether the upstream returned 200; nothing else is success."""
         return self.status == HTTPStatus.OK and self.code is None
 
     def as_json(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Outcome:
 
 
 def send_test(snapshot: Snapshot, integration: str, test: TestRequest) -> Outcome:
-    """Send the integration's test request with an empty body through the reverse door."""
+    """Send the integration's test request with an empty body through the reverse proxy."""
     quiet = replace(snapshot, callers={}, log=replace(snapshot.log, access="off"))
     return run_logged("error", partial(_send, quiet, integration, test))
 
@@ -76,22 +76,22 @@ async def _send(snapshot: Snapshot, name: str, test: TestRequest, writer: LineWr
     with ours:
         await loop.connect_accepted_socket(lambda: CallerConnection(plane), theirs)
         try:
-            outcome = await asyncio.to_thread(_ask, ours, test.method, f"/i/{name}{test.path}")
-            if outcome.code is None and _unasked(plane, name, asking):
-                return replace(outcome, note=UNASKED)
+            outcome = await asyncio.to_thread(_request, ours, test.method, f"/i/{name}{test.path}")
+            if outcome.code is None and _not_requested(plane, name, asking):
+                return replace(outcome, note=NOT_REQUESTED)
             return outcome
         finally:
             await app.close()
 
 
-def _unasked(plane: Plane, name: str, asking: set[str]) -> bool:
-    """Whether the integration has a client certificate that no upstream wanted to see."""
+def _not_requested(plane: Plane, name: str, asking: set[str]) -> bool:
+    """Whether the integration has a client certificate that no upstream requested."""
     lane = plane.lanes[name.encode()]
     return lane.certificate is not None and asking.isdisjoint(route.origin.host for route in lane.routes.values())
 
 
-def _ask(sock: socket.socket, method: str, target: str) -> Outcome:
-    """Send the request and read the answer's head. Blocks; the data plane's own time limits end it."""
+def _request(sock: socket.socket, method: str, target: str) -> Outcome:
+    """Send the request and read the response head. Blocks; the data plane's own time limits end it."""
     connection = HTTPConnection("localhost")
     connection.sock = sock
     request = f"{method} {target}"
@@ -99,14 +99,14 @@ def _ask(sock: socket.socket, method: str, target: str) -> Outcome:
         connection.request(method, target)
         response = connection.getresponse()
         if response.headers["Proxy-Status"] is not None:
-            return _own_answer(request, response)
+            return _own_response(request, response)
     except (OSError, HTTPException):
-        return Outcome(request, 0, None, "the connection ended without an answer")
-    return Outcome(request, response.status, None, f"{_phrase(response.status)}, answered by the upstream")
+        return Outcome(request, 0, None, "the connection ended without a response")
+    return Outcome(request, response.status, None, f"{_phrase(response.status)}, from the upstream")
 
 
-def _own_answer(request: str, response: HTTPResponse) -> Outcome:
-    """Read an answer of Sidekey's own, the only ones that carry Proxy-Status. To HEAD it has no body."""
+def _own_response(request: str, response: HTTPResponse) -> Outcome:
+    """Read a response of Sidekey's own, the only ones that carry Proxy-Status. To HEAD it has no body."""
     body = response.read(_LARGEST_PROBLEM)
     if not body:
         return Outcome(request, response.status, "sidekey", response.headers["Proxy-Status"])

@@ -15,7 +15,7 @@ from sidekey.observe.metrics import Metrics
 from support.mounted import NOW, configured, day, events, is_of, lasting, mount, ring_of, starting, wall
 from support.tokens import StillLoop
 
-MISSING = "auth.certificate: does not exist; a relative path starts at the config file's folder"
+MISSING = "auth.certificate: tls.crt does not exist; a relative path starts at the config file's folder"
 
 Make = Callable[[], CertificateSource]
 
@@ -67,7 +67,7 @@ async def test_what_cannot_be_read_is_told_with_the_ring_s_reasons(make: Make, m
     assert source.identity is None
     assert (await refusal(source)).detail.split("; ") == [
         *MISSING.split("; "),
-        *MISSING.replace("certificate", "private_key").split("; "),
+        *MISSING.replace("certificate", "private_key").replace("crt", "key").split("; "),
     ]
     assert metrics.expiries == {}
 
@@ -132,7 +132,9 @@ async def test_what_else_is_wrong_stands_beside_the_end(make: Make, tmp_path: Pa
     assert not await source.reload()
     await loop.advance(DAY, step=60)
     detail = (await refusal(source)).detail
-    assert detail.startswith(f"the client certificate expired on {day(issued)}; auth.private_key: this key is not that")
+    assert detail.startswith(
+        f"the client certificate expired on {day(issued)}; auth.private_key: this private key does not belong"
+    )
 
 
 async def test_one_that_is_not_valid_yet_is_not_handed_out_before(make: Make, tmp_path: Path) -> None:

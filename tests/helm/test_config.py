@@ -109,7 +109,9 @@ def test_the_check_of_the_chart_names_a_missing_variable(tmp_path: Path) -> None
     path.write_text(mounted(objects, tmp_path, helm.config_of(objects)))
     result = run_cli("check", environment={"SIDEKEY_CONFIG": str(path)})
     assert result.returncode == 1
-    assert "integrations.crm.auth.password: the environment variable is not set" in result.stdout + result.stderr
+    assert (
+        "integrations.crm.auth.password: environment variable CRM_PASSWORD is not set" in result.stdout + result.stderr
+    )
 
 
 @contextmanager

@@ -258,7 +258,7 @@ async def test_a_token_endpoint_that_is_read_later_serves_then(ca: Authority, tm
             said = problem(await sidekey.reverse("/api/orders"))
             assert (said["code"], said["detail"]) == (
                 "credential_unavailable",
-                "auth.token_endpoint: does not exist",
+                f"auth.token_endpoint: {late} does not exist",
             )
             late.write_text(server.token_endpoint + "\n")
             while (answer := await sidekey.reverse("/api/orders")).status == 502:

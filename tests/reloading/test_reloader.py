@@ -128,10 +128,10 @@ async def test_an_invalid_config_changes_nothing_and_tells_every_error(tmp_path:
             rig.config.write_text("version: 1\nbogus: 1\nother: 2\n")
             await eventually(lambda: not rig.metrics.config_loaded)
             assert rig.adopted == []
-            rig.write("mended")
+            rig.write("corrected")
             await eventually(lambda: rig.adopted)
             assert rig.metrics.config_loaded
-    told = [line["place"] for line in lines if line["event"] == "an error of the config"]
+    told = [line["place"] for line in lines if line["event"] == "config error"]
     assert any("bogus" in place for place in told)
     assert any("other" in place for place in told)
 
@@ -140,12 +140,12 @@ async def test_an_invalid_config_is_not_read_again_before_it_changes(tmp_path: P
     with capture_logs() as lines:
         async with following(tmp_path) as rig:
             rig.config.write_text("version: 1\nbogus: 1\n")
-            await eventually(lambda: any("not taken up" in line["event"] for line in lines))
+            await eventually(lambda: any("not reloaded" in line["event"] for line in lines))
             (tmp_path / "unrelated").write_text("wakes the watch")
             (tmp_path / "secret/also-unrelated").write_text("and again")
-            rig.write("mended")
+            rig.write("corrected")
             await eventually(lambda: rig.adopted)
-    assert len([line for line in lines if "not taken up" in line["event"]]) == 1
+    assert len([line for line in lines if "not reloaded" in line["event"]]) == 1
 
 
 async def test_asking_loads_although_no_file_has_changed(tmp_path: Path) -> None:
@@ -244,14 +244,14 @@ async def test_a_secret_that_is_rotated_beside_an_invalid_config_is_no_reason_to
     with capture_logs() as lines:
 
         def refused() -> int:
-            return len([line for line in lines if "not taken up" in line["event"]])
+            return len([line for line in lines if "not reloaded" in line["event"]])
 
         async with following(tmp_path) as rig:
             rig.config.write_text("version: 1\nintegrations: [")
             await eventually(lambda: refused() == 1)
             rig.secret.update({"pw": "two"})
             await eventually(lambda: refused() == 2)
-            rig.write("mended")
+            rig.write("corrected")
             await eventually(lambda: rig.adopted)
     assert refused() == 2
 
@@ -298,7 +298,7 @@ async def test_a_config_that_could_not_be_read_for_a_while_is_read_again_unasked
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where descriptors ran out, no file changes when there are some again."""
-    monkeypatch.setattr("sidekey.reloading.reloader.LOOK_EVERY_UNTOLD", 0.01)
+    monkeypatch.setattr("sidekey.reloading.reloader.CHECK_EVERY_UNWATCHED", 0.01)
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.write("first")
     loads: list[Loaded] = []
