@@ -78,17 +78,17 @@ def test_a_bare_host_means_https(end_point: str, base: str) -> None:
         ({"endPoint": None}, "did not return an endPoint"),
         ({"endPoint": ""}, "did not return an endPoint"),
         ({"endPoint": 5}, "did not return an endPoint"),
-        ({"endPoint": "http://api5-009.responsys.net"}, "an endPoint that is not an https URL"),
-        ({"endPoint": "https://a:b@api5-009.responsys.net"}, "an endPoint that is not an https URL"),
-        ({"endPoint": "api5 009"}, "an endPoint that is not an https URL"),
-        ({"endPoint": "https://api5-009.responsys.net/x"}, "an endPoint with a path or query"),
-        ({"endPoint": "https://api5-009.responsys.net?x"}, "an endPoint with a path or query"),
+        ({"endPoint": "http://api5-009.responsys.net"}, "returned an endPoint that is not an https URL"),
+        ({"endPoint": "https://a:b@api5-009.responsys.net"}, "returned an endPoint that is not an https URL"),
+        ({"endPoint": "api5 009"}, "returned an endPoint that is not an https URL"),
+        ({"endPoint": "https://api5-009.responsys.net/x"}, "returned an endPoint with a path or query"),
+        ({"endPoint": "https://api5-009.responsys.net?x"}, "returned an endPoint with a path or query"),
     ],
 )
 def test_an_answer_that_is_of_no_use_is_an_error(change: dict[str, object], reason: str) -> None:
     """It says which field, and nothing of what it held."""
     error = error_of(reply({**TOKEN, **change}))
-    assert (error.outcome, error.reason) == ("invalid", f"login returned {reason}")
+    assert (error.outcome, error.reason) == ("invalid", f"login {reason}")
 
 
 def test_the_last_token_is_refreshed() -> None:

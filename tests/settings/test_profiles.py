@@ -167,7 +167,7 @@ def test_what_would_add_to_a_url_is_refused_without_an_echo(name: str, key: str,
     """Labels, ports, paths, userinfo, controls, look-alike digits: the error tells the rule and an example."""
     parameter = profiles.profile(name).parameters[key]
     reason = parameter.error(value)
-    assert reason == f"write {parameter.rule}, such as {parameter.example}"
+    assert reason == f"must be {parameter.rule}, such as {parameter.example}"
 
 
 @pytest.mark.parametrize(("name", "key"), sorted({*IN_URLS} - {("microsoft-entra", "tenant")}))

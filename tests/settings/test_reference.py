@@ -38,7 +38,7 @@ def test_every_key_has_a_row_with_a_meaning(key: str) -> None:
 @pytest.mark.parametrize("code", KINDS)
 def test_every_answer_has_a_row(code: str) -> None:
     """With each status and each error it may carry."""
-    (row,) = [line for line in reference.answers_page().splitlines() if line.startswith(f"| `{code}` |")]
+    (row,) = [line for line in reference.responses_page().splitlines() if line.startswith(f"| `{code}` |")]
     assert all(str(status) in row for status in KINDS[code].statuses)
     assert all(error in row for error in KINDS[code].errors)
 

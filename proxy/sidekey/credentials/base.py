@@ -1,8 +1,8 @@
 """What a kind of credential is: a settings model, a resolved credential, and how it becomes a grant.
 
-A kind does no I/O and reads no clock. Some know their grant as soon as their secrets are read (`FixedCredential`);
+A kind does no I/O and reads no clock. Some have their grant as soon as their secrets are read (`FixedCredential`);
 others must call somewhere first: their generator yields a `Call` for each request it needs made, is sent the `Reply`
-(httpx's auth flow is the model), and returns what was `Issued`. Whoever drives it lives in `tokens`.
+(httpx's auth flow is the model), and returns what was `Issued`. `tokens` makes the calls.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sidekey.credentials.fields import Keys, Reference
 Pairs = tuple[tuple[str, str], ...]
 
 Outcome = Literal["ok", "refused", "rate_limited", "timeout", "unreachable", "invalid"]
-"""What came of a call for a token; the metric's label."""
+"""The outcome of a call for a token; the metric's label."""
 
 
 class Sealed:
@@ -56,7 +56,7 @@ class Grant(Sealed):
 class Call(Sealed):
     """A request that a kind needs made before it can grant. `step` names it for people, such as "token endpoint".
 
-    `previous` is what came of the call before it, where the kind goes on although that one failed.
+    `previous` is the outcome of the call before it, where the kind continues although that one failed.
     """
 
     step: str
@@ -72,7 +72,7 @@ class Call(Sealed):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Reply(Sealed):
-    """The answer to a `Call`. Header names are lower case; no coding is left on the body."""
+    """The response to a `Call`. Header names are lower case; the body is decoded."""
 
     status: int
     headers: Mapping[str, str]
@@ -83,10 +83,10 @@ class Reply(Sealed):
 
 
 class CallFault(Sealed, Exception):
-    """No grant came of a call. `reason` names the step and is shown to callers: never a secret, never an answer's text.
+    """A call brought no grant. `reason` names the step and is shown to callers: no secret, no text of a response.
 
-    `retry_after` is in seconds, as the answer asked for; `settings` says that only a change of the config helps.
-    `memory` is what the next attempt may use all the same, None where that stays what it was.
+    `retry_after` is in seconds, as the response asked for; `settings` says that only a change of the config helps.
+    `memory` is what the next attempt may use nevertheless, None where that does not change.
     """
 
     def __init__(
@@ -135,14 +135,14 @@ class Issued(Sealed):
 
 
 class Verdict(Enum):
-    """What an upstream's answer says of the grant that the request carried."""
+    """What an upstream's response says about the grant of its request."""
 
     GOOD = "good"
-    """Nothing: the answer is the caller's."""
+    """Nothing: the response is for the caller."""
     REJECTED = "rejected"
-    """The grant was refused and nothing was done: a newer one may be tried."""
+    """The grant was rejected and the request not processed: a newer grant may be tried."""
     SPENT = "spent"
-    """The grant is of no more use, but whether the request was acted on is not known: it is not sent again."""
+    """The grant is no longer valid, but the request may have been processed: it must not be sent again."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -163,12 +163,12 @@ class CallingCredential(Protocol):
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
         """Yield the calls it needs, return what was issued. Raises CallFault.
 
-        Where no answer comes of a call, its CallFault is raised at the yield: it may be caught to go on with another.
+        Where a call has no response, its CallFault is raised at the yield: it may be caught to make another call.
         """
         ...
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
-        """Judge an upstream's answer of a watched status; `body` is None where it could not be read whole."""
+        """Judge an upstream's response of a watched status; `body` is None where it could not be read whole."""
         ...
 
 
@@ -205,10 +205,10 @@ class Places(NamedTuple):
 
 
 class Traits(NamedTuple):
-    """What is known of an integration's credential before any secret is read.
+    """What is known about an integration's credential before any secret is read.
 
     `calls`: it must call somewhere first. `learns`: its grants bring the base URL. `watched` are the statuses of
-    upstream answers that may say something of the grant.
+    upstream responses that may say something about the grant.
     """
 
     places: Places
@@ -220,8 +220,9 @@ class Traits(NamedTuple):
 class Destinations(NamedTuple):
     """Where a kind's credential may go by itself, beside what the integration names.
 
-    `base` is the reverse door's base where the integration names none; `path` lies over every target, whatever its
-    origin. Targets at `stand_in` move to the origin that the grant learns, which then is the only one allowed.
+    `base` is the base of the reverse proxy where the integration names none; every target must be under `path`,
+    whatever its origin. Targets at `stand_in` move to the origin that the grant learns, which then is the only one
+    allowed.
     """
 
     domains: tuple[Domain, ...] = ()
@@ -232,7 +233,7 @@ class Destinations(NamedTuple):
 
 
 class SecretInput(NamedTuple):
-    """A value that a kind needs read. `key` is its place under `auth`, `check` judges what was read (ValueError)."""
+    """A value that a kind needs. `key` is its place under `auth`, `check` raises ValueError for an invalid value."""
 
     key: Keys
     reference: Reference
@@ -240,17 +241,17 @@ class SecretInput(NamedTuple):
 
 
 Reasons = tuple[tuple[Keys, str], ...]
-"""Why values could not be read: where each stands in the integration, and the reason."""
+"""Why values could not be read: the place of each in the integration, and the reason."""
 
 ReadReference = Callable[[Reference], str]
 """Reads a reference; raises ValueError, whose text says why and never what."""
 
 Findings = Iterator[tuple[Keys, str]]
-"""Places in the mapping of an integration, and what there is to say of each."""
+"""Places in the mapping of an integration, with a message for each."""
 
 
 class Documentation(NamedTuple):
-    """What the reference pages say of a kind that the descriptions of its keys, which editors show as well, cannot say.
+    """What the reference pages say about a kind beyond the descriptions of its keys, which editors show as well.
 
     `remark` follows the kind's own description. `sections` are the keys whose mapping has a table of its own, with
     words for those that no docstring describes. `profile_example` is the YAML of an integration with a provider.
@@ -264,8 +265,8 @@ class Documentation(NamedTuple):
 class KindSettings(BaseModel, ABC):
     """The `auth:` block of a kind. `type` is declared by each kind as a Literal.
 
-    All that is special to a kind is said here and overridden in its own file: whoever reads a config asks the registry,
-    and knows no kind by its name.
+    All that is special to a kind is overridden in its own file: code that reads a config asks the registry and knows no
+    kind by its name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
@@ -276,10 +277,10 @@ class KindSettings(BaseModel, ABC):
     """Whether the integration must write an `endpoint_prefix` itself."""
 
     brings_certificate: ClassVar[bool] = False
-    """Whether the block holds the client certificate, which then has no block of its own (`certificate_settings`)."""
+    """Whether the block contains the client certificate, which then has no own block (`certificate_settings`)."""
 
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """The keys that every provider profile must bring, with values for a provider that is not known.
+    """The keys that every provider profile must fill in, with values for an unknown provider.
 
     Empty for a kind that takes no profiles; the others declare the key `provider`.
     """
@@ -288,9 +289,9 @@ class KindSettings(BaseModel, ABC):
 
     @classmethod
     def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
-        """What keys of an integration of this kind say against each other, in the file's plain values.
+        """Errors between the keys of an integration of this kind, by the file's plain values.
 
-        A value that is invalid by itself is passed over here: the model reports it.
+        A value that is invalid by itself is ignored here: the model reports it.
         """
         del integration
         yield from ()
@@ -314,7 +315,7 @@ class KindSettings(BaseModel, ABC):
         return False
 
     def certificate_settings(self) -> CertificateSettings | None:
-        """The client certificate that the block itself holds."""
+        """The client certificate that the block itself contains."""
         return None
 
     @abstractmethod
@@ -323,14 +324,14 @@ class KindSettings(BaseModel, ABC):
 
     @abstractmethod
     def inputs(self) -> Iterator[SecretInput]:
-        """Every value that stands behind a reference."""
+        """Every value that is a reference."""
 
     @abstractmethod
     def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """The credential made of what `parts` named, by key."""
+        """The credential made of the values of `inputs`, by key."""
 
     def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
-        """Where the credential may go by itself; `values` are those of the `parts` that can be read.
+        """Where the credential may go by itself; `values` are those of the `inputs` that can be read.
 
         None where one is missing that decides it: the credential then goes nowhere.
         """
@@ -338,7 +339,7 @@ class KindSettings(BaseModel, ABC):
         return Destinations()
 
     def read(self, read: ReadReference, known: Mapping[Keys, str]) -> tuple[dict[Keys, str], Reasons]:
-        """Read every part that is not known yet: what could be read, and why the others could not."""
+        """Read every input that is not known yet: what could be read, and why the others could not."""
         values = dict(known)
         reasons: list[tuple[Keys, str]] = []
         for key, reference, check in self.inputs():

@@ -11,7 +11,7 @@ from sidekey.core.urls import InvalidTarget, Target, parse_target
 
 @lru_cache(maxsize=64)
 def parse_endpoint(text: str) -> Target:
-    """Read the https URL of an endpoint; a query may stand there. Raises ValueError with what is wrong.
+    """Read the https URL of an endpoint; a query is allowed. Raises ValueError with the reason.
 
     Remembered, since a config names few endpoints and many integrations that use them.
     """
@@ -38,5 +38,5 @@ def parse_endpoint(text: str) -> Target:
 
 
 def check_endpoint(text: str) -> None:
-    """Refuse what `parse_endpoint` does not read."""
+    """Raise ValueError for what `parse_endpoint` refuses."""
     parse_endpoint(text)

@@ -1,4 +1,4 @@
-"""What kinds read of the answers to their calls. Nothing of an answer gets into a reason."""
+"""What kinds read from the responses to their calls. No reason repeats text of a response."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def json_object(body: bytes) -> dict[str, Any] | None:
 
 
 def is_token(value: object) -> bool:
-    """Whether `value` is a token that may stand in a header."""
+    """Whether `value` is a token that may be put in a header."""
     return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """`Retry-After` in seconds (RFC 9110 10.2.3), None where there is none that can be read.
 
-    A date is counted from the answer's own `Date`: two readings of one clock, whatever that shows.
+    A date counts from the response's own `Date`: two readings of one clock, whatever its time.
     """
     value = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(value):
@@ -55,7 +55,7 @@ def _date(text: str) -> float | None:
 
 
 def error_of_status(step: str, reply: Reply, word: str = "", *, settings: bool = False) -> CallFault:
-    """The error of an answer that is no success. `word` is a word of ours on it."""
+    """The error of a response that is not a success. `word` is our own remark on it."""
     status = reply.status
     outcome: Outcome = "invalid"
     if status == 429:
@@ -64,7 +64,7 @@ def error_of_status(step: str, reply: Reply, word: str = "", *, settings: bool =
         outcome = "unreachable"
     elif status >= 400:
         outcome = "refused"
-        # Without a word, these say that what was sent is not what the server knows.
+        # Without a remark, these say that what was sent is not what the server knows.
         settings = settings or (not word and status in (400, 401, 403))
     reason = f"{step} returned {status} {word}".rstrip()
     return CallFault(outcome, reason, retry_after=retry_after(reply.headers), settings=settings)

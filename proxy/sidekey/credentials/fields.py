@@ -1,6 +1,6 @@
 """Field types that kinds share: references to secrets and texts, and the rules for injected header names and values.
 
-Every check here raises ValueError with a reason that is safe to show: it never repeats what it judges.
+Every check here raises ValueError with a reason that is safe to show: it never repeats the value.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ NOT_INJECTED = frozenset(
 
 
 class SecretUnreadable(Exception):
-    """Values of an integration cannot be read: where each stands in the integration, and why. Never the content."""
+    """Values of an integration cannot be read: the place of each in the integration, and why. Never the content."""
 
     def __init__(self, reasons: tuple[tuple[Keys, str], ...]) -> None:
         super().__init__(reasons)
@@ -93,7 +93,7 @@ class Reference:
 def clean(text: str) -> str:
     """Drop one trailing newline. Raises ValueError where other controls (C0, DEL, C1) remain.
 
-    The reason is the rest of a sentence that begins with what was read.
+    The reason is the rest of a sentence that begins with the name of what was read.
     """
     text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
     if _CONTROL.search(text):
@@ -135,7 +135,7 @@ def parse_secret(raw: object, *, pem: bool = False) -> Reference:
 
 
 def parse_text(raw: object, *, pem: bool = False) -> Reference:
-    """Read a text that is no secret: the text itself, {file} or {env}."""
+    """Read a text that is not a secret: the text itself, {file} or {env}."""
     way_out = "use a text, {file: PATH} or {env: NAME}"
     if isinstance(raw, str):
         return Reference("text", _literal(raw, clean_pem if pem else clean), pem)
@@ -178,16 +178,16 @@ def elsewhere(source: str, value: str, pem: bool = False) -> Reference:
 def literally(check: Callable[[str], None]) -> AfterValidator:
     """Checks a value that is written in the file; any other is checked when it is read (`SecretInput.check`)."""
 
-    def judge(reference: Reference) -> Reference:
+    def check_literal(reference: Reference) -> Reference:
         if reference.source in ("text", "insecure_value"):
             check(reference.value)
         return reference
 
-    return AfterValidator(judge)
+    return AfterValidator(check_literal)
 
 
 def check_not_empty(text: str) -> None:
-    """Refuse an empty text."""
+    """Raise ValueError for an empty text."""
     if not text:
         raise ValueError("must not be empty")
 
@@ -213,7 +213,7 @@ def check_header_name(name: str) -> str:
 
 
 def check_header_value(value: str) -> None:
-    """Refuse white space at the edges, which recipients drop (RFC 9110 5.5): the secret would arrive changed."""
+    """Raise ValueError for spaces at the ends, which recipients drop (RFC 9110 5.5): the secret would be changed."""
     if value != value.strip(" "):
         raise ValueError("must not begin or end with a space: HTTP drops it")
 
@@ -256,7 +256,7 @@ Secret = Annotated[Reference, PlainValidator(parse_secret), REDACT, WithJsonSche
 """A secret: {file}, {env} or {insecure_value}."""
 
 Text = Annotated[Reference, PlainValidator(parse_text), REDACT, WithJsonSchema(TEXT_SCHEMA)]
-"""A text that is no secret: itself, {file} or {env}."""
+"""A text that is not a secret: itself, {file} or {env}."""
 
 PublicText = Annotated[
     Reference,
@@ -270,7 +270,7 @@ PemSecret = Annotated[Reference, PlainValidator(partial(parse_secret, pem=True))
 """A secret in PEM, such as a private key."""
 
 PemText = Annotated[Reference, PlainValidator(partial(parse_text, pem=True)), REDACT, WithJsonSchema(TEXT_SCHEMA)]
-"""A text in PEM that is no secret, such as a certificate."""
+"""A text in PEM that is not a secret, such as a certificate."""
 
 HeaderName = Annotated[str, AfterValidator(check_header_name)]
 """The name of a header that is injected."""

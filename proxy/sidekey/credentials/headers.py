@@ -1,4 +1,4 @@
-"""Fixed headers: API keys, bearer tokens and tenant names that stand in headers of any name."""
+"""Fixed headers: API keys, bearer tokens and tenant names in headers of any name."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _literal_prefix(reference: Reference) -> Reference:
 
 
 def _shape(raw: Any) -> Any:
-    """Bring the two ways to write a value into one: what is no {prefix, secret} is a public text."""
+    """Turn both spellings of a value into one: what is not {prefix, secret} is a public text."""
     if isinstance(raw, Mapping):
         if "insecure_value" in raw:
             raise ValueError("must be a public text, or {prefix: TEXT, secret: {insecure_value: TEXT}}")
@@ -119,7 +119,7 @@ class HeadersSettings(KindSettings):
 
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
-        """A secret that stands in the file as public text."""
+        """A secret that is written in the file as public text."""
         for name, value in mapping(mapping(integration.get("auth")).get("headers")).items():
             if isinstance(value, str) and normal_name(name) in _SECRET_HEADERS:
                 text = "this is public text: write a secret as {prefix: TEXT, secret: ...}"

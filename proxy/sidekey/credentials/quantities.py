@@ -12,14 +12,14 @@ _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _QUANTITY = re.compile(r"(0|[1-9][0-9]{0,14})([A-Za-z]+)")
 
 LONGEST = 365 * 86_400.0
-"""Seconds. What is longer is a slip; "no limit" is 0s where a key allows it."""
+"""Seconds. A longer duration is a mistake; "no limit" is 0s where a key allows it."""
 
 LARGEST = 1 << 40
 """Bytes."""
 
 
 def parse_duration(raw: object) -> float:
-    """Seconds of a text such as `5s` or `250ms`. Raises ValueError with the way out."""
+    """Seconds of a text such as `5s` or `250ms`. Raises ValueError, which says what must be true."""
     seconds = _parse(raw, _MILLISECONDS, "a whole number and a unit (ms, s, m, h or d), such as 5s") / 1000
     if seconds > LONGEST:
         raise ValueError("must be at most 365d")
@@ -27,7 +27,7 @@ def parse_duration(raw: object) -> float:
 
 
 def parse_size(raw: object) -> int:
-    """Bytes of a text such as `64KiB`. Raises ValueError with the way out."""
+    """Bytes of a text such as `64KiB`. Raises ValueError, which says what must be true."""
     size = _parse(raw, _BYTES, "a whole number and a unit (B, KiB, MiB or GiB), such as 64KiB")
     if size > LARGEST:
         raise ValueError("must be at most 1024GiB")

@@ -1,6 +1,6 @@
 """Makes the runtime snapshot of validated settings, and reads secrets for the first time.
 
-What cannot be read is returned beside the result, as places and reasons, and takes down only what needs it.
+What cannot be read is returned beside the result, as places and reasons, and affects only what needs it.
 """
 
 from __future__ import annotations
@@ -124,11 +124,11 @@ def _credential(settings: IntegrationSettings, read: SecretReader, known: Mappin
 def _base(
     prefixes: Sequence[Prefix], domains: Sequence[Domain], destinations: Destinations, *, learns: bool
 ) -> Prefix | None:
-    """What the reverse door's path is put behind, before a grant.
+    """The base that the path of a reverse proxy request is appended to, before a grant.
 
     The first prefix, else the first domain of the integration that is an exact base URL, else what the kind names. A
-    base that stands for the one to be learnt goes first; where any will be learnt, no prefix's path comes before the
-    caller's.
+    base that is a placeholder for the one to be learnt comes first; where any will be learnt, no prefix's path comes
+    before the caller's.
     """
     if destinations.stand_in is not None:
         return destinations.base
@@ -138,7 +138,7 @@ def _base(
 
 
 def build_trust(trust: snapshot.Trust, read: SecretReader) -> tuple[snapshot.Trust, str | None]:
-    """The trust with its file's whole path and what it holds, or why the file is of no use."""
+    """The trust with its file's whole path and content, or why the file cannot be used."""
     if trust.path is None:
         return trust, None
     path = str(read.path(trust.path))
@@ -166,7 +166,7 @@ Digests = Mapping[str, tuple[Reference, bytes]]
 
 
 class Callers(NamedTuple):
-    """Callers by the SHA-256 of their tokens, what could not be read, and tokens that stand twice."""
+    """Callers by the SHA-256 of their tokens, what could not be read, and tokens that are used twice."""
 
     found: dict[bytes, snapshot.Caller]
     digests: Digests
@@ -177,9 +177,8 @@ class Callers(NamedTuple):
 def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, former: Digests) -> Callers:
     """Read the callers' tokens. `former` are the digests of the last good load.
 
-    A caller whose token cannot be read keeps its former one while the config names the same place. Otherwise it stands
-    under a digest that no token has: were it left out, the last such caller would take the judging of callers away
-    with it.
+    A caller whose token cannot be read keeps its former one while the config names the same place. Otherwise it gets
+    a digest that no token has: without it, a config whose last caller is unreadable would no longer check callers.
     """
     callers: dict[bytes, snapshot.Caller] = {}
     digests: dict[str, tuple[Reference, bytes]] = {}

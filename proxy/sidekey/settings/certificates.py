@@ -1,4 +1,4 @@
-"""Makes the ring of an integration's client certificate: what is read for it, and how its errors find their places."""
+"""Makes the ring of an integration's client certificate: what is read for it, and the places of its errors."""
 
 from __future__ import annotations
 

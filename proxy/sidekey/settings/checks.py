@@ -1,7 +1,7 @@
-"""What keys say together. The checks read the file's plain values, so that an error in one key hides no other.
+"""Checks of several keys together. They read the file's plain values, so that an error in one key hides no other.
 
-Each takes the mapping it judges and gives pairs of a place in it and a message; a value that is invalid by itself is
-reported by the models and passed over here.
+Each takes the mapping that it checks and yields pairs of a place in it and a message; a value that is invalid by itself
+is reported by the models and ignored here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Found = Iterator[tuple[Loc, str]]
 
 
 def kind_of(raw: Mapping[str, Any]) -> type[KindSettings] | None:
-    """The kind that an integration names; None where it names none there is."""
+    """The kind that an integration names; None where there is no such kind."""
     return KINDS.get(str(mapping(raw.get("auth")).get("type")))
 
 
@@ -45,7 +45,7 @@ def integration_errors(raw: Mapping[str, Any]) -> Found:
 
 
 def _test_errors(raw: Mapping[str, Any]) -> Found:
-    """A test request that the integration's own policy would refuse."""
+    """A test request that the integration's own policy would deny."""
     test = raw.get("test")
     if not isinstance(test, Mapping):
         return
@@ -62,10 +62,10 @@ def _test_errors(raw: Mapping[str, Any]) -> Found:
 
 
 def _policy(raw: Mapping[str, Any]) -> Policy | None:
-    """Prefixes and methods as the plain values tell them, or None where one of them is invalid or stands elsewhere.
+    """Prefixes and methods by the plain values, or None where one of them is invalid or a reference.
 
-    Which origins are allowed beside them is left out: it takes what only the kind knows, and `policy_warnings` says
-    so where a prefix is at none of them.
+    The origins that are allowed as well are left out: only the kind knows them, and `policy_warnings` reports a prefix
+    at none of them.
     """
     prefixes, methods = [] if _learns(raw) else raw.get("endpoint_prefix", []), raw.get("methods")
     prefixes = [prefixes] if isinstance(prefixes, str) else prefixes
@@ -81,11 +81,11 @@ def _policy(raw: Mapping[str, Any]) -> Policy | None:
 
 
 _ANYWHERE = parse_prefix("https://host.invalid")
-"""Stands for the base of an integration that writes no prefix."""
+"""The base of an integration without a prefix, for the check."""
 
 
 def _learns(raw: Mapping[str, Any]) -> bool:
-    """Whether the base URL comes with the token, so that a path cannot be judged before."""
+    """Whether the base URL comes with the token, so that a path cannot be checked before."""
     kind = kind_of(raw)
     return kind is not None and kind.learns_base_url(mapping(raw.get("auth")))
 
@@ -103,7 +103,7 @@ def _are_texts(raw: Any) -> bool:
 
 
 def global_errors(raw: Mapping[str, Any]) -> Found:
-    """Listeners that are open to others or stand on one address, and hosts that are named twice."""
+    """Listeners that are open to other machines or share an address, and hosts that are given twice."""
     listeners = dict(_listeners(raw))
     seen: dict[str, str] = {}
     for name, address in listeners.items():
@@ -120,7 +120,7 @@ def global_errors(raw: Mapping[str, Any]) -> Found:
 
 
 def caller_errors(raw: Mapping[str, Any], known: Container[str]) -> Found:
-    """Callers that name integrations there are not."""
+    """Callers that name integrations that do not exist."""
     for name, caller in mapping(raw.get("callers")).items():
         granted = mapping(caller).get("integrations")
         for index, entry in enumerate(granted if isinstance(granted, list) else []):
@@ -143,7 +143,7 @@ def _listeners(raw: Mapping[str, Any]) -> Iterator[tuple[str, Address]]:
 
 
 def _is_open(name: str, address: Address, raw: Mapping[str, Any]) -> bool:
-    """Whether others than this machine's users reach a listener that asks for no token."""
+    """Whether other machines can reach a listener that requires no token."""
     if name == "metrics" or address.path is not None or ip_address(address.host).is_loopback:
         return False
     return name == "admin" or not raw.get("callers")
@@ -177,14 +177,14 @@ def integration_warnings(raw: Mapping[str, Any]) -> Found:
 
 
 def policy_warnings(policy: Policy) -> Found:
-    """What loads but should be known of a policy that is whole: prefixes that never match."""
+    """What loads but should be known of a complete policy: prefixes that never match."""
     for prefix in policy.prefixes if policy.domains else ():
         if not any(domain.covers(prefix.origin) for domain in policy.domains):
             yield ("endpoint_prefix",), f"{prefix} is not under any allowed domain, so it never matches"
 
 
 def insecure_values(raw: Any, loc: Loc) -> Found:
-    """Secrets that stand in the file itself."""
+    """Secrets that are written in the file itself."""
     if isinstance(raw, Mapping):
         for key, value in raw.items():
             if key == "insecure_value":

@@ -95,16 +95,16 @@ def mark_at(root: Table, loc: Iterable[str | int], *, key: bool = False) -> tupl
 def error_at(root: Table, loc: Loc, message: str, *, base: Loc = (), key: bool = False) -> ConfigError:
     """The error of the value at `loc` under `root`, or with `key` of the key itself; `base` leads to `root`.
 
-    Where the file lacks the last parts of `loc`, the place is that of the mapping that lacks them.
+    Where the last parts of `loc` are missing in the file, the place is that of the mapping without them.
     """
     mark, _ = mark_at(root, loc, key=key)
     return ConfigError(root.file, line_of(mark), column_of(mark), show((*base, *loc)), message)
 
 
 def show(loc: Sequence[str | int]) -> str:
-    """A path as it is printed: `integrations.crm.methods[0]`; a key with dots stands in quotes.
+    """A path as it is printed: `integrations.crm.methods[0]`; a key with dots is quoted.
 
-    A key with further characters is `?`: in `{password:abc}`, where a space is forgotten, the secret is part of a key.
+    A key with further characters is `?`: in `{password:abc}`, where a space is missing, the secret is part of a key.
     """
     text = ""
     for part in loc:

@@ -2,7 +2,7 @@
 
 The typing of plain scalars is narrower than YAML 1.1 and close to the core schema of YAML 1.2: only true, false, null,
 integers and floats in plain decimal are typed, so `off`, `no`, `on`, dates and numbers with a leading zero stay text.
-Keys are always text. Tags, merge keys and several documents in a file are refused, aliases are bounded.
+Keys are always text. Tags, merge keys and several documents in a file are errors, aliases are bounded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 DEEPEST = 32
 MOST_VALUES = 2_000_000
-"""Values in a file, counting what an alias stands for each time: a bound on "billion laughs"."""
+"""Values in a file, counting the value of an alias each time: a bound on "billion laughs"."""
 
 _SLICE = 64 << 10
 """Characters that are searched at once: a search holds the interpreter, and a reload shares it with the data plane."""
@@ -45,7 +45,7 @@ _TEXT_TAG = "tag:yaml.org,2002:str"
 
 
 class Malformed(Exception):
-    """The file cannot be read any further; holds the one error."""
+    """The file cannot be parsed any further; contains the one error."""
 
     def __init__(self, error: ConfigError) -> None:
         super().__init__(error)
@@ -53,7 +53,7 @@ class Malformed(Exception):
 
 
 def parse(file: str, data: bytes) -> tuple[Table, list[ConfigError]]:
-    """The file's one mapping, and the errors that did not stop the reading (duplicate keys). Raises Malformed."""
+    """The file's one mapping, and the errors that did not stop the parsing (duplicate keys). Raises Malformed."""
     text = _decode(file, data)
     reader = _Reader(file, text)
     try:

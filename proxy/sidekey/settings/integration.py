@@ -1,4 +1,4 @@
-"""Judges and builds the integrations of a config, or finds that one is still what it was at the last good load."""
+"""Checks and builds the integrations of a config, or finds that one has not changed since the last good load."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from sidekey.settings.translate import errors_of
 
 
 class Integrations:
-    """The integrations of one load; what there is to say of them goes into `loaded`.
+    """The integrations of one load; errors and warnings go into `loaded`.
 
-    Secrets are read with `noting`, and with `read` whenever that is needed later. Certificates are judged at `now`.
+    Secrets are read with `noting`, and with `read` whenever that is needed later. Certificates are checked at `now`.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class Integrations:
         `trust` is the network's.
         """
         if former is not None and not former.is_written(raw, trust):
-            # Nothing of it may be used: an old credential never goes to a new destination.
+            # Nothing of it may be used: an old credential must never go to a new destination.
             former = None
         if former is not None and former.is_current(trust, self._noting.looks):
             entry: Entry | None = former if former.raw is raw else former._replace(raw=raw)
         else:
             entry = self._build(name, raw, trust, former)
         if entry is not None:
-            self._tell(name, entry)
+            self._report(name, entry)
         return entry
 
     def _build(self, name: str, raw: Table, trust: Trust, former: Entry | None) -> Entry | None:
@@ -86,11 +86,11 @@ class Integrations:
         ring = None if former is None else former.integration.certificate
         integration, unreadable = build(certificate=ring or self._ring(settings))
         if former is not None and ring is not None and integration.policy != former.integration.policy:
-            # What was fetched, or read long ago, is for the places it was read for.
+            # What was fetched, or read long ago, is only for the destinations it was read for.
             integration, unreadable = build(certificate=self._ring(settings))
         read = tuple(unreadable)
         if not expansion.errors:
-            # Examples stand in the policy otherwise, and say nothing of what was meant.
+            # Otherwise the policy contains examples, which say nothing about the intended one.
             warnings += tuple(checks.policy_warnings(integration.policy))
         entry = Entry(
             raw=raw,
@@ -110,7 +110,7 @@ class Integrations:
     def _ring(self, settings: IntegrationSettings) -> CertificateRing | None:
         return build_ring(settings, self._read, self._now, self._looks)
 
-    def _tell(self, name: str, entry: Entry) -> None:
+    def _report(self, name: str, entry: Entry) -> None:
         loaded, raw = self._loaded, entry.raw
         self._note(loaded.warnings, name, raw, entry.warnings)
         self._note(loaded.unreadable, name, raw, entry.unreadable)
@@ -118,10 +118,10 @@ class Integrations:
             self._note(loaded.kept.setdefault(name, []), name, raw, entry.kept)
         ring = entry.integration.certificate
         if ring is not None:
-            self._tell_of(ring, name, raw)
+            self._report_certificate(ring, name, raw)
 
-    def _tell_of(self, ring: CertificateRing, name: str, raw: Table) -> None:
-        """Of a client certificate, what is so now: it may have been read again since it was built."""
+    def _report_certificate(self, ring: CertificateRing, name: str, raw: Table) -> None:
+        """The present state of a client certificate: it may have been read again since it was built."""
         self._note(self._loaded.warnings, name, raw, ring.warnings)
         if ring.urls:
             self._loaded.places[name] = {
@@ -138,7 +138,7 @@ class Integrations:
 
 
 def _lost(former: Integration, found: Integration) -> bool:
-    """Whether something can no longer be read that could."""
+    """Whether something that could be read cannot be read any more."""
     return (former.keyring.credential is not None and found.keyring.credential is None) or (
         former.trust.usable and not found.trust.usable
     )

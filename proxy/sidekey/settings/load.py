@@ -1,4 +1,4 @@
-"""Loads a config: from a path to a snapshot, or to every error there is; again and again, if need be."""
+"""Loads a config: from a path to a snapshot, or to every error there is; as often as needed."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ __all__ = ["Loaded", "Loader", "load"]
 def load(path: str | Path, environ: Mapping[str, str] | None = None, now: float | None = None) -> Loaded:
     """Read the config at `path`, a file or a folder, and the secrets it names. Never raises for what it reads.
 
-    Certificates are judged at `now`, in seconds since the epoch; left out, the present.
+    Certificates are checked at `now`, in seconds since the epoch; default: the present.
     """
     return Loader(path, environ).load(now)
 
 
 class Loader:
-    """Loads one config as often as it is asked to, and makes anew only what differs from the last good load.
+    """Loads one config as often as it is asked to, and builds only what differs from the last good load.
 
-    An integration that is the same is the same object in each snapshot. `environ` is taken not to change.
+    An integration that is the same is the same object in each snapshot. `environ` must not change.
     """
 
     def __init__(self, path: str | Path, environ: Mapping[str, str] | None = None) -> None:
@@ -53,8 +53,8 @@ class Loader:
     def load(self, now: float | None = None) -> Loaded:
         """As `load`. Blocks; one thread at a time.
 
-        A load with errors leaves nothing behind but the documents it parsed. A secret, CA file or caller's token that
-        is of no use now, but was at the last good load, stays what it was while the config says the same of it.
+        A load with errors leaves only the documents that it parsed. A secret, CA file or caller's token that cannot be
+        used now, but could at the last good load, stays what it was while the config says the same about it.
         """
         looks = Looks()
         with _without_collector():
@@ -70,7 +70,7 @@ class Loader:
         return loaded
 
     def _keep(self, memory: Memory | None, files: Files) -> None:
-        """Remember this load, and free what is not needed any more, piece by piece."""
+        """Remember this load, and release gradually what is not needed any more."""
         before, last = self._memory, self._files
         self._files = files
         if memory is not None:
@@ -112,7 +112,7 @@ class _Loading:
         self._integrations = Integrations(self.loaded, read, noting, self._trust_of, now)
 
     def run(self) -> Memory | None:
-        """Load; what is to be remembered where it went without an error."""
+        """Load; what is to be remembered where there was no error."""
         settings = self._globals()
         trust = self._trust(settings)
         entries = self._entries(trust)
@@ -133,7 +133,7 @@ class _Loading:
         errors += [error_at(self._root(loc), loc, message) for loc, message in found]
 
     def _globals(self) -> GlobalSettings:
-        """The global settings; the defaults instead of what is invalid, so that the rest is still judged."""
+        """The global settings; the defaults instead of what is invalid, so that the rest is still checked."""
         values = {**self._joined.globals, "version": 1}
         if self._joined.documents:
             self._note(self.loaded.errors, checks.global_errors(values))
@@ -155,15 +155,15 @@ class _Loading:
         return settings
 
     def _moved(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
-        """The listeners that are not where they stand."""
-        stands = self._memory.listen
-        if stands is None:
+        """The listeners whose address in the config is not where they listen."""
+        current = self._memory.listen
+        if current is None:
             return
-        for key in moved(stands, build_listen(settings.listen, self._read)):
+        for key in moved(current, build_listen(settings.listen, self._read)):
             yield ("listen", key), "restart Sidekey to change this: listeners cannot be changed while it runs"
 
     def _trust(self, settings: GlobalSettings) -> snapshot.Trust:
-        """The network's; that of the last good load where it is the same, or where its file is of no use now."""
+        """The network's; that of the last good load where it is the same, or where its file cannot be used now."""
         written, former = settings.network.trusted_ca, self._memory.trust
         if written.path is not None:
             self._noting.note(written.path)
@@ -194,7 +194,7 @@ class _Loading:
 
 
 def _without_invalid(values: dict[str, Any], error: ValidationError) -> dict[str, Any]:
-    """The global keys that pydantic found no error in; of `callers` only the invalid ones go."""
+    """The global keys that pydantic found no error in; of `callers` only the invalid ones are removed."""
     places = [details["loc"] for details in error.errors(include_url=False, include_input=False)]
     invalid = {loc[0] for loc in places if loc[:1] != ("callers",) or len(loc) == 1}
     callers = {loc[1] for loc in places if loc[:1] == ("callers",) and len(loc) > 1}

@@ -1,4 +1,4 @@
-"""What comes of loading a config."""
+"""The result of loading a config."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class Loaded:
     """A config that was read. `snapshot` is None where there are `errors`.
 
     `unreadable` are secrets and CA files that could not be read: errors for `check` and `run --strict`, while `run`
-    goes on without what needs them. All three lists are in the order of file, line and column.
+    continues without what needs them. All three lists are in the order of file, line and column.
 
-    `kept` says of integrations why what they read is of no use now: they are those of a former load, unchanged, and
-    such findings are not among `unreadable`. It holds them at each load, `failed` those that were read at this one.
+    `kept` says of integrations why what they read cannot be used now: they are those of an earlier load, unchanged, and
+    these errors are not among `unreadable`. It contains them at each load, `failed` those that were read at this one.
 
-    `stamps` are those of everything that was read, the config itself and its folder among it: whatever differs later
-    asks for a reload. Paths are absolute, links not resolved. Client certificates are not among it: whoever holds them
-    reads them again. `certificates` are the stamps of those that were read at this load.
+    `stamps` are those of everything that was read, the config itself and its folder included: whatever differs later
+    causes a reload. Paths are absolute, links not resolved. Client certificates are not among them: their own
+    loaders read them again. `certificates` are the stamps of those that were read at this load.
 
-    `places` are those of the client certificates that come by {url}, by integration: nothing is said of them before
-    they are fetched (`fetched`).
+    `places` are those of the client certificates that come by {url}, by integration: they are checked only
+    after they are fetched (`fetched`).
 
-    `transient` says that a file of the config, or of a secret, could not be read for a reason that may be over soon
-    (too many open files), though no stamp will tell.
+    `transient` says that a file of the config, or of a secret, could not be read for a reason that may pass soon
+    (too many open files), although no stamp will change.
     """
 
     snapshot: Snapshot | None = None
@@ -43,7 +43,7 @@ class Loaded:
     transient: bool = False
 
     def fetched(self, name: str) -> tuple[list[ConfigError], list[ConfigError]]:
-        """Errors and warnings of such a certificate, after its ring's `refresh`."""
+        """Errors and warnings of such a certificate, after its loader's `refresh`."""
         ring = None if self.snapshot is None else self.snapshot.integrations[name].certificate
         if ring is None:
             return [], []
@@ -54,7 +54,7 @@ class Loaded:
         return errors, warnings
 
     def sort(self) -> None:
-        """Put the findings into the order of their places, each of them once."""
+        """Sort the findings by their places, each of them once."""
         for errors in (self.errors, self.warnings, self.unreadable, *self.kept.values()):
             # They come nearly in order, which a set would lose: one long sort would hold the interpreter.
             errors[:] = sorted(dict.fromkeys(errors))

@@ -1,7 +1,7 @@
 """Provider profiles: data that fills in an `auth` block of one kind, and the domains beside it, for one platform.
 
-A profile is a file of `sidekey/providers`. Its parameters stand beside `provider` in the config and go into its texts
-where `{name}` stands. They end up in host names, so each must match its pattern as a whole before it goes anywhere.
+A profile is a file of `sidekey/providers`. Its parameters are beside `provider` in the config and replace `{name}` in
+its texts. They become part of host names, so each must match its whole pattern before it is used.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _placeholders(data: Any) -> Iterator[str]:
 
 
 class Parameter(Section):
-    """What a profile asks for. `pattern` is judged against the whole value, `rule` says the same in words."""
+    """What a profile asks for. `pattern` must match the whole value, `rule` says the same in words."""
 
     description: str
     rule: str
@@ -48,7 +48,7 @@ class Parameter(Section):
     required: bool = True
 
     def error(self, value: object) -> str | None:
-        """What is wrong with a value, without repeating it. A number may be written as a text of digits."""
+        """What is wrong with a value, without repeating it. A number may be a text of digits."""
         if isinstance(value, bool) or not isinstance(value, str if self.type == "text" else Value):
             kind = "text (put numbers in quotes)" if self.type == "text" else "a number"
             return f"must be {kind}, not a reference: write {self.hint}"
@@ -110,8 +110,8 @@ class Filled(NamedTuple):
 class Expansion(NamedTuple):
     """An integration with its profile filled in.
 
-    The places of `errors` are in the mapping that was expanded. Where there are any, `table` serves only to judge the
-    rest of the integration: examples stand in it for what is missing or wrong, and nothing may be built of it.
+    The places of `errors` are in the mapping that was expanded. Where there are any, `table` serves only to check the
+    rest of the integration: it contains examples for what is missing or wrong, and nothing may be built of it.
     """
 
     table: Table
@@ -197,14 +197,14 @@ def expand(raw: Table) -> Expansion:
 
 
 def _unknown_provider(kind: str) -> Profile:
-    """Fills in for a provider that nothing is like, so that the rest of the integration is still judged."""
+    """Fills in for a provider without a similar name, so that the rest of the integration is still checked."""
     return Profile(kind=kind, title="", documentation="", auth=dict(KINDS[kind].placeholder_profile), notes="")
 
 
 def _arguments(auth: Table, provider: str, found: Profile) -> tuple[dict[str, Value], set[str], Found]:
-    """The parameters' values, the keys of `auth` that were read (or judged) here, and errors.
+    """The parameters' values, the keys of `auth` that were read (or checked) here, and errors.
 
-    An example stands in for a value that is missing or wrong.
+    An example replaces a value that is missing or wrong.
     """
     taken, meant, errors = _other_keys(auth, provider, found)
     values: dict[str, Value] = {}

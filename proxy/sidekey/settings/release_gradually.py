@@ -1,4 +1,4 @@
-"""Frees many objects without holding the interpreter for long."""
+"""Releases many objects without holding the interpreter for long."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def release_gradually(values: Mapping[str, Any]) -> None:
-    """Empty a dict entry by entry, in a thread beside the one that must not wait.
+    """Empty a dict entry by entry, so that other threads run in between.
 
-    Whoever drops the last reference to a dict of many objects holds the interpreter until the last of them is freed.
+    A thread that drops the last reference to a dict of many objects holds the interpreter until all of them are freed.
     """
     if isinstance(values, dict):
         while values:

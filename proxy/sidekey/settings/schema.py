@@ -13,7 +13,7 @@ from sidekey.settings.profiles import names_of, parameter_properties, profile
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of a config file. Defaults stand as the file writes them."""
+    """JSON Schema (2020-12) of a config file. Defaults are spelled as in the file."""
     found = model_schema()
     for kind, settings in KINDS.items():
         if settings.placeholder_profile:
@@ -36,7 +36,7 @@ def model_schema() -> dict[str, Any]:
 
 
 def _let_profiles_fill_in(kind: str, definition: dict[str, Any]) -> None:
-    """Allow the parameters of a kind's provider profiles, and let each profile stand for the keys that it brings."""
+    """Allow the parameters of a kind's provider profiles, and let each profile replace the keys that it fills in."""
     properties, required = definition["properties"], definition.pop("required")
     properties["provider"] = {**properties["provider"], "enum": [*names_of(kind), None]}
     properties |= parameter_properties(kind)

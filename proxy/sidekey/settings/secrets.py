@@ -14,10 +14,10 @@ from sidekey.credentials.fields import Reference, Source, clean_pem, clean_secre
 from sidekey.settings.stamps import UNREAD, Looks, Stamp, stamp
 
 LARGEST = 64 << 10
-"""Bytes of a secret's file; more is a slip, such as a log file named by mistake."""
+"""Bytes of a secret's file; more is a mistake, such as a log file."""
 
 TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
-"""Failures to read a file that pass without any change of it, so that nothing tells when they are over."""
+"""Failures to read a file that pass without any change of it, so that no notification says when they are over."""
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _PATH = re.compile(r"[./]")
@@ -34,7 +34,7 @@ def named(source: Source, name: str) -> str:
 
 
 class Transient(ValueError):
-    """Why a file cannot be read now, where that passes by itself."""
+    """Why a file cannot be read now, where that passes without a change."""
 
 
 class SecretReader(Sealed):
@@ -106,9 +106,9 @@ class SecretReader(Sealed):
 
 
 class NotingReader(SecretReader):
-    """A reader for one load, which notes the files that it reads. Nothing that outlives the load may hold it.
+    """A reader for one load, which notes the files that it reads. Nothing that outlives the load may refer to it.
 
-    `transient` says that one could not be read for a reason that passes by itself.
+    `transient` says that one could not be read for a reason that passes without a change.
     """
 
     __slots__ = ("_noted", "looks", "transient")

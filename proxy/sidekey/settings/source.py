@@ -33,7 +33,7 @@ class Parsed(NamedTuple):
 
 
 Files = dict[tuple[str, bytes], Parsed]
-"""What files held, by their names and the SHA-256 of their bytes: what is there is not parsed again."""
+"""The content of files, by name and SHA-256: what is known is not parsed again."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Joined:
     """The documents of a config.
 
     `globals` holds the global keys of all files; `owners` says whose each is, `integrations` likewise for IDs.
-    It is not `complete` where a file could not be read, and `transient` where that may pass without a change of it.
+    It is not `complete` where a file could not be read, and `transient` where that may pass without a change.
     `files` are those that could be read.
     """
 

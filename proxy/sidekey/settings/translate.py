@@ -1,4 +1,4 @@
-"""Turns pydantic's errors into errors with a place and a way out. Nothing of the input gets into a message."""
+"""Turns pydantic's errors into errors with a place and a way out. No message repeats the input."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _of_other_kinds(key: str, root: Mapping[str, Any]) -> str:
 
 
 def _fields(loc: Loc, model: type[BaseModel], root: Mapping[str, Any]) -> list[str]:
-    """The keys that the mapping at `loc` may have; empty where they are not told by one model."""
+    """The keys that the mapping at `loc` may have; empty where no single model defines them."""
     found: type[BaseModel] | None = model
     if loc[:1] == ("auth",):
         found, loc = KINDS.get(str(root["auth"].get("type"))), loc[1:]

@@ -1,6 +1,6 @@
 """Values of the config that are more than a text: names, listener addresses, networks, prefixes, methods, trust.
 
-Each parser raises ValueError with the way out and repeats nothing of its input.
+Each parser raises ValueError, which says what must be true and repeats no input.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def parse_mode(raw: object) -> int:
 
 
 def parse_network(raw: object) -> addresses.Network:
-    """A network such as 10.0.0.0/8; a single address stands for itself."""
+    """A network such as 10.0.0.0/8; a single address is a network of its own."""
     if not isinstance(raw, str):
         raise ValueError("must be a network as text, such as 10.0.0.0/8")  # noqa: TRY004 - as above
     try:

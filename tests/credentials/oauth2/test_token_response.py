@@ -204,13 +204,13 @@ def test_any_answer_is_a_token_or_an_error(body: bytes) -> None:
         try:
             token: Any = read_response(reply(body), shape)
         except CallFault as error:
-            assert error.reason.removeprefix("token endpoint returned ") in {
-                "no JSON object",
-                "no usable token under access_token",
-                "a token of another type than bearer",
-                "a token that has expired",
-                "no base URL under api.url",
-                *(f"200 {code}" for code in CODES),
+            assert error.reason.removeprefix("token endpoint ") in {
+                "did not return a JSON object",
+                "did not return a usable token under access_token",
+                "returned a token that is not a bearer token",
+                "returned a token that has expired",
+                "did not return a base URL under api.url",
+                *(f"returned 200 {code}" for code in CODES),
             }
         else:
             assert token.value.isascii()

@@ -1,4 +1,4 @@
-"""Certificates: reads them, puts a chain in order, leaf first, and judges what it holds."""
+"""Certificates: reads them, puts a chain in order, leaf first, and checks it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PRIVATE_CA = "write allow_private_ca: true"
 
 
 def read_certificate(der: bytes) -> x509.Certificate:
-    """A certificate of which every part that is looked at here can be read. Raises ValueError."""
+    """A certificate of which every part that is checked here can be read. Raises ValueError."""
     with warnings.catch_warnings():
         # Serial number 0, which RFC 5280 4.1.2.2 forbids and old CAs have, is no matter for who shows a certificate.
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
@@ -105,7 +105,7 @@ def errors(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
 
 
 def foreign(chain: Sequence[x509.Certificate], certificates: Sequence[x509.Certificate]) -> Iterator[str]:
-    """Certificates that stand there and are no part of the chain."""
+    """Certificates that are given and not part of the chain."""
     for certificate in certificates:
         if certificate not in chain:
             yield f"the certificate of {name_of(certificate.subject)} is not part of the chain and is not sent"

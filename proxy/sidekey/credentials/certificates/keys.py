@@ -1,4 +1,4 @@
-"""Private keys: opens them, and says which are too weak or of no use for TLS."""
+"""Private keys: opens them, and says which are too weak or unusable for TLS."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def open_key(block: Block, passphrase: str | None) -> PrivateKey:
         raise ValueError(f"this private key is {way} that is not supported: {way_out}") from None
     except (TypeError, ValueError):
         if encrypted:
-            # The library does not always tell a way of encrypting that it does not know from a wrong passphrase.
+            # The library does not always distinguish an unknown encryption from a wrong passphrase.
             way_out = "if it is correct, encrypt the key again with openssl pkcs8 -topk8"
             raise PassphraseError(f"this passphrase does not decrypt the private key; {way_out}") from None
         raise ValueError("this private key is damaged") from None
@@ -61,7 +61,7 @@ def open_key(block: Block, passphrase: str | None) -> PrivateKey:
 
 
 def weakness(key: object) -> str | None:
-    """Why a public key is too weak, or of no use for TLS, in words that follow "its key is"; None: it is good."""
+    """Why a public key is too weak or unusable for TLS, in words that follow "its key is"; None: it is usable."""
     if isinstance(key, RSAPublicKey):
         few = f"RSA with {key.key_size} bits: at least {LEAST_RSA_BITS} are needed"
         return few if key.key_size < LEAST_RSA_BITS else None

@@ -1,4 +1,4 @@
-"""Makes a `ClientIdentity` of bytes, or says everything that is wrong with them. Pure: the time is handed in."""
+"""Makes a `ClientIdentity` of bytes, or reports all their errors. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sidekey.credentials.certificates.pem import Block
 from sidekey.credentials.identity import ClientIdentity
 
 Found = tuple[tuple[str, str], ...]
-"""Keys of the config's block, and what there is to say of them."""
+"""Keys of the config's block, with a message for each."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Material(Sealed):
-    """What was read for a client certificate. A half is None where it could not be read, and is then passed over.
+    """What was read for a client certificate. A half is None where it could not be read, and is then ignored.
 
     `joined`: both halves are the same `pem`.
     """
@@ -46,7 +46,7 @@ class Examined:
 
 
 def examine(material: Material, now: float, *, allow_private_ca: bool = False) -> Examined:
-    """Judge a client certificate; `now` is in seconds since the epoch."""
+    """Check a client certificate; `now` is in seconds since the epoch."""
     return _Examination(material).result(now, allow_private_ca=allow_private_ca)
 
 
@@ -74,13 +74,13 @@ class _Examination(Sealed):
         reason = None if allow_private_ca else chains.distrust(chain)
         found += [] if reason is None else [reason]
         self._errors += [(self._of_certificate, error) for error in found]
-        told = (*chains.foreign(chain, certificates), *chains.remarks(chain, now))
-        warnings = tuple((self._of_certificate, text) for text in told)
+        found_warnings = (*chains.foreign(chain, certificates), *chains.remarks(chain, now))
+        warnings = tuple((self._of_certificate, text) for text in found_warnings)
         identity = None if self._errors or key is None else self._identity(chain, key)
         return Examined(identity, tuple(self._errors), warnings)
 
     def _blocks(self) -> tuple[list[Block] | None, list[Block] | None]:
-        """The blocks of each half; None where it was not read, or its error is told already."""
+        """The blocks of each half; None where it was not read, or its error is reported already."""
         material = self._material
         if material.joined:
             both = self._split(material.certificate, self._of_certificate)
@@ -152,7 +152,7 @@ class _Examination(Sealed):
             public = key.public_key()
             fitting = [each for each in certificates if each.public_key() == public]
             if fitting:
-                # A renewed certificate of the same key may stand beside the old one.
+                # A renewed certificate of the same key may be beside the old one.
                 leaf = max(fitting, key=lambda each: each.not_valid_after_utc)
             else:
                 reason = f"this private key does not belong to the certificate of {chains.name_of(leaf.subject)}"
@@ -184,6 +184,6 @@ def _kinds(blocks: Sequence[Block]) -> set[str]:
 
 
 def _instead(blocks: Sequence[Block], otherwise: str) -> str:
-    """What stands in the place of what is missing."""
+    """What is there instead of what is missing."""
     known = next(filter(None, (pem.other(block.label) for block in blocks)), None)
     return otherwise if known is None else f"this is {known}"

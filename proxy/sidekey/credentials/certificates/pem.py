@@ -1,4 +1,4 @@
-"""Takes PEM apart (RFC 7468), and says what data is that is no PEM. Pure text: nothing is decrypted here."""
+"""Parses PEM (RFC 7468), and says what data is that is not PEM. Pure text: nothing is decrypted here."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def other(label: str) -> str | None:
 
 
 def what_it_is(data: bytes) -> str:
-    """Data that is no PEM, in words that follow "this is"."""
+    """Data that is not PEM, in words that follow "this is"."""
     text = data.lstrip(b"\xef\xbb\xbf \t\r\n")
     if not text:
         return "empty"
@@ -129,7 +129,7 @@ def _encoded(text: bytes) -> str | None:
 
 
 def _der(data: bytes) -> str | None:
-    """By the first elements of its outer SEQUENCE (X.690): each of these begins in its own way."""
+    """By the first elements of its outer SEQUENCE (X.690): each of these begins differently."""
     content = _sequence(data)
     if content is None:
         return None

@@ -52,7 +52,7 @@ def _elsewhere(source: str, value: str) -> Reference:
 
 
 def _pasted(text: str) -> str:
-    """What stands in the file is judged like what stands elsewhere: when it is used, and then all at once."""
+    """A literal value is checked like one that is read: when it is used, and then with all its errors."""
     if not text.strip():
         raise ValueError("must not be empty")
     return text
@@ -79,7 +79,7 @@ KeySource = Annotated[
 
 
 class CertificateSettings(BaseModel):
-    """The certificate that Sidekey shows to the upstream in the TLS handshake, beside what `auth` adds."""
+    """The certificate that Sidekey sends to the upstream in the TLS handshake, beside what `auth` adds."""
 
     # The order counts: each check sees the keys above its own.
     model_config = ConfigDict(
@@ -107,8 +107,8 @@ class CertificateSettings(BaseModel):
     )
     allow_private_ca: bool = Field(
         default=False,
-        description="Whether the certificate may be self-signed or of a CA that is not in Mozilla's bundle, such as a "
-        "bank's own.",
+        description="Whether the certificate may be self-signed or issued by a CA that is not in Mozilla's bundle, "
+        "such as a bank's own.",
     )
     refresh: Annotated[Duration, AfterValidator(_at_least_a_minute)] = Field(
         default=3600.0, description="How often what comes by `{url}` is fetched again; at least `1m`."
@@ -128,8 +128,8 @@ class CertificateSettings(BaseModel):
     @field_validator("refresh")
     @classmethod
     def _check_refresh(cls, seconds: float, info: ValidationInfo) -> float:
-        told = [info.data[key] for key in MATERIAL if key in info.data]
-        if len(told) == len(MATERIAL) and not any(each is not None and each.source == "url" for each in told):
+        given = [info.data[key] for key in MATERIAL if key in info.data]
+        if len(given) == len(MATERIAL) and not any(each is not None and each.source == "url" for each in given):
             raise ValueError("may be used only with {url}: files are watched")
         return seconds
 

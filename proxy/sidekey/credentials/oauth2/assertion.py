@@ -1,4 +1,4 @@
-"""Signed assertions (RFC 7523): what proves a client by its private key, or stands for a grant.
+"""Signed assertions (RFC 7523): they authenticate a client by its private key, or are the grant.
 
 Imported only where the config asks for one: joserfc is an extra.
 """

@@ -16,14 +16,14 @@ from sidekey.credentials.oauth2.token_response import ResponseShape, read_refres
 
 @dataclass(frozen=True, slots=True, repr=False)
 class OAuth2Credential(Sealed):
-    """All that a token request is made of, and what becomes of its answer."""
+    """What a token request is made of, and how its response is read."""
 
     calls_a_minute: ClassVar[int | None] = None
 
     request: TokenRequest
     grant: GrantType
     client: Client
-    answer: ResponseShape
+    response: ResponseShape
     placement: Placement
 
     def __repr__(self) -> str:
@@ -34,9 +34,9 @@ class OAuth2Credential(Sealed):
         reply = yield self.request.call(self.grant.parameters(attempt), self.client.prove(attempt.now))
         memory = (read_refresh_token(reply) or attempt.memory) if self.grant.rotates else None
         try:
-            token = read_response(reply, self.answer)
+            token = read_response(reply, self.response)
         except CallFault as error:
-            # With the answer the refresh token that was sent may have ended, whatever is wrong with the rest.
+            # With the response the refresh token that was sent may have ended, whatever is wrong with the rest.
             error.memory = memory
             raise
         return Issued(self.placement.grant(token.value, token.base_url), token.life, memory)

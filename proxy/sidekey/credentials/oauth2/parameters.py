@@ -89,7 +89,7 @@ def check_query(query: str, further: Iterable[str] = ()) -> None:
 
 
 def _is_empty_scope(name: str, value: Scalar) -> bool:
-    """It would ask for a token of no use."""
+    """It would ask for a useless token."""
     return not str(value).strip() and meets(name, ("scope",))
 
 

@@ -27,7 +27,7 @@ def _check_parameter(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """`name` is a header, a query parameter or a body field; `scheme` stands before the token in a header."""
+    """`name` is a header, a query parameter or a body field; `scheme` precedes the token in a header."""
 
     place: Place = "header"
     name: str = "Authorization"

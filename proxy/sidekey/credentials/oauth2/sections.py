@@ -1,4 +1,4 @@
-"""The mappings inside an `auth` block of the OAuth 2.0 kind: the token request, its answer, the assertion."""
+"""The mappings inside an `auth` block of the OAuth 2.0 kind: the token request, its response, the assertion."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def refuse_keys(section: BaseModel, keys: tuple[str, ...], reason: str) -> None:
 
 
 def refuse_places(places: Iterable[Keys], reason: str) -> None:
-    """Raise pydantic's error with an error at each of `places`, which are below the value that is judged."""
+    """Raise pydantic's error with an error at each of `places`, which are below the value that is checked."""
     found = [
         InitErrorDetails(type="value_error", loc=place, input=None, ctx={"error": ValueError(reason)})
         for place in places
@@ -45,7 +45,7 @@ def _check_path(path: str) -> str:
 
 
 FieldPath = Annotated[str, AfterValidator(_check_path)]
-"""Where an answer holds a value: names, joined by dots where objects are nested."""
+"""Where a response contains a value: names, joined by dots where objects are nested."""
 
 
 class _Section(BaseModel):
@@ -57,7 +57,9 @@ class _Section(BaseModel):
 class TokenRequestSettings(_Section):
     """The request to the token endpoint."""
 
-    method: Literal["POST", "GET"] = Field(default="POST", description="Method; with `GET` all goes into the query.")
+    method: Literal["POST", "GET"] = Field(
+        default="POST", description="Method; with `GET` everything goes into the query."
+    )
     format: Literal["form", "json"] = Field(default="form", description="How the body is encoded.")
     body: FurtherParameters = Field(
         default={},
@@ -65,7 +67,7 @@ class TokenRequestSettings(_Section):
         "references. An empty scope is not sent.",
     )
     query: FurtherParameters = Field(
-        default={}, description="Further parameters in the query, likewise; none stands in both."
+        default={}, description="Further parameters in the query, likewise; none may be in both."
     )
 
     @field_validator("query")
@@ -77,7 +79,7 @@ class TokenRequestSettings(_Section):
         return query
 
     def places(self) -> Iterator[Keys]:
-        """Where each further parameter stands."""
+        """The place of each further parameter."""
         yield from (("body", name) for name in self.body)
         yield from (("query", name) for name in self.query)
 
@@ -90,13 +92,13 @@ class TokenRequestSettings(_Section):
 
 
 class TokenResponseSettings(_Section):
-    """Where the token endpoint's answer holds what: names, joined by dots where objects are nested."""
+    """Where the token endpoint's response contains what: names, joined by dots where objects are nested."""
 
     access_token: FieldPath = Field(default="access_token", description="The token.")
     expires_in: FieldPath = Field(default="expires_in", description="How many seconds it lives.")
     base_url: FieldPath | None = Field(
         default=None,
-        description="The base URL of the API, where only the answer tells it, such as `rest_instance_url`.",
+        description="The base URL of the API, where only the response contains it, such as `rest_instance_url`.",
     )
 
 
@@ -109,13 +111,13 @@ class AssertionSettings(_Section):
         default="RS256", description="How it is signed (RFC 7518 3.1)."
     )
     certificate: PemText | None = Field(
-        default=None, description="The key's certificate in PEM: header `x5t#S256`, as Microsoft Entra asks for."
+        default=None, description="The key's certificate in PEM: header `x5t#S256`, as Microsoft Entra requires."
     )
     audience: Annotated[Text, literally(check_not_empty)] | None = Field(
-        default=None, description="Whom it is for: claim `aud`; left out, the token endpoint."
+        default=None, description="Whom it is for: claim `aud`; default: the token endpoint."
     )
     issuer: Annotated[Text, literally(check_not_empty)] | None = Field(
-        default=None, description="With grant `jwt_bearer`: claim `iss`; left out, the `client_id`."
+        default=None, description="With grant `jwt_bearer`: claim `iss`; default: the `client_id`."
     )
     subject: Annotated[Text, literally(check_not_empty)] | None = Field(
         default=None, description="With grant `jwt_bearer`: for whom the token is asked, claim `sub`."
@@ -161,7 +163,7 @@ class AssertionSettings(_Section):
         return None
 
     def signer(self, values: Mapping[Keys, str], subject: str) -> Sign:
-        """What signs an assertion; `subject` is that of the client's own, empty where it stands for a grant."""
+        """What signs an assertion; `subject` is that of the client's own, empty where it is the grant."""
         from sidekey.credentials.oauth2 import assertion  # noqa: PLC0415 - as above
 
         def of(name: str, default: str = "") -> str:

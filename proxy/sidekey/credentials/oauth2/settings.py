@@ -72,7 +72,7 @@ def _missing() -> NoReturn:
 
 
 def _check_both_ways(given: object, needed: bool, whose: str) -> None:
-    """A key that stands where it is needed, and nowhere else."""
+    """A key that must be given where it is needed, and nowhere else."""
     if needed and given is None:
         _missing()
     if not needed and given is not None:
@@ -80,7 +80,7 @@ def _check_both_ways(given: object, needed: bool, whose: str) -> None:
 
 
 class OAuth2Settings(KindSettings):
-    """An access token from a token endpoint, as OAuth 2.0 has it; it is fetched when needed and renewed in time."""
+    """An access token from an OAuth 2.0 token endpoint; it is fetched when needed and refreshed before it expires."""
 
     # The order counts: each check sees the keys above its own.
     needs_prefix = False
@@ -99,10 +99,11 @@ class OAuth2Settings(KindSettings):
     type: Literal["oauth2"] = Field(description="The kind: OAuth 2.0 (RFC 6749).")
     provider: str | None = Field(
         default=None,
-        description="Name of the provider profile that fills in the other keys; its parameters stand here.",
+        description="Name of the provider profile that fills in the other keys; its parameters are keys here.",
     )
     token_endpoint: Annotated[Text, literally(_check_token_endpoint)] = Field(
-        description="The https URL that issues tokens. Its base URL is an allowed domain, itself it is never a target."
+        description="The https URL that issues tokens. Its base URL is an allowed domain; the endpoint itself is never "
+        "a target."
     )
     grant: Grants = Field(
         default="client_credentials",
@@ -112,7 +113,7 @@ class OAuth2Settings(KindSettings):
     client_id: Annotated[Text, literally(check_not_empty)] = Field(description="The client's identifier.")
     client_authentication: Literal["header", "body", "query", "private_key_jwt", "tls_client_auth"] = Field(
         default="header",
-        description="How the client proves itself to the token endpoint: id and secret as HTTP Basic, in the body or "
+        description="How the client authenticates to the token endpoint: id and secret as HTTP Basic, in the body or "
         "in the query, an `assertion` signed by its private key (RFC 7523 2.2), or the integration's "
         "`client_certificate` (RFC 8705 2).",
     )
@@ -120,18 +121,17 @@ class OAuth2Settings(KindSettings):
         default=None,
         validate_default=True,
         description="The client's secret, as a reference. With the grants `refresh_token` and `jwt_bearer` it may be "
-        "left out: the client then does not prove itself.",
+        "left out: the client then does not authenticate.",
     )
     raw_basic: bool = Field(
         default=False,
-        description="With `header`: leave out the form-encoding before base64, for servers that get RFC 6749 2.3.1 "
-        "wrong.",
+        description="With `header`: omit the form-encoding before base64, for servers that ignore RFC 6749 2.3.1.",
     )
     refresh_token: Secret | None = Field(
         default=None,
         validate_default=True,
-        description="The refresh token of that grant, as a reference. One that an answer brings is used from then on, "
-        "until the next start.",
+        description="The refresh token of that grant, as a reference. One that a response contains is used from "
+        "then on, until the next start.",
     )
     assertion: AssertionSettings | None = Field(
         default=None, validate_default=True, description="The signed assertion of `private_key_jwt` or `jwt_bearer`."
@@ -146,7 +146,7 @@ class OAuth2Settings(KindSettings):
         "scheme puts no word before the token.",
     )
     token_response: TokenResponseSettings = Field(
-        default=TokenResponseSettings(), description="Where the answer of the token endpoint holds what."
+        default=TokenResponseSettings(), description="Where the token endpoint's response contains what."
     )
 
     @field_validator("client_authentication")
@@ -217,7 +217,7 @@ class OAuth2Settings(KindSettings):
 
     @classmethod
     def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
-        """A client that proves itself by the integration's certificate, where there is none."""
+        """A client that authenticates by the integration's certificate, where there is none."""
         method = mapping(integration.get("auth")).get("client_authentication")
         if method == "tls_client_auth" and integration.get("client_certificate") is None:
             text = "needs a client certificate: add client_certificate beside auth"
@@ -225,7 +225,7 @@ class OAuth2Settings(KindSettings):
 
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
-        """A place for the token that has its price."""
+        """A placement of the token that has disadvantages."""
         written = mapping(integration.get("auth")).get("token_placement")
         place = mapping(written).get("in", written)
         if place == "query":
@@ -242,7 +242,7 @@ class OAuth2Settings(KindSettings):
 
     @classmethod
     def learns_base_url(cls, auth: Mapping[str, Any]) -> bool:
-        """Where the answer's field is named."""
+        """Where the field of the response is named."""
         return mapping(auth.get("token_response")).get("base_url") is not None
 
     def traits(self) -> Traits:
@@ -296,7 +296,7 @@ class OAuth2Settings(KindSettings):
         endpoint, client_id = values["token_endpoint",], values["client_id",]
         sign = None
         if self.assertion is not None:
-            # RFC 7523 3: a client that proves itself is the issuer and the subject.
+            # RFC 7523 3: a client that authenticates is the issuer and the subject.
             sign = self.assertion.signer(values, "" if self.grant == "jwt_bearer" else client_id)
         request, response = self.token_request, self.token_response
         return OAuth2Credential(
@@ -309,7 +309,7 @@ class OAuth2Settings(KindSettings):
             ),
             grant=self._grant(values, sign),
             client=self._client(client_id, values, sign),
-            answer=ResponseShape(
+            response=ResponseShape(
                 response.access_token, response.expires_in, response.base_url, self.token_placement.bearer
             ),
             placement=self.token_placement,
@@ -327,6 +327,6 @@ class OAuth2Settings(KindSettings):
         if self.client_authentication == "tls_client_auth":
             return Client("tls_client_auth", client_id)
         if secret is None:
-            # RFC 6749 3.2.1: whoever does not prove itself says who it is. An assertion's issuer says so already.
+            # RFC 6749 3.2.1: a client that does not authenticate names itself. An assertion names it already.
             return Client("public" if self.grant == "refresh_token" else "none", client_id)
         return Client(self.client_authentication, client_id, secret, self.raw_basic)

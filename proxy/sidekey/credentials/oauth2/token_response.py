@@ -1,4 +1,4 @@
-"""What a token endpoint answered: a token, or why there is none (RFC 6749 5)."""
+"""What a token endpoint returned: a token, or why there is none (RFC 6749 5)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_LIFE = 300.0
 LONGEST_LIFE = 366 * 86400
 
 LEAST_LIFE = 1.0
-"""Seconds: with less left a token has expired. Platforms that answer one token for all of its life say 0 at its end,
+"""Seconds: with less left a token has expired. Platforms that return one token for its whole life say 0 at its end,
 and another one after that."""
 
 _CODES = frozenset(
@@ -29,7 +29,7 @@ _CODES = frozenset(
         "unsupported_grant_type",
     }
 )
-"""The error codes of RFC 6749 5.2: all that is ever repeated of an answer. The config is wrong in each of them."""
+"""The error codes of RFC 6749 5.2: all that is ever repeated of a response. Each says that the config is wrong."""
 
 _BEARER = ("bearer", "bearertoken")
 """Token types in lower case: RFC 6749 5.1 and 7.1, and what Apigee says."""
@@ -37,7 +37,7 @@ _BEARER = ("bearer", "bearertoken")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Token(Sealed):
-    """What was issued. `life` is in seconds; `base_url` is as it was answered, None where none is asked for."""
+    """What was issued. `life` is in seconds; `base_url` is as it was returned, None where none is asked for."""
 
     value: str
     life: float
@@ -49,7 +49,7 @@ class Token(Sealed):
 
 @dataclass(frozen=True, slots=True)
 class ResponseShape:
-    """Where the answer holds what is wanted: names, joined by dots where objects are nested.
+    """Where the response contains what is needed: names, joined by dots where objects are nested.
 
     `bearer`: the token must be one of RFC 6750.
     """
@@ -61,40 +61,40 @@ class ResponseShape:
 
 
 def read_response(reply: Reply, shape: ResponseShape) -> Token:
-    """The token of an answer. Raises CallFault, whose reason repeats at most an error code."""
-    answer = json_object(reply.body)
-    code = None if answer is None else answer.get("error")
+    """The token of a response. Raises CallFault, whose reason repeats at most an error code."""
+    response = json_object(reply.body)
+    code = None if response is None else response.get("error")
     known = code if isinstance(code, str) and code in _CODES else ""
     if reply.status != 200:
         raise error_of_status(STEP, reply, known, settings=bool(known))
-    if answer is None:
+    if response is None:
         raise CallFault("invalid", f"{STEP} did not return a JSON object")
-    token = _find(answer, shape.access_token)
+    token = _find(response, shape.access_token)
     if token is None and known:
-        # Some answer 200 to everything.
+        # Some return 200 for everything.
         raise CallFault(
             "refused", f"{STEP} returned 200 {known}", retry_after=retry_after(reply.headers), settings=True
         )
     if not isinstance(token, str) or not is_token(token):
         raise CallFault("invalid", f"{STEP} did not return a usable token under {shape.access_token}")
-    if shape.bearer and not _is_bearer(answer.get("token_type")):
+    if shape.bearer and not _is_bearer(response.get("token_type")):
         raise CallFault("invalid", f"{STEP} returned a token that is not a bearer token")
     return Token(
         token,
-        _life(_find(answer, shape.expires_in)),
-        None if shape.base_url is None else _base_url(_find(answer, shape.base_url), shape.base_url),
+        _life(_find(response, shape.expires_in)),
+        None if shape.base_url is None else _base_url(_find(response, shape.base_url), shape.base_url),
     )
 
 
 def read_refresh_token(reply: Reply) -> str | None:
-    """The refresh token of an answer (RFC 6749 5.1), whatever becomes of the rest; None where there is none."""
-    answer = json_object(reply.body) if reply.status == 200 else None
-    found = None if answer is None else answer.get("refresh_token")
+    """The refresh token of a response (RFC 6749 5.1), whatever the rest; None where there is none."""
+    response = json_object(reply.body) if reply.status == 200 else None
+    found = None if response is None else response.get("refresh_token")
     return found if isinstance(found, str) and is_token(found) else None
 
 
-def _find(answer: dict[str, Any], path: str) -> object:
-    found: object = answer
+def _find(response: dict[str, Any], path: str) -> object:
+    found: object = response
     for name in path.split("."):
         found = found.get(name) if isinstance(found, dict) else None
     return found
@@ -106,7 +106,7 @@ def _is_bearer(token_type: object) -> bool:
 
 
 def _life(value: object) -> float:
-    """Seconds; digits may stand as text, as Microsoft Entra's first version has them."""
+    """Seconds; digits may be text, as in Microsoft Entra's first version."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_LIFE:
