@@ -139,7 +139,7 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
     "a peer that says nothing": ({"networkPolicy": {"clients": [{}]}}, ["networkPolicy.clients.0", "minProperties"]),
     "one port for requests and metrics": (
         {"metrics": {"monitor": "ServiceMonitor"}, "service": {"port": 15091}},
-        ["service.port", "15091", "take another"],
+        ["service.port", "15091", "choose another"],
     ),
     "a policy that is null": ({"networkPolicy": None}, ["networkPolicy", "null", "{enabled: false}"]),
     "a switch that is null": ({"networkPolicy": {"enabled": None}}, ["networkPolicy", "enabled"]),
@@ -265,7 +265,7 @@ def test_a_null_does_not_stop_a_sidecar(path: str, example: Path) -> None:
         ({"mode": "gateway", "callers": {"a": {"secret": {"name": "a"}}}}, ["mode", "none"]),
         ({"httpProxy": {"integration": "crn"}}, ["httpProxy.integration", "crn", "crm"]),
         ({"callers": {"a": {"secret": {"name": "a"}}}}, ["caller", "a"]),
-        ({"caller": "a"}, ["caller", "no callers"]),
+        ({"caller": "a"}, ["caller", "must be one of callers"]),
         ({"metrics": {"monitor": "ServiceMonitor"}}, ["metrics.monitor", "PodMonitor"]),
     ],
     ids=["mode", "integration", "caller missing", "callers missing", "monitor"],
