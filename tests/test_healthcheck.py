@@ -90,7 +90,7 @@ def test_the_metrics_listener_is_asked_where_only_its_port_is_known(tmp_path: Pa
     assert len(received) == 1
 
 
-def test_what_is_not_ready_is_told_in_its_own_words(tmp_path: Path) -> None:
+def test_what_is_not_ready_is_reported_in_its_own_words(tmp_path: Path) -> None:
     """A drain shows as such."""
     listener = listening_socket()
     path = config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}')
@@ -119,7 +119,7 @@ def test_a_unix_socket_that_is_not_there_is_not_healthy(tmp_path: Path) -> None:
         ask(config(tmp_path, 'listen: {admin: "unix:admin.sock"}'))
 
 
-def test_what_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_never_responds_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that hangs is not healthy."""
     monkeypatch.setattr(healthcheck, "TIMEOUT", 0.05)
     with listening_socket() as listener, pytest.raises(NotReady):
@@ -135,7 +135,7 @@ def test_what_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.Monk
         ("listen: {", "sidekey.yaml"),
     ],
 )
-def test_a_config_that_names_no_place_is_told(text: str, reason: str, tmp_path: Path) -> None:
+def test_a_config_that_names_no_place_is_reported(text: str, reason: str, tmp_path: Path) -> None:
     """The message says what is wrong with the config."""
     with pytest.raises(NotReady, match=reason):
         ask(config(tmp_path, text))

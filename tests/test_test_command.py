@@ -1,4 +1,4 @@
-"""`sidekey test`: one request through the data plane of the command's own process, and what is said of its answer."""
+"""`sidekey test`: one request through the data plane of the command's own process, and what is said of its response."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_every_other_status_is_a_failure(status: bytes, tmp_path: Path) ->
     assert words not in result.stdout.split()
 
 
-async def test_nothing_of_an_answer_but_its_status_is_repeated(tmp_path: Path) -> None:
+async def test_nothing_of_a_response_but_its_status_is_repeated(tmp_path: Path) -> None:
     """An upstream that echoes the credential in phrase, header and body makes nobody print it."""
     echo = b"HTTP/1.1 403 %b\r\nX-Echo: %b\r\nProxy-Status: sidekey; error=x\r\nContent-Length: %d\r\n\r\n%b"
     answer = echo % (AUTHORIZATION, AUTHORIZATION, len(AUTHORIZATION), AUTHORIZATION)
@@ -77,7 +77,7 @@ async def test_nothing_of_an_answer_but_its_status_is_repeated(tmp_path: Path) -
     assert AUTHORIZATION.decode() not in result.stderr
 
 
-async def test_an_answer_of_sidekeys_own_is_told_with_its_code_and_detail(tmp_path: Path) -> None:
+async def test_a_response_of_sidekeys_own_is_reported_with_its_code_and_detail(tmp_path: Path) -> None:
     """Nobody listens there: the code and the detail say so."""
     path = config(tmp_path, f"http://up.test:{free_port()}")
     result = await sidekey_test(path)
@@ -87,8 +87,8 @@ async def test_an_answer_of_sidekeys_own_is_told_with_its_code_and_detail(tmp_pa
     assert (as_json["ok"], as_json["status"], as_json["code"]) == (False, 502, "upstream_unreachable")
 
 
-async def test_a_head_request_is_told_by_its_proxy_status(tmp_path: Path) -> None:
-    """An answer to HEAD has no body to take a detail from."""
+async def test_a_head_request_is_reported_by_its_proxy_status(tmp_path: Path) -> None:
+    """A response to HEAD has no body to take a detail from."""
     path = config(tmp_path, f"http://up.test:{free_port()}", test="{method: HEAD}")
     result = await sidekey_test(path)
     assert result.returncode == 1
@@ -132,7 +132,7 @@ async def test_no_listener_is_opened(tmp_path: Path) -> None:
     assert result.returncode == 0
 
 
-async def test_an_upstream_that_hangs_is_given_up(tmp_path: Path) -> None:
+async def test_an_upstream_that_hangs_times_out(tmp_path: Path) -> None:
     """The time limits of the config hold for the test, too."""
     async with RawUpstream(answering()) as upstream:
         path = config(tmp_path, f"http://up.test:{upstream.port}", more="timeouts: {response: 100ms}")
@@ -142,7 +142,7 @@ async def test_an_upstream_that_hangs_is_given_up(tmp_path: Path) -> None:
 
 
 async def test_an_upstream_that_breaks_off_is_a_failure(tmp_path: Path) -> None:
-    """A head that never ends is no answer."""
+    """A head that never ends is no response."""
 
     async def break_off(connection: RawConnection) -> None:
         await connection.request()
@@ -173,7 +173,7 @@ def test_an_https_upstream_is_verified_against_the_trusted_ca(ca: Authority, tmp
         (Outcome("GET /i/a", 200, None, "OK"), "ok: GET /i/a: 200 OK"),
         (Outcome("GET /i/a", 404, None, "Not Found"), "failed: GET /i/a: 404 Not Found"),
         (Outcome("GET /i/a", 403, "target_denied", "outside"), "failed: GET /i/a: 403 target_denied: outside"),
-        (Outcome("GET /i/a", 0, None, "no answer"), "failed: GET /i/a: no answer"),
+        (Outcome("GET /i/a", 0, None, "no response"), "failed: GET /i/a: no response"),
     ],
 )
 def test_an_outcome_reads_as_one_line(outcome: Outcome, text: str) -> None:

@@ -56,7 +56,7 @@ async def exchange(server: Server, request: bytes) -> bytes:
     ],
 )
 async def test_no_answer_names_the_library(server: Server, request_: bytes, status: bytes) -> None:
-    """Also an answer to bytes that are no request."""
+    """Also a response to bytes that are no request."""
     answer = await exchange(server, request_)
     assert answer.split(b" ")[1] == status
     assert b"aiohttp" not in answer

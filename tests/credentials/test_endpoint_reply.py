@@ -68,7 +68,7 @@ DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
     ],
 )
 def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
-    """RFC 9110 10.2.3; a date counts from the answer's own, so that no clock of ours is asked."""
+    """RFC 9110 10.2.3; a date counts from the response's own, so that no clock of ours is asked."""
     assert endpoint_reply.retry_after(headers) == seconds
 
 

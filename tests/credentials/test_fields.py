@@ -61,7 +61,7 @@ def test_what_is_no_pem_is_an_error(text: str, reason: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_what_stands_in_the_file_is_judged_at_once() -> None:
+def test_what_is_written_in_the_file_is_judged_at_once() -> None:
     """What stands elsewhere is judged when it is read."""
     judge = fields.literally(fields.check_not_empty).func
     for reference in (Reference("text", ""), Reference("insecure_value", "")):

@@ -53,7 +53,7 @@ def test_the_traits_name_every_header() -> None:
 
 
 @pytest.mark.parametrize("other", ["x-api-key", "X_Api_Key", "X-API_KEY"])
-def test_one_header_stands_once_whatever_its_spelling(other: str) -> None:
+def test_one_header_is_given_once_whatever_its_spelling(other: str) -> None:
     """Case does not count, and an underscore counts as a hyphen."""
     with pytest.raises(ValidationError, match="are the same header"):
         settings_of({"X-Api-Key": "a", other: "b"})

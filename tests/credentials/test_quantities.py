@@ -23,7 +23,7 @@ def test_a_size_is_a_whole_number_and_a_unit(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("raw", [0, 5, 1.5])
-def test_a_bare_number_is_told_to_take_a_unit(raw: float) -> None:
+def test_a_bare_number_is_reported_to_take_a_unit(raw: float) -> None:
     """Seconds, milliseconds? Nobody knows what a bare number means."""
     with pytest.raises(ValueError, match=r"the unit is missing: .* such as 5s"):
         quantities.parse_duration(raw)

@@ -85,7 +85,7 @@ def test_a_bare_host_means_https(end_point: str, base: str) -> None:
         ({"endPoint": "https://api5-009.responsys.net?x"}, "returned an endPoint with a path or query"),
     ],
 )
-def test_an_answer_that_is_of_no_use_is_an_error(change: dict[str, object], reason: str) -> None:
+def test_a_response_that_is_unusable_is_an_error(change: dict[str, object], reason: str) -> None:
     """It says which field, and nothing of what it held."""
     error = error_of(reply({**TOKEN, **change}))
     assert (error.outcome, error.reason) == ("invalid", f"login {reason}")
@@ -182,7 +182,7 @@ def test_where_the_refresh_is_too_much_no_login_follows(answer: Reply) -> None:
         (reply([TOKEN]), "invalid", "login did not return a usable authToken", False),
     ],
 )
-def test_a_failed_login_is_told_in_words_of_ours(answer: Reply, outcome: str, reason: str, settings: bool) -> None:
+def test_a_failed_login_is_reported_in_words_of_ours(answer: Reply, outcome: str, reason: str, settings: bool) -> None:
     """Nothing of what the server wrote is repeated."""
     error = error_of(answer)
     assert (error.outcome, error.reason, error.settings) == (outcome, reason, settings)
@@ -194,7 +194,7 @@ def test_retry_after_is_handed_on() -> None:
         assert error_of(reply(content, status, {"retry-after": "30"})).retry_after == 30
 
 
-def test_too_many_logins_wait_a_minute_where_the_answer_does_not_say() -> None:
+def test_too_many_logins_wait_a_minute_where_the_response_does_not_say() -> None:
     """They are counted by the minute: each one before that would count as well."""
     assert error_of(reply(error("API_LIMIT_EXCEEDED"), 401)).retry_after == 60
     assert error_of(reply(error("API_LIMIT_EXCEEDED"), 401, {"retry-after": "0"})).retry_after == 0
@@ -222,13 +222,13 @@ def test_too_many_logins_wait_a_minute_where_the_answer_does_not_say() -> None:
         (500, None, Verdict.GOOD),
     ],
 )
-def test_the_code_decides_what_an_answer_says_of_the_token(status: int, body: bytes | None, verdict: Verdict) -> None:
+def test_the_code_decides_what_a_response_says_of_the_token(status: int, body: bytes | None, verdict: Verdict) -> None:
     """A login on every 401 would use up the limit; the 500 may have been acted on."""
     assert credential_of(AUTH).verdict(status, body) is verdict
 
 
 @given(st.sampled_from([200, 400, 401, 429, 500]), st.binary(), st.sampled_from([None, AGAIN]))
-def test_any_answer_is_a_token_or_an_error(status: int, body: bytes, attempt: Attempt | None) -> None:
+def test_any_response_is_a_token_or_an_error(status: int, body: bytes, attempt: Attempt | None) -> None:
     """And a verdict is given on anything."""
     credential = credential_of(AUTH)
     assert credential.verdict(status, body) is Verdict.GOOD

@@ -32,7 +32,7 @@ rules:
   truthy: {check-keys: false}
 """
 SUPPRESSED = {
-    # Sidekey has one event loop, so it takes one core at the most; throttling would show in every request.
+    # Sidekey has one event loop, so it uses at most one core; throttling would show in every request.
     ("CKV_K8S_11", "CPU limits should be set"): "",
     # The image is built by each user, so the chart cannot know its digest; image.digest takes it.
     ("CKV_K8S_43", "Image should use digest"): "",

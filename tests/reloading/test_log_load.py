@@ -30,7 +30,7 @@ def test_thousands_of_warnings_are_one_line() -> None:
     assert [(line["log_level"], line["count"], line["first"]) for line in lines] == [("warning", 2, str(A))]
 
 
-def test_a_config_that_is_not_taken_up_has_every_error_told() -> None:
+def test_a_config_that_is_not_used_has_every_error_logged() -> None:
     with capture_logs() as lines:
         log_errors([A, B])
     assert lines[0]["count"] == 2

@@ -1,4 +1,4 @@
-"""The running process takes up what its config says: by real files, folders and signals of the kernel."""
+"""The running process follows what its config says: by real files, folders and signals of the kernel."""
 
 from __future__ import annotations
 
@@ -90,14 +90,14 @@ async def following(
     assert rig.defects == []
 
 
-async def test_a_changed_config_is_taken_up(tmp_path: Path) -> None:
+async def test_a_changed_config_is_reloaded(tmp_path: Path) -> None:
     async with following(tmp_path) as rig:
         rig.write("second")
         await eventually(lambda: rig.adopted)
         assert rig.description() == "second"
 
 
-async def test_a_change_between_the_load_and_the_watch_is_taken_up(tmp_path: Path) -> None:
+async def test_a_change_between_the_load_and_the_watch_is_reloaded(tmp_path: Path) -> None:
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.write("first")
     loader = Loader(rig.config, {})
@@ -164,7 +164,7 @@ async def test_an_unusable_secret_is_counted_and_the_former_kept(tmp_path: Path)
         assert rig.adopted[-1].integrations["a"].usable
 
 
-async def test_strict_takes_up_nothing_while_a_secret_cannot_be_read(tmp_path: Path) -> None:
+async def test_strict_reloads_nothing_while_a_secret_cannot_be_read(tmp_path: Path) -> None:
     async with following(tmp_path, strict=True) as rig:
         rig.metrics.config_loaded = True
         text = rig.config.read_text().replace("/pw", "/none").replace("first", "second")
@@ -183,7 +183,7 @@ async def test_a_certificates_file_is_for_its_holder_alone(tmp_path: Path) -> No
         assert rig.adopted == []
 
 
-async def test_a_secret_that_appears_later_is_taken_up_from_a_folder_that_was_not_there(tmp_path: Path) -> None:
+async def test_a_secret_that_appears_later_is_reloaded_from_a_folder_that_was_not_there(tmp_path: Path) -> None:
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.config.write_text(CONFIG.format(text="x", secret=tmp_path / "later/pw"))
     loader = Loader(rig.config, {})
@@ -206,7 +206,7 @@ async def test_the_collector_and_the_switch_interval_are_as_before_after_a_reloa
     assert sys.getswitchinterval() == interval
 
 
-async def test_a_defect_is_reported_and_the_next_change_taken_up(tmp_path: Path) -> None:
+async def test_a_defect_is_reported_and_the_next_change_reloaded(tmp_path: Path) -> None:
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.write("first")
     loader = Loader(rig.config, {})

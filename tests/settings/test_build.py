@@ -166,7 +166,7 @@ def test_a_ca_file_is_found_from_the_configs_folder(tmp_path: Path) -> None:
         ("-----BEGIN CERTIFICATE-----\nhunter2\n", "ca.pem contains a certificate that cannot be read"),
     ],
 )
-def test_a_ca_file_that_is_of_no_use_is_reported(tmp_path: Path, content: str | None, reason: str) -> None:
+def test_a_ca_file_that_is_unusable_is_reported(tmp_path: Path, content: str | None, reason: str) -> None:
     """Wherever it is named, and `run` goes on."""
     if content is not None:
         (tmp_path / "ca.pem").write_text(content)

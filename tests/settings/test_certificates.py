@@ -95,7 +95,7 @@ def test_every_source_is_read(folder: Path) -> None:
         ]
 
 
-def test_what_cannot_be_read_of_a_variable_is_told(folder: Path) -> None:
+def test_what_cannot_be_read_of_a_variable_is_reported(folder: Path) -> None:
     """As of any other reference."""
     assert told(loaded(folder, mtls("pem: {env: NONE}"))) == [("auth.pem", "environment variable NONE is not set")]
 
@@ -182,7 +182,7 @@ def test_what_is_good_once_it_was_fetched_has_no_error(folder: Path) -> None:
     ]
 
 
-def test_a_rotated_pair_is_taken_up(folder: Path) -> None:
+def test_a_rotated_pair_is_reloaded(folder: Path) -> None:
     """Half of it is not: the old one goes on."""
     found = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
     assert found.snapshot is not None
@@ -219,13 +219,13 @@ def test_a_policy_that_is_decided_later_keeps_the_ring(folder: Path) -> None:
     assert after.certificate is before.certificate is not None
 
 
-def test_a_file_that_is_too_large_is_a_slip(folder: Path) -> None:
+def test_a_file_that_is_too_large_is_a_mistake(folder: Path) -> None:
     """More than 256 KiB is no certificate."""
     (folder / "tls.crt").write_bytes(bytes((256 << 10) + 1))
     assert told(loaded(folder, mtls(FILES))) == [("auth.certificate", "tls.crt must be at most 256 KiB")]
 
 
-def test_the_stamps_of_what_was_read_are_told_once(folder: Path) -> None:
+def test_the_stamps_of_what_was_read_are_reported_once(folder: Path) -> None:
     """They are not those of the config, whose change asks for another load; what is kept is not read again."""
     files = {path: stamp(path) for path in (folder / "tls.crt", folder / "tls.key")}
     loader = Loader(folder / "sidekey.yaml", {})

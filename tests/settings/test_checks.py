@@ -191,7 +191,7 @@ def test_values_of_another_shape_are_passed_over(raw: dict[str, object]) -> None
     assert [loc for loc, _ in checks.integration_warnings({"endpoint_prefix": {"file": "x"}, **raw})] == []
 
 
-def test_a_test_request_of_a_prefix_that_stands_elsewhere_is_not_judged() -> None:
+def test_a_test_request_of_a_prefix_that_is_a_reference_is_not_judged() -> None:
     """What the file or variable holds is not known to a check of the text."""
     raw = {"endpoint_prefix": {"env": "BASE"}, "auth": AUTH, "test": {"path": "/../x"}}
     assert list(checks.integration_errors(raw)) == []

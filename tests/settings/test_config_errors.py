@@ -51,7 +51,7 @@ def test_every_path_has_a_place(loc: Loc, key: bool, place: tuple[int, int]) -> 
     ],
 )
 def test_a_path_shows_names_and_nothing_else(loc: Loc, text: str) -> None:
-    """A key with other characters may be a slip that took a secret into it."""
+    """A key with other characters may be a mistake that took a secret into it."""
     assert show(loc) == text
 
 

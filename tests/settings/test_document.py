@@ -113,7 +113,7 @@ def test_columns_count_characters() -> None:
     assert str(error_at(root, ("a", 1, "c"), "here")) == "c.yaml:1:18: a[1].c: here"
 
 
-def test_a_key_that_stands_twice_is_an_error_and_the_first_holds() -> None:
+def test_a_key_that_is_given_twice_is_an_error_and_the_first_holds() -> None:
     """The reading goes on, so that other errors show, too."""
     root, errors = parse("c.yaml", b"a:\n  b: 1\n  c: 2\n  b: 3\n")
     assert root == {"a": {"b": 1, "c": 2}}

@@ -1,4 +1,4 @@
-"""One integration of a config that is loaded again: when it stays, when it is made anew."""
+"""One integration of a config that is loaded again: when it stays, when it is built again."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_no_old_credential_goes_to_a_new_destination(loader: Loader, tmp_path: P
     assert loaded.kept == {}
 
 
-def test_a_prefix_that_stands_elsewhere_is_read_with_the_secret(loader: Loader, tmp_path: Path) -> None:
+def test_a_prefix_that_is_a_reference_is_read_with_the_secret(loader: Loader, tmp_path: Path) -> None:
     """A new destination comes with what is read now, or not at all."""
     (tmp_path / "key").write_text("old")
     (tmp_path / "base").write_text("https://a.example.com")
@@ -143,7 +143,7 @@ def test_a_secret_that_appears_makes_a_new_object(loader: Loader, tmp_path: Path
     ("top", "key"), [("", f", {CA}"), (f"network: {{{CA}}}\n", "")], ids=["its own", "the network's"]
 )
 def test_another_ca_is_another_trust(loader: Loader, tmp_path: Path, top: str, key: str) -> None:
-    """One that is of no use takes the place of none, and is told."""
+    """One that is unusable takes the place of none, and is told."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     write(tmp_path, f"a {prefix('a')}, {TENANT}{key}", f"b {prefix('b')}, {TENANT}, trusted_ca: system", top=top)
     first = good(loader.load()).integrations
@@ -207,7 +207,7 @@ def test_a_client_certificate_does_not_go_over_to_another_destination(loader: Lo
     assert second.usable
 
 
-def test_what_is_wrong_with_a_client_certificate_is_told_at_each_load(loader: Loader, tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_client_certificate_is_reported_at_each_load(loader: Loader, tmp_path: Path) -> None:
     """As it is now: the ring may have read it again."""
     certified(tmp_path)
     (tmp_path / "tls.crt").write_text("")

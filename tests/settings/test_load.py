@@ -132,7 +132,7 @@ def test_errors_of_a_folder_stand_in_the_order_of_files_and_lines(tmp_path: Path
     assert places == [("a.yaml", 2), ("a.yaml", 3), ("b.yaml", 2), ("b.yaml", 3)]
 
 
-def test_an_invalid_caller_hides_no_token_that_stands_twice(tmp_path: Path) -> None:
+def test_an_invalid_caller_hides_no_token_that_is_given_twice(tmp_path: Path) -> None:
     """The callers without an error are still judged."""
     token = "{token: {insecure_value: hunter2}}"
     path = write(tmp_path, f"version: 1\nvia: 1\ncallers:\n  a: {token}\n  b: {{}}\n  c: {token}\n")

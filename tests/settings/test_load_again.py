@@ -44,7 +44,7 @@ def test_a_network_ca_that_became_unusable_stays_what_it_was(loader: Loader, tmp
     assert (loaded.kept, loaded.failed) == ({}, set())
 
 
-def test_a_network_ca_that_is_named_anew_is_as_at_start(loader: Loader, tmp_path: Path) -> None:
+def test_a_network_ca_that_is_named_again_is_as_at_start(loader: Loader, tmp_path: Path) -> None:
     """The former file is trusted no more."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"network: {{{CA}}}\n")
@@ -73,7 +73,7 @@ def test_a_callers_token_that_cannot_be_read_stays_what_it_was(loader: Loader, t
     ["callers: {billing: {token: {file: elsewhere}}}\n", "callers: {other: {token: {file: token}}}\n"],
     ids=["another place", "another caller"],
 )
-def test_an_old_token_is_not_kept_for_what_is_written_anew(loader: Loader, tmp_path: Path, top: str) -> None:
+def test_an_old_token_is_not_kept_for_what_is_written_again(loader: Loader, tmp_path: Path, top: str) -> None:
     """It is the caller's own, and read from the same place."""
     (tmp_path / "token").write_text("hunter2")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=CALLERS)
@@ -131,7 +131,7 @@ def test_a_listener_that_is_left_out_is_changed_as_well(loader: Loader, tmp_path
 
 
 def test_everything_that_was_read_has_a_stamp(loader: Loader, tmp_path: Path) -> None:
-    """The folder, too, and what could not be read; again where nothing was read anew."""
+    """The folder, too, and what could not be read; again where nothing was read again."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     write(
         tmp_path,

@@ -253,7 +253,7 @@ def test_a_profile_without_domains_brings_neither_key() -> None:
     assert expand(table("auth: {type: oauth2, provider: criteo}\n")).table.keys() == {"auth"}
 
 
-def test_what_was_filled_in_is_told_and_nothing_of_the_file() -> None:
+def test_what_was_filled_in_is_reported_and_nothing_of_the_file() -> None:
     """For explain: only what the profile brought, as paths and texts."""
     text = f"{MARKETING_CLOUD}, account_id: 12, client_secret: hunter2, client_authentication: header}}\n"
     filled = expand(table(text)).filled
@@ -296,7 +296,7 @@ def test_errors_found_later_have_a_place() -> None:
     assert {loc: f"{error.line}:{error.column}" for loc, error in found.items()} == places
 
 
-def test_every_error_of_the_parameters_is_told_at_once() -> None:
+def test_every_error_of_the_parameters_is_reported_at_once() -> None:
     """Each where it stands, a missing one at the mapping that lacks it; no value is repeated."""
     assert shown(
         "auth:\n  type: oauth2\n  provider: google-service-account\n  service_account: hunter2\n  scop: hunter2\n"

@@ -43,7 +43,7 @@ def test_an_absolute_path_is_taken_as_it_is(read: SecretReader, tmp_path_factory
     assert read(Reference("file", str(path))) == "hunter2"
 
 
-def test_a_link_that_is_swapped_is_followed_anew(read: SecretReader, tmp_path: Path) -> None:
+def test_a_link_that_is_swapped_is_followed_again(read: SecretReader, tmp_path: Path) -> None:
     """Kubernetes renews a mounted secret by swapping the link its folder lies behind."""
     for version in ("old", "new"):
         (tmp_path / version).mkdir()
@@ -57,7 +57,7 @@ def test_a_link_that_is_swapped_is_followed_anew(read: SecretReader, tmp_path: P
 
 
 @pytest.mark.parametrize("source", ["text", "insecure_value"])
-def test_what_stands_in_the_config_is_the_value(read: SecretReader, source: str) -> None:
+def test_what_is_written_in_the_config_is_the_value(read: SecretReader, source: str) -> None:
     """Nothing is expanded in it."""
     assert read(Reference(source, "${CRM}")) == "${CRM}"  # type: ignore[arg-type]
 
@@ -76,7 +76,7 @@ def test_a_variable_is_read_from_the_environment(read: SecretReader) -> None:
         ("BYTES", "environment variable BYTES must be UTF-8"),
     ],
 )
-def test_a_variable_that_is_of_no_use_says_why(read: SecretReader, name: str, reason: str) -> None:
+def test_a_variable_that_is_unusable_says_why(read: SecretReader, name: str, reason: str) -> None:
     """The reason names neither the variable nor its content."""
     with pytest.raises(ValueError, match=f"^{reason}$"):
         read(Reference("env", name))
@@ -92,7 +92,7 @@ def test_a_variable_that_is_of_no_use_says_why(read: SecretReader, name: str, re
         (b"a" * (LARGEST + 1), "the file must be at most 64 KiB"),
     ],
 )
-def test_a_file_that_is_of_no_use_says_why(read: SecretReader, tmp_path: Path, content: bytes, reason: str) -> None:
+def test_a_file_that_is_unusable_says_why(read: SecretReader, tmp_path: Path, content: bytes, reason: str) -> None:
     """The reason holds nothing of the file."""
     (tmp_path / "crm").write_bytes(content)
     with pytest.raises(ValueError, match=f"^{reason}$"):
@@ -100,7 +100,7 @@ def test_a_file_that_is_of_no_use_says_why(read: SecretReader, tmp_path: Path, c
 
 
 def test_the_largest_file_is_read_whole(read: SecretReader, tmp_path: Path) -> None:
-    """64 KiB are a secret, one byte more is a slip."""
+    """64 KiB are a secret, one byte more is a mistake."""
     (tmp_path / "crm").write_bytes(b"a" * LARGEST)
     assert len(read(Reference("file", "crm"))) == LARGEST
 

@@ -42,7 +42,7 @@ def test_paths_start_at_the_folder_as_given(tmp_path: Path, monkeypatch: pytest.
     assert read_config(Path("link/sidekey.yaml")).folder == tmp_path / "link"
 
 
-def test_a_global_key_stands_in_one_file_only(tmp_path: Path) -> None:
+def test_a_global_key_is_in_one_file_only(tmp_path: Path) -> None:
     """But for version, which stands in each; the error names both places."""
     (tmp_path / "a.yaml").write_text("version: 1\nvia: true\n")
     (tmp_path / "b.yaml").write_text("version: 1\nlog: {}\nvia: true\n")
@@ -54,7 +54,7 @@ def test_a_global_key_stands_in_one_file_only(tmp_path: Path) -> None:
     }
 
 
-def test_an_integration_stands_in_one_file_only(tmp_path: Path) -> None:
+def test_an_integration_is_in_one_file_only(tmp_path: Path) -> None:
     """An ID given twice is an error that names both places; other IDs of the two files are joined."""
     (tmp_path / "a.yaml").write_text("version: 1\nintegrations:\n  crm: {}\n  sms: {}\n")
     (tmp_path / "b.yaml").write_text("version: 1\nintegrations: {web: {}, crm: {}}\n")

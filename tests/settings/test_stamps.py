@@ -69,7 +69,7 @@ def test_one_look_takes_each_stamp_once(tmp_path: Path) -> None:
     assert Looks()(path) is None
 
 
-def test_a_folder_is_told_from_what_is_none(tmp_path: Path) -> None:
+def test_a_folder_is_reported_from_what_is_none(tmp_path: Path) -> None:
     """Also where nothing can be said of a path: its name is longer than the file system takes."""
     (tmp_path / "file").write_text("")
     paths = [tmp_path, tmp_path / "file", tmp_path / "none", tmp_path / "file/below", tmp_path / ("a" * 300)]

@@ -40,7 +40,7 @@ def test_a_single_value_is_not_shown_as_a_list() -> None:
         ("methods: [GET]", "this key belongs to the integration, not under auth"),
     ],
 )
-def test_an_unknown_key_of_a_kind_is_told_where_it_belongs(keys: str, hint: str) -> None:
+def test_an_unknown_key_of_a_kind_is_reported_where_it_belongs(keys: str, hint: str) -> None:
     """Inside its mappings as well, and where another kind, a provider or the token request has such a key."""
     auth = "type: oauth2, token_endpoint: 'https://auth.example.com/t', client_id: id, client_secret: {env: SECRET}"
     (message,) = messages_of(IntegrationSettings, f"auth: {{{auth}, {keys}}}\n")

@@ -65,7 +65,7 @@ def test_a_network_may_be_one_address(text: str, network: str) -> None:
 
 @pytest.mark.parametrize("raw", ["10.0.0.1/8", "fd00::1/8", "10.0.0.0/33", "10/8", "localhost", "", 10, None])
 def test_a_network_is_written_exactly(raw: object) -> None:
-    """Bits beyond the prefix length are a slip in one of the two."""
+    """Bits beyond the prefix length are a mistake in one of the two."""
     with pytest.raises(ValueError, match=r"must "):
         values.parse_network(raw)
 

@@ -45,7 +45,7 @@ class TestRequest:
 class Integration:
     """One integration, ready to serve.
 
-    `base` is the reverse door's base as far as it is known before a grant; None where `rebuild` is set.
+    `base` is the base of the reverse proxy as far as it is known before a grant; None where `rebuild` is set.
     """
 
     id: str

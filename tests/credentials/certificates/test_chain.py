@@ -54,7 +54,7 @@ def test_the_likely_leaf_issued_no_other() -> None:
     assert chains.likely_leaf([STRANGER]) is STRANGER
 
 
-def test_what_is_no_part_of_the_chain_is_told() -> None:
+def test_what_is_no_part_of_the_chain_is_reported() -> None:
     """It is not sent: servers need not take it."""
     assert list(chains.foreign([LEAF], [LEAF, STRANGER])) == [
         "the certificate of CN=stranger.example is not part of the chain and is not sent"
@@ -146,7 +146,7 @@ def test_a_ca_of_mozillas_bundle_is_trusted(root: x509.Certificate) -> None:
     assert chains.distrust([root]) is None
 
 
-def test_a_self_signed_certificate_is_told() -> None:
+def test_a_self_signed_certificate_is_reported() -> None:
     """With its issuer and the line to write."""
     assert chains.distrust([STRANGER]) == (
         "this certificate is self-signed (its issuer is CN=stranger.example): if that is intended, "
@@ -154,7 +154,7 @@ def test_a_self_signed_certificate_is_told() -> None:
     )
 
 
-def test_a_private_ca_is_told() -> None:
+def test_a_private_ca_is_reported() -> None:
     """By its name."""
     assert chains.distrust([LEAF, INTERMEDIATE, ROOT]) == (
         "this certificate leads to CN=Bank Root CA, which is not a CA of Mozilla's bundle: "
@@ -162,7 +162,7 @@ def test_a_private_ca_is_told() -> None:
     )
 
 
-def test_a_missing_intermediate_is_told_apart() -> None:
+def test_a_missing_intermediate_is_reported_apart() -> None:
     """And where it is to be had, as the certificate says."""
     told = chains.distrust([LEAF])
     assert told is not None
@@ -199,7 +199,7 @@ def test_names_are_printable_and_short() -> None:
 
 
 @pytest.mark.parametrize("der", [b"", b"hunter2", CHAIN.leaf.der[:-1], CHAIN.leaf.der + b"\0"], ids=count())
-def test_a_damaged_certificate_is_told(der: bytes) -> None:
+def test_a_damaged_certificate_is_reported(der: bytes) -> None:
     """Without a word of the library's."""
     with pytest.raises(ValueError, match=r"^is damaged$"):
         chains.read_certificate(der)

@@ -48,28 +48,28 @@ def test_an_encrypted_key_asks_for_its_passphrase(form: PrivateFormat) -> None:
         keys.open_key(data, "hunter3")
 
 
-def test_a_passphrase_that_is_not_needed_is_a_slip() -> None:
+def test_a_passphrase_that_is_not_needed_is_a_mistake() -> None:
     """The key may be another than was meant."""
     with pytest.raises(keys.PassphraseError, match=r"^the private key is not encrypted: remove this key$"):
         keys.open_key(block(ISSUED.key_pem), "hunter2")
 
 
 @pytest.mark.parametrize("der", [b"", b"hunter2", ISSUED.der, b"\x30\x03\x02\x01\x00"], ids=count())
-def test_a_damaged_key_is_told(der: bytes) -> None:
+def test_a_damaged_key_is_reported(der: bytes) -> None:
     """Without a word of the library's."""
     with pytest.raises(ValueError, match=r"^this private key is damaged$"):
         keys.open_key(Block("PRIVATE KEY", der), None)
 
 
-def test_a_key_that_only_agrees_is_of_no_use() -> None:
+def test_a_key_that_only_agrees_is_unusable() -> None:
     """TLS needs a signature."""
     data = x25519.X25519PrivateKey.generate().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     with pytest.raises(ValueError, match=r"^this private key cannot sign"):
         keys.open_key(Block("PRIVATE KEY", data), None)
 
 
-def test_a_way_of_encrypting_that_is_not_known_is_told() -> None:
-    """openssl knows more of them, and writes the key anew."""
+def test_a_way_of_encrypting_that_is_not_known_is_reported() -> None:
+    """openssl knows more of them, and writes the key again."""
     command = ["openssl", "pkcs8", "-topk8", "-v2", "aria-256-cbc", "-passout", "pass:a"]
     locked = subprocess.run(command, input=ISSUED.key_pem, capture_output=True, check=True).stdout
     with pytest.raises(ValueError, match=r"openssl pkcs8 -topk8"):

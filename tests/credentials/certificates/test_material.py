@@ -115,7 +115,7 @@ SWAPPED = "certificate and private_key are swapped"
         ),
     ],
 )
-def test_every_error_is_told_at_its_place(
+def test_every_error_is_reported_at_its_place(
     certificate: bytes, key: bytes, passphrase: str | None, found: dict[str, str]
 ) -> None:
     """All at once, and then there is no identity."""
@@ -126,7 +126,7 @@ def test_every_error_is_told_at_its_place(
     assert [place for place, reason in found.items() if reason not in told[place]] == []
 
 
-def test_errors_of_both_halves_are_told_at_once() -> None:
+def test_errors_of_both_halves_are_reported_at_once() -> None:
     """An expired, weak, self-signed certificate of another key."""
     weak = issue(key=rsa.generate_private_key(65537, 1024), life=timedelta(hours=1), usages=[SERVER_AUTH])
     examined = examine(Material(weak.pem, KEY), PRESENT)

@@ -64,8 +64,8 @@ def test_what_is_encrypted_by_headers_keeps_its_text() -> None:
     ],
     ids=["cut off", "cut into", "damaged", "escaped"],
 )
-def test_damage_is_told(data: bytes, reason: str) -> None:
-    """It is PEM, and yet of no use."""
+def test_damage_is_reported(data: bytes, reason: str) -> None:
+    """It is PEM, and yet unusable."""
     assert told(data) == reason
 
 

@@ -49,7 +49,7 @@ def test_one_pem_stands_for_both() -> None:
     ],
     ids=["nothing", "no key", "no certificate", "both ways", "an invalid pem"],
 )
-def test_each_missing_half_is_told(keys: dict[str, object], found: dict[str, str]) -> None:
+def test_each_missing_half_is_reported(keys: dict[str, object], found: dict[str, str]) -> None:
     """Both at once, and where they stand twice."""
     assert errors(keys) == found
 

@@ -30,7 +30,7 @@ def test_a_refresh_token_that_was_not_asked_for_is_ignored() -> None:
 
 
 def test_a_rotated_refresh_token_is_presented_next() -> None:
-    """RFC 6749 6: the answer's refresh token replaces the one that was sent."""
+    """RFC 6749 6: the response's refresh token replaces the one that was sent."""
     credential = credential_of(REFRESHING)
     issued, calls = issue(credential, reply(TOKEN))
     assert b"refresh_token=refresh-1" in calls[0].body
@@ -40,7 +40,7 @@ def test_a_rotated_refresh_token_is_presented_next() -> None:
 
 @pytest.mark.parametrize("rotated", [None, "", 5, "a b", "\ud800"])
 def test_without_a_new_refresh_token_the_last_one_stays(rotated: object) -> None:
-    """An answer that brings none, or none that can be sent, changes nothing."""
+    """A response that brings none, or none that can be sent, changes nothing."""
     answer = {**TOKEN, "refresh_token": rotated}
     issued, _ = issue(credential_of(REFRESHING), reply(answer), attempt=Attempt(NOW, memory="refresh-7"))
     assert issued.memory == "refresh-7"
@@ -55,8 +55,8 @@ def test_without_a_new_refresh_token_the_last_one_stays(rotated: object) -> None
         ({"token_type": "mac", "refresh_token": None}, "refresh-7"),
     ],
 )
-def test_a_rotated_refresh_token_outlives_an_answer_that_is_refused(change: dict[str, object], memory: str) -> None:
-    """The one that was sent may have ended with the answer."""
+def test_a_rotated_refresh_token_outlives_a_response_that_is_refused(change: dict[str, object], memory: str) -> None:
+    """The one that was sent may have ended with the response."""
     with pytest.raises(CallFault) as caught:
         issue(credential_of(REFRESHING), reply({**TOKEN, **change}), attempt=Attempt(NOW, memory="refresh-7"))
     assert caught.value.memory == memory

@@ -86,7 +86,7 @@ def test_a_query_holds_none_of_the_further_names() -> None:
 
 @pytest.mark.parametrize("name", ["", "a\nb", "\ud800"])
 def test_a_name_has_visible_characters(name: str) -> None:
-    """An empty one is a slip."""
+    """An empty one is a mistake."""
     with pytest.raises(ValueError, match="the name must not be empty"):
         parameters.check_parameter_name(name)
 

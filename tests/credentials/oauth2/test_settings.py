@@ -95,7 +95,7 @@ def test_an_error_is_at_its_key(changes: dict[str, Any], place: str, message: st
 
 
 def test_one_error_hides_no_other() -> None:
-    """All of them are told at once."""
+    """All of them are reported at once."""
     found = errors(
         token_endpoint="http://a.example/t", client_id="", raw_basic=5, assertion=KEY, token_response={"x": 1}
     )
@@ -128,7 +128,7 @@ def test_what_is_read_is_held_to_the_same_rules(environ: dict[str, str], place: 
 
 
 def test_the_token_endpoint_itself_is_never_a_target() -> None:
-    """Its base URL is allowed, and is the reverse door's base where nothing else is."""
+    """Its base URL is allowed, and is the reverse proxy's base where nothing else is."""
     settings = settings_of({**AUTH, "token_endpoint": "https://auth.example.com:8443/oauth2/token?p=q"})
     origin = Origin("https", "auth.example.com", 8443)
     values = {("token_endpoint",): "https://auth.example.com:8443/oauth2/token?p=q"}
@@ -250,7 +250,7 @@ def test_a_client_that_a_certificate_proves_needs_one(raw: dict[str, object], pl
     assert [place for place, _ in OAuth2Settings.find_errors(raw)] == places
 
 
-def test_a_parameter_of_the_token_request_is_told_where_it_belongs() -> None:
+def test_a_parameter_of_the_token_request_is_reported_where_it_belongs() -> None:
     """Many clients take it beside the client's ID."""
     assert OAuth2Settings.hint("scope").endswith("write token_request: {body: {scope: ...}}")
     assert OAuth2Settings.hint("colour") == ""
@@ -259,6 +259,6 @@ def test_a_parameter_of_the_token_request_is_told_where_it_belongs() -> None:
 @pytest.mark.parametrize(
     ("response", "learns"), [({"base_url": "url"}, True), ({}, False), ({"base_url": None}, False), (None, False)]
 )
-def test_a_base_url_is_learnt_where_the_answer_names_it(response: object, learns: bool) -> None:
+def test_a_base_url_is_learnt_where_the_response_names_it(response: object, learns: bool) -> None:
     """Known before the block is valid."""
     assert OAuth2Settings.learns_base_url({"token_response": response}) is learns

@@ -46,7 +46,7 @@ def test_the_codes_of_the_rfc_are_repeated_and_call_for_a_change(status: int, co
 @pytest.mark.parametrize(
     "error", ["hunter2", "invalid_client hunter2", ["invalid_client"], {"code": "hunter2"}, 5, None]
 )
-def test_nothing_else_of_an_answer_is_repeated(error: object) -> None:
+def test_nothing_else_of_a_response_is_repeated(error: object) -> None:
     """Whatever stands where the code should."""
     error = error_of(reply({"error": error}, 401))
     assert (error.reason, error.settings) == ("token endpoint returned 401", True)
@@ -192,13 +192,13 @@ def test_names_of_fields_are_paths() -> None:
 
 @pytest.mark.parametrize("url", [None, "", 5, ["https://x.example.com"], {"url": "https://x.example.com"}])
 def test_a_base_url_that_is_missing_is_named_by_its_place(url: object) -> None:
-    """The place is the config's, not the answer's."""
+    """The place is the config's, not the response's."""
     error = error_of(reply({**GOOD, "api": {"url": url}}), SHAPE)
     assert (error.outcome, error.reason) == ("invalid", "token endpoint did not return a base URL under api.url")
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()) | STRANGE.map(lambda v: json.dumps(v).encode()))
-def test_any_answer_is_a_token_or_an_error(body: bytes) -> None:
+def test_any_response_is_a_token_or_an_error(body: bytes) -> None:
     """No other exception comes of what a server sends, and no word of it gets into a reason."""
     for shape in (ResponseShape(), SHAPE, ResponseShape(bearer=False)):
         try:
