@@ -114,7 +114,7 @@ def test_a_listener_cannot_be_changed(loader: Loader, tmp_path: Path, listen: st
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"listen: {{{listen}}}\nvia: 1\n")
     errors = loader.load().errors
     assert [(error.line, error.path, error.message) for error in errors] == [
-        *((line, key, "restart Sidekey to change this: listeners cannot be changed while it runs") for key in keys),
+        *((line, key, "needs a restart of Sidekey: listeners cannot be changed while it runs") for key in keys),
         (3, "via", "must be true or false"),
     ]
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from sidekey.credentials import fields
 from sidekey.credentials.fields import Reference
-from sidekey.settings.secrets import LARGEST, NotingReader, SecretReader, Transient
+from sidekey.settings.secrets import LARGEST, NotingReader, SecretReader, Transient, named
 from sidekey.settings.stamps import Looks, stamp
 
 
@@ -77,7 +78,7 @@ def test_a_variable_is_read_from_the_environment(read: SecretReader) -> None:
     ],
 )
 def test_a_variable_that_is_unusable_says_why(read: SecretReader, name: str, reason: str) -> None:
-    """The reason names neither the variable nor its content."""
+    """The reason names the variable, and never its content."""
     with pytest.raises(ValueError, match=f"^{reason}$"):
         read(Reference("env", name))
 
@@ -199,3 +200,18 @@ def test_what_cannot_be_read_for_want_of_descriptors_is_noted_as_no_file_ever_is
     assert [(noted, state != looks(noted)) for noted, state in noting.noted()] == [(path, True)]
     assert noting.content("pw", 10) == b"x"
     assert noting.noted() == ((path, looks(path)),)
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "shown"),
+    [
+        ("env", "CRM_PASSWORD", "environment variable CRM_PASSWORD"),
+        ("env", "hunter2", "the environment variable"),
+        ("file", "/run/secrets/crm", "/run/secrets/crm"),
+        ("file", "crm.txt", "crm.txt"),
+        ("file", "hunter2", "the file"),
+    ],
+)
+def test_a_name_that_may_be_a_pasted_secret_is_not_shown(source: fields.Source, name: str, shown: str) -> None:
+    """A secret in place of a path or a variable's name would end up in logs and responses."""
+    assert named(source, name) == shown

@@ -160,7 +160,7 @@ class _Loading:
         if current is None:
             return
         for key in moved(current, build_listen(settings.listen, self._read)):
-            yield ("listen", key), "restart Sidekey to change this: listeners cannot be changed while it runs"
+            yield ("listen", key), "needs a restart of Sidekey: listeners cannot be changed while it runs"
 
     def _trust(self, settings: GlobalSettings) -> snapshot.Trust:
         """The network's; that of the last good load where it is the same, or where its file cannot be used now."""
