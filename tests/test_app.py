@@ -61,7 +61,7 @@ def test_a_secret_that_cannot_be_read_takes_down_its_own_integration_until_it_ca
                 continue
             assert "authorization: Basic c3ZjOnNlY3JldA==" in answer.body
             assert child.stop() == 0
-    (line,) = events(child, "cannot be read; what needs it is unavailable until it can")
+    (line,) = events(child, "secret or CA file cannot be read; what needs it is unavailable until it can be read")
     assert ": integrations.two.auth.password: the file does not exist" in str(line["place"])
 
 
@@ -69,7 +69,7 @@ def test_warnings_of_the_config_are_counted_in_the_log(tmp_path: Path) -> None:
     """Two here: a secret in the config, and a credential that travels in the clear."""
     with Child(config(integration("one", 1)), tmp_path) as child:
         assert child.stop() == 0
-    (line,) = events(child, "the config has warnings; `sidekey check` names them all")
+    (line,) = events(child, "the config has warnings; run `sidekey check` to list them")
     assert line["count"] == 2
     assert str(line["first"]).startswith(f"{child.config}:")
 

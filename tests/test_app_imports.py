@@ -41,7 +41,9 @@ def test_nothing_is_imported_on_the_loop_once_it_listens(stanza: str, tmp_path: 
     (tmp_path / "config").mkdir()
     text = stanza.format(port=free_port(), secret="{insecure_value: secret}")
     environment = {"PYTHONPATH": str(tmp_path)}
-    with Child(f"integrations:\n  one:\n    {text}\n", tmp_path / "config", environment=environment, fresh=True) as child:
+    with Child(
+        f"integrations:\n  one:\n    {text}\n", tmp_path / "config", environment=environment, fresh=True
+    ) as child:
         assert get(child.proxy_port, "/i/one/x").status == 502
         assert get(child.proxy_port, "/i/unknown/x").status == 403
         for page, status in (("/readyz", 200), ("/healthz", 200), ("/metrics", 200), ("/absent", 404)):

@@ -50,7 +50,7 @@ integrations:
       password: {{insecure_value: {SECRET}}}
 """
 
-FAULTY = f"""\
+INVALID = f"""\
 version: 1
 listen: {{proxy: nowhere, admin: "127.0.0.1:0"}}
 surprise: true
@@ -62,7 +62,7 @@ integrations:
     endpoint_prefix: https://sms.example.com
     auth: {{type: nothing}}
 """
-FAULTY_PLACES = [
+INVALID_PLACES = [
     "2:17: listen.proxy: ",
     "3:1: surprise: ",
     "6:22: integrations.crm.endpoint_prefix: ",
@@ -108,7 +108,7 @@ def test_the_version_is_the_packages() -> None:
     ids=" ".join,
 )
 def test_wrong_usage_is_status_2_on_stderr(arguments: list[str]) -> None:
-    """A fault of the command line, not of the config."""
+    """An error of the command line, not of the config."""
     result = run_cli(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert "Usage: sidekey" in result.stderr
@@ -144,19 +144,19 @@ def test_check_of_a_good_config_says_how_many_integrations(tmp_path: Path) -> No
     assert [line.partition(": ")[0] for line in warnings] == ["warning"]
 
 
-def test_check_names_every_fault_at_once_with_its_place(tmp_path: Path) -> None:
+def test_check_names_every_error_at_once_with_its_place(tmp_path: Path) -> None:
     """Each line begins with file:line:column and the path of the key."""
-    path = config(tmp_path, FAULTY)
+    path = config(tmp_path, INVALID)
     result = run_cli("check", "--config", path)
     assert result.returncode == 1
     places = [line.removeprefix(f"{path}:") for line in result.stdout.splitlines() if not line.startswith("warning")]
-    assert len(places) >= len(FAULTY_PLACES)
-    for expected in FAULTY_PLACES:
+    assert len(places) >= len(INVALID_PLACES)
+    for expected in INVALID_PLACES:
         assert any(place.startswith(expected) for place in places), (expected, places)
 
 
 def test_check_names_a_secret_that_cannot_be_read(tmp_path: Path) -> None:
-    """What `run` would go on without is a fault here."""
+    """What `run` would go on without is an error here."""
     result = run_cli("check", "--config", config(tmp_path, sms_key=None))
     assert result.returncode == 1
     assert "integrations.sms.auth.headers.X-Key.secret: the file does not exist" in result.stdout
@@ -164,18 +164,18 @@ def test_check_names_a_secret_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_check_speaks_json(tmp_path: Path) -> None:
-    """Faults as objects, for editors and pipelines."""
-    path = config(tmp_path, FAULTY)
+    """Errors as objects, for editors and pipelines."""
+    path = config(tmp_path, INVALID)
     result = run_cli("check", "--json", "--config", path)
     found = json.loads(result.stdout)
     assert (result.returncode, found["ok"], found["integrations"]) == (1, False, 0)
     assert {"file", "line", "column", "path", "message"} == set(found["faults"][0])
-    assert {fault["file"] for fault in found["faults"]} == {path}
+    assert {error["file"] for error in found["faults"]} == {path}
     good = json.loads(run_cli("check", "--json", "--config", config(tmp_path)).stdout)
     assert (good["ok"], good["integrations"], good["faults"]) == (True, 2, [])
 
 
-@pytest.mark.parametrize("text", [GOOD, FAULTY], ids=["good", "faulty"])
+@pytest.mark.parametrize("text", [GOOD, INVALID], ids=["good", "invalid"])
 @pytest.mark.parametrize(
     "command",
     [["check"], ["check", "--json"], ["list", "--json"], ["env", "crm"], ["explain", "crm", "/x"], ["test", "crm"]],
@@ -208,9 +208,9 @@ def test_check_warns_of_a_token_in_the_query(tmp_path: Path) -> None:
     assert result.returncode == 0
     assert result.stdout.splitlines() == [
         f"warning: {path}:10:24: integrations.shop.auth.token_placement: "
-        "a token in the query gets into the logs of servers (RFC 6750 2.3)",
+        "a token in the query appears in the logs of servers (RFC 6750 2.3)",
         f"warning: {path}:17:34: integrations.campaigns.auth.password.insecure_value: "
-        "a secret stands in the config file: for trials only",
+        "a secret is written in the config file: use this for trials only",
         "ok: 2 integrations",
     ]
 
@@ -223,11 +223,11 @@ def test_check_names_the_secret_of_a_client_that_cannot_be_read(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("command", [["list"], ["env", "crm"], ["explain", "crm", "/x"], ["test", "crm"]], ids=" ".join)
-def test_every_command_names_all_faults_of_a_config(command: list[str], tmp_path: Path) -> None:
+def test_every_command_names_all_errors_of_a_config(command: list[str], tmp_path: Path) -> None:
     """On stderr, where they do not mix with what the command answers."""
-    result = run_cli(*command, "--config", config(tmp_path, FAULTY))
+    result = run_cli(*command, "--config", config(tmp_path, INVALID))
     assert (result.returncode, result.stdout) == (1, "")
-    assert len(result.stderr.splitlines()) >= len(FAULTY_PLACES)
+    assert len(result.stderr.splitlines()) >= len(INVALID_PLACES)
 
 
 def test_the_config_is_found_by_the_environment(tmp_path: Path) -> None:
@@ -237,23 +237,23 @@ def test_the_config_is_found_by_the_environment(tmp_path: Path) -> None:
     assert result.stdout.startswith("crm ")
 
 
-def test_a_config_that_does_not_exist_is_a_fault(tmp_path: Path) -> None:
+def test_a_config_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     """The message names the file that was looked for."""
     result = run_cli("check", "--config", str(tmp_path / "missing.yaml"))
     assert result.returncode == 1
-    assert f"{tmp_path}/missing.yaml:1:1: (file): the file does not exist" in result.stdout
+    assert f"{tmp_path}/missing.yaml:1:1: (file): {tmp_path}/missing.yaml does not exist" in result.stdout
 
 
-def test_run_does_not_start_with_a_faulty_config(tmp_path: Path) -> None:
-    """All faults are named before anything listens, exit 1."""
-    result = run_cli("run", "--config", config(tmp_path, FAULTY))
+def test_run_does_not_start_with_an_invalid_config(tmp_path: Path) -> None:
+    """All errors are named before anything listens, exit 1."""
+    result = run_cli("run", "--config", config(tmp_path, INVALID))
     assert (result.returncode, result.stdout) == (1, "")
-    assert len(result.stderr.splitlines()) >= len(FAULTY_PLACES)
+    assert len(result.stderr.splitlines()) >= len(INVALID_PLACES)
     assert "listening" not in result.stderr
 
 
 def test_run_strict_does_not_start_without_a_secret(tmp_path: Path) -> None:
-    """--strict makes an unreadable secret a fault."""
+    """--strict makes an unreadable secret an error."""
     result = run_cli("run", "--strict", "--config", config(tmp_path, sms_key=None))
     assert result.returncode == 1
     assert "integrations.sms.auth.headers.X-Key.secret: the file does not exist" in result.stderr
@@ -368,7 +368,7 @@ def test_test_without_a_test_request_names_the_missing_key(tmp_path: Path) -> No
     """What to write is in the message."""
     result = run_cli("test", "crm", "--config", config(tmp_path))
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("integrations.crm.test: this key is missing; write test: {method: GET, path: ")
+    assert result.stderr.startswith("integrations.crm.test: this key is missing: write test: {method: GET, path: ")
 
 
 def test_schema_prints_the_schema_of_the_config() -> None:

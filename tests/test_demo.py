@@ -41,7 +41,7 @@ def columns(text: str) -> list[tuple[str, str]]:
 
 
 def test_the_caller_sends_no_credential_and_the_upstream_receives_it(once: str) -> None:
-    """Twice: through the reverse door and through HTTP_PROXY."""
+    """Twice: through the reverse proxy and through HTTP_PROXY."""
     sent, received = zip(*columns(once), strict=True)
     assert received.count(f"+ Authorization: {AUTHORIZATION}") == 2
     assert not any(line.startswith("Authorization") for line in sent)
@@ -54,9 +54,9 @@ def test_the_credential_is_said_to_be_made_up(once: str) -> None:
     assert f"password {PASSWORD} (shown because it is made up)" in once
 
 
-def test_a_denied_target_is_shown_with_its_answer(once: str) -> None:
+def test_a_denied_target_is_shown_with_its_response(once: str) -> None:
     """The problem as a caller gets it."""
-    assert "answered by Sidekey with 403" in once
+    assert "Sidekey returns 403" in once
     assert '"code": "target_denied"' in once
     assert "Proxy-Status: sidekey; error=http_request_denied" in once
 
@@ -116,17 +116,17 @@ def test_what_fails_is_named_and_ends_with_status_1(
     monkeypatch.setattr(demo, "AUTHORIZATION", "Basic another")
     failed = demo.show(once=True)
     assert [line.partition(":")[2].split(":")[0] for line in failed] == [
-        " 1. Through the reverse door",
+        " 1. Through the reverse proxy",
         " 2. Through HTTP_PROXY=http",
     ]
     assert all("status 401" in line for line in failed)
     assert "All of it worked" not in capfd.readouterr().out
 
 
-def test_a_request_without_an_answer_is_no_exception() -> None:
+def test_a_request_without_a_response_is_no_exception() -> None:
     """Nobody listens: the demo goes on and names it among what failed."""
     answered = demo.send(f"http://127.0.0.1:{free_port()}/")
-    assert (answered.status, answered.body) == (0, "no answer")
+    assert (answered.status, answered.body) == (0, "no response")
 
 
 async def test_the_upstream_refuses_whoever_has_no_credential() -> None:

@@ -48,7 +48,7 @@ def test_a_listener_on_all_addresses_is_reached_by_loopback(host: str, expected:
     ("address", "reason"),
     [(Address(path="/run/sidekey.sock"), "unix socket"), (Address("127.0.0.1", 0), "chosen at start")],
 )
-def test_an_address_that_no_url_names_is_a_fault_of_its_key(address: Address, reason: str) -> None:
+def test_an_address_that_no_url_names_is_an_error_of_its_key(address: Address, reason: str) -> None:
     """The message names the key and the way out."""
     with pytest.raises(NoProxyUrl, match=rf"listen\.proxy: .*{reason}"):
         environment(snapshot(address), "crm")

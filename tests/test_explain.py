@@ -41,7 +41,7 @@ def loaded(folder: Path, auth: str, keys: str = "") -> Integration:
     path = folder / "sidekey.yaml"
     path.write_text(f"version: 1\nintegrations:\n  shop:\n    auth: {{{auth}}}\n{keys}")
     found = load(path, {"SECRET": SECRET})
-    assert found.faults == []
+    assert found.errors == []
     assert found.snapshot is not None
     return found.snapshot.integrations["shop"]
 
@@ -251,7 +251,7 @@ def test_secrets_that_cannot_be_read_leave_the_policy_to_be_explained(auth: str,
     assert found.as_json()["usable"] is False
     assert "in headers: Authorization" in str(found)
     key = "password" if auth == RESPONSYS else "client_secret"
-    reason = "the environment variable is not set; until then the answer is credential_unavailable"
+    reason = "environment variable MISSING is not set; until then the answer is credential_unavailable"
     assert f"unreadable   auth.{key}: {reason}" in str(found).splitlines()
     readable = explain(loaded(tmp_path, auth), "/x")
     assert readable.as_json()["usable"] is True
@@ -264,7 +264,7 @@ def test_an_endpoint_that_cannot_be_read_leaves_nothing_allowed(key: str, tmp_pa
     auth = (OAUTH2 if key == "token_endpoint" else RESPONSYS).replace("'https://auth.example.com/token'", "{env: NO}")
     found = explain(loaded(tmp_path, auth.replace("'https://login2.responsys.net'", "{env: NO}")), "/x")
     assert (found.allowed, found.sent_on) == (False, None)
-    assert f"unreadable   auth.{key}: the environment variable is not set" in str(found)
+    assert f"unreadable   auth.{key}: environment variable NO is not set" in str(found)
 
 
 def test_the_methods_are_shown_where_they_are_limited() -> None:

@@ -84,7 +84,7 @@ def test_leaving_ends_the_process_at_once() -> None:
     assert (result.returncode, result.stdout) == (143, "")
 
 
-def test_a_hangup_before_anybody_heeds_it_ends_nothing() -> None:
+def test_a_hangup_before_its_handler_is_installed_ends_nothing() -> None:
     """By default it would: a reload that is asked for while the process starts must not stop it."""
-    code = "import os, signal\nprocess.outlast_hangups()\nos.kill(os.getpid(), signal.SIGHUP)\nprint('alive')"
+    code = "import os, signal\nprocess.ignore_hangups()\nos.kill(os.getpid(), signal.SIGHUP)\nprint('alive')"
     assert said(code) == "alive"

@@ -26,8 +26,8 @@ from sidekey.observe.logs import configure, get_logger, report_defect
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.redact import describe
 from sidekey.observe.writer import LineWriter
-from sidekey.reloading.reloader import Parts, Reloader
-from sidekey.reloading.telling import tell
+from sidekey.reloading.log_load import log_load
+from sidekey.reloading.reloader import Reloader, ReloadHooks
 from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.snapshot import Address, Integration, Snapshot
 from sidekey.sources.certificates.service import Certificates
@@ -89,8 +89,10 @@ class App:
 
     def follow(self, loader: Loader, loaded: Loaded, *, strict: bool) -> None:
         """Take up from now on what changes of the config that `loader` reads; `loaded` is in use."""
-        parts = Parts(self.adopt, self._certificates.files, self._certificates.changed, self.metrics, report_defect)
-        self._reloader = Reloader(loader, loaded, parts, strict=strict)
+        hooks = ReloadHooks(
+            self.adopt, self._certificates.files, self._certificates.changed, self.metrics, report_defect
+        )
+        self._reloader = Reloader(loader, loaded, hooks, strict=strict)
         self._reloader.start()
 
     def _source(self, integration: Integration) -> GrantSource:
@@ -224,7 +226,7 @@ def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
         raise ValueError("a config with faults is not run")
 
     async def main(writer: LineWriter) -> None:
-        tell(loaded)
+        log_load(loaded)
         app = App(snapshot, writer)
         app.heed_signals()
         await app.start()

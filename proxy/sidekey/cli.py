@@ -1,4 +1,4 @@
-"""The command line. Exit status: 0 good, 1 a fault was found, 2 wrong usage.
+"""The command line. Exit status: 0 success, 1 an error was found, 2 wrong usage.
 
 Each command imports what it needs when it runs, so that `--help` and `healthcheck` stay quick.
 """
@@ -16,7 +16,7 @@ import click
 from sidekey import __version__
 
 if TYPE_CHECKING:
-    from sidekey.settings.faults import Fault
+    from sidekey.settings.config_errors import ConfigError
     from sidekey.settings.load import Loaded, Loader
     from sidekey.settings.snapshot import Integration, Snapshot
 
@@ -59,29 +59,29 @@ def main() -> None:
 @config_option
 @click.option("--strict", is_flag=True, help="Do not start while a secret or CA file cannot be read.")
 def run(config: str | None, strict: bool) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once."""
+    """Serve until SIGTERM or SIGINT, then drain; a second signal exits at once."""
     # Imports and loading make no garbage worth a search; App.start turns the collector on (saves some 20 ms).
     gc.disable()
-    from sidekey.process import outlast_hangups
+    from sidekey.process import ignore_hangups
 
-    outlast_hangups()
+    ignore_hangups()
     loader = _loader(config)
     loaded = loader.load()
-    if loaded.faults or (strict and loaded.unreadable):
-        _fail(*loaded.faults, *loaded.unreadable)
+    if loaded.errors or (strict and loaded.unreadable):
+        _fail(*loaded.errors, *loaded.unreadable)
     from sidekey import app
     from sidekey.network.listen import ListenError
 
     try:
         app.run(loader, loaded, strict=strict)
-    except ListenError as fault:
-        _fail(fault)
+    except ListenError as error:
+        _fail(error)
 
 
 @main.command()
-@click.option("--once", is_flag=True, help="End after the show; the status says whether all of it worked.")
+@click.option("--once", is_flag=True, help="Exit after the requests; the exit status says whether all of them worked.")
 def demo(once: bool) -> None:
-    """Show the main job: a protected upstream and Sidekey on free loopback ports, with requests through both doors."""
+    """Show what Sidekey does: requests through its reverse and forward proxy to a protected upstream on loopback."""
     from sidekey.demo import show
 
     failed = show(once=once)
@@ -93,31 +93,31 @@ def demo(once: bool) -> None:
 @config_option
 @json_option
 def check(config: str | None, as_json: bool) -> None:
-    """Name every fault of the config, and every secret that cannot be read; certificates at URLs are fetched."""
+    """List every error of the config and every secret that cannot be read; certificates at URLs are fetched."""
     loaded = _load(config)
     if loaded.places and loaded.snapshot is not None:
-        from sidekey.fetched import judge_fetched
+        from sidekey.check_urls import check_urls
 
-        judge_fetched(loaded)
-    faults = sorted([*loaded.faults, *loaded.unreadable])
+        check_urls(loaded)
+    errors = sorted([*loaded.errors, *loaded.unreadable])
     integrations = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
     if as_json:
         _print_json(
             {
-                "ok": not faults,
+                "ok": not errors,
                 "integrations": integrations,
-                "faults": [fault._asdict() for fault in faults],
+                "faults": [error._asdict() for error in errors],
                 "warnings": [warning._asdict() for warning in loaded.warnings],
             }
         )
     else:
-        for fault in faults:
-            click.echo(str(fault))
+        for error in errors:
+            click.echo(str(error))
         for warning in loaded.warnings:
             click.echo(f"warning: {warning}")
-        if not faults:
+        if not errors:
             click.echo(f"ok: {integrations} integration{'' if integrations == 1 else 's'}")
-    raise SystemExit(1 if faults else 0)
+    raise SystemExit(1 if errors else 0)
 
 
 @main.command()
@@ -128,10 +128,10 @@ def test(config: str | None, as_json: bool, integration_id: str) -> None:
     """Send the integration's `test` request through the data plane, without a listener; only 200 is success."""
     snapshot = _snapshot(config)
     integration = _integration(snapshot, integration_id)
-    from sidekey.trial import send_test
+    from sidekey.test_command import send_test
 
     if integration.test is None:
-        _fail(f"integrations.{integration.id}.test: this key is missing; write test: {{method: GET, path: /whoami}}")
+        _fail(f"integrations.{integration.id}.test: this key is missing: write test: {{method: GET, path: /whoami}}")
     result = send_test(snapshot, integration.id, integration.test)
     if as_json:
         _print_json(result.as_json())
@@ -146,10 +146,10 @@ def test(config: str | None, as_json: bool, integration_id: str) -> None:
 @click.argument("integration_id", metavar="ID")
 @click.argument("url", metavar="URL")
 def explain(config: str | None, as_json: bool, integration_id: str, url: str) -> None:
-    """Say which rule lets a target through, or why none does, and where the credential would go.
+    """Say which rule allows a target, or why none does, and where the credential would go.
 
-    URL is an absolute URL, as sent to the forward door, or a path such as /whoami, as it follows /i/ID at the
-    reverse door.
+    URL is an absolute URL, as sent to the forward proxy, or a path such as /whoami, as it follows /i/ID at the
+    reverse proxy.
     """
     snapshot = _snapshot(config)
     integration = _integration(snapshot, integration_id)
@@ -166,7 +166,7 @@ def explain(config: str | None, as_json: bool, integration_id: str, url: str) ->
 @main.command("list")
 @config_option
 @json_option
-@click.option("--usable", is_flag=True, help="Leave out integrations whose secrets or certificate cannot be used.")
+@click.option("--usable", is_flag=True, help="Omit integrations whose secrets or certificate cannot be used.")
 def list_integrations(config: str | None, as_json: bool, usable: bool) -> None:
     """List the integrations: ID, kind, base URL, tags and description."""
     found = [
@@ -188,15 +188,15 @@ def list_integrations(config: str | None, as_json: bool, usable: bool) -> None:
 @json_option
 @click.argument("integration_id", metavar="ID")
 def env(config: str | None, as_json: bool, integration_id: str) -> None:
-    """Print what a service's environment needs for the forward door: eval "$(sidekey env ID)"."""
+    """Print the environment variables that a service needs for the forward proxy: eval "$(sidekey env ID)"."""
     snapshot = _snapshot(config)
     integration = _integration(snapshot, integration_id)
     from sidekey.environment import NoProxyUrl, environment, export_lines
 
     try:
         variables = environment(snapshot, integration.id)
-    except NoProxyUrl as fault:
-        _fail(fault)
+    except NoProxyUrl as error:
+        _fail(error)
     if as_json:
         _print_json(variables)
         return
@@ -220,8 +220,8 @@ def healthcheck(config: str | None) -> None:
 
     try:
         ask(_config_path(config))
-    except NotReady as fault:
-        _fail(fault)
+    except NotReady as error:
+        _fail(error)
     click.echo("ok")
 
 
@@ -232,7 +232,7 @@ def _config_path(config: str | None) -> str:
 
 
 def _loader(config: str | None) -> Loader:
-    """What reads the config; this process is closed to others of its user before the first secret is read."""
+    """The loader of the config; other processes of the user lose access to this one before a secret is read."""
     from sidekey.process import protect_memory
     from sidekey.settings.load import Loader
 
@@ -245,17 +245,17 @@ def _load(config: str | None) -> Loaded:
 
 
 def _snapshot(config: str | None) -> Snapshot:
-    """The config, where it has no fault; secrets that cannot be read are no matter here."""
+    """The config, where it has no error; secrets that cannot be read do not matter here."""
     loaded = _load(config)
     if loaded.snapshot is None:
-        _fail(*loaded.faults)
+        _fail(*loaded.errors)
     return loaded.snapshot
 
 
 def _integration(snapshot: Snapshot, name: str) -> Integration:
     integration = snapshot.integrations.get(name)
     if integration is None:
-        message = "the config has no such integration; `sidekey list` shows those it has"
+        message = "no integration has this ID: `sidekey list` shows those of the config"
         raise click.BadParameter(message, param_hint="ID")
     return integration
 
@@ -280,7 +280,7 @@ def _print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def _fail(*faults: Fault | Exception | str) -> NoReturn:
-    for fault in faults:
-        click.echo(str(fault), err=True)
+def _fail(*errors: ConfigError | Exception | str) -> NoReturn:
+    for error in errors:
+        click.echo(str(error), err=True)
     raise SystemExit(1)

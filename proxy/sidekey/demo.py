@@ -1,4 +1,4 @@
-"""`sidekey demo`: the main job on loopback ports, with an upstream of its own. It needs no files and no network."""
+"""`sidekey demo`: what Sidekey does, on loopback ports and with its own upstream. It needs no files and no network."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ HOST = "api.example"
 USER, PASSWORD = "svc", "made-up-for-this-demo"
 AUTHORIZATION = f"Basic {b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"
 BODY = b'{"text": "hello"}'
-PATIENCE = 10.0
+TIMEOUT = 10.0
 """Seconds a request of the demo may take; all of it stays on this machine."""
 
 
 class ProtectedUpstream:
-    """Answers 401 but to the demo's own credential, else what it received; `received` are the heads, as lines."""
+    """Returns what it received, and 401 without the demo's credential; `received` are the heads, as lines."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -61,7 +61,7 @@ class ProtectedUpstream:
                 fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
                 body = await reader.readexactly(int(fields.get("content-length", "0")))
                 self.received.append(lines)
-                writer.write(_answer(lines, fields, body))
+                writer.write(_respond(lines, fields, body))
         except (asyncio.IncompleteReadError, ConnectionError):
             # The connection ended, as each does.
             return
@@ -69,7 +69,7 @@ class ProtectedUpstream:
             writer.close()
 
 
-def _answer(lines: list[str], fields: dict[str, str], body: bytes) -> bytes:
+def _respond(lines: list[str], fields: dict[str, str], body: bytes) -> bytes:
     if fields.get("authorization") != AUTHORIZATION:
         return _response("401 Unauthorized", {"error": "no"}, 'WWW-Authenticate: Basic realm="demo"\r\n')
     return _response("200 OK", {"request": lines[0], "headers": lines[1:], "body": body.decode("latin-1")})
@@ -103,8 +103,8 @@ class _RecordingHandler(HTTPHandler):
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """What a caller sent, the head as lines, and the answer to it; `status` is 0 where there was none."""
+class Sent:
+    """What a caller sent, the head as lines, and the response to it; `status` is 0 where there was none."""
 
     sent: list[str]
     status: int
@@ -112,7 +112,7 @@ class Answered:
     body: str
 
 
-def send(url: str, proxy: str | None = None) -> Answered:
+def send(url: str, proxy: str | None = None) -> Sent:
     """Send a request without credentials, as a service would; with `proxy` as HTTP_PROXY makes clients do. Blocks."""
     request = Request(url, BODY, {"Content-Type": "application/json"})  # noqa: S310 - the demo's own http URLs
     if proxy is not None:
@@ -123,17 +123,17 @@ def send(url: str, proxy: str | None = None) -> Answered:
     opener = OpenerDirector()
     opener.add_handler(handler)
     try:
-        with opener.open(request, timeout=PATIENCE) as response:
+        with opener.open(request, timeout=TIMEOUT) as response:
             body = response.read().decode("latin-1")
     except (OSError, http.client.HTTPException):
-        return Answered([f"POST {url}"], 0, None, "no answer")
+        return Sent([f"POST {url}"], 0, None, "no response")
     head = b"".join(handler.sent).partition(b"\r\n\r\n")[0].decode("latin-1")
-    return Answered(head.split("\r\n"), response.status, response.headers.get("Proxy-Status"), body)
+    return Sent(head.split("\r\n"), response.status, response.headers.get("Proxy-Status"), body)
 
 
 @dataclass(slots=True)
 class Show:
-    """The demo's requests, and what did not go as it should."""
+    """The demo's requests, and those that did not work."""
 
     app: App
     upstream: ProtectedUpstream
@@ -148,44 +148,44 @@ class Show:
         return f"http://{HOST}:{self.upstream.port}/v1"
 
     async def play(self) -> None:
-        """Send every request and print it beside what became of it."""
-        click.echo(f"A protected upstream runs as {self._base}: it answers 401 without its Basic credential,")
+        """Send every request and print it beside what the upstream received."""
+        click.echo(f"A protected upstream runs as {self._base}: it returns 401 without its Basic credential,")
         click.echo(f"user {USER}, password {PASSWORD} (shown because it is made up).")
         await self._refused()
-        await self._carried("1. Through the reverse door", f"http://{self._door}/i/{ID}/messages")
+        await self._carried("1. Through the reverse proxy", f"http://{self._door}/i/{ID}/messages")
         await self._carried(f"2. Through HTTP_PROXY=http://{ID}:x@{self._door}", f"{self._base}/messages", self._door)
         await self._denied()
 
     async def _refused(self) -> None:
-        answered = await asyncio.to_thread(send, f"http://127.0.0.1:{self.upstream.port}/v1/messages")
-        self._check("the upstream without a credential", answered.status == 401, answered)
-        click.echo(f"Asked directly, without Sidekey, it answers {answered.status}.")
+        result = await asyncio.to_thread(send, f"http://127.0.0.1:{self.upstream.port}/v1/messages")
+        self._check("the upstream without a credential", result.status == 401, result)
+        click.echo(f"Without Sidekey it returns {result.status}.")
 
     async def _carried(self, title: str, url: str, proxy: str | None = None) -> None:
         count = len(self.upstream.received)
-        answered = await asyncio.to_thread(send, url, proxy)
+        result = await asyncio.to_thread(send, url, proxy)
         arrived = self.upstream.received[count:]
         exact = len(arrived) == 1 and arrived[0].count(f"Authorization: {AUTHORIZATION}") == 1
-        self._check(title, answered.status == 200 and exact, answered)
-        click.echo(f"\n{title}: answered with {answered.status}\n")
-        for line in side_by_side(answered.sent, arrived[0] if arrived else ["(nothing)"]):
+        self._check(title, result.status == 200 and exact, result)
+        click.echo(f"\n{title}: {result.status}\n")
+        for line in side_by_side(result.sent, arrived[0] if arrived else ["(nothing)"]):
             click.echo(line)
 
     async def _denied(self) -> None:
         count = len(self.upstream.received)
-        answered = await asyncio.to_thread(send, f"http://{HOST}:{self.upstream.port}/v2/messages", self._door)
-        refused = answered.status == 403 and answered.proxy_status is not None
-        self._check("the denied target", refused and len(self.upstream.received) == count, answered)
-        click.echo(f"\n3. A target outside the policy: answered by Sidekey with {answered.status}\n")
-        click.echo(f"    {answered.sent[0]}\n\n    Proxy-Status: {answered.proxy_status}\n    {answered.body}")
+        result = await asyncio.to_thread(send, f"http://{HOST}:{self.upstream.port}/v2/messages", self._door)
+        refused = result.status == 403 and result.proxy_status is not None
+        self._check("the denied target", refused and len(self.upstream.received) == count, result)
+        click.echo(f"\n3. A target outside the policy: Sidekey returns {result.status}\n")
+        click.echo(f"    {result.sent[0]}\n\n    Proxy-Status: {result.proxy_status}\n    {result.body}")
         click.echo("    Nothing reached the upstream.")
 
-    def _check(self, what: str, worked: bool, answered: Answered) -> None:
+    def _check(self, what: str, worked: bool, result: Sent) -> None:
         if not worked:
-            self.failed.append(f"failed: {what}: status {answered.status} {answered.proxy_status or ''}".rstrip())
+            self.failed.append(f"failed: {what}: status {result.status} {result.proxy_status or ''}".rstrip())
 
     def hints(self) -> str:
-        """What to try by hand, while the demo stays up."""
+        """What to try by hand, while the demo runs."""
         return textwrap.dedent(f"""
             Try it by hand:
               curl http://{self._door}/i/{ID}/hello
@@ -232,7 +232,7 @@ def demo_snapshot(upstream_port: int) -> Snapshot:
 
 
 def show(*, once: bool) -> list[str]:
-    """Run the demo; returns what failed. Without `once` it stays up until a signal."""
+    """Run the demo; returns what failed. Without `once` it runs until a signal."""
     return run_logged("warning", partial(_show, once=once))
 
 
@@ -248,8 +248,10 @@ async def _show(writer: LineWriter, *, once: bool) -> list[str]:
         if once:
             await app.stop()
             if not played.failed:
-                click.echo("\nAll of it worked. Without --once it stays up, to try the lines above.")
+                click.echo(
+                    "\nAll of it worked. Without --once the demo keeps running, so that you can try the lines above."
+                )
         else:
-            click.echo("\nIt stays up until Ctrl-C.")
+            click.echo("\nThe demo runs until Ctrl-C.")
             await app.serve()
     return played.failed

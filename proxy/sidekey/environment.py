@@ -1,4 +1,4 @@
-"""`sidekey env`: the variables by which HTTP clients send their http:// requests through the forward door."""
+"""`sidekey env`: the variables that make HTTP clients send their http:// requests through the forward proxy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from sidekey.settings.snapshot import Address, Snapshot
 
 TOKEN_PLACE = "PUT-THE-CALLERS-TOKEN-HERE"  # noqa: S105 - says where a token goes
-"""What stands for the caller's token, which is never printed: Sidekey knows it, the command's reader need not."""
+"""Stands for the caller's token, which is never printed."""
 
 _ANY_WORD = "x"
 """Clients send proxy credentials unprompted only where the password is not empty."""
@@ -34,9 +34,11 @@ def export_lines(variables: dict[str, str]) -> list[str]:
 
 def _authority(address: Address) -> str:
     if address.path is not None:
-        raise NoProxyUrl("listen.proxy: a unix socket is no proxy URL; use the reverse door, or listen on ADDRESS:PORT")
+        raise NoProxyUrl(
+            "listen.proxy: a unix socket cannot be a proxy URL: use the reverse proxy, or listen on ADDRESS:PORT"
+        )
     if address.port == 0:
-        raise NoProxyUrl("listen.proxy: the port is chosen at start; write one other than 0")
+        raise NoProxyUrl("listen.proxy: port 0 is chosen at start: write another port")
     return str(reachable(address))
 
 

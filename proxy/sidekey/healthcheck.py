@@ -17,18 +17,18 @@ from sidekey.settings.models import ListenSettings
 from sidekey.settings.snapshot import Address
 from sidekey.settings.source import read_config
 
-PATIENCE = 3.0
-"""Seconds until an answer counts as none."""
+TIMEOUT = 3.0
+"""Seconds to wait for a response."""
 
 
 class NotReady(Exception):
-    """Sidekey is not ready, or cannot be asked; the message says which."""
+    """Sidekey is not ready, or does not respond; the message says which."""
 
 
 def ask(config: str) -> None:
     """GET /readyz on the admin listener, or on the metrics one where only its address is fixed. Raises NotReady."""
     address = reachable(_address(config))
-    connection = HTTPConnection("localhost", timeout=PATIENCE)
+    connection = HTTPConnection("localhost", timeout=TIMEOUT)
     try:
         with _connect(address) as sock:
             connection.sock = sock
@@ -36,33 +36,33 @@ def ask(config: str) -> None:
             response = connection.getresponse()
             reason = response.read(200).decode("ascii", "replace").strip()
     except (OSError, HTTPException):
-        raise NotReady(f"nothing that is healthy answers at {address}") from None
+        raise NotReady(f"no response from {address}: Sidekey is not running there, or it is stuck") from None
     if response.status != 200:
         raise NotReady(f"not ready: {reason}")
 
 
 def _address(config: str) -> Address:
     joined = read_config(Path(config))
-    if joined.faults:
-        raise NotReady("\n".join(map(str, joined.faults)))
+    if joined.errors:
+        raise NotReady("\n".join(map(str, joined.errors)))
     listen: dict[str, Any] = joined.globals.get("listen") or {}
     try:
         settings = ListenSettings.model_validate(listen)
     except ValidationError:
-        raise NotReady("the config has faults under listen; `sidekey check` names them") from None
+        raise NotReady("the config has errors under listen: run `sidekey check`") from None
     for address in (settings.admin, settings.metrics):
         if address is not None and address.path is not None:
             return Address(path=str(joined.folder / address.path))
         if address is not None and address.port != 0:
             return address
-    raise NotReady("listen.admin: the port is chosen at start; write one other than 0")
+    raise NotReady("listen.admin: port 0 is chosen at start: write another port")
 
 
 def _connect(address: Address) -> socket.socket:
     if address.path is None:
-        return socket.create_connection((address.host, address.port), timeout=PATIENCE)
+        return socket.create_connection((address.host, address.port), timeout=TIMEOUT)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(PATIENCE)
+    sock.settimeout(TIMEOUT)
     try:
         sock.connect(address.path)
     except OSError:

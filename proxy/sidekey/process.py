@@ -1,4 +1,4 @@
-"""What the process asks of the system: no dumps of its memory, enough descriptors, the quickest event loop there is."""
+"""What the process asks of the system: no dumps of its memory, enough descriptors, the fastest event loop there is."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def protect_memory() -> None:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE) failed")
 
 
-def outlast_hangups() -> None:
-    """Let SIGHUP do nothing until somebody heeds it: by default it ends a process, and it asks for a reload here."""
+def ignore_hangups() -> None:
+    """Ignore SIGHUP until its handler is installed: by default it ends a process, and here it asks for a reload."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def raise_descriptors(in_flight: int) -> int:
-    """Raise NOFILE to the hard limit; returns how many exchanges in flight it suffices for, `in_flight` at the most.
+    """Raise NOFILE to the hard limit; returns how many exchanges in flight it suffices for, at most `in_flight`.
 
     An exchange takes two descriptors, one towards the caller and one towards the upstream.
     """

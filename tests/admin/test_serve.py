@@ -56,7 +56,7 @@ async def exchange(server: Server, request: bytes) -> bytes:
     ],
 )
 async def test_no_answer_names_the_library(server: Server, request_: bytes, status: bytes) -> None:
-    """Also an answer to bytes that are no request."""
+    """Also a response to bytes that are no request."""
     answer = await exchange(server, request_)
     assert answer.split(b" ")[1] == status
     assert b"aiohttp" not in answer
@@ -193,7 +193,7 @@ async def test_a_unix_socket_serves_as_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_either_loop_serves_either_kind_of_address(loop: str, kind: str, tmp_path: Path) -> None:
-    """uvloop where there is one, plain asyncio elsewhere: the same answers, faults and end."""
+    """uvloop where there is one, plain asyncio elsewhere: the same answers, errors and end."""
     make = pytest.importorskip(loop).new_event_loop
 
     async def everything() -> tuple[str, str]:
@@ -211,7 +211,7 @@ def test_either_loop_serves_either_kind_of_address(loop: str, kind: str, tmp_pat
         return text, str(raised.value)
 
     with asyncio.Runner(loop_factory=make) as runner:
-        text, fault = runner.run(everything())
+        text, error = runner.run(everything())
     assert text == "hello"
-    assert fault.startswith("listen.metrics: ")
+    assert error.startswith("listen.metrics: ")
     assert list(tmp_path.iterdir()) == []

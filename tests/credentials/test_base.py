@@ -20,10 +20,10 @@ from sidekey.credentials.base import (
     Grant,
     Issued,
     KindSettings,
-    Part,
     Places,
     Reply,
     Sealed,
+    SecretInput,
     Traits,
 )
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
@@ -34,12 +34,12 @@ from sidekey.credentials.fields import Keys, Reference, Secret
 from sidekey.credentials.headers import HeadersSettings
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.credentials.oauth2 import assertion
-from sidekey.credentials.oauth2.answer import Token
 from sidekey.credentials.oauth2.clients import Client, Proof
 from sidekey.credentials.oauth2.grants import JwtBearer, RefreshToken
 from sidekey.credentials.oauth2.request import TokenRequest
 from sidekey.credentials.oauth2.sections import TokenRequestSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
+from sidekey.credentials.oauth2.token_response import Token
 from sidekey.credentials.secret_loader import SecretLoader
 from support import oauth
 from support.issuing import credential_of, settings_of
@@ -100,7 +100,7 @@ SECRETS = [
     Reading(IDENTITY),
     Block("PRIVATE KEY", b"hunter2", b"hunter2"),
     certificates(),
-    Part(("password",), Reference("insecure_value", "hunter2")),
+    SecretInput(("password",), Reference("insecure_value", "hunter2")),
     secrets(),
     Token("hunter2", 60.0, "https://hunter2.example.com"),
     SIGNED,
@@ -115,8 +115,9 @@ SECRETS = [
 ]
 """One of every class that may hold a secret, with the secret wherever one may stand."""
 
-HARMLESS = {"AnswerShape", "ClientCredentials", "Destinations", "Placement", "Places", "Traits"}
-HARMLESS |= {"PassphraseFault", "SecretUnreadable", "TokenResponseSettings", "WrittenPlacement", "_Section"}
+HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "Places", "Traits"}
+HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
+HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section"}
 """What holds names, places and reasons alone."""
 
 
@@ -130,9 +131,9 @@ class Pair(KindSettings):
     def traits(self) -> Traits:
         return Traits(Places(query=("one", "two")))
 
-    def parts(self) -> Iterator[Part]:
-        yield Part(("one",), self.one)
-        yield Part(("two",), self.two, _short)
+    def inputs(self) -> Iterator[SecretInput]:
+        yield SecretInput(("one",), self.one)
+        yield SecretInput(("two",), self.two, _short)
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         return FixedCredential(Grant(query=(("one", values["one",]), ("two", values["two",]))))
@@ -209,12 +210,12 @@ def test_every_class_of_the_package_is_known_to_hold_secrets_or_none() -> None:
     assert found == {type(secret).__name__ for secret in SECRETS} | HARMLESS
 
 
-def test_a_fault_shows_its_reason_and_not_what_it_leaves() -> None:
+def test_an_error_shows_its_reason_and_not_what_it_leaves() -> None:
     """It goes into logs."""
-    fault = CallFault("invalid", "token endpoint answered nothing", memory="hunter2")
-    assert "hunter2" not in repr(fault) + str(fault) + f"{fault.args}"
+    error = CallFault("invalid", "token endpoint answered nothing", memory="hunter2")
+    assert "hunter2" not in repr(error) + str(error) + f"{error.args}"
     with pytest.raises(TypeError, match="not pickled"):
-        pickle.dumps(fault)
+        pickle.dumps(error)
 
 
 @pytest.mark.parametrize("secret", SECRETS, ids=lambda secret: type(secret).__name__)

@@ -23,21 +23,21 @@ def test_an_endpoint_is_an_absolute_https_url(text: str, target: Target) -> None
     [
         ("", "not an absolute URL"),
         ("auth.example.com/t", "not an absolute URL"),
-        ("http://auth.example.com/t", "write an https URL"),
+        ("http://auth.example.com/t", "must be an https URL"),
         ("ftp://auth.example.com/t", "neither http nor https"),
         ("https://user:hunter2@auth.example.com/t", "userinfo"),
-        ("https://auth.example.com/t#hunter2", "no fragment"),
+        ("https://auth.example.com/t#hunter2", "must not contain a fragment"),
         ("https://auth.example.com./t", "end in a dot"),
         ("https://auth.example.com:0/t", "not a port"),
-        ("https://0x7f.1/t", "write the address as 127.0.0.1"),
-        ("https://auth.example.com/a/../t", "no dot segments"),
-        ("https://auth.example.com/a/%2e%2E/t", "no dot segments"),
+        ("https://0x7f.1/t", "the address must be written as 127.0.0.1"),
+        ("https://auth.example.com/a/../t", "must not contain dot segments"),
+        ("https://auth.example.com/a/%2e%2E/t", "must not contain dot segments"),
         ("https://auth.example.com/%00", "control character"),
         ("https://auth.example.com/a b", "must be percent-encoded"),
         ("https://m\u00fcller.example/t", "must be percent-encoded"),
     ],
 )
-def test_anything_else_is_a_fault(text: str, reason: str) -> None:
+def test_anything_else_is_an_error(text: str, reason: str) -> None:
     """It speaks of the URL and repeats nothing of it."""
     with pytest.raises(ValueError, match=reason) as caught:
         check_endpoint(text)

@@ -19,7 +19,7 @@ def test_one_trailing_newline_of_a_secret_is_dropped(text: str) -> None:
 
 
 @pytest.mark.parametrize("control", CONTROLS)
-def test_a_control_character_inside_a_secret_is_a_fault(control: str) -> None:
+def test_a_control_character_inside_a_secret_is_an_error(control: str) -> None:
     """CR, LF and NUL would end a header early; no other control belongs into one."""
     with pytest.raises(ValueError, match="control character") as caught:
         fields.clean_secret(f"hunter{control}2")
@@ -27,7 +27,7 @@ def test_a_control_character_inside_a_secret_is_a_fault(control: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["hunter2\ud800", "\udc00"])
-def test_half_a_character_is_a_fault(text: str) -> None:
+def test_half_a_character_is_an_error(text: str) -> None:
     """YAML can write it, and nothing can send it."""
     with pytest.raises(ValueError, match="lone surrogate"):
         fields.clean(text)
@@ -47,41 +47,41 @@ def test_pem_has_lines(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "is empty"),
-        ("\n\n", "is empty"),
-        ("hunter2\n", "is no PEM"),
+        ("", "must not be empty"),
+        ("\n\n", "must not be empty"),
+        ("hunter2\n", "must be PEM"),
         (f"{PEM}\0", "control"),
         (f"\t{PEM}", "control"),
     ],
 )
-def test_what_is_no_pem_is_a_fault(text: str, reason: str) -> None:
-    """Controls other than line ends stay faults; nothing of a key is repeated."""
+def test_what_is_no_pem_is_an_error(text: str, reason: str) -> None:
+    """Controls other than line ends stay errors; nothing of a key is repeated."""
     with pytest.raises(ValueError, match=reason) as caught:
         fields.clean_pem(text)
     assert "hunter2" not in str(caught.value)
 
 
-def test_what_stands_in_the_file_is_judged_at_once() -> None:
+def test_what_is_written_in_the_file_is_judged_at_once() -> None:
     """What stands elsewhere is judged when it is read."""
     judge = fields.literally(fields.check_not_empty).func
     for reference in (Reference("text", ""), Reference("insecure_value", "")):
-        with pytest.raises(ValueError, match="not empty"):
+        with pytest.raises(ValueError, match="must not be empty"):
             judge(reference)  # type: ignore[call-arg]
     for reference in (Reference("text", "a"), Reference("env", ""), Reference("file", "")):
         assert judge(reference) is reference  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("text", ["hunter2\n\n", "\nhunter2", "hunter2\r"])
-def test_a_further_newline_is_a_fault(text: str) -> None:
+def test_a_further_newline_is_an_error(text: str) -> None:
     """Only one newline at the very end is taken for the file's, not the secret's."""
     with pytest.raises(ValueError, match="control character"):
         fields.clean_secret(text)
 
 
 @pytest.mark.parametrize("text", ["", "\n", "\r\n"])
-def test_an_empty_secret_is_a_fault(text: str) -> None:
+def test_an_empty_secret_is_an_error(text: str) -> None:
     """An empty file is a secret that was not mounted yet."""
-    with pytest.raises(ValueError, match="is empty"):
+    with pytest.raises(ValueError, match="must not be empty"):
         fields.clean_secret(text)
 
 
@@ -124,7 +124,7 @@ def test_tokens_are_header_names(name: str) -> None:
 
 
 @given(st.text())
-def test_a_header_name_is_a_token_or_a_fault(name: str) -> None:
+def test_a_header_name_is_a_token_or_an_error(name: str) -> None:
     """No text with another character passes as a name."""
     allowed = set(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
     try:
@@ -144,7 +144,7 @@ def test_names_of_the_connection_are_refused_in_every_spelling(name: str, spell:
 
 
 @pytest.mark.parametrize("value", [" a", "a ", " "])
-def test_spaces_at_the_edges_of_a_value_are_a_fault(value: str) -> None:
+def test_spaces_at_the_edges_of_a_value_are_an_error(value: str) -> None:
     """A recipient drops them, so the secret would arrive changed."""
     with pytest.raises(ValueError, match="a space"):
         fields.check_header_value(value)
@@ -172,5 +172,14 @@ def test_a_public_text_is_shown_where_it_stands_in_the_file(source: fields.Sourc
 
 def test_an_unreadable_secret_says_where_and_why() -> None:
     """All places of one integration stand in one message."""
-    fault = SecretUnreadable(((("auth", "username"), "the file is empty"), (("auth", "password"), "it is not set")))
-    assert str(fault) == "auth.username: the file is empty; auth.password: it is not set"
+    error = SecretUnreadable(
+        ((("auth", "username"), "the file must not be empty"), (("auth", "password"), "it is not set"))
+    )
+    assert str(error) == "auth.username: the file must not be empty; auth.password: it is not set"
+
+
+@pytest.mark.parametrize("raw", [None, 1, "text", ["key"]])
+def test_what_is_no_mapping_is_taken_for_an_empty_one(raw: object) -> None:
+    """Checks that read a config before it is valid pass it over."""
+    assert fields.mapping(raw) == {}
+    assert fields.mapping({"key": raw}) == {"key": raw}

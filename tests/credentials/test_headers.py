@@ -53,9 +53,9 @@ def test_the_traits_name_every_header() -> None:
 
 
 @pytest.mark.parametrize("other", ["x-api-key", "X_Api_Key", "X-API_KEY"])
-def test_one_header_stands_once_whatever_its_spelling(other: str) -> None:
+def test_one_header_is_given_once_whatever_its_spelling(other: str) -> None:
     """Case does not count, and an underscore counts as a hyphen."""
-    with pytest.raises(ValidationError, match="are one header"):
+    with pytest.raises(ValidationError, match="are the same header"):
         settings_of({"X-Api-Key": "a", other: "b"})
 
 
@@ -65,7 +65,7 @@ def test_a_secret_that_ends_in_a_space_is_unusable() -> None:
         grant_of({"X-Api-Key": {"secret": {"env": "SPACED"}}})
     ((place, reason),) = caught.value.reasons
     assert place == ("auth", "headers", "X-Api-Key", "secret")
-    assert reason == "the value begins or ends with a space, which HTTP drops"
+    assert reason == "must not begin or end with a space: HTTP drops it"
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,18 @@ def test_settings_show_no_secret(dump: type[str]) -> None:
     shown = dump(settings_of({"X-Api-Key": {"prefix": "Key ", "secret": {"insecure_value": "hunter2"}}}))
     assert "hunter2" not in shown
     assert "REDACTED" in shown
+
+
+@pytest.mark.parametrize(
+    ("headers", "warned"),
+    [
+        ({"Authorization": "Bearer hunter2", "X-Tenant": "acme"}, ["Authorization"]),
+        ({"x_api_key": "hunter2"}, ["x_api_key"]),
+        ({"Authorization": {"secret": {"env": "KEY"}}}, []),
+        (["Authorization"], []),
+    ],
+)
+def test_a_secret_in_public_text_is_a_warning(headers: object, warned: list[str]) -> None:
+    """By the names that carry secrets."""
+    found = HeadersSettings.find_warnings({"auth": {"type": "headers", "headers": headers}})
+    assert [place for place, _ in found] == [("auth", "headers", name) for name in warned]

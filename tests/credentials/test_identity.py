@@ -8,7 +8,7 @@ def test_an_identity_shows_whose_it_is_and_no_key() -> None:
     assert repr(IDENTITY) == "ClientIdentity(0123456789ab, REDACTED)"
 
 
-def test_an_expired_certificate_is_told_with_its_day() -> None:
+def test_an_expired_certificate_is_reported_with_its_day() -> None:
     """The integration has no credential that may be used."""
     problem = expired(IDENTITY)
     assert (problem.code, problem.error) == ("credential_unavailable", "proxy_configuration_error")

@@ -16,6 +16,13 @@ def test_the_certificate_is_the_whole_credential() -> None:
     assert settings.needs_prefix
 
 
+def test_the_block_is_the_certificate() -> None:
+    """Whoever reads certificates finds it there."""
+    settings = MtlsSettings.model_validate(KEYS)
+    assert settings.brings_certificate
+    assert settings.certificate_settings() is settings
+
+
 def test_it_takes_the_keys_of_a_certificate() -> None:
     """And no others."""
     with pytest.raises(ValidationError):

@@ -18,6 +18,20 @@ def test_every_key_of_a_kind_is_described(name: str) -> None:
     assert all(field.description for field in KINDS[name].model_fields.values())
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kind_that_takes_profiles_has_a_key_for_the_provider(name: str) -> None:
+    """And the keys that its profiles must bring are its own."""
+    kind = KINDS[name]
+    assert ("provider" in kind.model_fields) is bool(kind.placeholder_profile)
+    assert kind.placeholder_profile.keys() <= kind.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_a_kind_documents_are_its_keys(name: str) -> None:
+    """A section that is left behind would have nothing to say."""
+    assert KINDS[name].documentation.sections.keys() <= KINDS[name].model_fields.keys()
+
+
 def test_the_union_picks_the_kind_by_its_type() -> None:
     """`type` alone decides which model reads an auth block."""
     auth = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}

@@ -10,6 +10,7 @@ from sidekey.core.policy import Policy, Prefix, decide
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Attempt, CallFault, Destinations, Grant, Reply, Verdict
 from sidekey.credentials.fields import SecretUnreadable
+from sidekey.credentials.responsys import ResponsysSettings
 from support.issuing import NOW, credential_of, first_call, issue, reply, settings_of
 
 AUTH: dict[str, Any] = {
@@ -28,7 +29,7 @@ def error(code: str, detail: str = "", title: str = "hunter2") -> bytes:
     return json.dumps({"type": "", "title": title, "errorCode": code, "detail": detail, "errorDetails": []}).encode()
 
 
-def fault_of(*replies: Reply, attempt: Attempt | None = None) -> CallFault:
+def error_of(*replies: Reply, attempt: Attempt | None = None) -> CallFault:
     with pytest.raises(CallFault) as caught:
         issue(credential_of(AUTH), *replies, attempt=attempt)
     return caught.value
@@ -78,23 +79,23 @@ def test_a_bare_host_means_https(end_point: str, base: str) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"authToken": None}, "no usable authToken"),
-        ({"authToken": ""}, "no usable authToken"),
-        ({"authToken": "a\r\nb"}, "no usable authToken"),
-        ({"endPoint": None}, "no endPoint"),
-        ({"endPoint": ""}, "no endPoint"),
-        ({"endPoint": 5}, "no endPoint"),
-        ({"endPoint": "http://api5-009.responsys.net"}, "an endPoint that is no https URL"),
-        ({"endPoint": "https://a:b@api5-009.responsys.net"}, "an endPoint that is no https URL"),
-        ({"endPoint": "api5 009"}, "an endPoint that is no https URL"),
-        ({"endPoint": "https://api5-009.responsys.net/x"}, "an endPoint with a path or query"),
-        ({"endPoint": "https://api5-009.responsys.net?x"}, "an endPoint with a path or query"),
+        ({"authToken": None}, "did not return a usable authToken"),
+        ({"authToken": ""}, "did not return a usable authToken"),
+        ({"authToken": "a\r\nb"}, "did not return a usable authToken"),
+        ({"endPoint": None}, "did not return an endPoint"),
+        ({"endPoint": ""}, "did not return an endPoint"),
+        ({"endPoint": 5}, "did not return an endPoint"),
+        ({"endPoint": "http://api5-009.responsys.net"}, "returned an endPoint that is not an https URL"),
+        ({"endPoint": "https://a:b@api5-009.responsys.net"}, "returned an endPoint that is not an https URL"),
+        ({"endPoint": "api5 009"}, "returned an endPoint that is not an https URL"),
+        ({"endPoint": "https://api5-009.responsys.net/x"}, "returned an endPoint with a path or query"),
+        ({"endPoint": "https://api5-009.responsys.net?x"}, "returned an endPoint with a path or query"),
     ],
 )
-def test_an_answer_that_is_of_no_use_is_a_fault(change: dict[str, object], reason: str) -> None:
+def test_a_response_that_is_unusable_is_an_error(change: dict[str, object], reason: str) -> None:
     """It says which field, and nothing of what it held."""
-    fault = fault_of(reply({**TOKEN, **change}))
-    assert (fault.outcome, fault.reason) == ("invalid", f"login answered {reason}")
+    error = error_of(reply({**TOKEN, **change}))
+    assert (error.outcome, error.reason) == ("invalid", f"login {reason}")
 
 
 def test_the_last_token_is_refreshed() -> None:
@@ -165,7 +166,7 @@ def test_the_login_is_below_the_version_of_the_api(prefix: str, path: str) -> No
 @pytest.mark.parametrize("answer", [reply({}, 429), reply(error("API_LIMIT_EXCEEDED"), 401)])
 def test_where_the_refresh_is_too_much_no_login_follows(answer: Reply) -> None:
     """It would be one more."""
-    assert fault_of(answer, attempt=AGAIN).outcome == "rate_limited"
+    assert error_of(answer, attempt=AGAIN).outcome == "rate_limited"
 
 
 @pytest.mark.parametrize(
@@ -174,36 +175,36 @@ def test_where_the_refresh_is_too_much_no_login_follows(answer: Reply) -> None:
         (
             reply(error("INVALID_USER_NAME_PASSWORD"), 400),
             "refused",
-            "login answered 400 (wrong user name or password)",
+            "login returned 400 (wrong user name or password)",
             True,
         ),
-        (reply(error("ACCOUNT_SUSPENDED"), 401), "refused", "login answered 401 (the account is suspended)", True),
-        (reply(error("SOMETHING_NEW"), 401), "refused", "login answered 401", True),
-        (reply(error("API_LIMIT_EXCEEDED"), 401), "rate_limited", "login answered 401: too many calls", False),
-        (reply({}, 429), "rate_limited", "login answered 429", False),
-        (reply({}, 404), "refused", "login answered 404", False),
-        (reply({}, 302), "invalid", "login answered 302", False),
-        (reply(error("UNEXPECTED_EXCEPTION"), 500), "unreachable", "login answered 500", False),
-        (reply(b"<html>hunter2"), "invalid", "login answered no usable authToken", False),
-        (reply([TOKEN]), "invalid", "login answered no usable authToken", False),
+        (reply(error("ACCOUNT_SUSPENDED"), 401), "refused", "login returned 401 (the account is suspended)", True),
+        (reply(error("SOMETHING_NEW"), 401), "refused", "login returned 401", True),
+        (reply(error("API_LIMIT_EXCEEDED"), 401), "rate_limited", "login returned 401: too many calls", False),
+        (reply({}, 429), "rate_limited", "login returned 429", False),
+        (reply({}, 404), "refused", "login returned 404", False),
+        (reply({}, 302), "invalid", "login returned 302", False),
+        (reply(error("UNEXPECTED_EXCEPTION"), 500), "unreachable", "login returned 500", False),
+        (reply(b"<html>hunter2"), "invalid", "login did not return a usable authToken", False),
+        (reply([TOKEN]), "invalid", "login did not return a usable authToken", False),
     ],
 )
-def test_a_failed_login_is_told_in_words_of_ours(answer: Reply, outcome: str, reason: str, settings: bool) -> None:
+def test_a_failed_login_is_reported_in_words_of_ours(answer: Reply, outcome: str, reason: str, settings: bool) -> None:
     """Nothing of what the server wrote is repeated."""
-    fault = fault_of(answer)
-    assert (fault.outcome, fault.reason, fault.settings) == (outcome, reason, settings)
+    error = error_of(answer)
+    assert (error.outcome, error.reason, error.settings) == (outcome, reason, settings)
 
 
 def test_retry_after_is_handed_on() -> None:
     """With either sign of too many calls."""
     for content, status in (({}, 429), (error("API_LIMIT_EXCEEDED"), 401)):
-        assert fault_of(reply(content, status, {"retry-after": "30"})).retry_after == 30
+        assert error_of(reply(content, status, {"retry-after": "30"})).retry_after == 30
 
 
-def test_too_many_logins_wait_a_minute_where_the_answer_does_not_say() -> None:
+def test_too_many_logins_wait_a_minute_where_the_response_does_not_say() -> None:
     """They are counted by the minute: each one before that would count as well."""
-    assert fault_of(reply(error("API_LIMIT_EXCEEDED"), 401)).retry_after == 60
-    assert fault_of(reply(error("API_LIMIT_EXCEEDED"), 401, {"retry-after": "0"})).retry_after == 0
+    assert error_of(reply(error("API_LIMIT_EXCEEDED"), 401)).retry_after == 60
+    assert error_of(reply(error("API_LIMIT_EXCEEDED"), 401, {"retry-after": "0"})).retry_after == 0
 
 
 @pytest.mark.parametrize(
@@ -228,13 +229,13 @@ def test_too_many_logins_wait_a_minute_where_the_answer_does_not_say() -> None:
         (500, None, Verdict.GOOD),
     ],
 )
-def test_the_code_decides_what_an_answer_says_of_the_token(status: int, body: bytes | None, verdict: Verdict) -> None:
+def test_the_code_decides_what_a_response_says_of_the_token(status: int, body: bytes | None, verdict: Verdict) -> None:
     """A login on every 401 would use up the limit; the 500 may have been acted on."""
     assert credential_of(AUTH).verdict(status, body) is verdict
 
 
 @given(st.sampled_from([200, 400, 401, 429, 500]), st.binary(), st.sampled_from([None, AGAIN]))
-def test_any_answer_is_a_token_or_a_fault(status: int, body: bytes, attempt: Attempt | None) -> None:
+def test_any_response_is_a_token_or_an_error(status: int, body: bytes, attempt: Attempt | None) -> None:
     """And a verdict is given on anything."""
     credential = credential_of(AUTH)
     assert credential.verdict(status, body) is Verdict.GOOD
@@ -247,7 +248,7 @@ def test_any_answer_is_a_token_or_a_fault(status: int, body: bytes, attempt: Att
 
 def places(**changes: Any) -> Destinations:
     settings = settings_of({**AUTH, **changes})
-    found = settings.destinations({part.key: part.reference.value for part in settings.parts()})
+    found = settings.destinations({part.key: part.reference.value for part in settings.inputs()})
     assert found is not None
     return found
 
@@ -298,11 +299,11 @@ def test_the_traits_tell_what_is_watched() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("login_endpoint", "http://login2.responsys.net", "write an https URL"),
-        ("login_endpoint", "https://login2.responsys.net/rest", "path_prefix says what follows"),
-        ("login_endpoint", "https://login2.responsys.net/?x", "path_prefix says what follows"),
-        ("username", "", "not empty"),
-        ("password", "hunter2", "a secret does not stand here itself"),
+        ("login_endpoint", "http://login2.responsys.net", "must be an https URL"),
+        ("login_endpoint", "https://login2.responsys.net/rest", "write the path as path_prefix"),
+        ("login_endpoint", "https://login2.responsys.net/?x", "write the path as path_prefix"),
+        ("username", "", "must not be empty"),
+        ("password", "hunter2", "a secret may not be written inline"),
         ("path_prefix", "rest/api/v1.3", "begins with a slash"),
         ("path_prefix", "/", "at least one segment"),
         ("path_prefix", "/rest?x", "begins with a slash"),
@@ -311,7 +312,7 @@ def test_the_traits_tell_what_is_watched() -> None:
         ("path_prefix", "/rest#api", "no fragment"),
     ],
 )
-def test_a_fault_is_at_its_key(key: str, value: str, message: str) -> None:
+def test_an_error_is_at_its_key(key: str, value: str, message: str) -> None:
     """What stands in a variable instead makes the integration unusable."""
     with pytest.raises(ValidationError, match=message) as caught:
         settings_of({**AUTH, key: value})
@@ -332,3 +333,8 @@ def test_a_credential_shows_no_secret() -> None:
     """Nor does the call it makes."""
     credential = credential_of(AUTH)
     assert "s3cret" not in repr(credential) + repr(first_call(credential))
+
+
+def test_the_base_url_is_always_learnt() -> None:
+    """Known before the block is valid."""
+    assert ResponsysSettings.learns_base_url({})

@@ -65,14 +65,14 @@ def _sidekey(objects: list[helm.Object]) -> helm.Object:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_rendered_config_loads(case: str, rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
-    """Without a fault, and every secret that it names lies under a path that the pod mounts."""
+    """Without an error, and every secret that it names lies under a path that the pod mounts."""
     folder = tmp_path / "etc"
     folder.mkdir()
     (folder / "sidekey.yaml").write_text(mounted(rendered[case], tmp_path, helm.config_of(rendered[case])))
     if case == "gateway-teams":
         (folder / "team-a.yaml").write_text(mounted(rendered[case], tmp_path, OF_A_TEAM))
     loaded = load(folder, {})
-    assert [str(fault) for fault in loaded.faults] == []
+    assert [str(error) for error in loaded.errors] == []
     assert not loaded.unreadable
     assert loaded.snapshot is not None
 
@@ -109,7 +109,9 @@ def test_the_check_of_the_chart_names_a_missing_variable(tmp_path: Path) -> None
     path.write_text(mounted(objects, tmp_path, helm.config_of(objects)))
     result = run_cli("check", environment={"SIDEKEY_CONFIG": str(path)})
     assert result.returncode == 1
-    assert "integrations.crm.auth.password: the environment variable is not set" in result.stdout + result.stderr
+    assert (
+        "integrations.crm.auth.password: environment variable CRM_PASSWORD is not set" in result.stdout + result.stderr
+    )
 
 
 @contextmanager

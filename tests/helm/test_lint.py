@@ -32,7 +32,7 @@ rules:
   truthy: {check-keys: false}
 """
 SUPPRESSED = {
-    # Sidekey has one event loop, so it takes one core at the most; throttling would show in every request.
+    # Sidekey has one event loop, so it uses at most one core; throttling would show in every request.
     ("CKV_K8S_11", "CPU limits should be set"): "",
     # The image is built by each user, so the chart cannot know its digest; image.digest takes it.
     ("CKV_K8S_43", "Image should use digest"): "",
@@ -59,14 +59,14 @@ WRONG_SPECS: list[helm.Values] = [
 
 
 @pytest.mark.parametrize("case", helm.cases())
-def test_helm_lint_finds_no_fault(case: str, example: Path) -> None:
-    """`helm lint --strict`: warnings are faults."""
+def test_helm_lint_finds_no_error(case: str, example: Path) -> None:
+    """`helm lint --strict`: warnings are errors."""
     assert helm.lint(helm.chart_of(case, example), helm.values_of(case)) == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_valid_for_kubernetes(version: str, rendered: dict[str, list[helm.Object]]) -> None:
-    """Strictly, so that an unknown key is a fault; from the oldest version with native sidecars to the newest."""
+    """Strictly, so that an unknown key is an error; from the oldest version with native sidecars to the newest."""
     plain = list(yaml.safe_load_all(charts.PLAIN.read_text("utf-8")))
     every = [found for objects in [*rendered.values(), plain] for found in objects if _is_built_in(found)]
     distinct = {json.dumps(found, sort_keys=True): found for found in every}
@@ -86,13 +86,13 @@ def test_every_custom_resource_is_valid(rendered: dict[str, list[helm.Object]]) 
     """By the schemas that the Prometheus Operator and the External Secrets Operator publish; their judge can say no."""
     custom = [found for objects in rendered.values() for found in objects if not _is_built_in(found)]
     assert {found["kind"] for found in custom} == {"ExternalSecret", "PodMonitor", "PrometheusRule", "ServiceMonitor"}
-    judged = custom_faults([*custom, *({**MONITOR, "spec": spec} for spec in WRONG_SPECS)])
-    assert [faults for faults in judged[: len(custom)] if faults] == []
-    assert [len(faults) for faults in judged[len(custom) :]] == [1] * len(WRONG_SPECS)
+    judged = custom_errors([*custom, *({**MONITOR, "spec": spec} for spec in WRONG_SPECS)])
+    assert [errors for errors in judged[: len(custom)] if errors] == []
+    assert [len(errors) for errors in judged[len(custom) :]] == [1] * len(WRONG_SPECS)
 
 
 @pytest.mark.timeout(180)
-def test_checkov_finds_no_fault(rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
+def test_checkov_finds_no_error(rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
     """Nothing fails but what is suppressed with its reason, and every suppression is needed."""
     for case, objects in rendered.items():
         (tmp_path / f"{case}.yaml").write_text(yaml.safe_dump_all(objects))
@@ -137,7 +137,7 @@ def test_the_chart_is_of_this_version_of_sidekey() -> None:
     assert {chart["version"], chart["appVersion"], named} == {sidekey.__version__}
 
 
-def custom_faults(objects: list[helm.Object]) -> list[list[str]]:
+def custom_errors(objects: list[helm.Object]) -> list[list[str]]:
     """What is wrong with each of these custom resources."""
     node = peers.require("node")
     if not (CRDS / "node_modules").is_dir():
@@ -145,8 +145,8 @@ def custom_faults(objects: list[helm.Object]) -> list[list[str]]:
     result = subprocess.run(
         [node, "validate.js"], cwd=CRDS, input=json.dumps(objects), capture_output=True, text=True, check=True
     )
-    faults: list[list[str]] = json.loads(result.stdout)
-    return faults
+    errors: list[list[str]] = json.loads(result.stdout)
+    return errors
 
 
 def _is_built_in(found: helm.Object) -> bool:

@@ -213,7 +213,7 @@ def test_a_sidecar_is_a_native_one(case: str, rendered: Rendered) -> None:
 
 
 def test_a_changed_config_leaves_the_pods_alone() -> None:
-    """It is taken up in place, so nothing in the pod's template follows from it."""
+    """It is reloaded in place, so nothing in the pod's template follows from it."""
     values = helm.values_of("gateway")
     changed = deepcopy(values)
     changed["config"]["integrations"]["crm"]["description"] = "another one"

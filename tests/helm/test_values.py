@@ -1,4 +1,4 @@
-"""Values: each is tried by a case, and faulty ones are refused with their place and the way out."""
+"""Values: each is tried by a case, and invalid ones are refused with their place and the way out."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def variables(*names: str) -> helm.Values:
     return {"env": [{"name": name, "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}} for name in names]}
 
 
-FAULTS: dict[str, tuple[helm.Values, list[str]]] = {
+ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
     "no caller": ({"callers": None}, ["callers", "at least one caller", "mode: none"]),
     "a mode of another chart": ({"mode": "sidecar"}, ["mode", "gateway", "none"]),
     "an unknown value": ({"replicas": 3}, ["replicas"]),
@@ -139,7 +139,7 @@ FAULTS: dict[str, tuple[helm.Values, list[str]]] = {
     "a peer that says nothing": ({"networkPolicy": {"clients": [{}]}}, ["networkPolicy.clients.0", "minProperties"]),
     "one port for requests and metrics": (
         {"metrics": {"monitor": "ServiceMonitor"}, "service": {"port": 15091}},
-        ["service.port", "15091", "take another"],
+        ["service.port", "15091", "choose another"],
     ),
     "a policy that is null": ({"networkPolicy": None}, ["networkPolicy", "null", "{enabled: false}"]),
     "a switch that is null": ({"networkPolicy": {"enabled": None}}, ["networkPolicy", "enabled"]),
@@ -198,10 +198,10 @@ def test_a_secret_pasted_for_a_sidecar_is_refused_too(what: str, example: Any) -
     assert PASTED not in message
 
 
-@pytest.mark.parametrize("what", FAULTS)
-def test_a_faulty_value_is_refused_with_its_place(what: str) -> None:
+@pytest.mark.parametrize("what", ERRORS)
+def test_an_invalid_value_is_refused_with_its_place(what: str) -> None:
     """And with what to write instead."""
-    values, words = FAULTS[what]
+    values, words = ERRORS[what]
     message = helm.refusal(helm.CHART, {**helm.values_of("gateway"), **values}).replace("/", ".")
     assert [word for word in words if word.replace("/", ".") not in message] == []
 
@@ -267,7 +267,7 @@ def test_a_null_does_not_stop_a_sidecar(path: str, example: Path) -> None:
         ({"mode": "gateway", "callers": {"a": {"secret": {"name": "a"}}}}, ["mode", "none"]),
         ({"httpProxy": {"integration": "crn"}}, ["httpProxy.integration", "crn", "crm"]),
         ({"callers": {"a": {"secret": {"name": "a"}}}}, ["caller", "a"]),
-        ({"caller": "a"}, ["caller", "no callers"]),
+        ({"caller": "a"}, ["caller", "must be one of callers"]),
         ({"metrics": {"monitor": "ServiceMonitor"}}, ["metrics.monitor", "PodMonitor"]),
     ],
     ids=["mode", "integration", "caller missing", "callers missing", "monitor"],

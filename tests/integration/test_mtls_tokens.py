@@ -79,5 +79,5 @@ async def test_a_certificate_of_another_client_gets_no_token(ca: Authority, tmp_
                 said = problem(await sidekey.reverse("/api/orders"))
             arrived = nginx.requests(1)
     assert (said["code"], said["sent"]) == ("credential_unavailable", "no")
-    assert said["detail"] == "token endpoint answered 401 invalid_client"
+    assert said["detail"] == "token endpoint returned 401 invalid_client"
     assert [line["target"] for line in arrived] == ["/token"]

@@ -125,7 +125,7 @@ async def test_a_wrong_secret_is_said_without_it(name: str, ca: Authority, tmp_p
         answer = await sidekey.reverse(case.path, method=case.method)
         said = problem(answer)
         assert (answer.status, said["code"], said["sent"]) == (502, "credential_unavailable", "no")
-        assert said["detail"].startswith("login answered 400" if name == "responsys" else "token endpoint answered 40")
+        assert said["detail"].startswith("login returned 400" if name == "responsys" else "token endpoint returned 40")
         assert int(answer.values(b"retry-after")[0]) >= 1
         assert (await sidekey.reverse(case.path, method=case.method)).status == 502
         assert (sidekey.calls("refused"), len(platform.received)) == (1, 1)

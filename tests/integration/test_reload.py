@@ -34,7 +34,7 @@ INTEGRATION = """
       headers: {{X-One: {{secret: {{file: {secret}}}}}, X-Two: {{secret: {{file: {secret}}}}}}}
 """
 TAKEN_UP = "config reloaded"
-REFUSED = "the config has faults and is not taken up; the former one stays in use"
+REFUSED = "the config has errors and was not reloaded; the previous one stays in use"
 CALLERS = 4
 
 
@@ -176,7 +176,7 @@ def test_a_hundred_reloads_fail_no_request_and_mix_no_credentials(running: Scene
 def test_a_faulty_config_leaves_the_former_in_use_and_turns_the_metric(running: Scene) -> None:
     running.write("bogus: 1\n" + running.config("x"))
     running.happens(REFUSED)
-    place = running.happens("a fault of the config")["place"]
+    place = running.happens("config error")["place"]
     assert "bogus: unknown key" in str(place)
     assert running.metric("sidekey_config_last_reload_successful") == 0
     assert _get(running.child.admin_port, "/readyz") == (200, "ok\n")
@@ -190,7 +190,7 @@ def test_a_changed_listener_is_a_fault_that_says_it_needs_a_restart(running: Sce
     text = running.child.config.read_text().replace(str(running.child.proxy_port), "1")
     running.child.config.write_text(text)
     running.happens(REFUSED)
-    place = str(running.happens("a fault of the config")["place"])
+    place = str(running.happens("config error")["place"])
     assert "listen.proxy: needs a restart" in place
     assert _get(running.child.proxy_port, "/i/a/x") == (200, "0 0")
 
@@ -204,7 +204,7 @@ def test_swaps_of_a_mounted_secret_are_seen_without_a_signal_each_time(running: 
 
 def test_an_emptied_secret_leaves_the_former_in_use_and_is_counted(running: Scene) -> None:
     running.mount.update({"pw": ""})
-    running.happens("what is read now cannot be used; the former is kept")
+    running.happens("new secret or CA file cannot be used; the previous one stays in use")
     running.happens(TAKEN_UP)
     assert _get(running.child.proxy_port, "/i/a/x") == (200, "0 0")
     assert running.metric('sidekey_credential_reload_failures_total{integration="a",credential="secret"}') == 1

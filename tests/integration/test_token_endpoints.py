@@ -99,7 +99,7 @@ async def test_the_wrong_method_is_told_by_its_code(ca: Authority, tmp_path: Pat
         serving(auth(server.token_endpoint, more), tmp_path, ca, environ=ENVIRON) as sidekey,
     ):
         answer = await sidekey.reverse("/api/orders")
-        assert problem(answer)["detail"] == "token endpoint answered 401 invalid_client"
+        assert problem(answer)["detail"] == "token endpoint returned 401 invalid_client"
         assert problem(answer)["code"] == "credential_unavailable"
         assert answer.values(b"proxy-status") == [b"sidekey; error=proxy_configuration_error"]
 
@@ -217,7 +217,7 @@ async def test_retry_after_is_honoured(status: int, outcome: str, ca: Authority,
             server.host.fail_next(status, {"Retry-After": "30"}, b"secret words")
             for _ in range(3):
                 answer = await sidekey.reverse("/api/orders")
-                assert problem(answer)["detail"] == f"token endpoint answered {status}"
+                assert problem(answer)["detail"] == f"token endpoint returned {status}"
                 assert 28 <= int(answer.values(b"retry-after")[0]) <= 30
             assert (sidekey.calls(outcome), len(server.received)) == (1, 1)
 
@@ -229,7 +229,7 @@ async def test_a_redirect_of_the_token_endpoint_is_not_followed(status: int, ca:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
             server.host.fail_next(status, {"Location": other.token_endpoint})
-            assert problem(await sidekey.reverse("/api/orders"))["detail"] == f"token endpoint answered {status}"
+            assert problem(await sidekey.reverse("/api/orders"))["detail"] == f"token endpoint returned {status}"
             assert (other.received, sidekey.calls("invalid")) == ([], 1)
 
 
@@ -258,7 +258,7 @@ async def test_a_token_endpoint_that_is_read_later_serves_then(ca: Authority, tm
             said = problem(await sidekey.reverse("/api/orders"))
             assert (said["code"], said["detail"]) == (
                 "credential_unavailable",
-                "auth.token_endpoint: the file does not exist",
+                f"auth.token_endpoint: {late} does not exist",
             )
             late.write_text(server.token_endpoint + "\n")
             while (answer := await sidekey.reverse("/api/orders")).status == 502:

@@ -109,7 +109,7 @@ def test_a_target_is_logged_only_where_the_config_asks_for_it(pipe: Pipe) -> Non
     ],
 )
 def test_the_level_says_whether_the_exchange_went_well(pipe: Pipe, status: int, code: str, level: str) -> None:
-    """An answer below 400 is info; an error, and a caller who left, is a warning."""
+    """A response below 400 is info; an error, and a caller who left, is a warning."""
     write(AccessLog(pipe.writer, "errors", path=False), status, code)
     assert json.loads(pipe.line())["level"] == level
 

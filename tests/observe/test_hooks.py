@@ -94,8 +94,8 @@ def test_what_the_loop_complains_of_is_described(loop: str) -> None:
         loop.close()
     """)
     assert [(line["event"], line["message"], line["error"]) for line in lines] == [
-        ("the event loop met a fault", "Exception in callback", ["ValueError"]),
-        ("the event loop met a fault", "Task exception was never retrieved", ["KeyError"]),
+        ("the event loop reported an error", "Exception in callback", ["ValueError"]),
+        ("the event loop reported an error", "Task exception was never retrieved", ["KeyError"]),
     ]
 
 

@@ -107,8 +107,8 @@ def test_text_cannot_begin_a_line_of_its_own() -> None:
     assert line["reason"] == 'x\n{"level":"error"}'
 
 
-def test_a_defect_is_found_by_the_id_that_its_caller_was_told() -> None:
-    """The answer names the id, the log says the rest."""
+def test_a_defect_is_found_by_the_id_that_its_caller_was_reported() -> None:
+    """The response names the id, the log says the rest."""
     log = Log("info")
     defect = report_defect(ValueError(SECRET))
     (line,) = log.lines()

@@ -96,7 +96,7 @@ def test_what_is_retired_writes_nothing_into_its_successor_s_series() -> None:
     assert (metrics.calls["crm", "ok"], metrics.reload_failures["crm", "token"]) == (2, 1)
 
 
-def test_integrations_that_have_gone_are_told_no_more() -> None:
+def test_integrations_that_have_gone_are_reported_no_more() -> None:
     """Nor is what a request in flight still records for one; the others go on where they were."""
     metrics = Metrics()
     stays, goes = metrics.stats("stays"), metrics.stats("goes")

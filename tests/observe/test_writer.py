@@ -70,7 +70,7 @@ def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
     assert sorted(path.read_bytes().splitlines()) == expected
 
 
-def test_a_reader_that_stalls_costs_lines_and_is_told_how_many(pipe: tuple[int, int]) -> None:
+def test_a_reader_that_stalls_costs_lines_and_is_reported_how_many(pipe: tuple[int, int]) -> None:
     """Where nobody reads, `write` goes on within a bounded backlog; what gets through first says what is missing."""
     end, fd = pipe
     writer = LineWriter(fd, backlog=100_000)

@@ -138,11 +138,11 @@ def test_every_promised_config_key_is_documented(section: str) -> None:
 
 @pytest.mark.parametrize("document", WRITTEN, ids=ids)
 def test_every_config_in_a_document_loads(document: Path, tmp_path: Path) -> None:
-    """A reader who copies one gets no fault; the secrets it names need not be there."""
+    """A reader who copies one gets no error; the secrets it names need not be there."""
     path = tmp_path / "sidekey.yaml"
     for block in fenced(document.read_text("utf-8"), "yaml"):
         path.write_text(block)
-        assert [str(fault) for fault in load(path, {}).faults] == []
+        assert [str(error) for error in load(path, {}).errors] == []
 
 
 @pytest.mark.parametrize("document", WRITTEN, ids=ids)
@@ -205,8 +205,8 @@ def test_every_request_of_the_quick_start_is_let_through(started: Snapshot) -> N
 
 
 def test_the_quick_start_says_what_to_do_about_https_urls() -> None:
-    """Who sets HTTPS_PROXY learns that it comes later, and of both ways until then."""
-    for words in ("`HTTPS_PROXY` come later", "CONNECT", "reverse door", "write the URL as `http://`"):
+    """Who sets HTTPS_PROXY learns that it is not supported yet, and of both ways until then."""
+    for words in ("`HTTPS_PROXY` are not supported yet", "CONNECT", "reverse proxy", "write the URL as `http://`"):
         assert words in " ".join(quick_start().split())
 
 

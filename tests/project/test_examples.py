@@ -44,10 +44,10 @@ def unit_settings() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("example", CONFIGS)
 def test_the_config_of_the_example_loads(example: str) -> None:
-    """No fault and no warning; all that is missing here are the secrets that the example mounts."""
+    """No error and no warning; all that is missing here are the secrets that the example mounts."""
     path, secrets = CONFIGS[example]
     loaded = load(path, {})
-    assert loaded.faults == []
+    assert loaded.errors == []
     assert loaded.warnings == []
     assert loaded.snapshot is not None
     assert set(re.findall(r"\{file: ([^}]+)\}", path.read_text())) == secrets

@@ -106,7 +106,7 @@ def granted(integration: Integration) -> Grant | str:
 
 def told(loaded: Loaded) -> tuple[object, ...]:
     """All that a load says."""
-    return loaded.faults, loaded.warnings, loaded.unreadable, loaded.kept, loaded.failed, loaded.stamps
+    return loaded.errors, loaded.warnings, loaded.unreadable, loaded.kept, loaded.failed, loaded.stamps
 
 
 def made(loaded: Loaded) -> object:

@@ -1,4 +1,4 @@
-"""The running process takes up what its config says: by real files, folders and signals of the kernel."""
+"""The running process follows what its config says: by real files, folders and signals of the kernel."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from sidekey.observe.metrics import Metrics
-from sidekey.reloading.reloader import Parts, Reloader
-from sidekey.settings.faults import Fault
+from sidekey.reloading.reloader import Reloader, ReloadHooks
+from sidekey.settings.config_errors import ConfigError
 from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.snapshot import Snapshot
 from sidekey.settings.stamps import stamp
@@ -80,8 +80,8 @@ async def following(
     loader = Loader(rig.config, {})
     loaded = loader.load()
     assert loaded.snapshot is not None
-    parts = Parts(rig.adopt, lambda: rig.certificates, rig.rotate, rig.metrics, rig.report)
-    rig.reloader = Reloader(loader, loaded, parts, strict=strict)
+    hooks = ReloadHooks(rig.adopt, lambda: rig.certificates, rig.rotate, rig.metrics, rig.report)
+    rig.reloader = Reloader(loader, loaded, hooks, strict=strict)
     rig.reloader.start()
     try:
         yield rig
@@ -90,20 +90,20 @@ async def following(
     assert rig.defects == []
 
 
-async def test_a_changed_config_is_taken_up(tmp_path: Path) -> None:
+async def test_a_changed_config_is_reloaded(tmp_path: Path) -> None:
     async with following(tmp_path) as rig:
         rig.write("second")
         await eventually(lambda: rig.adopted)
         assert rig.description() == "second"
 
 
-async def test_a_change_between_the_load_and_the_watch_is_taken_up(tmp_path: Path) -> None:
+async def test_a_change_between_the_load_and_the_watch_is_reloaded(tmp_path: Path) -> None:
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.write("first")
     loader = Loader(rig.config, {})
     loaded = loader.load()
     rig.write("second")
-    reloader = Reloader(loader, loaded, Parts(rig.adopt, set, rig.rotate, rig.metrics, rig.report), strict=False)
+    reloader = Reloader(loader, loaded, ReloadHooks(rig.adopt, set, rig.rotate, rig.metrics, rig.report), strict=False)
     reloader.start()
     await eventually(lambda: rig.adopted)
     await reloader.close()
@@ -120,7 +120,7 @@ async def test_every_swap_of_a_mounted_secret_makes_another_credential(tmp_path:
         assert len({id(each) for each in seen}) == 3
 
 
-async def test_a_faulty_config_changes_nothing_and_tells_every_fault(tmp_path: Path) -> None:
+async def test_an_invalid_config_changes_nothing_and_tells_every_error(tmp_path: Path) -> None:
     rig_folder = tmp_path
     with capture_logs() as lines:
         async with following(rig_folder) as rig:
@@ -128,24 +128,24 @@ async def test_a_faulty_config_changes_nothing_and_tells_every_fault(tmp_path: P
             rig.config.write_text("version: 1\nbogus: 1\nother: 2\n")
             await eventually(lambda: not rig.metrics.config_loaded)
             assert rig.adopted == []
-            rig.write("mended")
+            rig.write("corrected")
             await eventually(lambda: rig.adopted)
             assert rig.metrics.config_loaded
-    told = [line["place"] for line in lines if line["event"] == "a fault of the config"]
+    told = [line["place"] for line in lines if line["event"] == "config error"]
     assert any("bogus" in place for place in told)
     assert any("other" in place for place in told)
 
 
-async def test_a_faulty_config_is_not_read_again_before_it_changes(tmp_path: Path) -> None:
+async def test_an_invalid_config_is_not_read_again_before_it_changes(tmp_path: Path) -> None:
     with capture_logs() as lines:
         async with following(tmp_path) as rig:
             rig.config.write_text("version: 1\nbogus: 1\n")
-            await eventually(lambda: any("not taken up" in line["event"] for line in lines))
+            await eventually(lambda: any("not reloaded" in line["event"] for line in lines))
             (tmp_path / "unrelated").write_text("wakes the watch")
             (tmp_path / "secret/also-unrelated").write_text("and again")
-            rig.write("mended")
+            rig.write("corrected")
             await eventually(lambda: rig.adopted)
-    assert len([line for line in lines if "not taken up" in line["event"]]) == 1
+    assert len([line for line in lines if "not reloaded" in line["event"]]) == 1
 
 
 async def test_asking_loads_although_no_file_has_changed(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ async def test_an_unusable_secret_is_counted_and_the_former_kept(tmp_path: Path)
         assert rig.adopted[-1].integrations["a"].usable
 
 
-async def test_strict_takes_up_nothing_while_a_secret_cannot_be_read(tmp_path: Path) -> None:
+async def test_strict_reloads_nothing_while_a_secret_cannot_be_read(tmp_path: Path) -> None:
     async with following(tmp_path, strict=True) as rig:
         rig.metrics.config_loaded = True
         text = rig.config.read_text().replace("/pw", "/none").replace("first", "second")
@@ -183,12 +183,12 @@ async def test_a_certificates_file_is_for_its_holder_alone(tmp_path: Path) -> No
         assert rig.adopted == []
 
 
-async def test_a_secret_that_appears_later_is_taken_up_from_a_folder_that_was_not_there(tmp_path: Path) -> None:
+async def test_a_secret_that_appears_later_is_reloaded_from_a_folder_that_was_not_there(tmp_path: Path) -> None:
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.config.write_text(CONFIG.format(text="x", secret=tmp_path / "later/pw"))
     loader = Loader(rig.config, {})
     loaded = loader.load()
-    reloader = Reloader(loader, loaded, Parts(rig.adopt, set, rig.rotate, rig.metrics, rig.report), strict=False)
+    reloader = Reloader(loader, loaded, ReloadHooks(rig.adopt, set, rig.rotate, rig.metrics, rig.report), strict=False)
     reloader.start()
     (tmp_path / "later").mkdir()
     (tmp_path / "later/pw").write_text("there")
@@ -206,7 +206,7 @@ async def test_the_collector_and_the_switch_interval_are_as_before_after_a_reloa
     assert sys.getswitchinterval() == interval
 
 
-async def test_a_defect_is_reported_and_the_next_change_taken_up(tmp_path: Path) -> None:
+async def test_a_defect_is_reported_and_the_next_change_reloaded(tmp_path: Path) -> None:
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.write("first")
     loader = Loader(rig.config, {})
@@ -218,7 +218,7 @@ async def test_a_defect_is_reported_and_the_next_change_taken_up(tmp_path: Path)
         if len(calls) == 1:
             raise ZeroDivisionError
 
-    reloader = Reloader(loader, loaded, Parts(adopt, set, rig.rotate, rig.metrics, rig.report), strict=False)
+    reloader = Reloader(loader, loaded, ReloadHooks(adopt, set, rig.rotate, rig.metrics, rig.report), strict=False)
     reloader.start()
     rig.write("second")
     await eventually(lambda: rig.defects)
@@ -239,19 +239,19 @@ async def test_no_line_of_a_reload_holds_a_secret(tmp_path: Path) -> None:
     await asyncio.sleep(0)
 
 
-async def test_a_secret_that_is_rotated_beside_a_faulty_config_is_no_reason_to_load_for_ever(tmp_path: Path) -> None:
+async def test_a_secret_that_is_rotated_beside_an_invalid_config_is_no_reason_to_load_for_ever(tmp_path: Path) -> None:
     """A config that cannot be parsed names no secrets; what it named before it is watched still."""
     with capture_logs() as lines:
 
         def refused() -> int:
-            return len([line for line in lines if "not taken up" in line["event"]])
+            return len([line for line in lines if "not reloaded" in line["event"]])
 
         async with following(tmp_path) as rig:
             rig.config.write_text("version: 1\nintegrations: [")
             await eventually(lambda: refused() == 1)
             rig.secret.update({"pw": "two"})
             await eventually(lambda: refused() == 2)
-            rig.write("mended")
+            rig.write("corrected")
             await eventually(lambda: rig.adopted)
     assert refused() == 2
 
@@ -266,8 +266,8 @@ async def test_a_certificate_that_changed_after_it_was_loaded_is_read_again(tmp_
     loaded.certificates[file] = stamp(file)
     file.write_text("another")
     rig.certificates = {file}
-    parts = Parts(rig.adopt, lambda: rig.certificates, rig.rotate, rig.metrics, rig.report)
-    reloader = Reloader(loader, loaded, parts, strict=False)
+    hooks = ReloadHooks(rig.adopt, lambda: rig.certificates, rig.rotate, rig.metrics, rig.report)
+    reloader = Reloader(loader, loaded, hooks, strict=False)
     reloader.start()
     await eventually(lambda: rig.rotated)
     await reloader.close()
@@ -285,8 +285,8 @@ async def test_a_load_that_is_a_defect_counts_as_a_reload_that_failed(tmp_path: 
         def load(self, now: float | None = None) -> Loaded:
             raise ZeroDivisionError(now)
 
-    parts = Parts(rig.adopt, set, rig.rotate, rig.metrics, rig.report)
-    reloader = Reloader(Defective(rig.config, {}), loaded, parts, strict=False)
+    hooks = ReloadHooks(rig.adopt, set, rig.rotate, rig.metrics, rig.report)
+    reloader = Reloader(Defective(rig.config, {}), loaded, hooks, strict=False)
     reloader.start()
     reloader.ask()
     await eventually(lambda: rig.defects)
@@ -298,22 +298,22 @@ async def test_a_config_that_could_not_be_read_for_a_while_is_read_again_unasked
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where descriptors ran out, no file changes when there are some again."""
-    monkeypatch.setattr("sidekey.reloading.reloader.LOOK_EVERY_UNTOLD", 0.01)
+    monkeypatch.setattr("sidekey.reloading.reloader.CHECK_EVERY_UNWATCHED", 0.01)
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.write("first")
     loads: list[Loaded] = []
 
     class Late(Loader):
         def load(self, now: float | None = None) -> Loaded:
-            late = Loaded(faults=[Fault("sidekey.yaml", 1, 1, "", "Too many open files")], momentary=True)
+            late = Loaded(errors=[ConfigError("sidekey.yaml", 1, 1, "", "Too many open files")], transient=True)
             loads.append(late if len(loads) < 2 else super().load(now))
             return loads[-1]
 
     loaded = Loader(rig.config, {}).load()
-    parts = Parts(rig.adopt, set, rig.rotate, rig.metrics, rig.report)
-    reloader = Reloader(Late(rig.config, {}), loaded, parts, strict=False)
+    hooks = ReloadHooks(rig.adopt, set, rig.rotate, rig.metrics, rig.report)
+    reloader = Reloader(Late(rig.config, {}), loaded, hooks, strict=False)
     reloader.start()
     reloader.ask()
     await eventually(lambda: rig.adopted)
     await reloader.close()
-    assert [load.momentary for load in loads] == [True, True, False]
+    assert [load.transient for load in loads] == [True, True, False]

@@ -44,7 +44,7 @@ async def watch(told: Told) -> AsyncIterator[Watch]:
     await watch.close()
 
 
-async def test_a_new_file_is_told_on_the_event_loop(watch: Watch, told: Told, tmp_path: Path) -> None:
+async def test_a_new_file_is_reported_on_the_event_loop(watch: Watch, told: Told, tmp_path: Path) -> None:
     await watch.over(frozenset({tmp_path}))
     assert watch.working
     (tmp_path / "new").write_text("x")
@@ -52,7 +52,7 @@ async def test_a_new_file_is_told_on_the_event_loop(watch: Watch, told: Told, tm
     assert set(told.threads) == {threading.current_thread()}
 
 
-async def test_each_swap_of_a_mounted_secret_is_told(watch: Watch, told: Told, tmp_path: Path) -> None:
+async def test_each_swap_of_a_mounted_secret_is_reported(watch: Watch, told: Told, tmp_path: Path) -> None:
     mount = Projected(tmp_path / "secret", {"token": "1"})
     await watch.over(frozenset({mount.folder}))
     for value in ("2", "3", "4"):
@@ -61,7 +61,7 @@ async def test_each_swap_of_a_mounted_secret_is_told(watch: Watch, told: Told, t
     assert len(told.threads) >= 3
 
 
-async def test_the_same_folders_are_not_watched_anew(watch: Watch, tmp_path: Path) -> None:
+async def test_the_same_folders_are_not_watched_again(watch: Watch, tmp_path: Path) -> None:
     await watch.over(frozenset({tmp_path}))
     first = [thread for thread in threading.enumerate() if thread.name == "watch"]
     await watch.over(frozenset({tmp_path}))
@@ -100,7 +100,7 @@ async def test_closing_ends_the_thread(told: Told, tmp_path: Path) -> None:
     assert not watch.working
 
 
-async def test_the_folder_that_takes_the_place_of_another_is_watched_anew(
+async def test_the_folder_that_takes_the_place_of_another_is_watched_again(
     watch: Watch, told: Told, tmp_path: Path
 ) -> None:
     """The kernel goes on with the one that was moved away."""
@@ -117,7 +117,7 @@ async def test_the_folder_that_takes_the_place_of_another_is_watched_anew(
     assert not await watch.over(frozenset({folder}))
 
 
-async def test_a_link_on_the_way_that_leads_elsewhere_now_is_followed_anew(
+async def test_a_link_on_the_way_that_leads_elsewhere_now_is_followed_again(
     watch: Watch, told: Told, tmp_path: Path
 ) -> None:
     for name in ("1", "2"):
@@ -138,7 +138,7 @@ async def test_a_link_on_the_way_that_leads_elsewhere_now_is_followed_anew(
 async def test_a_thread_that_fails_holds_nobody_up(
     watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The library may be refused a thread of its own, which is none of the faults that it documents."""
+    """The library may be refused a thread of its own, which is none of the errors that it documents."""
 
     def refused(*_: object) -> None:
         raise RuntimeError("can't start new thread")

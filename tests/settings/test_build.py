@@ -21,7 +21,7 @@ def built(folder: Path, text: str, environ: dict[str, str] | None = None) -> Sna
     path = folder / "sidekey.yaml"
     path.write_text(f"version: 1\n{text}")
     loaded = load(path, environ or {})
-    assert loaded.faults == []
+    assert loaded.errors == []
     assert loaded.snapshot is not None
     return loaded.snapshot
 
@@ -162,12 +162,12 @@ def test_a_ca_file_is_found_from_the_configs_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "the file does not exist; a relative path starts at the config file's folder"),
-        ("hunter2", "the file holds no certificate in PEM"),
-        ("-----BEGIN CERTIFICATE-----\nhunter2\n", "the file holds a certificate that cannot be read"),
+        (None, "ca.pem does not exist; a relative path starts at the config file's folder"),
+        ("hunter2", "ca.pem must contain a certificate in PEM"),
+        ("-----BEGIN CERTIFICATE-----\nhunter2\n", "ca.pem contains a certificate that cannot be read"),
     ],
 )
-def test_a_ca_file_that_is_of_no_use_is_reported(tmp_path: Path, content: str | None, reason: str) -> None:
+def test_a_ca_file_that_is_unusable_is_reported(tmp_path: Path, content: str | None, reason: str) -> None:
     """Wherever it is named, and `run` goes on."""
     if content is not None:
         (tmp_path / "ca.pem").write_text(content)
@@ -177,7 +177,7 @@ def test_a_ca_file_that_is_of_no_use_is_reported(tmp_path: Path, content: str | 
         " trusted_ca: {file: ca.pem}, auth: {type: headers, headers: {X-Tenant: acme}}}\n"
     )
     loaded = load(path, {})
-    assert [(fault.path, fault.message) for fault in loaded.unreadable] == [
+    assert [(error.path, error.message) for error in loaded.unreadable] == [
         ("network.trusted_ca", reason),
         ("integrations.a.trusted_ca", reason),
     ]

@@ -26,7 +26,7 @@ def loaded(folder: Path, keys: str, environ: dict[str, str] | None = None, now: 
     path = folder / "sidekey.yaml"
     path.write_text(f"version: 1\nintegrations:\n  bank: {{{PREFIX}, {keys}}}\n")
     found = load(path, environ or {}, now)
-    assert found.faults == []
+    assert found.errors == []
     return found
 
 
@@ -39,7 +39,7 @@ def beside(keys: str) -> str:
 
 
 def told(found: Loaded) -> list[tuple[str, str]]:
-    return [(fault.path.removeprefix("integrations.bank."), fault.message) for fault in found.unreadable]
+    return [(error.path.removeprefix("integrations.bank."), error.message) for error in found.unreadable]
 
 
 @pytest.mark.parametrize(("where", "block"), [(mtls, "auth"), (beside, "client_certificate")])
@@ -59,15 +59,15 @@ def test_a_good_pair_gives_an_identity(folder: Path, where: type[str], block: st
 
 
 @pytest.mark.parametrize(("where", "block"), [(mtls, "auth"), (beside, "client_certificate")])
-def test_faults_have_the_place_of_their_key(folder: Path, where: type[str], block: str) -> None:
+def test_errors_have_the_place_of_their_key(folder: Path, where: type[str], block: str) -> None:
     """`run` goes on without that integration."""
     (folder / "tls.crt").unlink()
     (folder / "tls.key").write_bytes(LEAF.key_as(passphrase="hunter2"))
     found = loaded(folder, where(f"{FILES}, {PRIVATE}"))
-    absent = "the file does not exist; a relative path starts at the config file's folder"
+    absent = "tls.crt does not exist; a relative path starts at the config file's folder"
     assert told(found) == [
         (f"{block}.certificate", absent),
-        (f"{block}.private_key", "this key is encrypted: give its passphrase as key_passphrase"),
+        (f"{block}.private_key", "this private key is encrypted: write its passphrase as key_passphrase"),
     ]
     assert found.snapshot is not None
     assert not found.snapshot.integrations["bank"].usable
@@ -90,21 +90,23 @@ def test_every_source_is_read(folder: Path) -> None:
     for where in (mtls, beside):
         found = loaded(folder, where(pasted))
         assert found.unreadable == []
-        assert [fault.message for fault in found.warnings] == ["a secret stands in the config file: for trials only"]
+        assert [error.message for error in found.warnings] == [
+            "a secret is written in the config file: use this for trials only"
+        ]
 
 
-def test_what_cannot_be_read_of_a_variable_is_told(folder: Path) -> None:
+def test_what_cannot_be_read_of_a_variable_is_reported(folder: Path) -> None:
     """As of any other reference."""
-    assert told(loaded(folder, mtls("pem: {env: NONE}"))) == [("auth.pem", "the environment variable is not set")]
+    assert told(loaded(folder, mtls("pem: {env: NONE}"))) == [("auth.pem", "environment variable NONE is not set")]
 
 
 def test_without_its_passphrase_nothing_is_said_of_a_key(folder: Path) -> None:
-    """The passphrase is the fault."""
+    """The passphrase is the error."""
     (folder / "tls.key").write_bytes(LEAF.key_as(passphrase="hunter2"))
     (folder / "tls.pem").write_bytes(CHAIN.pem + LEAF.key_as(passphrase="hunter2"))
     for keys in (FILES, "pem: {file: tls.pem}"):
         found = loaded(folder, mtls(f"{keys}, key_passphrase: {{env: NONE}}, {PRIVATE}"))
-        assert told(found) == [("auth.key_passphrase", "the environment variable is not set")]
+        assert told(found) == [("auth.key_passphrase", "environment variable NONE is not set")]
 
 
 def test_a_passphrase_that_stands_in_a_file_is_watched(folder: Path) -> None:
@@ -138,7 +140,7 @@ def test_remarks_are_warnings(folder: Path) -> None:
     (folder / "tls.key").write_bytes(odd.key_pem)
     found = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
     assert found.unreadable == []
-    assert [fault.path for fault in found.warnings] == ["integrations.bank.auth.certificate"]
+    assert [error.path for error in found.warnings] == ["integrations.bank.auth.certificate"]
 
 
 BY_URL = 'certificate: {url: "https://vault.example/crt"}, private_key: {file: tls.key}, refresh: 5m'
@@ -154,18 +156,18 @@ def test_what_comes_by_url_is_judged_once_it_was_fetched(folder: Path) -> None:
     assert certificate is not None
     place = ("client_certificate", "certificate")
     assert (certificate.urls, certificate.refresh_every) == (((place, "https://vault.example/crt"),), 300.0)
-    assert str(certificate.unreadable) == "client_certificate.certificate: is not fetched yet"
+    assert str(certificate.unreadable) == "client_certificate.certificate: has not been fetched yet"
     assert integration.usable
     certificate.receive({place: CHAIN.pem})
     certificate.load(PRESENT)
-    faults, warnings = found.fetched("bank")
-    assert [(fault.line, fault.path) for fault in faults] == [(3, "integrations.bank.client_certificate.certificate")]
-    assert "write allow_private_ca: true" in faults[0].message
+    errors, warnings = found.fetched("bank")
+    assert [(error.line, error.path) for error in errors] == [(3, "integrations.bank.client_certificate.certificate")]
+    assert "write allow_private_ca: true" in errors[0].message
     assert warnings == []
     assert not integration.usable
 
 
-def test_what_is_good_once_it_was_fetched_has_no_fault(folder: Path) -> None:
+def test_what_is_good_once_it_was_fetched_has_no_error(folder: Path) -> None:
     """Its remarks have their places, too."""
     found = loaded(folder, beside(f"{BY_URL}, {PRIVATE}"))
     assert found.snapshot is not None
@@ -173,14 +175,14 @@ def test_what_is_good_once_it_was_fetched_has_no_fault(folder: Path) -> None:
     assert certificate is not None
     certificate.receive({("client_certificate", "certificate"): CHAIN.pem + issue("stranger").pem})
     certificate.load(PRESENT)
-    faults, warnings = found.fetched("bank")
-    assert faults == []
+    errors, warnings = found.fetched("bank")
+    assert errors == []
     assert [warning.message for warning in warnings] == [
-        "the certificate of CN=stranger is no part of the chain and is not sent"
+        "the certificate of CN=stranger is not part of the chain and is not sent"
     ]
 
 
-def test_a_rotated_pair_is_taken_up(folder: Path) -> None:
+def test_a_rotated_pair_is_reloaded(folder: Path) -> None:
     """Half of it is not: the old one goes on."""
     found = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
     assert found.snapshot is not None
@@ -190,7 +192,10 @@ def test_a_rotated_pair_is_taken_up(folder: Path) -> None:
     (folder / "tls.crt").write_bytes(new.pem)
     certificate.load(PRESENT)
     assert certificate.identity is old
-    assert str(certificate.unreadable) == "auth.private_key: this key is not that of the certificate of CN=new.example"
+    assert (
+        str(certificate.unreadable)
+        == "auth.private_key: this private key does not belong to the certificate of CN=new.example"
+    )
     (folder / "tls.key").write_bytes(new.key_pem)
     certificate.load(PRESENT)
     assert certificate.unreadable is None
@@ -214,13 +219,13 @@ def test_a_policy_that_is_decided_later_keeps_the_ring(folder: Path) -> None:
     assert after.certificate is before.certificate is not None
 
 
-def test_a_file_that_is_too_large_is_a_slip(folder: Path) -> None:
+def test_a_file_that_is_too_large_is_a_mistake(folder: Path) -> None:
     """More than 256 KiB is no certificate."""
     (folder / "tls.crt").write_bytes(bytes((256 << 10) + 1))
-    assert told(loaded(folder, mtls(FILES))) == [("auth.certificate", "the file is larger than 256 KiB")]
+    assert told(loaded(folder, mtls(FILES))) == [("auth.certificate", "tls.crt must be at most 256 KiB")]
 
 
-def test_the_stamps_of_what_was_read_are_told_once(folder: Path) -> None:
+def test_the_stamps_of_what_was_read_are_reported_once(folder: Path) -> None:
     """They are not those of the config, whose change asks for another load; what is kept is not read again."""
     files = {path: stamp(path) for path in (folder / "tls.crt", folder / "tls.key")}
     loader = Loader(folder / "sidekey.yaml", {})

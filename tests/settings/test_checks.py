@@ -16,23 +16,26 @@ AUTH = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}
         ),
         (
             {"auth": {"type": "basic", "username": "svc", "password": {"insecure_value": "hunter2"}}},
-            (("auth", "password", "insecure_value"), "a secret stands in the config file: for trials only"),
+            (
+                ("auth", "password", "insecure_value"),
+                "a secret is written in the config file: use this for trials only",
+            ),
         ),
         (
             {"auth": {"type": "headers", "headers": {"Authorization": "Bearer hunter2"}}},
             (
                 ("auth", "headers", "Authorization"),
-                "this stands as public text; write a secret as {prefix: TEXT, secret: ...}",
+                "this is public text: write a secret as {prefix: TEXT, secret: ...}",
             ),
         ),
     ],
-    ids=["a prefix in the clear", "one of two prefixes", "a secret", "a public secret"],
+    ids=["a prefix in the clear", "one of two prefixes", "a secret", "what only the kind knows"],
 )
 def test_what_loads_but_should_be_known_is_a_warning(raw: dict[str, object], warning: tuple[object, str]) -> None:
     """Each has its place and says what is the matter."""
     good = {"endpoint_prefix": "https://api.example.com/v1", "auth": AUTH}
     assert list(checks.integration_warnings({**good, **raw})) == [warning]
-    assert list(checks.integration_faults({**good, **raw})) == []
+    assert list(checks.integration_errors({**good, **raw})) == []
 
 
 CERTIFICATE = {"pem": {"file": "tls.pem"}}
@@ -43,7 +46,7 @@ def test_a_certificate_is_not_shown_in_the_clear(raw: dict[str, object]) -> None
     """Without TLS there is no handshake."""
     clear = {"endpoint_prefix": "http://api.example.com", "auth": AUTH}
     assert list(checks.integration_warnings({**clear, **raw})) == [
-        (("endpoint_prefix",), "the credential travels in the clear, and no client certificate is shown")
+        (("endpoint_prefix",), "the credential travels in the clear, and no client certificate is sent")
     ]
 
 
@@ -53,33 +56,32 @@ def test_a_pasted_key_is_a_warning() -> None:
     assert list(checks.integration_warnings(raw)) == [
         (
             ("client_certificate", "private_key", "insecure_value"),
-            "a secret stands in the config file: for trials only",
+            "a secret is written in the config file: use this for trials only",
         )
     ]
 
 
-QUERY = (("auth", "token_placement"), "a token in the query gets into the logs of servers (RFC 6750 2.3)")
-BODY = (("test",), "the test request has an empty body, so the token has no place in it and the test fails")
+def test_a_certificate_that_the_kind_brings_has_no_block_of_its_own() -> None:
+    """Two would leave it open which is shown."""
+    raw = {"endpoint_prefix": "https://api.example.com", "auth": {"type": "mtls", **CERTIFICATE}}
+    assert list(checks.integration_errors(raw)) == []
+    assert list(checks.integration_errors({**raw, "client_certificate": CERTIFICATE})) == [
+        (("client_certificate",), "kind mtls has its certificate under auth: remove this block")
+    ]
 
 
-@pytest.mark.parametrize(
-    ("placement", "test", "warnings"),
-    [
-        ("query", None, [QUERY]),
-        ({"in": "query", "name": "key"}, {}, [QUERY]),
-        ("body", {"path": "/whoami"}, [BODY]),
-        ({"in": "body"}, {"path": "/whoami"}, [BODY]),
-        ("body", None, []),
-        ("header", {}, []),
-        ({"in": "header", "name": "X-Query"}, {}, []),
-        (None, {}, []),
-        (["query"], {}, []),
-    ],
-)
-def test_where_a_token_goes_may_be_a_warning(placement: object, test: object, warnings: list[object]) -> None:
-    """A query is logged on its way; a token in the body needs a body."""
-    raw = {"auth": {"type": "oauth2", "token_placement": placement}, "test": test}
-    assert list(checks.integration_warnings(raw)) == warnings
+def test_a_kind_finds_its_own_errors() -> None:
+    """Between its keys and those of the integration."""
+    raw = {"auth": {"type": "oauth2", "client_authentication": "tls_client_auth"}}
+    assert [loc for loc, _ in checks.integration_errors(raw)] == [("auth", "client_authentication")]
+    assert list(checks.integration_errors({**raw, "client_certificate": CERTIFICATE})) == []
+
+
+@pytest.mark.parametrize("auth", [{"type": "responsys"}, {"type": "oauth2", "token_response": {"base_url": "url"}}])
+def test_a_test_request_under_a_base_url_that_is_learnt_is_not_judged(auth: dict[str, object]) -> None:
+    """What the prefix narrows lies below it."""
+    raw = {"endpoint_prefix": "https://api.example.com/v1", "auth": auth, "test": {"path": "/../v2"}}
+    assert list(checks.integration_errors(raw)) == []
 
 
 @pytest.mark.parametrize(
@@ -96,12 +98,12 @@ def test_a_prefix_under_no_allowed_domain_is_a_warning(domains: list[str], warne
     prefixes = ("https://api.example.com/v1", "https://eu.example.com")
     policy = Policy(prefixes=tuple(map(parse_prefix, prefixes)), domains=tuple(map(parse_domain, domains)))
     assert list(checks.policy_warnings(policy)) == [
-        (("endpoint_prefix",), f"{prefix} lies under no allowed domain, so it never matches") for prefix in warned
+        (("endpoint_prefix",), f"{prefix} is not under any allowed domain, so it never matches") for prefix in warned
     ]
 
 
 @pytest.mark.parametrize(
-    ("raw", "fault"),
+    ("raw", "error"),
     [
         ({"methods": ["POST"], "test": {"path": "/whoami"}}, ("test", "method")),
         ({"test": {"path": "/%2e%2e/%00"}}, ("test", "path")),
@@ -119,11 +121,11 @@ def test_a_prefix_under_no_allowed_domain_is_a_warning(domains: list[str], warne
     ],
 )
 def test_a_test_request_is_judged_without_what_only_the_kind_knows(
-    raw: dict[str, object], fault: tuple[str, ...] | None
+    raw: dict[str, object], error: tuple[str, ...] | None
 ) -> None:
     """By methods and prefixes: a token endpoint's own host is allowed, wherever it is."""
     auth = {"type": "oauth2", "token_endpoint": "https://auth.example.com/token"}
-    assert [loc for loc, _ in checks.integration_faults({"auth": auth, **raw})] == ([] if fault is None else [fault])
+    assert [loc for loc, _ in checks.integration_errors({"auth": auth, **raw})] == ([] if error is None else [error])
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_a_test_request_is_judged_without_what_only_the_kind_knows(
 )
 def test_a_listener_of_this_machine_needs_no_callers(address: str) -> None:
     """Loopback and unix sockets are reached from this machine only."""
-    assert list(checks.global_faults({"listen": {"proxy": address, "admin": "unix:admin.sock"}})) == []
+    assert list(checks.global_errors({"listen": {"proxy": address, "admin": "unix:admin.sock"}})) == []
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:8080", "[::]:8080", "10.1.2.3:8080", "[::ffff:10.1.2.3]:8080"])
@@ -140,41 +142,44 @@ def test_a_listener_that_others_reach_needs_callers_or_consent(address: str) -> 
     proxy, admin = {"listen": {"proxy": address}}, {"listen": {"admin": address}}
     callers = {"callers": {"billing": {"token": {"env": "BILLING"}}}}
     consent = {"allow_unauthenticated": True}
-    assert [loc for loc, _ in checks.global_faults(proxy)] == [("listen", "proxy")]
-    assert [loc for loc, _ in checks.global_faults({**proxy, "callers": {}})] == [("listen", "proxy")]
-    assert list(checks.global_faults({**proxy, **callers})) == []
-    assert [loc for loc, _ in checks.global_faults({**admin, **callers})] == [("listen", "admin")]
-    assert list(checks.global_faults({**proxy, **consent})) == list(checks.global_faults({**admin, **consent})) == []
+    assert [loc for loc, _ in checks.global_errors(proxy)] == [("listen", "proxy")]
+    assert [loc for loc, _ in checks.global_errors({**proxy, "callers": {}})] == [("listen", "proxy")]
+    assert list(checks.global_errors({**proxy, **callers})) == []
+    assert [loc for loc, _ in checks.global_errors({**admin, **callers})] == [("listen", "admin")]
+    assert list(checks.global_errors({**proxy, **consent})) == list(checks.global_errors({**admin, **consent})) == []
 
 
 @pytest.mark.parametrize("consent", ["true", 1, None, "yes"])
 def test_consent_is_given_by_true_alone(consent: object) -> None:
-    """A value that is faulty by itself opens nothing."""
+    """A value that is invalid by itself opens nothing."""
     raw = {"listen": {"proxy": "0.0.0.0:8080"}, "allow_unauthenticated": consent}
-    assert [loc for loc, _ in checks.global_faults(raw)] == [("listen", "proxy")]
+    assert [loc for loc, _ in checks.global_errors(raw)] == [("listen", "proxy")]
 
 
 def test_the_metrics_listener_may_be_open() -> None:
     """It shows numbers only, and a Prometheus server scrapes it from elsewhere."""
-    assert list(checks.global_faults({"listen": {"metrics": "0.0.0.0:15091"}})) == []
+    assert list(checks.global_errors({"listen": {"metrics": "0.0.0.0:15091"}})) == []
 
 
 def test_a_free_port_may_be_asked_for_twice() -> None:
     """Port 0 is another port each time."""
-    assert list(checks.global_faults({"listen": {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"}})) == []
+    assert list(checks.global_errors({"listen": {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"}})) == []
 
 
 def test_open_listeners_with_consent_are_a_warning() -> None:
     """Who runs it should know that nobody is asked for a token."""
     raw = {"listen": {"proxy": "0.0.0.0:8080"}, "allow_unauthenticated": True}
-    assert list(checks.global_warnings(raw)) == [(("listen", "proxy"), "whoever reaches this listener can use it")]
+    assert list(checks.global_warnings(raw)) == [(("listen", "proxy"), "anyone who can reach this listener can use it")]
 
 
 def test_a_token_in_the_file_is_a_warning() -> None:
     """Callers' tokens are secrets like any other."""
     raw = {"callers": {"billing": {"token": {"insecure_value": "hunter2"}}}}
     assert list(checks.global_warnings(raw)) == [
-        (("callers", "billing", "token", "insecure_value"), "a secret stands in the config file: for trials only")
+        (
+            ("callers", "billing", "token", "insecure_value"),
+            "a secret is written in the config file: use this for trials only",
+        )
     ]
 
 
@@ -186,7 +191,7 @@ def test_values_of_another_shape_are_passed_over(raw: dict[str, object]) -> None
     assert [loc for loc, _ in checks.integration_warnings({"endpoint_prefix": {"file": "x"}, **raw})] == []
 
 
-def test_a_test_request_of_a_prefix_that_stands_elsewhere_is_not_judged() -> None:
+def test_a_test_request_of_a_prefix_that_is_a_reference_is_not_judged() -> None:
     """What the file or variable holds is not known to a check of the text."""
     raw = {"endpoint_prefix": {"env": "BASE"}, "auth": AUTH, "test": {"path": "/../x"}}
-    assert list(checks.integration_faults(raw)) == []
+    assert list(checks.integration_errors(raw)) == []

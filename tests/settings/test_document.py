@@ -5,8 +5,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidekey.settings.config_errors import error_at
 from sidekey.settings.document import DEEPEST, Malformed, parse
-from sidekey.settings.faults import fault_at
 
 SCALARS = [
     ("true", True),
@@ -40,11 +40,15 @@ SCALARS = [
 ]
 
 MALFORMED = [
-    ("an empty file", b"", "1:1: (file): the file is empty; begin with version: 1"),
-    ("only a comment", b"# nothing\n", "1:1: (file): the file is empty; begin with version: 1"),
-    ("a list", b"\n- 1\n", "2:1: (file): a config file holds a mapping; begin with version: 1"),
-    ("a text", b"hunter2", "1:1: (file): a config file holds a mapping; begin with version: 1"),
-    ("two documents", b"a: 1\n---\nb: 2\n", "2:1: (file): a config file holds one document; use one file for each"),
+    ("an empty file", b"", "1:1: (file): the file must not be empty: begin with version: 1"),
+    ("only a comment", b"# nothing\n", "1:1: (file): the file must not be empty: begin with version: 1"),
+    ("a list", b"\n- 1\n", "2:1: (file): a config file must be a mapping: begin with version: 1"),
+    ("a text", b"hunter2", "1:1: (file): a config file must be a mapping: begin with version: 1"),
+    (
+        "two documents",
+        b"a: 1\n---\nb: 2\n",
+        "2:1: (file): a config file must contain one document: use one file for each",
+    ),
     (
         "a tab as indentation",
         b"a:\n\tb: 1\n",
@@ -57,16 +61,16 @@ MALFORMED = [
     (
         "a tag",
         b"a: !!python/object:os.system hunter2\n",
-        "1:4: (file): tags (!...) are not used here; put text in quotes",
+        "1:4: (file): tags (!...) are not supported: put text in quotes",
     ),
-    ("a tag on a mapping", b"a: !!map {}\n", "1:4: (file): tags (!...) are not used here; put text in quotes"),
-    ("a key that is a list", b"? [a]\n: 1\n", "1:3: (file): a key is a text"),
-    ("an alias without an anchor", b"a: *b\n", "1:4: (file): this alias has no anchor before it"),
-    ("an alias inside its own anchor", b"a: &a\n  b: *a\n", "2:6: (file): this alias has no anchor before it"),
-    ("bytes that are not UTF-8", b"a: 1\nb: \xe9\n", "2:4: (file): the file is not UTF-8"),
-    ("a file in UTF-16", "a: 1\n".encode("utf-16"), "1:1: (file): the file is not UTF-8"),
-    ("a control character", "ä: 1\nb: ü\x01\n".encode(), "2:5: (file): a control character stands here"),
-    ("a NUL", b"a: \0\n", "1:4: (file): a control character stands here"),
+    ("a tag on a mapping", b"a: !!map {}\n", "1:4: (file): tags (!...) are not supported: put text in quotes"),
+    ("a key that is a list", b"? [a]\n: 1\n", "1:3: (file): a key must be a text"),
+    ("an alias without an anchor", b"a: *b\n", "1:4: (file): this alias has no anchor above it"),
+    ("an alias inside its own anchor", b"a: &a\n  b: *a\n", "2:6: (file): this alias has no anchor above it"),
+    ("bytes that are not UTF-8", b"a: 1\nb: \xe9\n", "2:4: (file): the file must be UTF-8"),
+    ("a file in UTF-16", "a: 1\n".encode("utf-16"), "1:1: (file): the file must be UTF-8"),
+    ("a control character", "ä: 1\nb: ü\x01\n".encode(), "2:5: (file): a control character is not allowed here"),
+    ("a NUL", b"a: \0\n", "1:4: (file): a control character is not allowed here"),
 ]
 
 
@@ -87,7 +91,7 @@ def test_what_cannot_be_read_has_a_place_and_a_reason(data: bytes, line: str) ->
     """The reason repeats nothing of the file."""
     with pytest.raises(Malformed) as caught:
         parse("c.yaml", data)
-    assert str(caught.value.fault) == f"c.yaml:{line}"
+    assert str(caught.value.error) == f"c.yaml:{line}"
 
 
 @pytest.mark.parametrize("before", [65535, 65536, 200_000])
@@ -95,7 +99,7 @@ def test_a_control_character_is_found_wherever_it_stands(before: int) -> None:
     """A long file is searched piece by piece."""
     with pytest.raises(Malformed) as caught:
         parse("c.yaml", b"a: " + b"x" * (before - 3) + b"\x01\n")
-    assert str(caught.value.fault) == f"c.yaml:1:{before + 1}: (file): a control character stands here"
+    assert str(caught.value.error) == f"c.yaml:1:{before + 1}: (file): a control character is not allowed here"
 
 
 def test_a_byte_order_mark_is_passed_over() -> None:
@@ -106,30 +110,28 @@ def test_a_byte_order_mark_is_passed_over() -> None:
 def test_columns_count_characters() -> None:
     """An umlaut before a value moves it by one column, not by two bytes."""
     root, _ = parse("c.yaml", "a: [ü, {b: ö, c: 1}]\n".encode())
-    assert str(fault_at(root, ("a", 1, "c"), "here")) == "c.yaml:1:18: a[1].c: here"
+    assert str(error_at(root, ("a", 1, "c"), "here")) == "c.yaml:1:18: a[1].c: here"
 
 
-def test_a_key_that_stands_twice_is_a_fault_and_the_first_holds() -> None:
-    """The reading goes on, so that other faults show, too."""
-    root, faults = parse("c.yaml", b"a:\n  b: 1\n  c: 2\n  b: 3\n")
+def test_a_key_that_is_given_twice_is_an_error_and_the_first_holds() -> None:
+    """The reading goes on, so that other errors show, too."""
+    root, errors = parse("c.yaml", b"a:\n  b: 1\n  c: 2\n  b: 3\n")
     assert root == {"a": {"b": 1, "c": 2}}
-    assert [str(fault) for fault in faults] == [
-        "c.yaml:4:3: a.b: this key stands here a second time; the first is in line 2"
-    ]
+    assert [str(error) for error in errors] == ["c.yaml:4:3: a.b: this key is given twice; the first is in line 2"]
 
 
 def test_an_alias_stands_for_its_anchor() -> None:
     """Common parts may be written once; their place is where they are written."""
     root, _ = parse("c.yaml", b"a: &x {b: 1}\nc: *x\n")
     assert root["c"] == {"b": 1}
-    assert fault_at(root, ("c", "b"), "here").line == 1
+    assert error_at(root, ("c", "b"), "here").line == 1
 
 
 def test_aliases_of_aliases_are_bounded() -> None:
     """Nine levels of nine aliases would stand for 400 million values ("billion laughs")."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
-    with pytest.raises(Malformed, match="more than 2000000 values"):
+    with pytest.raises(Malformed, match="at most 2000000 values"):
         parse("c.yaml", "\n".join(lines).encode())
 
 

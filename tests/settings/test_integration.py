@@ -1,4 +1,4 @@
-"""One integration of a config that is loaded again: when it stays, when it is made anew."""
+"""One integration of a config that is loaded again: when it stays, when it is built again."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_value_of_another_type_is_a_change(loader: Loader, tmp_path: Path) -> 
     write(tmp_path, f"a {prefix('a')}, {TENANT}, {domains}, allow_other_domains: true")
     good(loader.load())
     write(tmp_path, f"a {prefix('a')}, {TENANT}, {domains}, allow_other_domains: 1")
-    assert "write true or false" in [fault.message for fault in loader.load().faults]
+    assert "must be true or false" in [error.message for error in loader.load().errors]
 
 
 def test_findings_of_what_stays_have_their_places_of_now(loader: Loader, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_findings_of_what_stays_have_their_places_of_now(loader: Loader, tmp_pat
     second = loader.load()
     assert good(second).integrations["a"] is good(first).integrations["a"]
     for found in (second.warnings, second.unreadable):
-        assert [(fault.file, fault.line, fault.path.partition(".")[0]) for fault in found] == [
+        assert [(error.file, error.line, error.path.partition(".")[0]) for error in found] == [
             (str(tmp_path / "other.yaml"), 4, "integrations")
         ]
 
@@ -92,8 +92,8 @@ def test_a_secret_that_became_unusable_stays_what_it_was(loader: Loader, tmp_pat
     for failed in ({"a"}, set()):
         loaded = loader.load()
         assert good(loaded).integrations["a"] is first
-        assert [(fault.line, fault.path, fault.message) for fault in loaded.kept["a"]] == [
-            (3, "integrations.a.auth.headers.X-Key.secret", "the file is empty")
+        assert [(error.line, error.path, error.message) for error in loaded.kept["a"]] == [
+            (3, "integrations.a.auth.headers.X-Key.secret", "the file must not be empty")
         ]
         assert (loaded.failed, loaded.unreadable) == (failed, [])
     (tmp_path / "key").write_text("newer")
@@ -111,11 +111,11 @@ def test_no_old_credential_goes_to_a_new_destination(loader: Loader, tmp_path: P
     write(tmp_path, f"a {prefix('other')}, {SECRET}")
     loaded = loader.load()
     assert good(loaded).integrations["a"].secrets.credential is None
-    assert [fault.path for fault in loaded.unreadable] == ["integrations.a.auth.headers.X-Key.secret"]
+    assert [error.path for error in loaded.unreadable] == ["integrations.a.auth.headers.X-Key.secret"]
     assert loaded.kept == {}
 
 
-def test_a_prefix_that_stands_elsewhere_is_read_with_the_secret(loader: Loader, tmp_path: Path) -> None:
+def test_a_prefix_that_is_a_reference_is_read_with_the_secret(loader: Loader, tmp_path: Path) -> None:
     """A new destination comes with what is read now, or not at all."""
     (tmp_path / "key").write_text("old")
     (tmp_path / "base").write_text("https://a.example.com")
@@ -132,7 +132,7 @@ def test_a_prefix_that_stands_elsewhere_is_read_with_the_secret(loader: Loader, 
 def test_a_secret_that_appears_makes_a_new_object(loader: Loader, tmp_path: Path) -> None:
     """It was not there at the last load."""
     write(tmp_path, f"a {prefix('a')}, {SECRET}")
-    assert [fault.path for fault in loader.load().unreadable] == ["integrations.a.auth.headers.X-Key.secret"]
+    assert [error.path for error in loader.load().unreadable] == ["integrations.a.auth.headers.X-Key.secret"]
     (tmp_path / "key").write_text("new")
     loaded = loader.load()
     assert sent(good(loaded).integrations["a"]) == "new"
@@ -143,7 +143,7 @@ def test_a_secret_that_appears_makes_a_new_object(loader: Loader, tmp_path: Path
     ("top", "key"), [("", f", {CA}"), (f"network: {{{CA}}}\n", "")], ids=["its own", "the network's"]
 )
 def test_another_ca_is_another_trust(loader: Loader, tmp_path: Path, top: str, key: str) -> None:
-    """One that is of no use takes the place of none, and is told."""
+    """One that is unusable takes the place of none, and is told."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     write(tmp_path, f"a {prefix('a')}, {TENANT}{key}", f"b {prefix('b')}, {TENANT}, trusted_ca: system", top=top)
     first = good(loader.load()).integrations
@@ -151,7 +151,7 @@ def test_another_ca_is_another_trust(loader: Loader, tmp_path: Path, top: str, k
     loaded = loader.load()
     assert good(loaded).integrations["a"] is first["a"]
     told = loaded.unreadable if top else loaded.kept["a"]
-    assert [fault.message for fault in told] == ["the file holds no certificate in PEM"]
+    assert [error.message for error in told] == ["ca.pem must contain a certificate in PEM"]
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     second = good(loader.load()).integrations
     assert second["a"].trust != first["a"].trust
@@ -182,7 +182,7 @@ def test_files_of_a_client_certificate_are_not_the_loaders(loader: Loader, tmp_p
 
 
 def test_a_rotated_secret_leaves_the_client_certificate(loader: Loader, tmp_path: Path) -> None:
-    """Its loader goes over: an invalid file, or one that was not fetched again, replaces nothing."""
+    """Its certificate goes over: an invalid file, or one that was not fetched again, takes the place of nothing."""
     certified(tmp_path)
     first = good(loader.load(PRESENT)).integrations["a"]
     (tmp_path / "tls.crt").write_text("")
@@ -207,17 +207,17 @@ def test_a_client_certificate_does_not_go_over_to_another_destination(loader: Lo
     assert second.usable
 
 
-def test_what_is_wrong_with_a_client_certificate_is_told_at_each_load(loader: Loader, tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_client_certificate_is_reported_at_each_load(loader: Loader, tmp_path: Path) -> None:
     """As it is now: the loader may have read it again."""
     certified(tmp_path)
     (tmp_path / "tls.crt").write_text("")
     for _ in range(2):
         loaded = loader.load(PRESENT)
-        assert [fault.path for fault in loaded.unreadable] == ["integrations.a.client_certificate.certificate"]
+        assert [error.path for error in loaded.unreadable] == ["integrations.a.client_certificate.certificate"]
     certified(tmp_path)
     certificate = good(loaded).integrations["a"].certificate
     assert certificate is not None
     certificate.load(PRESENT)
     write(tmp_path, f"a {prefix('a')}, {SECRET}, client_certificate: {{{PAIR}}}")
     loaded = loader.load(PRESENT)
-    assert [fault.path for fault in loaded.unreadable] == []
+    assert [error.path for error in loaded.unreadable] == []

@@ -19,7 +19,7 @@ def loader(tmp_path: Path) -> Loader:
     return Loader(tmp_path, {})
 
 
-def test_faults_change_nothing(loader: Loader, tmp_path: Path) -> None:
+def test_errors_change_nothing(loader: Loader, tmp_path: Path) -> None:
     """What was good before is compared with again, and is the same object still."""
     write(tmp_path, f"a {prefix('a')}, {TENANT}")
     first = good(loader.load()).integrations["a"]
@@ -40,11 +40,11 @@ def test_a_network_ca_that_became_unusable_stays_what_it_was(loader: Loader, tmp
     loaded = loader.load()
     assert good(loaded).integrations["b"].trust is first.trust
     assert good(loaded).integrations["a"] is first
-    assert [fault.path for fault in loaded.unreadable] == ["network.trusted_ca"]
+    assert [error.path for error in loaded.unreadable] == ["network.trusted_ca"]
     assert (loaded.kept, loaded.failed) == ({}, set())
 
 
-def test_a_network_ca_that_is_named_anew_is_as_at_start(loader: Loader, tmp_path: Path) -> None:
+def test_a_network_ca_that_is_named_again_is_as_at_start(loader: Loader, tmp_path: Path) -> None:
     """The former file is trusted no more."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"network: {{{CA}}}\n")
@@ -65,7 +65,7 @@ def test_a_callers_token_that_cannot_be_read_stays_what_it_was(loader: Loader, t
     for _ in range(2):
         loaded = loader.load()
         assert good(loaded).callers == first
-        assert [fault.path for fault in loaded.unreadable] == ["callers.billing.token"]
+        assert [error.path for error in loaded.unreadable] == ["callers.billing.token"]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_callers_token_that_cannot_be_read_stays_what_it_was(loader: Loader, t
     ["callers: {billing: {token: {file: elsewhere}}}\n", "callers: {other: {token: {file: token}}}\n"],
     ids=["another place", "another caller"],
 )
-def test_an_old_token_is_not_kept_for_what_is_written_anew(loader: Loader, tmp_path: Path, top: str) -> None:
+def test_an_old_token_is_not_kept_for_what_is_written_again(loader: Loader, tmp_path: Path, top: str) -> None:
     """It is the caller's own, and read from the same place."""
     (tmp_path / "token").write_text("hunter2")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=CALLERS)
@@ -108,14 +108,14 @@ def test_an_old_token_that_another_caller_has_now_is_that_callers(loader: Loader
     ],
 )
 def test_a_listener_cannot_be_changed(loader: Loader, tmp_path: Path, listen: str, line: int, keys: list[str]) -> None:
-    """The fault has the place of its key; other faults are told beside it."""
+    """The error has the place of its key; other errors are told beside it."""
     write(tmp_path, f"a {prefix('a')}, {TENANT}")
     good(loader.load())
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"listen: {{{listen}}}\nvia: 1\n")
-    faults = loader.load().faults
-    assert [(fault.line, fault.path, fault.message) for fault in faults] == [
-        *((line, key, "needs a restart: a listener cannot be changed while Sidekey runs") for key in keys),
-        (3, "via", "write true or false"),
+    errors = loader.load().errors
+    assert [(error.line, error.path, error.message) for error in errors] == [
+        *((line, key, "needs a restart of Sidekey: listeners cannot be changed while it runs") for key in keys),
+        (3, "via", "must be true or false"),
     ]
 
 
@@ -125,13 +125,13 @@ def test_a_listener_that_is_left_out_is_changed_as_well(loader: Loader, tmp_path
     write(tmp_path, f"a {prefix('a')}, {TENANT}", file="b.yaml")
     good(loader.load())
     (tmp_path / "a.yaml").write_text("version: [")
-    assert [fault.path for fault in loader.load().faults] == [""]
+    assert [error.path for error in loader.load().errors] == [""]
     (tmp_path / "a.yaml").unlink()
-    assert [fault.path for fault in loader.load().faults] == ["listen.proxy"]
+    assert [error.path for error in loader.load().errors] == ["listen.proxy"]
 
 
 def test_everything_that_was_read_has_a_stamp(loader: Loader, tmp_path: Path) -> None:
-    """The folder, too, and what could not be read; again where nothing was read anew."""
+    """The folder, too, and what could not be read; again where nothing was read again."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     write(
         tmp_path,
@@ -145,7 +145,7 @@ def test_everything_that_was_read_has_a_stamp(loader: Loader, tmp_path: Path) ->
         assert loader.load().stamps == expected
 
 
-def test_stamps_are_there_where_there_are_faults(loader: Loader, tmp_path: Path) -> None:
+def test_stamps_are_there_where_there_are_errors(loader: Loader, tmp_path: Path) -> None:
     """What mends them is one of these files."""
     write(tmp_path, f"a {prefix('a')}, {SECRET}", "b 1", top="via: 1\n")
     (tmp_path / "other.yaml").write_text("version: [")
@@ -181,12 +181,12 @@ def test_what_was_replaced_is_freed_with_its_snapshot(loader: Loader, tmp_path: 
             gc.enable()
 
 
-def test_a_folder_that_was_emptied_is_a_fault_and_no_other(loader: Loader, tmp_path: Path) -> None:
+def test_a_folder_that_was_emptied_is_an_error_and_no_other(loader: Loader, tmp_path: Path) -> None:
     """The listeners that it told of are not said to have moved."""
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top='listen: {proxy: "127.0.0.1:8081"}\n')
     first = good(loader.load()).integrations["a"]
     file = tmp_path / "sidekey.yaml"
     file.rename(tmp_path / "aside")
-    assert [fault.message for fault in loader.load().faults] == ["the folder holds no *.yaml or *.yml file"]
+    assert [error.message for error in loader.load().errors] == ["the folder must contain a *.yaml or *.yml file"]
     (tmp_path / "aside").rename(file)
     assert good(loader.load()).integrations["a"] is first

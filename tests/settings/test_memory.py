@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from sidekey.settings.document import parse
-from sidekey.settings.memory import let_files_go, same
+from sidekey.settings.memory import release_files, same
 from sidekey.settings.source import Parsed
 
 
@@ -45,6 +45,6 @@ def test_only_documents_that_nobody_keeps_are_let_go() -> None:
     """One that is read again may stand beside one that is not."""
     kept, gone = (Parsed(*parse(file, b"a: {b: 1}\nc: 2\n")) for file in ("a.yaml", "b.yaml"))
     files = {("a.yaml", b"1"): kept, ("b.yaml", b"2"): gone}
-    let_files_go(files, [{("a.yaml", b"1"): kept}])
+    release_files(files, [{("a.yaml", b"1"): kept}])
     assert kept.document == {"a": {"b": 1}, "c": 2}
     assert gone.document["a"] == {}

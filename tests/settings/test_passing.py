@@ -17,7 +17,7 @@ def snapshot(folder: Path, text: str, **environ: str) -> Snapshot:
     path = folder / "sidekey.yaml"
     path.write_text(f"version: 1\n{text}")
     loaded = load(path, environ)
-    assert loaded.faults == []
+    assert loaded.errors == []
     assert loaded.warnings == []
     assert loaded.snapshot is not None
     return loaded.snapshot

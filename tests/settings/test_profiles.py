@@ -13,8 +13,8 @@ from sidekey.core.urls import parse_target
 from sidekey.credentials.base import CallingCredential
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
+from sidekey.settings.config_errors import Table, error_at
 from sidekey.settings.document import parse
-from sidekey.settings.faults import Table, fault_at
 from sidekey.settings.load import load
 from sidekey.settings.profiles import Expansion, expand
 from support.issuing import first_call
@@ -59,9 +59,9 @@ def table(text: str) -> Table:
 
 
 def shown(text: str) -> list[str]:
-    """The faults of expanding, as they are printed."""
+    """The errors of expanding, as they are printed."""
     raw = table(text)
-    return [str(fault_at(raw, loc, message)) for loc, message in expand(raw).faults]
+    return [str(error_at(raw, loc, message)) for loc, message in expand(raw).errors]
 
 
 def with_examples(name: str, optional: bool = True, **given: object) -> Expansion:
@@ -86,7 +86,7 @@ def texts(data: Any) -> Iterator[str]:
 def test_every_profile_expands_with_its_examples_into_valid_https_urls(name: str, optional: bool) -> None:
     """With and without the optional parameters; nothing that stands for a parameter is left."""
     expansion = with_examples(name, optional)
-    assert expansion.faults == []
+    assert expansion.errors == []
     auth = expansion.table["auth"]
     assert parse_target(auth["token_endpoint"]).origin.scheme == "https"
     domains = expansion.table.get("allowed_domains", [])
@@ -119,7 +119,7 @@ def test_a_profile_and_its_credentials_are_a_whole_integration(name: str, tmp_pa
     path = tmp_path / "sidekey.yaml"
     path.write_text(json.dumps({"version": 1, "integrations": {"shop": {"auth": auth}}}))
     loaded = load(path, {"SECRET": "hunter2", "KEY": signer().private_pem.decode()})
-    assert loaded.faults == loaded.unreadable == loaded.warnings == []
+    assert loaded.errors == loaded.unreadable == loaded.warnings == []
     assert loaded.snapshot is not None
     shop = loaded.snapshot.integrations["shop"]
     call = first_call(cast(CallingCredential, shop.secrets.credential))
@@ -147,7 +147,7 @@ def test_a_parameter_never_changes_whose_host_it_is(name: str, key: str, data: s
     found = profiles.profile(name)
     value = data.draw(st.from_regex(re.compile(found.parameters[key].pattern, re.ASCII), fullmatch=True))
     expansion = with_examples(name, **{key: value})
-    assert expansion.faults == []
+    assert expansion.errors == []
     written = [found.auth["token_endpoint"], *found.allowed_domains]
     filled = [expansion.table["auth"]["token_endpoint"], *expansion.table.get("allowed_domains", [])]
     for template, url in zip(written, filled, strict=True):
@@ -164,23 +164,23 @@ def test_a_parameter_never_changes_whose_host_it_is(name: str, key: str, data: s
 @pytest.mark.parametrize("value", HOSTILE, ids=ascii)
 @pytest.mark.parametrize(("name", "key"), IN_URLS)
 def test_what_would_add_to_a_url_is_refused_without_an_echo(name: str, key: str, value: str) -> None:
-    """Labels, ports, paths, userinfo, controls, look-alike digits: the fault tells the rule and an example."""
+    """Labels, ports, paths, userinfo, controls, look-alike digits: the error tells the rule and an example."""
     parameter = profiles.profile(name).parameters[key]
-    reason = parameter.fault(value)
-    assert reason == f"write {parameter.rule}, such as {parameter.example}"
+    reason = parameter.error(value)
+    assert reason == f"must be {parameter.rule}, such as {parameter.example}"
 
 
 @pytest.mark.parametrize(("name", "key"), sorted({*IN_URLS} - {("microsoft-entra", "tenant")}))
 def test_a_parameter_adds_no_label_of_its_own_to_a_host(name: str, key: str) -> None:
     """A region's cloud or an org's partition is one of a few words; a tenant, which has labels, stands in the path."""
-    assert profiles.profile(name).parameters[key].fault("evil.example") is not None
+    assert profiles.profile(name).parameters[key].error("evil.example") is not None
 
 
 @pytest.mark.parametrize("value", [None, True, 1.5, ["a"], {"env": "REGION"}])
 @pytest.mark.parametrize(("name", "key"), PARAMETERS)
 def test_a_parameter_is_a_plain_value(name: str, key: str, value: object) -> None:
     """No reference, list or truth value."""
-    assert (profiles.profile(name).parameters[key].fault(value) or "").startswith("a parameter stands here itself")
+    assert (profiles.profile(name).parameters[key].error(value) or "").startswith("must be ")
 
 
 def test_the_parameters_are_taken_out_and_the_provider_stays() -> None:
@@ -253,7 +253,7 @@ def test_a_profile_without_domains_brings_neither_key() -> None:
     assert expand(table("auth: {type: oauth2, provider: criteo}\n")).table.keys() == {"auth"}
 
 
-def test_what_was_filled_in_is_told_and_nothing_of_the_file() -> None:
+def test_what_was_filled_in_is_reported_and_nothing_of_the_file() -> None:
     """For explain: only what the profile brought, as paths and texts."""
     text = f"{MARKETING_CLOUD}, account_id: 12, client_secret: hunter2, client_authentication: header}}\n"
     filled = expand(table(text)).filled
@@ -275,7 +275,7 @@ def test_what_was_filled_in_is_told_and_nothing_of_the_file() -> None:
     )
 
 
-def test_faults_found_later_have_a_place() -> None:
+def test_errors_found_later_have_a_place() -> None:
     """What the file wrote keeps its own; what was filled in has that of the provider."""
     filled = expand(
         table(
@@ -292,11 +292,11 @@ def test_faults_found_later_have_a_place() -> None:
         ("allowed_domains", 0): "4:13",
         ("allow_other_domains",): "4:13",
     }
-    found = {loc: fault_at(filled, loc, "") for loc in places}
-    assert {loc: f"{fault.line}:{fault.column}" for loc, fault in found.items()} == places
+    found = {loc: error_at(filled, loc, "") for loc in places}
+    assert {loc: f"{error.line}:{error.column}" for loc, error in found.items()} == places
 
 
-def test_every_fault_of_the_parameters_is_told_at_once() -> None:
+def test_every_error_of_the_parameters_is_reported_at_once() -> None:
     """Each where it stands, a missing one at the mapping that lacks it; no value is repeated."""
     assert shown(
         "auth:\n  type: oauth2\n  provider: google-service-account\n  service_account: hunter2\n  scop: hunter2\n"
@@ -305,11 +305,11 @@ def test_every_fault_of_the_parameters_is_told_at_once() -> None:
         "c.yaml:5:9: auth.scop: unknown key; did you mean scope?",
         "c.yaml:6:11: auth.region: google-service-account has no such parameter; "
         "known: service_account, scope, api, subject",
-        "c.yaml:4:20: auth.service_account: write an address under gserviceaccount.com, "
+        "c.yaml:4:20: auth.service_account: must be an address under gserviceaccount.com, "
         "such as robot@my-project.iam.gserviceaccount.com",
         "c.yaml:2:3: auth.api: this key is missing: google-service-account needs "
         "one label of lower case letters, digits and -, such as storage",
-        "c.yaml:7:12: auth.subject: a parameter stands here itself, as a text; numbers stand in quotes: "
+        "c.yaml:7:12: auth.subject: must be text (put numbers in quotes), not a reference: "
         "write an e-mail address, such as ann@example.com",
     ]
     assert shown("auth: {type: oauth2, provider: criteo, region: x}\n") == [
@@ -320,7 +320,7 @@ def test_every_fault_of_the_parameters_is_told_at_once() -> None:
 def test_keys_that_no_profile_has_are_left_to_the_model() -> None:
     """It knows the keys of the kind, and which one was meant."""
     expansion = expand(table(f"{MARKETING_CLOUD}, clientid: a, zzz: b}}\n"))
-    assert expansion.faults == []
+    assert expansion.errors == []
     assert {"clientid", "zzz"} <= expansion.table["auth"].keys()
 
 
@@ -333,8 +333,8 @@ def test_keys_that_no_profile_has_are_left_to_the_model() -> None:
         ("", f"known: {', '.join(profiles.names())}"),
     ],
 )
-def test_an_unknown_provider_is_one_fault_with_a_way_out(provider: str, hint: str) -> None:
-    """What stands beside it is not judged by another provider's rules, and hides no fault of the integration."""
+def test_an_unknown_provider_is_one_error_with_a_way_out(provider: str, hint: str) -> None:
+    """What stands beside it is not judged by another provider's rules, and hides no error of the integration."""
     text = f"auth: {{type: oauth2, provider: '{provider}', region: x, subdomain: y, client_id: id}}\n"
     assert shown(text) == [f"c.yaml:1:32: auth.provider: no such provider; {hint}"]
     expansion = expand(table(text))
@@ -363,7 +363,7 @@ def test_what_names_no_provider_of_oauth2_is_left_as_it_is(text: str) -> None:
 
 def test_every_parameter_has_a_property_in_the_schema() -> None:
     """With its type, and what it means to each provider that has it."""
-    properties = profiles.parameter_properties()
+    properties = profiles.parameter_properties("oauth2")
     assert properties.keys() == {key for _, key in PARAMETERS}
     assert properties["region"]["type"] == "string"
     assert properties["account_id"]["type"] == ["integer", "string"]
@@ -374,18 +374,26 @@ def test_every_parameter_has_a_property_in_the_schema() -> None:
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        ("auth: {grant: x}", "auth.token_endpoint is missing"),
-        ("auth: {token_endpoint: 'https://{a}.example.com'}", "parameters and placeholders are not the same"),
+        ("kind: oauth2\nauth: {grant: x}", "auth.token_endpoint is missing"),
+        ("kind: basic\nauth: {username: x}", "kind: basic takes no profiles"),
+        ("kind: oauth\nauth: {}", "kind: oauth takes no profiles"),
+        ("auth: {token_endpoint: x}", "kind"),
         (
-            "auth: {token_endpoint: x}\nparameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b}}",
+            "kind: oauth2\nauth: {token_endpoint: 'https://{a}.example.com'}",
             "parameters and placeholders are not the same",
         ),
         (
-            "auth: {token_endpoint: '{a}'}\nparameters: {a: {description: d, rule: r, pattern: '[a-z]', example: B}}",
+            "kind: oauth2\nauth: {token_endpoint: x}\n"
+            "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b}}",
+            "parameters and placeholders are not the same",
+        ),
+        (
+            "kind: oauth2\nauth: {token_endpoint: '{a}'}\n"
+            "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: B}}",
             "the example of a is not what its pattern takes",
         ),
-        ("auth: {token_endpoint: x}\ntypo: y", "Extra inputs are not permitted"),
-        ("auth: {token_endpoint: x}\ntitle: again", "a second time"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ntypo: y", "Extra inputs are not permitted"),
+        ("kind: oauth2\nauth: {token_endpoint: x}\ntitle: again", "given twice"),
     ],
 )
 def test_a_broken_profile_is_not_used(broken: str, reason: str) -> None:

@@ -38,7 +38,7 @@ def test_every_key_has_a_row_with_a_meaning(key: str) -> None:
 @pytest.mark.parametrize("code", KINDS)
 def test_every_answer_has_a_row(code: str) -> None:
     """With each status and each error it may carry."""
-    (row,) = [line for line in reference.answers_page().splitlines() if line.startswith(f"| `{code}` |")]
+    (row,) = [line for line in reference.responses_page().splitlines() if line.startswith(f"| `{code}` |")]
     assert all(str(status) in row for status in KINDS[code].statuses)
     assert all(error in row for error in KINDS[code].errors)
 
@@ -76,14 +76,14 @@ def test_the_example_of_a_profile_loads(tmp_path: Path) -> None:
     """Users copy it from the page of providers."""
     (block,) = re.findall(r"^```yaml\n(.*?)^```", reference.providers_page(), re.M | re.S)
     (tmp_path / "sidekey.yaml").write_text(f"version: 1\n{block}")
-    assert load(tmp_path / "sidekey.yaml", {}).faults == []
+    assert load(tmp_path / "sidekey.yaml", {}).errors == []
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_loads(path: Path) -> None:
-    """Without a fault; the secrets it names need not be there."""
+    """Without an error; the secrets it names need not be there."""
     loaded = load(path, {})
-    assert [str(fault) for fault in loaded.faults] == []
+    assert [str(error) for error in loaded.errors] == []
     assert loaded.snapshot is not None
     assert loaded.snapshot.integrations
 
@@ -102,4 +102,4 @@ def test_the_first_example_runs_on_a_fresh_clone() -> None:
 
 def test_the_examples_load_as_one_folder() -> None:
     """`--config config` works, too."""
-    assert load(ROOT / "config", {}).faults == []
+    assert load(ROOT / "config", {}).errors == []

@@ -132,8 +132,8 @@ KEY = "assertion: {private_key: {env: KEY}}"
 )
 def test_a_provider_stands_for_the_keys_it_brings_and_no_others(keys: str, accepted: bool) -> None:
     """The token endpoint with most, the client's name with one."""
-    table, faults = parse("c.yaml", f"version: 1\nintegrations: {{a: {{auth: {{type: oauth2, {keys}}}}}}}\n".encode())
-    assert faults == []
+    table, errors = parse("c.yaml", f"version: 1\nintegrations: {{a: {{auth: {{type: oauth2, {keys}}}}}}}\n".encode())
+    assert errors == []
     assert list(problems(SCHEMA, table)) == ([] if accepted else [".integrations.a.auth: oneOf"])
 
 

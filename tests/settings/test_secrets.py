@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from sidekey.credentials import fields
 from sidekey.credentials.fields import Reference
-from sidekey.settings.secrets import LARGEST, Momentary, NotingReader, SecretReader
+from sidekey.settings.secrets import LARGEST, NotingReader, SecretReader, Transient, named
 from sidekey.settings.stamps import Looks, stamp
 
 
@@ -32,7 +33,7 @@ def test_pem_is_read_with_its_lines(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(PEM)
     for source, value in (("file", "key"), ("env", "KEY")):
         assert read(Reference(source, value, pem=True)) == PEM
-        with pytest.raises(ValueError, match="holds a control character"):
+        with pytest.raises(ValueError, match="must not contain a control character"):
             read(Reference(source, value))
 
 
@@ -43,7 +44,7 @@ def test_an_absolute_path_is_taken_as_it_is(read: SecretReader, tmp_path_factory
     assert read(Reference("file", str(path))) == "hunter2"
 
 
-def test_a_link_that_is_swapped_is_followed_anew(read: SecretReader, tmp_path: Path) -> None:
+def test_a_link_that_is_swapped_is_followed_again(read: SecretReader, tmp_path: Path) -> None:
     """Kubernetes renews a mounted secret by swapping the link its folder lies behind."""
     for version in ("old", "new"):
         (tmp_path / version).mkdir()
@@ -57,7 +58,7 @@ def test_a_link_that_is_swapped_is_followed_anew(read: SecretReader, tmp_path: P
 
 
 @pytest.mark.parametrize("source", ["text", "insecure_value"])
-def test_what_stands_in_the_config_is_the_value(read: SecretReader, source: str) -> None:
+def test_what_is_written_in_the_config_is_the_value(read: SecretReader, source: str) -> None:
     """Nothing is expanded in it."""
     assert read(Reference(source, "${CRM}")) == "${CRM}"  # type: ignore[arg-type]
 
@@ -70,14 +71,14 @@ def test_a_variable_is_read_from_the_environment(read: SecretReader) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("NONE", "the environment variable is not set"),
-        ("EMPTY", "the environment variable is empty"),
-        ("BREAK", "the environment variable holds a control character"),
-        ("BYTES", "the environment variable is not UTF-8"),
+        ("NONE", "environment variable NONE is not set"),
+        ("EMPTY", "environment variable EMPTY must not be empty"),
+        ("BREAK", "environment variable BREAK must not contain a control character"),
+        ("BYTES", "environment variable BYTES must be UTF-8"),
     ],
 )
-def test_a_variable_that_is_of_no_use_says_why(read: SecretReader, name: str, reason: str) -> None:
-    """The reason names neither the variable nor its content."""
+def test_a_variable_that_is_unusable_says_why(read: SecretReader, name: str, reason: str) -> None:
+    """The reason names the variable, and never its content."""
     with pytest.raises(ValueError, match=f"^{reason}$"):
         read(Reference("env", name))
 
@@ -85,14 +86,14 @@ def test_a_variable_that_is_of_no_use_says_why(read: SecretReader, name: str, re
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "the file is empty"),
-        (b"\n", "the file is empty"),
-        (b"hunter2\nX-Admin: 1\n", "the file holds a control character"),
-        (b"hunter2\xff", "the file is not UTF-8"),
-        (b"a" * (LARGEST + 1), "the file is larger than 64 KiB"),
+        (b"", "the file must not be empty"),
+        (b"\n", "the file must not be empty"),
+        (b"hunter2\nX-Admin: 1\n", "the file must not contain a control character"),
+        (b"hunter2\xff", "the file must be UTF-8"),
+        (b"a" * (LARGEST + 1), "the file must be at most 64 KiB"),
     ],
 )
-def test_a_file_that_is_of_no_use_says_why(read: SecretReader, tmp_path: Path, content: bytes, reason: str) -> None:
+def test_a_file_that_is_unusable_says_why(read: SecretReader, tmp_path: Path, content: bytes, reason: str) -> None:
     """The reason holds nothing of the file."""
     (tmp_path / "crm").write_bytes(content)
     with pytest.raises(ValueError, match=f"^{reason}$"):
@@ -100,7 +101,7 @@ def test_a_file_that_is_of_no_use_says_why(read: SecretReader, tmp_path: Path, c
 
 
 def test_the_largest_file_is_read_whole(read: SecretReader, tmp_path: Path) -> None:
-    """64 KiB are a secret, one byte more is a slip."""
+    """64 KiB are a secret, one byte more is a mistake."""
     (tmp_path / "crm").write_bytes(b"a" * LARGEST)
     assert len(read(Reference("file", "crm"))) == LARGEST
 
@@ -121,7 +122,7 @@ def test_a_folder_is_no_secret(read: SecretReader, tmp_path: Path) -> None:
 def test_a_pipe_does_not_hang(read: SecretReader, tmp_path: Path) -> None:
     """A named pipe without a writer would hold an ordinary open for ever."""
     os.mkfifo(tmp_path / "crm")
-    with pytest.raises(ValueError, match="is not a regular file"):
+    with pytest.raises(ValueError, match="must be a regular file"):
         read(Reference("file", "crm"))
 
 
@@ -134,7 +135,7 @@ def test_a_loop_of_links_is_a_reason(read: SecretReader, tmp_path: Path) -> None
 
 def test_an_absolute_path_that_leads_nowhere_needs_no_hint(read: SecretReader, tmp_path: Path) -> None:
     """It starts nowhere else."""
-    with pytest.raises(ValueError, match=r"^the file does not exist$"):
+    with pytest.raises(ValueError, match=r"/none does not exist$"):
         read(Reference("file", str(tmp_path / "none")))
 
 
@@ -145,9 +146,9 @@ def test_bytes_are_read_as_they_are(tmp_path: Path) -> None:
     assert read.raw(Reference("file", "der"), 4) == b"0\x82\x00\n"
     assert read.raw(Reference("env", "BYTES"), 4) == b"\xe9\n"
     assert read.raw(Reference("inline", "\u00e9"), 4) == b"\xc3\xa9"
-    with pytest.raises(ValueError, match="the file is larger than"):
+    with pytest.raises(ValueError, match="the file must be at most"):
         read.raw(Reference("file", "der"), 3)
-    with pytest.raises(ValueError, match="the environment variable is not set"):
+    with pytest.raises(ValueError, match="environment variable NONE is not set"):
         read.raw(Reference("env", "NONE"), 4)
 
 
@@ -191,11 +192,26 @@ def test_what_cannot_be_read_for_want_of_descriptors_is_noted_as_no_file_ever_is
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
     try:
-        with pytest.raises(Momentary, match="Too many open files"):
+        with pytest.raises(Transient, match="Too many open files"):
             noting.content("pw", 10)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert noting.momentary
+    assert noting.transient
     assert [(noted, state != looks(noted)) for noted, state in noting.noted()] == [(path, True)]
     assert noting.content("pw", 10) == b"x"
     assert noting.noted() == ((path, looks(path)),)
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "shown"),
+    [
+        ("env", "CRM_PASSWORD", "environment variable CRM_PASSWORD"),
+        ("env", "hunter2", "the environment variable"),
+        ("file", "/run/secrets/crm", "/run/secrets/crm"),
+        ("file", "crm.txt", "crm.txt"),
+        ("file", "hunter2", "the file"),
+    ],
+)
+def test_a_name_that_may_be_a_pasted_secret_is_not_shown(source: fields.Source, name: str, shown: str) -> None:
+    """A secret in place of a path or a variable's name would end up in logs and responses."""
+    assert named(source, name) == shown

@@ -79,9 +79,9 @@ PLACE = ("client_certificate", "pem")
     [
         (Reading(IDENTITY), (), True),
         (Reading(None, ((PLACE, "this is empty"),)), (), False),
-        (Reading(None, ((PLACE, "is not fetched yet"),)), ((PLACE, "https://vault.example/pem"),), True),
+        (Reading(None, ((PLACE, "has not been fetched yet"),)), ((PLACE, "https://vault.example/pem"),), True),
     ],
-    ids=["good", "faulty", "not fetched yet"],
+    ids=["good", "invalid", "not fetched yet"],
 )
 def test_a_certificate_decides_whether_an_integration_is_usable(
     snapshot: Snapshot, reading: Reading, urls: tuple[tuple[Keys, str], ...], usable: bool

@@ -8,8 +8,8 @@ from sidekey.settings.source import Joined, default_config_path, read_config
 from sidekey.settings.stamps import Looks
 
 
-def faults_of(joined: Joined, folder: Path) -> list[str]:
-    return [str(fault).removeprefix(f"{folder}/") for fault in joined.faults]
+def errors_of(joined: Joined, folder: Path) -> list[str]:
+    return [str(error).removeprefix(f"{folder}/") for error in joined.errors]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_a_folder_is_read_flat_and_by_name(tmp_path: Path) -> None:
     (tmp_path / "d.yaml" / "e.yaml").write_text("version: 1\n")
     joined = read_config(tmp_path)
     assert [Path(document.file).name for document in joined.documents] == ["a.yaml", "b.yml"]
-    assert joined.faults == []
+    assert joined.errors == []
 
 
 def test_paths_start_at_the_folder_as_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,24 +42,26 @@ def test_paths_start_at_the_folder_as_given(tmp_path: Path, monkeypatch: pytest.
     assert read_config(Path("link/sidekey.yaml")).folder == tmp_path / "link"
 
 
-def test_a_global_key_stands_in_one_file_only(tmp_path: Path) -> None:
-    """But for version, which stands in each; the fault names both places."""
+def test_a_global_key_is_in_one_file_only(tmp_path: Path) -> None:
+    """But for version, which stands in each; the error names both places."""
     (tmp_path / "a.yaml").write_text("version: 1\nvia: true\n")
     (tmp_path / "b.yaml").write_text("version: 1\nlog: {}\nvia: true\n")
     joined = read_config(tmp_path)
-    assert faults_of(joined, tmp_path) == [f"b.yaml:3:1: via: this stands in {tmp_path}/a.yaml:2 already"]
+    assert errors_of(joined, tmp_path) == [f"b.yaml:3:1: via: this is already in {tmp_path}/a.yaml:2: remove one"]
     assert {key: Path(owner.file).name for key, owner in joined.owners.items() if key != "version"} == {
         "via": "a.yaml",
         "log": "b.yaml",
     }
 
 
-def test_an_integration_stands_in_one_file_only(tmp_path: Path) -> None:
-    """An ID given twice is a fault that names both places; other IDs of the two files are joined."""
+def test_an_integration_is_in_one_file_only(tmp_path: Path) -> None:
+    """An ID given twice is an error that names both places; other IDs of the two files are joined."""
     (tmp_path / "a.yaml").write_text("version: 1\nintegrations:\n  crm: {}\n  sms: {}\n")
     (tmp_path / "b.yaml").write_text("version: 1\nintegrations: {web: {}, crm: {}}\n")
     joined = read_config(tmp_path)
-    assert faults_of(joined, tmp_path) == [f"b.yaml:2:25: integrations.crm: this stands in {tmp_path}/a.yaml:3 already"]
+    assert errors_of(joined, tmp_path) == [
+        f"b.yaml:2:25: integrations.crm: this is already in {tmp_path}/a.yaml:3: remove one"
+    ]
     assert list(joined.integrations) == ["crm", "sms", "web"]
 
 
@@ -67,8 +69,8 @@ def test_each_file_says_its_version(tmp_path: Path) -> None:
     """Also where another file of the folder says it."""
     (tmp_path / "a.yaml").write_text("version: 1\n")
     (tmp_path / "b.yaml").write_text("integrations:\n")
-    assert faults_of(read_config(tmp_path), tmp_path) == [
-        "b.yaml:1:1: version: this key is missing; begin each file with version: 1"
+    assert errors_of(read_config(tmp_path), tmp_path) == [
+        "b.yaml:1:1: version: this key is missing: begin each file with version: 1"
     ]
 
 
@@ -78,28 +80,31 @@ def test_a_file_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").symlink_to("nowhere.yaml")
     (tmp_path / "c.yaml").write_text("version: 2\n")
     joined = read_config(tmp_path)
-    assert len(joined.faults) == 3
+    assert len(joined.errors) == 3
     assert not joined.complete
 
 
-def test_a_folder_without_files_is_a_fault(tmp_path: Path) -> None:
+def test_a_folder_without_files_is_an_error(tmp_path: Path) -> None:
     """It is a mount that failed rather than a wish for nothing."""
-    assert str(read_config(tmp_path).faults[0]) == f"{tmp_path}:1:1: (file): the folder holds no *.yaml or *.yml file"
+    assert (
+        str(read_config(tmp_path).errors[0])
+        == f"{tmp_path}:1:1: (file): the folder must contain a *.yaml or *.yml file"
+    )
 
 
-def test_a_path_that_leads_nowhere_is_a_fault(tmp_path: Path) -> None:
+def test_a_path_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
     """The message names the path."""
     path = tmp_path / "none.yaml"
-    assert str(read_config(path).faults[0]) == f"{path}:1:1: (file): the file does not exist"
+    assert str(read_config(path).errors[0]) == f"{path}:1:1: (file): {path} does not exist"
 
 
-def test_a_special_file_is_a_fault() -> None:
+def test_a_special_file_is_an_error() -> None:
     """A device has no end."""
-    assert str(read_config(Path(os.devnull)).faults[0]) == "/dev/null:1:1: (file): the file is not a regular file"
+    assert str(read_config(Path(os.devnull)).errors[0]) == "/dev/null:1:1: (file): /dev/null must be a regular file"
 
 
 def test_a_file_that_is_known_is_not_parsed_again(tmp_path: Path) -> None:
-    """It is known by its name and what it holds; its faults are told again."""
+    """It is known by its name and what it holds; its errors are told again."""
     (tmp_path / "a.yaml").write_text("version: 1\nvia: true\nvia: true\n")
     (tmp_path / "b.yaml").write_text("version: 1\n")
     first = read_config(tmp_path)
@@ -108,7 +113,7 @@ def test_a_file_that_is_known_is_not_parsed_again(tmp_path: Path) -> None:
     second = read_config(tmp_path, first.files)
     assert [document in first.documents for document in second.documents] == [True, False, True]
     assert [any(document is one for one in first.documents) for document in second.documents] == [True, False, False]
-    assert first.faults[0] in second.faults
+    assert first.errors[0] in second.errors
 
 
 def test_all_that_is_read_is_looked_at(tmp_path: Path) -> None:
@@ -123,13 +128,13 @@ def test_all_that_is_read_is_looked_at(tmp_path: Path) -> None:
     assert looks.stamps.keys() == {tmp_path / "a.yaml"}
 
 
-def test_a_path_that_is_too_long_is_a_fault(tmp_path: Path) -> None:
+def test_a_path_that_is_too_long_is_an_error(tmp_path: Path) -> None:
     joined = read_config(tmp_path / ("a" * 300))
-    assert [fault.message for fault in joined.faults] == ["the file cannot be read: File name too long"]
+    assert [error.message for error in joined.errors] == [f"{tmp_path}/{'a' * 300} cannot be read: File name too long"]
 
 
 @pytest.mark.parametrize("where", [".", "a.yaml"])
-def test_what_cannot_be_opened_for_want_of_descriptors_is_a_fault_that_passes(tmp_path: Path, where: str) -> None:
+def test_what_cannot_be_opened_for_want_of_descriptors_is_an_error_that_passes(tmp_path: Path, where: str) -> None:
     """No stamp tells when there are some again."""
     (tmp_path / "a.yaml").write_text("version: 1\n")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -138,7 +143,7 @@ def test_what_cannot_be_opened_for_want_of_descriptors_is_a_fault_that_passes(tm
         joined = read_config(tmp_path / where)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert joined.momentary
-    assert [fault.message.rpartition(": ")[2] for fault in joined.faults] == ["Too many open files"]
-    assert not read_config(tmp_path / where).momentary
-    assert not read_config(tmp_path / "none.yaml").momentary
+    assert joined.transient
+    assert [error.message.rpartition(": ")[2] for error in joined.errors] == ["Too many open files"]
+    assert not read_config(tmp_path / where).transient
+    assert not read_config(tmp_path / "none.yaml").transient

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.settings.stamps import Looks, is_folder, stamp, stand_back
+from sidekey.settings.stamps import Looks, is_folder, stamp, yield_interpreter
 
 
 def rewrite(path: Path) -> None:
@@ -69,7 +69,7 @@ def test_one_look_takes_each_stamp_once(tmp_path: Path) -> None:
     assert Looks()(path) is None
 
 
-def test_a_folder_is_told_from_what_is_none(tmp_path: Path) -> None:
+def test_a_folder_is_reported_from_what_is_none(tmp_path: Path) -> None:
     """Also where nothing can be said of a path: its name is longer than the file system takes."""
     (tmp_path / "file").write_text("")
     paths = [tmp_path, tmp_path / "file", tmp_path / "none", tmp_path / "file/below", tmp_path / ("a" * 300)]
@@ -80,6 +80,6 @@ def test_standing_back_lets_go_of_the_interpreter_after_so_many_files(monkeypatc
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
     for done in range(1, 65):
-        stand_back(done)
+        yield_interpreter(done)
     assert len(slept) == 2
     assert all(seconds > 0 for seconds in slept)

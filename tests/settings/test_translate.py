@@ -3,14 +3,14 @@ from pydantic import ValidationError
 
 from sidekey.settings.document import parse
 from sidekey.settings.models import GlobalSettings, IntegrationSettings
-from sidekey.settings.translate import faults_of
+from sidekey.settings.translate import errors_of
 
 
 def messages_of(model: type[GlobalSettings | IntegrationSettings], text: str) -> list[str]:
     root, _ = parse("c.yaml", text.encode())
     with pytest.raises(ValidationError) as caught:
         model.model_validate(root)
-    return [str(fault) for fault in faults_of(caught.value, model, lambda _: root, ("integrations", "crm"))]
+    return [str(error) for error in errors_of(caught.value, model, lambda _: root, ("integrations", "crm"))]
 
 
 def test_the_name_of_the_kind_is_no_part_of_a_path() -> None:
@@ -33,14 +33,14 @@ def test_a_single_value_is_not_shown_as_a_list() -> None:
         ("token_request: {formt: json}", "unknown key; did you mean format?"),
         ("token_response: {zzz: x}", "unknown key; known: access_token, expires_in, base_url"),
         ("token_placement: {in: header, zzz: x}", "unknown key; known: in, name, scheme"),
-        ("scope: read", "a parameter of the token request: write token_request: {body: {scope: ...}}"),
-        ("tenant: acme", "a parameter of a provider: write provider: microsoft-entra"),
-        ("login_endpoint: x", "this key is only for type responsys"),
-        ("password: {env: X}", "this key is only for type basic or responsys"),
+        ("scope: read", "this is a parameter of the token request: write token_request: {body: {scope: ...}}"),
+        ("tenant: acme", "this is a parameter of a provider: write provider: microsoft-entra"),
+        ("login_endpoint: x", "this key may be used only with type responsys"),
+        ("password: {env: X}", "this key may be used only with type basic or responsys"),
         ("methods: [GET]", "this key belongs to the integration, not under auth"),
     ],
 )
-def test_an_unknown_key_of_a_kind_is_told_where_it_belongs(keys: str, hint: str) -> None:
+def test_an_unknown_key_of_a_kind_is_reported_where_it_belongs(keys: str, hint: str) -> None:
     """Inside its mappings as well, and where another kind, a provider or the token request has such a key."""
     auth = "type: oauth2, token_endpoint: 'https://auth.example.com/t', client_id: id, client_secret: {env: SECRET}"
     (message,) = messages_of(IntegrationSettings, f"auth: {{{auth}, {keys}}}\n")
@@ -54,7 +54,7 @@ def test_an_unknown_key_of_a_kind_is_told_where_it_belongs(keys: str, hint: str)
         ("log: {zzz: all}", "unknown key; known: level, access, path"),
         ("callers: {a: {token: {env: A}, zzz: 1}}", "unknown key"),
         ("auth: {}", "this key belongs to an integration"),
-        ("<<: {}", "merge keys are not used here; an alias (*name) may stand for a whole value"),
+        ("<<: {}", "merge keys are not supported: use an alias (*name) for a whole value"),
     ],
 )
 def test_an_unknown_key_is_answered_with_a_way_out(text: str, hint: str) -> None:

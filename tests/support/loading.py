@@ -25,6 +25,6 @@ def write(folder: Path, *integrations: str, file: str = "sidekey.yaml", top: str
 
 def good(loaded: Loaded) -> Snapshot:
     """What was loaded without a fault."""
-    assert loaded.faults == []
+    assert loaded.errors == []
     assert loaded.snapshot is not None
     return loaded.snapshot

@@ -59,7 +59,7 @@ def shown(connection: RawConnection) -> bytes | None:
 def identity_of(issued: Issued) -> ClientIdentity:
     """The certificate and its key as a connection takes them."""
     found = examine(Material(issued.pem, issued.key_pem), datetime.now(UTC).timestamp(), allow_private_ca=True)
-    assert found.identity is not None, found.faults
+    assert found.identity is not None, found.errors
     return found.identity
 
 
@@ -82,7 +82,7 @@ integrations:
     auth: {{type: mtls, allow_private_ca: true, {keys}}}
 """)
     loaded = load(path, {}, NOW.timestamp() if now is None else now)
-    assert loaded.faults == []
+    assert loaded.errors == []
     return loaded
 
 

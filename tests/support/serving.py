@@ -113,7 +113,7 @@ async def serving(
     path.write_text(head.format(bundle=ca.bundle, hosts=json.dumps(hosts or {})) + integrations)
     loader = Loader(path, environ)
     loaded = loader.load()
-    assert loaded.faults == []
+    assert loaded.errors == []
     assert not (whole and loaded.unreadable), loaded.unreadable
     assert loaded.snapshot is not None
     log = folder / "sidekey.log"

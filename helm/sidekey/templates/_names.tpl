@@ -1,5 +1,5 @@
 {{/*
-Names and labels. All templates of this chart are called with a dict: "root" is $ of whoever calls, "values" are the
+Names and labels. All templates of this chart are called with a dict: "root" is $ of the calling chart, "values" are the
 values of this chart (.Values here, .Values.sidekey in a chart that depends on it). Nothing is taken from
 root.Chart or root.Files, which are the caller's.
 */}}

@@ -1,27 +1,27 @@
-{{/* What values.schema.json cannot say: faults between values. Each message has its place and the way out. */}}
+{{/* What values.schema.json cannot say: errors between values. Each message has its place and what to do. */}}
 
 {{- define "sidekey.validate" -}}
 {{- $values := .values -}}
 {{- if and (eq $values.mode "gateway") (not $values.callers) -}}
-{{- fail "sidekey: callers: a gateway needs at least one caller. Name who may use it and the Secret that holds the token, such as callers: {billing: {secret: {name: sidekey-callers}, integrations: [crm]}}; or set mode: none and take Sidekey into your own chart's pods." -}}
+{{- fail "sidekey: callers: a gateway needs at least one caller. Name who may use it and the Secret that holds the token, such as callers: {billing: {secret: {name: sidekey-callers}, integrations: [crm]}}; or set mode: none and add Sidekey to the pods of your own chart." -}}
 {{- end -}}
 {{- if and $values.autoscaling.enabled (gt (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas)) -}}
-{{- fail (printf "sidekey: autoscaling: minReplicas (%d) is more than maxReplicas (%d)." (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas)) -}}
+{{- fail (printf "sidekey: autoscaling: minReplicas (%d) must be at most maxReplicas (%d)." (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas)) -}}
 {{- end -}}
 {{- $resources := $values.resources | default dict -}}
 {{- if and (eq $values.mode "gateway") $values.autoscaling.enabled (not (or (dig "requests" "cpu" "" $resources) (dig "limits" "cpu" "" $resources))) -}}
-{{- fail "sidekey: autoscaling: it aims for a share of the CPU that is requested, and resources.requests.cpu is not there; set it." -}}
+{{- fail "sidekey: autoscaling: needs resources.requests.cpu, since it aims for a share of the CPU that is requested: set it." -}}
 {{- end -}}
 {{- if and (eq $values.mode "none") (eq $values.metrics.monitor "ServiceMonitor") -}}
-{{- fail "sidekey: metrics.monitor: a sidecar has no Service; write PodMonitor." -}}
+{{- fail "sidekey: metrics.monitor: must be PodMonitor with mode: none, since a sidecar has no Service." -}}
 {{- end -}}
 {{- if and (eq $values.metrics.monitor "ServiceMonitor") (eq (int $values.service.port) 15091) -}}
-{{- fail "sidekey: service.port: 15091 is the Service's port of the metrics, with metrics.monitor: ServiceMonitor; take another." -}}
+{{- fail "sidekey: service.port: must not be 15091, which is the Service's metrics port with metrics.monitor: ServiceMonitor: choose another." -}}
 {{- end -}}
 {{- $names := dict "sidekey" "the chart's own file" -}}
 {{- range $values.configSources -}}
 {{- if hasKey $names .name -}}
-{{- fail (printf "sidekey: configSources: the name %s stands for %s already; give this one another." .name (get $names .name)) -}}
+{{- fail (printf "sidekey: configSources: the name %s is already used by %s: choose another." .name (get $names .name)) -}}
 {{- end -}}
 {{- $_ := set $names .name "a source above" -}}
 {{- end -}}
@@ -35,10 +35,10 @@
 {{- $names := dict -}}
 {{- range .values.extraVolumes -}}
 {{- if hasPrefix "sidekey-" .name -}}
-{{- fail (printf "sidekey: extraVolumes: the name %s is like those of Sidekey's own volumes; give it one that does not begin with sidekey-." .name) -}}
+{{- fail (printf "sidekey: extraVolumes: the name %s must not begin with sidekey-, as those of Sidekey's own volumes: choose another." .name) -}}
 {{- end -}}
 {{- if hasKey $names .name -}}
-{{- fail (printf "sidekey: extraVolumes: the name %s stands there twice; give one of the two another." .name) -}}
+{{- fail (printf "sidekey: extraVolumes: the name %s is given twice: choose another for one of them." .name) -}}
 {{- end -}}
 {{- $_ := set $names .name true -}}
 {{- end -}}
@@ -59,7 +59,7 @@ mounted read-only, and a volume over the config would hide it.
 {{- $path := clean .path -}}
 {{- range $other, $what := $taken -}}
 {{- if or (hasPrefix (printf "%s/" (trimSuffix "/" $path)) (printf "%s/" $other)) (hasPrefix (printf "%s/" (trimSuffix "/" $other)) (printf "%s/" $path)) -}}
-{{- fail (printf "sidekey: %s: %s is mounted at %s, and %s at %s: one lies in the other; give one of them another mountPath." $mount.list $mount.name $mount.path $what $other) -}}
+{{- fail (printf "sidekey: %s: %s is mounted at %s, and %s at %s: one must not be inside of the other: give one of them another mountPath." $mount.list $mount.name $mount.path $what $other) -}}
 {{- end -}}
 {{- end -}}
 {{- $_ := set $taken $path (printf "%s of %s" .name .list) -}}
@@ -70,13 +70,13 @@ mounted read-only, and a volume over the config would hide it.
 {{- $names := dict "SIDEKEY_CONFIG" "the chart's own" -}}
 {{- range .values.env -}}
 {{- if hasKey $names .name -}}
-{{- fail (printf "sidekey: env: the variable %s is there already (%s); give this one another name." .name (get $names .name)) -}}
+{{- fail (printf "sidekey: env: the variable %s already exists (%s): choose another name." .name (get $names .name)) -}}
 {{- end -}}
 {{- $_ := set $names .name "an entry above" -}}
 {{- end -}}
 {{- end }}
 
-{{/* A label of the chart's, written twice: which one counts depends on who reads it. */}}
+{{/* A label of the chart that is written twice: which one counts depends on the reader. */}}
 {{- define "sidekey.validateLabels" -}}
 {{- $values := .values -}}
 {{- $own := include "sidekey.labels" . | fromYaml | merge (include "sidekey.selectorLabels" . | fromYaml) -}}
@@ -85,33 +85,33 @@ mounted read-only, and a volume over the config would hide it.
 {{- range $place, $given := $labels -}}
 {{- range $label, $_ := $given -}}
 {{- if hasKey $own $label -}}
-{{- fail (printf "sidekey: %s: %s belongs to the chart; leave it out (nameOverride sets app.kubernetes.io/name)." $place $label) -}}
+{{- fail (printf "sidekey: %s: %s belongs to the chart: remove it (nameOverride sets app.kubernetes.io/name)." $place $label) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if hasKey ($values.podAnnotations | default dict) "sidekey/listen" -}}
-{{- fail "sidekey: podAnnotations: sidekey/listen belongs to the chart; leave it out." -}}
+{{- fail "sidekey: podAnnotations: sidekey/listen belongs to the chart: remove it." -}}
 {{- end -}}
 {{- end }}
 
-{{/* What the service's container is told must fit the config. */}}
+{{/* The variables of the service's container must fit the config. */}}
 {{- define "sidekey.validateEnv" -}}
 {{- $values := .values -}}
 {{- if eq $values.mode "gateway" -}}
-{{- fail "sidekey: mode: write none in a chart that takes Sidekey into its own pods; gateway makes a Deployment of its own." -}}
+{{- fail "sidekey: mode: must be none in a chart that adds Sidekey to its own pods; gateway makes a Deployment of its own." -}}
 {{- end -}}
 {{- if not (or $values.config $values.configSources) -}}
-{{- fail "sidekey: config: there is none for this sidecar; write its integrations, such as config: {integrations: {crm: {...}}}, or name ConfigMaps in configSources." -}}
+{{- fail "sidekey: config: is missing for this sidecar: write its integrations, such as config: {integrations: {crm: {...}}}, or name ConfigMaps in configSources." -}}
 {{- end -}}
 {{- $id := $values.httpProxy.integration -}}
 {{- $integrations := get ($values.config | default dict) "integrations" | default dict -}}
 {{- if and $id (not $values.configSources) (not (hasKey $integrations $id)) -}}
-{{- fail (printf "sidekey: httpProxy.integration: config.integrations has no %s; it has: %s." $id (keys $integrations | sortAlpha | join ", " | default "none")) -}}
+{{- fail (printf "sidekey: httpProxy.integration: must be an ID in config.integrations; %s is none of: %s." $id (keys $integrations | sortAlpha | join ", " | default "none")) -}}
 {{- end -}}
 {{- if and $values.callers (not (hasKey $values.callers ($values.caller | default ""))) -}}
-{{- fail (printf "sidekey: caller: say which of the callers this service is: %s." (keys $values.callers | sortAlpha | join ", ")) -}}
+{{- fail (printf "sidekey: caller: must say which of the callers this service is: %s." (keys $values.callers | sortAlpha | join ", ")) -}}
 {{- end -}}
 {{- if and $values.caller (not $values.callers) -}}
-{{- fail (printf "sidekey: caller: there are no callers, so %s has no token; name it under callers, or drop this." $values.caller) -}}
+{{- fail (printf "sidekey: caller: %s must be one of callers, and there are none: add it there, or remove this." $values.caller) -}}
 {{- end -}}
 {{- end }}

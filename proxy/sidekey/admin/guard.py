@@ -1,7 +1,7 @@
 """What the admin and the metrics listener refuse before any handler runs.
 
 aiohttp routes an absolute-form target by its path alone, so `GET http://other.example/metrics` would be served, and a
-browser whose page rebinds a name to this address would be answered like a local tool.
+browser whose page rebinds a name to this address would be served like a local tool.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ def guard(names: frozenset[str] | None) -> Middleware:
 
 
 def _misdirected(request: web.Request, names: frozenset[str] | None) -> web.Response | None:
-    """Answer a request that is not for this listener; None lets it pass."""
+    """The response to a request that is not for this listener; None lets it pass."""
     if not request.raw_path.startswith("/"):
         # Whoever sends the absolute-form takes this for a proxy (RFC 9112 3.2.2): misdirected (RFC 9110 7.4, 15.5.20).
-        return refuse(421, "this listener is no proxy; send the path alone as the target")
+        return refuse(421, "this listener is not a proxy: send only the path as the target")
     if names is None:
         return None
     # Only HTTP/1.0 comes without a Host; aiohttp refuses the rest (RFC 9112 3.2). No browser speaks it.
     host = request.headers.get(hdrs.HOST)
     if host is not None and not is_own_host(host.encode("latin-1", "replace"), names):
-        return refuse(421, "this listener answers to an IP address, to localhost and to the names in the config only")
+        return refuse(421, "Host must be an IP address, localhost or a name from the config")
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-        return refuse(403, "requests of other sites' pages are refused")
+        return refuse(403, "requests from pages of other sites are refused")
     return None
 
 
 def refuse(status: int, reason: str) -> web.Response:
-    """Make an answer of one line."""
+    """Make a response of one line."""
     return web.Response(status=status, text=f"{reason}\n")

@@ -1,4 +1,4 @@
-"""Whether the process is ready for callers, as the app last said."""
+"""Whether the process is ready for callers, as the app last set it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 class Health:
     """Readiness: config loaded, listening, not draining. Never depends on a third party.
 
-    `reason` says in a few words why it is not ready; it is shown to whoever asks, so it names no secret and no path.
+    `reason` says in a few words why it is not ready; anyone may read it, so it names no secret and no path.
     """
 
     __slots__ = ("ready", "reason")

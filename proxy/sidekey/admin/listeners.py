@@ -14,11 +14,11 @@ from sidekey.observe.exposition import CONTENT_TYPE, expose
 from sidekey.observe.metrics import Metrics
 
 SCRAPE_TIMEOUT = 60.0
-"""Seconds a scrape may take, which its reader decides; Prometheus itself gives up after 10 unless told otherwise."""
+"""Seconds a scrape may take, which its reader decides; Prometheus itself waits 10 unless configured otherwise."""
 
 
 def build_admin(health: Health, metrics: Metrics, names: Iterable[str] = ()) -> web.Application:
-    """Make the admin application. It answers to IP literals, localhost and `names`, and to no other site's page."""
+    """Make the admin application. It requires a Host that is an IP literal, localhost or one of `names`."""
     return _build(health, metrics, frozenset(name.lower() for name in names))
 
 
@@ -30,7 +30,7 @@ def build_metrics(health: Health, metrics: Metrics) -> web.Application:
 def _build(health: Health, metrics: Metrics, names: frozenset[str] | None) -> web.Application:
     async def scrape(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
-        # A scraper that left, or was cut off, needs no answer; aiohttp would log its departure as a defect.
+        # A scraper that left, or was cut off, needs no response; aiohttp would log its departure as a defect.
         with suppress(ConnectionError), _deadline(request):
             await response.prepare(request)
             if request.method != hdrs.METH_HEAD:

@@ -1,4 +1,4 @@
-"""Runs an aiohttp application on an address of the config, without aiohttp's own words, logs and leniency."""
+"""Runs an aiohttp application on an address of the config, without aiohttp's own texts, logs and leniency."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ HEAD_TIMEOUT = 10.0
 """Seconds from a connection to its first complete request head; aiohttp has no such limit."""
 
 GRACE = 5.0
-"""Seconds that running answers get when the listener closes."""
+"""Seconds that responses under way get when the listener closes."""
 
 KEEP_ALIVE = 75.0
 """Seconds that an idle connection stays; a scraper comes back within them."""
 
-# aiohttp names itself and Python in `Server`, also in its answers to malformed requests, which no signal or middleware
-# of an application sees.
+# aiohttp names itself and Python in `Server`, also in its responses to malformed requests, which no signal or
+# middleware of an application sees.
 web_response.SERVER_SOFTWARE = "sidekey"  # type: ignore[attr-defined]
 
 
 def _is_defect(record: logging.LogRecord) -> bool:
-    """Tell a fault of ours from a malformed request, which its sender is told of and must not fill the log."""
+    """Tell a defect of ours from a malformed request, which its sender learns of and which must not fill the log."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
@@ -80,7 +80,7 @@ class Server:
         self.addresses = listener.addresses
 
     async def close(self) -> None:
-        """Stop accepting, let running answers end for a few seconds, close every connection."""
+        """Stop accepting, let responses under way end for a few seconds, close every connection."""
         self._listener.close()
         await self._runner.cleanup()
         self._connections.close()

@@ -1,6 +1,6 @@
 """What a kind of credential is: a settings model, a resolved credential, and how it becomes a grant.
 
-A kind does no I/O and reads no clock. Some know their grant as soon as their secrets are read (`FixedCredential`);
+A kind does no I/O and reads no clock. Some have their grant as soon as their secrets are read (`FixedCredential`);
 others must call somewhere first: their generator yields a `Call` for each request it needs made, is sent the `Reply`
 (httpx's auth flow is the model), and returns what was `Issued`. `sources.tokens` drives it.
 """
@@ -11,18 +11,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.core.urls import Origin
+from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference
 
 Pairs = tuple[tuple[str, str], ...]
 
 Outcome = Literal["ok", "refused", "rate_limited", "timeout", "unreachable", "invalid"]
-"""What came of a call for a token; the metric's label."""
+"""The outcome of a call for a token; the metric's label."""
 
 
 class Sealed:
@@ -54,8 +56,9 @@ class Grant(Sealed):
 class Call(Sealed):
     """A request that a kind needs made before it can grant. `step` names it for people, such as "token endpoint".
 
-    `previous` is what came of the call before it, where the kind goes on although that one failed. `own_connection` is
-    for what may be presented only once, since a server may close a kept connection at any time, and for rare calls.
+    `previous` is the outcome of the call before it, where the kind continues although that one failed.
+    `own_connection` is for what may be presented only once, since a server may close a kept connection at any time, and
+    for rare calls.
     """
 
     step: str
@@ -72,7 +75,7 @@ class Call(Sealed):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Reply(Sealed):
-    """The answer to a `Call`. Header names are lower case; no coding is left on the body."""
+    """The response to a `Call`. Header names are lower case; the body is decoded."""
 
     status: int
     headers: Mapping[str, str]
@@ -83,10 +86,10 @@ class Reply(Sealed):
 
 
 class CallFault(Sealed, Exception):
-    """No grant came of a call. `reason` names the step and is shown to callers: never a secret, never an answer's text.
+    """A call brought no grant. `reason` names the step and is shown to callers: no secret, no text of a response.
 
-    `retry_after` is in seconds, as the answer asked for; `settings` says that only a change of the config helps.
-    `memory` is what the next attempt may use all the same, None where that stays what it was.
+    `retry_after` is in seconds, as the response asked for; `settings` says that only a change of the config helps.
+    `memory` is what the next attempt may use nevertheless, None where that does not change.
     """
 
     def __init__(
@@ -135,14 +138,14 @@ class Issued(Sealed):
 
 
 class Verdict(Enum):
-    """What an upstream's answer says of the grant that the request carried."""
+    """What an upstream's response says about the grant of its request."""
 
     GOOD = "good"
-    """Nothing: the answer is the caller's."""
+    """Nothing: the response is for the caller."""
     REJECTED = "rejected"
-    """The grant was refused and nothing was done: a newer one may be tried."""
+    """The grant was rejected and the request not processed: a newer grant may be tried."""
     SPENT = "spent"
-    """The grant is of no more use, but whether the request was acted on is not known: it is not sent again."""
+    """The grant is no longer valid, but the request may have been processed: it must not be sent again."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -163,12 +166,12 @@ class CallingCredential(Protocol):
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
         """Yield the calls it needs, return what was issued. Raises CallFault.
 
-        Where no answer comes of a call, its CallFault is raised at the yield: it may be caught to go on with another.
+        Where a call has no response, its CallFault is raised at the yield: it may be caught to make another call.
         """
         ...
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
-        """Judge an upstream's answer of a watched status; `body` is None where it could not be read whole."""
+        """Judge an upstream's response of a watched status; `body` is None where it could not be read whole."""
         ...
 
 
@@ -206,10 +209,10 @@ class Places(NamedTuple):
 
 
 class Traits(NamedTuple):
-    """What is known of an integration's credential before any secret is read.
+    """What is known about an integration's credential before any secret is read.
 
     `calls`: it must call somewhere first. `learns`: its grants bring the base URL. `watched` are the statuses of
-    upstream answers that may say something of the grant.
+    upstream responses that may say something about the grant.
     """
 
     places: Places
@@ -221,8 +224,9 @@ class Traits(NamedTuple):
 class Destinations(NamedTuple):
     """Where a kind's credential may go by itself, beside what the integration names.
 
-    `base` is the reverse door's base where the integration names none; `path` lies over every target, whatever its
-    origin. Targets at `stand_in` move to the origin that the grant learns, which then is the only one allowed.
+    `base` is the base of the reverse proxy where the integration names none; every target must be under `path`,
+    whatever its origin. Targets at `stand_in` move to the origin that the grant learns, which then is the only one
+    allowed.
     """
 
     domains: tuple[Domain, ...] = ()
@@ -232,8 +236,8 @@ class Destinations(NamedTuple):
     stand_in: Origin | None = None
 
 
-class Part(NamedTuple):
-    """A value that a kind needs read. `key` is its place under `auth`, `check` judges what was read (ValueError)."""
+class SecretInput(NamedTuple):
+    """A value that a kind needs. `key` is its place under `auth`, `check` raises ValueError for an invalid value."""
 
     key: Keys
     reference: Reference
@@ -241,14 +245,33 @@ class Part(NamedTuple):
 
 
 Reasons = tuple[tuple[Keys, str], ...]
-"""Why values could not be read: where each stands in the integration, and the reason."""
+"""Why values could not be read: the place of each in the integration, and the reason."""
 
 ReadReference = Callable[[Reference], str]
 """Reads a reference; raises ValueError, whose text says why and never what."""
 
+Findings = Iterator[tuple[Keys, str]]
+"""Places in the mapping of an integration, with a message for each."""
+
+
+class Documentation(NamedTuple):
+    """What the reference pages say about a kind beyond the descriptions of its keys, which editors show as well.
+
+    `remark` follows the kind's own description. `sections` are the keys whose mapping has a table of its own, with
+    words for those that no docstring describes. `profile_example` is the YAML of an integration with a provider.
+    """
+
+    remark: str = ""
+    sections: Mapping[str, str] = MappingProxyType({})
+    profile_example: str = ""
+
 
 class KindSettings(BaseModel, ABC):
-    """The `auth:` block of a kind. `type` is declared by each kind as a Literal."""
+    """The `auth:` block of a kind. `type` is declared by each kind as a Literal.
+
+    All that is special to a kind is overridden in its own file: code that reads a config asks the registry and knows no
+    kind by its name.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
@@ -257,20 +280,62 @@ class KindSettings(BaseModel, ABC):
     needs_prefix: ClassVar[bool] = True
     """Whether the integration must write an `endpoint_prefix` itself."""
 
+    brings_certificate: ClassVar[bool] = False
+    """Whether the block contains the client certificate, which then has no own block (`certificate_settings`)."""
+
+    placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """The keys that every provider profile must fill in, with values for an unknown provider.
+
+    Empty for a kind that takes no profiles; the others declare the key `provider`.
+    """
+
+    documentation: ClassVar[Documentation] = Documentation()
+
+    @classmethod
+    def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
+        """Errors between the keys of an integration of this kind, by the file's plain values.
+
+        A value that is invalid by itself is ignored here: the model reports it.
+        """
+        del integration
+        yield from ()
+
+    @classmethod
+    def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
+        """What loads but should be known, likewise."""
+        del integration
+        yield from ()
+
+    @classmethod
+    def hint(cls, key: str) -> str:
+        """Where a key that this kind does not have belongs, where only the kind knows that; else empty."""
+        del key
+        return ""
+
+    @classmethod
+    def learns_base_url(cls, auth: Mapping[str, Any]) -> bool:
+        """What `Traits.learns` will say, by the plain values of the block."""
+        del auth
+        return False
+
+    def certificate_settings(self) -> CertificateSettings | None:
+        """The client certificate that the block itself contains."""
+        return None
+
     @abstractmethod
     def traits(self) -> Traits:
         """What is known before anything is read."""
 
     @abstractmethod
-    def parts(self) -> Iterator[Part]:
-        """Every value that stands behind a reference."""
+    def inputs(self) -> Iterator[SecretInput]:
+        """Every value that is a reference."""
 
     @abstractmethod
     def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """The credential made of what `parts` named, by key."""
+        """The credential made of the values of `inputs`, by key."""
 
     def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
-        """Where the credential may go by itself; `values` are those of the `parts` that can be read.
+        """Where the credential may go by itself; `values` are those of the `inputs` that can be read.
 
         None where one is missing that decides it: the credential then goes nowhere.
         """
@@ -278,10 +343,10 @@ class KindSettings(BaseModel, ABC):
         return Destinations()
 
     def read(self, read: ReadReference, known: Mapping[Keys, str]) -> tuple[dict[Keys, str], Reasons]:
-        """Read every part that is not known yet: what could be read, and why the others could not."""
+        """Read every input that is not known yet: what could be read, and why the others could not."""
         values = dict(known)
         reasons: list[tuple[Keys, str]] = []
-        for key, reference, check in self.parts():
+        for key, reference, check in self.inputs():
             if key in values:
                 continue
             try:
@@ -289,6 +354,6 @@ class KindSettings(BaseModel, ABC):
                 if check is not None:
                     check(value)
                 values[key] = value
-            except ValueError as fault:
-                reasons.append((("auth", *key), str(fault)))
+            except ValueError as error:
+                reasons.append((("auth", *key), str(error)))
         return values, tuple(reasons)

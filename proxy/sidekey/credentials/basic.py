@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Part, Places, Traits
+from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Places, SecretInput, Traits
 from sidekey.credentials.fields import Keys, Reference, Secret, Text
 
 
 def check_user_name(text: str) -> None:
     """Refuse a colon: the server would take the rest for the password (RFC 7617 2)."""
     if ":" in text:
-        raise ValueError("a user name holds no colon (RFC 7617 2)")
+        raise ValueError("must not contain a colon (RFC 7617 2)")
 
 
 def _check_literal(reference: Reference) -> Reference:
@@ -35,10 +35,10 @@ class BasicSettings(KindSettings):
         """One header."""
         return Traits(Places(headers=("Authorization",)))
 
-    def parts(self) -> Iterator[Part]:
+    def inputs(self) -> Iterator[SecretInput]:
         """User name and password."""
-        yield Part(("username",), self.username, check_user_name)
-        yield Part(("password",), self.password)
+        yield SecretInput(("username",), self.username, check_user_name)
+        yield SecretInput(("password",), self.password)
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """One `Authorization` header."""

@@ -11,32 +11,32 @@ from sidekey.core.urls import InvalidTarget, Target, parse_target
 
 @lru_cache(maxsize=64)
 def parse_endpoint(text: str) -> Target:
-    """Read the https URL of an endpoint; a query may stand there. Raises ValueError with what is wrong.
+    """Read the https URL of an endpoint; a query is allowed. Raises ValueError with the reason.
 
     Remembered, since a config names few endpoints and many integrations that use them.
     """
     if "#" in text:
-        raise ValueError("a URL here has no fragment")
+        raise ValueError("must not contain a fragment")
     try:
         target = parse_target(text)
         readings = paths.readings(target.path)
-    except InvalidTarget as fault:
-        raise ValueError(str(fault).replace("the target", "the URL")) from None
-    except paths.UnreadablePath as fault:
-        raise ValueError(str(fault)) from None
+    except InvalidTarget as error:
+        raise ValueError(str(error).replace("the target", "the URL")) from None
+    except paths.UnreadablePath as error:
+        raise ValueError(str(error)) from None
     host = target.origin.host
     if target.origin.scheme != "https":
-        raise ValueError("write an https URL: the secret would travel in the clear (RFC 6749 3.2)")
+        raise ValueError("must be an https URL: the secret would travel in the clear (RFC 6749 3.2)")
     if host.endswith("."):
-        raise ValueError("a host does not end in a dot")
+        raise ValueError("the host must not end in a dot")
     address = literal(host)
     if address is not None and str(address) != host:
-        raise ValueError(f"write the address as {address}")
+        raise ValueError(f"the address must be written as {address}")
     if any(segment in (".", "..") for reading in readings for segment in reading.split("/")):
-        raise ValueError("a URL here has no dot segments")
+        raise ValueError("must not contain dot segments")
     return target
 
 
 def check_endpoint(text: str) -> None:
-    """Refuse what `parse_endpoint` does not read."""
+    """Raise ValueError for what `parse_endpoint` refuses."""
     parse_endpoint(text)

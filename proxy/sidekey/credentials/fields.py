@@ -1,6 +1,6 @@
 """Field types that kinds share: references to secrets and texts, and the rules for injected header names and values.
 
-Every check here raises ValueError with a reason that is safe to show: it never repeats what it judges.
+Every check here raises ValueError with a reason that is safe to show: it never repeats the value.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, PlainSerializer, PlainValidator, WithJsonSchema
 
 Source = Literal["file", "env", "url", "insecure_value", "inline", "text"]
 
@@ -19,12 +19,12 @@ Keys = tuple[str, ...]
 """The keys that lead to a value."""
 
 REDACTED = "REDACTED"
-WAY_OUT = "write {file: PATH}, {env: NAME} or, for trials only, {insecure_value: TEXT}"
+WAY_OUT = "use {file: PATH} or {env: NAME}"
 
 _REFUSED = {
-    "store": "secrets of the store come later",
-    "secrets": "secrets of the store come later",
-    "url": "{url} is for client certificates and their keys only",
+    "store": "secrets of a store are not supported yet",
+    "secrets": "secrets of a store are not supported yet",
+    "url": "{url} may be used only for client certificates and their keys",
 }
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -57,7 +57,7 @@ NOT_INJECTED = frozenset(
 
 
 class SecretUnreadable(Exception):
-    """Values of an integration cannot be read: where each stands in the integration, and why. Never the content."""
+    """Values of an integration cannot be read: the place of each in the integration, and why. Never the content."""
 
     def __init__(self, reasons: tuple[tuple[Keys, str], ...]) -> None:
         super().__init__(reasons)
@@ -65,6 +65,13 @@ class SecretUnreadable(Exception):
 
     def __str__(self) -> str:
         return "; ".join(f"{'.'.join(keys)}: {reason}" for keys, reason in self.reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenAs:
+    """Marks a key whose value has another type than the model that reads the config's mapping for it."""
+
+    model: type[BaseModel]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -86,14 +93,14 @@ class Reference:
 def clean(text: str) -> str:
     """Drop one trailing newline. Raises ValueError where other controls (C0, DEL, C1) remain.
 
-    The reason is the rest of a sentence that begins with what was read.
+    The reason is the rest of a sentence that begins with the name of what was read.
     """
     text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
     if _CONTROL.search(text):
-        raise ValueError("holds a control character")
+        raise ValueError("must not contain a control character")
     if _SURROGATE.search(text):
         # YAML's \uD800 to \uDFFF: half a character, which no encoding takes.
-        raise ValueError("holds a lone surrogate, which is no character")
+        raise ValueError("must not contain a lone surrogate, which is not a character")
     return text
 
 
@@ -101,7 +108,7 @@ def clean_secret(text: str) -> str:
     """`clean`, and nothing empty."""
     text = clean(text)
     if not text:
-        raise ValueError("is empty")
+        raise ValueError("must not be empty")
     return text
 
 
@@ -109,18 +116,18 @@ def clean_pem(text: str) -> str:
     """`clean_secret` for PEM (RFC 7468): it has lines, and may have words before the first block."""
     lines = text.replace("\r\n", "\n").split("\n")
     if not any(lines):
-        raise ValueError("is empty")
+        raise ValueError("must not be empty")
     if any(map(_CONTROL.search, lines)):
-        raise ValueError("holds a control character")
+        raise ValueError("must not contain a control character")
     if "-----BEGIN " not in text:
-        raise ValueError("is no PEM: no line begins with -----BEGIN")
+        raise ValueError("must be PEM: no line begins with -----BEGIN")
     return "\n".join(lines)
 
 
 def parse_secret(raw: object, *, pem: bool = False) -> Reference:
     """Read the reference to a secret: exactly one of {file}, {env}, {insecure_value}."""
     if not isinstance(raw, Mapping):
-        raise ValueError(f"a secret does not stand here itself: {WAY_OUT}")  # noqa: TRY004 - pydantic reports ValueError
+        raise ValueError(f"a secret may not be written inline: {WAY_OUT}")  # noqa: TRY004 - pydantic reports ValueError
     source, value = single(raw, ("file", "env", "insecure_value"), WAY_OUT)
     if source == "insecure_value":
         return Reference("insecure_value", _literal(value, clean_pem if pem else clean_secret), pem)
@@ -128,20 +135,20 @@ def parse_secret(raw: object, *, pem: bool = False) -> Reference:
 
 
 def parse_text(raw: object, *, pem: bool = False) -> Reference:
-    """Read a text that is no secret: the text itself, {file} or {env}."""
-    way_out = "write the text itself, {file: PATH} or {env: NAME}"
+    """Read a text that is not a secret: the text itself, {file} or {env}."""
+    way_out = "use a text, {file: PATH} or {env: NAME}"
     if isinstance(raw, str):
         return Reference("text", _literal(raw, clean_pem if pem else clean), pem)
     if not isinstance(raw, Mapping):
-        raise ValueError(f"{way_out}; numbers, true, false and null stand in quotes")  # noqa: TRY004 - as above
+        raise ValueError("must be a text, {file: PATH} or {env: NAME}: put numbers, true, false and null in quotes")  # noqa: TRY004 - as above
     return elsewhere(*single(raw, ("file", "env"), way_out), pem)
 
 
 def _literal(text: str, cleaned: Callable[[str], str]) -> str:
     try:
         return cleaned(text)
-    except ValueError as fault:
-        raise ValueError(f"the value {fault}") from None
+    except ValueError as error:
+        raise ValueError(f"the value {error}") from None
 
 
 def single(raw: Mapping[Any, Any], sources: tuple[str, ...], way_out: str) -> tuple[str, str]:
@@ -150,10 +157,10 @@ def single(raw: Mapping[Any, Any], sources: tuple[str, ...], way_out: str) -> tu
     if refused is not None:
         raise ValueError(f"{refused}; {way_out}")
     if len(raw) != 1 or next(iter(raw)) not in sources:
-        raise ValueError(f"a reference has exactly one key: {way_out}")
+        raise ValueError(f"a reference must have exactly one key: {way_out}")
     source, value = next(iter(raw.items()))
     if not isinstance(value, str):
-        raise ValueError(f"the {source} of a reference is a text: put it in quotes")  # noqa: TRY004 - as above
+        raise ValueError(f"{source} must be a text: put it in quotes")  # noqa: TRY004 - as above
     return source, value
 
 
@@ -161,28 +168,33 @@ def elsewhere(source: str, value: str, pem: bool = False) -> Reference:
     """The reference to a file or a variable. Raises ValueError."""
     if source == "env":
         if not _ENV_NAME.fullmatch(value):
-            raise ValueError("the env of a reference is the name of a variable: letters, digits and _")
+            raise ValueError("env must be the name of an environment variable: letters, digits and _")
         return Reference("env", value, pem)
     if not value or _CONTROL.search(value):
-        raise ValueError("the file of a reference is a path without control characters")
+        raise ValueError("file must be a path, not empty and without control characters")
     return Reference("file", value, pem)
 
 
 def literally(check: Callable[[str], None]) -> AfterValidator:
-    """Judges what stands in the file itself; what is elsewhere is judged when it is read (`Part.check`)."""
+    """Checks a value that is written in the file; any other is checked when it is read (`SecretInput.check`)."""
 
-    def judge(reference: Reference) -> Reference:
+    def check_literal(reference: Reference) -> Reference:
         if reference.source in ("text", "insecure_value"):
             check(reference.value)
         return reference
 
-    return AfterValidator(judge)
+    return AfterValidator(check_literal)
 
 
 def check_not_empty(text: str) -> None:
-    """Refuse an empty text."""
+    """Raise ValueError for an empty text."""
     if not text:
-        raise ValueError("this text is not empty")
+        raise ValueError("must not be empty")
+
+
+def mapping(raw: Any) -> Mapping[str, Any]:
+    """`raw` where it is a mapping, else an empty one: for checks of values that are not valid yet."""
+    return raw if isinstance(raw, Mapping) else {}
 
 
 def normal_name(name: str) -> str:
@@ -193,7 +205,7 @@ def normal_name(name: str) -> str:
 def check_header_name(name: str) -> str:
     """A field name that may be injected (RFC 9110 5.1)."""
     if not _TOKEN.fullmatch(name):
-        raise ValueError("this is no header name: letters, digits and !#$%&'*+-.^_`|~ only (RFC 9110 5.6.2)")
+        raise ValueError("must be a header name: letters, digits and !#$%&'*+-.^_`|~ only (RFC 9110 5.6.2)")
     normal = normal_name(name)
     if normal in NOT_INJECTED or normal.startswith("sidekey-"):
         raise ValueError("this header may not be injected: it belongs to the connection or to Sidekey")
@@ -201,9 +213,9 @@ def check_header_name(name: str) -> str:
 
 
 def check_header_value(value: str) -> None:
-    """Refuse white space at the edges, which recipients drop (RFC 9110 5.5): the secret would arrive changed."""
+    """Raise ValueError for spaces at the ends, which recipients drop (RFC 9110 5.5): the secret would be changed."""
     if value != value.strip(" "):
-        raise ValueError("the value begins or ends with a space, which HTTP drops")
+        raise ValueError("must not begin or end with a space: HTTP drops it")
 
 
 def wire(value: str) -> str:
@@ -244,7 +256,7 @@ Secret = Annotated[Reference, PlainValidator(parse_secret), REDACT, WithJsonSche
 """A secret: {file}, {env} or {insecure_value}."""
 
 Text = Annotated[Reference, PlainValidator(parse_text), REDACT, WithJsonSchema(TEXT_SCHEMA)]
-"""A text that is no secret: itself, {file} or {env}."""
+"""A text that is not a secret: itself, {file} or {env}."""
 
 PublicText = Annotated[
     Reference,
@@ -258,7 +270,7 @@ PemSecret = Annotated[Reference, PlainValidator(partial(parse_secret, pem=True))
 """A secret in PEM, such as a private key."""
 
 PemText = Annotated[Reference, PlainValidator(partial(parse_text, pem=True)), REDACT, WithJsonSchema(TEXT_SCHEMA)]
-"""A text in PEM that is no secret, such as a certificate."""
+"""A text in PEM that is not a secret, such as a certificate."""
 
 HeaderName = Annotated[str, AfterValidator(check_header_name)]
 """The name of a header that is injected."""

@@ -1,4 +1,4 @@
-"""Fixed headers: API keys, bearer tokens and tenant names that stand in headers of any name."""
+"""Fixed headers: API keys, bearer tokens and tenant names in headers of any name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Part, Places, Traits
+from sidekey.credentials.base import (
+    Credential,
+    Findings,
+    FixedCredential,
+    Grant,
+    KindSettings,
+    Places,
+    SecretInput,
+    Traits,
+)
 from sidekey.credentials.fields import (
     REDACT,
     SECRET_SCHEMA,
@@ -16,6 +25,7 @@ from sidekey.credentials.fields import (
     Keys,
     Reference,
     check_header_value,
+    mapping,
     normal_name,
     parse_secret,
     parse_text,
@@ -23,11 +33,12 @@ from sidekey.credentials.fields import (
 )
 
 _NOTHING = Reference("text", "")
+_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
 
 def _check_prefix(text: str) -> None:
     if text.startswith(" "):
-        raise ValueError("the prefix begins with a space, which HTTP drops")
+        raise ValueError("must not begin with a space: HTTP drops it")
 
 
 def _literal_value(reference: Reference) -> Reference:
@@ -43,14 +54,14 @@ def _literal_prefix(reference: Reference) -> Reference:
 
 
 def _shape(raw: Any) -> Any:
-    """Bring the two ways to write a value into one: what is no {prefix, secret} is a public text."""
+    """Turn both spellings of a value into one: what is not {prefix, secret} is a public text."""
     if isinstance(raw, Mapping):
         if "insecure_value" in raw:
-            raise ValueError("write {prefix: TEXT, secret: {insecure_value: TEXT}}, or a public text itself")
+            raise ValueError("must be a public text, or {prefix: TEXT, secret: {insecure_value: TEXT}}")
         if "secret" in raw:
             return raw
         if "prefix" in raw:
-            raise ValueError("the secret is missing beside the prefix")
+            raise ValueError("secret is missing: write {prefix: TEXT, secret: REFERENCE}")
     return {"text": raw}
 
 
@@ -93,7 +104,7 @@ def _check_unique(headers: dict[str, _Value]) -> dict[str, _Value]:
     for name in headers:
         other = seen.setdefault(normal_name(name), name)
         if other is not name:
-            raise ValueError(f"{other} and {name} are one header: case does not count, and _ counts as -")
+            raise ValueError(f"{other} and {name} are the same header (case does not count, _ counts as -): remove one")
     return headers
 
 
@@ -106,22 +117,30 @@ class HeadersSettings(KindSettings):
         description="Header names to values: a public text, or `{prefix: TEXT, secret: REFERENCE}`.",
     )
 
+    @classmethod
+    def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
+        """A secret that is written in the file as public text."""
+        for name, value in mapping(mapping(integration.get("auth")).get("headers")).items():
+            if isinstance(value, str) and normal_name(name) in _SECRET_HEADERS:
+                text = "this is public text: write a secret as {prefix: TEXT, secret: ...}"
+                yield ("auth", "headers", name), text
+
     def traits(self) -> Traits:
         """The headers of the file."""
         return Traits(Places(headers=tuple(self.headers)))
 
-    def parts(self) -> Iterator[Part]:
+    def inputs(self) -> Iterator[SecretInput]:
         """Each header's public text, or its prefix and secret."""
         for name, value in self.headers.items():
             if value.text is not None:
-                yield Part(("headers", name), value.text, check_header_value)
+                yield SecretInput(("headers", name), value.text, check_header_value)
             if value.secret is not None:
-                yield Part(("headers", name, "prefix"), value.prefix, _check_prefix)
-                yield Part(("headers", name, "secret"), value.secret, check_header_value)
+                yield SecretInput(("headers", name, "prefix"), value.prefix, _check_prefix)
+                yield SecretInput(("headers", name, "secret"), value.secret, check_header_value)
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """The headers in the order of the file, each value's prefix and secret joined."""
         joined = dict.fromkeys(self.headers, "")
-        for key, _, _ in self.parts():
+        for key, _, _ in self.inputs():
             joined[key[1]] += values[key]
         return FixedCredential(Grant(headers=tuple((name, wire(value)) for name, value in joined.items())))

@@ -12,7 +12,7 @@ from sidekey.errors import Problem
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ClientIdentity(Sealed):
-    """What a client proves itself with in a TLS handshake.
+    """What authenticates a client in a TLS handshake.
 
     `chain` is PEM, leaf first; `key` is PEM without a passphrase. `fingerprint` tells identities apart: the SHA-256 of
     both, in hex. `not_before` and `not_after` are the leaf's, in seconds since the epoch. `subject` and `issuer` are
@@ -32,7 +32,7 @@ class ClientIdentity(Sealed):
 
 
 def expired(identity: ClientIdentity) -> Problem:
-    """What is answered where a certificate is past its end: it is never used then."""
+    """The response where a certificate has expired: it is never used then."""
     end = datetime.fromtimestamp(identity.not_after, UTC)
     return Problem(
         "credential_unavailable",
@@ -44,7 +44,7 @@ def expired(identity: ClientIdentity) -> Problem:
 class IdentitySource(Protocol):
     """Where an integration's client certificate is. The warm path is a plain attribute read of `identity`.
 
-    `identity` is None while there is none that may be used: unreadable, faulty, expired, or not fetched yet.
+    `identity` is None while there is none that may be used: unreadable, invalid, expired, or not fetched yet.
     """
 
     identity: ClientIdentity | None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Part, Places, Traits
+from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Places, SecretInput, Traits
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys
 
@@ -15,13 +15,19 @@ from sidekey.credentials.fields import Keys
 class MtlsSettings(CertificateSettings, KindSettings):
     """A client certificate in the TLS handshake, and nothing in the request."""
 
+    brings_certificate: ClassVar[bool] = True
+
     type: Literal["mtls"] = Field(description="The kind: a client certificate (mutual TLS).")
+
+    def certificate_settings(self) -> CertificateSettings:
+        """The block itself."""
+        return self
 
     def traits(self) -> Traits:
         """Nothing is put into a request."""
         return Traits(Places())
 
-    def parts(self) -> Iterator[Part]:
+    def inputs(self) -> Iterator[SecretInput]:
         """None: the certificate is bytes, and is read by its loader."""
         return iter(())
 

@@ -1,4 +1,4 @@
-"""The kinds there are: one line each. The config's union and its schema are built from this table."""
+"""The registered kinds: one line each. The config's union and its schema are built from this table."""
 
 from __future__ import annotations
 
@@ -25,4 +25,4 @@ if TYPE_CHECKING:
     AuthSettings = KindSettings
 else:
     AuthSettings = Annotated[Union[tuple(KINDS.values())], Field(discriminator="type")]  # noqa: UP007 - the table decides at run time
-    """The `auth:` block: one of the kinds, told by `type`."""
+    """The `auth:` block: one of the kinds, by `type`."""

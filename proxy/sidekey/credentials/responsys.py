@@ -25,22 +25,22 @@ from sidekey.credentials.base import (
     KindSettings,
     Outcome,
     Pairs,
-    Part,
     Places,
     Reply,
     Sealed,
+    SecretInput,
     Traits,
     Verdict,
 )
 from sidekey.credentials.endpoint import parse_endpoint
+from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_object, retry_after
 from sidekey.credentials.fields import Keys, PublicText, Reference, Secret, Text, check_not_empty, literally
-from sidekey.credentials.replies import fault_of_status, is_token, json_object, retry_after
 
 LIFE = 5400.0
-"""Seconds a token is used. The answer does not say how long it lives; Oracle's pages say two hours, and three."""
+"""Seconds a token is used. The response does not say how long it lives; Oracle's pages say two hours, and three."""
 
 _LIMIT_WINDOW = 60.0
-"""Seconds after which Responsys, which counts calls by the minute, takes logins again where it does not say when."""
+"""Seconds after which Responsys, which counts calls by the minute, accepts logins again where it does not say when."""
 
 _LOGIN, _REFRESH = "login", "token refresh"
 
@@ -55,16 +55,16 @@ _HOSTS = tuple(
         ),
     )
 )
-"""Under what an `endPoint` may lie without being named in the config."""
+"""Domains that an `endPoint` may be in without being in the config."""
 
 _DEFAULT_PATH = "/rest/api/v1.3"
 _VERSION = re.compile(r"/rest/api/v[0-9]+(?:\.[0-9]+)*(?=/|$)")
-"""Below what the login is, however far the path prefix narrows the API down."""
+"""The path that the login is under, however far the path prefix narrows the API."""
 
 _LOGIN_PATHS = "/rest/api/*/auth"
 
 _BAD_TOKEN = frozenset({"INVALID_TOKEN", "TOKEN_EXPIRED"})
-"""The codes of a 401 that a new token helps against; many others come with 401, too."""
+"""The codes of a 401 that a new token resolves; many other codes come with 401 as well."""
 
 _REASONS = {
     "ACCOUNT_SUSPENDED": "the account is suspended",
@@ -80,7 +80,7 @@ class ResponsysCredential(Sealed):
     """User name and password, and where they go."""
 
     calls_a_minute: ClassVar[int | None] = 5
-    """Responsys counts logins, about ten a minute; a refused one must not use them up for others of the account."""
+    """Responsys allows about ten logins a minute; a refused one must not use them up for others of the account."""
 
     url: str
     path_prefix: str
@@ -93,7 +93,7 @@ class ResponsysCredential(Sealed):
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
         """Refresh the last token where there is one that was not refused, else log in. Raises CallFault.
 
-        A login follows a refresh that fails, with or without an answer, unless there were too many calls.
+        A login follows a refresh that fails, with or without a response, unless there were too many calls.
         """
         previous: Outcome = "ok"
         if attempt.memory is not None and not attempt.rejected:
@@ -103,23 +103,23 @@ class ResponsysCredential(Sealed):
                     _REFRESH, fields, headers=(("Authorization", attempt.memory),), own_connection=True
                 )
                 return self._issued(_REFRESH, reply)
-            except CallFault as fault:
-                if fault.outcome == "rate_limited":
+            except CallFault as error:
+                if error.outcome == "rate_limited":
                     raise
-                previous = fault.outcome
+                previous = error.outcome
         fields = {"user_name": self.username, "password": self.password, "auth_type": "password"}
         reply = yield self._call(_LOGIN, fields, previous=previous)
         return self._issued(_LOGIN, reply)
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
-        """By the code in the body: most 401s say nothing of the token, and a login on each would use up the limit."""
-        answer = None if body is None else json_object(body)
-        if answer is None:
+        """By the code in the body: most 401s do not concern the token, and a login after each would pass the limit."""
+        response = None if body is None else json_object(body)
+        if response is None:
             return Verdict.GOOD
-        code = answer.get("errorCode")
+        code = response.get("errorCode")
         if status == 401 and isinstance(code, str) and code in _BAD_TOKEN:
             return Verdict.REJECTED
-        if status == 500 and code == "UNEXPECTED_EXCEPTION" and _says_bad_token(answer):
+        if status == 500 and code == "UNEXPECTED_EXCEPTION" and _says_bad_token(response):
             return Verdict.SPENT
         return Verdict.GOOD
 
@@ -137,42 +137,42 @@ class ResponsysCredential(Sealed):
         return Call(step, "POST", self.url, headers, urlencode(fields).encode("ascii"), previous, own_connection)
 
     def _issued(self, step: str, reply: Reply) -> Issued:
-        answer = json_object(reply.body)
+        response = json_object(reply.body)
         if reply.status != 200:
-            raise _fault(step, reply, answer or {})
-        token = None if answer is None else answer.get("authToken")
-        if answer is None or not isinstance(token, str) or not is_token(token):
-            raise CallFault("invalid", f"{step} answered no usable authToken")
-        base_url = f"{_end_point(step, answer.get('endPoint'))}{self.path_prefix}"
-        # No scheme word stands before the token.
+            raise _error(step, reply, response or {})
+        token = None if response is None else response.get("authToken")
+        if response is None or not isinstance(token, str) or not is_token(token):
+            raise CallFault("invalid", f"{step} did not return a usable authToken")
+        base_url = f"{_end_point(step, response.get('endPoint'))}{self.path_prefix}"
+        # There is no scheme before the token.
         return Issued(Grant(headers=(("Authorization", token),), base_url=base_url), LIFE, memory=token)
 
 
-def _says_bad_token(answer: Mapping[str, Any]) -> bool:
-    said = (answer.get("title"), answer.get("detail"))
+def _says_bad_token(response: Mapping[str, Any]) -> bool:
+    said = (response.get("title"), response.get("detail"))
     return any(isinstance(text, str) and "not a valid authentication token" in text.lower() for text in said)
 
 
-def _fault(step: str, reply: Reply, answer: Mapping[str, Any]) -> CallFault:
-    code = answer.get("errorCode")
+def _error(step: str, reply: Reply, response: Mapping[str, Any]) -> CallFault:
+    code = response.get("errorCode")
     if code == "API_LIMIT_EXCEEDED" and 400 <= reply.status < 500:
-        reason = f"{step} answered {reply.status}: too many calls"
+        reason = f"{step} returned {reply.status}: too many calls"
         asked = retry_after(reply.headers)
         return CallFault("rate_limited", reason, retry_after=_LIMIT_WINDOW if asked is None else asked)
     meaning = _REASONS.get(code) if isinstance(code, str) else None
-    return fault_of_status(step, reply, "" if meaning is None else f"({meaning})", settings=meaning is not None)
+    return error_of_status(step, reply, "" if meaning is None else f"({meaning})", settings=meaning is not None)
 
 
 def _end_point(step: str, value: object) -> str:
-    """The origin that the answer names; a bare host means https. Raises CallFault."""
+    """The origin that the response names; a bare host means https. Raises CallFault."""
     if not isinstance(value, str) or not value:
-        raise CallFault("invalid", f"{step} answered no endPoint")
+        raise CallFault("invalid", f"{step} did not return an endPoint")
     try:
         target = parse_endpoint(value if "://" in value else f"https://{value}")
     except ValueError:
-        raise CallFault("invalid", f"{step} answered an endPoint that is no https URL") from None
+        raise CallFault("invalid", f"{step} returned an endPoint that is not an https URL") from None
     if target.path != "/" or target.query is not None:
-        raise CallFault("invalid", f"{step} answered an endPoint with a path or query")
+        raise CallFault("invalid", f"{step} returned an endPoint with a path or query")
     return str(target.origin)
 
 
@@ -180,7 +180,7 @@ def _login(text: str) -> Target:
     """Read the login's base URL. Raises ValueError."""
     target = parse_endpoint(text)
     if target.path != "/" or target.query is not None:
-        raise ValueError("the login endpoint is a base URL: path_prefix says what follows")
+        raise ValueError("must be a base URL without path and query: write the path as path_prefix")
     return target
 
 
@@ -192,10 +192,10 @@ def _check_login(text: str) -> None:
 def _path(text: str) -> str:
     """Read the path prefix, without its trailing slash. Raises ValueError."""
     if not text.startswith("/") or "?" in text:
-        raise ValueError("write a path that begins with a slash, such as /rest/api/v1.3")
+        raise ValueError("must be a path that begins with a slash, such as /rest/api/v1.3")
     path = parse_prefix(f"https://host.invalid{text}").path
     if not path:
-        raise ValueError("the path has at least one segment, such as /rest/api/v1.3")
+        raise ValueError("must have at least one segment, such as /rest/api/v1.3")
     return path
 
 
@@ -204,7 +204,7 @@ def _check_path(text: str) -> None:
 
 
 class ResponsysSettings(KindSettings):
-    """A token from a Responsys login, sent as `Authorization` to the host that the login answers."""
+    """A token from a Responsys login, sent as `Authorization` to the host that the login returns."""
 
     needs_prefix = False
 
@@ -216,21 +216,27 @@ class ResponsysSettings(KindSettings):
     password: Secret = Field(description="Its password, as a reference.")
     path_prefix: Annotated[PublicText, literally(_check_path)] = Field(
         default_factory=lambda: Reference("text", _DEFAULT_PATH),
-        description="Path of the API: no target lies outside, and the reverse door's paths are put behind it. The "
+        description="Path of the API: every target must be under it, and paths after `/i/ID` are appended to it. The "
         "login is at `/auth/token` below the `/rest/api/vN` that it begins with, else below `/rest/api/v1.3`.",
     )
 
+    @classmethod
+    def learns_base_url(cls, auth: Mapping[str, Any]) -> bool:
+        """Always: a login returns it."""
+        del auth
+        return True
+
     def traits(self) -> Traits:
-        """One header, and the base URL. A 500 may speak of the token, too."""
+        """One header, and the base URL. A 500 may concern the token as well."""
         places = Places(headers=("Authorization",))
         return Traits(places, calls=True, learns=True, watched=frozenset({401, 500}))
 
-    def parts(self) -> Iterator[Part]:
+    def inputs(self) -> Iterator[SecretInput]:
         """Every key."""
-        yield Part(("login_endpoint",), self.login_endpoint, _check_login)
-        yield Part(("username",), self.username, check_not_empty)
-        yield Part(("password",), self.password)
-        yield Part(("path_prefix",), self.path_prefix, _check_path)
+        yield SecretInput(("login_endpoint",), self.login_endpoint, _check_login)
+        yield SecretInput(("username",), self.username, check_not_empty)
+        yield SecretInput(("password",), self.password)
+        yield SecretInput(("path_prefix",), self.path_prefix, _check_path)
 
     def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
         """The login's host until an `endPoint` is learnt; the login itself never."""

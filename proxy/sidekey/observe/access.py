@@ -9,7 +9,7 @@ from sidekey.observe.writer import LineWriter
 
 
 class AccessLog:
-    """Writes what came of each request, as `log.access` (off, errors, all) of the config asks, whatever `log.level`.
+    """Writes the result of each request, as `log.access` (off, errors, all) of the config asks, whatever `log.level`.
 
     The caller of `write` branches on `every` and `errors` first: `every` asks for all requests, `errors` for those
     whose status is 400 or more or that ended in a code of ours.
@@ -45,9 +45,9 @@ class AccessLog:
         """Log one finished exchange.
 
         `integration` is `unknown` where none we know was named (an unknown ID is never logged), `host` is the target's
-        or empty, `status` is 0 where the caller left without an answer, `code` is one of ours (errors.KINDS,
+        or empty, `status` is 0 where the caller left before a response, `code` is one of ours (errors.KINDS,
         CALLER_GONE) or empty, `seconds` the duration, `bytes_in` the body bytes from the caller,
-        `bytes_out` the bytes to him with the head.
+        `bytes_out` the bytes to it with the head.
         What is empty is logged as null. `target` (path and query) is logged only where the config asks for it with
         `log.path`.
         """

@@ -146,11 +146,11 @@ FAMILIES = (
     Family(
         "sidekey_request_duration_seconds",
         "histogram",
-        "Seconds from a request's first byte to its answer's last.",
+        "Seconds from the first byte of a request to the last byte of its response.",
         _durations,
     ),
     _plain("sidekey_requests_in_flight", "Requests in flight.", lambda metrics: metrics.in_flight),
-    _plain("sidekey_in_flight_limit", "Requests in flight at the most.", lambda metrics: metrics.in_flight_limit),
+    _plain("sidekey_in_flight_limit", "The limit of requests in flight.", lambda metrics: metrics.in_flight_limit),
     Family("sidekey_upstream_connections", "gauge", "Connections to upstreams by state.", _upstream_connections),
     Family("sidekey_upstream_connects_total", "counter", "Attempts to connect upstream by outcome.", _connects),
     Family("sidekey_token_requests_total", "counter", "Calls for tokens by integration and outcome.", _calls),
@@ -163,10 +163,10 @@ FAMILIES = (
     Family(
         "sidekey_credential_reload_failures_total",
         "counter",
-        "Credentials that were read anew and could not be taken up.",
+        "Credentials that were read again and could not be used.",
         _reload_failures,
     ),
-    Family("sidekey_integration_info", "gauge", "The kind of each integration that had a request.", _info),
+    Family("sidekey_integration_info", "gauge", "The kind of each integration that has had a request.", _info),
     _plain(
         "sidekey_config_last_reload_successful",
         "Whether the last load of the config worked.",

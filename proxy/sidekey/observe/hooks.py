@@ -1,4 +1,4 @@
-"""Makes safe what others would print: uncaught exceptions, warnings, asyncio's complaints and the libraries' loggers.
+"""Makes safe what others would print: uncaught exceptions, warnings, asyncio's errors and the libraries' loggers.
 
 Each of them, left alone, writes a traceback or a message to standard error, and either may hold a secret.
 """
@@ -88,7 +88,7 @@ def _loop(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     text = str(context.get("message"))
     exc = context.get("exception")
     get_logger().error(
-        "the event loop met a fault",
+        "the event loop reported an error",
         message=next((known for known in _ASYNCIO if text.startswith(known)), None),
         **(describe(exc) if isinstance(exc, BaseException) else {}),
     )

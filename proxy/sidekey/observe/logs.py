@@ -1,7 +1,7 @@
 """The log of events: structlog, one JSON object a line, through the same writer as the access log.
 
 A line begins with `timestamp`, `level` and `event`; what the event holds follows in the order given. `event` is a fixed
-text, what varies stands under keys. No line holds a traceback or a library's message (`redact`).
+text, what varies is under keys. No line holds a traceback or a library's message (`redact`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def get_logger(**context: object) -> FilteringBoundLogger:
 
 
 def report_defect(exc: BaseException) -> str:
-    """Log a defect of ours without its message; answers the id under which it is found, which may be shown."""
+    """Log a defect of ours without its message; returns the id to find it by, which may be shown."""
     defect = secrets.token_hex(6)
     get_logger().error("defect", id=defect, **describe(exc))
     return defect

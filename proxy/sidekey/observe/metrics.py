@@ -22,10 +22,10 @@ UNKNOWN: Final = "unknown"
 
 
 class IntegrationStats:
-    """What one integration's requests came to.
+    """The results of one integration's requests.
 
-    `outcomes` counts by outcome: `2xx` to `5xx` for an upstream's answer, else a code of ours (`errors.KINDS`,
-    `errors.CALLER_GONE`). `buckets` are not cumulative and stand beside `BOUNDS`; `seconds` is the sum of durations.
+    `outcomes` counts by outcome: `2xx` to `5xx` for an upstream's response, else a code of ours (`errors.KINDS`,
+    `errors.CALLER_GONE`). `buckets` are not cumulative and correspond to `BOUNDS`; `seconds` is the sum of durations.
     `label` is the rendered label of the integration, made once because each scrape needs it about 20 times.
     """
 
@@ -57,7 +57,7 @@ class Metrics:
     and `config_loaded_at` when one last did, in seconds since the epoch.
     `calls` counts calls for tokens by integration and outcome (`credentials.base.Outcome`); `expiries` says until when
     what is held is valid, in seconds since the epoch, by integration and what it is: "token" or "certificate".
-    `reload_failures` counts, by the same, what was read anew and could not be taken up.
+    `reload_failures` counts, by the same, what was read again and could not be used.
     """
 
     __slots__ = (
@@ -106,7 +106,7 @@ class Metrics:
         return self.upstream_open - self.count_idle()
 
     def adopt(self, integrations: Mapping[str, Integration]) -> None:
-        """Tell of these integrations from now on, and nothing more of those that are not among them.
+        """Show these integrations from now on, and no longer those that are not among them.
 
         Who still holds the counters of one that is gone may go on to write into them: nobody reads them.
         """
@@ -150,7 +150,7 @@ class CredentialSeries:
             self._metrics.calls[self._key[0], outcome] += 1
 
     def expires(self, moment: float | None) -> None:
-        """Tell until when what is held is valid, in seconds since the epoch; None where nothing is held."""
+        """Note until when what is held is valid, in seconds since the epoch; None where nothing is held."""
         if self.retired:
             return
         if moment is None:
@@ -159,7 +159,7 @@ class CredentialSeries:
             self._metrics.expiries[self._key] = moment
 
     def count_failures(self, more: int) -> None:
-        """Count what was read anew and could not be taken up; with 0 the series begins."""
+        """Count what was read again and could not be used; with 0 the series begins."""
         if not self.retired:
             self._metrics.reload_failures[self._key] += more
 

@@ -27,7 +27,7 @@ GATHER = 0.05
 """Seconds between the first waiting line and the write, in which more lines gather."""
 
 BATCH = 512
-"""Lines that one write joins at the most, which bounds how long the thread holds the interpreter."""
+"""Lines that one write joins at most, which bounds how long the thread holds the interpreter."""
 
 
 class LineWriter:
@@ -46,13 +46,13 @@ class LineWriter:
         self._wake = threading.Event()
         self._woken = False
         self._closing = threading.Event()
-        # Written by `write` alone: bytes taken, lines refused.
-        self._taken = 0
+        # Written by `write` alone: bytes accepted, lines refused.
+        self._accepted = 0
         self._refused = 0
-        # Written by the draining thread alone: bytes gone, lines that failed, drops that were said, a line cut short.
+        # Written by the draining thread alone: bytes gone, lines that failed, drops that were reported, a cut line.
         self._gone = 0
         self._failed = 0
-        self._said = 0
+        self._reported = 0
         self._torn = False
 
     @classmethod
@@ -67,8 +67,8 @@ class LineWriter:
 
     @property
     def dropped(self) -> int:
-        """Lines dropped of which no line has told yet."""
-        return self._refused + self._failed - self._said
+        """Lines dropped that no line has reported yet."""
+        return self._refused + self._failed - self._reported
 
     def start(self) -> None:
         """Leave the writing to a background thread from now on."""
@@ -76,20 +76,20 @@ class LineWriter:
         self._thread.start()
 
     def write(self, line: bytes) -> None:
-        """Take a line, which ends in its only line feed.
+        """Accept a line, which ends in its only line feed.
 
         Never blocks once started, and a descriptor that fails never raises.
         """
-        if self._taken - self._gone >= self._backlog:
+        if self._accepted - self._gone >= self._backlog:
             self._refused += 1
             return
         self._lines.append(line)
-        self._taken += len(line)
+        self._accepted += len(line)
         if not self._woken:
             self._notify()
 
     def close(self, timeout: float = 2.0) -> None:
-        """Write what waits, for `timeout` seconds at the most, and close the descriptor. Later lines are refused."""
+        """Write what waits, for at most `timeout` seconds, and close the descriptor. Later lines are refused."""
         self._closing.set()
         if self._thread is not None:
             self._wake.set()
@@ -122,10 +122,10 @@ class LineWriter:
             lines = [self._lines.popleft() for _ in range(min(len(self._lines), BATCH))]
             self._put(lines)
             self._gone += sum(map(len, lines))
-        self._gone = self._taken
+        self._gone = self._accepted
 
     def _put(self, lines: list[bytes]) -> None:
-        """Write the lines, after word of those dropped before, and account for what did not get through."""
+        """Write the lines, after a notice of those dropped before, and account for what was not written."""
         dropped = self.dropped
         ahead = [b"\n"] if self._torn else []
         if dropped:
@@ -134,13 +134,13 @@ class LineWriter:
         written = self._write(block)
         whole = block.count(b"\n", 0, written) - len(ahead)
         if dropped and whole >= 0:
-            self._said += dropped
+            self._reported += dropped
         self._failed += len(lines) - max(whole, 0)
         if written:
             self._torn = block[written - 1] != ord("\n")
 
     def _write(self, block: bytes) -> int:
-        """Write the block; answers how much of it was written before the descriptor failed."""
+        """Write the block; returns how much of it was written before the descriptor failed."""
         view = memoryview(block)
         written = 0
         while written < len(block):

@@ -1,1 +1,1 @@
-"""Takes up a changed config, and rotated secrets and certificates, while requests go on."""
+"""Reloads a changed config, and rotated secrets and certificates, while requests are served."""

@@ -1,4 +1,4 @@
-"""Which folders tell of a change of a file: each that a link on the way to it stands in, and the one it lies in itself.
+"""Which folders report a change of a file: each that holds a link on the way to it, and the one that holds the file.
 
 A watch on the file would go silent with the first swap of a link, which is how Kubernetes renews a mounted ConfigMap
 or Secret: `token` leads to `..data/token`, and `..data`, in the same folder, is made to lead elsewhere.
@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sidekey.settings.stamps import is_folder, stand_back
+from sidekey.settings.stamps import is_folder, yield_interpreter
 
 MOST_LINKS = 40
-"""Links on the way to a file, as Linux bounds them (path_resolution(7)): after these a loop is given up."""
+"""Links on the way to a file, as Linux bounds them (path_resolution(7)): after these it counts as a loop."""
 
 
 def folders_of(paths: Iterable[Path]) -> frozenset[Path]:
     """The folders to watch for these files and folders (absolute paths), such as exist now.
 
-    Where a folder does not exist, the nearest above it that does tells when it comes. Blocks: it looks at each link.
+    Where a folder does not exist, the nearest one above it reports when it appears. Blocks: it reads each link.
     """
     found: set[Path] = set()
     done: set[Path] = set()
     for number, path in enumerate(paths):
-        stand_back(number)
+        yield_interpreter(number)
         if is_folder(path):
             found.add(path)
         left = MOST_LINKS
@@ -32,7 +32,7 @@ def folders_of(paths: Iterable[Path]) -> frozenset[Path]:
             left -= 1
             folder = todo.parent
             if folder not in done:
-                # Many secrets share a folder: its own way is looked at once.
+                # Many secrets share a folder: the way to it is followed once.
                 done.add(folder)
                 found.add(_existing(folder))
                 found |= _on_the_way(folder)

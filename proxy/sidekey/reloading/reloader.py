@@ -1,8 +1,8 @@
-"""Takes up what has changed while requests go on: a trigger, a look, a load aside, and the swap.
+"""Reloads what has changed while requests are served: a trigger, a check, a load in a thread, and the swap.
 
-A trigger is a notification of a folder, SIGHUP, or the time since the last look. A look compares the state of every
-file with what it was when it was last read. What the config is made of is loaded anew in a thread, and taken up on the
-event loop in one go, if it has no fault; a client certificate's files are read again by whoever holds it.
+A trigger is a notification of a folder, SIGHUP, or the time since the last check. A check compares the state of every
+file with what it was when it was last read. What the config is made of is loaded in a thread, and put in use on the
+event loop in one step, if it has no error; a client certificate's files are read again by whoever holds it.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from typing import NamedTuple, TypeVar, TypeVarTuple
 from sidekey.observe.logs import get_logger
 from sidekey.observe.metrics import Metrics
 from sidekey.reloading.folders import folders_of
-from sidekey.reloading.telling import tell, tell_faults
+from sidekey.reloading.log_load import log_errors, log_load
 from sidekey.reloading.watch import Watch
-from sidekey.settings.freeing import let_go
 from sidekey.settings.load import Loaded, Loader
+from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.snapshot import Integration, Snapshot
 from sidekey.settings.stamps import Looks, Stamp, stamp
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
-LOOK_EVERY = 60.0
-"""Seconds between two looks where notifications come: one may be lost, and none comes on some network file systems."""
+CHECK_EVERY = 60.0
+"""Seconds between two checks where there are notifications: one may be lost, and network file systems send none."""
 
-LOOK_EVERY_UNTOLD = 5.0
-"""The same where none come, or where what kept a config file from being read may be over."""
+CHECK_EVERY_UNWATCHED = 5.0
+"""The same where there are none, or where what prevented a config file from being read may be over."""
 
 _SWITCH = 0.0005
 """Seconds after which a load lets the event loop run: with Python's 5 ms each step of a request would wait so long."""
 
 
-class Parts(NamedTuple):
-    """What the reloader does its work by, on the event loop.
+class ReloadHooks(NamedTuple):
+    """What the reloader calls, on the event loop.
 
-    `adopt` takes up a snapshot in one go. `certificate_files` are those whose change is for `rotate` to take up.
-    `report` is told of defects and must not raise.
+    `adopt` puts a snapshot in use in one step. `certificate_files` are those whose change `rotate` handles. `report`
+    logs defects and must not raise.
     """
 
     adopt: Callable[[Snapshot], None]
@@ -55,15 +55,15 @@ class Parts(NamedTuple):
 
 
 class Reloader:
-    """Keeps a running process at what its config says. To be made on the event loop it lives on.
+    """Keeps a running process at what its config says. Must be made on the event loop that it uses.
 
-    `loaded` is what `loader` gave first, and is in use. With `strict` a config is not taken up while one of its secrets
+    `loaded` is the first result of `loader`, and is in use. With `strict` a config is not used while one of its secrets
     or CA files cannot be read.
     """
 
-    def __init__(self, loader: Loader, loaded: Loaded, parts: Parts, *, strict: bool) -> None:
+    def __init__(self, loader: Loader, loaded: Loaded, hooks: ReloadHooks, *, strict: bool) -> None:
         self._loader = loader
-        self._parts = parts
+        self._hooks = hooks
         self._strict = strict
         self._integrations: Mapping[str, Integration] = {}
         if loaded.snapshot is not None:
@@ -77,20 +77,20 @@ class Reloader:
         self._unread = False
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger()
-        self._certificates: dict[Path, Stamp] = {path: stamp(path) for path in parts.certificate_files()}
+        self._certificates: dict[Path, Stamp] = {path: stamp(path) for path in hooks.certificate_files()}
         self._certificates.update(loaded.certificates)
 
     def start(self) -> None:
-        """Begin to watch; what has changed since the load is taken up at once."""
+        """Begin to watch; what has changed since the load is reloaded at once."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def ask(self) -> None:
-        """Load the config as soon as may be, whether or not a file seems to have changed."""
+        """Load the config as soon as possible, whether or not a file seems to have changed."""
         self._asked = True
         self._wake()
 
     async def close(self) -> None:
-        """End the watch, and wait for a load under way, which is not taken up any more."""
+        """End the watch, and wait for a load under way, whose result is not used any more."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -103,43 +103,43 @@ class Reloader:
     async def _run(self) -> None:
         while True:
             self._woken.clear()
-            for step in (self._take_up, self._watch_anew):
+            for step in (self._reload_changes, self._watch_again):
                 try:
                     await step()
                 except Exception as defect:  # noqa: BLE001  the edge of a task: the next change may go well
-                    self._parts.report(defect)
-            pause = LOOK_EVERY if self._watch.working and not self._unread else LOOK_EVERY_UNTOLD
+                    self._hooks.report(defect)
+            pause = CHECK_EVERY if self._watch.working and not self._unread else CHECK_EVERY_UNWATCHED
             try:
                 async with asyncio.timeout(pause):
                     await self._woken.wait()
             except TimeoutError:
                 self._asked |= self._unread
 
-    async def _take_up(self) -> None:
-        """Look and take up, until a look finds nothing."""
+    async def _reload_changes(self) -> None:
+        """Check and reload, until a check finds nothing."""
         found = True
         while found:
             asked, self._asked = self._asked, False
-            config, certificates = await self._in_thread(self._look)
+            config, certificates = await self._in_thread(self._changes)
             if config or asked:
                 await self._reload(config)
             if certificates:
-                await self._parts.rotate(certificates)
+                await self._hooks.rotate(certificates)
             found = asked or bool(config or certificates)
 
-    async def _watch_anew(self) -> None:
-        """Watch the folders of what is known now. Where that begins only here another look follows."""
+    async def _watch_again(self) -> None:
+        """Watch the folders of what is known now. Where that begins only here another check follows."""
         if await self._watch.over(await self._in_thread(self._folders)):
             self._wake()
 
-    def _look(self) -> tuple[dict[Path, Stamp], set[Path]]:
+    def _changes(self) -> tuple[dict[Path, Stamp], set[Path]]:
         """The files of the config and of client certificates that differ from what they were when they were read.
 
-        Those of certificates are noted before they are read again: what changes meanwhile differs at the next look.
+        Those of certificates are noted before they are read again: what changes meanwhile differs at the next check.
         """
         looks = Looks()
         config = {path: state for path, known in self._config.items() if (state := looks(path)) != known}
-        now = {path: looks(path) for path in self._parts.certificate_files()}
+        now = {path: looks(path) for path in self._hooks.certificate_files()}
         changed = {path for path, state in now.items() if state != self._certificates.get(path, state)}
         self._certificates.update(now)
         return config, changed
@@ -148,22 +148,22 @@ class Reloader:
         return folders_of([*self._config, *self._certificates])
 
     async def _reload(self, changed: dict[Path, Stamp]) -> None:
-        """Load, and take up what comes of it; `changed` is what the look found."""
+        """Load, and use the result; `changed` is what the check found."""
         began = time.perf_counter()
-        with _aside():
+        with _in_background():
             try:
                 loaded = await self._in_thread(self._loader.load)
             except Exception:
-                self._parts.metrics.config_loaded = False
+                self._hooks.metrics.config_loaded = False
                 raise
-            # Files of a config with faults may not all be known; what led to the one in use is watched as well. What
-            # has changed of it counts as seen: whichever load is the next good one looks at all that it reads.
+            # Files of a config with errors may not all be known: those of the one in use are watched as well. What has
+            # changed of them counts as seen: the next good load, whichever it is, checks all that it reads.
             former_stamps = {} if loaded.snapshot is not None else {**self._config, **changed}
             self._config = {**former_stamps, **loaded.stamps}
-            self._unread = loaded.momentary
+            self._unread = loaded.transient
             former = self._swap(loaded)
             # In the thread: there may be a line for each of ten thousand integrations.
-            await self._in_thread(self._tell, loaded)
+            await self._in_thread(self._log_findings, loaded)
         if former is None:
             return
         now = self._integrations
@@ -171,23 +171,23 @@ class Reloader:
         seconds = round(time.perf_counter() - began, 3)
         self._log.info("config reloaded", integrations=len(now), changed=differing, removed=gone, seconds=seconds)
         if isinstance(former, dict):
-            await self._in_thread(let_go, former)
+            await self._in_thread(release_gradually, former)
 
     def _swap(self, loaded: Loaded) -> Mapping[str, Integration] | None:
-        """Take the config up, if it may be; the integrations that nothing refers to any more."""
-        metrics = self._parts.metrics
+        """Put the config in use, if it may be used; returns the integrations that nothing refers to any more."""
+        metrics = self._hooks.metrics
         for name in loaded.failed:
             metrics.reload_failures[name, "secret"] += 1
         snapshot = loaded.snapshot
         if snapshot is not None:
-            # Read now, and held from some later load on where this one is not taken up.
+            # Read now, and held from some later load on where this one is not used.
             self._certificates = {**loaded.certificates, **self._certificates}
         if snapshot is None or self._refused(loaded):
             metrics.config_loaded = False
             return None
         former, self._integrations = self._integrations, snapshot.integrations
-        self._parts.adopt(snapshot)
-        held = self._parts.certificate_files()
+        self._hooks.adopt(snapshot)
+        held = self._hooks.certificate_files()
         self._certificates = {path: known for path, known in self._certificates.items() if path in held}
         metrics.config_loaded, metrics.config_loaded_at = True, time.time()
         gc.freeze()
@@ -196,27 +196,27 @@ class Reloader:
     def _refused(self, loaded: Loaded) -> bool:
         return self._strict and bool(loaded.unreadable)
 
-    def _tell(self, loaded: Loaded) -> None:
+    def _log_findings(self, loaded: Loaded) -> None:
         if loaded.snapshot is None or self._refused(loaded):
-            tell_faults([*loaded.faults, *(loaded.unreadable if self._strict else ())])
+            log_errors([*loaded.errors, *(loaded.unreadable if self._strict else ())])
         else:
-            tell(loaded)
+            log_load(loaded)
 
     async def _in_thread(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
 
 def _differences(former: Mapping[str, Integration], now: Mapping[str, Integration]) -> tuple[int, int]:
-    """How many integrations are others than before, or new, and how many are gone. Slow enough for a thread."""
+    """How many integrations are changed or new, and how many are gone. Slow enough for a thread."""
     changed = sum(former.get(name) is not integration for name, integration in now.items())
     return changed, sum(name not in now for name in former)
 
 
 @contextmanager
-def _aside() -> Iterator[None]:
-    """While a config is loaded and taken up: the event loop has its turn soon, and no collection looks at it all.
+def _in_background() -> Iterator[None]:
+    """While a config is loaded and put in use: the event loop runs soon, and the cyclic collector does not.
 
-    What a load makes is frozen before the cyclic collector runs again; it holds no cycles that would stay for ever.
+    What a load makes is frozen before the collector runs again; it holds no cycles that would stay for ever.
     """
     interval = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH)

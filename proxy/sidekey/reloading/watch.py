@@ -1,6 +1,6 @@
-"""Tells that something may have changed in some folders, by the kernel's notifications where it gives any.
+"""Reports that something may have changed in some folders, by the kernel's notifications where there are any.
 
-What did change is for whoever is told to find out: a notification can be lost, and says little where links are swapped.
+The receiver finds out what did change: a notification can be lost, and says little where links are swapped.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from pathlib import Path
 from sidekey.observe.logs import get_logger
 
 SETTLE = 200
-"""Milliseconds without a further change after which one is told: several files are mostly written at once."""
+"""Milliseconds without a further change before a report: several files are mostly written at once."""
 
 LONGEST = 1_000
-"""Milliseconds after which it is told however many follow."""
+"""Milliseconds before a report, however many changes follow."""
 
 _POLL_DELAY = 1_000
 
 
 class Watch:
-    """Watches the folders it was last given, in a thread, and calls `tell` on the event loop it was made on.
+    """Watches the folders it was last given, in a thread, and calls `changed` on the event loop it was made on.
 
     `working` says whether notifications come of all of them. Where one may not be watched, or the kernel's limits are
-    reached, that is logged, and only a look of one's own finds a change.
+    reached, that is logged, and only polling finds a change.
     """
 
-    def __init__(self, tell: Callable[[], None]) -> None:
+    def __init__(self, changed: Callable[[], None]) -> None:
         self.working = False
-        self._tell = tell
+        self._changed = changed
         self._loop = asyncio.get_running_loop()
         self._folders: frozenset[Path] = frozenset()
         self._ways: frozenset[str] = frozenset()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._complained = False
+        self._logged = False
 
     async def over(self, folders: frozenset[Path]) -> bool:
-        """Watch these folders from the return on; True where that begins with it: nobody told what changed before."""
+        """Watch these folders from the return on; True where that begins now: changes before it were not reported."""
         if folders == self._folders and self.working:
             return False
         await self.close()
@@ -51,9 +51,9 @@ class Watch:
         thread.start()
         self._thread = thread
         self.working = await begun
-        if not self.working and not self._complained:
-            get_logger().warning("the folders of the config cannot be watched; they are looked at every few seconds")
-        self._complained = not self.working
+        if not self.working and not self._logged:
+            get_logger().warning("the config folders cannot be watched; they are checked every few seconds")
+        self._logged = not self.working
         return self.working
 
     async def close(self) -> None:
@@ -71,14 +71,14 @@ class Watch:
             self._on_loop(self._ended, stop, begun)
 
     def _ended(self, stop: threading.Event, begun: asyncio.Future[bool]) -> None:
-        """Whatever the thread ended of, nobody waits for it any more, and nothing is taken to be watched."""
-        self._answer(begun, False)
+        """Whatever ended the thread, nobody waits for it any more, and nothing counts as watched."""
+        self._set_result(begun, False)
         if stop is self._stop:
             self.working = False
 
     def _notified(self, stop: threading.Event, begun: asyncio.Future[bool]) -> None:
         # Costs some milliseconds, which a start need not wait for. The documented interface to the Rust part, rather
-        # than `watchfiles.watch`: it tells when the watch has begun, and heeds no variable of the environment.
+        # than `watchfiles.watch`: it says when the watch has begun, and reads no environment variable.
         from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError  # noqa: PLC0415 - as said above
 
         try:
@@ -87,18 +87,18 @@ class Watch:
         except (OSError, WatchfilesRustInternalError):
             return
         with notify:
-            self._on_loop(self._answer, begun, True)
-            while not isinstance(told := notify.watch(LONGEST, SETTLE, 0, stop), str):
-                self._on_loop(self._heed, stop, any(path in self._ways for _, path in told))
+            self._on_loop(self._set_result, begun, True)
+            while not isinstance(changes := notify.watch(LONGEST, SETTLE, 0, stop), str):
+                self._on_loop(self._notify, stop, any(path in self._ways for _, path in changes))
 
-    def _heed(self, stop: threading.Event, moved: bool) -> None:
+    def _notify(self, stop: threading.Event, moved: bool) -> None:
         if moved and stop is self._stop:
             # The kernel watches the folder that was there, not the one that bears its name now.
             self.working = False
-        self._tell()
+        self._changed()
 
     @staticmethod
-    def _answer(begun: asyncio.Future[bool], working: bool) -> None:
+    def _set_result(begun: asyncio.Future[bool], working: bool) -> None:
         if not begun.done():
             begun.set_result(working)
 

@@ -1,1 +1,1 @@
-"""The config file: read, judged with all its faults named, and turned into the runtime snapshot."""
+"""The config file: read, checked with all errors reported, and turned into the runtime snapshot."""

@@ -1,6 +1,6 @@
 """Makes the runtime snapshot of validated settings, and reads secrets for the first time.
 
-What cannot be read is returned beside the result, as places and reasons, and takes down only what needs it.
+What cannot be read is returned beside the result, as places and reasons, and affects only what needs it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.settings import snapshot
-from sidekey.settings.faults import Loc
+from sidekey.settings.config_errors import Loc
 from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationSettings, ListenSettings
 from sidekey.settings.passing import build_passing
-from sidekey.settings.secrets import NotingReader, SecretReader
+from sidekey.settings.secrets import NotingReader, SecretReader, named
 
 _LARGEST_BUNDLE = 16 << 20
 
@@ -47,8 +47,8 @@ def build_integration(
 ) -> tuple[snapshot.Integration, Reasons]:
     """One integration with its secrets read; `trust` is what holds where it names none itself.
 
-    `noting` reads for this time, where it is to be known what was read; `read` for every later one. The faults of its
-    client certificate are its loader's.
+    `noting` reads for this time, where it is to be known what was read; `read` for every later one. The errors of its
+    client certificate are the loader's.
     """
     auth = settings.auth
     now = read if noting is None else noting
@@ -109,8 +109,8 @@ def _prefixes(settings: IntegrationSettings, read: SecretReader) -> tuple[tuple[
     for prefix in settings.endpoint_prefix:
         try:
             prefixes.append(parse_prefix(read(prefix)) if isinstance(prefix, Reference) else prefix)
-        except ValueError as fault:
-            return (), [(("endpoint_prefix",), str(fault))]
+        except ValueError as error:
+            return (), [(("endpoint_prefix",), str(error))]
     return tuple(prefixes), []
 
 
@@ -125,11 +125,11 @@ def _credential(settings: IntegrationSettings, read: SecretReader, known: Mappin
 def _base(
     prefixes: Sequence[Prefix], domains: Sequence[Domain], destinations: Destinations, *, learns: bool
 ) -> Prefix | None:
-    """What the reverse door's path is put behind, before a grant.
+    """The base that the path of a reverse proxy request is appended to, before a grant.
 
     The first prefix, else the first domain of the integration that is an exact base URL, else what the kind names. A
-    base that stands for the one to be learnt goes first; where any will be learnt, no prefix's path comes before the
-    caller's.
+    base that is a placeholder for the one to be learnt comes first; where any will be learnt, no prefix's path comes
+    before the caller's.
     """
     if destinations.stand_in is not None:
         return destinations.base
@@ -139,27 +139,27 @@ def _base(
 
 
 def build_trust(trust: snapshot.Trust, read: SecretReader) -> tuple[snapshot.Trust, str | None]:
-    """The trust with its file's whole path and what it holds, or why the file is of no use."""
+    """The trust with its file's whole path and content, or why the file cannot be used."""
     if trust.path is None:
         return trust, None
     path = str(read.path(trust.path))
     try:
         data = read.content(trust.path, _LARGEST_BUNDLE)
-        # The words that may stand between the certificates are in any coding.
+        # Text between the certificates may be in any encoding.
         pem = data.decode("latin-1").encode("ascii", "replace").decode()
         _check_bundle(pem)
-    except ValueError as fault:
-        return snapshot.Trust(trust.source, path), str(fault)
+    except ValueError as error:
+        return snapshot.Trust(trust.source, path), f"{named('file', trust.path)} {error}"
     return snapshot.Trust(trust.source, path, hashlib.sha256(data).hexdigest(), pem), None
 
 
 def _check_bundle(pem: str) -> None:
     if "-----BEGIN CERTIFICATE-----" not in pem:
-        raise ValueError("the file holds no certificate in PEM")
+        raise ValueError("must contain a certificate in PEM")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
     except ssl.SSLError:
-        raise ValueError("the file holds a certificate that cannot be read") from None
+        raise ValueError("contains a certificate that cannot be read") from None
 
 
 Digests = Mapping[str, tuple[Reference, bytes]]
@@ -167,7 +167,7 @@ Digests = Mapping[str, tuple[Reference, bytes]]
 
 
 class Callers(NamedTuple):
-    """Callers by the SHA-256 of their tokens, what could not be read, and tokens that stand twice."""
+    """Callers by the SHA-256 of their tokens, what could not be read, and tokens that are used twice."""
 
     found: dict[bytes, snapshot.Caller]
     digests: Digests
@@ -178,9 +178,8 @@ class Callers(NamedTuple):
 def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, former: Digests) -> Callers:
     """Read the callers' tokens. `former` are the digests of the last good load.
 
-    A caller whose token cannot be read keeps its former one while the config names the same place. Otherwise it stands
-    under a digest that no token has: were it left out, the last such caller would take the judging of callers away
-    with it.
+    A caller whose token cannot be read keeps its former one while the config names the same place. Otherwise it gets
+    a digest that no token has: without it, a config whose last caller is unreadable would no longer check callers.
     """
     callers: dict[bytes, snapshot.Caller] = {}
     digests: dict[str, tuple[Reference, bytes]] = {}
@@ -195,12 +194,12 @@ def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, fo
         place: Loc = ("callers", name, "token")
         try:
             digest = hashlib.sha256(read(caller.token).encode()).digest()
-        except ValueError as fault:
-            unreadable.append((place, str(fault)))
+        except ValueError as error:
+            unreadable.append((place, str(error)))
             continue
         digests[name] = caller.token, digest
         if digest in callers:
-            twice.append((place, f"caller {callers[digest].name} has the same token"))
+            twice.append((place, f"must differ from the token of caller {callers[digest].name}"))
         else:
             callers[digest] = granted(name)
     for name in [name for name in settings if name not in digests]:

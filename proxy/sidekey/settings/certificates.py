@@ -1,4 +1,4 @@
-"""Makes the loader of an integration's client certificate: what it reads, and where its errors are in the config."""
+"""Makes the loader of an integration's client certificate: what is read for it, and the places of its errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from sidekey.credentials.certificates.loader import CertificateLoader, Messages, Reading
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference
-from sidekey.credentials.mtls import MtlsSettings
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.secrets import SecretReader
 from sidekey.settings.stamps import Stamp, stamp
@@ -25,9 +24,9 @@ def build_certificate_loader(
 
     `look` is asked for every file that is about to be read.
     """
-    block, given = "client_certificate", settings.client_certificate
-    if isinstance(settings.auth, MtlsSettings):
-        block, given = "auth", settings.auth
+    block, given = "auth", settings.auth.certificate_settings()
+    if given is None:
+        block, given = "client_certificate", settings.client_certificate
     if given is None:
         return None
     references = given.references()
@@ -60,14 +59,14 @@ def _load(
     for key, reference in given.references().items():
         try:
             data[key] = _bytes(reference, read, fetched.get((block, key)))
-        except ValueError as fault:
-            reasons.append((key, str(fault)))
+        except ValueError as error:
+            reasons.append((key, str(error)))
     passphrase, hidden = None, False
     if given.key_passphrase is not None:
         try:
             passphrase = read(given.key_passphrase)
-        except ValueError as fault:
-            reasons.append(("key_passphrase", str(fault)))
+        except ValueError as error:
+            reasons.append(("key_passphrase", str(error)))
             hidden = True
     joined = given.pem is not None
     key_bytes = data.get("pem" if joined else "private_key")
@@ -83,7 +82,7 @@ def _load(
     def placed(found: tuple[tuple[str, str], ...]) -> Messages:
         return tuple(((block, key), text) for key, text in found)
 
-    return Reading(examined.identity, placed((*reasons, *examined.faults)), placed(examined.warnings))
+    return Reading(examined.identity, placed((*reasons, *examined.errors)), placed(examined.warnings))
 
 
 def _bytes(reference: Reference, read: SecretReader, fetched: bytes | None) -> bytes:
@@ -91,5 +90,5 @@ def _bytes(reference: Reference, read: SecretReader, fetched: bytes | None) -> b
     if reference.source != "url":
         return read.raw(reference, LARGEST)
     if fetched is None:
-        raise ValueError("is not fetched yet")
+        raise ValueError("has not been fetched yet")
     return fetched

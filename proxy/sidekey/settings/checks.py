@@ -1,7 +1,7 @@
-"""What keys say together. The checks read the file's plain values, so that a fault in one key hides no other.
+"""Checks of several keys together. They read the file's plain values, so that an error in one key hides no other.
 
-Each takes the mapping it judges and gives pairs of a place in it and a message; a value that is faulty by itself is
-reported by the models and passed over here.
+Each takes the mapping that it checks and yields pairs of a place in it and a message; a value that is invalid by itself
+is reported by the models and ignored here.
 """
 
 from __future__ import annotations
@@ -11,46 +11,41 @@ from ipaddress import ip_address
 from typing import Any
 
 from sidekey.core.policy import Policy, decide, parse_prefix
-from sidekey.credentials.fields import normal_name
+from sidekey.credentials.base import KindSettings
+from sidekey.credentials.fields import mapping
 from sidekey.credentials.registry import KINDS
-from sidekey.settings.faults import Loc
+from sidekey.settings.config_errors import Loc
 from sidekey.settings.snapshot import Address, Listen
 from sidekey.settings.values import check_test_path, parse_address
 
 Found = Iterator[tuple[Loc, str]]
 
-_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+
+def kind_of(raw: Mapping[str, Any]) -> type[KindSettings] | None:
+    """The kind that an integration names; None where there is no such kind."""
+    return KINDS.get(str(mapping(raw.get("auth")).get("type")))
 
 
-def mapping(raw: Any) -> Mapping[str, Any]:
-    """`raw` where it is a mapping, else an empty one."""
-    return raw if isinstance(raw, Mapping) else {}
-
-
-def integration_faults(raw: Mapping[str, Any]) -> Found:
-    """Faults between the keys of an integration."""
-    auth_type = str(mapping(raw.get("auth")).get("type"))
-    kind = KINDS.get(auth_type)
+def integration_errors(raw: Mapping[str, Any]) -> Found:
+    """Errors between the keys of an integration."""
+    kind = kind_of(raw)
     if kind is not None and kind.needs_prefix and raw.get("endpoint_prefix", []) == []:
-        yield ("endpoint_prefix",), "this kind needs an endpoint prefix: the URL under which targets are allowed"
+        yield ("endpoint_prefix",), "this kind needs endpoint_prefix, the URL under which targets are allowed"
     others, domains = raw.get("allow_other_domains", False), raw.get("allowed_domains", [])
     if others is True and domains == []:
-        yield ("allow_other_domains",), "stands without allowed_domains: list the domains, or drop this key"
+        yield ("allow_other_domains",), "needs allowed_domains: list the domains, or remove this key"
     if others is False and domains != []:
-        yield ("allowed_domains",), "counts only with allow_other_domains: true; add it, or drop the list"
-    if auth_type == "mtls" and raw.get("client_certificate") is not None:
-        yield ("client_certificate",), "the kind mtls brings the certificate under auth: drop this block"
-    method = mapping(raw.get("auth")).get("client_authentication")
-    if auth_type == "oauth2" and method == "tls_client_auth" and raw.get("client_certificate") is None:
-        yield (
-            ("auth", "client_authentication"),
-            "needs the certificate that proves the client: write client_certificate beside auth",
-        )
-    yield from _test_faults(raw)
+        yield ("allowed_domains",), "needs allow_other_domains: true: add it, or remove the list"
+    if kind is not None:
+        if kind.brings_certificate and raw.get("client_certificate") is not None:
+            name = raw["auth"]["type"]
+            yield ("client_certificate",), f"kind {name} has its certificate under auth: remove this block"
+        yield from kind.find_errors(raw)
+    yield from _test_errors(raw)
 
 
-def _test_faults(raw: Mapping[str, Any]) -> Found:
-    """A test request that the integration's own policy would refuse."""
+def _test_errors(raw: Mapping[str, Any]) -> Found:
+    """A test request that the integration's own policy would deny."""
     test = raw.get("test")
     if not isinstance(test, Mapping):
         return
@@ -63,14 +58,14 @@ def _test_faults(raw: Mapping[str, Any]) -> Found:
     decision = decide(policy, method, f"{policy.prefixes[0]}{path}")
     if not decision.allowed:
         key = "method" if decision.code == "method_denied" else "path"
-        yield ("test", key), f"the integration's own policy refuses this: {decision.reason}"
+        yield ("test", key), f"must be allowed by the integration's own policy: {decision.reason}"
 
 
 def _policy(raw: Mapping[str, Any]) -> Policy | None:
-    """Prefixes and methods as the plain values tell them, or None where one of them is faulty or stands elsewhere.
+    """Prefixes and methods by the plain values, or None where one of them is invalid or a reference.
 
-    Which origins are allowed beside them is left out: it takes what only the kind knows, and `policy_warnings` says
-    so where a prefix is at none of them.
+    The origins that are allowed as well are left out: only the kind knows them, and `policy_warnings` reports a prefix
+    at none of them.
     """
     prefixes, methods = [] if _learns(raw) else raw.get("endpoint_prefix", []), raw.get("methods")
     prefixes = [prefixes] if isinstance(prefixes, str) else prefixes
@@ -86,13 +81,13 @@ def _policy(raw: Mapping[str, Any]) -> Policy | None:
 
 
 _ANYWHERE = parse_prefix("https://host.invalid")
-"""Stands for the base of an integration that writes no prefix."""
+"""The base of an integration without a prefix, for the check."""
 
 
 def _learns(raw: Mapping[str, Any]) -> bool:
-    """Whether the base URL comes with the token, so that a path cannot be judged before."""
-    auth = mapping(raw.get("auth"))
-    return auth.get("type") == "responsys" or mapping(auth.get("token_response")).get("base_url") is not None
+    """Whether the base URL comes with the token, so that a path cannot be checked before."""
+    kind = kind_of(raw)
+    return kind is not None and kind.learns_base_url(mapping(raw.get("auth")))
 
 
 def _is_valid(check: Callable[[str], str], text: str) -> bool:
@@ -107,30 +102,30 @@ def _are_texts(raw: Any) -> bool:
     return isinstance(raw, list) and all(isinstance(entry, str) for entry in raw)
 
 
-def global_faults(raw: Mapping[str, Any]) -> Found:
-    """Listeners that are open to others or stand on one address, and hosts that are named twice."""
+def global_errors(raw: Mapping[str, Any]) -> Found:
+    """Listeners that are open to other machines or share an address, and hosts that are given twice."""
     listeners = dict(_listeners(raw))
     seen: dict[str, str] = {}
     for name, address in listeners.items():
         if raw.get("allow_unauthenticated") is not True and _is_open(name, address, raw):
             way_out = "name callers, or" if name == "proxy" else "there are no admin tokens yet:"
-            yield ("listen", name), f"others can reach this listener: {way_out} set allow_unauthenticated: true"
+            yield ("listen", name), f"other machines can reach this listener: {way_out} set allow_unauthenticated: true"
         first = seen.setdefault(str(address), name)
         if first != name and address.port:
-            yield ("listen", name), f"this is the address of listen.{first} already"
+            yield ("listen", name), f"must differ from listen.{first}"
     hosts: dict[str, str] = {}
     for name in mapping(mapping(raw.get("network")).get("hosts")):
         if hosts.setdefault(name.lower(), name) != name:
-            yield ("network", "hosts", name), "this host stands here already: case does not count"
+            yield ("network", "hosts", name), "this host is given twice (case does not count): remove one"
 
 
-def caller_faults(raw: Mapping[str, Any], known: Container[str]) -> Found:
-    """Callers that name integrations there are not."""
+def caller_errors(raw: Mapping[str, Any], known: Container[str]) -> Found:
+    """Callers that name integrations that do not exist."""
     for name, caller in mapping(raw.get("callers")).items():
         granted = mapping(caller).get("integrations")
         for index, entry in enumerate(granted if isinstance(granted, list) else []):
             if isinstance(entry, str) and entry not in known:
-                yield ("callers", name, "integrations", index), "there is no integration of this ID"
+                yield ("callers", name, "integrations", index), "no integration has this ID"
 
 
 def _listeners(raw: Mapping[str, Any]) -> Iterator[tuple[str, Address]]:
@@ -148,7 +143,7 @@ def _listeners(raw: Mapping[str, Any]) -> Iterator[tuple[str, Address]]:
 
 
 def _is_open(name: str, address: Address, raw: Mapping[str, Any]) -> bool:
-    """Whether others than this machine's users reach a listener that asks for no token."""
+    """Whether other machines can reach a listener that requires no token."""
     if name == "metrics" or address.path is not None or ip_address(address.host).is_loopback:
         return False
     return name == "admin" or not raw.get("callers")
@@ -159,7 +154,7 @@ def global_warnings(raw: Mapping[str, Any]) -> Found:
     if raw.get("allow_unauthenticated") is True:
         for name, address in _listeners(raw):
             if _is_open(name, address, raw):
-                yield ("listen", name), "whoever reaches this listener can use it"
+                yield ("listen", name), "anyone who can reach this listener can use it"
     yield from insecure_values(mapping(raw.get("callers")), ("callers",))
 
 
@@ -167,42 +162,32 @@ def integration_warnings(raw: Mapping[str, Any]) -> Found:
     """What loads but should be known: credentials in clear, secrets in the file, prefixes that never match."""
     prefixes = raw.get("endpoint_prefix", [])
     listed = isinstance(prefixes, list)
-    auth = mapping(raw.get("auth"))
-    certificate = auth.get("type") == "mtls" or raw.get("client_certificate") is not None
+    kind = kind_of(raw)
+    certificate = (kind is not None and kind.brings_certificate) or raw.get("client_certificate") is not None
     for index, prefix in enumerate(prefixes if listed else [prefixes]):
         if isinstance(prefix, str) and prefix[:5].lower() == "http:":
             yield (
                 (("endpoint_prefix", index) if listed else ("endpoint_prefix",)),
-                f"the credential travels in the clear{', and no client certificate is shown' if certificate else ''}",
+                f"the credential travels in the clear{', and no client certificate is sent' if certificate else ''}",
             )
-    yield from _placement_warnings(raw, auth.get("token_placement"))
-    for name, value in mapping(auth.get("headers")).items():
-        if isinstance(value, str) and normal_name(name) in _SECRET_HEADERS:
-            yield ("auth", "headers", name), "this stands as public text; write a secret as {prefix: TEXT, secret: ...}"
-    yield from insecure_values(auth, ("auth",))
+    if kind is not None:
+        yield from kind.find_warnings(raw)
+    yield from insecure_values(mapping(raw.get("auth")), ("auth",))
     yield from insecure_values(mapping(raw.get("client_certificate")), ("client_certificate",))
 
 
-def _placement_warnings(raw: Mapping[str, Any], placement: Any) -> Found:
-    place = mapping(placement).get("in", placement)
-    if place == "query":
-        yield ("auth", "token_placement"), "a token in the query gets into the logs of servers (RFC 6750 2.3)"
-    if place == "body" and raw.get("test") is not None:
-        yield ("test",), "the test request has an empty body, so the token has no place in it and the test fails"
-
-
 def policy_warnings(policy: Policy) -> Found:
-    """What loads but should be known of a policy that is whole: prefixes that never match."""
+    """What loads but should be known of a complete policy: prefixes that never match."""
     for prefix in policy.prefixes if policy.domains else ():
         if not any(domain.covers(prefix.origin) for domain in policy.domains):
-            yield ("endpoint_prefix",), f"{prefix} lies under no allowed domain, so it never matches"
+            yield ("endpoint_prefix",), f"{prefix} is not under any allowed domain, so it never matches"
 
 
 def insecure_values(raw: Any, loc: Loc) -> Found:
-    """Secrets that stand in the file itself."""
+    """Secrets that are written in the file itself."""
     if isinstance(raw, Mapping):
         for key, value in raw.items():
             if key == "insecure_value":
-                yield (*loc, key), "a secret stands in the config file: for trials only"
+                yield (*loc, key), "a secret is written in the config file: use this for trials only"
             elif isinstance(value, Mapping):
                 yield from insecure_values(value, (*loc, key))

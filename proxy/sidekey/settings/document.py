@@ -2,7 +2,7 @@
 
 The typing of plain scalars is narrower than YAML 1.1 and close to the core schema of YAML 1.2: only true, false, null,
 integers and floats in plain decimal are typed, so `off`, `no`, `on`, dates and numbers with a leading zero stay text.
-Keys are always text. Tags, merge keys and several documents in a file are refused, aliases are bounded.
+Keys are always text. Tags, merge keys and several documents in a file are errors, aliases are bounded.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 
 import yaml
 
-from sidekey.settings.faults import Fault, Row, Table, line_of, mark_of, show
-from sidekey.settings.freeing import let_go
+from sidekey.settings.config_errors import ConfigError, Row, Table, line_of, mark_of, show
+from sidekey.settings.release_gradually import release_gradually
 
 # The C loader where PyYAML was built with libyaml; both give the same events.
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 DEEPEST = 32
 MOST_VALUES = 2_000_000
-"""Values in a file, counting what an alias stands for each time: a bound on "billion laughs"."""
+"""Values in a file, counting the value of an alias each time: a bound on "billion laughs"."""
 
 _SLICE = 64 << 10
 """Characters that are searched at once: a search holds the interpreter, and a reload shares it with the data plane."""
@@ -45,25 +45,25 @@ _TEXT_TAG = "tag:yaml.org,2002:str"
 
 
 class Malformed(Exception):
-    """The file cannot be read any further; holds the one fault."""
+    """The file cannot be parsed any further; contains the one error."""
 
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault)
-        self.fault = fault
+    def __init__(self, error: ConfigError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
-def parse(file: str, data: bytes) -> tuple[Table, list[Fault]]:
-    """The file's one mapping, and the faults that did not stop the reading (duplicate keys). Raises Malformed."""
+def parse(file: str, data: bytes) -> tuple[Table, list[ConfigError]]:
+    """The file's one mapping, and the errors that did not stop the parsing (duplicate keys). Raises Malformed."""
     text = _decode(file, data)
     reader = _Reader(file, text)
     try:
-        return reader.document(), reader.faults
+        return reader.document(), reader.errors
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         # libyaml's problems are fixed sentences; they repeat nothing of the file.
         problem = error.problem or "not finished"
         line, column = (mark.line, mark.column) if mark else (0, 0)
-        raise Malformed(Fault(file, line + 1, column + 1, "", f"not valid YAML: {problem}")) from None
+        raise Malformed(ConfigError(file, line + 1, column + 1, "", f"not valid YAML: {problem}")) from None
 
 
 def _decode(file: str, data: bytes) -> str:
@@ -71,23 +71,23 @@ def _decode(file: str, data: bytes) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8", "replace")
-        raise Malformed(_fault_after(file, before, "the file is not UTF-8")) from None
+        raise Malformed(_error_after(file, before, "the file must be UTF-8")) from None
     for start in range(0, len(text), _SLICE):
         found = _UNPRINTABLE.search(text, start, start + _SLICE)
         if found is not None:
-            raise Malformed(_fault_after(file, text[: found.start()], "a control character stands here"))
+            raise Malformed(_error_after(file, text[: found.start()], "a control character is not allowed here"))
     return text
 
 
-def _fault_after(file: str, before: str, message: str) -> Fault:
-    return Fault(file, before.count("\n") + 1, len(before) - before.rfind("\n"), "", message)
+def _error_after(file: str, before: str, message: str) -> ConfigError:
+    return ConfigError(file, before.count("\n") + 1, len(before) - before.rfind("\n"), "", message)
 
 
 class _Reader:
     """Composes values from parser events, so that no tree of nodes is ever built."""
 
     def __init__(self, file: str, text: str) -> None:
-        self.faults: list[Fault] = []
+        self.errors: list[ConfigError] = []
         self._file = file
         self._next = _Loader(text).get_event
         self._anchors: dict[str, tuple[Any, int, int]] = {}
@@ -99,20 +99,20 @@ class _Reader:
         self._next()
         event = self._next()
         if isinstance(event, yaml.StreamEndEvent):
-            raise Malformed(Fault(self._file, 1, 1, "", "the file is empty; begin with version: 1"))
+            raise Malformed(ConfigError(self._file, 1, 1, "", "the file must not be empty: begin with version: 1"))
         event = self._next()
         value, _ = self._value(event, 0)
         if not isinstance(value, Table):
-            raise self._malformed(event, "a config file holds a mapping; begin with version: 1")
+            raise self._malformed(event, "a config file must be a mapping: begin with version: 1")
         self._next()
         event = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
-            raise self._malformed(event, "a config file holds one document; use one file for each")
+            raise self._malformed(event, "a config file must contain one document: use one file for each")
         return value
 
     def _malformed(self, event: Any, message: str) -> Malformed:
         mark = event.start_mark
-        return Malformed(Fault(self._file, mark.line + 1, mark.column + 1, "", message))
+        return Malformed(ConfigError(self._file, mark.line + 1, mark.column + 1, "", message))
 
     def _value(self, event: Any, depth: int) -> tuple[Any, int]:
         """The value that `event` begins, with its mark."""
@@ -121,17 +121,17 @@ class _Reader:
         before = self._values
         self._values += 1
         if self._values > MOST_VALUES:
-            raise self._malformed(event, f"more than {MOST_VALUES} values")
+            raise self._malformed(event, f"must contain at most {MOST_VALUES} values")
         kind = event.__class__
         if kind is yaml.AliasEvent:
             return self._alias(event)
         if event.tag is not None and event.tag != "!" and not (event.tag == _TEXT_TAG and kind is yaml.ScalarEvent):
-            raise self._malformed(event, "tags (!...) are not used here; put text in quotes")
+            raise self._malformed(event, "tags (!...) are not supported: put text in quotes")
         value: Any
         if kind is yaml.ScalarEvent:
             value = _scalar(event.value) if event.implicit[0] else event.value
         elif depth >= DEEPEST:
-            raise self._malformed(event, f"nested deeper than {DEEPEST} levels")
+            raise self._malformed(event, f"must not be nested deeper than {DEEPEST} levels")
         elif kind is yaml.MappingStartEvent:
             value = self._mapping(mark, depth + 1)
         else:
@@ -143,7 +143,7 @@ class _Reader:
     def _alias(self, event: Any) -> tuple[Any, int]:
         found = self._anchors.get(event.anchor)
         if found is None:
-            raise self._malformed(event, "this alias has no anchor before it")
+            raise self._malformed(event, "this alias has no anchor above it")
         value, mark, weight = found
         self._values += weight
         return value, mark
@@ -153,7 +153,7 @@ class _Reader:
         try:
             self._fill(table, depth)
         except (Malformed, yaml.YAMLError):
-            let_go(table)
+            release_gradually(table)
             raise
         return table
 
@@ -162,7 +162,7 @@ class _Reader:
         event = self._next()
         while event.__class__ is not yaml.MappingEndEvent:
             if event.__class__ is not yaml.ScalarEvent:
-                raise self._malformed(event, "a key is a text")
+                raise self._malformed(event, "a key must be a text")
             key = self._words.setdefault(event.value, event.value)
             start: Any = event.start_mark
             self._path.append(key)
@@ -177,8 +177,8 @@ class _Reader:
             event = self._next()
 
     def _duplicate(self, start: Any, first: int) -> None:
-        message = f"this key stands here a second time; the first is in line {line_of(first)}"
-        self.faults.append(Fault(self._file, start.line + 1, start.column + 1, show(self._path), message))
+        message = f"this key is given twice; the first is in line {line_of(first)}"
+        self.errors.append(ConfigError(self._file, start.line + 1, start.column + 1, show(self._path), message))
 
     def _sequence(self, mark: int, depth: int) -> Row:
         row = Row(self._file, mark)

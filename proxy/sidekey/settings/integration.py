@@ -1,4 +1,4 @@
-"""Judges and builds the integrations of a config, or finds that one is still what it was at the last good load."""
+"""Checks and builds the integrations of a config, or finds that one has not changed since the last good load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sidekey.credentials.certificates.settings import MATERIAL
 from sidekey.settings import checks
 from sidekey.settings.build import TrustOf, build_integration
 from sidekey.settings.certificates import build_certificate_loader
-from sidekey.settings.faults import Fault, Loc, Table, fault_at
+from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.memory import Entry
 from sidekey.settings.models import IntegrationSettings
@@ -20,13 +20,13 @@ from sidekey.settings.profiles import expand
 from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.snapshot import Integration, Trust
 from sidekey.settings.stamps import Looks
-from sidekey.settings.translate import faults_of
+from sidekey.settings.translate import errors_of
 
 
 class Integrations:
-    """The integrations of one load; what there is to say of them goes into `loaded`.
+    """The integrations of one load; errors and warnings go into `loaded`.
 
-    Secrets are read with `noting`, and with `read` whenever that is needed later. Certificates are judged at `now`.
+    Secrets are read with `noting`, and with `read` whenever that is needed later. Certificates are checked at `now`.
     """
 
     def __init__(
@@ -46,32 +46,32 @@ class Integrations:
         loaded.certificates = self._looks.stamps
 
     def take(self, name: str, raw: Table, trust: Trust, former: Entry | None) -> Entry | None:
-        """The integration of this mapping, None where it has faults; `former` is the one there was, if any.
+        """The integration of this mapping, None where it has errors; `former` is the one there was, if any.
 
         `trust` is the network's.
         """
         if former is not None and not former.is_written(raw, trust):
-            # Nothing of it may be used: an old credential never goes to a new destination.
+            # Nothing of it may be used: an old credential must never go to a new destination.
             former = None
         if former is not None and former.is_current(trust, self._noting.looks):
             entry: Entry | None = former if former.raw is raw else former._replace(raw=raw)
         else:
             entry = self._build(name, raw, trust, former)
         if entry is not None:
-            self._tell(name, entry)
+            self._report(name, entry)
         return entry
 
     def _build(self, name: str, raw: Table, trust: Trust, former: Entry | None) -> Entry | None:
         expansion = expand(raw)
         table = expansion.table
-        self._note(self._loaded.faults, name, raw, expansion.faults)
-        self._note(self._loaded.faults, name, raw, checks.integration_faults(table))
+        self._note(self._loaded.errors, name, raw, expansion.errors)
+        self._note(self._loaded.errors, name, raw, checks.integration_errors(table))
         warnings = tuple(checks.integration_warnings(table))
         try:
             settings = IntegrationSettings.model_validate(table)
         except ValidationError as error:
             self._note(self._loaded.warnings, name, raw, warnings)
-            self._loaded.faults += faults_of(error, IntegrationSettings, lambda _: table, ("integrations", name))
+            self._loaded.errors += errors_of(error, IntegrationSettings, lambda _: table, ("integrations", name))
             return None
         build = partial(
             build_integration,
@@ -86,11 +86,11 @@ class Integrations:
         certificate = None if former is None else former.integration.certificate
         integration, unreadable = build(certificate=certificate or self._certificate(settings))
         if former is not None and certificate is not None and integration.policy != former.integration.policy:
-            # What was fetched, or read long ago, is for the places it was read for.
+            # What was fetched, or read long ago, is only for the destinations it was read for.
             integration, unreadable = build(certificate=self._certificate(settings))
         read = tuple(unreadable)
-        if not expansion.faults:
-            # Examples stand in the policy otherwise, and say nothing of what was meant.
+        if not expansion.errors:
+            # Otherwise the policy contains examples, which say nothing about the intended one.
             warnings += tuple(checks.policy_warnings(integration.policy))
         entry = Entry(
             raw=raw,
@@ -110,7 +110,7 @@ class Integrations:
     def _certificate(self, settings: IntegrationSettings) -> CertificateLoader | None:
         return build_certificate_loader(settings, self._read, self._now, self._looks)
 
-    def _tell(self, name: str, entry: Entry) -> None:
+    def _report(self, name: str, entry: Entry) -> None:
         loaded, raw = self._loaded, entry.raw
         self._note(loaded.warnings, name, raw, entry.warnings)
         self._note(loaded.unreadable, name, raw, entry.unreadable)
@@ -118,14 +118,14 @@ class Integrations:
             self._note(loaded.kept.setdefault(name, []), name, raw, entry.kept)
         certificate = entry.integration.certificate
         if certificate is not None:
-            self._tell_of(certificate, name, raw)
+            self._report_certificate(certificate, name, raw)
 
-    def _tell_of(self, certificate: CertificateLoader, name: str, raw: Table) -> None:
-        """Of a client certificate, what is so now: it may have been read again since it was built."""
+    def _report_certificate(self, certificate: CertificateLoader, name: str, raw: Table) -> None:
+        """The present state of a client certificate: it may have been read again since it was built."""
         self._note(self._loaded.warnings, name, raw, certificate.warnings)
         if certificate.urls:
             self._loaded.places[name] = {
-                (block, key): fault_at(raw, (block, key), "", base=("integrations", name))
+                (block, key): error_at(raw, (block, key), "", base=("integrations", name))
                 for block in {place[0] for place, _ in certificate.urls}
                 for key in (*MATERIAL, "key_passphrase")
             }
@@ -133,12 +133,12 @@ class Integrations:
         if unreadable is not None and certificate.identity is None and not certificate.pending:
             self._note(self._loaded.unreadable, name, raw, unreadable.reasons)
 
-    def _note(self, faults: list[Fault], name: str, raw: Table, found: Iterable[tuple[Loc, str]]) -> None:
-        faults += [fault_at(raw, loc, message, base=("integrations", name)) for loc, message in found]
+    def _note(self, errors: list[ConfigError], name: str, raw: Table, found: Iterable[tuple[Loc, str]]) -> None:
+        errors += [error_at(raw, loc, message, base=("integrations", name)) for loc, message in found]
 
 
 def _lost(former: Integration, found: Integration) -> bool:
-    """Whether something can no longer be read that could."""
+    """Whether something that could be read cannot be read any more."""
     return (former.secrets.credential is not None and found.secrets.credential is None) or (
         former.trust.usable and not found.trust.usable
     )

@@ -1,4 +1,4 @@
-"""Loads a config: from a path to a snapshot, or to every fault there is; again and again, if need be."""
+"""Loads a config: from a path to a snapshot, or to every error there is; as often as needed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pydantic import ValidationError
 
 from sidekey.settings import checks, snapshot
 from sidekey.settings.build import build_callers, build_listen, build_snapshot, build_trust, moved
-from sidekey.settings.faults import Fault, Loc, Table, fault_at
-from sidekey.settings.freeing import let_go
+from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at
 from sidekey.settings.integration import Integrations
 from sidekey.settings.loaded import Loaded
-from sidekey.settings.memory import Entry, Memory, let_files_go
+from sidekey.settings.memory import Entry, Memory, release_files
 from sidekey.settings.models import GlobalSettings
+from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.source import Files, Joined, read_config
 from sidekey.settings.stamps import Looks
-from sidekey.settings.translate import faults_of
+from sidekey.settings.translate import errors_of
 from sidekey.settings.values import check_name
 
 __all__ = ["Loaded", "Loader", "load"]
@@ -33,15 +33,15 @@ __all__ = ["Loaded", "Loader", "load"]
 def load(path: str | Path, environ: Mapping[str, str] | None = None, now: float | None = None) -> Loaded:
     """Read the config at `path`, a file or a folder, and the secrets it names. Never raises for what it reads.
 
-    Certificates are judged at `now`, in seconds since the epoch; left out, the present.
+    Certificates are checked at `now`, in seconds since the epoch; default: the present.
     """
     return Loader(path, environ).load(now)
 
 
 class Loader:
-    """Loads one config as often as it is asked to, and makes anew only what differs from the last good load.
+    """Loads one config as often as it is asked to, and builds only what differs from the last good load.
 
-    An integration that is the same is the same object in each snapshot. `environ` is taken not to change.
+    An integration that is the same is the same object in each snapshot. `environ` must not change.
     """
 
     def __init__(self, path: str | Path, environ: Mapping[str, str] | None = None) -> None:
@@ -53,8 +53,8 @@ class Loader:
     def load(self, now: float | None = None) -> Loaded:
         """As `load`. Blocks; one thread at a time.
 
-        A load with faults leaves nothing behind but the documents it parsed. A secret, CA file or caller's token that
-        is of no use now, but was at the last good load, stays what it was while the config says the same of it.
+        A load with errors leaves only the documents that it parsed. A secret, CA file or caller's token that cannot be
+        used now, but could at the last good load, stays what it was while the config says the same about it.
         """
         looks = Looks()
         with _without_collector():
@@ -65,19 +65,19 @@ class Loader:
             memory = loading.run()
             self._keep(memory, joined.files)
         loaded = loading.loaded
-        loaded.stamps, loaded.momentary = looks.stamps, joined.momentary or noting.momentary
+        loaded.stamps, loaded.transient = looks.stamps, joined.transient or noting.transient
         loaded.sort()
         return loaded
 
     def _keep(self, memory: Memory | None, files: Files) -> None:
-        """Remember this load, and free what is not needed any more, piece by piece."""
+        """Remember this load, and release gradually what is not needed any more."""
         before, last = self._memory, self._files
         self._files = files
         if memory is not None:
             self._memory = memory
-            let_go(before.entries)
+            release_gradually(before.entries)
         for old in (last, before.files):
-            let_files_go(old, kept=(self._files, self._memory.files))
+            release_files(old, kept=(self._files, self._memory.files))
 
 
 @contextmanager
@@ -103,7 +103,7 @@ class _Loading:
         memory: Memory,
         now: float,
     ) -> None:
-        self.loaded = Loaded(faults=joined.faults)
+        self.loaded = Loaded(errors=joined.errors)
         self._joined = joined
         self._read = read
         self._noting = noting
@@ -112,14 +112,14 @@ class _Loading:
         self._integrations = Integrations(self.loaded, read, noting, self._trust_of, now)
 
     def run(self) -> Memory | None:
-        """Load; what is to be remembered where it went without a fault."""
+        """Load; what is to be remembered where there was no error."""
         settings = self._globals()
         trust = self._trust(settings)
         entries = self._entries(trust)
         callers = build_callers(settings.callers, self._noting, self._memory.digests)
         self._note(self.loaded.unreadable, callers.unreadable)
-        self._note(self.loaded.faults, callers.twice)
-        if self.loaded.faults:
+        self._note(self.loaded.errors, callers.twice)
+        if self.loaded.errors:
             return None
         integrations = {name: entry.integration for name, entry in entries.items()}
         found = self.loaded.snapshot = build_snapshot(settings, integrations, callers.found, self._read, trust)
@@ -129,40 +129,41 @@ class _Loading:
         owners, documents = self._joined.owners, self._joined.documents
         return owners.get(str(loc[0]), documents[0]) if loc else documents[0]
 
-    def _note(self, faults: list[Fault], found: Iterable[tuple[Loc, str]]) -> None:
-        faults += [fault_at(self._root(loc), loc, message) for loc, message in found]
+    def _note(self, errors: list[ConfigError], found: Iterable[tuple[Loc, str]]) -> None:
+        errors += [error_at(self._root(loc), loc, message) for loc, message in found]
 
     def _globals(self) -> GlobalSettings:
-        """The global settings; the defaults instead of what is faulty, so that the rest is still judged."""
+        """The global settings; the defaults instead of what is invalid, so that the rest is still checked."""
         values = {**self._joined.globals, "version": 1}
         if self._joined.documents:
-            self._note(self.loaded.faults, checks.global_faults(values))
+            self._note(self.loaded.errors, checks.global_errors(values))
             if self._joined.complete:
-                self._note(self.loaded.faults, checks.caller_faults(values, self._joined.integrations))
+                self._note(self.loaded.errors, checks.caller_errors(values, self._joined.integrations))
             self._note(self.loaded.warnings, checks.global_warnings(values))
         if self._joined.documents and not self._joined.integrations:
-            self._note(self.loaded.warnings, [(("integrations",), "there are none: every request is denied")])
-        faulty: set[str | int] = set()
+            text = "no integration is configured: every request is denied"
+            self._note(self.loaded.warnings, [(("integrations",), text)])
+        invalid: set[str | int] = set()
         try:
             settings = GlobalSettings.model_validate(values)
         except ValidationError as error:
-            self.loaded.faults += faults_of(error, GlobalSettings, self._root, ())
-            faulty = {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
-            settings = GlobalSettings.model_validate(_without_faulty(values, error))
-        if self._joined.documents and self._joined.complete and "listen" not in faulty:
-            self._note(self.loaded.faults, self._moved(settings))
+            self.loaded.errors += errors_of(error, GlobalSettings, self._root, ())
+            invalid = {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
+            settings = GlobalSettings.model_validate(_without_invalid(values, error))
+        if self._joined.documents and self._joined.complete and "listen" not in invalid:
+            self._note(self.loaded.errors, self._moved(settings))
         return settings
 
     def _moved(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
-        """The listeners that are not where they stand."""
-        stands = self._memory.listen
-        if stands is None:
+        """The listeners whose address in the config is not where they listen."""
+        current = self._memory.listen
+        if current is None:
             return
-        for key in moved(stands, build_listen(settings.listen, self._read)):
-            yield ("listen", key), "needs a restart: a listener cannot be changed while Sidekey runs"
+        for key in moved(current, build_listen(settings.listen, self._read)):
+            yield ("listen", key), "needs a restart of Sidekey: listeners cannot be changed while it runs"
 
     def _trust(self, settings: GlobalSettings) -> snapshot.Trust:
-        """The network's; that of the last good load where it is the same, or where its file is of no use now."""
+        """The network's; that of the last good load where it is the same, or where its file cannot be used now."""
         written, former = settings.network.trusted_ca, self._memory.trust
         if written.path is not None:
             self._noting.note(written.path)
@@ -180,11 +181,11 @@ class _Loading:
             base = ("integrations", name)
             try:
                 check_name(name)
-            except ValueError as fault:
-                self.loaded.faults.append(fault_at(document, base, str(fault), key=True))
+            except ValueError as error:
+                self.loaded.errors.append(error_at(document, base, str(error), key=True))
             raw = document["integrations"][name]
             if not isinstance(raw, Table):
-                self.loaded.faults.append(fault_at(document, base, "a mapping is expected"))
+                self.loaded.errors.append(error_at(document, base, "must be a mapping"))
                 continue
             entry = self._integrations.take(name, raw, trust, self._memory.entries.get(name))
             if entry is not None:
@@ -192,12 +193,12 @@ class _Loading:
         return entries
 
 
-def _without_faulty(values: dict[str, Any], error: ValidationError) -> dict[str, Any]:
-    """The global keys that pydantic found no error in; of `callers` only the faulty ones go."""
+def _without_invalid(values: dict[str, Any], error: ValidationError) -> dict[str, Any]:
+    """The global keys that pydantic found no error in; of `callers` only the invalid ones are removed."""
     places = [details["loc"] for details in error.errors(include_url=False, include_input=False)]
-    faulty = {loc[0] for loc in places if loc[:1] != ("callers",) or len(loc) == 1}
+    invalid = {loc[0] for loc in places if loc[:1] != ("callers",) or len(loc) == 1}
     callers = {loc[1] for loc in places if loc[:1] == ("callers",) and len(loc) > 1}
-    kept = {key: value for key, value in values.items() if key not in faulty}
+    kept = {key: value for key, value in values.items() if key not in invalid}
     if callers and "callers" in kept:
         kept["callers"] = {name: caller for name, caller in kept["callers"].items() if name not in callers}
     return kept

@@ -1,61 +1,61 @@
-"""What comes of loading a config."""
+"""The result of loading a config."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sidekey.settings.faults import Fault, Loc
+from sidekey.settings.config_errors import ConfigError, Loc
 from sidekey.settings.snapshot import Snapshot
 from sidekey.settings.stamps import Stamp
 
 
 @dataclass(slots=True)
 class Loaded:
-    """A config that was read. `snapshot` is None where there are `faults`.
+    """A config that was read. `snapshot` is None where there are `errors`.
 
-    `unreadable` are secrets and CA files that could not be read: faults for `check` and `run --strict`, while `run`
-    goes on without what needs them. All three lists are in the order of file, line and column.
+    `unreadable` are secrets and CA files that could not be read: errors for `check` and `run --strict`, while `run`
+    continues without what needs them. All three lists are in the order of file, line and column.
 
-    `kept` says of integrations why what they read is of no use now: they are those of a former load, unchanged, and
-    such findings are not among `unreadable`. It holds them at each load, `failed` those that were read at this one.
+    `kept` says of integrations why what they read cannot be used now: they are those of an earlier load, unchanged, and
+    these errors are not among `unreadable`. It contains them at each load, `failed` those that were read at this one.
 
-    `stamps` are those of everything that was read, the config itself and its folder among it: whatever differs later
-    asks for a reload. Paths are absolute, links not resolved. Client certificates are not among it: whoever holds them
-    reads them again. `certificates` are the stamps of those that were read at this load.
+    `stamps` are those of everything that was read, the config itself and its folder included: whatever differs later
+    causes a reload. Paths are absolute, links not resolved. Client certificates are not among them: their own
+    loaders read them again. `certificates` are the stamps of those that were read at this load.
 
-    `places` are those of the client certificates that come by {url}, by integration: nothing is said of them before
-    they are fetched (`fetched`).
+    `places` are those of the client certificates that come by {url}, by integration: they are checked only
+    after they are fetched (`fetched`).
 
-    `momentary` says that a file of the config, or of a secret, could not be read for a reason that may be over soon
-    (too many open files), though no stamp will tell.
+    `transient` says that a file of the config, or of a secret, could not be read for a reason that may pass soon
+    (too many open files), although no stamp will change.
     """
 
     snapshot: Snapshot | None = None
-    faults: list[Fault] = field(default_factory=list)
-    warnings: list[Fault] = field(default_factory=list)
-    unreadable: list[Fault] = field(default_factory=list)
-    kept: dict[str, list[Fault]] = field(default_factory=dict)
+    errors: list[ConfigError] = field(default_factory=list)
+    warnings: list[ConfigError] = field(default_factory=list)
+    unreadable: list[ConfigError] = field(default_factory=list)
+    kept: dict[str, list[ConfigError]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     stamps: dict[Path, Stamp] = field(default_factory=dict)
     certificates: dict[Path, Stamp] = field(default_factory=dict)
-    places: dict[str, dict[Loc, Fault]] = field(default_factory=dict)
-    momentary: bool = False
+    places: dict[str, dict[Loc, ConfigError]] = field(default_factory=dict)
+    transient: bool = False
 
-    def fetched(self, name: str) -> tuple[list[Fault], list[Fault]]:
-        """Faults and warnings of such a certificate, after its loader's `load`."""
+    def fetched(self, name: str) -> tuple[list[ConfigError], list[ConfigError]]:
+        """Errors and warnings of such a certificate, after its loader's `load`."""
         certificate = None if self.snapshot is None else self.snapshot.integrations[name].certificate
         if certificate is None:
             return [], []
         places, reasons = self.places[name], () if certificate.unreadable is None else certificate.unreadable.reasons
-        faults, warnings = (
+        errors, warnings = (
             [places[loc]._replace(message=message) for loc, message in found]
             for found in (reasons, certificate.warnings)
         )
-        return faults, warnings
+        return errors, warnings
 
     def sort(self) -> None:
-        """Put the findings into the order of their places, each of them once."""
-        for faults in (self.faults, self.warnings, self.unreadable, *self.kept.values()):
+        """Sort the findings by their places, each of them once."""
+        for errors in (self.errors, self.warnings, self.unreadable, *self.kept.values()):
             # They come nearly in order, which a set would lose: one long sort would hold the interpreter.
-            faults[:] = sorted(dict.fromkeys(faults))
+            errors[:] = sorted(dict.fromkeys(errors))

@@ -1,4 +1,4 @@
-"""What a load leaves for the next one, and how it is told that an integration is the same as before."""
+"""What a load keeps for the next one, and how an unchanged integration is recognised."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any, NamedTuple
 
 from sidekey.settings import snapshot
 from sidekey.settings.build import Digests
-from sidekey.settings.faults import Loc, Row, Table
-from sidekey.settings.freeing import let_go
+from sidekey.settings.config_errors import Loc, Row, Table
+from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import Stamps
 from sidekey.settings.source import Files
 from sidekey.settings.stamps import Looks
 
 Found = tuple[tuple[Loc, str], ...]
-"""Places in an integration, and what there is to say of them."""
+"""Places in an integration, with a message for each."""
 
 
 class Entry(NamedTuple):
     """An integration that was built, and all that it was built of.
 
     `trust` is the network's where the integration goes by that, `files` were read for it. `warnings`, `unreadable` and
-    `kept` are without the client certificate's, whose loader tells them itself. Where there is something in `kept`, the
-    reading of `files` failed, and the integration is one that was built before.
+    `kept` are without the client certificate's, whose loader has its own. Where `kept` is not empty,
+    reading `files` failed, and the integration is one that was built before.
     """
 
     raw: Table
@@ -35,14 +35,14 @@ class Entry(NamedTuple):
     kept: Found = ()
 
     def is_written(self, raw: Table, trust: snapshot.Trust) -> bool:
-        """Whether the config still says the same of it: `raw` is its mapping, `trust` the network's."""
+        """Whether the config still says the same about it: `raw` is its mapping, `trust` the network's."""
         if self.trust is not None and (self.trust.source, self.trust.path) != (trust.source, trust.path):
             return False
         return same(self.raw, raw)
 
     def is_current(self, trust: snapshot.Trust, looks: Looks) -> bool:
         """Whether what it was built of, beside what is written, is the same as well."""
-        # Every file is looked at, whatever came of the ones before: all of them are to be watched.
+        # Every file is checked, whatever the result of the ones before: all of them must be watched.
         changed = [path for path, stamp in self.files if looks(path) != stamp]
         return not changed and (self.trust is None or self.trust == trust)
 
@@ -57,7 +57,7 @@ class Memory:
     """The network's."""
     files: Files = field(default_factory=dict)
     listen: snapshot.Listen | None = None
-    """Where the listeners stand; None before the first good load."""
+    """Where the listeners listen; None before the first good load."""
 
 
 def same(one: Any, other: Any) -> bool:
@@ -74,11 +74,11 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def let_files_go(files: Files, kept: Iterable[Files]) -> None:
+def release_files(files: Files, kept: Iterable[Files]) -> None:
     """Empty the documents of `files` that are in none of those `kept`."""
     held = {id(parsed.document) for each in kept for parsed in each.values()}
     for parsed in files.values():
         if id(parsed.document) not in held:
             for value in parsed.document.values():
                 if isinstance(value, Table):
-                    let_go(value)
+                    release_gradually(value)

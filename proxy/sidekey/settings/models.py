@@ -1,15 +1,16 @@
-"""The config file, version 1. The descriptions here are what docs/config.md and the JSON schema say."""
+"""The config file, version 1. docs/config.md and the JSON schema are made of the descriptions here."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Secret
-from sidekey.credentials.registry import AuthSettings
-from sidekey.credentials.units import Duration, Size
+from sidekey.credentials.quantities import Duration, Size
+from sidekey.credentials.registry import KINDS, AuthSettings
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.settings import snapshot, values
 
@@ -21,15 +22,23 @@ _LOG = snapshot.Log()
 
 def _positive(seconds: float) -> float:
     if seconds <= 0:
-        raise ValueError("this duration is longer than 0s")
+        raise ValueError("must be greater than 0s")
     return seconds
 
 
 def _not_nothing(size: int) -> int:
     if size <= 0:
-        raise ValueError("this size is at least 1B")
+        raise ValueError("must be at least 1B")
     return size
 
+
+def _names(kinds: Iterable[str]) -> str:
+    *rest, last = (f"`{name}`" for name in kinds)
+    return f"{', '.join(rest)} and {last}" if rest else last
+
+
+_NEED_PREFIX = _names(name for name, kind in KINDS.items() if kind.needs_prefix)
+_BRING_CERTIFICATE = _names(name for name, kind in KINDS.items() if kind.brings_certificate)
 
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 PositiveSize = Annotated[Size, AfterValidator(_not_nothing)]
@@ -37,7 +46,7 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Section(BaseModel):
-    """A mapping of the config: no unknown keys, no conversions, and nothing of the input in an error."""
+    """A mapping of the config: no unknown keys, no conversions, and no input in an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
@@ -47,12 +56,12 @@ class ListenSettings(Section):
 
     proxy: values.ListenAddress = Field(
         default=_LISTEN.proxy,
-        description="Where callers connect: `ADDRESS:PORT` or `unix:PATH`. What is neither loopback nor a unix socket "
-        "needs `callers`, or `allow_unauthenticated`.",
+        description="Where callers connect: `ADDRESS:PORT` or `unix:PATH`. An address that is neither loopback nor a "
+        "unix socket needs `callers`, or `allow_unauthenticated`.",
     )
     admin: values.ListenAddress = Field(
         default=_LISTEN.admin,
-        description="Where operators connect. What is neither loopback nor a unix socket needs "
+        description="Where operators connect. An address that is neither loopback nor a unix socket needs "
         "`allow_unauthenticated` until admin tokens exist.",
     )
     metrics: values.ListenAddress | None = Field(
@@ -72,7 +81,7 @@ class CallerSettings(Section):
         description="The caller's token: the password of the proxy user, or `Sidekey-Token`. Compared as UTF-8."
     )
     integrations: values.CallerGrants = Field(
-        default=(), description='IDs of the integrations it may use, or `"*"` for all; left out: none.'
+        default=(), description='IDs of the integrations it may use, or `"*"` for all; default: none.'
     )
 
 
@@ -80,7 +89,7 @@ class NetworkSettings(Section):
     """How targets are resolved and which addresses may be dialled."""
 
     hosts: dict[values.HostName, Annotated[list[values.StaticAddress], Field(min_length=1)]] = Field(
-        default={}, description="Static answers: host names to lists of IP addresses, classified like any other."
+        default={}, description="Static addresses: host names to lists of IP addresses, classified like any other."
     )
     allow_private: list[values.PrivateNetwork] = Field(
         default=[], description="Networks that may be dialled although they are not global, such as `10.0.0.0/8`."
@@ -99,17 +108,18 @@ class TimeoutSettings(Section):
         default=_TIMEOUTS.connect, description="Resolving, connecting and the TLS handshake together."
     )
     request_head: PositiveDuration = Field(
-        default=_TIMEOUTS.request_head, description="From the first byte of a request's head to its last."
+        default=_TIMEOUTS.request_head, description="From the first byte of a request head to its last."
     )
     response: PositiveDuration = Field(
-        default=_TIMEOUTS.response, description="From the last byte of the request to the first of the answer's head."
+        default=_TIMEOUTS.response,
+        description="From the last byte of the request to the first byte of the response head.",
     )
     idle: PositiveDuration = Field(default=_TIMEOUTS.idle, description="Between two pieces of a body.")
     keep_alive: PositiveDuration = Field(
         default=_TIMEOUTS.keep_alive, description="How long a connection is kept without a request."
     )
     write: PositiveDuration = Field(
-        default=_TIMEOUTS.write, description="How long a peer may take nothing of what is sent to it."
+        default=_TIMEOUTS.write, description="How long a peer may accept nothing of what is sent to it."
     )
     total: Duration = Field(default=_TIMEOUTS.total, description="A whole exchange; `0s`: no limit.")
     drain_delay: Duration = Field(
@@ -123,14 +133,14 @@ class TimeoutSettings(Section):
 class LimitSettings(Section):
     """How much of each is accepted."""
 
-    request_head: PositiveSize = Field(default=_LIMITS.request_head, description="A request's head.")
-    target: PositiveSize = Field(default=_LIMITS.target, description="A request's target.")
-    headers: Count = Field(default=_LIMITS.headers, description="Headers of a request.")
-    request_body: Size = Field(default=_LIMITS.request_body, description="A request's body.")
-    response_head: PositiveSize = Field(default=_LIMITS.response_head, description="An answer's head.")
+    request_head: PositiveSize = Field(default=_LIMITS.request_head, description="A request head.")
+    target: PositiveSize = Field(default=_LIMITS.target, description="A request target.")
+    headers: Count = Field(default=_LIMITS.headers, description="Number of headers of a request.")
+    request_body: Size = Field(default=_LIMITS.request_body, description="A request body.")
+    response_head: PositiveSize = Field(default=_LIMITS.response_head, description="A response head.")
     replay_body: Size = Field(
         default=_LIMITS.replay_body,
-        description="How much of a body is kept for the one replay after a 401, or takes a token into it.",
+        description="How much of a body is kept for the one replay after a 401, or is buffered to add a token to it.",
     )
     in_flight: Count = Field(default=_LIMITS.in_flight, description="Requests at the same time.")
     pipelined: Count = Field(default=_LIMITS.pipelined, description="Requests waiting on one connection.")
@@ -139,49 +149,53 @@ class LimitSettings(Section):
 class LogSettings(Section):
     """What is logged: JSON lines on standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least level logged.")
-    access: Literal["off", "errors", "all"] = Field(default="errors", description="Which requests get a line.")
-    path: bool = Field(default=_LOG.path, description="Whether access lines hold path and query, which may be secret.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The lowest level that is logged."
+    )
+    access: Literal["off", "errors", "all"] = Field(default="errors", description="Which requests are logged.")
+    path: bool = Field(
+        default=_LOG.path, description="Whether access lines contain path and query, which may be secret."
+    )
 
 
 class ForwardSettings(Section):
-    """The forward door, where `HTTP_PROXY` leads."""
+    """The forward proxy, which clients use by `HTTP_PROXY`."""
 
     unmatched: Literal["deny", "pass"] = Field(
         default="deny",
-        description="What becomes of a target at a host that no integration covers: `deny`, or `pass`, which sends it "
-        "on as it came, without a credential and only to addresses that may be dialled.",
+        description="What happens to a target at a host that no integration covers: `deny`, or `pass`, which forwards "
+        "it unchanged, without a credential and only to addresses that may be dialled.",
     )
 
 
 class TestSettings(Section):
-    """The request that `sidekey test ID` sends; its body is empty, and 200 is success."""
+    """The request that `sidekey test ID` sends; its body is empty, and only 200 is success."""
 
     __test__ = False
 
     method: values.Method = Field(default="GET", description="Method.")
-    path: values.TestPath = Field(default="", description="Path and query under the base, as at the reverse door.")
+    path: values.TestPath = Field(default="", description="Path and query under the base URL, as after `/i/ID`.")
 
 
 class IntegrationSettings(Section):
     """An integration: where its credential may go, and the credential."""
 
-    description: str = Field(default="", description="What this is, for people.")
-    tags: list[str] = Field(default=[], description="Words to find it by.")
+    description: str = Field(default="", description="A description for people.")
+    tags: list[str] = Field(default=[], description="Words to find it with.")
     endpoint_prefix: values.EndpointPrefixes = Field(
         default=[],
-        description="The URL under which targets are allowed, or a list of them. `basic`, `headers` and `mtls` need "
+        description=f"The URL under which targets are allowed, or a list of them. {_NEED_PREFIX} need "
         "one. Path segments count: `/v1` allows `/v1/x` and not `/v10`.",
     )
     allow_other_domains: bool = Field(
-        default=False, description="Whether `allowed_domains` counts; the two stand together."
+        default=False, description="Whether `allowed_domains` is used; both keys are needed together."
     )
     allowed_domains: list[values.AllowedDomain] = Field(
         default=[],
         description="Base URLs, or `https://*.suffix`. With an `endpoint_prefix` both must allow a target.",
     )
     methods: list[values.Method] | None = Field(
-        default=None, min_length=1, description="Methods that are let through; left out: all but TRACE and CONNECT."
+        default=None, min_length=1, description="Methods that are allowed; default: all but TRACE and CONNECT."
     )
     allow_private: list[values.PrivateNetwork] = Field(
         default=[], description="As `network.allow_private`, for this integration, in addition."
@@ -189,15 +203,15 @@ class IntegrationSettings(Section):
     trusted_ca: values.TrustedCA | None = Field(
         default=None, description="As `network.trusted_ca`, for this integration, instead."
     )
-    auth: AuthSettings = Field(description="The credential; `type` says which kind.")
+    auth: AuthSettings = Field(description="The credential; `type` is its kind.")
     client_certificate: CertificateSettings | None = Field(
-        default=None, description="A client certificate beside `auth`; the kind `mtls` brings its own."
+        default=None, description=f"A client certificate beside `auth`; the kind {_BRING_CERTIFICATE} brings its own."
     )
     test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
 
 
 class GlobalSettings(Section):
-    """What is not an integration. In a folder each key but `version` stands in one file only."""
+    """What is not an integration. In a folder each key but `version` may be in one file only."""
 
     version: Literal[1] = Field(description="Version of the config's format; in each file.")
     listen: ListenSettings = Field(default=ListenSettings(), description="The listeners.")
@@ -205,7 +219,7 @@ class GlobalSettings(Section):
         default=False, description="Allow listeners that others can reach without a token."
     )
     callers: dict[values.Name, CallerSettings] = Field(
-        default={}, description="Names of callers to what they may use. Without any, callers are not judged."
+        default={}, description="Names of callers to what they may use. Without any, callers are not checked."
     )
     network: NetworkSettings = Field(default=NetworkSettings(), description="Resolving and dialling.")
     timeouts: TimeoutSettings = Field(default=TimeoutSettings(), description="Durations: a whole number and its unit.")
@@ -214,12 +228,12 @@ class GlobalSettings(Section):
     )
     log: LogSettings = Field(default=LogSettings(), description="Logging.")
     via: bool = Field(default=True, description="Whether `Via` is sent; it is always checked.")
-    forward: ForwardSettings = Field(default=ForwardSettings(), description="The forward door.")
+    forward: ForwardSettings = Field(default=ForwardSettings(), description="The forward proxy.")
 
 
 class Config(GlobalSettings):
     """Sidekey's config, version 1."""
 
     integrations: dict[values.Name, IntegrationSettings] = Field(
-        default={}, description="IDs of integrations to what they are."
+        default={}, description="IDs of integrations to their settings."
     )

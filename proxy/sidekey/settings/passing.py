@@ -1,4 +1,4 @@
-"""What lets targets go on that no integration covers: `forward.unmatched: pass`."""
+"""Builds what forwards targets that no integration covers: `forward.unmatched: pass`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sidekey.settings import snapshot
 
 
 def build_passing(integrations: Mapping[str, snapshot.Integration], trust: snapshot.Trust) -> snapshot.Passing:
-    """How what none of these integrations covers goes on; `trust` is the network's."""
+    """How a target that none of these integrations covers is forwarded; `trust` is the network's."""
     secrets = SecretLoader(lambda: FixedCredential(Grant()))
     secrets.load()
     return snapshot.Passing(

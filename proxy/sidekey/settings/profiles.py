@@ -1,7 +1,7 @@
-"""Provider profiles: data that fills in an `auth` block of type oauth2, and the domains beside it, for one platform.
+"""Provider profiles: data that fills in an `auth` block of one kind, and the domains beside it, for one platform.
 
-A profile is a file of `sidekey/providers`. Its parameters stand beside `provider` in the config and go into its texts
-where `{name}` stands. They end up in host names, so each must match its pattern as a whole before it goes anywhere.
+A profile is a file of `sidekey/providers`. Its parameters are beside `provider` in the config and replace `{name}` in
+its texts. They become part of host names, so each must match its whole pattern before it is used.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from sidekey.credentials.registry import KINDS
+from sidekey.settings.config_errors import Loc, Row, Table, mark_at, show
 from sidekey.settings.document import parse
-from sidekey.settings.faults import Loc, Row, Table, mark_at, show
 from sidekey.settings.models import Section
 
 Value = str | int
@@ -38,7 +38,7 @@ def _placeholders(data: Any) -> Iterator[str]:
 
 
 class Parameter(Section):
-    """What a profile asks for. `pattern` is judged against the whole value, `rule` says the same in words."""
+    """What a profile asks for. `pattern` must match the whole value, `rule` says the same in words."""
 
     description: str
     rule: str
@@ -47,12 +47,12 @@ class Parameter(Section):
     type: Literal["text", "number"] = "text"
     required: bool = True
 
-    def fault(self, value: object) -> str | None:
-        """What is wrong with a value, without repeating it. A number may be written as a text of digits."""
+    def error(self, value: object) -> str | None:
+        """What is wrong with a value, without repeating it. A number may be a text of digits."""
         if isinstance(value, bool) or not isinstance(value, str if self.type == "text" else Value):
-            kind = "text; numbers stand in quotes" if self.type == "text" else "number"
-            return f"a parameter stands here itself, as a {kind}: write {self.hint}"
-        return None if re.fullmatch(self.pattern, str(value), re.ASCII) else f"write {self.hint}"
+            kind = "text (put numbers in quotes)" if self.type == "text" else "a number"
+            return f"must be {kind}, not a reference: write {self.hint}"
+        return None if re.fullmatch(self.pattern, str(value), re.ASCII) else f"must be {self.hint}"
 
     @property
     def hint(self) -> str:
@@ -61,8 +61,9 @@ class Parameter(Section):
 
 
 class Profile(Section):
-    """One platform. Texts of `auth` and `allowed_domains` hold parameters as `{name}`."""
+    """One platform. Texts of `auth`, which is of the kind `kind`, and `allowed_domains` hold parameters as `{name}`."""
 
+    kind: str
     title: str
     documentation: str
     parameters: dict[str, Parameter] = Field(default={})
@@ -72,12 +73,15 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Profile:
-        if "token_endpoint" not in self.auth:
-            raise ValueError("auth.token_endpoint is missing")
+        needed = KINDS[self.kind].placeholder_profile.keys() if self.kind in KINDS else ()
+        if not needed:
+            raise ValueError(f"kind: {self.kind} takes no profiles")
+        for key in needed - self.auth.keys():
+            raise ValueError(f"auth.{key} is missing")
         if set(_placeholders(self.brought)) != self.parameters.keys():
             raise ValueError("parameters and placeholders are not the same")
         for name, parameter in self.parameters.items():
-            if parameter.fault(parameter.example) is not None:
+            if parameter.error(parameter.example) is not None:
                 raise ValueError(f"the example of {name} is not what its pattern takes")
         return self
 
@@ -106,12 +110,12 @@ class Filled(NamedTuple):
 class Expansion(NamedTuple):
     """An integration with its profile filled in.
 
-    The places of `faults` are in the mapping that was expanded. Where there are any, `table` serves only to judge the
-    rest of the integration: examples stand in it for what is missing or wrong, and nothing may be built of it.
+    The places of `errors` are in the mapping that was expanded. Where there are any, `table` serves only to check the
+    rest of the integration: it contains examples for what is missing or wrong, and nothing may be built of it.
     """
 
     table: Table
-    faults: Found
+    errors: Found
     filled: Filled | None
 
 
@@ -123,6 +127,12 @@ def names() -> tuple[str, ...]:
 
 
 @cache
+def names_of(kind: str) -> tuple[str, ...]:
+    """Those of one kind."""
+    return tuple(name for name in names() if profile(name).kind == kind)
+
+
+@cache
 def profile(name: str) -> Profile:
     """The profile of one of `names()`."""
     file = f"{name}.yaml"
@@ -131,26 +141,26 @@ def profile(name: str) -> Profile:
 
 def read_profile(file: str, data: bytes) -> Profile:
     """Read a profile's YAML. Raises ValueError or Malformed: the package itself is broken then."""
-    table, faults = parse(file, data)
-    if faults:
-        raise ValueError(str(faults[0]))
+    table, errors = parse(file, data)
+    if errors:
+        raise ValueError(str(errors[0]))
     return Profile.model_validate(table)
 
 
-def parameter_properties() -> dict[str, dict[str, Any]]:
-    """JSON schema properties of every parameter of every profile; which ones a provider has is left to `expand`."""
-    kinds: dict[str, set[str]] = {}
+def parameter_properties(kind: str) -> dict[str, dict[str, Any]]:
+    """JSON schema properties of every parameter of a kind's profiles; which ones a provider has is left to `expand`."""
+    types: dict[str, set[str]] = {}
     meanings: dict[str, list[str]] = {}
-    for provider in names():
+    for provider in names_of(kind):
         for name, parameter in profile(provider).parameters.items():
-            kinds.setdefault(name, set()).update({"string"} if parameter.type == "text" else {"integer", "string"})
+            types.setdefault(name, set()).update({"string"} if parameter.type == "text" else {"integer", "string"})
             meanings.setdefault(name, []).append(f"`{provider}`: {parameter.description}")
     return {
         name: {
             "type": found.pop() if len(found) == 1 else sorted(found),
             "description": f"Parameter of a provider. {' '.join(meanings[name])}",
         }
-        for name, found in sorted(kinds.items())
+        for name, found in sorted(types.items())
     }
 
 
@@ -161,61 +171,66 @@ def expand(raw: Table) -> Expansion:
     integration writes `allow_other_domains: false`.
     """
     auth = raw.get("auth")
-    if not isinstance(auth, Table) or auth.get("type") != "oauth2" or not isinstance(auth.get("provider"), str):
+    if not isinstance(auth, Table) or not isinstance(auth.get("provider"), str):
         return Expansion(raw, [], None)
-    provider: str = auth["provider"]
-    if provider in names():
+    name, provider = str(auth.get("type")), auth["provider"]
+    kind = KINDS.get(name)
+    if kind is None or not kind.placeholder_profile:
+        return Expansion(raw, [], None)
+    if provider in names() and profile(provider).kind == name:
         found = profile(provider)
-        values, taken, faults = _arguments(auth, provider, found)
+        values, taken, errors = _arguments(auth, provider, found)
     else:
-        close = get_close_matches(provider, names(), n=1)
-        found = profile(close[0]) if close else _STAND_IN
+        known = names_of(name)
+        close = get_close_matches(provider, known, n=1)
+        found = profile(close[0]) if close else _unknown_provider(name)
         values, taken, _ = _arguments(auth, provider, found)
-        faults = [(("auth", "provider"), f"no such provider; {_way_out(close, names())}")]
+        errors = [(("auth", "provider"), f"no such provider; {_way_out(close, known)}")]
     brought = _fill(found.brought, values)
     if raw.get("allow_other_domains") is False or not brought.get("allowed_domains"):
         brought = {"auth": brought["auth"]}
     filling = _Filling(raw, mark_at(raw, ("auth", "provider"))[0])
     table = filling.merge(_replaced(raw, "auth", _without(auth, taken)), brought, ())
-    if faults:
-        return Expansion(table, faults, None)
+    if errors:
+        return Expansion(table, errors, None)
     return Expansion(table, [], Filled(provider, found.title, found.documentation, tuple(filling.entries)))
 
 
-_STAND_IN = Profile(title="", documentation="", auth={"token_endpoint": "https://provider.invalid/"}, notes="")
-"""Fills in for a provider that nothing is like, so that the rest of the integration is still judged."""
+def _unknown_provider(kind: str) -> Profile:
+    """Fills in for a provider without a similar name, so that the rest of the integration is still checked."""
+    return Profile(kind=kind, title="", documentation="", auth=dict(KINDS[kind].placeholder_profile), notes="")
 
 
 def _arguments(auth: Table, provider: str, found: Profile) -> tuple[dict[str, Value], set[str], Found]:
-    """The parameters' values, the keys of `auth` that were read (or judged) here, and faults.
+    """The parameters' values, the keys of `auth` that were read (or checked) here, and errors.
 
-    An example stands in for a value that is missing or wrong.
+    An example replaces a value that is missing or wrong.
     """
-    taken, meant, faults = _other_keys(auth, provider, found)
+    taken, meant, errors = _other_keys(auth, provider, found)
     values: dict[str, Value] = {}
     for name, parameter in found.parameters.items():
         if name in auth:
             taken.add(name)
-            reason = parameter.fault(auth[name])
+            reason = parameter.error(auth[name])
         elif parameter.required:
             reason = f"this key is missing: {provider} needs {parameter.hint}"
         else:
             continue
         values[name] = auth[name] if reason is None else parameter.example
         if reason is not None and (name in auth or name not in meant):
-            faults.append((("auth", name), reason))
-    return values, taken, faults
+            errors.append((("auth", name), reason))
+    return values, taken, errors
 
 
 def _other_keys(auth: Table, provider: str, found: Profile) -> tuple[set[str], set[str], Found]:
-    """Keys that are misspelt parameters or those of other profiles, which parameters are meant, and the faults.
+    """Keys that are misspelt parameters or those of other profiles, which parameters are meant, and the errors.
 
     Other unknown keys are left to the model.
     """
-    known = KINDS["oauth2"].model_fields
+    known = KINDS[found.kind].model_fields
     taken: set[str] = set()
     meant: set[str] = set()
-    faults: Found = []
+    errors: Found = []
     for key in auth:
         if key in known or key in found.parameters:
             continue
@@ -223,13 +238,13 @@ def _other_keys(auth: Table, provider: str, found: Profile) -> tuple[set[str], s
         if close and close[0] in found.parameters:
             meant.add(close[0])
             message = f"unknown key; did you mean {close[0]}?"
-        elif any(key in profile(other).parameters for other in names()):
+        elif any(key in profile(other).parameters for other in names_of(found.kind)):
             message = f"{provider} has no such parameter; {_way_out([], found.parameters)}"
         else:
             continue
         taken.add(key)
-        faults.append((("auth", key), message))
-    return taken, meant, faults
+        errors.append((("auth", key), message))
+    return taken, meant, errors
 
 
 def _way_out(close: list[str], known: Any) -> str:

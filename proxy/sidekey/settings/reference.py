@@ -1,4 +1,4 @@
-"""Renders the reference pages of config, provider profiles and answers, and the JSON schema, from what the code uses.
+"""Renders the reference pages of config, provider profiles and responses, and the JSON schema, from what the code uses.
 
 `python -m sidekey.settings.reference [FOLDER]` writes them into a checkout.
 """
@@ -9,11 +9,11 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
-from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.registry import KINDS
-from sidekey.errors import KINDS as ANSWERS
+from sidekey.errors import KINDS as ERRORS
 from sidekey.settings import profiles
 from sidekey.settings.schema import model_schema, schema
 
@@ -23,21 +23,21 @@ _INTRODUCTION = """\
 # Config, version 1
 
 `sidekey run --config PATH` takes a file, or a folder: its `*.yaml` and `*.yml` by name, none beginning with a dot, no
-folders below. Without `--config` it is `$SIDEKEY_CONFIG`, then `/etc/sidekey`. In a folder, `version` stands in each
-file, every other global key in one file only, and an integration's ID once.
+folders below. Without `--config` it is `$SIDEKEY_CONFIG`, then `/etc/sidekey`. In a folder, `version` must be
+in each file, every other global key in at most one file, and each integration ID in one.
 
 - **Durations** are a whole number and `ms`, `s`, `m`, `h` or `d`; **sizes** a whole number and `B`, `KiB`, `MiB` or
-  `GiB`. A bare number is a fault.
+  `GiB`. A number without a unit is an error.
 - A **secret** is a reference: `{file: PATH}`, `{env: NAME}` or, for trials only, `{insecure_value: TEXT}`. One trailing
-  newline is dropped; nothing, and other control characters, are faults (PEM has its lines). A **text** of `auth`, and
-  an endpoint prefix, may be `{file}` or `{env}` too. Nothing is expanded inside a text.
+  newline is dropped; an empty secret and other control characters are errors (PEM has its lines). A **text** of `auth`
+  and an endpoint prefix may be `{file}` or `{env}` too. Variables are not expanded inside a text.
 - A **certificate source** is `{file: PATH}`, `{env: NAME}`, `{url: URL}` or `{inline: PEM}`; a **key source**, which is
   a secret, the same with `{insecure_value: PEM}` in place of `{inline}`. A URL is https, and is fetched by `run`.
-- **Paths** that are relative start at the config file's folder, as given.
-- YAML is typed as YAML 1.2 does: only `true`, `false`, `null`, whole numbers and floats are no text, so `off`, `no` and
-  `0660` stay text. Unknown and duplicate keys are faults.
+- Relative **paths** start at the config file's folder, as given.
+- YAML is typed as in YAML 1.2: only `true`, `false`, `null`, whole numbers and floats are not text, so `off`, `no` and
+  `0660` are text. Unknown and duplicate keys are errors.
 
-`sidekey check` names every fault at once as `file:line:column: path: message`.
+`sidekey check` reports every error at once as `file:line:column: path: message`.
 """
 
 _SECTIONS = (
@@ -53,34 +53,34 @@ _SECTIONS = (
     ("TestSettings", "integrations.ID.test", ""),
     ("CertificateSettings", "integrations.ID.client_certificate", ""),
 )
-_SECTIONS_OF_OAUTH2 = (
-    ("TokenRequestSettings", "token_request", ""),
-    ("TokenPlacement", "token_placement", "Where the token goes, where one word does not say it."),
-    ("TokenResponseSettings", "token_response", ""),
-    ("AssertionSettings", "assertion", ""),
-)
-_WORDS = {"oauth2": "[Provider profiles](providers.md) bring most of these keys for the platforms they are made for."}
-"""What the descriptions of the kinds cannot say, since editors show them as well."""
 
 
 def config_page() -> str:
     """docs/config.md: every key with its type, default and meaning."""
     root = model_schema()
     definitions = {**root["$defs"], "Config": root}
-    placement = definitions[OAuth2Settings.__name__]["properties"]["token_placement"]
-    definitions["TokenPlacement"] = next(option for option in placement["anyOf"] if "properties" in option)
+    sections = ((definitions[name], title, words) for name, title, words in _SECTIONS)
     parts = [_GENERATED, _INTRODUCTION]
-    for name, title, words in (*_SECTIONS, *_auth_sections(definitions)):
-        rows = "\n".join(_rows(definitions[name], definitions))
-        parts.append(f"## {title}\n\n{(words or definitions[name]['description']).strip()}\n\n{_HEAD}\n{rows}\n")
+    for definition, title, words in (*sections, *_auth_sections(definitions)):
+        rows = "\n".join(_rows(definition, definitions))
+        parts.append(f"## {title}\n\n{(words or definition['description']).strip()}\n\n{_HEAD}\n{rows}\n")
     return "\n".join(parts)
 
 
-def _auth_sections(definitions: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _auth_sections(definitions: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
     for name, kind in KINDS.items():
-        yield kind.__name__, f"auth, type {name}", f"{definitions[kind.__name__]['description']} {_WORDS.get(name, '')}"
-        if kind is OAuth2Settings:
-            yield from ((model, f"auth.{key}, type {name}", words) for model, key, words in _SECTIONS_OF_OAUTH2)
+        definition = definitions[kind.__name__]
+        yield definition, f"auth, type {name}", f"{definition['description']} {kind.documentation.remark}"
+        for key, words in kind.documentation.sections.items():
+            yield _mapping_of(definition["properties"][key], definitions), f"auth.{key}, type {name}", words
+
+
+def _mapping_of(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """The schema of the mapping that a key takes, where it takes something else as well."""
+    if "$ref" in node:
+        node = definitions[str(node["$ref"]).rpartition("/")[2]]
+    options = (_mapping_of(option, definitions) for option in node.get("anyOf", ()))
+    return next((option for option in options if "properties" in option), node)
 
 
 _HEAD = "| key | type | default | meaning |\n|---|---|---|---|"
@@ -153,26 +153,19 @@ def _cell(text: str) -> str:
 _PROFILES_INTRODUCTION = """\
 # Provider profiles
 
-A profile fills in an `auth` block of type `oauth2` for one platform. Its parameters stand beside `provider`, the
+A profile fills in an `auth` block of type KINDS for one platform. Its parameters are beside `provider`, the
 credentials as everywhere:
 
 ```yaml
 integrations:
-  shop:
-    auth:
-      type: oauth2
-      provider: commercetools
-      region: europe-west1.gcp
-      client_id: my-client
-      client_secret: {file: /run/secrets/shop}
-```
+EXAMPLES```
 
-- What the integration writes itself replaces what the profile brings, mapping by mapping.
-- A profile brings `allow_other_domains: true` and the allowed domains, where it has any. The integration's own
-  `allowed_domains` replace the list and keep the switch; `allow_other_domains: false` brings neither. An
+- What the integration writes replaces what the profile fills in, mapping by mapping.
+- A profile fills in `allow_other_domains: true` and the allowed domains, where it has any. The integration's own
+  `allowed_domains` replace the list and keep the switch; with `allow_other_domains: false` neither is filled in. An
   `endpoint_prefix` narrows further.
-- A parameter is plain text (or a number), never a reference, and must match as a whole: it cannot add to a host.
-- `sidekey explain` shows what was filled in. An entry whose parameter is not given is left out.
+- A parameter is plain text (or a number), never a reference, and its whole value must match: it cannot extend a host.
+- `sidekey explain` shows what was filled in. An entry whose parameter is missing is left out.
 """
 
 
@@ -181,7 +174,13 @@ def providers_page() -> str:
     rows = [f"| [`{name}`](#{name}) | {profiles.profile(name).title} |" for name in profiles.names()]
     table = "\n".join(["| provider | platform |", "|---|---|", *rows, ""])
     sections = (_profile_section(name, profiles.profile(name)) for name in profiles.names())
-    return "\n".join([_GENERATED_PROFILES, _PROFILES_INTRODUCTION, table, *sections])
+    return "\n".join([_GENERATED_PROFILES, _profiles_introduction(), table, *sections])
+
+
+def _profiles_introduction() -> str:
+    kinds = {name: kind.documentation.profile_example for name, kind in KINDS.items() if kind.placeholder_profile}
+    text = _PROFILES_INTRODUCTION.replace("KINDS", " or ".join(f"`{name}`" for name in kinds))
+    return text.replace("EXAMPLES", "".join(indent(example, "  ") for example in kinds.values()))
 
 
 _GENERATED_PROFILES = _GENERATED.replace("the models", "proxy/sidekey/providers/*.yaml")
@@ -202,24 +201,24 @@ def _profile_section(name: str, profile: profiles.Profile) -> str:
     return "\n".join([*parts, ""])
 
 
-_ANSWERS_INTRODUCTION = """\
-# Answers of Sidekey's own
+_RESPONSES_INTRODUCTION = """\
+# Sidekey's own responses
 
 `Content-Type: application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code`, `integration`
-where the caller may know it, and `sent`: whether the upstream may have seen the request, `no` or `maybe`.
-`Proxy-Status` (RFC 9209) is `sidekey; error=...` with one of the errors below; only Sidekey's own answers carry it.
+where the caller may know it, and `sent`: whether the upstream may have received the request, `no` or `maybe`.
+`Proxy-Status` (RFC 9209) is `sidekey; error=...` with one of the errors below; only Sidekey's own responses contain it.
 
 | code | status | Proxy-Status error | title |
 |---|---|---|---|"""
 
 
-def answers_page() -> str:
+def responses_page() -> str:
     """docs/answers.md: the table of errors."""
     rows = (
         f"| `{kind.code}` | {', '.join(map(str, kind.statuses))} | {', '.join(kind.errors)} | {kind.title} |"
-        for kind in ANSWERS.values()
+        for kind in ERRORS.values()
     )
-    return "\n".join([_GENERATED, _ANSWERS_INTRODUCTION, *rows, ""])
+    return "\n".join([_GENERATED, _RESPONSES_INTRODUCTION, *rows, ""])
 
 
 def pages() -> dict[str, str]:
@@ -228,7 +227,7 @@ def pages() -> dict[str, str]:
         "config/schema.json": json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
         "docs/config.md": config_page(),
         "docs/providers.md": providers_page(),
-        "docs/answers.md": answers_page(),
+        "docs/answers.md": responses_page(),
     }
 
 

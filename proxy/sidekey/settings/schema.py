@@ -7,16 +7,17 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.models import Config
-from sidekey.settings.profiles import names, parameter_properties, profile
+from sidekey.settings.profiles import names_of, parameter_properties, profile
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of a config file. Defaults stand as the file writes them."""
+    """JSON Schema (2020-12) of a config file. Defaults are spelled as in the file."""
     found = model_schema()
-    _let_profiles_fill_in(found["$defs"][OAuth2Settings.__name__])
+    for kind, settings in KINDS.items():
+        if settings.placeholder_profile:
+            _let_profiles_fill_in(kind, found["$defs"][settings.__name__])
     return found
 
 
@@ -34,16 +35,16 @@ def model_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **generated}
 
 
-def _let_profiles_fill_in(oauth2: dict[str, Any]) -> None:
-    """Allow the parameters of the provider profiles, and let each profile stand for the keys that it brings."""
-    properties, required = oauth2["properties"], oauth2.pop("required")
-    properties["provider"] = {**properties["provider"], "enum": [*names(), None]}
-    properties |= parameter_properties()
+def _let_profiles_fill_in(kind: str, definition: dict[str, Any]) -> None:
+    """Allow the parameters of a kind's provider profiles, and let each profile replace the keys that it fills in."""
+    properties, required = definition["properties"], definition.pop("required")
+    properties["provider"] = {**properties["provider"], "enum": [*names_of(kind), None]}
+    properties |= parameter_properties(kind)
     by_what_remains: dict[tuple[str, ...], list[str]] = {}
-    for name in names():
+    for name in names_of(kind):
         brought = profile(name).auth
         by_what_remains.setdefault(tuple(key for key in required if key not in brought), []).append(name)
-    oauth2["anyOf"] = [
+    definition["anyOf"] = [
         {"required": required},
         *(
             {"properties": {"provider": {"enum": found}}, "required": [*keys, "provider"]}

@@ -1,29 +1,46 @@
-"""Reads what references point to. A failure says why and repeats neither the content nor the reference."""
+"""Reads what references point to. An error says which file or variable, and why; it never repeats the content."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sidekey.credentials.base import Sealed
-from sidekey.credentials.fields import Reference, clean_pem, clean_secret
+from sidekey.credentials.fields import Reference, Source, clean_pem, clean_secret
 from sidekey.settings.stamps import UNREAD, Looks, Stamp, stamp
 
 LARGEST = 64 << 10
-"""Bytes of a secret's file; more is a slip, such as a log file named by mistake."""
+"""Bytes of a secret's file; more is a mistake, such as a log file."""
 
-MOMENTARY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
-"""Failures to read a file that pass without any change of it, so that nothing tells when they are over."""
+TRANSIENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
+"""Failures to read a file that pass without any change of it, so that no notification says when they are over."""
+
+_VARIABLE = re.compile(r"[A-Z]{1,24}|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
+_FILE_NAME = re.compile(r"[\w.-]+(?:/[\w.-]+)*\.[a-z]{2,5}")
 
 Stamps = tuple[tuple[Path, Stamp], ...]
 """Files that something was read from, with their stamps of before."""
 
 
-class Momentary(ValueError):
-    """Why a file cannot be read now, where that passes by itself."""
+def named(source: Source, name: str) -> str:
+    """How an error names a file or variable, unless the name may be a secret that was pasted in its place.
+
+    A key is as a rule base64, hex or a JWT: none of these looks like an absolute path in a folder that exists, like a
+    file name with an extension, or like words in capitals.
+    """
+    if source == "env":
+        return f"environment variable {name}" if _VARIABLE.fullmatch(name) else "the environment variable"
+    path = Path(name)
+    rooted = path.is_absolute() and len(path.parts) > 2 and Path(*path.parts[:2]).is_dir()
+    return name if rooted or _FILE_NAME.fullmatch(name) else "the file"
+
+
+class Transient(ValueError):
+    """Why a file cannot be read now, where that passes without a change."""
 
 
 class SecretReader(Sealed):
@@ -47,11 +64,14 @@ class SecretReader(Sealed):
     def raw(self, reference: Reference, largest: int) -> bytes:
         """The bytes of a reference, as they are. Raises ValueError with the reason."""
         if reference.source == "file":
-            return self.content(reference.value, largest)
+            try:
+                return self.content(reference.value, largest)
+            except ValueError as error:
+                raise ValueError(f"{named('file', reference.value)} {error}") from None
         if reference.source == "env":
             value = self._environ.get(reference.value)
             if value is None:
-                raise ValueError("the environment variable is not set")
+                raise ValueError(f"{named('env', reference.value)} is not set")
             return os.fsencode(value)
         return reference.value.encode("utf-8", "replace")
 
@@ -60,59 +80,58 @@ class SecretReader(Sealed):
         return self._folder / name
 
     def content(self, name: str, largest: int) -> bytes:
-        """The bytes of a file of the config. Raises ValueError with the reason."""
+        """The bytes of a file of the config. Raises ValueError; the reason follows the file's name in a sentence."""
         path = self.path(name)
         try:
             return read_bounded(path, largest)
-        except ValueError as fault:
+        except ValueError as error:
             if Path(name).is_absolute() or stamp(path) is not None:
                 raise
-            raise ValueError(f"{fault}; a relative path starts at the config file's folder") from None
+            raise ValueError(f"{error}; a relative path starts at the config file's folder") from None
 
     def _file(self, name: str, clean: Callable[[str], str]) -> str:
-        data = self.content(name, LARGEST)
         try:
-            return clean(data.decode())
+            return clean(self.content(name, LARGEST).decode())
         except UnicodeDecodeError:
-            raise ValueError("the file is not UTF-8") from None
-        except ValueError as fault:
-            raise ValueError(f"the file {fault}") from None
+            raise ValueError(f"{named('file', name)} must be UTF-8") from None
+        except ValueError as error:
+            raise ValueError(f"{named('file', name)} {error}") from None
 
     def _variable(self, name: str, clean: Callable[[str], str]) -> str:
         value = self._environ.get(name)
         if value is None:
-            raise ValueError("the environment variable is not set")
+            raise ValueError(f"{named('env', name)} is not set")
         try:
             # Bytes that are not UTF-8 come as lone surrogates (PEP 383).
             value.encode()
             return clean(value)
         except UnicodeEncodeError:
-            raise ValueError("the environment variable is not UTF-8") from None
-        except ValueError as fault:
-            raise ValueError(f"the environment variable {fault}") from None
+            raise ValueError(f"{named('env', name)} must be UTF-8") from None
+        except ValueError as error:
+            raise ValueError(f"{named('env', name)} {error}") from None
 
 
 class NotingReader(SecretReader):
-    """A reader for one load, which notes the files that it reads. Nothing that outlives the load may hold it.
+    """A reader for one load, which notes the files that it reads. Nothing that outlives the load may refer to it.
 
-    `momentary` says that one could not be read for a reason that passes by itself.
+    `transient` says that one could not be read for a reason that passes without a change.
     """
 
-    __slots__ = ("_noted", "looks", "momentary")
+    __slots__ = ("_noted", "looks", "transient")
 
     def __init__(self, folder: Path, environ: Mapping[str, str], looks: Looks) -> None:
         super().__init__(folder, environ)
         self.looks = looks
-        self.momentary = False
+        self.transient = False
         self._noted: dict[Path, Stamp] = {}
 
     def content(self, name: str, largest: int) -> bytes:
-        """The bytes of a file of the config, which is noted. Raises ValueError with the reason."""
+        """The bytes of a file of the config, which is noted. Raises ValueError, as `SecretReader.content`."""
         self.note(name)
         try:
             return super().content(name, largest)
-        except Momentary:
-            self.momentary = True
+        except Transient:
+            self.transient = True
             # Whatever is built without it is built again by the next load.
             self._noted[self.path(name)] = UNREAD
             raise
@@ -135,17 +154,17 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def read_bounded(path: Path, largest: int) -> bytes:
-    """A regular file's bytes. Raises ValueError with the reason, which does not name the file."""
+    """A regular file's bytes. Raises ValueError; the reason follows the file's name in a sentence."""
     try:
         with open(path, "rb", opener=_open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ValueError("the file is not a regular file")
+                raise ValueError("must be a regular file")
             data = file.read(largest + 1)
     except FileNotFoundError:
-        raise ValueError("the file does not exist") from None
+        raise ValueError("does not exist") from None
     except OSError as error:
-        kind = Momentary if error.errno in MOMENTARY else ValueError
-        raise kind(f"the file cannot be read: {os.strerror(error.errno or 0)}") from None
+        kind = Transient if error.errno in TRANSIENT else ValueError
+        raise kind(f"cannot be read: {os.strerror(error.errno or 0)}") from None
     if len(data) > largest:
-        raise ValueError(f"the file is larger than {largest >> 10} KiB")
+        raise ValueError(f"must be at most {largest >> 10} KiB")
     return data

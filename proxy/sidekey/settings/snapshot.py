@@ -19,7 +19,7 @@ from sidekey.runtime.rules import Limits, Timeouts
 class Trust:
     """Which CAs verify an upstream's certificate: `source` is mozilla, system or file (then with `path`).
 
-    `pem` is what the file held when the config was loaded, so that nobody reads it behind the snapshot's back, and
+    `pem` is what the file held when the config was loaded, so that every part uses the same content, and
     `digest` the SHA-256 of that: other content is another trust. Without `pem` a file's trust verifies nothing.
     """
 
@@ -36,7 +36,7 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class TestRequest:
-    """The request `sidekey test` sends: `path` is under the base, as at the reverse door."""
+    """The request `sidekey test` sends: `path` is appended to the base, as after `/i/ID`."""
 
     method: str = "GET"
     path: str = ""
@@ -46,7 +46,7 @@ class TestRequest:
 class Integration:
     """One integration, ready to serve.
 
-    `base` is the reverse door's base as far as it is known before a grant; None where `rebuild` is set.
+    `base` is the base of the reverse proxy as far as it is known before a grant; None where `rebuild` is set.
     """
 
     id: str
@@ -77,15 +77,15 @@ class Integration:
 
 
 NOBODY: Final = "-"
-"""What stands for an integration where there is none, in metrics and logs; no ID can be this."""
+"""Replaces the ID of an integration where there is none, in metrics and logs; no ID can be this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passing:
-    """How targets that no integration covers go on without a credential.
+    """How targets that no integration covers are forwarded without a credential.
 
-    `undecided` are the integrations of which it is not known yet what they cover. `nobody` stands where an integration
-    does for other targets: its policy allows none, its grant is empty, its trust the network's.
+    `undecided` are the integrations whose coverage is not known yet. `nobody` replaces an integration for such targets:
+    its policy allows none, its grant is empty, its trust the network's.
     """
 
     coverage: Coverage
@@ -158,7 +158,7 @@ class Log:
 class Snapshot:
     """A whole config at run time.
 
-    `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes; empty: callers are not judged.
+    `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes; empty: callers are not checked.
     """
 
     integrations: Mapping[str, Integration]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sidekey.settings.config_errors import ConfigError, Table, error_at, line_of, mark_at
 from sidekey.settings.document import Malformed, parse
-from sidekey.settings.faults import Fault, Table, fault_at, line_of, mark_at
-from sidekey.settings.secrets import MOMENTARY, Momentary, read_bounded
+from sidekey.settings.secrets import TRANSIENT, Transient, read_bounded
 from sidekey.settings.stamps import Stamp, is_folder, stamp
 
 LARGEST_FILE = 64 << 20
@@ -26,14 +26,14 @@ def default_config_path(environ: Mapping[str, str]) -> str:
 
 
 class Parsed(NamedTuple):
-    """A file that was parsed: its document, and the faults that did not stop the parsing."""
+    """A file that was parsed: its document, and the errors that did not stop the parsing."""
 
     document: Table
-    faults: list[Fault]
+    errors: list[ConfigError]
 
 
 Files = dict[tuple[str, bytes], Parsed]
-"""What files held, by their names and the SHA-256 of their bytes: what is there is not parsed again."""
+"""The content of files, by name and SHA-256: what is known is not parsed again."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Joined:
     """The documents of a config.
 
     `globals` holds the global keys of all files; `owners` says whose each is, `integrations` likewise for IDs.
-    It is not `complete` where a file could not be read, and `momentary` where that may pass without a change of it.
+    It is not `complete` where a file could not be read, and `transient` where that may pass without a change.
     `files` are those that could be read.
     """
 
@@ -51,13 +51,13 @@ class Joined:
     owners: dict[str, Table] = field(default_factory=dict)
     integrations: dict[str, Table] = field(default_factory=dict)
     complete: bool = True
-    momentary: bool = False
-    faults: list[Fault] = field(default_factory=list)
+    transient: bool = False
+    errors: list[ConfigError] = field(default_factory=list)
     files: Files = field(default_factory=dict)
 
 
 def read_config(path: Path, known: Files | None = None, look: Callable[[Path], Stamp] = stamp) -> Joined:
-    """Read a file, or a folder's `*.yaml` and `*.yml` by name. Faults are in the result, as many as there are.
+    """Read a file, or a folder's `*.yaml` and `*.yml` by name. Errors are in the result, as many as there are.
 
     `known` files are not parsed again. `look` is asked for everything that is about to be read, the folder as well.
     """
@@ -69,11 +69,11 @@ def read_config(path: Path, known: Files | None = None, look: Callable[[Path], S
     try:
         files = list(_files(path)) if as_folder else [path]
     except OSError as error:
-        joined.momentary = error.errno in MOMENTARY
-        joined.faults.append(_unreadable(path, f"the folder cannot be read: {os.strerror(error.errno or 0)}"))
+        joined.transient = error.errno in TRANSIENT
+        joined.errors.append(_unreadable(path, f"the folder cannot be read: {os.strerror(error.errno or 0)}"))
         return joined
     if not files:
-        joined.faults.append(_unreadable(path, "the folder holds no *.yaml or *.yml file"))
+        joined.errors.append(_unreadable(path, "the folder must contain a *.yaml or *.yml file"))
     for file in files:
         look(joined.folder / file.name)
         _add(joined, file, {} if known is None else known)
@@ -86,8 +86,8 @@ def _files(folder: Path) -> Iterator[Path]:
             yield file
 
 
-def _unreadable(path: Path, reason: str) -> Fault:
-    return Fault(str(path), 1, 1, "", reason)
+def _unreadable(path: Path, reason: str) -> ConfigError:
+    return ConfigError(str(path), 1, 1, "", reason)
 
 
 def _add(joined: Joined, file: Path, known: Files) -> None:
@@ -96,39 +96,39 @@ def _add(joined: Joined, file: Path, known: Files) -> None:
         held = str(file), hashlib.sha256(data).digest()
         parsed = known.get(held) or Parsed(*parse(str(file), data))
     except Malformed as malformed:
-        joined.faults.append(malformed.fault)
+        joined.errors.append(malformed.error)
         joined.complete = False
         return
-    except ValueError as fault:
-        joined.faults.append(_unreadable(file, str(fault)))
+    except ValueError as error:
+        joined.errors.append(_unreadable(file, f"{file} {error}"))
         joined.complete = False
-        joined.momentary |= isinstance(fault, Momentary)
+        joined.transient |= isinstance(error, Transient)
         return
-    document, faults = joined.files[held] = parsed
+    document, errors = joined.files[held] = parsed
     joined.documents.append(document)
-    joined.faults += faults
-    joined.faults += _version_faults(document)
+    joined.errors += errors
+    joined.errors += _version_errors(document)
     for key, value in document.items():
         if key == "integrations":
-            joined.faults += _add_integrations(joined, document, value)
+            joined.errors += _add_integrations(joined, document, value)
         elif key in joined.owners and key != "version":
-            joined.faults.append(_twice(document, (key,), joined.owners[key], (key,)))
+            joined.errors.append(_twice(document, (key,), joined.owners[key], (key,)))
         else:
             joined.globals[key] = value
             joined.owners[key] = document
 
 
-def _version_faults(document: Table) -> Iterator[Fault]:
+def _version_errors(document: Table) -> Iterator[ConfigError]:
     if "version" not in document:
-        yield fault_at(document, ("version",), "this key is missing; begin each file with version: 1")
+        yield error_at(document, ("version",), "this key is missing: begin each file with version: 1")
     elif document["version"] != 1 or isinstance(document["version"], bool):
-        yield fault_at(document, ("version",), "write 1: this Sidekey knows version 1")
+        yield error_at(document, ("version",), "must be 1: this Sidekey supports version 1")
 
 
-def _add_integrations(joined: Joined, document: Table, integrations: Any) -> Iterator[Fault]:
+def _add_integrations(joined: Joined, document: Table, integrations: Any) -> Iterator[ConfigError]:
     if not isinstance(integrations, Table):
         if integrations is not None:
-            yield fault_at(document, ("integrations",), "a mapping is expected")
+            yield error_at(document, ("integrations",), "must be a mapping")
         return
     for name in integrations:
         if name in joined.integrations:
@@ -138,6 +138,6 @@ def _add_integrations(joined: Joined, document: Table, integrations: Any) -> Ite
             joined.integrations[name] = document
 
 
-def _twice(document: Table, loc: tuple[str, ...], other: Table, other_loc: tuple[str, ...]) -> Fault:
+def _twice(document: Table, loc: tuple[str, ...], other: Table, other_loc: tuple[str, ...]) -> ConfigError:
     line = line_of(mark_at(other, other_loc, key=True)[0])
-    return fault_at(document, loc, f"this stands in {other.file}:{line} already", key=True)
+    return error_at(document, loc, f"this is already in {other.file}:{line}: remove one", key=True)

@@ -1,4 +1,4 @@
-"""Stamps of files: what tells whether one is still what it was, without reading it."""
+"""Stamps of files: they say whether a file has changed, without reading it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import time
 from pathlib import Path
 
 Stamp = tuple[int, int, int, int, int] | None
-"""What tells one state of a file (or of a folder's entries) from another; None where there is none."""
+"""Distinguishes one state of a file (or of a folder's entries) from another; None where there is no file."""
 
 UNREAD: Stamp = (-1, -1, -1, -1, -1)
-"""That of a file which could not be read though it may not change before it can: no file has it."""
+"""The stamp of a file that could not be read although it may not change before it can: no file has it."""
 
 _AT_ONCE = 32
 _ASIDE = 0.00005
 
 
 def stamp(path: Path) -> Stamp:
-    """Take it before the file is read: what changes while it is read differs at the next look.
+    """Take it before the file is read: what changes while it is read differs at the next check.
 
-    Where links lead in the end counts: Kubernetes swaps the link `..data`, which makes it another file. The time of
+    The end of all links counts: Kubernetes swaps the link `..data`, which makes it another file. The time of
     change (ctime) cannot be set back, as a copy that keeps its times does with mtime.
     """
     try:
@@ -37,18 +37,18 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def stand_back(done: int) -> None:
-    """Let the event loop have its turn now and again, in a thread that has `done` something to so many files.
+def yield_interpreter(done: int) -> None:
+    """Let the event loop run from time to time, in a thread that has `done` so many files.
 
-    Each system call lets go of the interpreter and takes it again before another thread has woken up to it, which
-    starts that thread's waiting anew: many in a row hold it for as long as they go on, whatever the switch interval.
+    Each system call releases the interpreter and acquires it again before another thread has woken up, which then waits
+    again: many in a row hold it for their whole duration, whatever the switch interval.
     """
     if done % _AT_ONCE == 0:
         time.sleep(_ASIDE)
 
 
 class Looks:
-    """The stamps of one look: each file's is taken once, when it is first asked for."""
+    """The stamps of one check: each file's is taken once, when it is first asked for."""
 
     __slots__ = ("stamps",)
 
@@ -60,5 +60,5 @@ class Looks:
         stamps = self.stamps
         if path not in stamps:
             stamps[path] = stamp(path)
-            stand_back(len(stamps))
+            yield_interpreter(len(stamps))
         return stamps[path]

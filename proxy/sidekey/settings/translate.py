@@ -1,4 +1,4 @@
-"""Turns pydantic's errors into faults with a place and a way out. Nothing of the input gets into a message."""
+"""Turns pydantic's errors into errors with a place and a way out. No message repeats the input."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.oauth2.placement import Placement, WrittenPlacement
+from sidekey.credentials.fields import WrittenAs
 from sidekey.credentials.registry import KINDS
-from sidekey.settings.faults import Fault, Loc, Table, fault_at, mark_at
+from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at, mark_at
 from sidekey.settings.models import GlobalSettings, IntegrationSettings
-from sidekey.settings.profiles import names, profile
+from sidekey.settings.profiles import names_of, profile
 
 _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "missing": lambda _: "this key is missing",
-    "string_type": lambda _: "a text is expected; numbers, true, false and null stand in quotes",
-    "bool_type": lambda _: "write true or false",
-    "int_type": lambda _: "a whole number is expected",
-    "list_type": lambda _: "a list is expected",
-    "dict_type": lambda _: "a mapping is expected",
-    "model_type": lambda _: "a mapping is expected",
-    "model_attributes_type": lambda _: "a mapping is expected",
-    "literal_error": lambda context: f"write {context['expected']}",
-    "greater_than_equal": lambda context: f"at least {context['ge']}",
-    "less_than_equal": lambda context: f"at most {context['le']}",
-    "too_short": lambda _: "at least one entry is expected",
+    "string_type": lambda _: "must be a text: put numbers, true, false and null in quotes",
+    "bool_type": lambda _: "must be true or false",
+    "int_type": lambda _: "must be a whole number",
+    "list_type": lambda _: "must be a list",
+    "dict_type": lambda _: "must be a mapping",
+    "model_type": lambda _: "must be a mapping",
+    "model_attributes_type": lambda _: "must be a mapping",
+    "literal_error": lambda context: f"must be {context['expected']}",
+    "greater_than_equal": lambda context: f"must be at least {context['ge']}",
+    "less_than_equal": lambda context: f"must be at most {context['le']}",
+    "too_short": lambda _: "must have at least one entry",
     "value_error": lambda context: str(context["error"]),
-    "union_tag_not_found": lambda _: f"type is missing; write one of {_known()}",
+    "union_tag_not_found": lambda _: f"type is missing: write one of {_known()}",
 }
 
 
-def faults_of(
+def errors_of(
     error: ValidationError, model: type[BaseModel], root_of: Callable[[Loc], Table], base: Loc
-) -> list[Fault]:
-    """A fault for each of pydantic's errors. `root_of` finds the mapping that a place starts in, `base` leads to it."""
+) -> list[ConfigError]:
+    """One for each of pydantic's errors. `root_of` finds the mapping that a place starts in, `base` leads to it."""
     return [
-        _fault(details, model, root_of, base)
+        _error(details, model, root_of, base)
         for details in error.errors(include_url=False, include_input=False, include_context=True)
     ]
 
 
-def _fault(details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc], Table], base: Loc) -> Fault:
+def _error(details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc], Table], base: Loc) -> ConfigError:
     kind, loc = details["type"], details["loc"]
     context = details.get("ctx", {})
     if loc[:1] == ("auth",) and len(loc) > 1:
@@ -56,13 +56,13 @@ def _fault(details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc
         loc = loc[:-1]
     root = root_of(loc)
     if kind == "extra_forbidden":
-        return fault_at(root, loc, _unknown_key(loc, model, root), base=base, key=True)
+        return error_at(root, loc, _unknown_key(loc, model, root), base=base, key=True)
     if kind == "union_tag_invalid":
-        return fault_at(root, ("auth", "type"), f"no such kind; known: {_known()}", base=base)
+        return error_at(root, ("auth", "type"), f"must be one of {_known()}", base=base)
     if kind != "missing":
         # What a validator put around a single value is not in the file.
         loc = mark_at(root, loc)[1]
-    return fault_at(root, loc, _MESSAGES[kind](context), base=base, key=of_key)
+    return error_at(root, loc, _MESSAGES[kind](context), base=base, key=of_key)
 
 
 def _known() -> str:
@@ -72,7 +72,7 @@ def _known() -> str:
 def _unknown_key(loc: Loc, model: type[BaseModel], root: Table) -> str:
     key = str(loc[-1])
     if key == "<<":
-        return "merge keys are not used here; an alias (*name) may stand for a whole value"
+        return "merge keys are not supported: use an alias (*name) for a whole value"
     if key in IntegrationSettings.model_fields:
         if loc[:1] == ("auth",) and len(loc) > 1:
             return "this key belongs to the integration, not under auth"
@@ -93,25 +93,21 @@ def _unknown_key(loc: Loc, model: type[BaseModel], root: Table) -> str:
 
 def _of_other_kinds(key: str, root: Mapping[str, Any]) -> str:
     """The hint for a key of `auth` that is none of its kind but has a place elsewhere; empty where it has none."""
-    kind = root["auth"].get("type")
+    kind = str(root["auth"].get("type"))
     if key in CertificateSettings.model_fields:
         return "this key belongs under client_certificate, beside auth"
-    if kind == "oauth2":
-        if key in _OF_TOKEN_REQUESTS:
-            return f"a parameter of the token request: write token_request: {{body: {{{key}: ...}}}}"
-        providers = [name for name in names() if key in profile(name).parameters]
-        if providers:
-            return f"a parameter of a provider: write provider: {' or '.join(providers)}"
+    hint = KINDS[kind].hint(key)
+    if hint:
+        return hint
+    providers = [name for name in names_of(kind) if key in profile(name).parameters]
+    if providers:
+        return f"this is a parameter of a provider: write provider: {' or '.join(providers)}"
     kinds = [name for name, settings in KINDS.items() if name != kind and key in settings.model_fields]
-    return f"this key is only for type {' or '.join(kinds)}" if kinds else ""
-
-
-_OF_TOKEN_REQUESTS = frozenset({"audience", "resource", "scope"})
-"""RFC 6749 4.4.2, RFC 8693 2.1 and RFC 8707 2: what many clients take beside the client's ID."""
+    return f"this key may be used only with type {' or '.join(kinds)}" if kinds else ""
 
 
 def _fields(loc: Loc, model: type[BaseModel], root: Mapping[str, Any]) -> list[str]:
-    """The keys that the mapping at `loc` may have; empty where they are not told by one model."""
+    """The keys that the mapping at `loc` may have; empty where no single model defines them."""
     found: type[BaseModel] | None = model
     if loc[:1] == ("auth",):
         found, loc = KINDS.get(str(root["auth"].get("type"))), loc[1:]
@@ -123,9 +119,10 @@ def _fields(loc: Loc, model: type[BaseModel], root: Mapping[str, Any]) -> list[s
 
 def _model_of(field: FieldInfo) -> type[BaseModel] | None:
     """The model of the mapping that a key takes."""
+    written = next((each.model for each in field.metadata if isinstance(each, WrittenAs)), None)
+    if written is not None:
+        return written
     for annotation in (field.annotation, *get_args(field.annotation)):
-        if annotation is Placement:
-            return WrittenPlacement
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             return annotation
     return None

@@ -1,6 +1,6 @@
 """Values of the config that are more than a text: names, listener addresses, networks, prefixes, methods, trust.
 
-Each parser raises ValueError with the way out and repeats nothing of its input.
+Each parser raises ValueError, which says what must be true and repeats no input.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LONGEST_SOCKET_PATH = 107
 def check_name(text: str) -> str:
     """An integration's ID or a caller's name; `unknown` is what metrics call the rest."""
     if not _NAME.fullmatch(text) or text == "unknown":
-        raise ValueError("a name is 1 to 63 of a-z, 0-9, _ and -, begins with a letter or digit, and is not unknown")
+        raise ValueError("must be 1 to 63 of a-z, 0-9, _ and -, begin with a letter or digit, and not be unknown")
     return text
 
 
@@ -39,19 +39,19 @@ def check_host_name(text: str) -> str:
     except ValueError:
         host = ""
     if not host or ":" in text or host.endswith(".") or addresses.literal(host) is not None:
-        raise ValueError("a host name without port and final dot is expected, in punycode where it is international")
+        raise ValueError("must be a host name without port and final dot: write an international one in punycode")
     return host
 
 
 def parse_address(raw: object) -> Address:
     """Where a listener listens: ADDRESS:PORT or unix:PATH."""
-    way_out = "write ADDRESS:PORT with an IP address, such as 127.0.0.1:8080 or [::1]:8080, or unix:/run/sidekey.sock"
+    way_out = "must be ADDRESS:PORT with an IP address, such as 127.0.0.1:8080 or [::1]:8080, or unix:/run/sidekey.sock"
     if not isinstance(raw, str):
         raise ValueError(way_out)  # noqa: TRY004 - pydantic reports ValueError
     if raw.startswith("unix:"):
         path = raw.removeprefix("unix:")
         if not path.isprintable() or not 0 < len(path.encode()) <= _LONGEST_SOCKET_PATH:
-            raise ValueError(f"the path of a unix socket has 1 to {_LONGEST_SOCKET_PATH} bytes")
+            raise ValueError(f"the path of a unix socket must have 1 to {_LONGEST_SOCKET_PATH} bytes")
         return Address(path=path)
     host, colon, port = raw.rpartition(":")
     if not colon or not _PORT.fullmatch(port) or int(port) > 65535:
@@ -69,20 +69,20 @@ def parse_address(raw: object) -> Address:
 def parse_mode(raw: object) -> int:
     """The file mode of unix sockets, as octal digits."""
     if not isinstance(raw, str) or not _MODE.fullmatch(raw):
-        raise ValueError("write the mode of unix sockets as four octal digits, such as 0660")
+        raise ValueError("must be four octal digits, such as 0660")
     return int(raw, 8)
 
 
 def parse_network(raw: object) -> addresses.Network:
-    """A network such as 10.0.0.0/8; a single address stands for itself."""
+    """A network such as 10.0.0.0/8; a single address is a network of its own."""
     if not isinstance(raw, str):
-        raise ValueError("write a network as text, such as 10.0.0.0/8")  # noqa: TRY004 - as above
+        raise ValueError("must be a network as text, such as 10.0.0.0/8")  # noqa: TRY004 - as above
     try:
         network = ip_network(raw, strict=False)
     except ValueError:
-        raise ValueError("a network is an IP address and a prefix length, such as 10.0.0.0/8 or fd00::/8") from None
+        raise ValueError("must be an IP address and a prefix length, such as 10.0.0.0/8 or fd00::/8") from None
     if ip_address(raw.partition("/")[0]) != network.network_address:
-        raise ValueError(f"bits are set beyond the prefix length; write {network}")
+        raise ValueError(f"must not have bits set beyond the prefix length: write {network}")
     return network
 
 
@@ -93,7 +93,7 @@ def parse_ip(raw: object) -> str:
             return str(ip_address(raw))
     except ValueError:
         pass
-    raise ValueError("write an IP address as text, such as 127.0.0.1 or ::1")
+    raise ValueError("must be an IP address as text, such as 127.0.0.1 or ::1")
 
 
 def parse_trust(raw: object) -> Trust:
@@ -102,7 +102,7 @@ def parse_trust(raw: object) -> Trust:
         return Trust(str(raw))
     if isinstance(raw, dict) and list(raw) == ["file"] and isinstance(raw["file"], str) and raw["file"]:
         return Trust("file", raw["file"])
-    raise ValueError("write mozilla, system or {file: PATH} of a PEM file")
+    raise ValueError("must be mozilla, system or {file: PATH} of a PEM file")
 
 
 def parse_grants(raw: object) -> tuple[str, ...] | None:
@@ -111,22 +111,22 @@ def parse_grants(raw: object) -> tuple[str, ...] | None:
         return None
     if isinstance(raw, list) and all(isinstance(entry, str) and _NAME.fullmatch(entry) for entry in raw):
         return tuple(raw)
-    raise ValueError('write a list of integration IDs, or "*" for all of them')
+    raise ValueError('must be a list of integration IDs, or "*" for all of them')
 
 
 def check_method(text: str) -> str:
     """A method as it is compared: case counts (RFC 9110 9.1)."""
     if not _METHOD.fullmatch(text):
-        raise ValueError("a method is written in capitals, such as POST")
+        raise ValueError("must be a method in capitals, such as POST")
     if text in SAFE_METHODS_NEVER:
-        raise ValueError("TRACE and CONNECT are never forwarded")
+        raise ValueError("must not be TRACE or CONNECT, which are never forwarded")
     return text
 
 
 def check_test_path(text: str) -> str:
     """A path (and query) under the integration's base."""
     if text and not text.startswith("/"):
-        raise ValueError("the path of a test begins with a slash: it is put behind the base URL")
+        raise ValueError("must begin with a slash: it is appended to the base URL")
     check_characters(text)
     return text
 
@@ -138,7 +138,7 @@ def _prefix(raw: object) -> Prefix | Reference:
 
 def _domain(raw: object) -> Domain:
     if not isinstance(raw, str):
-        raise ValueError("write a base URL, such as https://api.example.com")  # noqa: TRY004 - as above
+        raise ValueError("must be a base URL, such as https://api.example.com")  # noqa: TRY004 - as above
     return parse_domain(raw)
 
 

@@ -54,10 +54,10 @@ def test_the_likely_leaf_issued_no_other() -> None:
     assert chains.likely_leaf([STRANGER]) is STRANGER
 
 
-def test_what_is_no_part_of_the_chain_is_told() -> None:
+def test_what_is_no_part_of_the_chain_is_reported() -> None:
     """It is not sent: servers need not take it."""
     assert list(chains.foreign([LEAF], [LEAF, STRANGER])) == [
-        "the certificate of CN=stranger.example is no part of the chain and is not sent"
+        "the certificate of CN=stranger.example is not part of the chain and is not sent"
     ]
 
 
@@ -71,33 +71,33 @@ def test_what_is_no_part_of_the_chain_is_told() -> None:
 )
 def test_a_certificate_is_good_for_its_time(days: int, found: list[str]) -> None:
     """To the second of its end; the message has the date."""
-    assert list(chains.faults([LEAF, INTERMEDIATE], PRESENT + days * 86400)) == found
-    assert list(chains.faults([LEAF, INTERMEDIATE], LEAF.not_valid_after_utc.timestamp() - 1)) == []
+    assert list(chains.errors([LEAF, INTERMEDIATE], PRESENT + days * 86400)) == found
+    assert list(chains.errors([LEAF, INTERMEDIATE], LEAF.not_valid_after_utc.timestamp() - 1)) == []
 
 
-def test_a_weak_key_anywhere_in_the_chain_is_a_fault() -> None:
+def test_a_weak_key_anywhere_in_the_chain_is_an_error() -> None:
     """OpenSSL refuses to show such a chain."""
     weak = issue("Weak CA", authority=True, key=rsa.generate_private_key(65537, 1024))
     leaf = issue(issuer=weak, key=rsa.generate_private_key(65537, 1024))
     reason = "is too weak: its key is RSA with 1024 bits: at least 2048 are needed"
-    assert list(chains.faults([leaf.certificate, weak.certificate], PRESENT)) == [
+    assert list(chains.errors([leaf.certificate, weak.certificate], PRESENT)) == [
         f"this certificate {reason}",
         f"the certificate of CN=Weak CA {reason}",
     ]
 
 
 @pytest.mark.parametrize("digest", ["sha1", "md5"])
-def test_a_weak_signature_is_a_fault_but_for_a_roots(digest: str, tmp_path: Path) -> None:
+def test_a_weak_signature_is_an_error_but_for_a_roots(digest: str, tmp_path: Path) -> None:
     """Nobody looks at how a root signed itself."""
     (block,) = blocks(signed_with(digest, tmp_path)[0])
     weak = chains.read_certificate(block.der)
     now = weak.not_valid_before_utc.timestamp() + 1
-    assert list(chains.faults([weak], now)) == [f"this certificate is too weak: it is signed with {digest.upper()}"]
-    assert list(chains.faults([LEAF, weak], PRESENT)) == []
+    assert list(chains.errors([weak], now)) == [f"this certificate is too weak: it is signed with {digest.upper()}"]
+    assert list(chains.errors([LEAF, weak], PRESENT)) == []
 
 
 def test_a_weak_signature_does_not_break_the_chain(tmp_path: Path) -> None:
-    """The signature is the fault, and no stranger or missing issuer is told beside it."""
+    """The signature is the error, and no stranger or missing issuer is told beside it."""
     ca, leaf = tmp_path / "ca", tmp_path / "leaf"
     for name in (ca, leaf):
         key = ["-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-subj", f"/CN={name.name}"]
@@ -109,7 +109,7 @@ def test_a_weak_signature_does_not_break_the_chain(tmp_path: Path) -> None:
     )
     assert chains.ordered(weak, [authority]) == [weak, authority]
     now = weak.not_valid_before_utc.timestamp() + 1
-    assert list(chains.faults([weak, authority], now)) == ["this certificate is too weak: it is signed with SHA1"]
+    assert list(chains.errors([weak, authority], now)) == ["this certificate is too weak: it is signed with SHA1"]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_weak_signature_does_not_break_the_chain(tmp_path: Path) -> None:
     ids=count(),
 )
 def test_what_servers_may_refuse_is_remarked(issued: Issued, found: list[str]) -> None:
-    """They are no faults: whether the server looks is its own matter."""
+    """They are no errors: whether the server looks is its own matter."""
     remarks = list(chains.remarks([issued.certificate], PRESENT))
     assert len(remarks) == len(found)
     assert all(remark.startswith(each) for remark, each in zip(remarks, found, strict=True))
@@ -146,27 +146,27 @@ def test_a_ca_of_mozillas_bundle_is_trusted(root: x509.Certificate) -> None:
     assert chains.distrust([root]) is None
 
 
-def test_a_self_signed_certificate_is_told() -> None:
+def test_a_self_signed_certificate_is_reported() -> None:
     """With its issuer and the line to write."""
     assert chains.distrust([STRANGER]) == (
-        "this certificate is self-signed (its issuer is CN=stranger.example): where that is meant, "
+        "this certificate is self-signed (its issuer is CN=stranger.example): if that is intended, "
         "write allow_private_ca: true"
     )
 
 
-def test_a_private_ca_is_told() -> None:
+def test_a_private_ca_is_reported() -> None:
     """By its name."""
     assert chains.distrust([LEAF, INTERMEDIATE, ROOT]) == (
-        "this certificate leads to CN=Bank Root CA, which is no CA of Mozilla's bundle: "
-        "where that CA is meant (banks have their own), write allow_private_ca: true"
+        "this certificate leads to CN=Bank Root CA, which is not a CA of Mozilla's bundle: "
+        "if that CA is intended (banks have their own), write allow_private_ca: true"
     )
 
 
-def test_a_missing_intermediate_is_told_apart() -> None:
+def test_a_missing_intermediate_is_reported_apart() -> None:
     """And where it is to be had, as the certificate says."""
     told = chains.distrust([LEAF])
     assert told is not None
-    assert told.startswith("the issuer CN=Bank Client CA is neither in the chain nor a CA of Mozilla's bundle: put the")
+    assert told.startswith("the issuer CN=Bank Client CA is neither in the chain nor a CA of Mozilla's bundle: add the")
     assert "(it is at http://ca.bank.example/client.cer)" in told
     assert told.endswith("write allow_private_ca: true")
     assert "it is at" not in (chains.distrust([LEAF, INTERMEDIATE]) or "")
@@ -179,7 +179,7 @@ def test_the_name_of_a_public_ca_is_not_its_signature() -> None:
     impostor = Issued(public, key)
     told = chains.distrust([issue(issuer=impostor).certificate])
     assert told is not None
-    assert "has the name of a CA of Mozilla's bundle and another key" in told
+    assert "has the name of a CA of Mozilla's bundle but another key" in told
 
 
 @pytest.mark.parametrize("url", ["ldap://ca/ cn", "http://ca.example/\x07", "http://ca.example/" + "a" * 200])
@@ -199,7 +199,7 @@ def test_names_are_printable_and_short() -> None:
 
 
 @pytest.mark.parametrize("der", [b"", b"hunter2", CHAIN.leaf.der[:-1], CHAIN.leaf.der + b"\0"], ids=count())
-def test_a_damaged_certificate_is_told(der: bytes) -> None:
+def test_a_damaged_certificate_is_reported(der: bytes) -> None:
     """Without a word of the library's."""
     with pytest.raises(ValueError, match=r"^is damaged$"):
         chains.read_certificate(der)

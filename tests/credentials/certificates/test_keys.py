@@ -42,34 +42,34 @@ def test_every_form_of_a_key_is_opened(data: bytes, passphrase: str | None) -> N
 def test_an_encrypted_key_asks_for_its_passphrase(form: PrivateFormat) -> None:
     """A clear refusal that names the key of the config."""
     data = block(ISSUED.key_as(form, "hunter2"))
-    with pytest.raises(ValueError, match=r"^this key is encrypted: give its passphrase as key_passphrase$"):
+    with pytest.raises(ValueError, match=r"^this private key is encrypted: write its passphrase as key_passphrase$"):
         keys.open_key(data, None)
-    with pytest.raises(keys.PassphraseFault, match=r"^this passphrase does not open the private key; "):
+    with pytest.raises(keys.PassphraseError, match=r"^this passphrase does not decrypt the private key; "):
         keys.open_key(data, "hunter3")
 
 
-def test_a_passphrase_that_is_not_needed_is_a_slip() -> None:
+def test_a_passphrase_that_is_not_needed_is_a_mistake() -> None:
     """The key may be another than was meant."""
-    with pytest.raises(keys.PassphraseFault, match=r"^the private key is not encrypted: drop this key$"):
+    with pytest.raises(keys.PassphraseError, match=r"^the private key is not encrypted: remove this key$"):
         keys.open_key(block(ISSUED.key_pem), "hunter2")
 
 
 @pytest.mark.parametrize("der", [b"", b"hunter2", ISSUED.der, b"\x30\x03\x02\x01\x00"], ids=count())
-def test_a_damaged_key_is_told(der: bytes) -> None:
+def test_a_damaged_key_is_reported(der: bytes) -> None:
     """Without a word of the library's."""
     with pytest.raises(ValueError, match=r"^this private key is damaged$"):
         keys.open_key(Block("PRIVATE KEY", der), None)
 
 
-def test_a_key_that_only_agrees_is_of_no_use() -> None:
+def test_a_key_that_only_agrees_is_unusable() -> None:
     """TLS needs a signature."""
     data = x25519.X25519PrivateKey.generate().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    with pytest.raises(ValueError, match=r"^this key cannot sign"):
+    with pytest.raises(ValueError, match=r"^this private key cannot sign"):
         keys.open_key(Block("PRIVATE KEY", data), None)
 
 
-def test_a_way_of_encrypting_that_is_not_known_is_told() -> None:
-    """openssl knows more of them, and writes the key anew."""
+def test_a_way_of_encrypting_that_is_not_known_is_reported() -> None:
+    """openssl knows more of them, and writes the key again."""
     command = ["openssl", "pkcs8", "-topk8", "-v2", "aria-256-cbc", "-passout", "pass:a"]
     locked = subprocess.run(command, input=ISSUED.key_pem, capture_output=True, check=True).stdout
     with pytest.raises(ValueError, match=r"openssl pkcs8 -topk8"):
@@ -80,10 +80,10 @@ def test_a_way_of_encrypting_that_is_not_known_is_told() -> None:
     ("key", "reason"),
     [
         (rsa.generate_private_key(65537, 1024), "RSA with 1024 bits: at least 2048 are needed"),
-        (ec.generate_private_key(ec.SECP192R1()), "on the curve secp192r1: P-256 is the least"),
-        (ec.generate_private_key(ec.SECP224R1()), "on the curve secp224r1: P-256 is the least"),
+        (ec.generate_private_key(ec.SECP192R1()), "on the curve secp192r1: at least P-256 is needed"),
+        (ec.generate_private_key(ec.SECP224R1()), "on the curve secp224r1: at least P-256 is needed"),
         (dsa.generate_private_key(1024), "DSA, which is no longer used in TLS (RFC 8446)"),
-        (x25519.X25519PrivateKey.generate(), "of a kind that TLS has no use for"),
+        (x25519.X25519PrivateKey.generate(), "of a type that TLS cannot use"),
     ],
 )
 def test_weak_keys_are_named(key: rsa.RSAPrivateKey, reason: str) -> None:

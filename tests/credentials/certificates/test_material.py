@@ -32,7 +32,7 @@ def test_a_good_pair_becomes_an_identity() -> None:
     examined = judged(CHAIN.pem, KEY)
     identity = examined.identity
     assert identity is not None
-    assert (examined.faults, examined.warnings) == ((), ())
+    assert (examined.errors, examined.warnings) == ((), ())
     assert (identity.chain, identity.key) == (CHAIN.pem, KEY)
     assert identity.fingerprint == hashlib.sha256(CHAIN.pem + KEY).hexdigest()
     assert identity.not_before == (NOW - timedelta(days=1)).timestamp()
@@ -81,23 +81,23 @@ def test_an_encrypted_key_is_opened() -> None:
     assert judged(CHAIN.pem, LEAF.key_as(passphrase="hunter2"), "hunter2") == judged(CHAIN.pem, KEY)
 
 
-ASKS = "this key is encrypted: give its passphrase as key_passphrase"
-BOTH = "which stands for both"
+ASKS = "this private key is encrypted: write its passphrase as key_passphrase"
+BOTH = "write pem, which takes both"
 SWAPPED = "certificate and private_key are swapped"
 
 
 @pytest.mark.parametrize(
     ("certificate", "key", "passphrase", "found"),
     [
-        (b"hunter2", b"hunter2", None, {"certificate": "is no PEM", "private_key": "is no PEM"}),
+        (b"hunter2", b"hunter2", None, {"certificate": "is not PEM", "private_key": "is not PEM"}),
         (KEY, LEAF.pem, None, {"certificate": SWAPPED, "private_key": SWAPPED}),
-        (KEY, KEY, None, {"certificate": "this is a private key, where the certificate is expected"}),
-        (LEAF.pem, LEAF.pem, None, {"private_key": "this is a certificate, where the private key is expected"}),
+        (KEY, KEY, None, {"certificate": "must be a certificate, but is a private key"}),
+        (LEAF.pem, LEAF.pem, None, {"private_key": "must be a private key, but is a certificate"}),
         (LEAF.pem + KEY, LEAF.pem + KEY, None, {"certificate": BOTH, "private_key": BOTH}),
-        (CHAIN.pem, OTHER.key_pem, None, {"private_key": "is not that of the certificate of CN=client.example"}),
-        (CHAIN.pem, KEY + OTHER.key_pem, None, {"private_key": "this holds more than one private key"}),
+        (CHAIN.pem, OTHER.key_pem, None, {"private_key": "does not belong to the certificate of CN=client.example"}),
+        (CHAIN.pem, KEY + OTHER.key_pem, None, {"private_key": "this PEM must contain only one private key"}),
         (CHAIN.pem, LEAF.key_as(passphrase="a"), None, {"private_key": ASKS}),
-        (CHAIN.pem, LEAF.key_as(passphrase="a"), "b", {"key_passphrase": "does not open the private key"}),
+        (CHAIN.pem, LEAF.key_as(passphrase="a"), "b", {"key_passphrase": "does not decrypt the private key"}),
         (CHAIN.pem, KEY, "b", {"key_passphrase": "is not encrypted"}),
         (CHAIN.pem, LEAF.key_as(PrivateFormat.OpenSSH), None, {"private_key": "this is an SSH key"}),
         (LEAF.der, LEAF.key_as(encoding=Encoding.DER), None, {"certificate": "in DER", "private_key": "in DER"}),
@@ -109,53 +109,53 @@ SWAPPED = "certificate and private_key are swapped"
             b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n",
             None,
             {
-                "certificate": "there is no certificate in this PEM",
-                "private_key": "there is no private key in this PEM",
+                "certificate": "this PEM contains no certificate",
+                "private_key": "this PEM contains no private key",
             },
         ),
     ],
 )
-def test_every_fault_is_told_at_its_place(
+def test_every_error_is_reported_at_its_place(
     certificate: bytes, key: bytes, passphrase: str | None, found: dict[str, str]
 ) -> None:
     """All at once, and then there is no identity."""
     examined = judged(certificate, key, passphrase)
     assert examined.identity is None
-    told = dict(examined.faults)
+    told = dict(examined.errors)
     assert told.keys() == found.keys()
     assert [place for place, reason in found.items() if reason not in told[place]] == []
 
 
-def test_faults_of_both_halves_are_told_at_once() -> None:
+def test_errors_of_both_halves_are_reported_at_once() -> None:
     """An expired, weak, self-signed certificate of another key."""
     weak = issue(key=rsa.generate_private_key(65537, 1024), life=timedelta(hours=1), usages=[SERVER_AUTH])
     examined = examine(Material(weak.pem, KEY), PRESENT)
-    assert [place for place, _ in examined.faults] == ["private_key", "certificate", "certificate", "certificate"]
-    text = "\n".join(reason for _, reason in examined.faults)
-    assert all(word in text for word in ("is not that of", "expired on", "RSA with 1024 bits", "self-signed"))
+    assert [place for place, _ in examined.errors] == ["private_key", "certificate", "certificate", "certificate"]
+    text = "\n".join(reason for _, reason in examined.errors)
+    assert all(word in text for word in ("does not belong to", "expired on", "RSA with 1024 bits", "self-signed"))
     assert len(examined.warnings) == 1
 
 
-def test_faults_of_one_pem_stand_at_pem() -> None:
+def test_errors_of_one_pem_stand_at_pem() -> None:
     """There is no other place."""
-    assert [place for place, _ in joined(OTHER.pem + KEY).faults] == ["pem"]
-    assert [place for place, _ in joined(b"hunter2").faults] == ["pem"]
-    assert [place for place, _ in joined(CHAIN.pem).faults] == ["pem"]
-    assert [place for place, _ in joined(KEY).faults] == ["pem"]
+    assert [place for place, _ in joined(OTHER.pem + KEY).errors] == ["pem"]
+    assert [place for place, _ in joined(b"hunter2").errors] == ["pem"]
+    assert [place for place, _ in joined(CHAIN.pem).errors] == ["pem"]
+    assert [place for place, _ in joined(KEY).errors] == ["pem"]
 
 
 @pytest.mark.parametrize(("certificate", "key"), [(CHAIN.pem, None), (None, KEY), (None, None)], ids=count())
 def test_a_half_that_could_not_be_read_is_passed_over(certificate: bytes | None, key: bytes | None) -> None:
     """Whoever read it says why; the other is judged all the same."""
     assert judged(certificate, key) == Examined()
-    assert judged(b"", None).faults == (("certificate", "this is empty"),)
+    assert judged(b"", None).errors == (("certificate", "this is empty"),)
 
 
 def test_a_private_ca_needs_consent() -> None:
     """Which skips that and nothing else."""
     refused = examine(Material(CHAIN.pem, KEY), PRESENT)
     assert refused.identity is None
-    assert [reason.partition("write allow")[1] for _, reason in refused.faults] == ["write allow"]
+    assert [reason.partition("write allow")[1] for _, reason in refused.errors] == ["write allow"]
     assert examine(Material(CHAIN.pem, KEY), PRESENT + 1e9, allow_private_ca=True).identity is None
 
 
@@ -186,11 +186,11 @@ def nearly(draw: st.DrawFn) -> bytes:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @settings(max_examples=300)
 @given(nearly() | st.binary(max_size=100), nearly() | st.binary(max_size=100), st.booleans(), st.booleans())
-def test_any_bytes_end_in_faults_or_an_identity(certificate: bytes, key: bytes, one: bool, consent: bool) -> None:
+def test_any_bytes_end_in_errors_or_an_identity(certificate: bytes, key: bytes, one: bool, consent: bool) -> None:
     """Never in an exception, and never is there a byte of a key in what is told."""
     examined = examine(
         Material(certificate, certificate if one else key, joined=one), PRESENT, allow_private_ca=consent
     )
-    assert (examined.identity is None) == bool(examined.faults)
+    assert (examined.identity is None) == bool(examined.errors)
     told = f"{examined!r}"
     assert not any(line in told for line in KEY.decode().splitlines()[1:-1])

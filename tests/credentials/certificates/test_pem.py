@@ -57,28 +57,28 @@ def test_what_is_encrypted_by_headers_keeps_its_text() -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (ISSUED.pem[:-30], "this PEM is cut off: a block begins and does not end"),
-        (ISSUED.pem[:100] + ISSUED.pem, "this PEM is cut off: a block begins and does not end"),
-        (ISSUED.pem.replace(b"MII", b"M*I"), "this PEM is damaged: a block holds what is no base64"),
-        (ISSUED.pem.replace(b"\n", b"\\n"), "in this PEM lines end in the two characters \\n: write line ends"),
+        (ISSUED.pem[:-30], "this PEM is cut off: a block has no -----END line"),
+        (ISSUED.pem[:100] + ISSUED.pem, "this PEM is cut off: a block has no -----END line"),
+        (ISSUED.pem.replace(b"MII", b"M*I"), "this PEM is damaged: a block contains what is not base64"),
+        (ISSUED.pem.replace(b"\n", b"\\n"), "this PEM has the two characters \\n where lines end: write line breaks"),
     ],
     ids=["cut off", "cut into", "damaged", "escaped"],
 )
-def test_damage_is_told(data: bytes, reason: str) -> None:
-    """It is PEM, and yet of no use."""
+def test_damage_is_reported(data: bytes, reason: str) -> None:
+    """It is PEM, and yet unusable."""
     assert told(data) == reason
 
 
 NO_PEM = [
     (b"", "empty"),
     (b"\xef\xbb\xbf \r\n", "empty"),
-    (ISSUED.der, "a certificate in DER, not PEM: openssl x509 -inform der converts it"),
+    (ISSUED.der, "a certificate in DER, not PEM: convert it with openssl x509 -inform der"),
     (ISSUED.key_as(encoding=Encoding.DER), "a private key in DER"),
     (ISSUED.key_as(PrivateFormat.TraditionalOpenSSL, encoding=Encoding.DER), "a private key in DER"),
     (ISSUED.key_as(passphrase="hunter2", encoding=Encoding.DER), "a private key in DER"),
     (PUBLIC.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), "a public key in DER"),
     (REQUEST.public_bytes(Encoding.DER), "a certificate request in DER"),
-    (PKCS12, "PKCS#12 (.p12, .pfx), not PEM: openssl pkcs12 -noenc converts it"),
+    (PKCS12, "PKCS#12 (.p12, .pfx), not PEM: convert it with openssl pkcs12 -noenc"),
     (BAG, "PKCS#7, not PEM"),
     (b"\x30\x80\x02\x01\x03\x30\x80", "PKCS#12"),
     (b"\xfe\xed\xfe\xed\x00\x00\x00\x02", "a Java keystore"),
@@ -90,16 +90,16 @@ NO_PEM = [
     (b"\n<!DOCTYPE html><title>Sign in</title>", "an HTML or XML page, not PEM: a download may have failed"),
     (b'{"errors": ["permission denied"]}', "JSON, not PEM"),
     (b'{"kty": "EC", "d": "hunter2"}', "a JSON Web Key, not PEM"),
-    (b'{"errors": ', "no PEM: no line begins with -----BEGIN"),
+    (b'{"errors": ', "not PEM: no line begins with -----BEGIN"),
     (ISSUED.pem.decode().encode("utf-16"), "UTF-16 text, not PEM: save it as plain text"),
-    (base64.b64encode(ISSUED.pem), "PEM in base64 once more: decode it"),
+    (base64.b64encode(ISSUED.pem), "PEM encoded in base64 again: decode it"),
     (base64.encodebytes(ISSUED.der), "base64 without the lines -----BEGIN and -----END around it"),
-    (base64.b64encode(bytes(100)), "no PEM: no line begins with -----BEGIN"),
-    (b"A" * 65, "no PEM: no line begins with -----BEGIN"),
-    (b"hunter2", "no PEM: no line begins with -----BEGIN"),
-    (b"\x30\x85\x01\x01\x01\x01\x01", "no PEM: no line begins with -----BEGIN"),
-    (b"\x30\x03\x30\x01\x05", "no PEM: no line begins with -----BEGIN"),
-    (b"\x30\x02\x05\x00", "no PEM: no line begins with -----BEGIN"),
+    (base64.b64encode(bytes(100)), "not PEM: no line begins with -----BEGIN"),
+    (b"A" * 65, "not PEM: no line begins with -----BEGIN"),
+    (b"hunter2", "not PEM: no line begins with -----BEGIN"),
+    (b"\x30\x85\x01\x01\x01\x01\x01", "not PEM: no line begins with -----BEGIN"),
+    (b"\x30\x03\x30\x01\x05", "not PEM: no line begins with -----BEGIN"),
+    (b"\x30\x02\x05\x00", "not PEM: no line begins with -----BEGIN"),
 ]
 
 
@@ -112,7 +112,7 @@ def test_what_is_no_pem_is_called_by_its_name(data: bytes, reason: str) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (ISSUED.key_as(OPENSSH), "an SSH key (OpenSSH's own format), not one for TLS"),
+        (ISSUED.key_as(OPENSSH), "an SSH key (OpenSSH's own format), not a key for TLS"),
         (REQUEST.public_bytes(Encoding.PEM), "a certificate request, not the certificate that was issued for it"),
         (PUBLIC.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "a public key"),
         (pkcs7.serialize_certificates([ISSUED.certificate], Encoding.PEM), "PKCS#7"),
@@ -135,8 +135,8 @@ def test_any_bytes_are_blocks_or_a_reason(data: bytes) -> None:
     """Nothing else is raised."""
     try:
         assert pem.blocks(data)
-    except ValueError as fault:
-        assert str(fault).startswith(("this ", "in this "))
+    except ValueError as error:
+        assert str(error).startswith(("this ", "in this "))
 
 
 @given(st.binary(max_size=40).map(lambda tail: b"\x30\x82" + tail))
@@ -147,7 +147,7 @@ def test_any_der_is_called_something(data: bytes) -> None:
 
 def test_nested_json_is_no_trap() -> None:
     """Deeper than the parser goes."""
-    assert pem.what_it_is(b"[" * 100_000) == "no PEM: no line begins with -----BEGIN"
+    assert pem.what_it_is(b"[" * 100_000) == "not PEM: no line begins with -----BEGIN"
 
 
 def test_encryption_needs_no_words() -> None:

@@ -5,11 +5,11 @@ from sidekey.credentials.certificates.settings import CertificateSettings, parse
 from sidekey.credentials.fields import Reference
 
 FILES = {"certificate": {"file": "tls.crt"}, "private_key": {"file": "tls.key"}}
-WAY_OUT = "write {file: PATH}, {env: NAME}, {url: URL} or, for trials only, {insecure_value: PEM}"
+WAY_OUT = "use {file: PATH}, {env: NAME} or {url: URL}"
 KEY = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n"
 
 
-def faults(keys: dict[str, object]) -> dict[str, str]:
+def errors(keys: dict[str, object]) -> dict[str, str]:
     with pytest.raises(ValidationError) as caught:
         CertificateSettings.model_validate(keys)
     return {str(each["loc"][0]): each["msg"].removeprefix("Value error, ") for each in caught.value.errors()}
@@ -41,36 +41,37 @@ def test_one_pem_stands_for_both() -> None:
         (
             {"pem": {"file": "a"}, **FILES},
             dict.fromkeys(
-                ("certificate", "private_key"), "pem holds certificate and key already: drop this key, or pem"
+                ("certificate", "private_key"),
+                "may not be used with pem, which contains both certificate and key: remove one",
             ),
         ),
-        ({"pem": "hunter2"}, {"pem": f"a secret does not stand here itself: {WAY_OUT}"}),
+        ({"pem": "hunter2"}, {"pem": f"a secret may not be written inline: {WAY_OUT}"}),
     ],
-    ids=["nothing", "no key", "no certificate", "both ways", "a faulty pem"],
+    ids=["nothing", "no key", "no certificate", "both ways", "an invalid pem"],
 )
-def test_each_missing_half_is_told(keys: dict[str, object], found: dict[str, str]) -> None:
+def test_each_missing_half_is_reported(keys: dict[str, object], found: dict[str, str]) -> None:
     """Both at once, and where they stand twice."""
-    assert faults(keys) == found
+    assert errors(keys) == found
 
 
 def test_a_url_is_fetched_again() -> None:
     """As often as the config says."""
     halves = {"certificate": {"url": "https://vault.example/crt"}, "private_key": {"file": "tls.key"}}
     assert CertificateSettings.model_validate({**halves, "refresh": "5m"}).refresh == 300.0
-    assert faults({**halves, "refresh": "59s"}) == {"refresh": "this duration is at least 1m"}
+    assert errors({**halves, "refresh": "59s"}) == {"refresh": "must be at least 1m"}
 
 
 def test_what_is_not_fetched_is_not_fetched_again() -> None:
     """Files are watched."""
-    assert faults({**FILES, "refresh": "5m"}) == {"refresh": "counts only with {url}: files are watched"}
+    assert errors({**FILES, "refresh": "5m"}) == {"refresh": "may be used only with {url}: files are watched"}
 
 
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("http://vault.example/crt", "write an https URL"),
-        ("vault.example/crt", "write an https URL"),
-        ("file:///etc/passwd", "write an https URL"),
+        ("http://vault.example/crt", "must be an https URL"),
+        ("vault.example/crt", "must be an https URL"),
+        ("file:///etc/passwd", "must be an https URL"),
         ("https://svc:hunter2@vault.example/crt", "userinfo"),
         ("https://vault.example/crt#top", "fragment"),
         ("https://vault.example/../crt", "dot segments"),
@@ -91,19 +92,19 @@ def test_a_certificate_may_be_pasted() -> None:
 
 
 def test_a_key_is_not_pasted_as_if_it_were_public() -> None:
-    """The fault names the way out."""
-    with pytest.raises(ValueError, match=r"this holds a private key, a secret: it stands as \{insecure_value\}"):
+    """The error names the way out."""
+    with pytest.raises(ValueError, match="must not contain a private key, which is a secret"):
         parse_certificate({"inline": KEY})
-    with pytest.raises(ValueError, match=r"for trials only, \{insecure_value: PEM\}"):
+    with pytest.raises(ValueError, match=r"use \{file: PATH\}, \{env: NAME\} or \{url: URL\}"):
         parse_key({"inline": KEY})
     assert parse_key({"insecure_value": KEY}) == Reference("insecure_value", KEY)
 
 
 @pytest.mark.parametrize("raw", [None, "tls.crt", [], {}, {"file": ""}, {"env": "A-B"}, {"inline": " "}, {"text": "a"}])
-def test_other_shapes_are_faults(raw: object) -> None:
+def test_other_shapes_are_errors(raw: object) -> None:
     """For either half."""
     for parse in (parse_certificate, parse_key):
         with pytest.raises(ValueError, match=r"."):
             parse(raw)
-    with pytest.raises(ValueError, match="the value is empty"):
+    with pytest.raises(ValueError, match="must not be empty"):
         parse_key({"insecure_value": "\n"})

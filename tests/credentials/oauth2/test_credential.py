@@ -3,12 +3,12 @@ from typing import Any
 import pytest
 
 from sidekey.credentials.base import Attempt, CallFault, Verdict
-from sidekey.credentials.oauth2.answer import AnswerShape
 from sidekey.credentials.oauth2.clients import Client
 from sidekey.credentials.oauth2.credential import OAuth2Credential
 from sidekey.credentials.oauth2.grants import ClientCredentials, JwtBearer, RefreshToken
 from sidekey.credentials.oauth2.placement import Placement
 from sidekey.credentials.oauth2.request import TokenRequest
+from sidekey.credentials.oauth2.token_response import ResponseShape
 from support.issuing import NOW, credential_of, first_call, issue, reply
 
 AUTH: dict[str, Any] = {
@@ -40,7 +40,7 @@ def test_what_may_be_presented_once_asks_for_a_connection_of_its_own() -> None:
         (RefreshToken("refresh-1"), secret, True),
         (JwtBearer(lambda now: f"signed at {now:g}"), secret, True),
     ):
-        call = first_call(OAuth2Credential(request, grant, client, AnswerShape(), Placement()))
+        call = first_call(OAuth2Credential(request, grant, client, ResponseShape(), Placement()))
         assert call.own_connection is alone
 
 
@@ -51,7 +51,7 @@ def test_a_refresh_token_that_was_not_asked_for_is_ignored() -> None:
 
 
 def test_a_rotated_refresh_token_is_presented_next() -> None:
-    """RFC 6749 6: the answer's refresh token replaces the one that was sent."""
+    """RFC 6749 6: the response's refresh token replaces the one that was sent."""
     credential = credential_of(REFRESHING)
     issued, calls = issue(credential, reply(TOKEN))
     assert b"refresh_token=refresh-1" in calls[0].body
@@ -61,7 +61,7 @@ def test_a_rotated_refresh_token_is_presented_next() -> None:
 
 @pytest.mark.parametrize("rotated", [None, "", 5, "a b", "\ud800"])
 def test_without_a_new_refresh_token_the_last_one_stays(rotated: object) -> None:
-    """An answer that brings none, or none that can be sent, changes nothing."""
+    """A response that brings none, or none that can be sent, changes nothing."""
     answer = {**TOKEN, "refresh_token": rotated}
     issued, _ = issue(credential_of(REFRESHING), reply(answer), attempt=Attempt(NOW, memory="refresh-7"))
     assert issued.memory == "refresh-7"
@@ -76,8 +76,8 @@ def test_without_a_new_refresh_token_the_last_one_stays(rotated: object) -> None
         ({"token_type": "mac", "refresh_token": None}, "refresh-7"),
     ],
 )
-def test_a_rotated_refresh_token_outlives_an_answer_that_is_refused(change: dict[str, object], memory: str) -> None:
-    """The one that was sent may have ended with the answer."""
+def test_a_rotated_refresh_token_outlives_a_response_that_is_refused(change: dict[str, object], memory: str) -> None:
+    """The one that was sent may have ended with the response."""
     with pytest.raises(CallFault) as caught:
         issue(credential_of(REFRESHING), reply({**TOKEN, **change}), attempt=Attempt(NOW, memory="refresh-7"))
     assert caught.value.memory == memory

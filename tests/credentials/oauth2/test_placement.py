@@ -23,9 +23,9 @@ def test_a_place_is_a_word_or_a_mapping(raw: object, placement: Placement) -> No
 
 
 @pytest.mark.parametrize("raw", ["cookie", None, 5, ["header"], True])
-def test_another_place_is_a_fault(raw: object) -> None:
+def test_another_place_is_an_error(raw: object) -> None:
     """It says what there is."""
-    with pytest.raises(ValueError, match="write header, body or query"):
+    with pytest.raises(ValueError, match="must be header, body, query"):
         parse_placement(raw)
 
 
@@ -46,7 +46,7 @@ def test_another_place_is_a_fault(raw: object) -> None:
         ({"in": "header", "prefix": "x"}, "prefix"),
     ],
 )
-def test_a_fault_is_at_its_key(raw: object, key: str) -> None:
+def test_an_error_is_at_its_key(raw: object, key: str) -> None:
     """Header names follow the rules of all injected headers."""
     with pytest.raises(ValidationError) as caught:
         parse_placement(raw)

@@ -13,7 +13,7 @@ FURTHER: Parameters = (("scope", "a b"), ("account", 510), ("ratio", 0.5), ("fla
 
 
 def test_a_form_says_what_it_is_and_what_it_wants() -> None:
-    """RFC 6749 4.4.2: a POST of a form; the answer is JSON."""
+    """RFC 6749 4.4.2: a POST of a form; the response is JSON."""
     call = TokenRequest(URL, body=FURTHER).call(GRANTED, Proof())
     assert (call.method, call.url) == ("POST", URL)
     assert dict(call.headers) == {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}

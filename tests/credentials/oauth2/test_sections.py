@@ -9,7 +9,7 @@ from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestS
 KEY = {"env": "KEY"}
 
 
-def faults(model: type[BaseModel], raw: object) -> dict[tuple[Any, ...], str]:
+def errors(model: type[BaseModel], raw: object) -> dict[tuple[Any, ...], str]:
     with pytest.raises(ValidationError) as caught:
         model.model_validate(raw)
     return {error["loc"]: str(error["msg"]) for error in caught.value.errors()}
@@ -17,7 +17,7 @@ def faults(model: type[BaseModel], raw: object) -> dict[tuple[Any, ...], str]:
 
 def test_with_get_neither_a_body_nor_its_format_has_a_meaning() -> None:
     """Each is named at its key."""
-    found = faults(TokenRequestSettings, {"method": "GET", "format": "json", "body": {"a": "b"}})
+    found = errors(TokenRequestSettings, {"method": "GET", "format": "json", "body": {"a": "b"}})
     assert set(found) == {("body",), ("format",)}
     assert TokenRequestSettings.model_validate({"method": "GET", "query": {"a": "b"}}).method == "GET"
     assert TokenRequestSettings.model_validate({"method": "GET", "format": "form"}).format == "form"
@@ -25,39 +25,39 @@ def test_with_get_neither_a_body_nor_its_format_has_a_meaning() -> None:
 
 def test_a_further_parameter_that_overrides_is_named_at_its_key() -> None:
     """In the body and in the query."""
-    found = faults(TokenRequestSettings, {"body": {"Client_ID": "x"}, "query": {"assertion": "x"}})
+    found = errors(TokenRequestSettings, {"body": {"Client_ID": "x"}, "query": {"assertion": "x"}})
     assert set(found) == {("body", "Client_ID", "[key]"), ("query", "assertion", "[key]")}
 
 
 def test_a_parameter_stands_in_one_place() -> None:
-    """However it is spelled; the fault is at that of the query."""
-    found = faults(TokenRequestSettings, {"body": {"scope": "x", "a": "b"}, "query": {"Scope": "x", "a": 1, "b": "c"}})
+    """However it is spelled; the error is at that of the query."""
+    found = errors(TokenRequestSettings, {"body": {"scope": "x", "a": "b"}, "query": {"Scope": "x", "a": 1, "b": "c"}})
     assert found == dict.fromkeys(
-        [("query", "Scope"), ("query", "a")], "Value error, this parameter stands in the body, too"
+        [("query", "Scope"), ("query", "a")], "Value error, this parameter is also in the body: remove one"
     )
 
 
 @pytest.mark.parametrize("path", ["", ".", "a..b", "a.", ".a"])
 def test_a_path_has_no_empty_names(path: str) -> None:
     """It would never be found."""
-    assert set(faults(TokenResponseSettings, {"base_url": path})) == {("base_url",)}
+    assert set(errors(TokenResponseSettings, {"base_url": path})) == {("base_url",)}
 
 
 @pytest.mark.parametrize("claim", ["iss", "sub", "aud", "exp", "iat", "nbf", "jti"])
 def test_a_claim_that_sidekey_sets_is_named_at_its_key(claim: str) -> None:
     """Some of them have a key of their own."""
-    found = faults(AssertionSettings, {"private_key": KEY, "claims": {claim: "x", "scope": "x"}})
+    found = errors(AssertionSettings, {"private_key": KEY, "claims": {claim: "x", "scope": "x"}})
     assert set(found) == {("claims", claim, "[key]")}
 
 
-def test_without_joserfc_the_fault_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_joserfc_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an extra that only signed assertions need."""
     monkeypatch.setitem(sys.modules, "joserfc", None)
-    (message,) = faults(AssertionSettings, {"private_key": KEY}).values()
+    (message,) = errors(AssertionSettings, {"private_key": KEY}).values()
     assert message.endswith("signed assertions need joserfc: pip install 'sidekey[jwt]'")
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "rs256", "EdDSA"])
 def test_only_algorithms_of_private_keys_are_known(algorithm: str) -> None:
     """A shared secret proves less, and `none` nothing."""
-    assert set(faults(AssertionSettings, {"private_key": KEY, "algorithm": algorithm})) == {("algorithm",)}
+    assert set(errors(AssertionSettings, {"private_key": KEY, "algorithm": algorithm})) == {("algorithm",)}

@@ -7,6 +7,7 @@ from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Destinations, Places
 from sidekey.credentials.fields import SecretUnreadable
+from sidekey.credentials.oauth2.settings import OAuth2Settings
 from support.issuing import credential_of, first_call, settings_of
 
 AUTH: dict[str, Any] = {
@@ -20,8 +21,8 @@ BY_CERTIFICATE = {"client_authentication": "tls_client_auth", "client_secret": N
 SIGNED = {"client_authentication": "private_key_jwt", "assertion": KEY, "client_secret": None}
 
 
-def faults(**changes: Any) -> dict[tuple[Any, ...], str]:
-    """Places and messages of the faults; a key that is None is left out."""
+def errors(**changes: Any) -> dict[tuple[Any, ...], str]:
+    """Places and messages of the errors; a key that is None is left out."""
     auth = {key: value for key, value in {**AUTH, **changes}.items() if value is not None}
     with pytest.raises(ValidationError) as caught:
         settings_of(auth)
@@ -31,63 +32,71 @@ def faults(**changes: Any) -> dict[tuple[Any, ...], str]:
 @pytest.mark.parametrize(
     ("changes", "place", "message"),
     [
-        ({"token_endpoint": "http://auth.example.com/t"}, "token_endpoint", "write an https URL"),
+        ({"token_endpoint": "http://auth.example.com/t"}, "token_endpoint", "must be an https URL"),
         ({"token_endpoint": "https://a:b@auth.example.com/t"}, "token_endpoint", "the URL holds userinfo"),
-        ({"token_endpoint": "https://auth.example.com/t#x"}, "token_endpoint", "no fragment"),
+        ({"token_endpoint": "https://auth.example.com/t#x"}, "token_endpoint", "must not contain a fragment"),
         ({"token_endpoint": "/oauth2/token"}, "token_endpoint", "not an absolute URL"),
         ({"token_endpoint": "https://auth.example.com/t?Client_ID=x"}, "token_endpoint", "Sidekey sends"),
-        ({"client_id": ""}, "client_id", "not empty"),
-        ({"client_secret": "hunter2"}, "client_secret", "a secret does not stand here itself"),
+        ({"client_id": ""}, "client_id", "must not be empty"),
+        ({"client_secret": "hunter2"}, "client_secret", "a secret may not be written inline"),
         ({"client_secret": None}, "client_secret", "Field required"),
         ({"client_secret": None, "client_authentication": "body"}, "client_secret", "Field required"),
-        ({"client_authentication": "tls_client_auth"}, "client_secret", "tls_client_auth takes no client_secret"),
-        ({**BY_CERTIFICATE, "assertion": KEY}, "assertion", "this key is only for"),
-        ({**BY_CERTIFICATE, "raw_basic": True}, "raw_basic", "counts only with"),
+        ({"client_authentication": "tls_client_auth"}, "client_secret", "may not be used with tls_client_auth"),
+        ({**BY_CERTIFICATE, "assertion": KEY}, "assertion", "may be used only with"),
+        ({**BY_CERTIFICATE, "raw_basic": True}, "raw_basic", "may be used only with"),
         ({"client_authentication": "none"}, "client_authentication", "Input should be 'header', 'body', 'query'"),
-        ({"client_authentication": "body", "raw_basic": True}, "raw_basic", "counts only with"),
-        ({"client_id": "a:b", "raw_basic": True}, "raw_basic", "holds no colon"),
+        ({"client_authentication": "body", "raw_basic": True}, "raw_basic", "may be used only with"),
+        ({"client_id": "a:b", "raw_basic": True}, "raw_basic", "must not contain a colon"),
         ({"grant": "password"}, "grant", "Input should be 'client_credentials'"),
         ({"grant": "refresh_token"}, "refresh_token", "Field required"),
-        ({"refresh_token": {"env": "X"}}, "refresh_token", "this key is only for grant refresh_token"),
+        ({"refresh_token": {"env": "X"}}, "refresh_token", "may be used only with grant refresh_token"),
         ({"grant": "jwt_bearer"}, "assertion", "Field required"),
-        ({"assertion": KEY}, "assertion", "this key is only for"),
+        ({"assertion": KEY}, "assertion", "may be used only with"),
         ({**SIGNED, "assertion": None}, "assertion", "Field required"),
-        ({**SIGNED, "client_secret": {"env": "SECRET"}}, "client_secret", "takes no client_secret"),
-        ({**SIGNED, "grant": "jwt_bearer"}, "client_authentication", "drop private_key_jwt"),
+        ({**SIGNED, "client_secret": {"env": "SECRET"}}, "client_secret", "may not be used with private_key_jwt"),
+        ({**SIGNED, "grant": "jwt_bearer"}, "client_authentication", "must not be private_key_jwt"),
         ({**SIGNED, "assertion": {**KEY, "subject": "x"}}, "assertion.subject", "both are the client_id"),
         ({**SIGNED, "assertion": {**KEY, "issuer": "x"}}, "assertion.issuer", "both are the client_id"),
         (
             {"client_authentication": "body", "token_request": {"method": "GET"}},
             "token_request.method",
-            "use another client_authentication",
+            "use another method or client_authentication",
         ),
         ({"token_endpoint": "https://auth.example.com/t?scope="}, "token_endpoint", "an empty scope"),
-        ({"token_request": {"body": {"client_id[]": "x"}}}, "token_request.body.client_id[].[key]", "overridden"),
+        ({"token_request": {"body": {"client_id[]": "x"}}}, "token_request.body.client_id[].[key]", "may not be set"),
         (
             {"token_endpoint": "https://auth.example.com/t?Scope=x", "token_request": {"body": {"scope": "x"}}},
             "token_request.body.scope",
-            "in the query of token_endpoint, too",
+            "also in the query of token_endpoint",
         ),
         (
             {"token_endpoint": "https://auth.example.com/t?a=x", "token_request": {"query": {"a": "x"}}},
             "token_request.query.a",
-            "in the query of token_endpoint, too",
+            "also in the query of token_endpoint",
         ),
-        ({"token_request": {"body": {"client_secret": "x"}}}, "token_request.body.client_secret.[key]", "overridden"),
-        ({"token_placement": {"in": "query", "scheme": "x"}}, "token_placement.scheme", "a scheme stands only"),
+        (
+            {"token_request": {"body": {"client_secret": "x"}}},
+            "token_request.body.client_secret.[key]",
+            "may not be set",
+        ),
+        (
+            {"token_placement": {"in": "query", "scheme": "x"}},
+            "token_placement.scheme",
+            "may be used only with in: header",
+        ),
         ({"scope": "x"}, "scope", "Extra inputs"),
     ],
 )
-def test_a_fault_is_at_its_key(changes: dict[str, Any], place: str, message: str) -> None:
-    """Also where two keys do not go together, and alone: one fault brings no others."""
-    found = faults(**changes)
+def test_an_error_is_at_its_key(changes: dict[str, Any], place: str, message: str) -> None:
+    """Also where two keys do not go together, and alone: one error brings no others."""
+    found = errors(**changes)
     assert [".".join(key) for key in found] == [place]
     assert all(message in said for said in found.values())
 
 
-def test_one_fault_hides_no_other() -> None:
-    """All of them are told at once."""
-    found = faults(
+def test_one_error_hides_no_other() -> None:
+    """All of them are reported at once."""
+    found = errors(
         token_endpoint="http://a.example/t", client_id="", raw_basic=5, assertion=KEY, token_response={"x": 1}
     )
     assert set(found) == {
@@ -102,11 +111,11 @@ def test_one_fault_hides_no_other() -> None:
 @pytest.mark.parametrize(
     ("environ", "place", "reason"),
     [
-        ({"URL": "http://auth.example.com/t"}, "token_endpoint", "write an https URL"),
+        ({"URL": "http://auth.example.com/t"}, "token_endpoint", "must be an https URL"),
         ({"URL": "https://auth.example.com/t?scope="}, "token_endpoint", "an empty scope"),
-        ({"URL": "https://auth.example.com/t?account=1"}, "token_endpoint", "token_request holds, too"),
-        ({"ID": "a:b"}, "client_id", "holds no colon"),
-        ({"ID": ""}, "client_id", "is empty"),
+        ({"URL": "https://auth.example.com/t?account=1"}, "token_endpoint", "token_request contains"),
+        ({"ID": "a:b"}, "client_id", "must not contain a colon"),
+        ({"ID": ""}, "client_id", "must not be empty"),
     ],
 )
 def test_what_is_read_is_held_to_the_same_rules(environ: dict[str, str], place: str, reason: str) -> None:
@@ -119,7 +128,7 @@ def test_what_is_read_is_held_to_the_same_rules(environ: dict[str, str], place: 
 
 
 def test_the_token_endpoint_itself_is_never_a_target() -> None:
-    """Its base URL is allowed, and is the reverse door's base where nothing else is."""
+    """Its base URL is allowed, and is the reverse proxy's base where nothing else is."""
     settings = settings_of({**AUTH, "token_endpoint": "https://auth.example.com:8443/oauth2/token?p=q"})
     origin = Origin("https", "auth.example.com", 8443)
     values = {("token_endpoint",): "https://auth.example.com:8443/oauth2/token?p=q"}
@@ -201,3 +210,55 @@ def test_settings_show_no_secret(dump: type[str]) -> None:
         "token_request": request,
     }
     assert "hunter2" not in dump(settings_of(auth))
+
+
+QUERY = (("auth", "token_placement"), "a token in the query appears in the logs of servers (RFC 6750 2.3)")
+BODY = (("test",), "the test request has an empty body, into which no token can be put: the test fails")
+
+
+@pytest.mark.parametrize(
+    ("placement", "test", "warnings"),
+    [
+        ("query", None, [QUERY]),
+        ({"in": "query", "name": "key"}, {}, [QUERY]),
+        ("body", {"path": "/whoami"}, [BODY]),
+        ({"in": "body"}, {"path": "/whoami"}, [BODY]),
+        ("body", None, []),
+        ("header", {}, []),
+        ({"in": "header", "name": "X-Query"}, {}, []),
+        (None, {}, []),
+        (["query"], {}, []),
+    ],
+)
+def test_where_a_token_goes_may_be_a_warning(placement: object, test: object, warnings: list[object]) -> None:
+    """A query is logged on its way; a token in the body needs a body."""
+    raw = {"auth": {"type": "oauth2", "token_placement": placement}, "test": test}
+    assert list(OAuth2Settings.find_warnings(raw)) == warnings
+
+
+@pytest.mark.parametrize(
+    ("raw", "places"),
+    [
+        ({"auth": {"client_authentication": "tls_client_auth"}}, [("auth", "client_authentication")]),
+        ({"auth": {"client_authentication": "tls_client_auth"}, "client_certificate": {}}, []),
+        ({"auth": {"client_authentication": "header"}}, []),
+        ({"auth": []}, []),
+    ],
+)
+def test_a_client_that_a_certificate_proves_needs_one(raw: dict[str, object], places: list[object]) -> None:
+    """It stands beside auth."""
+    assert [place for place, _ in OAuth2Settings.find_errors(raw)] == places
+
+
+def test_a_parameter_of_the_token_request_is_reported_where_it_belongs() -> None:
+    """Many clients take it beside the client's ID."""
+    assert OAuth2Settings.hint("scope").endswith("write token_request: {body: {scope: ...}}")
+    assert OAuth2Settings.hint("colour") == ""
+
+
+@pytest.mark.parametrize(
+    ("response", "learns"), [({"base_url": "url"}, True), ({}, False), ({"base_url": None}, False), (None, False)]
+)
+def test_a_base_url_is_learnt_where_the_response_names_it(response: object, learns: bool) -> None:
+    """Known before the block is valid."""
+    assert OAuth2Settings.learns_base_url({"token_response": response}) is learns

@@ -15,7 +15,7 @@ from sidekey.sources.certificates.certificate_source import DAY, CertificateSour
 from support.mounted import NOW, configured, day, events, is_of, lasting, loader_of, mount, starting, wall
 from support.still import advance
 
-MISSING = "auth.certificate: the file does not exist; a relative path starts at the config file's folder"
+MISSING = "auth.certificate: tls.crt does not exist; a relative path starts at the config file's folder"
 
 Make = Callable[[], CertificateSource]
 
@@ -68,7 +68,7 @@ async def test_what_cannot_be_read_is_told_with_the_ring_s_reasons(make: Make, m
     assert source.identity is None
     assert (await refusal(source)).detail.split("; ") == [
         *MISSING.split("; "),
-        *MISSING.replace("certificate", "private_key").split("; "),
+        *MISSING.replace("certificate", "private_key").replace("crt", "key").split("; "),
     ]
     assert metrics.expiries == {}
 
@@ -139,7 +139,9 @@ async def test_what_else_is_wrong_stands_beside_the_end(make: Make, tmp_path: Pa
     assert not await source.reload()
     await advance(DAY, step=60)
     detail = (await refusal(source)).detail
-    assert detail.startswith(f"the client certificate expired on {day(issued)}; auth.private_key: this key is not that")
+    assert detail.startswith(
+        f"the client certificate expired on {day(issued)}; auth.private_key: this private key does not belong"
+    )
 
 
 async def test_one_that_is_not_valid_yet_is_not_handed_out_before(make: Make, tmp_path: Path) -> None:
@@ -229,6 +231,6 @@ async def test_an_invalid_one_replaces_nothing(make: Make, metrics: Metrics, tmp
         ("info", "the client certificate is valid again"),
     ]
     assert (lines[0]["reason"], lines[0]["old_in_use"]) == (
-        "auth.private_key: this key is not that of the certificate of CN=client.example",
+        "auth.private_key: this private key does not belong to the certificate of CN=client.example",
         True,
     )

@@ -465,7 +465,7 @@ async def test_what_is_fetched_is_judged_like_a_file(
     server, port = shelf
     server.issued = replace(current(), key=current().key)
     source = kept(certificates, by_url(tmp_path, ca, port))
-    with pytest.raises(ProblemError, match="this key is not that of the certificate"):
+    with pytest.raises(ProblemError, match="this private key does not belong to the certificate"):
         await source.obtain()
     assert metrics.reload_failures[SERIES] == 1
 

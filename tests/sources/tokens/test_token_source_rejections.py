@@ -147,7 +147,7 @@ async def test_one_token_that_is_answered_with_what_is_left_of_it_is_never_sent_
             grant = rig.source.grant or await rig.source.obtain()
         except ProblemError as raised:
             problem = raised.problem
-            assert problem.detail == "token endpoint answered a token that has expired"
+            assert problem.detail == "token endpoint returned a token that has expired"
             without += 1
         else:
             assert (token_of(grant), rig.loop.now < ends) == (f"t{made}", True)

@@ -1,4 +1,4 @@
-"""Certificates: reads them, puts a chain in order, leaf first, and judges what it holds."""
+"""Certificates: reads them, puts a chain in order, leaf first, and checks it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PRIVATE_CA = "write allow_private_ca: true"
 
 
 def read_certificate(der: bytes) -> x509.Certificate:
-    """A certificate of which every part that is looked at here can be read. Raises ValueError."""
+    """A certificate of which every part that is checked here can be read. Raises ValueError."""
     with warnings.catch_warnings():
         # Serial number 0, which RFC 5280 4.1.2.2 forbids and old CAs have, is no matter for who shows a certificate.
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
@@ -41,7 +41,7 @@ def read_certificate(der: bytes) -> x509.Certificate:
             certificate.public_key()
             _ = certificate.signature_hash_algorithm
         except (ValueError, UnsupportedAlgorithm):
-            raise ValueError("has a key or signature of a kind that is not supported") from None
+            raise ValueError("has a key or signature of a type that is not supported") from None
     return certificate
 
 
@@ -80,13 +80,13 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def _follows(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """As `issued_by`; of a signature that is too weak to be looked at, which is a fault anyway, by name alone."""
+    """As `issued_by`; of a signature that is too weak to be looked at, which is an error anyway, by name alone."""
     return issued_by(certificate, issuer) or (
         certificate.issuer == issuer.subject and isinstance(certificate.signature_hash_algorithm, _WEAK)
     )
 
 
-def faults(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
+def errors(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
     """What keeps a chain from being used: the leaf's time, weak keys, weak signatures."""
     leaf = chain[0]
     if leaf.not_valid_after_utc.timestamp() <= now:
@@ -105,10 +105,10 @@ def faults(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
 
 
 def foreign(chain: Sequence[x509.Certificate], certificates: Sequence[x509.Certificate]) -> Iterator[str]:
-    """Certificates that stand there and are no part of the chain."""
+    """Certificates that are given and not part of the chain."""
     for certificate in certificates:
         if certificate not in chain:
-            yield f"the certificate of {name_of(certificate.subject)} is no part of the chain and is not sent"
+            yield f"the certificate of {name_of(certificate.subject)} is not part of the chain and is not sent"
 
 
 def remarks(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
@@ -120,7 +120,7 @@ def remarks(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
     }:
         yield (
             "the extended key usage lacks clientAuth, so many servers refuse this certificate; "
-            "public CAs no longer issue it, a private CA does"
+            "public CAs no longer issue it, private CAs do"
         )
     usage = _extension(leaf, x509.KeyUsage)
     if usage is not None and not usage.digital_signature:
@@ -141,21 +141,21 @@ def distrust(chain: Sequence[x509.Certificate]) -> str | None:
     issuer = name_of(last.issuer)
     if self_issued(last):
         if len(chain) == 1:
-            return f"this certificate is self-signed (its issuer is {issuer}): where that is meant, {_PRIVATE_CA}"
+            return f"this certificate is self-signed (its issuer is {issuer}): if that is intended, {_PRIVATE_CA}"
         return (
-            f"this certificate leads to {issuer}, which is no CA of Mozilla's bundle: "
-            f"where that CA is meant (banks have their own), {_PRIVATE_CA}"
+            f"this certificate leads to {issuer}, which is not a CA of Mozilla's bundle: "
+            f"if that CA is intended (banks have their own), {_PRIVATE_CA}"
         )
     if last.issuer in mozilla():
         return (
-            f"the issuer {issuer} has the name of a CA of Mozilla's bundle and another key: "
-            f"where that issuer is meant, {_PRIVATE_CA}"
+            f"the issuer {issuer} has the name of a CA of Mozilla's bundle but another key: "
+            f"if that issuer is intended, {_PRIVATE_CA}"
         )
     where = _issuers_url(last)
     return (
-        f"the issuer {issuer} is neither in the chain nor a CA of Mozilla's bundle: put the missing intermediate "
-        f"certificate behind this one{f' (it is at {where})' if where else ''}, "
-        f"or where the issuer is a private CA (banks have their own), {_PRIVATE_CA}"
+        f"the issuer {issuer} is neither in the chain nor a CA of Mozilla's bundle: add the missing intermediate "
+        f"certificate after this one{f' (it is at {where})' if where else ''}, "
+        f"or if the issuer is a private CA (banks have their own), {_PRIVATE_CA}"
     )
 
 

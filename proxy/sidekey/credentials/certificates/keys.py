@@ -1,4 +1,4 @@
-"""Private keys: opens them, and says which are too weak or of no use for TLS."""
+"""Private keys: opens them, and says which are too weak or unusable for TLS."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448
 _PRIVATE = (RSAPrivateKey, EllipticCurvePrivateKey, Ed25519PrivateKey, Ed448PrivateKey, DSAPrivateKey)
 
 
-class PassphraseFault(ValueError):
+class PassphraseError(ValueError):
     """What is wrong lies with the passphrase that was given, not with the key."""
 
 
 def open_key(block: Block, passphrase: str | None) -> PrivateKey:
-    """The key of a PEM block. Raises ValueError with the reason, PassphraseFault where the passphrase is wrong.
+    """The key of a PEM block. Raises ValueError with the reason, PassphraseError where the passphrase is wrong.
 
     An RSA key's numbers are not proven prime, which takes 36 ms a key: the handshake would fail with a wrong one.
     """
     encrypted = bool(block.encrypted) or block.label == "ENCRYPTED PRIVATE KEY"
     if encrypted and passphrase is None:
-        raise ValueError("this key is encrypted: give its passphrase as key_passphrase")
+        raise ValueError("this private key is encrypted: write its passphrase as key_passphrase")
     if not encrypted and passphrase is not None:
-        raise PassphraseFault("the private key is not encrypted: drop this key")
+        raise PassphraseError("the private key is not encrypted: remove this key")
     password = None if passphrase is None else passphrase.encode()
     try:
         if block.encrypted:
@@ -46,30 +46,31 @@ def open_key(block: Block, passphrase: str | None) -> PrivateKey:
         else:
             key = load_der_private_key(block.der, password, unsafe_skip_rsa_key_validation=True)
     except UnsupportedAlgorithm:
-        way = "encrypted in a way" if encrypted else "of a kind"
-        raise ValueError(f"this key is {way} that is not supported: openssl pkcs8 -topk8 writes it anew") from None
+        way = "encrypted in a way" if encrypted else "of a type"
+        way_out = "convert it with openssl pkcs8 -topk8"
+        raise ValueError(f"this private key is {way} that is not supported: {way_out}") from None
     except (TypeError, ValueError):
         if encrypted:
-            # The library does not always tell a way of encrypting that it does not know from a wrong passphrase.
-            anew = "where it is right, openssl pkcs8 -topk8 encrypts the key anew"
-            raise PassphraseFault(f"this passphrase does not open the private key; {anew}") from None
+            # The library does not always distinguish an unknown encryption from a wrong passphrase.
+            way_out = "if it is correct, encrypt the key again with openssl pkcs8 -topk8"
+            raise PassphraseError(f"this passphrase does not decrypt the private key; {way_out}") from None
         raise ValueError("this private key is damaged") from None
     if not isinstance(key, _PRIVATE):
-        raise ValueError("this key cannot sign, so it is of no use for TLS")  # noqa: TRY004 - a reason, as the others
+        raise ValueError("this private key cannot sign, so TLS cannot use it")  # noqa: TRY004 - a reason, as the others
     return key
 
 
 def weakness(key: object) -> str | None:
-    """Why a public key is too weak, or of no use for TLS, in words that follow "its key is"; None: it is good."""
+    """Why a public key is too weak or unusable for TLS, in words that follow "its key is"; None: it is usable."""
     if isinstance(key, RSAPublicKey):
         few = f"RSA with {key.key_size} bits: at least {LEAST_RSA_BITS} are needed"
         return few if key.key_size < LEAST_RSA_BITS else None
     if isinstance(key, EllipticCurvePublicKey):
-        few = f"on the curve {key.curve.name}: P-256 is the least"
+        few = f"on the curve {key.curve.name}: at least P-256 is needed"
         return few if key.curve.key_size < LEAST_CURVE_BITS else None
     if isinstance(key, DSAPublicKey):
         return "DSA, which is no longer used in TLS (RFC 8446): RSA, ECDSA or Ed25519 is needed"
-    return None if isinstance(key, (Ed25519PublicKey, Ed448PublicKey)) else "of a kind that TLS has no use for"
+    return None if isinstance(key, (Ed25519PublicKey, Ed448PublicKey)) else "of a type that TLS cannot use"
 
 
 def written(key: PrivateKey) -> bytes:

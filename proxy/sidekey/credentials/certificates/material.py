@@ -1,4 +1,4 @@
-"""Makes a `ClientIdentity` of bytes, or says everything that is wrong with them. Pure: the time is handed in."""
+"""Makes a `ClientIdentity` of bytes, or reports all their errors. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sidekey.credentials.certificates.pem import Block
 from sidekey.credentials.identity import ClientIdentity
 
 Found = tuple[tuple[str, str], ...]
-"""Keys of the config's block, and what there is to say of them."""
+"""Keys of the config's block, with a message for each."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Material(Sealed):
-    """What was read for a client certificate. A half is None where it could not be read, and is then passed over.
+    """What was read for a client certificate. A half is None where it could not be read, and is then ignored.
 
     `joined`: both halves are the same `pem`.
     """
@@ -38,27 +38,27 @@ class Material(Sealed):
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """An identity where there is no fault (and both halves were read); warnings in any case."""
+    """An identity where there is no error (and both halves were read); warnings in any case."""
 
     identity: ClientIdentity | None = None
-    faults: Found = ()
+    errors: Found = ()
     warnings: Found = ()
 
 
 def examine(material: Material, now: float, *, allow_private_ca: bool = False) -> Examined:
-    """Judge a client certificate; `now` is in seconds since the epoch."""
+    """Check a client certificate; `now` is in seconds since the epoch."""
     return _Examination(material).result(now, allow_private_ca=allow_private_ca)
 
 
 class _Examination(Sealed):
-    """One material under examination, and the faults found so far."""
+    """One material under examination, and the errors found so far."""
 
-    __slots__ = ("_faults", "_material", "_of_certificate", "_of_key")
+    __slots__ = ("_errors", "_material", "_of_certificate", "_of_key")
 
     def __init__(self, material: Material) -> None:
         self._material = material
         self._of_certificate, self._of_key = ("pem", "pem") if material.joined else ("certificate", "private_key")
-        self._faults: list[tuple[str, str]] = []
+        self._errors: list[tuple[str, str]] = []
 
     def __repr__(self) -> str:
         return f"_Examination({self._material!r})"
@@ -68,19 +68,19 @@ class _Examination(Sealed):
         certificates = self._certificates(certificate_blocks)
         key = self._key(key_blocks)
         if not certificates:
-            return Examined(None, tuple(self._faults))
+            return Examined(None, tuple(self._errors))
         chain = self._chain(certificates, key)
-        found = list(chains.faults(chain, now))
+        found = list(chains.errors(chain, now))
         reason = None if allow_private_ca else chains.distrust(chain)
         found += [] if reason is None else [reason]
-        self._faults += [(self._of_certificate, fault) for fault in found]
-        told = (*chains.foreign(chain, certificates), *chains.remarks(chain, now))
-        warnings = tuple((self._of_certificate, text) for text in told)
-        identity = None if self._faults or key is None else self._identity(chain, key)
-        return Examined(identity, tuple(self._faults), warnings)
+        self._errors += [(self._of_certificate, error) for error in found]
+        found_warnings = (*chains.foreign(chain, certificates), *chains.remarks(chain, now))
+        warnings = tuple((self._of_certificate, text) for text in found_warnings)
+        identity = None if self._errors or key is None else self._identity(chain, key)
+        return Examined(identity, tuple(self._errors), warnings)
 
     def _blocks(self) -> tuple[list[Block] | None, list[Block] | None]:
-        """The blocks of each half; None where it was not read, or its fault is told already."""
+        """The blocks of each half; None where it was not read, or its error is reported already."""
         material = self._material
         if material.joined:
             both = self._split(material.certificate, self._of_certificate)
@@ -90,14 +90,14 @@ class _Examination(Sealed):
         kinds = _kinds(certificate or ()), _kinds(key or ())
         swapped = ": certificate and private_key are swapped" if kinds == ({"key"}, {"certificate"}) else ""
         if "key" in kinds[0]:
-            beside = "this holds a private key beside the certificate: write pem, which stands for both"
-            alone = f"this is a private key, where the certificate is expected{swapped}"
-            self._fault(self._of_certificate, beside if "certificate" in kinds[0] else alone)
+            beside = "this contains a private key beside the certificate: write pem, which takes both"
+            alone = f"must be a certificate, but is a private key{swapped}"
+            self._error(self._of_certificate, beside if "certificate" in kinds[0] else alone)
             certificate = None
         if "certificate" in kinds[1]:
-            beside = "this holds a certificate beside the private key: write pem, which stands for both"
-            alone = f"this is a certificate, where the private key is expected{swapped}"
-            self._fault(self._of_key, beside if "key" in kinds[1] else alone)
+            beside = "this contains a certificate beside the private key: write pem, which takes both"
+            alone = f"must be a private key, but is a certificate{swapped}"
+            self._error(self._of_key, beside if "key" in kinds[1] else alone)
             key = None
         return certificate, key
 
@@ -106,8 +106,8 @@ class _Examination(Sealed):
             return None
         try:
             return pem.blocks(data)
-        except ValueError as fault:
-            self._fault(place, str(fault))
+        except ValueError as error:
+            self._error(place, str(error))
             return None
 
     def _certificates(self, blocks: list[Block] | None) -> list[x509.Certificate]:
@@ -116,14 +116,14 @@ class _Examination(Sealed):
             return []
         wanted = dict.fromkeys(block.der for block in blocks if block.label in pem.CERTIFICATES)
         if not wanted:
-            self._fault(self._of_certificate, _instead(blocks, "there is no certificate in this PEM"))
+            self._error(self._of_certificate, _instead(blocks, "this PEM contains no certificate"))
         certificates = []
         for number, der in enumerate(wanted, 1):
             try:
                 certificates.append(chains.read_certificate(der))
-            except ValueError as fault:
+            except ValueError as error:
                 which = "this certificate" if len(wanted) == 1 else f"certificate {number} of this PEM"
-                self._fault(self._of_certificate, f"{which} {fault}")
+                self._error(self._of_certificate, f"{which} {error}")
         return certificates if len(certificates) == len(wanted) else []
 
     def _key(self, blocks: list[Block] | None) -> PrivateKey | None:
@@ -131,16 +131,16 @@ class _Examination(Sealed):
             return None
         wanted = [block for block in blocks if block.label in pem.KEYS]
         if len(wanted) != 1:
-            none = _instead(blocks, "there is no private key in this PEM")
-            self._fault(self._of_key, "this holds more than one private key" if wanted else none)
+            none = _instead(blocks, "this PEM contains no private key")
+            self._error(self._of_key, "this PEM must contain only one private key" if wanted else none)
             return None
         try:
             key = keys.open_key(wanted[0], self._material.passphrase)
             keys.written(key)
-        except keys.PassphraseFault as fault:
-            self._fault("key_passphrase", str(fault))
-        except ValueError as fault:
-            self._fault(self._of_key, str(fault))
+        except keys.PassphraseError as error:
+            self._error("key_passphrase", str(error))
+        except ValueError as error:
+            self._error(self._of_key, str(error))
         else:
             return key
         return None
@@ -152,11 +152,11 @@ class _Examination(Sealed):
             public = key.public_key()
             fitting = [each for each in certificates if each.public_key() == public]
             if fitting:
-                # A renewed certificate of the same key may stand beside the old one.
+                # A renewed certificate of the same key may be beside the old one.
                 leaf = max(fitting, key=lambda each: each.not_valid_after_utc)
             else:
-                reason = f"this key is not that of the certificate of {chains.name_of(leaf.subject)}"
-                self._fault(self._of_key, reason)
+                reason = f"this private key does not belong to the certificate of {chains.name_of(leaf.subject)}"
+                self._error(self._of_key, reason)
         return chains.ordered(leaf, [each for each in certificates if each is not leaf])
 
     def _identity(self, chain: Sequence[x509.Certificate], key: PrivateKey) -> ClientIdentity:
@@ -173,8 +173,8 @@ class _Examination(Sealed):
             issuer=chains.name_of(leaf.issuer),
         )
 
-    def _fault(self, place: str, reason: str) -> None:
-        self._faults.append((place, reason))
+    def _error(self, place: str, reason: str) -> None:
+        self._errors.append((place, reason))
 
 
 def _kinds(blocks: Sequence[Block]) -> set[str]:
@@ -184,6 +184,6 @@ def _kinds(blocks: Sequence[Block]) -> set[str]:
 
 
 def _instead(blocks: Sequence[Block], otherwise: str) -> str:
-    """What stands in the place of what is missing."""
+    """What is there instead of what is missing."""
     known = next(filter(None, (pem.other(block.label) for block in blocks)), None)
     return otherwise if known is None else f"this is {known}"

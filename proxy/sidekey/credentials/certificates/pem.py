@@ -1,4 +1,4 @@
-"""Takes PEM apart (RFC 7468), and says what data is that is no PEM. Pure text: nothing is decrypted here."""
+"""Parses PEM (RFC 7468), and says what data is that is not PEM. Pure text: nothing is decrypted here."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/\s]{64,}={0,2}\s*")
 _SSH_PUBLIC = (b"ssh-", b"ecdsa-sha2-", b"sk-ssh-", b"sk-ecdsa-", b"---- BEGIN SSH2 PUBLIC KEY")
 
 _OTHERS = {
-    "OPENSSH PRIVATE KEY": "an SSH key (OpenSSH's own format), not one for TLS",
+    "OPENSSH PRIVATE KEY": "an SSH key (OpenSSH's own format), not a key for TLS",
     "CERTIFICATE REQUEST": "a certificate request, not the certificate that was issued for it",
     "NEW CERTIFICATE REQUEST": "a certificate request, not the certificate that was issued for it",
     "PUBLIC KEY": "a public key",
     "RSA PUBLIC KEY": "a public key",
-    "TRUSTED CERTIFICATE": "OpenSSL's own form of a certificate: openssl x509 writes the usual one",
-    "PKCS7": "PKCS#7: openssl pkcs7 -print_certs writes the certificates that are in it",
-    "CMS": "PKCS#7: openssl pkcs7 -print_certs writes the certificates that are in it",
+    "TRUSTED CERTIFICATE": "OpenSSL's own form of a certificate: convert it with openssl x509",
+    "PKCS7": "PKCS#7: extract its certificates with openssl pkcs7 -print_certs",
+    "CMS": "PKCS#7: extract its certificates with openssl pkcs7 -print_certs",
     "X509 CRL": "a list of revoked certificates",
     "PGP PUBLIC KEY BLOCK": "a PGP key",
     "PGP PRIVATE KEY BLOCK": "a PGP key",
 }
-_DER_CERTIFICATE = "a certificate in DER, not PEM: openssl x509 -inform der converts it"
-_DER_KEY = "a private key in DER, not PEM: openssl pkey -inform der converts it"
-_PKCS12 = "PKCS#12 (.p12, .pfx), not PEM: openssl pkcs12 -noenc converts it"
+_DER_CERTIFICATE = "a certificate in DER, not PEM: convert it with openssl x509 -inform der"
+_DER_KEY = "a private key in DER, not PEM: convert it with openssl pkey -inform der"
+_PKCS12 = "PKCS#12 (.p12, .pfx), not PEM: convert it with openssl pkcs12 -noenc"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -59,7 +59,7 @@ def blocks(data: bytes) -> list[Block]:
         end = data.find(end_line, begin.end())
         body = data[begin.end() : end]
         if end < 0 or b"-----BEGIN" in body:
-            raise ValueError("this PEM is cut off: a block begins and does not end")
+            raise ValueError("this PEM is cut off: a block has no -----END line")
         at = end + len(end_line)
         found.append(_block(begin[1].decode("ascii"), body, data[begin.start() : at]))
     if not found:
@@ -69,13 +69,13 @@ def blocks(data: bytes) -> list[Block]:
 
 def _block(label: str, body: bytes, whole: bytes) -> Block:
     if b"\\n" in body:
-        raise ValueError("in this PEM lines end in the two characters \\n: write line ends")
+        raise ValueError("this PEM has the two characters \\n where lines end: write line breaks")
     if b"Proc-Type:" in body:
         return Block(label, b"", whole + b"\n")
     try:
         return Block(label, base64.b64decode(b"".join(body.split()), validate=True))
     except binascii.Error:
-        raise ValueError("this PEM is damaged: a block holds what is no base64") from None
+        raise ValueError("this PEM is damaged: a block contains what is not base64") from None
 
 
 def other(label: str) -> str | None:
@@ -84,21 +84,21 @@ def other(label: str) -> str | None:
 
 
 def what_it_is(data: bytes) -> str:
-    """Data that is no PEM, in words that follow "this is"."""
+    """Data that is not PEM, in words that follow "this is"."""
     text = data.lstrip(b"\xef\xbb\xbf \t\r\n")
     if not text:
         return "empty"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "UTF-16 text, not PEM: save it as plain text"
     if data.startswith((b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce")):
-        return "a Java keystore, not PEM: keytool -importkeystore makes PKCS#12 of it, openssl pkcs12 PEM"
+        return "a Java keystore, not PEM: convert it with keytool -importkeystore, then openssl pkcs12"
     if text.startswith(b"PuTTY-User-Key-File-"):
-        return "an SSH key (PuTTY), not one for TLS"
+        return "an SSH key (PuTTY), not a key for TLS"
     if text.startswith(_SSH_PUBLIC):
         return "the public half of an SSH key, not PEM"
     if text.startswith(b"<"):
         return "an HTML or XML page, not PEM: a download may have failed"
-    return _json(text) or _encoded(text) or _der(data) or "no PEM: no line begins with -----BEGIN"
+    return _json(text) or _encoded(text) or _der(data) or "not PEM: no line begins with -----BEGIN"
 
 
 def _json(text: bytes) -> str | None:
@@ -122,14 +122,14 @@ def _encoded(text: bytes) -> str | None:
     except binascii.Error:
         return None
     if inner.lstrip().startswith(b"-----BEGIN "):
-        return "PEM in base64 once more: decode it"
+        return "PEM encoded in base64 again: decode it"
     if _der(inner) is not None:
         return "base64 without the lines -----BEGIN and -----END around it"
     return None
 
 
 def _der(data: bytes) -> str | None:
-    """By the first elements of its outer SEQUENCE (X.690): each of these begins in its own way."""
+    """By the first elements of its outer SEQUENCE (X.690): each of these begins differently."""
     content = _sequence(data)
     if content is None:
         return None
@@ -138,7 +138,7 @@ def _der(data: bytes) -> str | None:
     if content.startswith((b"\x02\x01\x00", b"\x02\x01\x01")):  # PKCS#8, PKCS#1 (RFC 5958, RFC 8017), SEC 1 (RFC 5915)
         return _DER_KEY
     if content.startswith(b"\x06"):  # ContentInfo: an object identifier (RFC 5652 3)
-        return "PKCS#7, not PEM: openssl pkcs7 -inform der -print_certs writes the certificates that are in it"
+        return "PKCS#7, not PEM: extract its certificates with openssl pkcs7 -inform der -print_certs"
     inner = _sequence(content)
     if inner is None:
         return None

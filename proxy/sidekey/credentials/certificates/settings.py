@@ -1,4 +1,4 @@
-"""The config of a client certificate: the block `client_certificate`, and the keys of the kind `mtls`."""
+"""The config of a client certificate: `client_certificate`, and the keys of kinds that have it under `auth`."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.endpoint import check_endpoint
 from sidekey.credentials.fields import REDACT, Reference, Secret, elsewhere, reference_schema, single
-from sidekey.credentials.units import Duration
+from sidekey.credentials.quantities import Duration
 
 MATERIAL = ("pem", "certificate", "private_key")
 """The keys that hold a certificate, a private key, or both."""
 
-_CERTIFICATE_WAY_OUT = "write {file: PATH}, {env: NAME}, {url: URL} or {inline: PEM}"
-_KEY_WAY_OUT = "write {file: PATH}, {env: NAME}, {url: URL} or, for trials only, {insecure_value: PEM}"
+_CERTIFICATE_WAY_OUT = "use {file: PATH}, {env: NAME}, {url: URL} or {inline: PEM}"
+_KEY_WAY_OUT = "use {file: PATH}, {env: NAME} or {url: URL}"
 
 
 def parse_certificate(raw: object) -> Reference:
     """Read the reference to a certificate: exactly one of {file}, {env}, {url}, {inline}."""
     if not isinstance(raw, Mapping):
-        raise ValueError(f"a certificate does not stand here itself: {_CERTIFICATE_WAY_OUT}")  # noqa: TRY004 - see `parse_secret`
+        raise ValueError(f"a certificate must be a reference: {_CERTIFICATE_WAY_OUT}")  # noqa: TRY004 - see `parse_secret`
     source, value = single(raw, ("file", "env", "url", "inline"), _CERTIFICATE_WAY_OUT)
     if source != "inline":
         return _elsewhere(source, value)
     if "PRIVATE KEY-----" in value:
-        raise ValueError("this holds a private key, a secret: it stands as {insecure_value}, in private_key or pem")
+        raise ValueError("must not contain a private key, which is a secret: write it under private_key or pem")
     return Reference("inline", _pasted(value))
 
 
 def parse_key(raw: object) -> Reference:
     """Read the reference to a private key, or to a PEM with both: one of {file}, {env}, {url}, {insecure_value}."""
     if not isinstance(raw, Mapping):
-        raise ValueError(f"a secret does not stand here itself: {_KEY_WAY_OUT}")  # noqa: TRY004 - as above
+        raise ValueError(f"a secret may not be written inline: {_KEY_WAY_OUT}")  # noqa: TRY004 - as above
     source, value = single(raw, ("file", "env", "url", "insecure_value"), _KEY_WAY_OUT)
     if source != "insecure_value":
         return _elsewhere(source, value)
@@ -46,21 +46,21 @@ def _elsewhere(source: str, value: str) -> Reference:
     if source != "url":
         return elsewhere(source, value)
     if not value.lower().startswith("https://"):
-        raise ValueError("write an https URL: only so is it certain where a certificate or key comes from")
+        raise ValueError("must be an https URL: http does not prove where a certificate or key comes from")
     check_endpoint(value)
     return Reference("url", value)
 
 
 def _pasted(text: str) -> str:
-    """What stands in the file is judged like what stands elsewhere: when it is used, and then all at once."""
+    """A literal value is checked like one that is read: when it is used, and then with all its errors."""
     if not text.strip():
-        raise ValueError("the value is empty")
+        raise ValueError("must not be empty")
     return text
 
 
 def _at_least_a_minute(seconds: float) -> float:
     if seconds < 60:
-        raise ValueError("this duration is at least 1m")
+        raise ValueError("must be at least 1m")
     return seconds
 
 
@@ -79,7 +79,7 @@ KeySource = Annotated[
 
 
 class CertificateSettings(BaseModel):
-    """The certificate that Sidekey shows to the upstream in the TLS handshake, beside what `auth` adds."""
+    """The certificate that Sidekey sends to the upstream in the TLS handshake, beside what `auth` adds."""
 
     # The order counts: each check sees the keys above its own.
     model_config = ConfigDict(
@@ -107,8 +107,8 @@ class CertificateSettings(BaseModel):
     )
     allow_private_ca: bool = Field(
         default=False,
-        description="Whether the certificate may be self-signed or of a CA that is not in Mozilla's bundle, such as a "
-        "bank's own.",
+        description="Whether the certificate may be self-signed or issued by a CA that is not in Mozilla's bundle, "
+        "such as a bank's own.",
     )
     refresh: Annotated[Duration, AfterValidator(_at_least_a_minute)] = Field(
         default=3600.0, description="How often what comes by `{url}` is fetched again; at least `1m`."
@@ -120,7 +120,7 @@ class CertificateSettings(BaseModel):
         if "pem" in info.data:
             joined = info.data["pem"] is not None
             if joined and half is not None:
-                raise ValueError("pem holds certificate and key already: drop this key, or pem")
+                raise ValueError("may not be used with pem, which contains both certificate and key: remove one")
             if not joined and half is None:
                 raise PydanticKnownError("missing")
         return half
@@ -128,9 +128,9 @@ class CertificateSettings(BaseModel):
     @field_validator("refresh")
     @classmethod
     def _check_refresh(cls, seconds: float, info: ValidationInfo) -> float:
-        told = [info.data[key] for key in MATERIAL if key in info.data]
-        if len(told) == len(MATERIAL) and not any(each is not None and each.source == "url" for each in told):
-            raise ValueError("counts only with {url}: files are watched")
+        given = [info.data[key] for key in MATERIAL if key in info.data]
+        if len(given) == len(MATERIAL) and not any(each is not None and each.source == "url" for each in given):
+            raise ValueError("may be used only with {url}: files are watched")
         return seconds
 
     def references(self) -> dict[str, Reference]:

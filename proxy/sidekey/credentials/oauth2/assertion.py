@@ -1,4 +1,4 @@
-"""Signed assertions (RFC 7523): what proves a client by its private key, or stands for a grant.
+"""Signed assertions (RFC 7523): they authenticate a client by its private key, or are the grant.
 
 Imported only where the config asks for one: joserfc is an extra.
 """
@@ -37,18 +37,18 @@ def load_key(pem: str, algorithm: str) -> RSAKey | ECKey:
     try:
         key = load_pem_private_key(pem.encode(), None)
     except TypeError:
-        raise ValueError("the private key is encrypted: write it without a passphrase") from None
+        raise ValueError("the private key must not be encrypted: write it without a passphrase") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("this is no private key in PEM") from None
+        raise ValueError("must be a private key in PEM") from None
     curve = _CURVES.get(algorithm)
     if curve is not None:
         if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name != curve:
-            raise ValueError(f"{algorithm} takes a key on the curve {curve}")
+            raise ValueError(f"must be a key on the curve {curve} for {algorithm}")
         return ECKey.import_key(key)
     if not isinstance(key, RSAPrivateKey):
-        raise ValueError(f"{algorithm} takes an RSA key")  # noqa: TRY004 - a reason to show, as the others
+        raise ValueError(f"must be an RSA key for {algorithm}")  # noqa: TRY004 - a reason to show, as the others
     if key.key_size < _LEAST_BITS:
-        raise ValueError(f"an RSA key has at least {_LEAST_BITS} bits (RFC 7518 3.3)")
+        raise ValueError(f"an RSA key must have at least {_LEAST_BITS} bits (RFC 7518 3.3)")
     return RSAKey.import_key(key)
 
 
@@ -57,7 +57,7 @@ def thumbprint(pem: str) -> str:
     try:
         certificate = load_pem_x509_certificate(pem.encode())
     except ValueError:
-        raise ValueError("this is no certificate in PEM") from None
+        raise ValueError("must be a certificate in PEM") from None
     return urlsafe_b64encode(certificate.fingerprint(SHA256())).rstrip(b"=").decode("ascii")
 
 
@@ -76,7 +76,7 @@ def check_pair(certificate: str, private_key: str) -> None:
     except (ValueError, UnsupportedAlgorithm):
         public = None
     if public != load_pem_private_key(private_key.encode(), None).public_key():
-        raise ValueError("the certificate is that of another key than private_key")
+        raise ValueError("must be the certificate of private_key: it belongs to another key")
 
 
 @dataclass(frozen=True, slots=True, repr=False)

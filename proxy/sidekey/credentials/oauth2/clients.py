@@ -1,4 +1,4 @@
-"""How the client proves itself to the token endpoint: by one method in one request (RFC 6749 2.3)."""
+"""How the client authenticates to the token endpoint: by one method in one request (RFC 6749 2.3)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Client(Sealed):
             # RFC 7521 4.2 makes client_id optional; Microsoft Entra asks for it.
             signed: Parameters = (("client_assertion_type", _JWT_BEARER), ("client_assertion", self.sign(now)))
             return Proof(fields=(*named, *signed))
-        # RFC 8705 2: the certificate proves the client that the request names by client_id.
+        # RFC 8705 2: the certificate authenticates the client that the request names by client_id.
         return Proof(fields=named) if self.method in ("public", "tls_client_auth") else Proof()
 
     def _basic(self) -> str:

@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sidekey.credentials.base import Attempt, Call, CallFault, Issued, Reply, Sealed, Verdict
-from sidekey.credentials.oauth2.answer import AnswerShape, read_answer, read_refresh_token
 from sidekey.credentials.oauth2.clients import Client
 from sidekey.credentials.oauth2.grants import GrantType
 from sidekey.credentials.oauth2.placement import Placement
 from sidekey.credentials.oauth2.request import TokenRequest
+from sidekey.credentials.oauth2.token_response import ResponseShape, read_refresh_token, read_response
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class OAuth2Credential(Sealed):
-    """All that a token request is made of, and what becomes of its answer."""
+    """What a token request is made of, and how its response is read."""
 
     calls_a_minute: ClassVar[int | None] = None
 
     request: TokenRequest
     grant: GrantType
     client: Client
-    answer: AnswerShape
+    response: ResponseShape
     placement: Placement
 
     def __repr__(self) -> str:
@@ -36,10 +36,10 @@ class OAuth2Credential(Sealed):
         reply = yield self.request.call(self.grant.parameters(attempt), self.client.prove(attempt.now), once=once)
         memory = (read_refresh_token(reply) or attempt.memory) if self.grant.rotates else None
         try:
-            token = read_answer(reply, self.answer)
-        except CallFault as fault:
-            # With the answer the refresh token that was sent may have ended, whatever is wrong with the rest.
-            fault.memory = memory
+            token = read_response(reply, self.response)
+        except CallFault as error:
+            # With the response the refresh token that was sent may have ended, whatever is wrong with the rest.
+            error.memory = memory
             raise
         return Issued(self.placement.grant(token.value, token.base_url), token.life, memory)
 

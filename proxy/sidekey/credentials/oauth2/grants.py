@@ -1,4 +1,4 @@
-"""What is put before the token endpoint in return for a token: one small class a grant type."""
+"""What is presented to the token endpoint for a token: one small class for each grant type."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sidekey.credentials.oauth2.parameters import Parameters
 
 
 class GrantType(Protocol):
-    """A grant type. `rotates`: an answer's refresh token is what the next request presents (RFC 6749 6).
+    """A grant type. `rotates`: the refresh token of a response is what the next request presents (RFC 6749 6).
 
     `once`: the server may refuse its parameters when it sees them again.
     """
@@ -26,7 +26,7 @@ class GrantType(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
-    """RFC 6749 4.4; a refresh token in the answer is ignored (4.4.3)."""
+    """RFC 6749 4.4; a refresh token in the response is ignored (4.4.3)."""
 
     rotates: ClassVar[bool] = False
     once: ClassVar[bool] = False
@@ -39,7 +39,7 @@ class ClientCredentials:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RefreshToken(Sealed):
-    """RFC 6749 6, with the config's `token` until an answer brings another."""
+    """RFC 6749 6, with the config's `token` until a response brings another."""
 
     rotates: ClassVar[bool] = True
     once: ClassVar[bool] = True

@@ -45,20 +45,20 @@ def parse_value(raw: object) -> Written:
         return parse_text(raw)
     if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
         return raw
-    raise ValueError("write a text, a number, true, false, or a secret as {file: PATH} or {env: NAME}")
+    raise ValueError("must be a text, a number, true, false, or a secret as {file: PATH} or {env: NAME}")
 
 
 def check_field_name(name: str) -> str:
     """A name that a parameter may have."""
     if not name or _CONTROL.search(name):
-        raise ValueError("a name is not empty and holds no control character")
+        raise ValueError("the name must not be empty or contain a control character")
     return name
 
 
 def check_parameter_name(name: str) -> str:
     """The name of a further parameter of a token request: none that a server may take for one that Sidekey sends."""
     if meets(check_field_name(name), OWN):
-        raise ValueError("this parameter cannot be overridden: Sidekey sends it from the other keys")
+        raise ValueError("this parameter may not be set: Sidekey sends it from the other keys")
     return name
 
 
@@ -81,21 +81,21 @@ def _pairs(query: str) -> list[tuple[str, str]]:
 def check_query(query: str, further: Iterable[str] = ()) -> None:
     """Refuse the query of a URL that holds what Sidekey sends itself, an empty scope, or one of the `further` names."""
     if names_any(query, OWN):
-        raise ValueError("the query of the URL holds a parameter that Sidekey sends from the other keys")
+        raise ValueError("the query must not contain a parameter that Sidekey sends from the other keys")
     if any(_is_empty_scope(name, value) for name, value in _pairs(query)):
-        raise ValueError("the query of the URL holds an empty scope: leave it out")
+        raise ValueError("the query must not contain an empty scope: remove it")
     if any(holds(query, name) for name in further):
-        raise ValueError("the query of the URL holds a parameter that token_request holds, too")
+        raise ValueError("the query must not contain a parameter that token_request contains")
 
 
 def _is_empty_scope(name: str, value: Scalar) -> bool:
-    """It would ask for a token of no use."""
+    """It would ask for a useless token."""
     return not str(value).strip() and meets(name, ("scope",))
 
 
 def _check_claim_name(name: str) -> str:
     if name in _OWN_CLAIMS:
-        raise ValueError("this claim cannot be overridden: Sidekey sets it, from issuer, subject and audience")
+        raise ValueError("this claim may not be set: Sidekey sets it, from issuer, subject and audience")
     return check_field_name(name)
 
 

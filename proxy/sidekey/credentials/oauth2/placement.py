@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import Grant, Places
-from sidekey.credentials.fields import check_header_name
+from sidekey.credentials.fields import WrittenAs, check_header_name
 
 Place = Literal["header", "body", "query"]
 
@@ -21,13 +21,13 @@ _SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
 def _check_parameter(name: str) -> str:
     """A name that is known again however a caller spells it."""
     if not _PARAMETER.fullmatch(name):
-        raise ValueError("a parameter's name here is of ASCII letters, digits, and _ . ~ -")
+        raise ValueError("the name of a parameter must consist of ASCII letters, digits, _ . ~ and -")
     return name
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """`name` is a header, a query parameter or a body field; `scheme` stands before the token in a header."""
+    """`name` is a header, a query parameter or a body field; `scheme` precedes the token in a header."""
 
     place: Place = "header"
     name: str = "Authorization"
@@ -75,18 +75,18 @@ class WrittenPlacement(BaseModel):
         if scheme is None:
             return scheme
         if info.data.get("place", "header") != "header":
-            raise ValueError("a scheme stands only before a token in a header")
+            raise ValueError("may be used only with in: header")
         if not _SCHEME.fullmatch(scheme):
-            raise ValueError('a scheme is one word, such as Bearer, or "" for none (RFC 9110 11.1)')
+            raise ValueError('must be one word, such as Bearer, or "" for none (RFC 9110 11.1)')
         return scheme
 
 
 def parse_placement(raw: object) -> Placement:
-    """Read where the token goes. Raises ValueError (pydantic's, where a key of a mapping is at fault)."""
+    """Read where the token goes. Raises ValueError (pydantic's, where a key of a mapping is wrong)."""
     if isinstance(raw, Placement):
         return raw
     if raw not in ("header", "body", "query") and not isinstance(raw, dict):
-        raise ValueError("write header, body or query, or {in: header, name: Authorization, scheme: Bearer}")
+        raise ValueError("must be header, body, query, or {in: header, name: Authorization, scheme: Bearer}")
     written = WrittenPlacement.model_validate(raw if isinstance(raw, dict) else {"in": raw})
     if written.place == "header":
         scheme = "Bearer" if written.scheme is None else written.scheme
@@ -119,6 +119,7 @@ _SCHEMA: dict[str, Any] = {
 }
 TokenPlacement = Annotated[
     Placement,
+    WrittenAs(WrittenPlacement),
     PlainValidator(parse_placement),
     PlainSerializer(lambda placement: placement.place, return_type=str),
     WithJsonSchema(_SCHEMA),

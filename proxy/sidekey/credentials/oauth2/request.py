@@ -8,9 +8,9 @@ from typing import Literal
 from urllib.parse import quote, urlencode
 
 from sidekey.credentials.base import Call, Pairs, Sealed
-from sidekey.credentials.oauth2.answer import STEP
 from sidekey.credentials.oauth2.clients import Proof
 from sidekey.credentials.oauth2.parameters import Parameters, Scalar
+from sidekey.credentials.oauth2.token_response import STEP
 
 _TYPES = {"form": "application/x-www-form-urlencoded", "json": "application/json"}
 _ACCEPT = ("Accept", "application/json")

@@ -1,4 +1,4 @@
-"""The mappings inside an `auth` block of the OAuth 2.0 kind: the token request, its answer, the assertion."""
+"""The mappings inside an `auth` block of the OAuth 2.0 kind: the token request, its response, the assertion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import InitErrorDetails
 from pydantic_core.core_schema import ValidationInfo
 
-from sidekey.credentials.base import Part
+from sidekey.credentials.base import SecretInput
 from sidekey.credentials.fields import Keys, PemSecret, PemText, Text, check_not_empty, literally
 from sidekey.credentials.oauth2.clients import Sign
 from sidekey.credentials.oauth2.parameters import (
@@ -24,12 +24,12 @@ from sidekey.credentials.oauth2.parameters import (
 
 
 def refuse_keys(section: BaseModel, keys: tuple[str, ...], reason: str) -> None:
-    """Raise pydantic's error with a fault at each of `keys` that the config writes."""
+    """Raise pydantic's error with an error at each of `keys` that the config writes."""
     refuse_places(((key,) for key in keys if key in section.model_fields_set), reason)
 
 
 def refuse_places(places: Iterable[Keys], reason: str) -> None:
-    """Raise pydantic's error with a fault at each of `places`, which are below the value that is judged."""
+    """Raise pydantic's error with an error at each of `places`, which are below the value that is checked."""
     found = [
         InitErrorDetails(type="value_error", loc=place, input=None, ctx={"error": ValueError(reason)})
         for place in places
@@ -45,7 +45,7 @@ def _check_path(path: str) -> str:
 
 
 FieldPath = Annotated[str, AfterValidator(_check_path)]
-"""Where an answer holds a value: names, joined by dots where objects are nested."""
+"""Where a response contains a value: names, joined by dots where objects are nested."""
 
 
 class _Section(BaseModel):
@@ -57,7 +57,9 @@ class _Section(BaseModel):
 class TokenRequestSettings(_Section):
     """The request to the token endpoint."""
 
-    method: Literal["POST", "GET"] = Field(default="POST", description="Method; with `GET` all goes into the query.")
+    method: Literal["POST", "GET"] = Field(
+        default="POST", description="Method; with `GET` everything goes into the query."
+    )
     format: Literal["form", "json"] = Field(default="form", description="How the body is encoded.")
     body: FurtherParameters = Field(
         default={},
@@ -65,18 +67,19 @@ class TokenRequestSettings(_Section):
         "references. An empty scope is not sent.",
     )
     query: FurtherParameters = Field(
-        default={}, description="Further parameters in the query, likewise; none stands in both."
+        default={}, description="Further parameters in the query, likewise; none may be in both."
     )
 
     @field_validator("query")
     @classmethod
     def _check_once(cls, query: FurtherParameters, info: ValidationInfo) -> FurtherParameters:
         body = info.data.get("body", ())
-        refuse_places(((name,) for name in query if meets(name, body)), "this parameter stands in the body, too")
+        twice = ((name,) for name in query if meets(name, body))
+        refuse_places(twice, "this parameter is also in the body: remove one")
         return query
 
     def places(self) -> Iterator[Keys]:
-        """Where each further parameter stands."""
+        """The place of each further parameter."""
         yield from (("body", name) for name in self.body)
         yield from (("query", name) for name in self.query)
 
@@ -84,18 +87,18 @@ class TokenRequestSettings(_Section):
     def _check_get(self) -> Self:
         if self.method == "GET":
             keys = ("body", "format") if self.format == "json" else ("body",)
-            refuse_keys(self, keys, "with GET there is no body: all goes into the query")
+            refuse_keys(self, keys, "may not be used with GET, which has no body: write all parameters under query")
         return self
 
 
 class TokenResponseSettings(_Section):
-    """Where the token endpoint's answer holds what: names, joined by dots where objects are nested."""
+    """Where the token endpoint's response contains what: names, joined by dots where objects are nested."""
 
     access_token: FieldPath = Field(default="access_token", description="The token.")
     expires_in: FieldPath = Field(default="expires_in", description="How many seconds it lives.")
     base_url: FieldPath | None = Field(
         default=None,
-        description="The base URL of the API, where only the answer tells it, such as `rest_instance_url`.",
+        description="The base URL of the API, where only the response contains it, such as `rest_instance_url`.",
     )
 
 
@@ -108,13 +111,13 @@ class AssertionSettings(_Section):
         default="RS256", description="How it is signed (RFC 7518 3.1)."
     )
     certificate: PemText | None = Field(
-        default=None, description="The key's certificate in PEM: header `x5t#S256`, as Microsoft Entra asks for."
+        default=None, description="The key's certificate in PEM: header `x5t#S256`, as Microsoft Entra requires."
     )
     audience: Annotated[Text, literally(check_not_empty)] | None = Field(
-        default=None, description="Whom it is for: claim `aud`; left out, the token endpoint."
+        default=None, description="Whom it is for: claim `aud`; default: the token endpoint."
     )
     issuer: Annotated[Text, literally(check_not_empty)] | None = Field(
-        default=None, description="With grant `jwt_bearer`: claim `iss`; left out, the `client_id`."
+        default=None, description="With grant `jwt_bearer`: claim `iss`; default: the `client_id`."
     )
     subject: Annotated[Text, literally(check_not_empty)] | None = Field(
         default=None, description="With grant `jwt_bearer`: for whom the token is asked, claim `sub`."
@@ -129,22 +132,22 @@ class AssertionSettings(_Section):
             raise ValueError("signed assertions need joserfc: pip install 'sidekey[jwt]'") from None
         return self
 
-    def parts(self) -> Iterator[Part]:
+    def inputs(self) -> Iterator[SecretInput]:
         """The key, and every text that is given."""
         from sidekey.credentials.oauth2 import assertion  # noqa: PLC0415 - an extra: only where it is configured
 
         def check_key(pem: str) -> None:
             assertion.load_key(pem, self.algorithm)
 
-        yield Part(("assertion", "private_key"), self.private_key, check_key)
+        yield SecretInput(("assertion", "private_key"), self.private_key, check_key)
         if self.certificate is not None:
-            yield Part(("assertion", "certificate"), self.certificate, assertion.check_certificate)
+            yield SecretInput(("assertion", "certificate"), self.certificate, assertion.check_certificate)
         texts = {"key_id": self.key_id, "audience": self.audience, "issuer": self.issuer, "subject": self.subject}
         for name, text in texts.items():
             if text is not None:
-                yield Part(("assertion", name), text, check_not_empty)
+                yield SecretInput(("assertion", name), text, check_not_empty)
         for key, reference in references(self.claims, "assertion", "claims"):
-            yield Part(key, reference)
+            yield SecretInput(key, reference)
 
     def mismatch(self, values: Mapping[Keys, str]) -> str | None:
         """Why key and certificate do not go together; None where they do, or one was not read."""
@@ -155,12 +158,12 @@ class AssertionSettings(_Section):
             return None
         try:
             assertion.check_pair(certificate, key)
-        except ValueError as fault:
-            return str(fault)
+        except ValueError as error:
+            return str(error)
         return None
 
     def signer(self, values: Mapping[Keys, str], subject: str) -> Sign:
-        """What signs an assertion; `subject` is that of the client's own, empty where it stands for a grant."""
+        """What signs an assertion; `subject` is that of the client's own, empty where it is the grant."""
         from sidekey.credentials.oauth2 import assertion  # noqa: PLC0415 - as above
 
         def of(name: str, default: str = "") -> str:

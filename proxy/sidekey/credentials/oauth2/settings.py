@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticKnownError
@@ -14,15 +14,16 @@ from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.credentials.base import (
     Credential,
     Destinations,
+    Documentation,
+    Findings,
     KindSettings,
-    Part,
     ReadReference,
     Reasons,
+    SecretInput,
     Traits,
 )
 from sidekey.credentials.endpoint import check_endpoint, parse_endpoint
-from sidekey.credentials.fields import Keys, Reference, Secret, Text, check_not_empty, literally
-from sidekey.credentials.oauth2.answer import AnswerShape
+from sidekey.credentials.fields import Keys, Reference, Secret, Text, check_not_empty, literally, mapping
 from sidekey.credentials.oauth2.clients import Client, Sign
 from sidekey.credentials.oauth2.credential import OAuth2Credential
 from sidekey.credentials.oauth2.grants import ClientCredentials, GrantType, JwtBearer, RefreshToken
@@ -36,8 +37,22 @@ from sidekey.credentials.oauth2.sections import (
     refuse_keys,
     refuse_places,
 )
+from sidekey.credentials.oauth2.token_response import ResponseShape
 
 Grants = Literal["client_credentials", "refresh_token", "jwt_bearer"]
+
+_OF_TOKEN_REQUESTS = frozenset({"audience", "resource", "scope"})
+"""RFC 6749 4.4.2, RFC 8693 2.1 and RFC 8707 2: what many clients take beside the client's ID."""
+
+_PROFILE_EXAMPLE = """\
+shop:
+  auth:
+    type: oauth2
+    provider: commercetools
+    region: europe-west1.gcp
+    client_id: my-client
+    client_secret: {file: /run/secrets/shop}
+"""
 
 
 def _check_token_endpoint(text: str, further: Iterable[str] = ()) -> None:
@@ -49,7 +64,7 @@ def _check_raw_id(text: str) -> None:
     """Refuse a colon where nothing encodes it: the server would take the rest for the secret (RFC 7617 2)."""
     check_not_empty(text)
     if ":" in text:
-        raise ValueError("with raw_basic a client_id holds no colon (RFC 7617 2)")
+        raise ValueError("client_id must not contain a colon with raw_basic (RFC 7617 2)")
 
 
 def _missing() -> NoReturn:
@@ -57,26 +72,38 @@ def _missing() -> NoReturn:
 
 
 def _check_both_ways(given: object, needed: bool, whose: str) -> None:
-    """A key that stands where it is needed, and nowhere else."""
+    """A key that must be given where it is needed, and nowhere else."""
     if needed and given is None:
         _missing()
     if not needed and given is not None:
-        raise ValueError(f"this key is only for {whose}")
+        raise ValueError(f"may be used only with {whose}")
 
 
 class OAuth2Settings(KindSettings):
-    """An access token from a token endpoint, as OAuth 2.0 has it; it is fetched when needed and renewed in time."""
+    """An access token from an OAuth 2.0 token endpoint; it is fetched when needed and refreshed before it expires."""
 
     # The order counts: each check sees the keys above its own.
     needs_prefix = False
+    placeholder_profile: ClassVar[Mapping[str, Any]] = {"token_endpoint": "https://provider.invalid/"}
+    documentation: ClassVar[Documentation] = Documentation(
+        "[Provider profiles](providers.md) bring most of these keys for the platforms they are made for.",
+        {
+            "token_request": "",
+            "token_placement": "Where the token goes, where one word does not say it.",
+            "token_response": "",
+            "assertion": "",
+        },
+        _PROFILE_EXAMPLE,
+    )
 
     type: Literal["oauth2"] = Field(description="The kind: OAuth 2.0 (RFC 6749).")
     provider: str | None = Field(
         default=None,
-        description="Name of the provider profile that fills in the other keys; its parameters stand here.",
+        description="Name of the provider profile that fills in the other keys; its parameters are keys here.",
     )
     token_endpoint: Annotated[Text, literally(_check_token_endpoint)] = Field(
-        description="The https URL that issues tokens. Its base URL is an allowed domain, itself it is never a target."
+        description="The https URL that issues tokens. Its base URL is an allowed domain; the endpoint itself is never "
+        "a target."
     )
     grant: Grants = Field(
         default="client_credentials",
@@ -86,7 +113,7 @@ class OAuth2Settings(KindSettings):
     client_id: Annotated[Text, literally(check_not_empty)] = Field(description="The client's identifier.")
     client_authentication: Literal["header", "body", "query", "private_key_jwt", "tls_client_auth"] = Field(
         default="header",
-        description="How the client proves itself to the token endpoint: id and secret as HTTP Basic, in the body or "
+        description="How the client authenticates to the token endpoint: id and secret as HTTP Basic, in the body or "
         "in the query, an `assertion` signed by its private key (RFC 7523 2.2), or the integration's "
         "`client_certificate` (RFC 8705 2).",
     )
@@ -94,18 +121,17 @@ class OAuth2Settings(KindSettings):
         default=None,
         validate_default=True,
         description="The client's secret, as a reference. With the grants `refresh_token` and `jwt_bearer` it may be "
-        "left out: the client then does not prove itself.",
+        "left out: the client then does not authenticate.",
     )
     raw_basic: bool = Field(
         default=False,
-        description="With `header`: leave out the form-encoding before base64, for servers that get RFC 6749 2.3.1 "
-        "wrong.",
+        description="With `header`: omit the form-encoding before base64, for servers that ignore RFC 6749 2.3.1.",
     )
     refresh_token: Secret | None = Field(
         default=None,
         validate_default=True,
-        description="The refresh token of that grant, as a reference. One that an answer brings is used from then on, "
-        "until the next start.",
+        description="The refresh token of that grant, as a reference. One that a response contains is used from "
+        "then on, until the next start.",
     )
     assertion: AssertionSettings | None = Field(
         default=None, validate_default=True, description="The signed assertion of `private_key_jwt` or `jwt_bearer`."
@@ -120,14 +146,14 @@ class OAuth2Settings(KindSettings):
         "scheme puts no word before the token.",
     )
     token_response: TokenResponseSettings = Field(
-        default=TokenResponseSettings(), description="Where the answer of the token endpoint holds what."
+        default=TokenResponseSettings(), description="Where the token endpoint's response contains what."
     )
 
     @field_validator("client_authentication")
     @classmethod
     def _check_method(cls, method: str, info: ValidationInfo) -> str:
         if method == "private_key_jwt" and info.data.get("grant") == "jwt_bearer":
-            raise ValueError("with grant jwt_bearer the assertion stands for the grant: drop private_key_jwt")
+            raise ValueError("must not be private_key_jwt: with grant jwt_bearer the assertion is the grant")
         return method
 
     @field_validator("client_secret")
@@ -136,7 +162,7 @@ class OAuth2Settings(KindSettings):
         method = info.data.get("client_authentication")
         by_key = method in ("private_key_jwt", "tls_client_auth")
         if by_key and secret is not None:
-            raise ValueError(f"{method} takes no client_secret: exactly one method proves the client")
+            raise ValueError(f"may not be used with {method}: exactly one method authenticates the client")
         if secret is None and method is not None and not by_key and info.data.get("grant") == "client_credentials":
             _missing()
         return secret
@@ -145,7 +171,7 @@ class OAuth2Settings(KindSettings):
     @classmethod
     def _check_raw_basic(cls, raw: bool, info: ValidationInfo) -> bool:
         if raw and info.data.get("client_authentication", "header") != "header":
-            raise ValueError("counts only with client_authentication: header")
+            raise ValueError("may be used only with client_authentication: header")
         client_id = info.data.get("client_id")
         if raw and client_id is not None and client_id.source == "text":
             _check_raw_id(client_id.value)
@@ -167,14 +193,16 @@ class OAuth2Settings(KindSettings):
         needed = stands_for_grant or info.data["client_authentication"] == "private_key_jwt"
         _check_both_ways(assertion, needed, "client_authentication private_key_jwt or grant jwt_bearer")
         if assertion is not None and not stands_for_grant:
-            refuse_keys(assertion, ("issuer", "subject"), "with private_key_jwt both are the client_id (RFC 7523 3)")
+            reason = "may not be used with private_key_jwt: both are the client_id (RFC 7523 3)"
+            refuse_keys(assertion, ("issuer", "subject"), reason)
         return assertion
 
     @field_validator("token_request")
     @classmethod
     def _check_get(cls, request: TokenRequestSettings, info: ValidationInfo) -> TokenRequestSettings:
         if request.method == "GET" and info.data.get("client_authentication") == "body":
-            refuse_keys(request, ("method",), "with GET there is no body: use another client_authentication")
+            reason = "must not be GET, which has no body: use another method or client_authentication"
+            refuse_keys(request, ("method",), reason)
         return request
 
     @field_validator("token_request")
@@ -184,8 +212,38 @@ class OAuth2Settings(KindSettings):
         if endpoint is not None and endpoint.source == "text":
             query = endpoint.value.partition("?")[2]
             twice = [place for place in request.places() if holds(query, place[-1])]
-            refuse_places(twice, "this parameter stands in the query of token_endpoint, too")
+            refuse_places(twice, "this parameter is also in the query of token_endpoint: remove one")
         return request
+
+    @classmethod
+    def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
+        """A client that authenticates by the integration's certificate, where there is none."""
+        method = mapping(integration.get("auth")).get("client_authentication")
+        if method == "tls_client_auth" and integration.get("client_certificate") is None:
+            text = "needs a client certificate: add client_certificate beside auth"
+            yield ("auth", "client_authentication"), text
+
+    @classmethod
+    def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
+        """A placement of the token that has disadvantages."""
+        written = mapping(integration.get("auth")).get("token_placement")
+        place = mapping(written).get("in", written)
+        if place == "query":
+            yield ("auth", "token_placement"), "a token in the query appears in the logs of servers (RFC 6750 2.3)"
+        if place == "body" and integration.get("test") is not None:
+            yield ("test",), "the test request has an empty body, into which no token can be put: the test fails"
+
+    @classmethod
+    def hint(cls, key: str) -> str:
+        """A parameter that token requests take, and that many clients take beside the client's ID."""
+        if key not in _OF_TOKEN_REQUESTS:
+            return ""
+        return f"this is a parameter of the token request: write token_request: {{body: {{{key}: ...}}}}"
+
+    @classmethod
+    def learns_base_url(cls, auth: Mapping[str, Any]) -> bool:
+        """Where the field of the response is named."""
+        return mapping(auth.get("token_response")).get("base_url") is not None
 
     def traits(self) -> Traits:
         """One place; the base URL where it is mapped."""
@@ -196,20 +254,20 @@ class OAuth2Settings(KindSettings):
             watched=frozenset({401}),
         )
 
-    def parts(self) -> Iterator[Part]:
+    def inputs(self) -> Iterator[SecretInput]:
         """Every text and secret that is given."""
         further = [place[-1] for place in self.token_request.places()]
-        yield Part(("token_endpoint",), self.token_endpoint, partial(_check_token_endpoint, further=further))
-        yield Part(("client_id",), self.client_id, _check_raw_id if self.raw_basic else check_not_empty)
+        yield SecretInput(("token_endpoint",), self.token_endpoint, partial(_check_token_endpoint, further=further))
+        yield SecretInput(("client_id",), self.client_id, _check_raw_id if self.raw_basic else check_not_empty)
         if self.client_secret is not None:
-            yield Part(("client_secret",), self.client_secret)
+            yield SecretInput(("client_secret",), self.client_secret)
         if self.refresh_token is not None:
-            yield Part(("refresh_token",), self.refresh_token)
+            yield SecretInput(("refresh_token",), self.refresh_token)
         for name, written in (("body", self.token_request.body), ("query", self.token_request.query)):
             for key, reference in references(written, "token_request", name):
-                yield Part(key, reference)
+                yield SecretInput(key, reference)
         if self.assertion is not None:
-            yield from self.assertion.parts()
+            yield from self.assertion.inputs()
 
     def read(self, read: ReadReference, known: Mapping[Keys, str]) -> tuple[dict[Keys, str], Reasons]:
         """As for every kind; and a key and its certificate go together: if they do not, neither counts as read."""
@@ -238,7 +296,7 @@ class OAuth2Settings(KindSettings):
         endpoint, client_id = values["token_endpoint",], values["client_id",]
         sign = None
         if self.assertion is not None:
-            # RFC 7523 3: a client that proves itself is the issuer and the subject.
+            # RFC 7523 3: a client that authenticates is the issuer and the subject.
             sign = self.assertion.signer(values, "" if self.grant == "jwt_bearer" else client_id)
         request, response = self.token_request, self.token_response
         return OAuth2Credential(
@@ -251,7 +309,7 @@ class OAuth2Settings(KindSettings):
             ),
             grant=self._grant(values, sign),
             client=self._client(client_id, values, sign),
-            answer=AnswerShape(
+            response=ResponseShape(
                 response.access_token, response.expires_in, response.base_url, self.token_placement.bearer
             ),
             placement=self.token_placement,
@@ -269,6 +327,6 @@ class OAuth2Settings(KindSettings):
         if self.client_authentication == "tls_client_auth":
             return Client("tls_client_auth", client_id)
         if secret is None:
-            # RFC 6749 3.2.1: whoever does not prove itself says who it is. An assertion's issuer says so already.
+            # RFC 6749 3.2.1: a client that does not authenticate names itself. An assertion names it already.
             return Client("public" if self.grant == "refresh_token" else "none", client_id)
         return Client(self.client_authentication, client_id, secret, self.raw_basic)

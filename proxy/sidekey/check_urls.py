@@ -1,0 +1,58 @@
+"""`sidekey check` of client certificates at URLs: fetches each of them once, and reports its errors and warnings."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from sidekey.app import own_listeners
+from sidekey.credentials.fields import Keys, SecretUnreadable
+from sidekey.network.dial import Dialer
+from sidekey.network.fetch import Fetcher
+from sidekey.settings.load import Loaded
+from sidekey.settings.snapshot import Integration, Snapshot
+from sidekey.sources.certificates.url_fetch import AT_ONCE, UrlFetch
+
+Reasons = dict[Keys, str]
+"""Why something was not fetched, by its place in the integration."""
+
+
+def check_urls(loaded: Loaded) -> None:
+    """Add to a config without errors what cannot be fetched, and the errors and warnings of what can."""
+    snapshot = loaded.snapshot
+    if snapshot is None:
+        raise ValueError("the URLs of a config with errors must not be fetched")
+    unfetched = asyncio.run(_fetch_all(snapshot, list(loaded.places)))
+    for name, places in loaded.places.items():
+        errors, warnings = loaded.fetched(name)
+        reasons = unfetched[name]
+        # Of what was not fetched there is nothing else to report.
+        silent = {places[place] for place in reasons}
+        loaded.unreadable += [error for error in errors if error._replace(message="") not in silent]
+        loaded.unreadable += [places[place]._replace(message=reason) for place, reason in reasons.items()]
+        loaded.warnings += warnings
+    for found in (loaded.unreadable, loaded.warnings):
+        found[:] = sorted(set(found))
+
+
+async def _fetch_all(snapshot: Snapshot, names: list[str]) -> dict[str, Reasons]:
+    """Fetch for these integrations at once, under the rules of a running Sidekey, and check the result."""
+    dialer = Dialer(snapshot.network)
+    where = snapshot.listen
+    dialer.own_listeners = own_listeners((where.proxy, where.admin, where.metrics))
+    fetcher, slots = Fetcher(dialer), asyncio.Semaphore(AT_ONCE)
+
+    async def fetch(integration: Integration) -> Reasons:
+        certificate = integration.certificate
+        if certificate is None:
+            return {}
+        try:
+            await UrlFetch(integration, certificate, fetcher, slots).fetch()
+        except SecretUnreadable as error:
+            return dict(error.reasons)
+        finally:
+            certificate.load(time.time())
+        return {}
+
+    found = await asyncio.gather(*(fetch(snapshot.integrations[name]) for name in names))
+    return dict(zip(names, found, strict=True))

@@ -1,0 +1,70 @@
+"""What kinds read from the responses to their calls. No reason repeats text of a response."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_tz
+from typing import Any
+
+from sidekey.credentials.base import CallFault, Outcome, Reply
+
+# Visible US-ASCII: RFC 6749 A.12 allows a space as well, but a server reads that as the end of the token, or drops it
+# (RFC 9110 5.5, 11.4); b64token (RFC 6750 2.1) would shut out what is in use, such as the `!` of Salesforce.
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+_SECONDS = re.compile(r"[0-9]{1,9}")
+
+
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """The JSON object that `body` is, None where it is anything else."""
+    try:
+        # RFC 8259 8.1: UTF-8 it is, and a byte order mark may be passed over.
+        value = json.loads(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def is_token(value: object) -> bool:
+    """Whether `value` is a token that may be put in a header."""
+    return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """`Retry-After` in seconds (RFC 9110 10.2.3), None where there is none that can be read.
+
+    A date counts from the response's own `Date`: two readings of one clock, whatever its time.
+    """
+    value = headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    until, sent = _date(value), _date(headers.get("date", ""))
+    return None if until is None or sent is None else max(0.0, until - sent)
+
+
+def _date(text: str) -> float | None:
+    parsed = parsedate_tz(text)
+    if parsed is None:
+        return None
+    try:
+        return datetime(*parsed[:6], tzinfo=UTC).timestamp() - (parsed[9] or 0)
+    except (ValueError, OverflowError):
+        return None
+
+
+def error_of_status(step: str, reply: Reply, word: str = "", *, settings: bool = False) -> CallFault:
+    """The error of a response that is not a success. `word` is our own remark on it."""
+    status = reply.status
+    outcome: Outcome = "invalid"
+    if status == 429:
+        outcome = "rate_limited"
+    elif status >= 500:
+        outcome = "unreachable"
+    elif status >= 400:
+        outcome = "refused"
+        # Without a remark, these say that what was sent is not what the server knows.
+        settings = settings or (not word and status in (400, 401, 403))
+    reason = f"{step} returned {status} {word}".rstrip()
+    return CallFault(outcome, reason, retry_after=retry_after(reply.headers), settings=settings)

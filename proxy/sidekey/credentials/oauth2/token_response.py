@@ -1,0 +1,122 @@
+"""What a token endpoint returned: a token, or why there is none (RFC 6749 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sidekey.credentials.base import CallFault, Reply, Sealed
+from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_object, retry_after
+
+STEP = "token endpoint"
+
+DEFAULT_LIFE = 300.0
+"""Seconds a token is used that does not say, or says absurdly, how long it lives."""
+
+LONGEST_LIFE = 366 * 86400
+
+LEAST_LIFE = 1.0
+"""Seconds: with less left a token has expired. Platforms that return one token for its whole life say 0 at its end,
+and another one after that."""
+
+_CODES = frozenset(
+    {
+        "invalid_client",
+        "invalid_grant",
+        "invalid_request",
+        "invalid_scope",
+        "unauthorized_client",
+        "unsupported_grant_type",
+    }
+)
+"""The error codes of RFC 6749 5.2: all that is ever repeated of a response. Each says that the config is wrong."""
+
+_BEARER = ("bearer", "bearertoken")
+"""Token types in lower case: RFC 6749 5.1 and 7.1, and what Apigee says."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Token(Sealed):
+    """What was issued. `life` is in seconds; `base_url` is as it was returned, None where none is asked for."""
+
+    value: str
+    life: float
+    base_url: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Token({self.life:g} s, REDACTED)"
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseShape:
+    """Where the response contains what is needed: names, joined by dots where objects are nested.
+
+    `bearer`: the token must be one of RFC 6750.
+    """
+
+    access_token: str = "access_token"  # noqa: S105 - the name of a field
+    expires_in: str = "expires_in"
+    base_url: str | None = None
+    bearer: bool = True
+
+
+def read_response(reply: Reply, shape: ResponseShape) -> Token:
+    """The token of a response. Raises CallFault, whose reason repeats at most an error code."""
+    response = json_object(reply.body)
+    code = None if response is None else response.get("error")
+    known = code if isinstance(code, str) and code in _CODES else ""
+    if reply.status != 200:
+        raise error_of_status(STEP, reply, known, settings=bool(known))
+    if response is None:
+        raise CallFault("invalid", f"{STEP} did not return a JSON object")
+    token = _find(response, shape.access_token)
+    if token is None and known:
+        # Some return 200 for everything.
+        raise CallFault(
+            "refused", f"{STEP} returned 200 {known}", retry_after=retry_after(reply.headers), settings=True
+        )
+    if not isinstance(token, str) or not is_token(token):
+        raise CallFault("invalid", f"{STEP} did not return a usable token under {shape.access_token}")
+    if shape.bearer and not _is_bearer(response.get("token_type")):
+        raise CallFault("invalid", f"{STEP} returned a token that is not a bearer token")
+    return Token(
+        token,
+        _life(_find(response, shape.expires_in)),
+        None if shape.base_url is None else _base_url(_find(response, shape.base_url), shape.base_url),
+    )
+
+
+def read_refresh_token(reply: Reply) -> str | None:
+    """The refresh token of a response (RFC 6749 5.1), whatever the rest; None where there is none."""
+    response = json_object(reply.body) if reply.status == 200 else None
+    found = None if response is None else response.get("refresh_token")
+    return found if isinstance(found, str) and is_token(found) else None
+
+
+def _find(response: dict[str, Any], path: str) -> object:
+    found: object = response
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _is_bearer(token_type: object) -> bool:
+    """RFC 6749 7.1: a token of an unknown type is not used. The type is often left out, although it must not be."""
+    return token_type is None or (isinstance(token_type, str) and token_type.lower() in _BEARER)
+
+
+def _life(value: object) -> float:
+    """Seconds; digits may be text, as in Microsoft Entra's first version."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_LIFE:
+        return DEFAULT_LIFE
+    if value < LEAST_LIFE:
+        raise CallFault("invalid", f"{STEP} returned a token that has expired", retry_after=LEAST_LIFE)
+    return float(value)
+
+
+def _base_url(value: object, path: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise CallFault("invalid", f"{STEP} did not return a base URL under {path}")
+    return value

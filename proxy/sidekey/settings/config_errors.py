@@ -1,0 +1,116 @@
+"""Errors of a config, each with its place, and the places of the values a file held."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+Loc = tuple[str | int, ...]
+"""The keys and list indexes that lead to a value."""
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_<*-]{1,64}")
+_NAME_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class ConfigError(NamedTuple):
+    """One error (or warning). Lines and columns begin at 1; `path` is empty where the whole file is meant."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.path or '(file)'}: {self.message}"
+
+
+class Table(dict[str, Any]):
+    """A mapping of a file. `spots` holds two marks a key, in the order of the keys: its own and its value's."""
+
+    __slots__ = ("file", "mark", "spots")
+
+    def __init__(self, file: str, mark: int) -> None:
+        super().__init__()
+        self.file = file
+        self.mark = mark
+        self.spots = array("Q")
+
+    def __repr__(self) -> str:
+        return f"Table({len(self)} keys)"
+
+
+class Row(list[Any]):
+    """A sequence of a file. `spots` holds the mark of each value."""
+
+    __slots__ = ("file", "mark", "spots")
+
+    def __init__(self, file: str, mark: int) -> None:
+        super().__init__()
+        self.file = file
+        self.mark = mark
+        self.spots = array("Q")
+
+    def __repr__(self) -> str:
+        return f"Row({len(self)} values)"
+
+
+_COLUMN_BITS = 24
+
+
+def mark_of(line: int, column: int) -> int:
+    """Line and column (both from 0) in one number: marks are kept for every value of a file."""
+    return line << _COLUMN_BITS | min(column, (1 << _COLUMN_BITS) - 1)
+
+
+def line_of(mark: int) -> int:
+    """The line (from 1) of a mark."""
+    return (mark >> _COLUMN_BITS) + 1
+
+
+def column_of(mark: int) -> int:
+    """The column (from 1) of a mark."""
+    return (mark & ((1 << _COLUMN_BITS) - 1)) + 1
+
+
+def mark_at(root: Table, loc: Iterable[str | int], *, key: bool = False) -> tuple[int, Loc]:
+    """The mark of the value (with `key`: of the key) at `loc`, and as much of `loc` as the file holds."""
+    node: Any = root
+    mark = root.mark
+    found: list[str | int] = []
+    for part in loc:
+        if isinstance(node, Table) and part in node:
+            mark = node.spots[2 * list(node).index(str(part)) + (0 if key else 1)]
+            node = node[str(part)]
+        elif isinstance(node, Row) and isinstance(part, int) and part < len(node):
+            mark, node = node.spots[part], node[part]
+        else:
+            break
+        found.append(part)
+    return mark, tuple(found)
+
+
+def error_at(root: Table, loc: Loc, message: str, *, base: Loc = (), key: bool = False) -> ConfigError:
+    """The error of the value at `loc` under `root`, or with `key` of the key itself; `base` leads to `root`.
+
+    Where the last parts of `loc` are missing in the file, the place is that of the mapping without them.
+    """
+    mark, _ = mark_at(root, loc, key=key)
+    return ConfigError(root.file, line_of(mark), column_of(mark), show((*base, *loc)), message)
+
+
+def show(loc: Sequence[str | int]) -> str:
+    """A path as it is printed: `integrations.crm.methods[0]`; a key with dots is quoted.
+
+    A key with further characters is `?`: in `{password:abc}`, where a space is missing, the secret is part of a key.
+    """
+    text = ""
+    for part in loc:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            shown = part if _PLAIN_KEY.fullmatch(part) else f'"{part}"' if _NAME_KEY.fullmatch(part) else "?"
+            text += f".{shown}" if text else shown
+    return text

@@ -1,0 +1,225 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.credentials.base import CallFault, Reply
+from sidekey.credentials.oauth2.token_response import DEFAULT_LIFE, ResponseShape, read_refresh_token, read_response
+from support.issuing import reply
+
+GOOD = {"access_token": "tok-1", "token_type": "Bearer", "expires_in": 3600}
+CODES = [
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+]
+SHAPE = ResponseShape(base_url="api.url")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    max_leaves=10,
+)
+KEYS = st.sampled_from(["access_token", "token_type", "expires_in", "refresh_token", "api", "error", "url"])
+STRANGE = st.dictionaries(KEYS, JSON | st.dictionaries(KEYS, JSON) | st.sampled_from(["tok", "bearer", *CODES]))
+
+
+def error_of(answer: Reply, shape: ResponseShape | None = None) -> CallFault:
+    with pytest.raises(CallFault) as caught:
+        read_response(answer, shape or ResponseShape())
+    return caught.value
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("status", [400, 401])
+def test_the_codes_of_the_rfc_are_repeated_and_call_for_a_change(status: int, code: str) -> None:
+    """RFC 6749 5.2; the description beside the code is not."""
+    error = error_of(reply({"error": code, "error_description": "hunter2"}, status))
+    assert (error.outcome, error.reason) == ("refused", f"token endpoint returned {status} {code}")
+    assert error.settings
+
+
+@pytest.mark.parametrize(
+    "error", ["hunter2", "invalid_client hunter2", ["invalid_client"], {"code": "hunter2"}, 5, None]
+)
+def test_nothing_else_of_a_response_is_repeated(error: object) -> None:
+    """Whatever stands where the code should."""
+    error = error_of(reply({"error": error}, 401))
+    assert (error.reason, error.settings) == ("token endpoint returned 401", True)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "settings"),
+    [
+        (201, "invalid", False),
+        (204, "invalid", False),
+        (302, "invalid", False),
+        (400, "refused", True),
+        (403, "refused", True),
+        (404, "refused", False),
+        (429, "rate_limited", False),
+        (500, "unreachable", False),
+        (503, "unreachable", False),
+    ],
+)
+def test_the_status_decides_what_came_of_the_call(status: int, outcome: str, settings: bool) -> None:
+    """Only 200 can bring a token: redirects are not followed."""
+    error = error_of(reply(GOOD, status))
+    assert (error.outcome, error.settings) == (outcome, settings)
+    assert error.reason == f"token endpoint returned {status}"
+
+
+def test_retry_after_is_handed_on() -> None:
+    """RFC 9110 10.2.3, in seconds."""
+    assert error_of(reply({}, 503, {"retry-after": "17"})).retry_after == 17
+
+
+def test_an_error_under_200_is_a_refusal() -> None:
+    """Some endpoints answer 200 to everything."""
+    error = error_of(reply({"error": "invalid_client"}))
+    assert (error.outcome, error.reason, error.settings) == (
+        "refused",
+        "token endpoint returned 200 invalid_client",
+        True,
+    )
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"tok", b"{", b"\xff{}", b"[" * 100_000, b'{"a":' * 100_000])
+def test_what_is_no_json_object_brings_no_token(body: bytes) -> None:
+    """However deep it is nested."""
+    assert error_of(reply(body)).reason == "token endpoint did not return a JSON object"
+
+
+@pytest.mark.parametrize("token", [None, "", 5, True, ["tok"], "a b", "tok\r\nX: y", "t\u00f6k", "tok\x7f", " tok"])
+def test_a_token_that_may_not_stand_in_a_header_is_refused(token: object) -> None:
+    """RFC 6749 A.12, without the space."""
+    error = error_of(reply({**GOOD, "access_token": token}))
+    assert (error.outcome, error.reason) == (
+        "invalid",
+        "token endpoint did not return a usable token under access_token",
+    )
+
+
+@pytest.mark.parametrize("token", ["00D50!AQ4.~+/=", "eyJ.x-_.y", "123|abc"])
+def test_the_tokens_of_real_platforms_pass(token: str) -> None:
+    """b64token (RFC 6750 2.1) would shut some of them out."""
+    assert read_response(reply({**GOOD, "access_token": token}), ResponseShape()).value == token
+
+
+@pytest.mark.parametrize("token_type", ["bearer", "BEARER", "Bearer", "BearerToken", None])
+def test_the_case_of_the_type_does_not_count(token_type: object) -> None:
+    """RFC 6749 5.1; Apigee says BearerToken."""
+    assert read_response(reply({**GOOD, "token_type": token_type}), ResponseShape()).value == "tok-1"
+
+
+@pytest.mark.parametrize("token_type", ["mac", "DPoP", "", 5, ["bearer"]])
+def test_a_token_of_another_type_is_not_used(token_type: object) -> None:
+    """RFC 6749 7.1; unless the config gives a scheme of its own."""
+    answer = reply({**GOOD, "token_type": token_type})
+    assert error_of(answer).reason == "token endpoint returned a token that is not a bearer token"
+    assert read_response(answer, ResponseShape(bearer=False)).value == "tok-1"
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "life"),
+    [(3600, 3600), ("3599", 3599), (1, 1), (1.5, 1.5), (366 * 86400, 366 * 86400)],
+)
+def test_a_life_is_a_number_or_digits(expires_in: object, life: float) -> None:
+    """Microsoft Entra's first version answers a text."""
+    assert read_response(reply({**GOOD, "expires_in": expires_in}), ResponseShape()).life == life
+
+
+@pytest.mark.parametrize(
+    "expires_in",
+    [
+        None,
+        -1,
+        True,
+        "soon",
+        "",
+        "-5",
+        "1e3",
+        "9" * 20,
+        366 * 86400 + 1,
+        10**400,
+        float("nan"),
+        float("inf"),
+        [60],
+        {},
+    ],
+)
+def test_an_absurd_life_is_replaced(expires_in: object) -> None:
+    """By five minutes, as where there is none."""
+    assert read_response(reply({**GOOD, "expires_in": expires_in}), ResponseShape()).life == DEFAULT_LIFE
+
+
+@pytest.mark.parametrize("expires_in", [0, "0", "00", 0.0, -0.0, 0.999])
+def test_a_token_with_less_than_a_second_left_has_expired(expires_in: object) -> None:
+    """A platform that answers one token for all of its life says so at its end, and has another a second later."""
+    error = error_of(reply({**GOOD, "expires_in": expires_in}))
+    assert (error.outcome, error.reason) == ("invalid", "token endpoint returned a token that has expired")
+    assert (error.retry_after, error.settings) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (reply({**GOOD, "refresh_token": "r-2"}), "r-2"),
+        (reply({"refresh_token": "r-2", "access_token": None}), "r-2"),
+        (reply(GOOD), None),
+        (reply({**GOOD, "refresh_token": "r 2"}), None),
+        (reply({**GOOD, "refresh_token": ["r-2"]}), None),
+        (reply({"refresh_token": "r-2"}, 400), None),
+        (reply(b"r-2"), None),
+    ],
+)
+def test_a_refresh_token_is_read_whatever_the_rest_is(answer: Reply, found: str | None) -> None:
+    """Of a success only, and only one that can be sent."""
+    assert read_refresh_token(answer) == found
+
+
+def test_names_of_fields_are_paths() -> None:
+    """Objects may be nested."""
+    answer = {"data": {"accessToken": "tok-2", "meta": {"life": 60}}, "api": {"url": "https://x.example.com"}}
+    token = read_response(reply(answer), ResponseShape("data.accessToken", "data.meta.life", "api.url"))
+    assert (token.value, token.life, token.base_url) == ("tok-2", 60, "https://x.example.com")
+    assert "tok-2" not in repr(token)
+
+
+@pytest.mark.parametrize("url", [None, "", 5, ["https://x.example.com"], {"url": "https://x.example.com"}])
+def test_a_base_url_that_is_missing_is_named_by_its_place(url: object) -> None:
+    """The place is the config's, not the response's."""
+    error = error_of(reply({**GOOD, "api": {"url": url}}), SHAPE)
+    assert (error.outcome, error.reason) == ("invalid", "token endpoint did not return a base URL under api.url")
+
+
+@given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()) | STRANGE.map(lambda v: json.dumps(v).encode()))
+def test_any_response_is_a_token_or_an_error(body: bytes) -> None:
+    """No other exception comes of what a server sends, and no word of it gets into a reason."""
+    for shape in (ResponseShape(), SHAPE, ResponseShape(bearer=False)):
+        try:
+            token: Any = read_response(reply(body), shape)
+        except CallFault as error:
+            assert error.reason.removeprefix("token endpoint ") in {
+                "did not return a JSON object",
+                "did not return a usable token under access_token",
+                "returned a token that is not a bearer token",
+                "returned a token that has expired",
+                "did not return a base URL under api.url",
+                *(f"returned 200 {code}" for code in CODES),
+            }
+        else:
+            assert token.value.isascii()
+            assert 1 <= token.life <= 366 * 86400
+
+
+@given(st.integers(201, 599), st.binary(), st.dictionaries(st.sampled_from(["retry-after", "date"]), st.text()))
+def test_any_other_status_is_an_error(status: int, body: bytes, headers: dict[str, str]) -> None:
+    """Whatever its headers say."""
+    error = error_of(Reply(status, headers, body))
+    assert error.reason == f"token endpoint returned {status}"
+    assert error.retry_after is None or error.retry_after >= 0

@@ -1,0 +1,38 @@
+"""What is logged of a load."""
+
+from __future__ import annotations
+
+from structlog.testing import capture_logs
+
+from sidekey.reloading.log_load import log_errors, log_load
+from sidekey.settings.config_errors import ConfigError
+from sidekey.settings.load import Loaded
+
+A = ConfigError("c.yaml", 3, 5, "integrations.a", "is odd")
+B = ConfigError("c.yaml", 4, 5, "integrations.b", "is odd too")
+
+
+def test_each_file_that_cannot_be_read_is_an_error() -> None:
+    with capture_logs() as lines:
+        log_load(Loaded(unreadable=[A, B]))
+    assert [(line["log_level"], line["place"]) for line in lines] == [("error", str(A)), ("error", str(B))]
+
+
+def test_what_is_kept_names_its_integration() -> None:
+    with capture_logs() as lines:
+        log_load(Loaded(kept={"a": [A]}))
+    assert [(line["log_level"], line["integration"], line["place"]) for line in lines] == [("error", "a", str(A))]
+
+
+def test_thousands_of_warnings_are_one_line() -> None:
+    with capture_logs() as lines:
+        log_load(Loaded(warnings=[A, B]))
+    assert [(line["log_level"], line["count"], line["first"]) for line in lines] == [("warning", 2, str(A))]
+
+
+def test_a_config_that_is_not_used_has_every_error_logged() -> None:
+    with capture_logs() as lines:
+        log_errors([A, B])
+    assert lines[0]["count"] == 2
+    assert [line["place"] for line in lines[1:]] == [str(A), str(B)]
+    assert {line["log_level"] for line in lines} == {"error"}
