@@ -11,14 +11,14 @@ BODYLESS = frozenset({204, 304})
 """Final statuses that never come with a body (RFC 9110 15.3.5, 15.4.5)."""
 
 DIGITS = 19
-"""A Content-Length of this many digits or more is no length: it may not fit into 64 bits."""
+"""A Content-Length of this many digits or more is refused: it may not fit into 64 bits."""
 
 UNTIL_CLOSE = -2
-"""Length of an answer's body that ends with the connection."""
+"""Length of a response body that ends with the connection."""
 
 
 class BadFraming(ValueError):
-    """The framing is ambiguous. `unknown_coding` tells a coding that is not implemented (501) from a fault (400)."""
+    """The framing is ambiguous. `unknown_coding` tells a coding that is not implemented (501) from an error (400)."""
 
     def __init__(self, reason: str, *, unknown_coding: bool = False) -> None:
         super().__init__(reason)
@@ -30,40 +30,40 @@ def content_length(value: bytes) -> int:
     if not value.isdigit():
         value = value.strip(b" \t")
     if not value.isdigit() or len(value) >= DIGITS:
-        raise BadFraming("Content-Length is not a number of bytes")
+        raise BadFraming("Content-Length must be a number of bytes")
     return int(value)
 
 
 def transfer_encoding(value: bytes) -> int:
-    """CHUNKED, the only coding that is carried on. Raises BadFraming for every other value."""
+    """CHUNKED, the only coding that is forwarded. Raises BadFraming for every other value."""
     codings = [part.strip(b" \t") for part in value.lower().split(b",")]
     if codings == [b"chunked"]:
         return CHUNKED
     if codings[-1] == b"chunked" and codings.count(b"chunked") == 1:
-        raise BadFraming("Transfer-Encoding has a coding besides chunked", unknown_coding=True)
-    raise BadFraming("Transfer-Encoding does not end in chunked alone")
+        raise BadFraming("Transfer-Encoding must not have a coding other than chunked", unknown_coding=True)
+    raise BadFraming("Transfer-Encoding must end in chunked, once")
 
 
 @lru_cache(maxsize=1024)
 def length_line(length: int) -> bytes:
-    """The Content-Length field, after its line end; most bodies have one of few lengths."""
+    """The Content-Length field, after the line end before it; most bodies have one of few lengths."""
     return b"\r\nContent-Length: %d" % length
 
 
 def coded_length(encoding: bytes, *, length_given: bool, http_1_1: bool) -> int:
     """The length of a request body that comes with Transfer-Encoding: CHUNKED. Raises BadFraming (RFC 9112 6.1)."""
     if length_given:
-        raise BadFraming("both Content-Length and Transfer-Encoding are given")
+        raise BadFraming("Content-Length and Transfer-Encoding must not both be given")
     if not http_1_1:
-        raise BadFraming("Transfer-Encoding is given in an HTTP/1.0 request")
+        raise BadFraming("Transfer-Encoding must not be given in an HTTP/1.0 request")
     return transfer_encoding(encoding)
 
 
 def answer_length(status: int, length: int | None, encoding: bytes | None, *, head: bool) -> int:
-    """The length of an answer's body as it comes from the upstream (RFC 9112 6.3). Raises BadFraming."""
+    """The length of a response body as it comes from the upstream (RFC 9112 6.3). Raises BadFraming."""
     if encoding is not None:
         if length is not None:
-            raise BadFraming("both Content-Length and Transfer-Encoding are given")
+            raise BadFraming("Content-Length and Transfer-Encoding must not both be given")
         length = transfer_encoding(encoding)
     if head or status < 200 or status in BODYLESS:
         return 0
