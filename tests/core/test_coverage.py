@@ -100,7 +100,7 @@ POLICIES = st.builds(
 
 @given(POLICIES, HOSTS)
 def test_what_a_policy_allows_once_it_has_learnt_was_covered_before(policy: Policy, host: str) -> None:
-    """So that coverage never changes with the answer of a token endpoint."""
+    """So that coverage never changes with the response of a token endpoint."""
     try:
         learnt = policy.learn(parse_learnt(f"https://{host}/v1"))
     except ValueError:

@@ -41,7 +41,7 @@ def test_a_content_length_that_is_not_a_number_of_bytes_is_refused(value: bytes)
 
 
 def test_a_length_in_the_head_is_never_mistaken_for_another_framing() -> None:
-    """What stands for a body of another framing is no length, and the two differ."""
+    """Another framing is not a length, and the two others differ."""
     assert framing.CHUNKED < 0
     assert framing.UNTIL_CLOSE < 0
     assert framing.CHUNKED != framing.UNTIL_CLOSE

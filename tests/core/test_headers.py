@@ -64,7 +64,7 @@ def test_forward_alone_is_false() -> None:
 
 
 def test_fields_that_steer_around_a_rule_are_known() -> None:
-    """Those that override the method, repeat the request's URL, or vouch for the bytes of a body."""
+    """Those that override the method, repeat the request's URL, or are digests of a body."""
     names = [b"X-HTTP-Method-Override", b"X-HTTP-Method", b"X-Method-Override"]
     assert set(map(headers.normalise, names)) == headers.METHOD_OVERRIDES
     assert {b"location", b"content-location", b"link", b"refresh"} == headers.HOLD_URLS
@@ -101,7 +101,7 @@ def test_hop_by_hop_and_steering_fields_are_dropped_from_requests(name: bytes) -
     "name", [b"Authorization", b"Cookie", b"X-Forwarded-For", b"Forwarded", b"Accept", b"X-Request-Id"]
 )
 def test_other_fields_are_forwarded(name: bytes) -> None:
-    """End-to-end fields are none of the proxy's business."""
+    """End-to-end fields do not concern the proxy."""
     role, normal, start = headers.classify(name, REQUEST_ROLES)
     assert (role, normal, start) == (Role.FORWARD, name.lower(), b"\r\n" + name + b": ")
 
@@ -160,5 +160,5 @@ def test_a_line_is_read_by_its_normalised_name() -> None:
     [([], True), ([b"identity"], True), ([b""], True), ([b"gzip"], False), ([b"identity", b"br"], False)],
 )
 def test_a_body_is_plain_without_a_content_coding(codings: list[bytes], plain: bool) -> None:
-    """`identity` is none (RFC 9110 8.4.1)."""
+    """`identity` is not a coding (RFC 9110 8.4.1)."""
     assert headers.is_plain([b"\r\nContent-Encoding: " + coding for coding in codings]) is plain

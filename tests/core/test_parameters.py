@@ -1,4 +1,4 @@
-"""Injected parameters: appended to what was judged, found where the caller named them, removed from answers."""
+"""Injected parameters: appended to what was judged, found where the caller named them, removed from responses."""
 
 from __future__ import annotations
 

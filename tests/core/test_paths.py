@@ -30,7 +30,7 @@ SEGMENT = st.text(string.ascii_letters + string.digits + "-_~.", min_size=1).fil
 
 
 def add_dots(draw: st.DrawFn, path: str) -> str:
-    """Put detours before some segments, which removing dots takes away again."""
+    """Put detours before some segments, which removing dots removes again."""
     detours = ["", "/.", "/x/..", "/v1/y/../..", "/api/v1/../.."]
     segments = path.split("/")[1:]
     return "".join(draw(st.sampled_from(detours)) + "/" + segment for segment in segments)
@@ -48,12 +48,12 @@ def add_parameters(draw: st.DrawFn, path: str) -> str:
 
 
 def turn_slashes(draw: st.DrawFn, path: str) -> str:
-    """Write some slashes, but for the first, as backslashes."""
+    """Write some slashes, except the first, as backslashes."""
     return path[0] + "".join(draw(st.sampled_from("/\\")) if char == "/" else char for char in path[1:])
 
 
 def escape(draw: st.DrawFn, path: str) -> str:
-    """Percent-encode some characters, but for the first slash."""
+    """Percent-encode some characters, except the first slash."""
     return path[0] + "".join(
         draw(st.sampled_from([char, char, f"%{ord(char):02x}", f"%{ord(char):02X}"])) for char in path[1:]
     )

@@ -167,7 +167,7 @@ def test_prefixes_narrow_allowed_domains() -> None:
     ],
 )
 def test_a_wildcard_domain_covers_labels_under_its_suffix(url: str, verdict: bool) -> None:
-    """`https://*.suffix` stands for one or more labels below the suffix, with https and its default port."""
+    """`https://*.suffix` means one or more labels below the suffix, with https and its default port."""
     assert allowed(Policy(domains=(parse_domain("https://*.shop.example"),)), url) is verdict
 
 
@@ -307,7 +307,7 @@ def test_what_a_grant_learns_is_the_only_origin_then() -> None:
 
 @pytest.mark.parametrize("written", ["https://login2.responsys.net", "https://api5-009.responsys.net"])
 def test_a_prefix_narrows_what_is_learnt(written: str) -> None:
-    """Written with the login's host or the endpoint's; before the grant a target at the login is told by its path."""
+    """Written with the login's host or the endpoint's; before the grant a target at the login is judged by its path."""
     policy = replace(RESPONSYS, prefixes=(parse_prefix(f"{written}/rest/api/v1.3/campaigns"),))
     login = "https://login2.responsys.net/rest/api/v1.3"
     assert decide(policy, "GET", f"{login}/campaigns/1").allowed
@@ -348,7 +348,7 @@ def test_a_learnt_base_does_not_widen_a_policy() -> None:
     ],
 )
 def test_a_learnt_base_that_is_not_allowed_is_refused(policy: Policy, reason: str) -> None:
-    """An answer cannot send the credential elsewhere."""
+    """A token response cannot send the credential elsewhere."""
     with pytest.raises(ValueError, match=rf"\A{reason}\Z"):
         policy.learn(parse_learnt("https://x.evil.example"))
 

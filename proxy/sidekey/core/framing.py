@@ -8,7 +8,7 @@ CHUNKED = -1
 """Length of a body in chunked transfer coding."""
 
 BODYLESS = frozenset({204, 304})
-"""Final statuses that never come with a body (RFC 9110 15.3.5, 15.4.5)."""
+"""Final statuses without a body (RFC 9110 15.3.5, 15.4.5)."""
 
 DIGITS = 19
 """A Content-Length of this many digits or more is refused: it may not fit into 64 bits."""
@@ -18,7 +18,7 @@ UNTIL_CLOSE = -2
 
 
 class BadFraming(ValueError):
-    """The framing is ambiguous. `unknown_coding` tells a coding that is not implemented (501) from an error (400)."""
+    """The framing is ambiguous. `unknown_coding`: it is a coding that is not implemented (501), not an error (400)."""
 
     def __init__(self, reason: str, *, unknown_coding: bool = False) -> None:
         super().__init__(reason)
@@ -51,7 +51,7 @@ def length_line(length: int) -> bytes:
 
 
 def coded_length(encoding: bytes, *, length_given: bool, http_1_1: bool) -> int:
-    """The length of a request body that comes with Transfer-Encoding: CHUNKED. Raises BadFraming (RFC 9112 6.1)."""
+    """The length of a request body with Transfer-Encoding: CHUNKED. Raises BadFraming (RFC 9112 6.1)."""
     if length_given:
         raise BadFraming("Content-Length and Transfer-Encoding must not both be given")
     if not http_1_1:

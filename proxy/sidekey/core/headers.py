@@ -1,7 +1,7 @@
-"""What becomes of a header field on its way: the rules of RFC 9110 7.6.1 and of Sidekey's doors, as tables.
+"""What happens to a header field on its way: the rules of RFC 9110 7.6.1 and of Sidekey's doors, as tables.
 
 Names are compared in lower case with `_` read as `-`, since CGI-like servers cannot tell the two apart. A name that
-only becomes special that way (`Content_Length`) is dropped: it must neither frame a message nor pass for one that does.
+only becomes special that way (`Content_Length`) is dropped: it must not frame a message, nor be read as if it did.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ HOLD_URLS = frozenset({b"location", b"content-location", b"link", b"refresh"})
 """Fields of a response that may repeat the URL of the request."""
 
 BODY_DIGESTS = frozenset({b"digest", b"content-digest", b"repr-digest", b"content-md5"})
-"""Fields that vouch for a body's bytes (RFC 9530): a body that carries them must not be added to."""
+"""Digests of a body's bytes (RFC 9530): nothing may be added to a body with one of them."""
 
 _DROPPED_FAMILIES = (b"proxy-", b"sidekey-")
 

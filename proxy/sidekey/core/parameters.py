@@ -57,7 +57,7 @@ def names_any(encoded: str, names: Iterable[str]) -> bool:
 
 
 def _readings(text: str) -> Iterator[str]:
-    """The text decoded 0 to `DECODINGS` times, as long as that changes anything; the form's own decoding aside."""
+    """The text decoded 0 to `DECODINGS` times, as long as that changes anything; apart from the form's own decoding."""
     yield text
     for _ in range(DECODINGS):
         if "%" not in text:
@@ -71,7 +71,7 @@ def _names(encoded: str) -> set[str]:
 
 
 def _spellings(name: str) -> set[str]:
-    """What servers may take a name for: PHP, Rack and Express each read brackets in a way of their own."""
+    """What servers may read a name as: PHP, Rack and Express each read brackets in their own way."""
     name = name.replace("+", " ").partition("\0")[0].removeprefix(_BYTE_ORDER_MARK).strip().lower()
     first = _BRACKETS.split(name.lstrip("[]"))[0]
     return {spelled.replace(" ", "_").replace(".", "_") for spelled in (name.replace("[", "_"), first)}
@@ -97,7 +97,7 @@ def media_type(content_type: str) -> str:
 
 
 def check_body(body: bytes, kind: str, names: Iterable[str]) -> None:
-    """Refuse a body that cannot take the parameters: raises Unplaceable, or NamedAlready."""
+    """Refuse a body to which the parameters cannot be added: raises Unplaceable, or NamedAlready."""
     if kind == FORM:
         if names_any(body.decode("latin-1"), names):
             raise NamedAlready
@@ -108,7 +108,7 @@ def check_body(body: bytes, kind: str, names: Iterable[str]) -> None:
 
 
 def _object_names(body: bytes) -> list[str]:
-    """The names of a JSON object's members, the outermost ones alone and each as often as it stands there."""
+    """The names of a JSON object's members, the outermost only, each as often as it occurs."""
     try:
         value = json.loads(
             body.decode(), object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=_no_constant
@@ -153,7 +153,7 @@ class Scrubber:
         self._values = re.compile("|".join(value for _, value in spelled).encode("ascii"))
 
     def __call__(self, field: bytes) -> bytes | None:
-        """The field without the injected values; None where a value is left after all that, and the field must go."""
+        """The field without the injected values; None where a value is left after that: the field must be dropped."""
         # Pairs first: a value that is removed alone would leave the rest of its pair behind.
         for sought in (self._pairs, self._values):
             field = _without(field, self._spans(field, sought))

@@ -1,7 +1,7 @@
 """The readings of a request path: what servers on the way may make of the same bytes.
 
-A server may decode, take a backslash for a slash, drop `;parameters`, merge slashes and remove dot segments, in any
-combination; and one server may do some of it before the next one does the rest, so the steps may also stand before a
+A server may decode, read a backslash as a slash, drop `;parameters`, merge slashes and remove dot segments, in any
+combination; and one server may do some of it before the next one does the rest, so the steps may also come before a
 decoding. A path counts as inside a prefix only if it is inside in each of these readings.
 """
 
@@ -107,8 +107,8 @@ def inside(path: str, prefix: str) -> bool:
 def meets(path: str, pattern: str, *, below: bool = False) -> bool:
     """Whether any reading of `path` is any reading of `pattern`, or with `below` is under it.
 
-    A segment `*` of the pattern is any one segment. Case and a trailing slash make no difference: many servers take
-    `/Token` for `/token`.
+    A segment `*` of the pattern is any one segment. Case and a trailing slash make no difference: many servers read
+    `/Token` as `/token`.
     """
     shape = _shape(pattern, below)
     return any(shape.fullmatch(reading) for reading in readings(path))

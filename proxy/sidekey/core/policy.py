@@ -1,7 +1,7 @@
 """Whether a credential may leave for a target: endpoint prefixes, allowed domains, forbidden targets, methods.
 
 There is no default of "allow": a policy without a rule denies everything. The exact reading here is the one that
-decides; `dataplane` may decide faster for plain paths only, and a property test holds the two together.
+decides; `dataplane` may decide faster for plain paths only, and a property test proves the two equal.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Policy:
         return next((prefix for prefix in self.prefixes if prefix.covers(target)), None)
 
     def move(self, target: Target, learnt: Origin) -> Target:
-        """The target with its origin replaced, where that only stands for the one that was learnt."""
+        """The target with its origin replaced, where that is only a placeholder for the learnt one."""
         return target._replace(origin=learnt) if target.origin == self.stand_in else target
 
 

@@ -81,5 +81,5 @@ def _split_host(host: str) -> tuple[str, str]:
 
 
 def passed_through(via: bytes, word: bytes) -> bool:
-    """Whether `Via` (all of its lines, joined by commas) holds our own word, or more than five Sidekeys."""
+    """Whether `Via` (all of its lines, joined by commas) contains our own word, or more than five Sidekeys."""
     return word in via or via.lower().count(b"sidekey") > 5

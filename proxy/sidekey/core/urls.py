@@ -42,7 +42,7 @@ class Origin(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A target as it is judged and as it is sent. `path` begins with a slash; `query` is None where there is none."""
+    """A target as it is judged and sent. `path` begins with a slash; `query` is None without a question mark."""
 
     origin: Origin
     path: str
