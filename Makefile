@@ -8,7 +8,9 @@ BASE ?=
 BUILDER ?= docker
 IMAGE ?= sidekey
 ONCE ?=
+PACKAGES ?=
 ROWS ?=
+SAMPLE ?=
 WHEEL ?=
 UV ?= uv
 
@@ -24,7 +26,7 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format docs charts image bench bench-core peers lock clean
+.PHONY: help demo test mutants lint format docs charts image bench bench-core peers lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -34,6 +36,9 @@ demo: $(VENV)/.runtime ## Show the main job on loopback ports; ONCE=1 ends by it
 
 test: $(if $(WHEEL),wheel-venv,$(VENV)/.dev) ## Run the tests; WHEEL=dist/*.whl tests that wheel, ARGS='-k word' goes to pytest
 	@$(if $(WHEEL),SIDEKEY_EXPECT_WHEEL=1 $(WHEEL_VENV),$(VENV))/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
+
+mutants: $(VENV)/.dev ## Run the tests against mutants, write docs/mutation.md; SAMPLE=60 only checks, PACKAGES=core picks
+	@PYTHONPATH=tests $(BIN)/python -m mutation $(PACKAGES) $(if $(SAMPLE),--sample $(SAMPLE))
 
 lint: $(VENV)/.dev ## Check style, formatting, types and the direction of imports
 	$(BIN)/python -m ruff check $(SOURCES)

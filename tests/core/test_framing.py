@@ -26,6 +26,7 @@ def test_a_length_of_up_to_18_digits_is_read(length: int) -> None:
         b"5, 5",
         b"5 5",
         b"5a",
+        b"5x",
         b"5e0",
         b"0x5",
         b'"5"',

@@ -30,7 +30,19 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-OF_THE_OUTER_MAKE = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "ARGS", "ONCE", "PYTHON", "ROWS", "WHEEL"}
+OF_THE_OUTER_MAKE = {
+    "MAKEFLAGS",
+    "MAKELEVEL",
+    "MAKEOVERRIDES",
+    "MFLAGS",
+    "ARGS",
+    "ONCE",
+    "PACKAGES",
+    "PYTHON",
+    "ROWS",
+    "SAMPLE",
+    "WHEEL",
+}
 """What a make hands down to its children: its own, and the variables of its command line."""
 
 

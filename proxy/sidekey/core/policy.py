@@ -196,7 +196,7 @@ def parse_prefix(text: str) -> Prefix:
     if "//" in rest:
         raise ValueError("must not contain empty segments (//)")
     try:
-        for reading in paths.readings(path or "/"):
+        for reading in paths.readings(path):
             if any(segment in (".", "..") for segment in reading.split("/")):
                 raise ValueError("must not contain dot segments")
     except paths.UnreadablePath as error:
