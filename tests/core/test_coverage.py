@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +50,7 @@ def host_of(authority: str) -> str:
     ],
 )
 def test_a_host_that_a_policy_names_is_covered(authority: str) -> None:
-    """As a prefix's, a domain's, under or at a wildcard's suffix, a token endpoint's; in every spelling."""
+    """A prefix's, a domain's, one under or at a wildcard's suffix, a token endpoint's; in every spelling."""
     assert COVERAGE.covers(host_of(authority))
 
 
@@ -56,14 +58,28 @@ def test_a_host_that_a_policy_names_is_covered(authority: str) -> None:
     "authority", ["test", "x.a.test", "xa.test", "a.test.evil.test", "xc.test", "127.0.0.2", "[::1]", "[2001:db8::2]"]
 )
 def test_other_hosts_are_not_covered(authority: str) -> None:
-    """Not those above or below one, nor those that only end alike."""
+    """Not those above or below one, nor those that only end the same way."""
     assert not COVERAGE.covers(host_of(authority))
 
 
-def test_no_policy_covers_nothing() -> None:
-    """Nor does one whose places are not known."""
+def test_without_a_policy_nothing_is_covered() -> None:
+    """Nor by one without rules."""
     assert Coverage.of([]) == Coverage.of([Policy()]) == Coverage()
     assert not Coverage().covers("a.test")
+    assert not Coverage().covers("")
+
+
+def test_a_wildcard_does_not_cover_an_address() -> None:
+    """Nor is what it covers a name among the exact ones: the two are kept apart."""
+    found = Coverage.of([Policy(domains=(parse_domain("https://*.c.test"), parse_domain("https://b.test")))])
+    assert (found.hosts, found.suffixes) == ({"b.test"}, {"c.test"})
+
+
+def test_a_coverage_cannot_be_changed() -> None:
+    """Every worker shares it."""
+    with pytest.raises(FrozenInstanceError):
+        COVERAGE.hosts = frozenset()  # type: ignore[misc]
+    assert not hasattr(COVERAGE, "__dict__")
 
 
 def test_two_coverages_cover_what_either_does() -> None:
@@ -84,7 +100,7 @@ POLICIES = st.builds(
 
 @given(POLICIES, HOSTS)
 def test_what_a_policy_allows_once_it_has_learnt_was_covered_before(policy: Policy, host: str) -> None:
-    """So that coverage never changes with the answer of a token endpoint."""
+    """So that coverage never changes with the response of a token endpoint."""
     try:
         learnt = policy.learn(parse_learnt(f"https://{host}/v1"))
     except ValueError:

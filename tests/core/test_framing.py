@@ -10,8 +10,8 @@ from sidekey.core import framing
 
 
 @given(st.integers(0, 10 ** (framing.DIGITS - 1) - 1))
-def test_a_number_of_bytes_is_read_as_it_stands(length: int) -> None:
-    """Every length of up to 18 digits is read, with white space around it or not."""
+def test_a_length_of_up_to_18_digits_is_read(length: int) -> None:
+    """With white space around it or not."""
     assert framing.content_length(b"%d" % length) == length
     assert framing.content_length(b" %d\t" % length) == length
 
@@ -26,6 +26,7 @@ def test_a_number_of_bytes_is_read_as_it_stands(length: int) -> None:
         b"5, 5",
         b"5 5",
         b"5a",
+        b"5x",
         b"5e0",
         b"0x5",
         b'"5"',
@@ -34,15 +35,22 @@ def test_a_number_of_bytes_is_read_as_it_stands(length: int) -> None:
         b"9" * framing.DIGITS,
     ],
 )
-def test_what_is_no_number_of_bytes_is_refused(value: bytes) -> None:
-    """Content-Length is 1*DIGIT (RFC 9110 8.6); what Python's int() would take besides is not."""
-    with pytest.raises(framing.BadFraming):
+def test_a_content_length_that_is_not_a_number_of_bytes_is_refused(value: bytes) -> None:
+    """Content-Length is 1*DIGIT (RFC 9110 8.6); what else Python's int() would accept is not."""
+    with pytest.raises(framing.BadFraming, match=r"\AContent-Length must be a number of bytes\Z"):
         framing.content_length(value)
+
+
+def test_a_length_in_the_head_is_never_mistaken_for_another_framing() -> None:
+    """Another framing is not a length, and the two others differ."""
+    assert framing.CHUNKED < 0
+    assert framing.UNTIL_CLOSE < 0
+    assert framing.CHUNKED != framing.UNTIL_CLOSE
 
 
 @given(st.binary(max_size=30))
 def test_a_length_is_digits_or_refused(value: bytes) -> None:
-    """Whatever stands in the field is read as its digits or not at all."""
+    """Whatever the field's value is."""
     try:
         length = framing.content_length(value)
     except framing.BadFraming:
@@ -52,35 +60,58 @@ def test_a_length_is_digits_or_refused(value: bytes) -> None:
 
 
 @pytest.mark.parametrize("value", [b"chunked", b"Chunked", b" chunked\t", b"CHUNKED"])
-def test_chunked_alone_is_the_one_coding(value: bytes) -> None:
+def test_chunked_is_the_only_coding_that_is_forwarded(value: bytes) -> None:
     """Transfer codings are case-insensitive (RFC 9112 7)."""
     assert framing.transfer_encoding(value) == framing.CHUNKED
 
 
 @pytest.mark.parametrize("value", [b"gzip, chunked", b"deflate,chunked"])
 def test_a_coding_before_chunked_is_not_implemented(value: bytes) -> None:
-    """A coding that could be decoded by someone else is told from a fault: 501 (RFC 9112 6.1)."""
+    """It could be decoded, so it is not an error of the request: 501 (RFC 9112 6.1)."""
     with pytest.raises(framing.BadFraming) as refused:
         framing.transfer_encoding(value)
     assert refused.value.unknown_coding
+    assert str(refused.value) == "Transfer-Encoding must not have a coding other than chunked"
 
 
 @pytest.mark.parametrize(
     "value",
     [b"", b"gzip", b"chunked, gzip", b"chunked, chunked", b"xchunked", b'"chunked"', b"\x0bchunked", b"chunked\xa0"],
 )
-def test_a_coding_that_does_not_end_in_chunked_alone_is_a_fault(value: bytes) -> None:
+def test_a_coding_that_does_not_end_in_chunked_once_is_an_error(value: bytes) -> None:
     """The end of such a request cannot be known: 400 (RFC 9112 6.3)."""
     with pytest.raises(framing.BadFraming) as refused:
         framing.transfer_encoding(value)
     assert not refused.value.unknown_coding
+    assert str(refused.value) == "Transfer-Encoding must end in chunked, once"
 
 
-@pytest.mark.parametrize(("length_given", "http_1_1"), [(True, True), (False, False), (True, False)])
-def test_a_coding_beside_a_length_or_in_http_1_0_is_refused(length_given: bool, http_1_1: bool) -> None:
-    """Both are how requests are smuggled (RFC 9112 6.1)."""
-    with pytest.raises(framing.BadFraming):
+BOTH = "Content-Length and Transfer-Encoding must not both be given"
+
+
+@pytest.mark.parametrize(
+    ("length_given", "http_1_1", "reason"),
+    [
+        (True, True, BOTH),
+        (True, False, BOTH),
+        (False, False, "Transfer-Encoding must not be given in an HTTP/1.0 request"),
+    ],
+)
+def test_a_coding_with_a_length_or_in_http_1_0_is_refused(length_given: bool, http_1_1: bool, reason: str) -> None:
+    """Both are how requests are smuggled (RFC 9112 6.1); neither is a coding that could be implemented."""
+    with pytest.raises(framing.BadFraming) as refused:
         framing.coded_length(b"chunked", length_given=length_given, http_1_1=http_1_1)
+    assert (str(refused.value), refused.value.unknown_coding) == (reason, False)
+
+
+def test_a_chunked_request_has_no_length_in_its_head() -> None:
+    """The one coding that is forwarded."""
+    assert framing.coded_length(b"chunked", length_given=False, http_1_1=True) == framing.CHUNKED
+
+
+def test_a_length_is_written_as_a_field() -> None:
+    """With the line end before it, as every field is written."""
+    assert framing.length_line(1024) == b"\r\nContent-Length: 1024"
 
 
 @pytest.mark.parametrize(
@@ -94,17 +125,30 @@ def test_a_coding_beside_a_length_or_in_http_1_0_is_refused(length_given: bool, 
         (204, 5, None, False, 0),
         (304, 20, None, False, 0),
         (404, 0, None, False, 0),
+        (100, None, None, False, 0),
+        (199, 5, None, False, 0),
     ],
 )
-def test_the_length_of_an_answer(
+def test_the_length_of_a_response_body(
     status: int, length: int | None, encoding: bytes | None, head: bool, expected: int
 ) -> None:
     """RFC 9112 6.3, in its order."""
     assert framing.response_length(status, length, encoding, head=head) == expected
 
 
-@pytest.mark.parametrize(("length", "encoding"), [(5, b"chunked"), (None, b"gzip"), (None, b"gzip, chunked")])
-def test_an_answer_with_ambiguous_framing_is_refused(length: int | None, encoding: bytes) -> None:
-    """It cannot be told where such an answer ends, whatever was asked."""
-    with pytest.raises(framing.BadFraming):
-        framing.response_length(200, length, encoding, head=False)
+@pytest.mark.parametrize(
+    ("length", "encoding", "reason"),
+    [
+        (5, b"chunked", BOTH),
+        (None, b"gzip", "Transfer-Encoding must end in chunked, once"),
+        (None, b"gzip, chunked", "Transfer-Encoding must not have a coding other than chunked"),
+    ],
+)
+@pytest.mark.parametrize("head", [False, True])
+def test_a_response_with_ambiguous_framing_is_refused(
+    length: int | None, encoding: bytes, reason: str, head: bool
+) -> None:
+    """Where such a response ends is unknown, whatever the method of the request."""
+    with pytest.raises(framing.BadFraming) as refused:
+        framing.response_length(200, length, encoding, head=head)
+    assert str(refused.value) == reason

@@ -1,4 +1,4 @@
-"""What a header field is taken for, by its name."""
+"""What the name of a header field means to the proxy."""
 
 from __future__ import annotations
 
@@ -15,9 +15,60 @@ TOKEN = st.text(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~", min_si
 
 
 @pytest.mark.parametrize("name", [b"Host", b"HOST", b"host", b"hOsT"])
-def test_names_are_compared_without_case(name: bytes) -> None:
+def test_field_names_are_compared_without_case(name: bytes) -> None:
     """RFC 9110 5.1."""
     assert headers.classify(name, REQUEST_ROLES)[0] is Role.HOST
+
+
+SPECIAL = {
+    b"Host": Role.HOST,
+    b"Content-Length": Role.CONTENT_LENGTH,
+    b"Transfer-Encoding": Role.TRANSFER_ENCODING,
+    b"Connection": Role.CONNECTION,
+    b"Upgrade": Role.UPGRADE,
+    b"Expect": Role.EXPECT,
+    b"Via": Role.VIA,
+    b"Origin": Role.ORIGIN,
+    b"Sec-Fetch-Site": Role.SEC_FETCH_SITE,
+    b"Max-Forwards": Role.MAX_FORWARDS,
+    b"X-Integration-Id": Role.INTEGRATION_ID,
+    b"Proxy-Authorization": Role.PROXY_AUTHORIZATION,
+    b"Sidekey-Token": Role.TOKEN,
+    b"Proxy-Connection": Role.PROXY_CONNECTION,
+}
+
+
+@pytest.mark.parametrize(("name", "role"), SPECIAL.items(), ids=str)
+def test_a_request_field_that_the_proxy_reads_has_a_role_of_its_own(name: bytes, role: Role) -> None:
+    """The roles are how the readers recognise framing, naming and the fields that a browser adds."""
+    assert headers.classify(name, REQUEST_ROLES)[0] is role
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        (b"Content-Length", Role.CONTENT_LENGTH),
+        (b"Transfer-Encoding", Role.TRANSFER_ENCODING),
+        (b"Connection", Role.CONNECTION),
+        (b"Keep-Alive", Role.KEEP_ALIVE),
+    ],
+)
+def test_a_response_field_that_the_proxy_reads_has_a_role_of_its_own(name: bytes, role: Role) -> None:
+    """Framing, and whether the upstream's connection may be used again."""
+    assert headers.classify(name, RESPONSE_ROLES)[0] is role
+
+
+def test_forward_alone_is_false() -> None:
+    """Readers ask of each field whether it has another role by its truth."""
+    assert [role for role in Role if not role] == [Role.FORWARD]
+
+
+def test_fields_that_steer_around_a_rule_are_known() -> None:
+    """Those that override the method, repeat the request's URL, or are digests of a body."""
+    names = [b"X-HTTP-Method-Override", b"X-HTTP-Method", b"X-Method-Override"]
+    assert set(map(headers.normalise, names)) == headers.METHOD_OVERRIDES
+    assert {b"location", b"content-location", b"link", b"refresh"} == headers.HOLD_URLS
+    assert {b"digest", b"content-digest", b"repr-digest", b"content-md5"} == headers.BODY_DIGESTS
 
 
 @pytest.mark.parametrize("name", [b"Content_Length", b"transfer_encoding", b"X_Integration_Id", b"Proxy_Authorization"])
@@ -49,42 +100,49 @@ def test_hop_by_hop_and_steering_fields_are_dropped_from_requests(name: bytes) -
 @pytest.mark.parametrize(
     "name", [b"Authorization", b"Cookie", b"X-Forwarded-For", b"Forwarded", b"Accept", b"X-Request-Id"]
 )
-def test_other_fields_go_on(name: bytes) -> None:
-    """End-to-end fields are none of the proxy's business."""
+def test_other_fields_are_forwarded(name: bytes) -> None:
+    """End-to-end fields do not concern the proxy."""
     role, normal, start = headers.classify(name, REQUEST_ROLES)
     assert (role, normal, start) == (Role.FORWARD, name.lower(), b"\r\n" + name + b": ")
 
 
 @pytest.mark.parametrize("name", [b"Proxy-Status", b"Proxy-Authenticate", b"Upgrade", b"TE", b"Trailer"])
-def test_hop_by_hop_fields_are_dropped_from_answers(name: bytes) -> None:
-    """Only our own answers carry Proxy-Status."""
+def test_hop_by_hop_fields_are_dropped_from_responses(name: bytes) -> None:
+    """Only our own responses have Proxy-Status."""
     assert headers.classify(name, RESPONSE_ROLES)[0] is Role.DROP
 
 
 @given(TOKEN)
-def test_a_spelling_is_learnt_as_it_is_classified(name: bytes) -> None:
-    """The cache of spellings never says anything else than the table."""
+def test_the_cache_of_spellings_agrees_with_the_table(name: bytes) -> None:
+    """However a name is spelled."""
     names = Names(REQUEST_ROLES)
     assert names.learn(name) == headers.classify(name, REQUEST_ROLES)
     assert names.known[name] == headers.classify(name, REQUEST_ROLES)
 
 
 def test_the_cache_of_spellings_is_bounded() -> None:
-    """Invented names cannot fill memory."""
+    """Invented names cannot fill memory: neither by their number nor by their length."""
     names = Names(REQUEST_ROLES)
+    sizes = []
     for number in range(3 * Names.LIMIT):
         names.learn(b"X-%d" % number)
-    assert len(names.known) <= Names.LIMIT
+        sizes.append(len(names.known))
+    assert max(sizes) == 2048
+    names.learn(b"x" * 64)
+    known = set(names.known)
+    assert b"x" * 64 in known
+    assert names.learn(b"x" * 65) == headers.classify(b"x" * 65, REQUEST_ROLES)
+    assert set(names.known) == known
 
 
 @given(st.lists(TOKEN), st.sampled_from([b",", b", ", b" ,\t", b",,"]))
-def test_a_list_is_read_into_its_members(members: list[bytes], separator: bytes) -> None:
+def test_a_list_is_split_into_its_members(members: list[bytes], separator: bytes) -> None:
     """RFC 9110 5.6.1: empty members do not count."""
     assert headers.tokens(separator.join(members)) == [member.lower() for member in members]
 
 
-def test_connection_names_fields_but_not_by_its_own_options() -> None:
-    """RFC 9110 7.6.1."""
+def test_the_options_of_connection_name_no_fields() -> None:
+    """RFC 9110 7.6.1: `close` and `keep-alive` are not fields; everything else is."""
     assert headers.nominated(b"close, X_Secret, keep-alive,Upgrade") == {b"x-secret", b"upgrade"}
 
 
@@ -102,5 +160,5 @@ def test_a_line_is_read_by_its_normalised_name() -> None:
     [([], True), ([b"identity"], True), ([b""], True), ([b"gzip"], False), ([b"identity", b"br"], False)],
 )
 def test_a_body_is_plain_without_a_content_coding(codings: list[bytes], plain: bool) -> None:
-    """`identity` is none (RFC 9110 8.4.1)."""
+    """`identity` is not a coding (RFC 9110 8.4.1)."""
     assert headers.is_plain([b"\r\nContent-Encoding: " + coding for coding in codings]) is plain

@@ -30,7 +30,7 @@ SEGMENT = st.text(string.ascii_letters + string.digits + "-_~.", min_size=1).fil
 
 
 def add_dots(draw: st.DrawFn, path: str) -> str:
-    """Put detours before some segments, which removing dots takes away again."""
+    """Put detours before some segments, which removing dots removes again."""
     detours = ["", "/.", "/x/..", "/v1/y/../..", "/api/v1/../.."]
     segments = path.split("/")[1:]
     return "".join(draw(st.sampled_from(detours)) + "/" + segment for segment in segments)
@@ -48,12 +48,12 @@ def add_parameters(draw: st.DrawFn, path: str) -> str:
 
 
 def turn_slashes(draw: st.DrawFn, path: str) -> str:
-    """Write some slashes, but for the first, as backslashes."""
+    """Write some slashes, except the first, as backslashes."""
     return path[0] + "".join(draw(st.sampled_from("/\\")) if char == "/" else char for char in path[1:])
 
 
 def escape(draw: st.DrawFn, path: str) -> str:
-    """Percent-encode some characters, but for the first slash."""
+    """Percent-encode some characters, except the first slash."""
     return path[0] + "".join(
         draw(st.sampled_from([char, char, f"%{ord(char):02x}", f"%{ord(char):02X}"])) for char in path[1:]
     )
@@ -145,11 +145,32 @@ def test_a_path_that_leaves_the_prefix_in_one_reading_is_outside(path: str) -> N
     assert not paths.inside(path, PREFIX)
 
 
-@pytest.mark.parametrize("path", ["/a%00", "/a%0d%0ab", "/a%2500", "/a%257f", "/a\tb", "/a\x7f"])
-def test_a_path_with_a_control_in_any_decoding_is_unreadable(path: str) -> None:
-    """A control character, however often it is encoded, cannot be judged."""
-    with pytest.raises(paths.UnreadablePath):
+@pytest.mark.parametrize("path", ["/a%00", "/a%0d%0ab", "/a%2500", "/a%257f", "/a\tb", "/a\x7f", "/%1f"])
+def test_a_path_with_a_control_character_in_any_decoding_is_unreadable(path: str) -> None:
+    """However often it is encoded, up to the two decodings that servers may apply."""
+    with pytest.raises(paths.UnreadablePath, match=r"\Athe path must not contain control characters, encoded or not\Z"):
         paths.readings(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "readings"),
+    [
+        ("/a", {"/a"}),
+        ("/%20~", {"/%20~", "/ ~"}),
+        ("/%2541", {"/%2541", "/%41", "/A"}),
+        ("/%252541", {"/%252541", "/%2541", "/%41"}),
+        ("/a;b", {"/a;b", "/a"}),
+        ("/a//b", {"/a//b", "/a/b"}),
+        ("/a\\b", {"/a\\b", "/a/b"}),
+        ("/a/./b", {"/a/./b", "/a/b"}),
+        ("/a/..", {"/a/..", "/"}),
+        ("/a.", {"/a."}),
+        ("/..a/.b", {"/..a/.b"}),
+    ],
+)
+def test_the_readings_of_a_path(path: str, readings: set[str]) -> None:
+    """Each habit of a server alone, and nothing that no server would read."""
+    assert paths.readings(path) == readings
 
 
 @pytest.mark.parametrize(
@@ -200,8 +221,12 @@ def test_dot_segments_are_removed_as_rfc_3986_says(path: str, resolved: str) -> 
         ("/a", "/", False, False),
         ("/a.c", "/a.c", False, True),
         ("/abc", "/a.c", False, False),
+        ("/a", "/ax", False, False),
+        ("/ax", "/a", False, False),
+        ("/rest/api//auth", "/rest/api/*/auth", True, False),
+        ("/%25", "/%25", False, True),
     ],
 )
 def test_a_path_meets_a_pattern_where_any_reading_does(path: str, pattern: str, below: bool, met: bool) -> None:
-    """A forbidden path is recognised in each of its disguises, and nothing else is."""
+    """A forbidden path is recognised in each of its disguises, and no other path is."""
     assert paths.meets(path, pattern, below=below) is met

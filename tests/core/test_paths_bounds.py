@@ -30,7 +30,7 @@ TOKENS = ["%5c", "%255c", "%3b", "%253b", "%2f", "%252f", "%2e", "%252e", "\\", 
 
 @pytest.mark.parametrize("path", HOSTILE.values(), ids=HOSTILE)
 def test_a_path_with_too_many_readings_is_not_judged(path: str) -> None:
-    """Alone, against a prefix and against a forbidden path: unreadable rather than long in the reading."""
+    """Alone, against a prefix and against a forbidden path: unreadable rather than slow to read."""
     with pytest.raises(paths.UnreadablePath):
         paths.readings(path)
     with pytest.raises(paths.UnreadablePath):
@@ -39,9 +39,21 @@ def test_a_path_with_too_many_readings_is_not_judged(path: str) -> None:
         paths.meets(path, "/oauth2/token")
 
 
+FOUR_READINGS = "/a;v=1//"
+"""With and without the parameter, and with and without the empty segment."""
+
+
+def test_a_path_with_four_readings_may_be_as_long_as_a_target_may_be() -> None:
+    """Which is 16 KiB, so 64 KiB are rewritten at most; one character more is too much."""
+    longest = FOUR_READINGS + "c" * ((16 << 10) - len(FOUR_READINGS))
+    assert len(paths.readings(longest)) == 4
+    with pytest.raises(paths.UnreadablePath, match=r"\Athe path has too many readings for its length\Z"):
+        paths.readings(longest + "c")
+
+
 @pytest.mark.parametrize("path", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("where", [PREFIX, "/elsewhere"])
-def test_such_a_path_is_a_fault_of_the_request(path: str, where: str) -> None:
+def test_such_a_path_is_an_error_of_the_request(path: str, where: str) -> None:
     """request_invalid, and the reason repeats nothing of the path."""
     decision = policy.decide(POLICY, "GET", ORIGIN + where + path)
     assert (decision.allowed, decision.code) == (False, "request_invalid")
@@ -49,7 +61,7 @@ def test_such_a_path_is_a_fault_of_the_request(path: str, where: str) -> None:
 
 
 @pytest.mark.parametrize("origin", ["https://b.test", "https://c.test"], ids=["a domain", "elsewhere"])
-def test_such_a_path_is_a_fault_where_no_prefix_reads_it(origin: str) -> None:
+def test_such_a_path_is_an_error_where_no_prefix_reads_it(origin: str) -> None:
     """Allowed by its domain or not at all: the path is read once, within the same bounds."""
     rules = policy.Policy(domains=(policy.parse_domain("https://b.test"),))
     for path in HOSTILE.values():

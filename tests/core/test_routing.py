@@ -20,7 +20,7 @@ def test_an_id_is_lower_case_letters_digits_dash_and_underscore(text: str) -> No
 
 
 @pytest.mark.parametrize("text", ["", "unknown", "CRM", "-a", "_a", "a.b", "a b", "a\n", "é", "x" * 64, "a%62"])
-def test_anything_else_is_no_id(text: str) -> None:
+def test_anything_else_is_not_an_id(text: str) -> None:
     """`unknown` is the metrics' word for none."""
     assert not routing.valid_id(text)
 
@@ -35,9 +35,11 @@ def test_anything_else_is_no_id(text: str) -> None:
         (b"/i/", (b"", b"")),
         (b"/i//crm", (b"", b"/crm")),
         (b"/i/%63rm/a", (b"%63rm", b"/a")),
+        (b"/i/?a=1", (b"", b"?a=1")),
+        (b"/i/crm?", (b"crm", b"?")),
     ],
 )
-def test_the_reverse_door_takes_the_id_raw(target: bytes, parts: tuple[bytes, bytes]) -> None:
+def test_the_reverse_door_reads_the_id_raw(target: bytes, parts: tuple[bytes, bytes]) -> None:
     """Up to the next slash or question mark, and never decoded."""
     assert routing.split_reverse(target) == parts
 
@@ -49,26 +51,55 @@ def test_a_proxy_user_is_read_byte_for_byte(name: bytes, password: bytes) -> Non
     assert routing.proxy_user(value) == (name, password)
 
 
+@pytest.mark.parametrize("value", [b"Basic YTpi", b"BASIC YTpi", b" \tbasic  YTpi \t"])
+def test_the_scheme_is_compared_without_case_and_spaces_do_not_count(value: bytes) -> None:
+    """RFC 9110 11.1, 5.6.3."""
+    assert routing.proxy_user(value) == (b"a", b"b")
+
+
 @pytest.mark.parametrize(
-    "value", [b"", b"Basic", b"Basic !", b"Basic YQ=", b"Basic YWI=", b"Bearer YTpi", b"Basic YTpi YTpi"]
+    ("value", "reason"),
+    [
+        (b"", "the scheme of Proxy-Authorization must be Basic"),
+        (b"Bearer YTpi", "the scheme of Proxy-Authorization must be Basic"),
+        (b"Basic\tYTpi", "the scheme of Proxy-Authorization must be Basic"),
+        (b"Basic !", "Proxy-Authorization must be base64"),
+        (b"Basic YQ=", "Proxy-Authorization must be base64"),
+        (b"Basic YTpi YTpi", "Proxy-Authorization must be base64"),
+        (b"Basic YTpi\n", "Proxy-Authorization must be base64"),
+        (b"Basic", "Proxy-Authorization must have a colon between user name and password"),
+        (b"Basic YWI=", "Proxy-Authorization must have a colon between user name and password"),
+    ],
 )
-def test_what_is_no_basic_credential_is_refused(value: bytes) -> None:
-    """Another scheme, no base64, or no colon inside."""
-    with pytest.raises(routing.InvalidNaming):
+def test_a_value_that_is_not_a_basic_credential_is_refused(value: bytes, reason: str) -> None:
+    """Another scheme, not base64, or no colon inside; the reason repeats nothing of it."""
+    with pytest.raises(routing.InvalidNaming) as refused:
         routing.proxy_user(value)
+    assert str(refused.value) == reason
 
 
 def test_places_that_name_the_same_agree() -> None:
-    """What gives nothing does not count."""
+    """A place that names none does not count."""
     assert routing.agree(None, b"", b"crm", b"crm") == b"crm"
     assert routing.agree(None, b"") is None
-    with pytest.raises(routing.InvalidNaming):
+    with pytest.raises(routing.InvalidNaming, match=r"\Athe request must not name two integrations or two callers\Z"):
         routing.agree(b"crm", None, b"sms")
 
 
 @pytest.mark.parametrize(
     "host",
-    [b"127.0.0.1", b"127.0.0.1:8080", b"[::1]:80", b"[::1]", b"localhost", b"LOCALHOST:1", b"10.1.2.3", b"side.svc:80"],
+    [
+        b"127.0.0.1",
+        b"127.0.0.1:8080",
+        b"127.0.0.1:",
+        b"[::1]:",
+        b"[::1]:80",
+        b"[::1]",
+        b"localhost",
+        b"LOCALHOST:1",
+        b"10.1.2.3",
+        b"side.svc:80",
+    ],
 )
 def test_the_listener_is_known_by_addresses_and_its_names(host: bytes) -> None:
     """No page can be made to send an IP literal as Host for a name it controls."""
@@ -83,6 +114,13 @@ def test_the_listener_is_known_by_addresses_and_its_names(host: bytes) -> None:
         b"localhost.evil.example",
         b"127.0.0.1.evil.example",
         b"127.0.0.1:x",
+        b"127.0.0.1:80x",
+        b"127.0.0.1:\xb2",
+        b"[::1]x",
+        b"[::1]80",
+        b"[::1]:x",
+        b"[127.0.0.1]",
+        b"::1",
         b"[::1",
         b"[localhost]",
         b"side.svc.",
@@ -105,7 +143,7 @@ def test_other_hosts_are_foreign(host: bytes) -> None:
         (b",".join([b"1.1 Sidekey (a)"] * 6), True),
     ],
 )
-def test_a_loop_shows_in_via(via: bytes, loops: bool) -> None:
+def test_a_loop_is_recognised_by_via(via: bytes, loops: bool) -> None:
     """Our own word, or more than five Sidekeys (RFC 9110 7.6.3)."""
     assert routing.passed_through(via, b"beef") is loops
 

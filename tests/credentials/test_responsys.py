@@ -307,9 +307,9 @@ def test_the_traits_tell_what_is_watched() -> None:
         ("path_prefix", "rest/api/v1.3", "begins with a slash"),
         ("path_prefix", "/", "at least one segment"),
         ("path_prefix", "/rest?x", "begins with a slash"),
-        ("path_prefix", "/rest/../api", "no dot segments"),
-        ("path_prefix", "/rest//api", "no empty segments"),
-        ("path_prefix", "/rest#api", "no fragment"),
+        ("path_prefix", "/rest/../api", "must not contain dot segments"),
+        ("path_prefix", "/rest//api", "must not contain empty segments"),
+        ("path_prefix", "/rest#api", "must not contain a fragment"),
     ],
 )
 def test_an_error_is_at_its_key(key: str, value: str, message: str) -> None:

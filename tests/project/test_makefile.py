@@ -37,9 +37,10 @@ OF_THE_OUTER_MAKE = {
     "MFLAGS",
     "ARGS",
     "ONCE",
+    "PACKAGES",
     "PYTHON",
     "ROWS",
-    "VENV",
+    "SAMPLE",
     "WHEEL",
 }
 """What a make hands down to its children: its own, and the variables of its command line."""

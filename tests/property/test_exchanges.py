@@ -1,4 +1,4 @@
-"""Whatever a caller sends, and whatever an upstream answers: what leaves Sidekey is sound, or visibly cut."""
+"""Whatever a caller sends, and however an upstream responds: what leaves Sidekey is sound, or visibly cut."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ H = integration("h", base_url(1))
 
 
 async def serve(sidekey: Scripted) -> dict[RecordingTransport, list[bytes]]:
-    """Answer every request that is complete, until nothing more happens; the bytes of each, and at last of the rest."""
+    """Respond to every complete request, until nothing more happens; the bytes of each, and at last of the rest."""
     seen: dict[RecordingTransport, list[bytes]] = {}
     busy = True
     while busy:
@@ -82,7 +82,7 @@ def test_whatever_a_caller_sends_the_upstream_gets_sound_requests(data: st.DataO
 @given(st.data())
 @settings(max_examples=150, deadline=None)
 def test_no_cut_into_reads_changes_what_the_upstream_receives(data: st.DataObject) -> None:
-    """But for the sizes of chunks: the head is the same byte for byte, and so is the body."""
+    """Except for the sizes of chunks: the head is the same byte for byte, and so is the body."""
     raw = data.draw(requests())
     at = data.draw(cuts(len(raw)))
 
@@ -105,7 +105,7 @@ def test_no_cut_into_reads_changes_what_the_upstream_receives(data: st.DataObjec
 
 
 def as_client(method: str, data: bytes, *, ended: bool) -> tuple[int, bytes] | None:
-    """Status and body of the final answer in `data` as h11 reads it; None where it is not complete.
+    """Status and body of the final response in `data` as h11 reads it; None where it is not complete.
 
     Raises h11.RemoteProtocolError where it is malformed.
     """
@@ -131,8 +131,8 @@ def as_client(method: str, data: bytes, *, ended: bool) -> tuple[int, bytes] | N
 @given(st.data())
 @settings(max_examples=400, deadline=None)
 @example(None)
-def test_whatever_an_upstream_answers_the_caller_gets_it_whole_or_visibly_cut(data: st.DataObject | None) -> None:
-    """Never 4: no truncated answer looks complete, and none is malformed, whatever the caller's version."""
+def test_whatever_an_upstream_sends_the_caller_gets_it_whole_or_visibly_cut(data: st.DataObject | None) -> None:
+    """Never 4: no truncated response looks complete, and none is malformed, whatever the caller's version."""
     if data is None:
         raw, at, version, method, end = (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -172,13 +172,13 @@ def test_whatever_an_upstream_answers_the_caller_gets_it_whole_or_visibly_cut(da
         assert got is not None
         status, body = got
         if b"Proxy-Status: sidekey" in received:
-            event("answered by us")
+            event("a response of our own")
             return
         event("passed")
         try:
             sent = as_client(method, raw, ended=end == "finish")
         except h11.RemoteProtocolError:
-            # llhttp and h11 differ on it; that the caller got a sound answer was checked above.
+            # llhttp and h11 differ on it; that the caller got a sound response was checked above.
             return
         assert sent == (status, body)
 
@@ -188,7 +188,7 @@ def test_whatever_an_upstream_answers_the_caller_gets_it_whole_or_visibly_cut(da
 @given(st.data())
 @settings(max_examples=100, deadline=None)
 def test_bytes_of_one_exchange_never_reach_another(data: st.DataObject) -> None:
-    """Whatever follows or precedes, the next request of another caller gets its own answer, or 502."""
+    """Whatever follows or precedes, the next request of another caller gets its own response, or 502."""
     raw = data.draw(damaged(answers())) + data.draw(st.sampled_from([b"", OK, b"HTTP/1.1 200 OK\r\n\r\nevil", b"evil"]))
     at = data.draw(cuts(len(raw)))
     mine = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine"

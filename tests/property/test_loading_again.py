@@ -1,4 +1,4 @@
-"""A load that makes anew only what differs gives what a load from nothing gives."""
+"""A load that builds only what differs gives what a load from nothing gives."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ VARIANTS = (
     f"endpoint_prefix: {{file: KEY}}, {HEADERS}",
     "auth: {type: oauth2, provider: commercetools, region: europe-west1.gcp, client_id: i, client_secret: {file: KEY}}",
     f"endpoint_prefix: https://api.example.com, trusted_ca: system, allow_private: [10.0.0.0/8], {HEADERS}",
-    # Faults.
+    # Invalid ones.
     "endpoint_prefix: https://api.example.com",
     f"endpoint_prefix: https://api.example.com, odd: 1, {HEADERS}",
 )
-FIRST_FAULTY = 7
+FIRST_INVALID = 7
 
 
 class Written(NamedTuple):
@@ -60,8 +60,8 @@ class Edit(NamedTuple):
 WRITTEN = st.builds(
     Written,
     st.sampled_from(FILES),
-    # A faulty one in about one of fifteen.
-    st.sampled_from([*range(FIRST_FAULTY), *range(FIRST_FAULTY), *range(len(VARIANTS))]),
+    # An invalid one in about one of fifteen.
+    st.sampled_from([*range(FIRST_INVALID), *range(FIRST_INVALID), *range(len(VARIANTS))]),
     st.sampled_from(KEYS),
 )
 
@@ -90,7 +90,7 @@ def write(folder: Path, edit: Edit) -> None:
     for file in FILES:
         lines = [f"  {name}: {{{each.text}}}" for name, each in edit.integrations.items() if each.file == file]
         top = [f"network: {{trusted_ca: {edit.trust}}}"] if file == FILES[0] else []
-        comment = ["# moves what stands below"] if edit.comment else []
+        comment = ["# moves what is below"] if edit.comment else []
         broken = ["  broken: ["] if edit.broken == file else []
         text = "\n".join(["version: 1", *top, *comment, "integrations:", *lines, *broken])
         (folder / file).write_text(f"{text}\n")
@@ -104,7 +104,7 @@ def granted(integration: Integration) -> Grant | str:
     return credential.grant if isinstance(credential, FixedCredential) else repr(credential)
 
 
-def told(loaded: Loaded) -> tuple[object, ...]:
+def outcome(loaded: Loaded) -> tuple[object, ...]:
     """All that a load says."""
     return loaded.errors, loaded.warnings, loaded.unreadable, loaded.kept, loaded.failed, loaded.stamps
 
@@ -139,7 +139,7 @@ def test_a_later_load_gives_what_a_first_one_gives(tmp_path_factory: pytest.Temp
                 (folder / key).write_text(text)
         write(folder, step)
         loaded, fresh = loader.load(0.0), load(folder, {}, 0.0)
-        assert told(loaded) == told(fresh)
+        assert outcome(loaded) == outcome(fresh)
         assert made(loaded) == made(fresh)
         if loaded.snapshot is None:
             continue

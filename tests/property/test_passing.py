@@ -78,7 +78,7 @@ def spellings(draw: st.DrawFn, hosts: list[str]) -> str:
 @example("http", "UP.test.", "", "h")
 @example("https", "[::FFFF:7f00:1]:8080", "/v1", "k")
 def test_a_covered_host_is_never_passed(scheme: str, authority: str, path: str, named: str | None) -> None:
-    """Whoever covers it and whoever is named; whatever stands around the host, and however it is spelled."""
+    """Whoever covers it and whoever is named; whatever is written around the host, and however it is spelled."""
     assert not passes(f"{scheme}://{authority}{path}", named)
 
 
@@ -146,8 +146,8 @@ def fields(draw: st.DrawFn) -> Fields:
 
 @given(fields(), st.binary(max_size=20))
 @settings(max_examples=200, deadline=None)
-def test_what_passes_holds_all_of_the_callers_and_nothing_of_sidekeys(given: Fields, body: bytes) -> None:
-    """Every field of his own, in order and byte for byte; Via is all that is added."""
+def test_what_passes_has_all_of_the_callers_fields_and_none_of_sidekeys(given: Fields, body: bytes) -> None:
+    """Every field of their own, in order and byte for byte; Via is all that is added."""
 
     async def main() -> bytes:
         sidekey = Scripted(*INTEGRATIONS, passing=True)

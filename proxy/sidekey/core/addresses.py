@@ -120,8 +120,8 @@ def refusal(address: Address, allowed: Sequence[Network] = ()) -> str | None:
 def literal(host: str) -> Address | None:
     """The address that `host` spells, or None where it is a name.
 
-    Takes what the C library takes (inet_aton): one to four parts, each decimal, octal or hexadecimal, the last one
-    filling the rest. IPv6 stands without brackets.
+    Accepts what the C library accepts (inet_aton): one to four parts, each decimal, octal or hexadecimal, the last one
+    filling the rest. IPv6 is written without brackets.
     """
     if ":" in host:
         try:

@@ -1,7 +1,7 @@
 """Which hosts the integrations cover: what goes there never leaves without a credential.
 
-Judged by the host alone, whatever the scheme, port and path. So a slip in one of those is answered as a denial, and
-sends nothing out that was meant to carry a credential.
+Judged by the host alone, whatever the scheme, port and path. So a mistake in one of those is a denial, and sends
+nothing out that was meant to carry a credential.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sidekey.core.policy import Policy
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Hosts in one spelling each, and the suffixes of wildcards, which cover what lies under them and themselves."""
+    """Hosts in one spelling each, and the suffixes of wildcards, which cover themselves and every host below them."""
 
     hosts: frozenset[str] = frozenset()
     suffixes: frozenset[str] = frozenset()
@@ -24,7 +24,7 @@ class Coverage:
     def of(cls, policies: Iterable[Policy]) -> Coverage:
         """The hosts that these policies name: in prefixes, domains and forbidden targets, and as a stand-in.
 
-        What a grant learns is among them: `Policy.learn` takes no base URL that lies under none of these.
+        What a grant learns is among them: `Policy.learn` refuses a base URL that none of these covers.
         """
         hosts: set[str] = set()
         suffixes: set[str] = set()
@@ -57,7 +57,7 @@ def _hosts(policy: Policy) -> Iterator[str]:
 
 
 def _spelling(host: str) -> str:
-    """The one spelling of a host: addresses as the C library reads them, IPv4 taken out of IPv6."""
+    """The one spelling of a host: addresses as the C library reads them, IPv4 unwrapped from IPv6."""
     name = host.removesuffix(".")
     address = literal(name)
     return name if address is None else str(unwrap(address))

@@ -141,7 +141,7 @@ class Unmatched(Generic[C_co]):
             detail = "what an integration covers cannot be read; until then nothing passes without a credential"
             return Problem("credential_unavailable", detail, error="proxy_configuration_error")
         if host.endswith("."):
-            return Problem("target_denied", "the host must not end in a dot")
+            return Problem("target_denied", "the target's host must not end in a dot")
         return target
 
 

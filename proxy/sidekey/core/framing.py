@@ -8,20 +8,20 @@ CHUNKED: Final = -1
 """Length of a body in chunked transfer coding."""
 
 BODYLESS: Final = frozenset({204, 304})
-"""Final statuses that never come with a body (RFC 9110 15.3.5, 15.4.5)."""
+"""Final statuses without a body (RFC 9110 15.3.5, 15.4.5)."""
 
 DIGITS: Final = 19
-"""A Content-Length of this many digits or more is no length: it may not fit into 64 bits."""
+"""A Content-Length of this many digits or more is refused: it may not fit into 64 bits."""
 
 UNTIL_CLOSE: Final = -2
-"""Length of a response's body that ends with the connection."""
+"""Length of a response body that ends with the connection."""
 
 _LENGTH_LINES: Final[dict[int, bytes]] = {}
 _LENGTH_LINES_LIMIT: Final = 1024
 
 
 class BadFraming(ValueError):
-    """The framing is ambiguous. `unknown_coding` tells a coding that is not implemented (501) from a fault (400)."""
+    """The framing is ambiguous. `unknown_coding`: it is a coding that is not implemented (501), not an error (400)."""
 
     def __init__(self, reason: str, *, unknown_coding: bool = False) -> None:
         super().__init__(reason)
@@ -33,22 +33,22 @@ def content_length(value: bytes) -> int:
     if not value.isdigit():
         value = value.strip(b" \t")
     if not value.isdigit() or len(value) >= DIGITS:
-        raise BadFraming("Content-Length is not a number of bytes")
+        raise BadFraming("Content-Length must be a number of bytes")
     return int(value)
 
 
 def transfer_encoding(value: bytes) -> int:
-    """CHUNKED, the only coding that is carried on. Raises BadFraming for every other value."""
+    """CHUNKED, the only coding that is forwarded. Raises BadFraming for every other value."""
     codings = [part.strip(b" \t") for part in value.lower().split(b",")]
     if codings == [b"chunked"]:
         return CHUNKED
     if codings[-1] == b"chunked" and codings.count(b"chunked") == 1:
-        raise BadFraming("Transfer-Encoding has a coding besides chunked", unknown_coding=True)
-    raise BadFraming("Transfer-Encoding does not end in chunked alone")
+        raise BadFraming("Transfer-Encoding must not have a coding other than chunked", unknown_coding=True)
+    raise BadFraming("Transfer-Encoding must end in chunked, once")
 
 
 def length_line(length: int) -> bytes:
-    """The Content-Length field, after its line end; most bodies have one of few lengths."""
+    """The Content-Length field, after the line end before it; most bodies have one of few lengths."""
     line = _LENGTH_LINES.get(length)
     if line is None:
         line = b"\r\nContent-Length: %d" % length
@@ -58,19 +58,19 @@ def length_line(length: int) -> bytes:
 
 
 def coded_length(encoding: bytes, *, length_given: bool, http_1_1: bool) -> int:
-    """The length of a request body that comes with Transfer-Encoding: CHUNKED. Raises BadFraming (RFC 9112 6.1)."""
+    """The length of a request body with Transfer-Encoding: CHUNKED. Raises BadFraming (RFC 9112 6.1)."""
     if length_given:
-        raise BadFraming("both Content-Length and Transfer-Encoding are given")
+        raise BadFraming("Content-Length and Transfer-Encoding must not both be given")
     if not http_1_1:
-        raise BadFraming("Transfer-Encoding is given in an HTTP/1.0 request")
+        raise BadFraming("Transfer-Encoding must not be given in an HTTP/1.0 request")
     return transfer_encoding(encoding)
 
 
 def response_length(status: int, length: int | None, encoding: bytes | None, *, head: bool) -> int:
-    """The length of an answer's body as it comes from the upstream (RFC 9112 6.3). Raises BadFraming."""
+    """The length of a response body as it comes from the upstream (RFC 9112 6.3). Raises BadFraming."""
     if encoding is not None:
         if length is not None:
-            raise BadFraming("both Content-Length and Transfer-Encoding are given")
+            raise BadFraming("Content-Length and Transfer-Encoding must not both be given")
         length = transfer_encoding(encoding)
     if head or status < 200 or status in BODYLESS:
         return 0

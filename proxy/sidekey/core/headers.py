@@ -1,13 +1,13 @@
-"""What becomes of a header field on its way: the rules of RFC 9110 7.6.1 and of Sidekey's doors, as tables.
+"""What happens to a header field on its way: the rules of RFC 9110 7.6.1 and of Sidekey's doors, as tables.
 
 Names are compared in lower case with `_` read as `-`, since CGI-like servers cannot tell the two apart. A name that
-only becomes special that way (`Content_Length`) is dropped: it must neither frame a message nor pass for one that does.
+only becomes special that way (`Content_Length`) is dropped: it must not frame a message, nor be read as if it did.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import IntEnum
+from enum import IntEnum, auto
 from typing import Final
 
 
@@ -15,22 +15,22 @@ class Role(IntEnum):
     """What a field means to the proxy. FORWARD is zero so that the common case is a truth test."""
 
     FORWARD = 0
-    DROP = 1
-    HOST = 2
-    CONTENT_LENGTH = 3
-    TRANSFER_ENCODING = 4
-    CONNECTION = 5
-    UPGRADE = 6
-    EXPECT = 7
-    VIA = 8
-    ORIGIN = 9
-    SEC_FETCH_SITE = 10
-    MAX_FORWARDS = 11
-    INTEGRATION_ID = 12
-    PROXY_AUTHORIZATION = 13
-    TOKEN = 14
-    PROXY_CONNECTION = 15
-    KEEP_ALIVE = 16
+    DROP = auto()
+    HOST = auto()
+    CONTENT_LENGTH = auto()
+    TRANSFER_ENCODING = auto()
+    CONNECTION = auto()
+    UPGRADE = auto()
+    EXPECT = auto()
+    VIA = auto()
+    ORIGIN = auto()
+    SEC_FETCH_SITE = auto()
+    MAX_FORWARDS = auto()
+    INTEGRATION_ID = auto()
+    PROXY_AUTHORIZATION = auto()
+    TOKEN = auto()
+    PROXY_CONNECTION = auto()
+    KEEP_ALIVE = auto()
 
 
 REQUEST_ROLES: Final = {
@@ -67,18 +67,18 @@ RESPONSE_ROLES: Final = {
 }
 
 METHOD_OVERRIDES: Final = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
-"""Fields by which some servers let a request take another method; they may not get around `methods`."""
+"""Fields by which some servers let a request have another method; they must not get around `methods`."""
 
 HOLD_URLS: Final = frozenset({b"location", b"content-location", b"link", b"refresh"})
-"""Fields of an answer that may repeat the URL of the request."""
+"""Fields of a response that may repeat the URL of the request."""
 
 BODY_DIGESTS: Final = frozenset({b"digest", b"content-digest", b"repr-digest", b"content-md5"})
-"""Fields that vouch for a body's bytes (RFC 9530): a body that carries them must not be added to."""
+"""Digests of a body's bytes (RFC 9530): nothing may be added to a body with one of them."""
 
 _DROPPED_FAMILIES: Final[tuple[bytes, ...]] = (b"proxy-", b"sidekey-")
 
 Entry = tuple[Role, bytes, bytes]
-"""A role, the name in lower case with `-` for `_`, and how the field's line begins when it is written anew.
+"""A role, the name in lower case with `-` for `_`, and how the field's line begins when it is written.
 
 A line begins with the line end before it, so that one piece is one field: `\\r\\nName: ` and then the value.
 """

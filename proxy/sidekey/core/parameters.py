@@ -1,4 +1,4 @@
-"""Injected parameters: where they go in a query or a body, and whether the caller named one himself.
+"""Injected parameters: where they go in a query or a body, and whether the caller named one too.
 
 A grant may be placed in the query or the body of a request (RFC 6750 2.2, 2.3). What was judged stays as it is, byte
 for byte; the parameter is appended to it.
@@ -21,7 +21,7 @@ JSON: Final = "application/json"
 _SEPARATORS: Final = re.compile(r"[&;]")
 _BRACKETS: Final = re.compile(r"[\[\]]")
 _WIDE_ESCAPE: Final = re.compile(r"%u00([0-9A-Fa-f]{2})", re.IGNORECASE)
-"""`%u0061`: no escape of a URI, but some servers read it in forms."""
+"""`%u0061`: not an escape of a URI, but some servers read it in forms."""
 
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _BYTE_ORDER_MARK: Final = "\xef\xbb\xbf"
@@ -33,7 +33,7 @@ _JSON_SPACE: Final = " \t\r\n"
 
 
 class NamedAlready(ValueError):
-    """The caller's own request holds a parameter of the injected one's name."""
+    """The caller's own request has a parameter with the injected one's name."""
 
 
 class Unplaceable(ValueError):
@@ -41,12 +41,12 @@ class Unplaceable(ValueError):
 
 
 def encode(pairs: Iterable[tuple[str, str]]) -> str:
-    """Write pairs as a query or a form (application/x-www-form-urlencoded), without any character to argue about."""
+    """Write pairs as a query or a form (application/x-www-form-urlencoded), all but unreserved characters encoded."""
     return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs)
 
 
 def names_any(encoded: str, names: Iterable[str]) -> bool:
-    """Whether a query or form (one character a byte) holds one of the parameters, in any decoding.
+    """Whether a query or form (one character per byte) has one of the parameters, in any decoding.
 
     Names are compared as the laxest servers do: case, brackets, and dots or spaces for `_` make no difference, and a
     name ends at a NUL.
@@ -57,7 +57,7 @@ def names_any(encoded: str, names: Iterable[str]) -> bool:
 
 
 def _readings(text: str) -> Iterator[str]:
-    """The text decoded 0 to `DECODINGS` times, as long as that changes anything; the form's own decoding aside."""
+    """The text decoded 0 to `DECODINGS` times, as long as that changes anything; apart from the form's own decoding."""
     yield text
     for _ in range(DECODINGS):
         if "%" not in text:
@@ -71,7 +71,7 @@ def _names(encoded: str) -> set[str]:
 
 
 def _spellings(name: str) -> set[str]:
-    """What servers may take a name for: PHP, Rack and Express each read brackets in a way of their own."""
+    """What servers may read a name as: PHP, Rack and Express each read brackets in their own way."""
     name = name.replace("+", " ").partition("\0")[0].removeprefix(_BYTE_ORDER_MARK).strip().lower()
     first = _BRACKETS.split(name.lstrip("[]"))[0]
     return {spelled.replace(" ", "_").replace(".", "_") for spelled in (name.replace("[", "_"), first)}
@@ -84,20 +84,20 @@ def append(encoded: str, addition: str) -> str:
 
 
 def media_type(content_type: str) -> str:
-    """`FORM` or `JSON`, told by a Content-Type. Raises Unplaceable for every other and for charsets but UTF-8."""
+    """`FORM` or `JSON`, as Content-Type says. Raises Unplaceable for other types, and for charsets other than UTF-8."""
     essence, *parameters = (part.strip().lower() for part in content_type.split(";"))
     form = essence == FORM
     if not form and essence != JSON and not (essence.startswith("application/") and essence.endswith("+json")):
-        raise Unplaceable("the body is neither a form nor JSON (Content-Type)")
+        raise Unplaceable("Content-Type must be application/x-www-form-urlencoded or JSON")
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "charset" and value.strip().strip('"') not in (_ASCII_ALIKE if form else _UTF_8):
-            raise Unplaceable("the body is in a charset other than UTF-8")
+            raise Unplaceable("the charset of Content-Type must be UTF-8")
     return FORM if form else JSON
 
 
 def check_body(body: bytes, kind: str, names: Iterable[str]) -> None:
-    """Refuse a body that cannot take the parameters: raises Unplaceable, or NamedAlready."""
+    """Refuse a body to which the parameters cannot be added: raises Unplaceable, or NamedAlready."""
     if kind == FORM:
         if names_any(body.decode("latin-1"), names):
             raise NamedAlready
@@ -108,16 +108,16 @@ def check_body(body: bytes, kind: str, names: Iterable[str]) -> None:
 
 
 def _object_names(body: bytes) -> list[str]:
-    """The names of a JSON object's members, the outermost ones alone and each as often as it stands there."""
+    """The names of a JSON object's members, the outermost only, each as often as it occurs."""
     try:
         value = json.loads(
             body.decode(), object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=_no_constant
         )
     except (ValueError, RecursionError):
-        raise Unplaceable("the body is not valid JSON in UTF-8") from None
-    # An array is a list as well, but none of pairs: what tells the two apart is the first character.
+        raise Unplaceable("the body must be valid JSON in UTF-8") from None
+    # An array is a list as well, but not of pairs: the first character tells the two apart.
     if not body.lstrip(_JSON_SPACE.encode()).startswith(b"{"):
-        raise Unplaceable("the body's JSON is no object")
+        raise Unplaceable("the body must be a JSON object")
     return [name for name, _ in value]
 
 
@@ -136,10 +136,10 @@ def placed(body: bytes, kind: str, pairs: Iterable[tuple[str, str]]) -> bytes:
 
 
 class Scrubber:
-    """Removes injected parameters from the fields of an answer, which may repeat the URL that was asked for.
+    """Removes injected parameters from the fields of a response, which may repeat the URL of the request.
 
-    A pair `name=value` goes with its joint, so that what is left is a URL that may be followed; a value that stands
-    elsewhere goes alone. Both are found through any percent-encoding, up to `ENCODINGS` times over.
+    A pair `name=value` is removed with its separator, so that what is left is a URL that may be followed; a value
+    elsewhere is removed alone. Both are found through any percent-encoding, up to `ENCODINGS` times over.
     """
 
     ENCODINGS: Final = 3
@@ -147,14 +147,14 @@ class Scrubber:
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         spelled = [(re.escape(name), re.escape(value)) for name, value in pairs]
         pair = f"(?:{'|'.join(f'{name}={value}' for name, value in spelled)})"
-        # The joint before stays where another pair follows, in place of the one between them: it is a group.
+        # The separator before stays where another pair follows, in place of the one between them: it is a group.
         shape = rf"[?&;#]{pair}(?:[&;]{pair})*(?![&;])|([?&;#])(?:{pair}[&;])+|{pair}(?:[&;]{pair})*"
         self._pairs = re.compile(shape.encode("ascii"))
         self._values = re.compile("|".join(value for _, value in spelled).encode("ascii"))
 
     def __call__(self, field: bytes) -> bytes | None:
-        """The field without the injected values; None where a value is left after all that, and the field must go."""
-        # Pairs first: a value that is taken out alone would leave the rest of its pair behind.
+        """The field without the injected values; None where a value is left after that: the field must be dropped."""
+        # Pairs first: a value that is removed alone would leave the rest of its pair behind.
         for sought in (self._pairs, self._values):
             field = _without(field, self._spans(field, sought))
         return None if self._spans(field, self._values) else field
@@ -163,15 +163,15 @@ class Scrubber:
         """Where in the field it is found, in each of its decodings."""
         spans: list[tuple[int, int]] = []
         decoded: bytes = field
-        ends: Sequence[int] = range(1, len(field) + 1)
+        places: Sequence[int] = range(len(field) + 1)
         for times in range(self.ENCODINGS + 1):
             if times:
-                if _ESCAPE.search(decoded) is None:
+                if b"%" not in decoded:
                     break
-                decoded, ends = _decoded(decoded, ends)
+                decoded, places = _decoded(decoded, places)
             for match in sought.finditer(decoded):
                 start, end = match.end(1) if match.lastindex else match.start(), match.end()
-                spans.append((ends[start - 1] if start else 0, ends[end - 1]))
+                spans.append((places[start], places[end]))
         return spans
 
 
@@ -185,18 +185,17 @@ def _without(field: bytes, spans: list[tuple[int, int]]) -> bytes:
     return b"".join([*kept, field[at:]])
 
 
-def _decoded(field: bytes, ends: Sequence[int]) -> tuple[bytes, list[int]]:
-    """One percent-decoding of the field, and where each byte of that ends, by where those of `field` did."""
+def _decoded(field: bytes, places: Sequence[int]) -> tuple[bytes, list[int]]:
+    """One percent-decoding of the field, and where each byte of that begins, by where those of `field` do.
+
+    The last place is where the field ends.
+    """
     found = bytearray()
     kept: list[int] = []
     at = 0
     for escape in _ESCAPE.finditer(field):
         start, end = escape.span()
-        found += field[at:start]
-        kept += ends[at:start]
-        found.append(int(escape[1], 16))
-        kept.append(ends[end - 1])
+        found += field[at:start] + bytes.fromhex(escape[1].decode())
+        kept += places[at : start + 1]
         at = end
-    found += field[at:]
-    kept += ends[at:]
-    return bytes(found), kept
+    return bytes(found + field[at:]), [*kept, *places[at:]]

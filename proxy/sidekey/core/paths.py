@@ -1,7 +1,7 @@
 """The readings of a request path: what servers on the way may make of the same bytes.
 
-A server may decode, take a backslash for a slash, drop `;parameters`, merge slashes and remove dot segments, in any
-combination; and one server may do some of it before the next one does the rest, so the steps may also stand before a
+A server may decode, read a backslash as a slash, drop `;parameters`, merge slashes and remove dot segments, in any
+combination; and one server may do some of it before the next one does the rest, so the steps may also come before a
 decoding. A path counts as inside a prefix only if it is inside in each of these readings.
 """
 
@@ -28,11 +28,11 @@ escapes has fewer than twenty readings."""
 
 
 class UnreadablePath(ValueError):
-    """The path cannot be judged; the message says why and holds nothing of the path."""
+    """The path cannot be judged; the message says why and repeats nothing of the path."""
 
 
 def decode(path: str) -> str:
-    """One percent-decoding, byte for byte (latin-1); an escape that is none stays as it is."""
+    """One percent-decoding, byte for byte (latin-1); an invalid escape stays as it is."""
     return unquote_to_bytes(path.encode("latin-1")).decode("latin-1") if "%" in path else path
 
 
@@ -73,42 +73,43 @@ def _paired(path: str, other: str) -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     level = {(path, other)}
     for decodings in range(DECODINGS + 1):
+        if decodings:
+            level = {(decode(ours), decode(theirs)) for ours, theirs in level}
         if any(CONTROL.search(ours) for ours, _ in level):
-            raise UnreadablePath("the path holds a control character in one of its readings")
+            raise UnreadablePath("the path must not contain control characters, encoded or not")
         if len(level) * len(path) > MOST_CHARACTERS:
             raise UnreadablePath("the path has too many readings for its length")
         level = {pair for ours, theirs in level for pair in _rewritten(ours, theirs)}
         found |= level
         if len(found) > MOST_READINGS:
             raise UnreadablePath("the path has too many readings")
-        if decodings < DECODINGS:
-            level = {(decode(ours), decode(theirs)) for ours, theirs in level}
     return found
 
 
 def readings(path: str) -> set[str]:
-    """Every reading of an absolute path of one character a byte (latin-1).
+    """Every reading of an absolute path with one character per byte (latin-1).
 
-    Raises UnreadablePath where a decoding uncovers a control, or where the readings are more than any honest path has.
+    Raises UnreadablePath where a decoding uncovers a control character, or where there are more readings than an honest
+    path has.
     """
     return {reading for reading, _ in _paired(path, "/")}
 
 
 def under(path: str, prefix: str) -> bool:
-    """Whether `path` is `prefix` itself or lies below it at a segment boundary."""
+    """Whether `path` is `prefix` itself or is below it at a segment boundary."""
     return path.startswith(prefix) and (len(path) == len(prefix) or path[len(prefix)] == "/")
 
 
 def inside(path: str, prefix: str) -> bool:
-    """Whether `path` lies under `prefix` in every reading, each side read the same way; the root prefix is empty."""
+    """Whether `path` is under `prefix` in every reading, each side read the same way; the root prefix is empty."""
     return all(under(ours, theirs.rstrip("/")) for ours, theirs in _paired(path, prefix or "/"))
 
 
 def meets(path: str, pattern: str, *, below: bool = False) -> bool:
-    """Whether any reading of `path` is any reading of `pattern`, or with `below` lies under it.
+    """Whether any reading of `path` is any reading of `pattern`, or with `below` is under it.
 
-    A segment `*` of the pattern is any one segment. Case and a trailing slash make no difference: many servers take
-    `/Token` for `/token`.
+    A segment `*` of the pattern is any one segment. Case and a trailing slash make no difference: many servers read
+    `/Token` as `/token`.
     """
     shape = _shape(pattern, below)
     return any(shape.fullmatch(reading) for reading in readings(path))

@@ -1,7 +1,7 @@
 """Whether a credential may leave for a target: endpoint prefixes, allowed domains, forbidden targets, methods.
 
 There is no default of "allow": a policy without a rule denies everything. The exact reading here is the one that
-decides; `dataplane` may answer quicker for plain paths only, and a property test holds the two together.
+decides; `dataplane` may decide faster for plain paths only, and a property test proves the two equal.
 """
 
 from __future__ import annotations
@@ -43,14 +43,13 @@ class Domain:
         return f"{self.origin.scheme}://*.{self.origin.host}" if self.wildcard else str(self.origin)
 
     def covers(self, origin: Origin) -> bool:
-        """Whether `origin` is this base URL, or lies under the suffix with the same scheme and port."""
+        """Whether `origin` is this base URL, or is under the suffix with the same scheme and port."""
         if not self.wildcard:
             return origin == self.origin
         return (
             origin.scheme == self.origin.scheme
             and origin.port == self.origin.port
             and origin.host.endswith("." + self.origin.host)
-            and len(origin.host) > len(self.origin.host) + 1
         )
 
 
@@ -58,8 +57,8 @@ class Domain:
 class Forbidden:
     """A target no caller may name, in any reading: a token endpoint or a login URL.
 
-    Scheme and port make no difference. `origin` None stands for every host, a segment `*` of the path for any one;
-    `below` takes in what lies under it.
+    Scheme and port make no difference. `origin` None means every host, a segment `*` of the path any one segment;
+    `below` includes what is under it.
     """
 
     origin: Origin | None
@@ -80,7 +79,7 @@ class Forbidden:
 class Policy:
     """What an integration may reach. Where both prefixes and domains are given, both must allow.
 
-    `path` lies over every target, whatever its origin. Targets at `stand_in` move to the origin that a grant learns
+    Every target must be under `path`, whatever its origin. Targets at `stand_in` move to the origin that a grant learns
     (`learn`, `move`), which then is the only one allowed: until then `domains` are those that it may turn out to be.
     """
 
@@ -95,28 +94,28 @@ class Policy:
         """The policy once a grant has learnt its base URL. Raises ValueError where the policy does not allow that."""
         judged = self.domains or self.stand_in is not None
         if judged and not any(domain.covers(base.origin) for domain in self.domains):
-            raise ValueError("it lies under no allowed domain")
+            raise ValueError("it is not under any allowed domain")
         prefixes = tuple(
             Prefix(base.origin, prefix.path) if prefix.origin == self.stand_in else prefix for prefix in self.prefixes
         )
         if prefixes and not any(prefix.origin == base.origin for prefix in prefixes):
-            raise ValueError("no endpoint_prefix has its host")
+            raise ValueError("its host is not that of any endpoint_prefix")
         return self if self.stand_in is None else replace(self, prefixes=prefixes, domains=(Domain(base.origin),))
 
     def covering(self, target: Target) -> Prefix | None:
-        """The prefix that the target lies under; a target at `stand_in` is told by its path alone."""
+        """The prefix that the target is under; a target at `stand_in` is judged by its path alone."""
         if target.origin == self.stand_in:
             return next((prefix for prefix in self.prefixes if paths.inside(target.path, prefix.path)), None)
         return next((prefix for prefix in self.prefixes if prefix.covers(target)), None)
 
     def move(self, target: Target, learnt: Origin) -> Target:
-        """The target with its origin replaced, where that only stands for the one that was learnt."""
+        """The target with its origin replaced, where that is only a placeholder for the learnt one."""
         return target._replace(origin=learnt) if target.origin == self.stand_in else target
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict with its reason. `code` is an answer's code, empty where allowed; `rule` is what matched."""
+    """A verdict with its reason. `code` is one of our own responses, empty where allowed; `rule` is what matched."""
 
     allowed: bool
     code: str
@@ -126,27 +125,27 @@ class Decision:
 
 
 def decide(policy: Policy, method: str, url: str) -> Decision:
-    """Judge an absolute URL, one character a byte, as written; the forward door's upgrade comes before."""
+    """Judge an absolute URL, one character per byte, as written; the forward door's upgrade comes before."""
     if not method_allowed(policy, method):
-        return Decision(False, "method_denied", f"the method {method} is not allowed here")
+        return Decision(False, "method_denied", f"the method {method} is not allowed")
     try:
         target = parse_target(url)
         return judge(policy, target)
-    except (InvalidTarget, paths.UnreadablePath) as fault:
-        return Decision(False, "request_invalid", str(fault))
+    except (InvalidTarget, paths.UnreadablePath) as error:
+        return Decision(False, "request_invalid", str(error))
 
 
 def judge(policy: Policy, target: Target) -> Decision:
-    """Judge a target that was read. Raises paths.UnreadablePath."""
+    """Judge a parsed target. Raises paths.UnreadablePath."""
     host = target.origin.host
     if host.endswith("."):
-        return Decision(False, "target_denied", "the host must not end in a dot", target)
+        return Decision(False, "target_denied", "the target's host must not end in a dot", target)
     if any(forbidden.matches(target) for forbidden in policy.forbidden):
-        return Decision(False, "target_denied", "the target is where the credential comes from", target)
+        return Decision(False, "target_denied", "the target is a token or login endpoint of the integration", target)
     if policy.path and not paths.inside(target.path, policy.path):
-        return Decision(False, "target_denied", f"the target lies not under {policy.path} in every reading", target)
+        return Decision(False, "target_denied", f"the target is not under {policy.path}", target)
     if not any(prefix.origin == target.origin for prefix in policy.prefixes):
-        # No prefix will read the path, and controls are refused wherever it leads.
+        # No prefix will read the path, and control characters are refused whatever the origin.
         paths.readings(target.path)
     rules = []
     for given, found in (
@@ -155,7 +154,7 @@ def judge(policy: Policy, target: Target) -> Decision:
     ):
         if given and found is None:
             what = "endpoint prefix" if given is policy.prefixes else "allowed domain"
-            return Decision(False, "target_denied", f"the target lies under no {what} in every reading", target)
+            return Decision(False, "target_denied", f"the target is not under any {what}", target)
         if found is not None:
             rules.append(str(found))
     if not rules:
@@ -165,9 +164,7 @@ def judge(policy: Policy, target: Target) -> Decision:
 
 def method_allowed(policy: Policy, method: str) -> bool:
     """Whether the policy lets this method through."""
-    if policy.methods is None:
-        return method not in SAFE_METHODS_NEVER
-    return method in policy.methods and method not in SAFE_METHODS_NEVER
+    return method not in SAFE_METHODS_NEVER and (policy.methods is None or method in policy.methods)
 
 
 def upgrade(policy: Policy, target: Target) -> Target:
@@ -192,19 +189,19 @@ def _names(rule: Domain, host: str) -> bool:
 
 
 def parse_prefix(text: str) -> Prefix:
-    """Read an endpoint prefix. Raises ValueError with what is wrong and the way out."""
+    """Read an endpoint prefix. Raises ValueError with what must be true and the way out."""
     origin, rest = _base(text)
     if "?" in rest:
-        raise ValueError("an endpoint prefix has no query")
+        raise ValueError("must not contain a query")
     path = rest[:-1] if rest.endswith("/") else rest
     if "//" in rest:
-        raise ValueError("an endpoint prefix has no empty segments")
+        raise ValueError("must not contain empty segments (//)")
     try:
-        for reading in paths.readings(path or "/"):
+        for reading in paths.readings(path):
             if any(segment in (".", "..") for segment in reading.split("/")):
-                raise ValueError("an endpoint prefix has no dot segments")
-    except paths.UnreadablePath:
-        raise ValueError("an endpoint prefix holds no control characters") from None
+                raise ValueError("must not contain dot segments")
+    except paths.UnreadablePath as error:
+        raise ValueError(str(error)) from None
     return Prefix(origin, path)
 
 
@@ -213,9 +210,9 @@ def parse_learnt(text: str) -> Prefix:
     try:
         base = parse_prefix(text)
     except ValueError:
-        raise ValueError("it is no absolute URL without userinfo, query and dot segments") from None
+        raise ValueError("it must be an absolute URL without userinfo, query and dot segments") from None
     if base.origin.scheme != "https" or base.origin.port != 443:
-        raise ValueError("it is not https on port 443")
+        raise ValueError("it must be https on port 443")
     return base
 
 
@@ -225,35 +222,37 @@ def parse_domain(text: str) -> Domain:
     wildcard = rest.startswith("*.")
     origin, path = _base(f"{scheme}://{rest[2:]}" if wildcard else text)
     if path not in ("", "/"):
-        raise ValueError("an allowed domain has no path; narrow it with endpoint_prefix")
+        raise ValueError("must not contain a path: narrow it with endpoint_prefix")
     if wildcard and (origin.scheme != "https" or "." not in origin.host or literal(origin.host) is not None):
-        raise ValueError("a wildcard is https://*.suffix with a suffix of at least two labels")
+        raise ValueError("a wildcard must be https://*.suffix with a suffix of at least two labels")
     return Domain(origin, wildcard)
 
 
 def _base(text: str) -> tuple[Origin, str]:
-    """Origin and the rest of a URL in a config file. Raises ValueError in the words of a config fault."""
+    """Origin and the rest of a URL in a config file. Raises ValueError in the words of a config error."""
     if not text.isascii():
-        raise ValueError("write an international host name in punycode (xn--...) and escape a path")
+        raise ValueError(
+            "must be ASCII: write an international host name in punycode (xn--...) and percent-encode a path"
+        )
     if "#" in text:
-        raise ValueError("a URL here has no fragment")
+        raise ValueError("must not contain a fragment")
     scheme, separator, rest = text.partition("://")
     if not separator:
-        raise ValueError("write an absolute URL such as https://api.example.com/v1")
+        raise ValueError("must be an absolute URL such as https://api.example.com/v1")
     cut = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
     authority, path = rest[:cut], rest[cut:]
     if "@" in authority:
-        raise ValueError("a URL here has no userinfo; put the credential under auth")
+        raise ValueError("must not contain userinfo: put the credential under auth")
     if "*" in authority:
-        raise ValueError("a wildcard stands only in allowed_domains, as https://*.suffix")
+        raise ValueError("a wildcard is allowed only in allowed_domains, as https://*.suffix")
     try:
         check_characters(text)
         origin = parse_origin(scheme, authority)
-    except InvalidTarget as fault:
-        raise ValueError(str(fault).replace("the target", "the URL")) from None
-    address = literal(origin.host)
+    except InvalidTarget as error:
+        raise ValueError(str(error).replace("the target", "the URL")) from None
     if origin.host.endswith("."):
-        raise ValueError("a host does not end in a dot")
-    if address is not None and ":" not in origin.host and str(address) != origin.host:
-        raise ValueError(f"write the address as {address}")
+        raise ValueError("the host must not end in a dot")
+    address = literal(origin.host)
+    if address is not None and str(address) != origin.host:
+        raise ValueError(f"the address must be written as {address}")
     return origin, path

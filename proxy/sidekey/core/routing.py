@@ -15,8 +15,8 @@ _CHARACTER: Final = rb"A-Za-z0-9_~!$&'()*+,=:@-"
 _SEGMENT: Final = rb"/[" + _CHARACTER + rb"][." + _CHARACTER + rb"]*"
 _QUERY: Final = rb"\?(?:[!\"$&-\[\]-~]|%[0-9A-Fa-f]{2})*"
 PLAIN: Final = re.compile(rb"(?:" + _SEGMENT + rb")*/?(?:" + _QUERY + rb")?")
-"""A path that every server reads alike, with any query of URI characters: no escape, backslash, parameter or empty
-segment, and no segment that begins with a dot. For such a path the quick reading equals the exact one."""
+"""A path that every server reads the same way, with any query of URI characters: no escape, backslash, parameter or
+empty segment, and no segment that begins with a dot. For such a path the quick reading equals the exact one."""
 
 
 class InvalidNaming(ValueError):
@@ -48,14 +48,14 @@ def proxy_user(value: bytes) -> ProxyUser:
     """Read `Proxy-Authorization: Basic ...` (RFC 7617). Raises InvalidNaming for another scheme or malformed text."""
     scheme, _, encoded = value.strip(b" \t").partition(b" ")
     if scheme.lower() != b"basic":
-        raise InvalidNaming("Proxy-Authorization has another scheme than Basic")
+        raise InvalidNaming("the scheme of Proxy-Authorization must be Basic")
     try:
         text = binascii.a2b_base64(encoded.strip(b" "), strict_mode=True)
     except binascii.Error:
-        raise InvalidNaming("Proxy-Authorization is not base64") from None
+        raise InvalidNaming("Proxy-Authorization must be base64") from None
     name, separator, password = text.partition(b":")
     if not separator:
-        raise InvalidNaming("Proxy-Authorization has no colon between user name and password")
+        raise InvalidNaming("Proxy-Authorization must have a colon between user name and password")
     return ProxyUser(name, password)
 
 
@@ -63,7 +63,7 @@ def agree(*places: bytes | None) -> bytes | None:
     """The one value that the places give, None where none gives one. Raises InvalidNaming where two differ."""
     given = {place for place in places if place}
     if len(given) > 1:
-        raise InvalidNaming("the integration or the caller is named twice, differently")
+        raise InvalidNaming("the request must not name two integrations or two callers")
     return given.pop() if given else None
 
 
@@ -84,5 +84,5 @@ def _split_host(host: str) -> tuple[str, str]:
 
 
 def passed_through(via: bytes, word: bytes) -> bool:
-    """Whether `Via` (all of its lines, joined by commas) holds our own word, or more than five Sidekeys."""
+    """Whether `Via` (all of its lines, joined by commas) contains our own word, or more than five Sidekeys."""
     return word in via or via.lower().count(b"sidekey") > 5

@@ -33,7 +33,7 @@ class Origin(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """What stands in `Host` (RFC 9110 7.2): the default port is left out."""
+        """The value of `Host` (RFC 9110 7.2): the default port is left out."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -42,7 +42,7 @@ class Origin(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A target as it is judged and as it is sent. `path` begins with a slash; `query` is None where there is none."""
+    """A target as it is judged and sent. `path` begins with a slash; `query` is None without a question mark."""
 
     origin: Origin
     path: str
@@ -55,19 +55,19 @@ class Target(NamedTuple):
 
 
 def check_characters(text: str) -> None:
-    """Raise InvalidTarget where `text` holds what no URI holds (RFC 3986 2), or a malformed escape."""
+    """Raise InvalidTarget where `text` contains what no URI contains (RFC 3986 2), or an invalid percent-encoding."""
     if _FOREIGN.search(text):
-        raise InvalidTarget("the target holds characters that must be percent-encoded")
+        raise InvalidTarget("the target contains characters that must be percent-encoded")
     if MALFORMED_ESCAPE.search(text):
-        raise InvalidTarget("the target holds a malformed percent-escape")
+        raise InvalidTarget("the target contains an invalid percent-encoding")
 
 
 def parse_target(url: str) -> Target:
-    """Read an absolute URL exactly. `url` holds one character a byte (latin-1). Raises InvalidTarget."""
+    """Read an absolute URL exactly. `url` has one character per byte (latin-1). Raises InvalidTarget."""
     check_characters(url)
     match = _URL.fullmatch(url)
     if match is None:
-        raise InvalidTarget("the target is not an absolute URL")
+        raise InvalidTarget("the target must be an absolute URL")
     origin = parse_origin(match["scheme"], match["authority"])
     return Target(origin, match["path"] or "/", match["query"])
 
@@ -76,15 +76,15 @@ def parse_origin(scheme: str, authority: str) -> Origin:
     """Normalise scheme and authority. Raises InvalidTarget; userinfo is refused (RFC 9110 4.2.4)."""
     scheme = scheme.lower()
     if scheme not in DEFAULT_PORTS:
-        raise InvalidTarget("the target's scheme is neither http nor https")
+        raise InvalidTarget("the target's scheme must be http or https")
     if "@" in authority:
-        raise InvalidTarget("the target holds userinfo")
+        raise InvalidTarget("the target must not contain userinfo")
     host, port = _split_port(authority)
     if port is None:
         return Origin(scheme, _host(host), DEFAULT_PORTS[scheme])
     # An empty port is the default one (RFC 3986 3.2.3).
     if port and (not port.isdecimal() or len(port) > 5 or not 0 < int(port) < 65536):
-        raise InvalidTarget("the target's port is not a port")
+        raise InvalidTarget("the target's port must be 1 to 65535")
     return Origin(scheme, _host(host), int(port) if port else DEFAULT_PORTS[scheme])
 
 
@@ -98,13 +98,13 @@ def _split_port(authority: str) -> tuple[str, str | None]:
 
 def _host(host: str) -> str:
     if host.startswith("["):
-        if not host.endswith("]") or "%" in host:
-            raise InvalidTarget("the target's host is not an IPv6 address")
-        address = addresses.literal(host[1:-1]) if ":" in host else None
+        address = addresses.literal(host[1:-1]) if ":" in host and "%" not in host and host.endswith("]") else None
         if address is None:
-            raise InvalidTarget("the target's host is not an IPv6 address")
+            raise InvalidTarget("the target's host in brackets must be an IPv6 address without a zone")
         return address.compressed
     host = host.lower()
     if not _NAME.fullmatch(host) or len(host) > 254:
-        raise InvalidTarget("the target's host is not a host name; write an international name in punycode")
+        raise InvalidTarget(
+            "the target's host must be a host name or an IP address: write an international name in punycode"
+        )
     return host

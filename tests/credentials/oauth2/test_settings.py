@@ -33,9 +33,9 @@ def errors(**changes: Any) -> dict[tuple[Any, ...], str]:
     ("changes", "place", "message"),
     [
         ({"token_endpoint": "http://auth.example.com/t"}, "token_endpoint", "must be an https URL"),
-        ({"token_endpoint": "https://a:b@auth.example.com/t"}, "token_endpoint", "the URL holds userinfo"),
+        ({"token_endpoint": "https://a:b@auth.example.com/t"}, "token_endpoint", "the URL must not contain userinfo"),
         ({"token_endpoint": "https://auth.example.com/t#x"}, "token_endpoint", "must not contain a fragment"),
-        ({"token_endpoint": "/oauth2/token"}, "token_endpoint", "not an absolute URL"),
+        ({"token_endpoint": "/oauth2/token"}, "token_endpoint", "must be an absolute URL"),
         ({"token_endpoint": "https://auth.example.com/t?Client_ID=x"}, "token_endpoint", "Sidekey sends"),
         ({"client_id": ""}, "client_id", "must not be empty"),
         ({"client_secret": "hunter2"}, "client_secret", "a secret may not be written inline"),

@@ -134,9 +134,9 @@ async def test_a_call_over_the_limit_is_neither_made_nor_counted() -> None:
 @pytest.mark.parametrize(
     ("base_url", "words"),
     [
-        ("https://api.example.org", "it lies under no allowed domain"),
-        ("http://api.example.com", "it is not https on port 443"),
-        ("https://user:pw@api.example.com", "it is no absolute URL without userinfo, query and dot segments"),
+        ("https://api.example.org", "it is not under any allowed domain"),
+        ("http://api.example.com", "it must be https on port 443"),
+        ("https://user:pw@api.example.com", "it must be an absolute URL without userinfo, query and dot segments"),
     ],
 )
 async def test_a_learnt_base_url_that_the_policy_does_not_allow_fails_the_attempt(base_url: str, words: str) -> None:

@@ -274,7 +274,7 @@ async def test_a_learnt_base_url_outside_the_policy_leaves_no_token(rig: Rig) ->
     rig.endpoint.base_url = "https://api.example.org"
     code, detail, _ = await failure(rig)
     assert code == "credential_unavailable"
-    assert detail == ("the base URL that the token endpoint returned is not allowed: it lies under no allowed domain")
+    assert detail == "the base URL that the token endpoint returned is not allowed: it is not under any allowed domain"
     assert (rig.source.grant, rig.outcomes()) == (None, {"invalid": 1})
 
 

@@ -138,7 +138,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         except HttpParserError as error:
             self._refuse(self._problem_of(error), waiting)
             return
-        if not in_head and b" HTTP/1." not in data and len(self._queue) > waiting:
+        if len(self._queue) > waiting and not in_head and data.find(b" HTTP/1.") < 0:
             # llhttp takes RTSP and ICE heads too, and does not tell. In several reads, or behind another request, such
             # a head is carried as the HTTP that it otherwise is.
             self._refuse(OTHER_PROTOCOL, waiting)

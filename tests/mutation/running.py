@@ -1,0 +1,210 @@
+"""Runs the tests against mutants, each in a process of its own that is forked with the libraries already imported.
+
+A mutant is never written to a disk: its process imports it in the place of the module. The first failure ends a run,
+and the tests that are most likely to fail come first: those of the module, then what its package and the properties
+have of tests without sockets.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from types import CodeType, ModuleType
+
+import pytest
+
+from mutation.mutants import Mutant
+
+OPTIONS = (
+    *("--exitfirst", "--quiet", "--timeout=30"),
+    *("-k", "not uvloop"),  # one of the two loops is enough here
+    *("-p", "no:cacheprovider", "-p", "no:xdist"),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of plugins that were imported ahead
+)
+
+MEMORY = 4 << 30
+"""Bytes of address space that a mutant's process may have: one that loops must not take the machine's."""
+
+
+class Outcome(Enum):
+    """What became of a mutant."""
+
+    SURVIVED = "survived"
+    KILLED = "killed"
+    CRASHED = "killed on import"
+    TIMED_OUT = "killed by the time limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A package and its tests, which mirror its tree."""
+
+    package: Path
+    tests: Path
+    common: Mapping[str, str]
+    """For each folder of the package: what a test file must import to be run against all of the folder's modules."""
+
+    def modules(self, folder: str) -> list[str]:
+        """The modules of a folder, as paths below the package."""
+        return sorted(path.relative_to(self.package).as_posix() for path in (self.package / folder).rglob("*.py"))
+
+    def stages(self, module: str) -> list[list[Path]]:
+        """The test files for a module, in the order in which they run; none of them twice."""
+        path = Path(module)
+        wanted = self.common[path.parts[0]]
+        folder = self.tests / path.parent
+        own = {*folder.glob(f"test_{path.stem}.py"), *folder.glob(f"test_{path.stem}_*.py")}
+        near = {file for file in (self.tests / path.parts[0]).rglob("test_*.py") if _imports(file, wanted)}
+        away = {file for file in (self.tests / "property").rglob("test_*.py") if _imports(file, wanted)}
+        stages = (sorted(own, key=lambda file: (not _imports(file, wanted), file)), sorted(near - own), sorted(away))
+        return [stage for stage in stages if stage]
+
+    def name(self, module: str) -> str:
+        """A module's dotted name."""
+        return ".".join([self.package.name, *Path(module).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def _imports(file: Path, wanted: str) -> bool:
+    return f"from {wanted}" in file.read_text("utf-8")
+
+
+class _Finder:
+    """Finds one module, with other code than its file's."""
+
+    def __init__(self, name: str, path: Path, code: str) -> None:
+        self.name, self.path = name, path
+        self.compiled = compile(code, path, "exec", dont_inherit=True)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """As importlib asks for it."""
+        if name != self.name:
+            return None
+        places = [str(self.path.parent)] if self.path.name == "__init__.py" else None
+        loader = _Loader(name, str(self.path), self.compiled)
+        return spec_from_file_location(name, self.path, loader=loader, submodule_search_locations=places)
+
+
+class _Loader(SourceFileLoader):
+    def __init__(self, name: str, path: str, compiled: CodeType) -> None:
+        super().__init__(name, path)
+        self.compiled = compiled
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.compiled
+
+
+def rehearse(project: Project, folder: str) -> float:
+    """Run every test that a mutant of this folder may meet, import the libraries that they used; how long they took.
+
+    Raises RuntimeError where a test fails without any mutant: what it would say of one means nothing.
+    """
+    files = {file: None for module in project.modules(folder) for stage in project.stages(module) for file in stage}
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        listing = Path(scratch, "libraries")
+        process = _fork(lambda: _rehearse(list(files), listing, Path(scratch)))
+        _, status = os.waitpid(process, 0)
+        if status:
+            raise RuntimeError(f"the tests of {folder} must pass before they are run against mutants")
+        took = time.monotonic() - began
+        for name in listing.read_text("utf-8").split():
+            # What cannot be imported by its name alone is left to whoever needs it.
+            with warnings.catch_warnings(), suppress(ImportError):
+                warnings.simplefilter("ignore")
+                importlib.import_module(name)
+    return took
+
+
+def _rehearse(files: Sequence[Path], listing: Path, scratch: Path) -> int:
+    code = _pytest(files, scratch)
+    files_of_modules = {name: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
+    listing.write_text("\n".join(name for name, file in files_of_modules.items() if "site-packages" in file), "utf-8")
+    return code
+
+
+def run(project: Project, mutants: Sequence[Mutant], *, jobs: int, patience: float) -> Iterator[tuple[Mutant, Outcome]]:
+    """Run the tests against each mutant, `jobs` at a time and each for `patience` seconds at most; as they end."""
+    waiting = list(reversed(mutants))
+    running: dict[int, tuple[Mutant, float]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    mutant = waiting.pop()
+                    running[_start(project, mutant, Path(scratch))] = mutant, time.monotonic() + patience
+                for process, (mutant, deadline) in list(running.items()):
+                    outcome = _outcome(process, late=time.monotonic() > deadline)
+                    if outcome is not None:
+                        del running[process]
+                        yield mutant, outcome
+                time.sleep(0.005)
+        finally:
+            for process in running:
+                _kill(process)
+
+
+def _start(project: Project, mutant: Mutant, scratch: Path) -> int:
+    return _fork(lambda: _test(project, mutant, scratch / str(os.getpid())))
+
+
+def _outcome(process: int, *, late: bool) -> Outcome | None:
+    """What became of it, None while it runs."""
+    ended, status = os.waitpid(process, os.WNOHANG)
+    if ended:
+        code = os.waitstatus_to_exitcode(status)
+        return {0: Outcome.SURVIVED, int(pytest.ExitCode.INTERRUPTED): Outcome.CRASHED}.get(code, Outcome.KILLED)
+    if not late:
+        return None
+    _kill(process)
+    return Outcome.TIMED_OUT
+
+
+def _kill(process: int) -> None:
+    """End it with all that it started."""
+    os.killpg(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+
+
+def _test(project: Project, mutant: Mutant, scratch: Path) -> int:
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    sys.meta_path.insert(0, _Finder(project.name(mutant.path), project.package / mutant.path, mutant.code))
+    return next((code for stage in project.stages(mutant.path) if (code := _pytest(stage, scratch))), 0)
+
+
+def _pytest(files: Sequence[Path], scratch: Path) -> int:
+    """Run the tests of these files in this order until one fails."""
+    return int(pytest.main([*OPTIONS, f"--basetemp={scratch / 'tmp'}", *map(str, files)]))
+
+
+def _fork(work: Callable[[], int]) -> int:
+    """The process, leader of a group, that ends with what the work returns."""
+    sys.stdout.flush()
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        os.setsid()
+        code = work()
+        sys.stdout.flush()
+    finally:
+        # None of the clean-up of the parent, whose memory this is a copy of.
+        os._exit(code)
