@@ -1,8 +1,9 @@
-"""One request by the standard library's client, for tests that need no more than an answer. It blocks."""
+"""One request by the standard library's client, for tests that need no more than a response. It blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from email.message import Message
@@ -26,3 +27,12 @@ def get(port: int, target: str, headers: Mapping[str, str] | None = None) -> Ans
         connection.request("GET", target, headers=dict(headers or {}))
         response = connection.getresponse()
         return Answer(response.status, response.headers, response.read().decode())
+
+
+def within(condition: Callable[[], object]) -> None:
+    """Wait until what another process says of itself holds."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("the condition did not come to hold")
+        time.sleep(0.02)

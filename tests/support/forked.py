@@ -24,10 +24,10 @@ _FORKS.set_forkserver_preload(
         "sidekey.demo",
         "sidekey.environment",
         "sidekey.explain",
-        "sidekey.fetched",
+        "sidekey.check_urls",
         "sidekey.healthcheck",
         "sidekey.settings.schema",
-        "sidekey.trial",
+        "sidekey.test_command",
         "sidekey.sources.certificates.service",
         "uvloop",
     ]
