@@ -24,11 +24,11 @@ def said(code: str) -> str:
 
 
 def limited(soft: int, hard: int, in_flight: int) -> tuple[int, int, int]:
-    """NOFILE's two limits and the answer, after `raise_descriptors` under these limits."""
+    """NOFILE's two limits after `raise_descriptors`, and what is affordable then."""
     out = said(
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
-        f"allowed = process.raise_descriptors({in_flight})\n"
-        "print(*resource.getrlimit(resource.RLIMIT_NOFILE), allowed)"
+        "process.raise_descriptors()\n"
+        f"print(*resource.getrlimit(resource.RLIMIT_NOFILE), process.affordable({in_flight}))"
     )
     first, second, allowed = map(int, out.split())
     return first, second, allowed
@@ -84,7 +84,7 @@ def test_leaving_ends_the_process_at_once() -> None:
     assert (result.returncode, result.stdout) == (143, "")
 
 
-def test_a_hangup_before_anybody_heeds_it_ends_nothing() -> None:
+def test_a_hangup_before_its_handler_is_installed_ends_nothing() -> None:
     """By default it would: a reload that is asked for while the process starts must not stop it."""
-    code = "import os, signal\nprocess.outlast_hangups()\nos.kill(os.getpid(), signal.SIGHUP)\nprint('alive')"
+    code = "import os, signal\nprocess.ignore_hangups()\nos.kill(os.getpid(), signal.SIGHUP)\nprint('alive')"
     assert said(code) == "alive"

@@ -62,9 +62,9 @@ def run(config: str | None, strict: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once."""
     # Imports and loading make no garbage worth a search; App.start turns the collector on (saves some 20 ms).
     gc.disable()
-    from sidekey.process import outlast_hangups
+    from sidekey.process import ignore_hangups
 
-    outlast_hangups()
+    ignore_hangups()
     loader = _loader(config)
     loaded = loader.load()
     if loaded.faults or (strict and loaded.unreadable):

@@ -239,7 +239,7 @@ async def _show(writer: LineWriter, *, once: bool) -> list[str]:
     upstream = ProtectedUpstream()
     async with upstream.listening():
         app = App(demo_snapshot(upstream.port), writer)
-        app.heed_signals()
+        app.install_signal_handlers()
         await app.start()
         played = Show(app, upstream)
         await played.play()

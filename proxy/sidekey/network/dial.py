@@ -21,7 +21,7 @@ from sidekey.network.resolve import Resolver
 from sidekey.network.sessions import Sessions
 from sidekey.network.tls import TlsContexts, tls_problem
 from sidekey.network.tls_transport import TlsTransport
-from sidekey.settings.snapshot import NetworkRules, Trust
+from sidekey.settings.snapshot import NetworkRules, Snapshot, Trust
 
 P = TypeVar("P", bound=asyncio.Protocol)
 B = TypeVar("B", bound=asyncio.BaseProtocol)
@@ -46,11 +46,18 @@ class Dialer:
         self._resolver = Resolver(rules) if resolver is None else resolver
         self._contexts = TlsContexts()
 
-    def adopt(self, rules: NetworkRules) -> None:
-        """Dial by these rules from now on. What has begun goes on by the former ones, in the lookup and in judging."""
-        if rules != self._rules:
-            self._rules = rules
-            self._resolver = self._resolver.renewed(rules)
+    def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
+        """Get ready to dial by the rules of another snapshot; the result does so from then on.
+
+        What has begun goes on by the former ones, in the lookup and in judging.
+        """
+        rules = snapshot.network
+        resolver = self._resolver if rules == self._rules else self._resolver.renewed(rules)
+
+        def commit() -> None:
+            self._rules, self._resolver = rules, resolver
+
+        return commit
 
     def note_certificate_requests(self) -> set[str]:
         """The names of servers that ask for a client certificate from now on."""

@@ -51,7 +51,7 @@ def adopt(sidekey: Running, *integrations: Integration, passes: bool = True, tru
     """Serve these integrations from now on."""
     known = {each.id: each for each in integrations}
     passing = build_passing(known, trust) if passes else None
-    sidekey.adopt(replace(sidekey.snapshot, integrations=known, passing=passing))
+    sidekey.publisher.publish(replace(sidekey.snapshot, integrations=known, passing=passing))
 
 
 OK = (200, "")
