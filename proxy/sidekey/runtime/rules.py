@@ -12,15 +12,14 @@ class Rules:
     """The part of a snapshot that every request pins when its first byte is read.
 
     `via` is the Via field that this process sends, after its line end (empty where it sends none); `head_end` ends a
-    head with it. `own_names` are further host names of the proxy listener.
+    head with it.
     """
 
-    __slots__ = ("callers", "head_end", "limits", "own_names", "timeouts", "via")
+    __slots__ = ("callers", "head_end", "limits", "timeouts", "via")
 
     def __init__(self, snapshot: Snapshot, instance: bytes) -> None:
         self.limits: Final[Limits] = snapshot.limits
         self.timeouts: Final[Timeouts] = snapshot.timeouts
         self.callers: Final[Mapping[bytes, Caller]] = snapshot.callers
-        self.own_names: Final = frozenset(snapshot.listen.names)
         self.via: Final = b"\r\nVia: 1.1 sidekey (%b)" % instance if snapshot.via else b""
         self.head_end: Final = self.via + b"\r\n\r\n"

@@ -303,7 +303,7 @@ class Exchange(ExchangeEvents):
         self._enter(phases.CONNECTING)
         if not self._request.complete:
             self._caller.hold_body()
-        pool.enqueue(self)
+        pool.enqueue(self, self._request.rules.timeouts.connect)
 
     def take_connection(self, connection: UpstreamConnection) -> bool:
         """Use a connection that was made or became free; False where it is declined."""
@@ -417,7 +417,7 @@ class Exchange(ExchangeEvents):
                 self._retried = True
                 self._upstream = None
                 self._enter(phases.CONNECTING)
-                pool.connect_for(self)
+                pool.connect_for(self, self._request.rules.timeouts.connect)
                 return
         self._fail(problem)
 
