@@ -267,6 +267,28 @@ class LateSource(FixedSource):
         return self._ready
 
 
+async def test_a_request_that_waited_for_its_grant_keeps_the_time_for_its_response() -> None:
+    """It is written only after the reload."""
+    source = LateSource(Grant())
+    async with RawUpstream(answering()) as upstream:
+        same = made(upstream)
+        async with (
+            running(same, sources={"h": source}) as sidekey,
+            sidekey.connect() as first,
+            sidekey.connect() as second,
+        ):
+            await first.send(get("/first"))
+            await source.asked.wait()
+            adopt(sidekey, same, timeouts=Timeouts(response=SOON))
+            source.go.set()
+            connection = await upstream.connection()
+            await connection.request()
+            await second.send(get("/second"))
+            assert problem(await second.response())["error"] == "http_response_timeout"
+            await connection.send(OK)
+            assert await code(first) == 200
+
+
 def via(message: Message) -> bool:
     """Whether Sidekey signed this message."""
     return any(b"sidekey" in value for value in message.values(b"via"))
