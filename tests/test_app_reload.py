@@ -161,6 +161,36 @@ async def test_a_start_publishes_too_and_opens_no_listener_where_that_fails(
     assert not app.metrics.config_loaded
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_an_upload_in_flight_is_not_cut_by_a_file_that_lowers_its_limits(
+    framing: str, ca: Authority, tmp_path: Path
+) -> None:
+    """It arrives whole and is answered; the next one of its size, on the same connection, is too large."""
+    half = bytes(range(256)) * 40
+    chunked = framing == "chunked"
+    field = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {2 * len(half)}"
+    head = f"POST /i/it/x HTTP/1.1\r\nHost: localhost\r\n{field}\r\n\r\n".encode()
+    part = b"%x\r\n%b\r\n" % (len(half), half) if chunked else half
+    end = b"0\r\n\r\n" if chunked else b""
+    async with (
+        RawUpstream() as upstream,
+        serving(keyed(upstream.port, "old"), tmp_path, ca, hosts=HOSTS) as sidekey,
+        connect(sidekey.port) as caller,
+    ):
+        await caller.send(head + part)
+        await (await upstream.connection()).until_received(len(half))
+        limits = "limits: {request_body: 10KiB}\ntimeouts: {response: 300ms, idle: 300ms}\nintegrations:"
+        write(tmp_path, head_of(tmp_path).replace("integrations:", limits), keyed(upstream.port, "new"))
+        await sidekey.logged(RELOADED)
+        await caller.send(part + end)
+        assert (await caller.response()).status == 200
+        (received,) = upstream.requests
+        assert (received.target, received.values(b"x-key"), received.body) == (b"/old/x", [b"old"], 2 * half)
+        await caller.send(head + part + part + end)
+        refused = await caller.response()
+        assert (refused.status, problem(refused)["code"]) == (413, "request_too_large")
+
+
 def as_given(parts: list[Part]) -> None:
     """The order of `App`."""
     del parts
