@@ -22,7 +22,7 @@ from sidekey.network.dial import Dialer
 from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
-from sidekey.settings.snapshot import Integration, NetworkRules, Snapshot
+from sidekey.runtime.snapshot import Integration, NetworkRules, Snapshot
 
 ROUNDS = 240
 EXCHANGES = 500

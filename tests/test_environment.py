@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from sidekey.environment import TOKEN_PLACE, NoProxyUrl, environment, export_lines, reachable
-from sidekey.settings.snapshot import Address, Caller, Listen, Snapshot
+from sidekey.runtime.snapshot import Address, Caller, Listen, Snapshot
 
 
 def snapshot(address: Address, *callers: str) -> Snapshot:

@@ -1,4 +1,4 @@
-"""What `sidekey explain` says of a target, judged as the doors judge it."""
+"""What `sidekey explain` says of a target, judged as the data plane judges it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sidekey.explain import (
     CONNECT_NOTE,
     LEARNT_NOTE,
     PASSED_CONNECT_NOTE,
-    STAND_IN_NOTE,
+    PLACEHOLDER_NOTE,
     Explanation,
     explain,
 )
+from sidekey.runtime.snapshot import Integration, Trust
 from sidekey.settings.load import load
 from sidekey.settings.passing import build_passing
-from sidekey.settings.snapshot import Integration, Trust
 from support.mounted import current, mount
 from support.plane import secrets_of
 
@@ -55,7 +55,7 @@ MARKETING_CLOUD = f"type: oauth2, provider: salesforce-marketing-cloud, subdomai
 CRM = integration("https://api.example.com/v1")
 
 
-def test_a_path_is_judged_as_what_follows_the_id_at_the_reverse_door() -> None:
+def test_a_path_is_judged_as_what_follows_the_id_at_the_reverse_proxy() -> None:
     """`/send` means /i/crm/send, and the target is the base and the path."""
     found = explain(CRM, "/send?to=1")
     assert (found.door, found.as_sent) == ("reverse", "/i/crm/send?to=1")
@@ -64,13 +64,13 @@ def test_a_path_is_judged_as_what_follows_the_id_at_the_reverse_door() -> None:
 
 
 @pytest.mark.parametrize("rest", ["", "?page=2"])
-def test_the_base_itself_is_a_target_of_the_reverse_door(rest: str) -> None:
+def test_the_base_itself_is_a_target_of_the_reverse_proxy(rest: str) -> None:
     """`/i/crm` and `/i/crm?page=2` reach the base."""
     assert explain(CRM, rest).sent_on == f"https://api.example.com/v1{rest}"
 
 
 def test_an_http_url_shows_both_forms() -> None:
-    """The forward door upgrades where only an https rule names the host: as sent and sent on are both shown."""
+    """The forward proxy upgrades where only an https rule names the host: as sent and sent on are both shown."""
     found = explain(CRM, "http://api.example.com/v1/send")
     assert (found.as_sent, found.sent_on) == ("http://api.example.com/v1/send", "https://api.example.com/v1/send")
     assert found.upgraded
@@ -88,7 +88,7 @@ def test_the_rule_that_matched_is_named() -> None:
     """Of two prefixes, the one that lets the target through is shown."""
     found = explain(integration("https://a.example.com/v1", "https://b.example.com"), "http://b.example.com/x")
     assert found.decision.rule == "https://b.example.com"
-    assert "allowed      by https://b.example.com: inside in every reading" in str(found).splitlines()
+    assert "allowed      by https://b.example.com: inside the policy in every reading" in str(found).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_rule_that_matched_is_named() -> None:
     ],
 )
 def test_a_denied_target_is_explained_with_its_code(url: str, code: str) -> None:
-    """Nothing is sent, and the answer's code and reason are those of the doors."""
+    """Nothing is sent, and the response's code and reason are those of the data plane."""
     found = explain(CRM, url)
     assert not found.allowed
     assert found.decision.code == code
@@ -119,19 +119,19 @@ def test_a_denied_target_is_shown_what_would_be_allowed() -> None:
     """The way out: every rule of the integration."""
     limited = replace(CRM, policy=replace(CRM.policy, domains=(parse_domain("https://*.example.com"),)))
     lines = str(explain(limited, "http://evil.example.org/")).splitlines()
-    assert "rule         the target lies under https://api.example.com/v1" in lines
+    assert "rule         the target is under https://api.example.com/v1" in lines
     assert "rule         the target is at https://*.example.com" in lines
 
 
 @pytest.mark.parametrize("url", ["/send", "http://api.example.com/v1/send"])
 def test_a_policy_that_cannot_be_read_judges_nothing(url: str) -> None:
-    """What a caller would be answered, too."""
+    """A caller would get the same response."""
     found = explain(replace(CRM, rebuild=lambda: CRM), url)
     assert (found.allowed, found.decision.code, found.sent_on) == (False, "credential_unavailable", None)
 
 
 def test_an_https_url_is_told_that_connect_comes_later() -> None:
-    """Clients cannot send one by the forward door yet, so the note names the ways that work."""
+    """Clients cannot send one by the forward proxy yet, so the note names the ways that work."""
     found = explain(CRM, "https://api.example.com/v1/send")
     assert found.notes == (CONNECT_NOTE,)
     assert found.as_json()["note"] == CONNECT_NOTE
@@ -200,20 +200,22 @@ def test_what_a_profile_filled_in_is_shown(tmp_path: Path) -> None:
             RESPONSYS,
             "http://login2.responsys.net/rest/api/v1.3/campaigns",
             "https://login2.responsys.net/rest/api/v1.3/campaigns",
-            STAND_IN_NOTE,
+            PLACEHOLDER_NOTE,
         ),
     ],
 )
 def test_a_base_url_that_is_learnt_is_said_to_be(auth: str, url: str, sent_on: str, note: str, tmp_path: Path) -> None:
-    """What stands for it is judged; where the credential goes in the end only the answer with it tells."""
+    """The placeholder is judged; where the credential goes in the end only the token response says."""
     found = explain(loaded(tmp_path, auth), url)
     assert (found.sent_on, found.allowed, found.notes) == (sent_on, True, (note,))
     assert found.as_json()["credential"]["origin"] is None
-    assert "credential   goes to the base URL that comes with it in headers: Authorization" in str(found).splitlines()
+    assert (
+        "credential   goes to the base URL in the token response in headers: Authorization" in str(found).splitlines()
+    )
 
 
 def test_a_target_that_needs_no_learnt_base_is_shown_as_it_is(tmp_path: Path) -> None:
-    """A caller of the forward door names the host itself."""
+    """A caller of the forward proxy names the host itself."""
     api = "http://mc-acme.rest.marketingcloudapis.com/x"
     assert explain(loaded(tmp_path, MARKETING_CLOUD), api).notes == ()
     found = explain(loaded(tmp_path, RESPONSYS), "http://a1.rest.responsys.net/rest/api/v1.3/campaigns")
@@ -225,7 +227,7 @@ def test_the_login_of_responsys_is_denied(rest: str, tmp_path: Path) -> None:
     """And so is everything outside the path prefix."""
     found = explain(loaded(tmp_path, RESPONSYS), rest)
     assert found.decision.code == "target_denied"
-    assert "rule         the target lies under /rest/api/v1.3" in str(found).splitlines()
+    assert "rule         the target is under /rest/api/v1.3" in str(found).splitlines()
     assert "rule         the target is not /rest/api/*/auth/..." in str(found).splitlines()
 
 
@@ -295,11 +297,11 @@ def test_a_target_that_no_integration_covers_is_said_to_pass() -> None:
     found = explain(CRM, "http://other.example/%2e%2e;x?q", PASSING)
     assert str(found).splitlines() == [
         "integration  crm (headers)",
-        "door         forward",
+        "proxy        forward",
         "as sent      http://other.example/%2e%2e;x?q",
         "sent on      http://other.example/%2e%2e;x?q",
-        "passes       no integration covers this host (forward.unmatched): it goes on as it came",
-        "credential   stays here",
+        "passes       no integration covers this host: it is forwarded as it is (forward.unmatched: pass)",
+        "credential   is not sent",
     ]
     told = found.as_json()
     assert (told["passes"], told["allowed"], told["code"], told["credential"]) == (True, False, None, None)
@@ -318,7 +320,7 @@ def test_a_target_that_no_integration_covers_is_said_to_pass() -> None:
     ],
 )
 def test_what_does_not_pass_is_explained_as_ever(url: str) -> None:
-    """A covered host, what cannot be read, and the reverse door."""
+    """A covered host, what cannot be read, and the reverse proxy."""
     found = explain(CRM, url, PASSING)
     assert (found, found.passes) == (explain(CRM, url), False)
 
@@ -328,4 +330,4 @@ def test_nothing_is_said_to_pass_while_an_integration_is_undecided() -> None:
     undecided = replace(integration(), id="sms", rebuild=lambda: CRM)
     found = explain(CRM, "http://other.example/", build_passing({"crm": CRM, "sms": undecided}, Trust()))
     assert (found.passes, found.decision.code) == (False, "credential_unavailable")
-    assert found.decision.reason == "what sms covers cannot be read; until then nothing passes"
+    assert found.decision.reason == "the hosts covered by sms cannot be read: until they can, nothing passes"

@@ -24,11 +24,11 @@ def said(code: str) -> str:
 
 
 def limited(soft: int, hard: int, in_flight: int) -> tuple[int, int, int]:
-    """NOFILE's two limits and the answer, after `raise_descriptors` under these limits."""
+    """NOFILE's two limits after `raise_descriptors`, and what is affordable then."""
     out = said(
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
-        f"allowed = process.raise_descriptors({in_flight})\n"
-        "print(*resource.getrlimit(resource.RLIMIT_NOFILE), allowed)"
+        "process.raise_descriptors()\n"
+        f"print(*resource.getrlimit(resource.RLIMIT_NOFILE), process.affordable({in_flight}))"
     )
     first, second, allowed = map(int, out.split())
     return first, second, allowed

@@ -1,4 +1,4 @@
-"""The composition root: alone knows every part. Starts them, has them take up another config, heeds signals, drains."""
+"""The composition root: the only module that knows every part. Starts them, reloads on signals, drains."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from sidekey.admin.listeners import build_admin, build_metrics
 from sidekey.admin.serve import Server, serve
 from sidekey.credentials.base import GrantSource
 from sidekey.dataplane.plane import DataPlane
+from sidekey.dataplane.worker import Worker
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener as OwnListener
 from sidekey.network.listen import Listener, ListenError, listen
-from sidekey.network.tls import prepare as prepare_tls
 from sidekey.observe.access import AccessLog
 from sidekey.observe.hooks import install_safe_hooks
-from sidekey.observe.logs import configure, get_logger, report_defect
+from sidekey.observe.logs import LogLevel, configure, get_logger, report_defect
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.redact import describe
 from sidekey.observe.writer import LineWriter
 from sidekey.reloading.log_load import log_load
 from sidekey.reloading.reloader import Reloader, ReloadHooks
+from sidekey.runtime.publisher import Commit, Publisher
+from sidekey.runtime.snapshot import Address, Integration, Snapshot
 from sidekey.settings.load import Loaded, Loader
-from sidekey.settings.snapshot import Address, Integration, Snapshot
 from sidekey.sources.certificates.service import Certificates
 from sidekey.sources.static import StaticSource
 from sidekey.sources.tokens.service import Tokens
@@ -41,12 +42,8 @@ class App:
     """One running Sidekey. `start` opens the listeners, `serve` ends with a signal, `stop` drains."""
 
     def __init__(self, snapshot: Snapshot, writer: LineWriter) -> None:
-        self.snapshot = snapshot
         self.health = Health()
         self.metrics = Metrics()
-        self.metrics.adopt(snapshot.integrations)
-        self.metrics.config_loaded = True
-        self.metrics.config_loaded_at = time.time()
         self._writer = writer
         self._log = get_logger()
         self._asked_to_stop = asyncio.Event()
@@ -59,69 +56,72 @@ class App:
         self._certificates = Certificates(self._dialer, self.metrics, report_defect)
         identity_of = self._certificates.source
         self._tokens = Tokens(self._dialer, self.metrics, report_defect, identity_of=identity_of)
+        access = AccessLog(writer, snapshot.log.access, snapshot.log.path)
         self.plane = DataPlane(
             snapshot,
             source_of=self._source,
             identity_of=identity_of,
             dialer=self._dialer,
             metrics=self.metrics,
-            access=AccessLog(writer, snapshot.log.access, snapshot.log.path),
+            access=access,
             report=report_defect,
         )
+        parts = (
+            self._dialer,
+            self._certificates,
+            self._tokens,
+            self.plane,
+            self.metrics,
+            access,
+            LogLevel(snapshot.log.level),
+            InFlightLimit(self.plane.worker),
+        )
+        self.publisher = Publisher(snapshot, parts, report_defect)
 
-    def adopt(self, snapshot: Snapshot) -> None:
-        """Take up another config, from the next request on; those in flight end by the one they began with.
-
-        What the two share, as the very same objects, goes on: connections, tokens, certificates. `listen` stays as it
-        was.
-        """
-        former, self.snapshot = self.snapshot, snapshot
-        self._dialer.adopt(snapshot.network)
-        self._certificates.prepare(snapshot.integrations)()
-        self._tokens.prepare(snapshot.integrations)()
-        self.plane.prepare(snapshot)()
-        self.metrics.adopt(snapshot.integrations)
-        self.plane.worker.access.adopt(snapshot.log.access, snapshot.log.path)
-        if snapshot.log.level != former.log.level:
-            configure(snapshot.log.level, self._writer)
-        if snapshot.limits.in_flight != former.limits.in_flight:
-            self._limit_flight()
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot in use."""
+        return self.publisher.snapshot
 
     def follow(self, loader: Loader, loaded: Loaded, *, strict: bool) -> None:
-        """Take up from now on what changes of the config that `loader` reads; `loaded` is in use."""
-        hooks = ReloadHooks(
-            self.adopt, self._certificates.files, self._certificates.changed, self.metrics, report_defect
-        )
+        """Reload from now on what changes of the config that `loader` reads; `loaded` is in use."""
+        certificates = self._certificates
+        hooks = ReloadHooks(self.publisher, certificates.files, certificates.changed, self.metrics, report_defect)
         self._reloader = Reloader(loader, loaded, hooks, strict=strict)
         self._reloader.start()
 
     def _source(self, integration: Integration) -> GrantSource:
-        """Where an integration's grants come from: its secrets alone, or calls that they allow."""
+        """What obtains an integration's grants: from its secrets alone, or by calls to a token endpoint."""
         if integration.traits.calls and integration.rebuild is None:
             return self._tokens.source(integration)
         return StaticSource(integration.secrets)
 
     @property
     def proxy_address(self) -> Address:
-        """Where the proxy listener is bound, with the port that was chosen where the config says 0."""
+        """The address of the proxy listener, with the port that was chosen where the config says 0."""
         return self.snapshot.listen.proxy if self._listener is None else self._listener.addresses[0]
 
     @property
     def admin_address(self) -> Address:
-        """Where the admin listener is bound."""
+        """The address of the admin listener."""
         return self._servers[0].addresses[0]
 
     def note_certificate_requests(self) -> set[str]:
-        """The names of servers that ask for a client certificate from now on, for `sidekey test`."""
+        """The names of servers that request a client certificate from now on, for `sidekey test`."""
         return self._dialer.note_certificate_requests()
 
     async def start(self) -> None:
-        """Open every listener. Raises network.listen.ListenError, with nothing left open."""
+        """Put the first snapshot in use, then open every listener.
+
+        Raises network.listen.ListenError, or what a part raised, with nothing left open.
+        """
         where = self.snapshot.listen
-        prepare_tls(self.snapshot)
-        self._limit_flight()
-        self.plane.worker.deadlines.start(asyncio.get_running_loop())
+        process.raise_descriptors()
         try:
+            self.publisher.publish(self.snapshot)
+            self.metrics.config_loaded = True
+            self.metrics.config_loaded_at = time.time()
+            self.plane.worker.deadlines.start(asyncio.get_running_loop())
             self._servers.append(await serve(build_admin(self.health, self.metrics), where.admin, "listen.admin"))
             if where.metrics is not None:
                 application = build_metrics(self.health, self.metrics)
@@ -132,8 +132,6 @@ class App:
             raise
         bound = [*self._listener.addresses, *(address for server in self._servers for address in server.addresses)]
         self._dialer.own_listeners = own_listeners(bound)
-        self._certificates.prepare(self.snapshot.integrations)()
-        self._tokens.prepare(self.snapshot.integrations)()
         gc.collect()
         gc.freeze()
         gc.enable()
@@ -145,17 +143,10 @@ class App:
             integrations=len(self.snapshot.integrations),
         )
 
-    def _limit_flight(self) -> None:
-        asked = self.snapshot.limits.in_flight
-        allowed = process.raise_descriptors(asked)
-        if allowed < asked:
-            self._log.warning("limits.in_flight is lowered: too few file descriptors (NOFILE)", in_flight=allowed)
-        self.plane.worker.limit_in_flight(allowed)
-
-    def heed_signals(self) -> None:
+    def install_signal_handlers(self) -> None:
         """Let SIGTERM or SIGINT end `serve`, and a second one the process; SIGHUP asks for a reload.
 
-        Call it before anyone can connect.
+        Must be called before anyone can connect.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -163,7 +154,7 @@ class App:
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
 
     def _on_hangup(self) -> None:
-        # Before there is a reloader the config is being read anyway: it begins with a look.
+        # Before there is a reloader nothing is lost: it begins by comparing every file.
         if self._reloader is not None:
             self._reloader.ask()
 
@@ -180,7 +171,7 @@ class App:
         await self.stop()
 
     async def stop(self) -> None:
-        """Fail readiness, go on for `drain_delay`, stop accepting, let exchanges finish within `drain`."""
+        """Fail readiness, serve for `drain_delay`, stop accepting, let exchanges finish within `drain`."""
         timeouts = self.snapshot.timeouts
         self.health.ready = False
         self.health.reason = "draining"
@@ -207,6 +198,28 @@ class App:
             await server.close()
 
 
+class InFlightLimit:
+    """Limits the requests in flight to what the snapshot in use allows and file descriptors suffice for."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._asked = 0
+        self._log = get_logger()
+
+    def prepare(self, snapshot: Snapshot) -> Commit:
+        """Get ready to limit them as another snapshot asks; the result does so from then on."""
+        asked = snapshot.limits.in_flight
+        allowed = process.affordable(asked)
+
+        def commit() -> None:
+            former, self._asked = self._asked, asked
+            if allowed < asked != former:
+                self._log.warning("limits.in_flight is lowered: too few file descriptors (NOFILE)", in_flight=allowed)
+            self._worker.limit_in_flight(allowed)
+
+        return commit
+
+
 def own_listeners(addresses: Iterable[Address | None]) -> tuple[OwnListener, ...]:
     """What the dialer must refuse: every listener with an address that could be dialled."""
     return tuple(
@@ -217,18 +230,18 @@ def own_listeners(addresses: Iterable[Address | None]) -> tuple[OwnListener, ...
 
 
 def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
-    """Run the config without faults that `loader` gave, until a signal, and follow what becomes of it.
+    """Run the valid config that `loader` has loaded, until a signal, and reload it when it changes.
 
-    Raises network.listen.ListenError where a listener cannot open.
+    Raises network.listen.ListenError where a listener cannot be opened.
     """
     snapshot = loaded.snapshot
     if snapshot is None:
-        raise ValueError("a config with faults is not run")
+        raise ValueError("a config with errors must not be run")
 
     async def main(writer: LineWriter) -> None:
         log_load(loaded)
         app = App(snapshot, writer)
-        app.heed_signals()
+        app.install_signal_handlers()
         await app.start()
         writer.start()
         app.follow(loader, loaded, strict=strict)
@@ -238,9 +251,9 @@ def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
 
 
 def run_logged(level: str, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine on the quickest loop, with a log of this level on standard error; returns its result.
+    """Run a coroutine on the fastest event loop, with a log of this level on standard error; returns its result.
 
-    What it raises is logged without its text before the log closes, but for ListenError, which the caller shows.
+    What it raises is logged without its text before the log closes, except ListenError, which the caller shows.
     """
     writer = LineWriter.stderr()
     configure(level, writer)

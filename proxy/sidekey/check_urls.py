@@ -9,8 +9,8 @@ from sidekey.app import own_listeners
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
+from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.settings.load import Loaded
-from sidekey.settings.snapshot import Integration, Snapshot
 from sidekey.sources.certificates.url_fetch import AT_ONCE, UrlFetch
 
 Reasons = dict[Keys, str]

@@ -16,9 +16,9 @@ import click
 from sidekey import __version__
 
 if TYPE_CHECKING:
+    from sidekey.runtime.snapshot import Integration, Snapshot
     from sidekey.settings.config_errors import ConfigError
     from sidekey.settings.load import Loaded, Loader
-    from sidekey.settings.snapshot import Integration, Snapshot
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -25,7 +25,7 @@ from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.rules import Limits
-from sidekey.settings.snapshot import Address, Integration, Listen, Log, NetworkRules, Snapshot
+from sidekey.runtime.snapshot import Address, Integration, Listen, Log, NetworkRules, Snapshot
 
 ID = "demo"
 HOST = "api.example"
@@ -240,7 +240,7 @@ async def _show(writer: LineWriter, *, once: bool) -> list[str]:
     upstream = ProtectedUpstream()
     async with upstream.listening():
         app = App(demo_snapshot(upstream.port), writer)
-        app.heed_signals()
+        app.install_signal_handlers()
         await app.start()
         played = Show(app, upstream)
         await played.play()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from ipaddress import ip_address
 
-from sidekey.settings.snapshot import Address, Snapshot
+from sidekey.runtime.snapshot import Address, Snapshot
 
 TOKEN_PLACE = "PUT-THE-CALLERS-TOKEN-HERE"  # noqa: S105 - says where a token goes
 """Stands for the caller's token, which is never printed."""

@@ -10,7 +10,7 @@ from sidekey.core.headers import Role
 from sidekey.core.policy import Decision, Policy
 from sidekey.core.request import RequestHead
 from sidekey.core.urls import InvalidTarget, Target, parse_target
-from sidekey.settings.snapshot import Integration, Passing
+from sidekey.runtime.snapshot import Integration, Passing
 
 CONNECT_NOTE = (
     "clients send an https:// URL by CONNECT (HTTPS_PROXY), which is not supported yet: use the reverse proxy or "
@@ -19,24 +19,24 @@ CONNECT_NOTE = (
 
 PASSED_CONNECT_NOTE = (
     "clients send an https:// URL by CONNECT (HTTPS_PROXY), which is not supported yet; without HTTPS_PROXY they "
-    "ask the host itself"
+    "connect to the host itself"
 )
 
 LEARNT_NOTE = (
-    "the base URL here stands for the one that the answer with the token brings; targets are judged again by that one"
+    "the base URL here is a placeholder: the token response brings the real one, and targets are judged again by that"
 )
-STAND_IN_NOTE = (
-    "the answer of the login names the one host that is allowed then; targets at the login host are moved there and "
+PLACEHOLDER_NOTE = (
+    "the login response names the one host that is allowed; targets at the login host are sent there instead, and "
     "judged again"
 )
-BODY_NOTE = "the token needs a form or a JSON object to go into: any other body is credential_unplaceable"
+BODY_NOTE = "the body must be a form or a JSON object, which the token is added to: any other is credential_unplaceable"
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What becomes of one target. `sent_on` is what the upstream would be asked; None where it cannot be read.
+    """The decision on one target. `sent_on` is the target the upstream would get; None where it cannot be read.
 
-    `upgraded` says that it became https at the forward door, `passes` that it goes on without a credential.
+    `upgraded` says that it became https at the forward proxy, `passes` that it is forwarded without a credential.
     """
 
     integration: Integration
@@ -77,12 +77,12 @@ class Explanation:
 
     def __str__(self) -> str:
         decision = self.decision
-        rows = [("integration", f"{self.integration.id} ({self.integration.kind})"), ("door", self.door)]
+        rows = [("integration", f"{self.integration.id} ({self.integration.kind})"), ("proxy", self.door)]
         rows.append(("as sent", self.as_sent))
         if self.sent_on is not None:
             rows.append(("sent on", f"{self.sent_on} (upgraded to https)" if self.upgraded else self.sent_on))
         if self.passes:
-            rows += [("passes", decision.reason), ("credential", "stays here")]
+            rows += [("passes", decision.reason), ("credential", "is not sent")]
             rows += [("note", note) for note in self.notes]
             return _table(rows)
         if decision.allowed:
@@ -90,14 +90,14 @@ class Explanation:
             where = "; ".join(
                 f"{place}: {', '.join(names)}" for place, names in _where(self.integration).items() if names
             )
-            rows.append(("credential", f"goes to {self._origin or 'the base URL that comes with it'} in {where}"))
+            rows.append(("credential", f"goes to {self._origin or 'the base URL in the token response'} in {where}"))
         else:
             rows.append(("denied", f"{decision.code}: {decision.reason}"))
-            rows.append(("credential", "stays here"))
+            rows.append(("credential", "is not sent"))
             rows += [("rule", rule) for rule in _rules(self.integration.policy)]
         for held in (self.integration.secrets, self.integration.certificate):
             if held is not None and held.unreadable is not None:
-                rows.append(("unreadable", f"{held.unreadable}; until then the answer is credential_unavailable"))
+                rows.append(("unreadable", f"{held.unreadable}; until then the response is credential_unavailable"))
         if self.integration.policy.methods is not None:
             rows.append(("methods", ", ".join(sorted(self.integration.policy.methods))))
         rows += [("profile", f"{key}: {value}") for key, value in self.integration.filled]
@@ -106,7 +106,7 @@ class Explanation:
 
     @property
     def _origin(self) -> str | None:
-        """Where the credential would go; None where only the answer with it tells."""
+        """Where the credential would go; None where only the response that brings it says so."""
         target = self.decision.target
         if target is None or LEARNT_NOTE in self.notes or target.origin == self.integration.policy.stand_in:
             return None
@@ -115,7 +115,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """An integration as the admission sees it: by the exact reading alone, which names the rule that allows."""
+    """An integration as `core.decide` sees it: by the exact reading alone, which names the rule that allows."""
 
     integration: Integration
     rules: IntegrationRules
@@ -139,7 +139,7 @@ class _Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Routes:
-    """What the admission is to know: one integration, and what passes without one."""
+    """What `core.decide` has to know: one integration, and what passes without one."""
 
     candidate: _Candidate
     unmatched: Unmatched[_Candidate] | None
@@ -166,20 +166,21 @@ def explain(integration: Integration, url: str, passing: Passing | None = None) 
         unmatched = Unmatched(_Candidate.of(passing.nobody), passing.coverage, passing.undecided)
     decision = decide(_head(candidate.rules, as_sent, named=not reverse), {}, _Routes(candidate, unmatched))
     if isinstance(decision, Admitted) and decision.target is None:
-        reason = "what decides where the credential may go cannot be read"
+        reason = "a value that decides where the credential may go cannot be read"
         return Explanation(integration, door, as_sent, None, Decision(False, "credential_unavailable", reason))
     sent, target = _targets(candidate.rules, url, reverse=reverse)
     if isinstance(decision, Denied):
         problem = decision.problem
         reason = problem.detail
         if problem.code == "credential_unavailable" and passing is not None:
-            reason = f"what {', '.join(sorted(passing.undecided))} covers cannot be read; until then nothing passes"
+            unresolved = ", ".join(sorted(passing.undecided))
+            reason = f"the hosts covered by {unresolved} cannot be read: until they can, nothing passes"
             target = None
         verdict = Decision(False, problem.code, reason, target)
     elif decision.candidate is candidate:
-        verdict = Decision(True, "", "inside in every reading", decision.target, decision.rule)
+        verdict = Decision(True, "", "inside the policy in every reading", decision.target, decision.rule)
     else:
-        reason = "no integration covers this host (forward.unmatched): it goes on as it came"
+        reason = "no integration covers this host: it is forwarded as it is (forward.unmatched: pass)"
         note = (PASSED_CONNECT_NOTE,) if sent is not None and sent.origin.scheme == "https" else ()
         passed = Decision(False, "", reason, sent)
         return Explanation(integration, door, as_sent, _show(sent), passed, passes=True, notes=note)
@@ -204,7 +205,7 @@ def _targets(rules: IntegrationRules, url: str, *, reverse: bool) -> tuple[Targe
 
 
 def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> tuple[str, ...]:
-    """What a reader must know beside the decision."""
+    """What a reader must know besides the decision."""
     if sent is None:
         return ()
     notes = []
@@ -212,7 +213,7 @@ def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> t
         notes += [LEARNT_NOTE] if integration.traits.learns else []
     else:
         notes += [CONNECT_NOTE] if sent.origin.scheme == "https" else []
-        notes += [STAND_IN_NOTE] if integration.policy.stand_in is not None else []
+        notes += [PLACEHOLDER_NOTE] if integration.policy.stand_in is not None else []
     return (*notes, BODY_NOTE) if integration.traits.places.body else tuple(notes)
 
 
@@ -225,15 +226,15 @@ def _show(target: Target | None) -> str | None:
 
 
 def _where(integration: Integration) -> dict[str, list[str]]:
-    """What the credential stands in, by name alone."""
+    """What would hold the credential, by name alone."""
     places = integration.traits.places
     found = {"headers": list(places.headers), "query": list(places.query), "body": list(places.body)}
     return found if integration.certificate is None else {**found, "handshake": ["client certificate"]}
 
 
 def _rules(policy: Policy) -> list[str]:
-    prefixes = [f"the target lies under {prefix}" for prefix in policy.prefixes]
+    prefixes = [f"the target is under {prefix}" for prefix in policy.prefixes]
     domains = [f"the target is at {domain}" for domain in policy.domains]
-    below = [f"the target lies under {policy.path}"] if policy.path else []
+    below = [f"the target is under {policy.path}"] if policy.path else []
     never = [f"the target is not {forbidden}" for forbidden in policy.forbidden]
     return prefixes + domains + below + never

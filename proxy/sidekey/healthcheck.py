@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from sidekey.environment import reachable
+from sidekey.runtime.snapshot import Address
 from sidekey.settings.models import ListenSettings
-from sidekey.settings.snapshot import Address
 from sidekey.settings.source import read_config
 
 TIMEOUT = 3.0

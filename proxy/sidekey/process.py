@@ -28,17 +28,22 @@ def ignore_hangups() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def raise_descriptors(in_flight: int) -> int:
-    """Raise NOFILE to the hard limit; returns how many exchanges in flight it suffices for, at most `in_flight`.
-
-    An exchange takes two descriptors, one towards the caller and one towards the upstream.
-    """
+def raise_descriptors() -> None:
+    """Raise NOFILE to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard == resource.RLIM_INFINITY:
+
+
+def affordable(in_flight: int) -> int:
+    """How many exchanges in flight NOFILE suffices for: at most `in_flight`, at least one.
+
+    An exchange takes two descriptors, one towards the caller and one towards the upstream.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
         return in_flight
-    return min(in_flight, max(1, (hard - _DESCRIPTORS_ASIDE) // 2))
+    return min(in_flight, max(1, (soft - _DESCRIPTORS_ASIDE) // 2))
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -60,5 +65,5 @@ def _occupy_standard_descriptors() -> None:
 
 
 def leave(status: int) -> None:
-    """End the process at once, without the interpreter's own end."""
+    """End the process at once: no exit handler runs, and no thread is waited for."""
     os._exit(status)

@@ -15,7 +15,7 @@ from sidekey.app import App, run_logged
 from sidekey.dataplane.downstream.local_reply import PHRASES
 from sidekey.dataplane.plane import DataPlane
 from sidekey.observe.writer import LineWriter
-from sidekey.settings.snapshot import Snapshot, TestRequest
+from sidekey.runtime.snapshot import Snapshot, TestRequest
 
 NOT_REQUESTED = "the server did not request a client certificate, so the integration's was not sent"
 _LARGEST_PROBLEM = 64 << 10

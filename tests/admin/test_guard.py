@@ -11,7 +11,7 @@ from sidekey.admin.health import Health
 from sidekey.admin.listeners import build_admin, build_metrics
 from sidekey.admin.serve import Server, serve
 from sidekey.observe.metrics import Metrics
-from sidekey.settings.snapshot import Address
+from sidekey.runtime.snapshot import Address
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from aiohttp import web
 from sidekey.admin import serve as module
 from sidekey.admin.serve import Server, serve
 from sidekey.network.listen import AddressInUse
-from sidekey.settings.snapshot import Address
+from sidekey.runtime.snapshot import Address
 
 
 async def hello(_: web.Request) -> web.Response:

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from sidekey.runtime.rules import Timeouts
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration
 from support.ca import Authority
 from support.plane import UPSTREAM, base_url, get, integration, problem, running
 from support.ports import listening_socket

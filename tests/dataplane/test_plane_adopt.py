@@ -15,7 +15,7 @@ from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.runtime.rules import Limits, Timeouts
-from sidekey.settings.snapshot import Integration, Listen
+from sidekey.runtime.snapshot import Integration, Listen
 from support.plane import (
     FixedSource,
     Running,

@@ -17,7 +17,7 @@ from sidekey.dataplane.exchange.exchange import Exchange
 from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.dataplane.upstream.pool import Pool
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration
 from sidekey.sources.static import StaticSource
 from support.ca import Authority
 from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, running

@@ -23,9 +23,9 @@ from cryptography.x509.oid import NameOID
 
 from sidekey.network import ca_folder
 from sidekey.network.ca_folder import PREFIX, CaFolder, subject_hash
-from sidekey.network.tls import client_context, prepare
+from sidekey.network.tls import client_context, prepare_trust
+from sidekey.runtime.snapshot import Trust
 from sidekey.settings.load import load
-from sidekey.settings.snapshot import Trust
 from support import peers
 from support.ca import Authority
 from support.tls_peer import shake
@@ -160,7 +160,7 @@ def test_the_folder_is_made_ahead_where_it_will_be_used(
     config.write_text(f"version: 1\n{top}integrations:\n  one: {{{stanza}}}\n")
     snapshot = load(config, {}).snapshot
     assert snapshot is not None
-    prepare(snapshot)
+    prepare_trust(snapshot)
     assert any(places.iterdir()) is wanted
 
 

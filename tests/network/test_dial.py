@@ -18,7 +18,7 @@ from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener
 from sidekey.network.hosts import HostsFile
 from sidekey.network.resolve import Resolver
-from sidekey.settings.snapshot import NetworkRules, Trust
+from sidekey.runtime.snapshot import NetworkRules, Snapshot, Trust
 from support.blackhole import Blackhole
 from support.ca import Authority
 from support.dialling import HOSTS, LOOPBACK, RULES, Connection, Dial, told, upstream
@@ -258,12 +258,17 @@ def test_the_address_judged_is_the_address_dialled() -> None:
         assert ip_address(asyncio.run(peer(listener.getsockname()[1]))) == ip_address("::ffff:127.0.0.1")
 
 
+def adopt(dial: Dial, rules: NetworkRules) -> None:
+    """Put these rules in use."""
+    dial.dialer.prepare(Snapshot(integrations={}, network=rules))()
+
+
 async def test_other_rules_hold_from_the_next_dial_on(dial: Dial, silent: int) -> None:
     """What may be dialled, and where names lead."""
     (await dial.connect("http://up.test", silent)).transport.abort()
-    dial.dialer.adopt(NetworkRules(hosts=HOSTS))
+    adopt(dial, NetworkRules(hosts=HOSTS))
     assert told(await dial.failure("http://up.test", silent))[0] == "destination_denied"
-    dial.dialer.adopt(NetworkRules(hosts={"else.test": ("127.0.0.1",)}, allow_private=LOOPBACK))
+    adopt(dial, NetworkRules(hosts={"else.test": ("127.0.0.1",)}, allow_private=LOOPBACK))
     (await dial.connect("http://else.test", silent)).transport.abort()
 
 
@@ -282,7 +287,7 @@ async def test_a_dial_that_has_begun_goes_on_by_the_rules_it_began_with(
     dial = Dial(ca, resolver=Resolver(RULES, hosts_file=HostsFile(), lookup=slow))
     connecting = asyncio.create_task(dial.connect("http://slow.test", silent))
     await asked.wait()
-    dial.dialer.adopt(NetworkRules())
+    adopt(dial, NetworkRules())
     release.set()
     (await connecting).transport.abort()
     assert told(await dial.failure("http://slow.test", silent))[0] == "destination_denied"
@@ -301,7 +306,7 @@ async def test_equal_rules_disturb_no_lookup(ca: Authority, silent: int, release
     first = asyncio.create_task(dial.connect("http://slow.test", silent))
     while not asked:
         await asyncio.sleep(0)
-    dial.dialer.adopt(NetworkRules(hosts=dict(HOSTS), allow_private=LOOPBACK))
+    adopt(dial, NetworkRules(hosts=dict(HOSTS), allow_private=LOOPBACK))
     second = asyncio.create_task(dial.connect("http://slow.test", silent))
     await asyncio.sleep(0)
     release.set()

@@ -18,7 +18,7 @@ from sidekey.network.fetch import Fetcher
 from sidekey.network.guard import Listener
 from sidekey.network.hosts import HostsFile
 from sidekey.network.resolve import Resolver
-from sidekey.settings.snapshot import NetworkRules, Trust
+from sidekey.runtime.snapshot import NetworkRules, Trust
 from support.blackhole import Blackhole
 from support.ca import Authority
 from support.dialling import HOSTS, LOOPBACK, RULES

@@ -13,7 +13,7 @@ from sidekey.credentials.base import Call, CallFault, Reply
 from sidekey.network import fetch
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
-from sidekey.settings.snapshot import NetworkRules, Trust
+from sidekey.runtime.snapshot import NetworkRules, Trust
 from support import wire
 from support.ca import Authority
 from support.dialling import HOSTS, LOOPBACK, RULES

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.network.listen import AddressInUse, ListenError, listen
-from sidekey.settings.snapshot import Address
+from sidekey.runtime.snapshot import Address
 
 KEY = "listen.proxy"
 

@@ -21,7 +21,7 @@ from sidekey.errors import ProblemError
 from sidekey.network import resolve
 from sidekey.network.hosts import HostsFile
 from sidekey.network.resolve import Resolver
-from sidekey.settings.snapshot import NetworkRules
+from sidekey.runtime.snapshot import NetworkRules
 from support import peers
 from support.raw import DEADLINE
 
@@ -267,7 +267,7 @@ ASK_DNS = """
 import asyncio, json, socket, sys
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.resolve import Resolver
-from sidekey.settings.snapshot import NetworkRules
+from sidekey.runtime.snapshot import NetworkRules
 
 async def main():
     now = asyncio.get_running_loop().time

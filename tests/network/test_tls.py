@@ -24,7 +24,7 @@ from sidekey.errors import ProblemError
 from sidekey.network import ca_folder
 from sidekey.network.sessions import Sessions
 from sidekey.network.tls import TlsContexts, certificate_refused, client_context, tls_problem
-from sidekey.settings.snapshot import Trust
+from sidekey.runtime.snapshot import Trust
 from support.ca import Authority, file_trust
 from support.tls_peer import TlsPeer, shake
 

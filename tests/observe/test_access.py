@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sidekey.observe.access import AccessLog
 from sidekey.observe.writer import LineWriter
+from sidekey.runtime.snapshot import Log, Snapshot
 
 KEYS = "timestamp level event request_id integration door method host status code duration bytes_in bytes_out"
 
@@ -126,11 +127,11 @@ def test_the_mode_says_what_to_write(pipe: Pipe, mode: str, every: bool, errors:
 def test_another_mode_holds_from_the_next_request_on(pipe: Pipe) -> None:
     """As another config asks."""
     log = AccessLog(pipe.writer, "off", path=False)
-    log.adopt("all", path=True)
+    log.prepare(Snapshot(integrations={}, log=Log(access="all", path=True)))()
     assert (log.every, log.errors) == (True, True)
     write(log, 200, target="/send")
     assert json.loads(pipe.line())["target"] == "/send"
-    log.adopt("errors", path=False)
+    log.prepare(Snapshot(integrations={}, log=Log(access="errors", path=False)))()
     assert (log.every, log.errors) == (False, True)
     write(log, 200, target="/send")
     assert "target" not in json.loads(pipe.line())

@@ -19,7 +19,7 @@ from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe import exposition
 from sidekey.observe.exposition import expose
 from sidekey.observe.metrics import BOUNDS, Metrics
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration
 from support.peers import require
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 import structlog
 
-from sidekey.observe.logs import configure, get_logger, report_defect
+from sidekey.observe.logs import LogLevel, configure, get_logger, report_defect
 from sidekey.observe.writer import LineWriter
+from sidekey.runtime.snapshot import Log as LogSettings
+from sidekey.runtime.snapshot import Snapshot
 
 SECRET = "hunter2-s3cret"
 
@@ -113,3 +116,32 @@ def test_a_defect_is_found_by_the_id_that_its_caller_was_reported() -> None:
     defect = report_defect(ValueError(SECRET))
     (line,) = log.lines()
     assert (line["event"], line["id"], line["error"]) == ("defect", defect, ["ValueError"])
+
+
+async def test_the_level_of_another_snapshot_counts_from_the_next_step_of_the_loop_on() -> None:
+    """So that it does not matter whether what another part logs while it commits comes before or after."""
+    log = Log("info")
+    logger = get_logger()
+    level = LogLevel("info")
+    logger.info("before")
+    commit = level.prepare(Snapshot(integrations={}, log=LogSettings(level="error")))
+    logger.info("prepared")
+    await asyncio.sleep(0)
+    logger.info("still only prepared")
+    commit()
+    logger.info("in the same step")
+    await asyncio.sleep(0)
+    logger.warning("too low")
+    logger.error("at the new level")
+    level.prepare(Snapshot(integrations={}, log=LogSettings(level="debug")))()
+    await asyncio.sleep(0)
+    logger.debug("lower again")
+    events = [line["event"] for line in log.lines()]
+    assert events == [
+        "before",
+        "prepared",
+        "still only prepared",
+        "in the same step",
+        "at the new level",
+        "lower again",
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidekey.observe.metrics import BOUNDS, CredentialSeries, IntegrationStats, Metrics
+from sidekey.runtime.snapshot import Snapshot
 from support.plane import integration
 
 
@@ -108,7 +109,7 @@ def test_integrations_that_have_gone_are_reported_no_more() -> None:
         series.count_failures(1)
         series.expires(5.0)
     known = {"stays": integration("stays", "https://a.test/api")}
-    metrics.adopt(known)
+    metrics.prepare(Snapshot(integrations=known))()
     goes.record("2xx", 0.01)
     assert metrics.integrations is known
     assert [stats.integration for stats in metrics.recorded()] == ["stays", "-", "unknown"]

@@ -15,9 +15,9 @@ import sidekey
 from sidekey.cli import main
 from sidekey.errors import KINDS
 from sidekey.explain import explain
+from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.load import load
 from sidekey.settings.reference import pages
-from sidekey.settings.snapshot import Snapshot
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(sidekey.__file__).parent

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.credentials.base import FixedCredential, Grant
+from sidekey.runtime.snapshot import Integration
 from sidekey.settings.load import Loaded, Loader, load
-from sidekey.settings.snapshot import Integration
 
 FILES = ("a.yaml", "b.yaml")
 NAMES = ("crm", "sms", "shop", "bank")

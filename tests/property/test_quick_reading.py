@@ -16,7 +16,7 @@ from sidekey.core.paths import UnreadablePath
 from sidekey.core.policy import Forbidden, Prefix, decide, judge, upgrade
 from sidekey.core.urls import InvalidTarget, Origin, parse_target
 from sidekey.errors import Problem
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration
 from support.admission import admission, head_of
 from support.http_strategies import soup
 from support.plane import integration

@@ -16,9 +16,10 @@ from structlog.testing import capture_logs
 
 from sidekey.observe.metrics import Metrics
 from sidekey.reloading.reloader import Reloader, ReloadHooks
+from sidekey.runtime.publisher import Commit, Publisher
+from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.config_errors import ConfigError
 from sidekey.settings.load import Loaded, Loader
-from sidekey.settings.snapshot import Snapshot
 from sidekey.settings.stamps import stamp
 from support.plane import eventually
 from support.projected import Projected
@@ -31,6 +32,8 @@ integrations:
     endpoint_prefix: https://a.test/v1
     auth: {{type: basic, username: u, password: {{file: {secret}}}}}
 """
+NOT_RELOADED = "the config was not reloaded because of a defect in Sidekey; the former one stays in use"
+IN_PART = "the config was reloaded only in part because of a defect in Sidekey: restart it"
 
 
 @dataclass(slots=True)
@@ -45,6 +48,15 @@ class Rig:
     rotated: list[set[Path]] = field(default_factory=list)
     defects: list[BaseException] = field(default_factory=list)
     reloader: Reloader | None = None
+    fails: type[Exception] | None = None
+    """What the next snapshot makes of it: an error while it is prepared."""
+    fails_to_commit: type[Exception] | None = None
+
+    def hooks(self, loaded: Loaded) -> ReloadHooks:
+        """What a reloader works by, with `loaded` in use."""
+        assert loaded.snapshot is not None
+        publisher = Publisher(loaded.snapshot, [self], self.report)
+        return ReloadHooks(publisher, lambda: self.certificates, self.rotate, self.metrics, self.report)
 
     @property
     def config(self) -> Path:
@@ -59,9 +71,20 @@ class Rig:
     async def rotate(self, paths: set[Path]) -> None:
         self.rotated.append(paths)
 
-    def adopt(self, snapshot: Snapshot) -> None:
+    def prepare(self, snapshot: Snapshot) -> Commit:
         assert not gc.isenabled()
-        self.adopted.append(snapshot)
+        fails, self.fails = self.fails, None
+        if fails is not None:
+            raise fails
+
+        def commit() -> None:
+            assert not gc.isenabled()
+            self.adopted.append(snapshot)
+            fails, self.fails_to_commit = self.fails_to_commit, None
+            if fails is not None:
+                raise fails
+
+        return commit
 
     def report(self, defect: BaseException) -> str:
         self.defects.append(defect)
@@ -79,9 +102,7 @@ async def following(
     rig.write("first")
     loader = Loader(rig.config, {})
     loaded = loader.load()
-    assert loaded.snapshot is not None
-    hooks = ReloadHooks(rig.adopt, lambda: rig.certificates, rig.rotate, rig.metrics, rig.report)
-    rig.reloader = Reloader(loader, loaded, hooks, strict=strict)
+    rig.reloader = Reloader(loader, loaded, rig.hooks(loaded), strict=strict)
     rig.reloader.start()
     try:
         yield rig
@@ -103,7 +124,7 @@ async def test_a_change_between_the_load_and_the_watch_is_reloaded(tmp_path: Pat
     loader = Loader(rig.config, {})
     loaded = loader.load()
     rig.write("second")
-    reloader = Reloader(loader, loaded, ReloadHooks(rig.adopt, set, rig.rotate, rig.metrics, rig.report), strict=False)
+    reloader = Reloader(loader, loaded, rig.hooks(loaded), strict=False)
     reloader.start()
     await eventually(lambda: rig.adopted)
     await reloader.close()
@@ -188,7 +209,7 @@ async def test_a_secret_that_appears_later_is_reloaded_from_a_folder_that_was_no
     rig.config.write_text(CONFIG.format(text="x", secret=tmp_path / "later/pw"))
     loader = Loader(rig.config, {})
     loaded = loader.load()
-    reloader = Reloader(loader, loaded, ReloadHooks(rig.adopt, set, rig.rotate, rig.metrics, rig.report), strict=False)
+    reloader = Reloader(loader, loaded, rig.hooks(loaded), strict=False)
     reloader.start()
     (tmp_path / "later").mkdir()
     (tmp_path / "later/pw").write_text("there")
@@ -206,26 +227,98 @@ async def test_the_collector_and_the_switch_interval_are_as_before_after_a_reloa
     assert sys.getswitchinterval() == interval
 
 
-async def test_a_defect_is_reported_and_the_next_change_reloaded(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+async def test_a_config_that_cannot_be_prepared_changes_nothing_and_the_next_change_is_reloaded(tmp_path: Path) -> None:
+    """The reload has failed, by metric and log; it is not tried again before something changes."""
+    with capture_logs() as lines:
+        async with following(tmp_path) as rig:
+            rig.metrics.config_loaded = True
+            rig.fails = ZeroDivisionError
+            rig.write("second")
+            await eventually(lambda: rig.defects)
+            assert (rig.adopted, rig.metrics.config_loaded, rig.metrics.config_loaded_at) == ([], False, 0.0)
+            rig.write("third")
+            await eventually(lambda: rig.adopted)
+            assert [each.integrations["a"].description for each in rig.adopted] == ["third"]
+            assert rig.metrics.config_loaded
+            assert [type(defect) for defect in rig.defects] == [ZeroDivisionError]
+            rig.defects.clear()
+            await eventually(lambda: any(line["event"] == "config reloaded" for line in lines))
+    failed, reloaded = (line for line in lines if line["event"].startswith(("the config was", "config")))
+    assert failed["event"] == NOT_RELOADED
+    assert (failed["log_level"], failed["defect"]) == ("error", "1")
+    # Counted from the config that stayed in use.
+    assert (reloaded["integrations"], reloaded["changed"], reloaded["removed"]) == (1, 1, 0)
+
+
+async def test_a_config_that_could_not_be_prepared_is_loaded_again_when_asked(tmp_path: Path) -> None:
+    """The same integrations as in the load before: nothing of it was in use."""
+    async with following(tmp_path) as rig:
+        assert rig.reloader is not None
+        rig.fails = ZeroDivisionError
+        rig.write("second")
+        await eventually(lambda: rig.defects)
+        rig.reloader.ask()
+        await eventually(lambda: rig.adopted)
+        assert rig.description() == "second"
+        rig.defects.clear()
+
+
+async def test_a_commit_that_fails_is_a_reload_that_failed(tmp_path: Path) -> None:
+    """The config is in use all the same, so its unreadable secrets are logged; the next change counts from it."""
+    with capture_logs() as lines:
+        async with following(tmp_path) as rig:
+            rig.metrics.config_loaded = True
+            rig.fails_to_commit = ZeroDivisionError
+            text = rig.config.read_text().replace("/pw", "/none").replace("first", "second")
+            rig.config.write_text(text)
+            await eventually(lambda: rig.defects)
+            assert (rig.metrics.config_loaded, rig.metrics.config_loaded_at) == (False, 0.0)
+            assert rig.description() == "second"
+            rig.write("third")
+            await eventually(lambda: len(rig.adopted) == 2)
+            assert rig.metrics.config_loaded
+            assert [type(defect) for defect in rig.defects] == [ZeroDivisionError]
+            rig.defects.clear()
+    events = [line["event"] for line in lines]
+    assert events.count(IN_PART) == 1
+    assert "config reloaded" in events[events.index(IN_PART) :]
+    assert events.index(IN_PART) < events.index("cannot be read; what needs it is unavailable until it can")
+    assert NOT_RELOADED not in events
+
+
+async def test_a_config_that_cannot_be_prepared_is_not_told_to_be_in_use(tmp_path: Path) -> None:
+    """Its warnings and unreadable secrets are nobody's."""
+    with capture_logs() as lines:
+        async with following(tmp_path) as rig:
+            rig.fails = ZeroDivisionError
+            rig.config.write_text(rig.config.read_text().replace("/pw", "/none"))
+            await eventually(lambda: rig.defects)
+            rig.defects.clear()
+    assert [line["event"] for line in lines] == [NOT_RELOADED]
+
+
+async def test_a_certificate_that_changes_beside_a_config_that_fails_is_read_again(tmp_path: Path) -> None:
+    """Its change was seen, and is not seen again."""
+    file = tmp_path / "tls.crt"
+    file.write_text("one")
+    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}), certificates={file})
     rig.write("first")
     loader = Loader(rig.config, {})
     loaded = loader.load()
-    calls: list[str] = []
+    loaded.certificates[file] = stamp(file)
 
-    def adopt(snapshot: Snapshot) -> None:
-        calls.append(snapshot.integrations["a"].description)
-        if len(calls) == 1:
-            raise ZeroDivisionError
+    class Defective(Loader):
+        def load(self, now: float | None = None) -> Loaded:
+            raise ZeroDivisionError(now)
 
-    reloader = Reloader(loader, loaded, ReloadHooks(adopt, set, rig.rotate, rig.metrics, rig.report), strict=False)
-    reloader.start()
+    reloader = Reloader(Defective(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
     rig.write("second")
-    await eventually(lambda: rig.defects)
-    rig.write("third")
-    await eventually(lambda: calls[-1] == "third")
+    file.write_text("another")
+    reloader.start()
+    await eventually(lambda: rig.rotated)
     await reloader.close()
-    assert [type(defect) for defect in rig.defects] == [ZeroDivisionError]
+    assert (rig.rotated, rig.adopted) == ([{file}], [])
+    assert {type(defect) for defect in rig.defects} == {ZeroDivisionError}
 
 
 async def test_no_line_of_a_reload_holds_a_secret(tmp_path: Path) -> None:
@@ -266,8 +359,7 @@ async def test_a_certificate_that_changed_after_it_was_loaded_is_read_again(tmp_
     loaded.certificates[file] = stamp(file)
     file.write_text("another")
     rig.certificates = {file}
-    hooks = ReloadHooks(rig.adopt, lambda: rig.certificates, rig.rotate, rig.metrics, rig.report)
-    reloader = Reloader(loader, loaded, hooks, strict=False)
+    reloader = Reloader(loader, loaded, rig.hooks(loaded), strict=False)
     reloader.start()
     await eventually(lambda: rig.rotated)
     await reloader.close()
@@ -285,8 +377,7 @@ async def test_a_load_that_is_a_defect_counts_as_a_reload_that_failed(tmp_path: 
         def load(self, now: float | None = None) -> Loaded:
             raise ZeroDivisionError(now)
 
-    hooks = ReloadHooks(rig.adopt, set, rig.rotate, rig.metrics, rig.report)
-    reloader = Reloader(Defective(rig.config, {}), loaded, hooks, strict=False)
+    reloader = Reloader(Defective(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
     reloader.start()
     reloader.ask()
     await eventually(lambda: rig.defects)
@@ -310,8 +401,7 @@ async def test_a_config_that_could_not_be_read_for_a_while_is_read_again_unasked
             return loads[-1]
 
     loaded = Loader(rig.config, {}).load()
-    hooks = ReloadHooks(rig.adopt, set, rig.rotate, rig.metrics, rig.report)
-    reloader = Reloader(Late(rig.config, {}), loaded, hooks, strict=False)
+    reloader = Reloader(Late(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
     reloader.start()
     reloader.ask()
     await eventually(lambda: rig.adopted)

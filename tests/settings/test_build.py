@@ -11,9 +11,9 @@ from sidekey.credentials.base import FixedCredential
 from sidekey.errors import ProblemError
 from sidekey.network.tls import client_context
 from sidekey.runtime.rules import Limits, Timeouts
+from sidekey.runtime.snapshot import Address, Caller, Integration, Listen, Log, Snapshot, Trust
 from sidekey.settings.build import moved
 from sidekey.settings.load import load
-from sidekey.settings.snapshot import Address, Caller, Integration, Listen, Log, Snapshot, Trust
 from support.ca import file_trust
 
 

@@ -8,8 +8,8 @@ import pytest
 import trustme
 
 from sidekey.credentials.base import FixedCredential
+from sidekey.runtime.snapshot import Integration
 from sidekey.settings.load import Loader
-from sidekey.settings.snapshot import Integration
 from support.certificates import NOW, private_chain
 from support.loading import CA, SECRET, TENANT, good, prefix, write
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sidekey.credentials.base import FixedCredential, Grant
+from sidekey.runtime.snapshot import Snapshot, Trust
 from sidekey.settings.load import load
-from sidekey.settings.snapshot import Snapshot, Trust
 from support.ca import Authority
 
 

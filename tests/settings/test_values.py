@@ -1,7 +1,7 @@
 import pytest
 
+from sidekey.runtime.snapshot import Address, Trust
 from sidekey.settings import values
-from sidekey.settings.snapshot import Address, Trust
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trustme
 
-from sidekey.settings.snapshot import Trust
+from sidekey.runtime.snapshot import Trust
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.resolve import Resolver
 from sidekey.network.sessions import Sessions
-from sidekey.settings.snapshot import NetworkRules
+from sidekey.runtime.snapshot import NetworkRules
 from support.ca import Authority
 from support.leaks import nothing_left
 from support.raw import DEADLINE

@@ -8,7 +8,7 @@ from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration
 from support.plane import GRANT
 
 

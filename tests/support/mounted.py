@@ -11,8 +11,8 @@ from typing import Any
 from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.certificates.material import Material, examine
 from sidekey.credentials.identity import ClientIdentity
+from sidekey.runtime.snapshot import Integration
 from sidekey.settings.load import Loaded, load
-from sidekey.settings.snapshot import Integration
 from support.certificates import NOW, Issued, issue
 from support.raw import RawConnection
 from support.still import StillLoop

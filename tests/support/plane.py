@@ -25,9 +25,10 @@ from sidekey.network.resolve import Lookup, Resolver
 from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
+from sidekey.runtime.publisher import Publisher
 from sidekey.runtime.rules import Limits, Timeouts
+from sidekey.runtime.snapshot import Caller, Integration, Listen, NetworkRules, Snapshot, Trust
 from sidekey.settings.passing import build_passing
-from sidekey.settings.snapshot import Caller, Integration, Listen, NetworkRules, Snapshot, Trust
 from sidekey.sources.static import StaticSource
 from support.raw import DEADLINE, RawConnection, connect
 from support.wire import Message
@@ -139,7 +140,7 @@ class Running:
     """A plane that serves on a loopback port. `defects` is what it reported; a test that expects one clears it."""
 
     plane: DataPlane
-    snapshot: Snapshot
+    publisher: Publisher
     dialer: Dialer
     server: asyncio.Server
     log: Path | None
@@ -161,11 +162,10 @@ class Running:
         """The counters that the plane writes."""
         return self.plane.worker.metrics
 
-    def adopt(self, snapshot: Snapshot) -> None:
-        """Serve another snapshot from now on."""
-        self.snapshot = snapshot
-        self.dialer.adopt(snapshot.network)
-        self.plane.prepare(snapshot)()
+    @property
+    def snapshot(self) -> Snapshot:
+        """The one in use."""
+        return self.publisher.snapshot
 
     async def outcomes(self, name: str, **counts: int) -> None:
         """Wait until the integration's requests came to these outcomes (`c2xx` stands for `2xx`)."""
@@ -250,7 +250,8 @@ async def running(
     bound = server.sockets[0].getsockname()
     dialer.own_listeners = (Listener(ip_address(bound[0]), bound[1]),)
     try:
-        yield Running(plane, snapshot, dialer, server, log, bound[1], defects)
+        publisher = Publisher(snapshot, (dialer, plane), report)
+        yield Running(plane, publisher, dialer, server, log, bound[1], defects)
         server.close()
         await plane.close()
         await eventually(lambda: not plane.worker.connections and not plane.worker.deadlines.watched)

@@ -21,8 +21,8 @@ from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.rules import Limits, Timeouts
+from sidekey.runtime.snapshot import Integration, Listen, NetworkRules, Snapshot
 from sidekey.settings.passing import build_passing
-from sidekey.settings.snapshot import Integration, Listen, NetworkRules, Snapshot
 from support.plane import LIMITS, MOZILLA, TIMEOUTS, source_of
 
 P = TypeVar("P", bound=asyncio.Protocol)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration
 from support.plane import Running, base_url, integration
 from support.upstream import RawUpstream
 
@@ -13,7 +13,7 @@ from support.upstream import RawUpstream
 def adopt(sidekey: Running, *integrations: Integration, **changes: Any) -> None:
     """Load these integrations, and these global keys, in place of those that are there."""
     known = {each.id: each for each in integrations}
-    sidekey.adopt(replace(sidekey.snapshot, integrations=known, **changes))
+    sidekey.publisher.publish(replace(sidekey.snapshot, integrations=known, **changes))
 
 
 def keyed(port: int, key: str, path: str = "/api", name: str = "h") -> Integration:

@@ -10,7 +10,7 @@ from sidekey.core.policy import Policy, parse_domain
 from sidekey.credentials.base import Attempt, Call, CallFault, Grant, Issued, Places, Reply, Traits, Verdict
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe.metrics import Metrics
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration
 from sidekey.sources.tokens.token_source import TokenSource
 from support.still import StillLoop
 

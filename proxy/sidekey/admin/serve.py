@@ -12,7 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from sidekey.admin.guard import Handler
 from sidekey.network.listen import Listener, listen
-from sidekey.settings.snapshot import Address
+from sidekey.runtime.snapshot import Address
 
 HEAD_TIMEOUT = 10.0
 """Seconds from a connection to its first complete request head; aiohttp has no such limit."""

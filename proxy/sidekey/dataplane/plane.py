@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sidekey.dataplane.downstream.connection import CallerConnection
@@ -10,6 +11,7 @@ from sidekey.dataplane.exchange.exchange import Exchange
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.upstream.pools import Pools
 from sidekey.dataplane.worker import Worker
+from sidekey.runtime.publisher import commit_all
 
 if TYPE_CHECKING:
     from sidekey.credentials.base import GrantSource
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from sidekey.network.dial import Dialer
     from sidekey.observe.access import AccessLog
     from sidekey.observe.metrics import Metrics
-    from sidekey.settings.snapshot import Integration, Snapshot
+    from sidekey.runtime.snapshot import Integration, Snapshot
 
 
 class DataPlane:
@@ -62,13 +64,7 @@ class DataPlane:
         Requests that have begun keep the rules, integration and connections that they began with. The limit of requests
         in flight is `Worker.limit_in_flight`'s.
         """
-        commits = (self.worker.prepare(snapshot), self.index.prepare(snapshot))
-
-        def commit() -> None:
-            for each in commits:
-                each()
-
-        return commit
+        return partial(commit_all, (self.worker.prepare(snapshot), self.index.prepare(snapshot)))
 
     def drain(self) -> None:
         """From now on every response closes its connection."""

@@ -15,7 +15,7 @@ from sidekey.runtime.rules import Rules
 if TYPE_CHECKING:
     from sidekey.observe.access import AccessLog
     from sidekey.observe.metrics import IntegrationStats, Metrics
-    from sidekey.settings.snapshot import Snapshot
+    from sidekey.runtime.snapshot import Snapshot
 
 
 class Drainable(Protocol):

@@ -20,9 +20,9 @@ from sidekey.network.guard import Listener, permitted
 from sidekey.network.happy_eyeballs import connect_problem, first_connected
 from sidekey.network.resolve import Resolver
 from sidekey.network.sessions import Sessions
-from sidekey.network.tls import TlsContexts, tls_problem
+from sidekey.network.tls import TlsContexts, prepare_trust, tls_problem
 from sidekey.network.tls_transport import TlsTransport
-from sidekey.settings.snapshot import NetworkRules, Trust
+from sidekey.runtime.snapshot import NetworkRules, Snapshot, Trust
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -41,12 +41,21 @@ class Dialer:
         self._resolver = Resolver(rules) if resolver is None else resolver
         self._contexts = TlsContexts()
 
-    def adopt(self, rules: NetworkRules) -> None:
-        """Dial by these rules from now on. What has begun ends by the former ones, in the lookup and in judging."""
-        if rules != self._rules:
-            self._rules = rules
-            self.rules_version += 1
-            self._resolver = self._resolver.renewed(rules)
+    def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
+        """Get ready to dial by the rules of another snapshot; the result does so from then on.
+
+        What has begun ends by the previous ones, in the lookup and in judging.
+        """
+        prepare_trust(snapshot)
+        rules = snapshot.network
+        resolver = self._resolver if rules == self._rules else self._resolver.renewed(rules)
+
+        def commit() -> None:
+            if rules != self._rules:
+                self.rules_version += 1
+            self._rules, self._resolver = rules, resolver
+
+        return commit
 
     def note_certificate_requests(self) -> set[str]:
         """The names of servers that ask for a client certificate from now on."""

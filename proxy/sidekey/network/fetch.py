@@ -18,7 +18,7 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.http_connection import ClosedBeforeResponse, HttpConnection, ResponseError
 from sidekey.network.tls import certificate_refused
-from sidekey.settings.snapshot import Trust
+from sidekey.runtime.snapshot import Trust
 
 KEEP_FOR = 30.0
 """Seconds that an idle connection is kept at most; a server that announces less is believed."""

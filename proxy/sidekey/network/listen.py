@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sidekey.settings.snapshot import Address
+from sidekey.runtime.snapshot import Address
 
 Factory = Callable[[], asyncio.BaseProtocol]
 _Info = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]

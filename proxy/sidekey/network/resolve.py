@@ -17,7 +17,7 @@ from sidekey.core.addresses import Address, literal
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.hosts import HostsFile
 from sidekey.refresh import Failed, Refresh
-from sidekey.settings.snapshot import NetworkRules
+from sidekey.runtime.snapshot import NetworkRules
 
 MAX_LOOKUPS = 32
 """DNS lookups at a time. One name takes one of them, so that it takes as many hanging names to delay the rest."""

@@ -17,7 +17,7 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.network import ca_folder
 from sidekey.network.tls_identity import present
 from sidekey.network.tls_requests import note_requests
-from sidekey.settings.snapshot import Integration, Snapshot, Trust
+from sidekey.runtime.snapshot import Integration, Snapshot, Trust
 
 # OpenSSL's numbers (x509_vfy.h, X509_V_ERR_*), part of its stable interface; the ssl module names none of them.
 _CERTIFICATE_ERRORS = {
@@ -96,10 +96,10 @@ class TlsContexts:
         return context
 
 
-def prepare(snapshot: Snapshot) -> None:
+def prepare_trust(snapshot: Snapshot) -> None:
     """Do what the first https connection to a public server would wait for: an import, and the folder of its CAs.
 
-    It takes some 20 ms once in a process, and may be called in a thread, before the snapshot is in use.
+    It takes some 20 ms, once in a process.
     """
     users = [each for each in snapshot.integrations.values() if _uses_https(each)]
     if snapshot.passing is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from json.encoder import encode_basestring_ascii as quote
 
 from sidekey.observe.clock import Clock
 from sidekey.observe.writer import LineWriter
+from sidekey.runtime.snapshot import Snapshot
 
 
 class AccessLog:
@@ -20,13 +23,16 @@ class AccessLog:
     def __init__(self, writer: LineWriter, mode: str, path: bool) -> None:
         self._put = writer.write
         self._clock = Clock()
-        self.adopt(mode, path)
+        self._set(mode, path)
 
-    def adopt(self, mode: str, path: bool) -> None:
-        """Write as `log.access` and `log.path` ask from now on."""
+    def _set(self, mode: str, path: bool) -> None:
         self.every = mode == "all"
         self.errors = mode != "off"
         self._path = path
+
+    def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
+        """Get ready to write as another snapshot asks; the result does so from then on."""
+        return partial(self._set, snapshot.log.access, snapshot.log.path)
 
     def write(  # noqa: PLR0917 - one argument a key; keywords cost a tenth of the line
         self,

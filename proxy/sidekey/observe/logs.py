@@ -6,10 +6,12 @@ text, what varies is under keys. No line holds a traceback or a library's messag
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import secrets
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -18,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 from sidekey.observe.clock import Clock
 from sidekey.observe.redact import describe, redact
 from sidekey.observe.writer import LineWriter
+from sidekey.runtime.snapshot import Snapshot
 
 
 class _Lines:
@@ -47,9 +50,35 @@ def configure(level: str, writer: LineWriter) -> None:
     """Send events of this level (debug, info, warning, error) and above to the writer, from now on."""
     structlog.configure(
         processors=[redact, _Renderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=_logger_of(level),
         logger_factory=lambda *_: _Lines(writer),
     )
+
+
+def _logger_of(level: str) -> type[FilteringBoundLogger]:
+    return structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()])
+
+
+class LogLevel:
+    """Keeps the log, which was configured before with `level`, at the level of the snapshot in use."""
+
+    def __init__(self, level: str) -> None:
+        self._level = level
+
+    def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
+        """Get ready to log by the level of another snapshot; the result does so from the next step of the loop on.
+
+        What is logged in the same step goes by the former level, whichever part commits first.
+        """
+        level = snapshot.log.level
+        change = partial(structlog.configure, wrapper_class=_logger_of(level))
+
+        def commit() -> None:
+            if level != self._level:
+                self._level = level
+                asyncio.get_running_loop().call_soon(change)
+
+        return commit
 
 
 def get_logger(**context: object) -> FilteringBoundLogger:

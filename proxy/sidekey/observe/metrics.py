@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from sidekey.settings.snapshot import NOBODY, Integration
+from sidekey.runtime.snapshot import NOBODY, Integration, Snapshot
 
 BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the duration histogram in seconds, inclusive; one more bucket takes what is longer."""
@@ -105,16 +105,21 @@ class Metrics:
         """Upstream connections that carry an exchange."""
         return self.upstream_open - self.count_idle()
 
-    def adopt(self, integrations: Mapping[str, Integration]) -> None:
-        """Show these integrations from now on, and no longer those that are not among them.
+    def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
+        """Get ready to show the integrations of another snapshot; the result does so, and shows no others any more.
 
         Who still holds the counters of one that is gone may go on to write into them: nobody reads them.
         """
-        self.integrations = integrations
-        self._stats = {name: stats for name, stats in self._stats.items() if name in integrations}
-        for series in (self.calls, self.expiries, self.reload_failures):
-            for key in [key for key in series if key[0] not in integrations]:
-                del series[key]
+        integrations = snapshot.integrations
+
+        def commit() -> None:
+            self.integrations = integrations
+            self._stats = {name: stats for name, stats in self._stats.items() if name in integrations}
+            for series in (self.calls, self.expiries, self.reload_failures):
+                for key in [key for key in series if key[0] not in integrations]:
+                    del series[key]
+
+        return commit
 
     def stats(self, integration: str) -> IntegrationStats:
         """Find the counters of a configured integration; they are made at its first request."""

@@ -22,9 +22,10 @@ from sidekey.observe.metrics import Metrics
 from sidekey.reloading.folders import folders_of
 from sidekey.reloading.log_load import log_errors, log_load
 from sidekey.reloading.watch import Watch
+from sidekey.runtime.publisher import CommitError, Publisher
+from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.release_gradually import release_gradually
-from sidekey.settings.snapshot import Integration, Snapshot
 from sidekey.settings.stamps import Looks, Stamp, stamp
 
 T = TypeVar("T")
@@ -43,11 +44,11 @@ _SWITCH = 0.0005
 class ReloadHooks(NamedTuple):
     """What the reloader calls, on the event loop.
 
-    `adopt` puts a snapshot in use in one step. `certificate_files` are those whose change `rotate` handles. `report`
-    logs defects and must not raise.
+    `publisher` owns the snapshot in use. `certificate_files` are those whose change `rotate` handles.
+    `report` logs defects and must not raise.
     """
 
-    adopt: Callable[[Snapshot], None]
+    publisher: Publisher
     certificate_files: Callable[[], set[Path]]
     rotate: Callable[[set[Path]], Awaitable[None]]
     metrics: Metrics
@@ -65,9 +66,6 @@ class Reloader:
         self._loader = loader
         self._hooks = hooks
         self._strict = strict
-        self._integrations: Mapping[str, Integration] = {}
-        if loaded.snapshot is not None:
-            self._integrations = loaded.snapshot.integrations
         self._config: dict[Path, Stamp] = dict(loaded.stamps)
         # One thread, always the same: each has an arena of its own in the C library, which keeps what it once had.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reload")
@@ -121,11 +119,16 @@ class Reloader:
         while found:
             asked, self._asked = self._asked, False
             config, certificates = await self._in_thread(self._changes)
+            found = asked or bool(config or certificates)
             if config or asked:
-                await self._reload(config)
+                try:
+                    await self._reload(config)
+                except Exception as defect:  # noqa: BLE001  tried again at the next check, and not before
+                    self._hooks.report(defect)
+                    found = False
+            # They count as seen: a load that fails must not keep them from whoever holds them.
             if certificates:
                 await self._hooks.rotate(certificates)
-            found = asked or bool(config or certificates)
 
     async def _watch_again(self) -> None:
         """Watch the folders of what is known now. Where that begins only here another check follows."""
@@ -161,37 +164,55 @@ class Reloader:
             former_stamps = {} if loaded.snapshot is not None else {**self._config, **changed}
             self._config = {**former_stamps, **loaded.stamps}
             self._unread = loaded.transient
-            former = self._swap(loaded)
-            # In the thread: there may be a line for each of ten thousand integrations.
-            await self._in_thread(self._log_findings, loaded)
-        if former is None:
+            snapshot = self._usable(loaded)
+            former = self._hooks.publisher.snapshot.integrations
+            published = snapshot is not None and self._publish(snapshot)
+            if snapshot is None or self._hooks.publisher.snapshot is snapshot:
+                # In the thread: there may be a line for each of ten thousand integrations.
+                await self._in_thread(self._log_findings, loaded)
+        if snapshot is None or not published:
             return
-        now = self._integrations
+        now = snapshot.integrations
         differing, gone = await self._in_thread(_differences, former, now)
         seconds = round(time.perf_counter() - began, 3)
         self._log.info("config reloaded", integrations=len(now), changed=differing, removed=gone, seconds=seconds)
         if isinstance(former, dict):
             await self._in_thread(release_gradually, former)
 
-    def _swap(self, loaded: Loaded) -> Mapping[str, Integration] | None:
-        """Put the config in use, if it may be used; returns the integrations that nothing refers to any more."""
+    def _usable(self, loaded: Loaded) -> Snapshot | None:
+        """The snapshot of a load, if it may be put in use."""
         metrics = self._hooks.metrics
         for name in loaded.failed:
             metrics.reload_failures[name, "secret"] += 1
-        snapshot = loaded.snapshot
-        if snapshot is not None:
+        if loaded.snapshot is not None:
             # Read now, and held from some later load on where this one is not used.
             self._certificates = {**loaded.certificates, **self._certificates}
-        if snapshot is None or self._refused(loaded):
+            if not self._refused(loaded):
+                return loaded.snapshot
+        metrics.config_loaded = False
+        return None
+
+    def _publish(self, snapshot: Snapshot) -> bool:
+        """Put a snapshot in use; False where the reload failed, which is a defect."""
+        metrics = self._hooks.metrics
+        try:
+            self._hooks.publisher.publish(snapshot)
+            metrics.config_loaded, metrics.config_loaded_at = True, time.time()
+        except CommitError:
+            # The publisher has reported why. Who still serves by the previous config may go on to: it is not released.
+            self._log.error("the config was reloaded only in part because of a defect in Sidekey: restart it")
             metrics.config_loaded = False
-            return None
-        former, self._integrations = self._integrations, snapshot.integrations
-        self._hooks.adopt(snapshot)
+        except Exception as defect:  # noqa: BLE001  nothing has changed, and the next config may go well
+            self._log.error(
+                "the config was not reloaded because of a defect in Sidekey; the previous one stays in use",
+                defect=self._hooks.report(defect),
+            )
+            metrics.config_loaded = False
+            return False
         held = self._hooks.certificate_files()
         self._certificates = {path: known for path, known in self._certificates.items() if path in held}
-        metrics.config_loaded, metrics.config_loaded_at = True, time.time()
         gc.freeze()
-        return former
+        return metrics.config_loaded
 
     def _refused(self, loaded: Loaded) -> bool:
         return self._strict and bool(loaded.unreadable)

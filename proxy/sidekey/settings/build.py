@@ -18,8 +18,8 @@ from sidekey.credentials.base import Credential, Destinations
 from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
+from sidekey.runtime import snapshot
 from sidekey.runtime.rules import Limits, Timeouts
-from sidekey.settings import snapshot
 from sidekey.settings.config_errors import Loc
 from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationSettings, ListenSettings
 from sidekey.settings.passing import build_passing

@@ -14,8 +14,8 @@ from sidekey.core.policy import Policy, decide, parse_prefix
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.fields import mapping
 from sidekey.credentials.registry import KINDS
+from sidekey.runtime.snapshot import Address, Listen
 from sidekey.settings.config_errors import Loc
-from sidekey.settings.snapshot import Address, Listen
 from sidekey.settings.values import check_test_path, parse_address
 
 Found = Iterator[tuple[Loc, str]]

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.certificates.settings import MATERIAL
+from sidekey.runtime.snapshot import Integration, Trust
 from sidekey.settings import checks
 from sidekey.settings.build import TrustOf, build_integration
 from sidekey.settings.certificates import build_certificate_loader
@@ -18,7 +19,6 @@ from sidekey.settings.memory import Entry
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.profiles import expand
 from sidekey.settings.secrets import NotingReader, SecretReader
-from sidekey.settings.snapshot import Integration, Trust
 from sidekey.settings.stamps import Looks
 from sidekey.settings.translate import errors_of
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sidekey.settings import checks, snapshot
+from sidekey.runtime import snapshot
+from sidekey.settings import checks
 from sidekey.settings.build import build_callers, build_listen, build_snapshot, build_trust, moved
 from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at
 from sidekey.settings.integration import Integrations

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.config_errors import ConfigError, Loc
-from sidekey.settings.snapshot import Snapshot
 from sidekey.settings.stamps import Stamp
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sidekey.settings import snapshot
+from sidekey.runtime import snapshot
 from sidekey.settings.build import Digests
 from sidekey.settings.config_errors import Loc, Row, Table
 from sidekey.settings.release_gradually import release_gradually

@@ -11,8 +11,9 @@ from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Secret
 from sidekey.credentials.quantities import Duration, Size
 from sidekey.credentials.registry import KINDS, AuthSettings
+from sidekey.runtime import snapshot
 from sidekey.runtime.rules import Limits, Timeouts
-from sidekey.settings import snapshot, values
+from sidekey.settings import values
 
 _LISTEN = snapshot.Listen()
 _TIMEOUTS = Timeouts()

@@ -8,7 +8,7 @@ from sidekey.core.coverage import Coverage
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.secret_loader import SecretLoader
-from sidekey.settings import snapshot
+from sidekey.runtime import snapshot
 
 
 def build_passing(integrations: Mapping[str, snapshot.Integration], trust: snapshot.Trust) -> snapshot.Passing:

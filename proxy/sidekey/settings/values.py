@@ -15,7 +15,7 @@ from sidekey.core import addresses
 from sidekey.core.policy import SAFE_METHODS_NEVER, Domain, Prefix, parse_domain, parse_prefix
 from sidekey.core.urls import check_characters, parse_origin
 from sidekey.credentials.fields import TEXT_SCHEMA, Reference, parse_text
-from sidekey.settings.snapshot import Address, Trust
+from sidekey.runtime.snapshot import Address, Trust
 
 NAME_PATTERN = "[a-z0-9][a-z0-9_-]{0,62}"
 _NAME = re.compile(NAME_PATTERN)

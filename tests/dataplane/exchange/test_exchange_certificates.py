@@ -12,7 +12,7 @@ import pytest
 
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration
 from support.ca import Authority
 from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, request, running
 from support.raw import RawConnection

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sidekey.runtime.snapshot import NOBODY, Integration, Trust
 from sidekey.settings.passing import build_passing
-from sidekey.settings.snapshot import NOBODY, Integration, Trust
 from support.missing import Missing
 from support.plane import (
     CREDENTIAL,
@@ -51,7 +51,7 @@ def adopt(sidekey: Running, *integrations: Integration, passes: bool = True, tru
     """Serve these integrations from now on."""
     known = {each.id: each for each in integrations}
     passing = build_passing(known, trust) if passes else None
-    sidekey.adopt(replace(sidekey.snapshot, integrations=known, passing=passing))
+    sidekey.publisher.publish(replace(sidekey.snapshot, integrations=known, passing=passing))
 
 
 OK = (200, "")

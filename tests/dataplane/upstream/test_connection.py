@@ -10,7 +10,7 @@ import ssl
 import pytest
 
 from sidekey.runtime.rules import Limits
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration
 from support import wire
 from support.ca import Authority
 from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, request, running

@@ -14,7 +14,7 @@ from sidekey.core.urls import Origin
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.dataplane.upstream.pool import key_of, may_use
 from sidekey.runtime.rules import Timeouts
-from sidekey.settings.snapshot import Trust
+from sidekey.runtime.snapshot import Trust
 from support.ca import Authority
 from support.mounted import current, identity_of
 from support.plane import (

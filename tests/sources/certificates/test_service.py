@@ -17,7 +17,7 @@ from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.errors import ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.observe.metrics import Metrics
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.sources.certificates.certificate_source import CertificateSource
 from sidekey.sources.certificates.service import Certificates
 from sidekey.sources.certificates.url_fetch import TIMEOUT
@@ -111,7 +111,7 @@ async def test_each_integration_has_one_source_or_none(certificates: Certificate
 
 def adopt(certificates: Certificates, *integrations: Integration) -> None:
     """Serve these from now on."""
-    certificates.prepare({each.id: each for each in integrations})()
+    certificates.prepare(Snapshot(integrations={each.id: each for each in integrations}))()
 
 
 async def test_from_the_start_on_every_certificate_is_told(
@@ -145,7 +145,7 @@ async def test_an_error_while_preparing_changes_nothing(
     more = replace(by_url(tmp_path, ca, shelf[1]), id="url")
     broken = replace(latter, id="broken", certificate=Unprepared(lambda fetched, now: Reading(None)))
     with structlog.testing.capture_logs() as lines, pytest.raises(ZeroDivisionError):
-        certificates.prepare({each.id: each for each in (latter, more, broken)})
+        certificates.prepare(Snapshot(integrations={each.id: each for each in (latter, more, broken)}))
     await advance(1, step=1)
     assert lines == []
     assert kept(certificates, former) is source
@@ -166,7 +166,7 @@ async def test_nothing_changes_before_the_commit_and_everything_with_it(
     longer = mount(tmp_path, current("longer"))
     latter = bank(configured(tmp_path, now=time.time()))
     more = replace(by_url(tmp_path, ca, shelf[1]), id="url")
-    commit = certificates.prepare({"bank": latter, "url": more})
+    commit = certificates.prepare(Snapshot(integrations={"bank": latter, "url": more}))
     await advance(1, step=1)
     assert kept(certificates, former) is source
     assert before == (metrics.expiries, metrics.reload_failures, certificates.files(), asyncio.all_tasks())

@@ -16,7 +16,7 @@ from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
-from sidekey.settings.snapshot import Integration, NetworkRules, Trust
+from sidekey.runtime.snapshot import Integration, NetworkRules, Trust
 from sidekey.sources.certificates.url_fetch import LARGEST, UrlFetch
 from support.ca import Authority
 from support.dialling import HOSTS, LOOPBACK

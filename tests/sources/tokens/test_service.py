@@ -16,7 +16,7 @@ from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.observe.metrics import Metrics
-from sidekey.settings.snapshot import Integration, NetworkRules, Trust
+from sidekey.runtime.snapshot import Integration, NetworkRules, Snapshot, Trust
 from sidekey.sources.tokens.auth_flow import AuthFlow
 from sidekey.sources.tokens.service import Tokens
 from support.ca import Authority
@@ -153,7 +153,7 @@ async def test_without_the_certificate_the_endpoint_is_not_called(metrics: Metri
 
 def serve(tokens: Tokens, *integrations: Integration) -> None:
     """Serve these from now on."""
-    tokens.prepare({each.id: each for each in integrations})()
+    tokens.prepare(Snapshot(integrations={each.id: each for each in integrations}))()
 
 
 async def test_nothing_changes_before_the_commit(tokens: Tokens, metrics: Metrics, ca: Authority) -> None:
@@ -164,7 +164,7 @@ async def test_nothing_changes_before_the_commit(tokens: Tokens, metrics: Metric
         source = tokens.source(former)
         grant = await source.obtain()
         tasks = asyncio.all_tasks()
-        commit = tokens.prepare({"crm": latter})
+        commit = tokens.prepare(Snapshot(integrations={"crm": latter}))
         assert (tokens.source(former), source.grant, asyncio.all_tasks()) == (source, grant, tasks)
         assert set(metrics.expiries) == {("crm", "token")}
         commit()
@@ -233,7 +233,7 @@ async def test_who_waits_for_a_token_gets_it_though_the_integration_was_changed(
         connection = await upstream.connection()
         await connection.request()
         serve(tokens)
-        metrics.adopt({})
+        metrics.prepare(Snapshot(integrations={}))()
         await connection.send(OK)
         assert (await waiting).headers == (("Authorization", "Bearer ok"),)
         assert (metrics.calls, metrics.expiries) == ({}, {})

@@ -273,11 +273,12 @@ class CallerConnection(RequestReader, asyncio.Protocol):
     def exchange_over(self, *, keep_alive: bool) -> None:
         """The exchange is answered: go on with the next request, or end the connection as the response said."""
         request = self._request
-        self._carry(None, None)
         self._uploading = False
         if not keep_alive:
             self.close(unread=request is None or not request.complete or bool(self._queue or self._held))
+            self._carry(None, None)
             return
+        self._carry(None, None)
         self._head_due = self._in_head
         if self._write_full:
             # The end of the response is still on its way: timeouts.write runs on, and what follows waits.
@@ -349,7 +350,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             if self._paused:
                 self._resume(self._paused)
         else:
-            self.deadline = now + self.worker.rules.timeouts.write
+            self.deadline = now + self._write_time
             transport.close()
 
     def expired(self) -> None:
@@ -375,10 +376,15 @@ class CallerConnection(RequestReader, asyncio.Protocol):
 
     # Backpressure.
 
+    @property
+    def _write_time(self) -> float:
+        """How many seconds the caller has to take what is written."""
+        rules = self.worker.rules if self._request is None else self._request.rules
+        return rules.timeouts.write
+
     def pause_writing(self) -> None:
         self._write_full = True
-        rules = self.worker.rules if self._request is None else self._request.rules
-        self.deadline = self.worker.deadlines.now + rules.timeouts.write
+        self.deadline = self.worker.deadlines.now + self._write_time
         if self.exchange is not None:
             self.exchange.caller_full()
 

@@ -25,7 +25,7 @@ from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.dataplane.upstream.request_head import request_head
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import CALLER_GONE, Problem, ProblemError
-from sidekey.settings.snapshot import NOBODY
+from sidekey.runtime.snapshot import NOBODY
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
 """RFC 9110 9.2.2, of the methods whose servers are known to keep it."""
@@ -303,7 +303,7 @@ class Exchange(ExchangeEvents):
         self._enter(phases.CONNECTING)
         if not self._request.complete:
             self._caller.hold_body()
-        pool.enqueue(self)
+        pool.enqueue(self, self._request.rules.timeouts.connect)
 
     def take_connection(self, connection: UpstreamConnection) -> bool:
         """Use a connection that was made or became free; False where it is declined."""
@@ -417,7 +417,7 @@ class Exchange(ExchangeEvents):
                 self._retried = True
                 self._upstream = None
                 self._enter(phases.CONNECTING)
-                pool.connect_for(self)
+                pool.connect_for(self, self._request.rules.timeouts.connect)
                 return
         self._fail(problem)
 

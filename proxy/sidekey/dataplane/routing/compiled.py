@@ -15,7 +15,7 @@ from sidekey.credentials.identity import ClientIdentity, IdentitySource
 from sidekey.dataplane.upstream.pool import Pool
 from sidekey.dataplane.upstream.pools import Pools
 from sidekey.observe.metrics import IntegrationStats
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration
 
 _PLAIN: Final = routing.PLAIN.fullmatch
 

@@ -17,7 +17,7 @@ from sidekey.dataplane.upstream.pool import may_use
 from sidekey.dataplane.upstream.pools import Pools
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.metrics import IntegrationStats, Metrics
-from sidekey.settings.snapshot import Integration, Passing, Snapshot
+from sidekey.runtime.snapshot import Integration, Passing, Snapshot
 
 HOSTS_LIMIT: Final = 1024
 LONGEST_HOST: Final = 260

@@ -18,7 +18,7 @@ from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.sessions import Sessions
-from sidekey.settings.snapshot import Integration, Trust
+from sidekey.runtime.snapshot import Integration, Trust
 
 PROBE_AFTER: Final = 1.0
 """Seconds of idleness after which a connection is probed before its reuse."""
@@ -162,16 +162,16 @@ class Pool(Home):
             connection.transport.abort()
         return None
 
-    def enqueue(self, waiter: Waiter) -> None:
-        """Wait in line for a connection, and begin one."""
+    def enqueue(self, waiter: Waiter, timeout: float) -> None:
+        """Wait in line for a connection, and begin one, which may take `timeout` seconds."""
         self._waiting.append(waiter)
         self._connecting += 1
-        self.worker.spawn(self._connect_for_waiting())
+        self.worker.spawn(self._connect_for_waiting(waiter, timeout))
 
-    def connect_for(self, waiter: Waiter) -> None:
+    def connect_for(self, waiter: Waiter, timeout: float) -> None:
         """Make a new connection for this one alone: it was sent once by one that had closed."""
         self._connecting += 1
-        self.worker.spawn(self._connect_for(waiter))
+        self.worker.spawn(self._connect_for(waiter, timeout))
 
     # For connections.
 
@@ -230,7 +230,7 @@ class Pool(Home):
         if self.dropped and connection in self._idle:
             connection.expired()
 
-    async def _connect(self) -> UpstreamConnection:
+    async def _connect(self, timeout: float) -> UpstreamConnection:  # noqa: ASYNC109 - the dialer's budget
         """Make a connection. Raises ProblemError."""
         worker, identity = self.worker, self.identity
         if identity is not None and time.time() >= identity.not_after:
@@ -245,7 +245,7 @@ class Pool(Home):
                 allow_private=self.key.allow_private,
                 identity=identity,
                 sessions=self._sessions,
-                timeout=worker.rules.timeouts.connect,
+                timeout=timeout,
             )
             outcome = "ok"
         except ProblemError as raised:
@@ -256,10 +256,10 @@ class Pool(Home):
             worker.metrics.connects[outcome] = worker.metrics.connects.get(outcome, 0) + 1
         return connection
 
-    async def _attempt(self) -> UpstreamConnection | Problem:
+    async def _attempt(self, timeout: float) -> UpstreamConnection | Problem:  # noqa: ASYNC109 - as above
         """A connection that `_connecting` counts, or why there is none."""
         try:
-            return await self._connect()
+            return await self._connect(timeout)
         except ProblemError as raised:
             return raised.problem
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
@@ -267,15 +267,15 @@ class Pool(Home):
         finally:
             self._connecting -= 1
 
-    async def _connect_for_waiting(self) -> None:
-        made = await self._attempt()
+    async def _connect_for_waiting(self, waiter: Waiter, timeout: float) -> None:  # noqa: ASYNC109 - as above
+        made = await self._attempt(timeout)
         if isinstance(made, Problem):
-            self._failed(made)
+            self._failed(waiter, made)
         else:
             self._offer_new(made)
 
-    async def _connect_for(self, waiter: Waiter) -> None:
-        made = await self._attempt()
+    async def _connect_for(self, waiter: Waiter, timeout: float) -> None:  # noqa: ASYNC109 - as above
+        made = await self._attempt(timeout)
         if isinstance(made, Problem):
             if waiter.waits:
                 waiter.connect_failed(made)
@@ -283,11 +283,16 @@ class Pool(Home):
             self._offer_new(made)
             waiter.declined()
 
-    def _failed(self, problem: Problem) -> None:
-        while self._waiting and not self._waiting[0].waits:
-            self._waiting.popleft()
-        if len(self._waiting) > self._connecting:
-            self._waiting.popleft().connect_failed(problem)
+    def _failed(self, waiter: Waiter, problem: Problem) -> None:
+        """No connection could be made for `waiter`, or whoever has its place in line where it needs none any more."""
+        waiting = self._waiting
+        while waiting and not waiting[0].waits:
+            waiting.popleft()
+        if len(waiting) > self._connecting:
+            # Another one may allow a connection more time: it began before a reload.
+            failed = waiter if waiter.waits and waiter in waiting else waiting[0]
+            waiting.remove(failed)
+            failed.connect_failed(problem)
 
 
 def quiet(connection: UpstreamConnection) -> bool:

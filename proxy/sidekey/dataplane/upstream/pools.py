@@ -10,7 +10,7 @@ from sidekey.credentials.identity import ClientIdentity
 from sidekey.dataplane.upstream.pool import Key, Pool, key_of
 from sidekey.dataplane.worker import Worker
 from sidekey.network.dial import Dialer
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration
 
 POOLS_LIMIT: Final = 1024
 

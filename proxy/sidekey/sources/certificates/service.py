@@ -14,7 +14,7 @@ from sidekey.network.backoff import LONGEST
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.sources.certificates.certificate_source import CertificateSource
 from sidekey.sources.certificates.url_fetch import AT_ONCE, UrlFetch
 
@@ -55,14 +55,14 @@ class Certificates:
         urls = UrlFetch(integration, loader, self._fetcher, self._slots) if loader.urls else None
         return CertificateSource(integration.id, loader, self._metrics, urls)
 
-    def prepare(self, integrations: Mapping[str, Integration]) -> Callable[[], None]:
-        """Make the sources that these integrations need beside those that are there; on the event loop.
+    def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
+        """Make the sources that its integrations need beside those that are there; on the event loop.
 
-        Nothing changes before the function that is returned is called. It cannot fail: it retires the sources of
-        integrations that are not the very same objects as before, and begins to tell of every certificate by metric
-        and log and to keep it fresh.
+        Nothing changes before the function that is returned is called. It retires the sources of integrations that are
+        not the very same objects as before, and begins to report every certificate by metric and log and to keep it
+        fresh.
         """
-        former = self._integrations
+        former, integrations = self._integrations, snapshot.integrations
         changed = (each for name, each in integrations.items() if each is not former.get(name))
         made = {each.id: source for each in changed if (source := self._make(each)) is not None}
         return partial(self._commit, integrations, made)

@@ -8,7 +8,7 @@ from sidekey.credentials.base import Call, CallFault
 from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.network.fetch import Fetcher
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration
 
 TIMEOUT = 10.0
 """Seconds for one call, from the lookup to the response's last byte."""

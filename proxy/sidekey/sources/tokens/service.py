@@ -13,7 +13,7 @@ from sidekey.credentials.identity import IdentitySource
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.sources.tokens.auth_flow import Fetch
 from sidekey.sources.tokens.token_source import TokenSource
 
@@ -48,13 +48,13 @@ class Tokens:
         self._sources: dict[str, TokenSource] = {}
         self._retired: WeakSet[TokenSource] = WeakSet()
 
-    def prepare(self, integrations: Mapping[str, Integration]) -> Callable[[], None]:
-        """Get ready to serve these integrations. Nothing changes before the function that is returned is called.
+    def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
+        """Get ready to serve the integrations of another snapshot; the result does so from then on.
 
-        It cannot fail, and retires the sources of integrations that are not the very same objects as before. Their
-        successors are made when they are asked for: there is nothing here to prepare that could fail.
+        It retires the sources of integrations that are not the very same objects as before. Their successors are made
+        when they are asked for: there is nothing here to prepare that could fail.
         """
-        return partial(self._commit, integrations)
+        return partial(self._commit, snapshot.integrations)
 
     def _commit(self, integrations: Mapping[str, Integration]) -> None:
         former, self._integrations = self._integrations, integrations

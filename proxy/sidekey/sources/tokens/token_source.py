@@ -27,7 +27,7 @@ from sidekey.network.timers import call_weakly_at
 from sidekey.observe.logs import get_logger
 from sidekey.observe.metrics import CredentialSeries, Metrics
 from sidekey.refresh import Failed, Refresh
-from sidekey.settings.snapshot import Integration
+from sidekey.runtime.snapshot import Integration
 from sidekey.sources.tokens.auth_flow import Fetch, FlowRunner, Obtained
 from sidekey.sources.tokens.call_limit import CallLimit
 from sidekey.sources.tokens.schedule import Schedule, schedule

@@ -7,8 +7,8 @@ import pytest
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.credentials.fields import Keys
 from sidekey.credentials.identity import ClientIdentity
+from sidekey.runtime.snapshot import Address, Caller, Snapshot
 from sidekey.settings.load import load
-from sidekey.settings.snapshot import Address, Caller, Snapshot
 
 CONFIG = """\
 version: 1
