@@ -31,7 +31,7 @@ RELOADED = "config reloaded"
 LOADED = "sidekey_config_last_reload_successful"
 LIMIT = "sidekey_in_flight_limit"
 HOSTS = {"up.test": ["127.0.0.1"]}
-FAULT = ZeroDivisionError("not-to-be-seen")
+ERROR = ZeroDivisionError("not-to-be-seen")
 
 
 @dataclass(slots=True)
@@ -43,10 +43,10 @@ class Failing:
     def prepare(self, snapshot: Snapshot) -> Commit:
         del snapshot
         if not self.commits:
-            raise FAULT
+            raise ERROR
 
         def commit() -> None:
-            raise FAULT
+            raise ERROR
 
         return commit
 
