@@ -47,7 +47,7 @@ class Rig:
     parts: list[Keeper] = field(default_factory=lambda: [Keeper() for _ in range(PARTS)])
     reported: list[BaseException] = field(default_factory=list)
 
-    def publisher(self) -> Publisher:
+    def publisher(self) -> Publisher[Snapshot]:
         return Publisher(FIRST, self.parts, self.reported.append)
 
     def in_use(self) -> list[Snapshot]:

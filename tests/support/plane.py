@@ -148,7 +148,7 @@ class Running:
     """A plane that serves on a loopback port. `defects` is what it reported; a test that expects one clears it."""
 
     plane: DataPlane
-    publisher: Publisher
+    publisher: Publisher[Snapshot]
     dialer: Dialer
     server: asyncio.Server
     log: Path | None

@@ -48,7 +48,7 @@ class Parts(NamedTuple):
     `report` is told of defects and must not raise.
     """
 
-    publisher: Publisher
+    publisher: Publisher[Snapshot]
     certificate_files: Callable[[], set[Path]]
     rotate: Callable[[set[Path]], Awaitable[None]]
     metrics: Metrics

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-from sidekey.settings.snapshot import Snapshot
+S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
 
 Commit = Callable[[], None]
 """Puts in use what was prepared. Must not fail, and must not depend on which part commits first."""
 
 
-class Part(Protocol):
-    """What serves by a snapshot."""
+class Part(Protocol[S_contra]):
+    """What serves by a snapshot: a whole config as the process sees it."""
 
-    def prepare(self, snapshot: Snapshot) -> Commit:
+    def prepare(self, snapshot: S_contra) -> Commit:
         """Get ready to serve by another snapshot.
 
         May fail. Must change nothing that anyone else sees, and must not depend on what another part has prepared. The
@@ -23,24 +24,24 @@ class Part(Protocol):
         ...
 
 
-class Publisher:
-    """Owns the snapshot in use. Nobody else keeps one: a part keeps what it has made of it.
+class Publisher(Generic[S]):
+    """Owns the snapshot in use: whoever is not a part of this publisher asks it. A part keeps what it serves by itself.
 
     `parts` were made with `first`, which is in use from the start; their order does not matter to the result. What a
     commit raises is passed to `report`, which must not raise.
     """
 
-    def __init__(self, first: Snapshot, parts: Iterable[Part], report: Callable[[BaseException], object]) -> None:
+    def __init__(self, first: S, parts: Iterable[Part[S]], report: Callable[[BaseException], object]) -> None:
         self.parts = list(parts)
         self._snapshot = first
         self._report = report
 
     @property
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> S:
         """The snapshot in use."""
         return self._snapshot
 
-    def publish(self, snapshot: Snapshot) -> None:
+    def publish(self, snapshot: S) -> None:
         """Put a snapshot in use, from the next request on. Must be called on the event loop; nothing runs in between.
 
         What a part raises while it prepares is raised, and then nothing has changed. What parts raise while they commit
