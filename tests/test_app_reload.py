@@ -25,13 +25,13 @@ from support.upstream import RawUpstream
 from support.wire import Message
 
 PARTS = 8
-NOT_RELOADED = "the config was not reloaded because of a defect in Sidekey; the former one stays in use"
+NOT_RELOADED = "the config was not reloaded because of a defect in Sidekey; the previous one stays in use"
 IN_PART = "the config was reloaded only in part because of a defect in Sidekey: restart it"
 RELOADED = "config reloaded"
 LOADED = "sidekey_config_last_reload_successful"
 LIMIT = "sidekey_in_flight_limit"
 HOSTS = {"up.test": ["127.0.0.1"]}
-FAULT = ZeroDivisionError("not-to-be-seen")
+ERROR = ZeroDivisionError("not-to-be-seen")
 
 
 @dataclass(slots=True)
@@ -43,10 +43,10 @@ class Failing:
     def prepare(self, snapshot: Snapshot) -> Commit:
         del snapshot
         if not self.commits:
-            raise FAULT
+            raise ERROR
 
         def commit() -> None:
-            raise FAULT
+            raise ERROR
 
         return commit
 
@@ -191,17 +191,17 @@ async def test_an_upload_in_flight_is_not_cut_by_a_file_that_lowers_its_limits(
         assert (refused.status, problem(refused)["code"]) == (413, "request_too_large")
 
 
-def as_given(parts: list[Part]) -> None:
+def as_given(parts: list[Part[Snapshot]]) -> None:
     """The order of `App`."""
     del parts
 
 
-def backwards(parts: list[Part]) -> None:
+def backwards(parts: list[Part[Snapshot]]) -> None:
     """The opposite."""
     parts.reverse()
 
 
-def shuffled(seed: int) -> Callable[[list[Part]], None]:
+def shuffled(seed: int) -> Callable[[list[Part[Snapshot]]], None]:
     """Some other, always the same for a seed."""
     return random.Random(seed).shuffle
 
@@ -225,7 +225,7 @@ async def denied(sidekey: Serving, name: str) -> bool:
 
 @pytest.mark.parametrize("arrange", [as_given, backwards, *map(shuffled, range(6))])
 async def test_the_order_of_the_parts_does_not_matter(
-    arrange: Callable[[list[Part]], None], ca: Authority, tmp_path: Path
+    arrange: Callable[[list[Part[Snapshot]]], None], ca: Authority, tmp_path: Path
 ) -> None:
     """Whatever a config can change is changed at once, and back again: what is served then follows from it alone."""
     mount(tmp_path, issue(start=datetime.now(UTC) - timedelta(days=1), life=timedelta(days=6)))

@@ -253,7 +253,7 @@ def test_secrets_that_cannot_be_read_leave_the_policy_to_be_explained(auth: str,
     assert found.as_json()["usable"] is False
     assert "in headers: Authorization" in str(found)
     key = "password" if auth == RESPONSYS else "client_secret"
-    reason = "environment variable MISSING is not set; until then the answer is credential_unavailable"
+    reason = "environment variable MISSING is not set; until then the response is credential_unavailable"
     assert f"unreadable   auth.{key}: {reason}" in str(found).splitlines()
     readable = explain(loaded(tmp_path, auth), "/x")
     assert readable.as_json()["usable"] is True

@@ -13,7 +13,7 @@ from sidekey.credentials.base import Call, CallFault, Reply
 from sidekey.network import fetch
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
-from sidekey.runtime.snapshot import NetworkRules, Trust
+from sidekey.runtime.snapshot import NetworkRules, Snapshot, Trust
 from support import wire
 from support.ca import Authority
 from support.dialling import HOSTS, LOOPBACK, RULES
@@ -30,6 +30,10 @@ class Calls:
         self.dialer = Dialer(RULES)
         self.fetcher = Fetcher(self.dialer)
         self.trust = trust
+
+    def go_by(self, rules: NetworkRules) -> None:
+        """Dial by other rules from now on."""
+        self.dialer.prepare(Snapshot(integrations={}, network=rules))()
 
     async def fetch(
         self,
@@ -110,9 +114,9 @@ async def test_what_decides_about_a_connection_keeps_calls_apart(
         await calls.fetch(port, trust=other)
         await calls.fetch(port, allow_private=(ip_network("10.0.0.0/8"),))
         await calls.fetch(port, host="dead-first.test")
-        calls.dialer.adopt(NetworkRules(hosts=dict(HOSTS), allow_private=LOOPBACK))
+        calls.go_by(NetworkRules(hosts=dict(HOSTS), allow_private=LOOPBACK))
         await calls.fetch(port)
-        calls.dialer.adopt(NetworkRules(hosts=HOSTS, allow_private=LOOPBACK, search=True))
+        calls.go_by(NetworkRules(hosts=HOSTS, allow_private=LOOPBACK, search=True))
         await calls.fetch(port)
         assert counts(upstream) == [3, 1, 1, 1, 1]
 
@@ -121,7 +125,7 @@ async def test_rules_that_forbid_the_address_hold_for_the_next_call(calls: Calls
     """A kept connection is no way around them."""
     async with RawUpstream(always_ok, ssl_context=tls) as upstream:
         await calls.fetch(upstream.port)
-        calls.dialer.adopt(NetworkRules(hosts=HOSTS))
+        calls.go_by(NetworkRules(hosts=HOSTS))
         with pytest.raises(CallFault, match="may not be dialled"):
             await calls.fetch(upstream.port)
         assert counts(upstream) == [1]

@@ -32,7 +32,7 @@ integrations:
     endpoint_prefix: https://a.test/v1
     auth: {{type: basic, username: u, password: {{file: {secret}}}}}
 """
-NOT_RELOADED = "the config was not reloaded because of a defect in Sidekey; the former one stays in use"
+NOT_RELOADED = "the config was not reloaded because of a defect in Sidekey; the previous one stays in use"
 IN_PART = "the config was reloaded only in part because of a defect in Sidekey: restart it"
 
 
