@@ -279,10 +279,13 @@ async def test_a_commit_that_fails_is_a_reload_that_failed(tmp_path: Path) -> No
             assert rig.metrics.config_loaded
             assert [type(defect) for defect in rig.defects] == [ZeroDivisionError]
             rig.defects.clear()
+            await eventually(lambda: any(line["event"] == "config reloaded" for line in lines))
     events = [line["event"] for line in lines]
     assert events.count(IN_PART) == 1
     assert "config reloaded" in events[events.index(IN_PART) :]
-    assert events.index(IN_PART) < events.index("cannot be read; what needs it is unavailable until it can")
+    assert events.index(IN_PART) < events.index(
+        "secret or CA file cannot be read; what needs it is unavailable until it can be read"
+    )
     assert NOT_RELOADED not in events
 
 
