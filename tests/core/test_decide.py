@@ -556,6 +556,7 @@ def test_nothing_passes_while_an_integration_is_unresolved() -> None:
     assert isinstance(passed, Admitted)
     assert (outcome(passed), passed.candidate.rules) == ("http://up.test/", PASSING)
     assert outcome(readmit(head("https://o.test/x"), resolved, unmatched)) == "https://o.test/x"
+    assert outcome(readmit(head("http://up.test./"), resolved, unmatched)) == "target_denied"
 
 
 def test_the_quick_reading_spares_covered_targets_the_exact_one() -> None:

@@ -18,7 +18,7 @@ def test_a_plain_head_has_no_marks() -> None:
     """And is that of an HTTP/1.1 request without a body, whose connection persists."""
     plain = head()
     assert (plain.marks, plain.mark(Role.VIA), plain.hop_fields()) == (None, None, [])
-    assert (plain.expects_continue, plain.is_last_hop) == (False, False)
+    assert (plain.expects_continue, plain.is_last_hop, head(b"OPTIONS").is_last_hop) == (False, False, False)
     assert (plain.length, plain.length_given, plain.http_1_1, plain.keep_alive) == (0, False, True, True)
 
 

@@ -106,6 +106,14 @@ def secrets_of(grant: Grant) -> SecretLoader:
     return loader
 
 
+def callers_of(tokens: Mapping[str, frozenset[str] | None]) -> dict[bytes, Caller]:
+    """Callers by the digest of their token, and what they may use (None: everything)."""
+    return {
+        hashlib.sha256(token.encode()).digest(): Caller(f"caller{number}", allowed)
+        for number, (token, allowed) in enumerate(tokens.items())
+    }
+
+
 def source_of(integration: Integration) -> GrantSource:
     """What a plane uses where a test names no other source."""
     return StaticSource(integration.secrets)
@@ -254,10 +262,7 @@ async def running(
     served = {each.id: each for each in integrations}
     snapshot = Snapshot(
         integrations=served,
-        callers={
-            hashlib.sha256(token.encode()).digest(): Caller(f"caller{number}", allowed)
-            for number, (token, allowed) in enumerate(tokens.items())
-        },
+        callers=callers_of(tokens),
         listen=Listen(names=names),
         network=NetworkRules(hosts=hosts or {UPSTREAM: ("127.0.0.1",)}, allow_private=allow_private),
         timeouts=timeouts,
