@@ -232,8 +232,8 @@ class Exchange(ExchangeEvents):
         head = request.head
         problem = bodies.refusal(head, max(head.length, request.received), request.rules.limits.replay_body)
         if problem is None and request.complete:
-            self._body = [*(self._body or ()), *request.take()]
-            problem = bodies.conflict(head, b"".join(self._body), self._admitted().injection_points.body)
+            self._body = body = request.take()
+            problem = bodies.conflict(head, b"".join(body), self._admitted().injection_points.body)
         if problem is not None:
             self._fail(problem)
             return False
