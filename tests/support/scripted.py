@@ -26,7 +26,7 @@ from support.plane import GRANT, LIMITS, MOZILLA, NO_TOKENS, TIMEOUTS, FixedSour
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
-_NOWHERE = LineWriter(os.open(os.devnull, os.O_WRONLY))
+NOWHERE = LineWriter(os.open(os.devnull, os.O_WRONLY))
 
 
 class RecordingTransport(asyncio.Transport):
@@ -198,7 +198,7 @@ class Scripted:
             identity_of=lambda each: (identities or {}).get(each.id),
             dialer=self.dialer,
             metrics=Metrics(),
-            access=AccessLog(_NOWHERE, "off", path=False),
+            access=AccessLog(NOWHERE, "off", path=False),
             report=report,
         )
 
