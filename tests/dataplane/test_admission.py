@@ -6,8 +6,8 @@ import base64
 
 import pytest
 
-from support.plane import CREDENTIAL, UPSTREAM, base_url, get, integration, problem, request, running
-from support.upstream import RawUpstream
+from support.memory import Upstream, running
+from support.plane import CREDENTIAL, UPSTREAM, base_url, get, integration, problem, request
 from support.wire import Message
 
 
@@ -59,7 +59,7 @@ OK = (200, "")
 )
 async def test_targets_at_the_reverse_door(target: str, wanted: tuple[int, str]) -> None:
     """Every target is answered by its door or its policy, and only what is allowed arrives, as it was sent."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         for _ in range(2):
             raw = request("OPTIONS" if target == "*" else "GET").replace(b"/i/h/a", target.encode("latin-1"), 1)
             assert verdict(await sidekey.ask(raw)) == wanted
@@ -80,13 +80,13 @@ async def test_targets_at_the_reverse_door(target: str, wanted: tuple[int, str])
 )
 async def test_requests_of_web_pages_are_kept_out(fields: tuple[str, ...], wanted: tuple[int, str]) -> None:
     """A page on this machine's browser must not reach the reverse door."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert verdict(await sidekey.ask(get("/a", *fields))) == wanted
 
 
 async def test_origin_passes_where_callers_are_known() -> None:
     """The token tells the caller then, and Origin is forwarded; a page's Sec-Fetch-Site is refused all the same."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         async with running(integration("h", base_url(upstream.port)), tokens={"t": None}) as sidekey:
             assert verdict(await sidekey.ask(get("/a", "Origin: http://a.test", "Sidekey-Token: t"))) == OK
             page = get("/a", "Sec-Fetch-Site: same-site", "Sidekey-Token: t")
@@ -115,7 +115,7 @@ async def test_origin_passes_where_callers_are_known() -> None:
 )
 async def test_the_reverse_door_answers_to_its_own_hosts(host: str, wanted: tuple[int, str]) -> None:
     """Against DNS rebinding; twice, since the second time is answered from memory."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         raw = get().replace(b"Host: h.test", b"Host: " + host.encode())
         assert [verdict(await sidekey.ask(raw)) for _ in range(2)] == [wanted, wanted]
 
@@ -143,7 +143,7 @@ async def test_the_reverse_door_answers_to_its_own_hosts(host: str, wanted: tupl
 )
 async def test_names_at_the_forward_door(fields: tuple[str, ...], wanted: tuple[int, str]) -> None:
     """The ID comes as the proxy user or in X-Integration-Id; the places must agree, and Host plays no part."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         url = base_url(upstream.port)
         async with running(integration("h", url), integration("o", url)) as sidekey:
             answer = await sidekey.ask(by_proxy(f"{url}/a", *fields))
@@ -168,7 +168,7 @@ async def test_names_at_the_forward_door(fields: tuple[str, ...], wanted: tuple[
 )
 async def test_names_at_the_reverse_door_agree_with_the_path(fields: tuple[str, ...], wanted: tuple[int, str]) -> None:
     """A header that names another integration than the path is refused."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         url = base_url(upstream.port)
         async with running(integration("h", url), integration("o", url)) as sidekey:
             assert verdict(await sidekey.ask(get("/a", *fields))) == wanted
@@ -177,7 +177,7 @@ async def test_names_at_the_reverse_door_agree_with_the_path(fields: tuple[str, 
 async def test_an_unknown_id_is_answered_like_one_of_another_caller() -> None:
     """Which IDs exist is not told; and no answer repeats the ID."""
     tokens = {"t": frozenset({"h"}), "every": None, "none": frozenset[str]()}
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         url = base_url(upstream.port)
         async with running(integration("h", url), integration("secret-id", url), tokens=tokens) as sidekey:
             denied = await sidekey.ask(get(name="secret-id").replace(b"Host", b"Sidekey-Token: t\r\nHost"))
@@ -206,7 +206,7 @@ async def test_an_unknown_id_is_answered_like_one_of_another_caller() -> None:
 )
 async def test_callers_show_their_token(fields: tuple[str, ...], wanted: tuple[int, str] | str, forward: bool) -> None:
     """401 at the reverse door and 407 at the forward one, each with its challenge, and judged before the ID."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         url = base_url(upstream.port)
         async with running(integration("h", url), tokens={"t": None}) as sidekey:
             named = "" if any(field.startswith("Proxy") for field in fields) else "X-Integration-Id: h"
@@ -230,7 +230,7 @@ async def test_callers_show_their_token(fields: tuple[str, ...], wanted: tuple[i
 async def test_methods_outside_the_integrations_are_denied(method: str) -> None:
     """405 with Allow; and no override header gets around it."""
     override = ("X-HTTP-Method-Override: DELETE", "X_Http_Method: DELETE", "X-METHOD-OVERRIDE: DELETE")
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         narrow = integration("h", base_url(upstream.port), methods=["POST", "GET"])
         async with running(narrow, integration("o", base_url(upstream.port))) as sidekey:
             answer = await sidekey.ask(request(method, "/a", *override))
@@ -245,7 +245,7 @@ async def test_methods_outside_the_integrations_are_denied(method: str) -> None:
 @pytest.mark.parametrize("body", [None, b"x"])
 async def test_trace_is_refused_at_every_door(body: bytes | None) -> None:
     """RFC 9110 9.3.8: it reflects credentials."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert verdict(await sidekey.ask(request("TRACE", body=body))) == (405, "method_denied")
         raw = by_proxy(f"{base_url(upstream.port)}/a", "X-Integration-Id: h", method="TRACE")
         assert verdict(await sidekey.ask(raw)) == (405, "method_denied")
@@ -287,7 +287,7 @@ async def test_the_forward_door_upgrades_http_to_https(url: str, wanted: tuple[i
 
 async def test_an_http_policy_is_not_upgraded() -> None:
     """The prefix says http, so http it stays, on its own port."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         url = base_url(upstream.port)
         async with running(integration("h", url)) as sidekey:
             assert verdict(await sidekey.ask(by_proxy(f"{url}/x?q=1", "X-Integration-Id: h"))) == OK
@@ -297,7 +297,7 @@ async def test_an_http_policy_is_not_upgraded() -> None:
 
 async def test_a_forbidden_target_is_denied_by_both_doors() -> None:
     """Where the credential comes from is never a caller's target; such an integration has no quick reading."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         url = base_url(upstream.port)
         lane = integration("h", url, forbidden=[(base_url(upstream.port, ""), "/api/token")])
         async with running(lane) as sidekey:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from support import wire
-from support.plane import base_url, eventually, get, integration, problem, request, running
+from support.memory import Upstream, running
+from support.plane import base_url, eventually, get, integration, problem, request
 from support.raw import RawConnection
-from support.upstream import OK, RawUpstream, answering
+from support.upstream import OK, answering
 
 POST = request("POST", body=b"order")
 
@@ -21,7 +22,7 @@ async def test_f14_a_connection_closed_while_idle_is_not_used(again: bytes) -> N
         await connection.send(OK)
         connection.close()
 
-    async with RawUpstream(once) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream(once) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get())).status == 200
         await eventually(lambda: sidekey.metrics.upstream_idle == 0)
         assert (await sidekey.ask(again)).status == 200
@@ -39,7 +40,7 @@ async def closes_second(connection: RawConnection) -> None:
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
 async def test_f14_an_idempotent_request_on_a_connection_that_just_closed_is_repeated(method: str) -> None:
     """F14: a reused connection closed before a byte of answer, so the request is sent again, once."""
-    async with RawUpstream(closes_second) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream(closes_second) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get("/first"))).status == 200
         assert (await sidekey.ask(request(method))).status == 200
         targets = [[message.target for message in wire.requests(data)] for data in upstream.received]
@@ -48,7 +49,7 @@ async def test_f14_an_idempotent_request_on_a_connection_that_just_closed_is_rep
 
 async def test_f14_a_request_that_may_have_taken_effect_is_not_repeated() -> None:
     """Never 3: a POST that the upstream may have acted on is answered 502, sent: maybe."""
-    async with RawUpstream(closes_second) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream(closes_second) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get())).status == 200
         said = problem(await sidekey.ask(POST))
         assert (said["status"], said["code"], said["error"], said["sent"]) == (
@@ -70,7 +71,7 @@ async def test_f14_a_request_is_repeated_once_only() -> None:
             await connection.request()
         connection.close()
 
-    async with RawUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get())).status == 200
         assert problem(await sidekey.ask(get()))["error"] == "connection_terminated"
         assert len(upstream.connections) == 2
@@ -83,7 +84,7 @@ async def test_f14_a_fresh_connection_that_closes_is_not_tried_again() -> None:
         await connection.request()
         connection.close()
 
-    async with RawUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert problem(await sidekey.ask(get()))["error"] == "connection_terminated"
         assert len(upstream.connections) == 1
 
@@ -101,7 +102,7 @@ async def test_f17_a_reset_in_the_middle_of_the_head_is_never_retried(reused: bo
         await eventually(lambda: True)
         connection.reset()
 
-    async with RawUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         if reused:
             assert (await sidekey.ask(get())).status == 200
         said = problem(await sidekey.ask(get()))
@@ -112,7 +113,7 @@ async def test_f17_a_reset_in_the_middle_of_the_head_is_never_retried(reused: bo
 async def test_f18_an_answer_that_closes_its_connection() -> None:
     """F18: `Connection: close` is heeded, and does not close the caller's connection."""
     closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
-    async with RawUpstream(answering(closing, OK)) as upstream:
+    async with Upstream(answering(closing, OK)) as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
             for _ in range(2):
                 await caller.send(get())
@@ -130,7 +131,7 @@ async def test_f20_an_early_answer_is_passed_on(status: bytes) -> None:
         await connection.until_contains(b"\r\n\r\n")
         await connection.send(b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\n\r\nearly")
 
-    async with RawUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(b"POST /i/h/a HTTP/1.1\r\nHost: h.test\r\nContent-Length: 100000\r\n\r\nfirst")
             answer = await caller.response()

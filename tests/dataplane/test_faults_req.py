@@ -1,82 +1,23 @@
-"""The req rows of tests/cases/faults.tsv, and F93 of the life rows."""
+"""The req rows of tests/cases/faults.tsv, but for those of slow callers."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 
 import pytest
 
-from sidekey.runtime.rules import Limits, Timeouts
-from support import peers, wire
-from support.leaks import open_sockets
-from support.plane import (
-    Running,
-    base_url,
-    eventually,
-    forwarded,
-    get,
-    integration,
-    problem,
-    request,
-    running,
-)
+from sidekey.runtime.rules import Limits
+from support import wire
+from support.memory import Upstream, running
+from support.plane import base_url, forwarded, get, integration, problem, request
 from support.raw import RawConnection
-from support.slow import attack
-from support.upstream import OK, RawUpstream, answering
-
-HASTE = Timeouts(request_head=0.4, idle=0.4, write=0.4)
-
-
-def url(sidekey: Running) -> str:
-    """The reverse door's URL for a program."""
-    return f"http://127.0.0.1:{sidekey.port}/i/h/a"
-
-
-async def test_f53_slow_heads_are_closed() -> None:
-    """F53: slowhttptest -H loses every connection at timeouts.request_head, and its probes are answered."""
-    async with RawUpstream() as upstream:
-        async with running(integration("h", base_url(upstream.port)), timeouts=HASTE) as sidekey:
-            ended = await attack("-H", url=url(sidekey))
-            assert (ended.reason, ended.served) == ("No open connections left", True), ended.text
-            assert sidekey.metrics.unknown.outcomes.keys() == {"request_timeout"}
-        assert len(upstream.requests) == 1
-
-
-async def test_f54_slow_bodies_are_closed() -> None:
-    """F54: slowhttptest -B loses every connection at timeouts.idle, and the upstream gets no complete request."""
-    async with RawUpstream() as upstream:
-        async with running(integration("h", base_url(upstream.port)), timeouts=HASTE) as sidekey:
-            ended = await attack("-B", url=url(sidekey))
-            assert (ended.reason, ended.served) == ("No open connections left", True), ended.text
-            assert sidekey.metrics.stats("h").outcomes["request_timeout"] > 0
-        uploads = [data for data in upstream.received if data.startswith(b"POST")]
-        assert uploads
-        assert all(wire.first_request(data) is None for data in uploads)
-
-
-async def test_f55_slow_readers_are_closed() -> None:
-    """F55: slowhttptest -X loses every connection at timeouts.write while it is still at work."""
-    # Here, since a skip within the task would not reach the test.
-    peers.require("slowhttptest")
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 8000000\r\n\r\n" + b"x" * 8_000_000
-    async with (
-        RawUpstream(answering(answer)) as upstream,
-        running(integration("h", base_url(upstream.port)), timeouts=HASTE) as sidekey,
-    ):
-        slow = asyncio.create_task(
-            attack("-X", "-w", "10", "-y", "20", "-z", "5", url=url(sidekey), connections=10, seconds=5)
-        )
-        await eventually(lambda: sidekey.metrics.stats("h").outcomes.get("caller_gone", 0) >= 10)
-        await eventually(lambda: not sidekey.plane.worker.connections)
-        assert not slow.done()
-        await slow
+from support.upstream import answering
 
 
 async def test_f56_a_caller_that_closes_its_side_has_left() -> None:
     """F56: as documented, a half-close gives the exchange up, and the upstream's connection with it."""
     async with (
-        RawUpstream(answering()) as upstream,
+        Upstream(answering()) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -100,7 +41,7 @@ async def test_f57_a_caller_that_leaves_ends_its_upstream_request(how: str, when
             await connection.send(part)
 
     async with (
-        RawUpstream(script) as upstream,
+        Upstream(script) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -117,7 +58,7 @@ async def test_f57_a_caller_that_leaves_ends_its_upstream_request(how: str, when
 
 async def test_f59_a_body_over_the_limit_is_refused_by_its_length() -> None:
     """F59: 413 before the upstream hears of the request, and the connection closes."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         async with (
             running(integration("h", base_url(upstream.port)), limits=Limits(request_body=1000)) as sidekey,
             sidekey.connect() as caller,
@@ -133,7 +74,7 @@ async def test_f59_a_body_over_the_limit_is_refused_by_its_length() -> None:
 
 async def test_f60_a_chunked_body_over_the_limit_is_cut() -> None:
     """F60: 413, and the request that the upstream saw never looks complete."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         async with running(integration("h", base_url(upstream.port)), limits=Limits(request_body=1000)) as sidekey:
             async with sidekey.connect() as caller:
                 await caller.send(request("POST", "/a", "Transfer-Encoding: chunked"))
@@ -160,7 +101,7 @@ TOO_LARGE = {
 @pytest.mark.parametrize(("raw", "status"), TOO_LARGE.values(), ids=TOO_LARGE)
 async def test_f61_a_head_over_a_limit(raw: bytes, status: int, piece: int) -> None:
     """F61: 414 for the target, 431 for the rest, and the connection closes."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
             for at in range(0, len(raw), piece):
                 caller.transport.write(raw[at : at + piece])
@@ -174,7 +115,7 @@ async def test_f61_a_head_over_a_limit(raw: bytes, status: int, piece: int) -> N
 async def test_f63_trailers_of_an_upload_are_dropped() -> None:
     """F63: the body arrives in chunks, without trailers, and without a header that announces them."""
     upload = b"3\r\nabc\r\n0\r\nX-Sum: 1\r\nAuthorization: evil\r\n\r\n"
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         raw = request("POST", "/a", "Transfer-Encoding: chunked", "Trailer: X-Sum") + upload
         assert (await sidekey.ask(raw)).status == 200
         assert upstream.received == [
@@ -192,7 +133,7 @@ async def test_f63_trailers_of_an_upload_are_dropped() -> None:
 async def test_f64_an_upgrade_to_websocket_is_not_implemented() -> None:
     """F64: 501, a closed connection, and nothing at the upstream."""
     raw = get("/a", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
             await caller.send(raw + b"\x81\x05hello")
             answer = await caller.response()
@@ -203,14 +144,14 @@ async def test_f64_an_upgrade_to_websocket_is_not_implemented() -> None:
 
 async def test_f65_te_is_not_forwarded() -> None:
     """F65: nor is what Connection says of it."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get("/a", "Connection: TE", "TE: trailers, deflate"))).status == 200
         assert upstream.received == [forwarded(upstream.port, word=sidekey.plane.worker.instance)]
 
 
 async def test_f66_max_forwards_ends_at_the_proxy() -> None:
     """F66: OPTIONS with Max-Forwards: 0 is answered here, TRACE is refused; otherwise it is counted down."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         last = await sidekey.ask(request("OPTIONS", "/a", "Max-Forwards: 0"))
         assert (last.status, last.values(b"allow")) == (204, [b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"])
         trace = await sidekey.ask(request("TRACE", "/a", "Max-Forwards: 0"))
@@ -237,7 +178,7 @@ async def test_f68_a_thousand_pipelined_requests_are_answered_in_order(piece: in
 
     limits = Limits(pipelined=16)
     raw = b"".join(get(f"/{number}") for number in range(1000))
-    async with RawUpstream(script) as upstream:
+    async with Upstream(script) as upstream:
         async with (
             running(integration("h", base_url(upstream.port)), limits=limits) as sidekey,
             sidekey.connect() as caller,
@@ -254,38 +195,9 @@ async def test_f68_a_thousand_pipelined_requests_are_answered_in_order(piece: in
 async def test_f70_host_is_the_upstreams_and_forwarding_fields_are_left_alone() -> None:
     """F70: X-Forwarded-* and Forwarded pass unchanged and none is added."""
     fields = ("Forwarded: for=1.2.3.4", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Host: a.test")
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get("/a", *fields))).status == 200
         raw = forwarded(
             upstream.port, b"GET", b"/api/a", *(f.encode() for f in fields), word=sidekey.plane.worker.instance
         )
         assert upstream.received == [raw]
-
-
-async def test_f93_two_thousand_requests_leave_nothing_behind() -> None:
-    """F93, scaled down: objects and sockets are as many after as before; what a leak per request would show."""
-
-    async def serve(connection: RawConnection) -> None:
-        while True:
-            await connection.until_contains(b"\r\n\r\n")
-            connection.received.clear()
-            await connection.send(OK)
-
-    async with RawUpstream(serve) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-
-        async def some(count: int) -> None:
-            async with sidekey.connect() as caller:
-                for _ in range(count):
-                    await caller.send(get())
-                    await caller.until_contains(b"\r\n\r\nok")
-                    caller.received.clear()
-            await eventually(lambda: not sidekey.plane.worker.connections)
-
-        await some(50)
-        gc.collect()
-        objects, sockets = len(gc.get_objects()), open_sockets()
-        for _ in range(20):
-            await some(100)
-        gc.collect()
-        assert len(gc.get_objects()) - objects < 500
-        assert open_sockets() - sockets == set()

@@ -9,9 +9,10 @@ import pytest
 
 from sidekey.runtime.rules import Timeouts
 from support import wire
-from support.plane import base_url, get, integration, problem, request, running
+from support.memory import Upstream, running
+from support.plane import base_url, get, integration, problem, request
 from support.raw import RawConnection
-from support.upstream import OK, RawUpstream, Script, answering
+from support.upstream import OK, Script, answering
 
 
 def head(*fields: str, status: str = "200 OK") -> bytes:
@@ -48,7 +49,7 @@ BROKEN = {
 async def test_an_answer_that_is_not_valid_is_502(answer: bytes) -> None:
     """502 upstream_protocol_error, whatever the fault; the connection to that upstream ends, the caller's stays."""
     async with (
-        RawUpstream(answering(answer)) as upstream,
+        Upstream(answering(answer)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
     ):
         async with sidekey.connect() as caller:
@@ -68,7 +69,7 @@ async def ask_twice(answer: bytes, first: bytes = get()) -> tuple[list[wire.Mess
 
     And how many requests arrived on each upstream connection.
     """
-    async with RawUpstream(serving(answer)) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream(serving(answer)) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(first)
             answers = [await caller.response(to_head=first.startswith(b"HEAD"))]
@@ -98,7 +99,7 @@ async def test_f30_a_body_that_ends_with_the_connection(version: str) -> None:
         await connection.send(b"world")
         connection.close()
 
-    async with RawUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(get(version=version))
             answer = await caller.response()
@@ -208,10 +209,15 @@ async def test_f44_two_cookies_stay_two() -> None:
 async def test_f48_a_first_byte_that_never_comes() -> None:
     """F48: 504 at the response time-out; the upstream's connection ends."""
     async with (
-        RawUpstream(answering()) as upstream,
+        Upstream(answering()) as upstream,
         running(integration("h", base_url(upstream.port)), timeouts=Timeouts(response=0.3)) as sidekey,
     ):
-        said = problem(await sidekey.ask(get()))
+        asking = asyncio.create_task(sidekey.ask(get()))
+        await (await upstream.connection()).until_contains(b"\r\n\r\n")
+        sidekey.wait(0.2)
+        assert not asking.done()
+        sidekey.wait(0.2)
+        said = problem(await asking)
         assert (said["status"], said["code"], said["error"], said["sent"]) == (
             504,
             "upstream_timeout",
@@ -227,12 +233,15 @@ async def test_f49_a_body_that_stalls_is_cut(framing: str, version: str) -> None
     """F49: the idle time-out ends it, and a reset shows that the answer is not whole."""
     part = b"5\r\nhello\r\n" if "chunked" in framing else b"hello"
     async with (
-        RawUpstream(answering(head(framing) + part)) as upstream,
+        Upstream(answering(head(framing) + part)) as upstream,
         running(integration("h", base_url(upstream.port)), timeouts=Timeouts(idle=0.3)) as sidekey,
     ):
         async with sidekey.connect() as caller:
             await caller.send(get(version=version))
             await caller.until_contains(b"hello")
+            sidekey.wait(0.2)
+            assert sidekey.metrics.in_flight == 1
+            sidekey.wait(0.2)
             await caller.until_lost()
             assert isinstance(caller.error, ConnectionResetError)
         await (await upstream.connection()).until_ended()
@@ -247,12 +256,13 @@ async def test_f50_a_dribbled_answer_ends_at_the_total_timeout() -> None:
         await connection.send(head("Content-Length: 1000000"))
         while not connection.lost:
             await connection.send(b"x")
-            # A pace, not a wait: well within the idle time-out.
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0)
+            # Well within the idle time-out.
+            sidekey.wait(0.25)
 
     timeouts = Timeouts(idle=0.4, total=1.0)
     async with (
-        RawUpstream(script) as upstream,
+        Upstream(script) as upstream,
         running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey,
     ):
         async with sidekey.connect() as caller:
@@ -271,7 +281,7 @@ async def test_a_body_whose_upstream_closes_too_early_is_cut() -> None:
         await connection.send(head("Content-Length: 100") + b"hello")
         connection.close()
 
-    async with RawUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(get())
             await caller.until_lost()

@@ -12,8 +12,9 @@ from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.dataplane.routing.index import HOSTS_LIMIT, LONGEST_HOST
 from sidekey.dataplane.upstream import response_reader
 from sidekey.dataplane.upstream.pools import POOLS_LIMIT
-from support.plane import CREDENTIAL, FixedSource, base_url, eventually, get, integration, problem, running
-from support.upstream import OK, RawUpstream, answering
+from support.memory import Upstream, running
+from support.plane import CREDENTIAL, FixedSource, base_url, eventually, get, integration, problem
+from support.upstream import OK, answering
 
 SHORT = b"X-%b" % (b"s" * (Names.LONGEST - 2))
 LONG = b"X-%b" % (b"l" * (Names.LONGEST - 1))
@@ -21,7 +22,7 @@ LONG = b"X-%b" % (b"l" * (Names.LONGEST - 1))
 
 async def test_long_names_of_a_request_are_passed_on_and_not_remembered() -> None:
     """A name of up to Names.LONGEST bytes is; both go to the upstream as they came."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         huge = b"X-" + b"h" * 60_000
         assert (await sidekey.ask(get("/a", *(f"{name.decode()}: 1" for name in (SHORT, LONG, huge))))).status == 200
         for name in (SHORT, LONG, huge):
@@ -34,7 +35,7 @@ async def test_long_names_of_an_answer_are_passed_on_and_not_remembered() -> Non
     """The same for what an upstream invents."""
     answer = OK.replace(b"\r\n\r\n", b"\r\n%b: 1\r\n%b: 1\r\n\r\n" % (SHORT, LONG))
     async with (
-        RawUpstream(answering(answer)) as upstream,
+        Upstream(answering(answer)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
     ):
         reply = await sidekey.ask(get())
@@ -46,7 +47,7 @@ async def test_long_names_of_an_answer_are_passed_on_and_not_remembered() -> Non
 async def test_names_are_bounded_in_number() -> None:
     """However many a caller invents, and a name that was forgotten is learnt again."""
     async with (
-        RawUpstream() as upstream,
+        Upstream() as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -70,7 +71,7 @@ async def test_long_hosts_are_not_remembered() -> None:
 
 async def test_hosts_are_bounded_in_number() -> None:
     """And our own is known again after it was forgotten."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get())).status == 200
         for number in range(HOSTS_LIMIT):
             assert not sidekey.plane.index.is_own_host(b"%d.example" % number)
@@ -87,7 +88,7 @@ def elsewhere(number: int) -> Origin:
 async def test_pools_without_connections_are_pruned() -> None:
     """Those in use stay, and their connections are used on."""
     made = integration("h", base_url(1), domains=("https://*.a.test",))
-    async with RawUpstream() as upstream, running(integration("o", base_url(upstream.port)), made) as sidekey:
+    async with Upstream() as upstream, running(integration("o", base_url(upstream.port)), made) as sidekey:
         plane = sidekey.plane
         assert (await sidekey.ask(get(name="o"))).status == 200
         (used,) = plane.pools.known()
@@ -104,7 +105,7 @@ async def test_a_pool_in_which_a_request_waits_is_not_pruned() -> None:
     """Though it has no connection yet."""
     gate = asyncio.Event()
     made = integration("h", base_url(1), domains=("https://*.a.test",))
-    async with RawUpstream() as upstream, running(integration("o", base_url(upstream.port)), made) as sidekey:
+    async with Upstream() as upstream, running(integration("o", base_url(upstream.port)), made) as sidekey:
         plane = sidekey.plane
         connect = sidekey.dialer.connect
 
@@ -128,7 +129,7 @@ async def test_a_pool_in_which_a_request_waits_is_not_pruned() -> None:
 async def test_a_route_whose_empty_pool_was_pruned_has_its_connections_counted_and_closed() -> None:
     """An integration that slept while another one named many hosts is as good as new."""
     made = integration("h", base_url(1), domains=("https://*.a.test",))
-    async with RawUpstream() as upstream, running(integration("o", base_url(upstream.port)), made) as sidekey:
+    async with Upstream() as upstream, running(integration("o", base_url(upstream.port)), made) as sidekey:
         plane = sidekey.plane
         assert plane.index.find(b"o") is not None
         for number in range(2 * POOLS_LIMIT):
@@ -160,7 +161,7 @@ class Renewed(FixedSource):
 async def test_a_route_that_was_forgotten_while_its_request_waited_injects_the_new_grant() -> None:
     """The credential is in the request, once, with the right Host; so it is in the next, by a new route."""
     source = Renewed()
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         second = base_url(upstream.port, "/second")
         # What is forbidden cannot be told quickly, so no route but the base's is compiled into the lane.
         forbidden = (("https://b.a.test", "/*"),)

@@ -12,9 +12,10 @@ from sidekey.credentials.base import Grant
 from sidekey.errors import Problem, ProblemError
 from sidekey.runtime.rules import Limits, Timeouts
 from support import wire
-from support.plane import CREDENTIAL, FixedSource, base_url, eventually, get, integration, problem, request, running
+from support.memory import Upstream, running
+from support.plane import CREDENTIAL, FixedSource, base_url, eventually, get, integration, problem, request
 from support.raw import RawConnection
-from support.upstream import OK, RawUpstream, answering
+from support.upstream import OK, answering
 
 
 class LateSource(FixedSource):
@@ -42,7 +43,7 @@ async def test_a_request_waits_for_its_grant_with_its_body() -> None:
     """Nothing is sent before; then the whole upload is, with the credential, and the next request waits no more."""
     source = LateSource()
     async with (
-        RawUpstream() as upstream,
+        Upstream() as upstream,
         running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -65,7 +66,7 @@ async def test_a_credential_that_cannot_be_had_is_said() -> None:
     source.fault = ProblemError(gone)
     source.go.set()
     async with (
-        RawUpstream() as upstream,
+        Upstream() as upstream,
         running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey,
     ):
         said = problem(await sidekey.ask(get()))
@@ -90,7 +91,7 @@ async def test_a_caller_that_leaves_while_its_grant_is_fetched() -> None:
     """Nothing is sent for him."""
     source = LateSource()
     async with (
-        RawUpstream() as upstream,
+        Upstream() as upstream,
         running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey,
     ):
         async with sidekey.connect() as caller:
@@ -104,7 +105,7 @@ async def test_a_caller_that_leaves_while_its_grant_is_fetched() -> None:
 
 async def test_one_request_too_many_is_overloaded() -> None:
     """503 with Retry-After, and the connection stays; what is under way is not disturbed."""
-    async with RawUpstream(answering()) as upstream:
+    async with Upstream(answering()) as upstream:
         limits = Limits(in_flight=2)
         async with (
             running(integration("h", base_url(upstream.port)), limits=limits) as sidekey,
@@ -129,7 +130,7 @@ async def test_one_request_too_many_is_overloaded() -> None:
 @pytest.mark.parametrize("via", [True, False])
 async def test_a_request_that_comes_round_again_is_a_loop(via: bool) -> None:
     """By the plane's own word, or by more than five Sidekeys, also where `via: false` stops sending."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port)), via=via) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port)), via=via) as sidekey:
         own = f"1.0 a, 1.1 sidekey ({sidekey.plane.worker.instance.decode()})"
         others = [f"1.1 sidekey ({number})" for number in range(6)]
         for fields in ([f"Via: {own}"], [f"Via: {', '.join(others)}"], [f"Via: {other}" for other in others]):
@@ -141,7 +142,7 @@ async def test_a_request_that_comes_round_again_is_a_loop(via: bool) -> None:
 
 async def test_a_real_loop_ends() -> None:
     """Two planes that lead to each other: the request comes back to the first and is refused there."""
-    async with RawUpstream() as somewhere:
+    async with Upstream() as somewhere:
         port = somewhere.port
     async with (
         running(integration("h", base_url(port, "/i/h")), names=("up.test",)) as first,
@@ -156,7 +157,7 @@ async def test_a_real_loop_ends() -> None:
 async def test_draining_closes_each_connection_with_its_answer() -> None:
     """From then on every answer says so; `finish` waits for what is under way, and says that none was cut."""
     async with (
-        RawUpstream(answering()) as upstream,
+        Upstream(answering()) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as idle,
         sidekey.connect() as busy,
@@ -183,7 +184,7 @@ async def test_a_drain_that_takes_too_long_cuts_what_is_left() -> None:
     """An answer that has begun ends in a reset; `finish` says that it was not clean."""
     part = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npart"
     async with (
-        RawUpstream(answering(part)) as upstream,
+        Upstream(answering(part)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -198,7 +199,7 @@ async def test_a_drain_that_takes_too_long_cuts_what_is_left() -> None:
 async def test_a_drain_without_work_ends_at_once() -> None:
     """Idle connections of both sides are closed."""
     async with (
-        RawUpstream() as upstream,
+        Upstream() as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -213,7 +214,7 @@ async def test_a_drain_without_work_ends_at_once() -> None:
 async def test_requests_are_logged_without_what_may_be_secret(tmp_path: Path) -> None:
     """One line each: no path, no query, no unknown ID, no credential."""
     log = tmp_path / "log"
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port)), log=log) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port)), log=log) as sidekey:
         await sidekey.ask(request("POST", "/hidden?token=hidden", body=b"hello"))
         await sidekey.ask(get(name="hidden"))
         await sidekey.ask(b"nonsense\r\n\r\n")
@@ -234,9 +235,12 @@ async def test_a_total_timeout_covers_everything() -> None:
     async def silent(connection: RawConnection) -> None:
         await connection.until_ended()
 
-    async with RawUpstream(silent) as upstream:
+    async with Upstream(silent) as upstream:
         timeouts = Timeouts(total=0.3)
         async with running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey:
-            said = problem(await sidekey.ask(get()))
+            asking = asyncio.create_task(sidekey.ask(get()))
+            await (await upstream.connection()).until_contains(b"\r\n\r\n")
+            sidekey.wait(0.4)
+            said = problem(await asking)
             assert (said["status"], said["code"], said["sent"]) == (504, "upstream_timeout", "maybe")
         assert len(wire.requests(upstream.received[0])) == 1

@@ -16,22 +16,15 @@ from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Integration, Listen
-from support.plane import (
-    FixedSource,
-    Running,
-    eventually,
-    get,
-    problem,
-    request,
-    running,
-)
+from support.memory import Upstream, running
+from support.plane import FixedSource, Running, eventually, get, problem, request
 from support.swapping import adopt, carried, keyed
-from support.upstream import OK, RawUpstream, answering
+from support.upstream import OK, answering
 
 
 async def test_a_request_in_flight_ends_as_it_began() -> None:
     """Its answer comes; the next request carries the new credential to the new place."""
-    async with RawUpstream(answering()) as upstream:
+    async with Upstream(answering()) as upstream:
         async with running(keyed(upstream.port, "old")) as sidekey, sidekey.connect() as caller:
             await caller.send(get())
             first = await upstream.connection()
@@ -49,7 +42,7 @@ async def test_a_request_in_flight_ends_as_it_began() -> None:
 async def test_pipelined_requests_carry_one_whole_credential_each() -> None:
     """However the swaps fall between them: place and credential always belong together."""
     places = {b"/%d/a" % number: b"%d" % number for number in range(40)}
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         versions = [keyed(upstream.port, str(number), f"/{number}") for number in range(40)]
         async with running(versions[0]) as sidekey, sidekey.connect() as caller:
             for version in versions:
@@ -69,7 +62,7 @@ async def test_pipelined_requests_carry_one_whole_credential_each() -> None:
 
 async def test_an_upload_in_flight_ends_where_it_began() -> None:
     """The rest of its body follows the head that was sent."""
-    async with RawUpstream() as upstream, RawUpstream() as other:
+    async with Upstream() as upstream, Upstream() as other:
         async with running(keyed(upstream.port, "old")) as sidekey, sidekey.connect() as caller:
             head, body = request("POST", body=b"x" * 100_000)[:-100_000], b"x" * 100_000
             await caller.send(head + body[:50_000])
@@ -101,7 +94,7 @@ async def test_who_waited_for_a_token_gets_it() -> None:
     """By the source that was asked; the next request asks the new one."""
     old = LateSource(Grant(headers=(("X-Key", "old"), ("X-Key-Again", "old"))))
     sources: dict[str, Any] = {"h": old}
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         async with running(keyed(upstream.port, ""), sources=sources) as sidekey, sidekey.connect() as caller:
             await caller.send(get())
             await old.asked.wait()
@@ -115,7 +108,7 @@ async def test_who_waited_for_a_token_gets_it() -> None:
 
 async def test_what_is_unchanged_goes_on_over_its_connections() -> None:
     """As does what has only another secret: a connection carries no credential."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         same, old = keyed(upstream.port, "same", name="s"), keyed(upstream.port, "old")
         async with running(same, old) as sidekey:
             for name in ("s", "h"):
@@ -131,7 +124,7 @@ async def test_what_is_unchanged_goes_on_over_its_connections() -> None:
 
 async def test_another_secret_alone_leaves_the_connection_open() -> None:
     """Also where no other integration uses it."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         async with running(keyed(upstream.port, "old")) as sidekey:
             assert (await sidekey.ask(get())).status == 200
             adopt(sidekey, keyed(upstream.port, "new"))
@@ -141,7 +134,7 @@ async def test_another_secret_alone_leaves_the_connection_open() -> None:
 
 async def test_what_has_gone_is_unknown_and_its_connections_close() -> None:
     """At once, where they are idle."""
-    async with RawUpstream() as upstream, RawUpstream() as other:
+    async with Upstream() as upstream, Upstream() as other:
         stays = keyed(other.port, "stays", name="s")
         async with running(keyed(upstream.port, "old"), stays) as sidekey:
             for name in ("s", "h"):
@@ -157,8 +150,8 @@ async def test_what_has_gone_is_unknown_and_its_connections_close() -> None:
 async def test_a_connection_in_use_closes_after_its_answer_where_nobody_may_use_it_again() -> None:
     """And not before."""
     async with (
-        RawUpstream(answering()) as upstream,
-        RawUpstream() as other,
+        Upstream(answering()) as upstream,
+        Upstream() as other,
         running(keyed(upstream.port, "old")) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -188,7 +181,7 @@ def hold_dials(sidekey: Running) -> asyncio.Event:
 
 async def test_a_connection_under_way_for_what_has_gone_serves_who_waits_and_closes() -> None:
     """It was asked for before."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         async with running(keyed(upstream.port, "old")) as sidekey, sidekey.connect() as caller:
             go = hold_dials(sidekey)
             await caller.send(get())
@@ -202,7 +195,7 @@ async def test_a_connection_under_way_for_what_has_gone_serves_who_waits_and_clo
 
 async def test_a_connection_under_way_for_what_has_gone_closes_where_nobody_waits_any_more() -> None:
     """It is not kept for anyone."""
-    async with RawUpstream() as upstream, running(keyed(upstream.port, "old")) as sidekey:
+    async with Upstream() as upstream, running(keyed(upstream.port, "old")) as sidekey:
         go = hold_dials(sidekey)
         async with sidekey.connect() as caller:
             await caller.send(get())
@@ -216,7 +209,7 @@ async def test_a_connection_under_way_for_what_has_gone_closes_where_nobody_wait
 
 async def test_an_address_that_is_forbidden_now_has_no_connection_left() -> None:
     """An idle one closes, one in use after its answer; new requests of unchanged integrations are refused."""
-    async with RawUpstream(answering()) as upstream:
+    async with Upstream(answering()) as upstream:
         made = keyed(upstream.port, "key")
         async with running(made) as sidekey, sidekey.connect() as one, sidekey.connect() as two:
             for number, caller in enumerate((one, two)):
@@ -238,7 +231,7 @@ async def test_an_address_that_is_forbidden_now_has_no_connection_left() -> None
 
 async def test_a_host_that_leads_elsewhere_is_dialled_anew() -> None:
     """An unchanged integration keeps no connection that stands on former answers."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         made = keyed(upstream.port, "key")
         async with running(made) as sidekey:
             assert (await sidekey.ask(get())).status == 200
@@ -249,7 +242,7 @@ async def test_a_host_that_leads_elsewhere_is_dialled_anew() -> None:
 
 async def test_equal_rules_close_nothing() -> None:
     """A snapshot has rules of its own, whatever stands in them."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         made = keyed(upstream.port, "key")
         async with running(made) as sidekey:
             assert (await sidekey.ask(get())).status == 200
@@ -264,7 +257,7 @@ async def test_routes_beyond_what_a_lane_keeps_get_their_connections_anew() -> N
     """A base that was pushed out by a wildcard's many hosts is still a route."""
     from sidekey.core.urls import Origin
 
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         made = keyed(upstream.port, "key")
         gone = keyed(upstream.port, "gone", name="g")
         async with running(made, gone) as sidekey:
@@ -285,7 +278,7 @@ async def test_routes_beyond_what_a_lane_keeps_get_their_connections_anew() -> N
 
 async def test_global_keys_hold_from_the_next_request_on() -> None:
     """Names of the listener, callers, limits, Via: on connections that are open as well."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         made = keyed(upstream.port, "key")
         async with running(made) as sidekey, sidekey.connect() as caller:
 
@@ -314,7 +307,7 @@ async def test_global_keys_hold_from_the_next_request_on() -> None:
 
 async def test_an_integration_that_forbids_a_method_forbids_it_for_targets_that_are_remembered() -> None:
     """What the quick reading kept of them goes with their lane."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         made = keyed(upstream.port, "key")
         async with running(made) as sidekey:
             for _ in range(2):
@@ -327,7 +320,7 @@ async def test_an_integration_that_forbids_a_method_forbids_it_for_targets_that_
 @pytest.mark.parametrize(("before", "after"), [(60.0, 0.0), (0.0, 60.0), (60.0, 30.0)])
 async def test_a_total_time_out_that_changes_leaves_nothing_watched(before: float, after: float) -> None:
     """Of an exchange that was in flight then."""
-    async with RawUpstream(answering()) as upstream:
+    async with Upstream(answering()) as upstream:
         made = keyed(upstream.port, "key")
         async with running(made, timeouts=Timeouts(total=before)) as sidekey, sidekey.connect() as caller:
             await caller.send(get())
@@ -343,13 +336,15 @@ async def test_a_total_time_out_that_changes_leaves_nothing_watched(before: floa
 
 async def test_a_total_time_out_that_comes_holds_for_the_next_request() -> None:
     """Also on a connection that is open."""
-    async with RawUpstream(answering(OK)) as upstream:
+    async with Upstream(answering(OK)) as upstream:
         made = keyed(upstream.port, "key")
         async with running(made) as sidekey, sidekey.connect() as caller:
             await caller.send(get())
             assert (await caller.response()).status == 200
             adopt(sidekey, made, timeouts=Timeouts(total=0.3))
             await caller.send(get())
+            await upstream.connections[0].request()
+            sidekey.wait(0.4)
             assert problem(await caller.response())["code"] == "upstream_timeout"
 
 
@@ -380,7 +375,7 @@ class Undecided:
 
 async def test_what_was_decided_since_the_load_stays_decided() -> None:
     """Where its integration is unchanged: it is not built again, and goes on over its connections."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         undecided = Undecided(keyed(upstream.port, "key"))
         undecided.go.set()
         async with running(undecided.integration) as sidekey:
@@ -396,7 +391,7 @@ async def test_what_was_decided_since_the_load_stays_decided() -> None:
 
 async def test_a_request_that_waits_to_be_decided_is_not_decided_by_another_config() -> None:
     """It was let in by the former one. It is told what happened; the next goes through."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         undecided = Undecided(keyed(upstream.port, "old"))
         async with running(undecided.integration) as sidekey, sidekey.connect() as caller:
             await caller.send(get())

@@ -5,6 +5,7 @@ What only it could free would stay for ever: the process freezes its memory afte
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 from sidekey.credentials.base import FixedCredential, Grant
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
+from sidekey.dataplane.downstream.connection import CallerConnection
 from sidekey.dataplane.exchange.exchange import Exchange
 from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.dataplane.upstream.connection import UpstreamConnection
@@ -20,10 +22,11 @@ from sidekey.dataplane.upstream.pool import Pool
 from sidekey.runtime.snapshot import Integration
 from sidekey.sources.static import StaticSource
 from support.ca import Authority
+from support.leaks import open_sockets
 from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, running
 from support.raw import RawConnection
 from support.swapping import adopt, keyed
-from support.upstream import OK, RawUpstream
+from support.upstream import OK, RawUpstream, answering
 
 
 def alive(kind: type[Any], mark: Callable[[Any], bool]) -> int:
@@ -108,3 +111,58 @@ async def test_so_is_what_failed_before_it_went(ca: Authority) -> None:
 
 def load_nothing() -> FixedCredential:
     raise SecretUnreadable(((("auth",), "is missing"),))
+
+
+async def test_closed_connections_are_freed() -> None:
+    """Nothing refers back to a connection once it is closed, so none waits for the garbage collector."""
+
+    def count() -> int:
+        return sum(isinstance(each, CallerConnection | UpstreamConnection) for each in gc.get_objects())
+
+    closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+    async with (
+        RawUpstream(answering(closing)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+    ):
+        await sidekey.ask(get())
+        await eventually(lambda: sidekey.metrics.upstream_open == 0 and not sidekey.plane.worker.connections)
+        gc.collect()
+        before = count()
+        gc.disable()
+        try:
+            for _ in range(10):
+                await sidekey.ask(get())
+            await eventually(lambda: sidekey.metrics.upstream_open == 0 and not sidekey.plane.worker.connections)
+            await asyncio.sleep(0)
+            assert count() - before <= 2
+        finally:
+            gc.enable()
+
+
+async def test_f93_two_thousand_requests_leave_nothing_behind() -> None:
+    """F93 of tests/cases/faults.tsv, scaled down: a leak per request would show in objects or sockets."""
+
+    async def serve(connection: RawConnection) -> None:
+        while True:
+            await connection.until_contains(b"\r\n\r\n")
+            connection.received.clear()
+            await connection.send(OK)
+
+    async with RawUpstream(serve) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+
+        async def some(count: int) -> None:
+            async with sidekey.connect() as caller:
+                for _ in range(count):
+                    await caller.send(get())
+                    await caller.until_contains(b"\r\n\r\nok")
+                    caller.received.clear()
+            await eventually(lambda: not sidekey.plane.worker.connections)
+
+        await some(50)
+        gc.collect()
+        objects, sockets = len(gc.get_objects()), open_sockets()
+        for _ in range(20):
+            await some(100)
+        gc.collect()
+        assert len(gc.get_objects()) - objects < 500
+        assert open_sockets() - sockets == set()

@@ -11,8 +11,8 @@ import pytest
 
 from sidekey.observe.access import AccessLog
 from sidekey.observe.writer import LineWriter
-from support.plane import base_url, get, integration, running
-from support.upstream import RawUpstream
+from support.memory import Upstream, running
+from support.plane import base_url, get, integration
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def forward(target: str, *fields: str, method: str = "GET") -> bytes:
 
 async def test_a_sound_target_is_logged_as_it_came(access: AccessLog, log: Path) -> None:
     """Of a request that was sent on, and of one that the policy denied."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         sidekey.plane.worker.access = access
         allowed, denied = base_url(upstream.port, "/api/a?b=c"), base_url(upstream.port, "/elsewhere")
         assert (await sidekey.ask(get("/a?b=c"))).status == 200

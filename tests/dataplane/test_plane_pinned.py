@@ -15,7 +15,8 @@ import pytest
 
 from sidekey.core.addresses import Address
 from sidekey.credentials.base import Grant, Places, Traits
-from sidekey.runtime.snapshot import Integration, Limits, Timeouts
+from sidekey.runtime.rules import Limits, Timeouts
+from sidekey.runtime.snapshot import Integration
 from support.plane import (
     FixedSource,
     RenewedSource,

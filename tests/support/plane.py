@@ -99,6 +99,14 @@ def secrets_of(grant: Grant) -> SecretLoader:
     return loader
 
 
+def callers_of(tokens: Mapping[str, frozenset[str] | None]) -> dict[bytes, Caller]:
+    """Callers by the digest of their token, and what they may use (None: everything)."""
+    return {
+        hashlib.sha256(token.encode()).digest(): Caller(f"caller{number}", allowed)
+        for number, (token, allowed) in enumerate(tokens.items())
+    }
+
+
 def source_of(integration: Integration) -> GrantSource:
     """What a plane uses where a test names no other source."""
     return StaticSource(integration.secrets)
@@ -135,6 +143,30 @@ def integration(
     )
 
 
+class Carrier:
+    """Sockets, or what stands in for them: how a plane is reached, and how it reaches others."""
+
+    ticks = True
+    """Whether deadlines pass by themselves."""
+
+    def dialer(self, rules: NetworkRules, resolver: Resolver | None) -> Dialer:
+        """What the plane connects with."""
+        return Dialer(rules, resolver=resolver)
+
+    async def listen(self, factory: Callable[[], asyncio.Protocol], port: int) -> tuple[Listener, Callable[[], object]]:
+        """Have the plane serve on this port of loopback (0: a free one); where, and how to stop."""
+        server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", port)
+        host, bound = server.sockets[0].getsockname()
+        return Listener(ip_address(host), bound), server.close
+
+    def connect(self, port: int) -> AbstractAsyncContextManager[RawConnection]:
+        """A caller's connection to a port."""
+        return connect(port)
+
+
+SOCKETS = Carrier()
+
+
 @dataclass(slots=True)
 class Running:
     """A plane that serves on a loopback port. `defects` is what it reported; a test that expects one clears it."""
@@ -142,14 +174,18 @@ class Running:
     plane: DataPlane
     publisher: Publisher
     dialer: Dialer
-    server: asyncio.Server
-    log: Path | None
+    carrier: Carrier
     port: int = 0
     defects: list[BaseException] = field(default_factory=list)
 
     def connect(self) -> AbstractAsyncContextManager[RawConnection]:
         """A caller's connection."""
-        return connect(self.port)
+        return self.carrier.connect(self.port)
+
+    def wait(self, seconds: float) -> None:
+        """Let so much time pass for every deadline of the plane."""
+        deadlines = self.plane.worker.deadlines
+        deadlines.look(deadlines.now + seconds)
 
     async def ask(self, request: bytes) -> Message:
         """The answer to one request on a connection of its own."""
@@ -181,8 +217,11 @@ class Running:
 async def eventually(condition: Callable[[], object]) -> None:
     """Wait, by turns of the loop, until a condition of this process's own state holds."""
     async with asyncio.timeout(DEADLINE):
+        turns = 0
         while not condition():
-            await asyncio.sleep(0.005)
+            turns += 1
+            # What needs no more than turns of the loop happens at once; sockets and threads take a moment.
+            await asyncio.sleep(0 if turns < 50 else 0.005)
 
 
 @asynccontextmanager
@@ -202,6 +241,7 @@ async def running(
     sources: Mapping[str, GrantSource] | None = None,
     identities: Mapping[str, IdentitySource] | None = None,
     passing: bool = False,
+    carrier: Carrier = SOCKETS,
 ) -> AsyncIterator[Running]:
     """A plane for these integrations. `tokens` maps callers' tokens to what they may use (None: everything).
 
@@ -214,10 +254,7 @@ async def running(
     served = {each.id: each for each in integrations}
     snapshot = Snapshot(
         integrations=served,
-        callers={
-            hashlib.sha256(token.encode()).digest(): Caller(f"caller{number}", allowed)
-            for number, (token, allowed) in enumerate(tokens.items())
-        },
+        callers=callers_of(tokens),
         listen=Listen(names=names),
         network=NetworkRules(hosts=hosts or {UPSTREAM: ("127.0.0.1",)}, allow_private=allow_private),
         timeouts=timeouts,
@@ -233,7 +270,7 @@ async def running(
 
     writer = LineWriter(os.open(os.devnull if log is None else log, os.O_WRONLY | os.O_CREAT, 0o600))
     resolver = None if lookup is None else Resolver(snapshot.network, lookup=lookup)
-    dialer = Dialer(snapshot.network, resolver=resolver)
+    dialer = carrier.dialer(snapshot.network, resolver)
     given = sources or {}
     plane = DataPlane(
         snapshot,
@@ -244,22 +281,21 @@ async def running(
         access=AccessLog(writer, access, path=False),
         report=report,
     )
-    loop = asyncio.get_running_loop()
-    plane.worker.deadlines.start(loop)
-    server = await loop.create_server(plane.connection, "127.0.0.1", port)
-    bound = server.sockets[0].getsockname()
-    dialer.own_listeners = (Listener(ip_address(bound[0]), bound[1]),)
+    if carrier.ticks:
+        plane.worker.deadlines.start(asyncio.get_running_loop())
+    listener, close = await carrier.listen(plane.connection, port)
+    dialer.own_listeners = (listener,)
     try:
         publisher = Publisher(snapshot, (dialer, plane), report)
-        yield Running(plane, publisher, dialer, server, log, bound[1], defects)
-        server.close()
+        yield Running(plane, publisher, dialer, carrier, listener.port, defects)
+        close()
         await plane.close()
         await eventually(lambda: not plane.worker.connections and not plane.worker.deadlines.watched)
         metrics = plane.worker.metrics
         assert (metrics.in_flight, metrics.upstream_open, metrics.upstream_connecting) == (0, 0, 0)
         assert defects == []
     finally:
-        server.close()
+        close()
         await plane.close()
         writer.close()
 

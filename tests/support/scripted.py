@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from sidekey.core.urls import Origin
-from sidekey.credentials.base import GrantSource
-from sidekey.credentials.identity import IdentitySource
+from sidekey.credentials.base import Grant, GrantSource
+from sidekey.credentials.identity import ClientIdentity, IdentitySource
 from sidekey.dataplane.plane import DataPlane
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.network.dial import Dialer
@@ -23,11 +23,11 @@ from sidekey.observe.writer import LineWriter
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Integration, Listen, NetworkRules, Snapshot
 from sidekey.settings.passing import build_passing
-from support.plane import LIMITS, MOZILLA, TIMEOUTS, source_of
+from support.plane import GRANT, LIMITS, MOZILLA, NO_TOKENS, TIMEOUTS, FixedSource, callers_of, source_of
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
-_NOWHERE = LineWriter(os.open(os.devnull, os.O_WRONLY))
+NOWHERE = LineWriter(os.open(os.devnull, os.O_WRONLY))
 
 
 class RecordingTransport(asyncio.Transport):
@@ -40,7 +40,7 @@ class RecordingTransport(asyncio.Transport):
         """An orderly end (FIN) follows what was written."""
         self.aborted = False
         self.reading = True
-        self._protocol = protocol
+        self.protocol = protocol
         self._choked = False
         self._full = False
         self._waiting: list[bytes] = []
@@ -55,7 +55,7 @@ class RecordingTransport(asyncio.Transport):
         self.written += data
         if self._choked and not self._full:
             self._full = True
-            self._protocol.pause_writing()
+            self.protocol.pause_writing()
 
     def can_write_eof(self) -> bool:
         return True
@@ -107,7 +107,7 @@ class RecordingTransport(asyncio.Transport):
         """Let the other end close in an orderly way, after what it sent."""
         self._flush()
         if not self._lost:
-            self._protocol.eof_received()
+            self.protocol.eof_received()
             self._lose(None)
 
     def lose(self, error: Exception) -> None:
@@ -121,7 +121,7 @@ class RecordingTransport(asyncio.Transport):
         self._choked = False
         if self._full:
             self._full = False
-            self._protocol.resume_writing()
+            self.protocol.resume_writing()
 
     def take(self) -> bytes:
         """What was written since the last time."""
@@ -131,22 +131,31 @@ class RecordingTransport(asyncio.Transport):
 
     def _flush(self) -> None:
         while self._waiting and self.reading and not self._lost:
-            self._protocol.data_received(self._waiting.pop(0))
+            self.protocol.data_received(self._waiting.pop(0))
 
     def _lose(self, error: Exception | None) -> None:
         if not self._lost:
             self._lost = True
-            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, error)
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, error)
 
 
 class ScriptedDialer(Dialer):
-    """Connects at once, to a transport that records."""
+    """Connects at once, to a transport that records; where `go` is cleared, once it is set.
+
+    `error` is what dialling comes to while it is given.
+    """
 
     def __init__(self) -> None:
         super().__init__(NetworkRules())
         self.made: list[RecordingTransport] = []
+        self.error: Exception | None = None
+        self.go = asyncio.Event()
+        self.go.set()
 
     async def connect(self, factory: Callable[[], P], origin: Origin, **_: Any) -> P:
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
         protocol = factory()
         self.made.append(RecordingTransport(protocol))
         return protocol
@@ -164,12 +173,14 @@ class Scripted:
         sources: Mapping[str, GrantSource] | None = None,
         identities: Mapping[str, IdentitySource] | None = None,
         passing: bool = False,
+        tokens: Mapping[str, frozenset[str] | None] = NO_TOKENS,
     ) -> None:
         self.dialer = ScriptedDialer()
         self.defects: list[BaseException] = []
         served = {each.id: each for each in integrations}
         self.snapshot = snapshot = Snapshot(
             integrations=served,
+            callers=callers_of(tokens),
             listen=Listen(names=("h.test",)),
             timeouts=timeouts,
             limits=limits,
@@ -188,7 +199,7 @@ class Scripted:
             identity_of=lambda each: (identities or {}).get(each.id),
             dialer=self.dialer,
             metrics=Metrics(),
-            access=AccessLog(_NOWHERE, "off", path=False),
+            access=AccessLog(NOWHERE, "off", path=False),
             report=report,
         )
 
@@ -219,3 +230,61 @@ async def settle() -> None:
     """Let everything happen that needs no more than turns of the loop."""
     for _ in range(8):
         await asyncio.sleep(0)
+
+
+class Awaited(FixedSource):
+    """A grant source that has to be asked: `obtain` waits for `go`, then gives `ready` or raises `error`.
+
+    What it gives stays there, until the test takes it away. `refreshed` is what comes after a grant that was rejected
+    with 401; it waits for `go` as well.
+    """
+
+    def __init__(self, ready: Grant = GRANT, *, there: bool = False) -> None:
+        super().__init__(ready)
+        self.ready = ready
+        self.grant = ready if there else None
+        self.refreshed: Grant | None = None
+        self.error: Exception | None = None
+        self.asked = 0
+        self.go = asyncio.Event()
+
+    async def obtain(self) -> Grant:
+        self.asked += 1
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        self.grant = self.ready
+        return self.ready
+
+    def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
+        return status == 401
+
+    async def refreshed_after(self, grant: Grant) -> Grant | None:
+        self.asked += 1
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        if self.refreshed is not None:
+            self.grant = self.refreshed
+        return self.refreshed
+
+
+class Certificate:
+    """Where a client certificate is: there from the start, or once `go` is set, where `obtain` is asked for it."""
+
+    def __init__(self, name: str = "", *, later: str = "") -> None:
+        self.identity = certificate(name) if name else None
+        self.later = later
+        self.asked = 0
+        self.go = asyncio.Event()
+
+    async def obtain(self) -> ClientIdentity:
+        self.asked += 1
+        await self.go.wait()
+        self.identity = certificate(self.later)
+        return self.identity
+
+
+def certificate(name: str) -> ClientIdentity:
+    """A client certificate that nobody looks into."""
+    return ClientIdentity(b"", b"", name, 0.0, float("inf"), name, "a CA")

@@ -80,6 +80,13 @@ class RawUpstream:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._server.close()
+        try:
+            await self._close(error)
+        finally:
+            await self._server.wait_closed()
+
+    async def _close(self, error: BaseException | None) -> None:
+        """End every script and connection; what failed is raised where nothing else is."""
         for task in self._tasks:
             task.cancel()
         outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -87,7 +94,6 @@ class RawUpstream:
             if not connection.lost:
                 connection.transport.abort()
                 await connection.until_lost()
-        await self._server.wait_closed()
         failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         if failures and error is None:
             raise failures[0]

@@ -20,7 +20,7 @@ The request:
 The response, towards the caller:
 
     NONE         nothing has come that counts                                HELD, PASSING, COMPLETE, CUT
-    HELD         kept back: its status may refuse the grant                  JUDGED, PASSING, COMPLETE, CUT
+    HELD         kept back: its status may refuse the grant                  JUDGED, COMPLETE, CUT
     JUDGED       kept back until a newer grant is there                      NONE (replay), PASSING, COMPLETE, CUT
     PASSING      the head is delivered, the body follows                     COMPLETE, CUT
     COMPLETE     the caller has all of it
@@ -82,7 +82,7 @@ AFTER_REQUEST: Final[dict[int, int]] = {
 }
 AFTER_RESPONSE: Final[dict[int, int]] = {
     NONE: HELD | PASSING | COMPLETE | CUT,
-    HELD: JUDGED | PASSING | COMPLETE | CUT,
+    HELD: JUDGED | COMPLETE | CUT,
     JUDGED: NONE | PASSING | COMPLETE | CUT,
     PASSING: COMPLETE | CUT,
     COMPLETE: 0,

@@ -8,9 +8,10 @@ import pytest
 
 from sidekey.runtime.rules import Limits, Timeouts
 from support import wire
-from support.plane import Running, base_url, eventually, get, integration, problem, request, running
+from support.memory import Upstream, running
+from support.plane import Running, base_url, eventually, get, integration, problem, request
 from support.raw import RawConnection
-from support.upstream import RawUpstream, answering
+from support.upstream import answering
 
 H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
 
@@ -32,7 +33,7 @@ async def test_pipelined_requests_with_bodies_are_answered_in_order() -> None:
     """More of them in one piece than may wait: each body goes with its own request."""
     raw = b"".join(request("POST", f"/{n}", body=b"%d" % n * 100) for n in range(100))
     async with (
-        RawUpstream(echo) as upstream,
+        Upstream(echo) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -48,7 +49,7 @@ async def test_a_pipelined_upload_behind_many_requests_is_read_in_pieces() -> No
     )
     raw = b"".join(get(f"/{n}") for n in range(60)) + request("POST", "/long", body=long) + chunked + get("/last")
     async with (
-        RawUpstream(echo) as upstream,
+        Upstream(echo) as upstream,
         running(integration("h", base_url(upstream.port)), limits=Limits(pipelined=4)) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -61,7 +62,7 @@ async def test_a_pipelined_upload_behind_many_requests_is_read_in_pieces() -> No
 async def test_a_fault_behind_pipelined_requests_is_answered_after_them() -> None:
     """Requests of earlier reads are served first; the fault's answer closes the connection."""
     async with (
-        RawUpstream(echo) as upstream,
+        Upstream(echo) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -79,7 +80,7 @@ async def test_a_fault_behind_pipelined_requests_is_answered_after_them() -> Non
 async def test_empty_lines_between_requests_are_passed_over() -> None:
     """RFC 9112 2.2: a server ignores at least one empty line before a request."""
     async with (
-        RawUpstream(echo) as upstream,
+        Upstream(echo) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -101,7 +102,7 @@ async def test_empty_lines_between_requests_are_passed_over() -> None:
 async def test_a_connection_persists_as_the_request_says(version: str, field: tuple[str, ...], stays: bool) -> None:
     """RFC 9112 9.3; to an HTTP/1.0 caller the answer says so."""
     async with (
-        RawUpstream(echo) as upstream,
+        Upstream(echo) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -118,7 +119,7 @@ async def test_a_connection_persists_as_the_request_says(version: str, field: tu
 
 async def test_an_http_1_0_caller_may_leave_host_out() -> None:
     """RFC 9112 3.2 asks it of HTTP/1.1 only."""
-    async with RawUpstream(echo) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream(echo) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(b"GET /i/h/a HTTP/1.0\r\n\r\n")).status == 200
         answer = await sidekey.ask(b"GET /i/h/a HTTP/1.1\r\n\r\n")
         assert (answer.status, problem(answer)["code"]) == (400, "request_invalid")
@@ -141,7 +142,7 @@ async def test_an_offer_of_h2c_is_passed_over(first: bytes, framing: str, dribbl
     body = {"none": b"", "length": b"hello", "chunked": b"3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"}[framing]
     fields = {"none": (), "length": ("Content-Length: 5",), "chunked": ("Transfer-Encoding: chunked",)}[framing]
     raw = first + request("GET" if framing == "none" else "POST", "/a", *H2C, *fields) + body + get("/next")
-    async with RawUpstream(echo) as upstream:
+    async with Upstream(echo) as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
             for at in range(0, len(raw), 1 if dribbled else len(raw)):
                 caller.transport.write(raw[at : at + 1] if dribbled else raw)
@@ -156,14 +157,14 @@ async def test_an_offer_of_h2c_is_passed_over(first: bytes, framing: str, dribbl
 @pytest.mark.parametrize("protocol", ["TLS/1.2", "h2c, TLS/1.0"])
 async def test_an_offer_of_tls_is_passed_over(protocol: str) -> None:
     """RFC 2817; no one who offers it must have it."""
-    async with RawUpstream(echo) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream(echo) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         raw = request("POST", "/a", "Connection: upgrade", f"Upgrade: {protocol}", body=b"hello")
         assert (await sidekey.ask(raw)).body == b"/api/a hello"
 
 
 async def test_a_refused_body_after_an_offer_of_h2c() -> None:
     """What follows the passed-over head is parsed as strictly, and is not acted on where it is malformed."""
-    async with RawUpstream(echo) as upstream:
+    async with Upstream(echo) as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
             await caller.send(request("POST", "/a", *H2C, "Transfer-Encoding: chunked") + b"zz\r\n")
             assert (await caller.response()).status == 400
@@ -192,12 +193,19 @@ async def test_a_caller_that_says_no_more_is_let_go(raw: bytes, answered: bool) 
     """408 for a head that was begun, an orderly end where there was none."""
     timeouts = Timeouts(request_head=0.3, keep_alive=0.3)
     async with (
-        RawUpstream(echo) as upstream,
+        Upstream(echo) as upstream,
         running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey,
         sidekey.connect() as caller,
     ):
         if raw:
             await caller.send(raw)
+        await eventually(lambda: sidekey.plane.worker.connections)
+        if raw.endswith(b"\r\n\r\n"):
+            await caller.until_contains(b"/api/first")
+        sidekey.wait(0.2)
+        assert sidekey.plane.worker.connections
+        await asyncio.sleep(0)
+        sidekey.wait(0.2)
         received = await caller.until_ended()
         assert caller.ended
         if answered:
@@ -210,7 +218,7 @@ async def test_a_second_head_that_dribbles_is_due_too() -> None:
     """The head time-out begins with the first byte of a later request, however many more come."""
     timeouts = Timeouts(request_head=0.4, keep_alive=60)
     async with (
-        RawUpstream(echo) as upstream,
+        Upstream(echo) as upstream,
         running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -220,7 +228,8 @@ async def test_a_second_head_that_dribbles_is_due_too() -> None:
             if caller.ended:
                 break
             caller.transport.write(get("/2")[at : at + 1] if at < 30 else b"")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0)
+            sidekey.wait(0.02)
         assert problem(await caller.response())["code"] == "request_timeout"
 
 
@@ -238,11 +247,14 @@ async def test_a_caller_that_never_reads_the_end_of_its_answer_is_reset(field: s
     size = 1 << 20
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
     async with (
-        RawUpstream(answering(*[answer] * 9)) as upstream,
+        Upstream(answering(*[answer] * 9)) as upstream,
         running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey,
         sidekey.connect() as caller,
     ):
         await blocked(sidekey, caller, get() * 8 + get("/a", field))
+        sidekey.wait(0.2)
+        assert sidekey.plane.worker.connections
+        sidekey.wait(0.2)
         await eventually(lambda: not sidekey.plane.worker.connections)
         caller.transport.resume_reading()
         await caller.until_lost()
@@ -252,10 +264,14 @@ async def test_a_caller_that_never_reads_the_end_of_its_answer_is_reset(field: s
 async def test_the_body_of_a_request_stalls_the_upstream_no_longer_than_idle() -> None:
     """408, and the upstream's request is cut."""
     timeouts = Timeouts(idle=0.3)
-    async with RawUpstream(answering()) as upstream:
+    async with Upstream(answering()) as upstream:
         async with running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey:
             async with sidekey.connect() as caller:
                 await caller.send(request("POST", "/a", "Content-Length: 10") + b"12345")
+                await (await upstream.connection()).until_contains(b"12345")
+                sidekey.wait(0.2)
+                assert sidekey.metrics.in_flight == 1
+                sidekey.wait(0.2)
                 said = problem(await caller.response())
                 assert (said["code"], said["sent"]) == ("request_timeout", "maybe")
                 await caller.until_ended()

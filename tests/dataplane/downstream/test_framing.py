@@ -8,9 +8,9 @@ import pytest
 
 from support import wire
 from support.cases import rows
-from support.plane import CREDENTIAL, base_url, get, integration, running
+from support.memory import Upstream, running
+from support.plane import CREDENTIAL, base_url, get, integration
 from support.raw import RawConnection
-from support.upstream import RawUpstream
 from support.wire import Message
 
 ROWS = [pytest.param(row["raw"].encode("latin-1"), row["expect"], id=row["name"]) for row in rows("framing")]
@@ -40,7 +40,7 @@ async def conversation(caller: RawConnection, *, to_head: bool) -> list[Message]
 @pytest.mark.parametrize("pieces", ["whole", "dribbled"])
 async def test_a_row_of_the_framing_table(raw: bytes, expect: str, pieces: str) -> None:
     """A refused request reaches no upstream and ends the connection; what is forwarded arrives once, cleanly framed."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         async with sidekey.connect() as caller:
             if pieces == "whole":
                 await caller.send(raw)
@@ -77,7 +77,7 @@ async def dribble(caller: RawConnection, raw: bytes) -> None:
 @pytest.mark.parametrize(("raw", "expect"), ROWS)
 async def test_a_row_followed_by_a_second_request(raw: bytes, expect: str) -> None:
     """The second request is answered after the first, or not at all; the upstream never sees the bytes between."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(raw + SECOND)
             answers = await conversation(caller, to_head=raw.startswith(b"HEAD"))

@@ -9,8 +9,8 @@ import pytest
 from sidekey.dataplane.downstream import local_reply
 from sidekey.errors import KINDS, Problem
 from support import wire
-from support.plane import base_url, get, integration, problem, request, running
-from support.upstream import RawUpstream
+from support.memory import Upstream, running
+from support.plane import base_url, get, integration, problem, request
 
 VIA = b"\r\nVia: 1.1 sidekey (word)"
 PROBLEMS = [
@@ -71,7 +71,7 @@ def test_headers_of_the_problem_are_sent() -> None:
 async def test_a_denied_head_request_leaves_its_connection_in_step() -> None:
     """The next answer begins where the head ended."""
     async with (
-        RawUpstream() as upstream,
+        Upstream() as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -93,5 +93,5 @@ async def test_a_denial_leaves_the_connection_open_only_where_its_body_was_read(
 async def test_only_our_own_answers_carry_proxy_status() -> None:
     """An upstream's own is removed."""
 
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get())).values(b"proxy-status") == []

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from support.plane import base_url, get, integration, problem, running
-from support.upstream import RawUpstream
+from support.memory import Upstream, running
+from support.plane import base_url, get, integration, problem
 
 REST = b"\r\nHost: h.test\r\n\r\n"
 REFUSED = {
@@ -47,7 +47,7 @@ REFUSED = {
 async def test_a_head_of_another_protocol_is_refused(line: bytes) -> None:
     """llhttp takes them for HTTP of that version and does not tell."""
     async with (
-        RawUpstream() as upstream,
+        Upstream() as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -61,7 +61,7 @@ async def test_a_head_of_another_protocol_is_refused(line: bytes) -> None:
 @pytest.mark.parametrize(("raw", "status"), REFUSED.values(), ids=REFUSED)
 async def test_a_head_that_is_refused(raw: bytes, status: int | None, pieces: str) -> None:
     """With 4xx, 501 or 505 and the end of the connection; nothing reaches an upstream."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
             for at in range(0, len(raw), 1 if pieces == "dribbled" else len(raw)):
                 if caller.received:

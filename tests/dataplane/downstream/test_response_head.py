@@ -6,8 +6,9 @@ import pytest
 
 from sidekey.credentials.base import Grant, Places, Traits
 from support import wire
-from support.plane import FixedSource, base_url, get, integration, running
-from support.upstream import RawUpstream, answering
+from support.memory import Upstream, running
+from support.plane import FixedSource, base_url, get, integration
+from support.upstream import answering
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ from support.upstream import RawUpstream, answering
 async def test_the_reason_phrase_is_the_standard_one(status: bytes, line: bytes) -> None:
     """Clients do not read it, and the upstream's may hold anything (RFC 9112 4)."""
     async with (
-        RawUpstream(answering(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")) as upstream,
+        Upstream(answering(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
     ):
         assert (await sidekey.ask(get())).start == line
@@ -36,7 +37,7 @@ async def test_the_head_keeps_its_fields_order_and_bytes() -> None:
         b"x-B: \xe9\r\nContent-Length: 2\r\nDate: x\r\n\r\n"
     )
     async with (
-        RawUpstream(answering(head + b"ok")) as upstream,
+        Upstream(answering(head + b"ok")) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -53,7 +54,7 @@ async def test_connection_does_not_touch_the_framing(named: bytes) -> None:
     """What is written anew is not what Connection names."""
     answer = b"HTTP/1.1 200 OK\r\nConnection: " + named + b"\r\nVia: 1.1 a\r\nContent-Length: 2\r\n\r\nok"
     async with (
-        RawUpstream(answering(answer)) as upstream,
+        Upstream(answering(answer)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
     ):
         reply = await sidekey.ask(get())
@@ -62,7 +63,7 @@ async def test_connection_does_not_touch_the_framing(named: bytes) -> None:
 
 async def test_no_via_where_it_is_switched_off() -> None:
     """`via: false` holds for both ways."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port)), via=False) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port)), via=False) as sidekey:
         assert (await sidekey.ask(get())).values(b"via") == []
 
 
@@ -70,7 +71,7 @@ async def test_to_an_http_1_0_caller_no_chunk_is_sent() -> None:
     """RFC 9112 6.1: the body goes on by itself and ends with the connection."""
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
     async with (
-        RawUpstream(answering(answer)) as upstream,
+        Upstream(answering(answer)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -97,7 +98,7 @@ async def test_an_injected_query_is_not_shown_to_the_caller() -> None:
         )
     )
     answer = b"HTTP/1.1 302 Found\r\n" + head + b"Content-Length: 0\r\n\r\n"
-    async with RawUpstream(answering(answer)) as upstream:
+    async with Upstream(answering(answer)) as upstream:
         made = integration("h", base_url(upstream.port), headers=(), traits=Traits(Places(query=("access_token",))))
         async with running(made, sources={"h": FixedSource(token)}) as sidekey:
             message = await sidekey.ask(get())

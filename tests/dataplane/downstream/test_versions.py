@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from support import wire
-from support.plane import base_url, get, integration, problem, running
-from support.upstream import RawUpstream, answering
+from support.memory import Upstream, running
+from support.plane import base_url, get, integration, problem
+from support.upstream import answering
 
 HTTP = ("HTTP/2.0", "HTTP/0.9")
 OTHERS = ("RTSP/1.0", "RTSP/1.1", "ICE/1.0", "ICE/1.1")
@@ -29,7 +30,7 @@ def request(version: str, field: bytes = b"") -> bytes:
 @pytest.mark.parametrize("version", [*HTTP, *OTHERS])
 async def test_a_request_of_another_protocol_is_505(version: str, field: bytes) -> None:
     """not_implemented, the end of the connection, and nothing reaches the upstream."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
             await caller.send(request(version, field))
             answer = await caller.response()
@@ -43,7 +44,7 @@ async def test_a_request_of_another_protocol_is_505(version: str, field: bytes) 
 async def test_however_its_head_is_cut_into_reads(version: str) -> None:
     """Byte by byte it is the same request."""
     raw = request(version)
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
             for at in range(len(raw)):
                 if caller.received:
@@ -79,7 +80,7 @@ async def test_an_answer_in_no_version_that_fits_it_is_502(version: str, framing
     """Another protocol, or a transfer coding in HTTP/1.0, which is faulty framing (RFC 9112 6.1)."""
     answer = version.encode() + b" 200 OK\r\n" + field + framing
     async with (
-        RawUpstream(answering(answer)) as upstream,
+        Upstream(answering(answer)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
     ):
         said = problem(await sidekey.ask(get()))
@@ -94,7 +95,7 @@ async def test_an_answer_in_either_version_passes_as_http_1_1(version: str, fiel
     """RFC 9110 2.5: the version is that of the one who sends."""
     answer = version.encode() + b" 200 OK\r\n" + field + SIZED
     async with (
-        RawUpstream(answering(answer)) as upstream,
+        Upstream(answering(answer)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
     ):
         reply = await sidekey.ask(get())

@@ -6,9 +6,10 @@ import pytest
 
 from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.runtime.rules import Limits, Timeouts
-from support.plane import FixedSource, RenewedSource, base_url, eventually, integration, problem, request, running
+from support.memory import Upstream, running
+from support.plane import FixedSource, RenewedSource, base_url, eventually, integration, problem, request
 from support.raw import RawConnection
-from support.upstream import OK, RawUpstream, answering
+from support.upstream import OK, answering
 
 TRAITS = Traits(Places(body=("access_token",)), calls=True, watched=frozenset({401}))
 TOKEN = "a.b-c/d+e="
@@ -17,7 +18,7 @@ FORM = "Content-Type: application/x-www-form-urlencoded"
 JSON = "Content-Type: application/json; charset=utf-8"
 
 
-def plane(upstream: RawUpstream, source: FixedSource | None = None, **options: object) -> object:
+def plane(upstream: Upstream, source: FixedSource | None = None, **options: object) -> object:
     made = integration("h", base_url(upstream.port), headers=(), traits=TRAITS)
     return running(made, sources={"h": source or FixedSource(GRANT)}, **options)  # type: ignore[arg-type]
 
@@ -33,7 +34,7 @@ def plane(upstream: RawUpstream, source: FixedSource | None = None, **options: o
 )
 async def test_the_token_stands_behind_what_was_sent(field: str, body: bytes, sent: bytes) -> None:
     """One Content-Length, recomputed; the rest of the body as it came."""
-    async with RawUpstream() as upstream, plane(upstream) as sidekey:
+    async with Upstream() as upstream, plane(upstream) as sidekey:
         assert (await sidekey.ask(request("POST", "/a", field, body=body))).status == 200
         (message,) = upstream.requests
         assert message.body == sent
@@ -43,7 +44,7 @@ async def test_the_token_stands_behind_what_was_sent(field: str, body: bytes, se
 
 async def test_an_upload_in_pieces_is_gathered_first() -> None:
     """Chunks become one length, and nothing reaches the upstream before the end."""
-    async with RawUpstream() as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
+    async with Upstream() as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
         await caller.send(request("POST", "/a", FORM, "Transfer-Encoding: chunked") + b"3\r\na=b\r\n")
         await eventually(lambda: sidekey.metrics.in_flight == 1)
         assert upstream.connections == []
@@ -56,7 +57,7 @@ async def test_an_upload_in_pieces_is_gathered_first() -> None:
 
 async def test_a_caller_that_waits_for_100_gets_it_from_here() -> None:
     """The body is needed before the upstream is asked, so the expectation goes no further (RFC 9110 10.1.1)."""
-    async with RawUpstream() as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
+    async with Upstream() as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
         await caller.send(request("POST", "/a", FORM, "Expect: 100-continue", "Content-Length: 3"))
         await caller.until_contains(b"HTTP/1.1 100 Continue\r\n\r\n")
         await caller.send(b"a=b")
@@ -88,7 +89,7 @@ UNPLACEABLE = {
 async def test_a_body_that_cannot_take_the_token_is_refused(case: str) -> None:
     """415 credential_unplaceable, and nothing is sent."""
     method, fields, body = UNPLACEABLE[case]
-    async with RawUpstream() as upstream, plane(upstream, limits=Limits(replay_body=1000)) as sidekey:
+    async with Upstream() as upstream, plane(upstream, limits=Limits(replay_body=1000)) as sidekey:
         answer = await sidekey.ask(request(method, "/a", *fields, body=body))
         said = problem(answer)
         assert (answer.status, said["code"], said["sent"]) == (415, "credential_unplaceable", "no")
@@ -97,7 +98,7 @@ async def test_a_body_that_cannot_take_the_token_is_refused(case: str) -> None:
 
 async def test_a_chunked_body_over_the_limit_is_refused_as_it_comes() -> None:
     """Not gathered further than that."""
-    async with RawUpstream() as upstream, plane(upstream, limits=Limits(replay_body=1000)) as sidekey:
+    async with Upstream() as upstream, plane(upstream, limits=Limits(replay_body=1000)) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(request("POST", "/a", FORM, "Transfer-Encoding: chunked") + b"3e9\r\n" + b"a" * 1001)
             assert problem(await caller.response())["code"] == "credential_unplaceable"
@@ -110,7 +111,7 @@ async def test_a_chunked_body_over_the_limit_is_refused_as_it_comes() -> None:
 )
 async def test_a_field_of_the_tokens_name_is_refused(field: str, body: bytes) -> None:
     """Two would leave it to the server which one counts."""
-    async with RawUpstream() as upstream, plane(upstream) as sidekey:
+    async with Upstream() as upstream, plane(upstream) as sidekey:
         answer = await sidekey.ask(request("POST", "/a", field, body=body))
         assert (answer.status, problem(answer)["code"]) == (400, "request_invalid")
         assert upstream.connections == []
@@ -118,16 +119,18 @@ async def test_a_field_of_the_tokens_name_is_refused(field: str, body: bytes) ->
 
 async def test_a_body_that_stalls_is_given_up() -> None:
     """As any upload: the idle time-out ends it."""
-    async with RawUpstream() as upstream, plane(upstream, timeouts=Timeouts(idle=0.2)) as sidekey:
+    async with Upstream() as upstream, plane(upstream, timeouts=Timeouts(idle=0.2)) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(request("POST", "/a", FORM, "Content-Length: 5") + b"a=")
+            await eventually(lambda: sidekey.metrics.in_flight == 1)
+            sidekey.wait(0.3)
             assert problem(await caller.response())["code"] == "request_timeout"
         assert upstream.connections == []
 
 
 async def test_a_caller_that_leaves_meanwhile_is_forgotten() -> None:
     """No token is fetched and nothing is sent."""
-    async with RawUpstream() as upstream, plane(upstream) as sidekey:
+    async with Upstream() as upstream, plane(upstream) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(request("POST", "/a", FORM, "Content-Length: 5") + b"a=")
             await eventually(lambda: sidekey.metrics.in_flight == 1)
@@ -145,7 +148,7 @@ async def test_the_replay_holds_the_newer_token_once() -> None:
             good = message.body.endswith(b"=newer")
             await connection.send(OK if good else b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
 
-    async with RawUpstream(script) as upstream, plane(upstream, RenewedSource(GRANT, newer)) as sidekey:
+    async with Upstream(script) as upstream, plane(upstream, RenewedSource(GRANT, newer)) as sidekey:
         assert (await sidekey.ask(request("POST", "/a", FORM, body=b"a=b"))).status == 200
         assert [message.body for message in upstream.requests] == [
             b"a=b&access_token=a.b-c%2Fd%2Be%3D",
@@ -156,7 +159,7 @@ async def test_the_replay_holds_the_newer_token_once() -> None:
 async def test_a_connection_that_goes_on_after_a_refused_body_is_closed_in_time() -> None:
     """The refusal comes in the middle of reading; the connection keeps its keep_alive limit."""
     async with (
-        RawUpstream() as upstream,
+        Upstream() as upstream,
         plane(upstream, timeouts=Timeouts(keep_alive=0.2)) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -164,12 +167,13 @@ async def test_a_connection_that_goes_on_after_a_refused_body_is_closed_in_time(
         await eventually(lambda: sidekey.metrics.in_flight == 1)
         await caller.send(b"2]")
         assert problem(await caller.response())["code"] == "credential_unplaceable"
+        sidekey.wait(0.3)
         await caller.until_ended()
 
 
 async def test_a_query_of_the_tokens_name_is_refused_beside_a_body() -> None:
     """Many servers read both as one."""
-    async with RawUpstream() as upstream, plane(upstream) as sidekey:
+    async with Upstream() as upstream, plane(upstream) as sidekey:
         answer = await sidekey.ask(request("POST", "/a?access_token=x", FORM, body=b"a=b"))
         assert (answer.status, problem(answer)["code"]) == (400, "request_invalid")
         assert upstream.connections == []
@@ -178,13 +182,13 @@ async def test_a_query_of_the_tokens_name_is_refused_beside_a_body() -> None:
 async def test_a_token_from_the_body_is_not_shown_to_the_caller() -> None:
     """In a redirect that repeats the form."""
     echo = b"HTTP/1.1 303 See Other\r\nLocation: /b?a=b&access_token=a.b-c%2Fd%2Be%3D\r\nContent-Length: 0\r\n\r\n"
-    async with RawUpstream(answering(echo)) as upstream, plane(upstream) as sidekey:
+    async with Upstream(answering(echo)) as upstream, plane(upstream) as sidekey:
         answer = await sidekey.ask(request("POST", "/a", FORM, body=b"a=b"))
         assert answer.values(b"location") == [b"/b?a=b"]
 
 
 async def test_a_type_that_connection_takes_away_is_no_type() -> None:
     """The body would arrive without it."""
-    async with RawUpstream() as upstream, plane(upstream) as sidekey:
+    async with Upstream() as upstream, plane(upstream) as sidekey:
         answer = await sidekey.ask(request("POST", "/a", FORM, "Connection: content-type", body=b"a=b"))
         assert problem(answer)["code"] == "credential_unplaceable"

@@ -8,9 +8,9 @@ import pytest
 
 from sidekey.credentials.base import Grant
 from sidekey.errors import Problem, ProblemError
+from support.memory import Upstream, running
 from support.missing import Missing
-from support.plane import CREDENTIAL, FixedSource, base_url, get, integration, problem, request, running
-from support.upstream import RawUpstream
+from support.plane import CREDENTIAL, FixedSource, base_url, get, integration, problem, request
 
 
 class Asking(FixedSource):
@@ -34,7 +34,7 @@ class Asking(FixedSource):
 async def test_a_request_waits_for_its_grant_with_its_body() -> None:
     """A source whose `grant` stays empty serves as well."""
     source = Asking()
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         async with running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey:
             for _ in range(2):
                 assert (await sidekey.ask(request("POST", body=b"hello"))).status == 200
@@ -51,7 +51,7 @@ async def test_a_request_waits_for_its_grant_with_its_body() -> None:
 )
 async def test_without_a_grant_nothing_is_sent(fault: Exception, code: str) -> None:
     """The answer says why; a defect is reported and not told."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         made = integration("h", base_url(upstream.port))
         async with running(made, sources={"h": Asking(fault)}) as sidekey:
             said = problem(await sidekey.ask(get()))
@@ -64,7 +64,7 @@ async def test_without_a_grant_nothing_is_sent(fault: Exception, code: str) -> N
 @pytest.mark.parametrize("door", ["reverse", "forward"])
 async def test_an_integration_whose_policy_cannot_be_read_comes_back_by_itself(door: str) -> None:
     """Until then credential_unavailable, with the key; then targets are judged as ever, bodies and all."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         url = base_url(upstream.port)
         missing = Missing(integration("h", url))
         async with running(missing.integration()) as sidekey:
@@ -89,7 +89,7 @@ async def test_an_integration_whose_policy_cannot_be_read_comes_back_by_itself(d
 
 async def test_an_upload_waits_until_it_is_known_where_it_may_go() -> None:
     """And is sent whole then."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         missing = Missing(integration("h", base_url(upstream.port)))
         missing.appear()
         body = b"x" * 300_000

@@ -9,9 +9,10 @@ import pytest
 
 from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.runtime.rules import Limits
-from support.plane import FixedSource, base_url, eventually, integration, problem, request, running
+from support.memory import Upstream, running
+from support.plane import FixedSource, base_url, eventually, integration, problem, request
 from support.raw import DEADLINE, RawConnection
-from support.upstream import OK, RawUpstream
+from support.upstream import OK
 
 TRAITS = Traits(Places(headers=("Authorization",)), calls=True, watched=frozenset({401}))
 OLD, NEW = (Grant(headers=(("Authorization", f"Bearer {word}"),)) for word in ("old", "new"))
@@ -39,7 +40,7 @@ async def test_a_grant_that_lapses_while_a_connection_is_made_is_not_sent(lapse:
         assert found.wait(DEADLINE)
         return (IPv4Address("127.0.0.1"),)
 
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         made = integration("h", base_url(upstream.port), traits=TRAITS)
         options = {"sources": {"h": source}, "hosts": {"other.test": ("127.0.0.1",)}, "lookup": lookup}
         async with running(made, **options) as sidekey, sidekey.connect() as caller:
@@ -72,7 +73,7 @@ async def test_a_retry_on_a_new_connection_holds_the_newer_grant(kept: bool) -> 
         await connection.request()
         await connection.send(OK)
 
-    async with RawUpstream(script) as upstream:
+    async with Upstream(script) as upstream:
         made = integration("h", base_url(upstream.port), traits=TRAITS)
         limits = Limits() if kept else Limits(replay_body=4)
         async with running(made, sources={"h": source}, limits=limits) as sidekey, sidekey.connect() as caller:

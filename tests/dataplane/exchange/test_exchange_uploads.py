@@ -6,14 +6,14 @@ import pytest
 
 from sidekey.runtime.rules import Limits
 from support import wire
-from support.plane import base_url, eventually, get, integration, request, running
+from support.memory import Upstream, running
+from support.plane import base_url, eventually, get, integration, request
 from support.scripted import Scripted, settle
-from support.upstream import RawUpstream
 
 H = integration("h", base_url(1))
-LINES = b"line\r\n\r\n" * 20_000
-HEADS = get("/smuggled") * 3000
-BODIES = {"empty lines": LINES, "only line ends": b"\r\n\r\n" * 40_000, "heads": HEADS}
+LINES = b"line\r\n\r\n" * 10_000
+HEADS = get("/smuggled") * 1500
+BODIES = {"empty lines": LINES, "only line ends": b"\r\n\r\n" * 20_000, "heads": HEADS}
 
 
 def chunked(body: bytes, size: int) -> bytes:
@@ -30,7 +30,7 @@ async def test_a_body_full_of_ends_of_heads_arrives_byte_for_byte(body: bytes, f
     length = framing == "length"
     field = f"Content-Length: {len(body)}" if length else "Transfer-Encoding: chunked"
     coded = body if length else chunked(body, len(body) if framing == "one chunk" else 4999)
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         limits = Limits(pipelined=pipelined)
         async with running(integration("h", base_url(upstream.port)), limits=limits) as sidekey:
             async with sidekey.connect() as caller:

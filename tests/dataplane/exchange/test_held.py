@@ -9,10 +9,11 @@ import pytest
 from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.dataplane.exchange.held import MOST
 from sidekey.runtime.rules import Limits, Timeouts
-from support.plane import RenewedSource, base_url, eventually, get, integration, problem, request, running
+from support.memory import Upstream, running
+from support.plane import RenewedSource, base_url, eventually, get, integration, problem, request
 from support.raw import RawConnection
 from support.scripted import Scripted
-from support.upstream import OK, RawUpstream, Script, answering
+from support.upstream import OK, Script, answering
 
 TRAITS = Traits(Places(headers=("Authorization",)), calls=True, watched=frozenset({401, 500}))
 OLD, NEW = (Grant(headers=(("Authorization", f"Bearer {word}"),)) for word in ("old", "new"))
@@ -30,13 +31,13 @@ def judging(good: bytes = b"Bearer new", refusal: bytes = REFUSED) -> Script:
     return script
 
 
-def plane(upstream: RawUpstream, source: RenewedSource, **options: object) -> object:
+def plane(upstream: Upstream, source: RenewedSource, **options: object) -> object:
     """A plane whose integration `h` has this source."""
     made = integration("h", base_url(upstream.port), traits=TRAITS)
     return running(made, sources={"h": source}, **options)  # type: ignore[arg-type]
 
 
-def tokens(upstream: RawUpstream) -> list[bytes]:
+def tokens(upstream: Upstream) -> list[bytes]:
     """The credential of each request that arrived, in order of arrival on each connection."""
     return [value for message in upstream.requests for value in message.values(b"authorization")]
 
@@ -45,7 +46,7 @@ def tokens(upstream: RawUpstream) -> list[bytes]:
 async def test_a_refused_request_is_sent_once_more_with_the_newer_grant(method: str) -> None:
     """Body and fields are the same, byte for byte; the caller sees the second answer alone."""
     body = b"x" * 2000 if method in ("POST", "PATCH") else None
-    async with RawUpstream(judging()) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
+    async with Upstream(judging()) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
         answer = await sidekey.ask(request(method, "/a?b=1", "X-Mine: 1", body=body))
         assert (answer.status, answer.body) == (200, b"ok")
         first, second = upstream.requests
@@ -58,7 +59,7 @@ async def test_a_refused_request_is_sent_once_more_with_the_newer_grant(method: 
 
 async def test_a_chunked_upload_is_sent_once_more() -> None:
     """However it was framed and in how many pieces it came."""
-    async with RawUpstream(judging()) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
+    async with Upstream(judging()) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(request("POST", "/a", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n")
             connection = await upstream.connection()
@@ -73,7 +74,7 @@ async def test_it_is_sent_once_more_and_not_twice() -> None:
     """The second refusal goes to the caller as it came."""
     third = Grant(headers=(("Authorization", "Bearer third"),))
     source = RenewedSource(OLD, NEW, third)
-    async with RawUpstream(judging(b"Bearer other")) as upstream, plane(upstream, source) as sidekey:
+    async with Upstream(judging(b"Bearer other")) as upstream, plane(upstream, source) as sidekey:
         answer = await sidekey.ask(get())
         assert (answer.status, answer.body) == (401, b"stop")
         assert answer.values(b"www-authenticate") == [b"Bearer"]
@@ -84,7 +85,7 @@ async def test_it_is_sent_once_more_and_not_twice() -> None:
 async def test_a_body_that_is_not_kept_is_not_sent_again() -> None:
     """Over limits.replay_body the refusal passes; the newer grant serves the next request."""
     source = RenewedSource(OLD, NEW)
-    async with RawUpstream(judging()) as upstream, plane(upstream, source, limits=Limits(replay_body=1000)) as sidekey:
+    async with Upstream(judging()) as upstream, plane(upstream, source, limits=Limits(replay_body=1000)) as sidekey:
         assert (await sidekey.ask(request("POST", body=b"x" * 1001))).status == 401
         assert (await sidekey.ask(request("POST", body=b"x" * 1000))).status == 200
         assert [len(message.body) for message in upstream.requests] == [1001, 1000, 1000]
@@ -93,7 +94,7 @@ async def test_a_body_that_is_not_kept_is_not_sent_again() -> None:
 async def test_an_early_refusal_passes() -> None:
     """While the body is still on its way there is nothing whole to send again."""
     source = RenewedSource(OLD, NEW)
-    async with RawUpstream(answering()) as upstream, plane(upstream, source) as sidekey:
+    async with Upstream(answering()) as upstream, plane(upstream, source) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(request("POST", "/a", "Content-Length: 100") + b"half")
             connection = await upstream.connection()
@@ -107,7 +108,7 @@ async def test_an_early_refusal_passes() -> None:
 async def test_the_refusal_passes_where_no_newer_grant_comes() -> None:
     """Unchanged, with all of its fields, and the connection goes on."""
     source = RenewedSource(OLD)
-    async with RawUpstream(judging()) as upstream, plane(upstream, source) as sidekey, sidekey.connect() as caller:
+    async with Upstream(judging()) as upstream, plane(upstream, source) as sidekey, sidekey.connect() as caller:
         for _ in range(2):
             await caller.send(get())
             answer = await caller.response()
@@ -137,7 +138,7 @@ async def test_the_body_is_read_before_it_passes(refusal: bytes, seen: bytes | N
             connection.transport.close()
 
     source = RenewedSource(OLD)
-    async with RawUpstream(script) as upstream, plane(upstream, source) as sidekey:
+    async with Upstream(script) as upstream, plane(upstream, source) as sidekey:
         answer = await sidekey.ask(get(version=version))
         assert (answer.status, answer.body) == (401, b"" if refusal is EMPTY else b"stop")
         assert source.weighed == [(401, seen)]
@@ -154,7 +155,7 @@ async def test_a_long_refusal_is_told_by_its_status(framing: str, size: int) -> 
     else:
         refusal = head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % size + body + b"\r\n0\r\n\r\n"
     source = RenewedSource(OLD)
-    async with RawUpstream(judging(refusal=refusal)) as upstream, plane(upstream, source) as sidekey:
+    async with Upstream(judging(refusal=refusal)) as upstream, plane(upstream, source) as sidekey:
         answer = await sidekey.ask(get())
         assert (answer.status, answer.body == body) == (401, True)
         assert source.weighed == [(401, body if size <= MOST else None)]
@@ -167,7 +168,7 @@ async def test_a_long_refusal_waits_for_the_newer_grant_too(comes: bool) -> None
     refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     source = RenewedSource(OLD, NEW)
     source.go.clear()
-    async with RawUpstream(judging(refusal=refusal)) as upstream, plane(upstream, source) as sidekey:
+    async with Upstream(judging(refusal=refusal)) as upstream, plane(upstream, source) as sidekey:
         asking = asyncio.create_task(sidekey.ask(get()))
         await eventually(lambda: source.weighed)
         if not comes:
@@ -181,7 +182,7 @@ async def test_a_caller_that_leaves_while_the_grant_is_renewed_is_not_served() -
     """Nothing more is sent for it."""
     source = RenewedSource(OLD, NEW)
     source.go.clear()
-    async with RawUpstream(judging()) as upstream, plane(upstream, source) as sidekey:
+    async with Upstream(judging()) as upstream, plane(upstream, source) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(get())
             await eventually(lambda: source.weighed)
@@ -200,7 +201,7 @@ async def test_an_answer_that_breaks_while_it_is_held_is_no_answer() -> None:
         connection.transport.close()
 
     source = RenewedSource(OLD, NEW)
-    async with RawUpstream(script) as upstream, plane(upstream, source) as sidekey:
+    async with Upstream(script) as upstream, plane(upstream, source) as sidekey:
         said = problem(await sidekey.ask(get()))
         assert (said["code"], said["sent"]) == ("upstream_protocol_error", "maybe")
         assert source.weighed == []
@@ -210,7 +211,7 @@ async def test_requests_behind_the_refused_one_keep_their_order() -> None:
     """Pipelined answers come in the order of the requests."""
     source = RenewedSource(OLD, NEW)
     source.go.clear()
-    async with RawUpstream(judging()) as upstream, plane(upstream, source) as sidekey, sidekey.connect() as caller:
+    async with Upstream(judging()) as upstream, plane(upstream, source) as sidekey, sidekey.connect() as caller:
         await caller.send(get("/first") + get("/second"))
         await eventually(lambda: source.weighed)
         source.go.set()
@@ -222,7 +223,7 @@ async def test_a_watched_status_that_says_nothing_of_the_grant_passes() -> None:
     """A 500 is weighed and goes on; other statuses are not even held."""
     broken = b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\nno"
     source = RenewedSource(OLD, NEW)
-    async with RawUpstream(answering(broken, OK)) as upstream, plane(upstream, source) as sidekey:
+    async with Upstream(answering(broken, OK)) as upstream, plane(upstream, source) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(get())
             assert (await caller.response()).body == b"no"
@@ -249,7 +250,7 @@ async def test_a_head_request_is_replayed_as_well() -> None:
         await again(connection)
 
     source = RenewedSource(OLD, NEW)
-    async with RawUpstream(either) as upstream, plane(upstream, source) as sidekey:
+    async with Upstream(either) as upstream, plane(upstream, source) as sidekey:
         assert (await sidekey.ask(request("HEAD"))).status == 200
         assert source.weighed == [(401, b"")]
         assert tokens(upstream) == [b"Bearer old", b"Bearer new"]
@@ -261,11 +262,13 @@ async def test_a_held_answer_may_take_as_long_as_any_other() -> None:
     async def script(connection: RawConnection) -> None:
         await connection.request()
         await connection.send(REFUSED[:-2])
-        await asyncio.sleep(0.5)
+        (held,) = sidekey.plane.worker.connections
+        await eventually(lambda: held.exchange is not None and held.exchange._held is not None)
+        sidekey.wait(0.5)
         await connection.send(REFUSED[-2:])
 
     source = RenewedSource(OLD)
-    async with RawUpstream(script) as upstream, plane(upstream, source, timeouts=Timeouts(response=0.2)) as sidekey:
+    async with Upstream(script) as upstream, plane(upstream, source, timeouts=Timeouts(response=0.2)) as sidekey:
         assert (await sidekey.ask(get())).status == 401
 
 
@@ -279,7 +282,7 @@ async def test_trailers_of_a_held_answer_are_bounded() -> None:
             await connection.send(b"X-Trailer: " + b"y" * 8000 + b"\r\n")
 
     source = RenewedSource(OLD, NEW)
-    async with RawUpstream(script) as upstream, plane(upstream, source) as sidekey:
+    async with Upstream(script) as upstream, plane(upstream, source) as sidekey:
         said = problem(await sidekey.ask(get()))
         assert (said["code"], source.weighed) == ("upstream_protocol_error", [])
 
@@ -293,7 +296,7 @@ async def test_a_replay_goes_out_by_another_connection() -> None:
         await connection.send(OK if good else REFUSED)
         connection.transport.close()
 
-    async with RawUpstream(script) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
+    async with Upstream(script) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
         assert (await sidekey.ask(request("POST", body=b"x"))).status == 200
         assert len(upstream.connections) == 2
 
@@ -316,7 +319,7 @@ async def test_a_request_is_retried_once_whatever_comes_between() -> None:
         else:
             connection.transport.close()
 
-    async with RawUpstream(script) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
+    async with Upstream(script) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(get("/first"))
             assert (await caller.response()).status == 200

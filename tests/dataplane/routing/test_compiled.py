@@ -8,8 +8,8 @@ from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Grant
 from sidekey.dataplane.routing.compiled import CompiledIntegration, quick_base, quick_marks
-from support.plane import FixedSource, base_url, get, integration, request, running
-from support.upstream import RawUpstream
+from support.memory import Upstream, running
+from support.plane import FixedSource, base_url, get, integration, request
 
 BASE = parse_prefix("https://a.test/api")
 
@@ -70,7 +70,7 @@ async def test_a_grant_is_compiled_for_the_origin_of_a_route() -> None:
 async def test_a_new_grant_replaces_the_old_one_on_every_route() -> None:
     """From the next request on, at both doors."""
     source = FixedSource(Grant(headers=(("X-Key", "1"),)))
-    async with RawUpstream() as upstream, RawUpstream() as other:
+    async with Upstream() as upstream, Upstream() as other:
         urls = [base_url(upstream.port), base_url(other.port)]
         made = integration("h", *urls, headers=(("X-Key", ""),))
         async with running(made, sources={"h": source}) as sidekey:
@@ -109,7 +109,7 @@ async def test_routes_that_the_config_names_are_never_too_many() -> None:
 @pytest.mark.parametrize("method", ["M-SEARCH", "PROPFIND", "QUERY", "REPORT", "SOURCE", "LINK"])
 async def test_every_method_that_parses_is_carried(method: str) -> None:
     """Where `methods` is not set, all but TRACE and CONNECT."""
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get())).status == 200
         assert (await sidekey.ask(request(method))).status == 200
         assert upstream.requests[1].method == method.encode()

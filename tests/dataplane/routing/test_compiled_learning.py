@@ -9,7 +9,8 @@ import pytest
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.runtime.snapshot import Integration
-from support.plane import FixedSource, get, problem, running, secrets_of
+from support.memory import running
+from support.plane import FixedSource, get, problem, secrets_of
 from support.scripted import Scripted, settle
 from support.upstream import OK
 

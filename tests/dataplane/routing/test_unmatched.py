@@ -12,19 +12,9 @@ import pytest
 
 from sidekey.runtime.snapshot import NOBODY, Integration, Trust
 from sidekey.settings.passing import build_passing
+from support.memory import Upstream, running
 from support.missing import Missing
-from support.plane import (
-    CREDENTIAL,
-    MOZILLA,
-    UPSTREAM,
-    Running,
-    base_url,
-    get,
-    integration,
-    problem,
-    running,
-)
-from support.upstream import RawUpstream
+from support.plane import CREDENTIAL, MOZILLA, UPSTREAM, Running, base_url, get, integration, problem
 from support.wire import Message
 
 H = integration("h", "https://covered.test/api", domains=["https://*.wild.test", "https://covered.test"])
@@ -60,7 +50,7 @@ OK = (200, "")
 @pytest.mark.parametrize("fields", [(), NAMED, (basic("h"),), (basic("", ""),), (basic("h"), *NAMED)])
 async def test_a_target_that_no_integration_covers_passes_as_it_came(fields: tuple[str, ...]) -> None:
     """Whether an integration is named or not; with the caller's own credentials and nothing of Sidekey's."""
-    async with RawUpstream() as upstream, running(H, passing=True) as sidekey:
+    async with Upstream() as upstream, running(H, passing=True) as sidekey:
         url = base_url(upstream.port, "/a%2f../b;c//d%0a?q=%00&x[]='")
         own = ("Authorization: Bearer own", "Cookie: a=b", "X-One: 1", "X-HTTP-Method-Override: DELETE")
         answer = await sidekey.ask(asking(url, *fields, *own, "X-One: 2", method="POST", body="hello"))
@@ -99,7 +89,7 @@ async def test_a_target_that_no_integration_covers_passes_as_it_came(fields: tup
 )
 async def test_what_ends_at_sidekey_ends_here_too(field: str) -> None:
     """One rule for all that goes out."""
-    async with RawUpstream() as upstream, running(H, passing=True) as sidekey:
+    async with Upstream() as upstream, running(H, passing=True) as sidekey:
         assert verdict(await sidekey.ask(asking(base_url(upstream.port), field, "X-Stays: 1"))) == OK
         (message,) = upstream.requests
     assert [name for name, _ in message.headers] == [b"host", b"x-stays", b"via"]
@@ -151,7 +141,7 @@ async def test_a_covered_target_is_denied_exactly_as_without_pass() -> None:
 
 async def test_the_covered_target_beside_it_carries_the_credential() -> None:
     """One proxy for all of a service's calls."""
-    async with RawUpstream() as upstream, RawUpstream() as other:
+    async with Upstream() as upstream, Upstream() as other:
         made = integration("h", base_url(upstream.port))
         async with running(made, passing=True, hosts={UPSTREAM: ("127.0.0.1",), "o.test": ("127.0.0.1",)}) as sidekey:
             for _ in range(2):
@@ -165,7 +155,7 @@ async def test_the_covered_target_beside_it_carries_the_credential() -> None:
 @pytest.mark.parametrize("passing", [False, True])
 async def test_only_where_the_config_says_so(passing: bool) -> None:
     """The default is to deny."""
-    async with RawUpstream() as upstream, running(H, passing=passing) as sidekey:
+    async with Upstream() as upstream, running(H, passing=passing) as sidekey:
         url = base_url(upstream.port)
         assert verdict(await sidekey.ask(asking(url, *NAMED))) == (OK if passing else (403, "target_denied"))
         assert verdict(await sidekey.ask(asking(url))) == (OK if passing else (407, "integration_required"))
@@ -173,7 +163,7 @@ async def test_only_where_the_config_says_so(passing: bool) -> None:
 
 async def test_a_name_that_is_not_valid_does_not_pass() -> None:
     """An unknown ID, one of another caller, and two that differ."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         url = base_url(upstream.port)
         tokens = {"t": frozenset({"h"}), "none": frozenset[str]()}
         other = integration("o", "https://o.test")
@@ -199,7 +189,7 @@ async def test_a_name_that_is_not_valid_does_not_pass() -> None:
 async def test_the_methods_of_an_integration_are_not_those_of_other_targets() -> None:
     """All that the parser knows pass, but TRACE."""
     narrow = integration("h", "https://covered.test", methods=["POST"])
-    async with RawUpstream() as upstream, running(narrow, passing=True) as sidekey:
+    async with Upstream() as upstream, running(narrow, passing=True) as sidekey:
         for method in ("GET", "DELETE", "PROPFIND", "TRACE"):
             wanted = (405, "method_denied") if method == "TRACE" else OK
             assert verdict(await sidekey.ask(asking(base_url(upstream.port), *NAMED, method=method))) == wanted
@@ -244,7 +234,7 @@ async def test_sidekeys_own_listener_is_no_target() -> None:
 
 async def test_a_loop_is_detected() -> None:
     """By the process's own word, as ever."""
-    async with RawUpstream() as upstream, running(H, passing=True) as sidekey:
+    async with Upstream() as upstream, running(H, passing=True) as sidekey:
         via = f"Via: 1.1 sidekey ({sidekey.plane.worker.instance.decode()})"
         assert verdict(await sidekey.ask(asking(base_url(upstream.port), via))) == (502, "loop_detected")
         assert upstream.connections == []
@@ -260,7 +250,7 @@ async def test_an_options_request_may_end_here() -> None:
 async def test_metrics_and_logs_name_no_integration(tmp_path: Path) -> None:
     """`-`, which no ID can be; nor does an answer of Sidekey's own name one."""
     log = tmp_path / "log"
-    async with RawUpstream() as upstream, running(H, passing=True, log=log) as sidekey:
+    async with Upstream() as upstream, running(H, passing=True, log=log) as sidekey:
         assert verdict(await sidekey.ask(asking(base_url(upstream.port), *NAMED))) == OK
         refused = problem(await sidekey.ask(asking("http://127.0.0.1:1/", *NAMED)))
         assert (refused["code"], "integration" in refused) == ("upstream_unreachable", False)
@@ -276,7 +266,7 @@ async def test_metrics_and_logs_name_no_integration(tmp_path: Path) -> None:
 async def test_nothing_passes_while_an_integration_is_undecided() -> None:
     """Its hosts might be among the others; the answer names none."""
     missing = Missing(integration("o", "https://o.test"))
-    async with RawUpstream() as upstream, running(H, missing.integration(), passing=True) as sidekey:
+    async with Upstream() as upstream, running(H, missing.integration(), passing=True) as sidekey:
         url = base_url(upstream.port)
         for fields in ((), NAMED):
             said = problem(await sidekey.ask(asking(url, *fields)))
@@ -294,7 +284,7 @@ async def test_nothing_passes_while_an_integration_is_undecided() -> None:
 async def test_a_request_that_names_the_undecided_integration_waits_and_then_passes() -> None:
     """A host that it turns out not to cover goes on; with its body."""
     missing = Missing(integration("h", "https://covered.test"))
-    async with RawUpstream() as upstream, running(missing.integration(), passing=True, hosts=HOSTS) as sidekey:
+    async with Upstream() as upstream, running(missing.integration(), passing=True, hosts=HOSTS) as sidekey:
         url = base_url(upstream.port)
         assert verdict(await sidekey.ask(asking(url, *NAMED))) == (502, "credential_unavailable")
         missing.appear()
@@ -308,7 +298,7 @@ async def test_a_request_that_names_the_undecided_integration_waits_and_then_pas
 
 async def test_the_undecided_integrations_own_target_carries_its_credential() -> None:
     """It is judged by what was read, not passed because it was unknown."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         missing = Missing(integration("h", base_url(upstream.port)))
         missing.appear()
         async with running(missing.integration(), passing=True) as sidekey:
@@ -320,7 +310,7 @@ async def test_the_undecided_integrations_own_target_carries_its_credential() ->
 async def test_another_undecided_integration_still_holds_up_the_rest() -> None:
     """One of two has become known."""
     here, there = Missing(integration("h", "https://h.test")), Missing(integration("o", "https://o.test"))
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         async with running(here.integration(), there.integration(), passing=True) as sidekey:
             here.appear()
             for fields in (NAMED, ()):
@@ -331,7 +321,7 @@ async def test_another_undecided_integration_still_holds_up_the_rest() -> None:
 
 async def test_another_config_decides_from_its_first_request_on() -> None:
     """What it covers, and whether anything passes."""
-    async with RawUpstream() as upstream, running(H, passing=True) as sidekey:
+    async with Upstream() as upstream, running(H, passing=True) as sidekey:
         url = base_url(upstream.port)
         assert verdict(await sidekey.ask(asking(url, *NAMED))) == OK
         adopt(sidekey, H, integration("o", url))
@@ -345,7 +335,7 @@ async def test_another_config_decides_from_its_first_request_on() -> None:
 
 async def test_connections_outlive_a_config_that_trusts_the_same() -> None:
     """And are closed by one that does not, or lets nothing pass."""
-    async with RawUpstream() as upstream, running(H, passing=True) as sidekey:
+    async with Upstream() as upstream, running(H, passing=True) as sidekey:
         url = base_url(upstream.port)
         for connections, passes, trust in (
             (1, True, MOZILLA),
@@ -366,7 +356,7 @@ async def test_what_was_decided_is_covered_after_another_config_too() -> None:
     """Where the integration is unchanged it stays decided."""
     missing = Missing(integration("h", "https://covered.test"))
     undecided = missing.integration()
-    async with RawUpstream() as upstream, running(undecided, passing=True) as sidekey:
+    async with Upstream() as upstream, running(undecided, passing=True) as sidekey:
         missing.appear()
         url = base_url(upstream.port)
         assert verdict(await sidekey.ask(asking(url, *NAMED))) == OK
@@ -389,7 +379,7 @@ async def test_a_lane_of_a_former_config_does_not_let_its_own_host_pass() -> Non
 
 async def test_the_quick_reading_serves_covered_targets() -> None:
     """The reverse door, and what is known of the forward one, are as without pass."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         made = integration("h", base_url(upstream.port))
         async with running(made, passing=True) as sidekey:
             for _ in range(2):

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import ssl
 
 import pytest
 
 from sidekey.runtime.rules import Limits
-from sidekey.runtime.snapshot import Integration
 from support import wire
-from support.ca import Authority
-from support.plane import UPSTREAM, base_url, eventually, get, integration, problem, request, running
+from support.memory import Upstream, running
+from support.plane import base_url, eventually, get, integration, problem, request
 from support.raw import RawConnection
-from support.upstream import OK, RawUpstream, Script, answering
+from support.upstream import OK, Script, answering
 
 BIG = bytes(range(256)) * 12_000
 
@@ -54,11 +50,6 @@ def serving(answer: bytes) -> Script:
     return script
 
 
-def secure(port: int, ca: Authority) -> Integration:
-    """An integration whose upstream is https on this port."""
-    return integration("h", base_url(port, scheme="https"), trust=ca.trust)
-
-
 FRAMINGS = {
     "Content-Length": head(f"Content-Length: {len(BIG)}") + BIG,
     "chunked": head("Transfer-Encoding: chunked") + chunks(BIG[:1], BIG[1:70_000], BIG[70_000:]),
@@ -70,7 +61,7 @@ FRAMINGS = {
 @pytest.mark.parametrize("answer", FRAMINGS.values(), ids=FRAMINGS)
 async def test_a_long_answer_arrives_byte_for_byte(answer: bytes, version: str, size: int) -> None:
     """However it is framed and cut; and the upstream's connection serves the next request."""
-    async with RawUpstream(in_pieces(answer, size)) as upstream:
+    async with Upstream(in_pieces(answer, size)) as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey:
             for _ in range(2):
                 reply = await sidekey.ask(get(version=version))
@@ -82,44 +73,10 @@ async def test_a_long_answer_arrives_byte_for_byte(answer: bytes, version: str, 
 async def test_an_answer_in_single_bytes(answer: bytes) -> None:
     """No cut of an answer into reads changes it."""
     async with (
-        RawUpstream(in_pieces(answer, 1)) as upstream,
+        Upstream(in_pieces(answer, 1)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
     ):
         assert (await sidekey.ask(get())).body == b"ok"
-
-
-@pytest.mark.parametrize("orderly", [True, False], ids=["close_notify", "bare FIN"])
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_a_close_delimited_answer_over_tls(orderly: bool, version: str, ca: Authority) -> None:
-    """Never 4: without close_notify anyone on the way could have ended it, so it is cut rather than complete."""
-    end = asyncio.Event()
-
-    async def script(connection: RawConnection) -> None:
-        await connection.request()
-        await connection.send(head("Connection: close") + b"hello")
-        if not orderly:
-            # A half of TCP closed below TLS, with no alert before it.
-            await end.wait()
-            with socket.socket(fileno=os.dup(connection.transport.get_extra_info("socket").fileno())) as below:
-                below.shutdown(socket.SHUT_WR)
-        else:
-            connection.close()
-
-    async with (
-        RawUpstream(script, ssl_context=ca.server_context(UPSTREAM)) as upstream,
-        running(secure(upstream.port, ca)) as sidekey,
-        sidekey.connect() as caller,
-    ):
-        await caller.send(get(version=version))
-        await caller.until_contains(b"hello")
-        end.set()
-        if orderly:
-            assert (await caller.response()).body == b"hello"
-        else:
-            await caller.until_lost()
-            assert isinstance(caller.error, ConnectionResetError)
-            assert not caller.ended
-            await sidekey.outcomes("h", upstream_protocol_error=1)
 
 
 async def test_a_close_delimited_answer_that_ends_in_a_reset_is_cut() -> None:
@@ -134,7 +91,7 @@ async def test_a_close_delimited_answer_that_ends_in_a_reset_is_cut() -> None:
         connection.reset()
 
     async with (
-        RawUpstream(script) as upstream,
+        Upstream(script) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller_side,
     ):
@@ -152,7 +109,7 @@ async def test_bytes_after_an_answer_are_never_taken_for_the_next_one(extra: byt
     """The caller gets the answer that was asked for, and the next request gets its own."""
     first = head("Content-Length: 5") + b"first" + extra
     async with (
-        RawUpstream(serving(first)) as upstream,
+        Upstream(serving(first)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -170,7 +127,7 @@ async def test_bytes_on_an_idle_connection_end_it() -> None:
         await connection.send(OK)
 
     asked = asyncio.Event()
-    async with RawUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         await sidekey.ask(get())
         asked.set()
         await eventually(lambda: sidekey.metrics.upstream_open == 0)
@@ -188,7 +145,7 @@ async def test_100_continue_goes_to_the_caller_who_asked_for_it(expects: bool) -
         await connection.request()
         await connection.send(OK)
 
-    async with RawUpstream(script) as upstream:
+    async with Upstream(script) as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
             fields = ("Expect: 100-continue",) if expects else ()
             await caller.send(request("POST", "/a", *fields, "Content-Length: 4"))
@@ -210,7 +167,7 @@ async def test_a_fault_after_100_continue_is_answered() -> None:
         await connection.send(b"nonsense\r\n\r\n")
 
     async with (
-        RawUpstream(script) as upstream,
+        Upstream(script) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -226,7 +183,7 @@ async def test_trailers_and_extensions_without_end_are_cut(where: str) -> None:
     endless = b"0\r\nX: " if where == "trailers" else b"5;x="
     answer = head("Transfer-Encoding: chunked") + b"5\r\nhello\r\n" + endless + b"a" * (256 << 10)
     async with (
-        RawUpstream(in_pieces(answer, 8192)) as upstream,
+        Upstream(in_pieces(answer, 8192)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -239,7 +196,7 @@ async def test_trailers_and_extensions_without_end_are_cut(where: str) -> None:
 async def test_an_answer_that_ends_before_the_upload_closes_the_connection() -> None:
     """A connection is used again only where both messages are whole."""
     async with (
-        RawUpstream(answering(OK, OK)) as upstream,
+        Upstream(answering(OK, OK)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
     ):
         for _ in range(2):
@@ -255,11 +212,11 @@ def slowed(connection: RawConnection) -> None:
 
 async def test_a_slow_reader_holds_the_upstream_back() -> None:
     """What waits here for a caller who does not read stays bounded, and all of it arrives once he does."""
-    size = 32 << 20
+    size = 4 << 20
     answer = head(f"Content-Length: {size}") + b"x" * size
 
     async with (
-        RawUpstream(serving(answer)) as upstream,
+        Upstream(serving(answer)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -279,11 +236,11 @@ async def test_a_slow_reader_holds_the_upstream_back() -> None:
 
 async def test_a_connection_whose_answer_ended_before_a_slow_reader_is_used_again() -> None:
     """The caller is full when the last byte arrives: the upstream's connection must read on for the next exchange."""
-    size = 12 << 20
+    size = 3 << 20
     answer = head(f"Content-Length: {size}") + b"x" * size
 
     async with (
-        RawUpstream(serving(answer)) as upstream,
+        Upstream(serving(answer)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -307,7 +264,7 @@ async def test_a_connection_whose_answer_ended_before_a_slow_reader_is_used_agai
 
 async def test_a_slow_upstream_holds_the_caller_back() -> None:
     """What waits here of an upload stays bounded, and all of it arrives once the upstream reads."""
-    size = 32 << 20
+    size = 4 << 20
     go_on = asyncio.Event()
 
     async def script(connection: RawConnection) -> None:
@@ -319,7 +276,7 @@ async def test_a_slow_upstream_holds_the_caller_back() -> None:
         await connection.send(OK)
 
     async with (
-        RawUpstream(script) as upstream,
+        Upstream(script) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -341,16 +298,7 @@ async def test_a_head_at_the_limit_passes() -> None:
     """limits.response_head bounds the head, not the read it came in."""
     answer = head("X: " + "a" * 60_000, "Content-Length: 2") + b"ok"
     async with (
-        RawUpstream(in_pieces(answer, 1000)) as upstream,
+        Upstream(in_pieces(answer, 1000)) as upstream,
         running(integration("h", base_url(upstream.port)), limits=Limits()) as sidekey,
     ):
         assert (await sidekey.ask(get())).body == b"ok"
-
-
-async def test_a_https_upstream_streams(ca: Authority) -> None:
-    """A long answer and a long upload over TLS, byte for byte."""
-    context: ssl.SSLContext = ca.server_context(UPSTREAM)
-    async with RawUpstream(in_pieces(FRAMINGS["Content-Length"], 1 << 20), ssl_context=context) as upstream:
-        async with running(secure(upstream.port, ca)) as sidekey:
-            assert (await sidekey.ask(request("POST", body=BIG))).body == BIG
-        assert upstream.requests[0].body == BIG

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,10 +11,11 @@ import pytest
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.runtime.rules import Timeouts
 from support import wire
-from support.plane import Running, base_url, eventually, get, integration, problem, request, running
+from support.memory import Upstream, running
+from support.plane import Running, base_url, eventually, get, integration, problem, request
 from support.raw import RawConnection
 from support.scripted import Scripted, settle
-from support.upstream import OK, RawUpstream
+from support.upstream import OK
 
 H = integration("h", base_url(1))
 BRIEF = b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=2\r\nContent-Length: 2\r\n\r\nok"
@@ -67,8 +67,7 @@ async def test_an_upload_on_a_used_connection_still_ends_at_the_write_timeout() 
 
 
 UPLOAD = 400 << 10
-"""Less than an upstream connection takes before its caller is held, more than the kernel takes below."""
-KERNEL = 16 << 10
+"""Less than an upstream connection takes before its caller is held, more than there is room for at the other end."""
 
 
 @asynccontextmanager
@@ -86,7 +85,7 @@ async def stuck(early: bytes, *, sent: int, timeouts: Timeouts) -> AsyncIterator
         await connection.send(early)
 
     async with (
-        RawUpstream(script) as upstream,
+        Upstream(script) as upstream,
         running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -95,7 +94,6 @@ async def stuck(early: bytes, *, sent: int, timeouts: Timeouts) -> AsyncIterator
         connection = await upstream.connection()
         await connection.until_contains(b"\r\n\r\n")
         active = under_way(sidekey)
-        active.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL)
         await caller.send(body[10:])
         exchange = active.exchange
         assert exchange is not None
@@ -137,6 +135,9 @@ async def test_an_upstream_that_never_takes_the_end_of_a_request_is_cut_off_in_t
 ) -> None:
     """After the write time-out of a close that is to be orderly, or, where it was kept, of that after its idleness."""
     async with stuck(early, sent=UPLOAD, timeouts=timeouts) as (sidekey, connection):
+        for _ in range(2):
+            assert sidekey.metrics.upstream_open == 1
+            sidekey.wait(0.4)
         await eventually(lambda: sidekey.metrics.upstream_open == 0)
         connection.transport.resume_reading()
         assert wire.first_request(await connection.until_ended()) is None
@@ -166,7 +167,7 @@ async def test_a_connection_handed_over_to_who_waits_is_a_used_one(method: str, 
             gate.set()
         connection.close()
 
-    async with RawUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with Upstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         connect = sidekey.dialer.connect
 
         async def late(*arguments: object, **rest: object) -> object:

@@ -7,19 +7,8 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from sidekey.credentials.base import Grant, Places, Traits
-from support.plane import (
-    CREDENTIAL,
-    FixedSource,
-    Running,
-    base_url,
-    forwarded,
-    get,
-    integration,
-    problem,
-    request,
-    running,
-)
-from support.upstream import RawUpstream
+from support.memory import Upstream, running
+from support.plane import CREDENTIAL, FixedSource, Running, base_url, forwarded, get, integration, problem, request
 from support.wire import Message
 
 GRANT = (("Authorization", CREDENTIAL.decode()), ("X-Api-Key", "k1"))
@@ -27,7 +16,7 @@ GRANT = (("Authorization", CREDENTIAL.decode()), ("X-Api-Key", "k1"))
 
 async def sent(raw: bytes, *, via: bool = True) -> tuple[Message, bytes, bytes, int]:
     """The one request that arrives, the bytes of it, the plane's word, and the upstream's port."""
-    async with RawUpstream() as upstream:
+    async with Upstream() as upstream:
         url = base_url(upstream.port)
         async with running(integration("h", url), integration("k", url, headers=GRANT), via=via) as sidekey:
             assert (await sidekey.ask(raw)).status == 200
@@ -172,7 +161,7 @@ QUERY = Traits(Places(query=("access_token",)), calls=True)
 TOKEN = Grant(query=(("access_token", "a/b+c="),))
 
 
-def placed(upstream: RawUpstream) -> AbstractAsyncContextManager[Running]:
+def placed(upstream: Upstream) -> AbstractAsyncContextManager[Running]:
     """A plane whose integration `h` has its token in the query."""
     made = integration("h", base_url(upstream.port), headers=(), traits=QUERY)
     return running(made, sources={"h": FixedSource(TOKEN)})
@@ -191,7 +180,7 @@ def placed(upstream: RawUpstream) -> AbstractAsyncContextManager[Running]:
 )
 async def test_a_token_in_the_query_stands_behind_what_was_judged(path: str, sent: bytes) -> None:
     """RFC 6750 2.3; again and again, since the quick reading may take the second."""
-    async with RawUpstream() as upstream, placed(upstream) as sidekey:
+    async with Upstream() as upstream, placed(upstream) as sidekey:
         for _ in range(2):
             assert (await sidekey.ask(get(path))).status == 200
         raw = f"GET {base_url(upstream.port)}{path} HTTP/1.1\r\nHost: x\r\nX-Integration-Id: h\r\n\r\n"
@@ -204,7 +193,7 @@ async def test_a_token_in_the_query_stands_behind_what_was_judged(path: str, sen
 )
 async def test_a_callers_own_token_in_the_query_is_refused(path: str) -> None:
     """400, in any decoding; nothing is sent."""
-    async with RawUpstream() as upstream, placed(upstream) as sidekey:
+    async with Upstream() as upstream, placed(upstream) as sidekey:
         answer = await sidekey.ask(get(path))
         assert (answer.status, problem(answer)["code"]) == (400, "request_invalid")
         assert upstream.connections == []

@@ -232,8 +232,8 @@ class Exchange(ExchangeEvents):
         head = request.head
         problem = bodies.refusal(head, max(head.length, request.received), request.rules.limits.replay_body)
         if problem is None and request.complete:
-            self._body = [*(self._body or ()), *request.take()]
-            problem = bodies.conflict(head, b"".join(self._body), self._admitted().injection_points.body)
+            self._body = body = request.take()
+            problem = bodies.conflict(head, b"".join(body), self._admitted().injection_points.body)
         if problem is not None:
             self._fail(problem)
             return False
@@ -495,12 +495,12 @@ class Exchange(ExchangeEvents):
         if whole:
             if self._chunked:
                 out.append(_LAST_CHUNK)
-            if out:
-                self._deliver(out[0] if len(out) == 1 else b"".join(out))
-            self._finish()
+            self._finish(out[0] if len(out) == 1 else b"".join(out))
             return
         if head is not None:
             self._enter_response(phases.PASSING)
+        elif self._response_phase != phases.PASSING:
+            raise phases.illegal(phases.RESPONSE_NAMES, self._response_phase, phases.PASSING)
         self._deliver(out[0] if len(out) == 1 else b"".join(out))
 
     def _response_head(self, head: ResponseHead, integration: CompiledIntegration) -> list[bytes]:
@@ -542,11 +542,11 @@ class Exchange(ExchangeEvents):
     def _pass_on(self, held: HeldResponse) -> None:
         """Give a held response to the caller; more of its body may follow."""
         self._held = None
-        if not held.whole:
-            self._enter_response(phases.PASSING)
-        self._deliver(held.wire())
         if held.whole:
-            self._finish()
+            self._finish(held.wire())
+            return
+        self._enter_response(phases.PASSING)
+        self._deliver(held.wire())
 
     def _deliver(self, data: bytes) -> None:
         """Write a piece of the response to the caller."""
@@ -555,9 +555,11 @@ class Exchange(ExchangeEvents):
 
     # The end.
 
-    def _finish(self) -> None:
-        """The whole response is delivered."""
+    def _finish(self, data: bytes) -> None:
+        """Deliver the end of the response; with it the exchange is over."""
         self._enter_response(phases.COMPLETE)
+        if data:
+            self._deliver(data)
         self._release_upstream()
         self._end("")
         self._caller.exchange_over(keep_alive=self._keep_alive)
@@ -613,8 +615,7 @@ class Exchange(ExchangeEvents):
         self._status = 204
         self._keep_alive &= request.complete and request.head.http_1_1 and not self._worker.draining
         allow = self._admitted().rules.allow.encode()
-        self._deliver(options_reply(allow=allow, close=not self._keep_alive, via=request.rules.via))
-        self._finish()
+        self._finish(options_reply(allow=allow, close=not self._keep_alive, via=request.rules.via))
 
     def caller_lost(self) -> None:
         if self.is_over:

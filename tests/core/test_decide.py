@@ -1,0 +1,576 @@
+"""The one admission, as tables: a head, the callers and the integrations, and what becomes of it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass, field
+
+import pytest
+
+from sidekey.core.coverage import Coverage
+from sidekey.core.decide import (
+    COMMON_METHODS,
+    DEFAULT_METHODS,
+    Admitted,
+    Denied,
+    IntegrationRules,
+    Unmatched,
+    decide,
+    is_forward,
+    judge,
+    readmit,
+)
+from sidekey.core.headers import Role
+from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
+from sidekey.core.request import RequestHead
+from sidekey.core.routing import is_own_host
+from sidekey.core.urls import Origin, Target, parse_target
+from sidekey.errors import Problem
+
+BASE = parse_prefix("https://a.test/api")
+POLICY = Policy(prefixes=(BASE,))
+PASSING = IntegrationRules("-", Policy(), Policy(), None)
+
+
+class Known:
+    """An integration with these rules; `quick` are the targets that its quick reading allows."""
+
+    def __init__(self, rules: IntegrationRules, quick: dict[bytes, Target] | None = None) -> None:
+        self.rules = rules
+        self._quick = quick or {}
+
+    def __repr__(self) -> str:
+        return self.rules.name
+
+    def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
+        return self._quick.get(url)
+
+
+@dataclass
+class Who:
+    """A caller that may use these integrations; None: all."""
+
+    allowed: frozenset[str] | None
+
+    def may_use(self, integration: str) -> bool:
+        return self.allowed is None or integration in self.allowed
+
+
+@dataclass
+class Integrations:
+    """What is known of the integrations; `asked` are the IDs that were looked for."""
+
+    integrations: dict[bytes, Known]
+    unmatched: Unmatched[Known] | None = None
+    instance: bytes = b"word"
+    asked: list[bytes] = field(default_factory=list)
+
+    def find(self, name: bytes) -> Known | None:
+        self.asked.append(name)
+        return self.integrations.get(name)
+
+    def is_own_host(self, host: bytes | None) -> bool:
+        return host is None or is_own_host(host, frozenset({"h.test"}))
+
+
+def rules(
+    name: str = "h",
+    policy: Policy = POLICY,
+    *,
+    parameters: tuple[str, ...] = (),
+    unresolved: bool = False,
+) -> IntegrationRules:
+    """The rules of an integration whose base is its first prefix."""
+    base = policy.prefixes[0] if policy.prefixes else None
+    return IntegrationRules.of(name, policy, base, parameters, unresolved=unresolved)
+
+
+def known(*integrations: Known, passing: bool = False, unresolved: tuple[str, ...] = ()) -> Integrations:
+    """These integrations; where it is `passing`, what none of them covers goes on."""
+    found = {each.rules.name.encode(): each for each in integrations}
+    coverage = Coverage.of(each.rules.policy for each in integrations)
+    return Integrations(found, Unmatched(Known(PASSING), coverage, frozenset(unresolved)) if passing else None)
+
+
+def head(target: str, method: bytes = b"GET", *, host: bytes | None = b"h.test", **marks: str | bytes) -> RequestHead:
+    """A head; `marks` are values by the names of their roles."""
+    found = {Role[name.upper()]: each if isinstance(each, bytes) else each.encode() for name, each in marks.items()}
+    return RequestHead(method, target.encode("latin-1"), host, [], [], found or None)
+
+
+def basic(user: str, password: str = "x") -> bytes:
+    """The value of Proxy-Authorization."""
+    return b"Basic " + base64.b64encode(f"{user}:{password}".encode())
+
+
+def tokens(**callers: frozenset[str] | None) -> dict[bytes, Who]:
+    """Callers by the digest of their token, which is their name here."""
+    return {hashlib.sha256(name.encode()).digest(): Who(allowed) for name, allowed in callers.items()}
+
+
+def outcome(decision: Admitted[Known] | Denied[Known]) -> str:
+    """The target it may go to, or the code of the problem."""
+    if isinstance(decision, Denied):
+        return decision.problem.code
+    target = decision.target
+    return "unresolved" if target is None else f"{target.origin}{target.request_target}"
+
+
+H = Known(rules())
+
+
+@pytest.mark.parametrize(
+    ("target", "forward"),
+    [("/", False), ("/i/h", False), ("*", False), ("http://a.test/", True), ("a.test:443", True), ("x", True)],
+)
+def test_the_form_of_a_target_tells_its_way_in(target: str, forward: bool) -> None:
+    """Origin-form and asterisk-form are the reverse proxy's; whatever else there is, is the forward one's."""
+    assert is_forward(target.encode()) is forward
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        ("/", "not_found"),
+        ("/i", "not_found"),
+        ("/i/", "not_found"),
+        ("/i//a", "not_found"),
+        ("/i/?a", "not_found"),
+        ("/I/h/a", "not_found"),
+        ("//i/h/a", "not_found"),
+        ("/j/h/a", "not_found"),
+        ("*", "not_found"),
+        ("/i/h", "https://a.test/api"),
+        ("/i/h?q=1", "https://a.test/api?q=1"),
+        ("/i/h/", "https://a.test/api/"),
+        ("/i/h/a?q=/../x;y", "https://a.test/api/a?q=/../x;y"),
+        ("/i/h/a%20b", "https://a.test/api/a%20b"),
+        ("/i/%68/a", "integration_denied"),
+        ("/i/H/a", "integration_denied"),
+        ("/i/unknown/a", "integration_denied"),
+        ("/i/h/../x", "target_denied"),
+        ("/i/h/%2e%2e/x", "target_denied"),
+        ("/i/h/%252e%252e/x", "target_denied"),
+        ("/i/h/a\\..\\..\\x", "request_invalid"),
+        ("/i/h/a#f", "request_invalid"),
+        ("/i/h/a%zz", "request_invalid"),
+        ("/i/h/%00", "request_invalid"),
+        ("/i/h/\xe9", "request_invalid"),
+    ],
+)
+def test_targets_of_the_reverse_proxy(target: str, wanted: str) -> None:
+    """Each is decided by its way in or its policy; what is allowed goes where it was sent, below the base."""
+    assert outcome(decide(head(target, b"OPTIONS" if target == "*" else b"GET"), {}, known(H))) == wanted
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("http://a.test/api/x", "https://a.test/api/x"),
+        ("http://a.test:80/api/x", "https://a.test/api/x"),
+        ("https://a.test/api/x", "https://a.test/api/x"),
+        ("http://A.TEST/api/x?q", "https://a.test/api/x?q"),
+        ("http://a.test:8080/api/x", "target_denied"),
+        ("http://a.test/other", "target_denied"),
+        ("http://b.test/api/x", "target_denied"),
+        ("http://a.test./api/x", "target_denied"),
+        ("http://user@a.test/api/x", "request_invalid"),
+        ("ftp://a.test/api/x", "request_invalid"),
+        ("a.test:443", "request_invalid"),
+    ],
+)
+def test_targets_of_the_forward_proxy(url: str, wanted: str) -> None:
+    """An http:// target is upgraded where only an https policy names its host; Host plays no part."""
+    for host in (b"evil.test", None, b"h.test"):
+        assert outcome(decide(head(url, host=host, integration_id="h"), {}, known(H))) == wanted
+
+
+def test_what_allowed_a_target_is_named_where_it_was_read_exactly() -> None:
+    """And the quick reading is asked first, with what follows the ID, or with the whole target."""
+    exact = decide(head("/i/h/a"), {}, known(H))
+    assert isinstance(exact, Admitted)
+    assert (exact.candidate, exact.rule) == (H, "https://a.test/api")
+    there = Target(Origin("https", "quick.test", 443), "/x", None)
+    quick = Known(rules(), {b"/a": there, b"http://a.test/x": there})
+    for found in (head("/i/h/a"), head("http://a.test/x", integration_id="h")):
+        decision = decide(found, {}, known(quick))
+        assert isinstance(decision, Admitted)
+        assert (decision.candidate, decision.target, decision.rule) == (quick, there, "")
+
+
+@pytest.mark.parametrize(
+    ("marks", "wanted"),
+    [
+        ({}, True),
+        ({"sec_fetch_site": "none"}, True),
+        ({"sec_fetch_site": "same-origin"}, False),
+        ({"sec_fetch_site": "cross-site"}, False),
+        ({"sec_fetch_site": ""}, False),
+        ({"origin": "http://evil.test"}, False),
+        ({"origin": "null"}, False),
+        ({"origin": ""}, False),
+    ],
+)
+def test_requests_of_web_pages_are_kept_out(marks: dict[str, str], wanted: bool) -> None:
+    """Of the reverse proxy alone: no page can make a browser send an absolute target."""
+    reverse = decide(head("/i/h/a", **marks), {}, known(H))
+    assert outcome(reverse) == ("https://a.test/api/a" if wanted else "door_denied")
+    forward = decide(head("http://a.test/api/a", integration_id="h", **marks), {}, known(H))
+    assert outcome(forward) == "https://a.test/api/a"
+
+
+def test_origin_passes_where_callers_are_known() -> None:
+    """The token tells the caller then; a page's Sec-Fetch-Site is refused all the same, before the token is asked."""
+    callers = tokens(t=None)
+    assert outcome(decide(head("/i/h/a", origin="http://a.test", token="t"), callers, known(H))).startswith("https")
+    assert outcome(decide(head("/i/h/a", sec_fetch_site="cross-site"), callers, known(H))) == "door_denied"
+
+
+@pytest.mark.parametrize(
+    ("host", "wanted"),
+    [
+        (b"h.test", True),
+        (b"H.TEST:8080", True),
+        (b"localhost:1", True),
+        (b"127.0.0.1", True),
+        (b"[::1]:8080", True),
+        (None, True),
+        (b"evil.test", False),
+        (b"h.test.evil.test", False),
+        (b"127.0.0.1.evil.test", False),
+        (b"", False),
+        (b"user@h.test", False),
+    ],
+)
+def test_the_reverse_proxy_answers_to_its_own_hosts(host: bytes | None, wanted: bool) -> None:
+    """Against DNS rebinding."""
+    decision = decide(head("/i/h/a", host=host), {}, known(H))
+    assert outcome(decision) == ("https://a.test/api/a" if wanted else "door_denied")
+
+
+@pytest.mark.parametrize(
+    ("marks", "forward", "reverse"),
+    [
+        ({}, "integration_required", "h"),
+        ({"integration_id": "h"}, "h", "h"),
+        ({"integration_id": "o"}, "o", "request_invalid"),
+        ({"integration_id": ""}, "integration_required", "h"),
+        ({"proxy_authorization": basic("h")}, "h", "h"),
+        ({"proxy_authorization": basic("h", "")}, "h", "h"),
+        ({"proxy_authorization": basic("", "")}, "integration_required", "h"),
+        ({"proxy_authorization": basic("o")}, "o", "request_invalid"),
+        ({"proxy_authorization": basic("h"), "integration_id": "h"}, "h", "h"),
+        ({"proxy_authorization": basic("h"), "integration_id": "o"}, "request_invalid", "request_invalid"),
+        ({"proxy_authorization": basic("o"), "integration_id": "h"}, "request_invalid", "request_invalid"),
+        ({"proxy_authorization": b"Bearer h"}, "request_invalid", "request_invalid"),
+        ({"proxy_authorization": b"Basic !!"}, "request_invalid", "request_invalid"),
+        ({"proxy_authorization": b"Basic aA=="}, "request_invalid", "request_invalid"),
+        ({"integration_id": "nobody"}, "integration_denied", "request_invalid"),
+        ({"proxy_authorization": basic("h/../o")}, "integration_denied", "request_invalid"),
+        ({"integration_id": b"\xe9"}, "integration_denied", "request_invalid"),
+    ],
+)
+def test_every_place_that_names_the_integration_must_agree(
+    marks: dict[str, str | bytes], forward: str, reverse: str
+) -> None:
+    """The path, X-Integration-Id and the proxy user; which integration it is then, or why not."""
+    routes = known(H, Known(rules("o")))
+    for target, wanted in (("https://a.test/api/a", forward), ("/i/h/a", reverse)):
+        decision = decide(head(target, **marks), {}, routes)
+        assert (outcome(decision) if isinstance(decision, Denied) else repr(decision.candidate)) == wanted
+
+
+def test_a_missing_name_is_asked_for() -> None:
+    """By the challenge that a client of a proxy knows."""
+    decision = decide(head("https://a.test/api/a"), {}, known(H))
+    assert isinstance(decision, Denied)
+    assert (decision.problem.status, decision.problem.headers) == (
+        407,
+        (("Proxy-Authenticate", 'Basic realm="sidekey"'),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("marks", "wanted"),
+    [
+        ({"token": "t"}, "https://a.test/api/a"),
+        ({"proxy_authorization": basic("h", "t")}, "https://a.test/api/a"),
+        ({"proxy_authorization": basic("h", "t"), "token": "t"}, "https://a.test/api/a"),
+        ({}, "caller_denied"),
+        ({"token": "T"}, "caller_denied"),
+        ({"token": ""}, "caller_denied"),
+        ({"proxy_authorization": basic("h", "")}, "caller_denied"),
+        ({"proxy_authorization": basic("h", "u")}, "caller_denied"),
+        ({"proxy_authorization": basic("h", "t"), "token": "u"}, "request_invalid"),
+    ],
+)
+def test_callers_show_their_token(marks: dict[str, str | bytes], wanted: str) -> None:
+    """By either way in, and before the ID is looked at: who is not known learns nothing of which IDs exist."""
+    for target in ("/i/h/a", "https://a.test/api/a", "/i/nobody/a"):
+        named = {} if target.startswith("/") else {"integration_id": "h"}
+        routes = known(H)
+        found = marks
+        if "nobody" in target and "proxy_authorization" in marks:
+            continue
+        decision = decide(head(target, **found, **named), tokens(t=None), routes)
+        if "nobody" in target and wanted.startswith("https"):
+            assert outcome(decision) == "integration_denied"
+            continue
+        assert outcome(decision) == wanted
+        if wanted == "caller_denied":
+            assert isinstance(decision, Denied)
+            challenge = ("Proxy-Authenticate", 'Basic realm="sidekey"')
+            if target.startswith("/"):
+                challenge = ("WWW-Authenticate", 'Sidekey-Token realm="sidekey"')
+            assert decision.problem.status == (401 if target.startswith("/") else 407)
+            assert decision.problem.headers == (challenge,)
+            assert (decision.candidate, routes.asked) == (None, [])
+
+
+def test_without_callers_no_token_is_asked() -> None:
+    """One that is sent says nothing."""
+    assert outcome(decide(head("/i/h/a", token="t"), {}, known(H))) == "https://a.test/api/a"
+
+
+def test_an_unknown_id_is_answered_like_one_of_another_caller() -> None:
+    """The same problem, of no integration; and an integration that is not this caller's is not even looked for."""
+    callers = tokens(t=frozenset({"o", "gone"}))
+    routes = known(H)
+    foreign = decide(head("/i/h/a", token="t"), callers, routes)
+    assert routes.asked == []
+    unknown = decide(head("/i/gone/a", token="t"), callers, routes)
+    assert routes.asked == [b"gone"]
+    assert isinstance(foreign, Denied)
+    assert isinstance(unknown, Denied)
+    assert foreign.problem == unknown.problem == Problem("integration_denied", foreign.problem.detail)
+    assert (foreign.candidate, unknown.candidate) == (None, None)
+
+
+@pytest.mark.parametrize("target", ["/i/h/a", "https://a.test/api/a"])
+def test_trace_is_refused_by_either_way_in(target: str) -> None:
+    """RFC 9110 9.3.8: it reflects credentials. Whoever asks and whatever they name."""
+    for callers in ({}, tokens(t=None)):
+        decision = decide(head(target, b"TRACE", host=b"evil.test"), callers, known(H))
+        assert isinstance(decision, Denied)
+        assert (decision.problem.code, decision.candidate) == ("method_denied", None)
+        assert decision.problem.headers == (("Allow", COMMON_METHODS),)
+
+
+@pytest.mark.parametrize(
+    ("methods", "method", "allow"),
+    [
+        (None, b"PURGE", None),
+        (None, b"GET", None),
+        (None, b"CONNECT", COMMON_METHODS),
+        ({"POST", "GET"}, b"POST", None),
+        ({"POST", "GET"}, b"DELETE", "GET, POST"),
+        ({"GET", "TRACE"}, b"POST", "GET"),
+        ({"GET", "FOO"}, b"FOO", "FOO, GET"),
+    ],
+)
+def test_methods_outside_the_integrations_are_denied(
+    methods: set[str] | None, method: bytes, allow: str | None
+) -> None:
+    """405 with Allow (RFC 9110 10.2.1); TRACE and what no parser knows are never among them."""
+    policy = Policy(prefixes=(BASE,), methods=None if methods is None else frozenset(methods))
+    narrow = Known(rules(policy=policy))
+    decision = decide(head("/i/h/a", method), {}, known(narrow))
+    if allow is None:
+        assert outcome(decision) == "https://a.test/api/a"
+        return
+    assert isinstance(decision, Denied)
+    assert (decision.problem.code, decision.candidate) == ("method_denied", narrow)
+    assert decision.problem.headers == (("Allow", allow),)
+
+
+def test_no_integration_takes_trace_or_connect() -> None:
+    """Whatever its config says."""
+    given = rules(policy=Policy(prefixes=(BASE,), methods=frozenset({"TRACE", "CONNECT", "GET"})))
+    assert given.methods == {b"GET"}
+    assert not DEFAULT_METHODS & {b"TRACE", b"CONNECT"}
+
+
+@pytest.mark.parametrize(
+    ("via", "loops"),
+    [
+        ("1.1 sidekey (word)", True),
+        ("1.0 a, 1.1 sidekey (word)", True),
+        (", ".join(["1.1 sidekey (x)"] * 6), True),
+        (", ".join(["1.1 sidekey (x)"] * 5), False),
+        ("1.1 other", False),
+        ("", False),
+    ],
+)
+def test_a_loop_is_told_by_via(via: str, loops: bool) -> None:
+    """And named with the integration, which the caller knows by then."""
+    for target in ("/i/h/a", "https://a.test/api/a"):
+        decision = decide(head(target, via=via, integration_id="h"), {}, known(H))
+        assert outcome(decision) == ("loop_detected" if loops else "https://a.test/api/a")
+        if loops:
+            assert decision.candidate is H
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("", True),
+        ("?", True),
+        ("?a=b", True),
+        ("?access_token=x", False),
+        ("?a=b&ACCESS%5FTOKEN", False),
+        ("?a=b;access_token=x", False),
+    ],
+)
+def test_a_parameter_that_sidekey_adds_must_not_be_sent(query: str, wanted: bool) -> None:
+    """Two would leave it to the server which one counts."""
+    given = Known(rules(parameters=("access_token",)))
+    for target in (f"/i/h/a{query}", f"https://a.test/api/a{query}"):
+        decision = decide(head(target, integration_id="h"), {}, known(given))
+        assert outcome(decision) == (f"https://a.test/api/a{query}" if wanted else "request_invalid")
+    assert outcome(decide(head(f"/i/h/a{query}"), {}, known(H))) == f"https://a.test/api/a{query}"
+
+
+def test_an_unresolved_integration_is_admitted_without_a_target() -> None:
+    """Its method is judged at once, its target once it is known what by: nothing is read quickly before."""
+    there = Target(Origin("https", "quick.test", 443), "/x", None)
+    policy = Policy(prefixes=(BASE,), methods=frozenset({"GET"}))
+    given = Known(rules(policy=policy, unresolved=True), {b"/../x": there})
+    assert outcome(decide(head("/i/h/../x"), {}, known(given))) == "unresolved"
+    assert outcome(decide(head("/i/h/../x", b"POST"), {}, known(given))) == "method_denied"
+    assert outcome(readmit(head("/i/h/../x"), Known(rules(policy=policy)), None)) == "target_denied"
+    assert outcome(readmit(head("/i/h/x"), Known(rules(policy=policy)), None)) == "https://a.test/api/x"
+
+
+def test_a_forbidden_target_is_denied() -> None:
+    """Where the credential comes from is never a caller's target."""
+    policy = Policy(prefixes=(BASE,), forbidden=(Forbidden(BASE.origin, "/api/token"),))
+    decision = judge(head("/i/h/token"), Known(rules(policy=policy)))
+    assert isinstance(decision, Denied)
+    assert (decision.problem.code, decision.problem.detail) == (
+        "target_denied",
+        "the target is a token or login endpoint of the integration",
+    )
+
+
+# Where a grant tells the base URL.
+
+STAND_IN = parse_prefix("https://login.a.test/rest")
+LEARNING = Policy(
+    domains=(parse_domain("https://login.a.test"), parse_domain("https://*.a.test")),
+    path="/rest",
+    stand_in=STAND_IN.origin,
+)
+
+
+def test_a_learnt_base_moves_targets() -> None:
+    """Those of the stand-in and of the reverse proxy; other hosts, allowed until then, are denied."""
+    first = IntegrationRules.of("h", LEARNING, STAND_IN, (), unresolved=False)
+    asked = ("/i/h/x", "http://login.a.test/rest/x", "https://api5.a.test/rest/x", "https://api6.a.test/rest/x")
+
+    def outcomes(given: IntegrationRules) -> list[str]:
+        return [outcome(decide(head(each, integration_id="h"), {}, known(Known(given)))) for each in asked]
+
+    before = ["https://login.a.test/rest/x"] * 2 + ["https://api5.a.test/rest/x", "https://api6.a.test/rest/x"]
+    assert outcomes(first) == before
+    learnt = first.learnt(parse_prefix("https://api5.a.test/rest"))
+    assert outcomes(learnt) == ["https://api5.a.test/rest/x"] * 3 + ["target_denied"]
+    assert learnt.own is LEARNING
+    again = learnt.learnt(parse_prefix("https://api6.a.test/rest"))
+    assert outcomes(again) == ["https://api6.a.test/rest/x"] * 2 + ["target_denied", "https://api6.a.test/rest/x"]
+    assert outcomes(first) == before
+
+
+def test_a_base_outside_the_policy_is_not_learnt() -> None:
+    """The grant's word is judged like a target."""
+    with pytest.raises(ValueError, match="not under any allowed domain"):
+        IntegrationRules.of("h", LEARNING, STAND_IN, (), unresolved=False).learnt(
+            parse_prefix("https://evil.test/rest")
+        )
+
+
+def test_a_learnt_base_keeps_the_rest_of_the_rules() -> None:
+    """Name, methods, parameters and whether it is resolved."""
+    policy = Policy(domains=(parse_domain("https://*.a.test"),), methods=frozenset({"GET"}))
+    given = IntegrationRules.of("h", policy, None, ("token",), unresolved=True)
+    learnt = given.learnt(parse_prefix("https://b.a.test/v1"))
+    assert (learnt.name, learnt.methods, learnt.parameters, learnt.unresolved) == ("h", {b"GET"}, ("token",), True)
+    assert str(learnt.base) == "https://b.a.test/v1"
+    target = parse_target("https://c.a.test/x")
+    assert learnt.aimed(target) == target
+
+
+# Targets that no integration covers.
+
+
+@pytest.mark.parametrize(
+    ("url", "unnamed", "named"),
+    [
+        ("http://up.test/x?q", "http://up.test/x?q", "http://up.test/x?q"),
+        ("https://a.test/other", "integration_required", "target_denied"),
+        ("https://a.test/api/x", "integration_required", "https://a.test/api/x"),
+        ("http://A.TEST.:8080/api", "integration_required", "target_denied"),
+        ("http://user@up.test/", "request_invalid", "request_invalid"),
+        ("ftp://up.test/", "request_invalid", "request_invalid"),
+        ("http://up.test./", "target_denied", "target_denied"),
+    ],
+)
+def test_what_no_integration_covers_passes(url: str, unnamed: str, named: str) -> None:
+    """As nobody's; a covered host and what cannot be read never do."""
+    routes = known(H, passing=True)
+    assert outcome(decide(head(url), {}, routes)) == unnamed
+    assert outcome(decide(head(url, integration_id="h"), {}, routes)) == named
+    if unnamed == url:
+        decision = decide(head(url, integration_id="h"), {}, routes)
+        assert decision.candidate is not None
+        assert decision.candidate.rules is PASSING
+
+
+def test_nothing_passes_that_an_invalid_name_came_with() -> None:
+    """An unknown ID is denied first, as is a loop, TRACE or an unknown caller."""
+    routes = known(H, passing=True)
+    assert outcome(decide(head("http://up.test/", integration_id="nobody"), {}, routes)) == "integration_denied"
+    assert outcome(decide(head("http://up.test/", b"TRACE"), {}, routes)) == "method_denied"
+    assert outcome(decide(head("http://up.test/"), tokens(t=None), routes)) == "caller_denied"
+    looped = decide(head("http://up.test/", via="1.1 sidekey (word)"), {}, routes)
+    assert outcome(looped) == "loop_detected"
+    assert outcome(decide(head("/i/h/../x"), {}, routes)) == "target_denied"
+
+
+def test_nothing_passes_while_an_integration_is_unresolved() -> None:
+    """Its hosts might be among the others; the one that is named and unresolved is waited for instead."""
+    unresolved = Known(rules("o", Policy(), unresolved=True))
+    routes = known(H, unresolved, passing=True, unresolved=("o",))
+    for marks in ({}, {"integration_id": "h"}):
+        decision = decide(head("http://up.test/", **marks), {}, routes)
+        assert isinstance(decision, Denied)
+        assert (decision.problem.code, decision.problem.error) == (
+            "credential_unavailable",
+            "proxy_configuration_error",
+        )
+    assert outcome(decide(head("http://up.test/", integration_id="o"), {}, routes)) == "unresolved"
+    assert outcome(decide(head("https://a.test/api/x", integration_id="h"), {}, routes)) == "https://a.test/api/x"
+    unmatched = known(H, passing=True).unmatched
+    resolved = Known(rules("o", Policy(prefixes=(parse_prefix("https://o.test"),))))
+    passed = readmit(head("http://up.test/"), resolved, unmatched)
+    assert isinstance(passed, Admitted)
+    assert (outcome(passed), passed.candidate.rules) == ("http://up.test/", PASSING)
+    assert outcome(readmit(head("https://o.test/x"), resolved, unmatched)) == "https://o.test/x"
+    assert outcome(readmit(head("http://up.test./"), resolved, unmatched)) == "target_denied"
+
+
+def test_the_quick_reading_spares_covered_targets_the_exact_one() -> None:
+    """What the named integration allows quickly is covered."""
+    there = Target(Origin("https", "quick.test", 443), "/x", None)
+    quick = Known(rules(), {b"http://up.test/x": there})
+    decision = decide(head("http://up.test/x", integration_id="h"), {}, known(quick, passing=True))
+    assert isinstance(decision, Admitted)
+    assert (decision.candidate, decision.target) == (quick, there)
+
+
+def test_what_a_former_config_covered_does_not_pass() -> None:
+    """A request that names an integration which has gone was to carry a credential."""
+    unmatched = known(passing=True).unmatched
+    assert unmatched is not None
+    assert unmatched.target(b"https://a.test:8443/x", H.rules) is None
+    assert isinstance(unmatched.target(b"https://a.test:8443/x", None), Target)

@@ -1,0 +1,50 @@
+"""The tables of phases by themselves; `tests/dataplane/exchange/test_exchange_phases.py` has the conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from sidekey.core import phases
+
+TABLES = {
+    "request": (phases.AFTER_REQUEST, phases.REQUEST_NAMES, phases.NEW, {phases.OVER}),
+    "response": (phases.AFTER_RESPONSE, phases.RESPONSE_NAMES, phases.NONE, {phases.COMPLETE, phases.CUT}),
+}
+every_table = pytest.mark.parametrize(("table", "names", "first", "last"), TABLES.values(), ids=TABLES)
+
+
+@every_table
+def test_each_phase_is_a_bit_of_its_own(
+    table: Mapping[int, int], names: Mapping[int, str], first: int, last: set[int]
+) -> None:
+    """With a name, and followed by known phases alone."""
+    assert list(table) == list(names) == [1 << number for number in range(len(names))]
+    assert all(getattr(phases, name) == phase for phase, name in names.items())
+    assert all(not mask & ~sum(names) for mask in table.values())
+
+
+@every_table
+def test_every_phase_is_reached_and_comes_to_an_end(
+    table: Mapping[int, int], names: Mapping[int, str], first: int, last: set[int]
+) -> None:
+    """Nothing leads back to the first request phase; from everywhere an exchange can end at once, and then stays."""
+    reached, waiting = {first}, [first]
+    while waiting:
+        mask = table[waiting.pop()]
+        found = {phase for phase in table if mask & phase} - reached
+        reached |= found
+        waiting += found
+    assert reached == set(table)
+    for phase, mask in table.items():
+        assert (mask == 0) == (phase in last)
+        assert phase in last or mask & max(last)
+    assert not any(mask & phases.NEW for mask in phases.AFTER_REQUEST.values())
+
+
+def test_a_defect_names_both_phases() -> None:
+    """For whoever reads the log."""
+    defect = phases.illegal(phases.REQUEST_NAMES, phases.OVER, phases.SENT)
+    assert isinstance(defect, phases.IllegalTransition)
+    assert str(defect) == "OVER cannot be followed by SENT"

@@ -1,0 +1,30 @@
+"""What the two connections know of an exchange: these calls, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidekey.dataplane.events import ExchangeEvents
+from sidekey.dataplane.exchange.exchange import Exchange
+
+
+def test_an_exchange_hears_every_event() -> None:
+    """The abstract class cannot be made by itself, and the exchange leaves nothing of it open."""
+    with pytest.raises(TypeError):
+        ExchangeEvents()  # type: ignore[abstract]
+    events = {name for name in vars(ExchangeEvents) if not name.startswith("_")}
+    assert events == {
+        "begin",
+        "upload",
+        "refuse",
+        "caller_lost",
+        "caller_full",
+        "caller_drained",
+        "interim",
+        "respond",
+        "upstream_lost",
+        "upstream_full",
+        "upstream_drained",
+    }
+    assert issubclass(Exchange, ExchangeEvents)
+    assert all(getattr(Exchange, name) is not getattr(ExchangeEvents, name) for name in events)

@@ -1,0 +1,184 @@
+"""What every part of the data plane shares: the limit of requests, ids, tasks, and the way to an end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sidekey.dataplane.worker import Worker
+from sidekey.observe.access import AccessLog
+from sidekey.observe.metrics import Metrics
+from sidekey.runtime.rules import Limits, Timeouts
+from sidekey.runtime.snapshot import Snapshot
+from support.plane import LIMITS, eventually
+from support.scripted import NOWHERE
+
+
+class Shared:
+    """A worker, and the defects that it reported."""
+
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.metrics = Metrics()
+        self.defects: list[BaseException] = []
+        self.worker = Worker(
+            Snapshot(integrations={}, limits=limits),
+            metrics=self.metrics,
+            access=AccessLog(NOWHERE, "off", path=False),
+            report=self.report,
+        )
+
+    def report(self, defect: BaseException) -> str:
+        self.defects.append(defect)
+        return f"defect-{len(self.defects)}"
+
+
+class Caller:
+    """A caller's connection as a drain sees it."""
+
+    def __init__(self, *, unsent: bool = False) -> None:
+        self.unsent = unsent
+        self.calls: list[str] = []
+
+    def close_if_idle(self) -> None:
+        self.calls.append("close_if_idle")
+
+    def end(self) -> None:
+        self.calls.append("end")
+
+
+async def test_the_limit_counts_the_request_that_asks() -> None:
+    """So it is exceeded by the one that is too many."""
+    shared = Shared(Limits(in_flight=2))
+    worker, stats = shared.worker, shared.metrics.stats("h")
+    began = [worker.enter() for _ in range(2)]
+    assert not worker.is_full
+    began.append(worker.enter())
+    assert worker.is_full
+    worker.limit_in_flight(3)
+    assert (worker.is_full, shared.metrics.in_flight_limit) == (False, 3)
+    assert worker.leave(stats, "2xx", began[0]) >= 0
+    assert (shared.metrics.in_flight, stats.outcomes) == (2, {"2xx": 1})
+
+
+async def test_ids_are_the_processes_own_and_count() -> None:
+    """The word is that of Via."""
+    worker, other = Shared().worker, Shared().worker
+    word = worker.instance.decode()
+    assert [worker.next_id() for _ in range(17)][-2:] == [f"{word}-10", f"{word}-11"]
+    assert (len(word), word != other.instance.decode()) == (8, True)
+
+
+async def test_another_snapshot_counts_once_it_is_put_in_force() -> None:
+    """For the requests that begin then; preparing changes nothing."""
+    worker = Shared().worker
+    former = worker.rules
+    commit = worker.prepare(Snapshot(integrations={}, timeouts=Timeouts(idle=1)))
+    assert worker.rules is former
+    commit()
+    assert worker.rules.timeouts.idle == 1
+    assert worker.instance in worker.rules.via
+
+
+async def test_a_defect_of_a_task_is_reported() -> None:
+    """Its cancellation is none; and a task is held on to until it is done."""
+    shared = Shared()
+    go = asyncio.Event()
+
+    async def fails() -> None:
+        await go.wait()
+        raise LookupError
+
+    shared.worker.spawn(fails())
+    shared.worker.spawn(asyncio.sleep(3600))
+    assert shared.worker.is_waiting
+    go.set()
+    await eventually(lambda: shared.defects)
+    assert shared.worker.is_waiting
+    await shared.worker.close()
+    assert not shared.worker.is_waiting
+    assert [type(defect) for defect in shared.defects] == [LookupError]
+
+
+async def test_a_defect_is_told_by_its_id_alone() -> None:
+    """What it says may be secret."""
+    shared = Shared()
+    problem = shared.worker.defect(LookupError("secret"))
+    assert (problem.code, problem.sent) == ("internal_error", "maybe")
+    assert "defect-1" in problem.detail
+    assert "secret" not in problem.detail
+
+
+async def test_a_drain_without_work_is_over_at_once() -> None:
+    """After idle connections were closed."""
+    worker = Shared().worker
+    caller = Caller()
+    worker.opened(caller)
+    worker.drain()
+    assert worker.draining
+    assert await worker.finish(30) is True
+    assert caller.calls == ["close_if_idle"]
+
+
+@pytest.mark.parametrize("earlier", [True, False], ids=["after an earlier one", "the only one"])
+async def test_a_drain_waits_for_the_last_request(earlier: bool) -> None:
+    """Also where none was under way when it began, or one had ended since."""
+    shared = Shared()
+    worker, stats = shared.worker, shared.metrics.stats("h")
+    if not earlier:
+        began = worker.enter()
+    worker.drain()
+    if earlier:
+        worker.leave(stats, "2xx", worker.enter())
+        began = worker.enter()
+    end = asyncio.create_task(worker.finish(30))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not end.done()
+    worker.leave(stats, "2xx", began)
+    assert await end is True
+
+
+async def test_a_drain_waits_until_responses_have_left() -> None:
+    """An exchange is over before its caller has read the end of it."""
+    worker = Shared().worker
+    caller = Caller(unsent=True)
+    worker.opened(caller)
+    worker.drain()
+    end = asyncio.create_task(worker.finish(30))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not end.done()
+    caller.unsent = False
+    assert await end is True
+
+
+@pytest.mark.parametrize("unsent", [True, False], ids=["a response", "a request"])
+async def test_a_drain_says_where_its_time_was_up(unsent: bool) -> None:
+    """It was not clean then; what is left is for `close` to end."""
+    worker = Shared().worker
+    caller = Caller(unsent=unsent)
+    worker.opened(caller)
+    if not unsent:
+        worker.enter()
+    worker.drain()
+    assert await worker.finish(0.05) is False
+    assert caller.calls == ["close_if_idle"]
+
+
+async def test_the_end_is_that_of_every_connection_and_task() -> None:
+    """Those that are known then; one that has closed is none."""
+    shared = Shared()
+    worker = shared.worker
+    worker.deadlines.start(asyncio.get_running_loop())
+    open_, closed = Caller(), Caller()
+    for caller in (open_, closed):
+        worker.opened(caller)
+    worker.closed(closed)
+    assert worker.connections == {open_}
+    worker.spawn(asyncio.sleep(3600))
+    await worker.close()
+    assert (open_.calls, closed.calls, worker.is_waiting) == (["end"], [], False)
+    now = worker.deadlines.now
+    await asyncio.sleep(0.15)
+    assert worker.deadlines.now == now

@@ -1,0 +1,254 @@
+"""Connections without sockets: two transports of this process that hand each other what is written, read by read.
+
+What is written is a read of its own at the other end, at the next turn of the loop; it waits there, up to `ROOM` bytes,
+while the other end does not read, and with the writer beyond that. An end, a reset and a refused connection are those
+of TCP. For conversations whose subject is no socket: they depend on nothing but the order of events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from sidekey.core.urls import Origin
+from sidekey.errors import Problem, ProblemError
+from sidekey.network.dial import Dialer
+from sidekey.network.guard import Listener
+from sidekey.network.resolve import Resolver
+from sidekey.runtime.snapshot import NetworkRules
+from support import plane
+from support.raw import RawConnection
+from support.upstream import RawUpstream, Script, always_ok
+
+P = TypeVar("P", bound=asyncio.Protocol)
+Factory = Callable[[], asyncio.Protocol]
+
+ROOM = 256 << 10
+"""Bytes that wait at the receiver's end, as they would in a kernel."""
+
+_RESET = struct.pack("ii", 1, 0)
+_HERE = ip_address("127.0.0.1")
+_listening: dict[int, Factory] = {}
+_ports = iter(range(20_000, 1 << 30))
+
+
+class MemorySocket:
+    """What a transport tells of its socket: enough to have it reset."""
+
+    family = socket.AF_INET
+    resets = False
+
+    def setsockopt(self, _level: int, option: int, value: object) -> None:
+        assert (option, value) == (socket.SO_LINGER, _RESET)
+        self.resets = True
+
+    def fileno(self) -> int:
+        """None that could be polled."""
+        return -1
+
+
+class MemoryTransport(asyncio.Transport):
+    """One end; `peer` is the other."""
+
+    peer: MemoryTransport
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._protocol = protocol
+        self._socket = MemorySocket()
+        self._unsent: deque[bytes] = deque()
+        self._arrived: deque[bytes] = deque()
+        self._unsent_size = self._arrived_size = 0
+        self._high = 64 << 10
+        self._reading = True
+        self._full = False
+        self._closing = False
+        self._ended = self._end_is_sent = False
+        self._lost = False
+        self._end: Callable[[], None] | None = None
+        """How the other end has ended, to be told after what has arrived."""
+
+    # What the protocol calls.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self._ended or self._closing, "written after the end"
+        if data and not self._closing:
+            self._unsent.append(bytes(data))
+            self._unsent_size += len(data)
+            self._pump()
+            if self.get_write_buffer_size() > self._high and not self._full:
+                self._full = True
+                self._protocol.pause_writing()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self._ended = True
+        self._pump()
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = self._ended = True
+            self._pump()
+
+    def abort(self) -> None:
+        self._closing = self._ended = True
+        self._unsent.clear()
+        self._unsent_size = 0
+        self._pump(reset=self._socket.resets)
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def pause_reading(self) -> None:
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        self._reading = True
+        self._loop.call_soon(self._deliver)
+
+    def is_reading(self) -> bool:
+        return self._reading
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        if high is not None:
+            self._high = high
+
+    def get_write_buffer_size(self) -> int:
+        return self._unsent_size
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._socket if name == "socket" else default
+
+    # From one end to the other.
+
+    def _pump(self, *, reset: bool = False) -> None:
+        """Hand on what the other end has room for, then the end where one was said."""
+        peer = self.peer
+        while self._unsent and not peer._lost and (room := ROOM - peer._arrived_size) > 0:
+            piece = self._unsent.popleft()
+            if len(piece) > room:
+                self._unsent.appendleft(piece[room:])
+                piece = piece[:room]
+            self._unsent_size -= len(piece)
+            peer._arrived_size += len(piece)
+            peer._arrived.append(piece)
+        if self._unsent and peer._lost:
+            self._unsent.clear()
+            self._unsent_size = 0
+            self._loop.call_soon(self._lose, ConnectionResetError())
+            if not self._full:
+                self._protocol.pause_writing()
+            return
+        if not self._unsent:
+            if self._full:
+                self._full = False
+                self._loop.call_soon(self._drained)
+            if self._ended and not self._end_is_sent:
+                self._end_is_sent = True
+                peer._end = functools.partial(peer._lose, ConnectionResetError()) if reset else peer._finish
+            if self._closing:
+                self._loop.call_soon(self._lose, None)
+        self._loop.call_soon(peer._deliver)
+
+    def _drained(self) -> None:
+        if not self._lost:
+            self._protocol.resume_writing()
+
+    def _deliver(self) -> None:
+        while self._arrived and self._reading and not self._closing:
+            piece = self._arrived.popleft()
+            self._arrived_size -= len(piece)
+            self._protocol.data_received(piece)
+        if self.peer._unsent:
+            self.peer._pump()
+        if self._end is not None and not self._arrived and self._reading and not self._lost:
+            end, self._end = self._end, None
+            end()
+
+    def _finish(self) -> None:
+        if not self._closing and not self._protocol.eof_received():
+            self.close()
+
+    def _lose(self, error: Exception | None) -> None:
+        if not self._lost:
+            self._lost = self._closing = True
+            self._protocol.connection_lost(error)
+            self._loop.call_soon(self.peer._pump)
+
+
+def link(one: P, other: asyncio.Protocol) -> P:
+    """Connect two protocols: the one that connects, which is returned, and the one that was listening."""
+    ends = MemoryTransport(one), MemoryTransport(other)
+    ends[0].peer, ends[1].peer = reversed(ends)
+    other.connection_made(ends[1])
+    one.connection_made(ends[0])
+    return one
+
+
+class MemoryDialer(Dialer):
+    """Finds and judges addresses as ever, and connects to whoever listens in this process."""
+
+    async def connect(self, factory: Callable[[], P], origin: Origin, *, timeout: float, **rest: Any) -> P:
+        deadline = asyncio.get_running_loop().time() + timeout
+        addresses, _ = await self._find(origin, rest["trust"], rest["allow_private"], deadline, rest["identity"])
+        listener = _listening.get(origin.port)
+        if listener is None or _HERE not in addresses:
+            refused = "the upstream refused the connection"
+            raise ProblemError(Problem("upstream_unreachable", refused, error="connection_refused"))
+        return link(factory(), listener())
+
+
+class Memory(plane.Carrier):
+    """What a data plane and its callers use in place of sockets. No time passes here but by `Running.wait`."""
+
+    ticks = False
+
+    def dialer(self, rules: NetworkRules, resolver: Resolver | None) -> Dialer:
+        return MemoryDialer(rules, resolver=resolver)
+
+    async def listen(self, factory: Factory, port: int) -> tuple[Listener, Callable[[], object]]:
+        port = port or next(_ports)
+        _listening[port] = factory
+        return Listener(_HERE, port), lambda: _listening.pop(port, None)
+
+    @asynccontextmanager
+    async def connect(self, port: int) -> AsyncIterator[RawConnection]:
+        caller = link(RawConnection(), _listening[port]())
+        try:
+            yield caller
+        finally:
+            caller.transport.abort()
+            await caller.until_lost()
+
+
+running = functools.partial(plane.running, carrier=Memory())
+"""`plane.running` without sockets."""
+
+
+class Upstream(RawUpstream):
+    """`RawUpstream` without sockets."""
+
+    def __init__(self, script: Script = always_ok) -> None:
+        super().__init__(script)
+        self.port = next(_ports)
+
+    async def __aenter__(self) -> Self:
+        _listening[self.port] = lambda: RawConnection(self._accept)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _listening.pop(self.port, None)
+        await self._close(error)
