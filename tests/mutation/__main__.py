@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = Project(
     package=ROOT / "proxy" / "sidekey",
     tests=ROOT / "tests",
-    common={"core": "sidekey.core", "dataplane": "support.scripted"},
+    common={"core": ("sidekey.core",), "dataplane": ("support.scripted", "support.memory")},
 )
 
 

@@ -54,8 +54,8 @@ class Project:
 
     package: Path
     tests: Path
-    common: Mapping[str, str]
-    """For each folder of the package: what a test file must import to be run against all of the folder's modules."""
+    common: Mapping[str, tuple[str, ...]]
+    """For each folder of the package: of which modules a test file must import one to be run against all of them."""
 
     def modules(self, folder: str) -> list[str]:
         """The modules of a folder, as paths below the package."""
@@ -77,8 +77,9 @@ class Project:
         return ".".join([self.package.name, *Path(module).with_suffix("").parts]).removesuffix(".__init__")
 
 
-def _imports(file: Path, wanted: str) -> bool:
-    return f"from {wanted}" in file.read_text("utf-8")
+def _imports(file: Path, wanted: tuple[str, ...]) -> bool:
+    text = file.read_text("utf-8")
+    return any(f"from {name}" in text for name in wanted)
 
 
 class _Finder:

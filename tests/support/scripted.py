@@ -76,9 +76,11 @@ class RecordingTransport(asyncio.Transport):
         return self._lost
 
     def pause_reading(self) -> None:
+        assert not self._lost, "a transport that is closed is not asked this"
         self.reading = False
 
     def resume_reading(self) -> None:
+        assert not self._lost, "a transport that is closed is not asked this"
         self.reading = True
         asyncio.get_running_loop().call_soon(self._flush)
 

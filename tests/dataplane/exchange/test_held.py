@@ -9,10 +9,11 @@ import pytest
 from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.dataplane.exchange.held import MOST
 from sidekey.runtime.rules import Limits, Timeouts
+from support import wire
 from support.memory import Upstream, running
 from support.plane import RenewedSource, base_url, eventually, get, integration, problem, request
 from support.raw import RawConnection
-from support.scripted import Scripted
+from support.scripted import Scripted, settle
 from support.upstream import OK, Script, answering
 
 TRAITS = Traits(Places(headers=("Authorization",)), calls=True, watched=frozenset({401, 500}))
@@ -340,3 +341,34 @@ async def test_an_answer_is_read_on_when_the_caller_takes_more_again() -> None:
     assert not upstream.reading
     caller.relieve()
     assert upstream.reading
+
+
+@pytest.mark.parametrize("over", [0, 1])
+@pytest.mark.parametrize("framing", ["Content-Length", "chunked"])
+async def test_an_upload_in_pieces_is_kept_up_to_its_limit(framing: str, over: int) -> None:
+    """One byte more, in whichever piece it comes, and there is nothing to send again."""
+    source = RenewedSource(OLD, NEW)
+    made = integration("h", base_url(1), traits=TRAITS)
+    sidekey = Scripted(made, sources={"h": source}, limits=Limits(replay_body=10))
+    pieces = [b"0123", b"456", b"789" + b"x" * over]
+    field = f"Content-Length: {10 + over}"
+    if framing == "chunked":
+        field = "Transfer-Encoding: chunked"
+        pieces = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces] + [b"0\r\n\r\n"]
+    caller = sidekey.caller()
+    caller.feed(request("POST", "/a", field))
+    upstream = await sidekey.upstream()
+    caller.feed(*pieces)
+    (sent,) = wire.requests(upstream.take())
+    upstream.feed(REFUSED)
+    await settle()
+    if over:
+        assert caller.take().startswith(b"HTTP/1.1 401 ")
+        assert len(sidekey.upstreams) == 1
+        return
+    (again,) = wire.requests(sidekey.upstreams[1].take())
+    assert (sent.body, again.body, again.headers[1:2]) == (
+        b"0123456789",
+        sent.body,
+        ((b"authorization", b"Bearer new"),),
+    )

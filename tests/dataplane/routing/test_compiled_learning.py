@@ -139,3 +139,23 @@ async def test_a_forbidden_path_is_denied_under_a_learnt_base_too() -> None:
     async with running(learning(MARKETING, "https://auth.example"), sources={"h": source}) as sidekey:
         for path in ("/v2/token", "/v2/Token?x", "/v2/%74oken", "/x/../v2/token"):
             assert problem(await sidekey.ask(get(path)))["code"] == "target_denied"
+
+
+async def test_every_request_that_waited_is_judged_by_what_the_login_told() -> None:
+    """Not only the one that heard it first: a host that was allowed until then gets nothing."""
+    source = Late(grant("https://api5.responsys.net/rest/api/v1.3"))
+    sidekey = Scripted(learning(RESPONSYS, str(LOGIN)), sources={"h": source})
+    callers = [sidekey.caller() for _ in range(3)]
+    for caller, raw in zip(
+        callers,
+        (get("/x"), get("/y"), forward("https://api6.responsys.net/rest/api/v1.3/z")),
+        strict=True,
+    ):
+        caller.feed(raw)
+    await settle()
+    assert (sidekey.upstreams, source.asked) == ([], 3)
+    source.go.set()
+    assert sorted(await heads(sidekey)) == [
+        b"GET /rest/api/v1.3/%b HTTP/1.1\nHost: api5.responsys.net" % path for path in (b"x", b"y")
+    ]
+    assert callers[2].take().startswith(b"HTTP/1.1 403 ")

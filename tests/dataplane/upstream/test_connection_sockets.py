@@ -90,3 +90,17 @@ async def test_a_connection_that_died_unseen_is_found_by_a_probe() -> None:
         await upstream.connections[0].until_lost()
         assert pool.take() is None
         assert pool.idle == ()
+
+
+async def test_a_connection_that_was_idle_for_long_is_used_where_it_is_still_good() -> None:
+    """The probe says so."""
+    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        await sidekey.ask(get())
+        (pool,) = sidekey.plane.pools.known()
+        (connection,) = pool.idle
+        connection.idle_since -= 60
+        assert pool.take() is connection
+        connection.idle_since -= 60
+        pool.offer(connection)
+        assert (await sidekey.ask(get())).status == 200
+        assert len(upstream.connections) == 1

@@ -12,6 +12,7 @@ from sidekey.core.policy import Policy, parse_domain, parse_prefix
 from sidekey.core.urls import Origin
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.dataplane.upstream.pool import key_of, may_use
+from sidekey.errors import Problem, ProblemError
 from sidekey.runtime.rules import Timeouts
 from sidekey.runtime.snapshot import Trust
 from support.memory import Upstream, running
@@ -29,6 +30,7 @@ from support.plane import (
     secrets_of,
 )
 from support.raw import RawConnection
+from support.scripted import Scripted, settle
 from support.upstream import OK, answering
 
 
@@ -172,8 +174,6 @@ async def test_each_failed_connection_fails_one_request() -> None:
 
 def refused() -> Exception:
     """What dialling raises."""
-    from sidekey.errors import Problem, ProblemError
-
     return ProblemError(Problem("upstream_unreachable", "the upstream refused the connection"))
 
 
@@ -219,3 +219,70 @@ def test_what_an_integration_may_use_is_told_by_its_key_and_its_policy() -> None
     certificate.load(0)
     assert not use(1, certificate=certificate)
     assert not may_use(None, key_of(Origin("http", UPSTREAM, 1), integration("h", base_url(1)), None))
+
+
+async def test_a_connection_that_has_just_failed_is_not_taken() -> None:
+    """The loop tells it a turn later; a POST must not go out by it, since nobody may send it again."""
+    sidekey = Scripted(integration("h", base_url(1)))
+    caller = sidekey.caller()
+    caller.feed(get())
+    upstream = await sidekey.upstream()
+    upstream.feed(OK)
+    upstream.take()
+    caller.take()
+    upstream.lose(ConnectionResetError())
+    caller.feed(request("POST", body=b"order"))
+    again = await sidekey.upstream(1)
+    assert (upstream.take(), again.take().count(b"order")) == (b"", 1)
+    again.feed(OK)
+    assert caller.take().endswith(b"ok")
+
+
+async def test_a_pool_is_empty_once_nothing_is_open_or_being_made() -> None:
+    """Also where a connection is made for one exchange alone, or the exchange it was begun for has another by now."""
+    sidekey = Scripted(integration("h", base_url(1)))
+    caller, other = sidekey.caller(), sidekey.caller()
+    caller.feed(get())
+    (pool,) = sidekey.plane.pools.known()
+    assert not pool.is_empty
+    upstream = await sidekey.upstream()
+    sidekey.dialer.go.clear()
+    other.feed(get("/waits"))
+    await settle()
+    upstream.feed(OK)
+    upstream.feed(OK)
+    caller.feed(get("/stale"))
+    upstream.lose(ConnectionResetError())
+    await settle()
+    assert not pool.is_empty
+    sidekey.dialer.go.set()
+    await settle()
+    for made in sidekey.upstreams[1:]:
+        if made.written:
+            made.feed(OK)
+    assert (other.take().endswith(b"ok"), caller.take().endswith(b"ok")) == (True, True)
+    assert (len(pool.idle), pool.is_empty) == (2, False)
+    for made in sidekey.upstreams[1:]:
+        made.lose(ConnectionResetError())
+    await settle()
+    assert (pool.idle, pool.is_empty) == ((), True)
+
+
+async def test_a_failure_is_told_to_as_many_as_there_are_connections_too_few() -> None:
+    """Those who wait for a connection that may still come go on waiting; who was served otherwise is no failure."""
+    sidekey = Scripted(integration("h", base_url(1)))
+    caller = sidekey.caller()
+    caller.feed(get())
+    upstream = await sidekey.upstream()
+    sidekey.dialer.go.clear()
+    served, waits = sidekey.caller(), sidekey.caller()
+    for each in (served, waits):
+        each.feed(get("/later"))
+        await settle()
+    upstream.feed(OK)
+    sidekey.dialer.error = refused()
+    sidekey.dialer.go.set()
+    await settle()
+    assert waits.take().startswith(b"HTTP/1.1 502 ")
+    upstream.feed(OK)
+    assert served.take().endswith(b"ok")

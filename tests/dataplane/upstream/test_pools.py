@@ -109,3 +109,11 @@ async def test_what_is_idle_can_be_cut() -> None:
     sidekey.upstreams[1].feed(OK)
     pools.abort_idle()
     assert [upstream.aborted for upstream in sidekey.upstreams] == [False, True]
+
+
+async def test_a_pool_with_a_certificate_is_never_bare() -> None:
+    """Though it may be empty: what it would present is to be let go with its integration."""
+    pools = Scripted(H).plane.pools
+    bare, bearing = pools.find(HERE, H, None), pools.find(HERE, H, certificate("one"))
+    assert (bare.is_empty, bare.is_bare, bare.has_identity) == (True, True, False)
+    assert (bearing.is_empty, bearing.is_bare, bearing.has_identity) == (True, False, True)
