@@ -30,7 +30,7 @@ def test_a_modules_own_tests_come_first() -> None:
 
 def test_a_new_module_and_its_tests_are_found_by_themselves(tmp_path: Path) -> None:
     """In folders below, by the mirrored tree; of other tests only those that script what they need."""
-    project = Project(tmp_path / "sidekey", tmp_path / "tests", {"dataplane": "support.scripted"})
+    project = Project(tmp_path / "sidekey", tmp_path / "tests", {"dataplane": ("support.scripted",)})
     scripted, sockets = "from support.scripted import Scripted\n", "import socket\n"
     for path, text in {
         "sidekey/dataplane/tunnel/opening.py": "",
