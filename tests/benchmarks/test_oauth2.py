@@ -52,7 +52,8 @@ def test_a_round_counts_the_calls_of_its_integrations(both: Started) -> None:
     """Each of the six that have a request in that time has one call, and none while its token is valid."""
     first, second = (CALLING.round(*both, "long") for _ in range(2))
     assert first[CALLS] == 6
-    assert 1 <= first[OPENED] <= 6
+    # A connection that an earlier round left may serve.
+    assert 0 <= first[OPENED] <= 6
     assert (second[CALLS], second[OPENED]) == (0, 0)
     assert first[CPU_SECONDS] > 0
 

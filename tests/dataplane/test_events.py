@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from sidekey.dataplane.events import ExchangeEvents
 from sidekey.dataplane.exchange.exchange import Exchange
 
 
 def test_an_exchange_hears_every_event() -> None:
-    """The abstract class cannot be made by itself, and the exchange leaves nothing of it open."""
-    with pytest.raises(TypeError):
-        ExchangeEvents()  # type: ignore[abstract]
+    """The exchange leaves nothing of the abstract class open."""
     events = {name for name in vars(ExchangeEvents) if not name.startswith("_")}
     assert events == {
         "begin",
