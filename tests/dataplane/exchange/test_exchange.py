@@ -218,10 +218,7 @@ async def test_a_defect_of_the_second_attempt_is_answered() -> None:
     caller.take()
     caller.feed(get("/second"))
 
-    async def broken(*_: object, **__: object) -> object:
-        raise LookupError
-
-    sidekey.dialer.connect = broken  # type: ignore[method-assign, assignment]
+    sidekey.dialer.error = LookupError()
     upstream.lose(ConnectionResetError())
     await settle()
     assert [message.status for message in answers(caller.take())] == [500]
