@@ -171,7 +171,7 @@ def refused() -> Exception:
 
 
 async def test_a_caller_that_leaves_while_it_waits_does_not_use_up_a_connection() -> None:
-    """The connection that was made for him is kept for the next."""
+    """The connection that was made for them is kept for the next."""
     async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         sidekey.dialer.go.clear()
         async with sidekey.connect() as caller:
