@@ -84,7 +84,7 @@ async def test_who_does_not_read_holds_the_writer_up(upstream_kind: Any, running
         connection = await upstream.connection()
         await eventually(lambda: not connection.transport.is_reading())
         caller.transport.write(b"x" * size)
-        await eventually(lambda: caller.transport.get_write_buffer_size())
+        await eventually(caller.transport.get_write_buffer_size)
         assert len(connection.received) < size
         connection.transport.resume_reading()
         await connection.until(lambda: len(connection.received) > size)
