@@ -111,7 +111,7 @@ async def test_f17_a_reset_in_the_middle_of_the_head_is_never_retried(reused: bo
 
 
 async def test_f18_an_answer_that_closes_its_connection() -> None:
-    """F18: `Connection: close` is heeded, and does not close the caller's connection."""
+    """F18: `Connection: close` is followed, and does not close the caller's connection."""
     closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
     async with Upstream(answering(closing, OK)) as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:

@@ -91,7 +91,7 @@ def serving(answer: bytes) -> Script:
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_f30_a_body_that_ends_with_the_connection(version: str) -> None:
-    """F30: complete, and framed anew: in chunks, or to an HTTP/1.0 caller by the end of his connection."""
+    """F30: complete, and framed anew: in chunks, or to an HTTP/1.0 caller by the end of its connection."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()

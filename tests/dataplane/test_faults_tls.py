@@ -45,7 +45,7 @@ def self_signed(folder: Path) -> ssl.SSLContext:
     return context
 
 
-def faulty(fault: str, ca: Authority, folder: Path) -> ssl.SSLContext:
+def failing(fault: str, ca: Authority, folder: Path) -> ssl.SSLContext:
     """A server's context with the fault in its certificate."""
     if fault == "expired":
         return context_with(ca.ca.issue_cert(UPSTREAM, not_after=NOW - timedelta(days=1)))
@@ -61,7 +61,7 @@ def faulty(fault: str, ca: Authority, folder: Path) -> ssl.SSLContext:
 @pytest.mark.parametrize("fault", ["expired", "not yet valid", "self-signed", "unknown CA", "another host"])
 async def test_f08_a_certificate_that_does_not_verify_is_refused(fault: str, ca: Authority, tmp_path: Path) -> None:
     """F08: 502 upstream_tls_failed; not a byte of HTTP is sent."""
-    async with RawUpstream(ssl_context=faulty(fault, ca, tmp_path)) as upstream:
+    async with RawUpstream(ssl_context=failing(fault, ca, tmp_path)) as upstream:
         async with running(secure(upstream.port, ca)) as sidekey:
             said = problem(await sidekey.ask(get()))
         assert (said["status"], said["code"], said["error"], said["sent"]) == (

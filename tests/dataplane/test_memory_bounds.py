@@ -103,24 +103,17 @@ async def test_pools_without_connections_are_pruned() -> None:
 
 async def test_a_pool_in_which_a_request_waits_is_not_pruned() -> None:
     """Though it has no connection yet."""
-    gate = asyncio.Event()
     made = integration("h", base_url(1), domains=("https://*.a.test",))
     async with Upstream() as upstream, running(integration("o", base_url(upstream.port)), made) as sidekey:
         plane = sidekey.plane
-        connect = sidekey.dialer.connect
-
-        async def late(*arguments: object, **rest: object) -> object:
-            await gate.wait()
-            return await connect(*arguments, **rest)  # type: ignore[arg-type]
-
-        sidekey.dialer.connect = late  # type: ignore[method-assign, assignment]
+        sidekey.dialer.go.clear()
         async with sidekey.connect() as caller:
             await caller.send(get(name="o"))
             await eventually(lambda: plane.worker.metrics.in_flight == 1)
             (used,) = plane.pools.known()
             for number in range(2 * POOLS_LIMIT):
                 plane.pools.find(elsewhere(number), made, None)
-            gate.set()
+            sidekey.dialer.go.set()
             assert (await caller.response()).status == 200
         assert plane.pools._by_key[used.key] is used
         assert plane.worker.metrics.upstream_idle == 1

@@ -8,40 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.credentials.base import Grant
 from sidekey.errors import Problem, ProblemError
 from sidekey.runtime.rules import Limits, Timeouts
 from support import wire
 from support.memory import Upstream, running
-from support.plane import CREDENTIAL, FixedSource, base_url, eventually, get, integration, problem, request
+from support.plane import CREDENTIAL, base_url, eventually, get, integration, problem, request
 from support.raw import RawConnection
+from support.scripted import Awaited
 from support.upstream import OK, answering
-
-
-class LateSource(FixedSource):
-    """A grant source that must ask first; `outcome` decides what it gets."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ready = self.grant
-        self.grant = None
-        self.asked = 0
-        self.go = asyncio.Event()
-        self.fault: Exception | None = None
-
-    async def obtain(self) -> Grant:
-        self.asked += 1
-        await self.go.wait()
-        if self.fault is not None:
-            raise self.fault
-        assert self.ready is not None
-        self.grant = self.ready
-        return self.ready
 
 
 async def test_a_request_waits_for_its_grant_with_its_body() -> None:
     """Nothing is sent before; then the whole upload is, with the credential, and the next request waits no more."""
-    source = LateSource()
+    source = Awaited()
     async with (
         Upstream() as upstream,
         running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey,
@@ -61,9 +40,9 @@ async def test_a_request_waits_for_its_grant_with_its_body() -> None:
 
 async def test_a_credential_that_cannot_be_had_is_said() -> None:
     """The source's problem is the answer; the upstream hears nothing."""
-    source = LateSource()
+    source = Awaited()
     gone = Problem("credential_unavailable", "a file cannot be read", error="proxy_configuration_error")
-    source.fault = ProblemError(gone)
+    source.error = ProblemError(gone)
     source.go.set()
     async with (
         Upstream() as upstream,
@@ -76,8 +55,8 @@ async def test_a_credential_that_cannot_be_had_is_said() -> None:
 
 async def test_a_defect_is_answered_with_its_id_and_nothing_else() -> None:
     """500, and the report has the exception."""
-    source = LateSource()
-    source.fault = LookupError("secret")
+    source = Awaited()
+    source.error = LookupError("secret")
     source.go.set()
     async with running(integration("h", base_url(1)), sources={"h": source}) as sidekey:
         said = problem(await sidekey.ask(get()))
@@ -88,8 +67,8 @@ async def test_a_defect_is_answered_with_its_id_and_nothing_else() -> None:
 
 
 async def test_a_caller_that_leaves_while_its_grant_is_fetched() -> None:
-    """Nothing is sent for him."""
-    source = LateSource()
+    """Nothing is sent for it."""
+    source = Awaited()
     async with (
         Upstream() as upstream,
         running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey,

@@ -17,7 +17,7 @@ from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Integration, Listen
 from support.memory import Upstream, running
-from support.plane import FixedSource, Running, eventually, get, problem, request
+from support.plane import FixedSource, eventually, get, problem, request
 from support.swapping import adopt, carried, keyed
 from support.upstream import OK, answering
 
@@ -166,28 +166,15 @@ async def test_a_connection_in_use_closes_after_its_answer_where_nobody_may_use_
         assert sidekey.plane.pools._by_key == {}
 
 
-def hold_dials(sidekey: Running) -> asyncio.Event:
-    """Let no dial begin before this is set."""
-    go = asyncio.Event()
-    connect = sidekey.dialer.connect
-
-    async def late(*arguments: Any, **rest: Any) -> Any:
-        await go.wait()
-        return await connect(*arguments, **rest)
-
-    sidekey.dialer.connect = late  # type: ignore[method-assign]
-    return go
-
-
 async def test_a_connection_under_way_for_what_has_gone_serves_who_waits_and_closes() -> None:
     """It was asked for before."""
     async with Upstream() as upstream:
         async with running(keyed(upstream.port, "old")) as sidekey, sidekey.connect() as caller:
-            go = hold_dials(sidekey)
+            sidekey.dialer.go.clear()
             await caller.send(get())
             await eventually(lambda: sidekey.metrics.upstream_connecting == 1)
             adopt(sidekey)
-            go.set()
+            sidekey.dialer.go.set()
             assert (await caller.response()).status == 200
             await upstream.connections[0].until_ended()
         assert [key for _, key, _ in carried(upstream)] == [b"old"]
@@ -196,13 +183,13 @@ async def test_a_connection_under_way_for_what_has_gone_serves_who_waits_and_clo
 async def test_a_connection_under_way_for_what_has_gone_closes_where_nobody_waits_any_more() -> None:
     """It is not kept for anyone."""
     async with Upstream() as upstream, running(keyed(upstream.port, "old")) as sidekey:
-        go = hold_dials(sidekey)
+        sidekey.dialer.go.clear()
         async with sidekey.connect() as caller:
             await caller.send(get())
             await eventually(lambda: sidekey.metrics.upstream_connecting == 1)
             adopt(sidekey)
         await sidekey.outcomes("h", caller_gone=1)
-        go.set()
+        sidekey.dialer.go.set()
         await (await upstream.connection()).until_ended()
         assert upstream.requests == []
 

@@ -26,6 +26,7 @@ from sidekey.network.resolve import Resolver
 from sidekey.runtime.snapshot import NetworkRules
 from support import plane
 from support.raw import RawConnection
+from support.scripted import GatedDialer
 from support.upstream import RawUpstream, Script, always_ok
 
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -196,10 +197,11 @@ def link(one: P, other: asyncio.Protocol) -> P:
     return one
 
 
-class MemoryDialer(Dialer):
+class MemoryDialer(GatedDialer):
     """Finds and judges addresses as ever, and connects to whoever listens in this process."""
 
     async def connect(self, factory: Callable[[], P], origin: Origin, *, timeout: float, **rest: Any) -> P:
+        await self.pass_gate()
         deadline = asyncio.get_running_loop().time() + timeout
         addresses, _ = await self._find(origin, rest["trust"], rest["allow_private"], deadline, rest["identity"])
         listener = _listening.get(origin.port)

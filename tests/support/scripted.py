@@ -17,6 +17,7 @@ from sidekey.credentials.identity import ClientIdentity, IdentitySource
 from sidekey.dataplane.plane import DataPlane
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.network.dial import Dialer
+from sidekey.network.resolve import Resolver
 from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
@@ -141,23 +142,38 @@ class RecordingTransport(asyncio.Transport):
             asyncio.get_running_loop().call_soon(self.protocol.connection_lost, error)
 
 
-class ScriptedDialer(Dialer):
-    """Connects at once, to a transport that records; where `go` is cleared, once it is set.
+class GatedDialer(Dialer):
+    """Connects when the test lets it: at once, or once `go` is set where that was cleared.
 
-    `error` is what dialling comes to while it is given.
+    `error` is what dialling comes to while it is given. `turns` are what the next dials wait for, each for its own; its
+    exception is what that dial comes to.
     """
+
+    def __init__(self, rules: NetworkRules, *, resolver: Resolver | None = None) -> None:
+        super().__init__(rules, resolver=resolver)
+        self.error: Exception | None = None
+        self.turns: list[asyncio.Future[None]] = []
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def pass_gate(self) -> None:
+        """Wait for the test's word. Raises what it says."""
+        if self.turns:
+            await self.turns.pop(0)
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+
+
+class ScriptedDialer(GatedDialer):
+    """Connects to transports that record, without asking where an origin is."""
 
     def __init__(self) -> None:
         super().__init__(NetworkRules())
         self.made: list[RecordingTransport] = []
-        self.error: Exception | None = None
-        self.go = asyncio.Event()
-        self.go.set()
 
     async def connect(self, factory: Callable[[], P], origin: Origin, **_: Any) -> P:
-        await self.go.wait()
-        if self.error is not None:
-            raise self.error
+        await self.pass_gate()
         protocol = factory()
         self.made.append(RecordingTransport(protocol))
         return protocol

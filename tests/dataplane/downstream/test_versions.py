@@ -77,7 +77,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
     ],
 )
 async def test_an_answer_in_no_version_that_fits_it_is_502(version: str, framing: bytes, field: bytes) -> None:
-    """Another protocol, or a transfer coding in HTTP/1.0, which is faulty framing (RFC 9112 6.1)."""
+    """Another protocol, or a transfer coding in HTTP/1.0, which is invalid framing (RFC 9112 6.1)."""
     answer = version.encode() + b" 200 OK\r\n" + field + framing
     async with (
         Upstream(answering(answer)) as upstream,

@@ -101,7 +101,7 @@ async def test_an_answer_before_the_upstream_took_the_body(length: str) -> None:
 
 
 async def test_a_caller_that_is_full_holds_the_upstream() -> None:
-    """And neither bound is reached by time: nothing is read until he takes what waits."""
+    """And neither bound is reached by time: nothing is read until it takes what waits."""
     sidekey = Scripted(H)
     caller = sidekey.caller()
     caller.feed(get())
@@ -218,17 +218,14 @@ async def test_a_defect_of_the_second_attempt_is_answered() -> None:
     caller.take()
     caller.feed(get("/second"))
 
-    async def broken(*_: object, **__: object) -> object:
-        raise LookupError
-
-    sidekey.dialer.connect = broken  # type: ignore[method-assign, assignment]
+    sidekey.dialer.error = LookupError()
     upstream.lose(ConnectionResetError())
     await settle()
     assert [message.status for message in answers(caller.take())] == [500]
     assert [type(defect) for defect in sidekey.defects] == [LookupError]
 
 
-async def test_a_stalled_upload_is_the_callers_fault_only_while_he_is_read() -> None:
+async def test_a_stalled_upload_is_the_callers_fault_only_while_it_is_read() -> None:
     """While the upstream is full no deadline of the caller runs; once it takes more, it does."""
     sidekey = Scripted(H, timeouts=Timeouts(idle=5, write=60))
     deadlines = sidekey.plane.worker.deadlines

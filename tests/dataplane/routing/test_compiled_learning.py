@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
@@ -11,7 +9,7 @@ from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.runtime.snapshot import Integration
 from support.memory import running
 from support.plane import FixedSource, get, problem, secrets_of
-from support.scripted import Scripted, settle
+from support.scripted import Awaited, Scripted, settle
 from support.upstream import OK
 
 TRAITS = Traits(Places(headers=("Authorization",)), calls=True, learns=True, watched=frozenset({401, 500}))
@@ -36,22 +34,6 @@ def learning(policy: Policy, base: str) -> Integration:
     return Integration("h", "responsys", policy, parse_prefix(base), secrets_of(Grant()), TRAITS)
 
 
-class Late(FixedSource):
-    """A grant source that has to ask first."""
-
-    def __init__(self, grant: Grant) -> None:
-        super().__init__(grant)
-        self.ready, self.grant = grant, None
-        self.asked = 0
-        self.go = asyncio.Event()
-
-    async def obtain(self) -> Grant:
-        self.asked += 1
-        await self.go.wait()
-        self.grant = self.ready
-        return self.ready
-
-
 def forward(url: str) -> bytes:
     return f"GET {url} HTTP/1.1\r\nHost: x\r\nX-Integration-Id: h\r\n\r\n".encode()
 
@@ -71,7 +53,7 @@ async def test_the_first_request_goes_where_the_login_says(door: str) -> None:
         "forward http": forward("http://login2.responsys.net/rest/api/v1.3/campaigns?a=1"),
         "forward to the endpoint": forward("https://api5.responsys.net/rest/api/v1.3/campaigns?a=1"),
     }
-    source = Late(grant("https://api5.responsys.net/rest/api/v1.3"))
+    source = Awaited(grant("https://api5.responsys.net/rest/api/v1.3"))
     sidekey = Scripted(learning(RESPONSYS, str(LOGIN)), sources={"h": source})
     caller = sidekey.caller()
     caller.feed(requests[door])
@@ -98,7 +80,7 @@ async def test_the_first_request_goes_where_the_login_says(door: str) -> None:
 )
 async def test_what_can_never_be_allowed_fetches_no_token(request_bytes: bytes) -> None:
     """Paths are judged before the grant."""
-    source = Late(grant("https://api5.responsys.net/rest/api/v1.3"))
+    source = Awaited(grant("https://api5.responsys.net/rest/api/v1.3"))
     async with running(learning(RESPONSYS, str(LOGIN)), sources={"h": source}) as sidekey:
         answer = await sidekey.ask(request_bytes)
         assert problem(answer)["code"] in ("target_denied", "request_invalid")
@@ -107,7 +89,7 @@ async def test_what_can_never_be_allowed_fetches_no_token(request_bytes: bytes) 
 
 async def test_a_target_that_is_not_the_learnt_host_is_denied_after_all() -> None:
     """It might have been; the answer of the login decides."""
-    source = Late(grant("https://api5.responsys.net/rest/api/v1.3"))
+    source = Awaited(grant("https://api5.responsys.net/rest/api/v1.3"))
     source.go.set()
     async with running(learning(RESPONSYS, str(LOGIN)), sources={"h": source}) as sidekey:
         for _ in range(2):
@@ -143,7 +125,7 @@ async def test_a_forbidden_path_is_denied_under_a_learnt_base_too() -> None:
 
 async def test_every_request_that_waited_is_judged_by_what_the_login_told() -> None:
     """Not only the one that heard it first: a host that was allowed until then gets nothing."""
-    source = Late(grant("https://api5.responsys.net/rest/api/v1.3"))
+    source = Awaited(grant("https://api5.responsys.net/rest/api/v1.3"))
     sidekey = Scripted(learning(RESPONSYS, str(LOGIN)), sources={"h": source})
     callers = [sidekey.caller() for _ in range(3)]
     for caller, raw in zip(

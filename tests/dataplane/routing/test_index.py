@@ -1,10 +1,20 @@
-"""The targets whose quick reading the plane remembers."""
+"""Which integration a request is for, what is remembered of targets and hosts, and what another config forgets."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from dataclasses import replace
+
+import pytest
+
+from sidekey.core.policy import Policy
 from sidekey.dataplane.routing.index import LONGEST_TARGET, TARGETS_LIMIT
-from support.plane import base_url, get, integration
-from support.scripted import Scripted
+from sidekey.errors import ProblemError
+from sidekey.runtime.snapshot import Integration, Listen, NetworkRules, Snapshot
+from support.plane import base_url, get, integration, request
+from support.raw import DEADLINE
+from support.scripted import Scripted, settle
 from support.upstream import OK
 
 
@@ -35,3 +45,186 @@ async def test_what_is_remembered_holds_for_plain_requests_only() -> None:
         caller = sidekey.caller()
         caller.feed(raw)
         assert caller.take().startswith(b"HTTP/1.1 403 ")
+
+
+PLAIN = get()
+
+
+async def known_targets(sidekey: Scripted) -> list[bytes]:
+    """What is remembered, after requests for `h` and `o` were answered."""
+    for name in ("h", "o"):
+        for _ in range(2):
+            caller = sidekey.caller()
+            caller.feed(get(name=name))
+            await settle()
+            for upstream in sidekey.upstreams:
+                if upstream.take():
+                    upstream.feed(OK)
+            assert caller.take().endswith(b"ok")
+    return sorted(sidekey.plane.index._targets)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        PLAIN.replace(b"/i/h/a", b"/j/h/a"),
+        PLAIN.replace(b"/i/h/a", b"/i/"),
+        PLAIN.replace(b"/i/h/a", b"/i/h"),
+        PLAIN.replace(b"/i/h/a", b"*").replace(b"GET", b"OPTIONS"),
+        get("/a", name="nobody"),
+        get("/a?x=%zz"),
+        get("/../x"),
+        get("//x"),
+        get("/.x"),
+    ],
+)
+async def test_only_plain_targets_of_known_integrations_are_remembered(raw: bytes) -> None:
+    """Whatever was asked for before; and they are decided as ever."""
+    sidekey = Scripted(integration("h", base_url(1)), integration("o", base_url(2)))
+    before = await known_targets(sidekey)
+    assert before == [b"/i/h/a", b"/i/o/a"]
+    caller = sidekey.caller()
+    caller.feed(raw)
+    await settle()
+    assert sorted(sidekey.plane.index._targets) == before
+
+
+async def test_a_method_is_judged_however_well_its_target_is_known() -> None:
+    """It is not remembered with it."""
+    sidekey = Scripted(integration("h", base_url(1), methods=["GET"]), integration("o", base_url(2)))
+    await known_targets(sidekey)
+    for _ in range(2):
+        caller = sidekey.caller()
+        caller.feed(request("DELETE"))
+        assert caller.take().startswith(b"HTTP/1.1 405 ")
+        caller = sidekey.caller()
+        caller.feed(request("DELETE", name="o"))
+        await settle()
+        assert [each.take().startswith(b"DELETE /api/a") for each in sidekey.upstreams].count(True) == 1
+        for upstream in sidekey.upstreams:
+            upstream.feed(OK)
+
+
+def snapshot_of(sidekey: Scripted, *integrations: Integration, **changes: object) -> Snapshot:
+    """The plane's snapshot with these integrations in place of its own."""
+    return replace(sidekey.snapshot, integrations={each.id: each for each in integrations}, **changes)  # type: ignore[arg-type]
+
+
+async def test_another_config_forgets_what_it_changes_and_nothing_else() -> None:
+    """Targets, the integrations compiled, and the connections that only they used; preparing forgets nothing."""
+    h, o = integration("h", base_url(1)), integration("o", base_url(2))
+    sidekey = Scripted(h, o)
+    await known_targets(sidekey)
+    index = sidekey.plane.index
+    former = {name: index.find(name.encode()) for name in ("h", "o")}
+    commit = sidekey.plane.prepare(snapshot_of(sidekey, integration("h", base_url(3)), o))
+    assert sorted(index._targets) == [b"/i/h/a", b"/i/o/a"]
+    assert index.find(b"h") is former["h"]
+    commit()
+    assert sorted(index._targets) == [b"/i/o/a"]
+    assert index.find(b"o") is former["o"]
+    assert index.find(b"h") is not former["h"]
+    assert [upstream.ended for upstream in sidekey.upstreams] == [True, False]
+    await settle()
+
+
+async def test_a_connection_that_an_unchanged_integration_may_use_stays() -> None:
+    """Though another one has gone that used it as well."""
+    h, o = integration("h", base_url(1)), integration("o", base_url(1))
+    sidekey = Scripted(h, o)
+    await known_targets(sidekey)
+    sidekey.plane.prepare(snapshot_of(sidekey, o))()
+    assert [upstream.ended for upstream in sidekey.upstreams] == [False]
+    sidekey.plane.prepare(snapshot_of(sidekey))()
+    assert [upstream.ended for upstream in sidekey.upstreams] == [True]
+
+
+async def test_other_network_rules_end_every_connection() -> None:
+    """Those in use after their response; the integrations stay compiled, and connect again."""
+    h, o = integration("h", base_url(1)), integration("o", base_url(2))
+    sidekey = Scripted(h, o)
+    await known_targets(sidekey)
+    compiled = sidekey.plane.index.find(b"h")
+    caller = sidekey.caller()
+    caller.feed(get())
+    sidekey.plane.prepare(snapshot_of(sidekey, h, o, network=NetworkRules(search=True)))()
+    assert sidekey.plane.index.find(b"h") is compiled
+    assert [upstream.ended for upstream in sidekey.upstreams] == [False, True]
+    sidekey.upstreams[0].take()
+    sidekey.upstreams[0].feed(OK)
+    assert sidekey.upstreams[0].ended
+    caller.feed(get())
+    again = await sidekey.upstream(2)
+    assert again.take().startswith(b"GET /api/a")
+
+
+async def test_the_listeners_names_are_those_of_the_config() -> None:
+    """What was known of hosts is read again."""
+    h = integration("h", base_url(1))
+    sidekey = Scripted(h)
+    index = sidekey.plane.index
+    assert (index.is_own_host(b"h.test"), index.is_own_host(b"new.test"), index.is_own_host(None)) == (
+        True,
+        False,
+        True,
+    )
+    sidekey.plane.prepare(snapshot_of(sidekey, h, listen=Listen(names=("new.test",))))()
+    assert (index.is_own_host(b"h.test"), index.is_own_host(b" new.test\t")) == (False, True)
+
+
+class Slow:
+    """An integration that is built in another thread when `go` is set there; `built` counts."""
+
+    def __init__(self, made: Integration) -> None:
+        self.made = made
+        self.built = 0
+        self.go = threading.Event()
+        self.integration = replace(made, policy=Policy(), base=None, rebuild=self._rebuild)
+
+    def _rebuild(self) -> Integration:
+        assert self.go.wait(DEADLINE)
+        self.built += 1
+        return self.made
+
+
+async def test_an_integration_is_resolved_once_for_all_who_wait() -> None:
+    """Whoever comes later, or still holds what was there before, gets the same one."""
+    slow = Slow(integration("h", base_url(1)))
+    sidekey = Scripted(slow.integration)
+    index = sidekey.plane.index
+    former = index.find(b"h")
+    assert former is not None
+    waiting = [asyncio.create_task(index.resolve(former)) for _ in range(3)]
+    await settle()
+    assert not any(each.done() for each in waiting)
+    slow.go.set()
+    found = {await each for each in waiting}
+    assert found == {index.find(b"h")}
+    built = slow.built
+    assert await index.resolve(former) is index.find(b"h")
+    assert (slow.built, former.latest) == (built, index.find(b"h"))
+
+
+@pytest.mark.parametrize("change", ["gone", "another", "still unresolved"])
+async def test_what_another_config_replaced_meanwhile_resolves_nothing(change: str) -> None:
+    """It is told apart: a config that was reloaded, and a value that cannot be read."""
+    slow = Slow(integration("h", base_url(1)))
+    if change == "still unresolved":
+        slow.made = slow.integration
+    sidekey = Scripted(slow.integration)
+    index = sidekey.plane.index
+    former = index.find(b"h")
+    assert former is not None
+    waiting = asyncio.create_task(index.resolve(former))
+    await settle()
+    if change != "still unresolved":
+        sidekey.plane.prepare(snapshot_of(sidekey, *([integration("h", base_url(2))] if change == "another" else [])))()
+    slow.go.set()
+    with pytest.raises(ProblemError) as raised:
+        await waiting
+    said = raised.value.problem
+    assert (said.code, said.error) == ("credential_unavailable", "proxy_configuration_error")
+    assert ("cannot be read" in said.detail) is (change == "still unresolved")
+    assert ("reloaded" in said.detail) is (change != "still unresolved")
+    if change == "another":
+        assert index.find(b"h") is not former

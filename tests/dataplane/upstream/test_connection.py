@@ -211,7 +211,7 @@ def slowed(connection: RawConnection) -> None:
 
 
 async def test_a_slow_reader_holds_the_upstream_back() -> None:
-    """What waits here for a caller who does not read stays bounded, and all of it arrives once he does."""
+    """What waits here for a caller who does not read stays bounded, and all of it arrives once they do."""
     size = 4 << 20
     answer = head(f"Content-Length: {size}") + b"x" * size
 

@@ -156,7 +156,7 @@ async def test_an_upstream_that_takes_the_end_of_a_request_late_gets_it_whole() 
 @pytest.mark.parametrize(("method", "again"), [("GET", True), ("PUT", True), ("POST", False)])
 async def test_a_connection_handed_over_to_who_waits_is_a_used_one(method: str, again: bool) -> None:
     """It closes before a byte of its second answer: an idempotent request is sent again, once, as on a kept one."""
-    gate, answer_first = asyncio.Event(), asyncio.Event()
+    answer_first = asyncio.Event()
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
@@ -164,21 +164,14 @@ async def test_a_connection_handed_over_to_who_waits_is_a_used_one(method: str, 
             await answer_first.wait()
             await connection.send(OK)
             await connection.request()
-            gate.set()
+            sidekey.dialer.go.set()
         connection.close()
 
     async with Upstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        connect = sidekey.dialer.connect
-
-        async def late(*arguments: object, **rest: object) -> object:
-            if upstream.connections:
-                await gate.wait()
-            return await connect(*arguments, **rest)  # type: ignore[arg-type]
-
-        sidekey.dialer.connect = late  # type: ignore[method-assign, assignment]
         async with sidekey.connect() as one, sidekey.connect() as other:
             await one.send(get("/first"))
             await (await upstream.connection()).until_contains(b"\r\n\r\n")
+            sidekey.dialer.go.clear()
             await other.send(request(method, "/second", body=b"whole"))
             (pool,) = sidekey.plane.pools.known()
             await eventually(lambda: pool._waiting)
@@ -196,24 +189,17 @@ async def test_a_connection_handed_over_to_who_waits_is_a_used_one(method: str, 
 async def test_a_request_that_waited_is_answered_by_its_second_attempt() -> None:
     """The same, with an upstream whose new connection answers; what is sent again is the same byte for byte."""
     sidekey = Scripted(H)
-    gate = asyncio.Event()
-    connect = sidekey.dialer.connect
     one, other = sidekey.caller(), sidekey.caller()
     one.feed(get("/first"))
     first = await sidekey.upstream()
-
-    async def late(*arguments: object, **rest: object) -> object:
-        await gate.wait()
-        return await connect(*arguments, **rest)  # type: ignore[arg-type]
-
-    sidekey.dialer.connect = late  # type: ignore[method-assign, assignment]
+    sidekey.dialer.go.clear()
     other.feed(request("PUT", "/second", body=b"whole"))
     await settle()
     first.take()
     first.feed(OK)
     sent = first.take()
     assert sent.startswith(b"PUT /api/second HTTP/1.1\r\n")
-    gate.set()
+    sidekey.dialer.go.set()
     first.lose(ConnectionResetError())
     await settle()
     (again,) = [upstream for upstream in sidekey.upstreams[1:] if upstream.written]

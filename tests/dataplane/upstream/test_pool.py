@@ -116,7 +116,6 @@ async def test_the_last_used_connection_is_taken_first() -> None:
 
 async def test_a_connection_that_becomes_free_serves_who_waits() -> None:
     """While new ones are still being made; and the one made in vain is kept."""
-    gate = asyncio.Event()
 
     async def script(connection: RawConnection) -> None:
         while True:
@@ -128,48 +127,43 @@ async def test_a_connection_that_becomes_free_serves_who_waits() -> None:
         (pool,) = sidekey.plane.pools.known()
         connection = pool.take()
         assert connection is not None
-        connect = sidekey.dialer.connect
-
-        async def late(*arguments: object, **rest: object) -> object:
-            await gate.wait()
-            return await connect(*arguments, **rest)  # type: ignore[arg-type]
-
-        sidekey.dialer.connect = late  # type: ignore[method-assign, assignment]
+        sidekey.dialer.go.clear()
         async with sidekey.connect() as caller:
             await caller.send(request("POST", body=b"x"))
             await eventually(lambda: len(pool._waiting) == 1)
             pool.offer(connection)
             assert (await caller.response()).status == 200
-            gate.set()
+            sidekey.dialer.go.set()
             await eventually(lambda: len(pool.idle) == 2)
             assert pool._connecting == 0
 
 
 async def test_each_failed_connection_fails_one_request() -> None:
-    """The oldest that waits; the others wait for their own attempts."""
+    """The oldest that still waits; the others wait for their own attempts, and one that has left for none."""
+    sidekey = Scripted(integration("h", base_url(1)))
     outcomes = [asyncio.get_running_loop().create_future() for _ in range(3)]
-    calls = iter(outcomes)
-    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        connect = sidekey.dialer.connect
-
-        async def scripted(*arguments: object, **rest: object) -> object:
-            await next(calls)
-            return await connect(*arguments, **rest)  # type: ignore[arg-type]
-
-        sidekey.dialer.connect = scripted  # type: ignore[method-assign, assignment]
-        async with sidekey.connect() as one, sidekey.connect() as two, sidekey.connect() as three:
-            for number, caller in enumerate((one, two, three), 1):
-                await caller.send(get(f"/{number}"))
-                await eventually(lambda number=number: sidekey.metrics.in_flight == number)
-            three.close()
-            await eventually(lambda: sidekey.metrics.in_flight == 2)
-            outcomes[2].set_exception(refused())
-            assert problem(await one.response())["code"] == "upstream_unreachable"
-            outcomes[0].set_result(None)
-            assert (await two.response()).status == 200
-            outcomes[1].set_exception(refused())
-            await eventually(lambda: not sidekey.plane.worker._tasks)
-        assert [message.target for message in upstream.requests] == [b"/api/2"]
+    sidekey.dialer.turns += outcomes
+    gone, one, two = sidekey.caller(), sidekey.caller(), sidekey.caller()
+    for number, caller in enumerate((gone, one, two)):
+        caller.feed(get(f"/{number}"))
+        await settle()
+    gone.lose(ConnectionResetError())
+    await settle()
+    # Two wait, and with this failure two attempts are left.
+    outcomes[2].set_exception(refused())
+    await settle()
+    assert (one.take(), two.take()) == (b"", b"")
+    outcomes[0].set_exception(refused())
+    await settle()
+    assert one.take().startswith(b"HTTP/1.1 502 ")
+    assert two.take() == b""
+    outcomes[1].set_result(None)
+    upstream = await sidekey.upstream()
+    assert upstream.take().startswith(b"GET /api/2 HTTP/1.1\r\n")
+    upstream.feed(OK)
+    assert two.take().endswith(b"ok")
+    assert sidekey.metrics.connects == {"connection_refused": 2, "ok": 1}
+    assert sidekey.metrics.stats("h").outcomes == {"caller_gone": 1, "upstream_unreachable": 1, "2xx": 1}
 
 
 def refused() -> Exception:
@@ -178,21 +172,14 @@ def refused() -> Exception:
 
 
 async def test_a_caller_that_leaves_while_it_waits_does_not_use_up_a_connection() -> None:
-    """The connection that was made for him is kept for the next."""
-    gate = asyncio.Event()
+    """The connection that was made for them is kept for the next."""
     async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        connect = sidekey.dialer.connect
-
-        async def late(*arguments: object, **rest: object) -> object:
-            await gate.wait()
-            return await connect(*arguments, **rest)  # type: ignore[arg-type]
-
-        sidekey.dialer.connect = late  # type: ignore[method-assign, assignment]
+        sidekey.dialer.go.clear()
         async with sidekey.connect() as caller:
             await caller.send(get())
             await eventually(lambda: sidekey.metrics.in_flight == 1)
         await sidekey.outcomes("h", caller_gone=1)
-        gate.set()
+        sidekey.dialer.go.set()
         await eventually(lambda: sidekey.metrics.upstream_idle == 1)
         assert (await sidekey.ask(get("/next"))).status == 200
         assert [message.target for message in upstream.requests] == [b"/api/next"]
