@@ -282,10 +282,11 @@ async def test_the_end_of_the_process_cuts_what_is_not_whole(state: str) -> None
 
 
 async def test_a_malformed_request_waits_for_the_one_before() -> None:
-    """Its refusal is the last response."""
+    """Its refusal is the last response; what still comes behind it has no meaning."""
     sidekey = Scripted(H)
     caller, upstream = await cold(sidekey, get())
-    caller.feed(b"GARBAGE\r\n\r\n")
+    caller.feed(b"GARBAGE\r\n\r\n", get("/dropped"))
+    sidekey.plane.worker.deadlines.look(1.0)
     assert caller.take() == b""
     upstream.feed(OK)
     data = caller.take()

@@ -11,7 +11,7 @@ import pytest
 from sidekey.core.policy import Policy, parse_domain, parse_prefix
 from sidekey.core.urls import Origin
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
-from sidekey.dataplane.upstream.pool import key_of, may_use
+from sidekey.dataplane.upstream.pool import PROBE_AFTER, key_of, may_use
 from sidekey.errors import Problem, ProblemError
 from sidekey.runtime.rules import Timeouts
 from sidekey.runtime.snapshot import Trust
@@ -273,3 +273,18 @@ async def test_a_failure_is_told_to_as_many_as_there_are_connections_too_few() -
     assert waits.take().startswith(b"HTTP/1.1 502 ")
     upstream.feed(OK)
     assert served.take().endswith(b"ok")
+
+
+@pytest.mark.parametrize(("seconds", "reused"), [(PROBE_AFTER - 0.1, True), (PROBE_AFTER, False)])
+async def test_a_connection_that_cannot_be_probed_is_used_only_while_it_is_fresh(seconds: float, reused: bool) -> None:
+    """A transport without a socket to look at: what may have come meanwhile is not known."""
+    sidekey = Scripted(integration("h", base_url(1)))
+    caller = sidekey.caller()
+    caller.feed(get())
+    upstream = await sidekey.upstream()
+    upstream.feed(OK)
+    upstream.take()
+    sidekey.plane.worker.deadlines.look(seconds)
+    caller.feed(request("POST", body=b"order"))
+    await settle()
+    assert (b"order" in upstream.take(), upstream.aborted, len(sidekey.upstreams)) == (reused, not reused, 2 - reused)
