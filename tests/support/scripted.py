@@ -164,8 +164,10 @@ class Scripted:
         sources: Mapping[str, GrantSource] | None = None,
         identities: Mapping[str, IdentitySource] | None = None,
         passing: bool = False,
+        access: AccessLog | None = None,
+        dialer: ScriptedDialer | None = None,
     ) -> None:
-        self.dialer = ScriptedDialer()
+        self.dialer = dialer or ScriptedDialer()
         self.defects: list[BaseException] = []
         served = {each.id: each for each in integrations}
         self.snapshot = snapshot = Snapshot(
@@ -188,7 +190,7 @@ class Scripted:
             identity_of=lambda each: (identities or {}).get(each.id),
             dialer=self.dialer,
             metrics=Metrics(),
-            access=AccessLog(_NOWHERE, "off", path=False),
+            access=access or AccessLog(_NOWHERE, "off", path=False),
             report=report,
         )
 

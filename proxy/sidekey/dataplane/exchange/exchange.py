@@ -494,7 +494,8 @@ class Exchange(ExchangeEvents):
             return
         if whole:
             if self._chunked:
-                out.append(_LAST_CHUNK)
+                # `body` is the connection's: nothing may be added to it.
+                out = [*out, _LAST_CHUNK]
             if out:
                 self._deliver(out[0] if len(out) == 1 else b"".join(out))
             self._finish()

@@ -1,0 +1,53 @@
+"""What one exchange must not do to the next, nor a defect of one to another."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from sidekey.credentials.base import Grant, Places, Traits
+from sidekey.dataplane.downstream.connection import SHORT_READ
+from sidekey.observe.access import AccessLog
+from sidekey.observe.writer import LineWriter
+from sidekey.runtime.rules import Limits
+from support import wire
+from support.missing import Missing
+from support.plane import FixedSource, base_url, eventually, get, integration, problem, request
+from support.scripted import Scripted, settle
+from support.upstream import OK
+
+H = integration("h", base_url(1))
+BODY = integration("b", base_url(1), traits=Traits(Places(body=("access_token",))))
+TOKEN = Grant(body=(("access_token", "t"),))
+FORM = "Content-Type: application/x-www-form-urlencoded"
+UNWRITABLE = Grant(headers=(("Authorization", "\u2603"),))
+"""A defect of whatever granted it: text of a grant is latin-1."""
+
+
+def responses(data: bytes) -> list[wire.Message]:
+    """All of what was written, none of it to a HEAD."""
+    found = []
+    while data:
+        message = wire.first_response(data)
+        assert message is not None
+        found.append(message)
+        data = data[message.length :]
+    return found
+
+
+async def test_the_end_of_a_chunked_response_stays_out_of_the_next_one() -> None:
+    """It came in a read of its own, without a byte of the body."""
+    sidekey = Scripted(H, via=False)
+    caller = sidekey.caller()
+    caller.feed(get())
+    upstream = await sidekey.upstream()
+    upstream.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"2\r\nok\r\n", b"0\r\n\r\n")
+    assert caller.take() == b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    for _ in range(2):
+        caller.feed(get())
+        upstream.feed(OK)
+        assert caller.take() == OK
+    assert len(sidekey.upstreams) == 1
