@@ -51,3 +51,18 @@ async def test_the_end_of_a_chunked_response_stays_out_of_the_next_one() -> None
         upstream.feed(OK)
         assert caller.take() == OK
     assert len(sidekey.upstreams) == 1
+
+
+async def test_no_request_goes_out_whose_body_turned_out_malformed_when_it_was_resolved() -> None:
+    """The rest of its body was kept back until it was known where the request goes."""
+    missing = Missing(H)
+    missing.appear()
+    sidekey = Scripted(missing.integration(), limits=Limits(pipelined=1))
+    caller = sidekey.caller()
+    caller.feed(request("POST", "/a", "Transfer-Encoding: chunked") + b"zz\r\n\r\n" + b"x" * SHORT_READ)
+    await eventually(lambda: caller.written)
+    (answer,) = responses(caller.take())
+    assert problem(answer)["code"] == "request_invalid"
+    await settle()
+    assert sidekey.upstreams == []
+    assert sidekey.defects == []

@@ -224,7 +224,9 @@ class Exchange(ExchangeEvents):
             self._fail(problem)
             return
         self._caller.release_body()
-        self._prepare()
+        # What was kept back of the body may have been malformed.
+        if not self.is_over:
+            self._prepare()
 
     def _buffer(self) -> bool:
         """Keep the body: True when it is whole and can take the token. Where it cannot, the exchange fails."""
