@@ -53,6 +53,22 @@ async def test_the_end_of_a_chunked_response_stays_out_of_the_next_one() -> None
     assert len(sidekey.upstreams) == 1
 
 
+@pytest.mark.parametrize(
+    ("expectation", "arrives"), [("100-continue", []), ("other", [b"other"]), ("100-continue, other", [])]
+)
+async def test_only_the_expectation_of_100_ends_where_the_body_is_buffered(
+    expectation: str, arrives: list[bytes]
+) -> None:
+    """RFC 9110 10.1.1: it is met here; any other is for the upstream to judge."""
+    sidekey = Scripted(BODY, sources={"b": FixedSource(TOKEN)})
+    caller = sidekey.caller()
+    caller.feed(request("POST", "/a", FORM, f"Expect: {expectation}", body=b"a=1", name="b"))
+    upstream = await sidekey.upstream()
+    (message,) = wire.requests(upstream.take())
+    assert message.values(b"expect") == arrives
+    assert message.body == b"a=1&access_token=t"
+
+
 async def test_no_request_goes_out_whose_body_turned_out_malformed_when_it_was_resolved() -> None:
     """The rest of its body was kept back until it was known where the request goes."""
     missing = Missing(H)

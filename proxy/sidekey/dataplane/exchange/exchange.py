@@ -356,7 +356,8 @@ class Exchange(ExchangeEvents):
         if integration.injection_points.body:
             body = [bodies.filled(head, b"".join(body), grant.body)]
             length = len(body[0])
-            stripped |= _EXPECT
+            if head.expects_continue:
+                stripped |= _EXPECT
         path = destination.path
         if route.query:
             path += (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + route.query
