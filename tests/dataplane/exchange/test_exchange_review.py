@@ -69,6 +69,29 @@ async def test_only_the_expectation_of_100_ends_where_the_body_is_buffered(
     assert message.body == b"a=1&access_token=t"
 
 
+@pytest.mark.parametrize(
+    ("raw", "door"),
+    [
+        (b"hidden\r\n\r\n", "reverse"),
+        (b"CONNECT up.test:443 HTTP/1.1\r\nHost: x\r\n\r\n", "reverse"),
+        (b"GET http://up.test/ HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", "reverse"),
+        (b"GET http://up.test/ HTTP/1.1\r\nHost: x\r\n\r\n", "forward"),
+    ],
+    ids=["not a request", "CONNECT", "two Hosts", "no ID"],
+)
+async def test_what_could_not_be_read_is_not_logged_as_the_forward_proxys(
+    raw: bytes, door: str, tmp_path: Path
+) -> None:
+    """An empty target is no absolute one."""
+    writer = LineWriter(os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT, 0o600))
+    sidekey = Scripted(H, access=AccessLog(writer, "all", path=False))
+    sidekey.caller().feed(raw)
+    await settle()
+    writer.close()
+    (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    assert line["door"] == door
+
+
 async def test_no_request_goes_out_whose_body_turned_out_malformed_when_it_was_resolved() -> None:
     """The rest of its body was kept back until it was known where the request goes."""
     missing = Missing(H)

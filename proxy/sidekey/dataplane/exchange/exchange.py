@@ -646,19 +646,22 @@ class Exchange(ExchangeEvents):
 
     def _log(self, code: str, seconds: float) -> None:
         """Write the access line."""
-        head, integration, destination = self._request.head, self._integration, self._destination
+        request, integration, destination = self._request, self._integration, self._destination
+        head = request.head
+        # What could not be read came by no door that is known: it counts as the reverse proxy's.
+        forward = request.problem is None and is_forward(head.target)
         # A target that was not read may hold a password where a host belongs, or an unknown ID.
         shown = integration is not None and (destination is not None or code == "target_denied")
         self._worker.access.write(
             request_id=self._worker.next_id(),
             integration="unknown" if integration is None else integration.name,
-            door="forward" if is_forward(head.target) else "reverse",
+            door="forward" if forward else "reverse",
             method=head.method.decode("latin-1"),
             host="" if destination is None else destination.route.origin.host,
             status=self._status,
             code=code,
             seconds=seconds,
-            bytes_in=self._request.received,
+            bytes_in=request.received,
             bytes_out=self._sent,
             target=head.target.decode("latin-1") if shown else None,
         )
