@@ -92,6 +92,24 @@ async def test_what_could_not_be_read_is_not_logged_as_the_forward_proxys(
     assert line["door"] == door
 
 
+async def test_a_response_waits_for_a_caller_who_took_no_100() -> None:
+    """They were full before there was a connection to read no more from."""
+    sidekey = Scripted(BODY, sources={"b": FixedSource(TOKEN)})
+    caller = sidekey.caller()
+    caller.choke()
+    caller.feed(request("POST", "/a", FORM, "Expect: 100-continue", "Content-Length: 3", name="b"))
+    assert caller.take() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    caller.feed(b"a=1")
+    upstream = await sidekey.upstream()
+    assert upstream.take().endswith(b"a=1&access_token=t")
+    assert not upstream.reading
+    upstream.feed(OK)
+    assert caller.take() == b""
+    caller.relieve()
+    await settle()
+    assert caller.take().endswith(b"ok")
+
+
 async def test_no_request_goes_out_whose_body_turned_out_malformed_when_it_was_resolved() -> None:
     """The rest of its body was kept back until it was known where the request goes."""
     missing = Missing(H)
