@@ -194,9 +194,13 @@ class Exchange(ExchangeEvents):
         try:
             await work()
         except ProblemError as raised:
-            self._fail(raised.problem)
+            problem = raised.problem
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-            self._fail(self._worker.defect(error))
+            problem = self._worker.defect(error)
+        else:
+            return
+        # Out of the handler: what is parsed inside one tells no reason of its own (`RequestReader._problem_of`).
+        self._fail(problem)
 
     def _prepare(self) -> None:
         """Set an admitted exchange going: at once where its grant is all that it takes, and is there."""
