@@ -110,6 +110,47 @@ async def test_a_response_waits_for_a_caller_who_took_no_100() -> None:
     assert caller.take().endswith(b"ok")
 
 
+async def test_a_defect_in_a_request_is_answered_whatever_let_it_begin() -> None:
+    """Here the end of the response before it: that one, and its connection, have no part in it."""
+    bad = integration("bad", base_url(2))
+    sidekey = Scripted(H, bad, sources={"bad": FixedSource(UNWRITABLE)})
+    sidekey.caller().feed(get(name="bad"))
+    await settle()
+    caller = sidekey.caller()
+    caller.feed(get() + get(name="bad") + get())
+    upstream = await sidekey.upstream(1)
+    upstream.feed(OK)
+    upstream.feed(OK)
+    first, second, third = responses(caller.take())
+    assert (first.status, third.status) == (200, 200)
+    assert problem(second)["code"] == "internal_error"
+    assert sidekey.metrics.in_flight == 0
+    assert [type(defect) for defect in sidekey.defects] == [UnicodeEncodeError] * 2
+    sidekey.defects.clear()
+
+
+async def test_a_defect_in_a_request_that_waited_is_answered() -> None:
+    """The connection that came for it is as good as before, for the next that waits."""
+    bad = integration("bad", base_url(1))
+    sidekey = Scripted(H, bad, sources={"bad": FixedSource(UNWRITABLE)})
+    caller = sidekey.caller()
+    caller.feed(get())
+    upstream = await sidekey.upstream()
+    waiting, behind = sidekey.caller(), sidekey.caller()
+    waiting.feed(get(name="bad"))
+    behind.feed(get())
+    upstream.feed(OK)
+    (answer,) = responses(waiting.take())
+    assert problem(answer)["code"] == "internal_error"
+    assert caller.take().endswith(b"ok")
+    upstream.take()
+    upstream.feed(OK)
+    assert behind.take().endswith(b"ok")
+    assert sidekey.metrics.in_flight == 0
+    assert [type(defect) for defect in sidekey.defects] == [UnicodeEncodeError]
+    sidekey.defects.clear()
+
+
 async def test_no_request_goes_out_whose_body_turned_out_malformed_when_it_was_resolved() -> None:
     """The rest of its body was kept back until it was known where the request goes."""
     missing = Missing(H)

@@ -131,24 +131,32 @@ class Exchange(ExchangeEvents):
     # Admission.
 
     def begin(self) -> None:
-        worker, request = self._worker, self._request
-        self._began = worker.enter()
-        problem = request.problem or self._admit()
+        self._began = self._worker.enter()
+        try:
+            problem = self._start()
+        except Exception as error:  # noqa: BLE001  not the business of whatever ended just before and let this one begin
+            problem = self._worker.defect(error)
         if problem is not None:
             self._fail(problem)
-            return
+
+    def _start(self) -> Problem | None:
+        """Admit the request and set it going, or say why not."""
+        worker, request = self._worker, self._request
+        problem = request.problem or self._admit()
+        if problem is not None:
+            return problem
         if request.head.marks is not None and request.head.is_last_hop:
             self._answer_as_last_hop()
-            return
+            return None
         if worker.is_full:
             detail = "the limit of requests in flight is reached"
-            self._fail(Problem("overloaded", detail, headers=(("Retry-After", "1"),)))
-            return
+            return Problem("overloaded", detail, headers=(("Retry-After", "1"),))
         total = request.rules.timeouts.total
         if total:
             self.deadline = worker.deadlines.now + total
             worker.deadlines.watch(self)
         self._prepare()
+        return None
 
     def _admit(self) -> Problem | None:
         """Decide whose the request is and where it goes, or why it may not go on."""
@@ -313,17 +321,22 @@ class Exchange(ExchangeEvents):
 
     def take_connection(self, connection: UpstreamConnection) -> bool:
         """Use a connection that was made or became free; False where it is declined."""
-        if self._request_phase != phases.CONNECTING:
+        if self._request_phase != phases.CONNECTING or self._grant is not self._admitted().source.grant:
             return False
         retry = self._retry_bytes
-        if self._grant is self._admitted().source.grant:
+        try:
             if retry is None:
                 self._send(connection)
             else:
                 self._retry_bytes = None
                 self._write(connection, retry)
+        except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the connection back
+            problem = self._worker.defect(error)
+        else:
             return True
-        return False
+        taken = connection.exchange is self
+        self._fail(problem)
+        return taken
 
     def declined(self) -> None:
         """Go on after a connection was declined: the grant has expired, or was renewed, while the exchange waited."""
@@ -336,7 +349,13 @@ class Exchange(ExchangeEvents):
                 self._fail(problem)
                 return
             self._begin_again()
-        self._acquire(judged=False)
+        try:
+            self._acquire(judged=False)
+        except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the connection back
+            problem = self._worker.defect(error)
+        else:
+            return
+        self._fail(problem)
 
     def connect_failed(self, problem: Problem) -> None:
         """No connection can be made."""
@@ -604,17 +623,16 @@ class Exchange(ExchangeEvents):
         keep_alive = self._keep_alive and request.complete and request.head.http_1_1
         self._keep_alive = keep_alive and problem.code not in _CLOSING and not worker.draining
         self._status = problem.status
-        self._enter_response(phases.COMPLETE)
-        self._deliver(
-            local_reply(
-                problem,
-                integration=None if integration is None or integration.name == NOBODY else integration.name,
-                sent=sent,
-                close=not self._keep_alive,
-                head=request.head.method == b"HEAD",
-                via=request.rules.via,
-            )
+        reply = local_reply(
+            problem,
+            integration=None if integration is None or integration.name == NOBODY else integration.name,
+            sent=sent,
+            close=not self._keep_alive,
+            head=request.head.method == b"HEAD",
+            via=request.rules.via,
         )
+        self._enter_response(phases.COMPLETE)
+        self._deliver(reply)
         self._end(problem.code)
         self._caller.exchange_over(keep_alive=self._keep_alive)
 
