@@ -192,8 +192,10 @@ class Scripted:
         identities: Mapping[str, IdentitySource] | None = None,
         passing: bool = False,
         tokens: Mapping[str, frozenset[str] | None] = NO_TOKENS,
+        access: AccessLog | None = None,
+        dialer: ScriptedDialer | None = None,
     ) -> None:
-        self.dialer = ScriptedDialer()
+        self.dialer = dialer or ScriptedDialer()
         self.defects: list[BaseException] = []
         served = {each.id: each for each in integrations}
         self.snapshot = snapshot = Snapshot(
@@ -217,7 +219,7 @@ class Scripted:
             identity_of=lambda each: (identities or {}).get(each.id),
             dialer=self.dialer,
             metrics=Metrics(),
-            access=AccessLog(NOWHERE, "off", path=False),
+            access=access or AccessLog(NOWHERE, "off", path=False),
             report=report,
         )
 

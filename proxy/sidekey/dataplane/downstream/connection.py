@@ -115,7 +115,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             return
         if self._bypass_left:
             data = self._bypass(data)
-            if not data:
+            if not data or self._discarding:
                 return
         if self._held or (len(data) > SHORT_READ and self._crowded(data)):
             self._held += data
@@ -129,25 +129,32 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         waiting = len(self._queue)
         in_head = self._in_head
         self._check_size = in_head or len(data) > self.worker.rules.limits.request_head
+        passed_over = -1
+        problem: Problem | None = None
         try:
             self._feed(data)
         except HttpParserUpgrade as upgrade:
-            self._pass_over_upgrade()
-            self._parse(data[upgrade.args[0] :])
-            return
+            passed_over = upgrade.args[0]
         except HttpParserError as error:
-            self._refuse(self._problem_of(error), waiting)
-            return
-        if len(self._queue) > waiting and not in_head and data.find(b" HTTP/1.") < 0:
-            # llhttp takes RTSP and ICE heads too, and does not tell. In several reads, or behind another request, such
-            # a head is carried as the HTTP that it otherwise is.
-            self._refuse(OTHER_PROTOCOL, waiting)
-            return
-        if (self._in_head or self._reading is not None) and (
-            problem := self._over_bounds(len(data), was_in_head=in_head)
-        ) is not None:
+            problem = self._problem_of(error)
+        else:
+            if len(self._queue) > waiting and not in_head and data.find(b" HTTP/1.") < 0:
+                # llhttp takes RTSP and ICE heads too, and does not tell. In several reads, or behind another request,
+                # such a head is carried as the HTTP that it otherwise is.
+                problem = OTHER_PROTOCOL
+            elif self._in_head or self._reading is not None:
+                problem = self._over_bounds(len(data), was_in_head=in_head)
+        # Out of the handlers: what is parsed inside one tells no reason of its own (`_problem_of`).
+        if problem is not None:
             self._refuse(problem, waiting)
-            return
+        elif passed_over >= 0:
+            self._pass_over_upgrade()
+            self._parse(data[passed_over:])
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Act on what a read has brought."""
         if self.exchange is None:
             queue = self._queue
             if len(queue) == 1 and not self._write_full and not self._pumping:

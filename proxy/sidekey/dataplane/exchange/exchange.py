@@ -131,24 +131,32 @@ class Exchange(ExchangeEvents):
     # Admission.
 
     def begin(self) -> None:
-        worker, request = self._worker, self._request
-        self._began = worker.enter()
-        problem = request.problem or self._admit()
+        self._began = self._worker.enter()
+        try:
+            problem = self._start()
+        except Exception as error:  # noqa: BLE001  not the business of whatever ended just before and let this one begin
+            problem = self._worker.defect(error)
         if problem is not None:
             self._fail(problem)
-            return
+
+    def _start(self) -> Problem | None:
+        """Admit the request and set it going, or say why not."""
+        worker, request = self._worker, self._request
+        problem = request.problem or self._admit()
+        if problem is not None:
+            return problem
         if request.head.marks is not None and request.head.is_last_hop:
             self._answer_as_last_hop()
-            return
+            return None
         if worker.is_full:
             detail = "the limit of requests in flight is reached"
-            self._fail(Problem("overloaded", detail, headers=(("Retry-After", "1"),)))
-            return
+            return Problem("overloaded", detail, headers=(("Retry-After", "1"),))
         total = request.rules.timeouts.total
         if total:
             self.deadline = worker.deadlines.now + total
             worker.deadlines.watch(self)
         self._prepare()
+        return None
 
     def _admit(self) -> Problem | None:
         """Decide whose the request is and where it goes, or why it may not go on."""
@@ -194,9 +202,13 @@ class Exchange(ExchangeEvents):
         try:
             await work()
         except ProblemError as raised:
-            self._fail(raised.problem)
+            problem = raised.problem
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-            self._fail(self._worker.defect(error))
+            problem = self._worker.defect(error)
+        else:
+            return
+        # Out of the handler: what is parsed inside one tells no reason of its own (`RequestReader._problem_of`).
+        self._fail(problem)
 
     def _prepare(self) -> None:
         """Set an admitted exchange going: at once where its grant is all that it takes, and is there."""
@@ -224,7 +236,9 @@ class Exchange(ExchangeEvents):
             self._fail(problem)
             return
         self._caller.release_body()
-        self._prepare()
+        # What was kept back of the body may have been malformed.
+        if not self.is_over:
+            self._prepare()
 
     def _buffer(self) -> bool:
         """Keep the body: True when it is whole and can take the token. Where it cannot, the exchange fails."""
@@ -307,17 +321,22 @@ class Exchange(ExchangeEvents):
 
     def take_connection(self, connection: UpstreamConnection) -> bool:
         """Use a connection that was made or became free; False where it is declined."""
-        if self._request_phase != phases.CONNECTING:
+        if self._request_phase != phases.CONNECTING or self._grant is not self._admitted().source.grant:
             return False
         retry = self._retry_bytes
-        if self._grant is self._admitted().source.grant:
+        try:
             if retry is None:
                 self._send(connection)
             else:
                 self._retry_bytes = None
                 self._write(connection, retry)
+        except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the connection back
+            problem = self._worker.defect(error)
+        else:
             return True
-        return False
+        taken = connection.exchange is self
+        self._fail(problem)
+        return taken
 
     def declined(self) -> None:
         """Go on after a connection was declined: the grant has expired, or was renewed, while the exchange waited."""
@@ -330,7 +349,13 @@ class Exchange(ExchangeEvents):
                 self._fail(problem)
                 return
             self._begin_again()
-        self._acquire(judged=False)
+        try:
+            self._acquire(judged=False)
+        except Exception as error:  # noqa: BLE001  not the business of the exchange that gave the connection back
+            problem = self._worker.defect(error)
+        else:
+            return
+        self._fail(problem)
 
     def connect_failed(self, problem: Problem) -> None:
         """No connection can be made."""
@@ -354,7 +379,8 @@ class Exchange(ExchangeEvents):
         if integration.injection_points.body:
             body = [bodies.filled(head, b"".join(body), grant.body)]
             length = len(body[0])
-            stripped |= _EXPECT
+            if head.expects_continue:
+                stripped |= _EXPECT
         path = destination.path
         if route.query:
             path += (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + route.query
@@ -371,6 +397,9 @@ class Exchange(ExchangeEvents):
         self._enter(phases.SENT if whole else phases.SENDING)
         self._upstream = connection
         connection.carry(self, request.rules, data, whole=whole, to_head=request.head.method == b"HEAD")
+        if self._caller_blocked:
+            # By a 100 that was delivered before.
+            connection.hold()
         if not whole and not connection.full:
             self._caller.release_body()
 
@@ -494,7 +523,8 @@ class Exchange(ExchangeEvents):
             return
         if whole:
             if self._chunked:
-                out.append(_LAST_CHUNK)
+                # `body` is the connection's: nothing may be added to it.
+                out = [*out, _LAST_CHUNK]
             self._finish(out[0] if len(out) == 1 else b"".join(out))
             return
         if head is not None:
@@ -595,17 +625,16 @@ class Exchange(ExchangeEvents):
         keep_alive = self._keep_alive and request.complete and request.head.http_1_1
         self._keep_alive = keep_alive and problem.code not in _CLOSING and not worker.draining
         self._status = problem.status
-        self._enter_response(phases.COMPLETE)
-        self._deliver(
-            local_reply(
-                problem,
-                integration=None if integration is None or integration.name == NOBODY else integration.name,
-                sent=sent,
-                close=not self._keep_alive,
-                head=request.head.method == b"HEAD",
-                via=request.rules.via,
-            )
+        reply = local_reply(
+            problem,
+            integration=None if integration is None or integration.name == NOBODY else integration.name,
+            sent=sent,
+            close=not self._keep_alive,
+            head=request.head.method == b"HEAD",
+            via=request.rules.via,
         )
+        self._enter_response(phases.COMPLETE)
+        self._deliver(reply)
         self._end(problem.code)
         self._caller.exchange_over(keep_alive=self._keep_alive)
 
@@ -643,19 +672,22 @@ class Exchange(ExchangeEvents):
 
     def _log(self, code: str, seconds: float) -> None:
         """Write the access line."""
-        head, integration, destination = self._request.head, self._integration, self._destination
+        request, integration, destination = self._request, self._integration, self._destination
+        head = request.head
+        # What could not be read came by no door that is known: it counts as the reverse proxy's.
+        forward = request.problem is None and is_forward(head.target)
         # A target that was not read may hold a password where a host belongs, or an unknown ID.
         shown = integration is not None and (destination is not None or code == "target_denied")
         self._worker.access.write(
             request_id=self._worker.next_id(),
             integration="unknown" if integration is None else integration.name,
-            door="forward" if is_forward(head.target) else "reverse",
+            door="forward" if forward else "reverse",
             method=head.method.decode("latin-1"),
             host="" if destination is None else destination.route.origin.host,
             status=self._status,
             code=code,
             seconds=seconds,
-            bytes_in=self._request.received,
+            bytes_in=request.received,
             bytes_out=self._sent,
             target=head.target.decode("latin-1") if shown else None,
         )

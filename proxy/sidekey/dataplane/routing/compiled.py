@@ -40,10 +40,10 @@ class Route:
 
     def compile(self, grant: Grant) -> None:
         """Write down what is injected: Host, and the grant's fields and query parameters."""
-        self.grant = grant
         block = "".join(f"\r\n{name}: {value}" for name, value in grant.headers)
-        self.injected = self._host + block.encode("latin-1")
-        self.query = parameters.encode(grant.query).encode()
+        injected, query = self._host + block.encode("latin-1"), parameters.encode(grant.query).encode()
+        # Both or neither: what cannot be written must not leave the lines of another grant, or none, for this one's.
+        self.grant, self.injected, self.query = grant, injected, query
 
     def bind(self, identity: ClientIdentity | None, pool: Pool) -> None:
         """Let what goes by this route use connections of this pool, which present this client certificate."""
@@ -173,10 +173,12 @@ class CompiledIntegration:
         former = self._learnt
         if grant is former:
             return False
-        self._learnt = grant
         if grant.base_url is None or (former is not None and former.base_url == grant.base_url):
+            self._learnt = grant
             return False
         self._go_by(self.rules.learnt(parse_learnt(grant.base_url)))
+        # Last: a grant whose base URL is not allowed counts as never learnt, however often it comes.
+        self._learnt = grant
         self._changed(self)
         return True
 

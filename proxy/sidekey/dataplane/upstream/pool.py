@@ -98,6 +98,7 @@ class Pool(Home):
         "_dialer",
         "_idle",
         "_open",
+        "_reconnecting",
         "_registry",
         "_sessions",
         "_waiting",
@@ -120,7 +121,9 @@ class Pool(Home):
         self._sessions = Sessions()
         self._idle: dict[UpstreamConnection, None] = {}
         self._waiting: deque[Waiter] = deque()
-        self._connecting = 0
+        # Those in line are at most as many as connections are begun for them; one that is made for a certain exchange
+        # alone serves none of them.
+        self._connecting = self._reconnecting = 0
         self._open: set[UpstreamConnection] = set()
 
     @property
@@ -136,7 +139,7 @@ class Pool(Home):
     @property
     def is_empty(self) -> bool:
         """Whether it holds no connection and nobody waits for one."""
-        return not (self._open or self._waiting or self._connecting)
+        return not (self._open or self._waiting or self._connecting or self._reconnecting)
 
     @property
     def is_bare(self) -> bool:
@@ -170,7 +173,7 @@ class Pool(Home):
 
     def connect_for(self, waiter: Waiter, timeout: float) -> None:
         """Make a new connection for this one alone: it was sent once by one that had closed."""
-        self._connecting += 1
+        self._reconnecting += 1
         self.worker.spawn(self._connect_for(waiter, timeout))
 
     # For connections.
@@ -257,25 +260,29 @@ class Pool(Home):
         return connection
 
     async def _attempt(self, timeout: float) -> UpstreamConnection | Problem:  # noqa: ASYNC109 - as above
-        """A connection that `_connecting` counts, or why there is none."""
+        """A connection, or why there is none."""
         try:
             return await self._connect(timeout)
         except ProblemError as raised:
             return raised.problem
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
             return self.worker.defect(error)
-        finally:
-            self._connecting -= 1
 
     async def _connect_for_waiting(self, waiter: Waiter, timeout: float) -> None:  # noqa: ASYNC109 - as above
-        made = await self._attempt(timeout)
+        try:
+            made = await self._attempt(timeout)
+        finally:
+            self._connecting -= 1
         if isinstance(made, Problem):
             self._failed(waiter, made)
         else:
             self._offer_new(made)
 
     async def _connect_for(self, waiter: Waiter, timeout: float) -> None:  # noqa: ASYNC109 - as above
-        made = await self._attempt(timeout)
+        try:
+            made = await self._attempt(timeout)
+        finally:
+            self._reconnecting -= 1
         if isinstance(made, Problem):
             if waiter.waits:
                 waiter.connect_failed(made)
