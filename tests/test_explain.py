@@ -329,5 +329,5 @@ def test_nothing_is_said_to_pass_while_an_integration_is_undecided() -> None:
     """It is named, since the reader is its operator."""
     undecided = replace(integration(), id="sms", rebuild=lambda: CRM)
     found = explain(CRM, "http://other.example/", build_passing({"crm": CRM, "sms": undecided}, Trust()))
-    assert (found.passes, found.decision.code) == (False, "credential_unavailable")
+    assert (found.passes, found.upgraded, found.decision.code) == (False, False, "credential_unavailable")
     assert found.decision.reason == "the hosts covered by sms cannot be read: until they can, nothing passes"

@@ -185,7 +185,8 @@ def explain(integration: Integration, url: str, passing: Passing | None = None) 
         passed = Decision(False, "", reason, sent)
         return Explanation(integration, door, as_sent, _show(sent), passed, passes=True, notes=note)
     notes = _notes(integration, sent, reverse=reverse)
-    return Explanation(integration, door, as_sent, _show(target), verdict, target != sent, notes=notes)
+    upgraded = target is not None and target != sent
+    return Explanation(integration, door, as_sent, _show(target), verdict, upgraded, notes=notes)
 
 
 def _head(rules: IntegrationRules, target: str, *, named: bool) -> RequestHead:
