@@ -104,6 +104,7 @@ async def test_a_response_waits_for_a_caller_who_took_no_100() -> None:
     assert upstream.take().endswith(b"a=1&access_token=t")
     assert not upstream.reading
     upstream.feed(OK)
+    sidekey.plane.worker.deadlines.look(sidekey.snapshot.timeouts.response + 1)
     assert caller.take() == b""
     caller.relieve()
     await settle()

@@ -396,10 +396,10 @@ class Exchange(ExchangeEvents):
         whole = request.complete
         self._enter(phases.SENT if whole else phases.SENDING)
         self._upstream = connection
-        connection.carry(self, request.rules, data, whole=whole, to_head=request.head.method == b"HEAD")
         if self._caller_blocked:
             # By a 100 that was delivered before.
             connection.hold()
+        connection.carry(self, request.rules, data, whole=whole, to_head=request.head.method == b"HEAD")
         if not whole and not connection.full:
             self._caller.release_body()
 

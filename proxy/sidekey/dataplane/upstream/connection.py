@@ -105,8 +105,10 @@ class UpstreamConnection(ResponseReader, asyncio.Protocol):
         self._rules = rules
         self._to_head = to_head
         self._request_sent = whole
-        # A reused connection still has the deadline of its idleness; the write may set another.
-        self.deadline = self.worker.deadlines.now + rules.timeouts.response if whole else NEVER
+        # A reused connection still has the deadline of its idleness; the write may set another. Nothing is due of an
+        # upstream that is not read yet.
+        due = whole and not self._paused
+        self.deadline = self.worker.deadlines.now + rules.timeouts.response if due else NEVER
         self.transport.write(data)
 
     def send(self, data: bytes, *, whole: bool) -> None:
