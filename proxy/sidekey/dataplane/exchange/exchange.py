@@ -656,6 +656,7 @@ class Exchange(ExchangeEvents):
 
     def expired(self) -> None:
         """The whole exchange has taken longer than timeouts.total."""
+        self.deadline = NEVER
         self._fail(Problem("upstream_timeout", "the exchange took longer than timeouts.total", sent="maybe"))
 
     def _end(self, code: str) -> None:
