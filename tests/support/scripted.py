@@ -45,7 +45,7 @@ class RecordingTransport(asyncio.Transport):
         self._choked = False
         self._full = False
         self._waiting: list[bytes] = []
-        self._lost = False
+        self._closing = self._lost = False
         protocol.connection_made(self)
 
     # What the protocol calls.
@@ -65,7 +65,7 @@ class RecordingTransport(asyncio.Transport):
         self.ended = True
 
     def close(self) -> None:
-        self.ended = True
+        self.ended = self._closing = True
         if not self._full:
             self._lose(None)
 
@@ -74,14 +74,14 @@ class RecordingTransport(asyncio.Transport):
         self._lose(None)
 
     def is_closing(self) -> bool:
-        return self._lost
+        return self._closing or self._lost
 
     def pause_reading(self) -> None:
-        assert not self._lost, "a transport that is closed is not asked this"
+        assert not self.is_closing(), "a transport that closes is not asked this"
         self.reading = False
 
     def resume_reading(self) -> None:
-        assert not self._lost, "a transport that is closed is not asked this"
+        assert not self.is_closing(), "a transport that closes is not asked this"
         self.reading = True
         asyncio.get_running_loop().call_soon(self._flush)
 

@@ -372,3 +372,25 @@ async def test_an_upload_in_pieces_is_kept_up_to_its_limit(framing: str, over: i
         sent.body,
         ((b"authorization", b"Bearer new"),),
     )
+
+
+async def test_no_more_of_a_long_refusal_is_read_while_a_newer_grant_is_fetched() -> None:
+    """What waits for it is bounded; whether the caller could take it or not."""
+    source = RenewedSource(OLD, NEW)
+    source.go.clear()
+    sidekey = Scripted(integration("h", base_url(1), traits=TRAITS), sources={"h": source})
+    caller = sidekey.caller()
+    caller.feed(get())
+    upstream = await sidekey.upstream()
+    upstream.feed(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n" % (9 * MOST), b"x" * (MOST + 1), b"more")
+    assert not upstream.reading
+    caller.choke()
+    caller.write(b"")
+    caller.relieve()
+    assert not upstream.reading
+    assert caller.take() == b""
+    source._next.clear()
+    source.go.set()
+    await settle()
+    assert upstream.reading
+    assert caller.take().endswith(b"xmore")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from dataclasses import replace
 
 import pytest
 
 from sidekey.core.policy import Policy
-from sidekey.dataplane.routing.index import LONGEST_TARGET, TARGETS_LIMIT
+from sidekey.dataplane.routing.index import LONGEST_TARGET, RELEASED_AT_ONCE, TARGETS_LIMIT, _release_gradually
 from sidekey.errors import ProblemError
 from sidekey.runtime.snapshot import Integration, Listen, NetworkRules, Snapshot
 from support.plane import base_url, get, integration, request
@@ -228,3 +229,17 @@ async def test_what_another_config_replaced_meanwhile_resolves_nothing(change: s
     assert ("reloaded" in said.detail) is (change != "still unresolved")
     if change == "another":
         assert index.find(b"h") is not former
+
+
+class Object:
+    """Something that memory tells apart."""
+
+
+async def test_what_is_let_go_is_freed_a_few_at_a_time() -> None:
+    """All of it in the end, and nothing else has to happen for that."""
+    objects = [Object() for _ in range(3 * RELEASED_AT_ONCE + 1)]
+    alive = weakref.WeakSet(objects)
+    _release_gradually(objects)
+    assert len(alive) == 2 * RELEASED_AT_ONCE + 1
+    await settle()
+    assert len(alive) == 0
