@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -57,11 +58,17 @@ class Calls:
             largest=LARGEST,
         )
 
-    async def failure(self, url: str, timeout: float = DEADLINE) -> tuple[str, str, bool]:
-        """Outcome, reason and `settings` of a call that must fail, leave nothing behind and show nothing foreign."""
+    async def failure(
+        self, url: str, timeout: float = DEADLINE, *, then: Callable[[], None] = lambda: None
+    ) -> tuple[str, str, bool]:
+        """Outcome, reason and `settings` of a call that must fail, leave nothing behind and show nothing foreign.
+
+        `then` is called once it has failed: it lets go of what the call was held up by.
+        """
         async with nothing_left():
             with pytest.raises(CallFault) as failed:
                 await self.fetch(url, timeout=timeout)
+            then()
         fault = failed.value
         assert fault.__cause__ is None
         assert fault.__context__ is None or fault.__suppress_context__
@@ -255,7 +262,7 @@ async def test_a_lookup_that_hangs_is_a_timeout(ca: Authority, release: threadin
         return ()
 
     calls = Calls(ca, resolver=Resolver(RULES, hosts_file=HostsFile(), lookup=hang))
-    outcome, reason, _ = await calls.failure("https://slow.test/", 0.1)
+    outcome, reason, _ = await calls.failure("https://slow.test/", 0.1, then=release.set)
     assert (outcome, reason) == ("timeout", "token endpoint: the lookup of its host name took too long")
 
 
