@@ -289,7 +289,7 @@ async def test_an_answer_that_does_not_come_whole_in_time_is_a_timeout(
     """The budget covers head and body."""
     async with RawUpstream(script, ssl_context=tls) as upstream:
         outcome, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/", 0.3)
-    assert (outcome, reason) == ("timeout", "token endpoint did not answer in time")
+    assert (outcome, reason) == ("timeout", "token endpoint did not respond in time")
 
 
 async def test_a_certificate_that_is_not_trusted_is_told(ca: Authority, tls: ssl.SSLContext) -> None:
@@ -343,7 +343,7 @@ async def test_an_endpoint_that_leaves_in_the_handshake_is_told(calls: Calls) ->
 @pytest.mark.parametrize(
     ("answer", "outcome", "words"),
     [
-        (b"", "unreachable", "closed the connection before it answered"),
+        (b"", "unreachable", "closed the connection before it responded"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome", "invalid", "in the middle of its response"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "invalid", "did not return an HTTP/1.1 response"),
         (b"HTTP/1.1 200 OK\r\nX: %b\r\n\r\n" % (b"x" * 66_000), "invalid", "a header field of more than 64 KiB"),

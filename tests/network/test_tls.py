@@ -255,4 +255,4 @@ def test_a_cut_after_the_certificate_was_shown_is_a_failure_of_tls() -> None:
     """Some servers that refuse it say nothing."""
     problem = certificate_refused()
     assert (problem.code, problem.status, problem.error) == ("upstream_tls_failed", 502, "tls_protocol_error")
-    assert "refuse the client certificate" in problem.detail
+    assert "reject the client certificate" in problem.detail

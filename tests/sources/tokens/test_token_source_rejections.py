@@ -82,7 +82,7 @@ async def test_a_refusal_during_a_background_refresh_waits_for_that(rig: Rig) ->
 async def test_a_refresh_that_fails_leaves_the_old_token_and_is_not_tried_again_for_a_minute(rig: Rig) -> None:
     """`refreshed_after` has none and raises nothing."""
     old = await rig.source.obtain()
-    rig.endpoint.down = {"outcome": "timeout", "reason": "token endpoint did not answer in time"}
+    rig.endpoint.down = {"outcome": "timeout", "reason": "token endpoint did not respond in time"}
     assert rig.source.report_rejection(old, 401, b"")
     assert await rig.source.refreshed_after(old) is None
     assert rig.source.grant is old
