@@ -35,7 +35,12 @@ _KINDS = (
         "Connecting to the target's address is not allowed",
     ),
     Kind("request_invalid", (400,), ("http_request_error",), "The request is malformed or ambiguous"),
-    Kind("not_found", (404,), ("http_request_error",), "No such path: use /i/{id}/... or configure Sidekey as HTTP_PROXY"),
+    Kind(
+        "not_found",
+        (404,),
+        ("http_request_error",),
+        "No such path: use /i/{id}/... or configure Sidekey as HTTP_PROXY",
+    ),
     Kind("method_denied", (405,), ("http_request_denied",), "The method is not allowed"),
     Kind("request_timeout", (408,), ("http_request_error",), "The request came too slowly"),
     Kind("request_too_large", (413, 414, 431), ("http_request_error",), "The request is over a limit"),
@@ -45,7 +50,7 @@ _KINDS = (
         ("http_request_denied",),
         "The credential cannot be added to this body",
     ),
-    Kind("not_implemented", (501, 505), ("http_request_error",), "The request needs a feature that Sidekey does not support"),
+    Kind("not_implemented", (501, 505), ("http_request_error",), "Sidekey does not support what the request needs"),
     Kind("loop_detected", (502,), ("proxy_loop_detected",), "The request went through Sidekey before"),
     Kind(
         "credential_unavailable",

@@ -112,8 +112,8 @@ class _Loader(SourceFileLoader):
 def rehearse(project: Project, folder: str) -> float:
     """Run every test that a mutant of this folder may meet, import the libraries that they used; how long they took.
 
-    Raises RuntimeError where a test fails without any mutant, or a mutant that changes nothing is killed: what the tests
-    would say of others means nothing.
+    Raises RuntimeError where a test fails without any mutant, or a mutant that changes nothing is killed: what the
+    tests would say of others means nothing.
     """
     files = {file: None for module in project.modules(folder) for stage in project.stages(module) for file in stage}
     began = time.monotonic()

@@ -159,7 +159,7 @@ async def test_a_field_that_would_break_out_of_its_line_is_a_defect(calls: Calls
 
 
 @pytest.mark.parametrize("status", [301, 307, 401, 503])
-async def test_an_answer_of_any_status_comes_back_as_it_is(calls: Calls, tls: ssl.SSLContext, status: int) -> None:
+async def test_a_response_of_any_status_comes_back_as_it_is(calls: Calls, tls: ssl.SSLContext, status: int) -> None:
     """Redirects are not followed, and what a status means is for the kind to say."""
     answer = b"HTTP/1.1 %d X\r\nLocation: https://up.test/\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n" % status
     async with RawUpstream(answering(answer), ssl_context=tls) as upstream:
@@ -277,13 +277,13 @@ async def silent(connection: RawConnection) -> None:
 
 
 async def slow(connection: RawConnection) -> None:
-    """Begin an answer and never end it."""
+    """Begin a response and never end it."""
     await connection.request()
     await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome")
 
 
 @pytest.mark.parametrize("script", [silent, slow])
-async def test_an_answer_that_does_not_come_whole_in_time_is_a_timeout(
+async def test_a_response_that_does_not_come_whole_in_time_is_a_timeout(
     calls: Calls, tls: ssl.SSLContext, script: Script
 ) -> None:
     """The budget covers head and body."""
@@ -361,7 +361,7 @@ async def test_an_endpoint_that_leaves_in_the_handshake_is_told(calls: Calls) ->
     ],
     ids=["nothing", "cut", "no HTTP", "a long field", "coded", "too large", "endless"],
 )
-async def test_an_answer_that_cannot_be_used_is_told(
+async def test_a_response_that_cannot_be_used_is_told(
     calls: Calls, tls: ssl.SSLContext, answer: bytes, outcome: str, words: str
 ) -> None:
     """Each is one outcome and one reason."""
@@ -378,7 +378,7 @@ async def test_an_answer_that_cannot_be_used_is_told(
     assert reason.endswith(words)
 
 
-async def test_an_answer_of_exactly_the_largest_size_is_read(calls: Calls, tls: ssl.SSLContext) -> None:
+async def test_a_response_of_exactly_the_largest_size_is_read(calls: Calls, tls: ssl.SSLContext) -> None:
     """The bound is inclusive. Beside it there may be a header field of 60 KiB: some platforms' policies are long."""
     head = b"HTTP/1.1 200 %b\r\nX: %b\r\nContent-Length: %d\r\n\r\n" % (b"O" * 60_000, b"x" * 60_000, LARGEST)
     async with RawUpstream(answering(head + bytes(LARGEST)), ssl_context=tls) as upstream:

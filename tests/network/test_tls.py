@@ -163,7 +163,7 @@ def test_a_private_ca_need_not_follow_every_rule_of_rfc_5280(tmp_path: Path) -> 
 
 
 def test_a_ca_file_that_was_unreadable_verifies_nothing(tmp_path: Path, ca: Authority) -> None:
-    """The answer names `trusted_ca` and not the path, whatever the file holds by now: a reload reads it again."""
+    """The response names `trusted_ca` and not the path, whatever the file holds by now: a reload reads it again."""
     contexts, path = TlsContexts(), tmp_path / "ca.pem"
     path.write_bytes(ca.bundle.read_bytes())
     with pytest.raises(ProblemError) as failed:

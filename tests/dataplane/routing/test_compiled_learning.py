@@ -88,7 +88,7 @@ async def test_what_can_never_be_allowed_fetches_no_token(request_bytes: bytes) 
 
 
 async def test_a_target_that_is_not_the_learnt_host_is_denied_after_all() -> None:
-    """It might have been; the answer of the login decides."""
+    """It might have been; the response of the login decides."""
     source = Awaited(grant("https://api5.responsys.net/rest/api/v1.3"))
     source.go.set()
     async with running(learning(RESPONSYS, str(LOGIN)), sources={"h": source}) as sidekey:

@@ -440,7 +440,7 @@ async def test_an_unchanged_one_after_a_failed_call_ends_the_failure(
     assert source.identity is first
 
 
-async def test_while_there_is_none_the_answer_says_when_it_is_fetched_again(
+async def test_while_there_is_none_the_response_says_when_it_is_fetched_again(
     certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
     """Requests in between call nobody."""

@@ -122,7 +122,7 @@ async def test_a_failure_of_one_does_not_hold_back_the_other(integration: Integr
     ],
     ids=["redirect", "not found", "304 unasked", "too large", "no HTTP"],
 )
-async def test_an_answer_that_is_no_file_is_a_reason(
+async def test_a_response_that_is_no_file_is_a_reason(
     integration: Integration, tls: ssl.SSLContext, script: Script, reason: str
 ) -> None:
     """In words of ours; the URL may hold a secret and is not among them."""
