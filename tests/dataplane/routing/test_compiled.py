@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
-from sidekey.core.urls import Origin
+from sidekey.core.urls import Origin, Target
 from sidekey.credentials.base import Grant
 from sidekey.dataplane.routing.compiled import CompiledIntegration, quick_base, quick_marks
 from support.memory import Upstream, running
@@ -113,3 +113,29 @@ async def test_every_method_that_parses_is_carried(method: str) -> None:
         assert (await sidekey.ask(get())).status == 200
         assert (await sidekey.ask(request(method))).status == 200
         assert upstream.requests[1].method == method.encode()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "authority", "quick"),
+    [
+        ("https://a.test/api", "https://a.test", True),
+        ("https://a.test/api", "http://a.test", True),
+        ("https://a.test/api", "http://a.test:80", True),
+        ("https://a.test/api", "http://a.test:443", False),
+        ("https://a.test/api", "http://a.test:81", False),
+        ("https://a.test:8443/api", "https://a.test:8443", True),
+        ("https://a.test:8443/api", "http://a.test", False),
+        ("http://a.test/api", "http://a.test", True),
+        ("http://a.test/api", "https://a.test", False),
+    ],
+)
+async def test_targets_of_the_forward_proxy_are_read_quickly_as_callers_write_them(
+    prefix: str, authority: str, quick: bool
+) -> None:
+    """Also where `http://` is upgraded, and only there; what is not is left to the exact reading."""
+    async with running(integration("h", prefix)) as sidekey:
+        served = sidekey.plane.index.find(b"h")
+        assert served is not None
+        target = served.read_quickly(authority.encode() + b"/api/x?y", forward=True)
+        origin = parse_prefix(prefix).origin
+        assert target == (Target(origin, "/api/x", "y") if quick else None)
