@@ -205,3 +205,13 @@ async def test_what_connection_names_does_not_pass() -> None:
     assert said is not None
     assert [name for name, _ in said.headers] == [b"x-three", b"content-length", b"via"]
     assert said.body == b"hello"
+
+
+@pytest.mark.parametrize(("length", "fits"), [(10**18 - 1, True), (10**18, False)])
+async def test_a_length_that_may_not_fit_into_64_bits_is_refused(length: int, fits: bool) -> None:
+    """One of 18 digits always does; the response is passed on as long as its caller stays."""
+    sidekey = Scripted(H)
+    caller, upstream = await asked(sidekey, get())
+    upstream.feed(head(f"Content-Length: {length}") + b"hello")
+    assert caller.take().startswith(b"HTTP/1.1 %d " % (200 if fits else 502))
+    assert upstream.aborted is not fits
