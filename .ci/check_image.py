@@ -147,7 +147,7 @@ class Container:
         return self._outer.returncode, output
 
 
-def faults_of_config(config: dict[str, Any]) -> Iterator[str]:
+def errors_of_config(config: dict[str, Any]) -> Iterator[str]:
     """What the image's config should say and does not."""
     wanted = {"User": USER, "Entrypoint": ["sidekey"], "Cmd": ["run"], "Volumes": {}}
     for key, value in wanted.items():
@@ -178,7 +178,7 @@ def _same(path: Path, there: Path) -> bool:
     return (here.st_mode, here.st_size, here.st_mtime) == (other.st_mode, other.st_size, other.st_mtime)
 
 
-def faults_of_files(root: Path) -> Iterator[str]:
+def errors_of_files(root: Path) -> Iterator[str]:
     """What should not be in the image, and what is not compiled."""
     yield from (f"/{path} compiles or installs" for path in _found(root, PROGRAMS) if BUILDS.fullmatch(path.name))
     yield from (f"/{path} installs packages" for path in _found(root, PACKAGES) if path.name in INSTALLERS)
@@ -194,7 +194,7 @@ def _found(root: Path, patterns: tuple[str, ...]) -> list[Path]:
     return sorted(path.relative_to(root) for pattern in patterns for path in root.glob(pattern))
 
 
-def faults_of_run(image: Image) -> Iterator[str]:
+def errors_of_run(image: Image) -> Iterator[str]:
     """What goes wrong in containers: the demo, and a server that is asked for its health and then ended."""
     version = image.config["Labels"]["org.opencontainers.image.version"]
     expected = [
@@ -210,12 +210,12 @@ def faults_of_run(image: Image) -> Iterator[str]:
             yield f"sidekey {' '.join(arguments)} ended with {returncode} and wrote:\n{output}"
     with Container(image, image.config["Cmd"]) as server:
         try:
-            yield from _faults_of_server(server)
-        except NotRunning as fault:
-            yield f"sidekey run ended and wrote:\n{fault}"
+            yield from _errors_of_server(server)
+        except NotRunning as error:
+            yield f"sidekey run ended and wrote:\n{error}"
 
 
-def _faults_of_server(server: Container) -> Iterator[str]:
+def _errors_of_server(server: Container) -> Iterator[str]:
     healthy = server.healthy()
     process = server.process()
     rights = Path(f"/proc/{process}/status").read_text()
@@ -239,19 +239,19 @@ def provide(mounts: Path) -> None:
 
 
 def main(inspected: str, root: str, base: str) -> int:
-    """Print what was found; 1 if there are faults."""
+    """Print what was found; 1 if there are errors."""
     config = json.loads(Path(inspected).read_text())["Docker"]["config"]
     size = added(Path(root), Path(base))
-    faults = [*faults_of_config(config), *faults_of_files(Path(root))]
+    errors = [*errors_of_config(config), *errors_of_files(Path(root))]
     if size > LIMIT:
-        faults.append(f"it adds {size / 1e6:.1f} MB to its base, more than {LIMIT / 1e6:.0f}")
-    if not faults:
+        errors.append(f"it adds {size / 1e6:.1f} MB to its base, more than {LIMIT / 1e6:.0f}")
+    if not errors:
         with tempfile.TemporaryDirectory() as folder:
             provide(Path(folder))
-            faults.extend(faults_of_run(Image(Path(root), config, Path(folder))))
+            errors.extend(errors_of_run(Image(Path(root), config, Path(folder))))
     good = f"runs read-only as {USER} without capabilities; adds {size / 1e6:.1f} MB to its base"
-    sys.stdout.write("".join(f"image: {fault}\n" for fault in faults) or f"image: {good}\n")
-    return 1 if faults else 0
+    sys.stdout.write("".join(f"image: {error}\n" for error in errors) or f"image: {good}\n")
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

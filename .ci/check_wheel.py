@@ -27,7 +27,7 @@ def compiled() -> Iterator[str]:
                 yield path.relative_to(SOURCE).with_suffix("").as_posix()
 
 
-def faults_of_extensions(wheel: Path, archive: ZipFile) -> Iterator[str]:
+def errors_of_extensions(wheel: Path, archive: ZipFile) -> Iterator[str]:
     """What is wrong with the extensions: none may be in a pure wheel, each must be in a compiled one, and stripped."""
     tag = re.fullmatch(r"sidekey-[^-]+-(?:cp(\d+)-cp\1-\w+|py3-none-any)\.whl", wheel.name)
     if tag is None:
@@ -46,11 +46,11 @@ def faults_of_extensions(wheel: Path, archive: ZipFile) -> Iterator[str]:
     )
 
 
-def faults(wheel: Path) -> list[str]:
+def errors(wheel: Path) -> list[str]:
     """What is missing and what does not belong, one line each."""
     with ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not EXTENSION.fullmatch(name)}
-        of_extensions = list(faults_of_extensions(wheel, archive))
+        of_extensions = list(errors_of_extensions(wheel, archive))
     expected = {
         path.relative_to(SOURCE).as_posix()
         for path in (SOURCE / "sidekey").rglob("*")
@@ -66,10 +66,10 @@ def faults(wheel: Path) -> list[str]:
 
 
 def main(wheel: str) -> int:
-    """Print what was found; 1 if there are faults."""
-    found = faults(Path(wheel))
+    """Print what was found; 1 if there are errors."""
+    found = errors(Path(wheel))
     sys.stdout.write(
-        "".join(f"{wheel}: {fault}\n" for fault in found) or f"{wheel}: holds the package and nothing else\n"
+        "".join(f"{wheel}: {error}\n" for error in found) or f"{wheel}: holds the package and nothing else\n"
     )
     return 1 if found else 0
 

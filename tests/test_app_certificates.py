@@ -33,7 +33,7 @@ integrations:
 """
 
 
-async def test_a_rotated_certificate_is_taken_up_without_a_restart(ca: Authority, tmp_path: Path) -> None:
+async def test_a_rotated_certificate_is_loaded_without_a_restart(ca: Authority, tmp_path: Path) -> None:
     """New connections show it; a pair that does not match leaves the old one in use, and is counted."""
     first, second = mount(tmp_path, current("first")), current("second")
     context = asking(ca.server_context("up.test"), first, second)

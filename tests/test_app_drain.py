@@ -30,7 +30,7 @@ integrations:
 
 
 async def signalled(child: Child, number: int = signal.SIGTERM) -> None:
-    """Send a signal and wait until the log says that it is heeded."""
+    """Send a signal and wait until the log says that it is handled."""
     child.process.send_signal(number)
     await asyncio.to_thread(child.wait_for_line, lambda line: '"event":"draining"' in line)
 
@@ -97,8 +97,8 @@ async def test_a_request_in_flight_is_cut_at_the_end_of_the_grace(tmp_path: Path
     assert moment(child, "stopped") - moment(child, "draining") >= timedelta(seconds=0.5)
 
 
-async def test_a_streamed_answer_is_cut_visibly_at_the_end_of_the_grace(tmp_path: Path) -> None:
-    """F85: of a chunked answer that is half out, the last chunk never comes."""
+async def test_a_streamed_response_is_cut_visibly_at_the_end_of_the_grace(tmp_path: Path) -> None:
+    """F85: of a chunked response that is half out, the last chunk never comes."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
     async with RawUpstream(answering(head)) as upstream:
         with Child(config(upstream.port, "{drain: 200ms}"), tmp_path) as child:

@@ -1,4 +1,4 @@
-"""The table of answers."""
+"""The table of responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sidekey.errors import KINDS, Problem, ProblemError
 
 
 @pytest.mark.parametrize("code", KINDS)
-def test_an_answer_takes_the_usual_status_and_error_of_its_kind(code: str) -> None:
+def test_a_response_takes_the_usual_status_and_error_of_its_kind(code: str) -> None:
     """The first of each is the usual one."""
     problem = Problem(code, "because")
     kind = KINDS[code]
@@ -31,7 +31,7 @@ def test_every_status_is_one_of_http(code: str) -> None:
 
 
 @pytest.mark.parametrize(("status", "error"), [(200, ""), (502, "http_request_denied"), (0, "made_up")])
-def test_an_answer_outside_its_row_is_a_defect(status: int, error: str) -> None:
+def test_a_response_outside_its_row_is_a_defect(status: int, error: str) -> None:
     """Callers rely on the table."""
     with pytest.raises(ValueError, match="target_denied"):
         Problem("target_denied", "because", status=status, error=error)
@@ -59,6 +59,6 @@ def test_an_exception_carries_a_problem_unchanged() -> None:
     assert ProblemError(problem).problem is problem
 
 
-def test_a_caller_that_left_is_no_answer() -> None:
+def test_a_caller_that_left_is_no_response() -> None:
     """It is an outcome of logs and metrics only."""
     assert errors.CALLER_GONE not in KINDS

@@ -1,4 +1,4 @@
-"""What `sidekey healthcheck` asks, and what it makes of the answers."""
+"""What `sidekey healthcheck` asks, and what it makes of the responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every answer of Sidekey's own: code, status, Proxy-Status error (RFC 9209) and a title that is safe to show.
+"""Every response of Sidekey's own: code, status, Proxy-Status error (RFC 9209) and a title that is safe to show.
 
 A `Problem` is a frozen value: decisions return it, and `ProblemError` carries it where it has to be raised.
 Library errors are mapped to one where they happen, without their text: it may hold a secret.
@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One row of the table of answers. The first status and the first error are the usual ones."""
+    """One row of the table of responses. The first status and the first error are the usual ones."""
 
     code: str
     statuses: tuple[int, ...]
@@ -23,7 +23,7 @@ class Kind:
 
 
 _KINDS = (
-    Kind("integration_required", (407,), ("http_request_denied",), "The request names no integration"),
+    Kind("integration_required", (407,), ("http_request_denied",), "The request must name an integration"),
     Kind("caller_denied", (401, 407), ("http_request_denied",), "The caller's token is missing or wrong"),
     Kind("integration_denied", (403,), ("http_request_denied",), "This caller may not use this integration"),
     Kind("door_denied", (403,), ("http_request_denied",), "Requests of browsers and for foreign hosts are refused"),
@@ -32,10 +32,15 @@ _KINDS = (
         "destination_denied",
         (403,),
         ("destination_ip_prohibited",),
-        "The target's address may not be dialled",
+        "Connecting to the target's address is not allowed",
     ),
     Kind("request_invalid", (400,), ("http_request_error",), "The request is malformed or ambiguous"),
-    Kind("not_found", (404,), ("http_request_error",), "This path is no door of Sidekey"),
+    Kind(
+        "not_found",
+        (404,),
+        ("http_request_error",),
+        "No such path: use /i/{id}/... or configure Sidekey as HTTP_PROXY",
+    ),
     Kind("method_denied", (405,), ("http_request_denied",), "The method is not allowed"),
     Kind("request_timeout", (408,), ("http_request_error",), "The request came too slowly"),
     Kind("request_too_large", (413, 414, 431), ("http_request_error",), "The request is over a limit"),
@@ -43,9 +48,9 @@ _KINDS = (
         "credential_unplaceable",
         (415,),
         ("http_request_denied",),
-        "The credential has no place in this body",
+        "The credential cannot be added to this body",
     ),
-    Kind("not_implemented", (501, 505), ("http_request_error",), "The request asks for what Sidekey does not do"),
+    Kind("not_implemented", (501, 505), ("http_request_error",), "Sidekey does not support what the request needs"),
     Kind("loop_detected", (502,), ("proxy_loop_detected",), "The request went through Sidekey before"),
     Kind(
         "credential_unavailable",
@@ -69,7 +74,7 @@ _KINDS = (
         "upstream_protocol_error",
         (502,),
         ("http_protocol_error", "http_response_incomplete", "connection_terminated"),
-        "The upstream's answer is not valid",
+        "The upstream's response is invalid",
     ),
     Kind(
         "upstream_timeout",
@@ -77,19 +82,19 @@ _KINDS = (
         ("http_response_timeout", "connection_timeout"),
         "The upstream took too long",
     ),
-    Kind("overloaded", (503,), ("connection_limit_reached",), "Sidekey takes no more requests now"),
+    Kind("overloaded", (503,), ("connection_limit_reached",), "A limit is reached or Sidekey is stopping: retry later"),
     Kind("internal_error", (500,), ("proxy_internal_error",), "A defect of Sidekey"),
 )
 
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.code: kind for kind in _KINDS})
 
 CALLER_GONE: Final = "caller_gone"
-"""Outcome of an exchange whose caller left: logged and counted, never answered."""
+"""Outcome of an exchange whose caller left: logged and counted; no response is sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An answer of our own, as a value. Left out, `status` and `error` are the first of the code's row.
+    """A response of our own, as a value. Left out, `status` and `error` are the first of the code's row.
 
     `detail` is shown to the caller: never a secret, an upstream's address or text of a library.
     `sent` says whether the upstream may have seen the request.
@@ -120,7 +125,7 @@ class Problem:
 
 
 class ProblemError(Exception):
-    """Carries a problem from deep in an await to whoever answers with it."""
+    """Carries a problem from deep in an await to whoever makes a response of it."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.code, problem.detail)

@@ -29,7 +29,7 @@ async def metrics() -> AsyncIterator[Server]:
 
 
 async def send(server: Server, request: str) -> tuple[int, str]:
-    """Send raw bytes, read to the end; answers the status and the whole answer."""
+    """Send raw bytes, read to the end; answers the status and the whole response."""
     address = server.addresses[0]
     reader, writer = await asyncio.open_connection(address.host, address.port)
     writer.write(request.encode("latin-1"))

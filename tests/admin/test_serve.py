@@ -55,7 +55,7 @@ async def exchange(server: Server, request: bytes) -> bytes:
         (b"no http at all\r\n\r\n", b"400"),
     ],
 )
-async def test_no_answer_names_the_library(server: Server, request_: bytes, status: bytes) -> None:
+async def test_no_response_names_the_library(server: Server, request_: bytes, status: bytes) -> None:
     """Also a response to bytes that are no request."""
     answer = await exchange(server, request_)
     assert answer.split(b" ")[1] == status
@@ -139,7 +139,7 @@ async def test_closing_ends_idle_connections_and_frees_the_address(server: Serve
     assert second.addresses == first.addresses
 
 
-async def test_a_running_answer_ends_before_the_listener_is_closed() -> None:
+async def test_a_running_response_ends_before_the_listener_is_closed() -> None:
     """A scrape that is under way when the process drains is whole."""
     entered, leave = asyncio.Event(), asyncio.Event()
 

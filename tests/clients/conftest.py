@@ -1,4 +1,4 @@
-"""The HTTP clients that services use, each as a program of its own: it prints the answer's body and status."""
+"""The HTTP clients that services use, each as a program of its own: it prints the response's body and status."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ integrations:
 """
 
 SHOWN = ("authorization", "cookie", "sidekey_token", "proxy_authorization", "x_integration_id", "via")
-"""Fields of the request that nginx repeats in its answer, in this order."""
+"""Fields of the request that nginx repeats in its response, in this order."""
 
 EVERYTHING = f"""
         location / {{

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +43,34 @@ def test_every_phase_is_reached_and_comes_to_an_end(
         assert (mask == 0) == (phase in last)
         assert phase in last or mask & max(last)
     assert not any(mask & phases.NEW for mask in phases.AFTER_REQUEST.values())
+
+
+ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
+
+
+def documented(names: Mapping[int, str]) -> dict[int, int]:
+    """The table of docs/architecture.md that has these phases: `A`, `A` to `B`, and itself may follow."""
+    phase_of = {name: phase for phase, name in names.items()}
+    found = {}
+    for name, followers in re.findall(r"^\| `(\w+)` \| [^|]+ \| ?([^|]*) ?\|$", ARCHITECTURE.read_text("utf-8"), re.M):
+        if name not in phase_of:
+            continue
+        mask = phase_of[name] if "itself" in followers else 0
+        for first, last in re.findall(r"`(\w+)`(?: to `(\w+)`)?", followers):
+            # The bits from one phase to another.
+            mask |= (phase_of[last or first] << 1) - phase_of[first]
+        found[phase_of[name]] = mask
+    return found
+
+
+@every_table
+def test_the_documented_table_is_the_one_that_holds(
+    table: Mapping[int, int], names: Mapping[int, str], first: int, last: set[int]
+) -> None:
+    """docs/architecture.md shows each phase with the phases that may follow it."""
+    assert {names[phase]: bin(mask) for phase, mask in documented(names).items()} == {
+        names[phase]: bin(mask) for phase, mask in table.items()
+    }
 
 
 def test_a_defect_names_both_phases() -> None:

@@ -129,11 +129,11 @@ def test_where_the_refresh_fails_a_login_follows(answer: Reply, previous: str) -
     assert issued.memory == TOKEN["authToken"]
 
 
-def test_where_the_refresh_brings_no_answer_a_login_follows() -> None:
+def test_where_the_refresh_brings_no_response_a_login_follows() -> None:
     """A time-out or a reset says nothing of the login; too many calls do."""
     flow = credential_of(AUTH).obtain(AGAIN)
     assert next(flow).step == "token refresh"
-    login = flow.throw(CallFault("timeout", "token refresh did not answer in time"))
+    login = flow.throw(CallFault("timeout", "token refresh did not respond in time"))
     assert (login.step, login.previous) == ("login", "timeout")
     with pytest.raises(StopIteration):
         flow.send(reply(TOKEN))

@@ -73,7 +73,7 @@ def test_a_failed_load_leaves_the_former_credential() -> None:
 
 
 async def test_without_its_secret_an_integration_has_no_credential() -> None:
-    """The answer is credential_unavailable and names the key and the reason."""
+    """The response is credential_unavailable and names the key and the reason."""
     with pytest.raises(ProblemError) as caught:
         await SecretLoader(Secrets(there=False)).obtain()
     problem = caught.value.problem

@@ -22,7 +22,7 @@ def by_proxy(url: str, *fields: str, method: str = "GET", host: str = "elsewhere
 
 
 def verdict(answer: Message) -> tuple[int, str]:
-    """Status and code of an answer; the code is empty for an upstream's."""
+    """Status and code of a response; the code is empty for an upstream's."""
     return answer.status, "" if not answer.values(b"proxy-status") else problem(answer)["code"]
 
 
@@ -175,7 +175,7 @@ async def test_names_at_the_reverse_door_agree_with_the_path(fields: tuple[str, 
 
 
 async def test_an_unknown_id_is_answered_like_one_of_another_caller() -> None:
-    """Which IDs exist is not told; and no answer repeats the ID."""
+    """Which IDs exist is not told; and no response repeats the ID."""
     tokens = {"t": frozenset({"h"}), "every": None, "none": frozenset[str]()}
     async with Upstream() as upstream:
         url = base_url(upstream.port)
@@ -299,8 +299,8 @@ async def test_a_forbidden_target_is_denied_by_both_doors() -> None:
     """Where the credential comes from is never a caller's target; such an integration has no quick reading."""
     async with Upstream() as upstream:
         url = base_url(upstream.port)
-        lane = integration("h", url, forbidden=[(base_url(upstream.port, ""), "/api/token")])
-        async with running(lane) as sidekey:
+        made = integration("h", url, forbidden=[(base_url(upstream.port, ""), "/api/token")])
+        async with running(made) as sidekey:
             for path in ("/token", "/token/", "/%74oken", "//token", "/x/../token", "/token;a"):
                 assert verdict(await sidekey.ask(get(path)))[0] in (400, 403), path
             assert verdict(await sidekey.ask(by_proxy(f"{url}/token", "X-Integration-Id: h"))) == (403, "target_denied")

@@ -38,7 +38,7 @@ UPLOADS = {
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-async def test_a_caller_that_does_not_read_costs_a_bounded_part_of_the_answer(answer: bytes) -> None:
+async def test_a_caller_that_does_not_read_costs_a_bounded_part_of_the_response(answer: bytes) -> None:
     """The upstream is held back, and everything arrives once the caller reads."""
 
     async def script(connection: RawConnection) -> None:
@@ -112,7 +112,7 @@ class Counting(RecordingTransport):
 
 
 @pytest.mark.parametrize("size", [1, BYPASS, BYPASS + 1, 3 * BYPASS])
-async def test_each_read_of_an_answer_is_one_write(size: int) -> None:
+async def test_each_read_of_a_response_is_one_write(size: int) -> None:
     """On both sides of the length from which a body passes the parser by, and over the end of it."""
 
     sidekey = Scripted(integration("h", base_url(1)))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from sidekey.core.build import build
 from sidekey.dataplane.events import ExchangeEvents
 from sidekey.dataplane.exchange.exchange import Exchange
 
@@ -24,3 +27,9 @@ def test_an_exchange_hears_every_event() -> None:
     }
     assert issubclass(Exchange, ExchangeEvents)
     assert all(getattr(Exchange, name) is not getattr(ExchangeEvents, name) for name in events)
+
+
+@pytest.mark.skipif(build() == "compiled", reason="a compiled class does not say which of its methods are abstract")
+def test_an_exchange_must_hear_every_event() -> None:
+    """One that left an event out could not be made."""
+    assert ExchangeEvents.__abstractmethods__ == {name for name in vars(ExchangeEvents) if not name.startswith("_")}

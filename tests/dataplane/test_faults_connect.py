@@ -21,7 +21,7 @@ PATIENCE = Timeouts(connect=0.4, total=60)
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_f01_a_refused_connection_is_upstream_unreachable(method: str) -> None:
-    """F01: 502, nothing was sent, and the answer names neither secret nor address."""
+    """F01: 502, nothing was sent, and the response names neither secret nor address."""
     async with running(integration("h", base_url(free_port()))) as sidekey:
         answer = await sidekey.ask(request(method, body=b"x" if method == "POST" else None))
         said = problem(answer)
@@ -45,7 +45,7 @@ async def test_f02_a_blackhole_ends_at_the_connect_timeout() -> None:
 
 @pytest.mark.parametrize(("fault", "status"), [(socket.EAI_NONAME, 502), (socket.EAI_AGAIN, 502)])
 async def test_f03_a_failing_lookup_is_upstream_unreachable(fault: int, status: int) -> None:
-    """F03: the answer's error says that it was the lookup; the name is asked for once, without a search domain."""
+    """F03: the response's error says that it was the lookup; the name is asked for once, without a search domain."""
     asked: list[str] = []
 
     def lookup(name: str) -> tuple[Address, ...]:

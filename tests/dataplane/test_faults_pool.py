@@ -39,7 +39,7 @@ async def closes_second(connection: RawConnection) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
 async def test_f14_an_idempotent_request_on_a_connection_that_just_closed_is_repeated(method: str) -> None:
-    """F14: a reused connection closed before a byte of answer, so the request is sent again, once."""
+    """F14: a reused connection closed before a byte of response, so the request is sent again, once."""
     async with Upstream(closes_second) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get("/first"))).status == 200
         assert (await sidekey.ask(request(method))).status == 200
@@ -110,7 +110,7 @@ async def test_f17_a_reset_in_the_middle_of_the_head_is_never_retried(reused: bo
         assert len(upstream.connections) == 1
 
 
-async def test_f18_an_answer_that_closes_its_connection() -> None:
+async def test_f18_a_response_that_closes_its_connection() -> None:
     """F18: `Connection: close` is followed, and does not close the caller's connection."""
     closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
     async with Upstream(answering(closing, OK)) as upstream:
@@ -124,8 +124,8 @@ async def test_f18_an_answer_that_closes_its_connection() -> None:
 
 
 @pytest.mark.parametrize("status", [b"413 Content Too Large", b"401 Unauthorized"])
-async def test_f20_an_early_answer_is_passed_on(status: bytes) -> None:
-    """F20: the answer comes through while the body is not complete; both connections end, the upload incomplete."""
+async def test_f20_an_early_response_is_passed_on(status: bytes) -> None:
+    """F20: the response comes through while the body is not complete; both connections end, the upload incomplete."""
 
     async def script(connection: RawConnection) -> None:
         await connection.until_contains(b"\r\n\r\n")

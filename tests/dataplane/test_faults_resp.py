@@ -16,7 +16,7 @@ from support.upstream import OK, Script, answering
 
 
 def head(*fields: str, status: str = "200 OK") -> bytes:
-    """An answer's head."""
+    """A response's head."""
     return "\r\n".join([f"HTTP/1.1 {status}", *fields, "", ""]).encode("latin-1")
 
 
@@ -46,8 +46,8 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)
-async def test_an_answer_that_is_not_valid_is_502(answer: bytes) -> None:
-    """502 upstream_protocol_error, whatever the fault; the connection to that upstream ends, the caller's stays."""
+async def test_a_response_that_is_not_valid_is_502(answer: bytes) -> None:
+    """502 upstream_protocol_error, whatever the error; the connection to that upstream ends, the caller's stays."""
     async with (
         Upstream(answering(answer)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
@@ -65,7 +65,7 @@ async def test_an_answer_that_is_not_valid_is_502(answer: bytes) -> None:
 
 
 async def ask_twice(answer: bytes, first: bytes = get()) -> tuple[list[wire.Message], list[int]]:
-    """The answers to two requests on one connection of a caller; the first is answered with `answer`.
+    """The responses to two requests on one connection of a caller; the first is answered with `answer`.
 
     And how many requests arrived on each upstream connection.
     """
@@ -91,7 +91,7 @@ def serving(answer: bytes) -> Script:
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_f30_a_body_that_ends_with_the_connection(version: str) -> None:
-    """F30: complete, and framed anew: in chunks, or to an HTTP/1.0 caller by the end of its connection."""
+    """F30: complete, and framed again: in chunks, or to an HTTP/1.0 caller by the end of its connection."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
@@ -125,14 +125,14 @@ async def test_f31_a_204_with_a_body(answer: bytes) -> None:
 
 @pytest.mark.parametrize("status", ["304 Not Modified", "204 No Content"])
 async def test_f32_a_content_length_without_a_body_is_not_waited_for(status: str) -> None:
-    """F32: the answer is complete with its head."""
+    """F32: the response is complete with its head."""
     (first, second), _ = await ask_twice(head("Content-Length: 20", 'ETag: "a"', status=status))
     assert (first.status, first.body, first.values(b"etag")) == (int(status[:3]), b"", [b'"a"'])
     assert (second.status, second.body) == (200, b"ok")
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked", "X-None: 1"])
-async def test_f33_an_answer_to_head_has_no_body(framing: str) -> None:
+async def test_f33_a_response_to_head_has_no_body(framing: str) -> None:
     """F33: Content-Length is kept, nothing is waited for."""
     (first, second), arrived = await ask_twice(head(framing), request("HEAD"))
     assert (first.status, first.body) == (200, b"")
@@ -146,8 +146,8 @@ async def test_f33_an_answer_to_head_has_no_body(framing: str) -> None:
     [head(status="100 Continue"), head("Link: </a>; rel=preload", status="103 Early Hints"), head(status="102 P") * 3],
     ids=["F34 100", "F35 103", "102"],
 )
-async def test_interim_answers_precede_one_final_answer(interim: bytes) -> None:
-    """F34, F35: the caller gets the final answer, and no header of an interim one."""
+async def test_interim_responses_precede_one_final_response(interim: bytes) -> None:
+    """F34, F35: the caller gets the final response, and no header of an interim one."""
     (first, second), arrived = await ask_twice(interim + OK)
     assert (first.status, first.body, first.values(b"link")) == (200, b"ok", [])
     assert (second.status, arrived) == (200, [2])
@@ -164,7 +164,7 @@ async def test_f39_trailers_are_never_merged_into_the_head() -> None:
     assert arrived == [2]
 
 
-async def test_f40_hop_by_hop_fields_of_an_answer_end_here() -> None:
+async def test_f40_hop_by_hop_fields_of_a_response_end_here() -> None:
     """F40: what Connection names, and Keep-Alive, Proxy-*, Upgrade, TE, Trailer; the rest stays as it is, in order."""
     answer = head(
         "X-First: 1",
@@ -230,7 +230,7 @@ async def test_f48_a_first_byte_that_never_comes() -> None:
 @pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked", "Connection: close"])
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_f49_a_body_that_stalls_is_cut(framing: str, version: str) -> None:
-    """F49: the idle time-out ends it, and a reset shows that the answer is not whole."""
+    """F49: the idle time-out ends it, and a reset shows that the response is not whole."""
     part = b"5\r\nhello\r\n" if "chunked" in framing else b"hello"
     async with (
         Upstream(answering(head(framing) + part)) as upstream,
@@ -248,7 +248,7 @@ async def test_f49_a_body_that_stalls_is_cut(framing: str, version: str) -> None
         await sidekey.outcomes("h", upstream_timeout=1)
 
 
-async def test_f50_a_dribbled_answer_ends_at_the_total_timeout() -> None:
+async def test_f50_a_dribbled_response_ends_at_the_total_timeout() -> None:
     """F50: each byte moves the idle time-out on; timeouts.total ends it all the same."""
 
     async def script(connection: RawConnection) -> None:
@@ -274,7 +274,7 @@ async def test_f50_a_dribbled_answer_ends_at_the_total_timeout() -> None:
 
 
 async def test_a_body_whose_upstream_closes_too_early_is_cut() -> None:
-    """An answer shorter than its Content-Length never looks complete."""
+    """A response shorter than its Content-Length never looks complete."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()

@@ -46,7 +46,7 @@ def self_signed(folder: Path) -> ssl.SSLContext:
 
 
 def failing(fault: str, ca: Authority, folder: Path) -> ssl.SSLContext:
-    """A server's context with the fault in its certificate."""
+    """A server's context with the error in its certificate."""
     if fault == "expired":
         return context_with(ca.ca.issue_cert(UPSTREAM, not_after=NOW - timedelta(days=1)))
     if fault == "not yet valid":
@@ -123,7 +123,7 @@ def refuse_one(listener: socket.socket, context: ssl.SSLContext) -> None:
             pass
 
 
-async def test_an_alert_before_the_answer_is_a_failure_of_tls(ca: Authority) -> None:
+async def test_an_alert_before_the_response_is_a_failure_of_tls(ca: Authority) -> None:
     """A TLS 1.3 server refuses a missing client certificate only after our handshake; the request is not repeated."""
     context = ca.server_context(UPSTREAM)
     context.minimum_version = ssl.TLSVersion.TLSv1_3

@@ -31,7 +31,7 @@ async def test_long_names_of_a_request_are_passed_on_and_not_remembered() -> Non
     assert max(map(len, request_reader.NAMES.known)) <= Names.LONGEST
 
 
-async def test_long_names_of_an_answer_are_passed_on_and_not_remembered() -> None:
+async def test_long_names_of_a_response_are_passed_on_and_not_remembered() -> None:
     """The same for what an upstream invents."""
     answer = OK.replace(b"\r\n\r\n", b"\r\n%b: 1\r\n%b: 1\r\n\r\n" % (SHORT, LONG))
     async with (
@@ -61,7 +61,7 @@ async def test_names_are_bounded_in_number() -> None:
 
 
 async def test_long_hosts_are_not_remembered() -> None:
-    """No name is that long (RFC 1035 2.3.4); the answer is what it is for any host that is not ours."""
+    """No name is that long (RFC 1035 2.3.4); the response is what it is for any host that is not ours."""
     async with running(integration("h", base_url(1))) as sidekey:
         for length in (LONGEST_HOST, LONGEST_HOST + 1, 60_000):
             answer = await sidekey.ask(b"GET /i/h/a HTTP/1.1\r\nHost: %b\r\n\r\n" % (b"a" * length))
@@ -156,19 +156,19 @@ async def test_a_route_that_was_forgotten_while_its_request_waited_injects_the_n
     source = Renewed()
     async with Upstream() as upstream:
         second = base_url(upstream.port, "/second")
-        # What is forbidden cannot be told quickly, so no route but the base's is compiled into the lane.
+        # What is forbidden cannot be told quickly, so no route but the base's is compiled into the integration.
         forbidden = (("https://b.a.test", "/*"),)
         made = integration("h", base_url(1), second, domains=("https://*.a.test", second[:-7]), forbidden=forbidden)
         raw = f"GET {second}/a HTTP/1.1\r\nHost: x\r\nX-Integration-Id: h\r\nAuthorization: mine\r\n\r\n".encode()
         async with running(made, sources={"h": source}) as sidekey, sidekey.connect() as caller:
             await caller.send(raw)
             await source.asked.wait()
-            lane = sidekey.plane.index.find(b"h")
-            assert lane is not None
-            (waiting,) = [route for route in lane.routes if route.origin.port == upstream.port]
+            compiled = sidekey.plane.index.find(b"h")
+            assert compiled is not None
+            (waiting,) = [route for route in compiled.routes if route.origin.port == upstream.port]
             for number in range(CompiledIntegration.ROUTES):
-                lane.route(elsewhere(number))
-            assert waiting not in lane.routes
+                compiled.route(elsewhere(number))
+            assert waiting not in compiled.routes
             source.go.set()
             assert (await caller.response()).status == 200
             await caller.send(raw)

@@ -39,7 +39,7 @@ async def test_a_request_waits_for_its_grant_with_its_body() -> None:
 
 
 async def test_a_credential_that_cannot_be_had_is_said() -> None:
-    """The source's problem is the answer; the upstream hears nothing."""
+    """The source's problem is the response; the upstream hears nothing."""
     source = Awaited()
     gone = Problem("credential_unavailable", "a file cannot be read", error="proxy_configuration_error")
     source.error = ProblemError(gone)
@@ -133,8 +133,8 @@ async def test_a_real_loop_ends() -> None:
         assert second.plane.worker.metrics.stats("h").outcomes == {"5xx": 1}
 
 
-async def test_draining_closes_each_connection_with_its_answer() -> None:
-    """From then on every answer says so; `finish` waits for what is under way, and says that none was cut."""
+async def test_draining_closes_each_connection_with_its_response() -> None:
+    """From then on every response says so; `finish` waits for what is under way, and says that none was cut."""
     async with (
         Upstream(answering()) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
@@ -160,7 +160,7 @@ async def test_draining_closes_each_connection_with_its_answer() -> None:
 
 
 async def test_a_drain_that_takes_too_long_cuts_what_is_left() -> None:
-    """An answer that has begun ends in a reset; `finish` says that it was not clean."""
+    """A response that has begun ends in a reset; `finish` says that it was not clean."""
     part = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npart"
     async with (
         Upstream(answering(part)) as upstream,
@@ -209,7 +209,7 @@ async def test_requests_are_logged_without_what_may_be_secret(tmp_path: Path) ->
 
 
 async def test_a_total_timeout_covers_everything() -> None:
-    """Connecting, the upload and the answer; 504 where no byte of the answer was sent."""
+    """Connecting, the upload and the response; 504 where no byte of the response was sent."""
 
     async def silent(connection: RawConnection) -> None:
         await connection.until_ended()

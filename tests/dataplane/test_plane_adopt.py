@@ -23,7 +23,7 @@ from support.upstream import OK, answering
 
 
 async def test_a_request_in_flight_ends_as_it_began() -> None:
-    """Its answer comes; the next request carries the new credential to the new place."""
+    """Its response comes; the next request carries the new credential to the new place."""
     async with Upstream(answering()) as upstream:
         async with running(keyed(upstream.port, "old")) as sidekey, sidekey.connect() as caller:
             await caller.send(get())
@@ -113,9 +113,9 @@ async def test_what_is_unchanged_goes_on_over_its_connections() -> None:
         async with running(same, old) as sidekey:
             for name in ("s", "h"):
                 assert (await sidekey.ask(get(name=name))).status == 200
-            lane = sidekey.plane.index.find(b"s")
+            compiled = sidekey.plane.index.find(b"s")
             adopt(sidekey, same, keyed(upstream.port, "new"))
-            assert sidekey.plane.index.find(b"s") is lane
+            assert sidekey.plane.index.find(b"s") is compiled
             for name in ("h", "s"):
                 assert (await sidekey.ask(get(name=name))).status == 200
         assert [key for _, key, _ in carried(upstream)] == [b"same", b"old", b"new", b"same"]
@@ -147,7 +147,7 @@ async def test_what_has_gone_is_unknown_and_its_connections_close() -> None:
             assert {pool.key.origin.port for pool in sidekey.plane.pools.known()} == {other.port}
 
 
-async def test_a_connection_in_use_closes_after_its_answer_where_nobody_may_use_it_again() -> None:
+async def test_a_connection_in_use_closes_after_its_response_where_nobody_may_use_it_again() -> None:
     """And not before."""
     async with (
         Upstream(answering()) as upstream,
@@ -195,7 +195,7 @@ async def test_a_connection_under_way_for_what_has_gone_closes_where_nobody_wait
 
 
 async def test_an_address_that_is_forbidden_now_has_no_connection_left() -> None:
-    """An idle one closes, one in use after its answer; new requests of unchanged integrations are refused."""
+    """An idle one closes, one in use after its response; new requests of unchanged integrations are refused."""
     async with Upstream(answering()) as upstream:
         made = keyed(upstream.port, "key")
         async with running(made) as sidekey, sidekey.connect() as one, sidekey.connect() as two:
@@ -216,7 +216,7 @@ async def test_an_address_that_is_forbidden_now_has_no_connection_left() -> None
             await busy.until_ended()
 
 
-async def test_a_host_that_leads_elsewhere_is_dialled_anew() -> None:
+async def test_a_host_that_leads_elsewhere_is_dialled_again() -> None:
     """An unchanged integration keeps no connection that stands on former answers."""
     async with Upstream() as upstream:
         made = keyed(upstream.port, "key")
@@ -240,7 +240,7 @@ async def test_equal_rules_close_nothing() -> None:
         assert len(upstream.connections) == 1
 
 
-async def test_routes_beyond_what_a_lane_keeps_get_their_connections_anew() -> None:
+async def test_routes_beyond_what_an_integration_keeps_get_their_connections_again() -> None:
     """A base that was pushed out by a wildcard's many hosts is still a route."""
     from sidekey.core.urls import Origin
 
@@ -250,10 +250,10 @@ async def test_routes_beyond_what_a_lane_keeps_get_their_connections_anew() -> N
         async with running(made, gone) as sidekey:
             for name in ("h", "g"):
                 assert (await sidekey.ask(get(name=name))).status == 200
-            lane = sidekey.plane.index.find(b"h")
-            assert lane is not None
+            compiled = sidekey.plane.index.find(b"h")
+            assert compiled is not None
             for number in range(CompiledIntegration.ROUTES):
-                lane.route(Origin("https", f"h{number}.a.test", 443))
+                compiled.route(Origin("https", f"h{number}.a.test", 443))
             adopt(sidekey, made)
             assert (await sidekey.ask(get())).status == 200
             assert len(upstream.connections) == 1
@@ -293,7 +293,7 @@ async def test_global_keys_hold_from_the_next_request_on() -> None:
 
 
 async def test_an_integration_that_forbids_a_method_forbids_it_for_targets_that_are_remembered() -> None:
-    """What the quick reading kept of them goes with their lane."""
+    """What the quick reading kept of them goes with their integration."""
     async with Upstream() as upstream:
         made = keyed(upstream.port, "key")
         async with running(made) as sidekey:

@@ -14,7 +14,7 @@ from support.raw import RawConnection
 from support.upstream import RawUpstream
 
 SIZE = WRITE_BUFFER - 4096
-"""Of an answer that the plane takes from the upstream whole, though the caller does not read."""
+"""Of a response that the plane takes from the upstream whole, though the caller does not read."""
 
 BODY = b"x" * SIZE
 KERNEL = 16 << 10
@@ -47,7 +47,7 @@ def unsent(held: CallerConnection) -> int:
 
 
 async def hold_an_answer(sidekey: Running, caller: RawConnection, version: str) -> CallerConnection:
-    """Ask without reading, until the exchange is over and the end of its answer waits in the plane."""
+    """Ask without reading, until the exchange is over and the end of its response waits in the plane."""
     await eventually(lambda: sidekey.plane.worker.connections)
     (held,) = sidekey.plane.worker.connections
     held.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL)
@@ -61,7 +61,7 @@ async def hold_an_answer(sidekey: Running, caller: RawConnection, version: str) 
 
 @every_version
 @every_answer
-async def test_a_drain_waits_until_the_caller_took_the_answer(answer: bytes, version: str) -> None:
+async def test_a_drain_waits_until_the_caller_took_the_response(answer: bytes, version: str) -> None:
     """Though no exchange is under way any more: all of it arrives, then an orderly end."""
     async with (
         once(answer) as upstream,
@@ -83,7 +83,7 @@ async def test_a_drain_waits_until_the_caller_took_the_answer(answer: bytes, ver
 
 @every_version
 @every_answer
-async def test_an_answer_that_is_not_taken_is_cut_at_the_end_of_the_grace(answer: bytes, version: str) -> None:
+async def test_a_response_that_is_not_taken_is_cut_at_the_end_of_the_grace(answer: bytes, version: str) -> None:
     """By a reset: to a caller whose answer ends with its connection, a clean end would make less of it look whole."""
     async with (
         once(answer) as upstream,
@@ -100,7 +100,7 @@ async def test_an_answer_that_is_not_taken_is_cut_at_the_end_of_the_grace(answer
         assert len(caller.received) < SIZE
 
 
-async def test_an_answer_that_was_taken_does_not_hold_up_the_end() -> None:
+async def test_a_response_that_was_taken_does_not_hold_up_the_end() -> None:
     """A kept connection with nothing left to send is closed at once, in order."""
     async with (
         once(ANSWERS["Content-Length"]) as upstream,

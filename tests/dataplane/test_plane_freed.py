@@ -46,23 +46,23 @@ async def test_an_integration_that_has_gone_is_freed() -> None:
 
     def count() -> dict[str, int]:
         return {
-            "lanes": alive(CompiledIntegration, lambda each: each.name == "old"),
+            "compiled": alive(CompiledIntegration, lambda each: each.name == "old"),
             "integrations": alive(Integration, lambda each: each.id == "old"),
             "sources": alive(StaticSource, lambda each: each.grant == grant),
             "pools": alive(Pool, lambda each: each.key.origin.port == upstream.port),
         }
 
-    grant = Grant(headers=(("X-Key", "weighed"), ("X-Key-Again", "weighed")))
+    grant = Grant(headers=(("X-Key", "counted"), ("X-Key-Again", "counted")))
     async with RawUpstream(only_now) as upstream, RawUpstream() as other:
         stays = keyed(other.port, "stays", name="s")
         async with running(stays) as sidekey:
             # Nothing but the plane shall hold it.
-            adopt(sidekey, stays, keyed(upstream.port, "weighed", name="old"))
+            adopt(sidekey, stays, keyed(upstream.port, "counted", name="old"))
             gc.collect()
             gc.disable()
             try:
                 async with sidekey.connect() as caller, sidekey.connect() as failing:
-                    # Each way to end: with an answer, with one of our own, with the caller's leaving.
+                    # Each way to end: with a response, with one of our own, with the caller's leaving.
                     await caller.send(get("/now", name="old"))
                     assert (await caller.response()).status == 200
                     await failing.send(get("/../../x", name="old"))
@@ -73,7 +73,7 @@ async def test_an_integration_that_has_gone_is_freed() -> None:
                     await caller.send(get(name="old"))
                     await eventually(lambda: len(upstream.requests) == 3)
                     adopt(sidekey, stays)
-                    assert count() == {"lanes": 1, "integrations": 1, "sources": 1, "pools": 1}
+                    assert count() == {"compiled": 1, "integrations": 1, "sources": 1, "pools": 1}
                     await upstream.connections[-1].send(OK)
                     assert (await caller.response()).status == 200
                     await eventually(lambda: not any(count().values()))

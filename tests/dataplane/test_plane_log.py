@@ -12,7 +12,9 @@ import pytest
 from sidekey.observe.access import AccessLog
 from sidekey.observe.writer import LineWriter
 from support.memory import Upstream, running
-from support.plane import base_url, get, integration
+from support.plane import base_url, get, integration, request
+from support.scripted import Scripted, settle
+from support.upstream import OK
 
 
 @pytest.fixture
@@ -46,6 +48,59 @@ async def test_a_sound_target_is_logged_as_it_came(access: AccessLog, log: Path)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["target"] for line in lines] == ["/i/h/a?b=c", allowed, denied]
     assert [line["code"] for line in lines] == [None, None, "target_denied"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "reply", "said"),
+    [
+        (request("POST", body=b"four"), OK, ("POST", "up.test", 200, None, 4)),
+        (get(), b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", ("GET", "up.test", 404, None, 0)),
+        (get(), b"RTSP/1.0 200 OK\r\n\r\n", ("GET", "up.test", 502, "upstream_protocol_error", 0)),
+        (get("/../x"), b"", ("GET", "", 403, "target_denied", 0)),
+        (request("OPTIONS", "/a", "Max-Forwards: 0", body=b"12"), b"", ("OPTIONS", "up.test", 204, None, 2)),
+    ],
+    ids=["forwarded", "404", "no response", "denied", "last hop"],
+)
+async def test_a_line_says_what_became_of_a_request(
+    raw: bytes, reply: bytes, said: tuple[str, str, int, str | None, int], access: AccessLog, log: Path
+) -> None:
+    """The status that the caller got and how many bytes passed, whoever wrote the response."""
+    sidekey = Scripted(integration("h", base_url(1)), access=access)
+    caller = sidekey.caller()
+    caller.feed(raw)
+    if reply:
+        (await sidekey.upstream()).feed(reply)
+    method, host, status, code, received = said
+    sent = caller.take()
+    assert sent.startswith(b"HTTP/1.1 %d " % status)
+    (line,) = map(json.loads, log.read_text().splitlines())
+    assert {key: line[key] for key in ("integration", "door", "method", "host", "status", "code")} == {
+        "integration": "h",
+        "door": "reverse",
+        "method": method,
+        "host": host or None,
+        "status": status,
+        "code": code,
+    }
+    assert (line["bytes_in"], line["bytes_out"]) == (received, len(sent))
+
+
+async def test_the_line_of_a_caller_who_left_has_no_status(access: AccessLog, log: Path) -> None:
+    """Before a response; of one that had begun it is the response's."""
+    sidekey = Scripted(integration("h", base_url(1)), access=access)
+    early, late = sidekey.caller(), sidekey.caller()
+    early.feed(get())
+    upstream = await sidekey.upstream()
+    early.lose(ConnectionResetError())
+    await settle()
+    late.feed(get())
+    upstream = await sidekey.upstream(1)
+    upstream.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart")
+    late.lose(ConnectionResetError())
+    await settle()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["status"], line["code"]) for line in lines] == [(0, "caller_gone"), (200, "caller_gone")]
+    assert [line["bytes_out"] for line in lines] == [0, len(late.take())]
 
 
 MALFORMED = [

@@ -19,7 +19,7 @@ from support.ca import Authority
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer, read whole. `body` is its JSON value, or None where it has no body."""
+    """A response, read whole. `body` is its JSON value, or None where it has no body."""
 
     status: int
     headers: Mapping[str, str]

@@ -39,7 +39,7 @@ class Responsys(Platform):
         self, ca: Authority, *, login: str = "login2.responsys.net", api: str = "api2-009.responsys.net"
     ) -> None:
         self.lifetime = 2 * 3600.0
-        """Seconds; Oracle's pages say both two and three hours, and the answer says nothing."""
+        """Seconds; Oracle's pages say both two and three hours, and the response says nothing."""
         self.logins = PerMinute(10)
         """Right and wrong ones count."""
         self.refreshes = True

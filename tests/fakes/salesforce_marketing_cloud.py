@@ -1,4 +1,4 @@
-"""Salesforce Marketing Cloud: JSON token requests, few of them, and an API host that only the answer names.
+"""Salesforce Marketing Cloud: JSON token requests, few of them, and an API host that only the response names.
 
 https://developer.salesforce.com/docs/marketing/marketing-cloud/guide/access-token-s2s.html
 """
@@ -21,7 +21,7 @@ ACCOUNT_ID = 7_281_234
 class SalesforceMarketingCloud(Platform):
     """`async with SalesforceMarketingCloud(ca) as cloud`; `scopes` are those of the installed package.
 
-    `rest_subdomain` is where the answer says that the API is: it need not be that of the token endpoint.
+    `rest_subdomain` is where the response says that the API is: it need not be that of the token endpoint.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The fake Responsys: logins by form, a token without a scheme word, and only at the endPoint of the answer."""
+"""The fake Responsys: logins by form, a token without a scheme word, and only at the endPoint of the response."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def token_of(client: Client) -> str:
     return str((await client.form(LOGIN, RIGHT)).body["authToken"])
 
 
-async def test_a_login_answers_a_token_and_where_it_is_good(client: Client) -> None:
+async def test_a_login_returns_a_token_and_where_it_is_good(client: Client) -> None:
     """Three fields, none of them an expiry; the token is the whole value of Authorization."""
     reply = await client.form(LOGIN, RIGHT)
     assert reply.status == 200
@@ -77,7 +77,7 @@ async def test_other_logins_are_refused(responsys: Responsys, client: Client) ->
     assert responsys.issued == []
 
 
-async def test_a_refresh_answers_another_token(client: Client) -> None:
+async def test_a_refresh_returns_another_token(client: Client) -> None:
     """The old token stands in Authorization without a scheme; it stays valid."""
     old = await token_of(client)
     reply = await client.form(LOGIN, REFRESH, old)

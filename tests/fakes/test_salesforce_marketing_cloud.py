@@ -23,7 +23,7 @@ RIGHT: dict[str, Any] = {
 
 @pytest.fixture
 async def cloud(ca: Authority) -> AsyncIterator[SalesforceMarketingCloud]:
-    """It runs; its API is where only the answer says."""
+    """It runs; its API is where only the response says."""
     async with SalesforceMarketingCloud(ca, rest_subdomain="elsewhere") as fake:
         yield fake
 

@@ -102,7 +102,7 @@ async def test_new_connections_of_two_certificates_resume_none_but_their_own_ses
     assert len({line["connection"] for line in arrived}) == 10
 
 
-async def test_a_rotated_pair_is_taken_up_under_requests(ca: Authority, tmp_path: Path) -> None:
+async def test_a_rotated_pair_is_loaded_under_requests(ca: Authority, tmp_path: Path) -> None:
     """Certificate first, key after it: in between they do not match, and no request fails."""
     clients = ClientAuthority(tmp_path)
     old = clients.client("ann")
@@ -120,7 +120,7 @@ async def test_a_rotated_pair_is_taken_up_under_requests(ca: Authority, tmp_path
     assert seen[-1] == new.sha1
 
 
-async def test_a_swap_of_mounted_files_is_taken_up(ca: Authority, tmp_path: Path) -> None:
+async def test_a_swap_of_mounted_files_is_loaded(ca: Authority, tmp_path: Path) -> None:
     """As Kubernetes does it: the files are links into `..data`, which is a link that is replaced."""
     clients = ClientAuthority(tmp_path)
     pairs = [clients.client(name) for name in ("first", "second")]
@@ -145,8 +145,8 @@ async def test_a_swap_of_mounted_files_is_taken_up(ca: Authority, tmp_path: Path
         assert set(certificates(nginx)) == {client.sha1 for client in pairs}
 
 
-async def test_a_pair_that_does_not_match_is_not_taken_up(ca: Authority, tmp_path: Path) -> None:
-    """The old one goes on, the fault is logged and counted; with the key that belongs to it the new one serves."""
+async def test_a_pair_that_does_not_match_is_not_loaded(ca: Authority, tmp_path: Path) -> None:
+    """The old one goes on, the error is logged and counted; with the key that belongs to it the new one serves."""
     clients = ClientAuthority(tmp_path)
     old = clients.client("ann")
     issued = clients.issue("ann")

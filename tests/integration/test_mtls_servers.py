@@ -164,7 +164,7 @@ async def test_a_certificate_of_a_ca_that_the_server_did_not_name_is_sent_all_th
     assert arrived["verified"].startswith("FAILED:")
 
 
-async def test_nginx_refuses_by_an_answer_which_is_passed_on(ca: Authority, tmp_path: Path) -> None:
+async def test_nginx_refuses_by_a_response_which_is_passed_on(ca: Authority, tmp_path: Path) -> None:
     """It finishes the handshake and says 400."""
     clients, strangers = ClientAuthority(tmp_path), ClientAuthority(tmp_path, "Stranger")
     with Nginx(tmp_path, asking(clients), leaf=ca.leaf("127.0.0.1")) as nginx:

@@ -143,7 +143,7 @@ def running(tmp_path: Path) -> Iterator[Scene]:
 
 @pytest.mark.timeout(180)
 def test_a_hundred_reloads_fail_no_request_and_mix_no_credentials(running: Scene) -> None:
-    """Good configs, bad ones, and rotated secrets in turn; what is sent after a rotation was taken up carries it."""
+    """Good configs, bad ones, and rotated secrets in turn; what is sent after a rotation was loaded carries it."""
     rotated = 0
     with Load(running.child.proxy_port) as load:
         for number in range(100):
@@ -160,7 +160,7 @@ def test_a_hundred_reloads_fail_no_request_and_mix_no_credentials(running: Scene
             if number % 4 == 1:
                 running.happens(REFUSED)
             else:
-                # A signal that comes while the notification is heeded makes one more reload, which changes nothing.
+                # A signal that comes while the notification is handled makes one more reload, which changes nothing.
                 running.happens(TAKEN_UP, changed=True)
             load.newest = str(rotated)
         before = load.count
@@ -173,7 +173,7 @@ def test_a_hundred_reloads_fail_no_request_and_mix_no_credentials(running: Scene
     assert running.metric('sidekey_requests_total{integration="a",outcome="2xx"}') == load.count
 
 
-def test_a_faulty_config_leaves_the_former_in_use_and_turns_the_metric(running: Scene) -> None:
+def test_an_invalid_config_leaves_the_former_in_use_and_turns_the_metric(running: Scene) -> None:
     running.write("bogus: 1\n" + running.config("x"))
     running.happens(REFUSED)
     place = running.happens("config error")["place"]
@@ -186,7 +186,7 @@ def test_a_faulty_config_leaves_the_former_in_use_and_turns_the_metric(running: 
     assert running.metric("sidekey_config_last_reload_successful") == 1
 
 
-def test_a_changed_listener_is_a_fault_that_says_it_needs_a_restart(running: Scene) -> None:
+def test_a_changed_listener_is_an_error_that_says_it_needs_a_restart(running: Scene) -> None:
     text = running.child.config.read_text().replace(str(running.child.proxy_port), "1")
     running.child.config.write_text(text)
     running.happens(REFUSED)

@@ -92,7 +92,7 @@ async def test_authlib_issues_a_token_to_each_method_and_to_no_other(
 
 
 async def test_the_wrong_method_is_told_by_its_code(ca: Authority, tmp_path: Path) -> None:
-    """`invalid_client`, of RFC 6749 5.2, and nothing else of the answer."""
+    """`invalid_client`, of RFC 6749 5.2, and nothing else of the response."""
     more = AUTHLIB_METHODS["header"] + ", client_authentication: body"
     async with (
         AuthlibServer(ca) as server,
@@ -137,7 +137,7 @@ async def test_a_signed_grant_needs_no_client_secret(ca: Authority, tmp_path: Pa
 
 @pytest.mark.parametrize("rotates", [False, True])
 async def test_a_refresh_token_is_used_and_follows_its_rotation(rotates: bool, ca: Authority, tmp_path: Path) -> None:
-    """RFC 6749 6: a new refresh token in the answer is the one that counts from then on."""
+    """RFC 6749 6: a new refresh token in the response is the one that counts from then on."""
     async with AuthlibServer(ca, lifetime=2) as server:
         environ = ENVIRON | {"REFRESH": server.refresh_token(rotates=rotates)}
         more = AUTHLIB_METHODS["header"] + ", grant: refresh_token, refresh_token: {env: REFRESH}"
@@ -151,7 +151,7 @@ async def test_a_refresh_token_is_used_and_follows_its_rotation(rotates: bool, c
 
 
 async def test_five_hundred_cold_requests_make_one_call(ca: Authority, tmp_path: Path) -> None:
-    """They wait for one flight."""
+    """They wait for one attempt."""
     async with AuthlibServer(ca) as server:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
@@ -250,7 +250,7 @@ async def test_a_storm_of_refusals_makes_one_call(ca: Authority, tmp_path: Path)
 
 
 async def test_a_token_endpoint_that_is_read_later_serves_then(ca: Authority, tmp_path: Path) -> None:
-    """It stands in a file that is mounted late: until then the answer names the key."""
+    """It stands in a file that is mounted late: until then the response names the key."""
     async with AuthlibServer(ca) as server:
         late = tmp_path / "endpoint"
         text = auth("LATE", AUTHLIB_METHODS["header"]).replace("'LATE'", f"{{file: {late}}}")

@@ -74,7 +74,7 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_runbook_tells_what_to_do(name: str) -> None:
-    """What it means, where to look, what to do, and how to see that it is mended; and its severity."""
+    """What it means, where to look, what to do, and how to see that it is solved; and its severity."""
     section = RUNBOOKS.partition(f"\n### {name}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
     assert re.findall(r"^- \*\*(\w+)\.\*\*", section, re.M) == ["Means", "Look", "Do", "Verify"]
     severities = {rule["labels"]["severity"] for rule in RULES if rule.get("alert") == name}

@@ -94,7 +94,7 @@ def test_the_variables_choose_what_is_looked_at() -> None:
     assert "$job" in VARIABLES[3]["query"]["query"]
 
 
-def test_every_expression_heeds_namespace_and_job() -> None:
+def test_every_expression_filters_by_namespace_and_job() -> None:
     """A choice of a namespace holds for the whole dashboard."""
     texts = [target["expr"] for panel in PANELS for target in panel.get("targets", ())]
     for text in texts:

@@ -112,7 +112,8 @@ class _Loader(SourceFileLoader):
 def rehearse(project: Project, folder: str) -> float:
     """Run every test that a mutant of this folder may meet, import the libraries that they used; how long they took.
 
-    Raises RuntimeError where a test fails without any mutant: what it would say of one means nothing.
+    Raises RuntimeError where a test fails without any mutant, or a mutant that changes nothing is killed: what the
+    tests would say of others means nothing.
     """
     files = {file: None for module in project.modules(folder) for stage in project.stages(module) for file in stage}
     began = time.monotonic()
@@ -128,6 +129,11 @@ def rehearse(project: Project, folder: str) -> float:
             with warnings.catch_warnings(), suppress(ImportError):
                 warnings.simplefilter("ignore")
                 importlib.import_module(name)
+    _, module = max((len(project.stages(module)), module) for module in project.modules(folder))
+    unchanged = Mutant(module, "", "", "", (project.package / module).read_text("utf-8"))
+    ((_, outcome),) = run(project, [unchanged], jobs=1, patience=30 + 3 * took)
+    if outcome is not Outcome.SURVIVED:
+        raise RuntimeError(f"unchanged, {module} must survive: {outcome.value}")
     return took
 
 
@@ -182,6 +188,7 @@ def _kill(process: int) -> None:
 
 
 def _test(project: Project, mutant: Mutant, scratch: Path) -> int:
+    scratch.mkdir()
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)

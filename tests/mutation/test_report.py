@@ -46,7 +46,7 @@ def test_every_way_of_being_killed_counts_and_every_survivor_stays_in_the_share(
 
 
 def test_a_survivor_keeps_its_reason_in_the_next_run() -> None:
-    """As long as it is the same change of the same line; others must be explained anew."""
+    """As long as it is the same change of the same line; others must be explained again."""
     reason = "no caller can tell"
     known = {"core": Result(1, {}, [Survivor("core/m.py", "A.f", "x = 1", "x = 2", reason)])}
     other = Mutant("core/m.py", "A.f", "x = 1", "x = 0", "")

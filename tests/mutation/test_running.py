@@ -65,7 +65,7 @@ TESTS = """
 from victim.core import m
 from victim.core.m import LIMIT, double
 
-def test_double():
+def test_double(tmp_path):
     assert double(2) == 4
     assert LIMIT > 2
     assert m.__file__.endswith("m.py")
@@ -134,3 +134,13 @@ def test_tests_that_fail_by_themselves_judge_no_mutant(checkout: Path) -> None:
     ended = start(checkout)
     assert ended.returncode == 1
     assert "the tests of core must pass before they are run against mutants" in ended.stderr
+
+
+def test_tests_that_kill_what_is_unchanged_judge_no_mutant(checkout: Path) -> None:
+    """As those do that find a mutant out by how it was imported."""
+    (checkout / "tests/core/test_m.py").write_text(
+        "from victim.core import m\ndef test(): assert type(m.__loader__).__name__ == 'SourceFileLoader'\n"
+    )
+    ended = start(checkout)
+    assert ended.returncode == 1
+    assert "unchanged, core/m.py must survive: killed" in ended.stderr

@@ -34,7 +34,7 @@ def test_a_pause_is_within_its_bounds(failures: int, jitter: float, asked: float
 
 @given(FAILURES, JITTERS, ASKED)
 def test_jitter_only_shortens_and_never_below_what_was_asked(failures: int, jitter: float, asked: float | None) -> None:
-    """By a quarter at the most."""
+    """By a quarter at most."""
     plain, moved = pause(failures, 0.0, asked), pause(failures, jitter, asked)
     assert plain * 0.75 <= moved <= plain
     assert moved >= min(asked or 0.0, LONGEST_ASKED)

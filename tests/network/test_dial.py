@@ -1,4 +1,4 @@
-"""Dialling real sockets: what connects, what each fault is called, and that nothing is left behind."""
+"""Dialling real sockets: what connects, what each error is called, and that nothing is left behind."""
 
 from __future__ import annotations
 

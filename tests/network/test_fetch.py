@@ -166,7 +166,7 @@ async def test_a_field_that_would_break_out_of_its_line_is_a_defect(calls: Calls
 
 
 @pytest.mark.parametrize("status", [301, 307, 401, 503])
-async def test_an_answer_of_any_status_comes_back_as_it_is(calls: Calls, tls: ssl.SSLContext, status: int) -> None:
+async def test_a_response_of_any_status_comes_back_as_it_is(calls: Calls, tls: ssl.SSLContext, status: int) -> None:
     """Redirects are not followed, and what a status means is for the kind to say."""
     answer = b"HTTP/1.1 %d X\r\nLocation: https://up.test/\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n" % status
     async with RawUpstream(answering(answer), ssl_context=tls) as upstream:
@@ -284,19 +284,19 @@ async def silent(connection: RawConnection) -> None:
 
 
 async def slow(connection: RawConnection) -> None:
-    """Begin an answer and never end it."""
+    """Begin a response and never end it."""
     await connection.request()
     await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome")
 
 
 @pytest.mark.parametrize("script", [silent, slow])
-async def test_an_answer_that_does_not_come_whole_in_time_is_a_timeout(
+async def test_a_response_that_does_not_come_whole_in_time_is_a_timeout(
     calls: Calls, tls: ssl.SSLContext, script: Script
 ) -> None:
     """The budget covers head and body."""
     async with RawUpstream(script, ssl_context=tls) as upstream:
         outcome, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/", 0.3)
-    assert (outcome, reason) == ("timeout", "token endpoint did not answer in time")
+    assert (outcome, reason) == ("timeout", "token endpoint did not respond in time")
 
 
 async def test_a_certificate_that_is_not_trusted_is_told(ca: Authority, tls: ssl.SSLContext) -> None:
@@ -350,7 +350,7 @@ async def test_an_endpoint_that_leaves_in_the_handshake_is_told(calls: Calls) ->
 @pytest.mark.parametrize(
     ("answer", "outcome", "words"),
     [
-        (b"", "unreachable", "closed the connection before it answered"),
+        (b"", "unreachable", "closed the connection before it responded"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome", "invalid", "in the middle of its response"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "invalid", "did not return an HTTP/1.1 response"),
         (b"HTTP/1.1 200 OK\r\nX: %b\r\n\r\n" % (b"x" * 66_000), "invalid", "a header field of more than 64 KiB"),
@@ -368,7 +368,7 @@ async def test_an_endpoint_that_leaves_in_the_handshake_is_told(calls: Calls) ->
     ],
     ids=["nothing", "cut", "no HTTP", "a long field", "coded", "too large", "endless"],
 )
-async def test_an_answer_that_cannot_be_used_is_told(
+async def test_a_response_that_cannot_be_used_is_told(
     calls: Calls, tls: ssl.SSLContext, answer: bytes, outcome: str, words: str
 ) -> None:
     """Each is one outcome and one reason."""
@@ -385,7 +385,7 @@ async def test_an_answer_that_cannot_be_used_is_told(
     assert reason.endswith(words)
 
 
-async def test_an_answer_of_exactly_the_largest_size_is_read(calls: Calls, tls: ssl.SSLContext) -> None:
+async def test_a_response_of_exactly_the_largest_size_is_read(calls: Calls, tls: ssl.SSLContext) -> None:
     """The bound is inclusive. Beside it there may be a header field of 60 KiB: some platforms' policies are long."""
     head = b"HTTP/1.1 200 %b\r\nX: %b\r\nContent-Length: %d\r\n\r\n" % (b"O" * 60_000, b"x" * 60_000, LARGEST)
     async with RawUpstream(answering(head + bytes(LARGEST)), ssl_context=tls) as upstream:

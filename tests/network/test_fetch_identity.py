@@ -136,6 +136,6 @@ async def test_a_bare_reset_after_the_certificate_is_taken_for_a_refusal(calls: 
             reasons.append(failed.value.reason)
     # Whether the alert or the reset is read first is the kernel's to say.
     alerts = [f"token endpoint: it ended TLS with the alert: {name}" for name in ("unknown ca", "certificate required")]
-    cut = "it cut the connection before it answered, as servers do that refuse the client certificate"
+    cut = "it closed the connection before it responded, as servers do that reject the client certificate"
     assert reasons[0] in (alerts[0], f"token endpoint: {cut}")
-    assert reasons[1] in (alerts[1], "token endpoint closed the connection before it answered")
+    assert reasons[1] in (alerts[1], "token endpoint closed the connection before it responded")

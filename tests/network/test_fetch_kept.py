@@ -264,7 +264,7 @@ async def test_a_call_that_was_sent_is_never_sent_again(calls: Calls, tls: ssl.S
         await calls.fetch(upstream.port, method)
         with pytest.raises(CallFault) as failed:
             await calls.fetch(upstream.port, method)
-        assert failed.value.reason == "token endpoint closed the connection before it answered"
+        assert failed.value.reason == "token endpoint closed the connection before it responded"
         assert failed.value.outcome == "unreachable"
         assert counts(upstream) == [2]
 

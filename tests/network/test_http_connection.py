@@ -192,5 +192,5 @@ async def test_a_connection_is_quiet_until_something_arrives() -> None:
         await ended(connection, lambda: not connection.is_quiet())
         for _ in range(10):
             await asyncio.sleep(0)
-        with pytest.raises(ResponseError, match="closed the connection before it answered"):
+        with pytest.raises(ResponseError, match="closed the connection before it responded"):
             await connection.call(REQUEST, LARGEST)

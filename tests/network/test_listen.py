@@ -1,4 +1,4 @@
-"""network/listen.py: listeners open safely, and a fault names the config key and the way out."""
+"""network/listen.py: listeners open safely, and an error names the config key and the way out."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def test_a_private_ca_need_not_follow_every_rule_of_rfc_5280(tmp_path: Path) -> 
 
 
 def test_a_ca_file_that_was_unreadable_verifies_nothing(tmp_path: Path, ca: Authority) -> None:
-    """The answer names `trusted_ca` and not the path, whatever the file holds by now: a reload reads it again."""
+    """The response names `trusted_ca` and not the path, whatever the file holds by now: a reload reads it again."""
     contexts, path = TlsContexts(), tmp_path / "ca.pem"
     path.write_bytes(ca.bundle.read_bytes())
     with pytest.raises(ProblemError) as failed:
@@ -255,4 +255,4 @@ def test_a_cut_after_the_certificate_was_shown_is_a_failure_of_tls() -> None:
     """Some servers that refuse it say nothing."""
     problem = certificate_refused()
     assert (problem.code, problem.status, problem.error) == ("upstream_tls_failed", 502, "tls_protocol_error")
-    assert "refuse the client certificate" in problem.detail
+    assert "reject the client certificate" in problem.detail

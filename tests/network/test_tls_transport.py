@@ -148,7 +148,9 @@ async def test_writing_goes_on_where_the_peer_reads(dial: Dial, ca: Authority, v
 
 
 @VERSIONS
-async def test_a_long_answer_waits_for_a_reader_who_pauses(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
+async def test_a_long_response_waits_for_a_reader_who_pauses(
+    dial: Dial, ca: Authority, version: ssl.TLSVersion
+) -> None:
     """The peer is held up by TCP; nothing is lost, and the end is told once, after the last byte."""
     sent = threading.Event()
 
@@ -227,7 +229,7 @@ async def test_an_abort_is_a_cut(dial: Dial, ca: Authority, version: ssl.TLSVers
 
 
 async def test_bytes_that_were_forged_end_the_connection(dial: Dial, ca: Authority) -> None:
-    """A record that does not decrypt is a fault of TLS, and the peer is told by an alert."""
+    """A record that does not decrypt is an error of TLS, and the peer is told by an alert."""
 
     def script(tls: ssl.SSLSocket) -> None:
         tls.sendall(b"good")
@@ -262,7 +264,7 @@ async def test_a_refusal_ends_an_upload_that_the_peer_no_longer_takes(dial: Dial
 
 
 async def test_keys_are_updated_when_the_peer_asks(dial: Dial, ca: Authority) -> None:
-    """RFC 8446 4.6.3: the answer is our own update, and both directions go on."""
+    """RFC 8446 4.6.3: the response is our own update, and both directions go on."""
     with s_server(ca, "-tls1_3", "-msg") as server:
         connection = await connect(dial, server.port)
         server.type("before")

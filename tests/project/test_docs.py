@@ -124,7 +124,7 @@ def test_every_config_key_that_is_named_exists(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", WRITTEN, ids=ids)
-def test_every_answer_that_is_named_exists(document: Path) -> None:
+def test_every_response_that_is_named_exists(document: Path) -> None:
     """Wherever a status stands before a code, as in 501 `not_implemented`, the two belong together."""
     named = re.findall(r"\b([45]\d\d)\s+`([a-z_]+)`", document.read_text("utf-8"))
     assert [code for status, code in named if code not in KINDS or int(status) not in KINDS[code].statuses] == []

@@ -47,12 +47,12 @@ INTEGRATIONS = [
 ]
 
 
-def admitted(lane: Integration, rest: str) -> bytes | None:
+def admitted(served: Integration, rest: str) -> bytes | None:
     """The path that would go to the upstream, or None where the request is refused."""
 
     async def main() -> bytes | None:
-        sidekey = Scripted(lane)
-        # The lane and the host are known from an earlier request: what the quick reading asks for.
+        sidekey = Scripted(served)
+        # The integration and the host are known from an earlier request: what the quick reading asks for.
         sidekey.plane.index.find(b"h")
         sidekey.plane.index.is_own_host(b"h.test")
         found = admission(sidekey.plane, head_of(f"/i/h{rest}"))
@@ -76,18 +76,18 @@ def admitted(lane: Integration, rest: str) -> bytes | None:
 @example(INTEGRATIONS[13], "/")
 @example(INTEGRATIONS[13], "/?b")
 @example(INTEGRATIONS[13], "")
-def test_admission_equals_the_policys_decision(lane: Integration, rest: str) -> None:
+def test_admission_equals_the_policys_decision(served: Integration, rest: str) -> None:
     """Admitted or refused, by whichever reading, as `core.policy.decide` says; and the bytes are equal."""
-    base = lane.base
+    base = served.base
     assert base is not None
-    verdict = decide(lane.policy, "GET", f"{base}{rest}")
-    path = admitted(lane, rest)
+    verdict = decide(served.policy, "GET", f"{base}{rest}")
+    path = admitted(served, rest)
     assert (path is not None) == verdict.allowed
     if path is not None:
         assert verdict.target is not None
         assert path == verdict.target.request_target.encode("latin-1") == f"{base.path}{rest}".encode("latin-1")
     elif routing.PLAIN.fullmatch(rest.encode("latin-1")):
-        assert lane in INTEGRATIONS[3:]
+        assert served in INTEGRATIONS[3:]
 
 
 AUTHORITIES = [
@@ -103,11 +103,11 @@ AUTHORITIES = [
 ]
 
 
-def forwarded(lane: Integration, target: str) -> tuple[Origin, bytes] | None:
+def forwarded(served: Integration, target: str) -> tuple[Origin, bytes] | None:
     """Where a request at the forward door would go, or None where it is refused."""
 
     async def main() -> tuple[Origin, bytes] | None:
-        sidekey = Scripted(lane)
+        sidekey = Scripted(served)
         found = admission(sidekey.plane, head_of(target, host=b"any", marks={Role.INTEGRATION_ID: b"h"}))
         return None if isinstance(found, Problem) else (found.route.origin, found.path)
 
@@ -124,16 +124,16 @@ def forwarded(lane: Integration, target: str) -> tuple[Origin, bytes] | None:
 @example(INTEGRATIONS[8], "http://up.test", "/b/a")
 @example(INTEGRATIONS[11], "https://a.up.test", "/api/v1/x")
 @example(INTEGRATIONS[11], "https://up.test", "/api/v1/a")
-def test_the_forward_door_admits_as_the_policy_decides(lane: Integration, authority: str, rest: str) -> None:
+def test_the_forward_door_admits_as_the_policy_decides(served: Integration, authority: str, rest: str) -> None:
     """The upgrade to https first, then the exact reading: origin and bytes are equal."""
     try:
-        target = upgrade(lane.policy, parse_target(authority + rest))
-        verdict = judge(lane.policy, target)
+        target = upgrade(served.policy, parse_target(authority + rest))
+        verdict = judge(served.policy, target)
     except (InvalidTarget, UnreadablePath):
-        assert forwarded(lane, authority + rest) is None
+        assert forwarded(served, authority + rest) is None
         return
     expected = (target.origin, target.request_target.encode("latin-1")) if verdict.allowed else None
-    assert forwarded(lane, authority + rest) == expected
+    assert forwarded(served, authority + rest) == expected
 
 
 def rewrite(path: str, way: int) -> str:

@@ -146,7 +146,7 @@ def test_everything_that_was_read_has_a_stamp(loader: Loader, tmp_path: Path) ->
 
 
 def test_stamps_are_there_where_there_are_errors(loader: Loader, tmp_path: Path) -> None:
-    """What mends them is one of these files."""
+    """What repairs them is one of these files."""
     write(tmp_path, f"a {prefix('a')}, {SECRET}", "b 1", top="via: 1\n")
     (tmp_path / "other.yaml").write_text("version: [")
     assert loader.load().stamps.keys() == {

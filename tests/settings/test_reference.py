@@ -36,7 +36,7 @@ def test_every_key_has_a_row_with_a_meaning(key: str) -> None:
 
 
 @pytest.mark.parametrize("code", KINDS)
-def test_every_answer_has_a_row(code: str) -> None:
+def test_every_response_has_a_row(code: str) -> None:
     """With each status and each error it may carry."""
     (row,) = [line for line in reference.responses_page().splitlines() if line.startswith(f"| `{code}` |")]
     assert all(str(status) in row for status in KINDS[code].statuses)

@@ -43,7 +43,7 @@ async def test_a_secret_that_appears_is_used() -> None:
 
 
 async def test_without_its_secret_there_is_no_grant() -> None:
-    """The answer names the key and the reason."""
+    """The response names the key and the reason."""
     with pytest.raises(ProblemError, match=r"auth\.password: the file does not exist"):
         await StaticSource(SecretLoader(unreadable)).obtain()
 

@@ -1,4 +1,4 @@
-"""A real Caddy as an https upstream that demands a client certificate: its answers tell whose it saw."""
+"""A real Caddy as an https upstream that demands a client certificate: its responses tell whose it saw."""
 
 from __future__ import annotations
 

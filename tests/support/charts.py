@@ -83,7 +83,7 @@ def table() -> str:
 def described() -> Iterator[tuple[str, Any, str]]:
     """Each value of values.yaml that has a description above it: dotted key, default, description.
 
-    A value without one is a mapping whose own values have theirs, or it is a fault.
+    A value without one is a mapping whose own values have theirs, or it is an error.
     """
     text = (helm.CHART / "values.yaml").read_text("utf-8")
     yield from _described(yaml.compose(text), yaml.safe_load(text), text.splitlines(), "")

@@ -94,7 +94,7 @@ class Dial:
         )
 
     async def failure(self, url: str, port: int, timeout: float = DEADLINE) -> Problem:
-        """The answer for a dial that must fail, leave nothing behind and show nothing of the library's."""
+        """The response for a dial that must fail, leave nothing behind and show nothing of the library's."""
         async with nothing_left():
             with pytest.raises(ProblemError) as failed:
                 await self.connect(url, port, timeout)

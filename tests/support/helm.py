@@ -85,7 +85,7 @@ def refusal(chart: Path, values: Values) -> str:
 
 
 def lint(chart: Path, values: Values) -> list[str]:
-    """What `helm lint --strict` finds fault with."""
+    """What `helm lint --strict` objects to."""
     report = helm_python.lint(chart, values, strict=True)
     messages = [f"{found['path']}: {found['error']}" for found in report["messages"] if found["severity"] >= 2]
     return [*messages, *report["errors"]]

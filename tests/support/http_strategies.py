@@ -116,7 +116,7 @@ def damaged(draw: st.DrawFn, sound: st.SearchStrategy[bytes]) -> bytes:
 
 @st.composite
 def answers(draw: st.DrawFn) -> bytes:
-    """An upstream's answer that is sound, or nearly so."""
+    """An upstream's response that is sound, or nearly so."""
     status = draw(
         st.sampled_from(["200 OK", "204 No Content", "304 Not Modified", "404 Not Found", "500 Oops", "201 "])
     )

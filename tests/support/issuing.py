@@ -35,7 +35,7 @@ def credential_of(auth: Mapping[str, Any], environ: Mapping[str, str] | None = N
 
 
 def reply(content: Any = None, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-    """An answer; what is not bytes becomes JSON."""
+    """A response; what is not bytes becomes JSON."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     return Reply(status, headers or {}, body)
 

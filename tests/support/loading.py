@@ -24,7 +24,7 @@ def write(folder: Path, *integrations: str, file: str = "sidekey.yaml", top: str
 
 
 def good(loaded: Loaded) -> Snapshot:
-    """What was loaded without a fault."""
+    """What was loaded without an error."""
     assert loaded.errors == []
     assert loaded.snapshot is not None
     return loaded.snapshot

@@ -71,7 +71,7 @@ def mount(folder: Path, issued: Issued) -> Issued:
 
 
 def configured(folder: Path, keys: str = FILES, *, now: float | None = None, more: str = "") -> Loaded:
-    """A config with integration `bank` of kind mtls, loaded at `now` (left out: `NOW`). Fails where it has faults."""
+    """A config with integration `bank` of kind mtls, loaded at `now` (left out: `NOW`). Fails where it has errors."""
     path = folder / "sidekey.yaml"
     path.write_text(f"""\
 version: 1

@@ -107,7 +107,7 @@ class Nginx:
         self._process.wait(timeout=15)
 
     def requests(self, count: int) -> list[dict[str, str]]:
-        """The access log once it has `count` lines: nginx writes a line after the answer has left.
+        """The access log once it has `count` lines: nginx writes a line after the response has left.
 
         Keys: scheme, method, target, host, authorization, via, integration, connection, status; of TLS protocol,
         resumed (`r` or `.`), verified (SUCCESS, NONE, FAILED:reason) and certificate, the SHA-1 of the client's. nginx

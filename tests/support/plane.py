@@ -70,19 +70,19 @@ class FixedSource:
 class RenewedSource(FixedSource):
     """A grant source whose grants come from a list, in order: the first is there, the next when the last is refused.
 
-    `weighed` is what was reported to it. Renewals wait for `go` where that is cleared.
+    `judged` is what was reported to it. Renewals wait for `go` where that is cleared.
     """
 
     def __init__(self, *grants: Grant, refusing: Callable[[int, bytes | None], bool] | None = None) -> None:
         super().__init__(grants[0])
-        self.weighed: list[tuple[int, bytes | None]] = []
+        self.judged: list[tuple[int, bytes | None]] = []
         self.go = asyncio.Event()
         self.go.set()
         self._next = list(grants[1:])
         self._refusing = refusing or (lambda status, _: status == 401)
 
     def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
-        self.weighed.append((status, body))
+        self.judged.append((status, body))
         return self._refusing(status, body) and (bool(self._next) or grant is not self.grant)
 
     async def refreshed_after(self, grant: Grant) -> Grant | None:
@@ -188,7 +188,7 @@ class Running:
         deadlines.look(deadlines.now + seconds)
 
     async def ask(self, request: bytes) -> Message:
-        """The answer to one request on a connection of its own."""
+        """The response to one request on a connection of its own."""
         async with self.connect() as caller:
             await caller.send(request)
             return await caller.response(to_head=request.startswith(b"HEAD "))
@@ -339,7 +339,7 @@ def forwarded(
 
 
 def problem(answer: Message) -> dict[str, Any]:
-    """What an answer of Sidekey's own says; checks that it has the right shape and gives nothing away."""
+    """What a response of Sidekey's own says; checks that it has the right shape and gives nothing away."""
     assert answer.values(b"content-type") == [b"application/problem+json"]
     said: dict[str, Any] = json.loads(answer.body)
     assert said["status"] == answer.status

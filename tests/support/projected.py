@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Projected:
-    """Files in `folder`, made anew as a whole by `update` (kubelet's AtomicWriter)."""
+    """Files in `folder`, made again as a whole by `update` (kubelet's AtomicWriter)."""
 
     def __init__(self, folder: Path, files: Mapping[str, str]) -> None:
         self.folder = folder

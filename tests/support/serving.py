@@ -42,7 +42,7 @@ class Serving:
         return self.app.proxy_address.port
 
     async def ask(self, request: bytes) -> Message:
-        """The answer to one request on a connection of its own."""
+        """The response to one request on a connection of its own."""
         async with connect(self.port) as caller:
             await caller.send(request)
             return await caller.response(to_head=request.startswith(b"HEAD "))
@@ -82,7 +82,7 @@ class Serving:
 
 
 def problem(answer: Message) -> dict[str, Any]:
-    """What an answer of Sidekey's own says."""
+    """What a response of Sidekey's own says."""
     assert answer.values(b"content-type") == [b"application/problem+json"], answer
     said: dict[str, Any] = json.loads(answer.body)
     return said

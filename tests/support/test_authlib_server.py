@@ -38,7 +38,7 @@ def by_jwt(assertion: str) -> dict[str, str]:
 
 
 async def opens(client: httpx.AsyncClient, answer: httpx.Response) -> bool:
-    """Whether the API takes the token of an answer."""
+    """Whether the API takes the token of a response."""
     assert answer.status_code == 200, answer.text
     headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
     return (await client.get("/api/x", headers=headers)).status_code == 200
@@ -82,7 +82,7 @@ async def test_a_jwt_is_used_once_and_checked(server: AuthlibServer, client: htt
 
 
 async def test_a_refresh_token_that_rotates_is_used_once(server: AuthlibServer, client: httpx.AsyncClient) -> None:
-    """The answer holds the next one (RFC 6749 6)."""
+    """The response holds the next one (RFC 6749 6)."""
     fields = {"grant_type": "refresh_token", "refresh_token": server.refresh_token(rotates=True)}
     first = await client.post("/token", data=fields, headers=HEADER)
     again = await client.post("/token", data=fields, headers=HEADER)

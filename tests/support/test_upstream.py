@@ -1,4 +1,4 @@
-"""The scripted upstream and the recording connection never take a cut answer or a failed script for success."""
+"""The scripted upstream and the recording connection never take a cut response or a failed script for success."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
 async def test_waiting_ends_when_nothing_more_can_arrive() -> None:
-    """A reset in the middle of an answer raises Gone instead of waiting on."""
+    """A reset in the middle of a response raises Gone instead of waiting on."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()

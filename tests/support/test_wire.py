@@ -54,8 +54,8 @@ def test_a_request_that_is_cut_off_at_the_end_is_unclean() -> None:
         wire.requests(POST[:-1])
 
 
-def test_an_answer_without_framing_ends_with_its_connection() -> None:
-    """RFC 9112 6.3: such an answer is complete only once the connection was closed."""
+def test_a_response_without_framing_ends_with_its_connection() -> None:
+    """RFC 9112 6.3: such a response is complete only once the connection was closed."""
     data = b"HTTP/1.1 200 OK\r\n\r\nabc"
     assert wire.first_response(data) is None
     message = wire.first_response(data, ended=True)
@@ -66,7 +66,7 @@ def test_an_answer_without_framing_ends_with_its_connection() -> None:
 @pytest.mark.parametrize(
     ("start", "to_head"), [(b"HTTP/1.1 200 OK", True), (b"HTTP/1.1 204 No Content", False), (b"HTTP/1.1 304 ", False)]
 )
-def test_answers_without_a_body_end_with_their_head(start: bytes, to_head: bool) -> None:
+def test_responses_without_a_body_end_with_their_head(start: bytes, to_head: bool) -> None:
     """RFC 9112 6.3: what HEAD, 204 and 304 say of a length describes a body that is not sent."""
     message = wire.first_response(start + b"\r\nContent-Length: 3\r\n\r\nHTTP/1.1", to_head=to_head)
     assert message is not None

@@ -27,11 +27,11 @@ class Endpoint:
         self.life = 1000.0
         self.base_url = ""
         self.token: str | None = None
-        """The same token in every answer."""
+        """The same token in every response."""
         self.down: dict[str, Any] | None = None
         """The CallFault that comes of each call: its arguments."""
         self.refuses: dict[str, Any] | None = None
-        """The same, but found by the kind in an answer."""
+        """The same, but found by the kind in a response."""
         self.answer: Callable[[float], Reply] | None = None
         """What is answered at a moment, for kinds that read it in their own way."""
         self.defect = False

@@ -21,7 +21,7 @@ class Unclean(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A request or an answer. Header names are lower case, in the order they came; `body` is without chunk framing."""
+    """A request or a response. Header names are lower case, in the order they came; `body` is without chunk framing."""
 
     start: bytes
     headers: tuple[tuple[bytes, bytes], ...]
@@ -32,7 +32,7 @@ class Message:
 
     @property
     def status(self) -> int:
-        """An answer's status code."""
+        """A response's status code."""
         return int(self.start.split(b" ", 2)[1])
 
     @property
@@ -68,10 +68,10 @@ def first_request(data: bytes) -> Message | None:
 
 
 def first_response(data: bytes, *, to_head: bool = False, ended: bool = False) -> Message | None:
-    """The answer at the start of `data`, or None while it is incomplete.
+    """The response at the start of `data`, or None while it is incomplete.
 
     `to_head`: it answers a HEAD request. `ended`: the connection was closed in an orderly way after `data`, which
-    completes an answer without framing (RFC 9112 6.3).
+    completes a response without framing (RFC 9112 6.3).
     """
     return _first(data, _STATUS_LINE, to_head=to_head, ended=ended)
 

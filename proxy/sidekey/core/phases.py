@@ -6,23 +6,22 @@ the model).
 
 The request:
 
-    phase        meaning                                                     followed by
-    NEW          the head was read, nothing is decided                       all but RENEWING
-    RESOLVING    what the target is judged by is being read                  BUFFERING ... OVER
-    BUFFERING    the body is kept until it is whole: the token goes into it  ACQUIRING, CONNECTING, SENT, OVER
-    ACQUIRING    the grant or the client certificate is not there yet        itself, CONNECTING, SENDING, SENT, OVER
-    CONNECTING   no connection is free                                       itself, ACQUIRING, SENDING, SENT, OVER
-    SENDING      the head is written, the body is still coming               SENT, OVER
-    SENT         the whole request is written                                CONNECTING (retry), RENEWING, OVER
-    RENEWING     the grant was refused, a newer one is awaited               ACQUIRING, CONNECTING, SENT, OVER
+    NEW          the head was read, nothing is decided
+    RESOLVING    what the target is judged by is being read
+    BUFFERING    the body is kept until it is whole: the token goes into it
+    ACQUIRING    the grant or the client certificate is not there yet
+    CONNECTING   no connection is free
+    SENDING      the head is written, the body is still coming
+    SENT         the whole request is written; a retry goes back to CONNECTING
+    RENEWING     the grant was refused, a newer one is awaited
     OVER         nothing more is done about the request
 
 The response, towards the caller:
 
-    NONE         nothing has come that counts                                HELD, PASSING, COMPLETE, CUT
-    HELD         kept back: its status may refuse the grant                  JUDGED, COMPLETE, CUT
-    JUDGED       kept back until a newer grant is there                      NONE (replay), PASSING, COMPLETE, CUT
-    PASSING      the head is delivered, the body follows                     COMPLETE, CUT
+    NONE         nothing has come that counts
+    HELD         kept back: its status may refuse the grant
+    JUDGED       kept back until a newer grant is there; a replay goes back to NONE
+    PASSING      the head is delivered, the body follows
     COMPLETE     the caller has all of it
     CUT          the caller left, or sees that something is missing
 """

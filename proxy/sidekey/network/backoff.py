@@ -17,7 +17,7 @@ _DOUBLINGS = 6
 def pause(failures: int, jitter: float, asked: float | None = None) -> float:
     """Seconds until the next attempt, after this many failures in a row (at least one).
 
-    It doubles up to `LONGEST`; `jitter`, within 0 and 1, takes away up to a quarter. `asked` is the answer's
+    It doubles up to `LONGEST`; `jitter`, within 0 and 1, takes away up to a quarter. `asked` is the response's
     `Retry-After` in seconds, which can only make it longer.
     """
     base: float = min(LONGEST, FIRST * 2 ** min(failures - 1, _DOUBLINGS))

@@ -81,7 +81,7 @@ class Fetcher:
         try:
             connection, reply = await self._call(request, key, identity, timeout, largest, kept=not call.own_connection)
         except TimeoutError:
-            raise CallFault("timeout", f"{call.step} did not answer in time") from None
+            raise CallFault("timeout", f"{call.step} did not respond in time") from None
         except ResponseError as error:
             raise CallFault(error.outcome, f"{call.step} {error.reason}") from None
         except ProblemError as raised:

@@ -42,7 +42,7 @@ class ClosedBeforeResponse(ResponseError):
     """The server closed the connection before the first byte of a response; it may have acted on the request."""
 
     def __init__(self) -> None:
-        super().__init__("unreachable", "closed the connection before it answered")
+        super().__init__("unreachable", "closed the connection before it responded")
 
 
 class HttpConnection(asyncio.Protocol):

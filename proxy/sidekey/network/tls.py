@@ -171,7 +171,7 @@ def certificate_refused() -> Problem:
     """
     return _failed(
         "tls_protocol_error",
-        "the upstream cut the connection before it answered, as servers do that refuse the client certificate",
+        "the upstream closed the connection before it responded, as servers do that reject the client certificate",
     )
 
 

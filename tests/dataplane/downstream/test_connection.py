@@ -25,7 +25,7 @@ async def echo(connection: RawConnection) -> None:
 
 
 async def bodies(caller: RawConnection, count: int) -> list[bytes]:
-    """The bodies of the next answers."""
+    """The bodies of the next responses."""
     return [(await caller.response()).body for _ in range(count)]
 
 
@@ -59,8 +59,8 @@ async def test_a_pipelined_upload_behind_many_requests_is_read_in_pieces() -> No
     assert answers[60:] == [b"/api/long " + long, b"/api/chunked " + long, b"/api/last "]
 
 
-async def test_a_fault_behind_pipelined_requests_is_answered_after_them() -> None:
-    """Requests of earlier reads are served first; the fault's answer closes the connection."""
+async def test_an_error_behind_pipelined_requests_is_answered_after_them() -> None:
+    """Requests of earlier reads are served first; the response to the error closes the connection."""
     async with (
         Upstream(echo) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
@@ -100,7 +100,7 @@ async def test_empty_lines_between_requests_are_passed_over() -> None:
     ],
 )
 async def test_a_connection_persists_as_the_request_says(version: str, field: tuple[str, ...], stays: bool) -> None:
-    """RFC 9112 9.3; to an HTTP/1.0 caller the answer says so."""
+    """RFC 9112 9.3; to an HTTP/1.0 caller the response says so."""
     async with (
         Upstream(echo) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
@@ -125,7 +125,7 @@ async def test_an_http_1_0_caller_may_leave_host_out() -> None:
         assert (answer.status, problem(answer)["code"]) == (400, "request_invalid")
 
 
-async def test_an_answer_of_our_own_closes_an_http_1_0_connection() -> None:
+async def test_a_response_of_our_own_closes_an_http_1_0_connection() -> None:
     """It does not say keep-alive, and such a caller reads to the end."""
     async with running(integration("h", base_url(1))) as sidekey, sidekey.connect() as caller:
         await caller.send(b"GET /nowhere HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
@@ -173,7 +173,7 @@ async def test_a_refused_body_after_an_offer_of_h2c() -> None:
 
 
 async def test_a_caller_that_is_still_uploading_reads_its_413() -> None:
-    """What comes after the answer is read and dropped for a while, so that no reset overtakes it."""
+    """What comes after the response is read and dropped for a while, so that no reset overtakes it."""
     size = 16 << 20
     limits = Limits(request_body=1000)
     async with running(integration("h", base_url(1)), limits=limits) as sidekey, sidekey.connect() as caller:
@@ -234,15 +234,15 @@ async def test_a_second_head_that_dribbles_is_due_too() -> None:
 
 
 async def blocked(sidekey: Running, caller: RawConnection, raw: bytes) -> None:
-    """Send a request and never read its answer; wait until the answer fills what is between."""
+    """Send a request and never read its response; wait until the response fills what is between."""
     caller.transport.pause_reading()
     await caller.send(raw)
     await eventually(lambda: any(connection._write_full for connection in sidekey.plane.worker.connections))
 
 
 @pytest.mark.parametrize("field", ["Connection: close", "Connection: keep-alive"])
-async def test_a_caller_that_never_reads_the_end_of_its_answer_is_reset(field: str) -> None:
-    """The answer has left the upstream whole, but not us; timeouts.write ends the connection."""
+async def test_a_caller_that_never_reads_the_end_of_its_response_is_reset(field: str) -> None:
+    """The response has left the upstream whole, but not us; timeouts.write ends the connection."""
     timeouts = Timeouts(write=0.3)
     size = 1 << 20
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size

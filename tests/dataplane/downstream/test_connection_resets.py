@@ -32,7 +32,7 @@ def watch_callbacks() -> list[dict[str, Any]]:
 
 @every_refusal
 async def test_a_caller_that_has_closed_before_it_is_refused(raw: bytes) -> None:
-    """Its kernel answers our first byte by a reset, before the end of our answer is said."""
+    """Its kernel answers our first byte by a reset, before the end of our response is said."""
     found = watch_callbacks()
     async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         with socket.create_connection(("127.0.0.1", sidekey.port)) as caller:
@@ -59,7 +59,7 @@ async def test_a_caller_that_resets_before_it_is_refused(raw: bytes) -> None:
 
 
 async def test_an_upload_that_is_reset_while_it_is_refused() -> None:
-    """The answer is on its way, and what still comes of the body is being dropped."""
+    """The response is on its way, and what still comes of the body is being dropped."""
 
     async def script(connection: RawConnection) -> None:
         await connection.until_contains(b"\r\n\r\n")

@@ -28,7 +28,7 @@ def assert_clean(requests: list[Message]) -> None:
 
 
 async def conversation(caller: RawConnection, *, to_head: bool) -> list[Message]:
-    """The answers on a connection, up to its end; an answer cut by the end raises. `to_head`: the first is to HEAD."""
+    """Responses on a connection, up to its end; a response cut by the end raises. `to_head`: the first is to HEAD."""
     answers: list[Message] = []
     await caller.until_ended()
     while caller.taken < len(caller.received):

@@ -27,7 +27,7 @@ def serialised(fault: Problem, *, integration: str | None = None, close: bool = 
 
 
 @pytest.mark.parametrize("fault", PROBLEMS)
-def test_every_answer_has_its_code_status_and_proxy_status(fault: Problem) -> None:
+def test_every_response_has_its_code_status_and_proxy_status(fault: Problem) -> None:
     """The table of errors, one by one, as a complete and clean answer."""
     message = wire.first_response(serialised(fault))
     assert message is not None
@@ -46,7 +46,7 @@ def test_the_integration_is_named_where_the_caller_knows_it() -> None:
     assert b"integration" not in serialised(fault).partition(b"\r\n\r\n")[2].replace(fault.title.encode(), b"")
 
 
-def test_an_answer_to_head_is_its_head_alone() -> None:
+def test_a_response_to_head_is_its_head_alone() -> None:
     """RFC 9110 9.3.2: the same fields, and no body."""
     fault = Problem("target_denied", "why")
     head, _, body = serialised(fault).partition(b"\r\n\r\n")
@@ -69,7 +69,7 @@ def test_headers_of_the_problem_are_sent() -> None:
 
 
 async def test_a_denied_head_request_leaves_its_connection_in_step() -> None:
-    """The next answer begins where the head ended."""
+    """The next response begins where the head ended."""
     async with (
         Upstream() as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
@@ -90,7 +90,7 @@ async def test_a_denial_leaves_the_connection_open_only_where_its_body_was_read(
         await caller.until_ended()
 
 
-async def test_only_our_own_answers_carry_proxy_status() -> None:
+async def test_only_our_own_responses_carry_proxy_status() -> None:
     """An upstream's own is removed."""
 
     async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:

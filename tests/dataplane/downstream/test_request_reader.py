@@ -22,7 +22,7 @@ def chunks(*pieces: bytes, extension: bytes = b"") -> bytes:
 
 
 def answers(caller: RecordingTransport) -> list[wire.Message]:
-    """The answers that a caller has."""
+    """The responses that a caller has."""
     found, data = [], bytes(caller.written)
     while (message := wire.first_response(data)) is not None:
         found.append(message)
@@ -182,7 +182,7 @@ async def test_a_head_that_one_field_takes_over_the_bound_is_too_large(raw: byte
 
 
 async def refused(sidekey: Scripted, raw: bytes, size: int) -> wire.Message:
-    """Feed a request in reads of `size` until it is answered; the answer must come soon and end the connection."""
+    """Feed a request in reads of `size` until it is answered; the response must come soon and end the connection."""
     caller = sidekey.caller()
     fed = 0
     while not caller.written and fed < len(raw):
@@ -213,7 +213,7 @@ WITHIN = {
 @pytest.mark.parametrize("size", [10, 1000, 1 << 20])
 @pytest.mark.parametrize("raw", WITHIN.values(), ids=WITHIN)
 async def test_what_lies_within_the_bounds_passes_in_any_pieces(raw: bytes, size: int) -> None:
-    """Bounds are on a head, a body and what is between chunks, each by itself: a second request begins anew."""
+    """Bounds are on a head, a body and what is between chunks, each by itself: a second request begins again."""
     both = raw + raw
     pieces = [both[at : at + size] for at in range(0, len(both), size)]
     arrived, told = await converse(Scripted(H, limits=LIMITS), *pieces)

@@ -1,4 +1,4 @@
-"""The head of an answer on its way to the caller."""
+"""The head of a response on its way to the caller."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_the_head_keeps_its_fields_order_and_bytes() -> None:
 
 @pytest.mark.parametrize("named", [b"content-length", b"transfer-encoding, via"])
 async def test_connection_does_not_touch_the_framing(named: bytes) -> None:
-    """What is written anew is not what Connection names."""
+    """What is written again is not what Connection names."""
     answer = b"HTTP/1.1 200 OK\r\nConnection: " + named + b"\r\nVia: 1.1 a\r\nContent-Length: 2\r\n\r\nok"
     async with (
         Upstream(answering(answer)) as upstream,

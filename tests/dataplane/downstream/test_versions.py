@@ -76,7 +76,7 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
         ("ICE/1.0", SIZED, b""),
     ],
 )
-async def test_an_answer_in_no_version_that_fits_it_is_502(version: str, framing: bytes, field: bytes) -> None:
+async def test_a_response_in_no_version_that_fits_it_is_502(version: str, framing: bytes, field: bytes) -> None:
     """Another protocol, or a transfer coding in HTTP/1.0, which is invalid framing (RFC 9112 6.1)."""
     answer = version.encode() + b" 200 OK\r\n" + field + framing
     async with (
@@ -91,7 +91,7 @@ async def test_an_answer_in_no_version_that_fits_it_is_502(version: str, framing
 
 @pytest.mark.parametrize("field", [b"", b"Connection: keep-alive\r\n", b"Connection: close\r\n"])
 @pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
-async def test_an_answer_in_either_version_passes_as_http_1_1(version: str, field: bytes) -> None:
+async def test_a_response_in_either_version_passes_as_http_1_1(version: str, field: bytes) -> None:
     """RFC 9110 2.5: the version is that of the one who sends."""
     answer = version.encode() + b" 200 OK\r\n" + field + SIZED
     async with (

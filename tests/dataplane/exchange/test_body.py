@@ -1,4 +1,4 @@
-"""A token in the body: the body is gathered, checked, and written anew behind what the caller sent."""
+"""A token in the body: the body is gathered, checked, and written again behind what the caller sent."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ async def test_a_caller_that_leaves_meanwhile_is_forgotten() -> None:
 
 
 async def test_the_replay_holds_the_newer_token_once() -> None:
-    """The body is written anew from what the caller sent."""
+    """The body is written again from what the caller sent."""
     newer = Grant(body=(("access_token", "newer"),))
 
     async def script(connection: RawConnection) -> None:

@@ -1,4 +1,4 @@
-"""One request and its answer: who waits for whom, and how it ends; conversations without sockets."""
+"""One request and its response: who waits for whom, and how it ends; conversations without sockets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def answers(data: bytes) -> list[wire.Message]:
 
 
 async def test_the_head_goes_out_once_the_read_that_completed_it_was_parsed() -> None:
-    """A fault in the same read keeps the whole request here."""
+    """An error in the same read keeps the whole request here."""
     sidekey = Scripted(H)
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", "Transfer-Encoding: chunked") + b"5\r\nhello\r\nzz\r\n")
@@ -33,7 +33,7 @@ async def test_the_head_goes_out_once_the_read_that_completed_it_was_parsed() ->
 
 
 async def test_a_request_on_a_kept_connection_is_one_write_each_way() -> None:
-    """Head and body together, and the answer within the same turn."""
+    """Head and body together, and the response within the same turn."""
     sidekey = Scripted(H)
     caller = sidekey.caller()
     caller.feed(request("POST", body=b"hello"))
@@ -80,7 +80,7 @@ async def test_an_upstream_that_is_full_with_the_head_holds_the_rest() -> None:
 
 
 @pytest.mark.parametrize("length", ["Content-Length: 10", "Transfer-Encoding: chunked"])
-async def test_an_answer_before_the_upstream_took_the_body(length: str) -> None:
+async def test_a_response_before_the_upstream_took_the_body(length: str) -> None:
     """The caller goes on; that connection, with bytes of the old request still in it, carries no other."""
     body = b"0123456789" if "Length" in length else b"a\r\n0123456789\r\n0\r\n\r\n"
     sidekey = Scripted(H)
@@ -116,7 +116,7 @@ async def test_a_caller_that_is_full_holds_the_upstream() -> None:
     assert len(sidekey.pooled()) == 1
 
 
-async def test_the_next_request_waits_until_the_caller_took_the_answer() -> None:
+async def test_the_next_request_waits_until_the_caller_took_the_response() -> None:
     """The upstream's connection does not: it is free for others, and reads."""
     sidekey = Scripted(H)
     caller, other = sidekey.caller(), sidekey.caller()
@@ -135,7 +135,7 @@ async def test_the_next_request_waits_until_the_caller_took_the_answer() -> None
     assert upstream.take().startswith(b"GET /api/second")
 
 
-async def test_an_early_answer_ends_the_connection_after_it() -> None:
+async def test_an_early_response_ends_the_connection_after_it() -> None:
     """What the caller still sends is dropped, and the upstream sees a request that is not whole."""
     sidekey = Scripted(H)
     caller = sidekey.caller()
@@ -152,8 +152,8 @@ async def test_an_early_answer_ends_the_connection_after_it() -> None:
 
 
 @pytest.mark.parametrize("moment", ["head", "body"])
-async def test_a_fault_in_a_later_piece_of_a_body_cuts_the_upstream(moment: str) -> None:
-    """The answer is ours where none has begun, else it is cut."""
+async def test_an_error_in_a_later_piece_of_a_body_cuts_the_upstream(moment: str) -> None:
+    """The response is ours where none has begun, else it is cut."""
     sidekey = Scripted(H)
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", "Transfer-Encoding: chunked") + b"5\r\nfirst\r\n")
@@ -225,7 +225,7 @@ async def test_a_defect_of_the_second_attempt_is_answered() -> None:
     assert [type(defect) for defect in sidekey.defects] == [LookupError]
 
 
-async def test_a_stalled_upload_is_the_callers_fault_only_while_it_is_read() -> None:
+async def test_a_stalled_upload_is_the_callers_error_only_while_it_is_read() -> None:
     """While the upstream is full no deadline of the caller runs; once it takes more, it does."""
     sidekey = Scripted(H, timeouts=Timeouts(idle=5, write=60))
     deadlines = sidekey.plane.worker.deadlines

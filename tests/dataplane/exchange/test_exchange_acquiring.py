@@ -14,7 +14,7 @@ from support.plane import CREDENTIAL, FixedSource, base_url, get, integration, p
 
 
 class Asking(FixedSource):
-    """A grant source that has to ask; `fault` is what comes of that, where it is no grant."""
+    """A grant source that has to ask; `error` is what comes of that, where it is no grant."""
 
     def __init__(self, fault: Exception | None = None) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ async def test_a_request_waits_for_its_grant_with_its_body() -> None:
     ],
 )
 async def test_without_a_grant_nothing_is_sent(fault: Exception, code: str) -> None:
-    """The answer says why; a defect is reported and not told."""
+    """The response says why; a defect is reported and not told."""
     async with Upstream() as upstream:
         made = integration("h", base_url(upstream.port))
         async with running(made, sources={"h": Asking(fault)}) as sidekey:

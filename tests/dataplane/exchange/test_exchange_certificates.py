@@ -115,7 +115,7 @@ async def test_a_request_waits_for_its_certificate_with_its_body(ca: Authority) 
 
 
 async def test_without_a_certificate_nothing_is_sent(ca: Authority) -> None:
-    """Not even a connection without one; the answer says why."""
+    """Not even a connection without one; the response says why."""
     gone = Problem(
         "credential_unavailable", "the client certificate expired on 2026-01-01", error="proxy_configuration_error"
     )

@@ -56,7 +56,7 @@ async def test_a_grant_that_lapses_while_a_connection_is_made_is_not_sent(lapse:
 
 @pytest.mark.parametrize("kept", [True, False])
 async def test_a_retry_on_a_new_connection_holds_the_newer_grant(kept: bool) -> None:
-    """Written anew where its body was kept; where it was not, the loss of the connection is told."""
+    """Written again where its body was kept; where it was not, the loss of the connection is told."""
     source = Lapsing()
     opened = 0
 

@@ -1,4 +1,4 @@
-"""An answer that refuses the grant: held back, weighed, and the request sent once more with a newer one."""
+"""A response that refuses the grant: held back, judged, and the request sent once more with a newer one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def tokens(upstream: Upstream) -> list[bytes]:
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PATCH"])
 async def test_a_refused_request_is_sent_once_more_with_the_newer_grant(method: str) -> None:
-    """Body and fields are the same, byte for byte; the caller sees the second answer alone."""
+    """Body and fields are the same, byte for byte; the caller sees the second response alone."""
     body = b"x" * 2000 if method in ("POST", "PATCH") else None
     async with Upstream(judging()) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
         answer = await sidekey.ask(request(method, "/a?b=1", "X-Mine: 1", body=body))
@@ -103,7 +103,7 @@ async def test_an_early_refusal_passes() -> None:
             await connection.send(REFUSED)
             answer = await caller.response()
             assert (answer.status, answer.body) == (401, b"stop")
-        assert source.weighed == [(401, b"stop")]
+        assert source.judged == [(401, b"stop")]
 
 
 async def test_the_refusal_passes_where_no_newer_grant_comes() -> None:
@@ -142,7 +142,7 @@ async def test_the_body_is_read_before_it_passes(refusal: bytes, seen: bytes | N
     async with Upstream(script) as upstream, plane(upstream, source) as sidekey:
         answer = await sidekey.ask(get(version=version))
         assert (answer.status, answer.body) == (401, b"" if refusal is EMPTY else b"stop")
-        assert source.weighed == [(401, seen)]
+        assert source.judged == [(401, seen)]
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
@@ -159,7 +159,7 @@ async def test_a_long_refusal_is_told_by_its_status(framing: str, size: int) -> 
     async with Upstream(judging(refusal=refusal)) as upstream, plane(upstream, source) as sidekey:
         answer = await sidekey.ask(get())
         assert (answer.status, answer.body == body) == (401, True)
-        assert source.weighed == [(401, body if size <= MOST else None)]
+        assert source.judged == [(401, body if size <= MOST else None)]
 
 
 @pytest.mark.parametrize("comes", [True, False])
@@ -171,7 +171,7 @@ async def test_a_long_refusal_waits_for_the_newer_grant_too(comes: bool) -> None
     source.go.clear()
     async with Upstream(judging(refusal=refusal)) as upstream, plane(upstream, source) as sidekey:
         asking = asyncio.create_task(sidekey.ask(get()))
-        await eventually(lambda: source.weighed)
+        await eventually(lambda: source.judged)
         if not comes:
             source._next.clear()
         source.go.set()
@@ -186,14 +186,14 @@ async def test_a_caller_that_leaves_while_the_grant_is_renewed_is_not_served() -
     async with Upstream(judging()) as upstream, plane(upstream, source) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(get())
-            await eventually(lambda: source.weighed)
+            await eventually(lambda: source.judged)
         await sidekey.outcomes("h", caller_gone=1)
         source.go.set()
         assert (await sidekey.ask(get())).status == 200
         assert tokens(upstream) == [b"Bearer old", b"Bearer new"]
 
 
-async def test_an_answer_that_breaks_while_it_is_held_is_no_answer() -> None:
+async def test_a_response_that_breaks_while_it_is_held_is_no_response() -> None:
     """A cut refusal is not shown as one."""
 
     async def script(connection: RawConnection) -> None:
@@ -205,7 +205,7 @@ async def test_an_answer_that_breaks_while_it_is_held_is_no_answer() -> None:
     async with Upstream(script) as upstream, plane(upstream, source) as sidekey:
         said = problem(await sidekey.ask(get()))
         assert (said["code"], said["sent"]) == ("upstream_protocol_error", "maybe")
-        assert source.weighed == []
+        assert source.judged == []
 
 
 async def test_requests_behind_the_refused_one_keep_their_order() -> None:
@@ -214,14 +214,14 @@ async def test_requests_behind_the_refused_one_keep_their_order() -> None:
     source.go.clear()
     async with Upstream(judging()) as upstream, plane(upstream, source) as sidekey, sidekey.connect() as caller:
         await caller.send(get("/first") + get("/second"))
-        await eventually(lambda: source.weighed)
+        await eventually(lambda: source.judged)
         source.go.set()
         assert [(await caller.response()).status for _ in range(2)] == [200, 200]
         assert [message.target for message in upstream.requests] == [b"/api/first", b"/api/first", b"/api/second"]
 
 
 async def test_a_watched_status_that_says_nothing_of_the_grant_passes() -> None:
-    """A 500 is weighed and goes on; other statuses are not even held."""
+    """A 500 is judged and goes on; other statuses are not even held."""
     broken = b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\nno"
     source = RenewedSource(OLD, NEW)
     async with Upstream(answering(broken, OK)) as upstream, plane(upstream, source) as sidekey:
@@ -230,7 +230,7 @@ async def test_a_watched_status_that_says_nothing_of_the_grant_passes() -> None:
             assert (await caller.response()).body == b"no"
             await caller.send(get())
             assert (await caller.response()).body == b"ok"
-        assert source.weighed == [(500, b"no")]
+        assert source.judged == [(500, b"no")]
 
 
 async def test_a_head_request_is_replayed_as_well() -> None:
@@ -253,11 +253,11 @@ async def test_a_head_request_is_replayed_as_well() -> None:
     source = RenewedSource(OLD, NEW)
     async with Upstream(either) as upstream, plane(upstream, source) as sidekey:
         assert (await sidekey.ask(request("HEAD"))).status == 200
-        assert source.weighed == [(401, b"")]
+        assert source.judged == [(401, b"")]
         assert tokens(upstream) == [b"Bearer old", b"Bearer new"]
 
 
-async def test_a_held_answer_may_take_as_long_as_any_other() -> None:
+async def test_a_held_response_may_take_as_long_as_any_other() -> None:
     """Once its head has come, `idle` counts and `response` no more."""
 
     async def script(connection: RawConnection) -> None:
@@ -273,7 +273,7 @@ async def test_a_held_answer_may_take_as_long_as_any_other() -> None:
         assert (await sidekey.ask(get())).status == 401
 
 
-async def test_trailers_of_a_held_answer_are_bounded() -> None:
+async def test_trailers_of_a_held_response_are_bounded() -> None:
     """As those of any other."""
 
     async def script(connection: RawConnection) -> None:
@@ -285,7 +285,7 @@ async def test_trailers_of_a_held_answer_are_bounded() -> None:
     source = RenewedSource(OLD, NEW)
     async with Upstream(script) as upstream, plane(upstream, source) as sidekey:
         said = problem(await sidekey.ask(get()))
-        assert (said["code"], source.weighed) == ("upstream_protocol_error", [])
+        assert (said["code"], source.judged) == ("upstream_protocol_error", [])
 
 
 async def test_a_replay_goes_out_by_another_connection() -> None:
@@ -329,8 +329,8 @@ async def test_a_request_is_retried_once_whatever_comes_between() -> None:
         assert len(upstream.requests) == 4
 
 
-async def test_an_answer_is_read_on_when_the_caller_takes_more_again() -> None:
-    """The interim answer filled the caller; the refusal behind it is still on its way."""
+async def test_a_response_is_read_on_when_the_caller_takes_more_again() -> None:
+    """The interim response filled the caller; the refusal behind it is still on its way."""
     made = integration("h", base_url(1), traits=TRAITS)
     sidekey = Scripted(made, sources={"h": RenewedSource(OLD)})
     caller = sidekey.caller()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
-from sidekey.core.urls import Origin
+from sidekey.core.urls import Origin, Target
 from sidekey.credentials.base import Grant
 from sidekey.dataplane.routing.compiled import CompiledIntegration, quick_base, quick_marks
 from support.memory import Upstream, running
@@ -59,11 +59,11 @@ async def test_a_grant_is_compiled_for_the_origin_of_a_route() -> None:
     """Host and the fields, byte for byte; and their names, normalised, are those that nothing may double."""
     grant = Grant(headers=(("X_Key", "1"), ("X-Other", "\xe9")))
     async with running(integration("h", "https://a.test/api", headers=grant.headers)) as sidekey:
-        lane = sidekey.plane.index.find(b"h")
-        assert lane is not None
-        route = lane.route(Origin("https", "b.test", 8443))
+        served = sidekey.plane.index.find(b"h")
+        assert served is not None
+        route = served.route(Origin("https", "b.test", 8443))
         route.compile(grant)
-        assert lane.strip == {b"x-key", b"x-other"}
+        assert served.strip == {b"x-key", b"x-other"}
         assert route.injected == b"\r\nHost: b.test:8443\r\nX_Key: 1\r\nX-Other: \xe9"
 
 
@@ -85,24 +85,24 @@ async def test_a_new_grant_replaces_the_old_one_on_every_route() -> None:
 async def test_routes_are_bounded() -> None:
     """A wildcard domain allows any number of hosts."""
     async with running(integration("h", "https://a.test/api")) as sidekey:
-        lane = sidekey.plane.index.find(b"h")
-        assert lane is not None
+        served = sidekey.plane.index.find(b"h")
+        assert served is not None
         for number in range(3 * CompiledIntegration.ROUTES):
-            lane.route(Origin("https", f"h{number}.a.test", 443))
-        assert len(lane.routes) <= CompiledIntegration.ROUTES
+            served.route(Origin("https", f"h{number}.a.test", 443))
+        assert len(served.routes) <= CompiledIntegration.ROUTES
 
 
 async def test_routes_that_the_config_names_are_never_too_many() -> None:
     """Each origin keeps the one route that base and entries refer to, whatever callers name beside it."""
     prefixes = [f"https://h{number}.a.test/api" for number in range(CompiledIntegration.ROUTES + 50)]
     async with running(integration("h", *prefixes)) as sidekey:
-        lane = sidekey.plane.index.find(b"h")
-        assert lane is not None
-        compiled = {route.origin: route for route, _ in lane._entries.values()}
-        assert lane._base_route is compiled[lane._base_route.origin] if lane._base_route else False
+        served = sidekey.plane.index.find(b"h")
+        assert served is not None
+        compiled = {route.origin: route for route, _ in served._entries.values()}
+        assert served._base_route is compiled[served._base_route.origin] if served._base_route else False
         for number in range(3):
-            lane.route(Origin("https", f"h{number}.b.test", 443))
-        assert compiled.items() <= {route.origin: route for route in lane.routes}.items()
+            served.route(Origin("https", f"h{number}.b.test", 443))
+        assert compiled.items() <= {route.origin: route for route in served.routes}.items()
         assert len(compiled) == len(prefixes)
 
 
@@ -113,3 +113,29 @@ async def test_every_method_that_parses_is_carried(method: str) -> None:
         assert (await sidekey.ask(get())).status == 200
         assert (await sidekey.ask(request(method))).status == 200
         assert upstream.requests[1].method == method.encode()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "authority", "quick"),
+    [
+        ("https://a.test/api", "https://a.test", True),
+        ("https://a.test/api", "http://a.test", True),
+        ("https://a.test/api", "http://a.test:80", True),
+        ("https://a.test/api", "http://a.test:443", False),
+        ("https://a.test/api", "http://a.test:81", False),
+        ("https://a.test:8443/api", "https://a.test:8443", True),
+        ("https://a.test:8443/api", "http://a.test", False),
+        ("http://a.test/api", "http://a.test", True),
+        ("http://a.test/api", "https://a.test", False),
+    ],
+)
+async def test_targets_of_the_forward_proxy_are_read_quickly_as_callers_write_them(
+    prefix: str, authority: str, quick: bool
+) -> None:
+    """Also where `http://` is upgraded, and only there; what is not is left to the exact reading."""
+    async with running(integration("h", prefix)) as sidekey:
+        served = sidekey.plane.index.find(b"h")
+        assert served is not None
+        target = served.read_quickly(authority.encode() + b"/api/x?y", forward=True)
+        origin = parse_prefix(prefix).origin
+        assert target == (Target(origin, "/api/x", "y") if quick else None)

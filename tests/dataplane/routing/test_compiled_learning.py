@@ -9,7 +9,7 @@ from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.runtime.snapshot import Integration
 from support.memory import running
 from support.plane import FixedSource, get, problem, secrets_of
-from support.scripted import Awaited, Scripted, settle
+from support.scripted import Awaited, Certificate, Scripted, settle
 from support.upstream import OK
 
 TRAITS = Traits(Places(headers=("Authorization",)), calls=True, learns=True, watched=frozenset({401, 500}))
@@ -88,7 +88,7 @@ async def test_what_can_never_be_allowed_fetches_no_token(request_bytes: bytes) 
 
 
 async def test_a_target_that_is_not_the_learnt_host_is_denied_after_all() -> None:
-    """It might have been; the answer of the login decides."""
+    """It might have been; the response of the login decides."""
     source = Awaited(grant("https://api5.responsys.net/rest/api/v1.3"))
     source.go.set()
     async with running(learning(RESPONSYS, str(LOGIN)), sources={"h": source}) as sidekey:
@@ -141,3 +141,40 @@ async def test_every_request_that_waited_is_judged_by_what_the_login_told() -> N
         b"GET /rest/api/v1.3/%b HTTP/1.1\nHost: api5.responsys.net" % path for path in (b"x", b"y")
     ]
     assert callers[2].take().startswith(b"HTTP/1.1 403 ")
+
+
+async def test_a_request_that_waited_for_its_certificate_goes_where_the_newest_grant_says() -> None:
+    """Another request has heard of the new base meanwhile: the new credential must not go to the old one."""
+    source = FixedSource(grant("https://a.rest.example", "t1"))
+    certificate = Certificate(later="late")
+    sidekey = Scripted(
+        learning(MARKETING, "https://auth.example"), sources={"h": source}, identities={"h": certificate}
+    )
+    sidekey.caller().feed(get("/x"))
+    await settle()
+    source.grant = grant("https://b.rest.example", "t2")
+    sidekey.caller().feed(get("/y"))
+    await settle()
+    assert (sidekey.upstreams, certificate.asked) == ([], 2)
+    certificate.go.set()
+    assert sorted(await heads(sidekey)) == [b"GET /%b HTTP/1.1\nHost: b.rest.example" % path for path in (b"x", b"y")]
+
+
+async def test_a_defect_of_a_newer_grant_concerns_only_the_request_that_takes_it() -> None:
+    """A connection was offered to it, since it waited; the exchange that gave it back knows nothing of that."""
+    source = FixedSource(grant("https://a.rest.example"))
+    sidekey = Scripted(learning(MARKETING, "https://auth.example"), sources={"h": source})
+    first, waiting = sidekey.caller(), sidekey.caller()
+    first.feed(get())
+    upstream = await sidekey.upstream()
+    sidekey.dialer.go.clear()
+    waiting.feed(get())
+    await settle()
+    source.grant = grant("https://another.example")
+    upstream.feed(OK)
+    assert first.take().endswith(b"ok")
+    assert waiting.take().startswith(b"HTTP/1.1 500 ")
+    assert [each.transport for each in sidekey.pooled()] == [upstream]
+    assert sidekey.metrics.in_flight == 0
+    assert [type(defect) for defect in sidekey.defects] == [ValueError]
+    sidekey.defects.clear()

@@ -33,7 +33,7 @@ def basic(user: str, password: str = "x") -> str:
 
 
 def verdict(answer: Message) -> tuple[int, str]:
-    """Status and code of an answer; the code is empty for an upstream's."""
+    """Status and code of a response; the code is empty for an upstream's."""
     return answer.status, "" if not answer.values(b"proxy-status") else problem(answer)["code"]
 
 
@@ -126,7 +126,7 @@ async def test_a_covered_host_and_what_cannot_be_read_never_pass(
 
 
 async def test_a_covered_target_is_denied_exactly_as_without_pass() -> None:
-    """The whole answer is the same."""
+    """The whole response is the same."""
     urls = ["http://covered.test/other", "http://covered.test/api"]
     answers = []
     for passing in (False, True):
@@ -248,7 +248,7 @@ async def test_an_options_request_may_end_here() -> None:
 
 
 async def test_metrics_and_logs_name_no_integration(tmp_path: Path) -> None:
-    """`-`, which no ID can be; nor does an answer of Sidekey's own name one."""
+    """`-`, which no ID can be; nor does a response of Sidekey's own name one."""
     log = tmp_path / "log"
     async with Upstream() as upstream, running(H, passing=True, log=log) as sidekey:
         assert verdict(await sidekey.ask(asking(base_url(upstream.port), *NAMED))) == OK
@@ -264,7 +264,7 @@ async def test_metrics_and_logs_name_no_integration(tmp_path: Path) -> None:
 
 
 async def test_nothing_passes_while_an_integration_is_undecided() -> None:
-    """Its hosts might be among the others; the answer names none."""
+    """Its hosts might be among the others; the response names none."""
     missing = Missing(integration("o", "https://o.test"))
     async with Upstream() as upstream, running(H, missing.integration(), passing=True) as sidekey:
         url = base_url(upstream.port)
@@ -365,7 +365,7 @@ async def test_what_was_decided_is_covered_after_another_config_too() -> None:
         assert verdict(await sidekey.ask(asking("http://covered.test:1/"))) == (407, "integration_required")
 
 
-async def test_a_lane_of_a_former_config_does_not_let_its_own_host_pass() -> None:
+async def test_an_integration_of_a_former_config_does_not_let_its_own_host_pass() -> None:
     """Its request was to carry a credential, and the integration has gone while it waited."""
     async with running(H, passing=True) as sidekey:
         former = sidekey.plane.index.find(b"h")

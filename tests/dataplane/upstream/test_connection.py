@@ -17,7 +17,7 @@ BIG = bytes(range(256)) * 12_000
 
 
 def head(*fields: str, status: str = "200 OK") -> bytes:
-    """An answer's head."""
+    """A response's head."""
     return "\r\n".join([f"HTTP/1.1 {status}", *fields, "", ""]).encode("latin-1")
 
 
@@ -59,7 +59,7 @@ FRAMINGS = {
 @pytest.mark.parametrize("size", [1 << 30, 65_537], ids=["one piece", "pieces"])
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.parametrize("answer", FRAMINGS.values(), ids=FRAMINGS)
-async def test_a_long_answer_arrives_byte_for_byte(answer: bytes, version: str, size: int) -> None:
+async def test_a_long_response_arrives_byte_for_byte(answer: bytes, version: str, size: int) -> None:
     """However it is framed and cut; and the upstream's connection serves the next request."""
     async with Upstream(in_pieces(answer, size)) as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey:
@@ -70,8 +70,8 @@ async def test_a_long_answer_arrives_byte_for_byte(answer: bytes, version: str, 
 
 
 @pytest.mark.parametrize("answer", [OK, head("Transfer-Encoding: chunked") + chunks(b"o", b"k")], ids=["CL", "chunked"])
-async def test_an_answer_in_single_bytes(answer: bytes) -> None:
-    """No cut of an answer into reads changes it."""
+async def test_a_response_in_single_bytes(answer: bytes) -> None:
+    """No cut of a response into reads changes it."""
     async with (
         Upstream(in_pieces(answer, 1)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
@@ -79,8 +79,8 @@ async def test_an_answer_in_single_bytes(answer: bytes) -> None:
         assert (await sidekey.ask(get())).body == b"ok"
 
 
-async def test_a_close_delimited_answer_that_ends_in_a_reset_is_cut() -> None:
-    """Over TCP only FIN completes such an answer."""
+async def test_a_close_delimited_response_that_ends_in_a_reset_is_cut() -> None:
+    """Over TCP only FIN completes such a response."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
@@ -105,8 +105,8 @@ async def test_a_close_delimited_answer_that_ends_in_a_reset_is_cut() -> None:
     [OK, b"\r\n", b"x", b"HTTP/1.1 100 Continue\r\n\r\n"],
     ids=["a second answer", "an empty line", "stray bytes", "an interim answer"],
 )
-async def test_bytes_after_an_answer_are_never_taken_for_the_next_one(extra: bytes) -> None:
-    """The caller gets the answer that was asked for, and the next request gets its own."""
+async def test_bytes_after_a_response_are_never_taken_for_the_next_one(extra: bytes) -> None:
+    """The caller gets the response that was asked for, and the next request gets its own."""
     first = head("Content-Length: 5") + b"first" + extra
     async with (
         Upstream(serving(first)) as upstream,
@@ -157,8 +157,8 @@ async def test_100_continue_goes_to_the_caller_who_asked_for_it(expects: bool) -
         assert (message.values(b"expect"), message.body) == ([b"100-continue"] if expects else [], b"body")
 
 
-async def test_a_fault_after_100_continue_is_answered() -> None:
-    """An interim answer is not the answer: a fault of the upstream after it is still 502."""
+async def test_an_error_after_100_continue_is_answered() -> None:
+    """An interim response is not the response: an error of the upstream after it is still 502."""
 
     async def script(connection: RawConnection) -> None:
         await connection.until_contains(b"\r\n\r\n")
@@ -193,7 +193,7 @@ async def test_trailers_and_extensions_without_end_are_cut(where: str) -> None:
         await sidekey.outcomes("h", upstream_protocol_error=1)
 
 
-async def test_an_answer_that_ends_before_the_upload_closes_the_connection() -> None:
+async def test_a_response_that_ends_before_the_upload_closes_the_connection() -> None:
     """A connection is used again only where both messages are whole."""
     async with (
         Upstream(answering(OK, OK)) as upstream,
@@ -234,7 +234,7 @@ async def test_a_slow_reader_holds_the_upstream_back() -> None:
         assert (await caller.response()).body == b"ok"
 
 
-async def test_a_connection_whose_answer_ended_before_a_slow_reader_is_used_again() -> None:
+async def test_a_connection_whose_response_ended_before_a_slow_reader_is_used_again() -> None:
     """The caller is full when the last byte arrives: the upstream's connection must read on for the next exchange."""
     size = 3 << 20
     answer = head(f"Content-Length: {size}") + b"x" * size
@@ -247,7 +247,7 @@ async def test_a_connection_whose_answer_ended_before_a_slow_reader_is_used_agai
         slowed(caller)
         await caller.send(get())
         await eventually(lambda: sidekey.metrics.in_flight == 1)
-        # Let the caller read a little at a time, until nothing but the end of the answer waits here.
+        # Let the caller read a little at a time, until nothing but the end of the response waits here.
         while sidekey.metrics.in_flight:
             caller.transport.resume_reading()
             await caller.until_received(len(caller.received) + 1)

@@ -74,7 +74,7 @@ UPLOAD = 400 << 10
 async def stuck(early: bytes, *, sent: int, timeouts: Timeouts) -> AsyncIterator[tuple[Running, RawConnection]]:
     """An upload of which `sent` bytes were taken from the caller, answered by an upstream that reads no more.
 
-    Yields when the answer has come to the caller, while part of the upload still waits for the upstream.
+    Yields when the response has come to the caller, while part of the upload still waits for the upstream.
     """
     asked = asyncio.Event()
 
@@ -144,7 +144,7 @@ async def test_an_upstream_that_never_takes_the_end_of_a_request_is_cut_off_in_t
 
 
 async def test_an_upstream_that_takes_the_end_of_a_request_late_gets_it_whole() -> None:
-    """The close after its answer is an orderly one."""
+    """The close after its response is an orderly one."""
     async with stuck(CLOSING, sent=UPLOAD, timeouts=LASTING) as (sidekey, connection):
         connection.transport.resume_reading()
         await connection.until_ended()
@@ -155,7 +155,7 @@ async def test_an_upstream_that_takes_the_end_of_a_request_late_gets_it_whole() 
 
 @pytest.mark.parametrize(("method", "again"), [("GET", True), ("PUT", True), ("POST", False)])
 async def test_a_connection_handed_over_to_who_waits_is_a_used_one(method: str, again: bool) -> None:
-    """It closes before a byte of its second answer: an idempotent request is sent again, once, as on a kept one."""
+    """It closes before a byte of its second response: an idempotent request is sent again, once, as on a kept one."""
     answer_first = asyncio.Event()
 
     async def script(connection: RawConnection) -> None:

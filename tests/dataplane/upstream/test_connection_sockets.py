@@ -26,7 +26,7 @@ def secure(port: int, ca: Authority) -> Integration:
 
 @pytest.mark.parametrize("orderly", [True, False], ids=["close_notify", "bare FIN"])
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_a_close_delimited_answer_over_tls(orderly: bool, version: str, ca: Authority) -> None:
+async def test_a_close_delimited_response_over_tls(orderly: bool, version: str, ca: Authority) -> None:
     """Never 4: without close_notify anyone on the way could have ended it, so it is cut rather than complete."""
     end = asyncio.Event()
 
@@ -59,7 +59,7 @@ async def test_a_close_delimited_answer_over_tls(orderly: bool, version: str, ca
 
 
 async def test_a_https_upstream_streams(ca: Authority) -> None:
-    """A long answer and a long upload over TLS, byte for byte."""
+    """A long response and a long upload over TLS, byte for byte."""
     context: ssl.SSLContext = ca.server_context(UPSTREAM)
     async with RawUpstream(answering(LONG), ssl_context=context) as upstream:
         async with running(secure(upstream.port, ca)) as sidekey:

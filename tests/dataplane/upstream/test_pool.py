@@ -82,7 +82,7 @@ async def test_an_idle_connection_is_closed_in_time() -> None:
 
 @pytest.mark.parametrize(("value", "closed"), [("timeout=1, max=5", True), ("timeout=60", False), ("max=1", False)])
 async def test_an_announced_keep_alive_is_taken_at_its_word(value: str, closed: bool) -> None:
-    """Less a second, so that no request meets the upstream's close; the announcement of one answer holds on."""
+    """Less a second, so that no request meets the upstream's close; the announcement of one response holds on."""
     answer = b"HTTP/1.1 200 OK\r\nKeep-Alive: " + value.encode() + b"\r\nContent-Length: 2\r\n\r\nok"
     async with (
         Upstream(answering(answer, answer)) as upstream,

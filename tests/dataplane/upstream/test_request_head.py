@@ -138,7 +138,7 @@ async def test_expect_is_forwarded_for_http_1_1(version: str, arrives: list[byte
         (request("POST", "/a", "Content-Length: 0003") + b"abc", [b"3"], []),
     ],
 )
-async def test_the_body_is_framed_anew(raw: bytes, length: list[bytes], coding: list[bytes]) -> None:
+async def test_the_body_is_framed_again(raw: bytes, length: list[bytes], coding: list[bytes]) -> None:
     """In one way, by what was read rather than by what was written."""
     message, _, _, _ = await sent(raw)
     assert (message.values(b"content-length"), message.values(b"transfer-encoding")) == (length, coding)

@@ -1,4 +1,4 @@
-"""How an upstream's answer is framed: in any pieces, within bounds, and in one way only."""
+"""How an upstream's response is framed: in any pieces, within bounds, and in one way only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ H = integration("h", base_url(1))
 
 
 def head(*fields: str, status: str = "200 OK", version: str = "1.1") -> bytes:
-    """An answer's head."""
+    """A response's head."""
     return "\r\n".join([f"HTTP/{version} {status}", *fields, "", ""]).encode("latin-1")
 
 
@@ -47,8 +47,8 @@ async def asked(sidekey: Scripted, raw: bytes) -> tuple[RecordingTransport, Reco
 
 @pytest.mark.parametrize("size", [1, 2, 5, 17, 1 << 20])
 @pytest.mark.parametrize(("answer", "status", "body", "kept"), ANSWERS.values(), ids=ANSWERS)
-async def test_an_answer_in_any_pieces(answer: bytes, status: int, body: bytes, kept: bool, size: int) -> None:
-    """The caller gets one answer, framed in one way, without trailers; the connection is kept where its end is sure."""
+async def test_a_response_in_any_pieces(answer: bytes, status: int, body: bytes, kept: bool, size: int) -> None:
+    """The caller gets one response, framed in one way, without trailers; the connection is kept if its end is sure."""
     sidekey = Scripted(H)
     caller, upstream = await asked(sidekey, get())
     upstream.feed(*(answer[at : at + size] for at in range(0, len(answer), size)))
@@ -68,7 +68,7 @@ async def test_an_answer_in_any_pieces(answer: bytes, status: int, body: bytes, 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.parametrize("whole", [True, False])
-async def test_an_answer_that_ends_with_its_connection(version: str, whole: bool) -> None:
+async def test_a_response_that_ends_with_its_connection(version: str, whole: bool) -> None:
     """Chunked to a caller who knows chunks, else ended by a close; one that was not ended in order is cut."""
     sidekey = Scripted(H)
     caller, upstream = await asked(sidekey, get(version=version))
@@ -150,7 +150,7 @@ async def test_a_head_is_bounded_in_any_pieces(answer: bytes, size: int) -> None
 @pytest.mark.parametrize("size", [100, 1 << 20])
 @pytest.mark.parametrize("fields", [("X: " + "a" * 3800,), tuple(f"X-{number}: 1" for number in range(20))])
 async def test_a_head_within_the_bounds_passes(fields: tuple[str, ...], size: int) -> None:
-    """Also one whose body comes in the same read, and that of the next answer on the same connection."""
+    """Also one whose body comes in the same read, and that of the next response on the same connection."""
     answer = head(*fields, "Content-Length: 5000") + b"x" * 5000
     sidekey = Scripted(H, limits=LIMITS)
     caller, upstream = await asked(sidekey, get())
@@ -188,7 +188,7 @@ async def test_an_announced_keep_alive_is_read_leniently(value: str, kept: int) 
 
 
 async def test_what_connection_names_does_not_pass() -> None:
-    """RFC 9110 7.6.1: in any case and with `_` for `-`; what frames the answer stays."""
+    """RFC 9110 7.6.1: in any case and with `_` for `-`; what frames the response stays."""
     fields = [
         "X-One: 1",
         "x_two: 2",
@@ -205,3 +205,13 @@ async def test_what_connection_names_does_not_pass() -> None:
     assert said is not None
     assert [name for name, _ in said.headers] == [b"x-three", b"content-length", b"via"]
     assert said.body == b"hello"
+
+
+@pytest.mark.parametrize(("length", "fits"), [(10**18 - 1, True), (10**18, False)])
+async def test_a_length_that_may_not_fit_into_64_bits_is_refused(length: int, fits: bool) -> None:
+    """One of 18 digits always does; the response is passed on as long as its caller stays."""
+    sidekey = Scripted(H)
+    caller, upstream = await asked(sidekey, get())
+    upstream.feed(head(f"Content-Length: {length}") + b"hello")
+    assert caller.take().startswith(b"HTTP/1.1 %d " % (200 if fits else 502))
+    assert upstream.aborted is not fits

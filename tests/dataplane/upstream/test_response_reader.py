@@ -1,4 +1,4 @@
-"""Reading an upstream's answer: heads in pieces, versions, and what makes a connection unfit for the next answer."""
+"""Reading an upstream's response: heads in pieces, versions, and what leaves a connection unfit for the next one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def asked(sidekey: Scripted, raw: bytes) -> tuple[RecordingTransport, Reco
 
 
 def answer(caller: RecordingTransport, *, to_head: bool = False) -> wire.Message:
-    """The one answer that the caller got."""
+    """The one response that the caller got."""
     data = caller.take()
     message = wire.first_response(data, to_head=to_head, ended=caller.ended)
     assert message is not None
@@ -67,7 +67,7 @@ async def test_a_head_in_pieces_is_the_same_head(raw: bytes, size: int) -> None:
     ],
     ids=["HTTP/0.9", "HTTP/1.2", "HTTP/2.0", "HTTP/3.0", "RTSP/2.0", "1.0 chunked", "1.0 chunked, close"],
 )
-async def test_an_answer_in_no_version_that_fits_it_is_502(raw: bytes) -> None:
+async def test_a_response_in_no_version_that_fits_it_is_502(raw: bytes) -> None:
     """Nothing of it reaches the caller, and its connection is cut (RFC 9112 6.1)."""
     sidekey = Scripted(H)
     caller, upstream = await asked(sidekey, get())
@@ -92,8 +92,8 @@ async def test_an_answer_in_no_version_that_fits_it_is_502(raw: bytes) -> None:
         (b"HTTP/1.1 200 OK\r\n" + SHORT + b"stray", False),
     ],
 )
-async def test_a_connection_is_kept_only_where_the_next_answer_is_beyond_doubt(first: bytes, kept: bool) -> None:
-    """The answer goes to the caller either way; the next request takes the same connection or a new one."""
+async def test_a_connection_is_kept_only_where_the_next_response_is_beyond_doubt(first: bytes, kept: bool) -> None:
+    """The response goes to the caller either way; the next request takes the same connection or a new one."""
     sidekey = Scripted(H)
     caller, upstream = await asked(sidekey, get())
     upstream.feed(first)
@@ -107,8 +107,8 @@ async def test_a_connection_is_kept_only_where_the_next_answer_is_beyond_doubt(f
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 99", b"Transfer-Encoding: chunked", b"X: y"])
-async def test_after_an_answer_to_head_the_next_one_is_read_anew(framing: bytes) -> None:
-    """llhttp does not know that the request was HEAD; what it would wait for must not swallow the next answer."""
+async def test_after_a_response_to_head_the_next_one_is_read_again(framing: bytes) -> None:
+    """llhttp does not know that the request was HEAD; what it would wait for must not swallow the next response."""
     sidekey = Scripted(H)
     caller, upstream = await asked(sidekey, request("HEAD"))
     upstream.feed(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n")
@@ -119,7 +119,7 @@ async def test_after_an_answer_to_head_the_next_one_is_read_anew(framing: bytes)
     assert answer(caller).body == b"ok"
 
 
-async def test_interim_answers_count_towards_the_limit_of_the_head() -> None:
+async def test_interim_responses_count_towards_the_limit_of_the_head() -> None:
     """However many of them come, and none of them is whole in memory."""
     sidekey = Scripted(H, limits=Limits(response_head=1000))
     caller, upstream = await asked(sidekey, get())
@@ -144,7 +144,7 @@ async def test_a_head_over_the_limit_is_502(field: bytes, size: int) -> None:
 
 
 @pytest.mark.parametrize("status", [b"407 Proxy Authentication Required", b"600 No", b"101 Switching Protocols"])
-async def test_a_status_that_is_no_answer_is_502(status: bytes) -> None:
+async def test_a_status_that_is_no_response_is_502(status: bytes) -> None:
     """407 would make the caller send its proxy credentials; 101 was not asked for."""
     sidekey = Scripted(H)
     caller, upstream = await asked(sidekey, get())

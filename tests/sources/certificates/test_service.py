@@ -416,7 +416,7 @@ async def test_a_failed_call_keeps_the_old_one_and_is_tried_again_soon(
         await until(lambda: is_of(source.identity, server.issued))
     assert server.statuses == [200, 503, 503, 503, 200]
     assert events(lines, "error") == ["a client certificate could not be loaded"]
-    assert [line["reason"] for line in lines if "reason" in line] == ["auth.pem: the server answered 503"]
+    assert [line["reason"] for line in lines if "reason" in line] == ["auth.pem: the server returned 503"]
     assert events(lines, "info")[-2:] == ["the client certificate is valid again", "a client certificate was loaded"]
 
 
@@ -440,7 +440,7 @@ async def test_an_unchanged_one_after_a_failed_call_ends_the_failure(
     assert source.identity is first
 
 
-async def test_while_there_is_none_the_answer_says_when_it_is_fetched_again(
+async def test_while_there_is_none_the_response_says_when_it_is_fetched_again(
     certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
 ) -> None:
     """Requests in between call nobody."""
@@ -450,7 +450,7 @@ async def test_while_there_is_none_the_answer_says_when_it_is_fetched_again(
     for _ in range(3):
         with pytest.raises(ProblemError) as failed:
             await source.obtain()
-        assert failed.value.problem.detail == "auth.pem: the server answered 404"
+        assert failed.value.problem.detail == "auth.pem: the server returned 404"
         assert failed.value.problem.headers == (("Retry-After", "1"),)
     assert server.statuses == [404]
     server.status = 200
@@ -495,5 +495,5 @@ async def test_a_server_that_hangs_is_a_timeout(
     await until(lambda: not waiting.done())
     await advance(TIMEOUT, step=1)
     async with asyncio.timeout(DEADLINE):
-        with pytest.raises(ProblemError, match="did not answer in time"):
+        with pytest.raises(ProblemError, match="did not respond in time"):
             await waiting

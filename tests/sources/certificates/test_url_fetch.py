@@ -107,7 +107,7 @@ async def test_a_failure_of_one_does_not_hold_back_the_other(integration: Integr
     async with RawUpstream(script, ssl_context=tls) as upstream:
         loader = loader_at(upstream.port, CERTIFICATE, KEY)
         loader.receive({KEY: b"old"})
-        assert await failure(fetching(integration, loader)) == {KEY: "the server answered 503"}
+        assert await failure(fetching(integration, loader)) == {KEY: "the server returned 503"}
     assert loader.fetched == {CERTIFICATE: b"new", KEY: b"old"}
 
 
@@ -115,14 +115,14 @@ async def test_a_failure_of_one_does_not_hold_back_the_other(integration: Integr
     ("script", "reason"),
     [
         (answering(answer(b"", b"Location: https://up.test/x", status=b"302 x")), "302: redirects are not followed"),
-        (answering(answer(status=b"404 secret words")), "the server answered 404"),
-        (answering(answer(b"", status=b"304 Not Modified")), "the server answered 304: redirects are not followed"),
+        (answering(answer(status=b"404 secret words")), "the server returned 404"),
+        (answering(answer(b"", status=b"304 Not Modified")), "the server returned 304: redirects are not followed"),
         (answering(answer(bytes(LARGEST + 1))), "the server returned more than 256 KiB"),
         (answering(b"nonsense\r\n\r\n"), "the server did not return an HTTP/1.1 response"),
     ],
     ids=["redirect", "not found", "304 unasked", "too large", "no HTTP"],
 )
-async def test_an_answer_that_is_no_file_is_a_reason(
+async def test_a_response_that_is_no_file_is_a_reason(
     integration: Integration, tls: ssl.SSLContext, script: Script, reason: str
 ) -> None:
     """In words of ours; the URL may hold a secret and is not among them."""

@@ -233,7 +233,7 @@ async def test_secrets_that_cannot_be_read_are_reported_as_such_and_delay_nothin
 
 
 async def test_over_the_limit_of_calls_nothing_is_called() -> None:
-    """Five calls in any minute, whatever happens; the answer says so and for how long."""
+    """Five calls in any minute, whatever happens; the response says so and for how long."""
     rig = Rig(LimitedKind)
     rig.endpoint.life = 2.0
     for _ in range(5):
@@ -250,7 +250,7 @@ async def test_over_the_limit_of_calls_nothing_is_called() -> None:
 
 
 async def test_a_defect_is_reported_and_the_source_recovers(rig: Rig) -> None:
-    """The answer names the id under which it is logged and nothing else."""
+    """The response names the id under which it is logged and nothing else."""
     rig.endpoint.defect = True
     assert await failure(rig) == ("internal_error", "a defect of Sidekey, logged as d1", "1")
     assert [type(defect) for defect in rig.defects] == [ZeroDivisionError]
@@ -278,7 +278,7 @@ async def test_a_learnt_base_url_outside_the_policy_leaves_no_token(rig: Rig) ->
     assert (rig.source.grant, rig.outcomes()) == (None, {"invalid": 1})
 
 
-async def test_what_a_refused_answer_leaves_is_what_the_next_attempt_gets(rig: Rig) -> None:
+async def test_what_a_refused_response_leaves_is_what_the_next_attempt_gets(rig: Rig) -> None:
     """A refresh token that was rotated is the only one that is valid; an error that leaves nothing changes nothing."""
     rig.endpoint.base_url = "https://api.example.org"
     await failure(rig)

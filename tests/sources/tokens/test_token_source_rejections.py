@@ -82,7 +82,7 @@ async def test_a_refusal_during_a_background_refresh_waits_for_that(rig: Rig) ->
 async def test_a_refresh_that_fails_leaves_the_old_token_and_is_not_tried_again_for_a_minute(rig: Rig) -> None:
     """`refreshed_after` has none and raises nothing."""
     old = await rig.source.obtain()
-    rig.endpoint.down = {"outcome": "timeout", "reason": "token endpoint did not answer in time"}
+    rig.endpoint.down = {"outcome": "timeout", "reason": "token endpoint did not respond in time"}
     assert rig.source.report_rejection(old, 401, b"")
     assert await rig.source.refreshed_after(old) is None
     assert rig.source.grant is old
@@ -97,7 +97,7 @@ async def test_a_refresh_that_fails_leaves_the_old_token_and_is_not_tried_again_
 
 
 async def test_a_defect_in_a_refresh_is_no_reason_to_fail_the_caller(rig: Rig) -> None:
-    """It is reported, and the answer that was held goes to the caller."""
+    """It is reported, and the response that was held goes to the caller."""
     old = await rig.source.obtain()
     rig.endpoint.defect = True
     assert rig.source.report_rejection(old, 401, b"")
@@ -177,7 +177,7 @@ async def test_without_a_refresh_there_is_nothing_newer(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 403])
-async def test_an_answer_that_says_nothing_of_the_token_changes_nothing(rig: Rig, status: int) -> None:
+async def test_a_response_that_says_nothing_of_the_token_changes_nothing(rig: Rig, status: int) -> None:
     """The kind's verdict decides."""
     grant = await rig.source.obtain()
     assert not rig.source.report_rejection(grant, status, b"")
@@ -204,7 +204,7 @@ async def test_tokens_are_dropped_once_a_minute_at_most(rig: Rig) -> None:
 
 
 async def test_an_older_token_that_is_spent_leaves_the_current_one(rig: Rig) -> None:
-    """A late answer."""
+    """A late response."""
     old = await rig.source.obtain()
     await rig.loop.advance(900)
     assert not rig.source.report_rejection(old, 500, b"")
@@ -212,7 +212,7 @@ async def test_an_older_token_that_is_spent_leaves_the_current_one(rig: Rig) -> 
 
 
 async def test_the_limit_of_calls_stands_above_a_refusal() -> None:
-    """With none left in this minute the answer passes."""
+    """With none left in this minute the response passes."""
     rig = Rig(LimitedKind)
     rig.endpoint.life = 2.0
     grant = await rig.source.obtain()

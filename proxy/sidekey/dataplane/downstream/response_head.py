@@ -34,6 +34,6 @@ def _framing(head: ResponseHead, *, chunked: bool, to_head: bool) -> bytes:
     if head.length < 0 or head.status == 204:
         return b""
     if to_head or head.status in BODYLESS:
-        # What a GET would have been answered (RFC 9110 8.6), or nothing where the upstream did not say.
+        # What the response to a GET would have had (RFC 9110 8.6), or nothing where the upstream did not say.
         return b"" if head.content_length is None else length_line(head.content_length)
     return length_line(0)

@@ -675,7 +675,7 @@ class Exchange(ExchangeEvents):
         """Write the access line."""
         request, integration, destination = self._request, self._integration, self._destination
         head = request.head
-        # What could not be read came by no door that is known: it counts as the reverse proxy's.
+        # A request that could not be read has no known door: it counts as the reverse proxy's.
         forward = request.problem is None and is_forward(head.target)
         # A target that was not read may hold a password where a host belongs, or an unknown ID.
         shown = integration is not None and (destination is not None or code == "target_denied")

@@ -1,4 +1,4 @@
-"""An integration compiled for the hot path: its routes, and the lines its grant puts into every outbound head."""
+"""An integration compiled for the hot path: its routes, and the lines its grant puts into every request head."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Registry(Protocol):
 class Pool(Home):
     """Idle connections (the last used first) and the exchanges that wait for one.
 
-    It answers "use this one" (`take`), else an exchange waits in line (`enqueue`): a connection is begun for it, and
+    It says "use this one" (`take`), else an exchange waits in line (`enqueue`): a connection is begun for it, and
     one that becomes free meanwhile serves as well. Once the pool is `dropped` it keeps no connection: what it has, or
     makes for an exchange that was in flight then, closes after that exchange.
     """

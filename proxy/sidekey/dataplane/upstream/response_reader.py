@@ -180,7 +180,7 @@ class ResponseReader:
         """The length of the body where Content-Length alone does not say it."""
         to_head = self._to_head
         if self._encoding is not None and self._parser.get_http_version() != "1.1":
-            # Faulty framing (RFC 9112 6.1).
+            # Invalid framing (RFC 9112 6.1).
             raise BadResponse("the upstream's response has a transfer coding that its version of HTTP does not know")
         try:
             length = framing.response_length(status, self._content_length, self._encoding, head=to_head)

@@ -70,7 +70,7 @@ class UrlFetch:
             return None
         if reply.status != 200:
             redirect = ": redirects are not followed" if 300 <= reply.status < 400 else ""
-            return f"the server answered {reply.status}{redirect}"
+            return f"the server returned {reply.status}{redirect}"
         if "etag" in reply.headers:
             self._tags[place] = reply.headers["etag"]
         else:
