@@ -11,7 +11,7 @@ from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Snapshot
-from support.plane import LIMITS, eventually
+from support.plane import LIMITS, eventually, integration
 from support.scripted import NOWHERE
 
 
@@ -59,6 +59,21 @@ async def test_the_limit_counts_the_request_that_asks() -> None:
     assert (worker.is_full, shared.metrics.in_flight_limit) == (False, 3)
     assert worker.leave(stats, "2xx", began[0]) >= 0
     assert (shared.metrics.in_flight, stats.outcomes) == (2, {"2xx": 1})
+
+
+@pytest.mark.parametrize(("most", "half"), [(1, 1), (2, 1), (3, 2), (10_000, 5_000)])
+async def test_one_of_several_origins_has_half_rounded_up(most: int, half: int) -> None:
+    """Of the limit in effect; the only one has all of it."""
+    worker = Shared().worker
+    one, two = integration("a", "https://a.test"), integration("b", "https://b.test")
+    worker.limit_in_flight(most)
+    assert (worker.origin_limit, worker.is_divided) == (most, False)
+    worker.prepare(Snapshot({"a": one, "b": two}))()
+    assert (worker.in_flight_limit, worker.origin_limit, worker.is_divided) == (most, half, True)
+    worker.limit_in_flight(2 * most)
+    assert worker.origin_limit == most
+    worker.prepare(Snapshot({"a": one}))()
+    assert worker.origin_limit == 2 * most
 
 
 async def test_ids_are_the_processes_own_and_count() -> None:

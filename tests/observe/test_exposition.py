@@ -33,6 +33,7 @@ def busy() -> Metrics:
     metrics.stats("crm").record("upstream_timeout", 30.0)
     metrics.unknown.record("integration_denied", 0.0002)
     metrics.in_flight, metrics.in_flight_limit = 3, 10_000
+    metrics.fullness = lambda: (0.5, 0.75, 0.0)
     metrics.upstream_open, metrics.count_idle, metrics.upstream_connecting = 7, lambda: 4, 1
     metrics.connects["ok"] += 5
     metrics.connects["connection_refused"] += 1
@@ -69,6 +70,7 @@ async def test_every_series_of_ours_reads_back_with_its_value() -> None:
         ("sidekey_request_duration_seconds_sum", (crm,)): 70.004,
         ("sidekey_requests_in_flight", ()): 3,
         ("sidekey_in_flight_limit", ()): 10_000,
+        ("sidekey_in_flight_share", ()): 0.75,
         ("sidekey_upstream_connections", (("state", "idle"),)): 4,
         ("sidekey_upstream_connections", (("state", "active"),)): 3,
         ("sidekey_upstream_connections", (("state", "connecting"),)): 1,
@@ -111,6 +113,7 @@ async def test_a_series_appears_with_its_first_request() -> None:
     assert "sidekey_token_requests_total" not in text
     assert "sidekey_credential_" not in text
     assert "sidekey_requests_in_flight 0\n" in text
+    assert "sidekey_in_flight_share 0.0\n" in text
     assert 'sidekey_upstream_connections{state="idle"} 0\n' in text
 
 

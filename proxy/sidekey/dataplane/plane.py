@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sidekey.dataplane.downstream.connection import CallerConnection
 from sidekey.dataplane.exchange.exchange import Exchange
 from sidekey.dataplane.routing.index import Index
+from sidekey.dataplane.shares import Shares
 from sidekey.dataplane.upstream.pools import Pools
 from sidekey.dataplane.worker import Worker
 from sidekey.runtime.publisher import commit_all
@@ -46,9 +47,11 @@ class DataPlane:
     ) -> None:
         self.worker = Worker(snapshot, metrics=metrics, access=access, report=report)
         self.pools = Pools(self.worker, dialer)
+        shares = Shares(self.worker)
         metrics.count_idle = self.pools.idle_count
+        metrics.fullness = shares.fullness
         self.index = Index(
-            snapshot, self.worker.instance, self.pools, metrics, source_of=source_of, identity_of=identity_of
+            snapshot, self.worker.instance, self.pools, shares, metrics, source_of=source_of, identity_of=identity_of
         )
 
     def connection(self) -> CallerConnection:

@@ -38,8 +38,9 @@ class Drainable(Protocol):
 class Worker:
     """One process's share of the work, without any knowledge of integrations.
 
-    `rules` are those of requests that begin now. `instance` is the random word in this process's Via. `report` logs a
-    defect and returns the id under which it did; it must not raise.
+    `rules` are those of requests that begin now. `in_flight_limit` is how many may be in flight, `origin_limit` how
+    many of one origin, `is_divided` whether that is less. `instance` is the random word in this process's Via. `report`
+    logs a defect and returns the id under which it did; it must not raise.
     """
 
     __slots__ = (
@@ -54,7 +55,9 @@ class Worker:
         "draining",
         "in_flight_limit",
         "instance",
+        "is_divided",
         "metrics",
+        "origin_limit",
         "rules",
     )
 
@@ -73,7 +76,9 @@ class Worker:
         self.deadlines = Deadlines()
         self.clock = time.monotonic
         self.draining = False
-        self.in_flight_limit = snapshot.limits.in_flight
+        self.in_flight_limit = self.origin_limit = snapshot.limits.in_flight
+        self.is_divided = snapshot.several_origins
+        self.limit_in_flight(self.in_flight_limit)
         self._report = report
         self._connections: set[Drainable] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,16 +91,19 @@ class Worker:
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
         """Make the rules of a snapshot; the result puts them in force for the requests that begin from then on."""
-        rules = self._rules(snapshot)
+        rules, divided = self._rules(snapshot), snapshot.several_origins
 
         def commit() -> None:
             self.rules = rules
+            self.is_divided = divided
+            self.limit_in_flight(self.in_flight_limit)
 
         return commit
 
     def limit_in_flight(self, most: int) -> None:
-        """Admit at most so many requests at a time."""
+        """Admit at most so many requests at a time: of one origin half of them (rounded up) where there are several."""
         self.in_flight_limit = self.metrics.in_flight_limit = most
+        self.origin_limit = (most + 1) // 2 if self.is_divided else most
 
     # Requests in flight.
 

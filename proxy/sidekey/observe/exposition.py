@@ -99,6 +99,15 @@ def _info(metrics: Metrics) -> Iterator[str]:
             yield f'sidekey_integration_info{{{stats.label},kind="{integration.kind}"}} 1\n'
 
 
+def _fullest(metrics: Metrics) -> Iterator[str]:
+    """There may be one share for each of thousands of integrations, so looking at them is sliced as well."""
+    fullest = 0.0
+    for fullness in metrics.fullness():
+        fullest = max(fullest, fullness)
+        yield ""
+    yield f"sidekey_in_flight_share {fullest!r}\n"
+
+
 def _upstream_connections(metrics: Metrics) -> Iterator[str]:
     states = {
         "idle": metrics.upstream_idle,
@@ -151,6 +160,12 @@ FAMILIES = (
     ),
     _plain("sidekey_requests_in_flight", "Requests in flight.", lambda metrics: metrics.in_flight),
     _plain("sidekey_in_flight_limit", "The limit of requests in flight.", lambda metrics: metrics.in_flight_limit),
+    Family(
+        "sidekey_in_flight_share",
+        "gauge",
+        "The fullest origin's part of its limit of requests in flight, 0 to 1.",
+        _fullest,
+    ),
     Family("sidekey_upstream_connections", "gauge", "Connections to upstreams by state.", _upstream_connections),
     Family("sidekey_upstream_connects_total", "counter", "Attempts to connect upstream by outcome.", _connects),
     Family("sidekey_token_requests_total", "counter", "Calls for tokens by integration and outcome.", _calls),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -52,7 +52,8 @@ class Metrics:
 
     `connects` counts attempts to connect upstream by outcome: `ok`, or a Proxy-Status error type (RFC 9209 2.3).
     `upstream_open` counts connections; which of them are idle is asked of `count_idle` at a scrape, since a
-    connection changes between idle and active with every request.
+    connection changes between idle and active with every request. `fullness` tells of each origin, and each integration
+    with a limit of its own, which part of its limit of requests in flight is used.
     `integrations` is the snapshot in use, for the kind of each; `config_loaded` says whether the last (re)load worked
     and `config_loaded_at` when one last did, in seconds since the epoch.
     `calls` counts calls for tokens by integration and outcome (`credentials.base.Outcome`); `expiries` says until when
@@ -68,6 +69,7 @@ class Metrics:
         "connects",
         "count_idle",
         "expiries",
+        "fullness",
         "in_flight",
         "in_flight_limit",
         "integrations",
@@ -87,6 +89,7 @@ class Metrics:
         self.upstream_open = 0
         self.upstream_connecting = 0
         self.count_idle: Callable[[], int] = int
+        self.fullness: Callable[[], Iterable[float]] = tuple
         self.connects: defaultdict[str, int] = defaultdict(int)
         self.calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.expiries: dict[tuple[str, str], float] = {}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, Literal
 
 from sidekey.core.addresses import Network
 from sidekey.core.coverage import Coverage
+from sidekey.core.origins import named, several
 from sidekey.core.policy import Policy, Prefix
 from sidekey.credentials.base import Traits
 from sidekey.credentials.certificates.loader import CertificateLoader
@@ -59,6 +61,8 @@ class Integration:
     certificate: CertificateLoader | None = None
     """The client certificate, where there is one."""
     allow_private: tuple[Network, ...] = ()
+    in_flight: int = 0
+    """The limit of its own of requests in flight; 0: they count against their origin's."""
     description: str = ""
     tags: tuple[str, ...] = ()
     test: TestRequest | None = None
@@ -159,6 +163,7 @@ class Snapshot:
     """A whole config at run time.
 
     `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes; empty: callers are not checked.
+    `several_origins` says whether requests go to two origins or more; those that no integration covers count as one.
     """
 
     integrations: Mapping[str, Integration]
@@ -171,3 +176,14 @@ class Snapshot:
     via: bool = True
     passing: Passing | None = None
     """Set where `forward.unmatched` is pass."""
+    several_origins: bool = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Look through all integrations here, where a reload has a thread for it."""
+        origins = (
+            origin
+            for each in self.integrations.values()
+            for origin in named(each.id, each.policy, unresolved=each.rebuild is not None)
+        )
+        passing = () if self.passing is None else (NOBODY,)
+        object.__setattr__(self, "several_origins", several(chain(origins, passing)))

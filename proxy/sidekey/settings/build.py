@@ -94,6 +94,7 @@ def build_integration(
         trust=trust,
         certificate=certificate,
         allow_private=tuple(settings.allow_private),
+        in_flight=settings.limits.in_flight or 0,
         description=settings.description,
         tags=tuple(settings.tags),
         test=None if test is None else snapshot.TestRequest(test.method, test.path),

@@ -44,6 +44,13 @@ def integration_errors(raw: Mapping[str, Any]) -> Found:
     yield from _test_errors(raw)
 
 
+def limit_errors(raw: Mapping[str, Any], most: int) -> Found:
+    """A limit of an integration that could never be reached; `most` is the process's."""
+    own = mapping(raw.get("limits")).get("in_flight")
+    if type(own) is int and own > most:
+        yield ("limits", "in_flight"), f"must be at most limits.in_flight, which is {most}: lower this, or raise that"
+
+
 def _test_errors(raw: Mapping[str, Any]) -> Found:
     """A test request that the integration's own policy would deny."""
     test = raw.get("test")

@@ -116,7 +116,7 @@ class _Loading:
         """Load; what is to be remembered where there was no error."""
         settings = self._globals()
         trust = self._trust(settings)
-        entries = self._entries(trust)
+        entries = self._entries(trust, settings.limits.in_flight)
         callers = build_callers(settings.callers, self._noting, self._memory.digests)
         self._note(self.loaded.unreadable, callers.unreadable)
         self._note(self.loaded.errors, callers.twice)
@@ -176,7 +176,7 @@ class _Loading:
             return trust
         return former if trust == former or not trust.usable else trust
 
-    def _entries(self, trust: snapshot.Trust) -> dict[str, Entry]:
+    def _entries(self, trust: snapshot.Trust, in_flight: int) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}
         for name, document in self._joined.integrations.items():
             base = ("integrations", name)
@@ -188,6 +188,8 @@ class _Loading:
             if not isinstance(raw, Table):
                 self.loaded.errors.append(error_at(document, base, "must be a mapping"))
                 continue
+            found = checks.limit_errors(raw, in_flight)
+            self.loaded.errors += [error_at(raw, loc, message, base=base) for loc, message in found]
             entry = self._integrations.take(name, raw, trust, self._memory.entries.get(name))
             if entry is not None:
                 entries[name] = entry

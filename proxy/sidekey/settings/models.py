@@ -143,7 +143,12 @@ class LimitSettings(Section):
         default=_LIMITS.replay_body,
         description="How much of a body is kept for the one replay after a 401, or is buffered to add a token to it.",
     )
-    in_flight: Count = Field(default=_LIMITS.in_flight, description="Requests at the same time.")
+    in_flight: Count = Field(
+        default=_LIMITS.in_flight,
+        description="Requests at the same time. Where integrations name two or more origins (scheme, host and port; a "
+        "wildcard domain counts as one, and so does `forward.unmatched: pass`), no origin has more than half of them, "
+        "rounded up, but for integrations with `limits` of their own.",
+    )
     pipelined: Count = Field(default=_LIMITS.pipelined, description="Requests waiting on one connection.")
 
 
@@ -178,6 +183,16 @@ class TestSettings(Section):
     path: values.TestPath = Field(default="", description="Path and query under the base URL, as after `/i/ID`.")
 
 
+class IntegrationLimits(Section):
+    """Limits of one integration."""
+
+    in_flight: Count | None = Field(
+        default=None,
+        description="Requests of this integration at the same time, at most `limits.in_flight`. They do not count "
+        "against what one origin may have then, which is half of `limits.in_flight` where there are several origins.",
+    )
+
+
 class IntegrationSettings(Section):
     """An integration: where its credential may go, and the credential."""
 
@@ -204,6 +219,7 @@ class IntegrationSettings(Section):
     trusted_ca: values.TrustedCA | None = Field(
         default=None, description="As `network.trusted_ca`, for this integration, instead."
     )
+    limits: IntegrationLimits = Field(default=IntegrationLimits(), description="Limits of this integration.")
     auth: AuthSettings = Field(description="The credential; `type` is its kind.")
     client_certificate: CertificateSettings | None = Field(
         default=None, description=f"A client certificate beside `auth`; the kind {_BRING_CERTIFICATE} brings its own."

@@ -50,6 +50,7 @@ _SECTIONS = (
     ("LogSettings", "log", ""),
     ("ForwardSettings", "forward", ""),
     ("IntegrationSettings", "integrations.ID", ""),
+    ("IntegrationLimits", "integrations.ID.limits", ""),
     ("TestSettings", "integrations.ID.test", ""),
     ("CertificateSettings", "integrations.ID.client_certificate", ""),
 )

@@ -21,6 +21,7 @@ from sidekey.dataplane.exchange import body as bodies
 from sidekey.dataplane.exchange.held import HeldResponse
 from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
 from sidekey.dataplane.routing.index import Index
+from sidekey.dataplane.shares import RETRY_AFTER, Share
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.dataplane.upstream.request_head import request_head
 from sidekey.dataplane.worker import Worker
@@ -46,9 +47,10 @@ class Exchange(ExchangeEvents):
     """One exchange. It alone writes its state; both connections, the pool and the credentials only call it.
 
     `_request_phase` and `_response_phase` are those of `core.phases`. `_integration` is whose it is, as far as that is
-    known; `_destination` where it goes, once it is admitted. `_body` holds what was taken of a body that cannot be
-    written yet; `_replay_body` what was written of it, to be written again with a newer grant; `_retry_bytes` the whole
-    request as it was written, to be written again on a new connection.
+    known; `_destination` where it goes, once it is admitted; `_share` what it counts against until it is over. `_body`
+    holds what was taken of a body that cannot be written yet; `_replay_body` what was written of it, to be written
+    again with a newer grant; `_retry_bytes` the whole request as it was written, to be written again on a new
+    connection.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class Exchange(ExchangeEvents):
         "_retried",
         "_retry_bytes",
         "_sent",
+        "_share",
         "_status",
         "_upstream",
         "_worker",
@@ -87,6 +90,7 @@ class Exchange(ExchangeEvents):
         self._response_phase = phases.NONE
         self._integration: CompiledIntegration | None = None
         self._destination: Destination | None = None
+        self._share: Share | None = None
         self._grant: Grant | None = None
         self._upstream: UpstreamConnection | None = None
         self._held: HeldResponse | None = None
@@ -149,8 +153,10 @@ class Exchange(ExchangeEvents):
             self._answer_as_last_hop()
             return None
         if worker.is_full:
-            detail = "the limit of requests in flight is reached"
-            return Problem("overloaded", detail, headers=(("Retry-After", "1"),))
+            return Problem("overloaded", "limits.in_flight is reached", headers=(RETRY_AFTER,))
+        problem = self._occupy()
+        if problem is not None:
+            return problem
         total = request.rules.timeouts.total
         if total:
             self.deadline = worker.deadlines.now + total
@@ -176,6 +182,21 @@ class Exchange(ExchangeEvents):
             return decision.problem
         target = decision.target
         self._destination = None if target is None else decision.candidate.destination(target)
+        return None
+
+    def _occupy(self) -> Problem | None:
+        """Count against where the request goes, and no more against where it was to go before; or say why not."""
+        destination, former = self._destination, self._share
+        share = self._admitted().share if destination is None else destination.route.share
+        if share is former:
+            return None
+        if former is not None:
+            former.leave()
+            self._share = None
+        if share is not None:
+            if not share.enter():
+                return share.problem
+            self._share = share
         return None
 
     def _admitted(self) -> CompiledIntegration:
@@ -231,7 +252,7 @@ class Exchange(ExchangeEvents):
         resolved = await self._index.resolve(self._admitted())
         if self.is_over:
             return
-        problem = self._settle(readmit(self._request.head, resolved, self._index.unmatched))
+        problem = self._settle(readmit(self._request.head, resolved, self._index.unmatched)) or self._occupy()
         if problem is not None:
             self._fail(problem)
             return
@@ -280,7 +301,7 @@ class Exchange(ExchangeEvents):
         self._grant = grant
         integration = self._admitted()
         if integration.learns and (integration.learn(grant) or not judged):
-            problem = self._settle(judge(self._request.head, integration))
+            problem = self._settle(judge(self._request.head, integration)) or self._occupy()
             if problem is not None:
                 self._fail(problem)
                 return
@@ -665,6 +686,9 @@ class Exchange(ExchangeEvents):
         worker, request, integration, status = self._worker, self._request, self._integration, self._status
         stats = worker.metrics.unknown if integration is None else integration.stats
         seconds = worker.leave(stats, code or _CLASSES[status // 100], self._began)
+        if self._share is not None:
+            self._share.leave()
+            self._share = None
         if request.rules.timeouts.total:
             worker.deadlines.forget(self)
         access = worker.access

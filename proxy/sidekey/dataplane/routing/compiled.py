@@ -12,6 +12,7 @@ from sidekey.core.policy import Policy, Prefix, parse_learnt, upgrade
 from sidekey.core.urls import Origin, Target
 from sidekey.credentials.base import Grant, GrantSource
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
+from sidekey.dataplane.shares import Hold, Share, Shares
 from sidekey.dataplane.upstream.pool import Pool
 from sidekey.dataplane.upstream.pools import Pools
 from sidekey.observe.metrics import IntegrationStats
@@ -24,13 +25,15 @@ class Route:
     """An origin of one integration: where its connections are, and what is injected into a head that goes there.
 
     `pool` is None while a client certificate is needed and none is bound: without it nothing is connected. `injected`
-    and `query` are those of `grant`.
+    and `query` are those of `grant`. `share` counts the requests that go by it, and maybe by others.
     """
 
-    __slots__ = ("_host", "grant", "identity", "injected", "origin", "pool", "query")
+    __slots__ = ("_hold", "_host", "grant", "identity", "injected", "origin", "pool", "query", "share")
 
-    def __init__(self, origin: Origin, pool: Pool | None) -> None:
+    def __init__(self, origin: Origin, pool: Pool | None, hold: Hold) -> None:
         self.origin: Final = origin
+        self._hold: Final = hold
+        (self.share,) = hold
         self.pool = pool
         self.identity: ClientIdentity | None = None
         self.grant: Grant | None = None
@@ -67,7 +70,8 @@ class CompiledIntegration:
 
     `rules` are what targets are judged by now: the integration's own, until a grant has told more. A plain target that
     holds one of the `_marks` is left to the exact reading. `needs_slow_path` says that an exchange takes more than the
-    grant that is there. `resolved` is what came after this one because what was missing of its integration could be
+    grant that is there. `share` counts its requests where it has a limit of its own, or no origin that is known yet.
+    `resolved` is what came after this one because what was missing of its integration could be
     read. `changed` is told when the rules have changed.
     """
 
@@ -77,12 +81,14 @@ class CompiledIntegration:
         "_base_route",
         "_changed",
         "_entries",
+        "_hold",
         "_learnt",
         "_marks",
         "_pools",
         "_quick",
         "_routes",
         "_scrubber",
+        "_shares",
         "certificate",
         "injection_points",
         "integration",
@@ -91,6 +97,7 @@ class CompiledIntegration:
         "needs_slow_path",
         "resolved",
         "rules",
+        "share",
         "source",
         "stats",
         "strip",
@@ -105,6 +112,7 @@ class CompiledIntegration:
         certificate: IdentitySource | None,
         *,
         pools: Pools,
+        shares: Shares,
         changed: Callable[[CompiledIntegration], None],
     ) -> None:
         places = integration.traits.places
@@ -124,6 +132,12 @@ class CompiledIntegration:
         self.needs_slow_path: Final = unresolved or self.learns or bool(places.body) or certificate is not None
         self.resolved: CompiledIntegration | None = None
         self._pools = pools
+        self._shares = shares
+        self._hold: Hold | None = None
+        self.share: Share | None = None
+        if integration.in_flight or unresolved:
+            self._hold = shares.of_integration(self.name, integration.in_flight)
+            (self.share,) = self._hold
         self._changed = changed
         self._learnt: Grant | None = None
         self._scrubber: tuple[Grant, parameters.Scrubber] | None = None
@@ -255,7 +269,7 @@ class CompiledIntegration:
         route = self._routes.get(origin)
         if route is None:
             pool = self._pools.find(origin, self.integration, None) if self.certificate is None else None
-            route = self._routes[origin] = Route(origin, pool)
+            route = self._routes[origin] = Route(origin, pool, self._hold or self._shares.of_origin(origin))
         return route
 
     @property

@@ -13,6 +13,7 @@ from sidekey.core.routing import REVERSE, is_own_host
 from sidekey.credentials.base import GrantSource
 from sidekey.credentials.identity import IdentitySource
 from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
+from sidekey.dataplane.shares import Shares
 from sidekey.dataplane.upstream.pool import may_use
 from sidekey.dataplane.upstream.pools import Pools
 from sidekey.errors import Problem, ProblemError
@@ -43,6 +44,7 @@ class Index:
         "_metrics",
         "_own_names",
         "_pools",
+        "_shares",
         "_snapshot",
         "_source_of",
         "_targets",
@@ -54,6 +56,7 @@ class Index:
         snapshot: Snapshot,
         instance: bytes,
         pools: Pools,
+        shares: Shares,
         metrics: Metrics,
         *,
         source_of: Callable[[Integration], GrantSource],
@@ -61,6 +64,7 @@ class Index:
     ) -> None:
         self._instance = instance
         self._pools = pools
+        self._shares = shares
         self._metrics = metrics
         self._source_of = source_of
         self._identity_of = identity_of
@@ -151,6 +155,7 @@ class Index:
             self._source_of(integration),
             self._identity_of(integration),
             pools=self._pools,
+            shares=self._shares,
             changed=self._forget_targets,
         )
 
