@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import ssl
+import struct
+import threading
 import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,9 +18,9 @@ import trustme
 from sidekey.runtime.rules import Timeouts
 from sidekey.runtime.snapshot import Integration
 from support.ca import Authority
-from support.plane import UPSTREAM, base_url, get, integration, problem, running
+from support.plane import UPSTREAM, base_url, get, integration, problem, request, running
 from support.ports import listening_socket
-from support.raw import RawConnection
+from support.raw import DEADLINE, RawConnection
 from support.upstream import RawUpstream
 
 NOW = datetime.now(UTC)
@@ -123,12 +126,18 @@ def refuse_one(listener: socket.socket, context: ssl.SSLContext) -> None:
             pass
 
 
-async def test_an_alert_before_the_response_is_a_failure_of_tls(ca: Authority) -> None:
-    """A TLS 1.3 server refuses a missing client certificate only after our handshake; the request is not repeated."""
+def insisting(ca: Authority) -> ssl.SSLContext:
+    """The context of a server that speaks TLS 1.3 and insists on a client certificate."""
     context = ca.server_context(UPSTREAM)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(ca.bundle)
+    return context
+
+
+async def test_an_alert_before_the_response_is_a_failure_of_tls(ca: Authority) -> None:
+    """A TLS 1.3 server refuses a missing client certificate only after our handshake; the request is not repeated."""
+    context = insisting(ca)
     with listening_socket() as listener:
         server = asyncio.create_task(asyncio.to_thread(refuse_one, listener, context))
         async with running(secure(listener.getsockname()[1], ca)) as sidekey:
@@ -140,6 +149,72 @@ async def test_an_alert_before_the_response_is_a_failure_of_tls(ca: Authority) -
         "tls_alert_received",
         "maybe",
     )
+
+
+class Refusal(threading.Thread):
+    """Takes one connection and ends it with an alert and a reset, once `go` is set.
+
+    `begun` says that the client has spoken last in the handshake; what it sent in one piece then is `flight`.
+    """
+
+    def __init__(self, listener: socket.socket, context: ssl.SSLContext) -> None:
+        super().__init__(daemon=True)
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.flight = b""
+        self._listener = listener
+        self._context = context
+
+    def run(self) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = self._context.wrap_bio(incoming, outgoing, server_side=True)
+        connection, _ = self._listener.accept()
+        with connection:
+            connection.settimeout(DEADLINE)
+            incoming.write(connection.recv(1 << 16))
+            with pytest.raises(ssl.SSLWantReadError):
+                tls.do_handshake()
+            connection.sendall(outgoing.read())
+            self.flight = connection.recv(1 << 16)
+            self.begun.set()
+            self.go.wait(DEADLINE)
+            incoming.write(self.flight)
+            with pytest.raises(ssl.SSLError):
+                tls.do_handshake()
+            connection.sendall(outgoing.read())
+            # As closing does with bytes unread.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+async def test_an_alert_counts_where_a_write_learns_of_the_reset_behind_it(ca: Authority) -> None:
+    """The rest of an upload is written before the loop reads the alert, which is still in the socket then."""
+    body = bytes(8000)
+    with listening_socket() as listener:
+        server = Refusal(listener, insisting(ca))
+        server.start()
+        async with running(secure(listener.getsockname()[1], ca)) as sidekey, sidekey.connect() as caller:
+            await caller.send(request("POST", body=body + body)[: -len(body)])
+            assert await asyncio.to_thread(server.begun.wait, DEADLINE)
+            (pool,) = sidekey.plane.pools.known()
+            (connection,) = pool._open
+            (reading,) = sidekey.plane.worker.connections
+            # The loop stands still until the reset has arrived.
+            server.go.set()
+            poll = select.poll()
+            poll.register(connection.descriptor, 0)
+            assert poll.poll(DEADLINE * 1000)
+            reading.data_received(body)
+            said = problem(await caller.response())
+            assert sidekey.metrics.connects == {"ok": 1}
+        server.join(DEADLINE)
+    assert (said["status"], said["code"], said["error"], said["sent"]) == (
+        502,
+        "upstream_tls_failed",
+        "tls_alert_received",
+        "maybe",
+    )
+    assert "certificate required" in said["detail"]
+    # The end of the handshake and what there is of the request left together.
+    assert len(server.flight) > len(body)
 
 
 async def test_https_is_carried_and_its_connection_kept(ca: Authority) -> None:

@@ -205,6 +205,31 @@ async def test_a_certificate_that_openssl_refuses_is_shown_once(version: str, ca
     assert (connects, failures) == (1, 1)
 
 
+UPLOAD = bytes(300_000)
+
+
+@pytest.mark.parametrize("name", ["caddy", "openssl"])
+async def test_a_server_that_wants_a_certificate_ends_every_upload_by_its_alert(
+    name: str, ca: Authority, tmp_path: Path
+) -> None:
+    """Also where the reset behind the alert meets a write of the body first, which is so in one of ten."""
+    clients, leaf = ClientAuthority(tmp_path), ca.leaf("127.0.0.1")
+    caddy = Caddy(tmp_path, leaf, clients=clients.bundle)
+    openssl = OpensslServer(tmp_path, leaf, clients=clients.bundle)
+    with caddy if name == "caddy" else openssl as server:
+        text = (
+            f"  it: {{endpoint_prefix: 'https://127.0.0.1:{server.port}/api', "
+            "auth: {type: basic, username: svc, password: {env: PASSWORD}}}\n"
+        )
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            answers = [await sidekey.reverse("/a", method="POST", body=UPLOAD) for _ in range(50)]
+            connects = sum(sidekey.app.metrics.connects.values())
+    said = {(each["code"], each["sent"], each["detail"]) for each in map(problem, answers)}
+    assert said == {(REFUSED, "maybe", "the upstream ended TLS with the alert: certificate required")}
+    assert {bytes(answer.values(b"proxy-status")[0]) for answer in answers} == {b"sidekey; error=tls_alert_received"}
+    assert connects == len(answers)
+
+
 async def sidekey_test(integration: str, ca: Authority, folder: Path) -> CompletedProcess[str]:
     """`sidekey test it` with `GET /orders`."""
     network = f"{{allow_private: ['127.0.0.0/8'], trusted_ca: {{file: '{ca.bundle}'}}}}"

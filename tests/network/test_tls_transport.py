@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import select
 import socket
 import ssl
+import struct
 import threading
 import time
 import weakref
@@ -261,6 +263,38 @@ async def test_a_refusal_ends_an_upload_that_the_peer_no_longer_takes(dial: Dial
         assert isinstance(await connection.ended(), ssl.SSLError)
         go.set()
         await peer.served()
+
+
+async def test_what_came_before_a_reset_is_read_though_a_write_learns_of_it_first(dial: Dial, ca: Authority) -> None:
+    """A refusal of the rest of an upload, say: it is in the socket still when the loop reports the loss."""
+
+    begun, go = threading.Event(), threading.Event()
+
+    class Uploading(Client):
+        def data_received(self, data: bytes) -> None:
+            self.received += data
+
+    def script(tls: ssl.SSLSocket) -> None:
+        assert tls.recv(100) == b"begin"
+        begun.set()
+        go.wait(DEADLINE)
+        tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tls.sendall(b"refused")
+        tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with TlsPeer(context_of(ca), script) as peer:
+        connection = await connect(dial, peer.port, Uploading)
+        connection.transport.write(b"begin")
+        assert await asyncio.to_thread(begun.wait, DEADLINE)
+        # The loop stands still until the reset has arrived.
+        go.set()
+        poll = select.poll()
+        poll.register(connection.transport.get_extra_info("socket").fileno(), 0)
+        assert poll.poll(DEADLINE * 1000)
+        connection.transport.write(b"more")
+        assert isinstance(await connection.ended(), ConnectionError)
+        await peer.served()
+    assert (bytes(connection.received), connection.events) == (b"refused", [])
 
 
 async def test_keys_are_updated_when_the_peer_asks(dial: Dial, ca: Authority) -> None:

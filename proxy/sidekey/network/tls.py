@@ -166,8 +166,8 @@ def tls_problem(error: OSError) -> Problem:
 def certificate_refused() -> Problem:
     """What it means when a new connection that has a client certificate is cut before the first byte of the response.
 
-    In TLS 1.3 the client is done before the server has looked at its certificate (RFC 8446 4.4.2.4). Some servers send
-    no alert then, and where one closes with the request unread, the reset overtakes its alert.
+    In TLS 1.3 the client is done before the server has looked at its certificate (RFC 8446 4.4.2.4), and some servers
+    send no alert then.
     """
     return _failed(
         "tls_protocol_error",

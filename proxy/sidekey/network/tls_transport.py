@@ -8,6 +8,7 @@ close_notify (RFC 8446 6.1) and nothing else; a cut is told by `connection_lost`
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import threading
 from contextlib import suppress
@@ -189,6 +190,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the protocol, or whoever waits for the handshake; an error of TLS comes before one of TCP."""
+        if exc is not None and self._handshake_done and self._reading:
+            self._read_rest()
         protocol, self._protocol = self._protocol, None
         ready, self._ready = self._ready, None
         error, self._error = self._error or exc, None
@@ -197,6 +200,22 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             ready.set_exception(error or ConnectionResetError("closed in the handshake"))
         if self._handshake_done:
             cast(asyncio.Protocol, protocol).connection_lost(error)
+
+    def _read_rest(self) -> None:
+        """Take what TCP had received when it was lost, at most what is read at once.
+
+        A server that refuses our certificate, or wants one, sends an alert (RFC 8446 4.4.2.4) and closes; with bytes of
+        ours unread that is a reset (RFC 9293 3.6.1), and a write of ours learns of it before the loop has read the
+        alert. The loop closes the socket only after it has told us.
+        """
+        tcp = self._tcp.get_extra_info("socket")
+        if tcp is None or tcp.fileno() < 0:
+            return
+        try:
+            count = os.readv(tcp.fileno(), [self._cipher])
+        except OSError:
+            return  # a read that failed has left nothing
+        self.buffer_updated(count)
 
     def pause_writing(self) -> None:
         """TCP has taken all it wants for now."""
