@@ -17,7 +17,7 @@ from sidekey.settings.config_errors import Table, error_at
 from sidekey.settings.document import parse
 from sidekey.settings.load import load
 from sidekey.settings.profiles import Expansion, expand
-from support.issuing import first_call
+from support.issuing import first_call, settings_of
 from support.oauth import signer
 
 PARAMETERS = [(name, key) for name in profiles.names() for key in profiles.profile(name).parameters]
@@ -230,6 +230,19 @@ def test_what_the_integration_writes_wins_mapping_by_mapping() -> None:
         "body": {"scope": "email_read", "account_id": 12},
         "format": "json",
     }
+
+
+def test_a_profile_may_say_how_tokens_are_renewed() -> None:
+    """Its `auth` takes these keys as any other."""
+    text = (
+        "kind: oauth2\ntitle: T\ndocumentation: https://docs.example.com\nnotes: N\n"
+        "auth: {token_endpoint: 'https://a.example.com/t', renewal_interval: 5s, single_live_token: true}\n"
+    )
+    found = profiles.read_profile("t.yaml", text.encode())
+    assert found.entries()[1:] == (("auth.renewal_interval", "5s"), ("auth.single_live_token", "true"))
+    own = {"type": "oauth2", "client_id": "id", "client_secret": {"env": "SECRET"}}
+    traits = settings_of({**found.auth, **own}).traits()
+    assert (traits.renewal_interval, traits.single_live_token) == (5.0, True)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from sidekey.credentials.oauth2.sections import (
     refuse_places,
 )
 from sidekey.credentials.oauth2.token_response import ResponseShape
+from sidekey.credentials.renewal import RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 
 Grants = Literal["client_credentials", "refresh_token", "jwt_bearer"]
 
@@ -148,6 +149,8 @@ class OAuth2Settings(KindSettings):
     token_response: TokenResponseSettings = Field(
         default=TokenResponseSettings(), description="Where the token endpoint's response contains what."
     )
+    renewal_interval: RenewalInterval = RENEWAL_INTERVAL
+    single_live_token: SingleLiveToken = False
 
     @field_validator("client_authentication")
     @classmethod
@@ -252,6 +255,8 @@ class OAuth2Settings(KindSettings):
             calls=True,
             learns=self.token_response.base_url is not None,
             watched=frozenset({401}),
+            renewal_interval=self.renewal_interval,
+            single_live_token=self.single_live_token,
         )
 
     def inputs(self) -> Iterator[SecretInput]:
