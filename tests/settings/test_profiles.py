@@ -282,8 +282,8 @@ ELSEWHERE = [
     "499b84ac-1321-427f-aa17-267ca6975798",
 ]
 NEEDS_HOST = (
-    "auth.api_host: this key is missing: with this scope, microsoft-entra needs the host name of the API, in lower case, "
-    "such as my-vault.vault.azure.net"
+    "auth.api_host: this key is missing: with this scope, microsoft-entra needs the host name of the API, in lower "
+    "case, such as my-vault.vault.azure.net"
 )
 
 

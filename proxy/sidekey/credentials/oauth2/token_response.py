@@ -54,7 +54,7 @@ class Token(Sealed):
 class ResponseShape:
     """Where the response contains what is needed: names, joined by dots where objects are nested.
 
-    `bearer`: the token must be one of RFC 6750. `lifetime` is in seconds, for a token that does not say how long it lives.
+    `bearer`: the token must be one of RFC 6750. `lifetime` is in seconds, where the response says none.
     """
 
     access_token: str = "access_token"  # noqa: S105 - the name of a field
