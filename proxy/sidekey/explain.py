@@ -26,8 +26,8 @@ LEARNT_NOTE = (
     "the base URL here is a placeholder: the token response brings the real one, and targets are judged again by that"
 )
 PLACEHOLDER_NOTE = (
-    "the login response names the one host that is allowed; targets at the login host are sent there instead, and "
-    "judged again"
+    "the response to the login or token request names the one host that is allowed; targets at the host of that "
+    "request are sent there instead, and judged again"
 )
 BODY_NOTE = "the body must be a form or a JSON object, which the token is added to: any other is credential_unplaceable"
 

@@ -293,6 +293,9 @@ def test_the_traits_tell_what_is_watched() -> None:
     traits = settings_of(AUTH).traits()
     assert (traits.places.headers, traits.calls, traits.learns) == (("Authorization",), True, True)
     assert traits.watched == {401, 500}
+    assert (traits.renewal_interval, traits.single_live_token) == (60.0, False)
+    changed = settings_of({**AUTH, "renewal_interval": "5m", "single_live_token": True}).traits()
+    assert (changed.renewal_interval, changed.single_live_token) == (300.0, True)
     assert credential_of(AUTH).calls_a_minute == 5
 
 

@@ -16,7 +16,7 @@ PROJECT = "shop-1"
 
 
 class Commercetools(Platform):
-    """`async with Commercetools(ca) as shop`: the API is what lies below `/{PROJECT}/`.
+    """`async with Commercetools(ca) as shop`: the APIs are what lies below `/{PROJECT}/`, import's has its own host.
 
     `scopes` are those of the API client in commercetools' console; a request for none of them in particular gets all.
     """
@@ -26,7 +26,8 @@ class Commercetools(Platform):
         self.tokens = oauth2.Tokens(expires_in=172_800)
         self.auth = Host(f"auth.{REGION}.commercetools.com", self._token)
         self.api = Host(f"api.{REGION}.commercetools.com", self._call)
-        super().__init__(ca, self.auth, self.api)
+        self.imports = Host(f"import.{REGION}.commercetools.com", self._call)
+        super().__init__(ca, self.auth, self.api, self.imports)
 
     def _token(self, arrived: Arrived) -> Answer:
         oauth2.expect_post(arrived, TOKEN_PATH)

@@ -25,6 +25,10 @@ LOGIN = "login.microsoftonline.com"
 TENANT = "contoso.onmicrosoft.com"
 GRAPH = "https://graph.microsoft.com"
 MANAGEMENT = "https://management.azure.com"
+VAULT = "https://vault.azure.net"
+"""A resource that is no host: each customer's vaults have their own."""
+
+VAULT_HOST = "acme.vault.azure.net"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
@@ -38,7 +42,8 @@ class Entra(Platform):
         self.auth = Host(LOGIN, self._token)
         self.graph = Host("graph.microsoft.com", partial(self._call, GRAPH))
         self.management = Host("management.azure.com", partial(self._call, MANAGEMENT))
-        super().__init__(ca, self.auth, self.graph, self.management)
+        self.vault = Host(VAULT_HOST, partial(self._call, VAULT))
+        super().__init__(ca, self.auth, self.graph, self.management, self.vault)
 
     def _token(self, arrived: Arrived) -> Answer:
         tenant, _, rest = arrived.path.removeprefix("/").partition("/")
@@ -105,7 +110,7 @@ class Entra(Platform):
         if scope is None:
             raise _fault(400, "invalid_request", 90014, "The required field 'scope' is missing from the credential.")
         resource = scope.removesuffix("/.default")
-        if resource == scope or resource not in (GRAPH, MANAGEMENT):
+        if resource == scope or resource not in (GRAPH, MANAGEMENT, VAULT):
             message = (
                 f"The provided value for scope {scope} is not valid. Client credential flows must have a scope value "
                 "with /.default suffixed to the resource identifier (application ID URI)."
@@ -117,7 +122,7 @@ class Entra(Platform):
 
     def _version_1(self, fields: dict[str, str]) -> Answer:
         resource = fields.get("resource", "").removesuffix("/")
-        if resource not in (GRAPH, MANAGEMENT):
+        if resource not in (GRAPH, MANAGEMENT, VAULT):
             raise _fault(400, "invalid_resource", 500011, f"The resource principal named {resource} was not found.")
         token, life, now = self.tokens.issue(resource), self.tokens.expires_in, int(time.time())
         times = {"expires_in": life, "ext_expires_in": life, "expires_on": now + life, "not_before": now}

@@ -28,8 +28,8 @@ async def shop(ca: Authority) -> AsyncIterator[Commercetools]:
 
 @pytest.fixture
 async def client(shop: Commercetools, ca: Authority) -> AsyncIterator[Client]:
-    """It finds both hosts."""
-    async with Client(ca, shop.auth, shop.api) as client:
+    """It finds every host."""
+    async with Client(ca, shop.auth, shop.api, shop.imports) as client:
         yield client
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fakes.client import Client
-from fakes.entra import TENANT, Entra
+from fakes.entra import TENANT, VAULT, VAULT_HOST, Entra
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from support import oauth
 from support.ca import Authority
@@ -32,8 +32,8 @@ async def entra(ca: Authority) -> AsyncIterator[Entra]:
 
 @pytest.fixture
 async def client(entra: Entra, ca: Authority) -> AsyncIterator[Client]:
-    """It finds all three hosts."""
-    async with Client(ca, entra.auth, entra.graph, entra.management) as client:
+    """It finds all hosts."""
+    async with Client(ca, entra.auth, entra.graph, entra.management, entra.vault) as client:
         yield client
 
 
@@ -59,6 +59,14 @@ async def test_a_token_opens_the_api_that_its_scope_names_and_no_other(client: C
     bearer = f"Bearer {reply.body['access_token']}"
     assert (await client.get(f"{GRAPH}/v1.0/users", bearer)).status == 200
     assert (await client.get(f"{MANAGEMENT}/subscriptions", bearer)).status == 401
+
+
+async def test_a_vault_is_at_a_host_that_its_scope_does_not_name(client: Client) -> None:
+    """Every customer's vaults have their own names."""
+    reply = await client.form(TOKEN, SECRET | {"scope": f"{VAULT}/.default"})
+    bearer = f"Bearer {reply.body['access_token']}"
+    assert (await client.get(f"https://{VAULT_HOST}/secrets", bearer)).status == 200
+    assert (await client.get(GRAPH, bearer)).status == 401
 
 
 async def test_basic_is_taken_in_place_of_the_body(client: Client) -> None:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 import pytest
 
-from fakes import commercetools, criteo, entra, listrak, responsys, salesforce_marketing_cloud
+from fakes import (
+    commercetools,
+    contentsquare,
+    criteo,
+    entra,
+    listrak,
+    marketo,
+    responsys,
+    salesforce,
+    salesforce_marketing_cloud,
+    twilio,
+)
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.server import Platform
 from support.ca import Authority
@@ -43,11 +57,40 @@ CASES = {
         "/v1.0/users?$top=1",
         "http://graph.microsoft.com/v1.0/users?$top=1",
     ),
+    "microsoft-entra-vault": Case(
+        entra.Entra,
+        oauth2(
+            "microsoft-entra", f"tenant: {entra.TENANT}, scope: {entra.VAULT}/.default, api_host: {entra.VAULT_HOST}, "
+        ),
+        "/secrets/db?api-version=7.4",
+        f"http://{entra.VAULT_HOST}/secrets/db?api-version=7.4",
+    ),
     "commercetools": Case(
         commercetools.Commercetools,
         oauth2("commercetools", f"region: {commercetools.REGION}, project_key: {commercetools.PROJECT}, "),
         f"/{commercetools.PROJECT}/orders",
         f"http://api.{commercetools.REGION}.commercetools.com/{commercetools.PROJECT}/orders",
+    ),
+    "commercetools-import": Case(
+        commercetools.Commercetools,
+        oauth2("commercetools", f"region: {commercetools.REGION}, scope: 'manage_project:{commercetools.PROJECT}', "),
+        f"/{commercetools.PROJECT}/orders",
+        f"http://import.{commercetools.REGION}.commercetools.com/{commercetools.PROJECT}/import-containers",
+    ),
+    "contentsquare": Case(
+        contentsquare.Contentsquare,
+        oauth2("contentsquare", "scope: data-export, "),
+        "/v1/exports",
+        f"http://{contentsquare.CLOUD}/v1/exports",
+    ),
+    "salesforce": Case(
+        salesforce.Salesforce,
+        oauth2("salesforce", f"domain: {salesforce.DOMAIN}, "),
+        "/services/data/v66.0/query?q=1",
+        f"http://{salesforce.HOST}/services/data/v66.0/query?q=1",
+    ),
+    "twilio": Case(
+        twilio.Twilio, oauth2("twilio"), "/2010-04-01/Accounts.json", "http://messaging.twilio.com/v1/Services"
     ),
     "criteo": Case(
         criteo.Criteo, oauth2("criteo"), "/2026-01/campaigns", "http://api.criteo.com/2026-01/campaigns", "POST"
@@ -152,7 +195,16 @@ async def test_the_token_endpoint_is_never_a_target(name: str, ca: Authority, tm
 
 ENDPOINTS = {
     "microsoft-entra": [("login.microsoftonline.com", f"/{entra.TENANT}/oauth2/v2.0/token")],
+    "microsoft-entra-vault": [("login.microsoftonline.com", f"/{entra.TENANT}/oauth2/v2.0/token")],
     "commercetools": [(f"auth.{commercetools.REGION}.commercetools.com", "/oauth/token")],
+    "commercetools-import": [(f"auth.{commercetools.REGION}.commercetools.com", "/oauth/token")],
+    "contentsquare": [
+        ("api.contentsquare.com", contentsquare.TOKEN_PATH),
+        # The clouds issue tokens at the same path.
+        (contentsquare.CLOUD, contentsquare.TOKEN_PATH),
+    ],
+    "salesforce": [(salesforce.HOST, salesforce.TOKEN_PATH)],
+    "twilio": [("oauth.twilio.com", twilio.TOKEN_PATH)],
     "criteo": [("api.criteo.com", "/oauth2/token")],
     "listrak": [("auth.listrak.com", "/OAuth2/Token")],
     "salesforce-marketing-cloud": [
@@ -164,6 +216,83 @@ ENDPOINTS = {
         ("api2-009.responsys.net", "/rest/api/v1.1/auth/token"),
     ],
 }
+
+
+async def test_an_entra_token_goes_to_no_host_that_its_scope_is_not_for(ca: Authority, tmp_path: Path) -> None:
+    """Not to Graph or Azure Resource Manager with a vault's token, nor to the other of the two with one's."""
+    vault, graph = CASES["microsoft-entra-vault"], CASES["microsoft-entra"]
+    for case, others in (
+        (vault, (entra.GRAPH, entra.MANAGEMENT)),
+        (graph, (entra.MANAGEMENT, f"https://{entra.VAULT_HOST}")),
+    ):
+        async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
+            for other in others:
+                answer = await sidekey.forward(f"{other.replace('https', 'http')}/v1.0/users")
+                assert problem(answer)["code"] == "target_denied"
+            assert platform.received == []
+
+
+async def test_a_contentsquare_token_goes_to_the_learnt_endpoint_alone(ca: Authority, tmp_path: Path) -> None:
+    """Whether it was learnt before or by this request; targets at the token endpoint's host go there as well."""
+    case = CASES["contentsquare"]
+    async with contentsquare.Contentsquare(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
+        for _ in range(2):
+            answer = await sidekey.forward(f"http://{contentsquare.OTHER}/v1/exports")
+            assert problem(answer)["code"] == "target_denied"
+        assert (await sidekey.forward("http://api.contentsquare.com/v1/exports")).status == 200
+        assert (await sidekey.forward(case.url)).status == 200
+        assert (platform.other.received, len(platform.cloud.received), len(platform.auth.received)) == ([], 2, 1)
+
+
+@pytest.mark.parametrize("endpoint", ["https://api.evil.example", "https://contentsquare.com.evil.example", ""])
+async def test_an_endpoint_of_somebody_else_is_not_learnt(endpoint: str, ca: Authority, tmp_path: Path) -> None:
+    """Whoever answers for the token endpoint cannot send the token elsewhere."""
+    case = CASES["contentsquare"]
+    async with (
+        contentsquare.Contentsquare(ca, endpoint=endpoint) as platform,
+        served(case, platform, tmp_path, ca, SECRETS) as sidekey,
+    ):
+        assert problem(await sidekey.reverse(case.path))["code"] == "credential_unavailable"
+        assert platform.cloud.received == platform.other.received == []
+
+
+async def test_the_soap_host_of_marketing_cloud_gets_no_token(ca: Authority, tmp_path: Path) -> None:
+    """It reads one in the envelope only."""
+    case = CASES["salesforce-marketing-cloud"]
+    async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
+        url = f"http://{salesforce_marketing_cloud.SUBDOMAIN}.soap.marketingcloudapis.com/Service.asmx"
+        assert problem(await sidekey.forward(url, method="POST"))["code"] == "target_denied"
+        assert platform.received == []
+
+
+async def test_a_salesforce_token_is_used_as_long_as_a_session_lives_at_least(ca: Authority, tmp_path: Path) -> None:
+    """Its answer does not say how long that is."""
+    case = CASES["salesforce"]
+    async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
+        before = time.time()
+        assert (await sidekey.reverse(case.path)).status == 200
+        name = 'sidekey_credential_expiry_timestamp_seconds{integration="it",credential="token"}'
+        assert 895 <= await sidekey.metric(name) - before <= 900 + time.time() - before
+
+
+async def test_marketo_gets_its_secret_in_the_body(ca: Authority, tmp_path: Path) -> None:
+    """A URL is what proxies and servers log. By both doors the token then opens the API."""
+    case = Case(
+        marketo.Marketo,
+        oauth2("marketo", f"munchkin_id: {marketo.MUNCHKIN_ID}, "),
+        "/rest/v1/leads.json?filterType=email",
+        f"http://{marketo.HOST}/rest/v1/leads.json",
+    )
+    async with marketo.Marketo(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
+        for answer in (await sidekey.reverse(case.path), await sidekey.forward(case.url)):
+            assert (answer.status, json.loads(answer.body)["success"]) == (200, True)
+        asked = platform.received[0]
+        assert (asked.method, asked.path, asked.query) == ("POST", marketo.TOKEN_PATH, "")
+        assert dict(parse_qsl(asked.body.decode())) == {
+            "grant_type": "client_credentials",
+            "client_id": CLIENT_ID,
+            "client_secret": CLIENT_SECRET,
+        }
 
 
 async def test_every_host_of_a_serving_test_is_a_fake(ca: Authority) -> None:

@@ -17,7 +17,7 @@ from sidekey.settings.config_errors import Table, error_at
 from sidekey.settings.document import parse
 from sidekey.settings.load import load
 from sidekey.settings.profiles import Expansion, expand
-from support.issuing import first_call
+from support.issuing import first_call, settings_of
 from support.oauth import signer
 
 PARAMETERS = [(name, key) for name in profiles.names() for key in profiles.profile(name).parameters]
@@ -26,6 +26,11 @@ IN_URLS = [
     for name, key in PARAMETERS
     if f"{{{key}}}" in profiles.profile(name).auth["token_endpoint"] + "".join(profiles.profile(name).allowed_domains)
 ]
+WHOLE_HOSTS = {("microsoft-entra", "api_host")}
+"""Parameters that are a host name, and not a part of one of the platform's."""
+
+WHOLE = {f"https://{{{key}}}" for _, key in WHOLE_HOSTS}
+
 HOSTILE = [
     "",
     ".",
@@ -155,7 +160,10 @@ def test_a_parameter_never_changes_whose_host_it_is(name: str, key: str, data: s
             continue
         host, target = template.split("/")[2], parse_target(url)
         suffix = host.rpartition("}")[2].lower()
-        assert suffix.count(".") >= 2 or "{" not in host
+        if template == f"https://{{{key}}}":
+            assert (name, key) in WHOLE_HOSTS
+            assert target.origin.host == value
+        assert suffix.count(".") >= 2 or "{" not in host or template in WHOLE
         assert target.origin.host.endswith(suffix)
         assert (target.origin.scheme, target.origin.port, target.query) == ("https", 443, None)
         assert target.path.count("/") == max(template.count("/") - 2, 1)
@@ -170,7 +178,7 @@ def test_what_would_add_to_a_url_is_refused_without_an_echo(name: str, key: str,
     assert reason == f"must be {parameter.rule}, such as {parameter.example}"
 
 
-@pytest.mark.parametrize(("name", "key"), sorted({*IN_URLS} - {("microsoft-entra", "tenant")}))
+@pytest.mark.parametrize(("name", "key"), sorted({*IN_URLS} - {("microsoft-entra", "tenant")} - WHOLE_HOSTS))
 def test_a_parameter_adds_no_label_of_its_own_to_a_host(name: str, key: str) -> None:
     """A region's cloud or an org's partition is one of a few words; a tenant, which has labels, stands in the path."""
     assert profiles.profile(name).parameters[key].error("evil.example") is not None
@@ -195,7 +203,10 @@ def test_the_parameters_are_taken_out_and_the_provider_stays() -> None:
             "client_authentication": "header",
         },
         "allow_other_domains": True,
-        "allowed_domains": ["https://api.europe-west1.gcp.commercetools.com"],
+        "allowed_domains": [
+            "https://api.europe-west1.gcp.commercetools.com",
+            "https://import.europe-west1.gcp.commercetools.com",
+        ],
     }
 
 
@@ -232,12 +243,132 @@ def test_what_the_integration_writes_wins_mapping_by_mapping() -> None:
     }
 
 
+def test_a_profile_may_say_how_tokens_are_renewed() -> None:
+    """Its `auth` takes these keys as any other."""
+    text = (
+        "kind: oauth2\ntitle: T\ndocumentation: https://docs.example.com\nnotes: N\n"
+        "auth: {token_endpoint: 'https://a.example.com/t', renewal_interval: 5s, single_live_token: true}\n"
+    )
+    found = profiles.read_profile("t.yaml", text.encode())
+    assert found.entries()[1:] == (("auth.renewal_interval", "5s"), ("auth.single_live_token", "true"))
+    own = {"type": "oauth2", "client_id": "id", "client_secret": {"env": "SECRET"}}
+    traits = settings_of({**found.auth, **own}).traits()
+    assert (traits.renewal_interval, traits.single_live_token) == (5.0, True)
+
+
+ENTRA = "auth: {type: oauth2, provider: microsoft-entra, tenant: contoso.com, client_id: id"
+NATIONAL = {
+    "https://graph.microsoft.com": "graph.microsoft.com",
+    "https://graph.microsoft.us": "graph.microsoft.us",
+    "https://dod-graph.microsoft.us": "dod-graph.microsoft.us",
+    "https://microsoftgraph.chinacloudapi.cn": "microsoftgraph.chinacloudapi.cn",
+    "https://management.azure.com": "management.azure.com",
+    "https://management.usgovcloudapi.net": "management.usgovcloudapi.net",
+    "https://management.chinacloudapi.cn": "management.chinacloudapi.cn",
+    "https://manage.office.com": "manage.office.com",
+    "https://api.businesscentral.dynamics.com": "api.businesscentral.dynamics.com",
+}
+ELSEWHERE = [
+    "https://vault.azure.net",
+    "https://storage.azure.com",
+    "https://database.windows.net",
+    "https://analysis.windows.net/powerbi/api",
+    "https://acme.crm4.dynamics.com",
+    "https://graph.microsoft.com.evil.example",
+    "https://GRAPH.microsoft.com",
+    "https://graph.microsoft.com/",
+    "http://graph.microsoft.com",
+    "api://11111111-2222-3333-4444-555555555555",
+    "499b84ac-1321-427f-aa17-267ca6975798",
+]
+NEEDS_HOST = (
+    "auth.api_host: this key is missing: with this scope, microsoft-entra needs the host name of the API, in lower "
+    "case, such as my-vault.vault.azure.net"
+)
+
+
+@pytest.mark.parametrize(("resource", "host"), NATIONAL.items())
+def test_an_entra_token_may_go_to_the_api_of_its_scope_and_nowhere_else(resource: str, host: str) -> None:
+    """The scope names the API's own host."""
+    expansion = expand(table(f"{ENTRA}, scope: {resource}/.default}}\n"))
+    assert (expansion.errors, expansion.table["allowed_domains"]) == ([], [f"https://{host}"])
+
+
+@pytest.mark.parametrize("resource", ELSEWHERE)
+def test_an_entra_scope_whose_api_is_unknown_needs_its_host(resource: str) -> None:
+    """The token would go to a host that it is not for: the error has its place and the way out."""
+    text = f"{ENTRA}, scope: '{resource}/.default'"
+    assert shown(f"{text}}}\n") == [f"c.yaml:1:7: {NEEDS_HOST}"]
+    expansion = expand(table(f"{text}, api_host: acme.vault.azure.net}}\n"))
+    assert (expansion.errors, expansion.table["allowed_domains"]) == ([], ["https://acme.vault.azure.net"])
+
+
+def test_a_host_that_is_written_replaces_the_one_of_the_scope() -> None:
+    """A gateway in front of the API, for one."""
+    text = f"{ENTRA}, scope: https://graph.microsoft.com/.default, api_host: graph.acme.example}}\n"
+    assert expand(table(text)).table["allowed_domains"] == ["https://graph.acme.example"]
+
+
+@pytest.mark.parametrize("host", ["*.vault.azure.net", "vault", "10.0.0.1", "Acme.vault.azure.net", "a.example:8443"])
+def test_an_api_host_is_one_host_name(host: str) -> None:
+    """No wildcard, address, port or single label."""
+    assert (profiles.profile("microsoft-entra").parameters["api_host"].error(host) or "").startswith("must be ")
+
+
+@pytest.mark.parametrize(
+    ("own", "domains"),
+    [
+        ("allowed_domains: ['https://a.vault.azure.net', 'https://b.vault.azure.net']\n", 2),
+        ("allow_other_domains: false\n", 0),
+    ],
+)
+def test_a_parameter_of_the_domains_is_not_needed_where_these_are_written(own: str, domains: int) -> None:
+    """Whoever writes them, or allows none, has said where the token may go."""
+    expansion = expand(table(f"{ENTRA}, scope: https://vault.azure.net/.default}}\n{own}"))
+    assert (expansion.errors, len(expansion.table.get("allowed_domains", []))) == ([], domains)
+
+
+def test_a_wrong_scope_is_one_error() -> None:
+    """Which host goes with it is not asked."""
+    assert shown(f"{ENTRA}, scope: User.Read}}\n") == [
+        "c.yaml:1:92: auth.scope: must be one resource with /.default behind it, "
+        "such as https://graph.microsoft.com/.default"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "scope"),
+    [
+        ("", None),
+        (", project_key: shop", "manage_project:shop"),
+        (", scope: 'view_products:shop manage_orders:shop:eu'", "view_products:shop manage_orders:shop:eu"),
+        (", project_key: shop, scope: 'view_products:shop'", "view_products:shop"),
+    ],
+)
+def test_the_scopes_of_commercetools_are_a_parameter(written: str, scope: str | None) -> None:
+    """By default that of the project, or all of the client."""
+    auth = expand(table(COMMERCETOOLS.replace("client_id: id", f"client_id: id{written}"))).table["auth"]
+    assert auth.get("token_request", {}).get("body", {}).get("scope") == scope
+
+
+@pytest.mark.parametrize("pod", ["us-1", "US-2", "eu-1", "us-B", "US-A"])
+def test_a_pod_of_acoustic_may_be_upper_case(pod: str) -> None:
+    """As Acoustic's own pages write it; the host is the same."""
+    expansion = with_examples("acoustic-campaign", pod=pod)
+    target = parse_target(expansion.table["auth"]["token_endpoint"])
+    assert (expansion.errors, target.origin.host) == ([], f"api-campaign-{pod.lower()}.goacoustic.com")
+
+
 @pytest.mark.parametrize(
     ("own", "switch", "domains"),
     [
         ("allowed_domains: ['https://a.example.com']\n", True, ["https://a.example.com"]),
         ("allowed_domains: []\n", True, []),
-        ("allow_other_domains: true\n", True, ["https://api.europe-west1.gcp.commercetools.com"]),
+        (
+            "allow_other_domains: true\n",
+            True,
+            [f"https://{name}.europe-west1.gcp.commercetools.com" for name in ("api", "import")],
+        ),
         ("allow_other_domains: false\n", False, None),
         ("allow_other_domains: false\nallowed_domains: ['https://a.example.com']\n", False, ["https://a.example.com"]),
     ],
@@ -267,11 +398,9 @@ def test_what_was_filled_in_is_reported_and_nothing_of_the_file() -> None:
         ("auth.token_request.format", "json"),
         ("auth.token_request.body.account_id", "12"),
         ("auth.token_response.base_url", "rest_instance_url"),
+        ("auth.renewal_interval", "20m"),
         ("allow_other_domains", "true"),
-        (
-            "allowed_domains",
-            "https://mc-acme.rest.marketingcloudapis.com, https://mc-acme.soap.marketingcloudapis.com",
-        ),
+        ("allowed_domains", "https://mc-acme.rest.marketingcloudapis.com"),
     )
 
 
@@ -390,7 +519,25 @@ def test_every_parameter_has_a_property_in_the_schema() -> None:
         (
             "kind: oauth2\nauth: {token_endpoint: '{a}'}\n"
             "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: B}}",
-            "the example of a is not what its pattern takes",
+            "the example or default of a is not what its pattern takes",
+        ),
+        (
+            "kind: oauth2\nauth: {token_endpoint: '{a}{b}'}\n"
+            "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b, defaults: {b: {c: d}}},"
+            " b: {description: d, rule: r, pattern: '[a-z]', example: c}}",
+            "the default of a needs a parameter that is not above it",
+        ),
+        (
+            "kind: oauth2\nauth: {token_endpoint: '{a}{b}'}\n"
+            "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b},"
+            " b: {description: d, rule: r, pattern: '[a-z]', example: c, defaults: {a: {c: D}}}}",
+            "the example or default of b is not what its pattern takes",
+        ),
+        (
+            "kind: oauth2\nauth: {token_endpoint: '{a}{b}'}\n"
+            "parameters: {a: {description: d, rule: r, pattern: '[a-z]', example: b},"
+            " b: {description: d, rule: r, pattern: '[a-z]', example: c, default: 'x{a}'}}",
+            "the example or default of b is not what its pattern takes",
         ),
         ("kind: oauth2\nauth: {token_endpoint: x}\ntypo: y", "Extra inputs are not permitted"),
         ("kind: oauth2\nauth: {token_endpoint: x}\ntitle: again", "given twice"),

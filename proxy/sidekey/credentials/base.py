@@ -20,6 +20,7 @@ from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.core.urls import Origin
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference
+from sidekey.credentials.renewal import RENEWAL_INTERVAL
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -212,13 +213,16 @@ class Traits(NamedTuple):
     """What is known about an integration's credential before any secret is read.
 
     `calls`: it must call somewhere first. `learns`: its grants bring the base URL. `watched` are the statuses of
-    upstream responses that may say something about the grant.
+    upstream responses that may say something about the grant. `renewal_interval` is in seconds: how much time is
+    between two renewals that such responses force. `single_live_token`: a new token ends the one before.
     """
 
     places: Places
     calls: bool = False
     learns: bool = False
     watched: frozenset[int] = frozenset()
+    renewal_interval: float = RENEWAL_INTERVAL
+    single_live_token: bool = False
 
 
 class Destinations(NamedTuple):

@@ -35,6 +35,7 @@ from sidekey.credentials.base import (
 from sidekey.credentials.endpoint import parse_endpoint
 from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_object, retry_after
 from sidekey.credentials.fields import Keys, PublicText, Reference, Secret, Text, check_not_empty, literally
+from sidekey.credentials.renewal import RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 
 LIFE = 5400.0
 """Seconds a token is used. The response does not say how long it lives; Oracle's pages say two hours, and three."""
@@ -219,6 +220,8 @@ class ResponsysSettings(KindSettings):
         description="Path of the API: every target must be under it, and paths after `/i/ID` are appended to it. The "
         "login is at `/auth/token` below the `/rest/api/vN` that it begins with, else below `/rest/api/v1.3`.",
     )
+    renewal_interval: RenewalInterval = RENEWAL_INTERVAL
+    single_live_token: SingleLiveToken = False
 
     @classmethod
     def learns_base_url(cls, auth: Mapping[str, Any]) -> bool:
@@ -229,7 +232,14 @@ class ResponsysSettings(KindSettings):
     def traits(self) -> Traits:
         """One header, and the base URL. A 500 may concern the token as well."""
         places = Places(headers=("Authorization",))
-        return Traits(places, calls=True, learns=True, watched=frozenset({401, 500}))
+        return Traits(
+            places,
+            calls=True,
+            learns=True,
+            watched=frozenset({401, 500}),
+            renewal_interval=self.renewal_interval,
+            single_live_token=self.single_live_token,
+        )
 
     def inputs(self) -> Iterator[SecretInput]:
         """Every key."""

@@ -30,6 +30,7 @@ _LEFT_OUT = object()
 
 
 def _placeholders(data: Any) -> Iterator[str]:
+    """The names in the texts of `data`."""
     if isinstance(data, str):
         yield from _PLACEHOLDER.findall(data)
     elif isinstance(data, Mapping | list):
@@ -38,7 +39,11 @@ def _placeholders(data: Any) -> Iterator[str]:
 
 
 class Parameter(Section):
-    """What a profile asks for. `pattern` must match the whole value, `rule` says the same in words."""
+    """What a profile asks for. `pattern` must match the whole value, `rule` says the same in words.
+
+    One that is not written has its `default`, which may hold other parameters as `{name}`, or what `defaults` say for
+    the value of another parameter: names of parameters, their values, and the default that goes with each.
+    """
 
     description: str
     rule: str
@@ -46,6 +51,8 @@ class Parameter(Section):
     example: Value
     type: Literal["text", "number"] = "text"
     required: bool = True
+    default: str | None = None
+    defaults: dict[str, dict[str, str]] = Field(default={})
 
     def error(self, value: object) -> str | None:
         """What is wrong with a value, without repeating it. A number may be a text of digits."""
@@ -58,6 +65,24 @@ class Parameter(Section):
     def hint(self) -> str:
         """The rule with its example."""
         return f"{self.rule}, such as {self.example}"
+
+    @property
+    def depends_on(self) -> frozenset[str]:
+        """The parameters that its default is made of."""
+        return frozenset(_placeholders(self.default)) | self.defaults.keys()
+
+    def default_of(self, values: Mapping[str, Value]) -> Value | None:
+        """Its value where it is not written, by those of the parameters above; None where it has none."""
+        for name, known in self.defaults.items():
+            if str(values.get(name)) in known:
+                return known[str(values[name])]
+        filled = None if self.default is None else _fill(self.default, values)
+        return None if filled is _LEFT_OUT else filled
+
+    def missing(self, provider: str) -> str:
+        """What is wrong where it is not written and has no default."""
+        given = f"with this {' and '.join(self.defaults)}, " if self.defaults else ""
+        return f"this key is missing: {given}{provider} needs {self.hint}"
 
 
 class Profile(Section):
@@ -78,11 +103,18 @@ class Profile(Section):
             raise ValueError(f"kind: {self.kind} takes no profiles")
         for key in needed - self.auth.keys():
             raise ValueError(f"auth.{key} is missing")
-        if set(_placeholders(self.brought)) != self.parameters.keys():
+        used = {*_placeholders(self.brought), *(name for each in self.parameters.values() for name in each.depends_on)}
+        if used != self.parameters.keys():
             raise ValueError("parameters and placeholders are not the same")
+        above: dict[str, Value] = {}
         for name, parameter in self.parameters.items():
-            if parameter.error(parameter.example) is not None:
-                raise ValueError(f"the example of {name} is not what its pattern takes")
+            if not parameter.depends_on <= above.keys():
+                raise ValueError(f"the default of {name} needs a parameter that is not above it")
+            defaults = [default for known in parameter.defaults.values() for default in known.values()]
+            for value in (parameter.example, parameter.default_of(above), *defaults):
+                if value is not None and parameter.error(value) is not None:
+                    raise ValueError(f"the example or default of {name} is not what its pattern takes")
+            above[name] = parameter.example
         return self
 
     @property
@@ -90,6 +122,14 @@ class Profile(Section):
         """The keys of an integration that the profile brings, with placeholders."""
         domains = {"allow_other_domains": True, "allowed_domains": self.allowed_domains} if self.allowed_domains else {}
         return {"auth": self.auth, **domains}
+
+    def needs(self, domains: bool) -> frozenset[str]:
+        """The parameters of what is filled in, with the `domains` or without them."""
+        found = set(_placeholders(self.brought if domains else self.auth))
+        for name, parameter in reversed(self.parameters.items()):
+            if name in found:
+                found |= parameter.depends_on
+        return frozenset(found)
 
     def entries(self) -> Pairs:
         """`brought` as paths of keys and texts."""
@@ -174,17 +214,19 @@ def expand(raw: Table) -> Expansion:
     if not isinstance(auth, Table) or not isinstance(auth.get("provider"), str):
         return Expansion(raw, [], None)
     name, provider = str(auth.get("type")), auth["provider"]
+    # Whoever writes the domains decides alone where the token may go.
+    domains = raw.get("allow_other_domains") is not False and "allowed_domains" not in raw
     kind = KINDS.get(name)
     if kind is None or not kind.placeholder_profile:
         return Expansion(raw, [], None)
     if provider in names() and profile(provider).kind == name:
         found = profile(provider)
-        values, taken, errors = _arguments(auth, provider, found)
+        values, taken, errors = _arguments(auth, provider, found, domains=domains)
     else:
         known = names_of(name)
         close = get_close_matches(provider, known, n=1)
         found = profile(close[0]) if close else _unknown_provider(name)
-        values, taken, _ = _arguments(auth, provider, found)
+        values, taken, _ = _arguments(auth, provider, found, domains=domains)
         errors = [(("auth", "provider"), f"no such provider; {_way_out(close, known)}")]
     brought = _fill(found.brought, values)
     if raw.get("allow_other_domains") is False or not brought.get("allowed_domains"):
@@ -201,22 +243,27 @@ def _unknown_provider(kind: str) -> Profile:
     return Profile(kind=kind, title="", documentation="", auth=dict(KINDS[kind].placeholder_profile), notes="")
 
 
-def _arguments(auth: Table, provider: str, found: Profile) -> tuple[dict[str, Value], set[str], Found]:
+def _arguments(
+    auth: Table, provider: str, found: Profile, *, domains: bool
+) -> tuple[dict[str, Value], set[str], Found]:
     """The parameters' values, the keys of `auth` that were read (or checked) here, and errors.
 
-    An example replaces a value that is missing or wrong.
+    An example replaces a value that is missing or wrong. `domains`: the profile's domains are filled in as well.
     """
     taken, meant, errors = _other_keys(auth, provider, found)
+    needed = found.needs(domains)
     values: dict[str, Value] = {}
     for name, parameter in found.parameters.items():
+        value, reason = auth.get(name), None
         if name in auth:
             taken.add(name)
-            reason = parameter.error(auth[name])
-        elif parameter.required:
-            reason = f"this key is missing: {provider} needs {parameter.hint}"
+            reason = parameter.error(value)
         else:
-            continue
-        values[name] = auth[name] if reason is None else parameter.example
+            value = parameter.default_of(values)
+            if value is None and not (parameter.required and name in needed):
+                continue
+            reason = parameter.missing(provider) if value is None else None
+        values[name] = parameter.example if value is None or reason is not None else value
         if reason is not None and (name in auth or name not in meant):
             errors.append((("auth", name), reason))
     return values, taken, errors

@@ -163,8 +163,8 @@ EXAMPLES```
 
 - What the integration writes replaces what the profile fills in, mapping by mapping.
 - A profile fills in `allow_other_domains: true` and the allowed domains, where it has any. The integration's own
-  `allowed_domains` replace the list and keep the switch; with `allow_other_domains: false` neither is filled in. An
-  `endpoint_prefix` narrows further.
+  `allowed_domains` replace the list and keep the switch; with `allow_other_domains: false` neither is filled in, and in
+  both cases a parameter that only stands in the domains is not needed. An `endpoint_prefix` narrows further.
 - A parameter is plain text (or a number), never a reference, and its whole value must match: it cannot extend a host.
 - `sidekey explain` shows what was filled in. An entry whose parameter is missing is left out.
 """
@@ -192,14 +192,25 @@ def _profile_section(name: str, profile: profiles.Profile) -> str:
     if profile.parameters:
         parts += ["| parameter | | example | meaning |", "|---|---|---|---|"]
         parts += [
-            f"| `{key}` | {'required' if parameter.required else 'optional'} | `{parameter.example}` "
-            f"| {_cell(parameter.description)} |"
+            f"| `{key}` | {_necessity(parameter)} | `{parameter.example}` | {_cell(parameter.description)} |"
             for key, parameter in profile.parameters.items()
         ]
         parts.append("")
+    for key, parameter in profile.parameters.items():
+        for above, known in parameter.defaults.items():
+            parts += [f"| `{above}` | `{key}`, where it is not written |", "|---|---|"]
+            parts += [f"| `{value}` | `{default}` |" for value, default in known.items()]
+            parts.append("")
     parts += ["| fills in | with |", "|---|---|"]
     parts += [f"| `{key}` | `{text}` |" for key, text in profile.entries()]
     return "\n".join([*parts, ""])
+
+
+def _necessity(parameter: profiles.Parameter) -> str:
+    if parameter.defaults:
+        return f"required, unless {' and '.join(f'`{name}`' for name in parameter.defaults)} is one of those below"
+    default = "" if parameter.default is None else f", `{parameter.default}`"
+    return "required" if parameter.required else f"optional{default}"
 
 
 _RESPONSES_INTRODUCTION = """\

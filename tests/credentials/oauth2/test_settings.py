@@ -47,6 +47,9 @@ def errors(**changes: Any) -> dict[tuple[Any, ...], str]:
         ({"client_authentication": "none"}, "client_authentication", "Input should be 'header', 'body', 'query'"),
         ({"client_authentication": "body", "raw_basic": True}, "raw_basic", "may be used only with"),
         ({"client_id": "a:b", "raw_basic": True}, "raw_basic", "must not contain a colon"),
+        ({"renewal_interval": "999ms"}, "renewal_interval", "must be at least 1s"),
+        ({"renewal_interval": 60}, "renewal_interval", "the unit is missing"),
+        ({"single_live_token": "yes"}, "single_live_token", "Input should be a valid boolean"),
         ({"grant": "password"}, "grant", "Input should be 'client_credentials'"),
         ({"grant": "refresh_token"}, "refresh_token", "Field required"),
         ({"refresh_token": {"env": "X"}}, "refresh_token", "may be used only with grant refresh_token"),
@@ -149,6 +152,12 @@ def test_the_traits_tell_where_a_token_goes() -> None:
     learning = {**AUTH, "token_placement": "query", "token_response": {"base_url": "rest_instance_url"}}
     traits = settings_of(learning).traits()
     assert (traits.places, traits.learns) == (Places(query=("access_token",)), True)
+
+
+def test_the_traits_tell_how_the_token_may_be_renewed() -> None:
+    """What the config says is known before any secret is read."""
+    traits = settings_of({**AUTH, "renewal_interval": "1s", "single_live_token": True}).traits()
+    assert (traits.renewal_interval, traits.single_live_token) == (1.0, True)
 
 
 @pytest.mark.parametrize("scope", [{"body": {"scope": ""}}, {"query": {"Scope": " "}}, {}])

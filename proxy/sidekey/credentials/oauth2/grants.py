@@ -11,13 +11,14 @@ from sidekey.credentials.oauth2.parameters import Parameters
 
 
 class GrantType(Protocol):
-    """A grant type. `rotates`: the refresh token of a response is what the next request presents (RFC 6749 6).
+    """A grant type. `once`: the server may refuse its parameters when it sees them again."""
 
-    `once`: the server may refuse its parameters when it sees them again.
-    """
-
-    rotates: ClassVar[bool]
     once: ClassVar[bool]
+
+    @property
+    def rotates(self) -> bool:
+        """Whether the refresh token of a response is what the next request presents (RFC 6749 6)."""
+        ...
 
     def parameters(self, attempt: Attempt) -> Parameters:
         """The parameters of the request; `grant_type` goes first."""
@@ -39,19 +40,20 @@ class ClientCredentials:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RefreshToken(Sealed):
-    """RFC 6749 6, with the config's `token` until a response brings another."""
+    """RFC 6749 6, with the config's `token`: where it `rotates`, until a response brings another."""
 
-    rotates: ClassVar[bool] = True
     once: ClassVar[bool] = True
 
     token: str
+    rotates: bool = True
 
     def __repr__(self) -> str:
         return "RefreshToken(REDACTED)"
 
     def parameters(self, attempt: Attempt) -> Parameters:
         """The newest refresh token."""
-        return (("grant_type", "refresh_token"), ("refresh_token", attempt.memory or self.token))
+        newest = attempt.memory if self.rotates else None
+        return (("grant_type", "refresh_token"), ("refresh_token", newest or self.token))
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -100,6 +100,17 @@ class TokenResponseSettings(_Section):
         default=None,
         description="The base URL of the API, where only the response contains it, such as `rest_instance_url`.",
     )
+    pin_base_url: bool = Field(
+        default=False,
+        description="With `base_url`: once it is known, its host is the only one allowed, and requests to that of the "
+        "token endpoint go there as well; `allowed_domains` then only say where it may be.",
+    )
+
+    @model_validator(mode="after")
+    def _check_pin(self) -> Self:
+        if self.pin_base_url and self.base_url is None:
+            refuse_keys(self, ("pin_base_url",), "may be used only with base_url")
+        return self
 
 
 class AssertionSettings(_Section):

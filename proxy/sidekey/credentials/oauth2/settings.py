@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
@@ -37,7 +37,9 @@ from sidekey.credentials.oauth2.sections import (
     refuse_keys,
     refuse_places,
 )
-from sidekey.credentials.oauth2.token_response import ResponseShape
+from sidekey.credentials.oauth2.token_response import DEFAULT_LIFE, LEAST_LIFE, ResponseShape
+from sidekey.credentials.quantities import Duration
+from sidekey.credentials.renewal import RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 
 Grants = Literal["client_credentials", "refresh_token", "jwt_bearer"]
 
@@ -58,6 +60,12 @@ shop:
 def _check_token_endpoint(text: str, further: Iterable[str] = ()) -> None:
     check_endpoint(text)
     check_query(text.partition("?")[2], further)
+
+
+def _check_lifetime(seconds: float) -> float:
+    if seconds < LEAST_LIFE:
+        raise ValueError("must be at least 1s: with less left, a token counts as expired")
+    return seconds
 
 
 def _check_raw_id(text: str) -> None:
@@ -131,7 +139,12 @@ class OAuth2Settings(KindSettings):
         default=None,
         validate_default=True,
         description="The refresh token of that grant, as a reference. One that a response contains is used from "
-        "then on, until the next start.",
+        "then on, until the next start, unless `refresh_token_rotates` says otherwise.",
+    )
+    refresh_token_rotates: bool = Field(
+        default=True,
+        description="Whether a response may end the refresh token that it was asked for with, and bring another. Then "
+        "only one process may use it. `false`: that of the config is always used, and any other is ignored.",
     )
     assertion: AssertionSettings | None = Field(
         default=None, validate_default=True, description="The signed assertion of `private_key_jwt` or `jwt_bearer`."
@@ -148,6 +161,12 @@ class OAuth2Settings(KindSettings):
     token_response: TokenResponseSettings = Field(
         default=TokenResponseSettings(), description="Where the token endpoint's response contains what."
     )
+    token_lifetime: Annotated[Duration, AfterValidator(_check_lifetime)] = Field(
+        default=DEFAULT_LIFE,
+        description="How long a token is used whose response does not say how long it lives; at least `1s`.",
+    )
+    renewal_interval: RenewalInterval = RENEWAL_INTERVAL
+    single_live_token: SingleLiveToken = False
 
     @field_validator("client_authentication")
     @classmethod
@@ -183,6 +202,13 @@ class OAuth2Settings(KindSettings):
         if "grant" in info.data:
             _check_both_ways(token, info.data["grant"] == "refresh_token", "grant refresh_token")
         return token
+
+    @field_validator("refresh_token_rotates")
+    @classmethod
+    def _check_rotates(cls, rotates: bool, info: ValidationInfo) -> bool:
+        if info.data.get("grant", "refresh_token") != "refresh_token":
+            raise ValueError("may be used only with grant refresh_token")
+        return rotates
 
     @field_validator("assertion")
     @classmethod
@@ -252,6 +278,8 @@ class OAuth2Settings(KindSettings):
             calls=True,
             learns=self.token_response.base_url is not None,
             watched=frozenset({401}),
+            renewal_interval=self.renewal_interval,
+            single_live_token=self.single_live_token,
         )
 
     def inputs(self) -> Iterator[SecretInput]:
@@ -285,10 +313,13 @@ class OAuth2Settings(KindSettings):
         if text is None:
             return None
         endpoint = parse_endpoint(text)
+        pinned = self.token_response.pin_base_url
         return Destinations(
             domains=(Domain(endpoint.origin),),
-            forbidden=(Forbidden(endpoint.origin, endpoint.path),),
+            # Targets at the token endpoint's host move to the learnt one, where the same path may issue tokens too.
+            forbidden=(Forbidden(None if pinned else endpoint.origin, endpoint.path),),
             base=Prefix(endpoint.origin, ""),
+            stand_in=endpoint.origin if pinned else None,
         )
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
@@ -310,14 +341,18 @@ class OAuth2Settings(KindSettings):
             grant=self._grant(values, sign),
             client=self._client(client_id, values, sign),
             response=ResponseShape(
-                response.access_token, response.expires_in, response.base_url, self.token_placement.bearer
+                response.access_token,
+                response.expires_in,
+                response.base_url,
+                self.token_placement.bearer,
+                self.token_lifetime,
             ),
             placement=self.token_placement,
         )
 
     def _grant(self, values: Mapping[Keys, str], sign: Sign | None) -> GrantType:
         if self.grant == "refresh_token":
-            return RefreshToken(values["refresh_token",])
+            return RefreshToken(values["refresh_token",], self.refresh_token_rotates)
         return JwtBearer(sign) if self.grant == "jwt_bearer" and sign is not None else ClientCredentials()
 
     def _client(self, client_id: str, values: Mapping[Keys, str], sign: Sign | None) -> Client:

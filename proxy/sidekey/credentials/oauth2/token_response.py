@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,11 @@ from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_o
 STEP = "token endpoint"
 
 DEFAULT_LIFE = 300.0
-"""Seconds a token is used that does not say, or says absurdly, how long it lives."""
+"""Seconds a token is used that does not say, or says absurdly, how long it lives, where the config does not say it."""
 
 LONGEST_LIFE = 366 * 86400
+
+_WHOLE = re.compile(r"-?[0-9]{1,9}")
 
 LEAST_LIFE = 1.0
 """Seconds: with less left a token has expired. Platforms that return one token for its whole life say 0 at its end,
@@ -51,13 +54,14 @@ class Token(Sealed):
 class ResponseShape:
     """Where the response contains what is needed: names, joined by dots where objects are nested.
 
-    `bearer`: the token must be one of RFC 6750.
+    `bearer`: the token must be one of RFC 6750. `lifetime` is in seconds, where the response says none.
     """
 
     access_token: str = "access_token"  # noqa: S105 - the name of a field
     expires_in: str = "expires_in"
     base_url: str | None = None
     bearer: bool = True
+    lifetime: float = DEFAULT_LIFE
 
 
 def read_response(reply: Reply, shape: ResponseShape) -> Token:
@@ -81,7 +85,7 @@ def read_response(reply: Reply, shape: ResponseShape) -> Token:
         raise CallFault("invalid", f"{STEP} returned a token that is not a bearer token")
     return Token(
         token,
-        _life(_find(response, shape.expires_in)),
+        _life(_find(response, shape.expires_in), shape.lifetime),
         None if shape.base_url is None else _base_url(_find(response, shape.base_url), shape.base_url),
     )
 
@@ -105,12 +109,12 @@ def _is_bearer(token_type: object) -> bool:
     return token_type is None or (isinstance(token_type, str) and token_type.lower() in _BEARER)
 
 
-def _life(value: object) -> float:
-    """Seconds; digits may be text, as in Microsoft Entra's first version."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+def _life(value: object, default: float) -> float:
+    """Seconds; digits may be text, as in Microsoft Entra's first version. A life below zero is over as well."""
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_LIFE:
-        return DEFAULT_LIFE
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value <= LONGEST_LIFE:
+        return default
     if value < LEAST_LIFE:
         raise CallFault("invalid", f"{STEP} returned a token that has expired", retry_after=LEAST_LIFE)
     return float(value)

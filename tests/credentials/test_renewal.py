@@ -1,0 +1,21 @@
+"""credentials/renewal.py: the keys that say how tokens may be renewed."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from sidekey.credentials.renewal import RenewalInterval
+
+
+@pytest.mark.parametrize(("written", "seconds"), [("1s", 1.0), ("1000ms", 1.0), ("90s", 90.0), ("1h", 3600.0)])
+def test_the_interval_is_at_least_a_second(written: str, seconds: float) -> None:
+    """A duration as everywhere in the config."""
+    assert TypeAdapter(RenewalInterval).validate_python(written) == seconds
+
+
+@pytest.mark.parametrize("written", ["0s", "999ms", "60", 60, None])
+def test_less_than_a_second_would_let_each_response_make_a_call(written: object) -> None:
+    """And so would a number without its unit, by mistake."""
+    with pytest.raises(ValidationError):
+        TypeAdapter(RenewalInterval).validate_python(written)

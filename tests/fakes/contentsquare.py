@@ -1,0 +1,47 @@
+"""Contentsquare: JSON token requests, and an API host that only the answer names.
+
+https://docs.contentsquare.com/en/api/authentication/
+"""
+
+from __future__ import annotations
+
+from fakes import oauth2
+from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
+from fakes.server import Answer, Arrived, Host, Platform, Refused, read_json
+from support.ca import Authority
+
+TOKEN_PATH = "/v1/oauth/token"
+SCOPES = ("data-export", "metrics", "surveys")
+CLOUD = "api.eu-west-1.production.contentsquare.com"
+OTHER = "api.us-east-1.production.contentsquare.com"
+
+
+class Contentsquare(Platform):
+    """`async with Contentsquare(ca) as contentsquare`; `endpoint` is the base URL that is answered."""
+
+    def __init__(self, ca: Authority, *, endpoint: str = f"https://{CLOUD}") -> None:
+        self.endpoint = endpoint
+        self.tokens = oauth2.Tokens(expires_in=3600)
+        self.auth = Host("api.contentsquare.com", self._token)
+        self.cloud = Host(CLOUD, self._call)
+        self.other = Host(OTHER, self._call)
+        super().__init__(ca, self.auth, self.cloud, self.other)
+
+    def _token(self, arrived: Arrived) -> Answer:
+        oauth2.expect_post(arrived, TOKEN_PATH)
+        fields = read_json(arrived)
+        if fields is None:
+            raise oauth2.error(400, "invalid_request", "the body must be a JSON object")
+        oauth2.expect_grant(fields)
+        if (fields.get("client_id"), fields.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
+            raise oauth2.error(401, "invalid_client", "Client authentication failed")
+        scope = fields.get("scope")
+        if not isinstance(scope, str) or not {*scope.split()} <= {*SCOPES}:
+            raise oauth2.error(400, "invalid_scope")
+        return oauth2.bearer_answer(self.tokens.issue(scope), endpoint=self.endpoint)
+
+    def _call(self, arrived: Arrived) -> Answer:
+        if self.tokens.find(oauth2.bearer(arrived)) is None:
+            fault = {"success": False, "errorMessage": "Auth token expired", "errorCode": "JWT_EXPIRED"}
+            raise Refused(Answer.json(401, fault))
+        return Answer.json(200, {"success": True, "payload": []})
