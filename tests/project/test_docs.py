@@ -220,3 +220,11 @@ def test_every_decision_is_a_record_of_the_index() -> None:
         number, title = path.name[:4], text.partition("\n")[0].partition(": ")[2]
         assert f"| [{number}]({path.name}) | {title} |" in index
         assert re.findall(r"^\*\*(\w+)\.\*\*", text, re.M) == ["Context", "Decision", "Consequences"]
+
+
+def test_the_glossary_is_short_and_in_order() -> None:
+    """At most 40 terms: a newcomer reads it whole."""
+    text = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+    terms = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", text, re.M)[1:]
+    assert terms == sorted(terms)
+    assert len(terms) <= 40

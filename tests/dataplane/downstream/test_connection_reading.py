@@ -295,3 +295,18 @@ async def test_a_malformed_request_waits_for_the_one_before() -> None:
     second = wire.first_response(data[first.length :])
     assert second is not None
     assert (first.status, problem(second)["code"]) == (200, "request_invalid")
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "kept"])
+async def test_the_time_for_a_head_ends_with_the_head(first: bool) -> None:
+    """While an exchange whose request is whole is under way, nothing is due of its caller."""
+    sidekey = Scripted(H, timeouts=Timeouts(request_head=5, keep_alive=5, response=60))
+    if first:
+        caller, upstream = await cold(sidekey, get())
+    else:
+        caller, upstream = await warm(sidekey)
+        caller.feed(get())
+    sidekey.plane.worker.deadlines.look(59.0)
+    assert (caller.take(), caller.ended) == (b"", False)
+    upstream.feed(OK)
+    assert caller.take().endswith(b"ok")

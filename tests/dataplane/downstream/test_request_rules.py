@@ -6,8 +6,11 @@ import asyncio
 
 import pytest
 
+from sidekey.runtime.rules import Limits
+from support import wire
 from support.memory import Upstream, running
-from support.plane import base_url, get, integration, problem
+from support.plane import base_url, get, integration, problem, request
+from support.scripted import Scripted
 
 REST = b"\r\nHost: h.test\r\n\r\n"
 REFUSED = {
@@ -74,3 +77,73 @@ async def test_a_head_that_is_refused(raw: bytes, status: int | None, pieces: st
             assert answer.status in ({400, 413, 501, 505} if status is None else {status})
             await caller.until_ended()
         assert upstream.connections == []
+
+
+LIMITS = Limits(target=100, headers=20, request_head=1000, request_body=100)
+TOO_LONG = "the head is over limits.request_head"
+DETAILS = {
+    "no Host": (b"GET /i/h/a HTTP/1.1\r\n\r\n", 400, "Host is missing"),
+    "two Hosts": (get("/a", "Host: h.test"), 400, "Host must not be given twice"),
+    "another version": (b"GET /i/h/a HTTP/2.0" + REST, 505, "the HTTP version must be 1.1 or 1.0"),
+    "another protocol": (b"GET /i/h/a RTSP/1.1" + REST, 505, "the protocol must be HTTP/1.1 or HTTP/1.0"),
+    "malformed": (b"GET /i/h/a HTTP/1.1\r\nHost h.test\r\n\r\n", 400, "the request is malformed"),
+    "an upgrade": (
+        get("/a", "Upgrade: websocket"),
+        501,
+        "Upgrade is not supported: only plain HTTP/1.1 exchanges are carried",
+    ),
+    "a long target": (get("/" + "a" * 100), 414, "the target is over limits.target"),
+    "a long target that goes on": (b"GET /i/h/" + b"a" * 2000, 414, "the target is over limits.target"),
+    "many fields": (get("/a", *["X: 1"] * 21), 431, "the head has more fields than limits.headers"),
+    "a long head": (get("/a", "X: " + "1" * 1000), 431, TOO_LONG),
+    "a long head that goes on": (b"GET /i/h/a HTTP/1.1\r\nX: " + b"1" * 2000, 431, TOO_LONG),
+    "a long body": (request("POST", body=b"1" * 101), 413, "the body is over limits.request_body"),
+    "no number": (get("/a", "Content-Length: 1" + "0" * 18), 400, "Content-Length must be a number of bytes"),
+    "two framings": (
+        get("/a", "Transfer-Encoding: chunked", "Content-Length: 0"),
+        400,
+        None,  # llhttp refuses it first
+    ),
+    "a coding in HTTP/1.0": (
+        b"POST /i/h/a HTTP/1.0\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+        "Transfer-Encoding must not be given in an HTTP/1.0 request",
+    ),
+    "another coding": (
+        get("/a", "Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n",
+        501,
+        "Transfer-Encoding must not have a coding other than chunked",
+    ),
+    "CONNECT": (
+        b"CONNECT up.test:443 HTTP/1.1" + REST,
+        501,
+        "CONNECT (https:// URLs by HTTPS_PROXY) is not supported yet: use the reverse proxy /i/{id}/..., or write the "
+        "target as an http:// URL, which the forward proxy upgrades to https",
+    ),
+} | {
+    name: (get("/a", f"{name}: 1", f"{name.lower()}: 1"), 400, f"{name} must not be given twice")
+    for name in (
+        "X-Integration-Id",
+        "Proxy-Authorization",
+        "Sidekey-Token",
+        "Origin",
+        "Sec-Fetch-Site",
+        "Max-Forwards",
+    )
+}
+"""What is wrong with a head, the status and what the response says of it."""
+
+
+@pytest.mark.parametrize(("raw", "status", "detail"), DETAILS.values(), ids=DETAILS)
+async def test_a_refusal_says_what_must_be_true(raw: bytes, status: int, detail: str | None) -> None:
+    """In words that a caller can act on."""
+    sidekey = Scripted(integration("h", base_url(1)), limits=LIMITS)
+    caller = sidekey.caller()
+    # A head that goes on is measured from its second read on.
+    caller.feed(*filter(None, (raw[:900], raw[900:])))
+    answer = wire.first_response(caller.take())
+    assert answer is not None
+    said = problem(answer)
+    assert answer.status == status
+    assert detail in (None, said["detail"])
+    assert sidekey.upstreams == []
