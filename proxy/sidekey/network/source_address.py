@@ -11,10 +11,6 @@ from contextlib import suppress
 from sidekey.core.addresses import Address
 from sidekey.errors import Problem, ProblemError
 
-_BIND_ADDRESS_NO_PORT = 24
-"""IP_BIND_ADDRESS_NO_PORT of Linux (ip(7)), which Python 3.11 does not name: the port is chosen when the socket
-connects, so that one port serves for many destinations."""
-
 
 class AbsentSource(OSError):
     """The source address is not one of this machine's, or not any more."""
@@ -45,9 +41,10 @@ def of_family(addresses: Sequence[Address], source: Address) -> list[Address]:
 def bind(connection: socket.socket, source: Address) -> None:
     """Let a socket that is not connected leave from the source address. Raises OSError."""
     if sys.platform == "linux":
-        # What does not know the option (some sandboxes) chooses the port here.
+        # The port is chosen when the socket connects, so that one serves for many destinations (ip(7)). What does not
+        # know the option, as some sandboxes, chooses it here.
         with suppress(OSError):
-            connection.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+            connection.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
     try:
         connection.bind((str(source), 0))
     except OSError as error:
