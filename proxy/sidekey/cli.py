@@ -67,8 +67,8 @@ def run(config: str | None, strict: bool) -> None:
     ignore_hangups()
     loader = _loader(config)
     loaded = loader.load()
-    if loaded.errors or (strict and loaded.unreadable):
-        _fail(*loaded.errors, *loaded.unreadable)
+    if loaded.errors or loaded.absent or (strict and loaded.unreadable):
+        _fail(*loaded.errors, *loaded.absent, *loaded.unreadable)
     from sidekey import app
     from sidekey.network.listen import ListenError
 
@@ -100,6 +100,7 @@ def check(config: str | None, as_json: bool) -> None:
 
         check_urls(loaded)
     errors = sorted([*loaded.errors, *loaded.unreadable])
+    warnings = sorted([*loaded.warnings, *loaded.absent])
     integrations = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
     if as_json:
         _print_json(
@@ -107,13 +108,13 @@ def check(config: str | None, as_json: bool) -> None:
                 "ok": not errors,
                 "integrations": integrations,
                 "faults": [error._asdict() for error in errors],
-                "warnings": [warning._asdict() for warning in loaded.warnings],
+                "warnings": [warning._asdict() for warning in warnings],
             }
         )
     else:
         for error in errors:
             click.echo(str(error))
-        for warning in loaded.warnings:
+        for warning in warnings:
             click.echo(f"warning: {warning}")
         if not errors:
             click.echo(f"ok: {integrations} integration{'' if integrations == 1 else 's'}")

@@ -201,7 +201,12 @@ async def test_a_factory_that_fails_leaves_no_socket(dial: Dial, silent: int, sc
     async with nothing_left():
         with pytest.raises(ZeroDivisionError):
             await dial.dialer.connect(
-                fail, Origin(scheme, "up.test", silent), trust=dial.trust, allow_private=(), timeout=DEADLINE
+                fail,
+                Origin(scheme, "up.test", silent),
+                trust=dial.trust,
+                allow_private=(),
+                source_address=None,
+                timeout=DEADLINE,
             )
 
 
@@ -248,7 +253,12 @@ def test_the_address_judged_is_the_address_dialled() -> None:
 
     async def peer(port: int) -> str:
         connection = await Dialer(rules).connect(
-            Connection, Origin("http", "mapped.test", port), trust=Trust(), allow_private=(), timeout=DEADLINE
+            Connection,
+            Origin("http", "mapped.test", port),
+            trust=Trust(),
+            allow_private=(),
+            source_address=None,
+            timeout=DEADLINE,
         )
         found = str(connection.transport.get_extra_info("peername")[0])
         connection.transport.abort()

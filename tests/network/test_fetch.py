@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.core.addresses import Network
+from sidekey.core.addresses import Address, Network
 from sidekey.credentials.base import Call, CallFault, Pairs, Reply
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
@@ -48,12 +48,14 @@ class Calls:
         body: bytes = b"",
         timeout: float = DEADLINE,
         allow_private: tuple[Network, ...] = (),
+        source_address: Address | None = None,
     ) -> Reply:
         """Make one call whose step is the token endpoint."""
         return await self.fetcher.fetch(
             Call("token endpoint", method, url, headers, body),
             trust=self.trust,
             allow_private=allow_private,
+            source_address=source_address,
             timeout=timeout,
             largest=LARGEST,
         )

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import Final, NamedTuple, Protocol
 
-from sidekey.core.addresses import Network
+from sidekey.core.addresses import Address, Network
 from sidekey.core.urls import Origin
 from sidekey.credentials.identity import ClientIdentity, expired
 from sidekey.dataplane.upstream.connection import Home, UpstreamConnection
@@ -30,6 +30,8 @@ class Key(NamedTuple):
     origin: Origin
     trust: Trust
     allow_private: tuple[Network, ...]
+    source_address: Address | None = None
+    """The integration's own; the config's is the same for all pools."""
     fingerprint: str = ""
     """Of the client certificate; empty where there is none."""
 
@@ -37,7 +39,7 @@ class Key(NamedTuple):
 def key_of(origin: Origin, integration: Integration, identity: ClientIdentity | None) -> Key:
     """The key for an origin under an integration's trust and dialling rules, and under one client certificate."""
     fingerprint = "" if identity is None else identity.fingerprint
-    return Key(origin, integration.trust, integration.allow_private, fingerprint)
+    return Key(origin, integration.trust, integration.allow_private, integration.source_address, fingerprint)
 
 
 def may_use(integration: Integration | None, key: Key) -> bool:
@@ -246,6 +248,7 @@ class Pool(Home):
                 self.key.origin,
                 trust=self.key.trust,
                 allow_private=self.key.allow_private,
+                source_address=self.key.source_address,
                 identity=identity,
                 sessions=self._sessions,
                 timeout=timeout,

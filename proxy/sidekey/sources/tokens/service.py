@@ -82,6 +82,7 @@ class Tokens:
                 call,
                 trust=integration.trust,
                 allow_private=integration.allow_private,
+                source_address=integration.source_address,
                 timeout=TOKEN_TIMEOUT,
                 largest=LARGEST_RESPONSE,
                 identity=identity,
