@@ -144,6 +144,18 @@ def test_the_token_endpoint_itself_is_never_a_target() -> None:
     assert not settings.needs_prefix
 
 
+def test_a_pinned_base_url_takes_the_place_of_the_token_endpoints_host() -> None:
+    """The path that issues tokens is then no target on any host."""
+    settings = settings_of({**AUTH, "token_response": {"base_url": "endpoint", "pin_base_url": True}})
+    origin = Origin("https", "auth.example.com", 443)
+    assert settings.destinations({("token_endpoint",): "https://auth.example.com/oauth2/token"}) == Destinations(
+        domains=(Domain(origin),),
+        forbidden=(Forbidden(None, "/oauth2/token"),),
+        base=Prefix(origin, ""),
+        stand_in=origin,
+    )
+
+
 def test_the_traits_tell_where_a_token_goes() -> None:
     """Before any is there."""
     traits = settings_of(AUTH).traits()
