@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from sidekey.credentials.fields import Keys
 from sidekey.credentials.quantities import Duration
 
 RENEWAL_INTERVAL = 60.0
@@ -35,3 +37,13 @@ SingleLiveToken = Annotated[
         "new one."
     ),
 ]
+
+
+def sharing_warnings(auth: Mapping[str, Any]) -> Iterator[tuple[Keys, str]]:
+    """What more than one process would break, by the plain values of an `auth` block: places in it and messages."""
+    if auth.get("single_live_token") is True:
+        yield (
+            ("single_live_token",),
+            "only one process may use this client: processes do not share tokens, and each new one ends that of the "
+            "other; run one replica",
+        )

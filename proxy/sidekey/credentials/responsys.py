@@ -20,6 +20,7 @@ from sidekey.credentials.base import (
     CallFault,
     Credential,
     Destinations,
+    Findings,
     Grant,
     Issued,
     KindSettings,
@@ -34,8 +35,8 @@ from sidekey.credentials.base import (
 )
 from sidekey.credentials.endpoint import parse_endpoint
 from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_object, retry_after
-from sidekey.credentials.fields import Keys, PublicText, Reference, Secret, Text, check_not_empty, literally
-from sidekey.credentials.renewal import RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
+from sidekey.credentials.fields import Keys, PublicText, Reference, Secret, Text, check_not_empty, literally, mapping
+from sidekey.credentials.renewal import RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken, sharing_warnings
 
 LIFE = 5400.0
 """Seconds a token is used. The response does not say how long it lives; Oracle's pages say two hours, and three."""
@@ -228,6 +229,11 @@ class ResponsysSettings(KindSettings):
         """Always: a login returns it."""
         del auth
         return True
+
+    @classmethod
+    def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
+        """What only one process may use."""
+        yield from ((("auth", *place), text) for place, text in sharing_warnings(mapping(integration.get("auth"))))
 
     def traits(self) -> Traits:
         """One header, and the base URL. A 500 may concern the token as well."""

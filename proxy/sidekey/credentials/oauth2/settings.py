@@ -39,7 +39,7 @@ from sidekey.credentials.oauth2.sections import (
 )
 from sidekey.credentials.oauth2.token_response import DEFAULT_LIFE, LEAST_LIFE, ResponseShape
 from sidekey.credentials.quantities import Duration
-from sidekey.credentials.renewal import RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
+from sidekey.credentials.renewal import RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken, sharing_warnings
 
 Grants = Literal["client_credentials", "refresh_token", "jwt_bearer"]
 
@@ -251,8 +251,17 @@ class OAuth2Settings(KindSettings):
 
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
-        """A placement of the token that has disadvantages."""
-        written = mapping(integration.get("auth")).get("token_placement")
+        """A placement of the token that has disadvantages, and what only one process may use."""
+        auth = mapping(integration.get("auth"))
+        if auth.get("grant") == "refresh_token" and auth.get("refresh_token_rotates") is not False:
+            yield (
+                ("auth", "refresh_token"),
+                "only one process may use this token: the provider may end it with each use, and no other process, nor "
+                "this one after a restart, has the next; run one replica, or write refresh_token_rotates: false if it "
+                "stays valid",
+            )
+        yield from ((("auth", *place), text) for place, text in sharing_warnings(auth))
+        written = auth.get("token_placement")
         place = mapping(written).get("in", written)
         if place == "query":
             yield ("auth", "token_placement"), "a token in the query appears in the logs of servers (RFC 6750 2.3)"
