@@ -258,7 +258,7 @@ def test_a_sidecar_may_have_what_only_one_process_may_use(example: Path) -> None
 
 
 def test_no_provider_brings_what_only_one_process_may_use() -> None:
-    """The chart sees the keys of an integration, and nothing that a profile fills in: it would have to know the name."""
+    """The chart sees an integration's own keys, not what a profile fills in: it would have to know the name."""
     for name in profiles.names():
         brought = profiles.profile(name).auth
         assert brought.get("single_live_token") is None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from sidekey.credentials.fields import Keys
 from sidekey.credentials.quantities import Duration
 
 RENEWAL_INTERVAL = 60.0
@@ -38,12 +36,8 @@ SingleLiveToken = Annotated[
     ),
 ]
 
-
-def sharing_warnings(auth: Mapping[str, Any]) -> Iterator[tuple[Keys, str]]:
-    """What more than one process would break, by the plain values of an `auth` block: places in it and messages."""
-    if auth.get("single_live_token") is True:
-        yield (
-            ("single_live_token",),
-            "only one process may use this client: processes do not share tokens, and each new one ends that of the "
-            "other; run one replica",
-        )
+ONE_PROCESS = (
+    "only one process may use this client: processes do not share tokens, and each new one ends that of the other; run "
+    "one replica"
+)
+"""The warning where a token is a single live one."""

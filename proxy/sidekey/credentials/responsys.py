@@ -36,7 +36,7 @@ from sidekey.credentials.base import (
 from sidekey.credentials.endpoint import parse_endpoint
 from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_object, retry_after
 from sidekey.credentials.fields import Keys, PublicText, Reference, Secret, Text, check_not_empty, literally, mapping
-from sidekey.credentials.renewal import RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken, sharing_warnings
+from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 
 LIFE = 5400.0
 """Seconds a token is used. The response does not say how long it lives; Oracle's pages say two hours, and three."""
@@ -233,7 +233,8 @@ class ResponsysSettings(KindSettings):
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
         """What only one process may use."""
-        yield from ((("auth", *place), text) for place, text in sharing_warnings(mapping(integration.get("auth"))))
+        if mapping(integration.get("auth")).get("single_live_token") is True:
+            yield ("auth", "single_live_token"), ONE_PROCESS
 
     def traits(self) -> Traits:
         """One header, and the base URL. A 500 may concern the token as well."""

@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection for calls of Sidekey's own: sends a request whole, reads its response whole.
 
 The parser is the data plane's (llhttp, strict), and so are the rules of framing (`core.framing`): what is ambiguous is
-an error. Nothing is sent twice, redirects are not followed, no cookie is kept. No content coding is asked for; gzip, which
-some servers send all the same, is decoded.
+an error. Nothing is sent twice, redirects are not followed, no cookie is kept. No content coding is asked for; gzip,
+which some servers send all the same, is decoded.
 """
 
 from __future__ import annotations

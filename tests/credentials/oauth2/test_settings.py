@@ -233,6 +233,27 @@ def test_settings_show_no_secret(dump: type[str]) -> None:
     assert "hunter2" not in dump(settings_of(auth))
 
 
+@pytest.mark.parametrize(
+    ("auth", "keys"),
+    [
+        ({"grant": "refresh_token"}, ["refresh_token"]),
+        ({"grant": "refresh_token", "refresh_token_rotates": True}, ["refresh_token"]),
+        ({"grant": "refresh_token", "refresh_token_rotates": False}, []),
+        ({"single_live_token": True}, ["single_live_token"]),
+        ({"grant": "refresh_token", "single_live_token": True}, ["refresh_token", "single_live_token"]),
+        ({"single_live_token": False}, []),
+        ({"single_live_token": "true"}, []),
+        ({"grant": "jwt_bearer"}, []),
+        ({}, []),
+    ],
+)
+def test_what_only_one_process_may_use_is_a_warning(auth: dict[str, object], keys: list[str]) -> None:
+    """Processes do not share tokens: with a second, each ends what the other has."""
+    found = list(OAuth2Settings.find_warnings({"auth": {"type": "oauth2", **auth}}))
+    assert [place for place, _ in found] == [("auth", key) for key in keys]
+    assert all(text.startswith("only one process may use this") and "run one replica" in text for _, text in found)
+
+
 QUERY = (("auth", "token_placement"), "a token in the query appears in the logs of servers (RFC 6750 2.3)")
 BODY = (("test",), "the test request has an empty body, into which no token can be put: the test fails")
 

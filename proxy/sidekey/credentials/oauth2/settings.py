@@ -39,7 +39,7 @@ from sidekey.credentials.oauth2.sections import (
 )
 from sidekey.credentials.oauth2.token_response import DEFAULT_LIFE, LEAST_LIFE, ResponseShape
 from sidekey.credentials.quantities import Duration
-from sidekey.credentials.renewal import RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken, sharing_warnings
+from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 
 Grants = Literal["client_credentials", "refresh_token", "jwt_bearer"]
 
@@ -260,7 +260,8 @@ class OAuth2Settings(KindSettings):
                 "this one after a restart, has the next; run one replica, or write refresh_token_rotates: false if it "
                 "stays valid",
             )
-        yield from ((("auth", *place), text) for place, text in sharing_warnings(auth))
+        if auth.get("single_live_token") is True:
+            yield ("auth", "single_live_token"), ONE_PROCESS
         written = auth.get("token_placement")
         place = mapping(written).get("in", written)
         if place == "query":
