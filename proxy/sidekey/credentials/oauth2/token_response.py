@@ -112,7 +112,7 @@ def _life(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_LIFE:
         return DEFAULT_LIFE
     if value < LEAST_LIFE:
-        raise CallFault("invalid", f"{STEP} returned a token that has expired", retry_after=LEAST_LIFE)
+        raise CallFault("invalid", f"{STEP} returned a token that has expired", retry_after=LEAST_LIFE, expired=True)
     return float(value)
 
 
