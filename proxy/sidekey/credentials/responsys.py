@@ -24,6 +24,7 @@ from sidekey.credentials.base import (
     Grant,
     Issued,
     KindSettings,
+    Lineage,
     Outcome,
     Pairs,
     Places,
@@ -91,6 +92,11 @@ class ResponsysCredential(Sealed):
 
     def __repr__(self) -> str:
         return "ResponsysCredential(REDACTED)"
+
+    @property
+    def lineage(self) -> Lineage:
+        """A token is the user's; the grant contains the path prefix."""
+        return Lineage(("responsys", self.url, self.username), (self.path_prefix,), (self.password,))
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
         """Refresh the last token where there is one that was not refused, else log in. Raises CallFault.

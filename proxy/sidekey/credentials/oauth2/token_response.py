@@ -129,7 +129,7 @@ def _life(value: object, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value <= LONGEST_LIFE:
         return default
     if value < LEAST_LIFE:
-        raise CallFault("invalid", f"{STEP} returned a token that has expired", retry_after=LEAST_LIFE)
+        raise CallFault("invalid", f"{STEP} returned a token that has expired", retry_after=LEAST_LIFE, expired=True)
     return float(value)
 
 
