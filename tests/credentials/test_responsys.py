@@ -10,6 +10,7 @@ from sidekey.core.policy import Policy, Prefix, decide
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Attempt, CallFault, Destinations, Grant, Reply, Verdict
 from sidekey.credentials.fields import SecretUnreadable
+from sidekey.credentials.renewal import ONE_PROCESS
 from sidekey.credentials.responsys import ResponsysSettings
 from support.issuing import NOW, credential_of, first_call, issue, reply, settings_of
 
@@ -341,3 +342,10 @@ def test_a_credential_shows_no_secret() -> None:
 def test_the_base_url_is_always_learnt() -> None:
     """Known before the block is valid."""
     assert ResponsysSettings.learns_base_url({})
+
+
+def test_one_live_token_is_a_warning() -> None:
+    """A second process would end it."""
+    (found,) = ResponsysSettings.find_warnings({"auth": {"type": "responsys", "single_live_token": True}})
+    assert found == (("auth", "single_live_token"), ONE_PROCESS)
+    assert list(ResponsysSettings.find_warnings({"auth": {"type": "responsys", "single_live_token": False}})) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -14,6 +15,7 @@ from support import authlib_server, oauth, oidc
 from support.authlib_server import AuthlibServer
 from support.ca import Authority
 from support.oidc import OidcProvider
+from support.plane import eventually
 from support.serving import Serving, problem, serving
 
 ENVIRON = {"OIDC_SECRET": oidc.SECRET, "AUTHLIB_SECRET": authlib_server.SECRET}
@@ -220,6 +222,54 @@ async def test_retry_after_is_honoured(status: int, outcome: str, ca: Authority,
                 assert problem(answer)["detail"] == f"token endpoint returned {status}"
                 assert 28 <= int(answer.values(b"retry-after")[0]) <= 30
             assert (sidekey.calls(outcome), len(server.received)) == (1, 1)
+
+
+async def test_a_token_that_is_created_and_packed_is_taken(ca: Authority, tmp_path: Path) -> None:
+    """201 and gzip, which Sidekey did not ask for; the upstream gets the token, and refuses it: it did not issue it."""
+    async with AuthlibServer(ca) as server:
+        token = {"access_token": "tok-created", "token_type": "Bearer", "expires_in": 3600}
+        text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            server.host.fail_next(201, {"Content-Encoding": "gzip"}, gzip.compress(json.dumps(token).encode()))
+            assert (await sidekey.reverse("/api/orders")).status == 200
+            asked, arrived, *_ = server.received
+            assert asked.values("accept-encoding") == ["identity"]
+            assert (arrived.path, arrived.values("authorization")) == ("/api/orders", ["Bearer tok-created"])
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "said"),
+    [
+        ("br", b"ok", "token endpoint returned a content coding other than gzip, which was not requested"),
+        ("gzip", b"{}", "token endpoint returned a body that is not valid gzip"),
+        ("gzip", gzip.compress(bytes(16 << 20)), "token endpoint returned more than 1024 KiB"),
+    ],
+    ids=["br", "no gzip", "bomb"],
+)
+async def test_a_coded_answer_that_cannot_be_read_is_told(
+    coding: str, body: bytes, said: str, ca: Authority, tmp_path: Path
+) -> None:
+    """Nothing is sent to the upstream, and a bomb is decoded no further than the limit."""
+    async with AuthlibServer(ca) as server:
+        text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            server.host.fail_next(200, {"Content-Encoding": coding}, body)
+            assert problem(await sidekey.reverse("/api/orders"))["detail"] == said
+            assert (sidekey.calls("invalid"), len(server.received)) == (1, 1)
+
+
+async def test_a_providers_number_is_shown_in_the_answer_and_the_log(ca: Authority, tmp_path: Path) -> None:
+    """With the code of RFC 6749, and nothing else of what the provider says."""
+    body = {"error": "invalid_client", "error_description": "AADSTS7000222: hunter2 keys expired", "error_codes": [1]}
+    async with AuthlibServer(ca) as server:
+        text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            server.host.fail_next(401, None, json.dumps(body).encode())
+            answer = await sidekey.reverse("/api/orders")
+            said = "token endpoint returned 401 invalid_client AADSTS7000222"
+            assert problem(answer)["detail"] == said
+            await eventually(lambda: any(said in str(line) for line in sidekey.lines()))
+        assert "hunter2" not in (tmp_path / "sidekey.log").read_text() + str(answer)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

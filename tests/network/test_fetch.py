@@ -357,9 +357,9 @@ async def test_an_endpoint_that_leaves_in_the_handshake_is_told(calls: Calls) ->
         (b"SSH-2.0-OpenSSH\r\n\r\n", "invalid", "did not return an HTTP/1.1 response"),
         (b"HTTP/1.1 200 OK\r\nX: %b\r\n\r\n" % (b"x" * 66_000), "invalid", "a header field of more than 64 KiB"),
         (
-            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok",
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nok",
             "invalid",
-            "returned a content coding that was not requested",
+            "returned a content coding other than gzip, which was not requested",
         ),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 4097\r\n\r\n" + bytes(4097), "invalid", "returned more than 4 KiB"),
         (

@@ -59,6 +59,21 @@ def test_a_rotated_refresh_token_is_presented_next() -> None:
     assert b"refresh_token=refresh-2" in first_call(credential, Attempt(NOW, memory=issued.memory)).body
 
 
+def test_a_refresh_token_that_does_not_rotate_stays_that_of_the_config() -> None:
+    """So that any number of processes may use it."""
+    credential = credential_of({**REFRESHING, "refresh_token_rotates": False})
+    issued, calls = issue(credential, reply(TOKEN), attempt=Attempt(NOW, memory="refresh-7"))
+    assert b"refresh_token=refresh-1" in calls[0].body
+    assert issued.memory is None
+
+
+def test_a_life_that_no_response_tells_is_that_of_the_config() -> None:
+    """Salesforce tells none."""
+    answer = {key: value for key, value in TOKEN.items() if key != "expires_in"}
+    assert issue(credential_of({**AUTH, "token_lifetime": "15m"}), reply(answer))[0].life == 900
+    assert issue(credential_of({**AUTH, "token_lifetime": "15m"}), reply(TOKEN))[0].life == 3600
+
+
 @pytest.mark.parametrize("rotated", [None, "", 5, "a b", "\ud800"])
 def test_without_a_new_refresh_token_the_last_one_stays(rotated: object) -> None:
     """A response that brings none, or none that can be sent, changes nothing."""
