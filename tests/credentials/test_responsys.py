@@ -341,3 +341,20 @@ def test_a_credential_shows_no_secret() -> None:
 def test_the_base_url_is_always_learnt() -> None:
     """Known before the block is valid."""
     assert ResponsysSettings.learns_base_url({})
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({}, set()),
+        ({"password": {"insecure_value": "another"}}, {"proof"}),
+        ({"path_prefix": "/rest/api/v1.3/campaigns"}, {"token"}),
+        ({"path_prefix": "/rest/api/v1.4"}, {"client", "token"}),
+        ({"username": "another"}, {"client"}),
+        ({"login_endpoint": "https://login5.responsys.net"}, {"client"}),
+    ],
+)
+def test_a_token_is_the_users_whatever_their_password(changes: dict[str, Any], parts: set[str]) -> None:
+    """A narrower path needs another base URL, which a refresh brings without a login."""
+    one, other = credential_of(AUTH).lineage, credential_of({**AUTH, **changes}).lineage
+    assert {part for part in ("client", "token", "proof") if getattr(one, part) != getattr(other, part)} == parts
