@@ -349,3 +349,20 @@ def test_one_live_token_is_a_warning() -> None:
     (found,) = ResponsysSettings.find_warnings({"auth": {"type": "responsys", "single_live_token": True}})
     assert found == (("auth", "single_live_token"), ONE_PROCESS)
     assert list(ResponsysSettings.find_warnings({"auth": {"type": "responsys", "single_live_token": False}})) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({}, set()),
+        ({"password": {"insecure_value": "another"}}, {"proof"}),
+        ({"path_prefix": "/rest/api/v1.3/campaigns"}, {"token"}),
+        ({"path_prefix": "/rest/api/v1.4"}, {"client", "token"}),
+        ({"username": "another"}, {"client"}),
+        ({"login_endpoint": "https://login5.responsys.net"}, {"client"}),
+    ],
+)
+def test_a_token_is_the_users_whatever_their_password(changes: dict[str, Any], parts: set[str]) -> None:
+    """A narrower path needs another base URL, which a refresh brings without a login."""
+    one, other = credential_of(AUTH).lineage, credential_of({**AUTH, **changes}).lineage
+    assert {part for part in ("client", "token", "proof") if getattr(one, part) != getattr(other, part)} == parts

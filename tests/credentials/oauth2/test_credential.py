@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.credentials.base import Attempt, CallFault, Verdict
+from sidekey.credentials.base import Attempt, CallFault, Lineage, Verdict
 from sidekey.credentials.oauth2.clients import Client
 from sidekey.credentials.oauth2.credential import OAuth2Credential
 from sidekey.credentials.oauth2.grants import ClientCredentials, JwtBearer, RefreshToken
@@ -18,6 +18,7 @@ AUTH: dict[str, Any] = {
     "client_secret": {"env": "SECRET"},
 }
 TOKEN = {"access_token": "tok-1", "token_type": "bearer", "expires_in": 3600, "refresh_token": "refresh-2"}
+NONE = Lineage((), (), ())
 REFRESHING = {**AUTH, "grant": "refresh_token", "refresh_token": {"insecure_value": "refresh-1"}}
 
 
@@ -40,7 +41,7 @@ def test_what_may_be_presented_once_asks_for_a_connection_of_its_own() -> None:
         (RefreshToken("refresh-1"), secret, True),
         (JwtBearer(lambda now: f"signed at {now:g}"), secret, True),
     ):
-        call = first_call(OAuth2Credential(request, grant, client, ResponseShape(), Placement()))
+        call = first_call(OAuth2Credential(request, grant, client, ResponseShape(), Placement(), NONE))
         assert call.own_connection is alone
 
 
