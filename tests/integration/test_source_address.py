@@ -19,8 +19,8 @@ from support.serving import HEAD, problem, serving
 from support.upstream import OK, RawUpstream
 
 NETWORK, OWN, OTHER = "127.0.0.2", "127.0.0.3", "127.0.0.4"
-ABSENT = "192.0.2.1"
-"""Of a network for documentation, which no machine has (RFC 5737)."""
+ABSENT = "240.0.0.1"
+"""Reserved (RFC 1112 4): no machine has it. Networks for documentation are in use on some."""
 HOSTS = {"up.test": ["127.0.0.1"]}
 TOKEN = b'{"access_token": "t", "token_type": "Bearer", "expires_in": 3600}'
 MESSAGE = "must be an address of the machine that Sidekey runs on: this machine does not have it"
@@ -137,7 +137,7 @@ network: {{source_address: {ABSENT}}}
 integrations:
   crm:
     endpoint_prefix: https://api.example.com
-    source_address: 2001:db8::7
+    source_address: '4000::7'
     auth: {{type: headers, headers: {{X-Tenant: acme}}}}
   bank:
     endpoint_prefix: https://bank.example.com

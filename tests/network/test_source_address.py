@@ -21,8 +21,8 @@ from support.dialling import HOSTS, LOOPBACK, Connection, Dial, told
 from support.upstream import RawUpstream
 
 FIRST, SECOND = ip_address("127.0.0.2"), ip_address("127.0.0.3")
-ABSENT = ip_address("192.0.2.1")
-"""Of a network for documentation, which no machine has (RFC 5737)."""
+ABSENT = ip_address("240.0.0.1")
+"""Reserved (RFC 1112 4): no machine has it. Networks for documentation are in use on some."""
 SIX = ip_address("2001:db8::1")
 
 

@@ -11,10 +11,9 @@ from sidekey.settings.local_address import is_local
     [
         ("127.0.0.1", True),
         ("127.9.8.7", True),
-        # Networks for documentation (RFC 5737, RFC 3849), and the benchmarking one.
-        ("192.0.2.1", False),
-        ("198.18.0.1", False),
-        ("2001:db8::1", False),
+        # Reserved (RFC 1112 4, RFC 4291 2.4); networks for documentation are in use on some machines.
+        ("240.0.0.1", False),
+        ("4000::1", False),
     ],
 )
 def test_a_machine_has_the_addresses_it_can_bind(text: str, *, local: bool) -> None:
@@ -27,6 +26,6 @@ def test_want_of_descriptors_says_nothing_about_an_address() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
-        assert is_local(ip_address("192.0.2.1"))
+        assert is_local(ip_address("240.0.0.1"))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
