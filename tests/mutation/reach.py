@@ -9,7 +9,7 @@ import ast
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -24,6 +24,13 @@ class Selection:
 
     def __init__(self, ids: frozenset[str] | None) -> None:
         self.ids = ids
+
+    def files(self, files: Sequence[Path]) -> list[Path]:
+        """Those of these files that have any of the tests."""
+        if self.ids is None:
+            return list(files)
+        names = {test.partition("::")[0] for test in self.ids}
+        return [file for file in files if any(file.as_posix().endswith(f"/{name}") for name in names)]
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave the others out."""

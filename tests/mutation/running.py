@@ -203,7 +203,8 @@ def _test(project: Project, mutant: Mutant, reach: Reach, scratch: Path) -> int:
     path = project.package / mutant.path
     selection = reach.of(str(path), path.read_text("utf-8"), mutant.code)
     sys.meta_path.insert(0, _Finder(project.name(mutant.path), path, mutant.code))
-    return next((code for stage in project.stages(mutant.path) if (code := _pytest(stage, scratch, selection))), 0)
+    stages = (selection.files(stage) for stage in project.stages(mutant.path))
+    return next((code for stage in stages if stage and (code := _pytest(stage, scratch, selection))), 0)
 
 
 def _pytest(files: Sequence[Path], scratch: Path, plugin: Recorder | Selection) -> int:
