@@ -221,6 +221,7 @@ def test_a_token_with_less_than_a_second_left_has_expired(expires_in: object) ->
     """
     error = error_of(reply({**GOOD, "expires_in": expires_in}))
     assert (error.outcome, error.reason) == ("invalid", "token endpoint returned a token that has expired")
+    assert error.expired
     assert (error.retry_after, error.settings) == (1, False)
 
 

@@ -307,3 +307,35 @@ async def test_a_source_of_a_former_config_is_gone_once_nobody_holds_it(tokens: 
         finally:
             gc.enable()
     await tokens.close()
+
+
+async def test_a_source_that_was_taken_over_is_gone_once_nobody_holds_it(tokens: Tokens, ca: Authority) -> None:
+    """With all of the former config, while the token lives on; also where an attempt was under way."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        serve(tokens, integration(ca, upstream.port))
+        gc.collect()
+        gc.disable()
+        try:
+            grants, seen = [], []
+            for number in range(3):
+                current_one = integration(ca, upstream.port)
+                serve(tokens, current_one)
+                source = tokens.source(current_one)
+                seen += [weakref.ref(source), weakref.ref(current_one.secrets._read)]
+                if number == 0:
+                    waiting = asyncio.create_task(source.obtain())
+                    await upstream.connection()
+                else:
+                    grants.append(await source.obtain())
+                del source, current_one
+            grants.append(await waiting)
+            del waiting
+            await asyncio.sleep(0)
+            assert len({id(grant) for grant in grants}) == 1
+            assert [each() is None for each in seen] == [True] * 4 + [False] * 2
+            serve(tokens)
+            await asyncio.sleep(0)
+            assert [each() is None for each in seen] == [True] * 6
+        finally:
+            gc.enable()
+    await tokens.close()

@@ -22,15 +22,7 @@ from random import SystemRandom
 from typing import NamedTuple
 
 from sidekey.core.policy import Policy, parse_learnt
-from sidekey.credentials.base import (
-    Attempt,
-    CallFault,
-    CallingCredential,
-    FixedCredential,
-    Grant,
-    Lineage,
-    Verdict,
-)
+from sidekey.credentials.base import Attempt, CallFault, CallingCredential, FixedCredential, Grant, Verdict
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.backoff import growing
 from sidekey.network.timers import call_weakly_at
@@ -40,6 +32,7 @@ from sidekey.refresh import Failed, Refresh
 from sidekey.runtime.snapshot import Integration
 from sidekey.sources.tokens.auth_flow import AuthFlow, Fetch, FlowRunner, Obtained
 from sidekey.sources.tokens.call_limit import CallLimit
+from sidekey.sources.tokens.origin import Origin, origin_of
 from sidekey.sources.tokens.schedule import Schedule, schedule
 
 _RANDOM = SystemRandom()
@@ -66,25 +59,6 @@ _RELOADED = Problem(
 class _Held(NamedTuple):
     grant: Grant
     life: Schedule
-
-
-class _Origin(NamedTuple):
-    """What decides whether two sources have the same token: beside what the kind says, whom its calls reach and how."""
-
-    kind: Lineage
-    trust: tuple[str, str]
-    """Source and digest of the CAs."""
-    certificate: str
-    """Fingerprint of the client certificate; empty where there is none."""
-
-    def is_client_of(self, other: _Origin) -> bool:
-        """Whether it is the same client, of the same endpoint."""
-        own, others = (self.kind.client, *self[1:]), (other.kind.client, *other[1:])
-        return own == others
-
-    def has_token_of(self, other: _Origin) -> bool:
-        """Whether, beside that, the same token is asked for."""
-        return self.is_client_of(other) and self.kind.token == other.kind.token
 
 
 class _Known(NamedTuple):
@@ -118,12 +92,10 @@ class TokenSource:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.grant: Grant | None = None
-        self._id = integration.id
+        self._integration = integration
         self._series = CredentialSeries(metrics, integration.id, "token")
         self._secrets = integration.secrets
         self._policy = integration.policy
-        self._trust = integration.trust
-        self._certificate = integration.certificate
         self._interval = integration.traits.renewal_interval
         self._single_live = integration.traits.single_live_token
         self._fetch = fetch
@@ -151,7 +123,7 @@ class TokenSource:
             self._inherit()
 
     def __repr__(self) -> str:
-        return f"TokenSource({self._id})"
+        return f"TokenSource({self._integration.id})"
 
     async def obtain(self) -> Grant:
         """The token that is held, at once; else that of the attempt under way or of a new one.
@@ -343,11 +315,11 @@ class TokenSource:
             self._take_over(former.hand_over(self), own, others)
         return True
 
-    def _take_over(self, known: _Known, own: _Origin, others: _Origin) -> None:
+    def _take_over(self, known: _Known, own: Origin, others: Origin) -> None:
         self._memory, self._rejected, self._forced_at = known.memory, known.rejected, known.forced_at
         if not own.has_token_of(others):
             return
-        if own.kind.proof == others.kind.proof:
+        if own.asks_like(others):
             self._refresh.go_on(known.refresh)
         held = known.held
         if held is not None and self._loop.time() < held.life.ends_at and self._allows(held.grant):
@@ -355,16 +327,9 @@ class TokenSource:
             self._log.debug("the token outlives the change of its integration")
 
     @property
-    def origin(self) -> _Origin | None:
+    def origin(self) -> Origin | None:
         """Whose its token is; None while that cannot be known."""
-        credential, certificate = self._secrets.credential, self._certificate
-        identity = None if certificate is None else certificate.identity
-        if credential is None or isinstance(credential, FixedCredential) or not self._trust.usable:
-            return None
-        if certificate is not None and identity is None:
-            return None
-        trust = (self._trust.source, self._trust.digest)
-        return _Origin(credential.lineage, trust, "" if identity is None else identity.fingerprint)
+        return origin_of(self._integration)
 
     @property
     def limit(self) -> CallLimit | None:
