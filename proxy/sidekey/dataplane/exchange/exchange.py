@@ -9,6 +9,7 @@ from sidekey.core import phases
 from sidekey.core.decide import Admitted, Denied, decide, is_forward, judge, readmit
 from sidekey.core.framing import CHUNKED
 from sidekey.core.headers import is_plain
+from sidekey.core.redaction import Redactor
 from sidekey.core.response import ResponseHead
 from sidekey.credentials.base import Grant
 from sidekey.dataplane.deadlines import NEVER
@@ -48,7 +49,8 @@ class Exchange(ExchangeEvents):
     `_request_phase` and `_response_phase` are those of `core.phases`. `_integration` is whose it is, as far as that is
     known; `_destination` where it goes, once it is admitted. `_body` holds what was taken of a body that cannot be
     written yet; `_replay_body` what was written of it, to be written again with a newer grant; `_retry_bytes` the whole
-    request as it was written, to be written again on a new connection.
+    request as it was written, to be written again on a new connection. `_redactor` is that of the grant it was written
+    with, whatever grant is used by now.
     """
 
     __slots__ = (
@@ -63,6 +65,7 @@ class Exchange(ExchangeEvents):
         "_index",
         "_integration",
         "_keep_alive",
+        "_redactor",
         "_replay_body",
         "_replayed",
         "_request",
@@ -90,6 +93,7 @@ class Exchange(ExchangeEvents):
         self._grant: Grant | None = None
         self._upstream: UpstreamConnection | None = None
         self._held: HeldResponse | None = None
+        self._redactor: Redactor | None = None
         self._body: list[bytes] | None = None
         self._replay_body: list[bytes] | None = None
         self._retry_bytes: bytes | None = None
@@ -368,7 +372,8 @@ class Exchange(ExchangeEvents):
         if grant is None:
             raise RuntimeError("the exchange has no grant")
         if route.grant is not grant:
-            route.compile(grant)
+            route.compile(grant, integration.redactor(grant))
+        self._redactor = route.redactor
         body = request.take()
         if self._body is not None:
             body = self._body + body
@@ -508,7 +513,7 @@ class Exchange(ExchangeEvents):
         out = body
         if head is not None:
             integration = self._admitted()
-            pieces = self._response_head(head, integration)
+            pieces = self._response_head(head)
             if head.status in integration.watched:
                 self._enter_response(phases.HELD)
                 self._held = HeldResponse(pieces, chunked=self._chunked, readable=is_plain(head.fields))
@@ -533,9 +538,9 @@ class Exchange(ExchangeEvents):
             raise phases.illegal(phases.RESPONSE_NAMES, self._response_phase, phases.PASSING)
         self._deliver(out[0] if len(out) == 1 else b"".join(out))
 
-    def _response_head(self, head: ResponseHead, integration: CompiledIntegration) -> list[bytes]:
+    def _response_head(self, head: ResponseHead) -> list[bytes]:
         """Decide on the response's framing towards the caller and whether they may go on; its head as it is written."""
-        request, grant = self._request, self._grant
+        request, redactor = self._request, self._redactor
         rules, http_1_1 = request.rules, request.head.http_1_1
         self._status = head.status
         if not request.complete or self._worker.draining:
@@ -551,9 +556,7 @@ class Exchange(ExchangeEvents):
             ending = rules.via + _CLOSE
         elif not http_1_1:
             ending = rules.via + _KEEP_ALIVE
-        fields = head.fields
-        if grant is not None and integration.rules.parameters:
-            fields = integration.scrub(fields, grant)
+        fields = head.fields if redactor is None else redactor.clean(head.fields)
         to_head = request.head.method == b"HEAD"
         return response_head(head, fields, ending, chunked=self._chunked, to_head=to_head)
 
