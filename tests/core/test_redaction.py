@@ -6,7 +6,7 @@ import json
 import sys
 from base64 import b64encode, urlsafe_b64encode
 from collections import Counter
-from urllib.parse import quote, quote_plus, urlencode
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -54,15 +54,9 @@ def written(secret: str) -> dict[str, str]:
         "Django": ascii_json.translate(str.maketrans(html_safe)),
         "Jinja": ascii_json.translate(str.maketrans({**html_safe, "'": "\\u0027"})),
         "Gson": utf8_json.translate(str.maketrans({**html_safe, "'": "\\u0027", "=": "\\u003d"})),
-        ".NET": json.dumps(secret, ensure_ascii=False)[1:-1]
-        .replace('\\"', "\\u0022")
-        .translate(str.maketrans(dot_net)),
+        ".NET": utf8_json.replace('\\"', "\\u0022").translate(str.maketrans(dot_net)),
         "slash": utf8_json.replace("/", "\\u002f"),
-        "every character": "".join(
-            f"\\u{int.from_bytes(unit):04x}"
-            for char in secret
-            for unit in (lambda raw: [raw[at : at + 2] for at in range(0, len(raw), 2)])(char.encode("utf-16-be"))
-        ),
+        "every character": "".join(f"\\u{digits}" for digits in secret.encode("utf-16-be").hex(" ", 2).split()),
     }
     percent = ("quote", "quote of all", "quote_plus", "encodeURIComponent", "encodeURI", "every byte")
     return {**found, **{f"{name}, lower case": lower(found[name]) for name in percent}}

@@ -2,7 +2,7 @@
 
 A secret is searched as it was sent, percent-encoded (RFC 3986 2.1), escaped as in JSON (RFC 8259 7), and within base64
 (RFC 4648 4 and 5) at each of the three alignments. All spellings are literal texts, made once for each grant, so that a
-search is a few calls of `bytes.find`: its cost is linear whatever an upstream sends, which a regular expression's is not.
+search is a few calls of `bytes.find`: its cost is linear, whatever an upstream sends; that of a pattern would not be.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _json_unicode(char: str, digits: str) -> str:
 
 
 def _in_base64(secret: bytes) -> Iterator[bytes]:
-    """What is always there of the secret in the base64 of a text that contains it: no character that depends on more."""
+    """What base64 of any text with the secret in it has of that: no character that depends on the rest of the text."""
     for before, skipped in enumerate(_BASE64_SKIPPED):
         whole = (before + len(secret)) * 8 // 6
         text = b64encode(bytes(before) + secret)[skipped:whole]

@@ -69,8 +69,8 @@ class CompiledIntegration:
 
     `rules` are what targets are judged by now: the integration's own, until a grant has told more. A plain target that
     holds one of the `_marks` is left to the exact reading. `needs_slow_path` says that an exchange takes more than the
-    grant that is there. `resolved` is what came after this one because what was missing of its integration could be
-    read. `changed` is told when the rules have changed.
+    grant that is there, `redacts` that secrets are replaced in bodies of responses. `resolved` is what came after this
+    one because what was missing of its integration could be read. `changed` is told when the rules have changed.
     """
 
     ROUTES: Final = 256
@@ -91,6 +91,7 @@ class CompiledIntegration:
         "learns",
         "name",
         "needs_slow_path",
+        "redacts",
         "resolved",
         "rules",
         "source",
@@ -121,6 +122,9 @@ class CompiledIntegration:
         strip = frozenset(headers.normalise(name.encode("latin-1")) for name in places.headers)
         if integration.policy.methods is not None:
             strip |= headers.METHOD_OVERRIDES
+        self.redacts: Final = integration.redact_response
+        if self.redacts:
+            strip |= headers.ASKING_FOR_CODED
         self.strip: Final = strip
         unresolved = integration.rebuild is not None
         self.needs_slow_path: Final = unresolved or self.learns or bool(places.body) or certificate is not None
