@@ -55,7 +55,9 @@ def test_the_token_goes_without_a_scheme_word_to_where_the_login_said() -> None:
     """The base is `endPoint` and the path prefix; the life stays well under two hours."""
     issued, _ = issue(credential_of(AUTH), reply(TOKEN))
     assert issued.grant == Grant(
-        headers=(("Authorization", "E1vz!_.Q="),), base_url="https://api5-009.responsys.net/rest/api/v1.3"
+        headers=(("Authorization", "E1vz!_.Q="),),
+        base_url="https://api5-009.responsys.net/rest/api/v1.3",
+        secrets=(b"E1vz!_.Q=",),
     )
     assert issued.life == 90 * 60
     assert issued.memory == "E1vz!_.Q="

@@ -41,13 +41,15 @@ class Sealed:
 class Grant(Sealed):
     """What a kind hands over for one request. Text holds one character a byte (latin-1).
 
-    `query` and `body` are names and values before any encoding; `base_url` is one the kind learnt.
+    `query` and `body` are names and values before any encoding; `base_url` is one the kind learnt. `secrets` are those
+    of the values that must not be shown, as they are sent: without a public word before them, such as `Bearer`.
     """
 
     headers: Pairs = ()
     query: Pairs = ()
     body: Pairs = ()
     base_url: str | None = None
+    secrets: tuple[bytes, ...] = ()
 
     def __repr__(self) -> str:
         return f"Grant(headers={[name for name, _ in self.headers]}, REDACTED)"

@@ -153,7 +153,8 @@ class ResponsysCredential(Sealed):
             raise CallFault("invalid", f"{step} did not return a usable authToken")
         base_url = f"{_end_point(step, response.get('endPoint'))}{self.path_prefix}"
         # There is no scheme before the token.
-        return Issued(Grant(headers=(("Authorization", token),), base_url=base_url), LIFE, memory=token)
+        grant = Grant(headers=(("Authorization", token),), base_url=base_url, secrets=(token.encode("latin-1"),))
+        return Issued(grant, LIFE, memory=token)
 
 
 def _says_bad_token(response: Mapping[str, Any]) -> bool:

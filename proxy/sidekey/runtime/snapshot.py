@@ -69,6 +69,8 @@ class Integration:
     description: str = ""
     tags: tuple[str, ...] = ()
     test: TestRequest | None = None
+    redact_response: bool = False
+    """Whether secrets are replaced in bodies of responses too."""
     filled: tuple[tuple[str, str], ...] = ()
     """What a provider profile filled in: keys and values, as text."""
     rebuild: Callable[[], Integration] | None = None

@@ -99,6 +99,7 @@ def build_integration(
         description=settings.description,
         tags=tuple(settings.tags),
         test=None if test is None else snapshot.TestRequest(test.method, test.path),
+        redact_response=settings.redact_response,
         filled=filled,
         rebuild=rebuild,
     )

@@ -232,6 +232,12 @@ class IntegrationSettings(Section):
     client_certificate: CertificateSettings | None = Field(
         default=None, description=f"A client certificate beside `auth`; the kind {_BRING_CERTIFICATE} brings its own."
     )
+    redact_response: bool = Field(
+        default=False,
+        description="Whether secrets that this integration injects are replaced by `[redacted]` in bodies of responses "
+        "too, as they always are in heads. Bodies then come chunked, without content coding and without `ETag`; `Range` "
+        "is not passed on.",
+    )
     test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
 
 
