@@ -51,6 +51,12 @@ _KINDS = (
         "The credential cannot be added to this body",
     ),
     Kind("not_implemented", (501, 505), ("http_request_error",), "Sidekey does not support what the request needs"),
+    Kind(
+        "ca_unavailable",
+        (502,),
+        ("proxy_configuration_error",),
+        "No valid local CA may sign for the host",
+    ),
     Kind("loop_detected", (502,), ("proxy_loop_detected",), "The request went through Sidekey before"),
     Kind(
         "credential_unavailable",
