@@ -72,9 +72,9 @@ class CompiledIntegration:
 
     `rules` are what targets are judged by now: the integration's own, until a grant has told more. A plain target that
     holds one of the `_marks` is left to the exact reading. `needs_slow_path` says that an exchange takes more than the
-    grant that is there, `redacts` that secrets are replaced in bodies of responses. `share` counts its requests where it
-    has a limit of its own, or no origin that is known yet. `resolved` is what came after this one because what was
-    missing of its integration could be read. `changed` is told when the rules have changed.
+    grant that is there, `redacts` that secrets are replaced in bodies of responses. `share` counts its requests
+    where it has a limit of its own, or no origin that is known yet. `resolved` is what came after this one because what
+    was missing of its integration could be read. `changed` is told when the rules have changed.
     """
 
     ROUTES: Final = 256
