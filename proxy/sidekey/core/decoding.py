@@ -12,7 +12,7 @@ from typing import Final
 
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _WIDE_ESCAPES: Final = re.compile(r"(?:%[Uu][0-9A-Fa-f]{4})+")
-_FOREIGN_WORD: Final = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]{1,32}")
+_FOREIGN_WORD: Final = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]{1,8}")
 
 
 def decode_strictly(text: str) -> str:
@@ -80,9 +80,9 @@ class Bounded(ABC):
     def _compatible(self, text: str) -> str:
         """The characters of the text under NFKC, where its bytes are UTF-8; other bytes are lone surrogates.
 
-        Word by word, which also bounds how many combining characters are sorted at a time.
+        In short pieces, so that what expands is charged by its number, and few combining characters are sorted at once.
         """
-        self._charge(4_000 + 15 * len(text))
+        self._charge(4_000 + 8 * len(text))
         octets = text.encode("latin-1")
         try:
             characters = octets.decode()
@@ -94,9 +94,9 @@ class Bounded(ABC):
         return _FOREIGN_WORD.sub(self._compatible_word, characters)
 
     def _compatible_word(self, word: re.Match[str]) -> str:
-        self._charge(700)
+        self._charge(500)
         folded = self._words.get(word[0])
         if folded is None:
             folded = self._words[word[0]] = unicodedata.normalize("NFKC", word[0])
-            self._charge((60 if folded == word[0] else 300) * len(folded))
+            self._charge((50 if folded == word[0] else 300) * len(folded))
         return folded

@@ -155,6 +155,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         """Feed one read to the parser and act on what it completed; one that does not parse is not acted on at all."""
         waiting = len(self._queue)
         in_head = self._in_head
+        self._is_long = in_head or len(data) > SHORT_READ
         self._check_size = in_head or len(data) > self.worker.rules.limits.request_head
         passed_over = -1
         problem: Problem | None = None

@@ -70,9 +70,10 @@ class RequestReader:
     """The parsing half of a caller's connection: requests whose head is whole are appended to `_queue`.
 
     `_reading` is the request whose body the parser is in; while it is in a head (`_in_head`), that head's parts are
-    gathered here under `_rules`. `_held` are bytes kept back from the parser while as many requests wait as may.
-    `_bodiless` counts bytes that brought nothing of a body. Callbacks only gather; nothing is acted on before the read
-    they come from has parsed.
+    gathered here under `_rules`; `_noted` counts the fields that mean something to the proxy, and their members. In a
+    long head (`_is_long`) fields are counted as they come. `_held` are bytes kept back from the parser while as many
+    requests wait as may. `_bodiless` counts bytes that brought nothing of a body. Callbacks only gather; nothing is
+    acted on before the read they come from has parsed.
     """
 
     __deletable__: ClassVar = ("_feed", "_parser")
@@ -86,11 +87,13 @@ class RequestReader:
         "_held",
         "_host",
         "_in_head",
+        "_is_long",
         "_length",
         "_length_given",
         "_marks",
         "_method",
         "_names",
+        "_noted",
         "_parser",
         "_priming",
         "_queue",
@@ -108,7 +111,7 @@ class RequestReader:
         self._rules = worker.rules
         self._held = b""
         self._fed = self._bodiless = self._seen = 0
-        self._check_size = False
+        self._check_size = self._is_long = False
         self._in_head = False
         self._priming = False
         self._start_head(b"")
@@ -122,7 +125,7 @@ class RequestReader:
         self._names: list[bytes] = []
         self._marks: dict[Role, bytes] | None = None
         self._connection: bytes | None = None
-        self._length = 0
+        self._length = self._noted = 0
         self._length_given = False
 
     def _fresh_parser(self) -> None:
@@ -242,9 +245,14 @@ class RequestReader:
         else:
             self._fields.append(start + value)
             self._names.append(normal)
+            if self._is_long and len(self._names) > self._rules.limits.headers:
+                raise BadRequest(request_rules.TOO_MANY_FIELDS)
 
     def _note(self, role: Role, value: bytes, normal: bytes, start: bytes) -> None:
         """Note a field that means something to the proxy. Raises BadRequest."""
+        self._noted += 1 if role is _DROP else 1 + value.count(b",")
+        if self._noted > request_rules.MOST_MEMBERS:
+            raise BadRequest(request_rules.TOO_MANY_MEMBERS)
         if role is _CONNECTION:
             self._connection = b"%b,%b" % (self._connection, value) if self._connection else value
         elif role is _PROXY_CONNECTION:

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from sidekey.core.coverage import Coverage
 from sidekey.core.decide import Unmatched
 from sidekey.core.request import RequestHead
-from sidekey.core.routing import REVERSE, is_own_host
+from sidekey.core.routing import LONGEST_HOST, REVERSE, is_own_host
 from sidekey.credentials.base import GrantSource
 from sidekey.credentials.identity import IdentitySource
 from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
@@ -21,7 +21,6 @@ from sidekey.observe.metrics import IntegrationStats, Metrics
 from sidekey.runtime.snapshot import Integration, Passing, Snapshot
 
 HOSTS_LIMIT: Final = 1024
-LONGEST_HOST: Final = 260
 TARGETS_LIMIT: Final = 1024
 LONGEST_TARGET: Final = 256
 RELEASED_AT_ONCE: Final = 256
