@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from httptools import HttpParserError, HttpRequestParser
 
 from sidekey.core.framing import CHUNKED, DIGITS
-from sidekey.core.headers import REQUEST_ROLES, Names, Role
+from sidekey.core.headers import REQUEST_ROLES, Names, Role, Spelling
 from sidekey.core.request import RequestHead
 from sidekey.dataplane.downstream import request_rules
 from sidekey.dataplane.downstream.request_rules import CONNECT_LATER, HEAD_TOO_LARGE, MALFORMED, BadRequest, invalid
@@ -16,11 +16,12 @@ from sidekey.errors import Problem
 from sidekey.runtime.rules import Rules
 
 NAMES: Final = Names(REQUEST_ROLES)
-_KNOWN: Final = NAMES.known
+_FIRST: Final = NAMES.first
 
 HEAD_END: Final = b"\r\n\r\n"
 
 # Members of an enum are looked up slowly; these are compared for every special field.
+_FORWARD: Final = Role.FORWARD
 _HOST: Final = Role.HOST
 _CONTENT_LENGTH: Final = Role.CONTENT_LENGTH
 _CONNECTION: Final = Role.CONNECTION
@@ -70,9 +71,9 @@ class RequestReader:
     """The parsing half of a caller's connection: requests whose head is whole are appended to `_queue`.
 
     `_reading` is the request whose body the parser is in; while it is in a head (`_in_head`), that head's parts are
-    gathered here under `_rules`. `_held` are bytes kept back from the parser while as many requests wait as may.
-    `_bodiless` counts bytes that brought nothing of a body. Callbacks only gather; nothing is acted on before the read
-    they come from has parsed.
+    gathered here under `_rules`, and `_spelling` is that of its last field. `_held` are bytes kept back from the parser
+    while as many requests wait as may. `_bodiless` counts bytes that brought nothing of a body. Callbacks only gather;
+    nothing is acted on before the read they come from has parsed.
     """
 
     __deletable__: ClassVar = ("_feed", "_parser")
@@ -97,6 +98,7 @@ class RequestReader:
         "_reading",
         "_rules",
         "_seen",
+        "_spelling",
         "_target",
         "worker",
     )
@@ -120,6 +122,7 @@ class RequestReader:
         self._host: bytes | None = None
         self._fields: list[bytes] = []
         self._names: list[bytes] = []
+        self._spelling = _FIRST
         self._marks: dict[Role, bytes] | None = None
         self._connection: bytes | None = None
         self._length = 0
@@ -228,7 +231,8 @@ class RequestReader:
         if not self._in_head:
             # A trailer, dropped: it must not be merged into the head (RFC 9110 6.5.1).
             return
-        role, normal, start = _KNOWN.get(name) or NAMES.learn(name)
+        self._spelling = spelling = NAMES.read(name, self._spelling)
+        role = spelling.role
         if role is _CONTENT_LENGTH:
             short = value.isdigit() and len(value) < DIGITS
             self._length = int(value) if short else request_rules.content_length(value)
@@ -237,14 +241,15 @@ class RequestReader:
             if self._host is not None:
                 raise invalid("Host must not be given twice")
             self._host = value
-        elif role:
-            self._note(role, value, normal, start)
+        elif role is _FORWARD:
+            self._fields.append(spelling.start + value)
+            self._names.append(spelling.normal)
         else:
-            self._fields.append(start + value)
-            self._names.append(normal)
+            self._note(spelling, value)
 
-    def _note(self, role: Role, value: bytes, normal: bytes, start: bytes) -> None:
+    def _note(self, spelling: Spelling, value: bytes) -> None:
         """Note a field that means something to the proxy. Raises BadRequest."""
+        role = spelling.role
         if role is _CONNECTION:
             self._connection = b"%b,%b" % (self._connection, value) if self._connection else value
         elif role is _PROXY_CONNECTION:
@@ -261,8 +266,8 @@ class RequestReader:
             else:
                 raise invalid(f"{request_rules.ONCE[role]} must not be given twice")
             if role in request_rules.FORWARDED:
-                self._fields.append(start + value)
-                self._names.append(normal)
+                self._fields.append(spelling.start + value)
+                self._names.append(spelling.normal)
 
     def on_headers_complete(self) -> None:
         if self._priming:

@@ -14,9 +14,10 @@ from sidekey.dataplane.worker import Worker
 from sidekey.runtime.rules import Limits, Rules
 
 NAMES: Final = Names(RESPONSE_ROLES)
-_KNOWN: Final = NAMES.known
+_FIRST: Final = NAMES.first
 
 # Members of an enum are looked up slowly; these are compared for every special field.
+_FORWARD: Final = Role.FORWARD
 _CONTENT_LENGTH: Final = Role.CONTENT_LENGTH
 _TRANSFER_ENCODING: Final = Role.TRANSFER_ENCODING
 _CONNECTION: Final = Role.CONNECTION
@@ -64,6 +65,7 @@ class ResponseReader:
         "_not_reusable",
         "_parser",
         "_rules",
+        "_spelling",
         "_stale_parser",
         "_to_head",
         "_whole",
@@ -85,6 +87,7 @@ class ResponseReader:
 
     def _expect_head(self) -> None:
         self._fields: list[bytes] = []
+        self._spelling = _FIRST
         self._content_length: int | None = None
         self._encoding: bytes | None = None
         self._connection: bytes | None = None
@@ -128,9 +131,10 @@ class ResponseReader:
         if self._head is not None:
             # A trailer: dropped, since no caller announced that it takes them (RFC 9110 6.5.1).
             return
-        role, _, start = _KNOWN.get(name) or NAMES.learn(name)
-        if not role:
-            self._fields.append(start + value)
+        self._spelling = spelling = NAMES.read(name, self._spelling)
+        role = spelling.role
+        if role is _FORWARD:
+            self._fields.append(spelling.start + value)
         elif role is _CONTENT_LENGTH:
             if value.isdigit() and len(value) < framing.DIGITS:
                 self._content_length = int(value)
