@@ -108,12 +108,12 @@ class Names:
     LIMIT: Final = 2048
     LONGEST: Final = 64
 
-    __slots__ = ("_known", "_roles", "first")
+    __slots__ = ("_roles", "first", "known")
 
     def __init__(self, roles: dict[bytes, Role]) -> None:
         self.first: Final = Spelling(b"", b"", Role.DROP)
         self._roles = roles
-        self._known: dict[bytes, Spelling] = {}
+        self.known: dict[bytes, Spelling] = {}
 
     def read(self, name: bytes, before: Spelling) -> Spelling:
         """The spelling of a field that came behind another one.
@@ -126,23 +126,23 @@ class Names:
         return spelling
 
     def _find(self, name: bytes, before: Spelling) -> Spelling:
-        spelling = self._known.get(name)
+        spelling = self.known.get(name)
         if spelling is None:
             spelling = classify(name, self._roles)
             if len(name) > self.LONGEST:
                 return spelling
-            if len(self._known) >= self.LIMIT:
+            if len(self.known) >= self.LIMIT:
                 self._forget()
-            self._known[name] = spelling
+            self.known[name] = spelling
         before.expect(spelling)
         return spelling
 
     def _forget(self) -> None:
         """Forget all of them. What a connection still holds must not keep the others by its follower."""
-        for spelling in self._known.values():
+        for spelling in self.known.values():
             spelling.expect(None)
         self.first.expect(None)
-        self._known.clear()
+        self.known.clear()
 
 
 def normalise(name: bytes) -> bytes:

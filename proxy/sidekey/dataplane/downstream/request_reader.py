@@ -113,6 +113,7 @@ class RequestReader:
         self._check_size = False
         self._in_head = False
         self._priming = False
+        self._spelling = _FIRST
         self._start_head(b"")
         self._fresh_parser()
 
@@ -122,7 +123,6 @@ class RequestReader:
         self._host: bytes | None = None
         self._fields: list[bytes] = []
         self._names: list[bytes] = []
-        self._spelling = _FIRST
         self._marks: dict[Role, bytes] | None = None
         self._connection: bytes | None = None
         self._length = 0
@@ -272,6 +272,8 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         if self._priming:
             return
+        # An idle connection keeps no name that a caller invented, however long it is.
+        self._spelling = _FIRST
         parser, rules, marks = self._parser, self._rules, self._marks
         self._method = method = parser.get_method()
         keep_alive = parser.should_keep_alive()

@@ -83,11 +83,11 @@ class ResponseReader:
         self._to_head = False
         self._not_reusable = False
         self._body: list[bytes] = []
+        self._spelling = _FIRST
         self._expect_head()
 
     def _expect_head(self) -> None:
         self._fields: list[bytes] = []
-        self._spelling = _FIRST
         self._content_length: int | None = None
         self._encoding: bytes | None = None
         self._connection: bytes | None = None
@@ -154,6 +154,8 @@ class ResponseReader:
                 self.keep_for = max(0.0, min(self._rules.timeouts.idle, float(seconds[:6]) - 1.0))
 
     def on_headers_complete(self) -> None:
+        # An idle connection keeps no name that an upstream invented, however long it is.
+        self._spelling = _FIRST
         parser = self._parser
         status = parser.get_status_code()
         if status < 200:
