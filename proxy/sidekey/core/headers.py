@@ -77,6 +77,7 @@ BODY_DIGESTS: Final = frozenset({b"digest", b"content-digest", b"repr-digest", b
 
 _DROPPED_FAMILIES: Final[tuple[bytes, ...]] = (b"proxy-", b"sidekey-")
 
+
 class Spelling:
     """A field name as it is spelled.
 
