@@ -200,7 +200,9 @@ class World:
         config.grants.append(grant)
         if not grant.headers[0][1].startswith(f"{config.whose} "):
             self.provider.broken.append(f"{grant.headers[0][1]} for {config.whose}")
-        if config.source[0].grant is not grant:
+        (source,) = config.source
+        if source.grant is not grant and source.held is not None:
+            # An exchange that waits for a connection would decline it again and again.
             self.provider.broken.append("what was handed out is not active")
 
     def leave(self, which: int) -> None:
@@ -237,7 +239,7 @@ ACTIONS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(actions=st.lists(ACTIONS, min_size=5, max_size=30))
 def test_no_refresh_token_is_presented_twice_and_no_token_goes_astray(actions: list[tuple[object, ...]]) -> None:
     """Whoever asks gets a token of the config that they were judged by, or is told why there is none."""
