@@ -298,6 +298,30 @@ async def test_what_cannot_be_read_yet_takes_over_once_it_can(rig: Rig) -> None:
     assert len(rig.endpoint.calls) == 1
 
 
+async def test_a_former_source_that_can_be_read_only_now_makes_no_call_beside_its_heir(rig: Rig) -> None:
+    """Both would present the refresh token of the config: its late request must be sent again."""
+    readable = False
+
+    def read() -> Credential:
+        if not readable:
+            raise SecretUnreadable(((("auth", "client_secret"), "does not exist"),))
+        return Kind(rig.endpoint)
+
+    former = rig.source = rig.make(SecretLoader(read))
+    await failure(former.obtain())
+    rig.endpoint.open.clear()
+    waiting = [asyncio.create_task(rig.change().obtain())]
+    await settle()
+    readable = True
+    await rig.loop.advance(1)
+    waiting.append(asyncio.create_task(former.obtain()))
+    await settle()
+    rig.endpoint.open.set()
+    assert token_of(await waiting[0]) == "t1"
+    assert (await failure(waiting[1])).detail == RELOADED
+    assert len(rig.endpoint.calls) == 1
+
+
 async def test_a_certificate_that_must_be_fetched_first_is_waited_for(rig: Rig) -> None:
     """Only then it is known whether it is the same."""
     rig.source = rig.make(rig.loaded(rig.kind), certificate=Certificate("one"))

@@ -306,13 +306,15 @@ class TokenSource:
         if own is None:
             return False
         others = former.origin
-        is_same = others is not None and own.is_client_of(others)
-        if former.is_calling and (is_same or others is None):
-            return False
+        if others is None or own.is_client_of(others):
+            if former.is_calling:
+                return False
+            # One that could not be read so far may be the same client's: from now on it makes no calls either.
+            known = former.hand_over(self)
+            if others is not None:
+                self._take_over(known, own, others)
         self._former = None
         self._limit = former.limit
-        if others is not None and is_same:
-            self._take_over(former.hand_over(self), own, others)
         return True
 
     def _take_over(self, known: _Known, own: Origin, others: Origin) -> None:
