@@ -187,7 +187,7 @@ async def test_trailers_interim_responses_and_phrases_tell_nothing(bodies: bool)
     """None of them is passed on: there is nothing to search."""
     raw = (
         b"HTTP/1.1 102 %b\r\nX: %b\r\n\r\nHTTP/1.1 103 a\r\nLink: <%b>\r\n\r\nHTTP/1.1 100 %b\r\nX: %b\r\n\r\n"
-        b"HTTP/1.1 200 %b\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n2;x=\"%b\"\r\nok\r\n0\r\nX-T: %b\r\n\r\n"
+        b'HTTP/1.1 200 %b\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n2;x="%b"\r\nok\r\n0\r\nX-T: %b\r\n\r\n'
     ) % ((TOKEN,) * 8)
     async with (
         Upstream(answering(raw)) as upstream,
