@@ -100,19 +100,22 @@ ECHO = """
 @pytest.mark.parametrize("codings", ["gzip, deflate, br, zstd", "gzip", "br", "identity"])
 def test_requests_reads_what_nginx_compressed(codings: str, tmp_path: Path) -> None:
     """Decoded by Sidekey, and read as any other body of unknown length."""
-    with Nginx(tmp_path, ECHO % ("x" * 3000)) as upstream, Child(config(upstream.port), tmp_path) as child:
-        with requests.Session() as session:
-            for _ in range(3):
-                answer = session.get(
-                    f"http://127.0.0.1:{child.proxy_port}/i/crm/echo", headers={"Accept-Encoding": codings}, timeout=15
-                )
-                assert answer.status_code == 200
-                said = json.loads(answer.content)
-                assert said["authorization"] == "Basic [redacted]"
-                assert said["rest"] == "x" * 3000
-                asked = ", ".join(each for each in codings.split(", ") if each in ("gzip", "deflate", "identity"))
-                assert said["coding"] == (asked or "identity")
-                assert answer.headers["X-Echo"] == "Basic [redacted]"
-                assert "Content-Encoding" not in answer.headers
-                assert PAIR not in answer.text
-                assert SECRET not in answer.text
+    with (
+        Nginx(tmp_path, ECHO % ("x" * 3000)) as upstream,
+        Child(config(upstream.port), tmp_path) as child,
+        requests.Session() as session,
+    ):
+        for _ in range(3):
+            answer = session.get(
+                f"http://127.0.0.1:{child.proxy_port}/i/crm/echo", headers={"Accept-Encoding": codings}, timeout=15
+            )
+            assert answer.status_code == 200
+            said = json.loads(answer.content)
+            assert said["authorization"] == "Basic [redacted]"
+            assert said["rest"] == "x" * 3000
+            asked = ", ".join(each for each in codings.split(", ") if each in ("gzip", "deflate", "identity"))
+            assert said["coding"] == (asked or "identity")
+            assert answer.headers["X-Echo"] == "Basic [redacted]"
+            assert "Content-Encoding" not in answer.headers
+            assert PAIR not in answer.text
+            assert SECRET not in answer.text

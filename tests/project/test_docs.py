@@ -37,7 +37,7 @@ PROMISED = {
     "log": "level access path",
     "forward": "unmatched",
     "integrations.ID": "description tags endpoint_prefix allow_other_domains allowed_domains methods allow_private "
-    "trusted_ca auth client_certificate test",
+    "trusted_ca auth client_certificate redact_response test",
     "integrations.ID.client_certificate": "certificate private_key pem key_passphrase allow_private_ca refresh",
     "integrations.ID.test": "method path",
     "auth, type basic": "type username password",
