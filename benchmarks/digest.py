@@ -32,6 +32,7 @@ _COMPARED = (
 )
 _ALONE = (
     ("exchange with a token, to one with Basic, without sockets", "oauth2warm", "oauth2 / basic, best rounds"),
+    ("microseconds to search a response head for secrets", "redaction", "us a response head, best round"),
     ("token requests for 500 requests at once without a token", "oauth2cold", "token requests"),
     ("expired tokens that reach the upstream, tokens of 2 s", "oauth2life", "expired tokens at the upstream"),
     ("p99 with tokens of 2 s, to that with long ones", "oauth2life", "p99, short / long life"),

@@ -79,6 +79,18 @@ ROWS = (
         },
     ),
     Alone(
+        "redaction",
+        "search of responses for secrets that were injected, without sockets",
+        "benchmarks.redaction",
+        {
+            "head_us": (Figure("us a response head, best round", 2), at_most(1)),
+            "plain_mb_s": (Figure("plain body, MB/s", 0), None),
+            "gzip_mb_s": (Figure("gzip body, decoded MB/s", 0), None),
+        },
+        ("sidekey", PURE),
+        rounds=3,
+    ),
+    Alone(
         "scrape",
         "pause of the loop while 1,000 active integrations are scraped",
         "benchmarks.scrape",

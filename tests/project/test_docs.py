@@ -37,7 +37,7 @@ PROMISED = {
     "log": "level access path",
     "forward": "unmatched",
     "integrations.ID": "description tags endpoint_prefix allow_other_domains allowed_domains methods allow_private "
-    "trusted_ca source_address limits auth client_certificate test",
+    "trusted_ca source_address limits auth client_certificate redact_response test",
     "integrations.ID.limits": "in_flight",
     "integrations.ID.client_certificate": "certificate private_key pem key_passphrase allow_private_ca refresh",
     "integrations.ID.test": "method path",

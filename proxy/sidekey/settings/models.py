@@ -235,8 +235,8 @@ class IntegrationSettings(Section):
     redact_response: bool = Field(
         default=False,
         description="Whether secrets that this integration injects are replaced by `[redacted]` in bodies of responses "
-        "too, as they always are in heads. Bodies then come chunked, without content coding and without `ETag`; "
-        "`Range` is not passed on.",
+        "too, as they always are in heads. Bodies then come chunked, without content coding and `ETag`; `Range` is not "
+        "passed on.",
     )
     test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
 

@@ -590,11 +590,11 @@ class Exchange(ExchangeEvents):
 
     def _redact(self, head: ResponseHead, redactor: Redactor) -> bool:
         """Have secrets removed from the body that follows this head; False where it cannot be read, so this fails."""
+        self._status = head.status
         if head.length:
             try:
                 self._redacted = RedactedBody(head, redactor)
             except UnreadableCoding as error:
-                self._status = head.status
                 self._fail_unreadable(error)
                 return False
         return True
