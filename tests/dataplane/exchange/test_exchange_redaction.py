@@ -428,7 +428,7 @@ async def test_a_body_that_cannot_be_read_does_not_pass(name: str, status: bytes
             "maybe",
         )
         assert TOKEN not in answer.body
-        assert [weighed[0] for weighed in source.weighed] == ([401] if status.startswith(b"401") else [])
+        assert [judged[0] for judged in source.judged] == ([401] if status.startswith(b"401") else [])
         await sidekey.outcomes("h", upstream_protocol_error=1)
 
 
@@ -477,7 +477,7 @@ async def test_a_refusal_that_passes_is_redacted(fields: bytes, size: int) -> No
                 await caller.send(get())
                 answer = await caller.response()
                 assert (answer.status, answer.body) == (401, body.replace(TOKEN, MARK))
-        assert [weighed[1] is None for weighed in source.weighed] == [size > MOST] * 2
+        assert [judged[1] is None for judged in source.judged] == [size > MOST] * 2
 
 
 async def test_the_second_response_is_searched_for_the_newer_grant() -> None:
@@ -510,7 +510,7 @@ async def test_a_refusal_that_inflates_waits_for_the_newer_grant() -> None:
     options = {"source": source, "watched": frozenset({401})}
     async with Upstream(answering(raw)) as upstream, plane(upstream, **options) as sidekey:  # type: ignore[arg-type]
         asking = asyncio.create_task(sidekey.ask(get()))
-        await eventually(lambda: source.weighed)
+        await eventually(lambda: source.judged)
         source._next.clear()
         source.go.set()
         answer = await asking
