@@ -40,7 +40,8 @@ class Closable(Protocol):
     def wind_down(self, *, patient: bool) -> bool:
         """Have the connection end as soon as nothing is under way; whether nothing is lost by closing it now.
 
-        A `patient` look lets a connection go on that has not had its first request yet.
+        At a `patient` look what is idle goes on: its next request may be about to come, and its response tells the caller
+        that the connection ends.
         """
         ...
 
@@ -215,8 +216,8 @@ class Worker:
     async def finish(self, grace: float) -> bool:
         """Wait `grace` seconds for exchanges in flight and for requests that have arrived; True if all of them ended.
 
-        Whatever is idle is told that its connection ends, and is closed a tick later, if nothing has arrived by then: a
-        socket that is closed with bytes unread is reset (RFC 9112 9.6).
+        What stays idle for a tick is told that its connection ends, and closed after another, if nothing has arrived by
+        then: a socket that is closed with bytes unread is reset (RFC 9112 9.6).
         """
         patient = True
         try:

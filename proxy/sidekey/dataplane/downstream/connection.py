@@ -360,7 +360,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         """
         if self._linger_until or self.transport.is_closing():
             return not self.unsent and not self._has_arrived()
-        if self.idle_since != NEVER and not self._has_arrived() and not (patient and self._head_due):
+        if not patient and self.idle_since != NEVER and not self._has_arrived():
             self.close(unread=True)
         return False
 
