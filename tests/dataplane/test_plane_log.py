@@ -121,7 +121,7 @@ async def test_a_line_of_what_could_not_be_read_tells_nothing_of_another_request
     sidekey = Scripted(integration("h", base_url(1)), access=access)
     caller = sidekey.caller()
     if before:
-        caller.feed(before[:100], before[100:])
+        caller.feed(*filter(None, (before[:100], before[100:200], before[200:])))
         (await sidekey.upstream()).feed(OK)
     caller.feed(raw)
     line = json.loads(log.read_text().splitlines()[-1])
