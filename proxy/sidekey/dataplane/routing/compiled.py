@@ -66,9 +66,9 @@ class CompiledIntegration:
     """One integration as the hot path sees it.
 
     `rules` are what targets are judged by now: the integration's own, until a grant has told more. A plain target that
-    holds one of the `_marks`, or has a query where that is judged as well, is left to the exact reading. `needs_slow_path` says that an exchange takes more than the
-    grant that is there. `resolved` is what came after this one because what was missing of its integration could be
-    read. `changed` is told when the rules have changed.
+    holds one of the `_marks`, or has a query where that is judged as well, is left to the exact reading.
+    `needs_slow_path` says that an exchange takes more than the grant that is there. `resolved` is what came after this
+    one because what was missing of its integration could be read. `changed` is told when the rules have changed.
     """
 
     ROUTES: Final = 256
