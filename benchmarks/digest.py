@@ -24,6 +24,8 @@ _COMPARED = (
     ("CPU microseconds, new upstream connection with a client certificate", "newmtls", f"{_US}, client certificate"),
     ("p50 at one connection, ms", "conns1", "p50 ms"),
     ("microseconds an exchange, without sockets", "core", "us an exchange, best round"),
+    ("worst target, query or head, CPU ms", "worst", "target, query or head, CPU ms"),
+    ("worst body into which a token goes, CPU ms", "worstbody", "body, CPU ms"),
     ("resident memory, idle, MB", "idle", "RSS idle MB"),
     ("start to first response, s", "idle", "start to first response s"),
     ("KiB for each of 5,000 requests in flight", "inflight5000", "KiB a request in flight"),

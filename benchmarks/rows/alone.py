@@ -91,6 +91,25 @@ ROWS = (
         rounds=3,
     ),
     Alone(
+        "worst",
+        "CPU of one hostile request until it is forwarded or refused, the worst that a search finds",
+        "benchmarks.hostile",
+        {
+            "worst": (Figure("target, query or head, CPU ms", 2), at_most(2)),
+            "target": (Figure("target, CPU ms", 2), None),
+            "query": (Figure("query, CPU ms", 2), None),
+            "head": (Figure("head, CPU ms", 2), None),
+        },
+        ("sidekey", PURE),
+    ),
+    Alone(
+        "worstbody",
+        "the same for a body of limits.replay_body into which a token goes",
+        "benchmarks.hostile_bodies",
+        {"body": (Figure("body, CPU ms", 2), None)},
+        ("sidekey", PURE),
+    ),
+    Alone(
         "scrape",
         "pause of the loop while 1,000 active integrations are scraped",
         "benchmarks.scrape",

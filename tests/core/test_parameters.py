@@ -438,3 +438,30 @@ def test_ordinary_queries_are_read_at_any_length_and_names_of_any_script_up_to_f
     twice = "&".join(f"{quote(field, safe='')}" for field in names.split("&"))
     for query in (names, twice):
         assert not parameters.names_any(query[:4096].rpartition("&")[0], ["access_token"])
+
+
+@pytest.mark.parametrize(
+    ("query", "spent"),
+    [
+        ("", 3_005),
+        ("a=1", 3_020),
+        ("%61=1", 6_300),
+        ("a&%61;b", 6_600),
+        ("%c3%a9=1", 10_564),
+        ("xaccess_token=1&b=access_token", 9_169),
+        ("x+access_token=1", 6_089),
+        ("%2561=1", 9_610),
+    ],
+)
+def test_each_step_has_its_price(query: str, spent: int) -> None:
+    """In about nanoseconds: the benchmark row `worst` shows whether they are right, so change them by that."""
+    fields = parameters._Fields(query, ("access_token",))
+    assert not fields.have_any()
+    assert fields.spent == spent
+
+
+def test_the_bound_grows_with_the_text() -> None:
+    """By so much for each byte, so that long queries of ordinary text are read."""
+    for query in ("", "a" * 100):
+        fields = parameters._Fields(query, ("access_token",))
+        assert fields._most == fields.WORK_FOR_ANY + fields.WORK_FOR_EACH * len(query)

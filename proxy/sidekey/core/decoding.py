@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from abc import ABC, abstractmethod
 from typing import Final
 
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -37,28 +36,26 @@ def _wide_characters(escapes: re.Match[str]) -> str:
     return units.decode("utf-16-be", "surrogatepass").encode("utf-8", "surrogatepass").decode("latin-1")
 
 
-class Bounded(ABC):
+class Bounded:
     """A reading whose work is bounded, in units of about a nanosecond of the interpreted build.
 
     Each step is charged before it is done, with what it costs at worst for what it finds to do. So the bound is the
-    same on every machine, and no combination of steps gets around it. `spent` is what was charged so far.
+    same on every machine, and no combination of steps gets around it. `spent` is what was charged so far; `refusal` is
+    raised where that is more than `most`.
     """
 
-    __slots__ = ("_most", "_words", "spent")
+    __slots__ = ("_most", "_refusal", "_words", "spent")
 
-    def __init__(self, work: int) -> None:
+    def __init__(self, most: int, refusal: ValueError) -> None:
         self.spent = 0
-        self._most: Final = work
+        self._most: Final = most
+        self._refusal: Final = refusal
         self._words: dict[str, str] = {}
-
-    @abstractmethod
-    def _refusal(self) -> ValueError:
-        """What is raised where the work is used up."""
 
     def _charge(self, work: int) -> None:
         self.spent += work
         if self.spent > self._most:
-            raise self._refusal()
+            raise self._refusal
 
     def _decoded(self, text: str) -> str:
         """`decode`, charged."""

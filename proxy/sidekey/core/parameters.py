@@ -84,10 +84,8 @@ class _Sought(Bounded):
     WORK_FOR_EACH: Final = 30
 
     def __init__(self, size: int) -> None:
-        super().__init__(self.WORK_FOR_ANY + self.WORK_FOR_EACH * size)
-
-    def _refusal(self) -> ValueError:
-        return UnreadableNames("must have fewer parameters that are escaped or not ASCII")
+        refusal = UnreadableNames("must have fewer parameters that are escaped or not ASCII")
+        super().__init__(self.WORK_FOR_ANY + self.WORK_FOR_EACH * size, refusal)
 
 
 class _Fields(_Sought):

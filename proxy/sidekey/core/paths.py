@@ -91,7 +91,7 @@ class Readings(Bounded):
     __slots__ = ("_all", "_changing")
 
     def __init__(self, path: str, *prefixes: str) -> None:
-        super().__init__(WORK)
+        super().__init__(WORK, UnreadablePath("the path has too many readings for its length"))
         self._changing: Final = [each for each in prefixes if _CHANGEABLE.search(each) and under(path, each)]
         self._all: Final[set[tuple[str, ...]]] = set()
         self._check_octets(path)
@@ -122,9 +122,6 @@ class Readings(Bounded):
         self._charge((400 + 100 * len(patterns)) * len(self._all))
         shape = _shape(patterns)
         return any(shape.fullmatch(reading[0]) for reading in self._all)
-
-    def _refusal(self) -> ValueError:
-        return UnreadablePath("the path has too many readings for its length")
 
     def _close(self, waiting: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
         """Add these readings and whatever comes of them by rewriting, in any order; returns those that are new."""

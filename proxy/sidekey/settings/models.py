@@ -206,7 +206,7 @@ class IntegrationSettings(Section):
     endpoint_prefix: values.EndpointPrefixes = Field(
         default=[],
         description=f"The URL under which targets are allowed, or a list of them. {_NEED_PREFIX} need "
-        "one. Path segments count: `/v1` allows `/v1/x` and not `/v10`.",
+        "one. Path segments count: `/v1` allows `/v1/x` and not `/v10`, nor what some server may read as outside it.",
     )
     allow_other_domains: bool = Field(
         default=False, description="Whether `allowed_domains` is used; both keys are needed together."
