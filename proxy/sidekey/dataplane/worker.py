@@ -38,10 +38,10 @@ class Closable(Protocol):
         ...
 
     def wind_down(self, *, patient: bool) -> bool:
-        """Have the connection end as soon as nothing is under way; whether nothing is lost by closing it now.
+        """Have the connection end as soon as nothing is under way; whether it has closed.
 
-        At a `patient` look what is idle goes on: its next request may be about to come, and its response tells the caller
-        that the connection ends.
+        At a `patient` look what is idle goes on: its next request may be about to come, and the response to that tells
+        the caller that the connection ends.
         """
         ...
 
