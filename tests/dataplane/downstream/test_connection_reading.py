@@ -323,3 +323,18 @@ async def test_a_caller_whose_connection_ends_is_read_on() -> None:
     upstream.feed(OK)
     assert caller.take().endswith(b"ok")
     assert (caller.ended, caller.reading) == (True, True)
+
+
+async def test_the_time_of_a_body_begins_again_when_its_caller_takes_more() -> None:
+    """Of an early response that had filled them: until then nothing but the writing was due."""
+    sidekey = Scripted(H, timeouts=Timeouts(idle=5, write=5))
+    deadlines = sidekey.plane.worker.deadlines
+    caller, upstream = await cold(sidekey, request("POST", "/a", "Content-Length: 1000") + b"first")
+    caller.choke()
+    upstream.feed(EARLY)
+    deadlines.look(3.0)
+    caller.relieve()
+    deadlines.look(7.9)
+    assert not caller.cut
+    deadlines.look(8.0)
+    assert caller.cut
