@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from sidekey.dataplane.buffers import BYPASS
@@ -338,3 +340,24 @@ async def test_the_time_of_a_body_begins_again_when_its_caller_takes_more() -> N
     assert not caller.cut
     deadlines.look(8.0)
     assert caller.cut
+
+
+async def test_a_connection_that_is_lost_is_freed_at_once() -> None:
+    """Its parser holds its callbacks: a cycle that would wait for the garbage collector."""
+
+    def count() -> int:
+        return sum(isinstance(each, CallerConnection) for each in gc.get_objects())
+
+    sidekey = Scripted(H)
+    gc.collect()
+    gc.disable()
+    try:
+        before = count()
+        caller, upstream = await warm(sidekey)
+        assert count() == before + 1
+        caller.lose(ConnectionResetError())
+        await settle()
+        del caller
+        assert count() == before
+    finally:
+        gc.enable()
