@@ -240,3 +240,27 @@ async def test_an_upstream_that_is_too_slow_is_told(choked: bool, written: bytes
     sidekey.plane.worker.deadlines.look(5.0)
     said = problem(answer(caller))
     assert (said["code"], said["detail"], said["sent"]) == ("upstream_timeout", detail, "maybe")
+
+
+@pytest.mark.parametrize("over", [0, 1])
+async def test_a_head_that_goes_on_is_measured_by_what_has_come(over: int) -> None:
+    """Up to `limits.response_head` it may still turn out to be within it."""
+    sidekey = Scripted(H, limits=Limits(response_head=1000))
+    caller, upstream = await asked(sidekey, get())
+    head = START + b"Content-Length: 2\r\nX: "
+    upstream.feed(head + b"1" * (1000 + over - len(head)))
+    assert upstream.aborted is bool(over)
+    if not over:
+        upstream.feed(b"\r\n\r\nok")
+        assert (answer(caller).status, len(sidekey.pooled())) == (200, 1)
+
+
+@pytest.mark.parametrize("over", [0, 1])
+async def test_trailers_are_measured_from_the_last_byte_of_the_body(over: int) -> None:
+    """Up to `limits.response_head` they are passed over."""
+    sidekey = Scripted(H, limits=Limits(response_head=1000))
+    caller, upstream = await asked(sidekey, get())
+    upstream.feed(START + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+    upstream.feed(b"0\r\nX: " + b"1" * (1000 + over - 6))
+    assert upstream.aborted is bool(over)
+    assert caller.aborted is bool(over)
