@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sidekey.core.codings import STEP, UnreadableCoding
 from sidekey.core.framing import CHUNKED, UNTIL_CLOSE
 from sidekey.core.redaction import MARK, Redactor
 from sidekey.core.response import ResponseHead
 from sidekey.dataplane.exchange.redacted import RedactedBody, readable_head
+from support.http_strategies import cuts, pieces
 
 SECRET = b"s3cr3t-of-crm"
 REDACTOR = Redactor((SECRET,))
@@ -56,6 +60,34 @@ def test_a_coded_body_is_given_out_decoded_and_in_bounded_steps() -> None:
     assert b"".join(found) == bytes(9 * STEP) + MARK
     assert max(map(len, found)) <= STEP + len(MARK)
     assert (len(found) > 9, body.over) == (True, True)
+
+
+CODED = {
+    "": (b"X: 1", lambda body: body),
+    "gzip": (b"Content-Encoding: gzip", gzip.compress),
+    "deflate": (b"Content-Encoding: deflate", zlib.compress),
+}
+
+
+@pytest.mark.parametrize("coding", CODED)
+@given(
+    parts=st.lists(st.sampled_from([SECRET, SECRET[:5], SECRET[5:], b"s3", b"x", b"%", b"czNj"]), max_size=12),
+    data=st.data(),
+)
+def test_however_a_coded_body_is_cut_the_same_comes_out(coding: str, parts: list[bytes], data: st.DataObject) -> None:
+    """Reads end where they will, in the coding as well."""
+    field, encode = CODED[coding]
+    plain = b"".join(parts)
+    raw = encode(plain)
+    body = RedactedBody(head(field), REDACTOR)
+    found = []
+    for piece in pieces(raw, data.draw(cuts(len(raw)))):
+        body.add([piece], whole=False)
+        found += steps(body)
+    body.add([], whole=True)
+    found += steps(body)
+    assert b"".join(found) == REDACTOR.split(plain, whole=True)[0]
+    assert SECRET not in b"".join(found)
 
 
 def test_what_cannot_be_read_is_told_at_once_or_where_it_breaks() -> None:

@@ -615,6 +615,8 @@ class Exchange(ExchangeEvents):
     def _give_out(self, redacted: RedactedBody, head: ResponseHead | None = None) -> None:
         """Give out what has come of a redacted body, after its head where that is new, a step at a time."""
         for _ in range(_STEPS):
+            if head is None and self._is_stalled:
+                return
             try:
                 piece = redacted.step()
             except UnreadableCoding as error:
@@ -623,7 +625,7 @@ class Exchange(ExchangeEvents):
             if piece or head is not None or redacted.over:
                 self._respond(head, [piece] if piece else [], whole=redacted.over)
                 head = None
-            if self.is_over or not redacted.waits or self._is_stalled:
+            if self.is_over or not redacted.waits:
                 return
         if not self._stepping:
             self._stepping = True
