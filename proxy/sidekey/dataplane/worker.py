@@ -40,8 +40,8 @@ class Closable(Protocol):
     def wind_down(self, *, patient: bool) -> bool:
         """Have the connection end as soon as nothing is under way; whether nothing is lost by closing it now.
 
-        At a `patient` look what is idle goes on: its next request may be about to come, and its response tells the caller
-        that the connection ends.
+        At a `patient` look what is idle goes on: its next request may be about to come, and its response tells the
+        caller that the connection ends.
         """
         ...
 
