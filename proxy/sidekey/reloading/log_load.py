@@ -9,7 +9,6 @@ from sidekey.observe.logs import get_logger
 from sidekey.settings.config_errors import ConfigError
 from sidekey.settings.load import Loaded
 
-
 WARNINGS_SHOWN: Final = 20
 """How many warnings of one load are logged each: there may be thousands, one for each integration."""
 
