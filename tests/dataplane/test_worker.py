@@ -164,8 +164,9 @@ async def test_callers_without_end_are_looked_at_once_a_tick() -> None:
 
     worker = Shared(Limits(in_flight=1)).worker
     worker.limit_descriptors(101)
-    for _ in range(100):
-        assert worker.opened(Busy())
+    busy = [Busy() for _ in range(100)]
+    for each in busy:
+        assert worker.opened(each)
     looks = 0
     late = [Busy() for _ in range(100)]
     for each in late:
@@ -173,10 +174,12 @@ async def test_callers_without_end_are_looked_at_once_a_tick() -> None:
         worker.closed(each)
     # All of them once, and the candidates again.
     assert looks == 100 + 7
-    worker.deadlines.look(1.0)
+    worker.closed(busy[0])
     idle = Caller(idle_since=0.5)
-    assert not worker.opened(idle)
-    worker.deadlines.look(1.1)
+    assert worker.opened(idle)
+    assert not worker.opened(late[0])
+    worker.closed(late[0])
+    worker.deadlines.look(1.0)
     assert worker.opened(Caller())
     assert idle.calls == ["close_if_idle"]
 
