@@ -147,6 +147,43 @@ async def test_the_longest_idle_callers_make_room() -> None:
     assert busy in worker.connections
 
 
+async def test_callers_without_end_are_looked_at_once_a_tick() -> None:
+    """Where nobody is idle, a connection that is refused must not cost a look at all the others."""
+    looks = 0
+
+    class Busy(Caller):
+        @property
+        def idle_since(self) -> float:
+            nonlocal looks
+            looks += 1
+            return NEVER
+
+        @idle_since.setter
+        def idle_since(self, _: float) -> None:
+            """It never is."""
+
+    worker = Shared(Limits(in_flight=1)).worker
+    worker.limit_descriptors(101)
+    busy = [Busy() for _ in range(100)]
+    for each in busy:
+        assert worker.opened(each)
+    looks = 0
+    late = [Busy() for _ in range(100)]
+    for each in late:
+        assert not worker.opened(each)
+        worker.closed(each)
+    # All of them once, and the candidates again.
+    assert looks == 100 + 7
+    worker.closed(busy[0])
+    idle = Caller(idle_since=0.5)
+    assert worker.opened(idle)
+    assert not worker.opened(late[0])
+    worker.closed(late[0])
+    worker.deadlines.look(1.0)
+    assert worker.opened(Caller())
+    assert idle.calls == ["close_if_idle"]
+
+
 async def test_upstreams_in_use_take_room_from_callers() -> None:
     """More than may be in flight are idle ones, kept for the next request."""
     shared = Shared(Limits(in_flight=1))

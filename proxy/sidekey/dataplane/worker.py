@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sidekey.dataplane.deadlines import TICK, Deadlines
+from sidekey.dataplane.deadlines import NEVER, TICK, Deadlines
 from sidekey.errors import Problem
 from sidekey.runtime.rules import Rules
 
@@ -61,6 +61,7 @@ class Worker:
 
     __slots__ = (
         "_connections",
+        "_exhausted_at",
         "_report",
         "_requests",
         "_tasks",
@@ -99,6 +100,8 @@ class Worker:
         self._report = report
         # The oldest first, which is how those are told apart that are idle since the same tick.
         self._connections: dict[Closable, None] = {}
+        # The tick at which a look for idle callers has found all that there were.
+        self._exhausted_at = NEVER
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests = 0
 
@@ -179,12 +182,17 @@ class Worker:
 
         Each request that may be in flight keeps the descriptor for its upstream. For others, callers that have been
         idle for the longest time make room: several at a time, since looking for them takes longer the more there are.
+        Where there are not so many, nobody is looked for until the next tick: each connection of an attacker who has
+        all others under way would cost a look at all of them.
         """
-        if self._lacking_for_callers() >= 0:
-            idle = heapq.nsmallest(1 + len(self._connections) // 16, self._connections, key=_idle_since)
-            for each in idle:
+        if self._lacking_for_callers() >= 0 and self._exhausted_at != self.deadlines.now:
+            wanted = 1 + len(self._connections) // 16
+            for each in heapq.nsmallest(wanted, self._connections, key=_idle_since):
                 if each.close_if_idle():
                     self.closed(each)
+                    wanted -= 1
+            if wanted:
+                self._exhausted_at = self.deadlines.now
         self._connections[connection] = None
         return self._lacking_for_callers() <= 0
 
