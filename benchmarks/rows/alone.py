@@ -86,6 +86,7 @@ ROWS = (
             "head_us": (Figure("us a response head, best round", 2), at_most(1)),
             "plain_mb_s": (Figure("plain body, MB/s", 0), None),
             "gzip_mb_s": (Figure("gzip body, decoded MB/s", 0), None),
+            "hostile_mb_s": (Figure("body of beginnings of a secret, MB/s", 0), None),
         },
         ("sidekey", PURE),
         rounds=3,

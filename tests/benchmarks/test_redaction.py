@@ -17,5 +17,5 @@ def test_heads_differ_and_are_clean() -> None:
 def test_a_run_gives_every_figure() -> None:
     """It raises where a secret is not found, or a body does not come out."""
     found = redaction.run()
-    assert set(found) == {"head_us", "plain_mb_s", "gzip_mb_s"}
+    assert set(found) == {"head_us", "plain_mb_s", "gzip_mb_s", "hostile_mb_s"}
     assert min(found.values()) > 0
