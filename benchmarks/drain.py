@@ -67,6 +67,10 @@ class Caller(asyncio.Protocol):
             self.leave()
         self._count(ANSWERED if head.startswith(b"HTTP/1.1 200 ") else head[9:12].decode())
 
+    def eof_received(self) -> None:
+        """Send no request on a connection that is known to end."""
+        self.open = False
+
     def connection_lost(self, error: Exception | None) -> None:
         """Count how a request ended that has no response; a reset counts without one, too."""
         self.open = False
