@@ -28,6 +28,7 @@ class Caller(asyncio.Protocol):
         self.open = False
         self.over: asyncio.Future[None] | None = None
         """Done once the request under way has ended."""
+        self.lost = asyncio.Event()
         self._ends = ends
         self._request = request
         self._received = b""
@@ -67,9 +68,14 @@ class Caller(asyncio.Protocol):
             self.leave()
         self._count(ANSWERED if head.startswith(b"HTTP/1.1 200 ") else head[9:12].decode())
 
+    def eof_received(self) -> None:
+        """Send no request on a connection that is known to end."""
+        self.open = False
+
     def connection_lost(self, error: Exception | None) -> None:
         """Count how a request ended that has no response; a reset counts without one, too."""
         self.open = False
+        self.lost.set()
         if self.waits:
             self._count(ENDED if error is None else RESET)
         elif error is not None:
@@ -93,6 +99,7 @@ class Storm:
         self._request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         self._rate, self._kept, self._fresh = rate, kept, fresh
         self._end = asyncio.Event()
+        self._callers: list[Caller] = []
 
     async def run(self, act: Callable[[], object], seconds: float) -> Counter[str]:
         """Load for `seconds`, then `act`, and go on until the end; how the requests ended."""
@@ -102,6 +109,9 @@ class Storm:
             tasks.create_task(self._come(tasks))
             await asyncio.sleep(seconds)
             act()
+        for caller in self._callers:
+            caller.leave()
+            await caller.lost.wait()
         return self.ends
 
     async def _connect(self) -> Caller | None:
@@ -114,6 +124,7 @@ class Storm:
         except OSError:
             self.ends[RESET] += 1
             return None
+        self._callers.append(caller)
         return caller
 
     async def _keep(self, delay: float) -> None:
