@@ -97,6 +97,21 @@ async def test_where_nobody_is_idle_a_new_caller_is_told_at_once(loop: str, tmp_
 
 
 @both_loops
+async def test_connections_to_the_admin_listener_take_nobody_else_s_place(loop: str, tmp_path: Path) -> None:
+    """Nor do they keep the probes out: the oldest make room."""
+    environment = without_uvloop(tmp_path) if loop == "asyncio" else {}
+    async with RawUpstream(answering(OK)) as upstream, AsyncExitStack() as stack:
+        child = stack.enter_context(Child(config(upstream.port), tmp_path, environment=environment, wrapper=FEW))
+        idle = [await stack.enter_async_context(connect(child.admin_port)) for _ in range(100)]
+        async with connect(child.proxy_port) as caller:
+            await caller.send(REQUEST)
+            assert (await caller.response()).status == 200
+        assert (await asyncio.to_thread(get, child.admin_port, "/healthz")).status == 200
+        await asyncio.gather(*(each.until_ended() for each in idle[:-4]))
+        assert not idle[-1].ended
+
+
+@both_loops
 async def test_connections_to_upstreams_find_descriptors(loop: str, tmp_path: Path) -> None:
     """Idle ones of other upstreams make room, so that no request fails for want of one."""
     environment = without_uvloop(tmp_path) if loop == "asyncio" else {}

@@ -68,6 +68,13 @@ def test_exchanges_in_flight_are_what_the_descriptors_suffice_for(
     assert limited(hard, hard, wanted)[2] == afforded
 
 
+@pytest.mark.parametrize(("hard", "most"), [(20_000, 32), (1024, 32), (256, 16), (64, 4), (16, 2)])
+def test_listeners_beside_the_data_planes_have_few_connections_with_few_descriptors(hard: int, most: int) -> None:
+    """Their connections are not counted with those of the data plane, so that they must fit in what is set aside."""
+    code = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({hard}, {hard}))\nprint(process.side_connections(32))"
+    assert said(code) == str(most)
+
+
 def test_the_loop_is_uvloops_where_it_is_installed() -> None:
     """The quicker one carries the same protocols."""
     pytest.importorskip("uvloop", reason="uvloop is not available here")

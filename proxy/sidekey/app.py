@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sidekey import process
 from sidekey.admin.health import Health
 from sidekey.admin.listeners import build_admin, build_metrics
-from sidekey.admin.serve import Server, serve
+from sidekey.admin.serve import MOST, Server, serve
 from sidekey.credentials.base import GrantSource
 from sidekey.dataplane.plane import DataPlane
 from sidekey.dataplane.worker import Worker
@@ -122,10 +122,12 @@ class App:
             self.metrics.config_loaded = True
             self.metrics.config_loaded_at = time.time()
             self.plane.worker.deadlines.start(asyncio.get_running_loop())
-            self._servers.append(await serve(build_admin(self.health, self.metrics), where.admin, "listen.admin"))
+            most = process.side_connections(MOST)
+            application = build_admin(self.health, self.metrics)
+            self._servers.append(await serve(application, where.admin, "listen.admin", most))
             if where.metrics is not None:
                 application = build_metrics(self.health, self.metrics)
-                self._servers.append(await serve(application, where.metrics, "listen.metrics"))
+                self._servers.append(await serve(application, where.metrics, "listen.metrics", most))
             backlog = process.backlog()
             self._listener = await listen(self.plane.connection, where.proxy, "listen.proxy", backlog=backlog)
         except BaseException:

@@ -64,6 +64,11 @@ def backlog() -> int:
     return _BACKLOG if soft == resource.RLIM_INFINITY else max(1, min(_BACKLOG, soft // 16))
 
 
+def side_connections(most: int) -> int:
+    """How many of `most` connections each listener beside the data plane's may have: fewer with few descriptors."""
+    return min(most, max(2, backlog()))
+
+
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """The loop of uvloop where it is installed, else that of asyncio: both carry the same protocols."""
     _occupy_standard_descriptors()

@@ -15,6 +15,7 @@ from sidekey.admin import serve as module
 from sidekey.admin.serve import Server, serve
 from sidekey.network.listen import AddressInUse
 from sidekey.runtime.snapshot import Address
+from support import raw
 
 
 async def hello(_: web.Request) -> web.Response:
@@ -158,6 +159,30 @@ async def test_a_running_response_ends_before_the_listener_is_closed() -> None:
     leave.set()
     await closing
     assert (await asking).endswith(b"whole")
+
+
+async def test_a_connection_too_many_ends_the_oldest_without_a_request_under_way() -> None:
+    """And where all have one, the oldest of all: a reader that takes its time must not keep others out."""
+    going = asyncio.Event()
+
+    async def slow(_: web.Request) -> web.Response:
+        await going.wait()
+        return web.Response(text="slow")
+
+    app = application()
+    app.router.add_get("/slow", slow)
+    server = await serve(app, Address(), "listen.admin", 2)
+    port = server.addresses[0].port
+    async with raw.connect(port) as asking, raw.connect(port) as idle:
+        await asking.send(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"hello" in await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        await idle.until_ended()
+        assert not asking.ended
+        async with raw.connect(port) as another:
+            await another.send(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            going.set()
+            assert (await asking.response()).body == (await another.response()).body == b"slow"
+    await server.close()
 
 
 async def test_a_defect_is_logged(caplog: pytest.LogCaptureFixture) -> None:

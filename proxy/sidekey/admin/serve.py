@@ -23,6 +23,13 @@ GRACE = 5.0
 KEEP_ALIVE = 75.0
 """Seconds that an idle connection stays; a scraper comes back within them."""
 
+MOST = 32
+"""Connections of one listener, each of which takes a descriptor that the data plane may need."""
+
+_BACKLOG = 16
+"""How many may wait to be accepted, at least: whom the kernel turns away comes back after a second, too late for a
+probe."""
+
 # aiohttp names itself and Python in `Server`, also in its responses to malformed requests, which no signal or
 # middleware of an application sees.
 web_response.SERVER_SOFTWARE = "sidekey"  # type: ignore[attr-defined]
@@ -38,22 +45,39 @@ _LOGGER.addFilter(_is_defect)
 
 
 class _Connections:
-    """Ends the connections that send no request head in time."""
+    """Ends the connections that send no request head in time, and those that make room for others."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[RequestHandler, asyncio.TimerHandle] = {}
+        self._responding: set[RequestHandler] = set()
 
-    def watch(self, handler: RequestHandler) -> RequestHandler:
-        """Give a new connection's handler its time for a first head."""
+    def open(self, server: web.Server) -> RequestHandler:
+        """The handler of a new connection, which has its time for a first head."""
+        self._make_room(server.connections)
+        handler = server()
         self._waiting[handler] = self._loop.call_later(HEAD_TIMEOUT, self._expire, handler)
         return handler
+
+    def _make_room(self, handlers: list[RequestHandler]) -> None:
+        """Close the oldest of these connections for a further one, those without a request under way first.
+
+        Whoever opens many must not keep others from the probes, nor the data plane from its descriptors.
+        """
+        handlers.sort(key=self._responding.__contains__)
+        for each in handlers[: max(0, len(handlers) + 1 - self._most)]:
+            self._expire(each)
 
     @web.middleware
     async def arrived(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Note that a connection has sent a head; aiohttp's keep-alive limit holds from then on."""
         self._forget(request.protocol)
-        return await handler(request)
+        self._responding.add(request.protocol)
+        try:
+            return await handler(request)
+        finally:
+            self._responding.discard(request.protocol)
 
     def close(self) -> None:
         """Stop watching."""
@@ -86,10 +110,11 @@ class Server:
         self._connections.close()
 
 
-async def serve(app: web.Application, address: Address, key: str) -> Server:
+async def serve(app: web.Application, address: Address, key: str, most: int = MOST) -> Server:
     """Serve the application at the address that `key` of the config gives, such as `listen.admin`.
 
-    Raises network.listen.ListenError, whose message names the key.
+    `most` is how many connections there may be; one more closes the oldest. Raises network.listen.ListenError, whose
+    message names the key.
     """
     runner = web.AppRunner(
         app,
@@ -102,12 +127,12 @@ async def serve(app: web.Application, address: Address, key: str) -> Server:
         max_headers=64,
         auto_decompress=False,
     )
-    connections = _Connections()
+    connections = _Connections(most)
     app.middlewares.insert(0, connections.arrived)
     await runner.setup()
     make = cast(web.Server, runner.server)
     try:
-        listener = await listen(lambda: connections.watch(make()), address, key, backlog=128)
+        listener = await listen(lambda: connections.open(make), address, key, backlog=max(most, _BACKLOG))
     except BaseException:
         await runner.cleanup()
         raise

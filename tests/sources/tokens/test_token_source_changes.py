@@ -261,6 +261,19 @@ async def test_the_time_of_forced_refreshes_is_taken_over(rig: Rig) -> None:
     assert rig.endpoint.moments == [0, 0, 60]
 
 
+async def test_another_secret_may_be_tried_as_soon_as_the_token_is_refused_again(rig: Rig) -> None:
+    """Where the one before was refused, the token of that time too: a corrected secret must not wait for a minute."""
+    old = await rig.source.obtain()
+    rig.endpoint.refuses = {"outcome": "refused", "reason": "token endpoint returned 401 invalid_client"}
+    assert rig.source.report_rejection(old, 401, b"")
+    assert await rig.source.refreshed_after(old) is None
+    rig.endpoint.refuses = None
+    source = rig.change(of(rig, proof=("corrected",)))
+    assert await source.obtain() is old
+    assert source.report_rejection(old, 401, b"")
+    assert token_of(await source.refreshed_after(old)) == "t3"
+
+
 async def test_that_the_upstream_refused_the_token_is_taken_over(rig: Rig) -> None:
     """A kind may renew otherwise then."""
     old = await rig.source.obtain()

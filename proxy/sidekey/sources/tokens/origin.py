@@ -28,9 +28,13 @@ class Origin(NamedTuple):
         """Whether, beside that, the same token is asked for."""
         return self.is_client_of(other) and self.kind.token == other.kind.token
 
+    def proves_like(self, other: Origin) -> bool:
+        """Whether the client proves itself by the same secret, in the same way."""
+        return self.kind.proof == other.kind.proof
+
     def asks_like(self, other: Origin) -> bool:
-        """Whether, beside that, it is asked for by the same secret, in the same way."""
-        return self.has_token_of(other) and self.kind.proof == other.kind.proof
+        """Whether the same client asks for the same token by the same secret, in the same way."""
+        return self.has_token_of(other) and self.proves_like(other)
 
 
 def origin_of(integration: Integration) -> Origin | None:

@@ -335,7 +335,10 @@ class TokenSource:
         return True
 
     def _take_over(self, known: _Known, own: Origin, others: Origin) -> None:
-        self._memory, self._rejected, self._forced_at = known.memory, known.rejected, known.forced_at
+        self._memory, self._rejected = known.memory, known.rejected
+        if own.proves_like(others):
+            # Another secret may be what the last renewal has failed for want of.
+            self._forced_at = known.forced_at
         if not own.has_token_of(others):
             return
         if own.asks_like(others):
