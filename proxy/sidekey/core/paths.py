@@ -22,6 +22,7 @@ CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _PARAMETERS: Final = re.compile(r";[^/]*")
 _SLASHES: Final = re.compile(r"//+")
+_SLASH_ESCAPE: Final = re.compile(r"%(?=2[Ff])")
 _DOT_SEGMENT: Final = re.compile(r"/\.\.?(?:[/;]|\Z)")
 _CHANGEABLE: Final = re.compile(r"[%\\;]|//|[^\x00-\x7f]")
 """A prefix without any of these is the same in each reading; dot segments it has none."""
@@ -48,6 +49,12 @@ _ODD_DOTS: Final = re.compile(
 )
 """A dot segment with a tail that a server may cut off: blanks, a stream of NTFS (`::$DATA`), or a query or fragment
 that decoding uncovered."""
+
+_ALIKE: Final = re.compile(r"\xe2(?:\x81\x84|\x88[\x95\x96]|\x82\xa9)|\xc2\xa5")
+"""What Windows reads as a slash or a backslash where it fits text into a code page: U+2044 (NFKC makes it of fractions),
+U+2215, U+2216, and the signs of yen and won, which stand where a backslash does in those of Japan and Korea."""
+
+_ALIKE_SLASHES: Final = ("\xe2\x81\x84", "\xe2\x88\x95")
 
 DECODINGS: Final = 3
 WORK: Final = 600_000
@@ -137,7 +144,11 @@ class Readings(Bounded):
         return fresh
 
     def _next_level(self, level: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-        """The readings decoded once more, where that changes anything."""
+        """The readings decoded once more, where that changes anything: whole, and all but the slashes.
+
+        Many servers leave an encoded slash as it is, as data, and then resolve dot segments: what is one segment to
+        them is two where it is decoded.
+        """
         decoded = []
         for reading in level:
             path = reading[0]
@@ -147,6 +158,10 @@ class Readings(Bounded):
                 found = tuple([self._decoded(each) for each in reading])
                 self._check_octets(found[0])
                 decoded.append(found)
+                slashes = path.count("%2f") + path.count("%2F")
+                if slashes:
+                    self._charge(1_500 + 3 * len(path) + 200 * slashes)
+                    decoded.append(tuple([self._decoded(_SLASH_ESCAPE.sub("%25", each)) for each in reading]))
         return decoded
 
     def _check_octets(self, path: str) -> None:
@@ -189,6 +204,10 @@ class Readings(Bounded):
         if _DOT_SEGMENT.search(path):
             self._charge(step + 90 * path.count("/"))
             found.append(tuple([remove_dots(each) for each in reading]))
+        if "%2e" in path or "%2E" in path:
+            # Parsers of URLs, and proxies that normalise, read dots so and decode nothing else (RFC 3986 6.2.2.2).
+            self._charge(step + 40 * path.count("%2"))
+            found.append(tuple([each.replace("%2e", ".").replace("%2E", ".") for each in reading]))
         if "%u" in path or "%U" in path:
             self._charge(step)
             wide = tuple([self._wide_decoded(each) for each in reading])
@@ -197,13 +216,17 @@ class Readings(Bounded):
         if not path.isascii():
             self._charge(step)
             found.append(tuple([self._folded(each) for each in reading]))
+            if _ALIKE.search(path):
+                self._charge(step + 600 * (path.count("\xe2") + path.count("\xc2")))
+                found.append(tuple([_ALIKE.sub(_plain_alike, each) for each in reading]))
 
     def _folded(self, path: str) -> str:
-        """NFKC, with what else looks like a slash as a slash."""
-        text = self._compatible(path)
-        # Windows reads these so where it fits text into a code page; NFKC itself makes the first, of fractions.
-        text = text.replace("\u2044", "/").replace("\u2215", "/").replace("\u2216", "\\")
-        return text.encode("utf-8", "surrogateescape").decode("latin-1")
+        """NFKC."""
+        return self._compatible(path).encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _plain_alike(found: re.Match[str]) -> str:
+    return "/" if found[0] in _ALIKE_SLASHES else "\\"
 
 
 def _is_utf_8(path: str) -> bool:
