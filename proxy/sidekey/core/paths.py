@@ -51,8 +51,9 @@ _ODD_DOTS: Final = re.compile(
 that decoding uncovered."""
 
 _ALIKE: Final = re.compile(r"\xe2(?:\x81\x84|\x88[\x95\x96]|\x82\xa9)|\xc2\xa5")
-"""What Windows reads as a slash or a backslash where it fits text into a code page: U+2044 (NFKC makes it of fractions),
-U+2215, U+2216, and the signs of yen and won, which stand where a backslash does in those of Japan and Korea."""
+"""What Windows reads as a slash or a backslash where it fits text into a code page: U+2044 (NFKC makes it of
+fractions), U+2215, U+2216, and the signs of yen and won, which stand where a backslash does in those of Japan and
+Korea."""
 
 _ALIKE_SLASHES: Final = ("\xe2\x81\x84", "\xe2\x88\x95")
 
