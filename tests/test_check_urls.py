@@ -65,7 +65,7 @@ async def test_check_fetches_every_certificate_and_names_all_errors(ca: Authorit
     places = [line.removeprefix(f"{path}:") for line in result.stdout.splitlines()]
     assert places == [
         "9:53: integrations.old.auth.pem: this certificate expired on 2026-02-01 00:00 UTC",
-        "12:61: integrations.gone.auth.certificate: the server answered 410",
+        "12:61: integrations.gone.auth.certificate: the server returned 410",
         "12:128: integrations.gone.auth.private_key: the file does not exist; "
         "a relative path starts at the config file's folder",
     ]

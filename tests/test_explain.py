@@ -185,7 +185,8 @@ def test_what_a_profile_filled_in_is_shown(tmp_path: Path) -> None:
         "auth.token_request.format": "json",
         "auth.token_response.base_url": "rest_instance_url",
         "allow_other_domains": "true",
-        "allowed_domains": "https://mc-acme.rest.marketingcloudapis.com, https://mc-acme.soap.marketingcloudapis.com",
+        "auth.renewal_interval": "20m",
+        "allowed_domains": "https://mc-acme.rest.marketingcloudapis.com",
     }
     assert "profile      auth.token_request.format: json" in str(found).splitlines()
     assert explain(CRM, "/send").as_json()["profile"] == {}

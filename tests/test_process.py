@@ -23,15 +23,15 @@ def said(code: str) -> str:
     return result.stdout.strip()
 
 
-def limited(soft: int, hard: int, in_flight: int) -> tuple[int, int, int]:
-    """NOFILE's two limits after `raise_descriptors`, and what is affordable then."""
+def limited(soft: int, hard: int, in_flight: int) -> tuple[int, int, tuple[int, ...]]:
+    """NOFILE's two limits after `raise_descriptors`, and what can be afforded then, with the backlog."""
     out = said(
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
         "process.raise_descriptors()\n"
-        f"print(*resource.getrlimit(resource.RLIMIT_NOFILE), process.affordable({in_flight}))"
+        f"print(*resource.getrlimit(resource.RLIMIT_NOFILE), *process.afford({in_flight}), process.backlog())"
     )
-    first, second, allowed = map(int, out.split())
-    return first, second, allowed
+    first, second, *afforded = map(int, out.split())
+    return first, second, tuple(afforded)
 
 
 @LINUX
@@ -51,10 +51,21 @@ def test_descriptors_are_raised_to_the_hard_limit() -> None:
     assert (soft, hard) == (1024, 1024)
 
 
-@pytest.mark.parametrize(("hard", "wanted", "allowed"), [(1024, 10, 10), (1024, 10_000, 448), (100, 10_000, 1)])
-def test_exchanges_in_flight_are_what_the_descriptors_suffice_for(hard: int, wanted: int, allowed: int) -> None:
-    """Two each, after those set aside; never more than the config asks for, never none."""
-    assert limited(hard, hard, wanted)[2] == allowed
+@pytest.mark.parametrize(
+    ("hard", "wanted", "afforded"),
+    [
+        (20_000, 10_000, (8_912, 17_824, 1_024)),
+        (1024, 10, (10, 768, 64)),
+        (1024, 10_000, (384, 768, 64)),
+        (64, 10_000, (12, 24, 4)),
+        (16, 10_000, (3, 6, 1)),
+    ],
+)
+def test_exchanges_in_flight_are_what_the_descriptors_suffice_for(
+    hard: int, wanted: int, afforded: tuple[int, int, int]
+) -> None:
+    """Two each, after those set aside and those accepted at one go; never more than the config asks for, never none."""
+    assert limited(hard, hard, wanted)[2] == afforded
 
 
 def test_the_loop_is_uvloops_where_it_is_installed() -> None:

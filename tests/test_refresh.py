@@ -189,6 +189,21 @@ async def test_an_owner_may_lift_the_block() -> None:
 
 
 @in_still_time
+async def test_another_owner_may_go_on_where_the_attempts_of_one_have_ended() -> None:
+    """With the pause, and with the failures that make the next one longer."""
+    one, other = Owner(), Owner()
+    one.failing = Failed("refused")
+    await one.join()
+    await one.join()
+    other.refresh.go_on(one.refresh)
+    assert other.state == one.state == ("refused", 2, 20.0)
+    assert other.refresh.blocked
+    other.failing = Failed("refused again")
+    await other.join()
+    assert (other.state, one.state) == (("refused again", 3, 30.0), ("refused", 2, 20.0))
+
+
+@in_still_time
 async def test_what_an_attempt_raises_reaches_all_who_wait_and_counts_as_a_failure() -> None:
     """A defect: the attempts go on after a pause."""
     owner = Owner()

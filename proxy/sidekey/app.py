@@ -139,7 +139,8 @@ class App:
             if where.metrics is not None:
                 application = build_metrics(self.health, self.metrics)
                 self._servers.append(await serve(application, where.metrics, "listen.metrics"))
-            self._listener = await listen(self.plane.connection, where.proxy, "listen.proxy")
+            backlog = process.backlog()
+            self._listener = await listen(self.plane.connection, where.proxy, "listen.proxy", backlog=backlog)
         except BaseException:
             await self.close()
             raise
@@ -191,7 +192,7 @@ class App:
         self.plane.drain()
         await asyncio.sleep(timeouts.drain_delay)
         if self._listener is not None:
-            self._listener.close()
+            await self._listener.stop()
         clean = await self.plane.finish(timeouts.drain)
         if not clean:
             self._log.warning("exchanges in flight were cut at the end of timeouts.drain")
@@ -213,7 +214,7 @@ class App:
 
 
 class InFlightLimit:
-    """Limits the requests in flight to what the snapshot in use allows and file descriptors suffice for."""
+    """Limits requests in flight and connections to what the snapshot in use allows and file descriptors suffice for."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -223,13 +224,14 @@ class InFlightLimit:
     def prepare(self, snapshot: Snapshot) -> Commit:
         """Get ready to limit them as another snapshot asks; the result does so from then on."""
         asked = snapshot.limits.in_flight
-        allowed = process.affordable(asked)
+        allowed, descriptors = process.afford(asked)
 
         def commit() -> None:
             former, self._asked = self._asked, asked
             if allowed < asked != former:
                 self._log.warning("limits.in_flight is lowered: too few file descriptors (NOFILE)", in_flight=allowed)
             self._worker.limit_in_flight(allowed)
+            self._worker.limit_descriptors(descriptors)
 
         return commit
 

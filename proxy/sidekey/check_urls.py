@@ -11,6 +11,7 @@ from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.settings.load import Loaded
+from sidekey.settings.local_address import is_local
 from sidekey.sources.certificates.url_fetch import AT_ONCE, UrlFetch
 
 Reasons = dict[Keys, str]
@@ -18,14 +19,18 @@ Reasons = dict[Keys, str]
 
 
 def check_urls(loaded: Loaded) -> None:
-    """Add to a config without errors what cannot be fetched, and the errors and warnings of what can."""
+    """Add to a config without errors what cannot be fetched, and the errors and warnings of what can.
+
+    What would leave from an address that this machine does not have is not fetched: `Loaded.absent` tells of it.
+    """
     snapshot = loaded.snapshot
     if snapshot is None:
         raise ValueError("the URLs of a config with errors must not be fetched")
-    unfetched = asyncio.run(_fetch_all(snapshot, list(loaded.places)))
-    for name, places in loaded.places.items():
+    names = [name for name in loaded.places if _may_leave(snapshot, name)]
+    unfetched = asyncio.run(_fetch_all(snapshot, names))
+    for name, reasons in unfetched.items():
+        places = loaded.places[name]
         errors, warnings = loaded.fetched(name)
-        reasons = unfetched[name]
         # Of what was not fetched there is nothing else to report.
         silent = {places[place] for place in reasons}
         loaded.unreadable += [error for error in errors if error._replace(message="") not in silent]
@@ -33,6 +38,11 @@ def check_urls(loaded: Loaded) -> None:
         loaded.warnings += warnings
     for found in (loaded.unreadable, loaded.warnings):
         found[:] = sorted(set(found))
+
+
+def _may_leave(snapshot: Snapshot, name: str) -> bool:
+    source = snapshot.integrations[name].source_address or snapshot.network.source_address
+    return source is None or is_local(source)
 
 
 async def _fetch_all(snapshot: Snapshot, names: list[str]) -> dict[str, Reasons]:

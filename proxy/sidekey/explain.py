@@ -31,6 +31,8 @@ PLACEHOLDER_NOTE = (
 )
 BODY_NOTE = "the body must be a form or a JSON object, which the token is added to: any other is credential_unplaceable"
 
+REDACTED_NOTE = "secrets that are injected are replaced by [redacted] in bodies of responses too"
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
@@ -215,7 +217,9 @@ def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> t
     else:
         notes += [CONNECT_NOTE] if sent.origin.scheme == "https" else []
         notes += [PLACEHOLDER_NOTE] if integration.policy.stand_in is not None else []
-    return (*notes, BODY_NOTE) if integration.traits.places.body else tuple(notes)
+    notes += [BODY_NOTE] if integration.traits.places.body else []
+    notes += [REDACTED_NOTE] if integration.redact_response else []
+    return tuple(notes)
 
 
 def _table(rows: list[tuple[str, str]]) -> str:

@@ -8,10 +8,13 @@ import os
 import resource
 import signal
 import sys
+from typing import NamedTuple
 
 _PR_SET_DUMPABLE = 4
 _DESCRIPTORS_ASIDE = 128
-"""Descriptors that are not for exchanges: listeners, logs, config files, lookups, idle connections of a quiet time."""
+"""Descriptors that are not for connections of the data plane: listeners, admin, logs, config files, lookups, calls for
+tokens. Where there are few in all, half of them."""
+_BACKLOG = 1024
 
 
 def protect_memory() -> None:
@@ -35,15 +38,30 @@ def raise_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def affordable(in_flight: int) -> int:
-    """How many exchanges in flight NOFILE suffices for: at most `in_flight`, at least one.
+class Afforded(NamedTuple):
+    """What NOFILE suffices for: so many exchanges `in_flight`, and `descriptors` for connections on either side."""
+
+    in_flight: int
+    descriptors: int
+
+
+def afford(in_flight: int) -> Afforded:
+    """What NOFILE suffices for of `in_flight` exchanges, at least one.
 
     An exchange takes two descriptors, one towards the caller and one towards the upstream.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return in_flight
-    return min(in_flight, max(1, (soft - _DESCRIPTORS_ASIDE) // 2))
+        return Afforded(in_flight, sys.maxsize)
+    # The loop accepts all that waits before a connection can be counted.
+    descriptors = max(2, soft - min(_DESCRIPTORS_ASIDE, soft // 2) - 2 * backlog())
+    return Afforded(min(in_flight, descriptors // 2), descriptors)
+
+
+def backlog() -> int:
+    """How many connections may wait to be accepted: few where accepting them could take all descriptors at once."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _BACKLOG if soft == resource.RLIM_INFINITY else max(1, min(_BACKLOG, soft // 16))
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

@@ -79,6 +79,10 @@ class Refresh(Generic[T, E]):
         """Whether none is under way, and none should begin yet."""
         return self._task is None and asyncio.get_running_loop().time() < self.not_before
 
+    def go_on(self, former: Refresh[T, E]) -> None:
+        """Begin where the attempts of another owner have ended: with its error, its failures and its pause."""
+        self.error, self.failures, self.not_before = former.error, former.failures, former.not_before
+
     def allow(self) -> None:
         """Let the next attempt begin at once, whatever came of the last."""
         self.not_before = _AT_ONCE

@@ -43,6 +43,14 @@ def test_a_server_reads_back_what_was_written(username: str, password: str) -> N
     assert b64decode(value.removeprefix("Basic ")).decode().partition(":")[::2] == (username, password)
 
 
+def test_the_password_and_the_pair_are_secrets() -> None:
+    """The user name is none; an upstream decodes the pair, and may show what it read."""
+    assert grant_of("Aladdin", "open s\u00e9same").secrets == (
+        b"open s\xc3\xa9same",
+        b"QWxhZGRpbjpvcGVuIHPDqXNhbWU=",
+    )
+
+
 def test_a_colon_in_a_written_user_name_is_an_error_of_the_config() -> None:
     """The server would take what follows for the password (RFC 7617 2)."""
     with pytest.raises(ValidationError, match="must not contain a colon"):

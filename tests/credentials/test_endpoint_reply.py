@@ -88,14 +88,17 @@ def test_no_header_makes_the_reading_fail(value: str, date: str) -> None:
         (204, "", "invalid", False),
         (307, "", "invalid", False),
         (400, "", "refused", True),
-        (400, "our words", "refused", False),
+        (400, "our words", "refused", True),
+        (401, "", "refused", True),
+        (403, "our words", "refused", True),
+        (404, "our words", "refused", False),
         (404, "", "refused", False),
         (429, "", "rate_limited", False),
         (502, "", "unreachable", False),
     ],
 )
 def test_a_status_becomes_an_error(status: int, word: str, outcome: str, settings: bool) -> None:
-    """Without a word on it, 400, 401 and 403 say that the config is wrong."""
+    """400, 401 and 403 say that the config is wrong, whatever else is said."""
     error = endpoint_reply.error_of_status("login", Reply(status, {"retry-after": "7"}, b"hunter2"), word)
     assert (error.outcome, error.settings, error.retry_after) == (outcome, settings, 7)
     assert error.reason == f"login returned {status} {word}".strip()

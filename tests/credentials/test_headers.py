@@ -47,6 +47,15 @@ def test_headers_keep_the_order_and_spelling_of_the_file() -> None:
     assert [name for name, _ in grant_of(dict.fromkeys(names, "a")).headers] == names
 
 
+def test_only_secrets_without_their_prefix_are_secrets() -> None:
+    """As they are sent: in UTF-8."""
+    secret = {"insecure_value": "Müller"}
+    headers = {"X-Tenant": "acme", "X-Region": {"env": "REGION"}, "X-A": {"secret": secret}}
+    grant = grant_of({**headers, "Authorization": {"prefix": "Bearer ", "secret": {"env": "KEY"}}})
+    assert grant.secrets == (b"M\xc3\xbcller", b"hunter2")
+    assert grant_of({"X-Tenant": "acme"}).secrets == ()
+
+
 def test_the_traits_name_every_header() -> None:
     """In the spelling of the file."""
     assert settings_of({"X-Tenant": "a", "x_key": "b"}).traits() == Traits(Places(headers=("X-Tenant", "x_key")))

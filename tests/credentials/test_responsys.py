@@ -10,6 +10,7 @@ from sidekey.core.policy import Policy, Prefix, decide
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Attempt, CallFault, Destinations, Grant, Reply, Verdict
 from sidekey.credentials.fields import SecretUnreadable
+from sidekey.credentials.renewal import ONE_PROCESS
 from sidekey.credentials.responsys import ResponsysSettings
 from support.issuing import NOW, credential_of, first_call, issue, reply, settings_of
 
@@ -54,7 +55,9 @@ def test_the_token_goes_without_a_scheme_word_to_where_the_login_said() -> None:
     """The base is `endPoint` and the path prefix; the life stays well under two hours."""
     issued, _ = issue(credential_of(AUTH), reply(TOKEN))
     assert issued.grant == Grant(
-        headers=(("Authorization", "E1vz!_.Q="),), base_url="https://api5-009.responsys.net/rest/api/v1.3"
+        headers=(("Authorization", "E1vz!_.Q="),),
+        base_url="https://api5-009.responsys.net/rest/api/v1.3",
+        secrets=(b"E1vz!_.Q=",),
     )
     assert issued.life == 90 * 60
     assert issued.memory == "E1vz!_.Q="
@@ -341,3 +344,27 @@ def test_a_credential_shows_no_secret() -> None:
 def test_the_base_url_is_always_learnt() -> None:
     """Known before the block is valid."""
     assert ResponsysSettings.learns_base_url({})
+
+
+def test_one_live_token_is_a_warning() -> None:
+    """A second process would end it."""
+    (found,) = ResponsysSettings.find_warnings({"auth": {"type": "responsys", "single_live_token": True}})
+    assert found == (("auth", "single_live_token"), ONE_PROCESS)
+    assert list(ResponsysSettings.find_warnings({"auth": {"type": "responsys", "single_live_token": False}})) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({}, set()),
+        ({"password": {"insecure_value": "another"}}, {"proof"}),
+        ({"path_prefix": "/rest/api/v1.3/campaigns"}, {"token"}),
+        ({"path_prefix": "/rest/api/v1.4"}, {"client", "token"}),
+        ({"username": "another"}, {"client"}),
+        ({"login_endpoint": "https://login5.responsys.net"}, {"client"}),
+    ],
+)
+def test_a_token_is_the_users_whatever_their_password(changes: dict[str, Any], parts: set[str]) -> None:
+    """A narrower path needs another base URL, which a refresh brings without a login."""
+    one, other = credential_of(AUTH).lineage, credential_of({**AUTH, **changes}).lineage
+    assert {part for part in ("client", "token", "proof") if getattr(one, part) != getattr(other, part)} == parts

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sidekey.dataplane.buffers import BYPASS
 from sidekey.observe.access import AccessLog
 from sidekey.observe.writer import LineWriter
 from support.memory import Upstream, running
@@ -101,6 +102,45 @@ async def test_the_line_of_a_caller_who_left_has_no_status(access: AccessLog, lo
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(line["status"], line["code"]) for line in lines] == [(0, "caller_gone"), (200, "caller_gone")]
     assert [line["bytes_out"] for line in lines] == [0, len(late.take())]
+
+
+@pytest.mark.parametrize(
+    ("before", "raw", "method"),
+    [
+        (b"", b"hidden\r\n\r\n", ""),
+        (request("POST", body=b"four"), b"hidden\r\n\r\n", ""),
+        (request("POST", body=b"x" * (3 * BYPASS)), b"hidden\r\n\r\n", ""),
+        (request("POST", body=b"four"), get("/a", "Upgrade: websocket"), "GET"),
+    ],
+    ids=["nothing", "behind a request", "behind a long body", "a whole head"],
+)
+async def test_a_line_of_what_could_not_be_read_tells_nothing_of_another_request(
+    before: bytes, raw: bytes, method: str, access: AccessLog, log: Path
+) -> None:
+    """Method and bytes are those of the request that the error was found in, as far as it was read."""
+    sidekey = Scripted(integration("h", base_url(1)), access=access)
+    caller = sidekey.caller()
+    if before:
+        caller.feed(before[:100], before[100:])
+        (await sidekey.upstream()).feed(OK)
+    caller.feed(raw)
+    line = json.loads(log.read_text().splitlines()[-1])
+    assert (line["method"], line["bytes_in"], line["integration"]) == (method, 0, "unknown")
+    assert line["status"] >= 400
+
+
+async def test_an_error_of_a_head_that_was_read_goes_without_a_body_to_head(access: AccessLog) -> None:
+    """What comes behind the HEAD request is none: its response has a body."""
+    sidekey = Scripted(integration("h", base_url(1)), access=access)
+    caller = sidekey.caller()
+    caller.feed(request("HEAD", "/a", "Upgrade: websocket"))
+    assert caller.take().endswith(b"\r\n\r\n")
+    caller = sidekey.caller()
+    caller.feed(request("HEAD", "/a"))
+    (await sidekey.upstream()).feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+    caller.take()
+    caller.feed(b"hidden\r\n\r\n")
+    assert caller.take().endswith(b"}")
 
 
 MALFORMED = [

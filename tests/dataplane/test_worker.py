@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.worker import Worker
 from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
@@ -36,12 +37,18 @@ class Shared:
 class Caller:
     """A caller's connection as a drain sees it."""
 
-    def __init__(self, *, unsent: bool = False) -> None:
+    def __init__(self, *, unsent: bool = False, idle_since: float = NEVER) -> None:
         self.unsent = unsent
+        self.idle_since = idle_since
         self.calls: list[str] = []
 
-    def close_if_idle(self) -> None:
+    def close_if_idle(self) -> bool:
         self.calls.append("close_if_idle")
+        return self.idle_since < NEVER
+
+    def wind_down(self, *, patient: bool) -> bool:
+        self.calls.append("look" if patient else "look again")
+        return not self.unsent
 
     def end(self) -> None:
         self.calls.append("end")
@@ -132,7 +139,7 @@ async def test_a_drain_without_work_is_over_at_once() -> None:
     worker.drain()
     assert worker.draining
     assert await worker.finish(30) is True
-    assert caller.calls == ["close_if_idle"]
+    assert caller.calls == ["look"]
 
 
 @pytest.mark.parametrize("earlier", [True, False], ids=["after an earlier one", "the only one"])
@@ -177,8 +184,8 @@ async def test_a_drain_says_where_its_time_was_up(unsent: bool) -> None:
     if not unsent:
         worker.enter()
     worker.drain()
-    assert await worker.finish(0.05) is False
-    assert caller.calls == ["close_if_idle"]
+    assert await worker.finish(0.15) is False
+    assert caller.calls == ["look", "look again"]
 
 
 async def test_the_end_is_that_of_every_connection_and_task() -> None:

@@ -11,6 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from sidekey.settings import profiles
 from support import charts, helm
 
 PASTED = "hunter2-9f8e7d"
@@ -69,6 +70,11 @@ def mount(path: str) -> helm.Values:
 def variables(*names: str) -> helm.Values:
     """Variables that come from a Secret."""
     return {"env": [{"name": name, "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}} for name in names]}
+
+
+def with_auth(**auth: object) -> helm.Values:
+    """A config with one integration that has these keys under `auth`."""
+    return {"config": {"integrations": {"crm": {"auth": {"type": "oauth2", **auth}}}}}
 
 
 ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
@@ -134,6 +140,28 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
         {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}},
         ["autoscaling", "resources.requests.cpu"],
     ),
+    "two pods with one live token": (
+        with_auth(single_live_token=True) | {"replicaCount": 2},
+        ["replicaCount: must be at most 1", "integration crm", "single_live_token", "set replicaCount: 1"],
+    ),
+    "two pods with a refresh token that rotates": (
+        with_auth(grant="refresh_token"),
+        ["replicaCount: must be at most 1", "integration crm", "refresh_token_rotates: false", "Recreate"],
+    ),
+    "two pods with one that is said to rotate": (
+        with_auth(grant="refresh_token", refresh_token_rotates=True),
+        ["replicaCount: must be at most 1", "integration crm"],
+    ),
+    "a rollout with two pods": (
+        with_auth(grant="refresh_token") | {"replicaCount": 1},
+        ["strategy.type: must be Recreate", "integration crm", "strategy.type: Recreate"],
+    ),
+    "an autoscaler with one live token": (
+        with_auth(single_live_token=True) | {"replicaCount": 1, "autoscaling": {"enabled": True}},
+        ["autoscaling.enabled: must be false", "integration crm", "autoscaling.enabled: false"],
+    ),
+    "another strategy": ({"strategy": {"type": "Ramped"}}, ["strategy.type", "RollingUpdate", "Recreate"]),
+    "a word for true or false": (with_auth(single_live_token="no"), ["single_live_token", "boolean"]),
     "DNS at every port": ({"networkPolicy": {"dns": {"ports": []}}}, ["networkPolicy.dns.ports", "minItems"]),
     "a budget that lets no pod go": ({"podDisruptionBudget": {"maxUnavailable": "0%"}}, ["maxUnavailable"]),
     "a peer that says nothing": ({"networkPolicy": {"clients": [{}]}}, ["networkPolicy.clients.0", "minProperties"]),
@@ -204,6 +232,37 @@ def test_an_invalid_value_is_refused_with_its_place(what: str) -> None:
     values, words = ERRORS[what]
     message = helm.refusal(helm.CHART, {**helm.values_of("gateway"), **values}).replace("/", ".")
     assert [word for word in words if word.replace("/", ".") not in message] == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        with_auth(grant="refresh_token", refresh_token_rotates=False),
+        with_auth(grant="client_credentials", single_live_token=False),
+        with_auth(grant="refresh_token") | {"replicaCount": 1, "strategy": {"type": "Recreate"}},
+        with_auth(grant="refresh_token") | {"replicaCount": 0, "strategy": {"type": "Recreate"}},
+        {"replicaCount": 3, "strategy": {"type": "Recreate"}},
+    ],
+    ids=["stays valid", "many tokens", "one pod", "no pod", "recreated"],
+)
+def test_what_more_than_one_process_may_use_has_more_than_one(values: helm.Values) -> None:
+    """And one process is enough for the rest."""
+    assert helm.of_kind(helm.objects(helm.CHART, {**helm.values_of("gateway"), **values}), "Deployment")
+
+
+def test_a_sidecar_may_have_what_only_one_process_may_use(example: Path) -> None:
+    """How many pods the service has is not the chart's to know; its notes say what must be true."""
+    values = with_auth(single_live_token=True) | {"mode": "none"}
+    assert "run one pod of the service" in helm.files(helm.CHART, values)["sidekey/templates/NOTES.txt"]
+    assert helm.of_kind(helm.objects(example, {"sidekey": with_auth(grant="refresh_token")}), "Deployment")
+
+
+def test_no_provider_brings_what_only_one_process_may_use() -> None:
+    """The chart sees an integration's own keys, not what a profile fills in: it would have to know the name."""
+    for name in profiles.names():
+        brought = profiles.profile(name).auth
+        assert brought.get("single_live_token") is None
+        assert brought.get("grant") != "refresh_token" or brought["refresh_token_rotates"] is False
 
 
 EVERY = {

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import time
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 import pytest
+from aiohttp import web
 from joserfc import jws
 
+from fakes.server import Answer, Arrived, Host
 from support import authlib_server, oauth, oidc
 from support.authlib_server import AuthlibServer
 from support.ca import Authority
 from support.oidc import OidcProvider
+from support.plane import eventually
 from support.serving import Serving, problem, serving
 
 ENVIRON = {"OIDC_SECRET": oidc.SECRET, "AUTHLIB_SECRET": authlib_server.SECRET}
@@ -222,6 +227,54 @@ async def test_retry_after_is_honoured(status: int, outcome: str, ca: Authority,
             assert (sidekey.calls(outcome), len(server.received)) == (1, 1)
 
 
+async def test_a_token_that_is_created_and_packed_is_taken(ca: Authority, tmp_path: Path) -> None:
+    """201 and gzip, which Sidekey did not ask for; the upstream gets the token, and refuses it: it did not issue it."""
+    async with AuthlibServer(ca) as server:
+        token = {"access_token": "tok-created", "token_type": "Bearer", "expires_in": 3600}
+        text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            server.host.fail_next(201, {"Content-Encoding": "gzip"}, gzip.compress(json.dumps(token).encode()))
+            assert (await sidekey.reverse("/api/orders")).status == 200
+            asked, arrived, *_ = server.received
+            assert asked.values("accept-encoding") == ["identity"]
+            assert (arrived.path, arrived.values("authorization")) == ("/api/orders", ["Bearer tok-created"])
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "said"),
+    [
+        ("br", b"ok", "token endpoint returned a content coding other than gzip, which was not requested"),
+        ("gzip", b"{}", "token endpoint returned a body that is not valid gzip"),
+        ("gzip", gzip.compress(bytes(16 << 20)), "token endpoint returned more than 1024 KiB"),
+    ],
+    ids=["br", "no gzip", "bomb"],
+)
+async def test_a_coded_answer_that_cannot_be_read_is_told(
+    coding: str, body: bytes, said: str, ca: Authority, tmp_path: Path
+) -> None:
+    """Nothing is sent to the upstream, and a bomb is decoded no further than the limit."""
+    async with AuthlibServer(ca) as server:
+        text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            server.host.fail_next(200, {"Content-Encoding": coding}, body)
+            assert problem(await sidekey.reverse("/api/orders"))["detail"] == said
+            assert (sidekey.calls("invalid"), len(server.received)) == (1, 1)
+
+
+async def test_a_providers_number_is_shown_in_the_answer_and_the_log(ca: Authority, tmp_path: Path) -> None:
+    """With the code of RFC 6749, and nothing else of what the provider says."""
+    body = {"error": "invalid_client", "error_description": "AADSTS7000222: hunter2 keys expired", "error_codes": [1]}
+    async with AuthlibServer(ca) as server:
+        text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            server.host.fail_next(401, None, json.dumps(body).encode())
+            answer = await sidekey.reverse("/api/orders")
+            said = "token endpoint returned 401 invalid_client AADSTS7000222"
+            assert problem(answer)["detail"] == said
+            await eventually(lambda: any(said in str(line) for line in sidekey.lines()))
+        assert "hunter2" not in (tmp_path / "sidekey.log").read_text() + str(answer)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_of_the_token_endpoint_is_not_followed(status: int, ca: Authority, tmp_path: Path) -> None:
     """The secret would go with it."""
@@ -266,3 +319,91 @@ async def test_a_token_endpoint_that_is_read_later_serves_then(ca: Authority, tm
                 await asyncio.sleep(0.1)
             assert answer.status == 200
             assert problem(await sidekey.reverse("/token", method="POST"))["code"] == "target_denied"
+
+
+async def test_a_refused_token_is_not_sent_again_while_another_is_fetched(ca: Authority, tmp_path: Path) -> None:
+    """Who comes meanwhile waits for it: five 401s in a row became one, which no caller sees."""
+    async with AuthlibServer(ca) as server:
+        text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
+        async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+            assert (await sidekey.reverse("/api/orders")).status == 200
+            server.tokens.revoke()
+            server.host.delay = asyncio.Event()
+            asking = [asyncio.create_task(sidekey.reverse("/api/orders"))]
+            await eventually(lambda: len([each for each in server.received if each.path == "/token"]) == 2)
+            asking += [asyncio.create_task(sidekey.reverse("/api/orders")) for _ in range(5)]
+            await flying(sidekey, 6)
+            server.host.delay.set()
+            assert [answer.status for answer in await asyncio.gather(*asking)] == [200] * 6
+        shown = [each.value("authorization") for each in server.received if each.path != "/token"]
+        old, new = dict.fromkeys(shown)
+        assert shown == [old] * 2 + [new] * 6
+
+
+class OneToken:
+    """An endpoint that returns one token until it dies, with what is left of it in whole seconds; and its API."""
+
+    def __init__(self, life: float) -> None:
+        self.host = Host("127.0.0.1", self._respond, address="127.0.0.1", port=0)
+        self.issued = 0
+        self.calls = 0
+        self._life = life
+        self._ends = 0.0
+
+    def _respond(self, arrived: Arrived) -> Answer:
+        now = time.monotonic()
+        if arrived.path == "/token":
+            self.calls += 1
+            if now >= self._ends:
+                self._ends, self.issued = now + self._life, self.issued + 1
+            return Answer.json(200, {"access_token": f"t{self.issued}", "expires_in": int(self._ends - now)})
+        is_valid = arrived.value("authorization") == f"Bearer t{self.issued}" and now < self._ends
+        return Answer.json(200 if is_valid else 401, {})
+
+
+async def test_no_caller_fails_where_one_token_is_returned_until_it_dies(ca: Authority, tmp_path: Path) -> None:
+    """For up to a second the endpoint says 0: they wait for the next one. It was 502 at each end."""
+    server = OneToken(2.5)
+    await server.host.open(ca)
+    more = "client_id: basic, client_secret: {env: AUTHLIB_SECRET}, renewal_interval: 1s"
+    text = auth(f"https://127.0.0.1:{server.host.port}/token", more)
+    async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
+        while server.issued < 4:
+            assert (await sidekey.reverse("/api/orders")).status == 200
+        assert sidekey.calls("ok") + sidekey.calls("invalid") == server.calls <= 4 * 8
+    await server.host.close()
+
+
+class OneLiveToken(Host):
+    """An endpoint whose each token ends the one before, as soon as it is asked for; its response takes a while."""
+
+    def __init__(self) -> None:
+        super().__init__("127.0.0.1", self._answer, address="127.0.0.1", port=0)
+        self.issued = 0
+        self.refused = 0
+
+    def _answer(self, arrived: Arrived) -> Answer:
+        if arrived.path == "/token":
+            self.issued += 1
+            return Answer.json(200, {"access_token": f"t{self.issued}", "expires_in": 1})
+        is_live = arrived.value("authorization") == f"Bearer t{self.issued}"
+        self.refused += not is_live
+        return Answer.json(200 if is_live else 401, {})
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = await super()._serve(request)
+        if request.path == "/token":
+            await asyncio.sleep(0.1)
+        return response
+
+
+async def test_the_one_live_token_is_not_sent_once_another_was_asked_for(ca: Authority, tmp_path: Path) -> None:
+    """`single_live_token`: renewed at its end, not ahead of it, while requests go out with it."""
+    server = OneLiveToken()
+    await server.open(ca)
+    more = "client_id: basic, client_secret: {env: AUTHLIB_SECRET}, single_live_token: true"
+    async with serving(auth(f"https://127.0.0.1:{server.port}/token", more), tmp_path, ca, environ=ENVIRON) as sidekey:
+        while server.issued < 4:
+            assert (await sidekey.reverse("/api/orders")).status == 200
+        assert server.refused == 0
+    await server.close()

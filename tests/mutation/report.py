@@ -22,10 +22,11 @@ A mutant is the code with one small change: a condition negated, a statement dro
 replaced. The tests kill it if one of them fails. A mutant that survives shows a change that no test would notice.
 
 `make mutants` draws a random sample of at least 400 mutants a package, with a fixed seed, runs the tests against each
-and writes this page. The share counts every mutant of the sample; those that cannot be told from the code, whatever a
-test does, are listed and not left out. CI runs the first of the same sample, and fails where one survives that is not
-listed here. A reason is written by hand, into `tests/mutation/results.json`, and `make mutants` keeps it as long as the
-mutant survives.
+and writes this page. A mutant meets the tests that execute the statement it changes; no other can tell it from the
+code. The share counts every mutant of the sample; those that cannot be told from the code, whatever a test does, are
+listed and not left out. CI runs the first of the same sample, and fails where one survives that is not listed here. A
+reason is written by hand, into `tests/mutation/results.json`, and `make mutants` keeps it as long as the mutant
+survives.
 
 Most changes are those of [cosmic-ray](https://github.com/sixty-north/cosmic-ray); `tests/mutation/mutants.py` has
 them all.

@@ -2,7 +2,8 @@
 
 A mutant is never written to a disk: its process imports it in the place of the module. The first failure ends a run,
 and the tests that are most likely to fail come first: those of the module, then what its package and the properties
-have of tests without sockets.
+have of tests without sockets. Of these a mutant meets those that execute the statement that it changes
+(`mutation.reach`): no other can tell it from the code.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from types import CodeType, ModuleType
 import pytest
 
 from mutation.mutants import Mutant
+from mutation.reach import Reach, Recorder, Selection
 
 OPTIONS = (
     *("--exitfirst", "--quiet", "--timeout=30"),
@@ -109,21 +111,21 @@ class _Loader(SourceFileLoader):
         return self.compiled
 
 
-def rehearse(project: Project, folder: str) -> float:
-    """Run every test that a mutant of this folder may meet, import the libraries that they used; how long they took.
+def rehearse(project: Project, folder: str) -> tuple[float, Reach]:
+    """Run every test that a mutant of this folder may meet, and import the libraries that they used.
 
-    Raises RuntimeError where a test fails without any mutant, or a mutant that changes nothing is killed: what the
-    tests would say of others means nothing.
+    Returns how many seconds the tests took, and which lines each executed. Raises RuntimeError where a test fails
+    without any mutant, or a mutant that changes nothing is killed: what the tests would say of others means nothing.
     """
     files = {file: None for module in project.modules(folder) for stage in project.stages(module) for file in stage}
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        listing = Path(scratch, "libraries")
-        process = _fork(lambda: _rehearse(list(files), listing, Path(scratch)))
+        listing, reached = Path(scratch, "libraries"), Path(scratch, "reached")
+        process = _fork(lambda: _rehearse(project, list(files), listing, reached, Path(scratch)))
         _, status = os.waitpid(process, 0)
         if status:
             raise RuntimeError(f"the tests of {folder} must pass before they are run against mutants")
-        took = time.monotonic() - began
+        took, reach = time.monotonic() - began, Reach.read(reached)
         for name in listing.read_text("utf-8").split():
             # What cannot be imported by its name alone is left to whoever needs it.
             with warnings.catch_warnings(), suppress(ImportError):
@@ -131,20 +133,24 @@ def rehearse(project: Project, folder: str) -> float:
                 importlib.import_module(name)
     _, module = max((len(project.stages(module)), module) for module in project.modules(folder))
     unchanged = Mutant(module, "", "", "", (project.package / module).read_text("utf-8"))
-    ((_, outcome),) = run(project, [unchanged], jobs=1, patience=30 + 3 * took)
+    ((_, outcome),) = run(project, [unchanged], reach, jobs=1, patience=30 + 3 * took)
     if outcome is not Outcome.SURVIVED:
         raise RuntimeError(f"unchanged, {module} must survive: {outcome.value}")
-    return took
+    return took, reach
 
 
-def _rehearse(files: Sequence[Path], listing: Path, scratch: Path) -> int:
-    code = _pytest(files, scratch)
+def _rehearse(project: Project, files: Sequence[Path], listing: Path, reached: Path, scratch: Path) -> int:
+    recorder = Recorder(project.package)
+    code = _pytest(files, scratch, recorder)
+    recorder.write(reached)
     files_of_modules = {name: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
     listing.write_text("\n".join(name for name, file in files_of_modules.items() if "site-packages" in file), "utf-8")
     return code
 
 
-def run(project: Project, mutants: Sequence[Mutant], *, jobs: int, patience: float) -> Iterator[tuple[Mutant, Outcome]]:
+def run(
+    project: Project, mutants: Sequence[Mutant], reach: Reach, *, jobs: int, patience: float
+) -> Iterator[tuple[Mutant, Outcome]]:
     """Run the tests against each mutant, `jobs` at a time and each for `patience` seconds at most; as they end."""
     waiting = list(reversed(mutants))
     running: dict[int, tuple[Mutant, float]] = {}
@@ -153,7 +159,8 @@ def run(project: Project, mutants: Sequence[Mutant], *, jobs: int, patience: flo
             while waiting or running:
                 while waiting and len(running) < jobs:
                     mutant = waiting.pop()
-                    running[_start(project, mutant, Path(scratch))] = mutant, time.monotonic() + patience
+                    process = _start(project, mutant, reach, Path(scratch))
+                    running[process] = mutant, time.monotonic() + patience
                 for process, (mutant, deadline) in list(running.items()):
                     outcome = _outcome(process, late=time.monotonic() > deadline)
                     if outcome is not None:
@@ -165,8 +172,8 @@ def run(project: Project, mutants: Sequence[Mutant], *, jobs: int, patience: flo
                 _kill(process)
 
 
-def _start(project: Project, mutant: Mutant, scratch: Path) -> int:
-    return _fork(lambda: _test(project, mutant, scratch / str(os.getpid())))
+def _start(project: Project, mutant: Mutant, reach: Reach, scratch: Path) -> int:
+    return _fork(lambda: _test(project, mutant, reach, scratch / str(os.getpid())))
 
 
 def _outcome(process: int, *, late: bool) -> Outcome | None:
@@ -187,19 +194,23 @@ def _kill(process: int) -> None:
     os.waitpid(process, 0)
 
 
-def _test(project: Project, mutant: Mutant, scratch: Path) -> int:
+def _test(project: Project, mutant: Mutant, reach: Reach, scratch: Path) -> int:
     scratch.mkdir()
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    sys.meta_path.insert(0, _Finder(project.name(mutant.path), project.package / mutant.path, mutant.code))
-    return next((code for stage in project.stages(mutant.path) if (code := _pytest(stage, scratch))), 0)
+    path = project.package / mutant.path
+    selection = reach.of(str(path), path.read_text("utf-8"), mutant.code)
+    sys.meta_path.insert(0, _Finder(project.name(mutant.path), path, mutant.code))
+    stages = (selection.files(stage) for stage in project.stages(mutant.path))
+    return next((code for stage in stages if stage and (code := _pytest(stage, scratch, selection))), 0)
 
 
-def _pytest(files: Sequence[Path], scratch: Path) -> int:
+def _pytest(files: Sequence[Path], scratch: Path, plugin: Recorder | Selection) -> int:
     """Run the tests of these files in this order until one fails."""
-    return int(pytest.main([*OPTIONS, f"--basetemp={scratch / 'tmp'}", *map(str, files)]))
+    code = int(pytest.main([*OPTIONS, f"--basetemp={scratch / 'tmp'}", *map(str, files)], plugins=[plugin]))
+    return 0 if code == pytest.ExitCode.NO_TESTS_COLLECTED else code
 
 
 def _fork(work: Callable[[], int]) -> int:

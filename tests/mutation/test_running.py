@@ -77,13 +77,15 @@ from mutation.mutants import Mutant, sample
 from mutation.running import Project, rehearse, run
 
 project = Project(Path("victim").resolve(), Path("tests").resolve(), {"core": "victim.core"})
-rehearse(project, "core")
+_, reach = rehearse(project, "core")
 _, mutants = sample(project.package, project.modules("core"), "seed", 100)
 source = (project.package / "core/m.py").read_text()
 changes = {"the same": source, "no import": "import nothing_like_this", "empty": ""}
 mutants += [Mutant("core/m.py", name, name, name, code) for name, code in changes.items()]
 stuck = Mutant("core/m.py", "stuck", "stuck", "stuck", "while True: pass")
-for mutant, outcome in [*run(project, mutants, jobs=2, patience=60), *run(project, [stuck], jobs=2, patience=1)]:
+for mutant, outcome in [
+    *run(project, mutants, reach, jobs=2, patience=60), *run(project, [stuck], reach, jobs=2, patience=1)
+]:
     print(f"{mutant.new} -> {outcome.name}")
 """
 

@@ -35,6 +35,7 @@ class Calls:
             Call("token endpoint", "POST", f"https://up.test:{port}/"),
             trust=self._trust,
             allow_private=(),
+            source_address=None,
             timeout=DEADLINE,
             largest=1 << 10,
             identity=identity,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import ssl
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 
+from sidekey.core.addresses import Address
 from sidekey.credentials.base import Call, CallFault, Reply
 from sidekey.network import fetch
 from sidekey.network.dial import Dialer
@@ -44,6 +45,7 @@ class Calls:
         trust: Trust | None = None,
         own_connection: bool = False,
         allow_private: tuple[ip_network, ...] = (),
+        source_address: Address | None = None,
         largest: int = 1 << 10,
         timeout: float = DEADLINE,
     ) -> Reply:
@@ -51,6 +53,7 @@ class Calls:
             Call("token endpoint", method, f"https://{host}:{port}/", own_connection=own_connection),
             trust=trust or self.trust,
             allow_private=allow_private,
+            source_address=source_address,
             timeout=timeout,
             largest=largest,
         )
@@ -104,7 +107,7 @@ async def test_a_call_that_may_be_made_once_has_a_connection_of_its_own(calls: C
 async def test_what_decides_about_a_connection_keeps_calls_apart(
     calls: Calls, ca: Authority, tls: ssl.SSLContext
 ) -> None:
-    """The origin, the trusted CAs, the integration's allowance and the network rules; equal ones share."""
+    """Origin, trusted CAs, the integration's allowance and source address, the network rules; equal ones share."""
     async with RawUpstream(always_ok, ssl_context=tls) as upstream:
         port, trust = upstream.port, ca.trust
         same = Trust(trust.source, trust.path, trust.digest, trust.pem)
@@ -113,12 +116,13 @@ async def test_what_decides_about_a_connection_keeps_calls_apart(
         await calls.fetch(port, trust=same)
         await calls.fetch(port, trust=other)
         await calls.fetch(port, allow_private=(ip_network("10.0.0.0/8"),))
+        await calls.fetch(port, source_address=ip_address("127.0.0.1"))
         await calls.fetch(port, host="dead-first.test")
         calls.go_by(NetworkRules(hosts=dict(HOSTS), allow_private=LOOPBACK))
         await calls.fetch(port)
         calls.go_by(NetworkRules(hosts=HOSTS, allow_private=LOOPBACK, search=True))
         await calls.fetch(port)
-        assert counts(upstream) == [3, 1, 1, 1, 1]
+        assert counts(upstream) == [3, 1, 1, 1, 1, 1]
 
 
 async def test_rules_that_forbid_the_address_hold_for_the_next_call(calls: Calls, tls: ssl.SSLContext) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -94,6 +95,75 @@ async def test_a_response_that_is_cut_is_never_whole(answer: bytes, status: int,
             break
         outcome, reason = await failure_of(closing(answer[:end]))
         assert (outcome, reason) == ("invalid", "closed the connection in the middle of its response")
+
+
+ZIPPED = gzip.compress(b'{"access_token": "tok-1"}')
+NOT_GZIP = "returned a body that is not valid gzip"
+
+
+@pytest.mark.parametrize("byte_by_byte", [False, True])
+@pytest.mark.parametrize("coding", [b"gzip", b"GZip", b"x-gzip"])
+@pytest.mark.parametrize(
+    "framed",
+    [
+        b"Content-Length: %d\r\n\r\n%b" % (len(ZIPPED), ZIPPED),
+        b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(ZIPPED), ZIPPED),
+        b"\r\n" + ZIPPED,
+    ],
+    ids=["length", "chunked", "until the end"],
+)
+async def test_gzip_is_decoded_though_it_was_not_asked_for(framed: bytes, coding: bytes, byte_by_byte: bool) -> None:
+    """RFC 9110 8.4.1.3, in every framing."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: %b\r\n%b" % (coding, framed)
+    reply, _ = await answer_to(closing(answer, byte_by_byte=byte_by_byte))
+    assert reply.body == b'{"access_token": "tok-1"}'
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (b"HTTP/1.1 204 No Content\r\nContent-Encoding: gzip\r\n\r\n", b""),
+        (b"HTTP/1.1 401 No\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: identity\r\nContent-Length: 2\r\n\r\nok", b"ok"),
+    ],
+)
+async def test_a_body_of_no_bytes_is_not_coded(answer: bytes, body: bytes) -> None:
+    """Whatever the field says."""
+    assert (await answer_to(closing(answer)))[0].body == body
+
+
+@pytest.mark.parametrize("coding", [b"br", b"deflate", b"zstd", b"gzip, gzip", b"identity, gzip", b""])
+async def test_any_other_coding_is_an_error(coding: bytes) -> None:
+    """It was not asked for, and is not guessed."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: %b\r\nContent-Length: 2\r\n\r\nok" % coding
+    reason = "returned a content coding other than gzip, which was not requested"
+    assert await failure_of(closing(answer)) == ("invalid", reason)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"plain text", NOT_GZIP),
+        (ZIPPED[:-1], NOT_GZIP),
+        (ZIPPED[:-8], NOT_GZIP),
+        (ZIPPED[:-1] + b"x", NOT_GZIP),
+        (ZIPPED + b"x", NOT_GZIP),
+        (ZIPPED * 2, NOT_GZIP),
+        (gzip.compress(bytes(LARGEST)), ""),
+        (gzip.compress(bytes(LARGEST + 1)), "returned more than 1 KiB"),
+        (gzip.compress(bytes(64 << 20))[:LARGEST], "returned more than 1 KiB"),
+    ],
+    ids=["plain", "cut", "no trailer", "checksum", "tail", "two members", "as large as allowed", "larger", "bomb"],
+)
+@pytest.mark.parametrize("framed", [True, False])
+async def test_a_coded_body_is_whole_and_within_the_limit(body: bytes, reason: str, framed: bool) -> None:
+    """The limit is that of the decoded bytes, and nothing is made beyond it."""
+    length = b"Content-Length: %d\r\n" % len(body) if framed else b""
+    answer = closing(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n%b\r\n%b" % (length, body))
+    if reason:
+        assert await failure_of(answer) == ("invalid", reason)
+    else:
+        assert (await answer_to(answer))[0].body == bytes(LARGEST)
 
 
 AMBIGUOUS = "returned a response whose length is ambiguous"

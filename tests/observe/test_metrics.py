@@ -97,6 +97,19 @@ def test_what_is_retired_writes_nothing_into_its_successor_s_series() -> None:
     assert (metrics.calls["crm", "ok"], metrics.reload_failures["crm", "token"]) == (2, 1)
 
 
+def test_a_retired_source_still_counts_its_calls_while_there_is_an_integration_of_its_name() -> None:
+    """The provider counts them too; a series of one that has gone does not come back."""
+    metrics = Metrics()
+    old = CredentialSeries(metrics, "crm", "token")
+    metrics.prepare(Snapshot(integrations={"crm": integration("crm", "https://a.test/api")}))()
+    old.retire()
+    old.count_call("ok")
+    assert metrics.calls == {("crm", "ok"): 1}
+    metrics.prepare(Snapshot(integrations={}))()
+    old.count_call("ok")
+    assert metrics.calls == {}
+
+
 def test_integrations_that_have_gone_are_reported_no_more() -> None:
     """Nor is what a request in flight still records for one; the others go on where they were."""
     metrics = Metrics()

@@ -144,6 +144,6 @@ async def test_a_thread_that_fails_holds_nobody_up(
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
-        patched.setattr("watchfiles._rust_notify.RustNotify", refused)
+        patched.setattr("sidekey.reloading.watch.RustNotify", refused)
         assert not await watch.over(frozenset({tmp_path}))
     assert await watch.over(frozenset({tmp_path}))

@@ -72,6 +72,24 @@ def test_a_config_without_integrations_loads_with_a_warning(tmp_path: Path) -> N
     assert [error.message for error in loaded.warnings] == ["no integration is configured: every request is denied"]
 
 
+def test_what_only_one_process_may_use_is_a_warning_at_its_place(tmp_path: Path) -> None:
+    """With the integration that it is of; a profile that knows its refresh token to stay valid has none."""
+    text = (
+        "version: 1\nintegrations:\n  mails:\n    auth:\n      type: oauth2\n"
+        "      token_endpoint: https://auth.example.com/token\n      client_id: id\n      grant: refresh_token\n"
+        "      refresh_token: {env: SECRET}\n      single_live_token: true\n"
+        "  campaign: {auth: {type: oauth2, provider: acoustic-campaign, pod: US-1, client_id: id,"
+        " client_secret: {env: SECRET}, refresh_token: {env: SECRET}}}\n"
+    )
+    loaded = load(write(tmp_path, text), {"SECRET": "hunter2"})
+    places = [(error.line, error.column, error.path) for error in loaded.warnings]
+    assert places == [
+        (9, 22, "integrations.mails.auth.refresh_token"),
+        (10, 26, "integrations.mails.auth.single_live_token"),
+    ]
+    assert "refresh_token_rotates: false" in loaded.warnings[0].message
+
+
 def test_an_unreadable_secret_takes_down_its_own_integration_only(tmp_path: Path) -> None:
     """`run` goes on, `check` has an error with the place of the reference."""
     path = write(

@@ -2,13 +2,13 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.core.policy import decide, parse_domain
+from sidekey.core.policy import decide, parse_domain, parse_learnt
 from sidekey.core.urls import parse_target
 from sidekey.credentials.base import CallingCredential
 from sidekey.credentials.registry import KINDS
@@ -349,6 +349,55 @@ def test_the_scopes_of_commercetools_are_a_parameter(written: str, scope: str | 
     """By default that of the project, or all of the client."""
     auth = expand(table(COMMERCETOOLS.replace("client_id: id", f"client_id: id{written}"))).table["auth"]
     assert auth.get("token_request", {}).get("body", {}).get("scope") == scope
+
+
+class Restored(NamedTuple):
+    """A profile's parameters, the line that restores a host that it once allowed, a target there, what it learns."""
+
+    parameters: dict[str, str]
+    line: dict[str, Any]
+    url: str
+    learnt: str = ""
+
+
+RESTORED = {
+    "microsoft-entra": Restored(
+        {"tenant": "contoso.com", "scope": "https://graph.microsoft.com/.default"},
+        {"allowed_domains": ["https://graph.microsoft.com", "https://management.azure.com"]},
+        "https://management.azure.com/x",
+    ),
+    "salesforce-marketing-cloud": Restored(
+        {"subdomain": "mc-a"},
+        {"allowed_domains": [f"https://mc-a.{api}.marketingcloudapis.com" for api in ("rest", "soap")]},
+        "https://mc-a.soap.marketingcloudapis.com/x",
+        "https://mc-a.rest.marketingcloudapis.com",
+    ),
+    "contentsquare": Restored(
+        {"scope": "metrics"},
+        {"auth": {"token_response": {"pin_base_url": False}}},
+        "https://other.contentsquare.com/x",
+        "https://api.eu-west-1.production.contentsquare.com",
+    ),
+}
+"""As the changelog names the lines."""
+
+
+@pytest.mark.parametrize("restored", [True, False])
+@pytest.mark.parametrize("name", RESTORED)
+def test_a_dropped_host_is_allowed_where_a_line_restores_it(name: str, restored: bool, tmp_path: Path) -> None:
+    """Also once a base URL is learnt."""
+    case = RESTORED[name]
+    line = case.line if restored else {}
+    client = {"client_id": "id", "client_secret": {"env": "SECRET"}}
+    auth = {"type": "oauth2", "provider": name, **case.parameters, **client, **line.get("auth", {})}
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(json.dumps({"version": 1, "integrations": {"it": {**line, "auth": auth}}}))
+    loaded = load(path, {"SECRET": "hunter2"})
+    assert loaded.errors == []
+    assert loaded.snapshot is not None
+    policy = loaded.snapshot.integrations["it"].policy
+    policy = policy.learn(parse_learnt(case.learnt)) if case.learnt else policy
+    assert decide(policy, "GET", case.url).allowed is restored
 
 
 @pytest.mark.parametrize("pod", ["us-1", "US-2", "eu-1", "us-B", "US-A"])

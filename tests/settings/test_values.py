@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from sidekey.runtime.snapshot import Address, Trust
@@ -68,6 +70,39 @@ def test_a_network_is_written_exactly(raw: object) -> None:
     """Bits beyond the prefix length are a mistake in one of the two."""
     with pytest.raises(ValueError, match=r"must "):
         values.parse_network(raw)
+
+
+@pytest.mark.parametrize("text", ["192.0.2.10", "127.0.0.2", "169.254.7.7", "2001:db8::10", "fd00::1", "::1"])
+def test_a_source_address_is_one_address(text: str) -> None:
+    """Private ones too: it is this machine's own."""
+    assert str(values.parse_source_address(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ("", "must be an IP address of this machine"),
+        ("localhost", "must be an IP address of this machine"),
+        ("192.0.2.10:0", "must be an IP address of this machine"),
+        ("192.0.2.0/24", "must be an IP address of this machine"),
+        ("[::1]", "must be an IP address of this machine"),
+        (10, "must be an IP address of this machine"),
+        (["192.0.2.10"], "must be an IP address of this machine"),
+        ("0.0.0.0", "to let the system choose, remove this key"),
+        ("::", "to let the system choose, remove this key"),
+        ("224.0.0.1", "must be a unicast address"),
+        ("255.255.255.255", "must be a unicast address"),
+        ("ff02::1", "must be a unicast address"),
+        ("fe80::1%eth0", "must not be a link-local address: write a global one"),
+        ("fe80::1", "must not be a link-local address: write a global one"),
+        ("2001:db8::1%eth0", "must not have a zone: write the address without %"),
+        ("::ffff:192.0.2.10", "must not be an IPv4-mapped address: write 192.0.2.10"),
+    ],
+)
+def test_what_no_connection_leaves_from_is_an_error(raw: object, message: str) -> None:
+    """Each says what to write."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        values.parse_source_address(raw)
 
 
 @pytest.mark.parametrize(("text", "host"), [("API.example.com", "api.example.com"), ("localhost", "localhost")])

@@ -24,6 +24,6 @@ async def rig() -> AsyncIterator[Rig]:
     unhandled: list[dict[str, Any]] = []
     made.loop.set_exception_handler(lambda _, context: unhandled.append(context))
     yield made
-    await made.source.close()
+    await made.close()
     assert unhandled == []
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 
 import pytest
 
-from sidekey.core.addresses import Network
+from sidekey.core.addresses import Address, Network
 from sidekey.core.urls import Origin
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
@@ -80,6 +80,7 @@ class Dial:
         allow_private: tuple[Network, ...] = (),
         identity: ClientIdentity | None = None,
         sessions: Sessions | None = None,
+        source_address: Address | None = None,
     ) -> P:
         """The same with a protocol of the caller's, and what else the dialler takes."""
         scheme, _, host = url.partition("://")
@@ -88,6 +89,7 @@ class Dial:
             Origin(scheme, host, port),
             trust=self.trust,
             allow_private=allow_private,
+            source_address=source_address,
             timeout=timeout,
             identity=identity,
             sessions=sessions,

@@ -22,13 +22,20 @@ class Attack:
 
 
 async def attack(*options: str, url: str, connections: int = 20, seconds: int = 20) -> Attack:
-    """Run an attack until the program sees every connection closed, or for so many seconds."""
+    """Run an attack until the program sees every connection closed, or for so many seconds; end it where cancelled."""
     command = [peers.require("slowhttptest"), *options, "-u", url]
     command += ["-c", str(connections), "-r", str(connections), "-l", str(seconds), "-i", "1"]
-    done = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, timeout=50, check=False, stdin=subprocess.DEVNULL
+    program = await asyncio.create_subprocess_exec(
+        *command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
-    text = _COLOURS.sub("", done.stdout)
+    try:
+        async with asyncio.timeout(50):
+            written, _ = await program.communicate()
+    finally:
+        if program.returncode is None:
+            program.kill()
+            await program.wait()
+    text = _COLOURS.sub("", written.decode())
     reason = re.findall(r"Exit status:\s*(.*)", text)
     served = re.findall(r"service available:\s*(\w+)", text)
     return Attack(reason[-1] if reason else "", set(served) == {"YES"}, text)

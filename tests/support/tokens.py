@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, ClassVar
 
 from sidekey.core.policy import Policy, parse_domain
-from sidekey.credentials.base import Attempt, Call, CallFault, Grant, Issued, Places, Reply, Traits, Verdict
+from sidekey.credentials.base import Attempt, Call, CallFault, Grant, Issued, Lineage, Places, Reply, Traits, Verdict
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration
@@ -54,12 +54,17 @@ class Endpoint:
         return Reply(200, {}, f"{token} {self.life} {self.base_url}".encode())
 
 
+TRAITS = Traits(Places(("Authorization",)), calls=True, learns=True, watched=frozenset((401, 500)))
+LINEAGE = Lineage(("client",), ("token",), ("proof",))
+
+
 class Kind:
     """A kind that makes one call for each token."""
 
     calls_a_minute: ClassVar[int | None] = None
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, lineage: Lineage = LINEAGE) -> None:
+        self.lineage = lineage
         self.attempts: list[Attempt] = []
         self._endpoint = endpoint
 
@@ -89,7 +94,11 @@ class Rig:
     """
 
     def __init__(
-        self, kind: type[Kind] = Kind, secrets: SecretLoader | None = None, jitter: Callable[[], float] = float
+        self,
+        kind: type[Kind] = Kind,
+        secrets: SecretLoader | None = None,
+        jitter: Callable[[], float] = float,
+        traits: Mapping[str, Any] | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         if not isinstance(loop, StillLoop):
@@ -97,21 +106,56 @@ class Rig:
         self.loop = loop
         self.endpoint = Endpoint()
         self.kind = kind(self.endpoint)
-        if secrets is None:
-            secrets = SecretLoader(lambda: self.kind)
-            secrets.load()
         self.metrics = Metrics()
         self.defects: list[BaseException] = []
-        policy = Policy(domains=(parse_domain("https://*.example.com"),))
-        traits = Traits(Places(("Authorization",)), calls=True, learns=True, watched=frozenset((401, 500)))
-        self.source = TokenSource(
-            Integration("crm", "oauth2", policy, None, secrets, traits),
+        self._jitter = jitter
+        self._traits = TRAITS._replace(**(traits or {}))
+        self.sources: list[TokenSource] = []
+        self.source = self.make(self.loaded(self.kind) if secrets is None else secrets)
+
+    @staticmethod
+    def loaded(kind: Kind) -> SecretLoader:
+        """Secrets that are read, with this credential."""
+        secrets = SecretLoader(lambda: kind)
+        secrets.load()
+        return secrets
+
+    def make(
+        self,
+        secrets: SecretLoader,
+        *,
+        domain: str = "https://*.example.com",
+        former: TokenSource | None = None,
+        ready: Callable[[], Awaitable[object]] | None = None,
+        **integration: Any,
+    ) -> TokenSource:
+        """A source of `crm`, whose policy allows this domain."""
+        policy = Policy(domains=(parse_domain(domain),))
+        source = TokenSource(
+            Integration("crm", "oauth2", policy, None, secrets, self._traits, **integration),
             self.endpoint.fetch,
             self.metrics,
             self.report,
-            jitter=jitter,
-            wall=lambda: EPOCH + loop.time(),
+            ready=ready or nothing,
+            former=former,
+            jitter=self._jitter,
+            wall=lambda: EPOCH + self.loop.time(),
         )
+        self.sources.append(source)
+        return source
+
+    def change(self, kind: Kind | None = None, **changes: Any) -> TokenSource:
+        """The source after a change of the config, which the former one makes way for: of this credential."""
+        self.kind = kind or Kind(self.endpoint)
+        former = self.source
+        former.retire()
+        self.source = self.make(changes.pop("secrets", None) or self.loaded(self.kind), former=former, **changes)
+        return self.source
+
+    async def close(self) -> None:
+        """End all of its sources."""
+        for source in self.sources:
+            await source.close()
 
     def report(self, defect: BaseException) -> str:
         self.defects.append(defect)
@@ -126,6 +170,10 @@ class Rig:
     def outcomes(self) -> dict[str, int]:
         """The counted calls."""
         return {outcome: count for (_, outcome), count in self.metrics.calls.items()}
+
+
+async def nothing() -> None:
+    """There is no client certificate to wait for."""
 
 
 def token_of(grant: Grant | None) -> str | None:

@@ -25,10 +25,49 @@
 {{- end -}}
 {{- $_ := set $names .name "a source above" -}}
 {{- end -}}
+{{- include "sidekey.validateProcesses" . -}}
 {{- include "sidekey.validateVolumes" . -}}
 {{- include "sidekey.validateMounts" . -}}
 {{- include "sidekey.validateVariables" . -}}
 {{- include "sidekey.validateLabels" . -}}
+{{- end }}
+
+{{/*
+Integrations of the values' own config that only one process may use, as a JSON dict of their IDs to the reason: a
+refresh token that the provider ends with its use, and clients of which it keeps one token alive.
+*/}}
+{{- define "sidekey.singleProcess" -}}
+{{- $found := dict -}}
+{{- range $id, $integration := get (.values.config | default dict) "integrations" | default dict -}}
+{{- $auth := kindIs "map" $integration | ternary (get ($integration | default dict) "auth") dict -}}
+{{- $auth = kindIs "map" $auth | ternary $auth dict -}}
+{{- if and (eq (get $auth "grant" | toString) "refresh_token") (ne (get $auth "refresh_token_rotates" | toString) "false") -}}
+{{- $_ := set $found $id "its refresh token may end with each use; if the provider keeps it valid, write refresh_token_rotates: false" -}}
+{{- end -}}
+{{- if eq (get $auth "single_live_token" | toString) "true" -}}
+{{- $_ := set $found $id "single_live_token" -}}
+{{- end -}}
+{{- end -}}
+{{- $found | toJson -}}
+{{- end }}
+
+{{- define "sidekey.validateProcesses" -}}
+{{- $values := .values -}}
+{{- if eq $values.mode "gateway" -}}
+{{- range $id, $reason := include "sidekey.singleProcess" . | fromJson -}}
+{{- $why := printf "since only one process may use the integration %s (%s)" $id $reason -}}
+{{- $way := "set replicaCount: 1, strategy.type: Recreate and autoscaling.enabled: false" -}}
+{{- if $values.autoscaling.enabled -}}
+{{- fail (printf "sidekey: autoscaling.enabled: must be false, %s: %s." $why $way) -}}
+{{- end -}}
+{{- if gt (int $values.replicaCount) 1 -}}
+{{- fail (printf "sidekey: replicaCount: must be at most 1, %s: %s." $why $way) -}}
+{{- end -}}
+{{- if ne $values.strategy.type "Recreate" -}}
+{{- fail (printf "sidekey: strategy.type: must be Recreate, %s: %s." $why $way) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
 {{- define "sidekey.validateVolumes" -}}

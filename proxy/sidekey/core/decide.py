@@ -17,7 +17,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from sidekey.core import policy, routing
 from sidekey.core.coverage import Coverage
 from sidekey.core.headers import Role
-from sidekey.core.parameters import names_any
+from sidekey.core.parameters import UnreadableNames, names_any
 from sidekey.core.paths import UnreadablePath
 from sidekey.core.policy import Policy, Prefix, upgrade
 from sidekey.core.request import RequestHead
@@ -274,10 +274,17 @@ def judge(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
         return Denied(Problem("request_invalid", str(error)), candidate)
     if not decision.allowed:
         return Denied(Problem(decision.code, decision.reason), candidate)
-    if rules.parameters and target.query and names_any(target.query, rules.parameters):
-        detail = "the query must not contain a parameter that Sidekey adds itself"
-        return Denied(Problem("request_invalid", detail), candidate)
-    return Admitted(candidate, target, decision.rule)
+    problem = _check_query(target.query, rules.parameters)
+    return Admitted(candidate, target, decision.rule) if problem is None else Denied(problem, candidate)
+
+
+def _check_query(query: str | None, own: tuple[str, ...]) -> Problem | None:
+    try:
+        if own and query and names_any(query, own):
+            return Problem("request_invalid", "the query must not contain a parameter that Sidekey adds itself")
+    except UnreadableNames as error:
+        return Problem("request_invalid", f"the query {error}")
+    return None
 
 
 def _check_browser(head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C]) -> Problem | None:

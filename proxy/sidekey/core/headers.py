@@ -75,6 +75,12 @@ HOLD_URLS: Final = frozenset({b"location", b"content-location", b"link", b"refre
 BODY_DIGESTS: Final = frozenset({b"digest", b"content-digest", b"repr-digest", b"content-md5"})
 """Digests of a body's bytes (RFC 9530): nothing may be added to a body with one of them."""
 
+ASKING_FOR_CODED: Final = frozenset({b"accept-encoding", b"range", b"if-range"})
+"""Fields of a request by which a body may come coded, or in part."""
+
+OF_EXACT_BODY: Final = BODY_DIGESTS | {b"etag", b"accept-ranges", b"content-encoding"}
+"""Fields of a response that are true of its body as it came: not of one that was decoded or changed."""
+
 _DROPPED_FAMILIES: Final[tuple[bytes, ...]] = (b"proxy-", b"sidekey-")
 
 Entry = tuple[Role, bytes, bytes]

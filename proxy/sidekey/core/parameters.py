@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
-DECODINGS: Final = 2
-"""How often servers on the way may decode a name, beyond what the form itself asks for."""
+from sidekey.core.decoding import Bounded
+
+DECODINGS: Final = 4
+"""How often servers on the way may decode a name: twice the whole query or form, and twice the name in it."""
 
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
 
-_SEPARATORS: Final = re.compile(r"[&;]")
-_BRACKETS: Final = re.compile(r"[\[\]]")
-_WIDE_ESCAPE: Final = re.compile(r"%u00([0-9A-Fa-f]{2})", re.IGNORECASE)
-"""`%u0061`: not an escape of a URI, but some servers read it in forms."""
+_UNDERSCORES: Final = "_. "
+_ESCAPED_FIELD: Final = re.compile(r"[&;][^&;%]*+(?:%(?![0-9A-Fa-fUu][0-9A-Fa-f])[^&;%]*+)*+%[^&;]*+")
+_FOREIGN_NAME: Final = re.compile(r"[&;]([\x00-%'-:<>-\x7f]*+[^\x00-\x7f][^&;=]*+)")
+_LEADING: Final = re.compile(r"[\s+\[\]\xef\xbb\xbf\ufeff]*")
+"""What servers drop before a name: blanks, brackets and a byte order mark."""
 
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
-_BYTE_ORDER_MARK: Final = "\xef\xbb\xbf"
 _ASCII_ALIKE: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"})
 """Charsets in which a form's own characters are what they are in ASCII."""
 
@@ -34,6 +38,10 @@ _JSON_SPACE: Final = " \t\r\n"
 
 class NamedAlready(ValueError):
     """The caller's own request has a parameter with the injected one's name."""
+
+
+class UnreadableNames(ValueError):
+    """It is not worth the work to tell which parameters a query or form has; the message says what must be true."""
 
 
 class Unplaceable(ValueError):
@@ -48,33 +56,81 @@ def encode(pairs: Iterable[tuple[str, str]]) -> str:
 def names_any(encoded: str, names: Iterable[str]) -> bool:
     """Whether a query or form (one character per byte) has one of the parameters, in any decoding.
 
-    Names are compared as the laxest servers do: case, brackets, and dots or spaces for `_` make no difference, and a
-    name ends at a NUL.
+    Names are compared as the laxest servers do: as `fold` has it, and brackets, and dots or blanks for `_` make no
+    difference, and a name ends at a NUL. Raises UnreadableNames where to tell would be more work than honest names are.
     """
-    wanted = {name.lower().replace(".", "_") for name in names}
-    found = {name for reading in _readings(encoded) for name in _names(reading)}
-    return any(not wanted.isdisjoint(_spellings(spelled)) for name in found for spelled in _readings(name))
+    return _Names(encoded, tuple(names)).are_found()
 
 
-def _readings(text: str) -> Iterator[str]:
-    """The text decoded 0 to `DECODINGS` times, as long as that changes anything; apart from the form's own decoding."""
-    yield text
-    for _ in range(DECODINGS):
-        if "%" not in text:
-            return
-        text = unquote_to_bytes(_WIDE_ESCAPE.sub(r"%\1", text).encode("latin-1")).decode("latin-1")
-        yield text
+def fold(name: str) -> str:
+    """The form in which names are compared: compatibility characters are what they stand for, case makes no difference.
+
+    `\u0131` and `\u0130` are an i, since that is what the one is in upper case and the other in lower case.
+    """
+    return _fold(unicodedata.normalize("NFKC", name))
 
 
-def _names(encoded: str) -> set[str]:
-    return {name for field in _SEPARATORS.split(encoded) if (name := field.partition("=")[0])}
+def _fold(characters: str) -> str:
+    return characters.upper().casefold().replace("i\u0307", "i")
 
 
-def _spellings(name: str) -> set[str]:
-    """What servers may read a name as: PHP, Rack and Express each read brackets in their own way."""
-    name = name.replace("+", " ").partition("\0")[0].removeprefix(_BYTE_ORDER_MARK).strip().lower()
-    first = _BRACKETS.split(name.lstrip("[]"))[0]
-    return {spelled.replace(" ", "_").replace(".", "_") for spelled in (name.replace("[", "_"), first)}
+class _Names(Bounded):
+    """Looks for parameters of these names in one text; the bound on its work grows with the text."""
+
+    __slots__ = ("_shape", "_text")
+
+    WORK_FOR_ANY: Final = 300_000
+    WORK_FOR_EACH: Final = 50
+
+    def __init__(self, encoded: str, names: tuple[str, ...]) -> None:
+        super().__init__(self.WORK_FOR_ANY + self.WORK_FOR_EACH * len(encoded))
+        self._shape: Final = _names_shape(names)
+        self._text: Final = f"&{encoded}"
+
+    def _refusal(self) -> ValueError:
+        return UnreadableNames("must have fewer parameters that are escaped or not ASCII")
+
+    def are_found(self) -> bool:
+        """Whether the text has one of them when decoded 0 to `DECODINGS` times."""
+        foreign: set[str] = set()
+        text = self._text
+        for decodings in range(DECODINGS + 1):
+            if decodings:
+                text = self._next_level(text)
+            self._charge(3_000 + 5 * len(text))
+            if self._among_fields(text.lower()):
+                return True
+            if not text.isascii():
+                self._charge(60 * (text.count("&") + text.count(";")))
+                foreign.update(_FOREIGN_NAME.findall(text))
+            if "%" not in text:
+                break
+        return bool(foreign) and self._among_fields(_fold(self._compatible("&".join(["", *foreign]))))
+
+    def _among_fields(self, text: str) -> bool:
+        """Whether a field of the text, in lower case, has one of the names."""
+        for found in self._shape.finditer(text):
+            start = found.start()
+            self._charge(3_000 + len(text) // 4)
+            field = max(text.rfind("&", 0, start), text.rfind(";", 0, start)) + 1
+            if _LEADING.fullmatch(text, field, start):
+                return True
+        return False
+
+    def _next_level(self, text: str) -> str:
+        """The fields that have escapes, each after its separator, decoded once more; the others are done with."""
+        self._charge(5 * len(text) + 150 * (text.count("&") + text.count(";")))
+        return self._decoded(self._wide_decoded("".join(_ESCAPED_FIELD.findall(text))))
+
+
+@lru_cache(maxsize=256)
+def _names_shape(names: tuple[str, ...]) -> re.Pattern[str]:
+    """One of these names, and what may come before its value. They are the config's: nothing of a caller is kept."""
+    spelled = [
+        "".join("[_. +\\[]" if character in _UNDERSCORES else re.escape(character) for character in fold(name))
+        for name in names
+    ]
+    return re.compile(rf"(?:{'|'.join(spelled)})[\s+]*+(?=[=&;\[\]\0]|\Z)")
 
 
 def append(encoded: str, addition: str) -> str:
@@ -97,13 +153,13 @@ def media_type(content_type: str) -> str:
 
 
 def check_body(body: bytes, kind: str, names: Iterable[str]) -> None:
-    """Refuse a body to which the parameters cannot be added: raises Unplaceable, or NamedAlready."""
+    """Refuse a body to which the parameters cannot be added: raises Unplaceable, NamedAlready or UnreadableNames."""
     if kind == FORM:
         if names_any(body.decode("latin-1"), names):
             raise NamedAlready
         return
-    wanted = {name.casefold() for name in names}
-    if any(name.partition("\0")[0].casefold() in wanted for name in _object_names(body)):
+    wanted = set(map(fold, names))
+    if any(fold(name.partition("\0")[0]) in wanted for name in set(_object_names(body))):
         raise NamedAlready
 
 

@@ -1,39 +1,60 @@
 """The readings of a request path: what servers on the way may make of the same bytes.
 
-A server may decode, read a backslash as a slash, drop `;parameters`, merge slashes and remove dot segments, in any
-combination; and one server may do some of it before the next one does the rest, so the steps may also come before a
-decoding. A path counts as inside a prefix only if it is inside in each of these readings.
+A server may decode (also `%uXXXX`), fold compatibility characters (NFKC), read a backslash as a slash, drop
+`;parameters`, merge slashes and remove dot segments, in any combination; and one server may do some of it before the
+next one does the rest, so the steps come in any order, and before a decoding as well as after it. A path counts as
+inside a prefix only if it is inside in each of these readings. Some spellings have no honest meaning at all, and are
+refused wherever a reading shows them.
+
+All rules that a target is judged by share one reading of its path (`Readings`), and its whole work is bounded.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
-from itertools import product
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
-MALFORMED_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+from sidekey.core.decoding import Bounded
+
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+_ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _PARAMETERS: Final = re.compile(r";[^/]*")
 _SLASHES: Final = re.compile(r"//+")
-_REWRITABLE: Final = re.compile(r"[\\;]|//|/\.\.?(?:/|\Z)")
-_WAYS: Final = list(product((False, True), (False, True), (False, True), (False, True)))
+_DOT_SEGMENT: Final = re.compile(r"/\.\.?(?:[/;]|\Z)")
+_CHANGEABLE: Final = re.compile(r"[%\\;]|//|[^\x00-\x7f]")
+"""A prefix without any of these is the same in each reading; dot segments it has none."""
 
-DECODINGS: Final = 2
-MOST_READINGS: Final = 512
-MOST_CHARACTERS: Final = 64 << 10
-"""Bound the work that a hostile path can cause: readings, and characters to be rewritten at a time. A path of ordinary
-escapes has fewer than twenty readings."""
+_BEYOND_UTF_8: Final = re.compile(
+    r"[\xc0\xc1\xe0\xf0\xf4-\xff]"
+    r"(?:(?<=[\xc0\xc1])|(?<=\xe0)[\x80-\x9f]|(?<=\xf0)[\x80-\x8f]|(?<=\xf4)[\x90-\xbf][\x80-\xbf]{2}"
+    r"|(?<=[\xf5-\xff])[\x80-\xbf]{3})"
+)
+"""Overlong UTF-8, and what is beyond U+10FFFF (RFC 3629 3): lax decoders make a dot or a slash of it. C0 and C1 begin
+nothing else. The other lead bytes are letters in Latin-1, so they count only with the bytes that follow."""
+
+_BLANK: Final = (
+    "(?:"
+    r"[. +\x85\xa0]|\xc2[\x85\xa0]"
+    r"|\xe1\x9a\x80|\xe2\x80[\x80-\x8f\xa8-\xaf]|\xe2\x81[\x9f\xa0]|\xe3\x80\x80|\xef\xbb\xbf"
+    ")"
+)
+"""What a server may cut off the end of a name: dots, and what trims as white space, in UTF-8 or Latin-1."""
+
+_ODD_DOTS: Final = re.compile(
+    rf"/\.(?=[. +:?#\x85\xa0\xc2\xe1-\xe3\xef])(?!\.(?:[/;]|\Z)){_BLANK}*+(?:[/;:?#]|\Z)",
+)
+"""A dot segment with a tail that a server may cut off: blanks, a stream of NTFS (`::$DATA`), or a query or fragment
+that decoding uncovered."""
+
+DECODINGS: Final = 3
+WORK: Final = 800_000
+"""Bounds what a hostile path can cost (`core/decoding.py: Bounded`). 4 KiB of ordinary text take three quarters."""
 
 
 class UnreadablePath(ValueError):
     """The path cannot be judged; the message says why and repeats nothing of the path."""
-
-
-def decode(path: str) -> str:
-    """One percent-decoding, byte for byte (latin-1); an invalid escape stays as it is."""
-    return unquote_to_bytes(path.encode("latin-1")).decode("latin-1") if "%" in path else path
 
 
 def remove_dots(path: str) -> str:
@@ -51,74 +72,177 @@ def remove_dots(path: str) -> str:
     return "/" + "/".join(kept)
 
 
-def _rewrite(path: str, switches: tuple[bool, bool, bool, bool]) -> str:
-    backslash, parameters, slashes, dots = switches
-    if backslash:
-        path = path.replace("\\", "/")
-    if parameters:
-        path = _PARAMETERS.sub("", path)
-    if slashes:
-        path = _SLASHES.sub("/", path)
-    return remove_dots(path) if dots else path
-
-
-def _rewritten(path: str, other: str) -> set[tuple[str, str]]:
-    if not _REWRITABLE.search(path) and not _REWRITABLE.search(other):
-        return {(path, other)}
-    return {(_rewrite(path, way), _rewrite(other, way)) for way in _WAYS}
-
-
-def _paired(path: str, other: str) -> set[tuple[str, str]]:
-    """The readings of two paths, each pair read the same way: rewritten, and decoded 0, 1 or 2 times on the way."""
-    found: set[tuple[str, str]] = set()
-    level = {(path, other)}
-    for decodings in range(DECODINGS + 1):
-        if decodings:
-            level = {(decode(ours), decode(theirs)) for ours, theirs in level}
-        if any(CONTROL.search(ours) for ours, _ in level):
-            raise UnreadablePath("the path must not contain control characters, encoded or not")
-        if len(level) * len(path) > MOST_CHARACTERS:
-            raise UnreadablePath("the path has too many readings for its length")
-        level = {pair for ours, theirs in level for pair in _rewritten(ours, theirs)}
-        found |= level
-        if len(found) > MOST_READINGS:
-            raise UnreadablePath("the path has too many readings")
-    return found
-
-
-def readings(path: str) -> set[str]:
-    """Every reading of an absolute path with one character per byte (latin-1).
-
-    Raises UnreadablePath where a decoding uncovers a control character, or where there are more readings than an honest
-    path has.
-    """
-    return {reading for reading, _ in _paired(path, "/")}
-
-
 def under(path: str, prefix: str) -> bool:
     """Whether `path` is `prefix` itself or is below it at a segment boundary."""
     return path.startswith(prefix) and (len(path) == len(prefix) or path[len(prefix)] == "/")
 
 
-def inside(path: str, prefix: str) -> bool:
-    """Whether `path` is under `prefix` in every reading, each side read the same way; the root prefix is empty."""
-    return all(under(ours, theirs.rstrip("/")) for ours, theirs in _paired(path, prefix or "/"))
+class Readings(Bounded):
+    """Every reading of one path, for all rules that judge it.
 
+    `prefixes` are those that it may have to be inside of. A prefix is read the same way as the path, so a reading holds
+    what becomes of it, beside what becomes of the path; a plain prefix, which no step changes, needs none.
 
-def meets(path: str, pattern: str, *, below: bool = False) -> bool:
-    """Whether any reading of `path` is any reading of `pattern`, or with `below` is under it.
-
-    A segment `*` of the pattern is any one segment. Case and a trailing slash make no difference: many servers read
-    `/Token` as `/token`.
+    Raises UnreadablePath where a reading has no honest meaning, or where to read the path would be more work than an
+    honest one is.
     """
-    shape = _shape(pattern, below)
-    return any(shape.fullmatch(reading) for reading in readings(path))
+
+    __slots__ = ("_all", "_changing")
+
+    def __init__(self, path: str, *prefixes: str) -> None:
+        super().__init__(WORK)
+        self._changing: Final = [each for each in prefixes if _CHANGEABLE.search(each) and under(path, each)]
+        self._all: Final[set[tuple[str, ...]]] = set()
+        self._check_octets(path)
+        level = self._close([(path, *self._changing)])
+        for _ in range(DECODINGS):
+            level = self._close(self._next_level(level))
+
+    @property
+    def paths(self) -> set[str]:
+        """The path in each reading."""
+        return {reading[0] for reading in self._all}
+
+    def inside(self, prefix: str) -> bool:
+        """Whether the path is under `prefix` (one of those given) in every reading; the root is empty."""
+        if prefix in self._changing:
+            place = self._changing.index(prefix) + 1
+            return all(under(reading[0], reading[place].rstrip("/")) for reading in self._all)
+        return all(under(reading[0], prefix) for reading in self._all)
+
+    def meet(self, patterns: tuple[tuple[str, bool], ...]) -> bool:
+        """Whether any reading of the path is any reading of a pattern, or where the pattern's flag is set, is under it.
+
+        A segment `*` of a pattern is any one segment. Case, a trailing slash, and what a server may cut off a segment
+        or the path make no difference: many servers read `/Token` as `/token`, some `/token.` and `/token%3f`.
+        """
+        if not patterns:
+            return False
+        self._charge((400 + 100 * len(patterns)) * len(self._all))
+        shape = _shape(patterns)
+        return any(shape.fullmatch(reading[0]) for reading in self._all)
+
+    def _refusal(self) -> ValueError:
+        return UnreadablePath("the path has too many readings for its length")
+
+    def _close(self, waiting: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+        """Add these readings and whatever comes of them by rewriting, in any order; returns those that are new."""
+        fresh = []
+        while waiting:
+            reading = waiting.pop()
+            if reading not in self._all:
+                self._charge(4_000 + 3 * len(reading[0]))
+                self._check_dots(reading[0])
+                self._all.add(reading)
+                fresh.append(reading)
+                self._rewrite(reading, waiting)
+        return fresh
+
+    def _next_level(self, level: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+        """The readings decoded once more, where that changes anything."""
+        decoded = []
+        for reading in level:
+            path = reading[0]
+            escape = _ESCAPE.search(path)
+            self._charge(3_000 + 80 * path.count("%", 0, len(path) if escape is None else escape.start()))
+            if escape is not None:
+                found = tuple([self._decoded(each) for each in reading])
+                self._check_octets(found[0])
+                decoded.append(found)
+        return decoded
+
+    def _check_octets(self, path: str) -> None:
+        """Refuse the bytes that no decoding may uncover."""
+        self._charge(1_000 + 6 * len(path))
+        if CONTROL.search(path):
+            raise UnreadablePath("the path must not contain control characters, encoded or not")
+        if path.isascii() or _is_utf_8(path):
+            return
+        self._charge(50 * len(path))
+        if _BEYOND_UTF_8.search(path):
+            detail = "the path must not contain overlong UTF-8, what is beyond U+10FFFF, or the bytes C0 and C1"
+            raise UnreadablePath(f"{detail}, encoded or not")
+
+    def _check_dots(self, path: str) -> None:
+        if "/." not in path:
+            return
+        self._charge(250 * path.count("/."))
+        if _ODD_DOTS.search(path):
+            raise UnreadablePath("the path must not contain a dot segment with a tail (dots, spaces, a colon, ? or #)")
+        dots = _DOT_SEGMENT.search(path)
+        behind = "" if dots is None else path[dots.end() :]
+        # An upstream that reads the decoded path as a URL ends it there, at a place that was never judged.
+        if "?" in behind or "#" in behind:
+            raise UnreadablePath("the path must not contain an encoded ? or # behind a dot segment")
+
+    def _rewrite(self, reading: tuple[str, ...], found: list[tuple[str, ...]]) -> None:
+        """Append what each step alone makes of a reading, where it applies to it."""
+        path = reading[0]
+        step = 1_500 + 3 * len(path)
+        if "\\" in path:
+            self._charge(step)
+            found.append(tuple([each.replace("\\", "/") for each in reading]))
+        if ";" in path:
+            self._charge(step + 120 * path.count(";"))
+            found.append(tuple([_PARAMETERS.sub("", each) for each in reading]))
+        if "//" in path:
+            self._charge(step + 100 * path.count("//"))
+            found.append(tuple([_SLASHES.sub("/", each) for each in reading]))
+        if _DOT_SEGMENT.search(path):
+            self._charge(step + 90 * path.count("/"))
+            found.append(tuple([remove_dots(each) for each in reading]))
+        if "%u" in path or "%U" in path:
+            self._charge(step)
+            wide = tuple([self._wide_decoded(each) for each in reading])
+            self._check_octets(wide[0])
+            found.append(wide)
+        if not path.isascii():
+            self._charge(step)
+            found.append(tuple([self._folded(each) for each in reading]))
+
+    def _folded(self, path: str) -> str:
+        """NFKC, with what else looks like a slash as a slash."""
+        text = self._compatible(path)
+        # Windows reads these so where it fits text into a code page; NFKC itself makes the first, of fractions.
+        text = text.replace("\u2044", "/").replace("\u2215", "/").replace("\u2216", "\\")
+        return text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _is_utf_8(path: str) -> bool:
+    try:
+        path.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=4096)
-def _shape(pattern: str, below: bool) -> re.Pattern[str]:
-    alternatives = {
-        "/".join("[^/]+" if segment == "*" else re.escape(segment) for segment in reading.rstrip("/").split("/"))
-        for reading in readings(pattern)
-    }
-    return re.compile(f"(?:{'|'.join(sorted(alternatives))}){'(?:/.*)?' if below else '/*'}", re.IGNORECASE | re.DOTALL)
+def _shape(patterns: tuple[tuple[str, bool], ...]) -> re.Pattern[str]:
+    """What `Readings.meet` looks for. Patterns come from the config alone, so nothing that a caller sends is kept."""
+    alternatives = set()
+    for pattern, below in patterns:
+        end = "(?:[/?#].*)?" if below else "/*(?:[?#].*)?"
+        for reading in readings(pattern):
+            alternatives.add("/".join(map(_segment_shape, reading.rstrip("/").split("/"))) + end)
+    return re.compile("|".join(sorted(alternatives)), re.IGNORECASE | re.DOTALL)
+
+
+def _segment_shape(segment: str) -> str:
+    if not segment:
+        return ""
+    return "[^/]+" if segment == "*" else rf"{re.escape(segment)}{_BLANK}*+(?::[^/?#]*)?"
+
+
+def readings(path: str) -> set[str]:
+    """Every reading of an absolute path with one character per byte (latin-1). Raises UnreadablePath."""
+    return Readings(path).paths
+
+
+def inside(path: str, prefix: str) -> bool:
+    """Whether `path` is under `prefix` in every reading, each side read the same way; the root prefix is empty."""
+    return Readings(path, prefix).inside(prefix)
+
+
+def meets(path: str, pattern: str, *, below: bool = False) -> bool:
+    """Whether any reading of `path` is any reading of `pattern`; see `Readings.meet`."""
+    return Readings(path).meet(((pattern, below),))

@@ -27,10 +27,6 @@ class Prefix:
     def __str__(self) -> str:
         return f"{self.origin}{self.path}"
 
-    def covers(self, target: Target) -> bool:
-        """Same origin, and under the path in every reading."""
-        return target.origin == self.origin and paths.inside(target.path, self.path)
-
 
 @dataclass(frozen=True, slots=True)
 class Domain:
@@ -68,11 +64,9 @@ class Forbidden:
     def __str__(self) -> str:
         return f"{self.origin or ''}{self.path}{'/...' if self.below else ''}"
 
-    def matches(self, target: Target) -> bool:
-        """Whether any reading of the target is this path."""
-        if self.origin is not None and target.origin.host != self.origin.host:
-            return False
-        return paths.meets(target.path, self.path, below=self.below)
+    def concerns(self, origin: Origin) -> bool:
+        """Whether a target at this origin may be this one."""
+        return self.origin is None or origin.host == self.origin.host
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +97,21 @@ class Policy:
         return self if self.stand_in is None else replace(self, prefixes=prefixes, domains=(Domain(base.origin),))
 
     def covering(self, target: Target) -> Prefix | None:
-        """The prefix that the target is under; a target at `stand_in` is judged by its path alone."""
-        if target.origin == self.stand_in:
-            return next((prefix for prefix in self.prefixes if paths.inside(target.path, prefix.path)), None)
-        return next((prefix for prefix in self.prefixes if prefix.covers(target)), None)
+        """The one prefix by which the target may be allowed; a target at `stand_in` is judged by its path alone.
+
+        It is the shortest of those that the path as written is under: what is inside a longer one in every reading is
+        inside this one.
+        """
+        placeholder = target.origin == self.stand_in
+        found = None
+        for prefix in self.prefixes:
+            if (
+                paths.under(target.path, prefix.path)
+                and (placeholder or prefix.origin == target.origin)
+                and (found is None or len(prefix.path) < len(found.path))
+            ):
+                found = prefix
+        return found
 
     def move(self, target: Target, learnt: Origin) -> Target:
         """The target with its origin replaced, where that is only a placeholder for the learnt one."""
@@ -140,20 +145,21 @@ def judge(policy: Policy, target: Target) -> Decision:
     host = target.origin.host
     if host.endswith("."):
         return Decision(False, "target_denied", "the target's host must not end in a dot", target)
-    if any(forbidden.matches(target) for forbidden in policy.forbidden):
+    prefix = policy.covering(target)
+    readings = paths.Readings(target.path, policy.path, "" if prefix is None else prefix.path)
+    if readings.meet(tuple([(each.path, each.below) for each in policy.forbidden if each.concerns(target.origin)])):
         return Decision(False, "target_denied", "the target is a token or login endpoint of the integration", target)
-    if policy.path and not paths.inside(target.path, policy.path):
+    if not readings.inside(policy.path):
         return Decision(False, "target_denied", f"the target is not under {policy.path}", target)
-    if not any(prefix.origin == target.origin for prefix in policy.prefixes):
-        # No prefix will read the path, and control characters are refused whatever the origin.
-        paths.readings(target.path)
+    if prefix is not None and not readings.inside(prefix.path):
+        prefix = None
+    domain = next((domain for domain in policy.domains if domain.covers(target.origin)), None)
     rules = []
-    for given, found in (
-        (policy.prefixes, policy.covering(target)),
-        (policy.domains, next((d for d in policy.domains if d.covers(target.origin)), None)),
+    for given, found, what in (
+        (policy.prefixes, prefix, "endpoint prefix"),
+        (policy.domains, domain, "allowed domain"),
     ):
         if given and found is None:
-            what = "endpoint prefix" if given is policy.prefixes else "allowed domain"
             return Decision(False, "target_denied", f"the target is not under any {what}", target)
         if found is not None:
             rules.append(str(found))

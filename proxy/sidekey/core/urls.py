@@ -9,7 +9,6 @@ import re
 from typing import Final, NamedTuple
 
 from sidekey.core import addresses
-from sidekey.core.paths import MALFORMED_ESCAPE
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -17,7 +16,9 @@ _URL: Final = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?", re.S
 )
 _NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?")
-_FOREIGN: Final = re.compile(r"[^\x21-\x7e]|[\\#]")
+_FOREIGN: Final = re.compile(r"[^\x21\x22\x24-\x5b\x5d-\x7e]")
+_WELL_FORMED: Final = re.compile(r"(?:[\x21\x22\x24\x26-\x5b\x5d-\x7e]++|%[0-9A-Fa-f]{2})*+")
+_LONGEST_NAME: Final = 254
 
 
 class InvalidTarget(ValueError):
@@ -56,10 +57,11 @@ class Target(NamedTuple):
 
 def check_characters(text: str) -> None:
     """Raise InvalidTarget where `text` contains what no URI contains (RFC 3986 2), or an invalid percent-encoding."""
+    if _WELL_FORMED.fullmatch(text):
+        return
     if _FOREIGN.search(text):
         raise InvalidTarget("the target contains characters that must be percent-encoded")
-    if MALFORMED_ESCAPE.search(text):
-        raise InvalidTarget("the target contains an invalid percent-encoding")
+    raise InvalidTarget("the target contains an invalid percent-encoding")
 
 
 def parse_target(url: str) -> Target:
@@ -103,7 +105,7 @@ def _host(host: str) -> str:
             raise InvalidTarget("the target's host in brackets must be an IPv6 address without a zone")
         return address.compressed
     host = host.lower()
-    if not _NAME.fullmatch(host) or len(host) > 254:
+    if len(host) > _LONGEST_NAME or not _NAME.fullmatch(host):
         raise InvalidTarget(
             "the target's host must be a host name or an IP address: write an international name in punycode"
         )

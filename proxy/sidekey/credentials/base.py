@@ -8,7 +8,7 @@ others must call somewhere first: their generator yields a `Call` for each reque
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
@@ -41,13 +41,15 @@ class Sealed:
 class Grant(Sealed):
     """What a kind hands over for one request. Text holds one character a byte (latin-1).
 
-    `query` and `body` are names and values before any encoding; `base_url` is one the kind learnt.
+    `query` and `body` are names and values before any encoding; `base_url` is one the kind learnt. `secrets` are those
+    of the values that must not be shown, as they are sent: without a public word before them, such as `Bearer`.
     """
 
     headers: Pairs = ()
     query: Pairs = ()
     body: Pairs = ()
     base_url: str | None = None
+    secrets: tuple[bytes, ...] = ()
 
     def __repr__(self) -> str:
         return f"Grant(headers={[name for name, _ in self.headers]}, REDACTED)"
@@ -90,7 +92,8 @@ class CallFault(Sealed, Exception):
     """A call brought no grant. `reason` names the step and is shown to callers: no secret, no text of a response.
 
     `retry_after` is in seconds, as the response asked for; `settings` says that only a change of the config helps.
-    `memory` is what the next attempt may use nevertheless, None where that does not change.
+    `memory` is what the next attempt may use nevertheless, None where that does not change. `expired` says that the
+    response brought a token, but one that has ended: the endpoint may return the next one at any moment.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class CallFault(Sealed, Exception):
         retry_after: float | None = None,
         settings: bool = False,
         memory: str | None = None,
+        expired: bool = False,
     ) -> None:
         super().__init__(outcome, reason)
         self.outcome: Outcome = outcome
@@ -108,6 +112,7 @@ class CallFault(Sealed, Exception):
         self.retry_after = retry_after
         self.settings = settings
         self.memory = memory
+        self.expired = expired
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -159,10 +164,32 @@ class FixedCredential(Sealed):
         return f"FixedCredential({self.grant!r})"
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Lineage(Sealed):
+    """Whose a token is, what it is for, and how it was asked for: decides what of it outlives a change of the config.
+
+    It may hold secrets, is never shown, and serves only to be compared. Where `client` is the same, what the last call
+    left for the next (`Issued.memory`) is used; where `token` is the same as well, the token itself; where `proof` is
+    the same too, the endpoint is not called before the time that it asked for.
+    """
+
+    client: tuple[Hashable, ...]
+    token: tuple[Hashable, ...]
+    proof: tuple[Hashable, ...]
+
+    def __repr__(self) -> str:
+        return "Lineage(REDACTED)"
+
+
 class CallingCredential(Protocol):
     """The credential of a kind that must call first. `calls_a_minute` bounds its calls whatever happens; None: not."""
 
     calls_a_minute: ClassVar[int | None]
+
+    @property
+    def lineage(self) -> Lineage:
+        """What a token that it obtains belongs to. How calls are made (CAs, client certificate) is no part of it."""
+        ...
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
         """Yield the calls it needs, return what was issued. Raises CallFault.

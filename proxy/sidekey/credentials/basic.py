@@ -41,6 +41,8 @@ class BasicSettings(KindSettings):
         yield SecretInput(("password",), self.password)
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:
-        """One `Authorization` header."""
-        pair = f"{values['username',]}:{values['password',]}".encode()
-        return FixedCredential(Grant(headers=(("Authorization", f"Basic {b64encode(pair).decode('ascii')}"),)))
+        """One `Authorization` header; the password alone is a secret as well, since an upstream decodes the pair."""
+        password = values["password",].encode()
+        pair = b64encode(b"%b:%b" % (values["username",].encode(), password))
+        header = ("Authorization", f"Basic {pair.decode('ascii')}")
+        return FixedCredential(Grant(headers=(header,), secrets=(password, pair)))

@@ -64,7 +64,7 @@ def error_of_status(step: str, reply: Reply, word: str = "", *, settings: bool =
         outcome = "unreachable"
     elif status >= 400:
         outcome = "refused"
-        # Without a remark, these say that what was sent is not what the server knows.
-        settings = settings or (not word and status in (400, 401, 403))
+        # These say that what was sent is not what the server knows.
+        settings = settings or status in (400, 401, 403)
     reason = f"{step} returned {status} {word}".rstrip()
     return CallFault(outcome, reason, retry_after=retry_after(reply.headers), settings=settings)

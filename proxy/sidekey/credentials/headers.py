@@ -143,4 +143,6 @@ class HeadersSettings(KindSettings):
         joined = dict.fromkeys(self.headers, "")
         for key, _, _ in self.inputs():
             joined[key[1]] += values[key]
-        return FixedCredential(Grant(headers=tuple((name, wire(value)) for name, value in joined.items())))
+        headers = tuple((name, wire(value)) for name, value in joined.items())
+        secret = (values["headers", name, "secret"] for name, value in self.headers.items() if value.secret is not None)
+        return FixedCredential(Grant(headers=headers, secrets=tuple(text.encode() for text in secret)))

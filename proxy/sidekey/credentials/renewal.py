@@ -35,3 +35,9 @@ SingleLiveToken = Annotated[
         "new one."
     ),
 ]
+
+ONE_PROCESS = (
+    "only one process may use this client: processes do not share tokens, and each new one ends that of the other; run "
+    "one replica"
+)
+"""The warning where a token is a single live one."""

@@ -20,9 +20,11 @@ from sidekey.credentials.base import (
     CallFault,
     Credential,
     Destinations,
+    Findings,
     Grant,
     Issued,
     KindSettings,
+    Lineage,
     Outcome,
     Pairs,
     Places,
@@ -34,8 +36,8 @@ from sidekey.credentials.base import (
 )
 from sidekey.credentials.endpoint import parse_endpoint
 from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_object, retry_after
-from sidekey.credentials.fields import Keys, PublicText, Reference, Secret, Text, check_not_empty, literally
-from sidekey.credentials.renewal import RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
+from sidekey.credentials.fields import Keys, PublicText, Reference, Secret, Text, check_not_empty, literally, mapping
+from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 
 LIFE = 5400.0
 """Seconds a token is used. The response does not say how long it lives; Oracle's pages say two hours, and three."""
@@ -90,6 +92,11 @@ class ResponsysCredential(Sealed):
 
     def __repr__(self) -> str:
         return "ResponsysCredential(REDACTED)"
+
+    @property
+    def lineage(self) -> Lineage:
+        """A token is the user's; the grant contains the path prefix."""
+        return Lineage(("responsys", self.url, self.username), (self.path_prefix,), (self.password,))
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
         """Refresh the last token where there is one that was not refused, else log in. Raises CallFault.
@@ -146,7 +153,8 @@ class ResponsysCredential(Sealed):
             raise CallFault("invalid", f"{step} did not return a usable authToken")
         base_url = f"{_end_point(step, response.get('endPoint'))}{self.path_prefix}"
         # There is no scheme before the token.
-        return Issued(Grant(headers=(("Authorization", token),), base_url=base_url), LIFE, memory=token)
+        grant = Grant(headers=(("Authorization", token),), base_url=base_url, secrets=(token.encode("latin-1"),))
+        return Issued(grant, LIFE, memory=token)
 
 
 def _says_bad_token(response: Mapping[str, Any]) -> bool:
@@ -228,6 +236,12 @@ class ResponsysSettings(KindSettings):
         """Always: a login returns it."""
         del auth
         return True
+
+    @classmethod
+    def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
+        """What only one process may use."""
+        if mapping(integration.get("auth")).get("single_live_token") is True:
+            yield ("auth", "single_live_token"), ONE_PROCESS
 
     def traits(self) -> Traits:
         """One header, and the base URL. A 500 may concern the token as well."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import secrets
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,16 +20,28 @@ if TYPE_CHECKING:
     from sidekey.runtime.snapshot import Snapshot
 
 
-class Drainable(Protocol):
-    """A caller's connection, as far as a drain concerns it."""
+class Closable(Protocol):
+    """A caller's connection, as far as its end concerns the worker."""
+
+    @property
+    def idle_since(self) -> float:
+        """Since when nothing is under way, by the loop's time; NEVER where something is."""
+        ...
 
     @property
     def unsent(self) -> bool:
         """Whether part of a response has not left yet."""
         ...
 
-    def close_if_idle(self) -> None:
-        """Close the connection where nothing is under way."""
+    def close_if_idle(self) -> bool:
+        """Close the connection where nothing is under way and nothing has arrived; whether it did."""
+        ...
+
+    def wind_down(self, *, patient: bool) -> bool:
+        """Have the connection end as soon as nothing is under way; whether nothing is lost by closing it now.
+
+        A `patient` look lets a connection go on that has not had its first request yet.
+        """
         ...
 
     def end(self) -> None:
@@ -39,19 +53,20 @@ class Worker:
     """One process's share of the work, without any knowledge of integrations.
 
     `rules` are those of requests that begin now. `in_flight_limit` is how many may be in flight, `origin_limit` how
-    many of one origin, `is_divided` whether that is less. `instance` is the random word in this process's Via. `report`
-    logs a defect and returns the id under which it did; it must not raise.
+    many of one origin, `is_divided` whether that is less. `descriptors` is how many there are for connections on either
+    side. `instance` is the random word in this process's Via. `report` logs a defect and returns the id under which it
+    did; it must not raise.
     """
 
     __slots__ = (
         "_connections",
-        "_idle",
         "_report",
         "_requests",
         "_tasks",
         "access",
         "clock",
         "deadlines",
+        "descriptors",
         "draining",
         "in_flight_limit",
         "instance",
@@ -79,10 +94,11 @@ class Worker:
         self.in_flight_limit = self.origin_limit = snapshot.limits.in_flight
         self.is_divided = snapshot.several_origins
         self.limit_in_flight(self.in_flight_limit)
+        self.descriptors = sys.maxsize
         self._report = report
-        self._connections: set[Drainable] = set()
+        # The oldest first, which is how those are told apart that are idle since the same tick.
+        self._connections: dict[Closable, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._idle = asyncio.Event()
         self._requests = 0
 
     def _rules(self, snapshot: Snapshot) -> Rules:
@@ -119,10 +135,7 @@ class Worker:
 
     def leave(self, stats: IntegrationStats, outcome: str, began: float) -> float:
         """Count a request out; its duration in seconds."""
-        metrics = self.metrics
-        metrics.in_flight -= 1
-        if self.draining and not metrics.in_flight:
-            self._idle.set()
+        self.metrics.in_flight -= 1
         seconds = self.clock() - began
         stats.record(outcome, seconds)
         return seconds
@@ -156,41 +169,69 @@ class Worker:
 
     # Callers' connections, and the end.
 
-    def opened(self, connection: Drainable) -> None:
-        """Hear of a caller's connection."""
-        self._connections.add(connection)
+    def limit_descriptors(self, most: int) -> None:
+        """Have at most so many connections, of callers and to upstreams together."""
+        self.descriptors = most
 
-    def closed(self, connection: Drainable) -> None:
-        """Hear that it is closed."""
-        self._connections.discard(connection)
+    def opened(self, connection: Closable) -> bool:
+        """Hear of a caller's connection; False where there is no room for it, so that it must close.
+
+        Each request that may be in flight keeps the descriptor for its upstream. For others, callers that have been
+        idle for the longest time make room: several at a time, since looking for them takes longer the more there are.
+        """
+        if self._lacking_for_callers() >= 0:
+            idle = heapq.nsmallest(1 + len(self._connections) // 16, self._connections, key=_idle_since)
+            for each in idle:
+                if each.close_if_idle():
+                    self.closed(each)
+        self._connections[connection] = None
+        return self._lacking_for_callers() <= 0
+
+    def _lacking_for_callers(self) -> int:
+        """By how much callers' connections exceed their room; below 0, how many more there may be."""
+        return len(self._connections) + max(self.in_flight_limit, self._upstreams()) - self.descriptors
+
+    def _upstreams(self) -> int:
+        return self.metrics.upstream_open + self.metrics.upstream_connecting
 
     @property
-    def connections(self) -> frozenset[Drainable]:
+    def has_no_room(self) -> bool:
+        """Whether another connection to an upstream takes a descriptor that is not there."""
+        return self._upstreams() + len(self._connections) >= self.descriptors
+
+    def closed(self, connection: Closable) -> None:
+        """Hear that it is closed."""
+        self._connections.pop(connection, None)
+
+    @property
+    def connections(self) -> frozenset[Closable]:
         """The callers' connections that are open."""
         return frozenset(self._connections)
 
     def drain(self) -> None:
         """From now on every response closes its connection."""
         self.draining = True
-        if not self.metrics.in_flight:
-            self._idle.set()
 
     async def finish(self, grace: float) -> bool:
-        """Close idle connections and wait `grace` seconds for exchanges in flight; True if all of them ended."""
-        for connection in self.connections:
-            connection.close_if_idle()
-        if self.metrics.in_flight:
-            # The last may have ended before another one came.
-            self._idle.clear()
+        """Wait `grace` seconds for exchanges in flight and for requests that have arrived; True if all of them ended.
+
+        Whatever is idle is told that its connection ends, and is closed a tick later, if nothing has arrived by then: a
+        socket that is closed with bytes unread is reset (RFC 9112 9.6).
+        """
+        patient = True
         try:
             async with asyncio.timeout(grace):
-                await self._idle.wait()
-                # An exchange is over with its last write, but the caller may still be reading it.
-                while any(connection.unsent for connection in self._connections):  # noqa: ASYNC110  no event tells
+                # No event tells that a caller has read the end of its response.
+                while not self._wind_down(patient=patient):
                     await asyncio.sleep(TICK)
+                    patient = False
         except TimeoutError:
-            return False
+            return not self.metrics.in_flight and not any(each.unsent for each in self._connections)
         return True
+
+    def _wind_down(self, *, patient: bool) -> bool:
+        over = [connection.wind_down(patient=patient) for connection in tuple(self._connections)]
+        return all(over) and not self.metrics.in_flight
 
     async def close(self) -> None:
         """End every connection, and every task, at once."""
@@ -201,3 +242,7 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _idle_since(connection: Closable) -> float:
+    return connection.idle_since

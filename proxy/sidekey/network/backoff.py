@@ -8,7 +8,7 @@ from sidekey.refresh import Pause
 
 FIRST = 1.0
 LONGEST = 60.0
-LONGEST_ASKED = 300.0
+LONGEST_ASKED = 3600.0
 """Seconds of a `Retry-After` that are honoured: an endpoint may not lock an integration out for a day."""
 
 _DOUBLINGS = 6

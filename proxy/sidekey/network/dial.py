@@ -20,6 +20,7 @@ from sidekey.network.guard import Listener, permitted
 from sidekey.network.happy_eyeballs import connect_problem, first_connected
 from sidekey.network.resolve import Resolver
 from sidekey.network.sessions import Sessions
+from sidekey.network.source_address import local_error, of_family
 from sidekey.network.tls import TlsContexts, prepare_trust, tls_problem
 from sidekey.network.tls_transport import TlsTransport
 from sidekey.runtime.snapshot import NetworkRules, Snapshot, Trust
@@ -70,6 +71,7 @@ class Dialer:
         *,
         trust: Trust,
         allow_private: tuple[Network, ...],
+        source_address: Address | None,
         timeout: float,  # noqa: ASYNC109 - one budget for steps that fail in different words
         identity: ClientIdentity | None = None,
         sessions: Sessions | None = None,
@@ -77,21 +79,26 @@ class Dialer:
         """Connect a protocol made by `factory` to an address that was judged; for https the handshake is done.
 
         `timeout` bounds lookup, TCP and TLS together, in seconds. `allow_private` is the integration's part; the
-        config's is added. `identity` is presented where the upstream asks for it. `sessions` must be those of this
-        origin, trust and identity and of no others; without them nothing is resumed.
+        config's is added. `source_address` is the integration's own, which replaces the config's. `identity` is
+        presented where the upstream asks for it. `sessions` must be those of this origin, trust and identity and of no
+        others; without them nothing is resumed.
 
         Raises ProblemError: upstream_unreachable, upstream_timeout, upstream_tls_failed, destination_denied,
         credential_unavailable (trusted_ca, identity) or overloaded; none of them has sent a request.
         """
         deadline = asyncio.get_running_loop().time() + timeout
+        # Read before the lookup, as the rules that the addresses are judged by.
+        source = self._rules.source_address if source_address is None else source_address
         addresses, context = await self._find(origin, trust, allow_private, deadline, identity)
+        if source is not None:
+            addresses = of_family(addresses, source)
         protocol = factory()
         try:
             async with asyncio.timeout_at(deadline):
                 if context is None:
-                    await _connect(protocol, addresses, origin.port)
+                    await _connect(protocol, addresses, origin.port, source)
                 else:
-                    await _connect_tls(protocol, addresses, origin, context, sessions)
+                    await _connect_tls(protocol, addresses, origin, context, source=source, sessions=sessions)
         except TimeoutError:
             raise ProblemError(
                 Problem(
@@ -118,17 +125,19 @@ class Dialer:
         return judged, self._contexts.get(trust, identity) if origin.scheme == "https" else None
 
 
-async def _connect(protocol: asyncio.BaseProtocol, addresses: Sequence[Address], port: int) -> None:
+async def _connect(
+    protocol: asyncio.BaseProtocol, addresses: Sequence[Address], port: int, source: Address | None
+) -> None:
     """Connect a protocol by TCP to one of the addresses. Raises ProblemError, with nothing left open."""
     loop = asyncio.get_running_loop()
-    if len(addresses) == 1:
+    if len(addresses) == 1 and source is None:
         try:
             # The loop connects by itself and looks nothing up: of an address that was judged no lookup makes another.
             await loop.create_connection(lambda: protocol, str(addresses[0]), port, flags=socket.AI_NUMERICHOST)
         except OSError as error:
-            raise ProblemError(connect_problem((error,))) from None
+            raise ProblemError(connect_problem((local_error(error, addresses[0], None),))) from None
         return
-    connection = await first_connected(addresses, port)
+    connection = await first_connected(addresses, port, source)
     owned = False
 
     def own() -> asyncio.BaseProtocol:
@@ -149,13 +158,15 @@ async def _connect_tls(
     addresses: Sequence[Address],
     origin: Origin,
     context: ssl.SSLContext,
+    *,
+    source: Address | None,
     sessions: Sessions | None,
 ) -> None:
     """Connect a protocol by TLS over TCP. Raises ProblemError, with nothing left open."""
     ready = asyncio.get_running_loop().create_future()
     layer = TlsTransport(protocol, context, _server_name(origin.host), sessions, ready)
     try:
-        await _connect(layer, addresses, origin.port)
+        await _connect(layer, addresses, origin.port, source)
         try:
             await ready
         except OSError as error:

@@ -10,7 +10,7 @@ import asyncio
 import re
 from typing import NamedTuple
 
-from sidekey.core.addresses import Network
+from sidekey.core.addresses import Address, Network
 from sidekey.core.urls import Origin, Target, parse_target
 from sidekey.credentials.base import Call, CallFault, Outcome, Reply
 from sidekey.credentials.identity import ClientIdentity
@@ -39,10 +39,11 @@ class _Key(NamedTuple):
     origin: Origin
     trust: Trust
     allow_private: tuple[Network, ...]
+    source_address: Address | None
     fingerprint: str
     """Of the client certificate; empty where there is none."""
     rules: int
-    """The version of the network rules that the address was judged by."""
+    """The version of the network rules that the address was judged by, and the local one was chosen by."""
 
 
 class Fetcher:
@@ -61,13 +62,15 @@ class Fetcher:
         *,
         trust: Trust,
         allow_private: tuple[Network, ...],
+        source_address: Address | None,
         timeout: float,  # noqa: ASYNC109 - one budget, which the lookup and the rest share
         largest: int,
         identity: ClientIdentity | None = None,
     ) -> Reply:
         """Make the call, to https only. `timeout` bounds all of it in seconds, `largest` the response's body in bytes.
 
-        `identity` is the client certificate for a server that asks for one.
+        `allow_private` and `source_address` are the integration's own, as for `Dialer.connect`. `identity` is the
+        client certificate for a server that asks for one.
         Raises CallFault: timeout, unreachable or invalid, in words of ours that name the call's step and no address.
         A response of any status is not an error.
         """
@@ -76,7 +79,7 @@ class Fetcher:
             raise ValueError("a call for a credential must go to https")
         request = _request(call, target)
         fingerprint = "" if identity is None else identity.fingerprint
-        key = _Key(target.origin, trust, allow_private, fingerprint, self._dialer.rules_version)
+        key = _Key(target.origin, trust, allow_private, source_address, fingerprint, self._dialer.rules_version)
         drops = self._drops
         try:
             connection, reply = await self._call(request, key, identity, timeout, largest, kept=not call.own_connection)
@@ -112,6 +115,7 @@ class Fetcher:
                 key.origin,
                 trust=key.trust,
                 allow_private=key.allow_private,
+                source_address=key.source_address,
                 timeout=timeout,
                 identity=identity,
             )

@@ -12,6 +12,7 @@ from itertools import chain, zip_longest
 
 from sidekey.core.addresses import Address
 from sidekey.errors import Problem, ProblemError
+from sidekey.network.source_address import AbsentSource, NoPort, bind, local_error
 
 ATTEMPT_DELAY = 0.25
 """Seconds until the next attempt starts beside one without a result (RFC 8305 5, "Connection Attempt Delay")."""
@@ -19,14 +20,15 @@ ATTEMPT_DELAY = 0.25
 _NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-async def first_connected(addresses: Sequence[Address], port: int) -> socket.socket:
+async def first_connected(addresses: Sequence[Address], port: int, source: Address | None = None) -> socket.socket:
     """Connect a non-blocking socket to one of the addresses, of which there must be at least one.
 
+    It leaves from `source` where that is given: all addresses must be of its family.
     The caller must close the socket; every other socket is closed on return. Raises ProblemError: upstream_unreachable
     (connection_refused, destination_unavailable), upstream_timeout where the kernel gave up, or overloaded where this
-    process has no sockets left.
+    process has no sockets left, or the machine no port.
     """
-    attempts = _Attempts(addresses, port)
+    attempts = _Attempts(addresses, port, source)
     try:
         attempts.start_next()
         await attempts.done
@@ -53,13 +55,14 @@ class _Attempts:
     rest.
     """
 
-    def __init__(self, addresses: Sequence[Address], port: int) -> None:
+    def __init__(self, addresses: Sequence[Address], port: int, source: Address | None) -> None:
         self._loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self._loop.create_future()
         self.connected: socket.socket | None = None
         self.errors: list[OSError] = []
         self._waiting = deque(interleave(addresses))
         self._port = port
+        self._source = source
         self._pending: set[socket.socket] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -71,7 +74,7 @@ class _Attempts:
             try:
                 self._start(address)
             except OSError as error:
-                self.errors.append(error)
+                self.errors.append(local_error(error, address, self._source))
                 continue
             if self._waiting:
                 self._timer = self._loop.call_later(ATTEMPT_DELAY, self.start_next)
@@ -84,6 +87,8 @@ class _Attempts:
         try:
             attempt.setblocking(False)
             attempt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._source is not None:
+                bind(attempt, self._source)
             with suppress(BlockingIOError):
                 attempt.connect((str(address), self._port))
         except BaseException:
@@ -120,12 +125,24 @@ class _Attempts:
             self.connected.close()
 
 
-def connect_problem(errors: Iterable[OSError]) -> Problem:
+def connect_problem(errors: Sequence[OSError]) -> Problem:
     """One problem for the failures of all addresses, the most specific first.
 
     That is: no resources of our own, then a refusal (the host is up), then a timeout of the kernel, then anything else.
     """
     numbers = {error.errno for error in errors}
+    if any(isinstance(error, AbsentSource) for error in errors):
+        return Problem(
+            "upstream_unreachable",
+            "source_address is not an address of this machine",
+            error="destination_unavailable",
+        )
+    if any(isinstance(error, NoPort) for error in errors):
+        return Problem(
+            "overloaded",
+            "this machine has no local port left for another connection to the upstream",
+            headers=(("Retry-After", "1"),),
+        )
     if numbers & _NO_RESOURCES:
         return Problem(
             "overloaded",

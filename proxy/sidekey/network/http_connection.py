@@ -1,7 +1,8 @@
 """One HTTP/1.1 connection for calls of Sidekey's own: sends a request whole, reads its response whole.
 
 The parser is the data plane's (llhttp, strict), and so are the rules of framing (`core.framing`): what is ambiguous is
-an error. Nothing is sent twice, redirects are not followed, no cookie is kept.
+an error. Nothing is sent twice, redirects are not followed, no cookie is kept. No content coding is asked for; gzip,
+which some servers send all the same, is decoded.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from sidekey.core import framing
 from sidekey.credentials.base import Outcome, Reply
 from sidekey.errors import ProblemError
+from sidekey.network.gunzip import CODINGS, Gunzip, TooLongError
 from sidekey.network.tls import tls_problem
 
 LARGEST_HEAD = 256 << 10
@@ -27,6 +29,7 @@ LARGEST_FIELD = 64 << 10
 
 _NOT_HTTP = "did not return an HTTP/1.1 response"
 _AMBIGUOUS = "returned a response whose length is ambiguous"
+_NOT_GZIP = "returned a body that is not valid gzip"
 
 
 class ResponseError(Exception):
@@ -110,10 +113,8 @@ class HttpConnection(asyncio.Protocol):
             self.abort()
             return
         outcome = response.feed(data)
-        if isinstance(outcome, ResponseError):
-            waiter.set_exception(outcome)
-        elif outcome is not None:
-            waiter.set_result(outcome)
+        if outcome is not None:
+            _settle(waiter, outcome)
 
     def eof_received(self) -> bool:
         """The server sent close_notify; a bare end of TCP, which anyone on the path can forge, is not reported here."""
@@ -128,7 +129,7 @@ class HttpConnection(asyncio.Protocol):
             return
         if response.started:
             if self._clean_end and exc is None and response.ends_with_connection:
-                waiter.set_result(response.reply())
+                _settle(waiter, response.outcome())
             else:
                 waiter.set_exception(ResponseError("invalid", "closed the connection in the middle of its response"))
         elif isinstance(exc, ssl.SSLError):
@@ -136,6 +137,13 @@ class HttpConnection(asyncio.Protocol):
             waiter.set_exception(ProblemError(tls_problem(exc)))
         else:
             waiter.set_exception(ClosedBeforeResponse())
+
+
+def _settle(waiter: asyncio.Future[Reply], outcome: Reply | ResponseError) -> None:
+    if isinstance(outcome, ResponseError):
+        waiter.set_exception(outcome)
+    else:
+        waiter.set_result(outcome)
 
 
 class _Stop(Exception):
@@ -156,15 +164,19 @@ class _Response:
         self._length = 0
         self._head_done = self._complete = False
         self._body = bytearray()
-        self._without_body = 0
+        self._gunzip: Gunzip | None = None
+        self._received = self._without_body = 0
 
     @property
     def ends_with_connection(self) -> bool:
         """Whether its body has no other end."""
         return self._head_done and self._length == framing.UNTIL_CLOSE
 
-    def reply(self) -> Reply:
-        """What was read."""
+    def outcome(self) -> Reply | ResponseError:
+        """What was read, now that nothing follows."""
+        # A body of no bytes, as with 204, is not coded at all, whatever the field says.
+        if self._gunzip is not None and self._received and not self._gunzip.complete:
+            return ResponseError("invalid", _NOT_GZIP)
         return Reply(self._status, self._headers, bytes(self._body))
 
     def release(self) -> None:
@@ -179,7 +191,7 @@ class _Response:
         if self._parser is None:
             return None
         self.started = True
-        before = len(self._body)
+        before = self._received
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
@@ -188,8 +200,8 @@ class _Response:
             # The response is whole; what follows it was not asked for.
             self.keep_for = 0.0
         if self._complete:
-            return self.reply()
-        self._without_body = self._without_body + len(data) if len(self._body) == before else 0
+            return self.outcome()
+        self._without_body = self._without_body + len(data) if self._received == before else 0
         if self._without_body > LARGEST_HEAD:
             return ResponseError("invalid", f"returned more than {LARGEST_HEAD >> 10} KiB of header fields")
         return None
@@ -225,8 +237,11 @@ class _Response:
             return
         headers = self._headers
         self._status, self._length, self._head_done = status, self._framed(status, version), True
-        if headers.get("content-encoding", "identity").strip().lower() != "identity":
-            self._stop("returned a content coding that was not requested")
+        coding = headers.get("content-encoding", "identity").strip().lower()
+        if coding in CODINGS:
+            self._gunzip = Gunzip(self._largest)
+        elif coding != "identity":
+            self._stop("returned a content coding other than gzip, which was not requested")
         if self._length > self._largest:
             self._too_large()
         # What stands where no body may be cannot be told from the next response (RFC 9110 15.3.5).
@@ -249,9 +264,17 @@ class _Response:
             self._stop(_AMBIGUOUS)
 
     def on_body(self, chunk: bytes) -> None:
-        self._body += chunk
-        if len(self._body) > self._largest:
+        self._received += len(chunk)
+        if self._received > self._largest:
             self._too_large()
+        if self._gunzip is not None:
+            try:
+                chunk = self._gunzip.feed(chunk)
+            except ValueError:
+                self._stop(_NOT_GZIP)
+            except TooLongError:
+                self._too_large()
+        self._body += chunk
 
     def _too_large(self) -> NoReturn:
         self._stop(f"returned more than {self._largest >> 10} KiB")

@@ -1,12 +1,18 @@
-"""Listening sockets of every listener: TCP or a unix socket, with errors that name the config key and what to do."""
+"""Listening sockets of every listener: TCP or a unix socket, with errors that name the config key and what to do.
+
+See docs/decisions/0034 for how one ends.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import os
 import socket
 import stat
+import struct
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +22,8 @@ from sidekey.runtime.snapshot import Address
 Factory = Callable[[], asyncio.BaseProtocol]
 _Info = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 """What getaddrinfo returns for an address: family, type, protocol, canonical name, socket address."""
+
+_SO_ATTACH_FILTER = 26
 
 _REASONS = {
     errno.EACCES: "may not be used by this user: ports below 1024 and other users' folders need a privilege",
@@ -42,19 +50,75 @@ class AddressInUse(ListenError):
 class Listener:
     """An open listener. `addresses` are those bound, with the port that the system chose where the config says 0."""
 
-    def __init__(self, servers: list[asyncio.Server], addresses: tuple[Address, ...]) -> None:
+    def __init__(
+        self,
+        factory: Factory,
+        servers: list[asyncio.Server],
+        sockets: list[socket.socket],
+        addresses: tuple[Address, ...],
+    ) -> None:
         self.addresses = addresses
+        self._factory = factory
         self._servers = servers
+        self._sockets = sockets
         self._files = [(path, _identity(path)) for address in addresses if (path := address.path) is not None]
 
     def close(self) -> None:
         """Stop accepting; connections stay. A unix socket's file goes, unless another process has replaced it."""
         for server in self._servers:
             server.close()
+        self._remove_files()
+
+    async def stop(self) -> None:
+        """Stop accepting once everybody has been accepted who has connected: `close` resets who waits for it."""
+        self._remove_files()
+        for sock in self._sockets:
+            refuse_new(sock)
+        loop = asyncio.get_running_loop()
+        for connection in [each for sock in self._sockets for each in accept_waiting(sock)]:
+            await loop.connect_accepted_socket(self._factory, connection)
+        for _ in range(_TURNS):
+            # What asyncio has accepted it hands on at its next turns, and a server that is closed takes nothing in.
+            await asyncio.sleep(0)
+        self.close()
+
+    def _remove_files(self) -> None:
         for path, identity in self._files:
             with suppress(FileNotFoundError):
                 if _identity(path) == identity:
                     Path(path).unlink()
+
+
+_TURNS = 3
+
+
+def refuse_new(sock: socket.socket) -> None:
+    """Let no further connection come to a listening socket, while those that wait can still be accepted.
+
+    Between the last accept(2) and close(2) a connection could be made otherwise, whose bytes a close resets. A filter
+    that drops every packet (socket(7), SO_ATTACH_FILTER) is the only way that Linux knows; whoever comes now is refused
+    as soon as the socket is closed. A unix socket has no packets: nobody finds it without its file.
+    """
+    if sys.platform != "linux" or sock.family == socket.AF_UNIX:
+        return
+    drop = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF_RET | BPF_K, 0 bytes
+    with suppress(OSError):
+        program = struct.pack("HL", 1, ctypes.addressof(drop))
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+def accept_waiting(sock: socket.socket) -> list[socket.socket]:
+    """Accept everybody who waits at a listening socket, as far as there are descriptors."""
+    accepted: list[socket.socket] = []
+    while True:
+        try:
+            connection, _ = sock.accept()
+        except ConnectionAbortedError:
+            continue
+        except OSError:
+            return accepted
+        connection.setblocking(False)
+        accepted.append(connection)
 
 
 async def listen(factory: Factory, address: Address, key: str, backlog: int = 1024) -> Listener:
@@ -62,16 +126,17 @@ async def listen(factory: Factory, address: Address, key: str, backlog: int = 10
     loop = asyncio.get_running_loop()
     try:
         if address.path is not None:
-            server = await loop.create_unix_server(factory, sock=_bind_unix(address, key), backlog=backlog)
-            return Listener([server], (address,))
+            sock = _bind_unix(address, key)
+            server = await loop.create_unix_server(factory, sock=sock, backlog=backlog)
+            return Listener(factory, [server], [sock], (address,))
         sockets = _bind_tcp(await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM), backlog)
         servers = [await loop.create_server(factory, sock=sock, backlog=backlog) for sock in sockets]
     except socket.gaierror:
         raise ListenError(key, address, "names a host that cannot be resolved; write an IP address") from None
     except OSError as error:
         raise _explain(error, key, address) from None
-    names = [sock.getsockname() for server in servers for sock in server.sockets]
-    return Listener(servers, tuple(Address(host=name[0], port=name[1]) for name in names))
+    names = [sock.getsockname() for sock in sockets]
+    return Listener(factory, servers, sockets, tuple(Address(host=name[0], port=name[1]) for name in names))
 
 
 def _bind_tcp(infos: Sequence[_Info], backlog: int) -> list[socket.socket]:

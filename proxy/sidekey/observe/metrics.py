@@ -147,7 +147,8 @@ class CredentialSeries:
     """What the source of one credential writes: `credential` is "token" or "certificate".
 
     A source whose integration has gone, or was changed, may go on for requests in flight. It is `retired` then and
-    writes nothing any more: the series are its successor's, or nobody's.
+    only counts its calls, as long as there is an integration of that name: the other series are its successor's, or
+    nobody's.
     """
 
     __slots__ = ("_key", "_metrics", "retired")
@@ -159,8 +160,9 @@ class CredentialSeries:
 
     def count_call(self, outcome: str) -> None:
         """Count one call for a token."""
-        if not self.retired:
-            self._metrics.calls[self._key[0], outcome] += 1
+        integration = self._key[0]
+        if not self.retired or integration in self._metrics.integrations:
+            self._metrics.calls[integration, outcome] += 1
 
     def expires(self, moment: float | None) -> None:
         """Note until when what is held is valid, in seconds since the epoch; None where nothing is held."""
@@ -177,6 +179,6 @@ class CredentialSeries:
             self._metrics.reload_failures[self._key] += more
 
     def retire(self) -> None:
-        """Write nothing any more. The counts stay, for a successor to go on with."""
+        """Leave the series to a successor. The counts stay, for it to go on with."""
         self.expires(None)
         self.retired = True

@@ -215,11 +215,11 @@ class Reloader:
         return metrics.config_loaded
 
     def _refused(self, loaded: Loaded) -> bool:
-        return self._strict and bool(loaded.unreadable)
+        return bool(loaded.absent) or (self._strict and bool(loaded.unreadable))
 
     def _log_findings(self, loaded: Loaded) -> None:
         if loaded.snapshot is None or self._refused(loaded):
-            log_errors([*loaded.errors, *(loaded.unreadable if self._strict else ())])
+            log_errors([*loaded.errors, *loaded.absent, *(loaded.unreadable if self._strict else ())])
         else:
             log_load(loaded)
 

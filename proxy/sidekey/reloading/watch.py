@@ -11,6 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+# The documented interface to the Rust part, rather than `watchfiles.watch`: it says when the watch has begun, and reads
+# no environment variable.
+from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
+
 from sidekey.observe.logs import get_logger
 
 SETTLE = 200
@@ -77,10 +81,6 @@ class Watch:
             self.working = False
 
     def _notified(self, stop: threading.Event, begun: asyncio.Future[bool]) -> None:
-        # Costs some milliseconds, which a start need not wait for. The documented interface to the Rust part, rather
-        # than `watchfiles.watch`: it says when the watch has begun, and reads no environment variable.
-        from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError  # noqa: PLC0415 - as said above
-
         try:
             paths = [str(folder) for folder in sorted(self._folders)]
             notify = RustNotify(paths, False, False, _POLL_DELAY, False, False)

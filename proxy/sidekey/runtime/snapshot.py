@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Final, Literal
 
 from sidekey.authority.rules import CaRules
+from sidekey.core import addresses
 from sidekey.core.addresses import Network
 from sidekey.core.coverage import Coverage
 from sidekey.core.origins import named, several
@@ -64,9 +65,13 @@ class Integration:
     allow_private: tuple[Network, ...] = ()
     in_flight: int = 0
     """The limit of its own of requests in flight; 0: they count against their origin's."""
+    source_address: addresses.Address | None = None
+    """What its connections leave from, in place of the network's; None where it names none."""
     description: str = ""
     tags: tuple[str, ...] = ()
     test: TestRequest | None = None
+    redact_response: bool = False
+    """Whether secrets are replaced in bodies of responses too."""
     filled: tuple[tuple[str, str], ...] = ()
     """What a provider profile filled in: keys and values, as text."""
     rebuild: Callable[[], Integration] | None = None
@@ -142,12 +147,14 @@ class Listen:
 class NetworkRules:
     """How names are resolved and what may be dialled beyond global addresses.
 
-    `hosts` maps names in lower case to addresses as text; `search` lets DNS search domains apply.
+    `hosts` maps names in lower case to addresses as text; `search` lets DNS search domains apply. Connections leave
+    from `source_address`, or where it is None from what the system chooses.
     """
 
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     allow_private: tuple[Network, ...] = ()
     search: bool = False
+    source_address: addresses.Address | None = None
 
 
 @dataclass(frozen=True, slots=True)

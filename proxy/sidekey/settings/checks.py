@@ -11,10 +11,11 @@ from ipaddress import ip_address
 from typing import Any
 
 from sidekey.core.policy import Policy, decide, parse_prefix
-from sidekey.credentials.base import KindSettings
+from sidekey.core.redaction import SHORTEST, searchable
+from sidekey.credentials.base import FixedCredential, KindSettings
 from sidekey.credentials.fields import mapping
 from sidekey.credentials.registry import KINDS
-from sidekey.runtime.snapshot import Address, Listen
+from sidekey.runtime.snapshot import Address, Integration, Listen
 from sidekey.settings.config_errors import Loc
 from sidekey.settings.values import check_test_path, parse_address
 
@@ -193,6 +194,16 @@ def policy_warnings(policy: Policy) -> Found:
     for prefix in policy.prefixes if policy.domains else ():
         if not any(domain.covers(prefix.origin) for domain in policy.domains):
             yield ("endpoint_prefix",), f"{prefix} is not under any allowed domain, so it never matches"
+
+
+def redaction_warnings(integration: Integration) -> Found:
+    """`redact_response` where the integration injects nothing that can be searched."""
+    credential = integration.secrets.credential
+    if not integration.redact_response or not isinstance(credential, FixedCredential):
+        return
+    if not searchable(credential.grant.secrets):
+        text = f"does nothing: no secret of {SHORTEST} bytes or more is put into requests; remove this key"
+        yield ("redact_response",), text
 
 
 def insecure_values(raw: Any, loc: Loc) -> Found:

@@ -92,6 +92,7 @@ class Integrations:
         if not expansion.errors:
             # Otherwise the policy contains examples, which say nothing about the intended one.
             warnings += tuple(checks.policy_warnings(integration.policy))
+            warnings += tuple(checks.redaction_warnings(integration))
         entry = Entry(
             raw=raw,
             integration=integration,

@@ -20,6 +20,7 @@ from sidekey.settings.build import build_callers, build_listen, build_snapshot, 
 from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at
 from sidekey.settings.integration import Integrations
 from sidekey.settings.loaded import Loaded
+from sidekey.settings.local_address import ABSENT, is_local
 from sidekey.settings.memory import Entry, Memory, release_files
 from sidekey.settings.models import GlobalSettings
 from sidekey.settings.release_gradually import release_gradually
@@ -116,6 +117,7 @@ class _Loading:
         self._environ = environ
         self._now = now
         self._trust_of = cache(partial(build_trust, read=read))
+        self._is_local = cache(is_local)
         self._integrations = Integrations(self.loaded, read, noting, self._trust_of, now)
 
     def run(self) -> Memory | None:
@@ -170,6 +172,9 @@ class _Loading:
             self.loaded.errors += errors_of(error, GlobalSettings, self._root, ())
             invalid = {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
             settings = GlobalSettings.model_validate(_without_invalid(values, error))
+        source = settings.network.source_address
+        if source is not None and not self._is_local(source):
+            self._note(self.loaded.absent, [(("network", "source_address"), ABSENT)])
         if self._joined.documents and self._joined.complete and "listen" not in invalid:
             self._note(self.loaded.errors, self._moved(settings))
         return settings
@@ -212,6 +217,10 @@ class _Loading:
             entry = self._integrations.take(name, raw, trust, self._memory.entries.get(name))
             if entry is not None:
                 entries[name] = entry
+                # At each load, also of what has not changed: a machine's addresses do.
+                source = entry.integration.source_address
+                if source is not None and not self._is_local(source):
+                    self.loaded.absent.append(error_at(raw, ("source_address",), ABSENT, base=base))
         return entries
 
 

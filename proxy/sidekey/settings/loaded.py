@@ -15,7 +15,10 @@ class Loaded:
     """A config that was read. `snapshot` is None where there are `errors`.
 
     `unreadable` are secrets and CA files that could not be read: errors for `check` and `run --strict`, while `run`
-    continues without what needs them. All three lists are in the order of file, line and column.
+    continues without what needs them. All lists are in the order of file, line and column.
+
+    `absent` are source addresses that this machine does not have: errors for `run`, warnings for `check`, which may run
+    on another machine.
 
     `kept` says of integrations why what they read cannot be used now: they are those of an earlier load, unchanged, and
     these errors are not among `unreadable`. It contains them at each load, `failed` those that were read at this one.
@@ -35,6 +38,7 @@ class Loaded:
     errors: list[ConfigError] = field(default_factory=list)
     warnings: list[ConfigError] = field(default_factory=list)
     unreadable: list[ConfigError] = field(default_factory=list)
+    absent: list[ConfigError] = field(default_factory=list)
     kept: dict[str, list[ConfigError]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     stamps: dict[Path, Stamp] = field(default_factory=dict)
@@ -56,6 +60,6 @@ class Loaded:
 
     def sort(self) -> None:
         """Sort the findings by their places, each of them once."""
-        for errors in (self.errors, self.warnings, self.unreadable, *self.kept.values()):
+        for errors in (self.errors, self.warnings, self.unreadable, self.absent, *self.kept.values()):
             # They come nearly in order, which a set would lose: one long sort would hold the interpreter.
             errors[:] = sorted(dict.fromkeys(errors))

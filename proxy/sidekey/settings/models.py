@@ -100,6 +100,11 @@ class NetworkSettings(Section):
         description="Which CAs upstream certificates are verified against: `mozilla`, `system` or `{file: PATH}`.",
     )
     search: bool = Field(default=False, description="Whether DNS search domains apply to targets.")
+    source_address: values.SourceAddress | None = Field(
+        default=None,
+        description="The IP address of this machine that outgoing connections leave from, those for tokens and "
+        "certificates included; default: what the system chooses. Only targets of its family are reached.",
+    )
 
 
 class TimeoutSettings(Section):
@@ -249,9 +254,18 @@ class IntegrationSettings(Section):
         default=None, description="As `network.trusted_ca`, for this integration, instead."
     )
     limits: IntegrationLimits = Field(default=IntegrationLimits(), description="Limits of this integration.")
+    source_address: values.SourceAddress | None = Field(
+        default=None, description="As `network.source_address`, for this integration, instead."
+    )
     auth: AuthSettings = Field(description="The credential; `type` is its kind.")
     client_certificate: CertificateSettings | None = Field(
         default=None, description=f"A client certificate beside `auth`; the kind {_BRING_CERTIFICATE} brings its own."
+    )
+    redact_response: bool = Field(
+        default=False,
+        description="Whether secrets that this integration injects are replaced by `[redacted]` in bodies of responses "
+        "too, as they always are in heads. Bodies then come chunked, without content coding and without `ETag`; "
+        "`Range` is not passed on.",
     )
     test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
 

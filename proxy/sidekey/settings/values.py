@@ -6,7 +6,7 @@ Each parser raises ValueError, which says what must be true and repeats no input
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
@@ -23,6 +23,7 @@ _METHOD = re.compile("[A-Z][A-Z-]{0,31}")
 _PORT = re.compile("0|[1-9][0-9]{0,4}")
 _MODE = re.compile("0[0-7]{3}")
 _LONGEST_SOCKET_PATH = 107
+_BROADCAST = IPv4Address("255.255.255.255")
 
 
 def check_name(text: str) -> str:
@@ -111,6 +112,29 @@ def parse_ip(raw: object) -> str:
     raise ValueError("must be an IP address as text, such as 127.0.0.1 or ::1")
 
 
+def parse_source_address(raw: object) -> addresses.Address:
+    """The local address of outgoing connections: one that a machine can have, without a zone."""
+    try:
+        address = ip_address(raw) if isinstance(raw, str) else None
+    except ValueError:
+        address = None
+    if address is None:
+        raise ValueError("must be an IP address of this machine as text, such as 192.0.2.10 or 2001:db8::10")
+    if address.is_unspecified:
+        raise ValueError("must be one address: to let the system choose, remove this key")
+    if address.is_multicast or address == _BROADCAST:
+        raise ValueError("must be a unicast address: no connection leaves from a multicast or broadcast address")
+    if isinstance(address, IPv6Address):
+        if address.is_link_local:
+            # It needs a zone, and reaches nothing beyond the link (RFC 4007 11).
+            raise ValueError("must not be a link-local address: write a global one, or a unique local one (fd00::/8)")
+        if address.scope_id is not None:
+            raise ValueError("must not have a zone: write the address without % and what follows it")
+        if address.ipv4_mapped is not None:
+            raise ValueError(f"must not be an IPv4-mapped address: write {address.ipv4_mapped}")
+    return address
+
+
 def parse_trust(raw: object) -> Trust:
     """Which CAs are trusted: mozilla, system or {file: PATH}."""
     if raw in ("mozilla", "system"):
@@ -183,6 +207,12 @@ PrivateNetwork = Annotated[
     addresses.Network, PlainValidator(parse_network), _AS_TEXT, WithJsonSchema({"title": "Network", "type": "string"})
 ]
 StaticAddress = Annotated[str, PlainValidator(parse_ip), WithJsonSchema({"title": "IP address", "type": "string"})]
+SourceAddress = Annotated[
+    addresses.Address,
+    PlainValidator(parse_source_address),
+    _AS_TEXT,
+    WithJsonSchema({"title": "IP address", "type": "string"}),
+]
 TrustedCA = Annotated[
     Trust,
     PlainValidator(parse_trust),

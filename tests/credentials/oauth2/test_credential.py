@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.credentials.base import Attempt, CallFault, Verdict
+from sidekey.credentials.base import Attempt, CallFault, Lineage, Verdict
 from sidekey.credentials.oauth2.clients import Client
 from sidekey.credentials.oauth2.credential import OAuth2Credential
 from sidekey.credentials.oauth2.grants import ClientCredentials, JwtBearer, RefreshToken
@@ -18,6 +18,7 @@ AUTH: dict[str, Any] = {
     "client_secret": {"env": "SECRET"},
 }
 TOKEN = {"access_token": "tok-1", "token_type": "bearer", "expires_in": 3600, "refresh_token": "refresh-2"}
+NONE = Lineage((), (), ())
 REFRESHING = {**AUTH, "grant": "refresh_token", "refresh_token": {"insecure_value": "refresh-1"}}
 
 
@@ -40,7 +41,7 @@ def test_what_may_be_presented_once_asks_for_a_connection_of_its_own() -> None:
         (RefreshToken("refresh-1"), secret, True),
         (JwtBearer(lambda now: f"signed at {now:g}"), secret, True),
     ):
-        call = first_call(OAuth2Credential(request, grant, client, ResponseShape(), Placement()))
+        call = first_call(OAuth2Credential(request, grant, client, ResponseShape(), Placement(), NONE))
         assert call.own_connection is alone
 
 
@@ -57,6 +58,21 @@ def test_a_rotated_refresh_token_is_presented_next() -> None:
     assert b"refresh_token=refresh-1" in calls[0].body
     assert issued.memory == "refresh-2"
     assert b"refresh_token=refresh-2" in first_call(credential, Attempt(NOW, memory=issued.memory)).body
+
+
+def test_a_refresh_token_that_does_not_rotate_stays_that_of_the_config() -> None:
+    """So that any number of processes may use it."""
+    credential = credential_of({**REFRESHING, "refresh_token_rotates": False})
+    issued, calls = issue(credential, reply(TOKEN), attempt=Attempt(NOW, memory="refresh-7"))
+    assert b"refresh_token=refresh-1" in calls[0].body
+    assert issued.memory is None
+
+
+def test_a_life_that_no_response_tells_is_that_of_the_config() -> None:
+    """Salesforce tells none."""
+    answer = {key: value for key, value in TOKEN.items() if key != "expires_in"}
+    assert issue(credential_of({**AUTH, "token_lifetime": "15m"}), reply(answer))[0].life == 900
+    assert issue(credential_of({**AUTH, "token_lifetime": "15m"}), reply(TOKEN))[0].life == 3600
 
 
 @pytest.mark.parametrize("rotated", [None, "", 5, "a b", "\ud800"])

@@ -15,6 +15,12 @@ def test_the_refresh_token_of_the_config_is_presented_first() -> None:
     assert "hunter2" not in repr(grant)
 
 
+def test_a_refresh_token_that_does_not_rotate_is_presented_always() -> None:
+    """Whatever a response before brought."""
+    grant = RefreshToken("hunter2", rotates=False)
+    assert dict(grant.parameters(Attempt(0.0, memory="newer")))["refresh_token"] == "hunter2"
+
+
 def test_an_assertion_is_signed_for_each_request() -> None:
     """RFC 7523 2.1, at the time of the request."""
     grant = JwtBearer(lambda now: f"signed at {now:g}")

@@ -58,12 +58,20 @@ def test_an_error_is_at_its_key(raw: object, key: str) -> None:
     [
         (
             Placement(),
-            Grant(headers=(("Authorization", "Bearer tok"),), base_url="u"),
+            Grant(headers=(("Authorization", "Bearer tok"),), base_url="u", secrets=(b"tok",)),
             Places(headers=("Authorization",)),
         ),
-        (Placement("header", "X", ""), Grant(headers=(("X", "tok"),), base_url="u"), Places(headers=("X",))),
-        (Placement("query", "t", ""), Grant(query=(("t", "tok"),), base_url="u"), Places(query=("t",))),
-        (Placement("body", "t", ""), Grant(body=(("t", "tok"),), base_url="u"), Places(body=("t",))),
+        (
+            Placement("header", "X", ""),
+            Grant(headers=(("X", "tok"),), base_url="u", secrets=(b"tok",)),
+            Places(headers=("X",)),
+        ),
+        (
+            Placement("query", "t", ""),
+            Grant(query=(("t", "tok"),), base_url="u", secrets=(b"tok",)),
+            Places(query=("t",)),
+        ),
+        (Placement("body", "t", ""), Grant(body=(("t", "tok"),), base_url="u", secrets=(b"tok",)), Places(body=("t",))),
     ],
 )
 def test_the_grant_is_where_the_places_say(placement: Placement, grant: Grant, places: Places) -> None:

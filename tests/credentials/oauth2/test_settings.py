@@ -144,6 +144,18 @@ def test_the_token_endpoint_itself_is_never_a_target() -> None:
     assert not settings.needs_prefix
 
 
+def test_a_pinned_base_url_takes_the_place_of_the_token_endpoints_host() -> None:
+    """The path that issues tokens is then no target on any host."""
+    settings = settings_of({**AUTH, "token_response": {"base_url": "endpoint", "pin_base_url": True}})
+    origin = Origin("https", "auth.example.com", 443)
+    assert settings.destinations({("token_endpoint",): "https://auth.example.com/oauth2/token"}) == Destinations(
+        domains=(Domain(origin),),
+        forbidden=(Forbidden(None, "/oauth2/token"),),
+        base=Prefix(origin, ""),
+        stand_in=origin,
+    )
+
+
 def test_the_traits_tell_where_a_token_goes() -> None:
     """Before any is there."""
     traits = settings_of(AUTH).traits()
@@ -219,6 +231,27 @@ def test_settings_show_no_secret(dump: type[str]) -> None:
         "token_request": request,
     }
     assert "hunter2" not in dump(settings_of(auth))
+
+
+@pytest.mark.parametrize(
+    ("auth", "keys"),
+    [
+        ({"grant": "refresh_token"}, ["refresh_token"]),
+        ({"grant": "refresh_token", "refresh_token_rotates": True}, ["refresh_token"]),
+        ({"grant": "refresh_token", "refresh_token_rotates": False}, []),
+        ({"single_live_token": True}, ["single_live_token"]),
+        ({"grant": "refresh_token", "single_live_token": True}, ["refresh_token", "single_live_token"]),
+        ({"single_live_token": False}, []),
+        ({"single_live_token": "true"}, []),
+        ({"grant": "jwt_bearer"}, []),
+        ({}, []),
+    ],
+)
+def test_what_only_one_process_may_use_is_a_warning(auth: dict[str, object], keys: list[str]) -> None:
+    """Processes do not share tokens: with a second, each ends what the other has."""
+    found = list(OAuth2Settings.find_warnings({"auth": {"type": "oauth2", **auth}}))
+    assert [place for place, _ in found] == [("auth", key) for key in keys]
+    assert all(text.startswith("only one process may use this") and "run one replica" in text for _, text in found)
 
 
 QUERY = (("auth", "token_placement"), "a token in the query appears in the logs of servers (RFC 6750 2.3)")

@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import pytest
@@ -44,6 +45,48 @@ def test_the_codes_of_the_rfc_are_repeated_and_call_for_a_change(status: int, co
 
 
 @pytest.mark.parametrize(
+    ("description", "number"),
+    [
+        ("AADSTS7000215: Invalid client secret provided. hunter2", "AADSTS7000215"),
+        ("AADSTS7000222: hunter2", "AADSTS7000222"),
+        ("AADSTS1", "AADSTS1"),
+        ("AADSTS123456789 hunter2", "AADSTS123456789"),
+    ],
+)
+def test_the_number_of_a_providers_error_is_shown_beside_the_code(description: str, number: str) -> None:
+    """Digits, and no word of the text: one code stands for a wrong secret and for an expired one."""
+    error = error_of(reply({"error": "invalid_client", "error_description": description}, 401))
+    assert (error.reason, error.settings) == (f"token endpoint returned 401 invalid_client {number}", True)
+    error = error_of(reply({"error": "hunter2", "error_description": description}, 400))
+    assert (error.reason, error.outcome, error.settings) == (f"token endpoint returned 400 {number}", "refused", True)
+    assert error_of(reply({"error": "invalid_grant", "error_description": description})).reason.endswith(number)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "AADSTS: hunter2",
+        "AADSTSx7000215",
+        "aadsts7000215",
+        "hunter2 AADSTS7000215",
+        "AADSTS1234567890",
+        "AADSTS70002\u0661",
+        "AADSTS7000215hunter2",
+        "AADSTS\u0667\u0660",
+        "",
+        7000215,
+        ["AADSTS7000215"],
+        None,
+    ],
+    ids=ascii,
+)
+def test_what_is_no_number_is_not_shown(description: object) -> None:
+    """ASCII digits alone, few, and at the text's begin."""
+    error = error_of(reply({"error": "invalid_client", "error_description": description}, 401))
+    assert error.reason == "token endpoint returned 401 invalid_client"
+
+
+@pytest.mark.parametrize(
     "error", ["hunter2", "invalid_client hunter2", ["invalid_client"], {"code": "hunter2"}, 5, None]
 )
 def test_nothing_else_of_a_response_is_repeated(error: object) -> None:
@@ -55,7 +98,8 @@ def test_nothing_else_of_a_response_is_repeated(error: object) -> None:
 @pytest.mark.parametrize(
     ("status", "outcome", "settings"),
     [
-        (201, "invalid", False),
+        (202, "invalid", False),
+        (203, "invalid", False),
         (204, "invalid", False),
         (302, "invalid", False),
         (400, "refused", True),
@@ -67,10 +111,18 @@ def test_nothing_else_of_a_response_is_repeated(error: object) -> None:
     ],
 )
 def test_the_status_decides_what_came_of_the_call(status: int, outcome: str, settings: bool) -> None:
-    """Only 200 can bring a token: redirects are not followed."""
+    """Only 200 and 201 can bring a token: redirects are not followed."""
     error = error_of(reply(GOOD, status))
     assert (error.outcome, error.settings) == (outcome, settings)
     assert error.reason == f"token endpoint returned {status}"
+
+
+def test_a_token_that_was_created_is_one() -> None:
+    """RFC 6749 5.1 asks for 200; with it comes a refresh token, and an error is none the less one."""
+    assert read_response(reply(GOOD, 201), ResponseShape()).value == "tok-1"
+    assert read_refresh_token(reply({**GOOD, "refresh_token": "r-2"}, 201)) == "r-2"
+    error = error_of(reply({"error": "invalid_client"}, 201))
+    assert (error.outcome, error.reason) == ("refused", "token endpoint returned 201 invalid_client")
 
 
 def test_retry_after_is_handed_on() -> None:
@@ -137,11 +189,13 @@ def test_a_life_is_a_number_or_digits(expires_in: object, life: float) -> None:
     "expires_in",
     [
         None,
-        -1,
         True,
         "soon",
         "",
-        "-5",
+        "-",
+        "--5",
+        "+5",
+        "-1234567890",
         "1e3",
         "9" * 20,
         366 * 86400 + 1,
@@ -153,15 +207,21 @@ def test_a_life_is_a_number_or_digits(expires_in: object, life: float) -> None:
     ],
 )
 def test_an_absurd_life_is_replaced(expires_in: object) -> None:
-    """By five minutes, as where there is none."""
-    assert read_response(reply({**GOOD, "expires_in": expires_in}), ResponseShape()).life == DEFAULT_LIFE
+    """By five minutes, as where there is none, or by what the config says."""
+    answer = reply({**GOOD, "expires_in": expires_in})
+    assert read_response(answer, ResponseShape()).life == DEFAULT_LIFE
+    assert read_response(answer, ResponseShape(lifetime=900.0)).life == 900
 
 
-@pytest.mark.parametrize("expires_in", [0, "0", "00", 0.0, -0.0, 0.999])
+@pytest.mark.parametrize("expires_in", [0, "0", "00", 0.0, -0.0, 0.999, -1, -5, "-5", -0.5, -(10**400)])
 def test_a_token_with_less_than_a_second_left_has_expired(expires_in: object) -> None:
-    """A platform that answers one token for all of its life says so at its end, and has another a second later."""
+    """A platform that answers one token for all of its life says so at its end, and has another a second later.
+
+    Where its clock goes on, the life may be below zero.
+    """
     error = error_of(reply({**GOOD, "expires_in": expires_in}))
     assert (error.outcome, error.reason) == ("invalid", "token endpoint returned a token that has expired")
+    assert error.expired
     assert (error.retry_after, error.settings) == (1, False)
 
 
@@ -217,7 +277,15 @@ def test_any_response_is_a_token_or_an_error(body: bytes) -> None:
             assert 1 <= token.life <= 366 * 86400
 
 
-@given(st.integers(201, 599), st.binary(), st.dictionaries(st.sampled_from(["retry-after", "date"]), st.text()))
+@given(st.text(st.characters(), max_size=40) | st.from_regex(r"AADSTS[0-9]{0,12}.?", fullmatch=True))
+def test_no_text_but_a_number_is_ever_repeated(description: str) -> None:
+    """Of an error's description."""
+    error = error_of(reply({"error": "invalid_client", "error_description": description}, 401))
+    rest = error.reason.removeprefix("token endpoint returned 401 invalid_client")
+    assert re.fullmatch(r"(?: AADSTS[0-9]{1,9})?", rest, re.ASCII)
+
+
+@given(st.integers(202, 599), st.binary(), st.dictionaries(st.sampled_from(["retry-after", "date"]), st.text()))
 def test_any_other_status_is_an_error(status: int, body: bytes, headers: dict[str, str]) -> None:
     """Whatever its headers say."""
     error = error_of(Reply(status, headers, body))

@@ -310,3 +310,16 @@ async def test_the_time_for_a_head_ends_with_the_head(first: bool) -> None:
     assert (caller.take(), caller.ended) == (b"", False)
     upstream.feed(OK)
     assert caller.take().endswith(b"ok")
+
+
+async def test_a_caller_whose_connection_ends_is_read_on() -> None:
+    """What it still sends would else meet a reset, which overtakes the response."""
+    sidekey = Scripted(H)
+    caller, upstream = await warm(sidekey)
+    upstream.choke()
+    caller.feed(request("POST", "/a", "Content-Length: 1000") + b"first")
+    caller.feed(b"second")
+    assert not caller.reading
+    upstream.feed(OK)
+    assert caller.take().endswith(b"ok")
+    assert (caller.ended, caller.reading) == (True, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 
 import pytest
 
@@ -29,7 +30,10 @@ def serialised(fault: Problem, *, integration: str | None = None, close: bool = 
 @pytest.mark.parametrize("fault", PROBLEMS)
 def test_every_response_has_its_code_status_and_proxy_status(fault: Problem) -> None:
     """The table of errors, one by one, as a complete and clean answer."""
-    message = wire.first_response(serialised(fault))
+    written = serialised(fault)
+    phrase = HTTPStatus(fault.status).phrase.encode()
+    assert written.startswith(b"HTTP/1.1 %d %b\r\nContent-Type: " % (fault.status, phrase))
+    message = wire.first_response(written)
     assert message is not None
     assert message.status == fault.status
     assert problem(message)["code"] == fault.code

@@ -114,6 +114,15 @@ async def test_a_chunked_body_over_the_limit_is_refused_as_it_comes() -> None:
         assert upstream.connections == []
 
 
+async def test_a_body_of_the_limit_takes_the_token() -> None:
+    """`limits.replay_body` is the most that is kept, whether its length was given or not."""
+    chunked = request("POST", "/a", FORM, "Transfer-Encoding: chunked") + b"3e8\r\n" + b"a" * 1000 + b"\r\n0\r\n\r\n"
+    async with Upstream() as upstream, plane(upstream, limits=Limits(replay_body=1000)) as sidekey:
+        assert (await sidekey.ask(request("POST", "/a", FORM, body=b"a" * 1000))).status == 200
+        assert (await sidekey.ask(chunked)).status == 200
+        assert {message.body[:1001] for message in upstream.requests} == {b"a" * 1000 + b"&"}
+
+
 @pytest.mark.parametrize(
     ("field", "body"),
     [(FORM, b"access%5Ftoken=x"), (FORM, b"a=b;ACCESS_TOKEN=x"), (JSON, b'{"\\u0061ccess_token": 1}')],

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from sidekey.credentials.base import Grant, Places, Traits
-from sidekey.dataplane.exchange.held import MOST
 from sidekey.runtime.rules import Limits, Timeouts
 from support import wire
 from support.memory import Upstream, running
@@ -15,6 +14,9 @@ from support.plane import RenewedSource, base_url, eventually, get, integration,
 from support.raw import RawConnection
 from support.scripted import Scripted, settle
 from support.upstream import OK, Script, answering
+
+MOST = 64 << 10
+"""Bytes of a body that are kept back (docs/decisions/0017)."""
 
 TRAITS = Traits(Places(headers=("Authorization",)), calls=True, watched=frozenset({401, 500}))
 OLD, NEW = (Grant(headers=(("Authorization", f"Bearer {word}"),)) for word in ("old", "new"))

@@ -62,7 +62,7 @@ async def test_a_grant_is_compiled_for_the_origin_of_a_route() -> None:
         served = sidekey.plane.index.find(b"h")
         assert served is not None
         route = served.route(Origin("https", "b.test", 8443))
-        route.compile(grant)
+        route.compile(grant, None)
         assert served.strip == {b"x-key", b"x-other"}
         assert route.injected == b"\r\nHost: b.test:8443\r\nX_Key: 1\r\nX-Other: \xe9"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 from sidekey.core.urls import Origin
 from sidekey.dataplane.upstream.pools import POOLS_LIMIT, Pools
@@ -16,7 +17,7 @@ HERE = Origin("http", "up.test", 1)
 
 
 async def test_a_key_leads_to_one_pool() -> None:
-    """Origin, trust, allowance and certificate; nothing else divides."""
+    """Origin, trust, allowance, source address and certificate; nothing else divides."""
     pools = Scripted(H).plane.pools
     pool = pools.find(HERE, H, None)
     assert pools.find(HERE, replace(H, id="o"), None) is pool
@@ -25,11 +26,12 @@ async def test_a_key_leads_to_one_pool() -> None:
         pools.find(HERE._replace(scheme="https"), H, None),
         pools.find(HERE, replace(H, trust=Trust("system")), None),
         pools.find(HERE, replace(H, allow_private=LOOPBACK), None),
+        pools.find(HERE, replace(H, source_address=ip_address("127.0.0.2")), None),
         pools.find(HERE, H, certificate("one")),
         pools.find(HERE, H, certificate("other")),
     ]
-    assert len({pool, *others}) == 7
-    assert pools.find(HERE, H, certificate("one")) is others[4]
+    assert len({pool, *others}) == 8
+    assert pools.find(HERE, H, certificate("one")) is others[5]
     assert set(pools.known()) == {pool, *others}
 
 

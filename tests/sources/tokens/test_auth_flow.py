@@ -166,7 +166,7 @@ async def test_a_token_that_has_expired_on_arrival_is_an_error() -> None:
     road = Road([OK])
     with pytest.raises(CallFault, match="token endpoint returned a token that had expired on arrival") as failed:
         await road.run(flow())
-    assert (road.counted, failed.value.memory) == (["invalid"], "refresh-2")
+    assert (road.counted, failed.value.memory, failed.value.expired) == (["invalid"], "refresh-2", True)
 
 
 async def test_a_defect_is_let_through_and_closes_the_flow() -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from sidekey.core.policy import Policy
-from sidekey.credentials.base import Call, Grant, Issued, Places, Traits, Verdict
+from sidekey.credentials.base import Call, Grant, Issued, Lineage, Places, Traits, Verdict
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.errors import Problem, ProblemError
@@ -32,7 +32,8 @@ class Kind:
 
     calls_a_minute = None
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, client: str = "one") -> None:
+        self.lineage = Lineage((port, client), (), ())
         self._url = f"https://up.test:{port}/token"
 
     def obtain(self, attempt: object) -> AuthFlow:
@@ -43,8 +44,8 @@ class Kind:
         return Verdict.GOOD
 
 
-def integration(ca: Authority, port: int) -> Integration:
-    secrets = SecretLoader(lambda: Kind(port))
+def integration(ca: Authority, port: int, client: str = "one") -> Integration:
+    secrets = SecretLoader(lambda: Kind(port, client))
     secrets.load()
     traits = Traits(Places(("Authorization",)), calls=True)
     return Integration("crm", "oauth2", Policy(), None, secrets, traits, ca.trust, allow_private=LOOPBACK)
@@ -168,8 +169,8 @@ async def test_nothing_changes_before_the_commit(tokens: Tokens, metrics: Metric
         assert (tokens.source(former), source.grant, asyncio.all_tasks()) == (source, grant, tasks)
         assert set(metrics.expiries) == {("crm", "token")}
         commit()
-        assert tokens.source(latter) is not source
         assert (source.grant, metrics.expiries) == (grant, {})
+        assert tokens.source(latter) is not source
     await tokens.close()
 
 
@@ -201,12 +202,48 @@ async def test_one_that_is_built_whole_later_keeps_its_token_too(tokens: Tokens,
     await tokens.close()
 
 
-async def test_an_integration_that_is_changed_asks_for_a_token_of_its_own(
+async def test_an_integration_that_is_changed_keeps_its_token_where_it_is_the_same_client(
+    tokens: Tokens, metrics: Metrics, ca: Authority
+) -> None:
+    """Over several changes, also where nobody asks in between; another integration never gets it."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        first, second, third, fourth = (integration(ca, upstream.port) for _ in range(4))
+        serve(tokens, first)
+        grant = await tokens.source(first).obtain()
+        serve(tokens, second)
+        assert await tokens.source(second).obtain() is grant
+        serve(tokens, third)
+        assert metrics.expiries == {}
+        serve(tokens, fourth, replace(fourth, id="other"))
+        assert await tokens.source(replace(fourth, id="other")).obtain() is not grant
+        assert await tokens.source(fourth).obtain() is grant
+        assert set(metrics.expiries) == {("crm", "token"), ("other", "token")}
+        assert dict(metrics.calls) == {("crm", "ok"): 1, ("other", "ok"): 1}
+    await tokens.close()
+
+
+async def test_a_token_does_not_outlive_its_integration(tokens: Tokens, ca: Authority) -> None:
+    """One that was removed, or needs no token any more, begins without one when it comes back."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        first, second, third = (integration(ca, upstream.port) for _ in range(3))
+        serve(tokens, first)
+        grant = await tokens.source(first).obtain()
+        serve(tokens)
+        serve(tokens, second)
+        newer = await tokens.source(second).obtain()
+        assert newer is not grant
+        serve(tokens, replace(second, traits=second.traits._replace(calls=False)))
+        serve(tokens, third)
+        assert await tokens.source(third).obtain() is not newer
+    await tokens.close()
+
+
+async def test_an_integration_that_is_another_client_asks_for_a_token_of_its_own(
     tokens: Tokens, metrics: Metrics, ca: Authority
 ) -> None:
     """Who holds the former source goes on with its token; the series are the new one's."""
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
-        former, latter = (integration(ca, upstream.port) for _ in range(2))
+        former, latter = (integration(ca, upstream.port, client) for client in ("one", "two"))
         serve(tokens, former)
         old = tokens.source(former)
         grant = await old.obtain()
@@ -267,6 +304,38 @@ async def test_a_source_of_a_former_config_is_gone_once_nobody_holds_it(tokens: 
             # The task that got the token has ended, but not yet let go.
             await asyncio.sleep(0)
             assert seen() is None
+        finally:
+            gc.enable()
+    await tokens.close()
+
+
+async def test_a_source_that_was_taken_over_is_gone_once_nobody_holds_it(tokens: Tokens, ca: Authority) -> None:
+    """With all of the former config, while the token lives on; also where an attempt was under way."""
+    async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
+        serve(tokens, integration(ca, upstream.port))
+        gc.collect()
+        gc.disable()
+        try:
+            grants, seen = [], []
+            for number in range(3):
+                current_one = integration(ca, upstream.port)
+                serve(tokens, current_one)
+                source = tokens.source(current_one)
+                seen += [weakref.ref(source), weakref.ref(current_one.secrets._read)]
+                if number == 0:
+                    waiting = asyncio.create_task(source.obtain())
+                    await upstream.connection()
+                else:
+                    grants.append(await source.obtain())
+                del source, current_one
+            grants.append(await waiting)
+            del waiting
+            await asyncio.sleep(0)
+            assert len({id(grant) for grant in grants}) == 1
+            assert [each() is None for each in seen] == [True] * 4 + [False] * 2
+            serve(tokens)
+            await asyncio.sleep(0)
+            assert [each() is None for each in seen] == [True] * 6
         finally:
             gc.enable()
     await tokens.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import parse_qsl
 
 import pytest
 import structlog
@@ -23,20 +24,120 @@ AUTH = {
 
 
 async def test_a_refusal_of_the_current_token_refreshes_it_once(rig: Rig) -> None:
-    """The old one goes on serving; who waits for the newer one gets it, and the kind knows why it is asked."""
+    """The old one is not handed out any more: all who ask get the newer one, and the kind knows why it is asked."""
     old = await rig.source.obtain()
     rig.endpoint.open.clear()
     assert rig.source.report_rejection(old, 401, b"")
     assert rig.source.report_rejection(old, 401, b"")
     await settle()
-    assert rig.source.grant is old
+    assert rig.source.grant is None
     waiting = [asyncio.create_task(rig.source.refreshed_after(old)) for _ in range(20)]
-    await settle()
+    waiting += [asyncio.create_task(rig.source.obtain()) for _ in range(20)]
+    await rig.loop.advance(1.9)
+    assert not any(each.done() for each in waiting)
     rig.endpoint.open.set()
     assert {token_of(grant) for grant in await asyncio.gather(*waiting)} == {"t2"}
     assert token_of(rig.source.grant) == "t2"
     assert len(rig.endpoint.calls) == 2
     assert [attempt.rejected for attempt in rig.kind.attempts] == [False, True]
+
+
+async def test_requests_wait_two_seconds_for_the_successor_of_a_refused_token(rig: Rig) -> None:
+    """The refusal may be the resource's own: then the old one serves, and the next refusal makes nobody wait again."""
+    old = await rig.source.obtain()
+    rig.endpoint.open.clear()
+    assert rig.source.report_rejection(old, 401, b"")
+    waiting = [asyncio.create_task(rig.source.obtain()) for _ in range(20)]
+    await rig.loop.advance(1.99)
+    assert not any(each.done() for each in waiting)
+    await rig.loop.advance(0.01)
+    assert [await each for each in waiting] == [old] * 20
+    assert rig.source.grant is old
+    assert rig.source.report_rejection(old, 401, b"")
+    assert rig.source.grant is old
+    await rig.loop.advance(1)
+    rig.endpoint.open.set()
+    await settle()
+    assert token_of(await rig.source.obtain()) == "t2"
+    assert len(rig.endpoint.calls) == 2
+
+
+async def test_a_refresh_that_fails_ends_the_wait(rig: Rig) -> None:
+    """A token that has not expired is used rather than none."""
+    old = await rig.source.obtain()
+    rig.endpoint.open.clear()
+    assert rig.source.report_rejection(old, 401, b"")
+    waiting = asyncio.create_task(rig.source.obtain())
+    await rig.loop.advance(0.5)
+    assert not waiting.done()
+    rig.endpoint.down = {"outcome": "refused", "reason": "token endpoint returned 401 invalid_client"}
+    rig.endpoint.open.set()
+    assert await waiting is old
+    assert rig.source.grant is old
+
+
+async def test_a_refusal_during_a_background_refresh_makes_requests_wait_for_that(rig: Rig) -> None:
+    """Once in a renewal interval, as for any other."""
+    old = await rig.source.obtain()
+    rig.endpoint.open.clear()
+    await rig.loop.advance(900)
+    assert rig.source.grant is old
+    assert rig.source.report_rejection(old, 401, b"")
+    assert rig.source.grant is None
+    waiting = asyncio.create_task(rig.source.obtain())
+    await rig.loop.advance(1)
+    assert not waiting.done()
+    rig.endpoint.open.set()
+    assert token_of(await waiting) == "t2"
+    assert len(rig.endpoint.calls) == 2
+
+
+@pytest.mark.parametrize("interval", [1.0, 300.0])
+async def test_the_config_says_how_often_a_refusal_may_force_a_refresh(interval: float) -> None:
+    """`renewal_interval`, from one forced refresh to the next."""
+    rig = Rig(traits={"renewal_interval": interval})
+    grant = await rig.source.obtain()
+    for _ in range(3):
+        assert rig.source.report_rejection(grant, 401, b"")
+        grant = await rig.source.refreshed_after(grant) or grant
+        await rig.loop.advance(interval - 0.5)
+        assert not rig.source.report_rejection(grant, 401, b"")
+        await rig.loop.advance(0.5)
+    assert rig.endpoint.moments == [0, 0, interval, 2 * interval]
+    await rig.source.close()
+
+
+async def test_the_one_live_token_is_refreshed_when_it_ends_and_not_before() -> None:
+    """A new one would end the one that requests have just been sent with."""
+    rig = Rig(traits={"single_live_token": True})
+    await rig.source.obtain()
+    for _ in range(998):
+        await rig.loop.advance(1)
+        assert token_of(await rig.source.obtain()) == "t1"
+    assert len(rig.endpoint.calls) == 1
+    rig.endpoint.open.clear()
+    await rig.loop.advance(1)
+    assert rig.source.grant is None
+    waiting = asyncio.create_task(rig.source.obtain())
+    await settle()
+    rig.endpoint.open.set()
+    assert token_of(await waiting) == "t2"
+    await rig.source.close()
+
+
+async def test_the_one_live_token_is_not_handed_out_while_another_is_fetched() -> None:
+    """However long that takes; where it fails the old one is tried again."""
+    rig = Rig(traits={"single_live_token": True})
+    old = await rig.source.obtain()
+    rig.endpoint.open.clear()
+    assert rig.source.report_rejection(old, 401, b"")
+    waiting = asyncio.create_task(rig.source.obtain())
+    await rig.loop.advance(9.9)
+    assert not waiting.done()
+    rig.endpoint.down = {"outcome": "timeout", "reason": "token endpoint did not answer in time"}
+    rig.endpoint.open.set()
+    assert await waiting is old
+    await rig.source.close()
 
 
 async def test_a_storm_of_refusals_makes_one_call_a_minute(rig: Rig) -> None:
@@ -85,7 +186,7 @@ async def test_a_refresh_that_fails_leaves_the_old_token_and_is_not_tried_again_
     rig.endpoint.down = {"outcome": "timeout", "reason": "token endpoint did not respond in time"}
     assert rig.source.report_rejection(old, 401, b"")
     assert await rig.source.refreshed_after(old) is None
-    assert rig.source.grant is old
+    assert await rig.source.obtain() is old
     await rig.loop.advance(59)
     assert not rig.source.report_rejection(old, 401, b"")
     assert len(rig.endpoint.calls) == 2
@@ -126,7 +227,7 @@ async def test_the_same_token_again_is_none_that_is_newer(rig: Rig) -> None:
 
 @pytest.mark.parametrize("jitter", [0.0, 0.3, 0.5, 0.8, 0.99])
 async def test_one_token_that_is_answered_with_what_is_left_of_it_is_never_sent_expired(jitter: float) -> None:
-    """As Marketo does, in whole seconds, down to 0: few calls, and callers without a token for hardly a second."""
+    """As Marketo does, in whole seconds, down to 0: few calls, and no caller fails, or waits for more than a second."""
     life = 3600
     secrets = SecretLoader(lambda: credential_of(AUTH))
     secrets.load()
@@ -141,20 +242,62 @@ async def test_one_token_that_is_answered_with_what_is_left_of_it_is_never_sent_
         return reply({"access_token": f"t{made}", "expires_in": int(ends - moment)})
 
     rig.endpoint.answer = answer
-    without = 0
+    longest = 0.0
     while rig.loop.now < 2.5 * life:
-        try:
-            grant = rig.source.grant or await rig.source.obtain()
-        except ProblemError as raised:
-            problem = raised.problem
-            assert problem.detail == "token endpoint returned a token that has expired"
-            without += 1
-        else:
-            assert (token_of(grant), rig.loop.now < ends) == (f"t{made}", True)
+        grant = rig.source.grant
+        if grant is None:
+            asking, began = asyncio.create_task(rig.source.obtain()), rig.loop.now
+            await settle()
+            while not asking.done():
+                await rig.loop.advance(0.05)
+            grant, longest = await asking, max(longest, rig.loop.now - began)
+        assert (token_of(grant), rig.loop.now < ends) == (f"t{made}", True)
         await rig.loop.advance(0.1 if ends - rig.loop.now < 5 else 1)
     assert made == 3
-    assert len(rig.endpoint.calls) <= 3 * 15
-    assert without * 0.1 <= 2 * 1.5
+    assert len(rig.endpoint.calls) <= 3 * 12
+    assert longest <= 1.05
+    await rig.source.close()
+
+
+async def test_an_endpoint_that_returns_nothing_but_ended_tokens_gets_few_calls() -> None:
+    """Four in two seconds while the callers wait; after that one an attempt, by back-off."""
+    secrets = SecretLoader(lambda: credential_of(AUTH))
+    secrets.load()
+    rig = Rig(secrets=secrets)
+    rig.endpoint.answer = lambda moment: reply({"access_token": "t", "expires_in": 0})
+    waiting = [asyncio.create_task(rig.source.obtain()) for _ in range(20)]
+    await rig.loop.advance(1.9, step=0.1)
+    assert not any(each.done() for each in waiting)
+    await rig.loop.advance(0.1)
+    for each in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(each, ProblemError)
+        assert each.problem.detail == "token endpoint returned a token that has expired"
+    for _ in range(30):
+        with pytest.raises(ProblemError):
+            await rig.source.obtain()
+        await rig.loop.advance(0.5)
+    assert rig.endpoint.moments == pytest.approx([0, 0.5, 1, 2, 3, 5, 9])
+    assert rig.outcomes() == {"invalid": 7}
+    await rig.source.close()
+
+
+async def test_a_refresh_token_that_came_with_an_ended_token_is_the_one_that_is_used_next() -> None:
+    """It has replaced the one before, whatever came with it."""
+    auth = {**AUTH, "grant": "refresh_token", "refresh_token": {"env": "SECRET"}}
+    secrets = SecretLoader(lambda: credential_of(auth))
+    secrets.load()
+    rig = Rig(secrets=secrets)
+
+    def answer(moment: float) -> Reply:
+        life = 0 if moment < 1 else 600
+        return reply({"access_token": "t", "refresh_token": f"r{len(rig.endpoint.calls)}", "expires_in": life})
+
+    rig.endpoint.answer = answer
+    waiting = asyncio.create_task(rig.source.obtain())
+    await rig.loop.advance(1, step=0.5)
+    await waiting
+    sent = [dict(parse_qsl(call.body.decode()))["refresh_token"] for call in rig.endpoint.calls]
+    assert sent[1:] == ["r1", "r2"]
     await rig.source.close()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sidekey.credentials.base import Attempt, Call, CallFault, Issued, Reply, Sealed, Verdict
+from sidekey.credentials.base import Attempt, Call, CallFault, Issued, Lineage, Reply, Sealed, Verdict
 from sidekey.credentials.oauth2.clients import Client
 from sidekey.credentials.oauth2.grants import GrantType
 from sidekey.credentials.oauth2.placement import Placement
@@ -25,6 +25,7 @@ class OAuth2Credential(Sealed):
     client: Client
     response: ResponseShape
     placement: Placement
+    lineage: Lineage
 
     def __repr__(self) -> str:
         return f"OAuth2Credential({self.grant!r}, {self.client!r})"

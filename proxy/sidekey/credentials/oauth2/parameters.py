@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from operator import itemgetter
 from typing import Annotated
 from urllib.parse import parse_qsl, quote
 
@@ -112,6 +113,11 @@ def filled(written: Mapping[str, Written], values: Mapping[Keys, str], *place: s
         (name, values[*place, name] if isinstance(value, Reference) else value) for name, value in written.items()
     ]
     return tuple((name, value) for name, value in parameters if not _is_empty_scope(name, value))
+
+
+def compared(parameters: Parameters) -> tuple[Hashable, ...]:
+    """Parameters as they are compared: whatever their order, and true is not 1."""
+    return tuple((name, type(value).__name__, value) for name, value in sorted(parameters, key=itemgetter(0)))
 
 
 _VALUE_SCHEMA = {

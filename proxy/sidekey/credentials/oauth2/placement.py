@@ -45,9 +45,12 @@ class Placement:
     def grant(self, token: str, base_url: str | None) -> Grant:
         """The grant of a token."""
         pair = ((self.name, f"{self.scheme} {token}".lstrip() if self.place == "header" else token),)
+        secrets = (token.encode("latin-1"),)
         if self.place == "header":
-            return Grant(headers=pair, base_url=base_url)
-        return Grant(query=pair, base_url=base_url) if self.place == "query" else Grant(body=pair, base_url=base_url)
+            return Grant(headers=pair, base_url=base_url, secrets=secrets)
+        if self.place == "query":
+            return Grant(query=pair, base_url=base_url, secrets=secrets)
+        return Grant(body=pair, base_url=base_url, secrets=secrets)
 
 
 _FIELDS = {"header": "headers", "body": "body", "query": "query"}

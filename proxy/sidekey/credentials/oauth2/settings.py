@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
@@ -17,6 +17,7 @@ from sidekey.credentials.base import (
     Documentation,
     Findings,
     KindSettings,
+    Lineage,
     ReadReference,
     Reasons,
     SecretInput,
@@ -27,7 +28,7 @@ from sidekey.credentials.fields import Keys, Reference, Secret, Text, check_not_
 from sidekey.credentials.oauth2.clients import Client, Sign
 from sidekey.credentials.oauth2.credential import OAuth2Credential
 from sidekey.credentials.oauth2.grants import ClientCredentials, GrantType, JwtBearer, RefreshToken
-from sidekey.credentials.oauth2.parameters import check_query, filled, holds, references
+from sidekey.credentials.oauth2.parameters import check_query, compared, filled, holds, references
 from sidekey.credentials.oauth2.placement import Placement, TokenPlacement
 from sidekey.credentials.oauth2.request import TokenRequest
 from sidekey.credentials.oauth2.sections import (
@@ -39,7 +40,7 @@ from sidekey.credentials.oauth2.sections import (
 )
 from sidekey.credentials.oauth2.token_response import DEFAULT_LIFE, LEAST_LIFE, ResponseShape
 from sidekey.credentials.quantities import Duration
-from sidekey.credentials.renewal import RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
+from sidekey.credentials.renewal import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 
 Grants = Literal["client_credentials", "refresh_token", "jwt_bearer"]
 
@@ -251,8 +252,18 @@ class OAuth2Settings(KindSettings):
 
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
-        """A placement of the token that has disadvantages."""
-        written = mapping(integration.get("auth")).get("token_placement")
+        """A placement of the token that has disadvantages, and what only one process may use."""
+        auth = mapping(integration.get("auth"))
+        if auth.get("grant") == "refresh_token" and auth.get("refresh_token_rotates") is not False:
+            yield (
+                ("auth", "refresh_token"),
+                "only one process may use this token: the provider may end it with each use, and no other process, nor "
+                "this one after a restart, has the next; run one replica, or write refresh_token_rotates: false if it "
+                "stays valid",
+            )
+        if auth.get("single_live_token") is True:
+            yield ("auth", "single_live_token"), ONE_PROCESS
+        written = auth.get("token_placement")
         place = mapping(written).get("in", written)
         if place == "query":
             yield ("auth", "token_placement"), "a token in the query appears in the logs of servers (RFC 6750 2.3)"
@@ -348,6 +359,36 @@ class OAuth2Settings(KindSettings):
                 self.token_lifetime,
             ),
             placement=self.token_placement,
+            lineage=self._lineage(values),
+        )
+
+    def _lineage(self, values: Mapping[Keys, str]) -> Lineage:
+        """A refresh token of the config that is another one begins a lineage: it wins over what was returned since."""
+        request, response, assertion = self.token_request, self.token_response, self.assertion
+
+        def of(*keys: Keys) -> tuple[Hashable, ...]:
+            return tuple(map(values.get, keys))
+
+        whose = of(("token_endpoint",), ("client_id",), ("refresh_token",))
+        asked = of(*(("assertion", name) for name in ("issuer", "subject", "audience")))
+        signed = of(*(("assertion", name) for name in ("private_key", "key_id", "certificate")))
+        return Lineage(
+            client=("oauth2", self.grant, *whose, *asked),
+            token=(
+                compared(filled(request.body, values, "token_request", "body")),
+                compared(filled(request.query, values, "token_request", "query")),
+                () if assertion is None else compared(filled(assertion.claims, values, "assertion", "claims")),
+                (response.access_token, response.base_url),
+                self.token_placement,
+            ),
+            proof=(
+                self.client_authentication,
+                self.raw_basic,
+                (request.method, request.format),
+                of(("client_secret",)),
+                signed,
+                None if assertion is None else assertion.algorithm,
+            ),
         )
 
     def _grant(self, values: Mapping[Keys, str], sign: Sign | None) -> GrantType:

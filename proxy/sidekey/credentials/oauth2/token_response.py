@@ -32,7 +32,14 @@ _CODES = frozenset(
         "unsupported_grant_type",
     }
 )
-"""The error codes of RFC 6749 5.2: all that is ever repeated of a response. Each says that the config is wrong."""
+"""The error codes of RFC 6749 5.2, each of which says that the config is wrong."""
+
+_NUMBER = re.compile(r"(AADSTS[0-9]{1,9})(?!\w)")
+"""The number that Microsoft Entra's `error_description` begins with, in every cloud: it tells a wrong secret (7000215)
+from an expired one (7000222). With the codes above it is all that is ever repeated of a response."""
+
+_SUCCESS = frozenset({200, 201})
+"""RFC 6749 5.1 asks for 200; CrowdStrike, Harvest and Ostrom create tokens (RFC 9110 15.3.2)."""
 
 _BEARER = ("bearer", "bearertoken")
 """Token types in lower case: RFC 6749 5.1 and 7.1, and what Apigee says."""
@@ -65,20 +72,20 @@ class ResponseShape:
 
 
 def read_response(reply: Reply, shape: ResponseShape) -> Token:
-    """The token of a response. Raises CallFault, whose reason repeats at most an error code."""
+    """The token of a response. Raises CallFault, whose reason repeats at most an error code and a number."""
     response = json_object(reply.body)
     code = None if response is None else response.get("error")
     known = code if isinstance(code, str) and code in _CODES else ""
-    if reply.status != 200:
-        raise error_of_status(STEP, reply, known, settings=bool(known))
+    said = f"{known} {_number(response or {})}".strip()
+    if reply.status not in _SUCCESS:
+        raise error_of_status(STEP, reply, said, settings=bool(known))
     if response is None:
         raise CallFault("invalid", f"{STEP} did not return a JSON object")
     token = _find(response, shape.access_token)
     if token is None and known:
         # Some return 200 for everything.
-        raise CallFault(
-            "refused", f"{STEP} returned 200 {known}", retry_after=retry_after(reply.headers), settings=True
-        )
+        reason = f"{STEP} returned {reply.status} {said}"
+        raise CallFault("refused", reason, retry_after=retry_after(reply.headers), settings=True)
     if not isinstance(token, str) or not is_token(token):
         raise CallFault("invalid", f"{STEP} did not return a usable token under {shape.access_token}")
     if shape.bearer and not _is_bearer(response.get("token_type")):
@@ -92,9 +99,15 @@ def read_response(reply: Reply, shape: ResponseShape) -> Token:
 
 def read_refresh_token(reply: Reply) -> str | None:
     """The refresh token of a response (RFC 6749 5.1), whatever the rest; None where there is none."""
-    response = json_object(reply.body) if reply.status == 200 else None
+    response = json_object(reply.body) if reply.status in _SUCCESS else None
     found = None if response is None else response.get("refresh_token")
     return found if isinstance(found, str) and is_token(found) else None
+
+
+def _number(response: dict[str, Any]) -> str:
+    description = response.get("error_description")
+    found = _NUMBER.match(description) if isinstance(description, str) else None
+    return "" if found is None else found[1]
 
 
 def _find(response: dict[str, Any], path: str) -> object:
@@ -116,7 +129,7 @@ def _life(value: object, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value <= LONGEST_LIFE:
         return default
     if value < LEAST_LIFE:
-        raise CallFault("invalid", f"{STEP} returned a token that has expired", retry_after=LEAST_LIFE)
+        raise CallFault("invalid", f"{STEP} returned a token that has expired", retry_after=LEAST_LIFE, expired=True)
     return float(value)
 
 

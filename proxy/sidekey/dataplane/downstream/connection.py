@@ -11,10 +11,11 @@ from typing import Final, cast
 from httptools import HttpParserError, HttpParserUpgrade
 
 from sidekey.dataplane.buffers import BYPASS, WRITE_BUFFER
-from sidekey.dataplane.deadlines import NEVER
+from sidekey.dataplane.deadlines import NEVER, TICK
 from sidekey.dataplane.downstream.request_reader import Request, RequestReader
 from sidekey.dataplane.downstream.request_rules import OTHER_PROTOCOL
 from sidekey.dataplane.events import ExchangeEvents
+from sidekey.dataplane.sockets import half_close, has_arrived
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
 
@@ -28,6 +29,10 @@ not overtake our response."""
 # Why reading is paused, as bits.
 PAUSED_BY_QUEUE: Final = 1
 PAUSED_BY_BODY: Final = 2
+
+NO_DESCRIPTOR: Final = Problem(
+    "overloaded", "no file descriptor (NOFILE) is left for another connection", headers=(("Retry-After", "1"),)
+)
 
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -82,15 +87,37 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         """Whether no exchange is under way."""
         return self.exchange is None
 
+    @property
+    def idle_since(self) -> float:
+        """Since when it waits for the first byte of a request; NEVER where it does not."""
+        if self.exchange is not None or self._in_head or self._discarding or self.unsent:
+            return NEVER
+        timeouts = self.worker.rules.timeouts
+        return self.deadline - (timeouts.request_head if self._head_due else timeouts.keep_alive)
+
+    def _has_arrived(self) -> bool:
+        """Whether something waits to be read."""
+        descriptor = self._descriptor()
+        return descriptor >= 0 and has_arrived(descriptor)
+
+    def _descriptor(self) -> int:
+        sock: socket.socket | None = self.transport.get_extra_info("socket")
+        return -1 if sock is None else sock.fileno()
+
     # The transport's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(WRITE_BUFFER)
         worker = self.worker
-        worker.opened(self)
+        has_room = worker.opened(self)
         worker.deadlines.watch(self)
         self.deadline = worker.deadlines.now + worker.rules.timeouts.request_head
+        if not has_room:
+            # Everybody else has a request under way. What is said now, before the request is read, is all that can be
+            # done without keeping the descriptor.
+            self._refuse(NO_DESCRIPTOR, 0)
+            self.transport.close()
 
     def connection_lost(self, _: Exception | None) -> None:
         worker = self.worker
@@ -318,10 +345,23 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         seconds = self._rules.timeouts.request_head if self._in_head else worker.rules.timeouts.keep_alive
         self.deadline = worker.deadlines.now + seconds
 
-    def close_if_idle(self) -> None:
-        """Close the connection where nothing is under way."""
-        if self.exchange is None and not self._linger_until:
-            self.close()
+    def close_if_idle(self) -> bool:
+        """Close the connection where nothing is under way and nothing has arrived; whether it did."""
+        if self.idle_since == NEVER or self._has_arrived():
+            return False
+        self.close()
+        return True
+
+    def wind_down(self, *, patient: bool) -> bool:
+        """Send the end of stream where nothing is under way; whether nothing is lost by closing the connection now.
+
+        So it is once the end of stream was sent, or the connection closes anyway, and nothing has arrived since.
+        """
+        if self._linger_until or self.transport.is_closing():
+            return not self.unsent and not self._has_arrived()
+        if self.idle_since != NEVER and not self._has_arrived() and not (patient and self._head_due):
+            self.close(unread=True)
+        return False
 
     def end(self) -> None:
         """Close the connection now; where something is cut, by a reset."""
@@ -346,9 +386,12 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             return
         elif unread and transport.can_write_eof():
             try:
+                if not self.unsent and (descriptor := self._descriptor()) >= 0:
+                    # uvloop does it at its next turn, and what arrives until then would be lost.
+                    half_close(descriptor)
                 transport.write_eof()
             except OSError:
-                # asyncio shuts the socket down at once, and the caller may have reset it.
+                # The caller may have reset it.
                 transport.abort()
                 return
             self._linger_until = now + LINGER_AT_MOST
@@ -378,6 +421,9 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             self.close(cut=True)
         elif self._in_head:
             self._refuse(Problem("request_timeout", "the head came too slowly"), 0)
+        elif self._has_arrived():
+            # It is read in this turn of the loop: a request that came in time must not be reset.
+            self.deadline = self.worker.deadlines.now + TICK
         else:
             self.close()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sidekey.core.headers import BODY_DIGESTS, is_plain, line_values, nominated
-from sidekey.core.parameters import NamedAlready, Unplaceable, check_body, media_type, placed
+from sidekey.core.parameters import NamedAlready, Unplaceable, UnreadableNames, check_body, media_type, placed
 from sidekey.core.request import RequestHead
 from sidekey.errors import Problem
 
@@ -37,6 +37,8 @@ def conflict(head: RequestHead, body: bytes, names: Iterable[str]) -> Problem | 
         check_body(body, _kind(head), names)
     except NamedAlready:
         return Problem("request_invalid", "the body must not contain a field that Sidekey adds itself")
+    except UnreadableNames as reason:
+        return Problem("request_invalid", f"the body {reason}")
     except Unplaceable as reason:
         return _unplaceable(str(reason))
     return None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sidekey.core import phases
+from sidekey.core.codings import UnreadableCoding, acceptable
 from sidekey.core.decide import Admitted, Denied, decide, is_forward, judge, readmit
 from sidekey.core.framing import CHUNKED
 from sidekey.core.headers import is_plain
+from sidekey.core.redaction import Redactor
 from sidekey.core.response import ResponseHead
 from sidekey.credentials.base import Grant
 from sidekey.dataplane.deadlines import NEVER
@@ -19,6 +22,7 @@ from sidekey.dataplane.downstream.response_head import response_head
 from sidekey.dataplane.events import ExchangeEvents
 from sidekey.dataplane.exchange import body as bodies
 from sidekey.dataplane.exchange.held import HeldResponse
+from sidekey.dataplane.exchange.redacted import RedactedBody, readable_head
 from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import RETRY_AFTER, Share
@@ -41,6 +45,8 @@ _KEEP_ALIVE: Final = b"\r\nConnection: keep-alive\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _EXPECT: Final = frozenset({b"expect"})
+_STEPS: Final = 16
+"""Steps of a redacted body, a mebibyte at most, after which other exchanges have their turn."""
 
 
 class Exchange(ExchangeEvents):
@@ -50,7 +56,8 @@ class Exchange(ExchangeEvents):
     known; `_destination` where it goes, once it is admitted; `_share` what it counts against until it is over. `_body`
     holds what was taken of a body that cannot be written yet; `_replay_body` what was written of it, to be written
     again with a newer grant; `_retry_bytes` the whole request as it was written, to be written again on a new
-    connection.
+    connection. `_redactor` is that of the grant it was written with, whatever grant is used by now; `_redacted` the
+    body of the response, where secrets are removed from it. `_stepping` says that a task gives it out.
     """
 
     __slots__ = (
@@ -65,6 +72,8 @@ class Exchange(ExchangeEvents):
         "_index",
         "_integration",
         "_keep_alive",
+        "_redacted",
+        "_redactor",
         "_replay_body",
         "_replayed",
         "_request",
@@ -75,6 +84,7 @@ class Exchange(ExchangeEvents):
         "_sent",
         "_share",
         "_status",
+        "_stepping",
         "_upstream",
         "_worker",
         "deadline",
@@ -94,6 +104,8 @@ class Exchange(ExchangeEvents):
         self._grant: Grant | None = None
         self._upstream: UpstreamConnection | None = None
         self._held: HeldResponse | None = None
+        self._redactor: Redactor | None = None
+        self._redacted: RedactedBody | None = None
         self._body: list[bytes] | None = None
         self._replay_body: list[bytes] | None = None
         self._retry_bytes: bytes | None = None
@@ -102,7 +114,7 @@ class Exchange(ExchangeEvents):
         self._keep_alive = request.head.keep_alive
         self._chunked = False
         self._caller_blocked = False
-        self._replayed = self._retried = False
+        self._replayed = self._retried = self._stepping = False
 
     def __repr__(self) -> str:
         request, response = phases.REQUEST_NAMES[self._request_phase], phases.RESPONSE_NAMES[self._response_phase]
@@ -389,7 +401,8 @@ class Exchange(ExchangeEvents):
         if grant is None:
             raise RuntimeError("the exchange has no grant")
         if route.grant is not grant:
-            route.compile(grant)
+            route.compile(grant, integration.redactor(grant))
+        self._redactor = route.redactor
         body = request.take()
         if self._body is not None:
             body = self._body + body
@@ -405,7 +418,10 @@ class Exchange(ExchangeEvents):
         path = destination.path
         if route.query:
             path += (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + route.query
-        pieces = request_head(head, path, route.injected, stripped, length=length, head_end=request.rules.head_end)
+        injected = route.injected
+        if integration.redacts:
+            injected += acceptable(head.fields)
+        pieces = request_head(head, path, injected, stripped, length=length, head_end=request.rules.head_end)
         pieces += self._framed(body, chunked=length == CHUNKED)
         data = b"".join(pieces)
         if request.complete:
@@ -474,7 +490,7 @@ class Exchange(ExchangeEvents):
     def _begin_again(self) -> None:
         """Forget the response, so that the request may be written again; its body was kept."""
         self._drop_upstream()
-        self._held = None
+        self._held = self._redacted = None
         self._retry_bytes = None
         self._status = 0
         self._chunked = False
@@ -513,10 +529,8 @@ class Exchange(ExchangeEvents):
             return
         # There is no newer grant after all: the response goes to the caller, with what is still to come of it.
         self._enter(phases.SENT)
-        whole = held.whole
         self._pass_on(held)
-        if not whole and not self._caller_blocked and (connection := self._attached()) is not None:
-            connection.resume()
+        self._read_on()
 
     # The way back.
 
@@ -526,10 +540,28 @@ class Exchange(ExchangeEvents):
             self._caller.deliver(_CONTINUE)
 
     def respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
+        if head is not None and self._redactor is not None and self._admitted().redacts:
+            if not self._redact(head, self._redactor):
+                return
+            head = readable_head(head)
+        redacted = self._redacted
+        if redacted is None:
+            self._respond(head, body, whole=whole)
+            return
+        redacted.add(body, whole=whole)
+        if whole:
+            # Its end may come to the caller much later, and more of the request is of no use.
+            self._release_upstream()
+            if not self._request.complete:
+                self._caller.hold_body()
+        self._give_out(redacted, head)
+
+    def _respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
+        """Part of the response, as it goes to the caller."""
         out = body
         if head is not None:
             integration = self._admitted()
-            pieces = self._response_head(head, integration)
+            pieces = self._response_head(head)
             if head.status in integration.watched:
                 self._enter_response(phases.HELD)
                 self._held = HeldResponse(pieces, chunked=self._chunked, readable=is_plain(head.fields))
@@ -554,9 +586,77 @@ class Exchange(ExchangeEvents):
             raise phases.illegal(phases.RESPONSE_NAMES, self._response_phase, phases.PASSING)
         self._deliver(out[0] if len(out) == 1 else b"".join(out))
 
-    def _response_head(self, head: ResponseHead, integration: CompiledIntegration) -> list[bytes]:
+    # Bodies that are redacted.
+
+    def _redact(self, head: ResponseHead, redactor: Redactor) -> bool:
+        """Have secrets removed from the body that follows this head; False where it cannot be read, so this fails."""
+        if head.length:
+            try:
+                self._redacted = RedactedBody(head, redactor)
+            except UnreadableCoding as error:
+                self._status = head.status
+                self._fail_unreadable(error)
+                return False
+        return True
+
+    def _fail_unreadable(self, error: UnreadableCoding) -> None:
+        """End, since a body that cannot be read may hold a secret."""
+        integration, grant = self._admitted(), self._grant
+        if grant is not None and self._response_phase != phases.PASSING and self._status in integration.watched:
+            # The status alone may refuse the grant: the next request is not to be sent with it.
+            integration.source.report_rejection(grant, self._status, None)
+        self._fail(Problem("upstream_protocol_error", str(error), sent="maybe"))
+
+    @property
+    def _is_stalled(self) -> bool:
+        """Whether nothing more of the response may go on for now."""
+        return self._caller_blocked or self._response_phase == phases.JUDGED
+
+    def _give_out(self, redacted: RedactedBody, head: ResponseHead | None = None) -> None:
+        """Give out what has come of a redacted body, after its head where that is new, a step at a time."""
+        for _ in range(_STEPS):
+            try:
+                piece = redacted.step()
+            except UnreadableCoding as error:
+                self._fail_unreadable(error)
+                return
+            if piece or head is not None or redacted.over:
+                self._respond(head, [piece] if piece else [], whole=redacted.over)
+                head = None
+            if self.is_over or not redacted.waits or self._is_stalled:
+                return
+        if not self._stepping:
+            self._stepping = True
+            if (connection := self._attached()) is not None:
+                connection.hold()
+            self._worker.spawn(self._guarded(self._give_out_rest))
+
+    async def _give_out_rest(self) -> None:
+        """Go on with what a little input has inflated to, in turns."""
+        try:
+            while True:
+                await asyncio.sleep(0)
+                redacted = self._redacted
+                if self.is_over or self._is_stalled or redacted is None or not redacted.waits:
+                    break
+                self._give_out(redacted)
+        finally:
+            self._stepping = False
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Go on with the response where nothing stalls it: with what has come of it, then with what is to come."""
+        redacted = self._redacted
+        if redacted is not None and redacted.waits and not (self.is_over or self._is_stalled or self._stepping):
+            self._give_out(redacted)
+        if self.is_over or self._is_stalled or (redacted is not None and redacted.waits):
+            return
+        if (connection := self._attached()) is not None:
+            connection.resume()
+
+    def _response_head(self, head: ResponseHead) -> list[bytes]:
         """Decide on the response's framing towards the caller and whether they may go on; its head as it is written."""
-        request, grant = self._request, self._grant
+        request, redactor = self._request, self._redactor
         rules, http_1_1 = request.rules, request.head.http_1_1
         self._status = head.status
         if not request.complete or self._worker.draining:
@@ -572,9 +672,7 @@ class Exchange(ExchangeEvents):
             ending = rules.via + _CLOSE
         elif not http_1_1:
             ending = rules.via + _KEEP_ALIVE
-        fields = head.fields
-        if grant is not None and integration.rules.parameters:
-            fields = integration.scrub(fields, grant)
+        fields = head.fields if redactor is None else redactor.clean(head.fields)
         to_head = request.head.method == b"HEAD"
         return response_head(head, fields, ending, chunked=self._chunked, to_head=to_head)
 
@@ -732,5 +830,4 @@ class Exchange(ExchangeEvents):
 
     def caller_drained(self) -> None:
         self._caller_blocked = False
-        if self._response_phase != phases.JUDGED and (connection := self._attached()) is not None:
-            connection.resume()
+        self._read_on()

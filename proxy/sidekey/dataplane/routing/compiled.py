@@ -9,6 +9,7 @@ from sidekey.core import headers, parameters, routing
 from sidekey.core.decide import IntegrationRules
 from sidekey.core.paths import under
 from sidekey.core.policy import Policy, Prefix, parse_learnt, upgrade
+from sidekey.core.redaction import Redactor, searchable
 from sidekey.core.urls import Origin, Target
 from sidekey.credentials.base import Grant, GrantSource
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
@@ -24,11 +25,11 @@ _PLAIN: Final = routing.PLAIN.fullmatch
 class Route:
     """An origin of one integration: where its connections are, and what is injected into a head that goes there.
 
-    `pool` is None while a client certificate is needed and none is bound: without it nothing is connected. `injected`
-    and `query` are those of `grant`. `share` counts the requests that go by it, and maybe by others.
+    `pool` is None while a client certificate is needed and none is bound: without it nothing is connected. `injected`,
+    `query` and `redactor` are those of `grant`. `share` counts the requests that go by it, and maybe by others.
     """
 
-    __slots__ = ("_hold", "_host", "grant", "identity", "injected", "origin", "pool", "query", "share")
+    __slots__ = ("_hold", "_host", "grant", "identity", "injected", "origin", "pool", "query", "redactor", "share")
 
     def __init__(self, origin: Origin, pool: Pool | None, hold: Hold) -> None:
         self.origin: Final = origin
@@ -39,14 +40,15 @@ class Route:
         self.grant: Grant | None = None
         self.injected = b""
         self.query = b""
+        self.redactor: Redactor | None = None
         self._host = b"\r\nHost: %b" % origin.authority.encode()
 
-    def compile(self, grant: Grant) -> None:
-        """Write down what is injected: Host, and the grant's fields and query parameters."""
+    def compile(self, grant: Grant, redactor: Redactor | None) -> None:
+        """Write down what is injected: Host, and the grant's fields and query parameters; `redactor` is the grant's."""
         block = "".join(f"\r\n{name}: {value}" for name, value in grant.headers)
         injected, query = self._host + block.encode("latin-1"), parameters.encode(grant.query).encode()
         # Both or neither: what cannot be written must not leave the lines of another grant, or none, for this one's.
-        self.grant, self.injected, self.query = grant, injected, query
+        self.grant, self.injected, self.query, self.redactor = grant, injected, query, redactor
 
     def bind(self, identity: ClientIdentity | None, pool: Pool) -> None:
         """Let what goes by this route use connections of this pool, which present this client certificate."""
@@ -70,9 +72,9 @@ class CompiledIntegration:
 
     `rules` are what targets are judged by now: the integration's own, until a grant has told more. A plain target that
     holds one of the `_marks` is left to the exact reading. `needs_slow_path` says that an exchange takes more than the
-    grant that is there. `share` counts its requests where it has a limit of its own, or no origin that is known yet.
-    `resolved` is what came after this one because what was missing of its integration could be
-    read. `changed` is told when the rules have changed.
+    grant that is there, `redacts` that secrets are replaced in bodies of responses. `share` counts its requests
+    where it has a limit of its own, or no origin that is known yet. `resolved` is what came after this one because what
+    was missing of its integration could be read. `changed` is told when the rules have changed.
     """
 
     ROUTES: Final = 256
@@ -86,8 +88,8 @@ class CompiledIntegration:
         "_marks",
         "_pools",
         "_quick",
+        "_redactor",
         "_routes",
-        "_scrubber",
         "_shares",
         "certificate",
         "injection_points",
@@ -95,6 +97,7 @@ class CompiledIntegration:
         "learns",
         "name",
         "needs_slow_path",
+        "redacts",
         "resolved",
         "rules",
         "share",
@@ -127,6 +130,9 @@ class CompiledIntegration:
         strip = frozenset(headers.normalise(name.encode("latin-1")) for name in places.headers)
         if integration.policy.methods is not None:
             strip |= headers.METHOD_OVERRIDES
+        self.redacts: Final = integration.redact_response
+        if self.redacts:
+            strip |= headers.ASKING_FOR_CODED
         self.strip: Final = strip
         unresolved = integration.rebuild is not None
         self.needs_slow_path: Final = unresolved or self.learns or bool(places.body) or certificate is not None
@@ -140,7 +146,7 @@ class CompiledIntegration:
             (self.share,) = self._hold
         self._changed = changed
         self._learnt: Grant | None = None
-        self._scrubber: tuple[Grant, parameters.Scrubber] | None = None
+        self._redactor: tuple[Grant, Redactor | None] | None = None
         self._routes: dict[Origin, Route] = {}
         self._go_by(
             IntegrationRules.of(
@@ -298,13 +304,13 @@ class CompiledIntegration:
 
     # Responses.
 
-    def scrub(self, fields: list[bytes], grant: Grant) -> list[bytes]:
-        """The fields of a response without the injected parameters, which an upstream may repeat in a URL."""
-        if self._scrubber is None or self._scrubber[0] is not grant:
-            self._scrubber = (grant, parameters.Scrubber(grant.query + grant.body))
-        clean = self._scrubber[1]
-        kept = [clean(field) if headers.line_name(field) in headers.HOLD_URLS else field for field in fields]
-        return [field for field in kept if field is not None]
+    def redactor(self, grant: Grant) -> Redactor | None:
+        """What removes the grant's secrets from responses; None where it has none that can be searched."""
+        if self._redactor is None or self._redactor[0] is not grant:
+            pairs = grant.query + grant.body
+            redactor = Redactor(grant.secrets, pairs) if pairs or searchable(grant.secrets) else None
+            self._redactor = (grant, redactor)
+        return self._redactor[1]
 
 
 def _target(origin: Origin, path: bytes) -> Target:

@@ -5,14 +5,14 @@ Nothing crosses pools: the key holds everything that decides what a connection m
 
 from __future__ import annotations
 
-import select
 import time
 from collections import deque
 from typing import Final, NamedTuple, Protocol
 
-from sidekey.core.addresses import Network
+from sidekey.core.addresses import Address, Network
 from sidekey.core.urls import Origin
 from sidekey.credentials.identity import ClientIdentity, expired
+from sidekey.dataplane.sockets import has_arrived
 from sidekey.dataplane.upstream.connection import Home, UpstreamConnection
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem, ProblemError
@@ -30,6 +30,8 @@ class Key(NamedTuple):
     origin: Origin
     trust: Trust
     allow_private: tuple[Network, ...]
+    source_address: Address | None = None
+    """The integration's own; the config's is the same for all pools."""
     fingerprint: str = ""
     """Of the client certificate; empty where there is none."""
 
@@ -37,7 +39,7 @@ class Key(NamedTuple):
 def key_of(origin: Origin, integration: Integration, identity: ClientIdentity | None) -> Key:
     """The key for an origin under an integration's trust and dialling rules, and under one client certificate."""
     fingerprint = "" if identity is None else identity.fingerprint
-    return Key(origin, integration.trust, integration.allow_private, fingerprint)
+    return Key(origin, integration.trust, integration.allow_private, integration.source_address, fingerprint)
 
 
 def may_use(integration: Integration | None, key: Key) -> bool:
@@ -82,6 +84,10 @@ class Registry(Protocol):
 
     def unused(self, pool: Pool) -> None:
         """The pool holds no connection any more."""
+        ...
+
+    def close_longest_idle(self) -> None:
+        """Make room for a connection by closing one that carries nothing, of whichever pool."""
         ...
 
 
@@ -130,6 +136,11 @@ class Pool(Home):
     def idle(self) -> tuple[UpstreamConnection, ...]:
         """The connections that carry nothing now, the last used last."""
         return tuple(self._idle)
+
+    @property
+    def longest_idle(self) -> UpstreamConnection | None:
+        """The connection that has carried nothing for the longest time."""
+        return next(iter(self._idle), None)
 
     @property
     def idle_count(self) -> int:
@@ -239,6 +250,8 @@ class Pool(Home):
         if identity is not None and time.time() >= identity.not_after:
             raise ProblemError(expired(identity))
         outcome = "proxy_internal_error"
+        if worker.has_no_room:
+            self._registry.close_longest_idle()
         worker.metrics.upstream_connecting += 1
         try:
             connection = await self._dialer.connect(
@@ -246,6 +259,7 @@ class Pool(Home):
                 self.key.origin,
                 trust=self.key.trust,
                 allow_private=self.key.allow_private,
+                source_address=self.key.source_address,
                 identity=identity,
                 sessions=self._sessions,
                 timeout=timeout,
@@ -305,8 +319,4 @@ class Pool(Home):
 def quiet(connection: UpstreamConnection) -> bool:
     """Whether nothing has arrived on an idle connection: an end of stream or stray bytes make it unfit for reuse."""
     descriptor = connection.descriptor
-    if descriptor < 0:
-        return False
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return not poll.poll(0)
+    return descriptor >= 0 and not has_arrived(descriptor)

@@ -53,6 +53,12 @@ class Pools:
         """The pool holds no connection any more."""
         self._in_use.discard(pool)
 
+    def close_longest_idle(self) -> None:
+        """Close the connection that has carried nothing for the longest time."""
+        idle = [found for pool in self._in_use if (found := pool.longest_idle) is not None]
+        if idle:
+            min(idle, key=lambda connection: connection.idle_since).expired()
+
     def retire(self, pool: Pool) -> None:
         """Forget a pool whose client certificate was replaced, and close what is idle in it."""
         self._forget(pool)

@@ -61,6 +61,7 @@ class UrlFetch:
                     Call("the server", "GET", url, headers, own_connection=True),
                     trust=self._integration.trust,
                     allow_private=self._integration.allow_private,
+                    source_address=self._integration.source_address,
                     timeout=TIMEOUT,
                     largest=LARGEST,
                 )

@@ -27,7 +27,7 @@ class Obtained(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FlowRunner:
-    """What running a flow takes, the same for every attempt of an integration.
+    """What running a flow takes.
 
     `learn` checks a base URL that came with a grant (ValueError: the rest of a sentence that begins with "it").
     """
@@ -81,7 +81,8 @@ class FlowRunner:
 
     def _check(self, step: str, called: float, issued: Issued) -> None:
         if self.clock() >= called + issued.life:
-            raise CallFault("invalid", f"{step} returned a token that had expired on arrival", memory=issued.memory)
+            reason = f"{step} returned a token that had expired on arrival"
+            raise CallFault("invalid", reason, memory=issued.memory, expired=True)
         if issued.grant.base_url is None:
             return
         try:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from weakref import WeakSet
 
 from sidekey.credentials.base import Call, Reply
-from sidekey.credentials.identity import IdentitySource
+from sidekey.credentials.identity import ClientIdentity, IdentitySource
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
@@ -46,45 +46,55 @@ class Tokens:
         self._report = report
         self._integrations: Mapping[str, Integration] = MappingProxyType({})
         self._sources: dict[str, TokenSource] = {}
+        self._former: dict[str, TokenSource] = {}
+        """Of integrations that were changed, until their new source is asked for."""
         self._retired: WeakSet[TokenSource] = WeakSet()
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
         """Get ready to serve the integrations of another snapshot; the result does so from then on.
 
         It retires the sources of integrations that are not the very same objects as before. Their successors are made
-        when they are asked for: there is nothing here to prepare that could fail.
+        when they are asked for, and take over what they may: there is nothing here to prepare that could fail.
         """
         return partial(self._commit, snapshot.integrations)
 
     def _commit(self, integrations: Mapping[str, Integration]) -> None:
         former, self._integrations = self._integrations, integrations
         for name in [name for name in self._sources if integrations.get(name) is not former.get(name)]:
-            source = self._sources.pop(name)
+            source = self._former[name] = self._sources.pop(name)
             source.retire()
             self._retired.add(source)
+        for name in [name for name in self._former if not _calls(integrations.get(name))]:
+            del self._former[name]
         self._fetcher.drop()
 
     def source(self, integration: Integration) -> TokenSource:
         """The source of an integration that is served now, always the same one; on the event loop."""
-        found = self._sources.get(integration.id)
+        name = integration.id
+        found = self._sources.get(name)
         if found is None:
-            fetch = self._fetch_for(integration)
-            found = self._sources[integration.id] = TokenSource(integration, fetch, self._metrics, self._report)
+            certificate = self._identity_of(integration)
+            found = self._sources[name] = TokenSource(
+                integration,
+                self._fetch_for(integration, certificate),
+                self._metrics,
+                self._report,
+                ready=partial(_present, certificate),
+                former=self._former.pop(name, None),
+            )
         return found
 
-    def _fetch_for(self, integration: Integration) -> Fetch:
-        certificate = self._identity_of(integration)
-
+    def _fetch_for(self, integration: Integration, certificate: IdentitySource | None) -> Fetch:
         async def fetch(call: Call) -> Reply:
-            # Asked for with each call: it may have been rotated since the last.
-            identity = None if certificate is None else certificate.identity or await certificate.obtain()
             return await self._fetcher.fetch(
                 call,
                 trust=integration.trust,
                 allow_private=integration.allow_private,
+                source_address=integration.source_address,
                 timeout=TOKEN_TIMEOUT,
                 largest=LARGEST_RESPONSE,
-                identity=identity,
+                # Asked for with each call: it may have been rotated since the last.
+                identity=await _present(certificate),
             )
 
         return fetch
@@ -93,3 +103,13 @@ class Tokens:
         """Cancel every timer and every call under way, those of retired sources too."""
         await asyncio.gather(*(source.close() for source in (*self._sources.values(), *self._retired)))
         self._fetcher.close()
+
+
+def _calls(integration: Integration | None) -> bool:
+    """Whether it has a token, or will have one."""
+    return integration is not None and integration.traits.calls
+
+
+async def _present(certificate: IdentitySource | None) -> ClientIdentity | None:
+    """The client certificate to present; None where there is none. Raises ProblemError."""
+    return None if certificate is None else certificate.identity or await certificate.obtain()

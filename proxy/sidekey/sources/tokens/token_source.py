@@ -2,10 +2,11 @@
 
 A token is active once a request has used it: then `grant` is set, and the warm path reads nothing else. One that was
 refreshed in the background becomes active when the next request asks for it, so that only what is used is refreshed
-again.
+again. One that the upstream rejected is not active while another is fetched: requests wait for that, a little.
 
 A source whose integration was changed or removed is retired: it serves the requests in flight that hold it, and is
-freed with the last of them.
+freed with the last of them. Where the changed integration is still the same client of the same endpoint, its source
+takes over what the retired one knows, and alone makes calls from then on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from random import SystemRandom
@@ -28,8 +30,9 @@ from sidekey.observe.logs import get_logger
 from sidekey.observe.metrics import CredentialSeries, Metrics
 from sidekey.refresh import Failed, Refresh
 from sidekey.runtime.snapshot import Integration
-from sidekey.sources.tokens.auth_flow import Fetch, FlowRunner, Obtained
+from sidekey.sources.tokens.auth_flow import AuthFlow, Fetch, FlowRunner, Obtained
 from sidekey.sources.tokens.call_limit import CallLimit
+from sidekey.sources.tokens.origin import Origin, origin_of
 from sidekey.sources.tokens.schedule import Schedule, schedule
 
 _RANDOM = SystemRandom()
@@ -37,8 +40,20 @@ _RANDOM = SystemRandom()
 _GRAIN = 0.002
 """Seconds by which a timer may come early: uvloop counts in whole milliseconds."""
 
-FORCED_EVERY = 60.0
-"""Seconds between two refreshes (or drops) that upstream responses force: a storm of 401s makes one call a minute."""
+PATIENCE = 2.0
+"""Seconds that requests wait for the successor of a token that was rejected: one resource may reject every token."""
+
+PAUSES = (0.5, 0.5, 1.0)
+"""Seconds before each further call of an attempt whose call brought a token that has ended.
+
+Platforms that return one token for its whole life say in its last second that it lives 0 seconds.
+"""
+
+_RELOADED = Problem(
+    "credential_unavailable",
+    "the config was reloaded while the request waited for a token: send the request again",
+    error="proxy_configuration_error",
+)
 
 
 class _Held(NamedTuple):
@@ -46,10 +61,22 @@ class _Held(NamedTuple):
     life: Schedule
 
 
+class _Known(NamedTuple):
+    """What one source leaves to the next. Of `refresh` only the last error and the pause after it count."""
+
+    held: _Held | None
+    memory: str | None
+    rejected: bool
+    forced_at: float
+    refresh: Refresh[Grant, Problem]
+
+
 class TokenSource:
     """Hands out the token of one integration. To be made on the event loop it lives on.
 
-    `fetch` makes its calls; `report` is passed defects, returns the id under which one is logged and must not raise.
+    `fetch` makes its calls, `ready` waits until a client certificate is there where one is needed (ProblemError: there
+    is none); `report` is passed defects, returns the id under which one is logged and must not raise. `former` is the
+    source of what the integration was before, to be retired by then.
     """
 
     def __init__(
@@ -59,40 +86,63 @@ class TokenSource:
         metrics: Metrics,
         report: Callable[[BaseException], str],
         *,
+        ready: Callable[[], Awaitable[object]],
+        former: TokenSource | None = None,
         jitter: Callable[[], float] = _RANDOM.random,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.grant: Grant | None = None
-        self._id = integration.id
+        self._integration = integration
         self._series = CredentialSeries(metrics, integration.id, "token")
         self._secrets = integration.secrets
         self._policy = integration.policy
+        self._interval = integration.traits.renewal_interval
+        self._single_live = integration.traits.single_live_token
         self._fetch = fetch
+        self._ready = ready
         self._report = report
         self._jitter = jitter
         self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._log = get_logger(integration=integration.id)
-        self._runner: FlowRunner | None = None
+        self._limit: CallLimit | None = None
         self._refresh: Refresh[Grant, Problem] = Refresh(growing(jitter))
         self._held: _Held | None = None
         self._memory: str | None = None
         self._rejected = False
+        self._doubted_until = -math.inf
+        """Until when requests wait for an attempt under way, although a token is held."""
         self._timer: asyncio.TimerHandle | None = None
         self._forced_at = -math.inf
+        self._former: TokenSource | None = None
+        """The source whose knowledge may be taken over; it is not known yet whether it may."""
+        self._heir: TokenSource | None = None
+        """The source that has taken over what this one knew."""
+        if former is not None:
+            self._former = former.make_way_for(self)
+            self._inherit()
 
     def __repr__(self) -> str:
-        return f"TokenSource({self._id})"
+        return f"TokenSource({self._integration.id})"
 
     async def obtain(self) -> Grant:
         """The token that is held, at once; else that of the attempt under way or of a new one.
 
+        A token that was rejected is handed out once the attempt under way has failed, or after `PATIENCE`.
+
         Raises ProblemError: credential_unavailable, with Retry-After where no attempt is made before, or
         internal_error.
         """
-        held = self._valid()
+        if self._former is not None:
+            await self._settle()
+        held = self.held
+        if held is not None and self._is_doubted:
+            await self._wait_in_doubt()
+            held = self.held
         if held is not None:
             return self._activate(held)
+        if self._heir is not None:
+            return await self._obtain_by(self._heir)
         problem = self._refresh.error
         if problem is not None and self._refresh.blocked:
             raise ProblemError(self._until_retry(problem))
@@ -106,34 +156,45 @@ class TokenSource:
     def report_rejection(self, grant: Grant, status: int, body: bytes | None) -> bool:
         """Take note of an upstream's response of a watched status to a request with `grant`.
 
-        A refresh is forced only where the response is about the token that is held, and once in `FORCED_EVERY` seconds.
+        A refresh is forced only where the response is about the token that is held, and once in a renewal interval.
         """
         credential = self._secrets.credential
         if credential is None or isinstance(credential, FixedCredential):
             return False
+        if self._heir is not None:
+            return self._is_one_with(self._heir) and self._heir.report_rejection(grant, status, body)
         verdict = credential.verdict(status, body)
         if verdict is Verdict.GOOD:
             return False
-        held = self._valid()
+        held = self.held
         if verdict is Verdict.SPENT:
             if held is not None and held.grant == grant and self._may_force():
                 self._force("the upstream invalidated the token; it is dropped")
                 self._drop()
             return False
-        if (held is not None and held.grant != grant) or self._refresh.running:
+        if held is not None and held.grant != grant:
+            return True
+        if self._refresh.running:
+            if held is not None and self._may_force():
+                self._force("the upstream rejected the token, which is being refreshed")
+                self._doubt()
             return True
         if not self._may_force() or not self._may_call():
             return False
         self._force("the upstream rejected the token; it is refreshed")
+        self._doubt()
         self._start()
         return True
 
     async def refreshed_after(self, grant: Grant) -> Grant | None:
         """The token that replaced `grant`, after the attempt under way, if there is one; None where none did."""
-        held = self._valid()
+        if self._heir is not None:
+            newer = await self._heir.refreshed_after(grant) if self._is_one_with(self._heir) else None
+            return None if newer is None else self._borrow(self._heir)
+        held = self.held
         if self._refresh.running and (held is None or held.grant == grant):
             await self._refresh.wait()
-            held = self._valid()
+            held = self.held
         if held is None or held.grant == grant:
             return None
         return self._activate(held)
@@ -148,10 +209,6 @@ class TokenSource:
         await self._refresh.close()
         self._drop()
 
-    def _valid(self) -> _Held | None:
-        held = self._held
-        return held if held is not None and self._loop.time() < held.life.ends_at else None
-
     def _activate(self, held: _Held) -> Grant:
         if self.grant is not held.grant:
             self.grant = held.grant
@@ -163,17 +220,153 @@ class TokenSource:
         self._series.expires(None)
         self._plan()
 
+    def _allows(self, grant: Grant) -> bool:
+        """Whether the policy allows the base URL that came with a token, if one did."""
+        try:
+            if grant.base_url is not None:
+                _learn(self._policy, grant.base_url)
+        except ValueError:
+            return False
+        return True
+
+    # A token that was rejected.
+
     def _may_force(self) -> bool:
-        return self._loop.time() >= self._forced_at + FORCED_EVERY
+        return self._loop.time() >= self._forced_at + self._interval
 
     def _may_call(self) -> bool:
         """Whether neither the back-off nor the limit of calls forbids an attempt now."""
-        return not self._refresh.blocked and (self._runner is None or not self._runner.limit.wait(self._loop.time()))
+        return not self._refresh.blocked and (self._limit is None or not self._limit.wait(self._loop.time()))
 
     def _force(self, event: str) -> None:
         self._forced_at = self._loop.time()
         self._rejected = True
         self._log.info(event)
+
+    def _doubt(self) -> None:
+        """Hand out what is held only after the attempt under way, or some time.
+
+        Where a new token ends the one before, what is held is worth nothing until the attempt has failed.
+        """
+        self._doubted_until = math.inf if self._single_live else self._loop.time() + PATIENCE
+        self.grant = None
+
+    @property
+    def _is_doubted(self) -> bool:
+        return self._refresh.running and self._loop.time() < self._doubted_until
+
+    async def _wait_in_doubt(self) -> None:
+        until = self._doubted_until
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until if math.isfinite(until) else None):
+                await self._refresh.wait()
+
+    # What a source takes over from the one before, and what that one borrows for its last requests.
+
+    def make_way_for(self, heir: TokenSource) -> TokenSource:
+        """The source whose knowledge `heir` may take over: this one, or the one that this one would have taken it from.
+
+        In the second case this one has none, and depends on `heir` from now on.
+        """
+        former = self._former
+        if former is None:
+            return self
+        self._former, self._heir = None, heir
+        return former
+
+    def hand_over(self, heir: TokenSource) -> _Known:
+        """What is known so far, for `heir`, which alone makes calls from now on. What is held serves here as well."""
+        known = _Known(self._held, self._memory, self._rejected, self._forced_at, self._refresh)
+        self._heir, self._memory = heir, None
+        return known
+
+    async def _settle(self) -> None:
+        """Wait until it is known what may be taken over, then for an attempt under way, which may spend a token.
+
+        Raises ProblemError where a secret or certificate that decides it cannot be had.
+        """
+        try:
+            await self._secrets.obtain()
+            await self._ready()
+        except ProblemError as raised:
+            raise ProblemError(replace(raised.problem, headers=())) from None
+        while (former := self._former) is not None and self.origin is not None and not self._inherit():
+            await former.wait_for_attempt()
+
+    async def wait_for_attempt(self) -> None:
+        """Wait until the attempt under way has ended, if there is one."""
+        if self._refresh.running:
+            await self._refresh.wait()
+
+    def _inherit(self) -> bool:
+        """Take over what may be taken over; False while that is not known, or an attempt is under way."""
+        former, own = self._former, self.origin
+        if former is None:
+            return True
+        if own is None:
+            return False
+        others = former.origin
+        is_same = others is not None and own.is_client_of(others)
+        if former.is_calling and (is_same or others is None):
+            return False
+        self._former = None
+        self._limit = former.limit
+        if others is not None and is_same:
+            self._take_over(former.hand_over(self), own, others)
+        return True
+
+    def _take_over(self, known: _Known, own: Origin, others: Origin) -> None:
+        self._memory, self._rejected, self._forced_at = known.memory, known.rejected, known.forced_at
+        if not own.has_token_of(others):
+            return
+        if own.asks_like(others):
+            self._refresh.go_on(known.refresh)
+        held = known.held
+        if held is not None and self._loop.time() < held.life.ends_at and self._allows(held.grant):
+            self._hold(held)
+            self._log.debug("the token outlives the change of its integration")
+
+    @property
+    def origin(self) -> Origin | None:
+        """Whose its token is; None while that cannot be known."""
+        return origin_of(self._integration)
+
+    @property
+    def limit(self) -> CallLimit | None:
+        """How many calls may be made; None before the first."""
+        return self._limit
+
+    @property
+    def is_calling(self) -> bool:
+        """Whether an attempt is under way."""
+        return self._refresh.running
+
+    @property
+    def held(self) -> _Held | None:
+        """The token that may be handed out now."""
+        held = self._held
+        return held if held is not None and self._loop.time() < held.life.ends_at else None
+
+    def _is_one_with(self, heir: TokenSource) -> bool:
+        """Whether the heir's token is what a request by this source's config may have."""
+        own, others = self.origin, heir.origin
+        return own is not None and others is not None and own.has_token_of(others)
+
+    def _borrow(self, heir: TokenSource) -> Grant | None:
+        """Hand out the heir's token, where the policy of this source's config allows that as well."""
+        held = heir.held
+        if held is None or not self._is_one_with(heir) or not self._allows(held.grant):
+            return None
+        self._held = held
+        return self._activate(held)
+
+    async def _obtain_by(self, heir: TokenSource) -> Grant:
+        if self._is_one_with(heir):
+            await heir.obtain()
+        grant = self._borrow(heir)
+        if grant is None:
+            raise ProblemError(_RELOADED)
+        return grant
 
     # The timer: where the token is used, at its refresh point or at the next attempt after a failure; else at its end.
 
@@ -187,6 +380,9 @@ class TokenSource:
     def _due(self) -> float:
         """When to refresh in the background."""
         if self._held is None or self.grant is None or self._refresh.running or self._series.retired:
+            return math.inf
+        if self._single_live:
+            # It would end the token that requests have just been sent with.
             return math.inf
         return max(self._held.life.refresh_at, self._refresh.not_before)
 
@@ -220,36 +416,55 @@ class TokenSource:
         credential = await self._secrets.obtain()
         if isinstance(credential, FixedCredential):
             raise TypeError("a token source is for kinds that must call first")
-        if self._runner is None:
-            self._runner = self._make_runner(credential)
-        return await self._runner.run(credential.obtain(Attempt(self._wall(), self._memory, self._rejected)))
+        runner = self._make_runner(credential)
+        for pause in () if self._refresh.failures else PAUSES:
+            try:
+                return await runner.run(self._flow(credential))
+            except CallFault as error:
+                if not error.expired:
+                    raise
+                self._remember(error)
+            await asyncio.sleep(pause)
+        return await runner.run(self._flow(credential))
+
+    def _flow(self, credential: CallingCredential) -> AuthFlow:
+        return credential.obtain(Attempt(self._wall(), self._memory, self._rejected))
 
     def _make_runner(self, credential: CallingCredential) -> FlowRunner:
+        limit = self._limit
+        if limit is None or limit.most != credential.calls_a_minute:
+            limit = self._limit = CallLimit(credential.calls_a_minute)
         return FlowRunner(
             fetch=self._fetch,
-            limit=CallLimit(credential.calls_a_minute),
+            limit=limit,
             clock=self._loop.time,
             count=self._series.count_call,
-            # The policy alone: a runner that referred back to its source would be in a cycle with it.
             learn=partial(_learn, self._policy),
         )
 
     def _keep(self, obtained: Obtained) -> Grant:
         issued = obtained.issued
         life = schedule(obtained.called, issued.life, self._jitter())
-        self._held = _Held(issued.grant, life)
         self._memory = issued.memory
         self._rejected = False
         self.grant = issued.grant if self._refresh.waiting else None
-        self._series.expires(self._wall() + life.expires_at - self._loop.time())
+        self._hold(_Held(issued.grant, life))
         if self._refresh.error is not None:
             self._log.info("tokens can be obtained again", failures=self._refresh.failures)
         self._log.debug("a token was issued", life=round(issued.life, 3))
         return issued.grant
 
-    def _failed(self, error: CallFault) -> Failed[Problem]:
+    def _hold(self, held: _Held) -> None:
+        self._held = held
+        self._series.expires(self._wall() + held.life.expires_at - self._loop.time())
+        self._plan()
+
+    def _remember(self, error: CallFault) -> None:
         if error.memory is not None:
             self._memory = error.memory
+
+    def _failed(self, error: CallFault) -> Failed[Problem]:
+        self._remember(error)
         status_error = "proxy_configuration_error" if error.settings else "proxy_internal_error"
         self._log.warning("no token could be obtained", outcome=error.outcome, reason=error.reason)
         return Failed(Problem("credential_unavailable", error.reason, error=status_error), error.retry_after)

@@ -1,0 +1,317 @@
+"""Secrets that a response repeats, in every usual spelling, in heads and in bodies that come in pieces."""
+
+from __future__ import annotations
+
+import json
+import sys
+from base64 import b64encode, urlsafe_b64encode
+from collections import Counter
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.core import redaction
+from sidekey.core.redaction import LONGEST, MARK, RedactedStream, Redactor, searchable, spellings
+from support.http_strategies import cuts, pieces
+
+PLAIN = "s3cr3t-of_the~crm.0"
+HARD = "p@ss/w\"or\\d+='é€\U0001f511<&> `"
+SECRETS = [PLAIN, HARD, "Zm9vYmFyL2Jhei8rPz8/Pw==", "~%2F%2f%~", "12345678"]
+
+
+def whole(redactor: Redactor, text: bytes) -> bytes:
+    """The text as it comes out where it comes at once."""
+    return redactor.split(text, whole=True)[0]
+
+
+def lower(text: str) -> str:
+    """Percent-encoded text with the other case of hex."""
+    parts = text.split("%")
+    return "%".join([parts[0], *(part[:2].lower() + part[2:] for part in parts[1:])])
+
+
+def written(secret: str) -> dict[str, str]:
+    """What encoders of the standard library, and those of other languages, make of a secret."""
+    ascii_json, utf8_json = json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]
+    component = quote(secret, safe="!'()*")
+    html_safe = {char: f"\\u{ord(char):04x}" for char in "<>&"}
+    dot_net = {char: f"\\u{ord(char):04X}" for char in "<>&'+`"}
+    found = {
+        "exact": secret,
+        "quote": quote(secret),
+        "quote of all": quote(secret, safe=""),
+        "quote_plus": quote_plus(secret),
+        "encodeURIComponent": component,
+        "encodeURI": quote(secret, safe="!'()*#;,/?:@&=+$"),
+        "every byte": "".join(f"%{byte:02X}" for byte in secret.encode()),
+        "json.dumps": ascii_json,
+        "json.dumps, UTF-8": utf8_json,
+        "PHP": ascii_json.replace("/", "\\/"),
+        "PHP, UTF-8": utf8_json.replace("/", "\\/"),
+        "Go": utf8_json.translate(str.maketrans(html_safe)),
+        "Django": ascii_json.translate(str.maketrans(html_safe)),
+        "Jinja": ascii_json.translate(str.maketrans({**html_safe, "'": "\\u0027"})),
+        "Gson": utf8_json.translate(str.maketrans({**html_safe, "'": "\\u0027", "=": "\\u003d"})),
+        ".NET": utf8_json.replace('\\"', "\\u0022").translate(str.maketrans(dot_net)),
+        "slash": utf8_json.replace("/", "\\u002f"),
+        "every character": "".join(f"\\u{digits}" for digits in secret.encode("utf-16-be").hex(" ", 2).split()),
+    }
+    percent = ("quote", "quote of all", "quote_plus", "encodeURIComponent", "encodeURI", "every byte")
+    return {**found, **{f"{name}, lower case": lower(found[name]) for name in percent}}
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_is_found_in_every_usual_spelling(secret: str) -> None:
+    """Alone, and within other text."""
+    redactor = Redactor((secret.encode(),))
+    for name, spelled in written(secret).items():
+        for before, after in (("", ""), ("x", "y"), ('{"a":"', '"}'), ("/?a=", "&b")):
+            text = f"{before}{spelled}{after}".encode()
+            assert whole(redactor, text) == before.encode() + MARK + after.encode(), name
+
+
+@pytest.mark.parametrize("encode", [b64encode, urlsafe_b64encode])
+@pytest.mark.parametrize("secret", SECRETS)
+@given(before=st.binary(max_size=9), after=st.binary(max_size=9))
+def test_a_secret_is_found_in_base64_wherever_it_begins(
+    encode: object, secret: str, before: bytes, after: bytes
+) -> None:
+    """What is left are the characters that other bytes have a part in: of the secret 4 bits at each end, at most."""
+    text = b64encode(before + secret.encode() + after)
+    if encode is urlsafe_b64encode:
+        text = urlsafe_b64encode(before + secret.encode() + after)
+    start, end = divmod(len(before) * 8, 6), (len(before) + len(secret.encode())) * 8 // 6
+    first = start[0] + (start[1] > 0)
+    assert whole(Redactor((secret.encode(),)), text) == text[:first] + MARK + text[end:]
+
+
+@given(secret=st.text(min_size=8).map(str.encode), before=st.text(max_size=5), after=st.text(max_size=5))
+def test_any_secret_is_found(secret: bytes, before: str, after: str) -> None:
+    """Also one that other code would take for a pattern, or for an escape."""
+    out = whole(Redactor((secret,)), before.encode() + secret + after.encode())
+    assert secret not in out or secret in MARK
+
+
+def test_short_secrets_are_left_alone() -> None:
+    """They may be words of any response."""
+    assert searchable((b"1234567", b"12345678", b"")) == [b"12345678"]
+    assert whole(Redactor((b"1234567",)), b"1234567") == b"1234567"
+    assert whole(Redactor((b"12345678",)), b"12345678") == MARK
+
+
+def test_secrets_are_not_shown() -> None:
+    """Not by what searches them."""
+    assert repr(Redactor((PLAIN.encode(),))) == "Redactor(REDACTED)"
+
+
+@pytest.mark.parametrize(
+    ("secrets", "text", "out"),
+    [
+        # The first to begin counts, then the longest.
+        ((b"abcdefgh", b"defghijkl"), b"abcdefghijkl", MARK + b"ijkl"),
+        ((b"abcdefgh", b"abcdefghij"), b"abcdefghijk", MARK + b"k"),
+        ((b"abcdefgh", b"abcdefghij"), b"abcdefghi", MARK + b"i"),
+        ((b"abcdefgh", b"xabcdefghx"), b"xabcdefghxabcdefgh", MARK * 2),
+        ((b"abababab",), b"ababababab", MARK + b"ab"),
+        ((b"abcdefgh",), b"abcdefgh" * 3, MARK * 3),
+        ((b"abcdefgh",), b"ABCDEFGH abcdefg", b"ABCDEFGH abcdefg"),
+    ],
+)
+def test_which_of_several_counts(secrets: tuple[bytes, ...], text: bytes, out: bytes) -> None:
+    assert whole(Redactor(secrets), text) == out
+
+
+ALPHABETS = ["ab", "abc[]", "[redacted]", "aY=WFh%26\\u0", "/+a", "d]a["]
+DRAWN = st.sampled_from(ALPHABETS).flatmap(
+    lambda alphabet: st.tuples(
+        st.lists(st.text(alphabet, min_size=8, max_size=12).map(str.encode), min_size=1, max_size=3),
+        st.lists(
+            st.one_of(st.text(alphabet, max_size=12).map(str.encode), st.integers(0, 40), st.just(MARK)), max_size=12
+        ),
+    )
+)
+
+
+def body_of(secrets: list[bytes], parts: list[bytes | int]) -> bytes:
+    """Text with secrets and their spellings in it; some begin only."""
+    spelled = sorted(text for secret in secrets for text in spellings(secret))
+    chosen = [part if isinstance(part, bytes) else spelled[part % len(spelled)] if spelled else b"" for part in parts]
+    return b"".join(text[: len(text) - (len(text) % 3 == 2)] for text in chosen)
+
+
+@given(drawn=DRAWN, data=st.data())
+def test_however_a_body_is_cut_the_same_comes_out(
+    drawn: tuple[list[bytes], list[bytes | int]], data: st.DataObject
+) -> None:
+    """And what is kept back meanwhile is shorter than the longest spelling."""
+    secrets, parts = drawn
+    redactor = Redactor(secrets)
+    body = body_of(secrets, parts)
+    at = data.draw(st.one_of(cuts(len(body)), st.just(list(range(len(body))))))
+    stream = RedactedStream(redactor)
+    out = bytearray()
+    fed = 0
+    for piece in pieces(body, at):
+        fed += len(piece)
+        out += stream.feed(piece)
+        assert fed - _taken(redactor, body[:fed]) < max(redactor.longest, 1)
+    assert bytes(out) + stream.finish() == whole(redactor, body)
+
+
+def _taken(redactor: Redactor, text: bytes) -> int:
+    """How much of a text that goes on is given out."""
+    return len(text) - len(redactor.split(text, whole=False)[1])
+
+
+@given(drawn=DRAWN)
+def test_no_spelling_is_left(drawn: tuple[list[bytes], list[bytes | int]]) -> None:
+    """Nor is one made: what is put in the place of one completes no other."""
+    secrets, parts = drawn
+    # What consists of the ends of the mark cannot be told from it.
+    secrets = [secret for secret in secrets if not set(secret) <= set(MARK)]
+    out = whole(Redactor(secrets), body_of(secrets, parts))
+    for secret in secrets:
+        for spelled in spellings(secret):
+            assert spelled not in out
+
+
+def test_a_mark_beside_other_text_completes_no_secret() -> None:
+    """A secret that begins as the mark ends is searched without that, and so is one that ends as it begins."""
+    assert whole(Redactor((b"0123456789", b"]abcdefgh")), b"0123456789abcdefgh") == MARK * 2
+    assert whole(Redactor((b"0123456789", b"abcdefgh[r")), b"abcdefgh0123456789") == MARK * 2
+    assert whole(Redactor((b"]abcdefgh",)), b"x]abcdefgh") == b"x]" + MARK
+
+
+def test_what_is_in_the_mark_itself_is_not_searched() -> None:
+    """It would be found in its own place."""
+    assert whole(Redactor((b"redacted",)), b"redacted") == b"redacted"
+    assert whole(Redactor((b"[][][][][",)), b"[][][][][ []") == MARK + b"[ []"
+    assert whole(Redactor((b"]]]]]]]]",)), b"]]]]]]]] ]") == MARK + b" ]"
+
+
+@pytest.mark.parametrize("extra", [0, 1, 7, LONGEST - 1, LONGEST])
+def test_a_very_long_secret_is_searched_in_pieces(extra: int) -> None:
+    """No byte of it is left."""
+    secret = bytes(33 + (number * number) % 89 for number in range(LONGEST + extra))
+    redactor = Redactor((secret,))
+    assert whole(redactor, b"<" + secret + b">").replace(MARK, b"") == b"<>"
+    assert redactor.longest <= 6 * LONGEST
+
+
+@pytest.mark.parametrize("text", [b"a" * 200_000, b"ab" * 100_000, (b"a" * 63 + b"b") * 3000, b"%61" * 60_000])
+def test_the_work_grows_with_the_text_alone(text: bytes) -> None:
+    """Counted in calls: a body of beginnings of secrets is no worse than any other."""
+    redactor = Redactor((b"a" * 64, b"a" * 63 + b"c"))
+    counts = []
+    for share in (len(text) // 8, len(text)):
+        calls: Counter[str] = Counter()
+
+        def count(_: object, event: str, __: object, calls: Counter[str] = calls) -> None:
+            calls[event] += 1
+
+        stream = RedactedStream(redactor)
+        sys.setprofile(count)
+        try:
+            for at in range(0, share, 4096):
+                stream.feed(text[at : min(share, at + 4096)])
+            stream.finish()
+        finally:
+            sys.setprofile(None)
+        counts.append(calls.total())
+    assert counts[1] < 10 * counts[0]
+
+
+@pytest.mark.parametrize("first", range(1, len(HARD.encode())))
+def test_only_what_may_begin_a_secret_is_kept_back(first: int) -> None:
+    """An event that ends otherwise is complete at once."""
+    secret = HARD.encode()
+    stream = RedactedStream(Redactor((secret,)))
+    assert stream.feed(b"data: 1\n\n") == b"data: 1\n\n"
+    assert stream.feed(b"data: " + secret[:first]) == b"data: "
+    assert stream.feed(b"\n\n") == secret[:first] + b"\n\n"
+    assert stream.feed(b"data: " + secret[:first]) == b"data: "
+    assert stream.feed(secret[first:] + b"\n\n") == MARK + b"\n\n"
+    assert stream.finish() == b""
+
+
+def test_what_is_kept_back_comes_at_the_end() -> None:
+    """It began a secret and was none."""
+    stream = RedactedStream(Redactor((b"12345678",)))
+    assert stream.feed(b"a 1234567") == b"a "
+    assert stream.finish() == b"1234567"
+    assert stream.finish() == b""
+
+
+# Fields of a head.
+
+LINES = [b"\r\nServer: a", b"\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT", b"\r\nX-Empty: "]
+
+
+def test_fields_without_a_secret_are_the_same_list() -> None:
+    """Known or not."""
+    redactor = Redactor((PLAIN.encode(),))
+    for _ in range(2):
+        assert redactor.clean(LINES) is LINES
+    assert redactor.clean([]) == []
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_the_value_of_a_field_is_redacted(secret: str) -> None:
+    """Each time, beside fields that are known, and nothing but the secret."""
+    redactor = Redactor((secret.encode(),))
+    for _ in range(2):
+        for spelled in written(secret).values():
+            echo = b"\r\nX-Echo: Bearer " + spelled.encode()
+            assert redactor.clean([*LINES, echo]) == [*LINES, b"\r\nX-Echo: Bearer [redacted]"]
+
+
+def test_a_field_whose_name_has_a_secret_is_left_out() -> None:
+    """`[` stands in no name."""
+    redactor = Redactor((PLAIN.encode(),))
+    assert redactor.clean([b"\r\nX-" + PLAIN.encode() + b": 1", *LINES]) == LINES
+    assert redactor.clean([b"\r\n" + PLAIN.encode() + b": " + PLAIN.encode()]) == []
+    spanning = Redactor((b"X-Echo: 1",))
+    assert spanning.clean([b"\r\nX-Echo: 12"]) == []
+
+
+def test_parameters_go_with_their_names_from_urls_and_are_redacted_elsewhere() -> None:
+    """What is left of a URL may be followed."""
+    redactor = Redactor((b"s3cr3t/token",), (("access_token", "s3cr3t/token"),))
+    for _ in range(2):
+        assert redactor.clean(
+            [
+                b"\r\nLocation: https://a/b?access_token=s3cr3t%2Ftoken&x=1",
+                b"\r\nLink: </b?x=1>",
+                b"\r\nX-Url: https://a/b?access_token=s3cr3t%2ftoken&x=1",
+                b"\r\nRefresh: 5; url=/b?t=s3cr3t%252Ftoken",
+            ]
+        ) == [
+            b"\r\nLocation: https://a/b?x=1",
+            b"\r\nLink: </b?x=1>",
+            b"\r\nX-Url: https://a/b?access_token=[redacted]&x=1",
+            b"\r\nRefresh: 5; url=/b?t=",
+        ]
+
+
+def test_a_short_parameter_is_removed_from_urls_all_the_same() -> None:
+    """There its name tells it from a word."""
+    redactor = Redactor((b"abc",), (("t", "abc"),))
+    assert redactor.clean([b"\r\nLocation: /?t=abc", b"\r\nX-Url: /?t=abc"]) == [
+        b"\r\nLocation: /",
+        b"\r\nX-Url: /?t=abc",
+    ]
+    assert redactor.clean([b"\r\nLocation: /x?q=ababcc"]) == []
+
+
+def test_what_is_known_to_be_clean_is_bounded() -> None:
+    """An upstream that sends other lines each time fills no memory; nor do long ones."""
+    redactor = Redactor((PLAIN.encode(),))
+    for number in range(5000):
+        lines = [b"\r\nX-Request-Id: %d" % number, *LINES]
+        assert redactor.clean(lines) is lines
+        assert sum(map(len, redactor._known)) <= redaction.Redactor.KNOWN
+    long = [b"\r\nX-Long: " + b"x" * Redactor.KNOWN]
+    assert redactor.clean(long) is long
+    assert long[0] not in redactor._known

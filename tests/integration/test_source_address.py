@@ -1,0 +1,177 @@
+"""Where Sidekey's connections come from, as servers see it: requests, calls for tokens and certificates by URL."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from support.ca import Authority
+from support.child import Child, run_cli
+from support.mounted import current
+from support.plane import eventually
+from support.raw import RawConnection
+from support.serving import HEAD, problem, serving
+from support.upstream import OK, RawUpstream
+
+NETWORK, OWN, OTHER = "127.0.0.2", "127.0.0.3", "127.0.0.4"
+ABSENT = "240.0.0.1"
+"""Reserved (RFC 1112 4): no machine has it. Networks for documentation are in use on some."""
+HOSTS = {"up.test": ["127.0.0.1"]}
+TOKEN = b'{"access_token": "t", "token_type": "Bearer", "expires_in": 3600}'
+MESSAGE = "must be an address of the machine that Sidekey runs on: this machine does not have it"
+Factory = Callable[[], asyncio.AbstractEventLoop]
+
+
+class Platform:
+    """An upstream, a token endpoint and a server of certificates in one. `seen` are (path, where it came from)."""
+
+    def __init__(self, ca: Authority) -> None:
+        issued = current()
+        self.seen: set[tuple[str, str]] = set()
+        self.upstream = RawUpstream(self._script, ssl_context=ca.server_context("up.test"))
+        self._bodies = {b"/token": TOKEN, b"/pem": issued.pem + issued.key_pem}
+
+    async def _script(self, connection: RawConnection) -> None:
+        while True:
+            target = (await connection.request()).target
+            self.seen.add((target.decode(), connection.transport.get_extra_info("peername")[0]))
+            body = self._bodies.get(target)
+            length = b"" if body is None else b"Content-Length: %d\r\n\r\n" % len(body)
+            await connection.send(OK if body is None else b"HTTP/1.1 200 OK\r\n" + length + body)
+
+
+def keyed(name: str, port: int, *more: str) -> str:
+    """An integration with a header."""
+    keys = (f"endpoint_prefix: 'https://up.test:{port}/{name}'", *more)
+    return f"  {name}: {{{', '.join(keys)}, auth: {{type: headers, headers: {{X-Tenant: acme}}}}}}\n"
+
+
+def calling(name: str, port: int, *more: str) -> str:
+    """An integration that calls for its token, and for its certificate."""
+    auth = f"type: oauth2, token_endpoint: 'https://up.test:{port}/token', client_id: c, client_secret: {{env: SECRET}}"
+    certificate = f"client_certificate: {{pem: {{url: 'https://up.test:{port}/pem'}}, allow_private_ca: true}}"
+    keys = (f"endpoint_prefix: 'https://up.test:{port}/{name}'", certificate, *more)
+    return f"  {name}: {{{', '.join(keys)}, auth: {{{auth}}}}}\n"
+
+
+def head(source: str) -> str:
+    """A config whose network has a source address."""
+    return HEAD.replace("hosts: {hosts}", f"hosts: {{hosts}}, source_address: '{source}'")
+
+
+@pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_every_connection_leaves_from_the_address_that_is_configured(
+    loop: Factory, ca: Authority, tmp_path: Path
+) -> None:
+    """The integration's own, else the network's; no connection serves two of them."""
+    platform = Platform(ca)
+
+    async def play() -> None:
+        async with platform.upstream as upstream:
+            port = upstream.port
+            text = keyed("plain", port) + keyed("own", port, f"source_address: {OWN}")
+            text += calling("it", port, f"source_address: {OTHER}")
+            async with serving(text, tmp_path, ca, hosts=HOSTS, environ={"SECRET": "s"}, head=head(NETWORK)) as sidekey:
+                for _ in range(2):
+                    for name in ("plain", "own", "it"):
+                        assert (await sidekey.reverse("/a", name=name)).status == 200
+                # Two of a kind went over one connection; those for a certificate and a token are their own.
+                assert len(upstream.connections) == 5
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(play())
+    assert platform.seen == {
+        ("/plain/a", NETWORK),
+        ("/own/a", OWN),
+        ("/it/a", OTHER),
+        ("/token", OTHER),
+        ("/pem", OTHER),
+    }
+
+
+async def test_another_address_is_used_from_the_reload_on(ca: Authority, tmp_path: Path) -> None:
+    """A pool that was made under the former one is given up; one that is not of this machine changes nothing."""
+    platform = Platform(ca)
+
+    def write(source: str) -> None:
+        text = (tmp_path / "sidekey.yaml").read_text()
+        beside = tmp_path / "sidekey.new"
+        beside.write_text(text.replace(NETWORK, source).replace(OWN, source))
+        beside.rename(tmp_path / "sidekey.yaml")
+
+    async with platform.upstream as upstream:
+        text = keyed("it", upstream.port)
+        async with serving(text, tmp_path, ca, hosts=HOSTS, head=head(NETWORK)) as sidekey:
+            assert (await sidekey.reverse("/a")).status == 200
+            write(OWN)
+            await sidekey.logged("config reloaded")
+            assert (await sidekey.reverse("/b")).status == 200
+            write(ABSENT)
+            place = (await sidekey.logged("config error"))["place"]
+            assert (await sidekey.reverse("/c")).status == 200
+            assert await sidekey.metric("sidekey_config_last_reload_successful") == 0
+    assert platform.seen == {("/it/a", NETWORK), ("/it/b", OWN), ("/it/c", OWN)}
+    path = tmp_path / "sidekey.yaml"
+    assert place.startswith(f"{path}:3:")
+    assert place.endswith(f": network.source_address: {MESSAGE}")
+
+
+async def test_an_address_that_is_lost_later_is_named_in_the_response(ca: Authority, tmp_path: Path) -> None:
+    """Without telling which it is."""
+    async with serving(keyed("it", 1), tmp_path, ca, hosts=HOSTS, head=head(ABSENT)) as sidekey:
+        said = problem(await sidekey.reverse("/a"))
+        await eventually(lambda: sidekey.app.metrics.connects == {"destination_unavailable": 1})
+    assert (said["code"], said["sent"]) == ("upstream_unreachable", "no")
+    assert said["detail"] == "source_address is not an address of this machine"
+
+
+ELSEWHERE = f"""\
+version: 1
+listen: {{proxy: "127.0.0.1:0", admin: "127.0.0.1:0"}}
+network: {{source_address: {ABSENT}}}
+integrations:
+  crm:
+    endpoint_prefix: https://api.example.com
+    source_address: '4000::7'
+    auth: {{type: headers, headers: {{X-Tenant: acme}}}}
+  bank:
+    endpoint_prefix: https://bank.example.com
+    auth: {{type: mtls, allow_private_ca: true, pem: {{url: "https://bank.example.com/pem"}}}}
+"""
+PLACES = [(3, 27, "network.source_address"), (7, 21, "integrations.crm.source_address")]
+
+
+def test_run_does_not_start_without_its_source_address(tmp_path: Path) -> None:
+    """All of them are named, each with its place; nothing is left to chance by leaving from another address."""
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(ELSEWHERE)
+    result = run_cli("run", "--config", str(path))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines() == [f"{path}:{line}:{column}: {key}: {MESSAGE}" for line, column, key in PLACES]
+
+
+def test_check_warns_of_it(tmp_path: Path) -> None:
+    """It may run on another machine. A certificate that would be fetched from there is not."""
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(ELSEWHERE)
+    result = run_cli("check", "--config", str(path))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        *(f"warning: {path}:{line}:{column}: {key}: {MESSAGE}" for line, column, key in PLACES),
+        "ok: 2 integrations",
+    ]
+    told = json.loads(run_cli("check", "--json", "--config", str(path)).stdout)
+    assert (told["ok"], [warning["path"] for warning in told["warnings"]]) == (True, [key for *_, key in PLACES])
+
+
+def test_run_starts_with_an_address_of_this_machine(tmp_path: Path) -> None:
+    """Every address of 127.0.0.0/8 is one."""
+    head = 'version: 1\nlisten: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}\n'
+    text = f"network: {{source_address: {NETWORK}}}\nintegrations:\n{keyed('it', 443)}"
+    with Child(text, tmp_path, head=head) as child:
+        assert child.stop() == 0

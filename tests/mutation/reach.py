@@ -1,0 +1,148 @@
+"""Which tests execute which lines of the package, so that a mutant meets only those that can tell it from the code.
+
+Python 3.12 and newer say it (PEP 669); on an older one every mutant meets every test.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import pytest
+
+
+class Selection:
+    """A plugin of pytest: runs the tests of these IDs, or all where there are none given."""
+
+    def __init__(self, ids: frozenset[str] | None) -> None:
+        self.ids = ids
+
+    def files(self, files: Sequence[Path]) -> list[Path]:
+        """Those of these files that have any of the tests."""
+        if self.ids is None:
+            return list(files)
+        names = {test.partition("::")[0] for test in self.ids}
+        return [file for file in files if any(file.as_posix().endswith(f"/{name}") for name in names)]
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave the others out."""
+        if self.ids is not None:
+            items[:] = [item for item in items if item.nodeid in self.ids]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The tests that executed each line, by file and line; None where that is not known."""
+
+    tests: Mapping[tuple[str, int], frozenset[str]] | None
+
+    @classmethod
+    def read(cls, path: Path) -> Reach:
+        """What a `Recorder` has written. Raises RuntimeError where that is nothing: the package was another."""
+        rows = json.loads(path.read_text("utf-8"))
+        if rows is None:
+            return cls(None)
+        if not rows["lines"]:
+            raise RuntimeError("the tests executed no line of the package")
+        names = rows["tests"]
+        return cls({(row[0], row[1]): frozenset(names[number] for number in row[2]) for row in rows["lines"]})
+
+    def of(self, file: str, source: str, code: str) -> Selection:
+        """The tests that execute what differs between a file's source and other code for it: all for its import."""
+        tests = self.tests
+        statements = None if tests is None else _changed(source, code)
+        if tests is None or statements is None:
+            return Selection(None)
+        found = {test for lines in statements for line in lines for test in tests.get((file, line), ())}
+        return Selection(None if OUTSIDE in found else frozenset(found))
+
+
+OUTSIDE = ""
+"""Stands for what is executed while no test runs."""
+
+
+class Recorder:
+    """A plugin of pytest: notes which lines below a folder each test executes, its fixtures included."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = f"{folder}/"
+        self._lines: dict[tuple[str, int], set[str]] = defaultdict(set)
+        self._test = OUTSIDE
+        if sys.version_info >= (3, 12):
+            monitoring = sys.monitoring
+            monitoring.use_tool_id(monitoring.COVERAGE_ID, "mutation")
+            monitoring.register_callback(monitoring.COVERAGE_ID, monitoring.events.LINE, self._note)
+            monitoring.set_events(monitoring.COVERAGE_ID, monitoring.events.LINE)
+
+    def _note(self, code: CodeType, line: int) -> Any:
+        if code.co_filename.startswith(self._folder):
+            self._lines[code.co_filename, line].add(self._test)
+        if sys.version_info >= (3, 12):
+            return sys.monitoring.DISABLE  # until the next test
+        return None
+
+    def _enter(self, test: str) -> None:
+        self._test = test
+        if sys.version_info >= (3, 12):
+            sys.monitoring.restart_events()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """Note what follows under this test."""
+        self._enter(item.nodeid)
+        result = yield
+        self._enter(OUTSIDE)
+        return result
+
+    def write(self, path: Path) -> None:
+        """What was noted, for `Reach.read`."""
+        names = sorted({name for found in self._lines.values() for name in found})
+        number = {name: at for at, name in enumerate(names)}
+        lines = [[*place, sorted(number[name] for name in found)] for place, found in self._lines.items()]
+        known = {"tests": names, "lines": lines} if sys.version_info >= (3, 12) else None
+        path.write_text(json.dumps(known), "utf-8")
+
+
+def _changed(source: str, code: str) -> list[range] | None:
+    """The lines of the statements of functions that differ; None where something else does, as what an import runs."""
+    statements = list(_statements(ast.parse(source)))
+    matcher = SequenceMatcher(None, source.splitlines(), code.splitlines(), autojunk=False)
+    found = []
+    for tag, first, end, *_ in matcher.get_opcodes():
+        if tag == "equal":
+            continue
+        for line in range(first + 1, max(end, first + 1) + 1):
+            around = [lines for lines in statements if line in lines]
+            if not around:
+                return None
+            found.append(min(around, key=len))
+    return found or None
+
+
+def _statements(tree: ast.AST) -> Iterator[range]:
+    """The lines of each statement in a function, of one that holds others its head alone."""
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for statement in function.body:
+                for node in ast.walk(statement):
+                    if isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):
+                        yield _lines(node)
+
+
+def _lines(node: ast.stmt | ast.ExceptHandler | ast.match_case) -> range:
+    start = node.pattern.lineno if isinstance(node, ast.match_case) else node.lineno
+    decorators = getattr(node, "decorator_list", [])
+    start = min([start, *(decorator.lineno for decorator in decorators)])
+    body = getattr(node, "body", None)
+    if isinstance(node, ast.match_case):
+        return range(start, max(start + 1, node.body[0].lineno))
+    end = (node.end_lineno or start) + 1 if body is None else max(node.lineno + 1, body[0].lineno)
+    return range(start, end)

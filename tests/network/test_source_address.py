@@ -1,0 +1,158 @@
+"""Connections that leave from an address that the config names."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from ipaddress import ip_address
+
+import pytest
+
+from sidekey.core.addresses import Address
+from sidekey.errors import ProblemError
+from sidekey.network.happy_eyeballs import connect_problem
+from sidekey.network.source_address import AbsentSource, NoPort, local_error, of_family
+from sidekey.runtime.snapshot import NetworkRules
+from support import peers
+from support.ca import Authority
+from support.dialling import HOSTS, LOOPBACK, Connection, Dial, told
+from support.upstream import RawUpstream
+
+FIRST, SECOND = ip_address("127.0.0.2"), ip_address("127.0.0.3")
+ABSENT = ip_address("240.0.0.1")
+"""Reserved (RFC 1112 4): no machine has it. Networks for documentation are in use on some."""
+SIX = ip_address("2001:db8::1")
+
+
+def leaving(ca: Authority, source: Address | None) -> Dial:
+    """A dialer whose config names this source address."""
+    return Dial(ca, NetworkRules(hosts=HOSTS, allow_private=LOOPBACK, source_address=source))
+
+
+async def seen(dial: Dial, url: str, upstream: RawUpstream, *sources: Address | None) -> list[str]:
+    """What the server sees of a connection for each of these own addresses of integrations."""
+    peers_seen = []
+    for number, source in enumerate(sources):
+        ours = await dial.connect_as(Connection, url, upstream.port, source_address=source)
+        theirs = await upstream.connection(number)
+        peers_seen.append(str(theirs.transport.get_extra_info("peername")[0]))
+        ours.transport.abort()
+    return peers_seen
+
+
+@pytest.mark.parametrize("host", ["up.test", "dead-first.test", "127.0.0.1"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_connection_leaves_from_the_address_of_the_config(scheme: str, host: str, ca: Authority) -> None:
+    """Of a host with one address, with several, and of a literal; the integration's own replaces it."""
+    context = ca.server_context("up.test", "dead-first.test", "127.0.0.1") if scheme == "https" else None
+    dial = leaving(ca, FIRST)
+    async with RawUpstream(ssl_context=context) as upstream:
+        assert await seen(dial, f"{scheme}://{host}", upstream, None, SECOND) == [str(FIRST), str(SECOND)]
+
+
+async def test_without_one_the_system_chooses(ca: Authority) -> None:
+    """Towards 127.0.0.1 that is 127.0.0.1."""
+    dial = leaving(ca, None)
+    async with RawUpstream() as upstream:
+        assert await seen(dial, "http://up.test", upstream, None, FIRST) == ["127.0.0.1", str(FIRST)]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_an_address_that_is_gone_is_named_by_its_key(scheme: str, ca: Authority) -> None:
+    """It was there when the config was loaded; the upstream is not to blame."""
+    problem = await leaving(ca, ABSENT).failure(f"{scheme}://up.test", 1)
+    assert told(problem) == ("upstream_unreachable", 502, "destination_unavailable")
+    assert problem.detail == "source_address is not an address of this machine"
+
+
+async def test_a_host_without_an_address_of_the_family_is_not_reached(ca: Authority) -> None:
+    """And no other address is used in its place."""
+    problem = await leaving(ca, SIX).failure("http://up.test", 1)
+    assert told(problem) == ("upstream_unreachable", 502, "destination_unavailable")
+    assert problem.detail == (
+        "the target's host has no IPv6 address that may be dialled, and source_address is an IPv6 one"
+    )
+
+
+async def test_addresses_that_may_not_be_dialled_are_denied_as_ever(ca: Authority) -> None:
+    """What may not be dialled is said before what cannot."""
+    problem = await leaving(ca, SIX).failure("http://private.test", 1)
+    assert problem.code == "destination_denied"
+
+
+def test_addresses_of_the_other_family_are_dropped() -> None:
+    """In order."""
+    mixed = [SIX, FIRST, ip_address("2001:db8::2"), SECOND]
+    assert of_family(mixed, ip_address("127.0.0.9")) == [FIRST, SECOND]
+    assert of_family(mixed, ip_address("::1")) == [SIX, mixed[2]]
+    with pytest.raises(ProblemError):
+        of_family([SIX], FIRST)
+
+
+@pytest.mark.parametrize(
+    ("number", "destination", "source", "lacks_port"),
+    [
+        (errno.EADDRNOTAVAIL, FIRST, None, True),
+        (errno.EADDRNOTAVAIL, FIRST, SECOND, True),
+        (errno.EADDRNOTAVAIL, SIX, ip_address("::1"), True),
+        # A machine without IPv6.
+        (errno.EADDRNOTAVAIL, SIX, None, False),
+        (errno.ECONNREFUSED, FIRST, SECOND, False),
+    ],
+)
+def test_what_is_not_available_is_a_port_where_the_address_is_there(
+    number: int, destination: Address, source: Address | None, *, lacks_port: bool
+) -> None:
+    """One number of the kernel's means both."""
+    assert isinstance(local_error(OSError(number, "text"), destination, source), NoPort) is lacks_port
+
+
+def test_the_local_end_is_told_of_before_the_others() -> None:
+    """Whatever other addresses have said."""
+    refused = OSError(errno.ECONNREFUSED, "text")
+    lacking = connect_problem([refused, NoPort()])
+    assert (lacking.code, lacking.headers) == ("overloaded", (("Retry-After", "1"),))
+    assert lacking.detail == "this machine has no local port left for another connection to the upstream"
+    assert connect_problem([refused, AbsentSource()]).error == "destination_unavailable"
+
+
+FILL = """
+import asyncio, json, sys
+from ipaddress import ip_address
+from sidekey.errors import ProblemError
+from sidekey.network.happy_eyeballs import first_connected
+
+async def main():
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 5001)
+    other = await asyncio.start_server(lambda *_: None, "127.0.0.5", 5002)
+    open_ones, said = [], []
+    for source in (ip_address("127.0.0.2"), None):
+        for each in (server, other, server):
+            address, port = each.sockets[0].getsockname()
+            while True:
+                try:
+                    open_ones.append(await first_connected([ip_address(address)], port, source))
+                except ProblemError as raised:
+                    said.append([len(open_ones), raised.problem.code, raised.problem.status])
+                    break
+    print(json.dumps(said))
+
+asyncio.run(main())
+"""
+
+
+def test_ports_are_counted_by_destination_and_their_end_is_overload() -> None:
+    """In a network whose machine has four: each of two servers gets four connections from one address, and no more."""
+    unshare, ip = peers.require("unshare"), peers.require("ip")
+    script = f'{ip} link set lo up && echo "40000 40003" >/proc/sys/net/ipv4/ip_local_port_range && exec "$@"'
+    command = [unshare, "-rn", "sh", "-c", script, "-", sys.executable, "-c", FILL]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("this system lets no user make a network namespace")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert {tuple(rest) for _, *rest in said} == {("overloaded", 503)}
+    counts = [count for count, *_ in said]
+    assert [counts[0], counts[1] - counts[0], counts[2] - counts[1]] == [4, 4, 0]

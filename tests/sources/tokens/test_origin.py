@@ -1,0 +1,87 @@
+"""sources/tokens/origin.py: when two configs ask for the same token."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sidekey.core.policy import Policy
+from sidekey.credentials.base import Credential, FixedCredential, Grant, Lineage
+from sidekey.credentials.certificates.loader import CertificateLoader, Reading
+from sidekey.credentials.fields import SecretUnreadable
+from sidekey.credentials.identity import ClientIdentity
+from sidekey.credentials.secret_loader import SecretLoader
+from sidekey.runtime.snapshot import Integration, Trust
+from sidekey.sources.tokens.origin import Origin, origin_of
+from support.tokens import LINEAGE, TRAITS, Endpoint, Kind
+
+IDENTITY = ClientIdentity(b"chain", b"key", "f" * 64, 0.0, 1e12, "CN=a", "CN=b")
+HERE = Origin(LINEAGE, ("mozilla", ""), "")
+
+
+def secrets(credential: Credential | None) -> SecretLoader:
+    """What is read of an integration's secrets; None: nothing can be."""
+
+    def read() -> Credential:
+        if credential is None:
+            raise SecretUnreadable(((("auth",), "does not exist"),))
+        return credential
+
+    made = SecretLoader(read)
+    made.load()
+    return made
+
+
+def certificate(identity: ClientIdentity | None) -> CertificateLoader:
+    """The loader of a client certificate, after its first reading."""
+    made = CertificateLoader(lambda _, __: Reading(identity))
+    made.load(1.0)
+    return made
+
+
+CRM = Integration("crm", "oauth2", Policy(), None, secrets(Kind(Endpoint())), TRAITS)
+
+
+@pytest.mark.parametrize(
+    ("other", "client", "token", "proof"),
+    [
+        (HERE, True, True, True),
+        (HERE._replace(kind=replace(LINEAGE, proof=("x",))), True, True, False),
+        (HERE._replace(kind=replace(LINEAGE, token=("x",))), True, False, False),
+        (HERE._replace(kind=replace(LINEAGE, client=("x",))), False, False, False),
+        (HERE._replace(trust=("file", "digest")), False, False, False),
+        (HERE._replace(certificate="x"), False, False, False),
+    ],
+)
+def test_what_is_the_same_leaves_the_more_the_more_it_is(other: Origin, client: bool, token: bool, proof: bool) -> None:
+    """Client, token and proof, one upon the other."""
+    assert (HERE.is_client_of(other), HERE.has_token_of(other), HERE.asks_like(other)) == (client, token, proof)
+
+
+def test_it_is_what_the_kind_says_and_how_its_calls_go() -> None:
+    """Content counts, not where it is."""
+    trust = Trust("file", "/ca.pem", "digest", "PEM")
+    assert origin_of(CRM) == Origin(LINEAGE, ("mozilla", ""), "")
+    found = origin_of(replace(CRM, trust=trust, certificate=certificate(IDENTITY)))
+    assert found == Origin(LINEAGE, ("file", "digest"), IDENTITY.fingerprint)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(CRM, secrets=secrets(None)),
+        replace(CRM, secrets=secrets(FixedCredential(Grant()))),
+        replace(CRM, trust=Trust("file", "/ca.pem")),
+        replace(CRM, certificate=certificate(None)),
+    ],
+    ids=["secret", "kind", "ca", "certificate"],
+)
+def test_it_is_not_known_while_something_cannot_be_read(changed: Integration) -> None:
+    """Nor has a kind that needs no call one."""
+    assert origin_of(changed) is None
+
+
+def test_it_shows_no_secret() -> None:
+    """Whatever the kind compares."""
+    assert "hunter2" not in repr(Origin(Lineage(("hunter2",), ("hunter2",), ("hunter2",)), ("mozilla", ""), ""))

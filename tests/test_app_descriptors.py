@@ -1,0 +1,123 @@
+"""A Sidekey that may open few files: callers who stay without a request take neither others' place nor the probes'."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from support.ask import get, within
+from support.child import Child
+from support.raw import connect
+from support.upstream import OK, RawUpstream, answering
+
+FEW = ["/bin/sh", "-c", 'ulimit -n 64 && exec "$@"', "sh"]
+IDLE = 300
+REQUEST = b"GET /i/crm/x HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def config(port: int, more: str = "") -> str:
+    """Integration `crm` at an upstream on this port."""
+    return f"""\
+{more}
+integrations:
+  crm:
+    endpoint_prefix: http://127.0.0.1:{port}
+    auth: {{type: basic, username: svc, password: {{insecure_value: secret}}}}
+"""
+
+
+def without_uvloop(folder: Path) -> dict[str, str]:
+    """Variables by which a child finds no uvloop."""
+    hidden = folder / "hidden"
+    hidden.mkdir()
+    (hidden / "uvloop.py").write_text("raise ImportError\n")
+    return {"PYTHONPATH": os.pathsep.join([str(hidden), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+both_loops = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+
+
+@both_loops
+async def test_idle_callers_make_room_the_longest_idle_first(loop: str, tmp_path: Path) -> None:
+    """300 of them with 64 descriptors: a new caller is served, the probes answer, a reload works, nothing is logged."""
+    environment = without_uvloop(tmp_path) if loop == "asyncio" else {}
+    async with RawUpstream() as upstream, AsyncExitStack() as stack:
+        child = stack.enter_context(Child(config(upstream.port), tmp_path, environment=environment, wrapper=FEW))
+        idle = []
+        for number in range(IDLE):
+            idle.append(await stack.enter_async_context(connect(child.proxy_port)))
+            if number % 2:
+                # Half of them have had a request, the others none.
+                await idle[-1].send(REQUEST)
+                assert (await idle[-1].response()).status == 200
+        health = await asyncio.to_thread(get, child.admin_port, "/healthz")
+        assert (health.status, health.body) == (200, "ok\n")
+        async with connect(child.proxy_port) as new:
+            await new.send(REQUEST.replace(b"/x", b"/new"))
+            assert (await new.response()).status == 200
+        assert [each.target for each in upstream.requests if each.target == b"/new"] == [b"/new"]
+        await asyncio.gather(*(each.until_ended() for each in idle[: IDLE - 24]))
+        open_ = [number for number, each in enumerate(idle) if not each.ended]
+        assert open_
+        assert open_ == list(range(open_[0], IDLE))
+        child.config.write_text(child.config.read_text() + "    description: reloaded\n")
+        await asyncio.to_thread(child.wait_for_line, lambda line: '"event":"config reloaded"' in line)
+        assert (await asyncio.to_thread(get, child.admin_port, "/readyz")).status == 200
+        assert await asyncio.to_thread(child.stop, signal.SIGTERM) == 0
+    events = [line for line in child.lines if '"level":"error"' in line or '"level":"critical"' in line]
+    assert events == []
+
+
+@both_loops
+async def test_where_nobody_is_idle_a_new_caller_is_told_at_once(loop: str, tmp_path: Path) -> None:
+    """503 with Retry-After, by the limit's name; the requests under way go on, and so do the probes."""
+    environment = without_uvloop(tmp_path) if loop == "asyncio" else {}
+    async with RawUpstream(answering(OK)) as upstream, AsyncExitStack() as stack:
+        child = stack.enter_context(Child(config(upstream.port), tmp_path, environment=environment, wrapper=FEW))
+        # Heads that do not end: no idle connections, and no requests in flight either.
+        for _ in range(12):
+            slow = await stack.enter_async_context(connect(child.proxy_port))
+            await slow.send(REQUEST[:-2])
+        await asyncio.to_thread(get, child.admin_port, "/healthz")
+        for _ in range(100):
+            async with connect(child.proxy_port) as late:
+                answer = await late.response()
+                assert (answer.status, answer.values(b"retry-after")) == (503, [b"1"])
+                assert b"NOFILE" in answer.body
+        assert (await asyncio.to_thread(get, child.admin_port, "/healthz")).status == 200
+        await slow.send(b"\r\n")
+        assert (await slow.response()).status == 200
+        page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
+        assert 'sidekey_requests_total{integration="unknown",outcome="overloaded"} 100' in page
+
+
+@both_loops
+async def test_connections_to_upstreams_find_descriptors(loop: str, tmp_path: Path) -> None:
+    """Idle ones of other upstreams make room, so that no request fails for want of one."""
+    environment = without_uvloop(tmp_path) if loop == "asyncio" else {}
+    async with AsyncExitStack() as stack:
+        upstreams = [await stack.enter_async_context(RawUpstream()) for _ in range(60)]
+        stanzas = "".join(
+            f"  i{number}:\n    endpoint_prefix: http://127.0.0.1:{upstream.port}\n"
+            "    auth: {type: basic, username: svc, password: {insecure_value: secret}}\n"
+            for number, upstream in enumerate(upstreams)
+        )
+        child = stack.enter_context(Child(f"integrations:\n{stanzas}", tmp_path, environment=environment, wrapper=FEW))
+        caller = await stack.enter_async_context(connect(child.proxy_port))
+        for _ in range(2):
+            for number in range(len(upstreams)):
+                await caller.send(REQUEST.replace(b"crm", b"i%d" % number))
+                assert (await caller.response()).status == 200
+        await asyncio.to_thread(within, lambda: open_files(child) < 60)
+        assert (await asyncio.to_thread(get, child.admin_port, "/healthz")).status == 200
+
+
+def open_files(child: Child) -> int:
+    """How many descriptors the process has open."""
+    page = get(child.admin_port, "/metrics").body.splitlines()
+    return int(float(next(line.split()[1] for line in page if line.startswith("process_open_fds "))))
