@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
@@ -15,11 +16,11 @@ from sidekey.authority.scope import Scope
 from sidekey.network.tls_server import server_context
 from support.authorities import DAY, authority_of, scope_of, verified
 from support.certificates import NOW as MOMENT
-from support.certificates import Issued, Key, issue
+from support.certificates import Issued, Key, issue, name
 
 NOW = MOMENT.timestamp()
 SCOPE = scope_of("https://api.example.com")
-PRESENT = __import__("time").time()
+PRESENT = time.time()
 
 
 def examined(certificate: bytes, key: bytes, scope: Scope = SCOPE, now: float = NOW) -> Examined:
@@ -31,16 +32,20 @@ def root(**others: object) -> Issued:
 
 
 def intermediate(
-    issuer: Issued, *permitted: str, excluded: tuple[str, ...] = (), path_length: int | None = 0, key: Key | None = None
+    issuer: Issued,
+    *permitted: str,
+    excluded: tuple[str, ...] = (),
+    key: Key | None = None,
+    subject: str = "Sidekey at corporate",
 ) -> Issued:
     """One that strict verifiers take, with name constraints where names are given."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     start = issuer.certificate.not_valid_before_utc
     builder = (
-        x509.CertificateBuilder(issuer.certificate.subject, x509.Name([]), key.public_key(), 7, start)
-        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Sidekey at corporate")]))
+        x509.CertificateBuilder(issuer.certificate.subject, name(subject), key.public_key(), 7)
+        .not_valid_before(start)
         .not_valid_after(start + timedelta(days=300))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()),  # type: ignore[arg-type]
@@ -98,14 +103,13 @@ def test_python_verifies_strictly_what_an_intermediate_signs(kind: str) -> None:
 
 def authority_root() -> Issued:
     """A root of the present that strict verifiers take."""
-    from datetime import UTC, datetime
-
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Strict root")])
     start = datetime.fromtimestamp(int(PRESENT - DAY), UTC)
     usage = root().certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     builder = (
-        x509.CertificateBuilder(name, name, key.public_key(), 5, start, start + timedelta(days=900))
+        x509.CertificateBuilder(
+            name("Strict root"), name("Strict root"), key.public_key(), 5, start, start + timedelta(days=900)
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(usage, critical=True)
@@ -135,7 +139,6 @@ def test_a_ca_without_constraints_is_worth_a_warning() -> None:
 
 _ROOT = root()
 _LEAF = issue("a leaf", _ROOT)
-_NO_SIGN = intermediate(_ROOT, path_length=0)
 
 
 @pytest.mark.parametrize(
@@ -187,8 +190,8 @@ def test_an_expired_ca_is_not_used() -> None:
 def test_a_ca_that_a_ca_above_forbids_is_said() -> None:
     """Every verifier would refuse what it signs."""
     top = root()
-    middle = intermediate(top, path_length=0)
-    below = intermediate(middle, path_length=0)
+    middle = intermediate(top)
+    below = intermediate(middle, subject="below")
     found = examined(below.pem + middle.pem + top.pem, below.key_pem)
     assert found.authority is None
     assert "the path length of CN=Sidekey at corporate must allow" in found.errors[0][1]
