@@ -95,7 +95,7 @@ def test_a_running_sidekey_has_written_what_callers_trust_before_it_is_ready_and
         first = (tmp_path / "state" / "trust" / "ca.pem").read_text()
         made = child.wait_for_line(lambda line: "the local CA was made" in line)
         assert "PRIVATE" not in made
-        assert "sidekey_ca_expiry_timestamp_seconds" in get(child.admin_port, "/metrics").body.decode()
+        assert "sidekey_ca_expiry_timestamp_seconds" in get(child.admin_port, "/metrics").body
         ca(child.config, "rotate")
         ca(child.config, "rotate", "--activate")
         child.wait_for_line(lambda line: "another local CA signs from now on" in line)

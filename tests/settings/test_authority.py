@@ -14,12 +14,12 @@ from support.authorities import authority_of, scope_of
 from support.certificates import issue
 from support.loading import good, write
 
-A = "  a: {endpoint_prefix: 'https://a.test/v1', auth: {type: headers, headers: {X-Key: x}}}"
+A = "a endpoint_prefix: 'https://a.test/v1', auth: {type: headers, headers: {X-Key: x}}"
 OWN = "ca: {certificate: {file: ca.pem}, private_key: {file: ca.key}}"
 
 
 def loaded(folder: Path, top: str = "", environ: dict[str, str] | None = None) -> Loaded:
-    write(folder, "a: {endpoint_prefix: 'https://a.test/v1', auth: {type: headers, headers: {X-Key: x}}}", top=top)
+    write(folder, A, top=f"{top}\n" if top else "")
     return load(folder / "sidekey.yaml", environ or {})
 
 
@@ -78,7 +78,7 @@ def test_an_own_ca_is_read_and_its_files_are_watched(tmp_path: Path) -> None:
     own = authority_of("https://a.test", now=time.time())
     (tmp_path / "ca.pem").write_text(own.certificate)
     (tmp_path / "ca.key").write_text(own.key)
-    write(tmp_path, "a: {endpoint_prefix: 'https://a.test/v1', auth: {type: headers, headers: {X-Key: x}}}", top=OWN)
+    write(tmp_path, A, top=f"{OWN}\n")
     first = loader.load()
     assert first.unreadable == []
     rules = good(first).ca
@@ -119,7 +119,7 @@ def test_extra_roots_are_read_and_stay_while_they_cannot_be(tmp_path: Path) -> N
     (tmp_path / "roots.pem").write_text(f"# corporate\n{pem}")
     loader = Loader(tmp_path / "sidekey.yaml", {"HOME": "/home/u"})
     top = "ca: {extra_roots: [{file: roots.pem}]}"
-    write(tmp_path, "a: {endpoint_prefix: 'https://a.test/v1', auth: {type: headers, headers: {X-Key: x}}}", top=top)
+    write(tmp_path, A, top=f"{top}\n")
     assert good(loader.load()).ca.extra_roots == pem
     (tmp_path / "roots.pem").write_text("nonsense")
     found = loader.load()
