@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sidekey import process
@@ -32,6 +33,7 @@ from sidekey.runtime.publisher import Commit, Publisher
 from sidekey.runtime.snapshot import Address, Integration, Snapshot
 from sidekey.settings.load import Loaded, Loader
 from sidekey.sources.certificates.service import Certificates
+from sidekey.sources.leaves import Leaves
 from sidekey.sources.static import StaticSource
 from sidekey.sources.tokens.service import Tokens
 
@@ -55,6 +57,7 @@ class App:
         self._dialer.own_listeners = own_listeners((where.proxy, where.admin, where.metrics))
         self._certificates = Certificates(self._dialer, self.metrics, report_defect)
         identity_of = self._certificates.source
+        self.leaves = Leaves(self.metrics, report_defect)
         self._tokens = Tokens(self._dialer, self.metrics, report_defect, identity_of=identity_of)
         access = AccessLog(writer, snapshot.log.access, snapshot.log.path)
         self.plane = DataPlane(
@@ -69,6 +72,7 @@ class App:
         parts = (
             self._dialer,
             self._certificates,
+            self.leaves,
             self._tokens,
             self.plane,
             self.metrics,
@@ -85,10 +89,17 @@ class App:
 
     def follow(self, loader: Loader, loaded: Loaded, *, strict: bool) -> None:
         """Reload from now on what changes of the config that `loader` reads; `loaded` is in use."""
-        certificates = self._certificates
-        hooks = ReloadHooks(self.publisher, certificates.files, certificates.changed, self.metrics, report_defect)
+        hooks = ReloadHooks(self.publisher, self._kept_files, self._rotate, self.metrics, report_defect)
         self._reloader = Reloader(loader, loaded, hooks, strict=strict)
         self._reloader.start()
+
+    def _kept_files(self) -> set[Path]:
+        """The files that parts read again by themselves."""
+        return self._certificates.files() | self.leaves.files()
+
+    async def _rotate(self, changed: set[Path]) -> None:
+        await self._certificates.changed(changed)
+        await self.leaves.changed(changed)
 
     def _source(self, integration: Integration) -> GrantSource:
         """What obtains an integration's grants: from its secrets alone, or by calls to a token endpoint."""
@@ -119,6 +130,8 @@ class App:
         process.raise_descriptors()
         try:
             self.publisher.publish(self.snapshot)
+            # Callers that start once Sidekey is ready read what they must trust.
+            await self.leaves.settled()
             self.metrics.config_loaded = True
             self.metrics.config_loaded_at = time.time()
             self.plane.worker.deadlines.start(asyncio.get_running_loop())
@@ -193,6 +206,7 @@ class App:
         await self.plane.close()
         await self._tokens.close()
         await self._certificates.close()
+        await self.leaves.close()
         if self._listener is not None:
             self._listener.close()
         for server in self._servers:

@@ -1,4 +1,4 @@
-"""A client certificate and its key into a TLS context, without the key ever being on a disk.
+"""A certificate and its key into a TLS context, without the key ever being on a disk.
 
 The ssl module takes keys from files only. On Linux the file is a memfd, which no other process of another user can
 open and which is gone with its descriptor; elsewhere it is a temporary file of mode 0600 that is removed at once.
@@ -22,12 +22,9 @@ def present(context: ssl.SSLContext, identity: ClientIdentity) -> None:
     Raises ProblemError credential_unavailable, with nothing of the library's text.
     """
     context.post_handshake_auth = True
-    # A line's end between the two, whatever the first one ends with.
-    pem = b"\n".join((identity.chain, identity.key))
     try:
-        with _in_memory(pem) or _removed_at_once(pem) as path:
-            # A passphrase, if only an empty one: without any, OpenSSL asks for it at the terminal.
-            context.load_cert_chain(path, password=b"")
+        # A line's end between the two, whatever the first one ends with.
+        load_chain(context, b"\n".join((identity.chain, identity.key)))
     except (OSError, ValueError):
         raise ProblemError(
             Problem(
@@ -36,6 +33,13 @@ def present(context: ssl.SSLContext, identity: ClientIdentity) -> None:
                 error="proxy_configuration_error",
             )
         ) from None
+
+
+def load_chain(context: ssl.SSLContext, pem: bytes) -> None:
+    """Load a certificate with its chain and its key, which has no passphrase. Raises OSError or ValueError."""
+    with _in_memory(pem) or _removed_at_once(pem) as path:
+        # A passphrase, if only an empty one: without any, OpenSSL asks for it at the terminal.
+        context.load_cert_chain(path, password=b"")
 
 
 def _in_memory(pem: bytes) -> AbstractContextManager[str] | None:

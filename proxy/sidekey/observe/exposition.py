@@ -140,6 +140,16 @@ def _reload_failures(metrics: Metrics) -> Iterator[str]:
         yield f'{name}{{integration="{integration}",credential="{credential}"}} {count}\n'
 
 
+def _leaves_minted(metrics: Metrics) -> Iterator[str]:
+    if metrics.leaves_minted:
+        yield f"sidekey_leaves_minted_total {metrics.leaves_minted}\n"
+
+
+def _ca_expiry(metrics: Metrics) -> Iterator[str]:
+    if metrics.ca_expires is not None:
+        yield f"sidekey_ca_expiry_timestamp_seconds {metrics.ca_expires!r}\n"
+
+
 def _build(_: Metrics) -> Iterator[str]:
     labels = f'version="{sidekey.__version__}",python="{platform.python_version()}",build="{build()}"'
     yield f"sidekey_build_info{{{labels}}} 1\n"
@@ -180,6 +190,13 @@ FAMILIES = (
         "counter",
         "Credentials that were read again and could not be used.",
         _reload_failures,
+    ),
+    Family("sidekey_leaves_minted_total", "counter", "Certificates that the local CA has signed.", _leaves_minted),
+    Family(
+        "sidekey_ca_expiry_timestamp_seconds",
+        "gauge",
+        "When the first of the local CAs that sign expires, in seconds since the epoch.",
+        _ca_expiry,
     ),
     Family("sidekey_integration_info", "gauge", "The kind of each integration that has had a request.", _info),
     _plain(

@@ -58,11 +58,13 @@ class Metrics:
     and `config_loaded_at` when one last did, in seconds since the epoch.
     `calls` counts calls for tokens by integration and outcome (`credentials.base.Outcome`); `expiries` says until when
     what is held is valid, in seconds since the epoch, by integration and what it is: "token" or "certificate".
-    `reload_failures` counts, by the same, what was read again and could not be used.
+    `reload_failures` counts, by the same, what was read again and could not be used. `ca_expires` is when the first of
+    the local CAs that sign does; None where none does.
     """
 
     __slots__ = (
         "_stats",
+        "ca_expires",
         "calls",
         "config_loaded",
         "config_loaded_at",
@@ -73,6 +75,7 @@ class Metrics:
         "in_flight",
         "in_flight_limit",
         "integrations",
+        "leaves_minted",
         "passed",
         "reload_failures",
         "unknown",
@@ -97,6 +100,8 @@ class Metrics:
         self.integrations: Mapping[str, Integration] = MappingProxyType({})
         self.config_loaded = False
         self.config_loaded_at = 0.0
+        self.leaves_minted = 0
+        self.ca_expires: float | None = None
 
     @property
     def upstream_idle(self) -> int:

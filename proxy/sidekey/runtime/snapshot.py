@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, Literal
 
+from sidekey.authority.rules import CaRules
 from sidekey.core import addresses
 from sidekey.core.addresses import Network
 from sidekey.core.coverage import Coverage
@@ -181,6 +182,8 @@ class Snapshot:
     limits: Limits = field(default_factory=Limits)
     log: Log = Log()
     via: bool = True
+    ca: CaRules = field(default_factory=CaRules)
+    """Of the local CA that signs for hosts in tunnels."""
     passing: Passing | None = None
     """Set where `forward.unmatched` is pass."""
     several_origins: bool = field(init=False, compare=False)

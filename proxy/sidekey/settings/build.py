@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from sidekey.authority.rules import CaRules
 from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
 from sidekey.credentials.base import Credential, Destinations
 from sidekey.credentials.certificates.loader import CertificateLoader
@@ -25,7 +26,7 @@ from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationS
 from sidekey.settings.passing import build_passing
 from sidekey.settings.secrets import NotingReader, SecretReader, named
 
-_LARGEST_BUNDLE = 16 << 20
+LARGEST_BUNDLE = 16 << 20
 
 Reasons = list[tuple[Loc, str]]
 Unread = tuple[Keys, str]
@@ -147,16 +148,17 @@ def build_trust(trust: snapshot.Trust, read: SecretReader) -> tuple[snapshot.Tru
         return trust, None
     path = str(read.path(trust.path))
     try:
-        data = read.content(trust.path, _LARGEST_BUNDLE)
+        data = read.content(trust.path, LARGEST_BUNDLE)
         # Text between the certificates may be in any encoding.
         pem = data.decode("latin-1").encode("ascii", "replace").decode()
-        _check_bundle(pem)
+        check_bundle(pem)
     except ValueError as error:
         return snapshot.Trust(trust.source, path), f"{named('file', trust.path)} {error}"
     return snapshot.Trust(trust.source, path, hashlib.sha256(data).hexdigest(), pem), None
 
 
-def _check_bundle(pem: str) -> None:
+def check_bundle(pem: str) -> None:
+    """Raise ValueError where this holds no certificate in PEM, or one that OpenSSL does not read."""
     if "-----BEGIN CERTIFICATE-----" not in pem:
         raise ValueError("must contain a certificate in PEM")
     try:
@@ -221,6 +223,8 @@ def build_snapshot(
     callers: Mapping[bytes, snapshot.Caller],
     read: SecretReader,
     trust: snapshot.Trust,
+    *,
+    ca: CaRules,
 ) -> snapshot.Snapshot:
     """The whole config at run time; `trust` is the network's."""
     network = settings.network
@@ -238,6 +242,7 @@ def build_snapshot(
         limits=Limits(**dict(settings.limits)),
         log=snapshot.Log(**dict(settings.log)),
         via=settings.via,
+        ca=ca,
         passing=build_passing(integrations, trust) if settings.forward.unmatched == "pass" else None,
     )
 

@@ -121,6 +121,10 @@ def global_errors(raw: Mapping[str, Any]) -> Found:
         first = seen.setdefault(str(address), name)
         if first != name and address.port:
             yield ("listen", name), f"must differ from listen.{first}"
+    ca = mapping(raw.get("ca"))
+    for key, other in (("certificate", "private_key"), ("private_key", "certificate")):
+        if ca.get(key) is not None and ca.get(other) is None:
+            yield ("ca", key), f"needs ca.{other}: a CA of your own is both, or remove this key"
     hosts: dict[str, str] = {}
     for name in mapping(mapping(raw.get("network")).get("hosts")):
         if hosts.setdefault(name.lower(), name) != name:
@@ -164,6 +168,7 @@ def global_warnings(raw: Mapping[str, Any]) -> Found:
             if _is_open(name, address, raw):
                 yield ("listen", name), "anyone who can reach this listener can use it"
     yield from insecure_values(mapping(raw.get("callers")), ("callers",))
+    yield from insecure_values(mapping(raw.get("ca")), ("ca",))
 
 
 def integration_warnings(raw: Mapping[str, Any]) -> Found:

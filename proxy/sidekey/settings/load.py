@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from sidekey.runtime import snapshot
 from sidekey.settings import checks
+from sidekey.settings.authority import build_ca
 from sidekey.settings.build import build_callers, build_listen, build_snapshot, build_trust, moved
 from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at
 from sidekey.settings.integration import Integrations
@@ -63,7 +64,8 @@ class Loader:
             joined = read_config(self._path, {**self._memory.files, **self._files}, looks)
             read = SecretReader(joined.folder, self._environ)
             noting = NotingReader(joined.folder, self._environ, looks)
-            loading = _Loading(joined, read, noting, self._memory, time.time() if now is None else now)
+            moment = time.time() if now is None else now
+            loading = _Loading(joined, read, noting, self._memory, environ=self._environ, now=moment)
             memory = loading.run()
             self._keep(memory, joined.files)
         loaded = loading.loaded
@@ -103,6 +105,8 @@ class _Loading:
         read: SecretReader,
         noting: NotingReader,
         memory: Memory,
+        *,
+        environ: Mapping[str, str],
         now: float,
     ) -> None:
         self.loaded = Loaded(errors=joined.errors)
@@ -110,6 +114,8 @@ class _Loading:
         self._read = read
         self._noting = noting
         self._memory = memory
+        self._environ = environ
+        self._now = now
         self._trust_of = cache(partial(build_trust, read=read))
         self._is_local = cache(is_local)
         self._integrations = Integrations(self.loaded, read, noting, self._trust_of, now)
@@ -122,11 +128,24 @@ class _Loading:
         callers = build_callers(settings.callers, self._noting, self._memory.digests)
         self._note(self.loaded.unreadable, callers.unreadable)
         self._note(self.loaded.errors, callers.twice)
+        integrations = {name: entry.integration for name, entry in entries.items()}
+        ca = build_ca(
+            settings,
+            [each.policy for each in integrations.values()],
+            self._noting,
+            environ=self._environ,
+            former=self._memory.ca,
+            now=self._now,
+        )
+        self._noting.noted()
+        self._note(self.loaded.unreadable, ca.unreadable)
+        self._note(self.loaded.warnings, ca.warnings)
         if self.loaded.errors:
             return None
-        integrations = {name: entry.integration for name, entry in entries.items()}
-        found = self.loaded.snapshot = build_snapshot(settings, integrations, callers.found, self._read, trust)
-        return Memory(entries, callers.digests, trust, self._joined.files, found.listen)
+        found = build_snapshot(settings, integrations, callers.found, self._read, trust, ca=ca.rules)
+        self.loaded.snapshot = found
+        written = settings.ca, ca.rules
+        return Memory(entries, callers.digests, trust, self._joined.files, found.listen, written)
 
     def _root(self, loc: Loc) -> Table:
         owners, documents = self._joined.owners, self._joined.documents

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from sidekey.authority.rules import CaRules
 from sidekey.runtime import snapshot
 from sidekey.settings.build import Digests
 from sidekey.settings.config_errors import Loc, Row, Table
+from sidekey.settings.models import CaSettings
 from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import Stamps
 from sidekey.settings.source import Files
@@ -58,6 +60,8 @@ class Memory:
     files: Files = field(default_factory=dict)
     listen: snapshot.Listen | None = None
     """Where the listeners listen; None before the first good load."""
+    ca: tuple[CaSettings, CaRules] | None = None
+    """What was written of the local CA, and what was made of it."""
 
 
 def same(one: Any, other: Any) -> bool:

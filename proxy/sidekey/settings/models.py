@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.fields import Secret
+from sidekey.credentials.fields import PemSecret, PemText, Secret
 from sidekey.credentials.quantities import Duration, Size
 from sidekey.credentials.registry import KINDS, AuthSettings
 from sidekey.runtime import snapshot
@@ -179,6 +179,35 @@ class ForwardSettings(Section):
     )
 
 
+class CaSettings(Section):
+    """The local CA, by whose certificates TLS inside a tunnel (CONNECT) ends in Sidekey."""
+
+    folder: values.FilePath | None = Field(
+        default=None,
+        description="Where the CA and its key are kept, in a folder `ca` of mode 0700 below it; default: "
+        "`$STATE_DIRECTORY`, else `$XDG_STATE_HOME/sidekey`, else `~/.local/state/sidekey`.",
+    )
+    trust_folder: values.FilePath | None = Field(
+        default=None,
+        description="Where callers find what they must trust: `ca.pem`, `bundle.pem`, `truststore.p12` and `wgetrc`; "
+        "never a key. Default: the folder `trust` in `folder`. Nobody but Sidekey may be able to write to it.",
+    )
+    certificate: PemText | None = Field(
+        default=None,
+        description="The certificate of a CA of your own in PEM, with its chain up to the root, in any order; "
+        "with `private_key`.",
+    )
+    private_key: PemSecret | None = Field(default=None, description="Its private key in PEM, not encrypted.")
+    extra_roots: list[PemText] = Field(
+        default=[], description="Further CAs in PEM that `bundle.pem` and `truststore.p12` contain."
+    )
+    hosts: list[values.HostSuffix] = Field(
+        default=[],
+        description="Suffixes of at least two labels, such as `example.com`, for which the CA may sign whatever the "
+        "policies are.",
+    )
+
+
 class TestSettings(Section):
     """The request that `sidekey test ID` sends; its body is empty, and only 200 is success."""
 
@@ -260,6 +289,7 @@ class GlobalSettings(Section):
     log: LogSettings = Field(default=LogSettings(), description="Logging.")
     via: bool = Field(default=True, description="Whether `Via` is sent; it is always checked.")
     forward: ForwardSettings = Field(default=ForwardSettings(), description="The forward proxy.")
+    ca: CaSettings = Field(default=CaSettings(), description="The local CA of tunnels (CONNECT).")
 
 
 class Config(GlobalSettings):

@@ -49,6 +49,7 @@ _SECTIONS = (
     ("LimitSettings", "limits", ""),
     ("LogSettings", "log", ""),
     ("ForwardSettings", "forward", ""),
+    ("CaSettings", "ca", ""),
     ("IntegrationSettings", "integrations.ID", ""),
     ("IntegrationLimits", "integrations.ID.limits", ""),
     ("TestSettings", "integrations.ID.test", ""),

@@ -44,6 +44,21 @@ def check_host_name(text: str) -> str:
     return host
 
 
+def check_host_suffix(text: str) -> str:
+    """A host name that stands for itself and all that is under it."""
+    host = check_host_name(text)
+    if "." not in host:
+        raise ValueError("must have at least two labels, such as example.com")
+    return host
+
+
+def check_file_path(text: str) -> str:
+    """The path of a file or folder."""
+    if not text or not text.isprintable():
+        raise ValueError("must be a path, not empty and without control characters")
+    return text
+
+
 def parse_address(raw: object) -> Address:
     """Where a listener listens: ADDRESS:PORT or unix:PATH."""
     way_out = "must be ADDRESS:PORT with an IP address, such as 127.0.0.1:8080 or [::1]:8080, or unix:/run/sidekey.sock"
@@ -174,6 +189,8 @@ _AS_TEXT = PlainSerializer(str, return_type=str)
 
 Name = Annotated[str, AfterValidator(check_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"})]
 HostName = Annotated[str, AfterValidator(check_host_name)]
+HostSuffix = Annotated[str, AfterValidator(check_host_suffix)]
+FilePath = Annotated[str, AfterValidator(check_file_path)]
 ListenAddress = Annotated[
     Address,
     PlainValidator(parse_address),

@@ -114,7 +114,7 @@ def foreign(chain: Sequence[x509.Certificate], certificates: Sequence[x509.Certi
 def remarks(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
     """What servers may refuse, and many do not."""
     leaf = chain[0]
-    usages = _extension(leaf, x509.ExtendedKeyUsage)
+    usages = extension(leaf, x509.ExtendedKeyUsage)
     if usages is not None and not {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {
         *usages
     }:
@@ -122,7 +122,7 @@ def remarks(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
             "the extended key usage lacks clientAuth, so many servers refuse this certificate; "
             "public CAs no longer issue it, private CAs do"
         )
-    usage = _extension(leaf, x509.KeyUsage)
+    usage = extension(leaf, x509.KeyUsage)
     if usage is not None and not usage.digital_signature:
         yield "the key usage lacks digitalSignature, so servers refuse this certificate (RFC 8446 4.4.2.2)"
     for certificate in chain[1:]:
@@ -177,7 +177,8 @@ def mozilla() -> dict[x509.Name, list[x509.Certificate]]:
     return roots
 
 
-def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+def extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+    """The extension of this kind; None where the certificate has none."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
@@ -186,7 +187,7 @@ def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extens
 
 def _issuers_url(certificate: x509.Certificate) -> str | None:
     """Where the issuer's certificate is, as the certificate itself says (RFC 5280 4.2.2.1)."""
-    for access in _extension(certificate, x509.AuthorityInformationAccess) or ():
+    for access in extension(certificate, x509.AuthorityInformationAccess) or ():
         location = access.access_location
         if access.access_method == AuthorityInformationAccessOID.CA_ISSUERS and isinstance(
             location, x509.UniformResourceIdentifier
