@@ -7,6 +7,7 @@ from typing import Any
 
 from sidekey.core.decide import Admitted, Denied, IntegrationRules, Unmatched, decide
 from sidekey.core.headers import Role
+from sidekey.core.matching import Matching
 from sidekey.core.policy import Decision, Policy
 from sidekey.core.request import RequestHead
 from sidekey.core.urls import InvalidTarget, Target, parse_target
@@ -146,6 +147,7 @@ class _Routes:
     candidate: _Candidate
     unmatched: Unmatched[_Candidate] | None
     instance: bytes = b"no request passed here"
+    matching: Matching | None = None
 
     def find(self, name: bytes) -> _Candidate | None:
         return self.candidate if name == self.candidate.rules.name.encode() else None

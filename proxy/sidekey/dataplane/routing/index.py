@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from sidekey.core.coverage import Coverage
 from sidekey.core.decide import Unmatched
+from sidekey.core.matching import Matching
 from sidekey.core.request import RequestHead
 from sidekey.core.routing import REVERSE, is_own_host
 from sidekey.credentials.base import GrantSource
@@ -87,6 +88,11 @@ class Index:
     def unmatched(self) -> Unmatched[CompiledIntegration] | None:
         """How targets of the forward proxy that no integration covers go on."""
         return self._unmatched
+
+    @property
+    def matching(self) -> Matching | None:
+        """Which integrations a target belongs to where the request names none."""
+        return self._snapshot.matching
 
     def quick(self, head: RequestHead) -> Destination | None:
         """What becomes of a plain request at the reverse proxy; None leaves it to `core.decide`.
@@ -185,7 +191,7 @@ class Index:
             candidate = former.candidate
         else:
             candidate = self._compile(rules.nobody, self._metrics.passed)
-        return Unmatched(candidate, rules.coverage, rules.undecided)
+        return Unmatched(candidate, rules.coverage, rules.undecided, rules.ports)
 
     def _cover_resolved(self) -> None:
         """Take into account what came of integrations that were unresolved when the config was loaded."""
@@ -200,7 +206,7 @@ class Index:
         if known and unmatched is not None:
             coverage = unmatched.coverage | Coverage.of(each.policy for each in known)
             unresolved = unmatched.unresolved - {each.id for each in known}
-            self._unmatched = Unmatched(unmatched.candidate, coverage, unresolved)
+            self._unmatched = Unmatched(unmatched.candidate, coverage, unresolved, unmatched.ports)
 
     # Another config.
 
