@@ -349,41 +349,45 @@ def decide_connect(head: RequestHead, callers: Mapping[bytes, Caller], routes: R
     except InvalidTarget as error:
         return Denied(Problem("request_invalid", str(error)))
     try:
-        found = _name(head, callers, routes, b"", None)
+        named = _name(head, callers, routes, b"", None)
     except routing.InvalidNaming as error:
-        return Denied(Problem("request_invalid", str(error)), None, authority)
-    if isinstance(found, Problem):
-        return Denied(found, None, authority)
-    candidate, caller, name, token = found
+        named = Problem("request_invalid", str(error))
+    if isinstance(named, Problem):
+        return Denied(named, None, authority)
+    candidate, caller, name, token = named
+    problem = None
     if routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
         problem = Problem("loop_detected", "Via shows that the request went through Sidekey before")
+    passes = _passes(authority, candidate, routes.unmatched) if problem is None else problem
+    if isinstance(passes, Problem):
+        return Denied(passes, candidate, authority)
+    if not passes and (problem := _out_of_reach(authority, candidate, caller, routes)) is not None:
         return Denied(problem, candidate, authority)
-    unmatched = routes.unmatched
-    passes = False
-    if unmatched is not None:
-        verdict = unmatched.passes(authority.host, None if candidate is None else candidate.rules)
-        if isinstance(verdict, Problem):
-            return Denied(verdict, candidate, authority)
-        passes = verdict
-        if passes and authority.port not in unmatched.ports:
-            detail = "the port of the target is not in forward.pass_ports"
-            return Denied(Problem("target_denied", detail), unmatched.candidate, authority)
-        if passes:
-            candidate = unmatched.candidate
-    opened = Tunnelled(authority, candidate, passes=passes, name=name, token=token, caller=caller)
-    if passes:
-        return opened
-    if candidate is not None:
-        rules = candidate.rules
-        if rules.unresolved or rules.reach(authority):
-            return opened
-        detail = "no target at this host and port is inside the integration's policy"
-        return Denied(Problem("target_denied", detail), candidate, authority)
+    if passes and routes.unmatched is not None:
+        candidate = routes.unmatched.candidate
+    return Tunnelled(authority, candidate, passes=passes, name=name, token=token, caller=caller)
+
+
+def _passes(authority: Authority, named: C | None, unmatched: Unmatched[C] | None) -> bool | Problem:
+    """Whether a tunnel's bytes pass untouched, or why there must not be one."""
+    if unmatched is None:
+        return False
+    passes = unmatched.passes(authority.host, None if named is None else named.rules)
+    if passes is True and authority.port not in unmatched.ports:
+        return Problem("target_denied", "the port of the target is not in forward.pass_ports")
+    return passes
+
+
+def _out_of_reach(authority: Authority, named: C | None, caller: Caller | None, routes: Routes[C]) -> Problem | None:
+    """Why nothing that a tunnel could be used for may be inside a policy."""
+    if named is not None:
+        if named.rules.unresolved or named.rules.reach(authority):
+            return None
+        return Problem("target_denied", "no target at this host and port is inside the integration's policy")
     if routes.matching is None:
-        return Denied(_unnamed(), None, authority)
-    if any(each.rules.reach(authority) for each in _matching(authority.host, caller, routes)):
-        return opened
-    return Denied(_UNMATCHED, None, authority)
+        return _unnamed()
+    reached = any(each.rules.reach(authority) for each in _matching(authority.host, caller, routes))
+    return None if reached else _UNMATCHED
 
 
 _UNMATCHED: Final = Problem(

@@ -1,5 +1,4 @@
-"""The states of an exchange as two tables: what it does about the request, and what has become of the response; and
-those of a tunnel as a third.
+"""The states of an exchange as two tables (its request, its response), and those of a tunnel as a third.
 
 Each phase is one bit, and a table gives the phases that may follow as a mask, so that a transition is checked by one
 `&`. A transition that is not in its table is a defect of ours: it is reported, never passed over (h11's `_state.py` is

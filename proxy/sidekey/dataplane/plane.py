@@ -32,8 +32,8 @@ class DataPlane:
     """Serves callers' connections by a snapshot.
 
     `source_of` makes the grant source of an integration, `identity_of` finds where its client certificate is, if it has
-    one; each once, at the first request. `leaves` are the certificates of tunnels. `report` logs a defect and returns the id under which it did; it must not
-    raise.
+    one; each once, at the first request. `leaves` are the certificates of tunnels. `report` logs a defect and returns
+    the id under which it did; it must not raise.
     """
 
     __slots__ = ("_leaves", "_tunnels", "index", "pools", "worker")

@@ -188,8 +188,8 @@ class ForwardSettings(Section):
     )
     match_by_host: bool = Field(
         default=False,
-        description="Whether a request or CONNECT that names no integration takes the one that covers its target, among "
-        "those its caller may use. No two of them may cover the same target then. Hosts that only a token response "
+        description="Whether a request or CONNECT that names no integration takes the one that covers its target, of "
+        "those its caller may use. No two of these may cover the same target then. Hosts that only a token response "
         "tells are not matched. With `callers` the proxy user is `-`: `http://-:TOKEN@HOST:PORT`.",
     )
     pass_ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(

@@ -15,9 +15,8 @@ from sidekey.runtime.snapshot import Integration
 from support.ca import Authority
 from support.leaves import IssuedLeaves
 from support.plane import CREDENTIAL, UPSTREAM, base_url, eventually, integration, problem, running
-from support.raw import RawConnection
 from support.tunnels import TlsCaller, client_context, connect_request, tunnel
-from support.upstream import RawUpstream, always_ok, answering
+from support.upstream import RawUpstream, always_ok
 
 VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 
@@ -36,39 +35,44 @@ def get(port: int, target: str = "/api/a", *fields: str, host: str | None = None
 @VERSIONS
 async def test_a_request_in_a_tunnel_arrives_with_the_credential(ca: Authority, version: ssl.TLSVersion) -> None:
     """Byte for byte as by any other way in."""
-    async with RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream:
-        async with running(secure(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey:
-            async with tunnel(sidekey, ca, f"{UPSTREAM}:{upstream.port}", version=version) as caller:
-                assert caller.tls.version() == {"TLSv1_2": "TLSv1.2", "TLSv1_3": "TLSv1.3"}[version.name]
-                assert caller.tls.selected_alpn_protocol() is None
-                for _ in range(2):
-                    await caller.send(get(upstream.port, "/api/a?b=c", "X-Own: 1"))
-                    response = await caller.response()
-                    assert (response.status, response.body) == (200, b"ok")
-                assert sidekey.metrics.tunnels == {"terminated": 1, "plain": 0, "passed": 0}
-            await sidekey.outcomes("h", c2xx=2)
-            await eventually(lambda: sidekey.metrics.tunnels["terminated"] == 0)
-            word = sidekey.plane.worker.instance
-            assert upstream.received == [
-                2
-                * (
-                    b"GET /api/a?b=c HTTP/1.1\r\nHost: up.test:%d\r\nAuthorization: %b\r\nX-Own: 1\r\n"
-                    b"Via: 1.1 sidekey (%b)\r\n\r\n" % (upstream.port, CREDENTIAL, word)
-                )
-            ]
-            assert sidekey.metrics.tunnel_outcomes == {("h", "opened"): 1}
+    async with (
+        RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream,
+        running(secure(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
+    ):
+        async with tunnel(sidekey, ca, f"{UPSTREAM}:{upstream.port}", version=version) as caller:
+            assert caller.tls.version() == {"TLSv1_2": "TLSv1.2", "TLSv1_3": "TLSv1.3"}[version.name]
+            assert caller.tls.selected_alpn_protocol() is None
+            for _ in range(2):
+                await caller.send(get(upstream.port, "/api/a?b=c", "X-Own: 1"))
+                response = await caller.response()
+                assert (response.status, response.body) == (200, b"ok")
+            assert sidekey.metrics.tunnels == {"terminated": 1, "plain": 0, "passed": 0}
+        await sidekey.outcomes("h", c2xx=2)
+        await eventually(lambda: sidekey.metrics.tunnels["terminated"] == 0)
+        word = sidekey.plane.worker.instance
+        assert upstream.received == [
+            2
+            * (
+                b"GET /api/a?b=c HTTP/1.1\r\nHost: up.test:%d\r\nAuthorization: %b\r\nX-Own: 1\r\n"
+                b"Via: 1.1 sidekey (%b)\r\n\r\n" % (upstream.port, CREDENTIAL, word)
+            )
+        ]
+        assert sidekey.metrics.tunnel_outcomes == {("h", "opened"): 1}
 
 
 async def test_a_hello_in_the_segment_of_the_connect_is_read(ca: Authority) -> None:
     """Clients that send on before the 200; nothing of it is read as HTTP."""
-    async with RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream:
-        async with running(secure(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey, sidekey.connect() as raw:
-            caller = TlsCaller(raw, client_context(ca), UPSTREAM)
-            await raw.send(connect_request(f"{UPSTREAM}:{upstream.port}") + caller.hello())
-            assert (await raw.response(to_head=True)).status == 200
-            await caller.shake()
-            await caller.send(get(upstream.port))
-            assert (await caller.response()).body == b"ok"
+    async with (
+        RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream,
+        running(secure(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
+        sidekey.connect() as raw,
+    ):
+        caller = TlsCaller(raw, client_context(ca), UPSTREAM)
+        await raw.send(connect_request(f"{UPSTREAM}:{upstream.port}") + caller.hello())
+        assert (await raw.response(to_head=True)).status == 200
+        await caller.shake()
+        await caller.send(get(upstream.port))
+        assert (await caller.response()).body == b"ok"
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -76,17 +80,19 @@ async def test_what_is_not_tls_is_read_as_plain_http(ca: Authority, together: bo
     """As undici and Node send http:// URLs: CONNECT, then HTTP, with a Host that may lack the port."""
     async with RawUpstream() as upstream:
         authority = f"{UPSTREAM}:{upstream.port}"
-        async with running(integration("h", base_url(upstream.port)), leaves=IssuedLeaves(ca)) as sidekey:
-            async with sidekey.connect() as raw:
-                request = get(upstream.port)
-                await raw.send(connect_request(authority) + (request if together else b""))
-                assert (await raw.response(to_head=True)).status == 200
-                if not together:
-                    await raw.send(request)
-                assert (await raw.response()).body == b"ok"
+        async with (
+            running(integration("h", base_url(upstream.port)), leaves=IssuedLeaves(ca)) as sidekey,
+            sidekey.connect() as raw,
+        ):
+            request = get(upstream.port)
+            await raw.send(connect_request(authority) + (request if together else b""))
+            assert (await raw.response(to_head=True)).status == 200
+            if not together:
                 await raw.send(request)
-                assert (await raw.response()).body == b"ok"
-                assert sidekey.metrics.tunnels["plain"] == 1
+            assert (await raw.response()).body == b"ok"
+            await raw.send(request)
+            assert (await raw.response()).body == b"ok"
+            assert sidekey.metrics.tunnels["plain"] == 1
         assert [message.target for message in upstream.requests] == [b"/api/a", b"/api/a"]
         assert all(message.values(b"authorization") == [CREDENTIAL] for message in upstream.requests)
 
@@ -148,7 +154,7 @@ async def test_a_refused_connect_is_counted_and_logged_with_host_and_id(tmp_path
             await raw.send(connect_request("evil.test:443"))
             await raw.until_ended()
         await sidekey.outcomes("h", target_denied=1)
-    await eventually(lambda: (tmp_path / "log").read_text())
+    await eventually((tmp_path / "log").read_text)
     (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
     wanted = {"door": "tunnel", "method": "CONNECT", "host": "evil.test", "integration": "h", "code": "target_denied"}
     assert wanted.items() <= line.items()
@@ -187,11 +193,13 @@ async def test_a_request_that_is_denied_in_a_tunnel(
 ) -> None:
     async with RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream:
         port = upstream.port
-        async with running(secure(port, ca), leaves=IssuedLeaves(ca)) as sidekey:
-            async with tunnel(sidekey, ca, f"{UPSTREAM}:{port}") as caller:
-                await caller.send(get(port, target.replace("PORT", str(port)), *fields, host=host))
-                response = await caller.response()
-                assert (response.status, problem_of(response)["code"]) == (status, code)
+        async with (
+            running(secure(port, ca), leaves=IssuedLeaves(ca)) as sidekey,
+            tunnel(sidekey, ca, f"{UPSTREAM}:{port}") as caller,
+        ):
+            await caller.send(get(port, target.replace("PORT", str(port)), *fields, host=host))
+            response = await caller.response()
+            assert (response.status, problem_of(response)["code"]) == (status, code)
         assert upstream.requests == []
 
 
@@ -200,20 +208,24 @@ async def test_a_request_that_is_denied_in_a_tunnel(
 async def test_case_makes_no_difference(ca: Authority, target: str, host: str | None) -> None:
     async with RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream:
         port = str(upstream.port)
-        async with running(secure(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey:
-            async with tunnel(sidekey, ca, f"Up.Test:{port}") as caller:
-                shown = None if host is None else host.replace("PORT", port)
-                await caller.send(get(upstream.port, target.replace("PORT", port), host=shown))
-                assert (await caller.response()).status == 200
+        async with (
+            running(secure(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
+            tunnel(sidekey, ca, f"Up.Test:{port}") as caller,
+        ):
+            shown = None if host is None else host.replace("PORT", port)
+            await caller.send(get(upstream.port, target.replace("PORT", port), host=shown))
+            assert (await caller.response()).status == 200
         assert [message.target for message in upstream.requests] == [b"/api/a"]
 
 
 async def test_a_connect_inside_a_tunnel_is_refused(ca: Authority) -> None:
-    async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey:
-        async with tunnel(sidekey, ca, "up.test:443") as caller:
-            await caller.send(connect_request("up.test:443"))
-            assert (await caller.response()).status == 400
-            assert await caller.until_closed()
+    async with (
+        running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey,
+        tunnel(sidekey, ca, "up.test:443") as caller,
+    ):
+        await caller.send(connect_request("up.test:443"))
+        assert (await caller.response()).status == 400
+        assert await caller.until_closed()
 
 
 async def test_another_server_name_is_refused_with_an_alert(ca: Authority) -> None:
@@ -286,28 +298,33 @@ async def test_an_early_refusal_reaches_a_caller_that_is_still_uploading(ca: Aut
 
 
 async def test_a_drain_ends_idle_tunnels_with_close_notify(ca: Authority) -> None:
-    async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey:
-        async with tunnel(sidekey, ca, "up.test:443") as caller, sidekey.connect() as raw:
-            await caller.send(get(443, "/x", host="up.test"))
-            assert (await caller.response()).status == 403
-            sidekey.plane.drain()
-            await raw.send(connect_request("up.test:443"))
-            assert (await raw.response()).status == 503
-            finished = asyncio.ensure_future(sidekey.plane.finish(5))
-            assert await caller.until_closed()
-            caller.raw.close()
-            assert await finished
+    async with (
+        running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey,
+        tunnel(sidekey, ca, "up.test:443") as caller,
+        sidekey.connect() as raw,
+    ):
+        await caller.send(get(443, "/x", host="up.test"))
+        assert (await caller.response()).status == 403
+        sidekey.plane.drain()
+        await raw.send(connect_request("up.test:443"))
+        assert (await raw.response()).status == 503
+        finished = asyncio.ensure_future(sidekey.plane.finish(5))
+        assert await caller.until_closed()
+        caller.raw.close()
+        assert await finished
 
 
 async def test_a_response_in_a_draining_tunnel_says_close(ca: Authority) -> None:
-    async with RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream:
-        async with running(secure(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey:
-            async with tunnel(sidekey, ca, f"{UPSTREAM}:{upstream.port}") as caller:
-                sidekey.plane.drain()
-                await caller.send(get(upstream.port))
-                response = await caller.response()
-                assert (response.status, response.values(b"connection")) == (200, [b"close"])
-                assert await caller.until_closed()
+    async with (
+        RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream,
+        running(secure(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
+        tunnel(sidekey, ca, f"{UPSTREAM}:{upstream.port}") as caller,
+    ):
+        sidekey.plane.drain()
+        await caller.send(get(upstream.port))
+        response = await caller.response()
+        assert (response.status, response.values(b"connection")) == (200, [b"close"])
+        assert await caller.until_closed()
 
 
 async def test_there_are_at_most_so_many_tunnels(ca: Authority) -> None:
@@ -323,16 +340,18 @@ async def test_there_are_at_most_so_many_tunnels(ca: Authority) -> None:
 
 
 async def test_no_caller_has_more_than_half_of_the_tunnels(ca: Authority) -> None:
-    async with running(
-        integration("h", "https://up.test/api"),
-        leaves=IssuedLeaves(ca),
-        limits=Limits(tunnels=3),
-        tokens={"one": None, "two": None},
-    ) as sidekey:
-        async with tunnel(sidekey, ca, "up.test:443", user="h:one"):
-            assert (await sidekey.ask(connect_request("up.test:443", user="h:one"))).status == 503
-            async with tunnel(sidekey, ca, "up.test:443", user="h:two"):
-                pass
+    async with (
+        running(
+            integration("h", "https://up.test/api"),
+            leaves=IssuedLeaves(ca),
+            limits=Limits(tunnels=3),
+            tokens={"one": None, "two": None},
+        ) as sidekey,
+        tunnel(sidekey, ca, "up.test:443", user="h:one"),
+    ):
+        assert (await sidekey.ask(connect_request("up.test:443", user="h:one"))).status == 503
+        async with tunnel(sidekey, ca, "up.test:443", user="h:two"):
+            pass
 
 
 async def test_callers_are_known_by_the_password(ca: Authority) -> None:
@@ -351,10 +370,12 @@ async def test_callers_are_known_by_the_password(ca: Authority) -> None:
 
 async def test_a_keep_alive_that_is_over_ends_the_tunnel_with_close_notify(ca: Authority) -> None:
     timeouts = Timeouts(keep_alive=5)
-    async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), timeouts=timeouts) as sidekey:
-        async with tunnel(sidekey, ca, "up.test:443") as caller:
-            await caller.send(get(443, "/x", host="up.test"))
-            await caller.response()
-            await sidekey.settled()
-            sidekey.wait(6)
-            assert await caller.until_closed()
+    async with (
+        running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), timeouts=timeouts) as sidekey,
+        tunnel(sidekey, ca, "up.test:443") as caller,
+    ):
+        await caller.send(get(443, "/x", host="up.test"))
+        await caller.response()
+        await sidekey.settled()
+        sidekey.wait(6)
+        assert await caller.until_closed()

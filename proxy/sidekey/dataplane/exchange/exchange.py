@@ -55,11 +55,11 @@ _STEPS: Final = 16
 class Exchange(ExchangeEvents):
     """One exchange. It alone writes its state; both connections, the pool and the credentials only call it.
 
-    `_entry` is the tunnel that it came by. `_request_phase` and `_response_phase` are those of `core.phases`. `_integration` is whose it is, as far as that is
-    known; `_destination` where it goes, once it is admitted; `_share` what it counts against until it is over. `_body`
-    holds what was taken of a body that cannot be written yet; `_replay_body` what was written of it, to be written
-    again with a newer grant; `_retry_bytes` the whole request as it was written, to be written again on a new
-    connection. `_redactor` is that of the grant it was written with, whatever grant is used by now; `_redacted` the
+    `_entry` is the tunnel that it came by. `_request_phase` and `_response_phase` are those of `core.phases`.
+    `_integration` is whose it is, as far as that is known; `_destination` where it goes, once it is admitted; `_share`
+    what it counts against until it is over. `_body` holds what was taken of a body that cannot be written yet;
+    `_replay_body` what was written of it, to be written again with a newer grant; `_retry_bytes` the whole request as
+    it was written, to be written again on a new connection. `_redactor` is that of the grant it was written with, whatever grant is used by now; `_redacted` the
     body of the response, where secrets are removed from it. `_stepping` says that a task gives it out.
     """
 
@@ -94,7 +94,7 @@ class Exchange(ExchangeEvents):
         "deadline",
     )
 
-    def __init__(  # noqa: PLR0917 - built once per request on the hot path, where keywords cost
+    def __init__(
         self,
         worker: Worker,
         index: Index,

@@ -79,6 +79,7 @@ class Negotiation(CallerEvents):
     # Decisions.
 
     def begin(self) -> None:
+        """Admit the tunnel, or refuse it."""
         self._began = self._worker.clock()
         try:
             problem = self._start()
@@ -191,7 +192,7 @@ class Negotiation(CallerEvents):
         """Refuse; the connection closes, since a caller may have sent on into the tunnel that there is not."""
         if self._is_over:
             return
-        worker, candidate = self._worker, self._candidate
+        _worker, candidate = self._worker, self._candidate
         reply = local_reply(
             problem,
             integration=None if candidate is None or candidate.name == NOBODY else candidate.name,
@@ -234,9 +235,11 @@ class Negotiation(CallerEvents):
         """What follows a CONNECT is not read here."""
 
     def refuse(self, problem: Problem) -> None:
+        """Answer with this."""
         self._fail(problem)
 
     def caller_lost(self) -> None:
+        """The caller has left before the response."""
         if not self._is_over:
             self._end(CALLER_GONE, 0, 0)
 

@@ -45,6 +45,7 @@ class End(asyncio.Protocol):
         self.other = None
 
     def data_received(self, data: bytes) -> None:
+        """Pass it on."""
         other = self.other
         if other is not None:
             self.received += len(data)
@@ -52,11 +53,13 @@ class End(asyncio.Protocol):
             other.transport.write(data)
 
     def pause_writing(self) -> None:
+        """This end takes no more: read no more for it."""
         other = self.other
         if other is not None and not other.has_ended and not other.transport.is_closing():
             other.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        """It takes more."""
         other = self.other
         self._passage.moved()
         if other is not None and not other.has_ended and not other.transport.is_closing():
@@ -73,6 +76,7 @@ class End(asyncio.Protocol):
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
+        """This end is closed, so the other one closes."""
         self.is_lost = True
         other = self.other
         if other is None:

@@ -87,10 +87,12 @@ class TunnelledConnection(CallerConnection):
         self._tunnel: Final = tunnel
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The tunnel is open: TLS is done, or was never begun."""
         self._tunnel.opened()
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
+        """So the tunnel has ended."""
         super().connection_lost(error)
         self._tunnel.closed()
 
@@ -195,9 +197,11 @@ class Tunnel(asyncio.Protocol):
     # While nothing has taken over.
 
     def eof_received(self) -> bool:
+        """The caller has left."""
         return False
 
     def connection_lost(self, _: Exception | None) -> None:
+        """The caller has left before the first byte."""
         self._end("caller_gone")
 
     def expired(self) -> None:
