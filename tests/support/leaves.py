@@ -22,12 +22,17 @@ class NoLeaves:
 
 
 class IssuedLeaves:
-    """Leaves of a CA of the tests. `ready` are the hosts whose leaf is there at once; `asked` those it was made for."""
+    """Leaves of a CA of the tests. `asked` are the hosts for which one was made, in order."""
 
     def __init__(self, ca: Authority) -> None:
         self._ca = ca
         self._contexts: dict[str, ssl.SSLContext] = {}
         self.asked: list[str] = []
+
+    def rotate(self, ca: Authority) -> None:
+        """Sign by another CA from now on."""
+        self._ca = ca
+        self._contexts.clear()
 
     def context_for(self, host: str) -> ssl.SSLContext | None:
         return self._contexts.get(host)

@@ -59,8 +59,9 @@ class Exchange(ExchangeEvents):
     `_integration` is whose it is, as far as that is known; `_destination` where it goes, once it is admitted; `_share`
     what it counts against until it is over. `_body` holds what was taken of a body that cannot be written yet;
     `_replay_body` what was written of it, to be written again with a newer grant; `_retry_bytes` the whole request as
-    it was written, to be written again on a new connection. `_redactor` is that of the grant it was written with, whatever grant is used by now; `_redacted` the
-    body of the response, where secrets are removed from it. `_stepping` says that a task gives it out.
+    it was written, to be written again on a new connection. `_redactor` is that of the grant it was written with,
+    whatever grant is used by now; `_redacted` the body of the response, where secrets are removed from it. `_stepping`
+    says that a task gives it out.
     """
 
     __slots__ = (

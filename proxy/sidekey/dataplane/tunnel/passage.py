@@ -53,7 +53,7 @@ class End(asyncio.Protocol):
             other.transport.write(data)
 
     def pause_writing(self) -> None:
-        """This end takes no more: read no more for it."""
+        """No more is taken here: read no more for it."""
         other = self.other
         if other is not None and not other.has_ended and not other.transport.is_closing():
             other.transport.pause_reading()
@@ -76,7 +76,7 @@ class End(asyncio.Protocol):
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
-        """This end is closed, so the other one closes."""
+        """Closed here, so the other one closes."""
         self.is_lost = True
         other = self.other
         if other is None:
