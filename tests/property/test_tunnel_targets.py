@@ -39,8 +39,9 @@ ORIGINS = [
 
 def outcome(sidekey: Scripted, target: str, name: str | None, method: bytes, entry: Entry | None) -> object:
     """Where the request would go and as whose, or why not."""
-    marks = {} if name is None else {Role.INTEGRATION_ID: name.encode()}
-    found = admission(sidekey.plane, head_of(target, method=method, host=None, marks=marks), entry)
+    marks = None if name is None else {Role.INTEGRATION_ID: name.encode()}
+    host = b"any" if entry is None else entry.origin.authority.encode()
+    found = admission(sidekey.plane, head_of(target, method=method, host=host, marks=marks), entry)
     if isinstance(found, Problem):
         return found.code, found.detail
     return found.integration.name, found.route.origin, found.path
@@ -67,7 +68,9 @@ def test_a_target_in_a_tunnel_is_judged_as_its_absolute_form(
         sidekey = Scripted(*INTEGRATIONS, passing=passing)
         given_name = None if name is None else name.encode()
         entry = Entry(origin, given_name if at_connect else None, None)
-        inside = outcome(sidekey, path, None if at_connect else name, method, entry)
+        own = None if at_connect else name
+        inside = outcome(sidekey, path, own, method, entry)
+        assert inside == outcome(sidekey, path, own, method, entry), "once it is known, the quick reading says the same"
         assert inside == outcome(sidekey, f"{origin}{path}", name, method, None)
         assert outcome(sidekey, f"{origin}{path}", name, method, entry) == inside
 

@@ -14,24 +14,26 @@ from sidekey.core.urls import DEFAULT_PORTS, InvalidTarget, Origin, parse_origin
 
 
 class Entry:
-    """A tunnel's origin, the integration that was named at its CONNECT, and the caller's token, as far as given."""
+    """A tunnel's origin, the integration that was named at its CONNECT, and the caller's token, as far as given.
 
-    __slots__ = ("_base", "_hosts", "name", "origin", "token")
+    `base` is the origin as it begins an absolute URL, `hosts` are the values of Host that name it as clients mostly do.
+    """
+
+    __slots__ = ("base", "hosts", "name", "origin", "token")
 
     def __init__(self, origin: Origin, name: bytes | None, token: bytes | None) -> None:
         self.origin: Final = origin
         self.name: Final = name
         self.token: Final = token
         authority = origin.authority.encode()
-        self._base = b"%b://%b" % (origin.scheme.encode(), authority)
-        # Both spellings that clients use: a Host is compared by its bytes first.
+        self.base: Final = b"%b://%b" % (origin.scheme.encode(), authority)
         default = b"%b:%d" % (authority, origin.port) if origin.port == DEFAULT_PORTS[origin.scheme] else authority
-        self._hosts: Final = (authority, default)
+        self.hosts: Final = (authority, default)
 
     def absolute(self, head: RequestHead) -> RequestHead:
         """The head with the absolute URL that an origin-form stands for here (RFC 9112 3.3)."""
         target = head.target
-        return head.at(self._base + target) if target.startswith(b"/") else head
+        return head.at(self.base + target) if target.startswith(b"/") else head
 
     def misdirects(self, head: RequestHead) -> bool:
         """Whether Host, or a target that came absolute, names another authority than the tunnel's (RFC 9110 7.4).
@@ -39,9 +41,9 @@ class Entry:
         A target that is malformed is not judged here.
         """
         host = head.host
-        if host is not None and host not in self._hosts and not self._is_own(host):
+        if host is not None and host not in self.hosts and not self._is_own(host):
             return True
-        if head.target.startswith(self._base + b"/"):
+        if head.target.startswith(self.base + b"/"):
             return False
         try:
             return parse_target(head.target.decode("latin-1")).origin != self.origin

@@ -192,14 +192,16 @@ class Exchange(ExchangeEvents):
     def _admit(self) -> Problem | None:
         """Decide whose the request is and where it goes, or why it may not go on."""
         head, callers = self._request.head, self._request.rules.callers
-        entry = self._entry
-        if entry is not None:
-            head = entry.absolute(head)
-            self._request.restate(head)
-            return self._settle(decide(head, callers, self._index, entry))
-        destination = None if callers else self._index.quick(head)
+        entry, index = self._entry, self._index
+        if entry is None:
+            destination = None if callers else index.quick(head)
+        else:
+            destination = None if callers else index.quick_in_tunnel(head, entry)
+            if destination is None:
+                head = entry.absolute(head)
+                self._request.restate(head)
         if destination is None:
-            return self._settle(decide(head, callers, self._index))
+            return self._settle(decide(head, callers, index, entry))
         self._integration = destination.integration
         self._destination = destination
         return None
@@ -815,7 +817,7 @@ class Exchange(ExchangeEvents):
     def _log(self, code: str, seconds: float) -> None:
         """Write the access line."""
         request, integration, destination = self._request, self._integration, self._destination
-        head = request.head
+        head = request.head if self._entry is None else self._entry.absolute(request.head)
         # A request that could not be read has no known door: it counts as the reverse proxy's.
         door = "forward" if request.problem is None and is_forward(head.target) else "reverse"
         # A target that was not read may hold a password where a host belongs, or an unknown ID.

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from sidekey.core.coverage import Coverage
 from sidekey.core.decide import Unmatched
+from sidekey.core.entry import Entry
 from sidekey.core.matching import Matching
 from sidekey.core.request import RequestHead
 from sidekey.core.routing import REVERSE, is_own_host
@@ -113,6 +114,27 @@ class Index:
                 return None
             self._remember(target, known)
         return known if head.method in known.integration.rules.methods else None
+
+    def quick_in_tunnel(self, head: RequestHead, entry: Entry) -> Destination | None:
+        """What becomes of a plain request in a tunnel; None leaves it to `core.decide`.
+
+        For where no callers are configured and the CONNECT named an integration whose targets no grant decides. What
+        the tunnel's Host and path stand for is read as the absolute URL.
+        """
+        if head.marks is not None or entry.name is None or head.host not in entry.hosts:
+            return None
+        integration = self._compiled.get(entry.name)
+        if integration is None or integration.needs_slow_path or not head.target.startswith(b"/"):
+            return None
+        url = entry.base + head.target
+        known = self._targets.get(url)
+        if known is None or known.integration is not integration:
+            target = integration.read_quickly(url, forward=True)
+            if target is None:
+                return None
+            known = integration.destination(target)
+            self._remember(url, known)
+        return known if head.method in integration.rules.methods else None
 
     def find(self, name: bytes) -> CompiledIntegration | None:
         """The integration of this ID, compiled at its first use; None where there is none."""
