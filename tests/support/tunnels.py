@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from support import wire
 from support.ca import Authority
@@ -131,3 +133,9 @@ async def tunnel(
         caller = TlsCaller(raw, client_context(ca, version), server_name)
         await caller.shake()
         yield caller
+
+
+def problem_of(response: wire.Message) -> dict[str, Any]:
+    """What a response of Sidekey's own says to a CONNECT, or inside a tunnel."""
+    said: dict[str, Any] = json.loads(response.body)
+    return said
