@@ -73,6 +73,11 @@ class TlsCaller:
                 return message
             await self._read()
 
+    async def until_contains(self, mark: bytes) -> None:
+        """Read until this has arrived."""
+        while mark not in self.plain:
+            await self._read()
+
     async def until_closed(self) -> bool:
         """Read to the end; whether that was close_notify rather than a cut."""
         try:

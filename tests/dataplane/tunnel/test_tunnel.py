@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 import ssl
+from pathlib import Path
 
 import pytest
 
+from sidekey.dataplane.tunnel.negotiation import Negotiation
+from sidekey.dataplane.tunnel.tunnel import Lifetime, Tunnel, TunnelledConnection
+from sidekey.network.tls_transport import TlsTransport
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Integration
 from support.ca import Authority
 from support.leaves import IssuedLeaves
 from support.plane import CREDENTIAL, UPSTREAM, base_url, eventually, integration, running
+from support.raw import RawConnection
 from support.tunnels import TlsCaller, client_context, connect_request, problem_of, tunnel
 from support.upstream import RawUpstream, always_ok
 
@@ -245,3 +252,80 @@ async def test_a_keep_alive_that_is_over_ends_the_tunnel_with_close_notify(ca: A
         await sidekey.settled()
         sidekey.wait(6)
         assert await caller.until_closed()
+
+
+async def test_a_response_streams_and_an_upload_waits_for_100(ca: Authority) -> None:
+    """As outside: event by event, and Expect is the upstream's to answer."""
+
+    async def events(connection: RawConnection) -> None:
+        await connection.until_contains(b"\r\n\r\n")
+        assert b"Expect: 100-continue" in connection.received
+        assert not connection.received.endswith(b"abc")
+        await connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await connection.until_contains(b"\r\n\r\nabc")
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+
+    async with RawUpstream(events, ssl_context=ca.server_context(UPSTREAM)) as upstream:
+        port = upstream.port
+        async with (
+            running(secure(port, ca), leaves=IssuedLeaves(ca)) as sidekey,
+            tunnel(sidekey, ca, f"{UPSTREAM}:{port}") as caller,
+        ):
+            head = (
+                f"POST /api/a HTTP/1.1\r\nHost: {UPSTREAM}:{port}\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+            )
+            await caller.send(head.encode())
+            await caller.until_contains(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await caller.send(b"abc")
+            await caller.until_contains(b"data: 1\n\n")
+            await upstream.connections[0].send(b"data: 2\n\n")
+            await caller.until_contains(b"data: 2\n\n")
+            upstream.connections[0].close()
+            await caller.until_contains(b"0\r\n\r\n")
+
+
+async def test_http_2_is_refused_inside(ca: Authority) -> None:
+    """A client that goes on without ALPN: gRPC, by prior knowledge."""
+    async with (
+        running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey,
+        tunnel(sidekey, ca, "up.test:443") as caller,
+    ):
+        await caller.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert (await caller.response()).status in (400, 505)
+        assert await caller.until_closed()
+
+
+async def test_a_request_inside_is_logged_as_the_tunnels(ca: Authority, tmp_path: Path) -> None:
+    """With the tunnel's host also where it was denied."""
+    async with (
+        running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), log=tmp_path / "log") as sidekey,
+        tunnel(sidekey, ca, "up.test:443") as caller,
+    ):
+        await caller.send(get(443, "/x", host="up.test"))
+        await caller.response()
+        await eventually((tmp_path / "log").read_text)
+    (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    wanted = {"door": "tunnel", "method": "GET", "host": "up.test", "integration": "h", "code": "target_denied"}
+    assert wanted.items() <= line.items()
+
+
+async def test_tunnels_leave_no_object_behind(ca: Authority) -> None:
+    """Nor a snapshot: a kept tunnel knows its integration by name alone."""
+    kinds = (Tunnel, TunnelledConnection, Lifetime, Negotiation, TlsTransport)
+
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(each, kinds) for each in gc.get_objects())
+
+    async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey:
+        before = alive()
+        for _ in range(20):
+            async with tunnel(sidekey, ca, "up.test:443") as caller:
+                await caller.send(get(443, "/x", host="up.test"))
+                await caller.response()
+        async with sidekey.connect() as raw:
+            await raw.send(connect_request("up.test:443") + b"\x16\x03\x01\x00\x01x")
+            await raw.until_ended()
+        await eventually(lambda: not sidekey.plane.worker.connections)
+        await asyncio.sleep(0.05)
+        assert alive() == before
