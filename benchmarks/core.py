@@ -23,6 +23,7 @@ from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.snapshot import Integration, NetworkRules, Snapshot
+from sidekey.sources.leaves import Leaves
 
 ROUNDS = 240
 EXCHANGES = 500
@@ -102,6 +103,7 @@ def plane(made: Integration) -> DataPlane:
         dialer=Dialer(NetworkRules()),
         metrics=Metrics(),
         access=AccessLog(LineWriter.stderr(), "errors", False),
+        leaves=Leaves(Metrics(), repr),
         report=repr,
     )
 

@@ -67,6 +67,7 @@ class App:
             dialer=self._dialer,
             metrics=self.metrics,
             access=access,
+            leaves=self.leaves,
             report=report_defect,
         )
         parts = (

@@ -24,7 +24,7 @@ class Kind:
 
 _KINDS = (
     Kind("integration_required", (407,), ("http_request_denied",), "The request must name an integration"),
-    Kind("caller_denied", (401, 407), ("http_request_denied",), "The caller's token is missing or wrong"),
+    Kind("caller_denied", (401, 407, 403), ("http_request_denied",), "The caller's token is missing or wrong"),
     Kind("integration_denied", (403,), ("http_request_denied",), "This caller may not use this integration"),
     Kind("door_denied", (403,), ("http_request_denied",), "Requests of browsers and for foreign hosts are refused"),
     Kind("target_denied", (403,), ("http_request_denied",), "The target is outside the integration's policy"),
@@ -56,6 +56,12 @@ _KINDS = (
         (502,),
         ("proxy_configuration_error",),
         "No valid local CA may sign for the host",
+    ),
+    Kind(
+        "misdirected",
+        (421,),
+        ("http_request_error",),
+        "A request in a tunnel names another host than the tunnel's",
     ),
     Kind("loop_detected", (502,), ("proxy_loop_detected",), "The request went through Sidekey before"),
     Kind(
@@ -124,6 +130,11 @@ class Problem:
     def title(self) -> str:
         """The table's words for this code."""
         return KINDS[self.code].title
+
+    @property
+    def phrase(self) -> str:
+        """What many clients show of the response to a CONNECT, and nothing else of it: a fixed text for each code."""
+        return f"{self.code}: {self.title}"
 
     def maybe_sent(self) -> Problem:
         """The same problem of a request that the upstream may have seen."""

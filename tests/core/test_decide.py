@@ -15,13 +15,17 @@ from sidekey.core.decide import (
     Admitted,
     Denied,
     IntegrationRules,
+    Tunnelled,
     Unmatched,
     decide,
+    decide_connect,
     is_forward,
     judge,
     readmit,
 )
+from sidekey.core.entry import Entry
 from sidekey.core.headers import Role
+from sidekey.core.matching import Matching
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.core.request import RequestHead
 from sidekey.core.routing import is_own_host
@@ -52,6 +56,7 @@ class Who:
     """A caller that may use these integrations; None: all."""
 
     allowed: frozenset[str] | None
+    name: str = "one"
 
     def may_use(self, integration: str) -> bool:
         return self.allowed is None or integration in self.allowed
@@ -65,6 +70,7 @@ class Integrations:
     unmatched: Unmatched[Known] | None = None
     instance: bytes = b"word"
     asked: list[bytes] = field(default_factory=list)
+    matching: Matching | None = None
 
     def find(self, name: bytes) -> Known | None:
         self.asked.append(name)
@@ -90,7 +96,9 @@ def known(*integrations: Known, passing: bool = False, unresolved: tuple[str, ..
     """These integrations; where it is `passing`, what none of them covers goes on."""
     found = {each.rules.name.encode(): each for each in integrations}
     coverage = Coverage.of(each.rules.policy for each in integrations)
-    return Integrations(found, Unmatched(Known(PASSING), coverage, frozenset(unresolved)) if passing else None)
+    return Integrations(
+        found, Unmatched(Known(PASSING), coverage, frozenset(unresolved), frozenset({80, 443})) if passing else None
+    )
 
 
 def head(target: str, method: bytes = b"GET", *, host: bytes | None = b"h.test", **marks: str | bytes) -> RequestHead:
@@ -574,3 +582,231 @@ def test_what_a_former_config_covered_does_not_pass() -> None:
     assert unmatched is not None
     assert unmatched.target(b"https://a.test:8443/x", H.rules) is None
     assert isinstance(unmatched.target(b"https://a.test:8443/x", None), Target)
+
+
+# Tunnels.
+
+
+def connect(target: str, **marks: str | bytes) -> RequestHead:
+    """The head of a CONNECT."""
+    return head(target, b"CONNECT", **marks)
+
+
+def opening(found: Tunnelled[Known] | Denied[Known]) -> object:
+    """What was decided on a CONNECT, in short."""
+    if isinstance(found, Denied):
+        return found.problem.status, found.problem.code
+    return str(found.candidate), found.passes
+
+
+WIDE = Policy(prefixes=(BASE, parse_prefix("http://plain.test:8080")))
+WILD = Policy(domains=(parse_domain("https://*.wild.test"), parse_domain("https://b.test:8443")))
+PINNED = Policy(domains=(parse_domain("https://auth.test"),), stand_in=Origin("https", "auth.test", 443))
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        ("a.test:443", ("h", False)),
+        ("A.test:443", ("h", False)),
+        ("a.test:80", ("h", False)),
+        ("a.test:8443", (403, "target_denied")),
+        ("plain.test:8080", ("h", False)),
+        ("plain.test:443", (403, "target_denied")),
+        ("plain.test:80", (403, "target_denied")),
+        ("a.test.:443", (403, "target_denied")),
+        ("b.test:443", (403, "target_denied")),
+        ("a.test", (400, "request_invalid")),
+        ("a.test:", (400, "request_invalid")),
+        ("a.test:443/x", (400, "request_invalid")),
+        ("a.test:443?", (400, "request_invalid")),
+        ("u@a.test:443", (400, "request_invalid")),
+        ("u:p@a.test:443", (400, "request_invalid")),
+        ("http://a.test:443", (400, "request_invalid")),
+        ("a.test:0443x", (400, "request_invalid")),
+        ("a.test:65536", (400, "request_invalid")),
+        ("/i/h/a", (400, "request_invalid")),
+        ("*", (400, "request_invalid")),
+        ("[::1:443", (400, "request_invalid")),
+        ("[::1]:443", (403, "target_denied")),
+        (":443", (400, "request_invalid")),
+    ],
+)
+def test_a_tunnel_is_opened_to_what_the_policy_reaches(target: str, wanted: object) -> None:
+    """On that port by https, or by http as the forward proxy reads it; the path is not known yet."""
+    assert opening(decide_connect(connect(target, integration_id="h"), {}, known(Known(rules(policy=WIDE))))) == wanted
+
+
+@pytest.mark.parametrize(
+    ("policy", "target", "reached"),
+    [
+        (WILD, "x.wild.test:443", True),
+        (WILD, "wild.test:443", False),
+        (WILD, "x.wild.test:80", True),
+        (WILD, "b.test:8443", True),
+        (WILD, "b.test:80", False),
+        (PINNED, "auth.test:443", True),
+        (PINNED, "inst.auth.test:443", False),
+        (Policy(prefixes=(BASE,), domains=(parse_domain("https://b.test"),)), "a.test:443", False),
+        (Policy(), "a.test:443", False),
+    ],
+)
+def test_what_a_policy_reaches(policy: Policy, target: str, reached: bool) -> None:
+    """Prefixes and domains together; the host that is learnt, or what stands for it."""
+    found = decide_connect(connect(target, integration_id="h"), {}, known(Known(rules(policy=policy))))
+    assert isinstance(found, Tunnelled) is reached
+
+
+def test_a_learnt_base_is_what_is_reached() -> None:
+    """And what stood for it, which moves there."""
+    policy = Policy(
+        domains=(parse_domain("https://auth.test"), parse_domain("https://*.inst.test")),
+        stand_in=Origin("https", "auth.test", 443),
+    )
+    learnt = Known(rules(policy=policy).learnt(parse_prefix("https://x.inst.test")))
+    for target, reached in (("auth.test:443", True), ("x.inst.test:443", True), ("y.inst.test:443", False)):
+        found = decide_connect(connect(target, integration_id="h"), {}, known(learnt))
+        assert isinstance(found, Tunnelled) is reached
+
+
+def test_an_unresolved_integration_may_open_a_tunnel() -> None:
+    """Whoever opens it decides again once it is resolved."""
+    routes = known(Known(rules(unresolved=True)))
+    assert opening(decide_connect(connect("a.test:443", integration_id="h"), {}, routes)) == ("h", False)
+
+
+@pytest.mark.parametrize(
+    ("marks", "wanted"),
+    [
+        ({"proxy_authorization": basic("h", "one")}, ("h", False)),
+        ({"proxy_authorization": basic("h", "two")}, (403, "integration_denied")),
+        ({"proxy_authorization": basic("h", "x")}, (407, "caller_denied")),
+        ({"proxy_authorization": basic("-", "one")}, (407, "integration_required")),
+        ({"integration_id": "h"}, (407, "caller_denied")),
+        ({}, (407, "caller_denied")),
+        ({"proxy_authorization": basic("h", "one"), "token": "two"}, (400, "request_invalid")),
+        ({"proxy_authorization": basic("h", "one"), "integration_id": "k"}, (400, "request_invalid")),
+        ({"proxy_authorization": b"Bearer x"}, (400, "request_invalid")),
+        ({"integration_id": "h", "token": "one"}, ("h", False)),
+        ({"proxy_authorization": basic("h", "one"), "via": "1.1 sidekey (word)"}, (502, "loop_detected")),
+    ],
+)
+def test_who_may_open_a_tunnel(marks: dict[str, str | bytes], wanted: object) -> None:
+    """The caller is judged before the ID, as everywhere."""
+    callers = tokens(one=frozenset({"h"}), two=frozenset())
+    assert opening(decide_connect(connect("a.test:443", **marks), callers, known(Known(rules())))) == wanted
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "wanted"),
+    [
+        ("free.test:443", "", ("-", True)),
+        ("free.test:80", "h", ("-", True)),
+        ("free.test:25", "", (403, "target_denied")),
+        ("free.test.:443", "", (403, "target_denied")),
+        ("a.test:443", "", (407, "integration_required")),
+        ("a.test:444", "h", (403, "target_denied")),
+        ("a.test.:443", "", (407, "integration_required")),
+    ],
+)
+def test_a_tunnel_passes_where_nothing_covers_its_host(target: str, name: str, wanted: object) -> None:
+    """To the ports that are listed; what is covered never does."""
+    routes = known(Known(rules()), passing=True)
+    assert opening(decide_connect(connect(target, integration_id=name), {}, routes)) == wanted
+    unresolved = known(Known(rules()), passing=True, unresolved=("other",))
+    if wanted == ("-", True):
+        assert opening(decide_connect(connect(target), {}, unresolved)) == (502, "credential_unavailable")
+
+
+def by_host(*integrations: Known) -> Integrations:
+    """These integrations, which requests need not name."""
+    routes = known(*integrations)
+    routes.matching = Matching.of({each.rules.name: each.rules.own for each in integrations})
+    return routes
+
+
+ONE = Known(rules("one", Policy(prefixes=(parse_prefix("https://a.test/one"),), methods=frozenset({"GET"}))))
+TWO = Known(rules("two", Policy(prefixes=(parse_prefix("https://a.test/two"), parse_prefix("https://b.test")))))
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        ("a.test:443", ("None", False)),
+        ("b.test:443", ("None", False)),
+        ("c.test:443", (403, "target_denied")),
+        ("a.test:444", (403, "target_denied")),
+    ],
+)
+def test_a_tunnel_without_a_name_must_lead_to_a_policy(target: str, wanted: object) -> None:
+    assert opening(decide_connect(connect(target), {}, by_host(ONE, TWO))) == wanted
+
+
+def test_a_tunnel_by_host_is_the_callers_own() -> None:
+    """What another caller may use does not count."""
+    callers = tokens(x=frozenset({"one"}), y=frozenset({"two"}))
+    for token, target, wanted in (
+        ("x", "a.test:443", ("None", False)),
+        ("x", "b.test:443", (403, "target_denied")),
+        ("y", "b.test:443", ("None", False)),
+    ):
+        head_ = connect(target, proxy_authorization=basic("-", token))
+        assert opening(decide_connect(head_, callers, by_host(ONE, TWO))) == wanted
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "wanted"),
+    [
+        ("https://a.test/one/x", b"GET", "one"),
+        ("http://a.test/two", b"POST", "two"),
+        ("https://b.test/", b"GET", "two"),
+        ("https://a.test/one/x", b"POST", "method_denied"),
+        ("https://a.test/three", b"GET", "target_denied"),
+        ("https://a.test/one/../two", b"GET", "target_denied"),
+        ("https://a.test/one/%2e%2e/two", b"GET", "target_denied"),
+        ("https://c.test/", b"GET", "target_denied"),
+        ("https://u@a.test/", b"GET", "request_invalid"),
+    ],
+)
+def test_a_request_without_a_name_is_the_ones_that_covers_it(target: str, method: bytes, wanted: str) -> None:
+    """Its whole target, in every reading."""
+    found = decide(head(target, method), {}, by_host(ONE, TWO))
+    assert (str(found.candidate) if isinstance(found, Admitted) else found.problem.code) == wanted
+
+
+def test_a_name_that_is_given_wins() -> None:
+    found = decide(head("https://a.test/one", integration_id="two"), {}, by_host(ONE, TWO))
+    assert isinstance(found, Denied)
+    assert (found.problem.code, str(found.candidate)) == ("target_denied", "two")
+
+
+ENTRY = Entry(Origin("https", "a.test", 443), b"h", b"one")
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        (head("https://a.test/api", host=b"a.test"), ""),
+        (head("https://a.test/api", host=b"b.test"), "misdirected"),
+        (head("https://a.test/other", host=b"b.test"), "misdirected"),
+        (head("*", host=b"a.test"), "request_invalid"),
+        (head("a.test:443", b"CONNECT", host=b"a.test"), "request_invalid"),
+        (head("https://a.test/api", b"TRACE", host=b"a.test"), "method_denied"),
+        (head("https://a.test/api", host=b"a.test", integration_id="k"), "request_invalid"),
+        (head("https://a.test/api", host=b"a.test", token="two"), "request_invalid"),
+        (head("https://a.test/api", host=b"a.test", origin="https://a.test", sec_fetch_site="same-origin"), ""),
+    ],
+)
+def test_a_request_in_a_tunnel(given: RequestHead, code: str) -> None:
+    """Names and tokens agree with the CONNECT's; no browser check."""
+    callers = tokens(one=frozenset({"h"}), two=None)
+    found = decide(given, callers, known(Known(rules())), ENTRY)
+    assert (found.problem.code if isinstance(found, Denied) else "") == code
+
+
+def test_in_a_tunnel_an_unknown_caller_comes_before_a_wrong_host() -> None:
+    """And is 403 there."""
+    given = head("https://a.test/api", host=b"b.test")
+    found = decide(given, tokens(two=None), known(Known(rules())), ENTRY)
+    assert isinstance(found, Denied)
+    assert (found.problem.status, found.problem.code, found.problem.headers) == (403, "caller_denied", ())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
 
-from sidekey.dataplane.sockets import half_close, has_arrived
+from sidekey.dataplane.sockets import half_close, has_arrived, reset
 
 
 @pytest.mark.parametrize("what", ["bytes", "an end of stream"])
@@ -40,3 +41,24 @@ def test_what_is_no_connection_any_more_is_told() -> None:
         with pytest.raises(OSError, match="not connected"):
             half_close(sock.fileno())
         assert sock.getsockname()
+
+
+@pytest.mark.parametrize("factory", [asyncio.SelectorEventLoop])
+def test_a_reset_tells_the_peer_that_something_was_cut(factory: type[asyncio.SelectorEventLoop]) -> None:
+    """Not an orderly end, though nothing was left to write."""
+
+    async def main() -> None:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as listener,
+            socket.create_connection(listener.getsockname()) as peer,
+        ):
+            accepted, _ = listener.accept()
+            transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=accepted)
+            reset(transport)
+            await asyncio.sleep(0)
+            peer.settimeout(10)
+            with pytest.raises(ConnectionResetError):
+                peer.recv(1)
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())

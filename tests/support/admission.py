@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sidekey.core.entry import Entry
 from sidekey.core.headers import Role
 from sidekey.core.request import RequestHead
 from sidekey.dataplane.downstream.request_reader import Request
@@ -18,9 +19,9 @@ def head_of(
     return RequestHead(method, target.encode("latin-1"), host, [], [], marks)
 
 
-def admission(plane: DataPlane, head: RequestHead) -> Destination | Problem:
-    """Where the request would go, whichever reading says so, or why it may not."""
-    exchange = Exchange(plane.worker, plane.index, plane.connection(), Request(head, plane.worker.rules))
+def admission(plane: DataPlane, head: RequestHead, entry: Entry | None = None) -> Destination | Problem:
+    """Where the request would go, whichever reading says so, or why it may not; `entry` is the tunnel it came by."""
+    exchange = Exchange(plane.worker, plane.index, plane.connection(), Request(head, plane.worker.rules), entry)
     problem = exchange._admit()
     destination = exchange._destination
     assert problem is not None or destination is not None

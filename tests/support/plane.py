@@ -13,6 +13,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+from sidekey.authority.leaf_source import LeafSource
 from sidekey.core.addresses import Network
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.credentials.base import FixedCredential, Grant, GrantSource, Pairs, Places, Traits
@@ -28,8 +29,10 @@ from sidekey.observe.writer import LineWriter
 from sidekey.runtime.publisher import Publisher
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Caller, Integration, Listen, NetworkRules, Snapshot, Trust
-from sidekey.settings.passing import build_passing
+from sidekey.settings.build import build_matching
+from sidekey.settings.passing import PASS_PORTS, build_passing
 from sidekey.sources.static import StaticSource
+from support.leaves import NoLeaves
 from support.raw import DEADLINE, RawConnection, connect
 from support.wire import Message
 
@@ -241,12 +244,16 @@ async def running(
     sources: Mapping[str, GrantSource] | None = None,
     identities: Mapping[str, IdentitySource] | None = None,
     passing: bool = False,
+    pass_ports: Iterable[int] = PASS_PORTS,
+    matching: bool = False,
+    leaves: LeafSource | None = None,
     carrier: Carrier = SOCKETS,
 ) -> AsyncIterator[Running]:
     """A plane for these integrations. `tokens` maps callers' tokens to what they may use (None: everything).
 
     `sources` are grant sources by integration, in place of what its secrets give. Where it is `passing`, what none of
-    these integrations covers goes on without a credential.
+    these integrations covers goes on without a credential; with `matching` requests need not name one. `leaves` are the
+    certificates of tunnels.
 
     At its end everything must have been given back: no exchange counted as under way, no connection counted as open,
     no deadline watched, and no defect reported.
@@ -260,7 +267,8 @@ async def running(
         timeouts=timeouts,
         limits=limits,
         via=via,
-        passing=build_passing(served, MOZILLA) if passing else None,
+        passing=build_passing(served, MOZILLA, pass_ports) if passing else None,
+        matching=build_matching(served) if matching else None,
     )
     defects: list[BaseException] = []
 
@@ -279,6 +287,7 @@ async def running(
         dialer=dialer,
         metrics=Metrics(),
         access=AccessLog(writer, access, path=False),
+        leaves=leaves or NoLeaves(),
         report=report,
     )
     if carrier.ticks:

@@ -24,6 +24,7 @@ from sidekey.observe.writer import LineWriter
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Integration, Listen, NetworkRules, Snapshot
 from sidekey.settings.passing import build_passing
+from support.leaves import NoLeaves
 from support.plane import GRANT, LIMITS, MOZILLA, NO_TOKENS, TIMEOUTS, FixedSource, callers_of, source_of
 
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -225,6 +226,7 @@ class Scripted:
             dialer=self.dialer,
             metrics=Metrics(),
             access=access or AccessLog(NOWHERE, "off", path=False),
+            leaves=NoLeaves(),
             report=report,
         )
 

@@ -16,12 +16,14 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from sidekey.core import policy, routing
 from sidekey.core.coverage import Coverage
+from sidekey.core.entry import Entry
 from sidekey.core.headers import Role
+from sidekey.core.matching import Matching
 from sidekey.core.parameters import UnreadableNames, names_any
 from sidekey.core.paths import UnreadablePath
 from sidekey.core.policy import Policy, Prefix, upgrade
 from sidekey.core.request import RequestHead
-from sidekey.core.urls import InvalidTarget, Target, parse_target
+from sidekey.core.urls import Authority, InvalidTarget, Target, parse_authority, parse_target
 from sidekey.errors import Problem
 
 COMMON_METHODS: Final = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
@@ -76,6 +78,13 @@ class IntegrationRules:
             return target
         return self.own.move(target, self.base.origin)
 
+    def reach(self, authority: Authority) -> bool:
+        """Whether something in a tunnel to this authority may be inside the policy: https, or http as it is aimed."""
+        return any(
+            self.policy.reaches(self.aimed(Target(authority.origin(scheme), "/", None)).origin)
+            for scheme in ("https", "http")
+        )
+
     @property
     def allow(self) -> str:
         """What stands in Allow (RFC 9110 10.2.1)."""
@@ -106,6 +115,11 @@ C_co = TypeVar("C_co", bound=Candidate, covariant=True)
 class Caller(Protocol):
     """Who sends a request."""
 
+    @property
+    def name(self) -> str:
+        """By what they are known to the operator."""
+        ...
+
     def may_use(self, integration: str) -> bool:
         """Whether the caller may use the integration of that ID."""
         ...
@@ -115,15 +129,18 @@ class Unmatched(Generic[C_co]):
     """How targets of the forward proxy that no integration covers go on, without a credential.
 
     `candidate` stands where an integration does for other targets. `unresolved` are the integrations of which it is
-    not known yet what they cover: until then nothing passes.
+    not known yet what they cover: until then nothing passes. `ports` are those to which a tunnel may pass.
     """
 
-    __slots__ = ("candidate", "coverage", "unresolved")
+    __slots__ = ("candidate", "coverage", "ports", "unresolved")
 
-    def __init__(self, candidate: C_co, coverage: Coverage, unresolved: frozenset[str]) -> None:
+    def __init__(
+        self, candidate: C_co, coverage: Coverage, unresolved: frozenset[str], ports: frozenset[int] = frozenset()
+    ) -> None:
         self.candidate: Final = candidate
         self.coverage: Final = coverage
         self.unresolved: Final = unresolved
+        self.ports: Final = ports
 
     def target(self, url: bytes, named: IntegrationRules | None) -> Target | Problem | None:
         """Where a target passes to, or why it is refused; None where it is the named integration's to judge."""
@@ -131,18 +148,24 @@ class Unmatched(Generic[C_co]):
             target = parse_target(url.decode("latin-1"))
         except InvalidTarget as error:
             return None if named is not None else Problem("request_invalid", str(error))
-        host = target.origin.host
+        verdict = self.passes(target.origin.host, named)
+        if isinstance(verdict, Problem):
+            return verdict
+        return target if verdict else None
+
+    def passes(self, host: str, named: IntegrationRules | None) -> bool | Problem:
+        """Whether what goes to a host passes, or why it is refused; False where it is the named integration's."""
         # The rules of before a reload may cover what the integrations of now do not.
         if self.coverage.covers(host) or (named is not None and Coverage.of((named.policy,)).covers(host)):
-            return None
+            return False
         if self.unresolved:
             if named is not None and named.unresolved:
-                return None
+                return False
             detail = "what an integration covers cannot be read; until then nothing passes without a credential"
             return Problem("credential_unavailable", detail, error="proxy_configuration_error")
         if host.endswith("."):
             return Problem("target_denied", "the target's host must not end in a dot")
-        return target
+        return True
 
 
 class Routes(Protocol[C_co]):
@@ -159,6 +182,11 @@ class Routes(Protocol[C_co]):
     @property
     def unmatched(self) -> Unmatched[C_co] | None:
         """How targets that no integration covers go on; None where they are denied."""
+        ...
+
+    @property
+    def matching(self) -> Matching | None:
+        """Which integrations a target belongs to where the request names none; None where it must name one."""
         ...
 
     def find(self, name: bytes) -> C_co | None:
@@ -185,13 +213,49 @@ class Admitted(Generic[C_co]):
 
 
 class Denied(Generic[C_co]):
-    """Why the request may not go on, and whose it is as far as that is known and allowed to be told."""
+    """Why the request may not go on, and whose it is as far as that is known and allowed to be told.
 
-    __slots__ = ("candidate", "problem")
+    `authority` is a CONNECT's, once it was read.
+    """
 
-    def __init__(self, problem: Problem, candidate: C_co | None = None) -> None:
+    __slots__ = ("authority", "candidate", "problem")
+
+    def __init__(self, problem: Problem, candidate: C_co | None = None, authority: Authority | None = None) -> None:
         self.problem: Final = problem
         self.candidate: Final = candidate
+        self.authority: Final = authority
+
+
+class Tunnelled(Generic[C_co]):
+    """A tunnel to `authority` may be opened: what is known of it, and of who opens it.
+
+    `candidate` is the integration that was named; None where each request inside goes to the one that covers it. Where
+    it `passes`, the tunnel's bytes do, untouched and without a credential, and `candidate` is what stands for an
+    integration there. `name` and `token` are what was given.
+    """
+
+    __slots__ = ("authority", "caller", "candidate", "name", "passes", "token")
+
+    def __init__(
+        self,
+        authority: Authority,
+        candidate: C_co | None,
+        *,
+        passes: bool,
+        name: bytes | None,
+        token: bytes | None,
+        caller: Caller | None,
+    ) -> None:
+        self.authority: Final = authority
+        self.candidate: Final = candidate
+        self.passes: Final = passes
+        self.name: Final = name
+        self.token: Final = token
+        self.caller: Final = caller
+
+    def entry(self, scheme: str) -> Entry:
+        """How requests of this scheme come in by the tunnel."""
+        return Entry(self.authority.origin(scheme), self.name, self.token)
 
 
 def is_forward(target: bytes) -> bool:
@@ -199,18 +263,28 @@ def is_forward(target: bytes) -> bool:
     return not target.startswith(b"/") and target != b"*"
 
 
-def decide(head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C]) -> Admitted[C] | Denied[C]:
-    """Decide on one request. `callers` are keyed by the SHA-256 of their token; where there are none, none is asked."""
+def decide(
+    head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C], entry: Entry | None = None
+) -> Admitted[C] | Denied[C]:
+    """Decide on one request. `callers` are keyed by the SHA-256 of their token; where there are none, none is asked.
+
+    `entry` is the tunnel that it came by, which has made its target absolute.
+    """
     try:
-        return _decide(head, callers, routes)
+        return _decide(head, callers, routes, entry)
     except routing.InvalidNaming as error:
         return Denied(Problem("request_invalid", str(error)))
 
 
-def _decide(head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C]) -> Admitted[C] | Denied[C]:
+def _decide(
+    head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C], entry: Entry | None
+) -> Admitted[C] | Denied[C]:
     target = head.target
     forward = is_forward(target)
     named = b""
+    if entry is not None and (not forward or head.method == b"CONNECT"):
+        detail = "a request in a tunnel must have a path or an absolute URL as its target, and must not be a CONNECT"
+        return Denied(Problem("request_invalid", detail))
     if not forward:
         named = routing.split_reverse(target)[0] if target.startswith(routing.REVERSE) else b""
         if not named:
@@ -220,22 +294,16 @@ def _decide(head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C
         return Denied(Problem("method_denied", "TRACE is never forwarded", headers=(("Allow", COMMON_METHODS),)))
     if not forward and (problem := _check_browser(head, callers, routes)) is not None:
         return Denied(problem)
-    written = head.mark(Role.PROXY_AUTHORIZATION)
-    user = routing.NO_USER if written is None else routing.proxy_user(written)
-    name = routing.agree(named, head.mark(Role.INTEGRATION_ID), user.name)
-    caller: Caller | None = None
-    if callers:
-        token = routing.agree(user.password, head.mark(Role.TOKEN))
-        caller = None if token is None else callers.get(hashlib.sha256(token).digest())
-        if caller is None:
-            return Denied(_unknown_caller(forward=forward))
-    candidate: C | None = None
-    if name is not None:
-        if caller is None or caller.may_use(name.decode("latin-1")):
-            candidate = routes.find(name)
-        if candidate is None:
-            return Denied(Problem("integration_denied", "there is no such integration for this caller"))
+    named_by = _name(head, callers, routes, named, entry)
+    if isinstance(named_by, Problem):
+        return Denied(named_by)
+    candidate, caller, _, _ = named_by
+    if entry is not None and entry.misdirects(head):
+        detail = "Host, and a target that is absolute, must name the authority that the tunnel was opened to"
+        return Denied(Problem("misdirected", detail), candidate)
     chosen = _choose(head, candidate, routes.unmatched)
+    if chosen is None:
+        chosen = _match(head, caller, routes)
     if isinstance(chosen, Denied):
         return chosen
     if routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
@@ -244,10 +312,125 @@ def _decide(head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C
     return judge(head, chosen.candidate) if chosen.target is None else chosen
 
 
+def _name(
+    head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C], named: bytes, entry: Entry | None
+) -> tuple[C | None, Caller | None, bytes | None, bytes | None] | Problem:
+    """As whose a request goes, who sends it, and the name and the token that it gave, or why it may not.
+
+    `named` is the ID in its target. Raises InvalidNaming.
+    """
+    written = head.mark(Role.PROXY_AUTHORIZATION)
+    user = routing.NO_USER if written is None else routing.proxy_user(written)
+    inside = entry is not None
+    name = routing.agree(named, head.mark(Role.INTEGRATION_ID), user.name, None if entry is None else entry.name)
+    caller: Caller | None = None
+    token: bytes | None = user.password or head.mark(Role.TOKEN)
+    if callers:
+        token = routing.agree(user.password, head.mark(Role.TOKEN), None if entry is None else entry.token)
+        caller = None if token is None else callers.get(hashlib.sha256(token).digest())
+        if caller is None:
+            return _unknown_caller(forward=is_forward(head.target), inside=inside)
+    candidate: C | None = None
+    if name is not None:
+        if caller is None or caller.may_use(name.decode("latin-1")):
+            candidate = routes.find(name)
+        if candidate is None:
+            return Problem("integration_denied", "there is no such integration for this caller")
+    return candidate, caller, name, token or None
+
+
+def decide_connect(head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C]) -> Tunnelled[C] | Denied[C]:
+    """Decide whether a tunnel may be opened. What is decided here counts for nothing that is sent through it.
+
+    An unresolved candidate is admitted: this decides again once it is known what its targets are judged by.
+    """
+    try:
+        authority = parse_authority(head.target.decode("latin-1"))
+    except InvalidTarget as error:
+        return Denied(Problem("request_invalid", str(error)))
+    try:
+        named = _name(head, callers, routes, b"", None)
+    except routing.InvalidNaming as error:
+        named = Problem("request_invalid", str(error))
+    if isinstance(named, Problem):
+        return Denied(named, None, authority)
+    candidate, caller, name, token = named
+    problem = None
+    if routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
+        problem = Problem("loop_detected", "Via shows that the request went through Sidekey before")
+    passes = _passes(authority, candidate, routes.unmatched) if problem is None else problem
+    if isinstance(passes, Problem):
+        return Denied(passes, candidate, authority)
+    if not passes and (problem := _out_of_reach(authority, candidate, caller, routes)) is not None:
+        return Denied(problem, candidate, authority)
+    if passes and routes.unmatched is not None:
+        candidate = routes.unmatched.candidate
+    return Tunnelled(authority, candidate, passes=passes, name=name, token=token, caller=caller)
+
+
+def _passes(authority: Authority, named: C | None, unmatched: Unmatched[C] | None) -> bool | Problem:
+    """Whether a tunnel's bytes pass untouched, or why there must not be one."""
+    if unmatched is None:
+        return False
+    passes = unmatched.passes(authority.host, None if named is None else named.rules)
+    if passes is True and authority.port not in unmatched.ports:
+        return Problem("target_denied", "the port of the target is not in forward.pass_ports")
+    return passes
+
+
+def _out_of_reach(authority: Authority, named: C | None, caller: Caller | None, routes: Routes[C]) -> Problem | None:
+    """Why nothing that a tunnel could be used for may be inside a policy."""
+    if named is not None:
+        if named.rules.unresolved or named.rules.reach(authority):
+            return None
+        return Problem("target_denied", "no target at this host and port is inside the integration's policy")
+    if routes.matching is None:
+        return _unnamed()
+    reached = any(each.rules.reach(authority) for each in _matching(authority.host, caller, routes))
+    return None if reached else _UNMATCHED
+
+
+_UNMATCHED: Final = Problem(
+    "target_denied", "no integration of this caller covers the target: name one, or see policies"
+)
+
+
+def _matching(host: str, caller: Caller | None, routes: Routes[C]) -> list[C]:
+    """The integrations of this caller that name a host; what they cover is known."""
+    matching = routes.matching
+    found = []
+    for name in () if matching is None else matching.at(host):
+        if caller is None or caller.may_use(name):
+            candidate = routes.find(name.encode())
+            if candidate is not None and not candidate.rules.unresolved:
+                found.append(candidate)
+    return found
+
+
+def _match(head: RequestHead, caller: Caller | None, routes: Routes[C]) -> Admitted[C] | Denied[C]:
+    """Whose a request is that names no integration: the one's that covers its whole target."""
+    if routes.matching is None:
+        return Denied(_unnamed())
+    try:
+        host = parse_target(head.target.decode("latin-1")).origin.host
+    except InvalidTarget as error:
+        return Denied(Problem("request_invalid", str(error)))
+    denied: Denied[C] | None = None
+    for candidate in _matching(host, caller, routes):
+        found = _judge_target(head, candidate)
+        if isinstance(found, Admitted):
+            return Admitted(candidate, None)
+        if found.problem.code != "target_denied":
+            denied = found
+    return denied or Denied(_UNMATCHED)
+
+
 def readmit(head: RequestHead, candidate: C, unmatched: Unmatched[C] | None) -> Admitted[C] | Denied[C]:
     """Decide again once it is known what the candidate's targets are judged by."""
     chosen = _choose(head, candidate, unmatched)
-    return judge(head, candidate) if isinstance(chosen, Admitted) and chosen.target is None else chosen
+    if chosen is None or (isinstance(chosen, Admitted) and chosen.target is None):
+        return judge(head, candidate)
+    return chosen
 
 
 def judge(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
@@ -257,6 +440,11 @@ def judge(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
         method = head.method.decode("latin-1")
         detail = f"{method} is not among the integration's methods"
         return Denied(Problem("method_denied", detail, headers=(("Allow", rules.allow),)), candidate)
+    return _judge_target(head, candidate)
+
+
+def _judge_target(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
+    rules = candidate.rules
     if rules.unresolved:
         return Admitted(candidate, None)
     forward = is_forward(head.target)
@@ -298,25 +486,34 @@ def _check_browser(head: RequestHead, callers: Mapping[bytes, Caller], routes: R
     return None
 
 
-def _unknown_caller(*, forward: bool) -> Problem:
+def _unknown_caller(*, forward: bool, inside: bool) -> Problem:
     detail = "send the caller's token in Sidekey-Token or as the proxy user's password"
+    if inside:
+        # No challenge: the caller has its answer to one behind it, and the server it believes to talk to sends none.
+        detail = "the caller that opened the tunnel is none of now: open another one with a valid token"
+        return Problem("caller_denied", detail, status=403)
     if forward:
         return Problem("caller_denied", detail, status=407, headers=(_CHALLENGE,))
     return Problem("caller_denied", detail, headers=(_TOKEN_CHALLENGE,))
 
 
-def _choose(head: RequestHead, named: C | None, unmatched: Unmatched[C] | None) -> Admitted[C] | Denied[C]:
-    """Whose the request is: the named integration's, or it passes, and then its target is known as well."""
+def _unnamed() -> Problem:
+    detail = "name the integration in X-Integration-Id or as the proxy user, http://ID:x@HOST:PORT"
+    return Problem("integration_required", detail, headers=(_CHALLENGE,))
+
+
+def _choose(head: RequestHead, named: C | None, unmatched: Unmatched[C] | None) -> Admitted[C] | Denied[C] | None:
+    """Whose the request is: the named integration's, or it passes, and then its target is known as well.
+
+    None where nobody is named and it does not pass.
+    """
     if unmatched is not None and is_forward(head.target) and not _covered_quickly(head, named):
         target = unmatched.target(head.target, None if named is None else named.rules)
         if isinstance(target, Problem):
             return Denied(target, named)
         if target is not None:
             return Admitted(unmatched.candidate, target)
-    if named is None:
-        detail = "name the integration in X-Integration-Id or as the proxy user, http://ID:x@HOST:PORT"
-        return Denied(Problem("integration_required", detail, headers=(_CHALLENGE,)))
-    return Admitted(named, None)
+    return None if named is None else Admitted(named, None)
 
 
 def _covered_quickly(head: RequestHead, named: C | None) -> bool:

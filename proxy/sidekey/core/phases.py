@@ -1,4 +1,4 @@
-"""The states of an exchange as two tables: what it does about the request, and what has become of the response.
+"""The states of an exchange as two tables (its request, its response), and those of a tunnel as a third.
 
 Each phase is one bit, and a table gives the phases that may follow as a mask, so that a transition is checked by one
 `&`. A transition that is not in its table is a defect of ours: it is reported, never passed over (h11's `_state.py` is
@@ -24,6 +24,15 @@ The response, towards the caller:
     PASSING      the head is delivered, the body follows
     COMPLETE     the caller has all of it
     CUT          the caller left, or sees that something is missing
+
+The tunnel, from its CONNECT on:
+
+    NEGOTIATING  the certificate is not there yet, or the connection that bytes will pass to
+    WAITING      CONNECT was answered 200; the first byte will tell what is in the tunnel
+    HANDSHAKE    TLS has begun
+    OPEN         requests are read from it
+    FORWARDING   bytes pass untouched
+    ENDED        it is closed, or was never opened
 """
 
 from __future__ import annotations
@@ -89,8 +98,33 @@ AFTER_RESPONSE: Final[dict[int, int]] = {
 }
 
 
+NEGOTIATING: Final = 1
+WAITING: Final = 2
+HANDSHAKE: Final = 4
+OPEN: Final = 8
+FORWARDING: Final = 16
+ENDED: Final = 32
+
+TUNNEL_NAMES: Final[Mapping[int, str]] = {
+    NEGOTIATING: "NEGOTIATING",
+    WAITING: "WAITING",
+    HANDSHAKE: "HANDSHAKE",
+    OPEN: "OPEN",
+    FORWARDING: "FORWARDING",
+    ENDED: "ENDED",
+}
+AFTER_TUNNEL: Final[dict[int, int]] = {
+    NEGOTIATING: WAITING | FORWARDING | ENDED,
+    WAITING: HANDSHAKE | OPEN | ENDED,
+    HANDSHAKE: OPEN | ENDED,
+    OPEN: ENDED,
+    FORWARDING: ENDED,
+    ENDED: 0,
+}
+
+
 class IllegalTransition(Exception):
-    """An exchange was to enter a phase that cannot follow its own: a defect of ours."""
+    """An exchange, or a tunnel, was to enter a phase that cannot follow its own: a defect of ours."""
 
 
 def illegal(names: Mapping[int, str], former: int, phase: int) -> IllegalTransition:

@@ -113,6 +113,16 @@ class Policy:
                 found = prefix
         return found
 
+    def reaches(self, origin: Origin) -> bool:
+        """Whether some target at this origin may be allowed, as far as scheme, host and port tell; as in `judge`."""
+        if origin.host.endswith("."):
+            return False
+        prefixed = any(prefix.origin == origin for prefix in self.prefixes)
+        if self.prefixes and not prefixed and origin != self.stand_in:
+            return False
+        covered = any(domain.covers(origin) for domain in self.domains)
+        return covered if self.domains else bool(self.prefixes)
+
     def move(self, target: Target, learnt: Origin) -> Target:
         """The target with its origin replaced, where that is only a placeholder for the learnt one."""
         return target._replace(origin=learnt) if target.origin == self.stand_in else target

@@ -62,6 +62,22 @@ class RequestHead:
         """The value of a field that means something to the proxy."""
         return (self.marks or NO_MARKS).get(role)
 
+    def at(self, target: bytes) -> RequestHead:
+        """The same head with another target."""
+        return RequestHead(
+            self.method,
+            target,
+            self.host,
+            self.fields,
+            self.names,
+            self.marks,
+            self.connection,
+            self.length,
+            self.length_given,
+            self.http_1_1,
+            self.keep_alive,
+        )
+
     @property
     def expects_continue(self) -> bool:
         """Whether the caller waits for 100 before it sends the body (RFC 9110 10.1.1); HTTP/1.0 cannot."""

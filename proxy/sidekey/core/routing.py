@@ -36,6 +36,9 @@ class ProxyUser(NamedTuple):
 
 NO_USER = ProxyUser(b"", b"")
 
+NOBODY: Final = b"-"
+"""A user name that names no integration, for clients that send no password without one."""
+
 
 def valid_id(text: str) -> bool:
     """Whether `text` may be an integration ID; `unknown` is the metrics' word for none."""
@@ -60,7 +63,7 @@ def proxy_user(value: bytes) -> ProxyUser:
     name, separator, password = text.partition(b":")
     if not separator:
         raise InvalidNaming("Proxy-Authorization must have a colon between user name and password")
-    return ProxyUser(name, password)
+    return ProxyUser(b"" if name == NOBODY else name, password)
 
 
 def agree(*places: bytes | None) -> bytes | None:

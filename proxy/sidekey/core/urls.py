@@ -92,6 +92,28 @@ def parse_origin(scheme: str, authority: str) -> Origin:
     return Origin(scheme, _host(host), int(port) if port else DEFAULT_PORTS[scheme])
 
 
+class Authority(NamedTuple):
+    """What a CONNECT names: host and port, spelled as in an `Origin`."""
+
+    host: str
+    port: int
+
+    def origin(self, scheme: str) -> Origin:
+        """The origin of what is asked for by this scheme in a tunnel there."""
+        return Origin(scheme, self.host, self.port)
+
+
+def parse_authority(text: str) -> Authority:
+    """Read the target of a CONNECT: host and port, nothing else (RFC 9110 9.3.6). Raises InvalidTarget."""
+    check_characters(text)
+    if "/" in text or "?" in text:
+        raise InvalidTarget("the target of CONNECT must be host:port, without scheme, path and query")
+    origin = parse_origin("https", text)
+    if not _split_port(text)[1]:
+        raise InvalidTarget("the target of CONNECT must be host:port, with the port")
+    return Authority(origin.host, origin.port)
+
+
 def _split_port(authority: str) -> tuple[str, str | None]:
     bracket = authority.rfind("]")
     colon = authority.find(":", bracket + 1)

@@ -8,15 +8,13 @@ from sidekey.core.response import ResponseHead
 from sidekey.errors import Problem
 
 
-class ExchangeEvents(ABC):
-    """An exchange, as the connections of its caller and its upstream see it.
+class CallerEvents(ABC):
+    """What answers a request, as the connection of its caller sees it: an exchange, or the opening of a tunnel.
 
     An abstract class rather than a `typing.Protocol`: compiled, a call through it costs a tenth.
     """
 
     __slots__ = ()
-
-    # From the caller's connection.
 
     @abstractmethod
     def begin(self) -> None:
@@ -42,7 +40,11 @@ class ExchangeEvents(ABC):
     def caller_drained(self) -> None:
         """The caller takes more."""
 
-    # From the upstream's connection.
+
+class ExchangeEvents(CallerEvents):
+    """An exchange, as the connections of its caller and its upstream see it."""
+
+    __slots__ = ()
 
     @abstractmethod
     def interim(self) -> None:

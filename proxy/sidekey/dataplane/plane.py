@@ -7,14 +7,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sidekey.dataplane.downstream.connection import CallerConnection
+from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.exchange.exchange import Exchange
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import Shares
+from sidekey.dataplane.tunnel.negotiation import Negotiation
+from sidekey.dataplane.tunnel.tunnels import Tunnels
 from sidekey.dataplane.upstream.pools import Pools
 from sidekey.dataplane.worker import Worker
 from sidekey.runtime.publisher import commit_all
 
 if TYPE_CHECKING:
+    from sidekey.authority.leaf_source import LeafSource
     from sidekey.credentials.base import GrantSource
     from sidekey.credentials.identity import IdentitySource
     from sidekey.dataplane.downstream.request_reader import Request
@@ -28,11 +32,11 @@ class DataPlane:
     """Serves callers' connections by a snapshot.
 
     `source_of` makes the grant source of an integration, `identity_of` finds where its client certificate is, if it has
-    one; each once, at the first request. `report` logs a defect and returns the id under which it did; it must not
-    raise.
+    one; each once, at the first request. `leaves` are the certificates of tunnels. `report` logs a defect and returns
+    the id under which it did; it must not raise.
     """
 
-    __slots__ = ("index", "pools", "worker")
+    __slots__ = ("_leaves", "_tunnels", "index", "pools", "worker")
 
     def __init__(
         self,
@@ -43,10 +47,13 @@ class DataPlane:
         dialer: Dialer,
         metrics: Metrics,
         access: AccessLog,
+        leaves: LeafSource,
         report: Callable[[BaseException], str],
     ) -> None:
         self.worker = Worker(snapshot, metrics=metrics, access=access, report=report)
         self.pools = Pools(self.worker, dialer)
+        self._leaves = leaves
+        self._tunnels = Tunnels(self.worker)
         shares = Shares(self.worker)
         metrics.count_idle = self.pools.idle_count
         metrics.fullness = shares.fullness
@@ -58,7 +65,17 @@ class DataPlane:
         """The protocol of a new connection of a caller."""
         return CallerConnection(self.worker, self._start)
 
-    def _start(self, connection: CallerConnection, request: Request) -> Exchange:
+    def _start(self, connection: CallerConnection, request: Request) -> CallerEvents:
+        if request.head.method == b"CONNECT":
+            return Negotiation(
+                self.worker,
+                self.index,
+                self.pools,
+                self._tunnels,
+                self._leaves,
+                caller=connection,
+                request=request,
+            )
         return Exchange(self.worker, self.index, connection, request)
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
 import socket
+import struct
+from typing import Final
+
+_RESET: Final = struct.pack("ii", 1, 0)
 
 
 def has_arrived(descriptor: int) -> bool:
@@ -20,3 +25,11 @@ def half_close(descriptor: int) -> None:
         sock.shutdown(socket.SHUT_WR)
     finally:
         sock.detach()
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close at once by a reset where the connection is TCP: what was cut does not look complete then."""
+    sock: socket.socket | None = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()

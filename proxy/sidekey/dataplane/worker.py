@@ -208,6 +208,11 @@ class Worker:
         """Whether another connection to an upstream takes a descriptor that is not there."""
         return self._upstreams() + len(self._connections) >= self.descriptors
 
+    def handed_over(self, former: Closable, successor: Closable) -> None:
+        """Hear that another one has a caller's connection now."""
+        self.closed(former)
+        self._connections[successor] = None
+
     def closed(self, connection: Closable) -> None:
         """Hear that it is closed."""
         self._connections.pop(connection, None)

@@ -28,3 +28,31 @@ def server_context(host: str, pem: bytes) -> ssl.SSLContext:
 def _judge_name(host: str, _: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> int | None:
     """The alert for a server name that is not the host; names differ in case alone (RFC 6066 3)."""
     return None if name is None or name.lower() == host else ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+
+
+_REJECTIONS = frozenset(
+    f"{version}_{name}"
+    for version in ("SSLV3", "TLSV1")
+    for name in (
+        "ALERT_UNKNOWN_CA",
+        "ALERT_BAD_CERTIFICATE",
+        "ALERT_CERTIFICATE_UNKNOWN",
+        "ALERT_CERTIFICATE_EXPIRED",
+        "ALERT_UNSUPPORTED_CERTIFICATE",
+    )
+)
+"""OpenSSL's symbols for the alerts by which a client rejects a certificate (RFC 8446 6.2)."""
+
+
+def handshake_outcome(error: BaseException, *, certificate_sent: bool) -> str:
+    """What the failure of a caller's handshake is called in the metrics.
+
+    Many clients that do not trust a certificate close without an alert.
+    """
+    if not isinstance(error, ssl.SSLError):
+        return "ca_untrusted" if certificate_sent else "caller_gone"
+    # The attribute is absent where OpenSSL gave no reason.
+    reason = getattr(error, "reason", None) or ""
+    if reason in _REJECTIONS:
+        return "ca_untrusted"
+    return "sni" if reason == "CALLBACK_FAILED" else "tls_failed"

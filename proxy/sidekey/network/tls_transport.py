@@ -1,4 +1,4 @@
-"""TLS for outgoing connections, between the loop's TCP transport and a protocol: `ssl.SSLObject` over two memory BIOs.
+"""TLS between the loop's TCP transport and a protocol, for either end: `ssl.SSLObject` over two memory BIOs.
 
 Why not the loop's own: it takes no session to resume, decodes the peer's certificate at every handshake, holds 20 KiB
 more for each connection, and reports a forged end of TCP differently in asyncio and uvloop. Here `eof_received` means
@@ -43,7 +43,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     """The protocol of a TCP transport, and the transport of `protocol`, which is connected once the handshake is done.
 
     `ready` is resolved then, or with the OSError (ssl.SSLError) that ended the handshake; whoever passes it must
-    retrieve the exception. `server_hostname` is verified and, where it is not an address, sent (SNI).
+    retrieve the exception. `server_hostname` is verified and, where it is not an address, sent (SNI); None makes this
+    the server's end.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         "_context",
         "_ended",
         "_error",
+        "_half_closed",
         "_handshake_done",
         "_incoming",
         "_not_reusable",
@@ -62,9 +64,11 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         "_protocol",
         "_reading",
         "_ready",
+        "_server",
         "_sessions",
         "_tcp",
         "_tls",
+        "has_spoken",
     )
 
     _tcp: asyncio.Transport
@@ -73,7 +77,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self,
         protocol: asyncio.Protocol,
         context: ssl.SSLContext,
-        server_hostname: str,
+        server_hostname: str | None,
         sessions: Sessions | None,
         ready: asyncio.Future[None],
     ) -> None:
@@ -89,11 +93,15 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._incoming,
             self._outgoing,
             # Bytes: a str would go through Python's IDNA codec, which the names of an Origin have behind them.
-            server_hostname=server_hostname.encode("ascii"),
+            server_hostname=None if server_hostname is None else server_hostname.encode("ascii"),
+            server_side=server_hostname is None,
             session=None if self._offer is None else self._offer.session,
         )
         self._cipher, self._plain = _SCRATCH.cipher, _SCRATCH.plain
-        self._handshake_done = self._not_reusable = self._ended = self._closing = False
+        self._server = server_hostname is None
+        self._handshake_done = self._not_reusable = self._ended = self._closing = self._half_closed = False
+        self.has_spoken = False
+        """Whether something was sent in the handshake: a server's certificate, once the client has begun."""
         self._backlog = bytearray()
         self._reading = True
         self._error: Exception | None = None
@@ -111,9 +119,23 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was received; once this end has closed, nothing of it matters."""
+        self._take(self._cipher[:nbytes])
+
+    def received(self, data: bytes) -> None:
+        """Take what was received before this was the protocol of TCP."""
+        rest = memoryview(data)
+        while rest:
+            self._take(rest[:_CHUNK])
+            rest = rest[_CHUNK:]
+
+    def _take(self, data: memoryview) -> None:
         if self._tls is None or self._closing:
             return
-        self._incoming.write(self._cipher[:nbytes])
+        if self._half_closed:
+            # Dropped undecrypted; that it came is all the protocol is told.
+            cast(asyncio.Protocol, self._protocol).data_received(b"")
+            return
+        self._incoming.write(data)
         if self._handshake_done or (self._handshake() and self._incoming.pending):
             self._read()
 
@@ -124,6 +146,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         try:
             tls.do_handshake()
         except ssl.SSLWantReadError:
+            self.has_spoken |= self._outgoing.pending > 0
             self._flush()
             return False
         except ssl.SSLError as error:
@@ -249,7 +272,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """Encrypt and send; flow control is that of TCP, by pause_writing and resume_writing."""
         tls = self._tls
         size = len(data)
-        if self._closing or tls is None or not size:
+        if self._closing or self._half_closed or tls is None or not size:
             return
         if self._backlog:
             self._backlog += data
@@ -303,21 +326,43 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """
         if self._is_closed():
             return
+        if self._half_closed:
+            self._closing = True
+            self._tcp.close()
+            return
         if self._backlog:
             # Its end could not be told from a cut, so it is one.
             self.abort()
             return
         self._closing = True
-        # It wants the peer's close_notify; after an error there is nothing to be said.
-        with suppress(ssl.SSLError):
-            cast(ssl.SSLObject, self._tls).unwrap()
-        self._flush()
+        self._notify_close()
         if self._ended or not self._tcp.get_write_buffer_size():
             self._tcp.close()
             return
         if not self._reading:
             self._reading = True
             self._tcp.resume_reading()
+        self._tcp.write_eof()
+
+    def _notify_close(self) -> None:
+        # It wants the peer's close_notify; after an error there is nothing to be said.
+        with suppress(ssl.SSLError):
+            cast(ssl.SSLObject, self._tls).unwrap()
+        self._flush()
+
+    def write_eof(self) -> None:
+        """Send close_notify after what was written, and the end of TCP's stream after that.
+
+        What still arrives is dropped, and the protocol receives an empty piece for it: as long as something comes, a
+        reset could overtake what was sent (RFC 9112 9.6). It must `close` in the end, or `abort`.
+        """
+        if self._is_closed() or self._half_closed:
+            return
+        if self._backlog:
+            self.abort()
+            return
+        self._half_closed = True
+        self._notify_close()
         self._tcp.write_eof()
 
     def abort(self) -> None:
@@ -360,8 +405,12 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         return len(self._backlog) + self._tcp.get_write_buffer_size()
 
     def can_write_eof(self) -> bool:
-        """Whether one direction can be closed alone: not in TLS 1.2 (RFC 5246 7.2.1)."""
-        return False
+        """Whether one direction can be closed alone.
+
+        A client cannot: in TLS 1.2 the other end answers close_notify by closing (RFC 5246 7.2.1). A server has said
+        all that it will, and lets the client find that out.
+        """
+        return self._server
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """`ssl_object` is TLS's own; the rest is TCP's."""

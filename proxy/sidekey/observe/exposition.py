@@ -149,6 +149,16 @@ def _ca_expiry(metrics: Metrics) -> Iterator[str]:
         yield f"sidekey_ca_expiry_timestamp_seconds {metrics.ca_expires!r}\n"
 
 
+def _tunnels(metrics: Metrics) -> Iterator[str]:
+    for mode, count in metrics.tunnels.items():
+        yield f'sidekey_tunnels{{mode="{mode}"}} {count}\n'
+
+
+def _tunnel_outcomes(metrics: Metrics) -> Iterator[str]:
+    for (integration, outcome), count in list(metrics.tunnel_outcomes.items()):
+        yield f'sidekey_tunnels_total{{integration="{integration}",outcome="{outcome}"}} {count}\n'
+
+
 def _build(_: Metrics) -> Iterator[str]:
     labels = f'version="{sidekey.__version__}",python="{platform.python_version()}",build="{build()}"'
     yield f"sidekey_build_info{{{labels}}} 1\n"
@@ -196,6 +206,13 @@ FAMILIES = (
         "gauge",
         "When the first of the local CAs that sign expires, in seconds since the epoch.",
         _ca_expiry,
+    ),
+    Family("sidekey_tunnels", "gauge", "Tunnels (CONNECT) that are open, by what is in them.", _tunnels),
+    Family(
+        "sidekey_tunnels_total",
+        "counter",
+        "Tunnels that CONNECT was granted, by integration and whether they came to be used.",
+        _tunnel_outcomes,
     ),
     Family("sidekey_integration_info", "gauge", "The kind of each integration that has had a request.", _info),
     _plain(

@@ -21,6 +21,10 @@ UNKNOWN: Final = "unknown"
 """The `integration` label of requests that name none we know; no ID may be this word."""
 
 
+TUNNEL_MODES: Final[tuple[str, ...]] = ("terminated", "plain", "passed")
+"""What is in a tunnel: TLS that ends in Sidekey, HTTP without TLS, or bytes that pass untouched."""
+
+
 class IntegrationStats:
     """The results of one integration's requests.
 
@@ -58,7 +62,9 @@ class Metrics:
     and `config_loaded_at` when one last did, in seconds since the epoch.
     `calls` counts calls for tokens by integration and outcome (`credentials.base.Outcome`); `expiries` says until when
     what is held is valid, in seconds since the epoch, by integration and what it is: "token" or "certificate".
-    `reload_failures` counts, by the same, what was read again and could not be used. `ca_expires` is when the first of
+    `reload_failures` counts, by the same, what was read again and could not be used. `tunnels` are those that are open,
+    by mode; `tunnel_outcomes` counts by the integration that was named (`NOBODY` for none) what became of those that
+    were answered 200. `ca_expires` is when the first of
     the local CAs that sign does; None where none does.
     """
 
@@ -78,6 +84,8 @@ class Metrics:
         "leaves_minted",
         "passed",
         "reload_failures",
+        "tunnel_outcomes",
+        "tunnels",
         "unknown",
         "upstream_connecting",
         "upstream_open",
@@ -98,6 +106,8 @@ class Metrics:
         self.expiries: dict[tuple[str, str], float] = {}
         self.reload_failures: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.integrations: Mapping[str, Integration] = MappingProxyType({})
+        self.tunnels: dict[str, int] = dict.fromkeys(TUNNEL_MODES, 0)
+        self.tunnel_outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.config_loaded = False
         self.config_loaded_at = 0.0
         self.leaves_minted = 0
@@ -123,8 +133,8 @@ class Metrics:
         def commit() -> None:
             self.integrations = integrations
             self._stats = {name: stats for name, stats in self._stats.items() if name in integrations}
-            for series in (self.calls, self.expiries, self.reload_failures):
-                for key in [key for key in series if key[0] not in integrations]:
+            for series in (self.calls, self.expiries, self.reload_failures, self.tunnel_outcomes):
+                for key in [key for key in series if key[0] not in integrations and key[0] != NOBODY]:
                     del series[key]
 
         return commit

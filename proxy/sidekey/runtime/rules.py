@@ -22,11 +22,12 @@ class Timeouts:
     total: float = 0.0
     drain_delay: float = 0.0
     drain: float = 25.0
+    tunnel_idle: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes, but for `headers`, `in_flight` and `pipelined`, which are counts."""
+    """Bytes, but for `headers`, `in_flight`, `pipelined` and `tunnels`, which are counts."""
 
     request_head: int = 64 << 10
     target: int = 16 << 10
@@ -36,16 +37,18 @@ class Limits:
     replay_body: int = 64 << 10
     in_flight: int = 10_000
     pipelined: int = 16
+    tunnels: int = 5_000
 
 
 class Rules:
     """The part of a config that every request pins when its first byte is read.
 
     `callers` are keyed by the SHA-256 digest of their token. `via` is the Via field that this process sends, after its
-    line end (empty where it sends none); `head_end` ends a head with it.
+    line end (empty where it sends none); `head_end` ends a head with it. `tunnels_each` is how many tunnels one caller
+    may have.
     """
 
-    __slots__ = ("callers", "head_end", "limits", "timeouts", "via")
+    __slots__ = ("callers", "head_end", "limits", "timeouts", "tunnels_each", "via")
 
     def __init__(self, limits: Limits, timeouts: Timeouts, callers: Mapping[bytes, Caller], via: bytes) -> None:
         self.limits: Final = limits
@@ -53,3 +56,5 @@ class Rules:
         self.callers: Final = callers
         self.via: Final = via
         self.head_end: Final = via + b"\r\n\r\n"
+        several = len({caller.name for caller in callers.values()}) > 1
+        self.tunnels_each: Final = max(1, limits.tunnels // 2) if several else limits.tunnels

@@ -11,6 +11,7 @@ from sidekey.authority.rules import CaRules
 from sidekey.core import addresses
 from sidekey.core.addresses import Network
 from sidekey.core.coverage import Coverage
+from sidekey.core.matching import Matching
 from sidekey.core.origins import named, several
 from sidekey.core.policy import Policy, Prefix
 from sidekey.credentials.base import Traits
@@ -95,12 +96,13 @@ class Passing:
     """How targets that no integration covers are forwarded without a credential.
 
     `undecided` are the integrations whose coverage is not known yet. `nobody` replaces an integration for such targets:
-    its policy allows none, its grant is empty, its trust the network's.
+    its policy allows none, its grant is empty, its trust the network's. `ports` are those to which tunnels may pass.
     """
 
     coverage: Coverage
     undecided: frozenset[str]
     nobody: Integration
+    ports: frozenset[int] = frozenset({443, 80})
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -186,6 +188,8 @@ class Snapshot:
     """Of the local CA that signs for hosts in tunnels."""
     passing: Passing | None = None
     """Set where `forward.unmatched` is pass."""
+    matching: Matching | None = None
+    """Set where `forward.match_by_host` is true."""
     several_origins: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:

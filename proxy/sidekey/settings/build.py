@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from sidekey.authority.roots import certificates, is_local
 from sidekey.authority.rules import CaRules
+from sidekey.core.matching import Matching
 from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
 from sidekey.credentials.base import Credential, Destinations
 from sidekey.credentials.certificates.loader import CertificateLoader
@@ -234,7 +235,7 @@ def build_snapshot(
     ca: CaRules,
 ) -> snapshot.Snapshot:
     """The whole config at run time; `trust` is the network's."""
-    network = settings.network
+    network, forward = settings.network, settings.forward
     return snapshot.Snapshot(
         integrations=integrations,
         callers=callers,
@@ -250,8 +251,14 @@ def build_snapshot(
         log=snapshot.Log(**dict(settings.log)),
         via=settings.via,
         ca=ca,
-        passing=build_passing(integrations, trust) if settings.forward.unmatched == "pass" else None,
+        passing=build_passing(integrations, trust, forward.pass_ports) if forward.unmatched == "pass" else None,
+        matching=build_matching(integrations) if forward.match_by_host else None,
     )
+
+
+def build_matching(integrations: Mapping[str, snapshot.Integration]) -> Matching:
+    """Which integrations name a host; not one that is not known yet to."""
+    return Matching.of({each.id: each.policy for each in integrations.values() if each.rebuild is None})
 
 
 def build_listen(settings: ListenSettings, read: SecretReader) -> snapshot.Listen:

@@ -6,16 +6,17 @@ is reported by the models and ignored here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any
 
+from sidekey.core.matching import overlaps
 from sidekey.core.policy import Policy, decide, parse_prefix
 from sidekey.core.redaction import SHORTEST, searchable
 from sidekey.credentials.base import FixedCredential, KindSettings
 from sidekey.credentials.fields import mapping
 from sidekey.credentials.registry import KINDS
-from sidekey.runtime.snapshot import Address, Integration, Listen
+from sidekey.runtime.snapshot import Address, Caller, Integration, Listen
 from sidekey.settings.config_errors import Loc
 from sidekey.settings.values import check_test_path, parse_address
 
@@ -138,6 +139,22 @@ def caller_errors(raw: Mapping[str, Any], known: Container[str]) -> Found:
         for index, entry in enumerate(granted if isinstance(granted, list) else []):
             if isinstance(entry, str) and entry not in known:
                 yield ("callers", name, "integrations", index), "no integration has this ID"
+
+
+def matching_errors(integrations: Mapping[str, Integration], callers: Iterable[Caller]) -> Found:
+    """Integrations of one caller that cover the same target, where it alone must tell whose a request is."""
+    known = list(callers)
+
+    def together(first: str, second: str) -> bool:
+        return not known or any(caller.may_use(first) and caller.may_use(second) for caller in known)
+
+    policies = {each.id: each.policy for each in integrations.values() if each.rebuild is None}
+    for found in overlaps(policies, together):
+        yield (
+            ("integrations", found.second),
+            f"covers {found.where} as integration {found.first} does, and one caller may use both: with "
+            "forward.match_by_host no target may be in two policies; narrow one, or set it to false",
+        )
 
 
 def _listeners(raw: Mapping[str, Any]) -> Iterator[tuple[str, Address]]:

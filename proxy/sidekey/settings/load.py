@@ -129,6 +129,10 @@ class _Loading:
         self._note(self.loaded.unreadable, callers.unreadable)
         self._note(self.loaded.errors, callers.twice)
         integrations = {name: entry.integration for name, entry in entries.items()}
+        if settings.forward.match_by_host:
+            found = checks.matching_errors(integrations, callers.found.values())
+            documents = self._joined.integrations
+            self.loaded.errors += [error_at(documents[str(loc[1])], loc, message, key=True) for loc, message in found]
         ca = build_ca(
             settings,
             [each.policy for each in integrations.values()],
@@ -142,10 +146,10 @@ class _Loading:
         self._note(self.loaded.warnings, ca.warnings)
         if self.loaded.errors:
             return None
-        found = build_snapshot(settings, integrations, callers.found, self._read, trust, ca=ca.rules)
-        self.loaded.snapshot = found
+        built = build_snapshot(settings, integrations, callers.found, self._read, trust, ca=ca.rules)
+        self.loaded.snapshot = built
         written = settings.ca, ca.rules
-        return Memory(entries, callers.digests, trust, self._joined.files, found.listen, written)
+        return Memory(entries, callers.digests, trust, self._joined.files, built.listen, written)
 
     def _root(self, loc: Loc) -> Table:
         owners, documents = self._joined.owners, self._joined.documents

@@ -14,6 +14,7 @@ from sidekey.credentials.registry import KINDS, AuthSettings
 from sidekey.runtime import snapshot
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.settings import values
+from sidekey.settings.passing import PASS_PORTS
 
 _LISTEN = snapshot.Listen()
 _TIMEOUTS = Timeouts()
@@ -134,6 +135,10 @@ class TimeoutSettings(Section):
     drain: Duration = Field(
         default=_TIMEOUTS.drain, description="How long requests in flight may take to finish after that."
     )
+    tunnel_idle: PositiveDuration = Field(
+        default=_TIMEOUTS.tunnel_idle,
+        description="How long a tunnel (CONNECT) whose bytes pass untouched is kept while none move.",
+    )
 
 
 class LimitSettings(Section):
@@ -155,6 +160,10 @@ class LimitSettings(Section):
         "rounded up, but for integrations with `limits` of their own.",
     )
     pipelined: Count = Field(default=_LIMITS.pipelined, description="Requests waiting on one connection.")
+    tunnels: Count = Field(
+        default=_LIMITS.tunnels,
+        description="Tunnels (CONNECT) at the same time. Where `callers` has two or more, none has more than half.",
+    )
 
 
 class LogSettings(Section):
@@ -170,12 +179,22 @@ class LogSettings(Section):
 
 
 class ForwardSettings(Section):
-    """The forward proxy, which clients use by `HTTP_PROXY`."""
+    """The forward proxy, which clients use by `HTTP_PROXY` and `HTTPS_PROXY`."""
 
     unmatched: Literal["deny", "pass"] = Field(
         default="deny",
         description="What happens to a target at a host that no integration covers: `deny`, or `pass`, which forwards "
         "it unchanged, without a credential and only to addresses that may be dialled.",
+    )
+    match_by_host: bool = Field(
+        default=False,
+        description="Whether a request or CONNECT that names no integration takes the one that covers its target, of "
+        "those its caller may use. No two of these may cover the same target then. Hosts that only a token response "
+        "tells are not matched. With `callers` the proxy user is `-`: `http://-:TOKEN@HOST:PORT`.",
+    )
+    pass_ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(
+        default=list(PASS_PORTS),
+        description="The ports to which CONNECT may pass with `unmatched: pass`.",
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from sidekey.core.coverage import Coverage
 from sidekey.core.policy import Policy
@@ -10,8 +11,13 @@ from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime import snapshot
 
+PASS_PORTS: Final = (443, 80)
+"""Where tunnels may pass to unless the config says otherwise."""
 
-def build_passing(integrations: Mapping[str, snapshot.Integration], trust: snapshot.Trust) -> snapshot.Passing:
+
+def build_passing(
+    integrations: Mapping[str, snapshot.Integration], trust: snapshot.Trust, ports: Iterable[int] = PASS_PORTS
+) -> snapshot.Passing:
     """How a target that none of these integrations covers is forwarded; `trust` is the network's."""
     secrets = SecretLoader(lambda: FixedCredential(Grant()))
     secrets.load()
@@ -19,4 +25,5 @@ def build_passing(integrations: Mapping[str, snapshot.Integration], trust: snaps
         coverage=Coverage.of(each.policy for each in integrations.values() if each.rebuild is None),
         undecided=frozenset(each.id for each in integrations.values() if each.rebuild is not None),
         nobody=snapshot.Integration(snapshot.NOBODY, "none", Policy(), None, secrets, Traits(Places()), trust),
+        ports=frozenset(ports),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -14,8 +13,8 @@ from sidekey.dataplane.buffers import BYPASS, WRITE_BUFFER
 from sidekey.dataplane.deadlines import NEVER, TICK
 from sidekey.dataplane.downstream.request_reader import Request, RequestReader
 from sidekey.dataplane.downstream.request_rules import OTHER_PROTOCOL
-from sidekey.dataplane.events import ExchangeEvents
-from sidekey.dataplane.sockets import half_close, has_arrived
+from sidekey.dataplane.events import CallerEvents
+from sidekey.dataplane.sockets import half_close, has_arrived, reset
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
 
@@ -29,12 +28,11 @@ not overtake our response."""
 # Why reading is paused, as bits.
 PAUSED_BY_QUEUE: Final = 1
 PAUSED_BY_BODY: Final = 2
+PAUSED_BY_CONNECT: Final = 4
 
 NO_DESCRIPTOR: Final = Problem(
     "overloaded", "no file descriptor (NOFILE) is left for another connection", headers=(("Retry-After", "1"),)
 )
-
-_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class CallerConnection(RequestReader, asyncio.Protocol):
@@ -62,9 +60,9 @@ class CallerConnection(RequestReader, asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, worker: Worker, start: Callable[[CallerConnection, Request], ExchangeEvents]) -> None:
+    def __init__(self, worker: Worker, start: Callable[[CallerConnection, Request], CallerEvents]) -> None:
         super().__init__(worker)
-        self.exchange: ExchangeEvents | None = None
+        self.exchange: CallerEvents | None = None
         self.deadline = NEVER
         self._start = start
         self._request: Request | None = None
@@ -94,6 +92,11 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             return NEVER
         timeouts = self.worker.rules.timeouts
         return self.deadline - (timeouts.request_head if self._head_due else timeouts.keep_alive)
+
+    @property
+    def _awaits_tunnel(self) -> bool:
+        """Whether a CONNECT was read: what follows it is for a tunnel, or for nobody."""
+        return bool(self._paused & PAUSED_BY_CONNECT)
 
     def _has_arrived(self) -> bool:
         """Whether something waits to be read."""
@@ -177,7 +180,12 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             self._refuse(problem, waiting)
         elif passed_over >= 0:
             self._pass_over_upgrade()
-            self._parse(data[passed_over:])
+            if len(self._queue) > waiting and self._queue[-1].head.method == b"CONNECT":
+                self._held = data[passed_over:] + self._held
+                self._pause(PAUSED_BY_CONNECT)
+                self._go_on()
+            else:
+                self._parse(data[passed_over:])
         else:
             self._go_on()
 
@@ -262,6 +270,8 @@ class CallerConnection(RequestReader, asyncio.Protocol):
     def _may_parse(self) -> bool:
         """Whether what was held back has its turn: nothing is under way, or what is needs its body and has room."""
         request = self._request
+        if self._awaits_tunnel:
+            return False
         return request is None or not (request.complete or self._paused & PAUSED_BY_BODY)
 
     def _begin(self, request: Request) -> None:
@@ -279,7 +289,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         if self._request is request and not self._paused:
             self._await_body(request)
 
-    def _carry(self, exchange: ExchangeEvents | None, request: Request | None) -> None:
+    def _carry(self, exchange: CallerEvents | None, request: Request | None) -> None:
         """Have this exchange, or none, under way."""
         self.exchange, self._request = exchange, request
 
@@ -310,7 +320,9 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         request = self._request
         self._uploading = False
         if not keep_alive:
-            self.close(unread=request is None or not request.complete or bool(self._queue or self._held))
+            unread = request is None or not request.complete or bool(self._queue or self._held)
+            # Some callers send on before they have the response to a CONNECT.
+            self.close(unread=unread or self._awaits_tunnel)
             self._carry(None, None)
             return
         self._carry(None, None)
@@ -323,6 +335,15 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             # The upstream may have answered while it was too full for the end of the body.
             self._resume(PAUSED_BY_BODY)
             self._pump()
+
+    def hand_over(self) -> tuple[asyncio.Transport, bytes]:
+        """Leave the transport, which is paused, to a tunnel: it, and what has arrived after the CONNECT."""
+        held, self._held = self._held, b""
+        self._discarding = True
+        self._carry(None, None)
+        self.worker.deadlines.forget(self)
+        self._forget_parser()
+        return self.transport, held
 
     def hold_body(self) -> None:
         """Read no more of the body: it has nowhere to go yet."""
@@ -383,15 +404,13 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         transport = self.transport
         now = self.worker.deadlines.now
         if cut:
-            sock: socket.socket | None = transport.get_extra_info("socket")
-            if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            transport.abort()
+            reset(transport)
         elif transport.is_closing():
             return
         elif unread and transport.can_write_eof():
             try:
-                if not self.unsent and (descriptor := self._descriptor()) >= 0:
+                bare = transport.get_extra_info("ssl_object") is None
+                if bare and not self.unsent and (descriptor := self._descriptor()) >= 0:
                     # uvloop does it at its next turn, and what arrives until then would be lost.
                     half_close(descriptor)
                 transport.write_eof()

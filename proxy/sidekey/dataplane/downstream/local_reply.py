@@ -13,8 +13,17 @@ _END = b"\r\n\r\n"
 _CLOSE = b"\r\nConnection: close\r\n\r\n"
 
 
-def local_reply(problem: Problem, *, integration: str | None, sent: str, close: bool, head: bool, via: bytes) -> bytes:
-    """Serialise a problem.
+def local_reply(
+    problem: Problem,
+    *,
+    integration: str | None,
+    sent: str,
+    close: bool,
+    head: bool,
+    via: bytes,
+    phrase: bytes | None = None,
+) -> bytes:
+    """Serialise a problem; `phrase` replaces the standard reason phrase of its status.
 
     `sent` says whether the upstream may have seen the request (no, maybe); `head` leaves the body out (RFC 9110
     9.3.2); `integration` is None where the caller is not to know it.
@@ -31,7 +40,7 @@ def local_reply(problem: Problem, *, integration: str | None, sent: str, close: 
         said["integration"] = integration
     body = json.dumps(said).encode()
     lines = [
-        b"HTTP/1.1 %d %b" % (problem.status, PHRASES[problem.status]),
+        b"HTTP/1.1 %d %b" % (problem.status, PHRASES[problem.status] if phrase is None else phrase),
         b"\r\nContent-Type: application/problem+json\r\nContent-Length: %d" % len(body),
         b"\r\nCache-Control: no-store\r\nProxy-Status: sidekey; error=%b" % problem.error.encode(),
     ]

@@ -10,7 +10,7 @@ from sidekey.core.framing import CHUNKED, DIGITS
 from sidekey.core.headers import REQUEST_ROLES, Names, Role, Spelling
 from sidekey.core.request import RequestHead
 from sidekey.dataplane.downstream import request_rules
-from sidekey.dataplane.downstream.request_rules import CONNECT_LATER, HEAD_TOO_LARGE, MALFORMED, BadRequest, invalid
+from sidekey.dataplane.downstream.request_rules import HEAD_TOO_LARGE, MALFORMED, BadRequest, invalid
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
 from sidekey.runtime.rules import Rules
@@ -32,18 +32,24 @@ _DROP: Final = Role.DROP
 class Request:
     """One request as it arrives: its head, and what has come of its body that nobody has taken yet.
 
+    A CONNECT is one without a body; what follows its head is none of the requests here.
+
     `rules` are those of its start. `problem` is why it could not be read; such a request is answered and never sent on.
     """
 
     __slots__ = ("_pieces", "complete", "head", "problem", "received", "rules")
 
     def __init__(self, head: RequestHead, rules: Rules) -> None:
-        self.head: Final = head
+        self.head = head
         self.rules: Final = rules
         self.complete = False
         self.received = 0
         self.problem: Problem | None = None
         self._pieces: list[bytes] = []
+
+    def restate(self, head: RequestHead) -> None:
+        """Say the same by another head: the one that this stands for where it came in."""
+        self.head = head
 
     def add(self, piece: bytes) -> None:
         """More of the body has arrived."""
@@ -293,8 +299,10 @@ class RequestReader:
                 raise BadRequest(request_rules.OTHER_VERSION)
             http_1_1 = version == "1.1"
         if method == b"CONNECT":
-            raise BadRequest(Problem("not_implemented", CONNECT_LATER))
-        if self._host is None and http_1_1:
+            request_rules.check_connect(
+                framed=self._length_given or (marks is not None and Role.TRANSFER_ENCODING in marks)
+            )
+        elif self._host is None and http_1_1:
             raise invalid("Host is missing")
         length = self._length
         if marks is not None:

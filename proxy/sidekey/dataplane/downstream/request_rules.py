@@ -10,10 +10,6 @@ from sidekey.core.request import RequestHead
 from sidekey.errors import Problem
 from sidekey.runtime.rules import Limits
 
-CONNECT_LATER: Final = (
-    "CONNECT (https:// URLs by HTTPS_PROXY) is not supported yet: use the reverse proxy /i/{id}/..., or write the "
-    "target as an http:// URL, which the forward proxy upgrades to https"
-)
 OTHER_PROTOCOL: Final = Problem("not_implemented", "the protocol must be HTTP/1.1 or HTTP/1.0", status=505)
 OTHER_VERSION: Final = Problem("not_implemented", "the HTTP version must be 1.1 or 1.0", status=505)
 HEAD_TOO_LARGE: Final = Problem("request_too_large", "the head is over limits.request_head", status=431)
@@ -77,6 +73,12 @@ def check_upgrade(protocols: bytes) -> None:
         raise BadRequest(
             Problem("not_implemented", "Upgrade is not supported: only plain HTTP/1.1 exchanges are carried")
         )
+
+
+def check_connect(*, framed: bool) -> None:
+    """A CONNECT has no body (RFC 9110 9.3.6): what follows its head is the tunnel's. Raises BadRequest."""
+    if framed:
+        raise invalid("CONNECT must have neither Content-Length nor Transfer-Encoding")
 
 
 def check_head(head: RequestHead, limits: Limits) -> None:

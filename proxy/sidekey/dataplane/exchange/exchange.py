@@ -9,6 +9,7 @@ from typing import Final
 from sidekey.core import phases
 from sidekey.core.codings import UnreadableCoding, acceptable
 from sidekey.core.decide import Admitted, Denied, decide, is_forward, judge, readmit
+from sidekey.core.entry import Entry
 from sidekey.core.framing import CHUNKED
 from sidekey.core.headers import is_plain
 from sidekey.core.redaction import Redactor
@@ -40,6 +41,8 @@ _CLOSING: Final = frozenset(
     {"request_invalid", "request_too_large", "request_timeout", "not_implemented", "door_denied"}
 )
 """After these responses the connection closes: what a caller means by its next bytes is in doubt."""
+_CLOSING_TUNNEL: Final = _CLOSING | {"caller_denied", "integration_denied"}
+"""And after these a tunnel does: whoever opened it, or the integration they named, is none of now."""
 _CLOSE: Final = b"\r\nConnection: close\r\n\r\n"
 _KEEP_ALIVE: Final = b"\r\nConnection: keep-alive\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -52,12 +55,13 @@ _STEPS: Final = 16
 class Exchange(ExchangeEvents):
     """One exchange. It alone writes its state; both connections, the pool and the credentials only call it.
 
-    `_request_phase` and `_response_phase` are those of `core.phases`. `_integration` is whose it is, as far as that is
-    known; `_destination` where it goes, once it is admitted; `_share` what it counts against until it is over. `_body`
-    holds what was taken of a body that cannot be written yet; `_replay_body` what was written of it, to be written
-    again with a newer grant; `_retry_bytes` the whole request as it was written, to be written again on a new
-    connection. `_redactor` is that of the grant it was written with, whatever grant is used by now; `_redacted` the
-    body of the response, where secrets are removed from it. `_stepping` says that a task gives it out.
+    `_entry` is the tunnel that it came by. `_request_phase` and `_response_phase` are those of `core.phases`.
+    `_integration` is whose it is, as far as that is known; `_destination` where it goes, once it is admitted; `_share`
+    what it counts against until it is over. `_body` holds what was taken of a body that cannot be written yet;
+    `_replay_body` what was written of it, to be written again with a newer grant; `_retry_bytes` the whole request as
+    it was written, to be written again on a new connection. `_redactor` is that of the grant it was written with,
+    whatever grant is used by now; `_redacted` the body of the response, where secrets are removed from it. `_stepping`
+    says that a task gives it out.
     """
 
     __slots__ = (
@@ -67,6 +71,7 @@ class Exchange(ExchangeEvents):
         "_caller_blocked",
         "_chunked",
         "_destination",
+        "_entry",
         "_grant",
         "_held",
         "_index",
@@ -90,12 +95,20 @@ class Exchange(ExchangeEvents):
         "deadline",
     )
 
-    def __init__(self, worker: Worker, index: Index, caller: CallerConnection, request: Request) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        index: Index,
+        caller: CallerConnection,
+        request: Request,
+        entry: Entry | None = None,
+    ) -> None:
         self.deadline = NEVER
         self._worker = worker
         self._index = index
         self._caller = caller
         self._request = request
+        self._entry = entry
         self._request_phase = phases.NEW
         self._response_phase = phases.NONE
         self._integration: CompiledIntegration | None = None
@@ -179,9 +192,16 @@ class Exchange(ExchangeEvents):
     def _admit(self) -> Problem | None:
         """Decide whose the request is and where it goes, or why it may not go on."""
         head, callers = self._request.head, self._request.rules.callers
-        destination = None if callers else self._index.quick(head)
+        entry, index = self._entry, self._index
+        if entry is None:
+            destination = None if callers else index.quick(head)
+        else:
+            destination = None if callers else index.quick_in_tunnel(head, entry)
+            if destination is None:
+                head = entry.absolute(head)
+                self._request.restate(head)
         if destination is None:
-            return self._settle(decide(head, callers, self._index))
+            return self._settle(decide(head, callers, index, entry))
         self._integration = destination.integration
         self._destination = destination
         return None
@@ -744,7 +764,8 @@ class Exchange(ExchangeEvents):
             return
         request, worker, integration = self._request, self._worker, self._integration
         keep_alive = self._keep_alive and request.complete and request.head.http_1_1
-        self._keep_alive = keep_alive and problem.code not in _CLOSING and not worker.draining
+        closing = _CLOSING if self._entry is None else _CLOSING_TUNNEL
+        self._keep_alive = keep_alive and problem.code not in closing and not worker.draining
         self._status = problem.status
         reply = local_reply(
             problem,
@@ -798,17 +819,19 @@ class Exchange(ExchangeEvents):
     def _log(self, code: str, seconds: float) -> None:
         """Write the access line."""
         request, integration, destination = self._request, self._integration, self._destination
-        head = request.head
+        entry, head, host = self._entry, request.head, ""
+        if entry is not None:
+            head, host = entry.absolute(head), entry.origin.host
         # A request that could not be read has no known door: it counts as the reverse proxy's.
-        forward = request.problem is None and is_forward(head.target)
+        door = "forward" if request.problem is None and is_forward(head.target) else "reverse"
         # A target that was not read may hold a password where a host belongs, or an unknown ID.
         shown = integration is not None and (destination is not None or code == "target_denied")
         self._worker.access.write(
             request_id=self._worker.next_id(),
             integration="unknown" if integration is None else integration.name,
-            door="forward" if forward else "reverse",
+            door=door if entry is None else "tunnel",
             method=head.method.decode("latin-1"),
-            host="" if destination is None else destination.route.origin.host,
+            host=host if destination is None else destination.route.origin.host,
             status=self._status,
             code=code,
             seconds=seconds,

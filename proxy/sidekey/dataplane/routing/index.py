@@ -8,6 +8,8 @@ from typing import Final, TypeVar
 
 from sidekey.core.coverage import Coverage
 from sidekey.core.decide import Unmatched
+from sidekey.core.entry import Entry
+from sidekey.core.matching import Matching
 from sidekey.core.request import RequestHead
 from sidekey.core.routing import LONGEST_HOST, REVERSE, is_own_host
 from sidekey.credentials.base import GrantSource
@@ -87,6 +89,11 @@ class Index:
         """How targets of the forward proxy that no integration covers go on."""
         return self._unmatched
 
+    @property
+    def matching(self) -> Matching | None:
+        """Which integrations a target belongs to where the request names none."""
+        return self._snapshot.matching
+
     def quick(self, head: RequestHead) -> Destination | None:
         """What becomes of a plain request at the reverse proxy; None leaves it to `core.decide`.
 
@@ -106,6 +113,27 @@ class Index:
                 return None
             self._remember(target, known)
         return known if head.method in known.integration.rules.methods else None
+
+    def quick_in_tunnel(self, head: RequestHead, entry: Entry) -> Destination | None:
+        """What becomes of a plain request in a tunnel; None leaves it to `core.decide`.
+
+        For where no callers are configured and the CONNECT named an integration whose targets no grant decides. What
+        the tunnel's Host and path stand for is read as the absolute URL.
+        """
+        if head.marks is not None or entry.name is None or head.host not in entry.hosts:
+            return None
+        integration = self._compiled.get(entry.name)
+        if integration is None or integration.needs_slow_path or not head.target.startswith(b"/"):
+            return None
+        url = entry.base + head.target
+        known = self._targets.get(url)
+        if known is None or known.integration is not integration:
+            target = integration.read_quickly(url, forward=True)
+            if target is None:
+                return None
+            known = integration.destination(target)
+            self._remember(url, known)
+        return known if head.method in integration.rules.methods else None
 
     def find(self, name: bytes) -> CompiledIntegration | None:
         """The integration of this ID, compiled at its first use; None where there is none."""
@@ -184,7 +212,7 @@ class Index:
             candidate = former.candidate
         else:
             candidate = self._compile(rules.nobody, self._metrics.passed)
-        return Unmatched(candidate, rules.coverage, rules.undecided)
+        return Unmatched(candidate, rules.coverage, rules.undecided, rules.ports)
 
     def _cover_resolved(self) -> None:
         """Take into account what came of integrations that were unresolved when the config was loaded."""
@@ -199,7 +227,7 @@ class Index:
         if known and unmatched is not None:
             coverage = unmatched.coverage | Coverage.of(each.policy for each in known)
             unresolved = unmatched.unresolved - {each.id for each in known}
-            self._unmatched = Unmatched(unmatched.candidate, coverage, unresolved)
+            self._unmatched = Unmatched(unmatched.candidate, coverage, unresolved, unmatched.ports)
 
     # Another config.
 

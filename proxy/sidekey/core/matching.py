@@ -1,0 +1,144 @@
+"""Which integrations name a host, for requests that name no integration: `forward.match_by_host`.
+
+No two integrations of one caller may cover the same target, so that whose a target is can be told from it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from sidekey.core.paths import under
+from sidekey.core.policy import Policy, upgrade
+from sidekey.core.urls import Origin, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """The IDs of the integrations that name a host, and of those that name every host under a suffix."""
+
+    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    suffixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, policies: Mapping[str, Policy]) -> Matching:
+        """By the policies as configured: what a grant learns is not among them."""
+        hosts: dict[str, list[str]] = {}
+        suffixes: dict[str, list[str]] = {}
+        for name, policy in policies.items():
+            for claim in dict.fromkeys(_claims(name, policy)):
+                names = (suffixes if claim.wildcard else hosts).setdefault(claim.host, [])
+                if name not in names:
+                    names.append(name)
+        return cls(_frozen(hosts), _frozen(suffixes))
+
+    def at(self, host: str) -> list[str]:
+        """The IDs of those that may cover a target at this host."""
+        found = list(self.hosts.get(host, ()))
+        for suffix in above(host):
+            found += (name for name in self.suffixes.get(suffix, ()) if name not in found)
+        return found
+
+
+def _frozen(names: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    return {host: tuple(each) for host, each in names.items()}
+
+
+def above(host: str) -> Iterator[str]:
+    """Every name above a host's."""
+    _, _, rest = host.partition(".")
+    while rest:
+        yield rest
+        _, _, rest = rest.partition(".")
+
+
+class Claim(NamedTuple):
+    """Targets that an integration covers: those under `path` at a host, or with `wildcard` at every one below it."""
+
+    integration: str
+    scheme: str
+    host: str
+    port: int
+    path: str
+    wildcard: bool
+
+
+class Overlap(NamedTuple):
+    """Two integrations that cover one target."""
+
+    first: str
+    second: str
+    where: str
+
+
+def overlaps(policies: Mapping[str, Policy], together: Callable[[str, str], bool]) -> Iterator[Overlap]:
+    """Pairs of integrations that cover one target, once each; `together` says whether one caller may use both."""
+    at: dict[tuple[str, str, int], list[Claim]] = {}
+    under_suffix: dict[tuple[str, str, int], list[Claim]] = {}
+    for name, policy in policies.items():
+        for claim in dict.fromkeys(_claims(name, policy)):
+            kept = under_suffix if claim.wildcard else at
+            kept.setdefault((claim.scheme, claim.host, claim.port), []).append(claim)
+    seen: set[tuple[str, str]] = set()
+    for claims in (*at.values(), *under_suffix.values()):
+        scheme, host, port = claims[0].scheme, claims[0].host, claims[0].port
+        wider = [each for suffix in above(host) for each in under_suffix.get((scheme, suffix, port), ())]
+        for first, second in _pairs(claims, wider):
+            pair = min(first.integration, second.integration), max(first.integration, second.integration)
+            if pair[0] != pair[1] and pair not in seen and together(*pair):
+                seen.add(pair)
+                narrow = first if len(first.path) > len(second.path) or second.wildcard else second
+                origin = Origin(narrow.scheme, narrow.host, narrow.port)
+                shown = f"{scheme}://*.{origin.authority}" if narrow.wildcard else str(origin)
+                yield Overlap(*pair, f"{shown}{max(first.path, second.path, key=len)}")
+
+
+def _pairs(claims: list[Claim], wider: Iterable[Claim]) -> Iterator[tuple[Claim, Claim]]:
+    """Those that share a target: of one host by their paths, in time that grows with the pairs that are found."""
+    by_path: dict[str, list[Claim]] = {}
+    for claim in claims:
+        by_path.setdefault(claim.path, []).append(claim)
+    for path, same in by_path.items():
+        for index, claim in enumerate(same):
+            for other in same[index + 1 :]:
+                yield claim, other
+        parent = path
+        while parent:
+            parent = parent.rpartition("/")[0]
+            for other in by_path.get(parent, ()):
+                for claim in same:
+                    yield claim, other
+    for other in wider:
+        for claim in claims:
+            if under(claim.path, other.path) or under(other.path, claim.path):
+                yield claim, other
+
+
+def _claims(name: str, policy: Policy) -> Iterator[Claim]:
+    """What the policy covers as callers write it at the forward proxy, http where it is upgraded included."""
+    for origin, path, wildcard in _bases(policy):
+        yield Claim(name, origin.scheme, origin.host, origin.port, path, wildcard)
+        if (origin.scheme, origin.port) == ("https", 443):
+            plain = Origin("http", f"x.{origin.host}" if wildcard else origin.host, 80)
+            if upgrade(policy, Target(plain, "/", None)).origin.scheme == "https":
+                yield Claim(name, "http", origin.host, 80, path, wildcard)
+
+
+def _bases(policy: Policy) -> Iterator[tuple[Origin, str, bool]]:
+    """Origins and paths by prefixes and domains together, both of which must allow; see `policy.judge`."""
+    if policy.stand_in is not None and not policy.prefixes:
+        # The other domains are those that may be learnt.
+        yield policy.stand_in, policy.path, False
+        return
+    if not policy.prefixes:
+        for domain in policy.domains:
+            yield domain.origin, policy.path, domain.wildcard
+        return
+    for prefix in policy.prefixes:
+        path = prefix.path if under(prefix.path, policy.path) else policy.path
+        if not under(path, prefix.path):
+            continue
+        for origin in dict.fromkeys((prefix.origin, policy.stand_in or prefix.origin)):
+            if not policy.domains or any(domain.covers(origin) for domain in policy.domains):
+                yield origin, path, False

@@ -1,0 +1,250 @@
+"""A CONNECT, from its head to its response: refused with the reason in the status line, or a tunnel that begins."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from sidekey.core.decide import Denied, Tunnelled, decide_connect
+from sidekey.core.urls import Authority
+from sidekey.dataplane.downstream.connection import CallerConnection
+from sidekey.dataplane.downstream.local_reply import local_reply
+from sidekey.dataplane.downstream.request_reader import Request
+from sidekey.dataplane.events import CallerEvents
+from sidekey.dataplane.routing.compiled import CompiledIntegration
+from sidekey.dataplane.routing.index import Index
+from sidekey.dataplane.tunnel.passage import Passage
+from sidekey.dataplane.tunnel.tunnel import Lifetime, Tunnel, caller_name
+from sidekey.dataplane.tunnel.tunnels import RETRY_AFTER, Tunnels
+from sidekey.dataplane.upstream.pools import Pools
+from sidekey.dataplane.worker import Worker
+from sidekey.errors import CALLER_GONE, Problem, ProblemError
+from sidekey.runtime.snapshot import NOBODY
+
+if TYPE_CHECKING:
+    from sidekey.authority.leaf_source import LeafSource
+
+_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+Opened = Tunnelled[CompiledIntegration]
+
+
+class Negotiation(CallerEvents):
+    """What answers one CONNECT. Once it has answered, nothing of it is left but the tunnel.
+
+    `_candidate` is the integration that was named, as far as that may be told; `_authority` the target, once it was
+    read; `_lifetime` the tunnel's place among all of them, once it was admitted.
+    """
+
+    __slots__ = (
+        "_authority",
+        "_began",
+        "_caller",
+        "_candidate",
+        "_index",
+        "_is_over",
+        "_leaves",
+        "_lifetime",
+        "_pools",
+        "_request",
+        "_tunnels",
+        "_worker",
+    )
+
+    def __init__(
+        self,
+        worker: Worker,
+        index: Index,
+        pools: Pools,
+        tunnels: Tunnels,
+        leaves: LeafSource,
+        *,
+        caller: CallerConnection,
+        request: Request,
+    ) -> None:
+        self._worker = worker
+        self._index = index
+        self._pools = pools
+        self._tunnels = tunnels
+        self._leaves = leaves
+        self._caller = caller
+        self._request = request
+        self._began = 0.0
+        self._is_over = False
+        self._authority: Authority | None = None
+        self._candidate: CompiledIntegration | None = None
+        self._lifetime: Lifetime | None = None
+
+    # Decisions.
+
+    def begin(self) -> None:
+        """Admit the tunnel, or refuse it."""
+        self._began = self._worker.clock()
+        try:
+            problem = self._start()
+        except Exception as error:  # noqa: BLE001  not the business of whatever ended just before and let this one begin
+            problem = self._worker.defect(error)
+        if problem is not None:
+            self._fail(problem)
+
+    def _start(self) -> Problem | None:
+        """Admit the tunnel and set it going, or say why not."""
+        request = self._request
+        if request.problem is not None:
+            return request.problem
+        opened = self._decide()
+        if isinstance(opened, Problem):
+            return opened
+        if self._worker.draining:
+            return Problem("overloaded", "Sidekey is stopping", headers=(RETRY_AFTER,))
+        problem = self._tunnels.enter(caller_name(opened), request.rules)
+        if problem is not None:
+            return problem
+        self._lifetime = Lifetime(self._worker, self._tunnels, opened)
+        if opened.candidate is not None and opened.candidate.rules.unresolved:
+            self._wait(self._resolve)
+            return None
+        self._prepare(opened)
+        return None
+
+    def _decide(self) -> Opened | Problem:
+        decision = decide_connect(self._request.head, self._request.rules.callers, self._index)
+        self._candidate, self._authority = decision.candidate, decision.authority
+        return decision.problem if isinstance(decision, Denied) else decision
+
+    async def _resolve(self) -> None:
+        """Decide again once it is known what the named integration's targets are judged by."""
+        candidate = self._candidate
+        if candidate is None:
+            raise RuntimeError("no integration was named")
+        await self._index.resolve(candidate)
+        if self._is_over:
+            return
+        opened = self._decide()
+        if isinstance(opened, Problem):
+            raise ProblemError(opened)
+        if opened.candidate is not None and opened.candidate.rules.unresolved:
+            detail = "the config was reloaded before all of the integration was read: send the request again"
+            raise ProblemError(Problem("credential_unavailable", detail, error="proxy_configuration_error"))
+        self._prepare(opened)
+
+    # What a tunnel needs before it begins: a certificate, or the connection that its bytes pass to.
+
+    def _wait(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._worker.spawn(self._guarded(work))
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except ProblemError as raised:
+            problem = raised.problem
+        except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
+            problem = self._worker.defect(error)
+        else:
+            return
+        self._fail(problem)
+
+    def _prepare(self, opened: Opened) -> None:
+        if opened.passes and opened.candidate is not None:
+            self._wait(partial(self._connect, opened, opened.candidate))
+        elif (context := self._leaves.context_for(opened.authority.host)) is not None:
+            self._grant(Tunnel(self._worker, self._index, self._admitted(), opened, context))
+        else:
+            self._wait(partial(self._obtain_leaf, opened))
+
+    async def _obtain_leaf(self, opened: Opened) -> None:
+        context = await self._leaves.obtain(opened.authority.host)
+        if not self._is_over:
+            self._grant(Tunnel(self._worker, self._index, self._admitted(), opened, context))
+
+    async def _connect(self, opened: Opened, nobody: CompiledIntegration) -> None:
+        timeouts = self._request.rules.timeouts
+        passage = Passage(self._worker, self._admitted(), timeouts.tunnel_idle)
+        origin, far = opened.authority.origin("http"), passage.far
+        await self._pools.connect_bare(lambda: far, origin, nobody.integration, timeouts.connect)
+        if self._is_over or far.is_lost:
+            far.transport.abort()
+        if far.is_lost:
+            detail = "the upstream closed the connection at once"
+            raise ProblemError(Problem("upstream_unreachable", detail, error="connection_refused"))
+        if not self._is_over:
+            self._grant(passage)
+
+    def _admitted(self) -> Lifetime:
+        lifetime = self._lifetime
+        if lifetime is None:
+            raise RuntimeError("the tunnel was not admitted")
+        return lifetime
+
+    # Responses.
+
+    def _grant(self, tunnel: Tunnel | Passage) -> None:
+        """Say that the tunnel begins, and let it."""
+        self._is_over = True
+        caller = self._caller
+        caller.deliver(_ESTABLISHED)
+        transport, data = caller.hand_over()
+        self._worker.handed_over(caller, tunnel)
+        tunnel.begin(transport, data)
+
+    def _fail(self, problem: Problem) -> None:
+        """Refuse; the connection closes, since a caller may have sent on into the tunnel that there is not."""
+        if self._is_over:
+            return
+        _worker, candidate = self._worker, self._candidate
+        reply = local_reply(
+            problem,
+            integration=None if candidate is None or candidate.name == NOBODY else candidate.name,
+            sent="no",
+            close=True,
+            head=False,
+            via=self._request.rules.via,
+            phrase=problem.phrase.encode(),
+        )
+        self._caller.deliver(reply)
+        self._end(problem.code, problem.status, len(reply))
+        self._caller.exchange_over(keep_alive=False)
+
+    def _end(self, code: str, status: int, sent: int) -> None:
+        """Count a CONNECT that comes to nothing, and log it."""
+        self._is_over = True
+        worker, candidate, authority = self._worker, self._candidate, self._authority
+        seconds = worker.clock() - self._began
+        stats = worker.metrics.unknown if candidate is None else candidate.stats
+        stats.record(code, seconds)
+        if self._lifetime is not None:
+            self._lifetime.end()
+        if worker.access.errors:
+            worker.access.write(
+                request_id=worker.next_id(),
+                integration="unknown" if candidate is None else candidate.name,
+                door="tunnel",
+                method="CONNECT",
+                host="" if authority is None else authority.host,
+                status=status,
+                code=code,
+                seconds=seconds,
+                bytes_in=0,
+                bytes_out=sent,
+            )
+
+    # From the caller's connection.
+
+    def upload(self) -> None:
+        """What follows a CONNECT is not read here."""
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer with this."""
+        self._fail(problem)
+
+    def caller_lost(self) -> None:
+        """The caller has left before the response."""
+        if not self._is_over:
+            self._end(CALLER_GONE, 0, 0)
+
+    def caller_full(self) -> None:
+        """The response is short."""
+
+    def caller_drained(self) -> None:
+        """As above."""

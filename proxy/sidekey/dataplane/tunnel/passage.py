@@ -1,0 +1,193 @@
+"""A tunnel whose bytes pass untouched, without a credential: `forward.unmatched: pass`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, cast
+
+from sidekey.core import phases
+from sidekey.dataplane.buffers import WRITE_BUFFER
+from sidekey.dataplane.deadlines import NEVER
+from sidekey.dataplane.sockets import reset
+from sidekey.dataplane.tunnel.tunnel import Lifetime
+from sidekey.dataplane.worker import Worker
+
+
+class End(asyncio.Protocol):
+    """One end of a passage: what is received here is written to the other one, as fast as that takes it."""
+
+    __slots__ = ("_passage", "has_ended", "is_lost", "other", "received", "transport")
+
+    transport: asyncio.Transport
+
+    def __init__(self, passage: Passage) -> None:
+        self._passage = passage
+        self.other: End | None = None
+        self.received = 0
+        self.has_ended = self.is_lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep what comes with TCP until there is another end."""
+        self.take(cast(asyncio.Transport, transport))
+        self.transport.pause_reading()
+
+    def take(self, transport: asyncio.Transport) -> None:
+        """Use this transport."""
+        self.transport = transport
+        transport.set_write_buffer_limits(WRITE_BUFFER)
+
+    def join(self, other: End) -> None:
+        """Have another end from now on."""
+        self.other = other
+
+    def part(self) -> None:
+        """Have no other end any more."""
+        self.other = None
+
+    def data_received(self, data: bytes) -> None:
+        """Pass it on."""
+        other = self.other
+        if other is not None:
+            self.received += len(data)
+            self._passage.moved()
+            other.transport.write(data)
+
+    def pause_writing(self) -> None:
+        """No more is taken here: read no more for it."""
+        other = self.other
+        if other is not None and not other.has_ended and not other.transport.is_closing():
+            other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It takes more."""
+        other = self.other
+        self._passage.moved()
+        if other is not None and not other.has_ended and not other.transport.is_closing():
+            other.transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        """Pass the end of this direction on; the other may go on for long."""
+        other = self.other
+        self.has_ended = True
+        if other is None or other.has_ended or other.transport.is_closing():
+            return False
+        self._passage.moved()
+        other.transport.write_eof()
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Closed here, so the other one closes."""
+        self.is_lost = True
+        other = self.other
+        if other is None:
+            return
+        if error is not None:
+            reset(other.transport)
+        elif not other.is_lost:
+            other.transport.close()
+        self._passage.lost()
+
+
+class Passage:
+    """Two ends, and what holds for both: the time without a byte, the drain, the line in the log.
+
+    `seconds` is timeouts.tunnel_idle at the CONNECT: the passage is one request, which keeps the rules it began with.
+    """
+
+    __slots__ = ("_began", "_far", "_lifetime", "_near", "_seconds", "_worker", "deadline")
+
+    def __init__(self, worker: Worker, lifetime: Lifetime, seconds: float) -> None:
+        self.deadline = NEVER
+        self._worker: Final = worker
+        self._lifetime: Final = lifetime
+        self._seconds: Final = seconds
+        self._began = 0.0
+        self._near = End(self)
+        self._far = End(self)
+
+    @property
+    def far(self) -> End:
+        """The end at the target, which is connected first."""
+        return self._far
+
+    def begin(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Take the caller's transport, which is paused, and what came behind the CONNECT; 200 was written."""
+        worker, near, far = self._worker, self._near, self._far
+        self._lifetime.open(phases.FORWARDING, "passed")
+        worker.metrics.upstream_open += 1
+        self._began = worker.clock()
+        self.moved()
+        worker.deadlines.watch(self)
+        near.take(transport)
+        near.join(far)
+        far.join(near)
+        transport.set_protocol(near)
+        if data:
+            near.data_received(data)
+        for end in (near, far):
+            if not end.transport.is_closing():
+                end.transport.resume_reading()
+
+    def moved(self) -> None:
+        """Something has moved: there is time again."""
+        self.deadline = self._worker.deadlines.now + self._seconds
+
+    def lost(self) -> None:
+        """One end is closed: the other closes after what was written to it, or with a reset where this one had."""
+        near, far, worker = self._near, self._far, self._worker
+        if not (near.is_lost and far.is_lost):
+            # What is left to write has timeouts.write, as with any other connection that closes.
+            self.deadline = worker.deadlines.now + worker.rules.timeouts.write
+            return
+        if not self._lifetime.end():
+            return
+        worker.metrics.upstream_open -= 1
+        worker.closed(self)
+        worker.deadlines.forget(self)
+        near.part()
+        far.part()
+        if worker.access.every:
+            worker.access.write(
+                request_id=worker.next_id(),
+                integration=self._lifetime.integration,
+                door="tunnel",
+                method="CONNECT",
+                host=self._lifetime.host,
+                status=200,
+                code="",
+                seconds=worker.clock() - self._began,
+                bytes_in=near.received,
+                bytes_out=far.received,
+            )
+
+    def expired(self) -> None:
+        """Nothing has moved for too long."""
+        self.deadline = NEVER
+        self.end()
+
+    # As a connection of the worker.
+
+    @property
+    def idle_since(self) -> float:
+        """Nobody can tell whether a passage is idle."""
+        return NEVER
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something was received for the caller that has not left yet."""
+        return not self._near.is_lost and self._near.transport.get_write_buffer_size() > 0
+
+    def close_if_idle(self) -> bool:
+        """Nobody can tell whether it is: it stays."""
+        return False
+
+    def wind_down(self, *, patient: bool) -> bool:
+        """Let it go on: its bytes may be a response."""
+        del patient
+        return False
+
+    def end(self) -> None:
+        """Cut both ends, by a reset: what has passed must not look complete."""
+        for end in (self._near, self._far):
+            if not end.is_lost:
+                reset(end.transport)

@@ -1,0 +1,174 @@
+"""Tunnels whose bytes pass untouched: `forward.unmatched: pass`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from sidekey.dataplane.buffers import WRITE_BUFFER
+from sidekey.runtime.rules import Timeouts
+from support.plane import Running, eventually, integration, running
+from support.ports import free_port
+from support.raw import DEADLINE, RawConnection
+from support.tunnels import connect_request
+from support.upstream import RawUpstream
+
+HOSTS = {"other.test": ("127.0.0.1",), "private.test": ("10.0.0.1",), "up.test": ("127.0.0.1",)}
+COVERED = integration("h", "https://up.test/api")
+
+
+async def silent(connection: RawConnection) -> None:
+    """An upstream that records, and says nothing by itself."""
+
+
+@asynccontextmanager
+async def passing(sidekey: Running, upstream: RawUpstream) -> AsyncIterator[tuple[RawConnection, RawConnection]]:
+    """A caller in a tunnel to the upstream, and the upstream's end of it."""
+    async with sidekey.connect() as raw:
+        await raw.send(connect_request(f"other.test:{upstream.port}", user=""))
+        assert (await raw.response(to_head=True)).status == 200
+        yield raw, upstream.connections[-1]
+
+
+async def test_bytes_pass_untouched_both_ways_and_each_way_ends_by_itself() -> None:
+    async with (
+        RawUpstream(silent) as upstream,
+        running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS) as sidekey,
+    ):
+        async with passing(sidekey, upstream) as (caller, far):
+            await caller.send(b"\x16\x00 what ever")
+            assert await far.until_received(11) == b"\x16\x00 what ever"
+            await far.send(b"\r\n\r\n\xff")
+            await caller.until(lambda: caller.received.endswith(b"\r\n\r\n\r\n\r\n\xff"))
+            assert sidekey.metrics.tunnels["passed"] == 1
+            assert sidekey.metrics.upstream_open == 1
+            caller.transport.write_eof()
+            await eventually(lambda: far.ended)
+            await far.send(b"last")
+            await caller.until_contains(b"last")
+            far.close()
+            await caller.until_ended()
+        await eventually(lambda: sidekey.metrics.tunnels["passed"] == 0)
+        assert sidekey.metrics.tunnel_outcomes == {("-", "opened"): 1}
+
+
+async def test_what_came_behind_the_connect_passes_as_well() -> None:
+    async with (
+        RawUpstream(silent) as upstream,
+        running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS) as sidekey,
+        sidekey.connect() as raw,
+    ):
+        await raw.send(connect_request(f"other.test:{upstream.port}", user="") + b"GET / HTTP/1.1\r\n")
+        assert (await raw.response(to_head=True)).status == 200
+        await eventually(lambda: upstream.received == [b"GET / HTTP/1.1\r\n"])
+
+
+async def test_a_server_that_speaks_first_is_heard() -> None:
+    async def greeting(connection: RawConnection) -> None:
+        await connection.send(b"220 hello")
+
+    async with (
+        RawUpstream(greeting) as upstream,
+        running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS) as sidekey,
+        passing(sidekey, upstream) as (caller, _),
+    ):
+        await caller.until_contains(b"220 hello")
+
+
+async def test_a_slow_receiver_holds_the_sender() -> None:
+    """No more than two transports' buffers wait in Sidekey; afterwards everything arrives."""
+    size = 40 << 20
+    async with (
+        RawUpstream(silent) as upstream,
+        running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS) as sidekey,
+        passing(sidekey, upstream) as (caller, far),
+    ):
+        far.transport.pause_reading()
+        caller.transport.write(bytes(size))
+        (passage,) = sidekey.plane.worker.connections
+        end = passage.far  # type: ignore[attr-defined]
+        await eventually(lambda: end.transport.get_write_buffer_size() > WRITE_BUFFER)
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert end.transport.get_write_buffer_size() <= WRITE_BUFFER + (256 << 10)
+        far.transport.resume_reading()
+        async with asyncio.timeout(DEADLINE * 2):
+            while len(far.received) < size:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_reset_is_passed_on_as_one() -> None:
+    """What was cut must not look complete."""
+    async with (
+        RawUpstream(silent) as upstream,
+        running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS) as sidekey,
+        passing(sidekey, upstream) as (caller, far),
+    ):
+        far.reset()
+        await caller.until_lost()
+        assert isinstance(caller.error, ConnectionResetError)
+
+
+async def test_a_tunnel_in_which_nothing_moves_ends(tmp_path: Path) -> None:
+    async with (
+        RawUpstream(silent) as upstream,
+        running(
+            COVERED,
+            passing=True,
+            pass_ports=[upstream.port],
+            hosts=HOSTS,
+            timeouts=Timeouts(tunnel_idle=5),
+            log=tmp_path / "log",
+        ) as sidekey,
+        passing(sidekey, upstream) as (caller, far),
+    ):
+        sidekey.wait(4)
+        await caller.send(b"x")
+        await far.until_received(1)
+        sidekey.wait(2)
+        assert not caller.lost
+        sidekey.wait(6)
+        await caller.until_lost()
+    await eventually((tmp_path / "log").read_text)
+    (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    wanted = {"door": "tunnel", "method": "CONNECT", "host": "other.test", "integration": "-", "status": 200}
+    assert {**wanted, "bytes_in": 1, "bytes_out": 0}.items() <= line.items()
+
+
+@pytest.mark.parametrize(
+    ("target", "user", "status", "code"),
+    [
+        ("other.test:25", "", 403, "target_denied"),
+        ("private.test:443", "", 403, "destination_denied"),
+        ("other.test:REFUSED", "", 502, "upstream_unreachable"),
+        ("nowhere.invalid:443", "", 502, "upstream_unreachable"),
+        ("up.test:443", "", 407, "integration_required"),
+        ("up.test:444", "h:x", 403, "target_denied"),
+    ],
+)
+async def test_a_connect_that_does_not_pass(target: str, user: str, status: int, code: str) -> None:
+    """200 comes only once the target is connected."""
+    refused = free_port()
+    async with running(COVERED, passing=True, pass_ports=[443, refused], hosts=HOSTS) as sidekey:
+        response = await sidekey.ask(connect_request(target.replace("REFUSED", str(refused)), user=user))
+        assert response.status == status
+        assert json.loads(response.body)["code"] == code
+        if code in ("destination_denied", "upstream_unreachable"):
+            assert sidekey.metrics.passed.outcomes == {code: 1}
+
+
+async def test_the_end_of_the_drain_cuts_what_passes() -> None:
+    async with (
+        RawUpstream(silent) as upstream,
+        running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS) as sidekey,
+        passing(sidekey, upstream) as (caller, far),
+    ):
+        sidekey.plane.drain()
+        await sidekey.plane.finish(0.2)
+        await caller.until_lost()
+        await far.until_lost()

@@ -1,0 +1,77 @@
+"""A target in a tunnel is judged as the absolute URL that it stands for, whoever is named and wherever it leads."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sidekey.core.entry import Entry
+from sidekey.core.headers import Role
+from sidekey.core.urls import Origin
+from sidekey.errors import Problem
+from support.admission import admission, head_of
+from support.http_strategies import soup
+from support.plane import integration
+from support.scripted import Scripted
+
+INTEGRATIONS = (
+    integration("h", "https://up.test/api", "http://127.0.0.1:8080/v1"),
+    integration("k", domains=["https://b.test:8443", "https://*.wild.test"], methods=["GET"]),
+    integration("v6", "https://[2001:db8::1]/x", forbidden=[("https://[2001:db8::1]", "/x/token")]),
+)
+ORIGINS = [
+    Origin(scheme, host, port)
+    for scheme in ("https", "http")
+    for host, port in (
+        ("up.test", 443),
+        ("up.test", 80),
+        ("127.0.0.1", 8080),
+        ("b.test", 8443),
+        ("a.wild.test", 443),
+        ("2001:db8::1", 443),
+        ("free.test", 443),
+    )
+]
+
+
+def outcome(sidekey: Scripted, target: str, name: str | None, method: bytes, entry: Entry | None) -> object:
+    """Where the request would go and as whose, or why not."""
+    marks = None if name is None else {Role.INTEGRATION_ID: name.encode()}
+    host = b"any" if entry is None else entry.origin.authority.encode()
+    found = admission(sidekey.plane, head_of(target, method=method, host=host, marks=marks), entry)
+    if isinstance(found, Problem):
+        return found.code, found.detail
+    return found.integration.name, found.route.origin, found.path
+
+
+@pytest.mark.parametrize("passing", [False, True])
+@given(
+    st.sampled_from(ORIGINS),
+    soup(),
+    st.sampled_from([None, "h", "k", "v6", "z"]),
+    st.booleans(),
+    st.sampled_from([b"GET", b"POST", b"TRACE"]),
+)
+@settings(max_examples=300, deadline=None)
+@example(ORIGINS[0], "/api/%2e%2e/x", "h", True, b"GET")
+@example(ORIGINS[0], "//evil.test/api", "h", True, b"GET")
+@example(ORIGINS[1], "/api/a", "h", True, b"GET")
+def test_a_target_in_a_tunnel_is_judged_as_its_absolute_form(
+    passing: bool, origin: Origin, path: str, name: str | None, at_connect: bool, method: bytes
+) -> None:
+    """The name counts the same, whether it was given at the CONNECT or inside."""
+
+    async def main() -> None:
+        sidekey = Scripted(*INTEGRATIONS, passing=passing)
+        given_name = None if name is None else name.encode()
+        entry = Entry(origin, given_name if at_connect else None, None)
+        own = None if at_connect else name
+        inside = outcome(sidekey, path, own, method, entry)
+        assert inside == outcome(sidekey, path, own, method, entry), "once it is known, the quick reading says the same"
+        assert inside == outcome(sidekey, f"{origin}{path}", name, method, None)
+        assert outcome(sidekey, f"{origin}{path}", name, method, entry) == inside
+
+    asyncio.run(main())
