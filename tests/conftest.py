@@ -1,9 +1,11 @@
-"""What every test gets: the summary of missing peers, the session's CA, Hypothesis without deadlines."""
+"""What every test gets: the summary of missing peers, the session's CA, a state folder, Hypothesis untimed."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from itertools import count
+from pathlib import Path
 
 import pytest
 import structlog
@@ -74,3 +76,15 @@ def unconfigured_logs() -> Iterator[None]:
     """What a test sets for the process's log ends with it: a level, or a writer that is closed by then."""
     yield
     structlog.reset_defaults()
+
+
+_STATES = count()
+
+
+@pytest.fixture(autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where Sidekey keeps its local CA by default: for each test its own, which is made only where it is needed."""
+    home = tmp_path_factory.getbasetemp() / f"state-{next(_STATES)}"
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    return home

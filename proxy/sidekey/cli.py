@@ -16,11 +16,13 @@ import click
 from sidekey import __version__
 
 if TYPE_CHECKING:
+    from sidekey.authority.rules import CaRules
     from sidekey.runtime.snapshot import Integration, Snapshot
     from sidekey.settings.config_errors import ConfigError
     from sidekey.settings.load import Loaded, Loader
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def config_option(command: F) -> F:
@@ -203,6 +205,69 @@ def env(config: str | None, as_json: bool, integration_id: str) -> None:
         return
     for line in export_lines(variables):
         click.echo(line)
+
+
+@main.group()
+def ca() -> None:
+    """Show the local CA, which signs for the hosts of tunnels (CONNECT), and replace it."""
+
+
+@ca.command("show")
+@config_option
+@json_option
+def ca_show(config: str | None, as_json: bool) -> None:
+    """Show each local CA: what it is for, its fingerprint, its end, its hosts. Makes it where there is none."""
+    from sidekey.ca_command import described, lines
+
+    description = _of_ca(config, described)
+    if as_json:
+        _print_json(description)
+        return
+    for line in lines(description):
+        click.echo(line)
+
+
+@ca.command("path")
+@config_option
+@json_option
+def ca_path(config: str | None, as_json: bool) -> None:
+    """Print the path of ca.pem; with --json, of each file of the trust folder."""
+    from sidekey.ca_command import paths
+
+    found = _of_ca(config, paths)
+    if as_json:
+        _print_json(found)
+    else:
+        click.echo(found["ca.pem"])
+
+
+@ca.command("bundle")
+@config_option
+def ca_bundle(config: str | None) -> None:
+    """Print the certificates that replace a client's roots: Mozilla's, ca.extra_roots and the local CAs, in PEM."""
+    from sidekey.ca_command import bundle
+
+    click.echo(_of_ca(config, bundle), nl=False)
+
+
+@ca.command("rotate")
+@config_option
+@click.option("--activate", "step", flag_value="activate", help="Sign with the next CA: once callers have restarted.")
+@click.option("--retire", "step", flag_value="retire", help="Drop the old CA: once no caller needs it.")
+def ca_rotate(config: str | None, step: str | None) -> None:
+    """Add the next CA, which callers trust when they restart; then --activate, then --retire."""
+    from sidekey.ca_command import rotate
+
+    click.echo(_of_ca(config, lambda rules: rotate(rules, step or "next")))
+
+
+def _of_ca(config: str | None, ask: Callable[[CaRules], T]) -> T:
+    from sidekey.ca_command import CaError
+
+    try:
+        return ask(_snapshot(config).ca)
+    except CaError as error:
+        _fail(error)
 
 
 @main.command()

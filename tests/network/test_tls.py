@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 import weakref
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,12 +20,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from sidekey.authority.certificates import Signer, make_key
+from sidekey.authority.local import Authority as LocalAuthority
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import ProblemError
 from sidekey.network import ca_folder
 from sidekey.network.sessions import Sessions
 from sidekey.network.tls import TlsContexts, certificate_refused, client_context, tls_problem
+from sidekey.network.tls_server import server_context
 from sidekey.runtime.snapshot import Trust
+from support.authorities import authority_of
 from support.ca import Authority, file_trust
 from support.tls_peer import TlsPeer, shake
 
@@ -256,3 +261,56 @@ def test_a_cut_after_the_certificate_was_shown_is_a_failure_of_tls() -> None:
     problem = certificate_refused()
     assert (problem.code, problem.status, problem.error) == ("upstream_tls_failed", 502, "tls_protocol_error")
     assert "reject the client certificate" in problem.detail
+
+
+def local_server(host: str) -> tuple[LocalAuthority, ssl.SSLContext]:
+    """A local CA of the present and a server with a leaf of it."""
+    authority = authority_of(f"https://{host}", now=time.time())
+    pem, _ = Signer(authority, make_key()).leaf(host, time.time())
+    return authority, server_context(host, pem.encode())
+
+
+@pytest.mark.parametrize("where", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_a_local_ca_is_never_trusted_for_upstreams(
+    where: str, ca: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the system's store is the bundle of a trust folder: its key would open every upstream's name."""
+    authority, server = local_server("up.test")
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(authority.trusted + ca.bundle.read_text())
+    for each in bundle.read_text().split("-----END CERTIFICATE-----\n")[:-1]:
+        pem = f"{each}-----END CERTIFICATE-----\n"
+        (tmp_path / f"{ca_folder.subject_hash(ssl.PEM_cert_to_DER_cert(pem.lstrip()))}.0").write_text(pem)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    monkeypatch.setenv(where, str(bundle if where == "SSL_CERT_FILE" else tmp_path))
+    careless = ssl.create_default_context()
+    shake(careless, server)
+    ours = TlsContexts().get(Trust("system"))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake(ours, server)
+    shake(ours, ca.server_context("up.test"))
+
+
+def test_nor_is_it_in_mozillas_folder(ca: Authority, tmp_path: Path) -> None:
+    """Distributions put the system's store in the place of certifi's."""
+    authority, server = local_server("up.test")
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(authority.trusted + ca.bundle.read_text())
+    folder = ca_folder.CaFolder(str(bundle))
+    context = client_context(Trust(), folder.path())
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake(context, server)
+    shake(context, ca.server_context("up.test"))
+    folder.remove()
+
+
+def test_a_ca_of_the_operators_is_excluded_by_its_certificate(ca: Authority, tmp_path: Path) -> None:
+    """From the moment that it signs for callers, in contexts that are there as well; and no longer than that."""
+    contexts, server = TlsContexts(), ca.server_context("up.test")
+    shake(contexts.get(ca.trust), server)
+    contexts.exclude(frozenset({ssl.PEM_cert_to_DER_cert(ca.bundle.read_text())}))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake(contexts.get(ca.trust), server)
+    contexts.exclude(frozenset())
+    shake(contexts.get(ca.trust), server)

@@ -27,6 +27,7 @@ PACKAGES = {
     "ip": "iproute2",
     "java": "default-jdk-headless",
     "javac": "default-jdk-headless",
+    "keytool": "default-jre-headless",
     "make": "make",
     "nginx": "nginx",
     "node": "nodejs",
@@ -38,6 +39,7 @@ PACKAGES = {
     "systemd-analyze": "systemd",
     "taskset": "util-linux",
     "unshare": "util-linux",
+    "wget": "wget",
     "wrk": "wrk",
 }
 """The Debian package of each peer that has one; `make peers` installs those that are missing."""

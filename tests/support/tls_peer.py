@@ -109,14 +109,17 @@ def s_server(ca: Authority, *options: str) -> Iterator[OpensslServer]:
 
 
 def shake(
-    client: ssl.SSLContext, server: ssl.SSLContext, session: ssl.SSLSession | None = None
+    client: ssl.SSLContext,
+    server: ssl.SSLContext,
+    session: ssl.SSLSession | None = None,
+    name: str = "up.test",
 ) -> tuple[ssl.SSLObject, ssl.SSLObject]:
     """A handshake in memory, and a byte from the server, before which TLS 1.3 sends its tickets: both ends.
 
-    Raises ssl.SSLError where the client refuses the server.
+    Raises ssl.SSLError where the client refuses the server, or the server the name.
     """
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ours = client.wrap_bio(to_client, to_server, server_hostname="up.test", session=session)
+    ours = client.wrap_bio(to_client, to_server, server_hostname=name, session=session)
     theirs = server.wrap_bio(to_server, to_client, server_side=True)
     for end in (ours, theirs) * 2:
         try:

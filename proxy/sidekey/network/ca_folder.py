@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from sidekey.authority.roots import is_local
+
 PREFIX = "sidekey-ca-"
 """How the folders' names begin."""
 
@@ -96,7 +98,10 @@ def _fill(folder: Path, bundle: bytes) -> None:
     """Write each certificate to the file that OpenSSL looks for: HASH.N, counted where hashes are equal."""
     taken: Counter[str] = Counter()
     for pem in _PEM.findall(bundle):
-        name = subject_hash(base64.b64decode(b"".join(pem.splitlines()[1:-1])))
+        der = base64.b64decode(b"".join(pem.splitlines()[1:-1]))
+        if is_local(der):
+            continue  # a distribution may have the system's store in the place of certifi's
+        name = subject_hash(der)
         (folder / f"{name}.{taken[name]}").write_bytes(pem + b"\n")
         taken[name] += 1
     if not taken:

@@ -49,12 +49,16 @@ class Dialer:
         """
         prepare_trust(snapshot)
         rules = snapshot.network
+        # A CA of the operator's that signs for callers must not sign for upstreams as well.
+        own = snapshot.ca.own
+        excluded = frozenset() if own is None else frozenset((ssl.PEM_cert_to_DER_cert(own.certificate),))
         resolver = self._resolver if rules == self._rules else self._resolver.renewed(rules)
 
         def commit() -> None:
             if rules != self._rules:
                 self.rules_version += 1
             self._rules, self._resolver = rules, resolver
+            self._contexts.exclude(excluded)
 
         return commit
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from sidekey.authority.roots import usable
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
-from sidekey.network import ca_folder
+from sidekey.network import ca_folder, system_roots
 from sidekey.network.tls_identity import present
 from sidekey.network.tls_requests import note_requests
 from sidekey.runtime.snapshot import Integration, Snapshot, Trust
@@ -60,9 +61,18 @@ class TlsContexts:
 
     def __init__(self) -> None:
         self.note: Callable[[str], None] | None = None
+        self._excluded: frozenset[bytes] = frozenset()
         self._public: dict[tuple[str, str | None], ssl.SSLContext] = {}
         self._of_files: WeakKeyDictionary[Trust, ssl.SSLContext] = WeakKeyDictionary()
         self._personal: WeakValueDictionary[tuple[Trust, str | None, str], ssl.SSLContext] = WeakValueDictionary()
+
+    def exclude(self, certificates: frozenset[bytes]) -> None:
+        """Never trust these certificates (DER) from now on, whatever store contains them; others again."""
+        if certificates != self._excluded:
+            self._excluded = certificates
+            self._public.clear()
+            self._of_files.clear()
+            self._personal.clear()
 
     def get(self, trust: Trust, identity: ClientIdentity | None = None) -> ssl.SSLContext:
         """Return the context for `trust` that presents `identity`.
@@ -76,7 +86,7 @@ class TlsContexts:
         key = (trust, folder, identity.fingerprint)
         context = self._personal.get(key)
         if context is None:
-            context = client_context(trust, folder)
+            context = client_context(trust, folder, self._excluded)
             present(context, identity)
             if self.note is not None:
                 note_requests(context, self.note)
@@ -87,12 +97,12 @@ class TlsContexts:
         if trust.source == "file":
             context = self._of_files.get(trust)
             if context is None:
-                context = self._of_files[trust] = client_context(trust)
+                context = self._of_files[trust] = client_context(trust, excluded=self._excluded)
             return context
         key = (trust.source, folder)
         context = self._public.get(key)
         if context is None:
-            context = self._public[key] = client_context(trust, folder)
+            context = self._public[key] = client_context(trust, folder, self._excluded)
         return context
 
 
@@ -114,8 +124,13 @@ def _uses_https(integration: Integration) -> bool:
     return integration.traits.calls or any(origin.scheme == "https" for origin in origins)
 
 
-def client_context(trust: Trust, folder: str | None = None) -> ssl.SSLContext:
-    """Build a context; `folder` stands for Mozilla's bundle. Raises as `TlsContexts.get` does."""
+def client_context(
+    trust: Trust, folder: str | None = None, excluded: Collection[bytes] = frozenset()
+) -> ssl.SSLContext:
+    """Build a context; `folder` stands for Mozilla's bundle. Raises as `TlsContexts.get` does.
+
+    Local CAs, and the certificates of `excluded` (DER), are never trusted.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -125,7 +140,7 @@ def client_context(trust: Trust, folder: str | None = None) -> ssl.SSLContext:
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_alpn_protocols(["http/1.1"])
     if trust.source == "system":
-        context.load_default_certs()
+        _load(context, system_roots.system(excluded))
     elif trust.source == "mozilla":
         context.load_verify_locations(ca_folder.bundle() if folder is None else None, folder)
     elif trust.pem is None:
@@ -137,8 +152,14 @@ def client_context(trust: Trust, folder: str | None = None) -> ssl.SSLContext:
             )
         )
     else:
-        context.load_verify_locations(cadata=trust.pem)
+        _load(context, "".join(map(ssl.DER_cert_to_PEM_cert, usable(trust.pem.encode("ascii"), excluded))))
     return context
+
+
+def _load(context: ssl.SSLContext, pem: str) -> None:
+    """Trust these; the ssl module takes no empty text for none."""
+    if pem:
+        context.load_verify_locations(cadata=pem)
 
 
 def tls_problem(error: OSError) -> Problem:

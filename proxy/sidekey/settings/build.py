@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from sidekey.authority.roots import certificates, is_local
 from sidekey.authority.rules import CaRules
 from sidekey.core.matching import Matching
 from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
@@ -153,9 +154,15 @@ def build_trust(trust: snapshot.Trust, read: SecretReader) -> tuple[snapshot.Tru
         # Text between the certificates may be in any encoding.
         pem = data.decode("latin-1").encode("ascii", "replace").decode()
         check_bundle(pem)
+        _check_no_local_ca(data)
     except ValueError as error:
         return snapshot.Trust(trust.source, path), f"{named('file', trust.path)} {error}"
     return snapshot.Trust(trust.source, path, hashlib.sha256(data).hexdigest(), pem), None
+
+
+def _check_no_local_ca(pem: bytes) -> None:
+    if any(map(is_local, certificates(pem))):
+        raise ValueError("must not contain a local CA of Sidekey, which never verifies upstreams: remove it")
 
 
 def check_bundle(pem: str) -> None:

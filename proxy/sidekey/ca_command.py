@@ -1,0 +1,104 @@
+"""`sidekey ca`: shows the local CA and what callers must trust, and replaces it step by step."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from sidekey.authority import keep, trust
+from sidekey.authority.folder import FolderError, state_file
+from sidekey.authority.keep import Settled
+from sidekey.authority.local import Authorities, Authority, RotationError
+from sidekey.authority.rules import CaRules
+from sidekey.authority.scope import NO_NAME
+
+
+class CaError(Exception):
+    """What was asked for cannot be done; the message says why and the way out."""
+
+
+def made(rules: CaRules) -> Settled:
+    """The CAs of this config, made where they are missing. Raises CaError."""
+    found = keep.settle(rules, time.time())
+    if found.problem:
+        raise CaError(found.problem)
+    return found
+
+
+def described(rules: CaRules) -> dict[str, Any]:
+    """What `ca show` prints, for machines. Raises CaError."""
+    found = made(rules)
+    kept = None if rules.brought or rules.folder is None else str(state_file(rules.folder))
+    return {
+        "kept_in": kept,
+        "trust_folder": None if found.untold else str(rules.trust_folder),
+        "authorities": [_described(each, found.authorities) for each in found.authorities.every],
+    }
+
+
+def _described(authority: Authority, authorities: Authorities) -> dict[str, Any]:
+    names = [each.names for each in authority.bounds if each.names is not None]
+    networks = [each.networks for each in authority.bounds if each.networks is not None]
+    return {
+        "role": _role(authority, authorities),
+        "fingerprint": authority.fingerprint,
+        "not_after": f"{datetime.fromtimestamp(authority.not_after, UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "names": sorted({name for each in names for name in each if name != NO_NAME}) if names else None,
+        "networks": sorted({str(network) for each in networks for network in each}),
+    }
+
+
+def _role(authority: Authority, authorities: Authorities) -> str:
+    if authority.generation == authorities.signing:
+        return "signs"
+    return "next" if authority.generation > authorities.signing else "old"
+
+
+def lines(description: dict[str, Any]) -> list[str]:
+    """The same, for people."""
+    found = []
+    for each in description["authorities"]:
+        hosts = ["any name"] if each["names"] is None else each["names"]
+        found += [
+            f"{each['role']}: SHA-256 {each['fingerprint']}, until {each['not_after']}",
+            f"  for {', '.join([*hosts, *each['networks']]) or 'no host'}",
+        ]
+    found.append(f"kept in {description['kept_in'] or 'files of your own (ca.certificate, ca.private_key)'}")
+    folder = description["trust_folder"]
+    found.append(f"callers trust what is in {folder}" if folder else "the trust folder cannot be written: see the log")
+    return found
+
+
+def paths(rules: CaRules) -> dict[str, str]:
+    """The files of the trust folder by their names, written where they were not. Raises CaError."""
+    found = made(rules)
+    if found.untold or rules.trust_folder is None:
+        raise CaError(found.untold)
+    return {name: str(path) for name, path in trust.paths(rules.trust_folder).items()}
+
+
+def bundle(rules: CaRules) -> str:
+    """What replaces the roots of a client, in PEM. Raises CaError."""
+    return trust.bundle(keep.trusted(made(rules).authorities), rules.extra_roots, trust.mozilla())
+
+
+_DONE = {
+    "next": "the next CA is in the trust folder: restart the callers, then run sidekey ca rotate --activate",
+    "activate": "the next CA signs from now on; once no caller needs the old one, run sidekey ca rotate --retire",
+    "retire": "the old CA is gone",
+}
+
+
+def rotate(rules: CaRules, step: str) -> str:
+    """Take a step of a rotation (next, activate or retire); says what is to be done then. Raises CaError.
+
+    A running Sidekey sees it by the change of the file.
+    """
+    try:
+        found = keep.rotate(rules, time.time(), step)
+    except (RotationError, FolderError) as error:
+        raise CaError(str(error)) from None
+    if found.untold:
+        raise CaError(found.untold)
+    return _DONE[step]

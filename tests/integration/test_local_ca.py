@@ -1,0 +1,169 @@
+"""Clients that are not ours, against a TLS server with leaves of the local CA, by the files of the trust folder."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from sidekey.authority.certificates import Signer, make_key
+from sidekey.authority.keep import settle
+from sidekey.authority.local import Authority
+from sidekey.network.tls_server import server_context
+from support import peers
+from support.authorities import rules_in
+
+NODE = """
+const [host, port] = process.argv.slice(1), tls = require('tls');
+require('https').get({host: '127.0.0.1', port, servername: /^[0-9.]+$/.test(host) ? '' : host, headers: {host},
+  checkServerIdentity: (_, certificate) => tls.checkServerIdentity(host, certificate)},
+  response => console.log(response.statusCode)).on('error', error => { console.log(error.message); process.exit(1) })
+"""
+GO = """package main
+import ("crypto/tls"; "crypto/x509"; "fmt"; "os")
+func main() {
+	roots, _ := os.ReadFile(os.Args[1])
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(roots)
+	_, err := tls.Dial("tcp", "127.0.0.1:"+os.Args[3], &tls.Config{RootCAs: pool, ServerName: os.Args[2]})
+	if err != nil { fmt.Println(err); os.Exit(1) }
+	fmt.Println("200")
+}
+"""
+JAVA = """
+public class Get { public static void main(String[] a) throws Exception {
+  var c = (javax.net.ssl.HttpsURLConnection) new java.net.URL("https://" + a[0] + ":" + a[1] + "/").openConnection();
+  System.out.println(c.getResponseCode());
+} }
+"""
+HOSTS = ("localhost", "127.0.0.1")
+"""Hosts that every client resolves without help: a name and an address."""
+
+
+class Site:
+    """A CA for `HOSTS`, its trust folder, and servers with leaves of it."""
+
+    def __init__(self, folder: Path) -> None:
+        found = settle(rules_in(folder, *(f"https://{host}" for host in HOSTS)), time.time())
+        self.authority: Authority = found.made[0]
+        self.trust = folder / "trust"
+        self._signer = Signer(self.authority, make_key())
+        self._servers: list[asyncio.Server] = []
+
+    async def serve(self, host: str) -> str:
+        """The port of a server whose leaf is for this host, whatever the CA may sign."""
+        pem, _ = self._signer.leaf(host, time.time())
+        server = await asyncio.start_server(_respond, "127.0.0.1", 0, ssl=server_context(host, pem.encode()))
+        self._servers.append(server)
+        return str(server.sockets[0].getsockname()[1])
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
+
+
+async def _respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\n200\n")
+        await writer.drain()
+    except (asyncio.IncompleteReadError, OSError):
+        return  # a client that trusts nothing leaves
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    found = Site(tmp_path)
+    yield found
+    found.close()
+
+
+async def run(*command: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Exit status and output."""
+
+    def call() -> subprocess.CompletedProcess[str]:
+        variables = {**os.environ, **(environment or {})}
+        return subprocess.run(
+            command,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+
+    done = await asyncio.to_thread(call)
+    return done.returncode, done.stdout
+
+
+async def curl(site: Site, host: str, port: str) -> tuple[int, str]:
+    variables = {"CURL_CA_BUNDLE": str(site.trust / "bundle.pem")}
+    where = ("--resolve", f"{host}:{port}:127.0.0.1")
+    return await run(peers.require("curl"), "-sS", *where, f"https://{host}:{port}/", environment=variables)
+
+
+async def wget(site: Site, host: str, port: str) -> tuple[int, str]:
+    variables = {"WGETRC": str(site.trust / "wgetrc")}
+    return await run(peers.require("wget"), "-q", "-O", "-", f"https://{host}:{port}/", environment=variables)
+
+
+async def node(site: Site, host: str, port: str) -> tuple[int, str]:
+    variables = {"NODE_EXTRA_CA_CERTS": str(site.trust / "ca.pem")}
+    return await run(peers.require("node"), "-e", NODE, host, port, environment=variables)
+
+
+async def java(site: Site, host: str, port: str) -> tuple[int, str]:
+    program = site.trust.parent / "Get.java"
+    program.write_text(JAVA)
+    store = f"-Djavax.net.ssl.trustStore={site.trust / 'truststore.p12'}"
+    return await run(peers.require("java"), store, "-Djavax.net.ssl.trustStoreType=PKCS12", str(program), host, port)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("client", [curl, wget, node, java], ids=lambda client: client.__name__)
+async def test_clients_trust_a_leaf_by_the_file_that_is_made_for_them(client: object, host: str, site: Site) -> None:
+    """Curl with OpenSSL, Debian's wget with GnuTLS, Node, Java."""
+    assert await client(site, host, await site.serve(host)) == (0, "200\n")  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("host", ["evil.test", "127.0.0.2"])
+@pytest.mark.parametrize("client", [curl, node], ids=lambda client: client.__name__)
+async def test_clients_refuse_what_the_constraints_keep_out(client: object, host: str, site: Site) -> None:
+    """Whoever has read the key can sign for it, and nobody believes it; Java alone would."""
+    status, text = await client(site, host, await site.serve(host))  # type: ignore[operator]
+    assert status != 0
+    assert "permitted subtree violation" in text
+
+
+async def test_gnutls_refuses_it_too(site: Site) -> None:
+    """Wget says no reason; another address of the loopback is one that it reaches."""
+    status, text = await wget(site, "127.0.0.2", await site.serve("127.0.0.2"))
+    assert (status, text) != (0, "200\n")
+
+
+@pytest.mark.timeout(300)
+async def test_go_verifies_the_constraints(site: Site) -> None:
+    program = site.trust.parent / "get.go"
+    program.write_text(GO)
+    binary = str(site.trust.parent / "get")
+    go = peers.require("go")
+    built = await asyncio.to_thread(
+        subprocess.run, [go, "build", "-o", binary, str(program)], capture_output=True, timeout=280, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    bundle = str(site.trust / "bundle.pem")
+    for host in HOSTS:
+        assert await run(binary, bundle, host, await site.serve(host)) == (0, "200\n")
+    for host, reason in (("evil.test", "not permitted by any constraint"), ("::1", "is excluded by constraint")):
+        status, text = await run(binary, bundle, host, await site.serve(host))
+        assert status == 1
+        assert reason in text
