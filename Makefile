@@ -44,7 +44,8 @@ help: ## Show this list
 demo: $(VENV)/.runtime ## Show the main job on loopback ports; ONCE=1 ends by itself
 	@$(BIN)/python -m sidekey demo $(if $(filter-out 0,$(ONCE)),--once)
 
-# Without bytecode each worker and each of the many processes that tests start would compile everything again.
+# Without bytecode each worker and each of the many processes that tests start would compile everything again; so would
+# each mutant's process.
 test: $(if $(WHEEL),wheel-venv,$(VENV)/.dev) ## Run the tests; WHEEL=dist/*.whl tests that wheel, ARGS='-k word' goes to pytest
 	@PYTHONDONTWRITEBYTECODE= $(if $(WHEEL),SIDEKEY_EXPECT_BUILD=$(if $(filter %-none-any.whl,$(wildcard $(WHEEL))),pure,compiled) $(WHEEL_VENV),$(VENV))/bin/python \
 	  -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
@@ -54,7 +55,7 @@ wheel: $(VENV)/.compiler ## Build the compiled wheel for this Python into dist/ 
 	  --no-build-isolation --no-index --wheel-dir dist .
 
 mutants: $(VENV)/.dev ## Run the tests against mutants, write docs/mutation.md; SAMPLE=60 only checks, PACKAGES=core picks
-	@PYTHONPATH=tests $(BIN)/python -m mutation $(PACKAGES) $(if $(SAMPLE),--sample $(SAMPLE))
+	@PYTHONDONTWRITEBYTECODE= PYTHONPATH=tests $(BIN)/python -m mutation $(PACKAGES) $(if $(SAMPLE),--sample $(SAMPLE))
 
 lint: $(VENV)/.dev ## Check style, formatting, types and the direction of imports
 	$(BIN)/python -m ruff check $(SOURCES)

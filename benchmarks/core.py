@@ -65,7 +65,9 @@ class Wire:
 class WarmSource:
     """A grant source whose grant is there, as a valid token is."""
 
-    grant: Grant | None = Grant(headers=(("Authorization", "Basic YmVuY2g6c2VjcmV0"),))
+    grant: Grant | None = Grant(
+        headers=(("Authorization", "Basic YmVuY2g6c2VjcmV0"),), secrets=(b"secret", b"YmVuY2g6c2VjcmV0")
+    )
 
     async def obtain(self) -> Grant:
         """Never called."""

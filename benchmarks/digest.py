@@ -24,6 +24,8 @@ _COMPARED = (
     ("CPU microseconds, new upstream connection with a client certificate", "newmtls", f"{_US}, client certificate"),
     ("p50 at one connection, ms", "conns1", "p50 ms"),
     ("microseconds an exchange, without sockets", "core", "us an exchange, best round"),
+    ("worst target, query or head, CPU ms", "worst", "target, query or head, CPU ms"),
+    ("worst body into which a token goes, CPU ms", "worstbody", "body, CPU ms"),
     ("resident memory, idle, MB", "idle", "RSS idle MB"),
     ("start to first response, s", "idle", "start to first response s"),
     ("KiB for each of 5,000 requests in flight", "inflight5000", "KiB a request in flight"),
@@ -32,6 +34,7 @@ _COMPARED = (
 )
 _ALONE = (
     ("exchange with a token, to one with Basic, without sockets", "oauth2warm", "oauth2 / basic, best rounds"),
+    ("microseconds to search a response head for secrets", "redaction", "us a response head, best round"),
     ("token requests for 500 requests at once without a token", "oauth2cold", "token requests"),
     ("expired tokens that reach the upstream, tokens of 2 s", "oauth2life", "expired tokens at the upstream"),
     ("p99 with tokens of 2 s, to that with long ones", "oauth2life", "p99, short / long life"),

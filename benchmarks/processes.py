@@ -48,6 +48,10 @@ class Program:
     ) -> None:
         self.stop()
 
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._process.terminate()
+
     def stop(self) -> None:
         """Ask it to end, end what is left of it, and wait until nothing is."""
         self._process.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -30,24 +31,37 @@ _OAUTH2 = (
 )
 
 
-@pytest.mark.parametrize(
-    "stanza",
-    [_BASIC.replace("{scheme}", "http"), _BASIC.replace("{scheme}", "https"), _OAUTH2],
-    ids=["http", "https", "oauth2"],
-)
+STANZAS = {
+    "http": _BASIC.replace("{scheme}", "http"),
+    "https": _BASIC.replace("{scheme}", "https"),
+    "oauth2": _OAUTH2,
+}
+
+
+def filled(stanza: str) -> str:
+    """An integration's text, for a port that nobody listens on."""
+    return stanza.format(port=free_port(), secret="{insecure_value: secret}")
+
+
+@pytest.mark.parametrize("stanza", STANZAS.values(), ids=STANZAS)
 def test_nothing_is_imported_on_the_loop_once_it_listens(stanza: str, tmp_path: Path) -> None:
-    """One request, a refused one, and every page of the admin listener; what a thread imports holds nobody up."""
+    """For requests, refused ones, pages of the admin listener and a reload; what a thread imports holds nobody up."""
     (tmp_path / "sitecustomize.py").write_text(_RECORDER)
     (tmp_path / "config").mkdir()
-    text = stanza.format(port=free_port(), secret="{insecure_value: secret}")
     environment = {"PYTHONPATH": str(tmp_path)}
     with Child(
-        f"integrations:\n  one:\n    {text}\n", tmp_path / "config", environment=environment, fresh=True
+        f"integrations:\n  one:\n    {filled(stanza)}\n", tmp_path / "config", environment=environment, fresh=True
     ) as child:
         assert get(child.proxy_port, "/i/one/x").status == 502
         assert get(child.proxy_port, "/i/unknown/x").status == 403
         for page, status in (("/readyz", 200), ("/healthz", 200), ("/metrics", 200), ("/absent", 404)):
             assert get(child.admin_port, page).status == status
+        added = "".join(f"  kind{number}:\n    {filled(each)}\n" for number, each in enumerate(STANZAS.values()))
+        child.config.write_text(child.config.read_text() + added)
+        child.process.send_signal(signal.SIGHUP)
+        child.wait_for_line(lambda line: '"config reloaded"' in line)
+        for name in ("one", *(f"kind{number}" for number in range(len(STANZAS)))):
+            assert get(child.proxy_port, f"/i/{name}/x").status == 502
         assert child.stop() == 0
     events = [("listening" if '"listening"' in line else line) for line in child.lines]
     listening, draining = events.index("listening"), next(i for i, line in enumerate(events) if '"draining"' in line)

@@ -15,6 +15,7 @@ from sidekey.explain import (
     LEARNT_NOTE,
     PASSED_CONNECT_NOTE,
     PLACEHOLDER_NOTE,
+    REDACTED_NOTE,
     Explanation,
     explain,
 )
@@ -165,6 +166,13 @@ def test_the_place_of_a_token_is_named(placement: str, shown: str, tmp_path: Pat
     found = explain(loaded(tmp_path, f"{OAUTH2}, token_placement: {placement}"), "/v1/x")
     assert f"credential   goes to https://auth.example.com in {shown}" in str(found).splitlines()
     assert found.notes == ((BODY_NOTE,) if placement == "body" else ())
+
+
+def test_redaction_of_bodies_is_named(tmp_path: Path) -> None:
+    """A reader of a response that looks odd finds out why."""
+    found = explain(replace(CRM, redact_response=True), "/send")
+    assert found.notes == (REDACTED_NOTE,)
+    assert REDACTED_NOTE in str(found)
 
 
 @pytest.mark.parametrize("url", ["/token", "/x/../token", "/token;a=b", "http://auth.example.com/%74oken"])

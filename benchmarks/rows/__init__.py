@@ -6,6 +6,7 @@ from benchmarks.rows import alone, mtls, oauth2, reload, throughput
 from benchmarks.rows.accesslog import AccessLog
 from benchmarks.rows.base import Row
 from benchmarks.rows.bulk import Bulk
+from benchmarks.rows.drain import Drain
 from benchmarks.rows.idle import Idle
 from benchmarks.rows.inflight import InFlight
 from benchmarks.rows.integrations import Integrations
@@ -21,5 +22,6 @@ _ALL: tuple[Row, ...] = (
     *oauth2.ROWS,
     *mtls.ROWS,
     *reload.ROWS,
+    Drain(),
 )
 ROWS: dict[str, Row] = {row.name: row for row in _ALL}

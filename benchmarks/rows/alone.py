@@ -79,6 +79,38 @@ ROWS = (
         },
     ),
     Alone(
+        "redaction",
+        "search of responses for secrets that were injected, without sockets",
+        "benchmarks.redaction",
+        {
+            "head_us": (Figure("us a response head, best round", 2), at_most(1)),
+            "plain_mb_s": (Figure("plain body, MB/s", 0), None),
+            "gzip_mb_s": (Figure("gzip body, decoded MB/s", 0), None),
+            "hostile_mb_s": (Figure("body of beginnings of a secret, MB/s", 0), None),
+        },
+        ("sidekey", PURE),
+        rounds=3,
+    ),
+    Alone(
+        "worst",
+        "CPU of one hostile request until it is forwarded or refused, the worst that a search finds",
+        "benchmarks.hostile",
+        {
+            "worst": (Figure("target, query or head, CPU ms", 2), at_most(2)),
+            "target": (Figure("target, CPU ms", 2), None),
+            "query": (Figure("query, CPU ms", 2), None),
+            "head": (Figure("head, CPU ms", 2), None),
+        },
+        ("sidekey", PURE),
+    ),
+    Alone(
+        "worstbody",
+        "the same for a body of limits.replay_body into which a token goes",
+        "benchmarks.hostile_bodies",
+        {"body": (Figure("body, CPU ms", 2), None)},
+        ("sidekey", PURE),
+    ),
+    Alone(
         "scrape",
         "pause of the loop while 1,000 active integrations are scraped",
         "benchmarks.scrape",

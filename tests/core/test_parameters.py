@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sidekey.core import parameters
 from sidekey.core.parameters import FORM, JSON, NamedAlready, Scrubber, Unplaceable
+from support.texts import ORDINARY
 
 TOKEN = "eyJ.a+b/c=="
 PAIRS = (("access_token", TOKEN),)
@@ -325,3 +326,142 @@ def test_no_spelling_of_the_value_is_left(token: str, times: int, lower: bool) -
         spelled = "".join(f"%{ord(character):02{'x' if lower else 'X'}}" for character in spelled)
     cleaned = Scrubber((("access_token", token),))(b"zz?q=" + spelled.encode() + b"#zz")
     assert cleaned is None or (spelled.encode() not in cleaned and cleaned.endswith(b"#zz"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("acce\u017fs_token", "acce\u017f\u017f_to\u212aen", "\uff41\uff43\uff43\uff45\uff53\uff53\uff3f\uff54oken"),
+        *("ac\U0001d41cess_token", "ACCE\u1e9e_TOKEN", "acce\xdf_token", "access\uff0etoken", "access\u3000token"),
+        *(
+            "access_\u24e3oken",
+            "\u3000access_token",
+            "access_token\uff3b0\uff3d",
+            "access_tok\u2091n",
+            "\ufeffacce\u017fs_token",
+        ),
+    ],
+)
+def test_a_name_is_folded_in_queries_forms_and_objects_alike(name: str) -> None:
+    """Case and compatibility characters: what they stand for counts, however often it is encoded."""
+    for times in range(1, parameters.DECODINGS + 1):
+        spelled = name
+        for _ in range(times):
+            spelled = quote(spelled, safe="")
+        assert parameters.names_any(f"a=b&{spelled}=x", ["access_token"])
+    with pytest.raises(NamedAlready):
+        parameters.check_body(f"{quote(name, safe='')}=x".encode(), FORM, ["access_token"])
+    with pytest.raises(NamedAlready):
+        parameters.check_body(f"a=b;{name}=x".encode(), FORM, ["access_token"])
+    if not set(name) & set("\uff0e\u3000\uff3b\ufeff"):
+        with pytest.raises(NamedAlready):
+            parameters.check_body(json.dumps({"a": 1, name: "x"}).encode(), JSON, ["access_token"])
+
+
+@pytest.mark.parametrize(
+    "name", ["cl\u0131ent_id", "CL\u0130ENT_ID", "cli\u0307ent_id", "client\uff3fid", "\u217dlient_id"]
+)
+def test_the_letters_i_of_turkish_are_an_i(name: str) -> None:
+    """They are one to a server that compares in upper case, or in lower case by the rules of that language."""
+    assert parameters.fold(name) == "client_id"
+    assert parameters.names_any(f"{quote(name)}=x", ["client_id"])
+    with pytest.raises(NamedAlready):
+        parameters.check_body(json.dumps({name: "x"}, ensure_ascii=False).encode(), JSON, ["client_id"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["\u0430ccess_token", "acc\xe9ss_token", "access_t\xf6ken", "\u8aaa\u660e", "access\u2011token", "acceS_token"],
+)
+def test_other_letters_are_other_names(name: str) -> None:
+    """What only looks alike is not read as the same by any server: folding goes no further than NFKC and case."""
+    assert not parameters.names_any(f"{quote(name)}=x", ["access_token"])
+    parameters.check_body(json.dumps({name: "x", "\ud800": 1}).encode(), JSON, ["access_token"])
+
+
+def test_a_name_beside_bytes_that_are_not_utf_8_is_folded_too() -> None:
+    """One byte must not turn that off."""
+    assert parameters.names_any("%e9=1&acce%c5%bfs_token=x", ["access_token"])
+    assert parameters.names_any("acce%c5%bfs_token[%e9]=x", ["access_token"])
+
+
+def test_a_foreign_name_in_a_value_is_no_name() -> None:
+    """Neither a name of which it is a part."""
+    assert not parameters.names_any("a=acce%c5%bfs_token&b=%ef%bd%81&xacce%c5%bfs_token=1", ["access_token"])
+    assert parameters.names_any("a=b%26acce%c5%bfs_token=1", ["access_token"])
+
+
+def test_one_of_several_names_is_enough() -> None:
+    """And each is looked for in both ways."""
+    for query in ("a=1&key=2", "a=1&\uff4bey=2".encode().decode("latin-1"), "app.id=1"):
+        assert parameters.names_any(query, ["app_id", "key"])
+    assert not parameters.names_any("a=1", [])
+
+
+HOSTILE_QUERIES = {
+    "escaped fields, four times": "&%25252561" * 1600,
+    "names of other alphabets": "&%ef%b7%ba%41" * 1200,
+    "the name itself, elsewhere": "x+access_token=" * 1000,
+    "wide escapes": "&%2525u0061" * 1400,
+    "percent signs that stay": "%25a" * 3000 + "%252541",
+}
+
+
+@pytest.mark.parametrize("query", HOSTILE_QUERIES.values(), ids=HOSTILE_QUERIES)
+def test_a_query_that_would_be_too_much_work_is_unreadable(query: str) -> None:
+    """The reason repeats nothing of it."""
+    reason = r"\Amust have fewer parameters that are escaped or not ASCII\Z"
+    with pytest.raises(parameters.UnreadableNames, match=reason):
+        parameters.names_any(query, ["access_token"])
+    with pytest.raises(parameters.UnreadableNames, match=reason):
+        parameters.check_body(query.encode() * 4, FORM, ["access_token"])
+
+
+def test_an_object_of_too_many_foreign_names_is_unreadable() -> None:
+    """Only those that are short enough to be the sought one are folded."""
+    many = ",".join(f'"\ufdfa{number}":0' for number in range(5000))
+    with pytest.raises(parameters.UnreadableNames):
+        parameters.check_body(f"{{{many}}}".encode(), JSON, ["access_token"])
+    long = ",".join(f'"{chr(0xFDFA) * 49}{number}":0' for number in range(400))
+    parameters.check_body(f"{{{long}}}".encode(), JSON, ["access_token"])
+
+
+@pytest.mark.parametrize("text", ORDINARY.values(), ids=ORDINARY)
+def test_ordinary_queries_are_read_at_any_length_and_names_of_any_script_up_to_four_kibibytes(text: str) -> None:
+    """Also where a client encodes twice."""
+    value = quote(text, safe="")
+    assert not parameters.names_any(f"q={value * (16_000 // len(value))}", ["access_token"])
+    assert not parameters.names_any(
+        "&".join(f"k{n}={value}" for n in range(16_000 // (len(value) + 6))), ["access_token"]
+    )
+    names = "&".join(f"{quote(text[n % len(text) :][:8], safe='')}{n}=1" for n in range(200))
+    twice = "&".join(f"{quote(field, safe='')}" for field in names.split("&"))
+    for query in (names, twice):
+        assert not parameters.names_any(query[:4096].rpartition("&")[0], ["access_token"])
+
+
+@pytest.mark.parametrize(
+    ("query", "spent"),
+    [
+        ("", 3_005),
+        ("a=1", 3_020),
+        ("%61=1", 6_300),
+        ("a&%61;b", 6_600),
+        ("%c3%a9=1", 10_564),
+        ("xaccess_token=1&b=access_token", 9_169),
+        ("x+access_token=1", 6_089),
+        ("%2561=1", 9_610),
+    ],
+)
+def test_each_step_has_its_price(query: str, spent: int) -> None:
+    """In about nanoseconds: the benchmark row `worst` shows whether they are right, so change them by that."""
+    fields = parameters._Fields(query, ("access_token",))
+    assert not fields.have_any()
+    assert fields.spent == spent
+
+
+def test_the_bound_grows_with_the_text() -> None:
+    """By so much for each byte, so that long queries of ordinary text are read."""
+    for query in ("", "a" * 100):
+        fields = parameters._Fields(query, ("access_token",))
+        assert fields._most == fields.WORK_FOR_ANY + fields.WORK_FOR_EACH * len(query)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.core import redaction
+from sidekey.core.build import build
 from sidekey.core.redaction import LONGEST, MARK, RedactedStream, Redactor, searchable, spellings
 from support.http_strategies import cuts, pieces
 
@@ -203,6 +204,8 @@ def test_a_very_long_secret_is_searched_in_pieces(extra: int) -> None:
 @pytest.mark.parametrize("text", [b"a" * 200_000, b"ab" * 100_000, (b"a" * 63 + b"b") * 3000, b"%61" * 60_000])
 def test_the_work_grows_with_the_text_alone(text: bytes) -> None:
     """Counted in calls: a body of beginnings of secrets is no worse than any other."""
+    if build() == "compiled":
+        pytest.skip("sys.setprofile does not see calls of compiled methods")
     redactor = Redactor((b"a" * 64, b"a" * 63 + b"c"))
     counts = []
     for share in (len(text) // 8, len(text)):

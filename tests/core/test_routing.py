@@ -154,3 +154,18 @@ def test_a_plain_path_has_one_reading(target: bytes) -> None:
     path = re.split(rb"\?", target, maxsplit=1)[0].decode() or "/"
     check_characters(target.decode())
     assert paths.readings(path) == {path}
+
+
+@pytest.mark.parametrize(
+    "host", [b"1" * 5000, b"0x" + b"f" * 60_000, b"a" * 261, b"[" + b":" * 300 + b"]", b"0" * 260 + b"1"]
+)
+def test_a_host_of_many_characters_is_nobodys(host: bytes) -> None:
+    """Nothing is made of them, however they read as a number."""
+    assert not routing.is_own_host(host, frozenset({"a" * 261}))
+
+
+def test_a_host_may_be_as_long_as_a_name_and_a_port() -> None:
+    """The longest name of DNS with the longest port, and a number of that length."""
+    longest = b"a" * (routing.LONGEST_HOST - 6) + b":65535"
+    assert routing.is_own_host(longest, frozenset({"a" * (routing.LONGEST_HOST - 6)}))
+    assert routing.is_own_host(b"0" * (routing.LONGEST_HOST - 1) + b"1", frozenset())

@@ -150,3 +150,17 @@ def test_an_authority_leaves_out_the_default_port(origin: Origin, authority: str
 def test_what_is_sent_is_what_was_judged(rest: str) -> None:
     """The request target is the URL's path and query, byte for byte."""
     assert parse_target("https://a.example" + rest).request_target == rest
+
+
+@pytest.mark.parametrize("host", ["a" * 63 + ".", "1", "0x1", "-", "a."])
+def test_a_host_longer_than_any_name_is_refused_before_it_is_looked_at(host: str) -> None:
+    """At 254 characters, a dot at its end included."""
+    with pytest.raises(InvalidTarget, match="must be a host name or an IP address"):
+        parse_target(f"https://{(host * 300)[:255]}/")
+
+
+def test_a_host_may_have_254_characters() -> None:
+    """The longest name of DNS, with a dot at its end."""
+    longest = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 61]) + "."
+    assert len(longest) == 254
+    assert parse_target(f"https://{longest}/").origin.host == longest

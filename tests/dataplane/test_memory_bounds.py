@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
-from sidekey.core.headers import Names
+from sidekey.core.headers import Names, Spelling
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Grant
 from sidekey.dataplane.downstream import request_reader
@@ -42,6 +43,20 @@ async def test_long_names_of_a_response_are_passed_on_and_not_remembered() -> No
         assert [reply.values(name.lower()) for name in (SHORT, LONG)] == [[b"1"], [b"1"]]
     assert SHORT in response_reader.NAMES.known
     assert max(map(len, response_reader.NAMES.known)) <= Names.LONGEST
+
+
+async def test_an_idle_connection_keeps_no_long_name() -> None:
+    """Neither side's: ten thousand idle callers would hold a gigabyte."""
+    answer = OK.replace(b"\r\n\r\n", b"\r\n%b: 1\r\n\r\n" % LONG)
+    async with (
+        Upstream(answering(answer)) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await caller.send(get("/a", f"{LONG.decode()}: 1"))
+        assert (await caller.response()).status == 200
+        held = [each.raw for each in gc.get_objects() if isinstance(each, Spelling)]
+    assert max(map(len, held)) <= Names.LONGEST
 
 
 async def test_names_are_bounded_in_number() -> None:

@@ -11,7 +11,7 @@ from sidekey.dataplane.buffers import WRITE_BUFFER
 from sidekey.dataplane.downstream.connection import CallerConnection
 from support.plane import Running, base_url, eventually, get, integration, running
 from support.raw import RawConnection
-from support.upstream import RawUpstream
+from support.upstream import OK, RawUpstream
 
 SIZE = WRITE_BUFFER - 4096
 """Of a response that the plane takes from the upstream whole, though the caller does not read."""
@@ -115,3 +115,84 @@ async def test_a_response_that_was_taken_does_not_hold_up_the_end() -> None:
         assert await sidekey.plane.finish(30) is True
         await caller.until_ended()
         assert (caller.ended, caller.error) == (True, None)
+
+
+def kept(sidekey: Running) -> socket.socket:
+    """A caller's connection whose bytes arrive without a turn of the loop."""
+    return socket.create_connection(("127.0.0.1", sidekey.port))
+
+
+async def read_all(sock: socket.socket) -> bytes:
+    """What comes until the end. Raises ConnectionResetError."""
+    loop = asyncio.get_running_loop()
+    sock.setblocking(False)
+    data = b""
+    while piece := await loop.sock_recv(sock, 65536):
+        data += piece
+    return data
+
+
+async def asked(sidekey: Running, caller: socket.socket) -> None:
+    """Have one request answered, after which the connection is idle."""
+    caller.sendall(get("/first"))
+    caller.setblocking(False)
+    data = await asyncio.get_running_loop().sock_recv(caller, 65536)
+    assert data.endswith(OK[-2:])
+    await sidekey.settled()
+    caller.setblocking(True)
+
+
+async def test_a_request_that_has_arrived_is_no_idle_connection() -> None:
+    """Though nobody has read it yet when the drain ends what is idle: it is answered, and not reset."""
+    async with RawUpstream() as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey:
+            with kept(sidekey) as caller:
+                await asked(sidekey, caller)
+                sidekey.plane.drain()
+                end = sidekey.plane.finish(30)
+                caller.sendall(get("/second"))
+                reading = asyncio.create_task(read_all(caller))
+                assert await end is True
+                answer = await reading
+                assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+                assert b"\r\nConnection: close\r\n" in answer
+        assert [each.target for each in upstream.requests] == [b"/api/first", b"/api/second"]
+
+
+async def test_a_request_that_crosses_the_end_of_its_connection_is_not_reset() -> None:
+    """The end of stream was sent already: its caller sees that, and may send it again (RFC 9112 9.3.1)."""
+    async with RawUpstream() as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey:
+            with kept(sidekey) as caller:
+                await asked(sidekey, caller)
+                sidekey.plane.drain()
+                (connection,) = sidekey.plane.worker.connections
+                assert connection.wind_down(patient=True) is False
+                assert connection.wind_down(patient=False) is False
+                caller.sendall(get("/second"))
+                assert connection.wind_down(patient=False) is False
+                assert await read_all(caller) == b""
+                await eventually(lambda: connection.wind_down(patient=False))
+        assert [each.target for each in upstream.requests] == [b"/api/first"]
+
+
+async def test_a_connection_that_stays_idle_is_ended_in_order() -> None:
+    """After a tick, and closed after another, also where its caller does nothing about it."""
+    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        with kept(sidekey) as used, kept(sidekey) as fresh:
+            await asked(sidekey, used)
+            sidekey.plane.drain()
+            assert await sidekey.plane.finish(30) is True
+            assert await read_all(used) == await read_all(fresh) == b""
+
+
+async def test_a_request_that_comes_as_keep_alive_ends_is_answered() -> None:
+    """It had arrived before the connection was closed."""
+    async with RawUpstream() as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey:
+            with kept(sidekey) as caller:
+                await asked(sidekey, caller)
+                caller.sendall(get("/second", "Connection: close"))
+                sidekey.wait(sidekey.plane.worker.rules.timeouts.keep_alive)
+                assert (await read_all(caller)).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert [each.target for each in upstream.requests] == [b"/api/first", b"/api/second"]

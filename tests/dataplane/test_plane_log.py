@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from sidekey.credentials.base import Grant, Places, Traits
 from sidekey.dataplane.buffers import BYPASS
 from sidekey.observe.access import AccessLog
 from sidekey.observe.writer import LineWriter
 from support.memory import Upstream, running
-from support.plane import base_url, get, integration, request
+from support.plane import GRANT, RenewedSource, base_url, get, integration, request
 from support.scripted import Scripted, settle
 from support.upstream import OK
 
@@ -104,6 +105,23 @@ async def test_the_line_of_a_caller_who_left_has_no_status(access: AccessLog, lo
     assert [line["bytes_out"] for line in lines] == [0, len(late.take())]
 
 
+async def test_the_line_of_a_caller_who_left_forgets_a_response_that_was_held_back(
+    access: AccessLog, log: Path
+) -> None:
+    """Its request was sent once more, and nothing has come of that."""
+    source = RenewedSource(GRANT, Grant(headers=(("Authorization", "Bearer new"),)))
+    traits = Traits(Places(headers=("Authorization",)), watched=frozenset({401}))
+    sidekey = Scripted(integration("h", base_url(1), traits=traits), sources={"h": source}, access=access)
+    caller = sidekey.caller()
+    caller.feed(get())
+    (await sidekey.upstream()).feed(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
+    assert (await sidekey.upstream(1)).take().startswith(b"GET ")
+    caller.lose(ConnectionResetError())
+    await settle()
+    (line,) = map(json.loads, log.read_text().splitlines())
+    assert (line["status"], line["code"]) == (0, "caller_gone")
+
+
 @pytest.mark.parametrize(
     ("before", "raw", "method"),
     [
@@ -121,7 +139,7 @@ async def test_a_line_of_what_could_not_be_read_tells_nothing_of_another_request
     sidekey = Scripted(integration("h", base_url(1)), access=access)
     caller = sidekey.caller()
     if before:
-        caller.feed(before[:100], before[100:])
+        caller.feed(*filter(None, (before[:100], before[100:200], before[200:])))
         (await sidekey.upstream()).feed(OK)
     caller.feed(raw)
     line = json.loads(log.read_text().splitlines()[-1])

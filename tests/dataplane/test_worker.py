@@ -131,6 +131,72 @@ async def test_a_defect_is_told_by_its_id_alone() -> None:
     assert "secret" not in problem.detail
 
 
+async def test_the_longest_idle_callers_make_room() -> None:
+    """As soon as their connections would take what requests in flight need for their upstreams."""
+    worker = Shared(Limits(in_flight=3)).worker
+    worker.limit_descriptors(8)
+    busy, *idle = callers = [Caller(), *(Caller(idle_since=since) for since in (3.0, 1.0, 2.0, 2.0))]
+    assert all(worker.opened(caller) for caller in callers)
+    assert [caller.calls for caller in callers] == [[]] * 5
+    for gone in (idle[1], idle[2], idle[3], idle[0]):
+        late = Caller()
+        assert worker.opened(late)
+        assert (gone.calls, gone in worker.connections) == (["close_if_idle"], False)
+        assert late in worker.connections
+    assert not worker.opened(Caller())
+    assert busy in worker.connections
+
+
+async def test_callers_without_end_are_looked_at_once_a_tick() -> None:
+    """Where nobody is idle, a connection that is refused must not cost a look at all the others."""
+    looks = 0
+
+    class Busy(Caller):
+        @property
+        def idle_since(self) -> float:
+            nonlocal looks
+            looks += 1
+            return NEVER
+
+        @idle_since.setter
+        def idle_since(self, _: float) -> None:
+            """It never is."""
+
+    worker = Shared(Limits(in_flight=1)).worker
+    worker.limit_descriptors(101)
+    busy = [Busy() for _ in range(100)]
+    for each in busy:
+        assert worker.opened(each)
+    looks = 0
+    late = [Busy() for _ in range(100)]
+    for each in late:
+        assert not worker.opened(each)
+        worker.closed(each)
+    # All of them once, and the candidates again.
+    assert looks == 100 + 7
+    worker.closed(busy[0])
+    idle = Caller(idle_since=0.5)
+    assert worker.opened(idle)
+    assert not worker.opened(late[0])
+    worker.closed(late[0])
+    worker.deadlines.look(1.0)
+    assert worker.opened(Caller())
+    assert idle.calls == ["close_if_idle"]
+
+
+async def test_upstreams_in_use_take_room_from_callers() -> None:
+    """More than may be in flight are idle ones, kept for the next request."""
+    shared = Shared(Limits(in_flight=1))
+    worker, metrics = shared.worker, shared.metrics
+    worker.limit_descriptors(4)
+    assert worker.opened(Caller())
+    metrics.upstream_open = 2
+    assert not worker.has_no_room
+    metrics.upstream_connecting = 1
+    assert worker.has_no_room
+    assert not worker.opened(Caller())
+
+
 async def test_a_drain_without_work_is_over_at_once() -> None:
     """After idle connections were closed."""
     worker = Shared().worker

@@ -181,7 +181,9 @@ def _outcome(process: int, *, late: bool) -> Outcome | None:
     ended, status = os.waitpid(process, os.WNOHANG)
     if ended:
         code = os.waitstatus_to_exitcode(status)
-        return {0: Outcome.SURVIVED, int(pytest.ExitCode.INTERRUPTED): Outcome.CRASHED}.get(code, Outcome.KILLED)
+        # Where a test file, or a conftest.py, could not be imported.
+        crashes = dict.fromkeys(map(int, (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR)), Outcome.CRASHED)
+        return {0: Outcome.SURVIVED, **crashes}.get(code, Outcome.KILLED)
     if not late:
         return None
     _kill(process)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from sidekey.network.listen import AddressInUse, ListenError, listen
+from sidekey.network.listen import AddressInUse, ListenError, accept_waiting, listen, refuse_new
 from sidekey.runtime.snapshot import Address
 
 KEY = "listen.proxy"
@@ -127,3 +131,75 @@ async def test_a_name_is_listened_at_by_each_of_its_addresses() -> None:
     listener.close()
     assert "127.0.0.1" in hosts
     assert hosts <= {"127.0.0.1", "::1"}
+
+
+class Received(asyncio.Protocol):
+    """A connection that was accepted, and what came on it."""
+
+    def __init__(self, known: list[Received]) -> None:
+        self.data = b""
+        known.append(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+
+def loop_of(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes a loop of this name."""
+    made = pytest.importorskip("uvloop").new_event_loop if name == "uvloop" else asyncio.new_event_loop
+    return cast(Callable[[], asyncio.AbstractEventLoop], made)
+
+
+def connected(address: Address) -> socket.socket:
+    """A connection that the kernel has made and nobody has accepted."""
+    if address.path is None:
+        return socket.create_connection((address.host, address.port))
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(address.path)
+    return sock
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_who_has_connected_is_accepted_before_the_end(kind: str, loop: str, tmp_path: Path) -> None:
+    """Closing the socket would reset those connections, and the bytes on them; nobody else gets in meanwhile."""
+    where = Address() if kind == "tcp" else Address(path=str(tmp_path / "sock"))
+
+    async def scenario() -> None:
+        known: list[Received] = []
+        listener = await listen(lambda: Received(known), where, KEY)
+        callers = [connected(listener.addresses[0]) for _ in range(20)]
+        for number, caller in enumerate(callers):
+            caller.sendall(b"%d" % number)
+        await listener.stop()
+        if kind == "tcp":
+            with pytest.raises(ConnectionRefusedError):
+                connected(listener.addresses[0])
+        assert not (tmp_path / "sock").exists()
+        while sum(len(each.data) > 0 for each in known) < len(callers):
+            await asyncio.sleep(0)
+        assert sorted(int(each.data) for each in known) == list(range(20))
+        for caller in callers:
+            caller.close()
+        await asyncio.sleep(0.01)
+
+    with asyncio.Runner(loop_factory=loop_of(loop)) as runner:
+        runner.run(scenario())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")
+def test_nobody_can_connect_once_the_socket_takes_no_more() -> None:
+    """Though it listens: who had connected can still be accepted, and there is no moment in which one more could."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        with socket.create_connection(server.getsockname()) as early:
+            early.sendall(b"early")
+            refuse_new(server)
+            with socket.socket() as late:
+                late.setblocking(False)
+                assert late.connect_ex(server.getsockname()) == errno.EINPROGRESS
+                (accepted,) = accept_waiting(server)
+                with accepted:
+                    accepted.setblocking(True)
+                    assert accepted.recv(16) == b"early"
+                assert accept_waiting(server) == []

@@ -37,7 +37,7 @@ PROMISED = {
     "log": "level access path",
     "forward": "unmatched",
     "integrations.ID": "description tags endpoint_prefix allow_other_domains allowed_domains methods allow_private "
-    "trusted_ca source_address limits auth client_certificate test",
+    "trusted_ca source_address limits auth client_certificate redact_response test",
     "integrations.ID.limits": "in_flight",
     "integrations.ID.client_certificate": "certificate private_key pem key_passphrase allow_private_ca refresh",
     "integrations.ID.test": "method path",
@@ -228,3 +228,15 @@ def test_the_glossary_is_short_and_in_order() -> None:
     terms = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", text, re.M)[1:]
     assert terms == sorted(terms)
     assert len(terms) <= 40
+
+
+def test_the_architecture_names_every_part() -> None:
+    """Each folder and module at the top of the package, and each of the data plane."""
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    parts = [*PACKAGE.iterdir(), *(PACKAGE / "dataplane").iterdir()]
+    names = {path.name if path.suffix else f"{path.name}/" for path in parts if path.suffix in {"", ".py"}} - {
+        "__init__.py",
+        "__main__.py",
+        "__pycache__/",
+    }
+    assert {name for name in names if f"`{name}`" not in text} == set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 
-from sidekey.reloading.log_load import log_errors, log_load
+from sidekey.reloading.log_load import WARNINGS_SHOWN, log_errors, log_load
 from sidekey.settings.config_errors import ConfigError
 from sidekey.settings.load import Loaded
 
@@ -24,10 +24,13 @@ def test_what_is_kept_names_its_integration() -> None:
     assert [(line["log_level"], line["integration"], line["place"]) for line in lines] == [("error", "a", str(A))]
 
 
-def test_thousands_of_warnings_are_one_line() -> None:
+def test_the_first_of_thousands_of_warnings_are_logged_each() -> None:
+    warnings = [ConfigError("c.yaml", line, 5, "integrations.a", "is odd") for line in range(3000)]
     with capture_logs() as lines:
-        log_load(Loaded(warnings=[A, B]))
-    assert [(line["log_level"], line["count"], line["first"]) for line in lines] == [("warning", 2, str(A))]
+        log_load(Loaded(warnings=warnings))
+    assert {line["log_level"] for line in lines} == {"warning"}
+    assert lines[0]["count"] == 3000
+    assert [line["place"] for line in lines[1:]] == [str(warning) for warning in warnings[:WARNINGS_SHOWN]]
 
 
 def test_a_config_that_is_not_used_has_every_error_logged() -> None:

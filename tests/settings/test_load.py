@@ -273,3 +273,30 @@ def test_whatever_a_file_holds_is_answered_with_errors(
     loaded = load(path, {})
     assert (loaded.snapshot is None) == bool(loaded.errors)
     assert "hunter2" not in "".join(error.message for error in loaded.errors + loaded.warnings + loaded.unreadable)
+
+
+@pytest.mark.parametrize(
+    ("auth", "warned"),
+    [
+        ("type: headers, headers: {X-Key: {secret: {insecure_value: '12345678'}}}", False),
+        ("type: headers, headers: {X-Key: {secret: {insecure_value: '1234567'}}}", True),
+        ("type: headers, headers: {X-Key: public-text}", True),
+        ("type: basic, username: svc, password: {insecure_value: '1'}", False),
+        ("type: mtls, certificate: {file: none}, private_key: {file: none}", True),
+        ("type: oauth2, token_endpoint: 'https://a.example.com/t', client_id: a, client_secret: {env: NONE}", False),
+        ("type: headers, headers: {X-Key: {secret: {env: NONE}}}", False),
+    ],
+)
+@pytest.mark.parametrize("redact", [True, False])
+def test_redaction_that_does_nothing_is_a_warning(auth: str, warned: bool, redact: bool, tmp_path: Path) -> None:
+    """Where no secret is injected that is long enough to be searched; what is not known yet may be."""
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "version: 1\nintegrations:\n  it:\n    endpoint_prefix: https://api.example.com/v1\n"
+        f"    redact_response: {str(redact).lower()}\n    auth: {{{auth}}}\n"
+    )
+    loaded = load(config, {})
+    assert loaded.errors == []
+    text = "does nothing: no secret of 8 bytes or more is put into requests; remove this key"
+    found = [str(warning) for warning in loaded.warnings if "redact_response" in warning.path]
+    assert found == ([f"{config}:5:22: integrations.it.redact_response: {text}"] if warned and redact else [])

@@ -121,6 +121,11 @@ class RecordingTransport(asyncio.Transport):
     def choke(self) -> None:
         self._choked = True
 
+    def sip(self) -> None:
+        """Be empty now, and full again with the next write."""
+        self._full = False
+        self.protocol.resume_writing()
+
     def relieve(self) -> None:
         self._choked = False
         if self._full:

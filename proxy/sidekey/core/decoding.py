@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from abc import ABC, abstractmethod
 from typing import Final
 
 _LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _WIDE_ESCAPES: Final = re.compile(r"(?:%[Uu][0-9A-Fa-f]{4})+")
-_FOREIGN_WORD: Final = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]{1,32}")
+_FOREIGN_WORD: Final = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]{1,8}")
 
 
 def decode_strictly(text: str) -> str:
@@ -37,28 +36,26 @@ def _wide_characters(escapes: re.Match[str]) -> str:
     return units.decode("utf-16-be", "surrogatepass").encode("utf-8", "surrogatepass").decode("latin-1")
 
 
-class Bounded(ABC):
+class Bounded:
     """A reading whose work is bounded, in units of about a nanosecond of the interpreted build.
 
     Each step is charged before it is done, with what it costs at worst for what it finds to do. So the bound is the
-    same on every machine, and no combination of steps gets around it. `spent` is what was charged so far.
+    same on every machine, and no combination of steps gets around it. `spent` is what was charged so far; `refusal` is
+    raised where that is more than `most`.
     """
 
-    __slots__ = ("_most", "_words", "spent")
+    __slots__ = ("_most", "_refusal", "_words", "spent")
 
-    def __init__(self, work: int) -> None:
+    def __init__(self, most: int, refusal: ValueError) -> None:
         self.spent = 0
-        self._most: Final = work
+        self._most: Final = most
+        self._refusal: Final = refusal
         self._words: dict[str, str] = {}
-
-    @abstractmethod
-    def _refusal(self) -> ValueError:
-        """What is raised where the work is used up."""
 
     def _charge(self, work: int) -> None:
         self.spent += work
         if self.spent > self._most:
-            raise self._refusal()
+            raise self._refusal
 
     def _decoded(self, text: str) -> str:
         """`decode`, charged."""
@@ -80,9 +77,9 @@ class Bounded(ABC):
     def _compatible(self, text: str) -> str:
         """The characters of the text under NFKC, where its bytes are UTF-8; other bytes are lone surrogates.
 
-        Word by word, which also bounds how many combining characters are sorted at a time.
+        In short pieces, so that what expands is charged by its number, and few combining characters are sorted at once.
         """
-        self._charge(4_000 + 15 * len(text))
+        self._charge(4_000 + 8 * len(text))
         octets = text.encode("latin-1")
         try:
             characters = octets.decode()
@@ -94,9 +91,9 @@ class Bounded(ABC):
         return _FOREIGN_WORD.sub(self._compatible_word, characters)
 
     def _compatible_word(self, word: re.Match[str]) -> str:
-        self._charge(700)
+        self._charge(500)
         folded = self._words.get(word[0])
         if folded is None:
             folded = self._words[word[0]] = unicodedata.normalize("NFKC", word[0])
-            self._charge((60 if folded == word[0] else 300) * len(folded))
+            self._charge((50 if folded == word[0] else 300) * len(folded))
         return folded

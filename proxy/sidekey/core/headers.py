@@ -12,7 +12,7 @@ from typing import Final
 
 
 class Role(IntEnum):
-    """What a field means to the proxy. FORWARD is zero so that the common case is a truth test."""
+    """What a field means to the proxy."""
 
     FORWARD = 0
     DROP = auto()
@@ -83,33 +83,73 @@ OF_EXACT_BODY: Final = BODY_DIGESTS | {b"etag", b"accept-ranges", b"content-enco
 
 _DROPPED_FAMILIES: Final[tuple[bytes, ...]] = (b"proxy-", b"sidekey-")
 
-Entry = tuple[Role, bytes, bytes]
-"""A role, the name in lower case with `-` for `_`, and how the field's line begins when it is written.
 
-A line begins with the line end before it, so that one piece is one field: `\\r\\nName: ` and then the value.
-"""
+class Spelling:
+    """A field name as it is spelled.
+
+    `role` is what it means to the proxy, `normal` the name in lower case with `-` for `_`, and `start` how the field's
+    line begins when it is written: with the line end before it, so that one piece is one field. `follower` is what came
+    behind it the last time.
+    """
+
+    __slots__ = ("follower", "normal", "raw", "role", "start")
+
+    def __init__(self, raw: bytes, normal: bytes, role: Role) -> None:
+        self.raw: Final = raw
+        self.normal: Final = normal
+        self.role: Final = role
+        self.start: Final = b"\r\n" + raw + b": "
+        self.follower: Spelling | None = None
+
+    def expect(self, follower: Spelling | None) -> None:
+        """Let this one be taken for what comes behind it the next time."""
+        self.follower = follower
 
 
 class Names:
-    """Raw spellings of field names to their entries, bounded: a caller that sends invented names cannot fill memory."""
+    """The spellings of field names that were read, bounded: a caller that sends invented names cannot fill memory.
+
+    `first` stands before the first field of a head.
+    """
 
     LIMIT: Final = 2048
     LONGEST: Final = 64
 
-    __slots__ = ("_roles", "known")
+    __slots__ = ("_roles", "first", "known")
 
     def __init__(self, roles: dict[bytes, Role]) -> None:
+        self.first: Final = Spelling(b"", b"", Role.DROP)
         self._roles = roles
-        self.known: dict[bytes, Entry] = {}
+        self.known: dict[bytes, Spelling] = {}
 
-    def learn(self, name: bytes) -> Entry:
-        """Classify a spelling, and remember it unless it is long."""
-        entry = classify(name, self._roles)
-        if len(name) <= self.LONGEST:
+    def read(self, name: bytes, before: Spelling) -> Spelling:
+        """The spelling of a field that came behind another one.
+
+        Most peers send their fields in one order: comparing with what came there the last time is cheaper than hashing.
+        """
+        spelling = before.follower
+        if spelling is None or spelling.raw != name:
+            spelling = self._find(name, before)
+        return spelling
+
+    def _find(self, name: bytes, before: Spelling) -> Spelling:
+        spelling = self.known.get(name)
+        if spelling is None:
+            spelling = classify(name, self._roles)
+            if len(name) > self.LONGEST:
+                return spelling
             if len(self.known) >= self.LIMIT:
-                self.known.clear()
-            self.known[name] = entry
-        return entry
+                self._forget()
+            self.known[name] = spelling
+        before.expect(spelling)
+        return spelling
+
+    def _forget(self) -> None:
+        """Forget all of them. What a connection still holds must not keep the others by its follower."""
+        for spelling in self.known.values():
+            spelling.expect(None)
+        self.first.expect(None)
+        self.known.clear()
 
 
 def normalise(name: bytes) -> bytes:
@@ -117,15 +157,15 @@ def normalise(name: bytes) -> bytes:
     return name.lower().replace(b"_", b"-")
 
 
-def classify(name: bytes, roles: dict[bytes, Role]) -> Entry:
-    """The entry of one field name."""
+def classify(name: bytes, roles: dict[bytes, Role]) -> Spelling:
+    """What one spelling of a field name means."""
     normal = normalise(name)
     role = roles.get(normal)
     if role is None:
         role = Role.DROP if normal.startswith(_DROPPED_FAMILIES) else Role.FORWARD
     elif normal != name.lower():
         role = Role.DROP
-    return role, normal, b"\r\n" + name + b": "
+    return Spelling(name, normal, role)
 
 
 def tokens(value: bytes) -> list[bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -24,7 +25,6 @@ JSON: Final = "application/json"
 
 _UNDERSCORES: Final = "_. "
 _ESCAPED_FIELD: Final = re.compile(r"[&;][^&;%]*+(?:%(?![0-9A-Fa-fUu][0-9A-Fa-f])[^&;%]*+)*+%[^&;]*+")
-_FOREIGN_NAME: Final = re.compile(r"[&;]([\x00-%'-:<>-\x7f]*+[^\x00-\x7f][^&;=]*+)")
 _LEADING: Final = re.compile(r"[\s+\[\]\xef\xbb\xbf\ufeff]*")
 """What servers drop before a name: blanks, brackets and a byte order mark."""
 
@@ -59,7 +59,8 @@ def names_any(encoded: str, names: Iterable[str]) -> bool:
     Names are compared as the laxest servers do: as `fold` has it, and brackets, and dots or blanks for `_` make no
     difference, and a name ends at a NUL. Raises UnreadableNames where to tell would be more work than honest names are.
     """
-    return _Names(encoded, tuple(names)).are_found()
+    sought = tuple(names)
+    return bool(sought) and _Fields(encoded, sought).have_any()
 
 
 def fold(name: str) -> str:
@@ -74,23 +75,30 @@ def _fold(characters: str) -> str:
     return characters.upper().casefold().replace("i\u0307", "i")
 
 
-class _Names(Bounded):
-    """Looks for parameters of these names in one text; the bound on its work grows with the text."""
+class _Sought(Bounded):
+    """Looks for parameters in one text; the bound on its work grows with the text."""
 
-    __slots__ = ("_shape", "_text")
+    __slots__ = ()
 
     WORK_FOR_ANY: Final = 300_000
-    WORK_FOR_EACH: Final = 50
+    WORK_FOR_EACH: Final = 30
+
+    def __init__(self, size: int) -> None:
+        refusal = UnreadableNames("must have fewer parameters that are escaped or not ASCII")
+        super().__init__(self.WORK_FOR_ANY + self.WORK_FOR_EACH * size, refusal)
+
+
+class _Fields(_Sought):
+    """The fields of a query or form, among which parameters of these names are looked for."""
+
+    __slots__ = ("_foreign", "_shape", "_text")
 
     def __init__(self, encoded: str, names: tuple[str, ...]) -> None:
-        super().__init__(self.WORK_FOR_ANY + self.WORK_FOR_EACH * len(encoded))
-        self._shape: Final = _names_shape(names)
+        super().__init__(len(encoded))
+        self._shape, self._foreign = _names_shape(names)
         self._text: Final = f"&{encoded}"
 
-    def _refusal(self) -> ValueError:
-        return UnreadableNames("must have fewer parameters that are escaped or not ASCII")
-
-    def are_found(self) -> bool:
+    def have_any(self) -> bool:
         """Whether the text has one of them when decoded 0 to `DECODINGS` times."""
         foreign: set[str] = set()
         text = self._text
@@ -101,8 +109,8 @@ class _Names(Bounded):
             if self._among_fields(text.lower()):
                 return True
             if not text.isascii():
-                self._charge(60 * (text.count("&") + text.count(";")))
-                foreign.update(_FOREIGN_NAME.findall(text))
+                self._charge(150 * (text.count("&") + text.count(";")))
+                foreign.update(name for name in self._foreign.findall(text) if not name.isascii())
             if "%" not in text:
                 break
         return bool(foreign) and self._among_fields(_fold(self._compatible("&".join(["", *foreign]))))
@@ -123,14 +131,37 @@ class _Names(Bounded):
         return self._decoded(self._wide_decoded("".join(_ESCAPED_FIELD.findall(text))))
 
 
+class _Members(_Sought):
+    """The outermost members of a JSON object of so many bytes, among which parameters of these names are looked for."""
+
+    __slots__ = ()
+
+    def have_any(self, found: set[str], names: Iterable[str]) -> bool:
+        """Whether one of the names found is one of these. A member's name ends at a NUL."""
+        wanted = set(map(fold, names))
+        # No folding makes a text shorter by more than this; what is longer need not be folded.
+        longest = 4 * max(map(len, wanted), default=0)
+        short = {name for each in found if len(name := each.partition("\0")[0]) <= longest}
+        foreign = "\0".join(name for name in short if not name.isascii())
+        octets = foreign.encode("utf-8", "surrogatepass").decode("latin-1")
+        folded = _fold(self._compatible(octets)).split("\0")
+        return not wanted.isdisjoint(folded) or any(name.lower() in wanted for name in short if name.isascii())
+
+
 @lru_cache(maxsize=256)
-def _names_shape(names: tuple[str, ...]) -> re.Pattern[str]:
-    """One of these names, and what may come before its value. They are the config's: nothing of a caller is kept."""
+def _names_shape(names: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """One of these names with what may come before its value, and a field with a name that may be folded to one.
+
+    The latter has no letters of ASCII but theirs. The names are the config's: nothing of a caller is kept.
+    """
     spelled = [
         "".join("[_. +\\[]" if character in _UNDERSCORES else re.escape(character) for character in fold(name))
         for name in names
     ]
-    return re.compile(rf"(?:{'|'.join(spelled)})[\s+]*+(?=[=&;\[\]\0]|\Z)")
+    letters = {each for name in names for each in fold(name) if each.isascii() and each.isalpha()}
+    others = re.escape("".join(sorted(set(string.ascii_lowercase) - letters)))
+    foreign = rf"[&;][\s+\[\]]*+([^&;=\[\]\0{others}{others.upper()}]*+)(?=[&;=\[\]\0]|\Z)"
+    return re.compile(rf"(?:{'|'.join(spelled)})[\s+]*+(?=[=&;\[\]\0]|\Z)"), re.compile(foreign)
 
 
 def append(encoded: str, addition: str) -> str:
@@ -158,8 +189,7 @@ def check_body(body: bytes, kind: str, names: Iterable[str]) -> None:
         if names_any(body.decode("latin-1"), names):
             raise NamedAlready
         return
-    wanted = set(map(fold, names))
-    if any(fold(name.partition("\0")[0]) in wanted for name in set(_object_names(body))):
+    if _Members(len(body)).have_any(set(_object_names(body)), names):
         raise NamedAlready
 
 

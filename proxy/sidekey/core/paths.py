@@ -28,11 +28,12 @@ _CHANGEABLE: Final = re.compile(r"[%\\;]|//|[^\x00-\x7f]")
 
 _BEYOND_UTF_8: Final = re.compile(
     r"[\xc0\xc1\xe0\xf0\xf4-\xff]"
-    r"(?:(?<=[\xc0\xc1])|(?<=\xe0)[\x80-\x9f]|(?<=\xf0)[\x80-\x8f]|(?<=\xf4)[\x90-\xbf][\x80-\xbf]{2}"
-    r"|(?<=[\xf5-\xff])[\x80-\xbf]{3})"
+    r"(?:(?<=[\xc0\xc1])|(?<=\xe0)(?:[\x80-\x9f]|[@-_][\x80-\xbf])|(?<=\xf0)[\x80-\x8f]"
+    r"|(?<=\xf4)[\x90-\xbf][\x80-\xbf]{2}|(?<=[\xf5-\xff])[\x80-\xbf]{3})"
 )
 """Overlong UTF-8, and what is beyond U+10FFFF (RFC 3629 3): lax decoders make a dot or a slash of it. C0 and C1 begin
-nothing else. The other lead bytes are letters in Latin-1, so they count only with the bytes that follow."""
+nothing else. The other lead bytes are letters in Latin-1, so they count only with the bytes that follow; some decoders
+do not even ask that those be continuations."""
 
 _BLANK: Final = (
     "(?:"
@@ -49,8 +50,8 @@ _ODD_DOTS: Final = re.compile(
 that decoding uncovered."""
 
 DECODINGS: Final = 3
-WORK: Final = 800_000
-"""Bounds what a hostile path can cost (`core/decoding.py: Bounded`). 4 KiB of ordinary text take three quarters."""
+WORK: Final = 600_000
+"""Bounds what a hostile path can cost (`core/decoding.py: Bounded`). 4 KiB of ordinary text take four fifths."""
 
 
 class UnreadablePath(ValueError):
@@ -90,7 +91,7 @@ class Readings(Bounded):
     __slots__ = ("_all", "_changing")
 
     def __init__(self, path: str, *prefixes: str) -> None:
-        super().__init__(WORK)
+        super().__init__(WORK, UnreadablePath("the path has too many readings for its length"))
         self._changing: Final = [each for each in prefixes if _CHANGEABLE.search(each) and under(path, each)]
         self._all: Final[set[tuple[str, ...]]] = set()
         self._check_octets(path)
@@ -121,9 +122,6 @@ class Readings(Bounded):
         self._charge((400 + 100 * len(patterns)) * len(self._all))
         shape = _shape(patterns)
         return any(shape.fullmatch(reading[0]) for reading in self._all)
-
-    def _refusal(self) -> ValueError:
-        return UnreadablePath("the path has too many readings for its length")
 
     def _close(self, waiting: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
         """Add these readings and whatever comes of them by rewriting, in any order; returns those that are new."""

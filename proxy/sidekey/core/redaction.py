@@ -31,21 +31,8 @@ _SAFE: Final[tuple[str, ...]] = ("", "/", "*", "!'()*", "!$&'()*+,;=:@", "!$&'()
 
 _HEX: Final = re.compile(r"%[0-9A-F]{2}")
 
-_RAW: Final = 0
-_SHORT: Final = 1
-_UNICODE: Final = 2
-_JSON_SHORT: Final = {'"': '\\"', "\\": "\\\\", "/": "\\/"}
-_JSON_STYLES: Final[tuple[tuple[str, tuple[int, ...]], ...]] = (
-    ('"', (_SHORT, _UNICODE)),
-    ("\\", (_SHORT, _UNICODE)),
-    ("/", (_RAW, _SHORT, _UNICODE)),
-    ("<>&", (_RAW, _UNICODE)),
-    ("'", (_RAW, _UNICODE)),
-    ("+", (_RAW, _UNICODE)),
-    ("=", (_RAW, _UNICODE)),
-    ("`", (_RAW, _UNICODE)),
-)
-"""How writers of JSON write characters that may be escaped, those of a group alike: Go, Gson, PHP, .NET, Jinja, ..."""
+_JSON_FURTHER: Final[tuple[str, ...]] = ("", "<>&", "<>&'", "<>&'=", "<>&'+`")
+"""Characters that writers of JSON write as \\uXXXX although they need not: none, Go and Rails, Jinja, Gson, .NET."""
 
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _BASE64_SKIPPED: Final[tuple[int, ...]] = (0, 2, 3)
@@ -98,25 +85,26 @@ def _percent_encoded(secret: bytes) -> Iterator[bytes]:
 
 
 def _json_escaped(secret: bytes) -> Iterator[bytes]:
-    """In every choice of `_JSON_STYLES`, other than ASCII raw or escaped, and all escaped; both cases of hex."""
+    """In each way in which `"`, `/`, those of `_JSON_FURTHER` and other than ASCII are written, and with all escaped.
+
+    Both cases of hex.
+    """
     try:
         text = secret.decode()
     except UnicodeDecodeError:
         text = secret.decode("latin-1")
     characters = set(text)
     wide = "".join(char for char in characters if char > "\x7f")
-    groups = [(group, styles) for group, styles in _JSON_STYLES if not characters.isdisjoint(group)]
-    groups += [(wide, (_RAW, _UNICODE))] if wide else []
+    further = {"".join(char for char in chars if char in characters) for chars in _JSON_FURTHER}
+    escapable = {chars + others for chars in further for others in ("", wide)}
     for digits in ("04x", "04X"):
-        escaped = {ord(char): _json_unicode(char, digits) for char in characters}
+        escaped = {ord(char): _json_unicode(char, digits) for char in {*characters, '"', "/"}}
         yield text.translate(escaped).encode()
-        for chosen in product(*(styles for _, styles in groups)):
-            table: dict[int, str] = {}
-            for (group, _), style in zip(groups, chosen, strict=True):
-                if style == _SHORT:
-                    table[ord(group)] = _JSON_SHORT[group]
-                elif style == _UNICODE:
-                    table.update((ord(char), escaped[ord(char)]) for char in group if char in characters)
+        quotes = ('\\"', escaped[ord('"')]) if '"' in characters else ("",)
+        slashes = ("/", "\\/", escaped[ord("/")]) if "/" in characters else ("",)
+        for chars, quote_mark, slash in product(escapable, quotes, slashes):
+            table = {ord(char): escaped[ord(char)] for char in chars}
+            table |= {ord('"'): quote_mark, ord("/"): slash, ord("\\"): "\\\\"}
             yield text.translate(table).encode()
 
 

@@ -12,11 +12,15 @@ REVERSE: Final = b"/i/"
 _ID: Final = re.compile(r"(?!unknown\Z)[a-z0-9][a-z0-9_-]{0,62}")
 
 _CHARACTER: Final = rb"A-Za-z0-9_~!$&'()*+,=:@-"
-_SEGMENT: Final = rb"/[" + _CHARACTER + rb"][." + _CHARACTER + rb"]*"
-_QUERY: Final = rb"\?(?:[!\"$&-\[\]-~]|%[0-9A-Fa-f]{2})*"
-PLAIN: Final = re.compile(rb"(?:" + _SEGMENT + rb")*/?(?:" + _QUERY + rb")?")
+_SEGMENT: Final = rb"/[" + _CHARACTER + rb"][." + _CHARACTER + rb"]*+"
+_QUERY: Final = rb"\?(?:[!\"$&-\[\]-~]++|%[0-9A-Fa-f]{2})*+"
+PLAIN: Final = re.compile(rb"(?:" + _SEGMENT + rb")*+/?(?:" + _QUERY + rb")?")
 """A path that every server reads the same way, with any query of URI characters: no escape, backslash, parameter or
 empty segment, and no segment that begins with a dot. For such a path the quick reading equals the exact one."""
+
+
+LONGEST_HOST: Final = 260
+"""Bytes of a Host field that names a host: a name of 253 and a port."""
 
 
 class InvalidNaming(ValueError):
@@ -72,6 +76,8 @@ def agree(*places: bytes | None) -> bytes | None:
 
 def is_own_host(host: bytes, names: frozenset[str]) -> bool:
     """Whether `Host` is this listener's: an IP literal, localhost, or one of `names`; against DNS rebinding."""
+    if len(host) > LONGEST_HOST:
+        return False
     name, port = _split_host(host.decode("latin-1").lower())
     if port and not (port.isascii() and port.isdigit()):
         return False

@@ -19,6 +19,8 @@ _NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63
 _FOREIGN: Final = re.compile(r"[^\x21\x22\x24-\x5b\x5d-\x7e]")
 _WELL_FORMED: Final = re.compile(r"(?:[\x21\x22\x24\x26-\x5b\x5d-\x7e]++|%[0-9A-Fa-f]{2})*+")
 _LONGEST_NAME: Final = 254
+"""Characters of a host name with a dot at its end (RFC 1035 2.3.4), and more than an address has."""
+_NO_HOST: Final = "the target's host must be a host name or an IP address: write an international name in punycode"
 
 
 class InvalidTarget(ValueError):
@@ -121,14 +123,14 @@ def _split_port(authority: str) -> tuple[str, str | None]:
 
 
 def _host(host: str) -> str:
+    if len(host) > _LONGEST_NAME:
+        raise InvalidTarget(_NO_HOST)
     if host.startswith("["):
         address = addresses.literal(host[1:-1]) if ":" in host and "%" not in host and host.endswith("]") else None
         if address is None:
             raise InvalidTarget("the target's host in brackets must be an IPv6 address without a zone")
         return address.compressed
     host = host.lower()
-    if len(host) > _LONGEST_NAME or not _NAME.fullmatch(host):
-        raise InvalidTarget(
-            "the target's host must be a host name or an IP address: write an international name in punycode"
-        )
+    if not _NAME.fullmatch(host):
+        raise InvalidTarget(_NO_HOST)
     return host

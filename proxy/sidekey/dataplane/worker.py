@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sidekey.dataplane.deadlines import TICK, Deadlines
+from sidekey.dataplane.deadlines import NEVER, TICK, Deadlines
 from sidekey.errors import Problem
 from sidekey.runtime.rules import Rules
 
@@ -38,9 +38,10 @@ class Closable(Protocol):
         ...
 
     def wind_down(self, *, patient: bool) -> bool:
-        """Have the connection end as soon as nothing is under way; whether nothing is lost by closing it now.
+        """Have the connection end as soon as nothing is under way; whether it has closed.
 
-        A `patient` look lets a connection go on that has not had its first request yet.
+        At a `patient` look what is idle goes on: its next request may be about to come, and the response to that tells
+        the caller that the connection ends.
         """
         ...
 
@@ -60,6 +61,7 @@ class Worker:
 
     __slots__ = (
         "_connections",
+        "_exhausted_at",
         "_report",
         "_requests",
         "_tasks",
@@ -98,6 +100,8 @@ class Worker:
         self._report = report
         # The oldest first, which is how those are told apart that are idle since the same tick.
         self._connections: dict[Closable, None] = {}
+        # The tick at which a look for idle callers has found all that there were.
+        self._exhausted_at = NEVER
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests = 0
 
@@ -178,12 +182,17 @@ class Worker:
 
         Each request that may be in flight keeps the descriptor for its upstream. For others, callers that have been
         idle for the longest time make room: several at a time, since looking for them takes longer the more there are.
+        Where there are not so many, nobody is looked for until the next tick: each connection of an attacker who has
+        all others under way would cost a look at all of them.
         """
-        if self._lacking_for_callers() >= 0:
-            idle = heapq.nsmallest(1 + len(self._connections) // 16, self._connections, key=_idle_since)
-            for each in idle:
+        if self._lacking_for_callers() >= 0 and self._exhausted_at != self.deadlines.now:
+            wanted = 1 + len(self._connections) // 16
+            for each in heapq.nsmallest(wanted, self._connections, key=_idle_since):
                 if each.close_if_idle():
                     self.closed(each)
+                    wanted -= 1
+            if wanted:
+                self._exhausted_at = self.deadlines.now
         self._connections[connection] = None
         return self._lacking_for_callers() <= 0
 
@@ -220,8 +229,8 @@ class Worker:
     async def finish(self, grace: float) -> bool:
         """Wait `grace` seconds for exchanges in flight and for requests that have arrived; True if all of them ended.
 
-        Whatever is idle is told that its connection ends, and is closed a tick later, if nothing has arrived by then: a
-        socket that is closed with bytes unread is reset (RFC 9112 9.6).
+        What stays idle for a tick is told that its connection ends, and closed after another, if nothing has arrived by
+        then: a socket that is closed with bytes unread is reset (RFC 9112 9.6).
         """
         patient = True
         try:

@@ -76,7 +76,11 @@ class Listener:
             refuse_new(sock)
         loop = asyncio.get_running_loop()
         for connection in [each for sock in self._sockets for each in accept_waiting(sock)]:
-            await loop.connect_accepted_socket(self._factory, connection)
+            try:
+                await loop.connect_accepted_socket(self._factory, connection)
+            except OSError:
+                # They have left again.
+                connection.close()
         for _ in range(_TURNS):
             # What asyncio has accepted it hands on at its next turns, and a server that is closed takes nothing in.
             await asyncio.sleep(0)

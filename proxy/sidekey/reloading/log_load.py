@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from sidekey.observe.logs import get_logger
 from sidekey.settings.config_errors import ConfigError
 from sidekey.settings.load import Loaded
 
+WARNINGS_SHOWN: Final = 20
+"""How many warnings of one load are logged each: there may be thousands, one for each integration."""
+
 
 def log_load(loaded: Loaded) -> None:
-    """Of a config in use: each file that cannot be read, and the number of warnings (there may be thousands)."""
+    """Of a config in use: each file that cannot be read, the first warnings, and the number of them."""
     log = get_logger()
     for error in loaded.unreadable:
         log.error(
@@ -24,10 +28,9 @@ def log_load(loaded: Loaded) -> None:
                 place=str(error),
             )
     if loaded.warnings:
-        first = str(loaded.warnings[0])
-        log.warning(
-            "the config has warnings; run `sidekey check` to list them", count=len(loaded.warnings), first=first
-        )
+        log.warning("the config has warnings; run `sidekey check` to list them", count=len(loaded.warnings))
+    for warning in loaded.warnings[:WARNINGS_SHOWN]:
+        log.warning("config warning", place=str(warning))
 
 
 def log_errors(errors: Iterable[ConfigError]) -> None:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar, TypeVarTuple
 
+from sidekey.network.tls import prepare_trust
 from sidekey.observe.logs import get_logger
 from sidekey.observe.metrics import Metrics
 from sidekey.reloading.folders import folders_of
@@ -155,7 +156,7 @@ class Reloader:
         began = time.perf_counter()
         with _in_background():
             try:
-                loaded = await self._in_thread(self._loader.load)
+                loaded = await self._in_thread(self._load)
             except Exception:
                 self._hooks.metrics.config_loaded = False
                 raise
@@ -178,6 +179,13 @@ class Reloader:
         self._log.info("config reloaded", integrations=len(now), changed=differing, removed=gone, seconds=seconds)
         if isinstance(former, dict):
             await self._in_thread(release_gradually, former)
+
+    def _load(self) -> Loaded:
+        """Load, and prepare here what publishing would otherwise do on the event loop."""
+        loaded = self._loader.load()
+        if loaded.snapshot is not None:
+            prepare_trust(loaded.snapshot)
+        return loaded
 
     def _usable(self, loaded: Loaded) -> Snapshot | None:
         """The snapshot of a load, if it may be put in use."""

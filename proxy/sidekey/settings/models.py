@@ -254,7 +254,7 @@ class IntegrationSettings(Section):
     endpoint_prefix: values.EndpointPrefixes = Field(
         default=[],
         description=f"The URL under which targets are allowed, or a list of them. {_NEED_PREFIX} need "
-        "one. Path segments count: `/v1` allows `/v1/x` and not `/v10`.",
+        "one. Path segments count: `/v1` allows `/v1/x` and not `/v10`, nor what some server may read as outside it.",
     )
     allow_other_domains: bool = Field(
         default=False, description="Whether `allowed_domains` is used; both keys are needed together."
@@ -283,8 +283,8 @@ class IntegrationSettings(Section):
     redact_response: bool = Field(
         default=False,
         description="Whether secrets that this integration injects are replaced by `[redacted]` in bodies of responses "
-        "too, as they always are in heads. Bodies then come chunked, without content coding and without `ETag`; "
-        "`Range` is not passed on.",
+        "too, as they always are in heads. Bodies then come chunked, without content coding and `ETag`; `Range` is not "
+        "passed on.",
     )
     test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
 

@@ -209,7 +209,8 @@ async def test_a_caller_that_says_no_more_is_let_go(raw: bytes, answered: bool) 
         received = await caller.until_ended()
         assert caller.ended
         if answered:
-            assert problem(await caller.response())["code"] == "request_timeout"
+            said = problem(await caller.response())
+            assert (said["code"], said["detail"]) == ("request_timeout", "the head came too slowly")
         else:
             assert received.count(b"HTTP/1.1") == raw.count(b"GET")
 
@@ -274,6 +275,7 @@ async def test_the_body_of_a_request_stalls_the_upstream_no_longer_than_idle() -
                 sidekey.wait(0.2)
                 said = problem(await caller.response())
                 assert (said["code"], said["sent"]) == ("request_timeout", "maybe")
+                assert said["detail"] == "the body came too slowly"
                 await caller.until_ended()
             await (await upstream.connection()).until_ended()
         assert wire.first_request(upstream.received[0]) is None

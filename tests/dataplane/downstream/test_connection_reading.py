@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+
 import pytest
 
 from sidekey.dataplane.buffers import BYPASS
@@ -323,3 +326,40 @@ async def test_a_caller_whose_connection_ends_is_read_on() -> None:
     upstream.feed(OK)
     assert caller.take().endswith(b"ok")
     assert (caller.ended, caller.reading) == (True, True)
+
+
+async def test_the_time_of_a_body_begins_again_when_its_caller_takes_more() -> None:
+    """Of an early response that had filled them: until then nothing but the writing was due."""
+    sidekey = Scripted(H, timeouts=Timeouts(idle=5, write=5))
+    deadlines = sidekey.plane.worker.deadlines
+    caller, upstream = await cold(sidekey, request("POST", "/a", "Content-Length: 1000") + b"first")
+    caller.choke()
+    upstream.feed(EARLY)
+    deadlines.look(3.0)
+    caller.relieve()
+    deadlines.look(7.9)
+    assert not caller.cut
+    deadlines.look(8.0)
+    assert caller.cut
+
+
+async def test_a_connection_that_is_lost_is_freed_at_once() -> None:
+    """Its parser holds its callbacks: a cycle that would wait for the garbage collector."""
+
+    def count() -> int:
+        return sum(isinstance(each, CallerConnection) for each in gc.get_objects())
+
+    sidekey = Scripted(H)
+    gc.collect()
+    gc.disable()
+    try:
+        before = count()
+        caller, _ = await warm(sidekey)
+        assert count() == before + 1
+        caller.lose(ConnectionResetError())
+        await settle()
+        # A transport lets go of its protocol.
+        caller.protocol = asyncio.Protocol()
+        assert count() == before
+    finally:
+        gc.enable()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sidekey.dataplane.downstream.connection import SHORT_READ, CallerConnection
+from sidekey.dataplane.downstream.request_rules import MOST_MEMBERS
 from sidekey.runtime.rules import Limits
 from support import wire
 from support.plane import base_url, get, integration, problem, request
@@ -162,7 +164,10 @@ async def test_what_is_gathered_over_several_reads_is_bounded(raw: bytes, status
     """Each with its own status; the connection ends, and no upstream has a whole request."""
     sidekey = Scripted(H, limits=LIMITS)
     answer = await refused(sidekey, raw, size)
-    assert (answer.status, problem(answer)["code"]) == (status, "request_too_large")
+    said = problem(answer)
+    assert (answer.status, said["code"]) == (status, "request_too_large")
+    if b"Transfer-Encoding" in raw and status == 431:
+        assert said["detail"] == "the trailers or chunk extensions are over limits.request_head"
     assert [whole(bytes(upstream.written)) for upstream in sidekey.upstreams] in ([], [[]])
 
 
@@ -251,3 +256,59 @@ async def test_a_trailer_is_not_merged_into_the_next_head() -> None:
         assert [message.body for message in arrived] == [b"hello", b""]
         assert all(b"theirs" not in message.values(b"authorization") for message in arrived)
         assert all(message.trailers == () for message in arrived)
+
+
+LISTED = ["Connection: a", "Via: 1.1 a", "Expect: 100-continue", "Upgrade: h2c", "Connection: x"]
+
+
+@pytest.mark.parametrize("count", [MOST_MEMBERS, MOST_MEMBERS + 1])
+@pytest.mark.parametrize("field", LISTED)
+@pytest.mark.parametrize("lines", ["one", "each its own"])
+async def test_fields_for_the_proxy_have_few_members(count: int, field: str, lines: str) -> None:
+    """However they are spread over lines: what would have to be looked through a thousand times is refused."""
+    name, _, member = field.partition(": ")
+    fields = [f"{name}: {','.join([member] * count)}"] if lines == "one" else [field] * count
+    sidekey = Scripted(H)
+    caller = sidekey.caller()
+    caller.feed(get("/a", *fields))
+    await settle()
+    if count == MOST_MEMBERS and (lines == "one" or name != "Via"):
+        assert sidekey.upstreams[0].take().startswith(b"GET /api/a HTTP/1.1\r\n")
+        return
+    assert sidekey.upstreams == []
+    (answer,) = answers(caller)
+    assert (answer.status, problem(answer)["code"]) == (431, "request_too_large")
+
+
+@pytest.mark.parametrize("name", ["TE", "Sidekey-A", "Proxy-Connection", "Keep-Alive", "Content_Length"])
+async def test_fields_that_are_dropped_are_counted_by_their_lines(name: str) -> None:
+    """A list in one of them is never looked at."""
+    for fields, reached in (
+        ([f"{name}: {'a,' * 1000}"], name != "Proxy-Connection"),
+        ([f"{name}: a"] * MOST_MEMBERS, True),
+        ([f"{name}: a"] * (MOST_MEMBERS + 1), False),
+    ):
+        sidekey = Scripted(H)
+        sidekey.caller().feed(get("/a", *fields))
+        await settle()
+        assert bool(sidekey.upstreams) is reached
+
+
+@pytest.mark.parametrize("count", [200, 201, 16_000])
+@pytest.mark.parametrize("reads", [1, 2, 40])
+async def test_a_long_head_is_read_only_as_far_as_its_fields_may_be_many(count: int, reads: int) -> None:
+    """In one read or in several: what comes after the field too many, or after a short read, is not even looked up."""
+    raw = get("/a", *["a:"] * count)
+    size = len(raw) // reads + 1
+    sidekey = Scripted(H)
+    caller = sidekey.caller()
+    connection = caller.protocol
+    assert isinstance(connection, CallerConnection)
+    caller.feed(*(raw[at : at + size] for at in range(0, len(raw), size)))
+    await settle()
+    if count == 200:
+        assert sidekey.upstreams[0].take().count(b"\r\na: ") == 200
+        return
+    (answer,) = answers(caller)
+    assert (answer.status, problem(answer)["detail"]) == (431, "the head has more fields than limits.headers")
+    assert len(connection._names) <= SHORT_READ // len("a:\r\n")

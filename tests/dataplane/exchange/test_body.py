@@ -205,3 +205,43 @@ async def test_a_token_from_the_body_is_not_shown_to_the_caller() -> None:
     async with Upstream(answering(echo)) as upstream, plane(upstream) as sidekey:
         answer = await sidekey.ask(request("POST", "/a", FORM, body=b"a=b"))
         assert answer.values(b"location") == [b"/b?a=b"]
+
+
+async def test_a_type_that_connection_takes_away_is_no_type() -> None:
+    """The body would arrive without it."""
+    async with Upstream() as upstream, plane(upstream) as sidekey:
+        answer = await sidekey.ask(request("POST", "/a", FORM, "Connection: content-type", body=b"a=b"))
+        assert problem(answer)["code"] == "credential_unplaceable"
+
+
+@pytest.mark.parametrize(
+    ("target", "field", "body", "detail"),
+    [
+        ("/a?acce%c5%bfs_token=x", FORM, b"a=b", "the query must not contain a parameter that Sidekey adds itself"),
+        (
+            "/a?acces%25c5%25bf_to%E2%84%AAen",
+            FORM,
+            b"",
+            "the query must not contain a parameter that Sidekey adds itself",
+        ),
+        ("/a", FORM, b"acce%c5%bfs_token=x", "the body must not contain a field that Sidekey adds itself"),
+        ("/a", FORM, "\uff41ccess_token=x".encode(), "the body must not contain a field that Sidekey adds itself"),
+        ("/a", JSON, '{"acce\u017fs_token": 1}'.encode(), "the body must not contain a field that Sidekey adds itself"),
+        ("/a", JSON, b'{"\\uff41ccess_token": 1}', "the body must not contain a field that Sidekey adds itself"),
+        ("/a?" + "&%2525u0061" * 1400, FORM, b"", "the query must have fewer parameters that are escaped or not ASCII"),
+        ("/a", FORM, b"&%2525u0061" * 5000, "the body must have fewer parameters that are escaped or not ASCII"),
+    ],
+)
+async def test_the_tokens_name_in_any_spelling_is_refused(target: str, field: str, body: bytes, detail: str) -> None:
+    """In query and body alike; nothing reaches the upstream, nor of what would take too long to look through."""
+    places = Places(query=("access_token",), body=("access_token",))
+    async with Upstream() as upstream:
+        made = integration("h", base_url(upstream.port), headers=(), traits=Traits(places))
+        async with running(made, sources={"h": FixedSource(GRANT)}) as sidekey:
+            answer = await sidekey.ask(request("POST", target, field, body=body))
+            assert (answer.status, problem(answer)["code"], problem(answer)["detail"]) == (
+                400,
+                "request_invalid",
+                detail,
+            )
+        assert upstream.connections == []

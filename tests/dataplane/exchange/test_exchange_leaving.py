@@ -145,6 +145,23 @@ async def test_while_its_integration_is_read(path: str, code: str) -> None:
     await nothing_came_of_it(sidekey, code)
 
 
+async def test_the_next_request_is_held_back_whatever_comes_of_the_one_before_it() -> None:
+    """Its integration is read at last: that lets no body be read on which another exchange has nowhere to send."""
+    missing = Missing(H)
+    missing.appear()
+    source = Awaited()
+    sidekey = Scripted(OTHER, missing.integration(), sources={"o": source}, timeouts=TOTAL)
+    caller = sidekey.caller()
+    caller.feed(get())
+    expire(sidekey, caller)
+    assert caller.take().startswith(b"HTTP/1.1 504 ")
+    caller.feed(request("POST", "/a", "Content-Length: 1000", name="o") + b"first")
+    assert (source.asked, caller.reading) == (0, False)
+    await eventually(lambda: not sidekey.plane.index.find(b"h").rules.unresolved)  # type: ignore[union-attr]
+    await settle()
+    assert (source.asked, caller.reading) == (1, False)
+
+
 @every_end
 @pytest.mark.parametrize("lapsed", [False, True])
 async def test_while_a_connection_is_made(lapsed: bool, code: str) -> None:

@@ -96,4 +96,5 @@ async def test_a_retry_on_a_new_connection_holds_the_newer_grant(kept: bool) -> 
                 "connection_terminated",
                 "maybe",
             )
+            assert said["detail"] == "the upstream closed the connection before it responded"
             assert len(upstream.requests) == 2

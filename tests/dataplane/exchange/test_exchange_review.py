@@ -111,6 +111,27 @@ async def test_a_response_waits_for_a_caller_who_took_no_100() -> None:
     assert caller.take().endswith(b"ok")
 
 
+@pytest.mark.parametrize(("status", "outcome"), [(200, "2xx"), (302, "3xx"), (404, "4xx"), (500, "5xx"), (599, "5xx")])
+async def test_a_response_counts_by_the_class_of_its_status(status: int, outcome: str) -> None:
+    """The label of the metric."""
+    sidekey = Scripted(H)
+    sidekey.caller().feed(get())
+    (await sidekey.upstream()).feed(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
+    assert sidekey.metrics.stats("h").outcomes == {outcome: 1}
+
+
+async def test_a_caller_gets_one_100_where_the_body_is_buffered() -> None:
+    """It had ours; an upstream may send another one unasked."""
+    sidekey = Scripted(BODY, sources={"b": FixedSource(TOKEN)})
+    caller = sidekey.caller()
+    caller.feed(request("POST", "/a", FORM, "Expect: 100-continue", "Content-Length: 3", name="b"), b"a=1")
+    assert caller.take() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    upstream = await sidekey.upstream()
+    upstream.feed(b"HTTP/1.1 100 Continue\r\n\r\n" + OK)
+    (answer,) = responses(caller.take())
+    assert answer.status == 200
+
+
 async def test_a_defect_in_a_request_is_answered_whatever_let_it_begin() -> None:
     """Here the end of the response before it: that one, and its connection, have no part in it."""
     bad = integration("bad", base_url(2))

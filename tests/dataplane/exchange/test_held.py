@@ -396,3 +396,22 @@ async def test_no_more_of_a_long_refusal_is_read_while_a_newer_grant_is_fetched(
     await settle()
     assert upstream.reading
     assert caller.take().endswith(b"xmore")
+
+
+async def test_no_more_is_read_for_a_caller_who_is_full_when_no_newer_grant_comes() -> None:
+    """What was held back fills the caller; the rest waits at the upstream."""
+    source = RenewedSource(OLD, NEW)
+    source.go.clear()
+    sidekey = Scripted(integration("h", base_url(1), traits=TRAITS), sources={"h": source})
+    caller = sidekey.caller()
+    caller.feed(get())
+    upstream = await sidekey.upstream()
+    upstream.feed(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n" % (9 * MOST), b"x" * (MOST + 1))
+    caller.choke()
+    source._next.clear()
+    source.go.set()
+    await settle()
+    assert caller.take().endswith(b"x" * (MOST + 1))
+    assert not upstream.reading
+    caller.relieve()
+    assert upstream.reading

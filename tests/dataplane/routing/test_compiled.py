@@ -139,3 +139,24 @@ async def test_targets_of_the_forward_proxy_are_read_quickly_as_callers_write_th
         target = served.read_quickly(authority.encode() + b"/api/x?y", forward=True)
         origin = parse_prefix(prefix).origin
         assert target == (Target(origin, "/api/x", "y") if quick else None)
+
+
+@pytest.mark.parametrize(
+    ("domain", "authority", "quick"),
+    [
+        ("https://a.test", "https://a.test", True),
+        ("https://a.test", "http://a.test", True),
+        ("https://*.a.test", "https://b.a.test", False),
+        ("https://*.a.test", "https://a.test", False),
+        ("https://*.a.test", "https://*.a.test", False),
+    ],
+)
+async def test_targets_under_an_allowed_domain_are_read_quickly_where_it_is_one_host(
+    domain: str, authority: str, quick: bool
+) -> None:
+    """A wildcard allows any number of hosts, none of which is known ahead."""
+    async with running(integration("h", domains=[domain])) as sidekey:
+        served = sidekey.plane.index.find(b"h")
+        assert served is not None
+        target = served.read_quickly(authority.encode() + b"/x", forward=True)
+        assert target == (Target(Origin("https", "a.test", 443), "/x", None) if quick else None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 from sidekey.core.policy import Policy, parse_domain, parse_prefix
 from sidekey.core.urls import Origin
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
-from sidekey.dataplane.upstream.pool import PROBE_AFTER, key_of, may_use
+from sidekey.dataplane.upstream.connection import UpstreamConnection
+from sidekey.dataplane.upstream.pool import PROBE_AFTER, key_of, may_use, quiet
 from sidekey.errors import Problem, ProblemError
 from sidekey.runtime.rules import Timeouts
 from sidekey.runtime.snapshot import Trust
@@ -288,3 +291,23 @@ async def test_a_connection_that_cannot_be_probed_is_used_only_while_it_is_fresh
     caller.feed(request("POST", body=b"order"))
     await settle()
     assert (b"order" in upstream.take(), upstream.aborted, len(sidekey.upstreams)) == (reused, not reused, 2 - reused)
+
+
+@pytest.mark.parametrize(
+    ("end", "fit"),
+    [(lambda _: None, True), (lambda peer: peer.send(b"x"), False), (socket.socket.close, False)],
+    ids=["nothing", "a byte", "the end"],
+)
+async def test_a_connection_on_which_something_has_arrived_is_not_quiet(
+    end: Callable[[socket.socket], object], fit: bool
+) -> None:
+    """Stray bytes, or the end: the kernel knows of them before the loop does."""
+    sidekey = Scripted(integration("h", base_url(1)))
+    sidekey.caller().feed(get())
+    transport = await sidekey.upstream()
+    assert isinstance(transport.protocol, UpstreamConnection)
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        transport.protocol.descriptor = ours.fileno()
+        end(peer)
+        assert quiet(transport.protocol) is fit

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sidekey.runtime.rules import Limits
+from sidekey.credentials.base import Places, Traits
+from sidekey.runtime.rules import Limits, Timeouts
 from support import wire
 from support.plane import base_url, get, integration, problem, request
-from support.scripted import RecordingTransport, Scripted
+from support.scripted import RecordingTransport, Scripted, settle
 from support.upstream import OK
 
 H = integration("h", base_url(1))
@@ -151,3 +152,115 @@ async def test_a_status_that_is_no_response_is_502(status: bytes) -> None:
     upstream.feed(b"HTTP/1.1 " + status + b"\r\n" + SHORT)
     assert problem(answer(caller))["code"] == "upstream_protocol_error"
     assert upstream.aborted
+
+
+MALFORMED = "the upstream's response is malformed"
+VERSION = "the upstream's response must be in HTTP/1.1 or HTTP/1.0"
+AMBIGUOUS = "the framing of the upstream's response is ambiguous"
+STATUS = "the upstream's status code is not one of HTTP"
+LARGE = "the head of the upstream's response is over limits.response_head"
+START = b"HTTP/1.1 200 OK\r\n"
+DETAILS = {
+    "no colon": (START + b"X 1\r\n\r\n", MALFORMED),
+    "HTTP/2.0": (b"HTTP/2.0 200 OK\r\n" + SHORT, VERSION),
+    "HTTP/1.2": (b"HTTP/1.2 200 OK\r\nConnection: close\r\n" + SHORT, MALFORMED),
+    "a length of 19 digits": (START + b"Content-Length: 1000000000000000000\r\n\r\n", AMBIGUOUS),
+    "another coding": (START + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", AMBIGUOUS),
+    "a coding in HTTP/1.0": (
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "the upstream's response has a transfer coding that its version of HTTP does not know",
+    ),
+    "101": (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", STATUS),
+    "600": (b"HTTP/1.1 600 No\r\n" + SHORT, STATUS),
+    "407": (b"HTTP/1.1 407 No\r\n" + SHORT, "the upstream asks for proxy authentication"),
+    "many fields": (
+        START + b"X: 1\r\n" * 11 + SHORT,
+        "the upstream's response has more header fields than limits.headers",
+    ),
+    "a large head": (START + b"X: " + b"1" * 1000 + b"\r\n" + SHORT, LARGE),
+    "a large head that goes on": (START + b"X: " + b"1" * 1000, LARGE),
+}
+"""What is wrong with a response, and what the caller is told."""
+
+
+@pytest.mark.parametrize(("raw", "detail"), DETAILS.values(), ids=DETAILS)
+async def test_a_response_that_cannot_be_read_is_told(raw: bytes, detail: str) -> None:
+    """In words of ours, whatever the upstream wrote; it may have acted on the request."""
+    sidekey = Scripted(H, limits=Limits(response_head=1000, headers=10))
+    caller, upstream = await asked(sidekey, get())
+    upstream.feed(raw)
+    said = problem(answer(caller))
+    assert (said["code"], said["detail"], said["sent"]) == ("upstream_protocol_error", detail, "maybe")
+    assert upstream.aborted
+
+
+@pytest.mark.parametrize(
+    ("written", "detail", "error"),
+    [
+        (b"", "the upstream closed the connection before it responded", "connection_terminated"),
+        (
+            b"HTTP/1.1 200",
+            "the upstream closed the connection in the middle of its response",
+            "http_response_incomplete",
+        ),
+    ],
+)
+async def test_an_upstream_that_closes_too_early_is_told(written: bytes, detail: str, error: str) -> None:
+    """Whether anything of a response has come."""
+    sidekey = Scripted(H)
+    caller, upstream = await asked(sidekey, request("POST", body=b""))
+    upstream.feed(written)
+    upstream.finish()
+    await settle()
+    said = problem(answer(caller))
+    assert (said["code"], said["detail"], said["error"]) == ("upstream_protocol_error", detail, error)
+
+
+@pytest.mark.parametrize(
+    ("choked", "written", "detail"),
+    [
+        (True, b"", "the upstream took no more of the request in time"),
+        (False, b"", "the upstream did not respond in time"),
+        (False, b"HTTP/1.1 200 OK\r\n", "the upstream did not respond in time"),
+        (False, b"HTTP/1.1 401 No\r\nContent-Length: 9\r\n\r\n", "the upstream's response stalled"),
+    ],
+)
+async def test_an_upstream_that_is_too_slow_is_told(choked: bool, written: bytes, detail: str) -> None:
+    """What it is late with: taking the request, beginning to respond, or going on (of a response that is held back)."""
+    held = integration("h", base_url(1), traits=Traits(Places(headers=("Authorization",)), watched=frozenset({401})))
+    sidekey = Scripted(held, timeouts=Timeouts(write=5, response=5, idle=5))
+    caller = sidekey.caller()
+    caller.feed(request("POST", "/a", "Content-Length: 9") + b"first")
+    upstream = await sidekey.upstream()
+    if choked:
+        upstream.choke()
+    caller.feed(b"last")
+    if written:
+        upstream.feed(written)
+    sidekey.plane.worker.deadlines.look(5.0)
+    said = problem(answer(caller))
+    assert (said["code"], said["detail"], said["sent"]) == ("upstream_timeout", detail, "maybe")
+
+
+@pytest.mark.parametrize("over", [0, 1])
+async def test_a_head_that_goes_on_is_measured_by_what_has_come(over: int) -> None:
+    """Up to `limits.response_head` it may still turn out to be within it."""
+    sidekey = Scripted(H, limits=Limits(response_head=1000))
+    caller, upstream = await asked(sidekey, get())
+    head = START + b"Content-Length: 2\r\nX: "
+    upstream.feed(head + b"1" * (1000 + over - len(head)))
+    assert upstream.aborted is bool(over)
+    if not over:
+        upstream.feed(b"\r\n\r\nok")
+        assert (answer(caller).status, len(sidekey.pooled())) == (200, 1)
+
+
+@pytest.mark.parametrize("over", [0, 1])
+async def test_trailers_are_measured_from_the_last_byte_of_the_body(over: int) -> None:
+    """Up to `limits.response_head` they are passed over."""
+    sidekey = Scripted(H, limits=Limits(response_head=1000))
+    caller, upstream = await asked(sidekey, get())
+    upstream.feed(START + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+    upstream.feed(b"0\r\nX: " + b"1" * (1000 + over - 6))
+    assert upstream.aborted is bool(over)
+    assert caller.aborted is bool(over)

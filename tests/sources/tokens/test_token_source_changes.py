@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -14,6 +15,7 @@ from sidekey.credentials.identity import ClientIdentity
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.errors import Problem, ProblemError
 from sidekey.runtime.snapshot import Trust
+from sidekey.sources.tokens.token_source import TokenSource
 from support.still import settle
 from support.tokens import LINEAGE, Kind, LimitedKind, Rig, token_of
 
@@ -199,6 +201,21 @@ async def test_many_changes_during_one_attempt_make_one_call(rig: Rig) -> None:
     assert all(source.grant is not None for source in rig.sources[::2])
 
 
+async def test_a_request_in_flight_keeps_no_source_of_the_changes_since(rig: Rig) -> None:
+    """However many there were: it depends on the newest source alone, and asks nobody between."""
+    old, former = await rig.source.obtain(), rig.source
+    between: list[ref[TokenSource]] = []
+    for _ in range(1000):
+        await rig.change().obtain()
+        between.append(ref(rig.source))
+        rig.sources.clear()
+    assert [each() for each in between if each() is not None] == [rig.source]
+    assert former.report_rejection(old, 401, b"")
+    assert token_of(await former.refreshed_after(old)) == "t2"
+    await rig.loop.advance(1000)
+    assert token_of(await former.obtain()) == "t3"
+
+
 async def test_a_request_of_a_former_config_gets_no_token_of_another_client(rig: Rig) -> None:
     """Nor one of another scope; it waited for an attempt that never came to it."""
     rig.endpoint.open.clear()
@@ -295,6 +312,30 @@ async def test_what_cannot_be_read_yet_takes_over_once_it_can(rig: Rig) -> None:
     source = rig.change(secrets=SecretLoader(read))
     readable = True
     assert await source.obtain() is old
+    assert len(rig.endpoint.calls) == 1
+
+
+async def test_a_former_source_that_can_be_read_only_now_makes_no_call_beside_its_heir(rig: Rig) -> None:
+    """Both would present the refresh token of the config: its late request must be sent again."""
+    readable = False
+
+    def read() -> Credential:
+        if not readable:
+            raise SecretUnreadable(((("auth", "client_secret"), "does not exist"),))
+        return Kind(rig.endpoint)
+
+    former = rig.source = rig.make(SecretLoader(read))
+    await failure(former.obtain())
+    rig.endpoint.open.clear()
+    waiting = [asyncio.create_task(rig.change().obtain())]
+    await settle()
+    readable = True
+    await rig.loop.advance(1)
+    waiting.append(asyncio.create_task(former.obtain()))
+    await settle()
+    rig.endpoint.open.set()
+    assert token_of(await waiting[0]) == "t1"
+    assert (await failure(waiting[1])).detail == RELOADED
     assert len(rig.endpoint.calls) == 1
 
 

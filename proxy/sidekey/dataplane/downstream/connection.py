@@ -158,6 +158,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         """Feed one read to the parser and act on what it completed; one that does not parse is not acted on at all."""
         waiting = len(self._queue)
         in_head = self._in_head
+        self._is_long = in_head or len(data) > SHORT_READ
         self._check_size = in_head or len(data) > self.worker.rules.limits.request_head
         passed_over = -1
         problem: Problem | None = None
@@ -374,13 +375,17 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         return True
 
     def wind_down(self, *, patient: bool) -> bool:
-        """Send the end of stream where nothing is under way; whether nothing is lost by closing the connection now.
+        """Send the end of stream where nothing is under way, and close the connection at a later look; whether it did.
 
-        So it is once the end of stream was sent, or the connection closes anyway, and nothing has arrived since.
+        It does where nothing has arrived since.
         """
         if self._linger_until or self.transport.is_closing():
-            return not self.unsent and not self._has_arrived()
-        if self.idle_since != NEVER and not self._has_arrived() and not (patient and self._head_due):
+            if self.unsent or self._has_arrived():
+                return False
+            # At once, since what arrives from now on would be reset.
+            self.transport.abort()
+            return True
+        if not patient and self.idle_since != NEVER and not self._has_arrived():
             self.close(unread=True)
         return False
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from httptools import HttpParserError, HttpRequestParser
 
 from sidekey.core.framing import CHUNKED, DIGITS
-from sidekey.core.headers import REQUEST_ROLES, Names, Role
+from sidekey.core.headers import REQUEST_ROLES, Names, Role, Spelling
 from sidekey.core.request import RequestHead
 from sidekey.dataplane.downstream import request_rules
 from sidekey.dataplane.downstream.request_rules import HEAD_TOO_LARGE, MALFORMED, BadRequest, invalid
@@ -16,11 +16,12 @@ from sidekey.errors import Problem
 from sidekey.runtime.rules import Rules
 
 NAMES: Final = Names(REQUEST_ROLES)
-_KNOWN: Final = NAMES.known
+_FIRST: Final = NAMES.first
 
 HEAD_END: Final = b"\r\n\r\n"
 
 # Members of an enum are looked up slowly; these are compared for every special field.
+_FORWARD: Final = Role.FORWARD
 _HOST: Final = Role.HOST
 _CONTENT_LENGTH: Final = Role.CONTENT_LENGTH
 _CONNECTION: Final = Role.CONNECTION
@@ -76,9 +77,10 @@ class RequestReader:
     """The parsing half of a caller's connection: requests whose head is whole are appended to `_queue`.
 
     `_reading` is the request whose body the parser is in; while it is in a head (`_in_head`), that head's parts are
-    gathered here under `_rules`. `_held` are bytes kept back from the parser while as many requests wait as may.
-    `_bodiless` counts bytes that brought nothing of a body. Callbacks only gather; nothing is acted on before the read
-    they come from has parsed.
+    gathered here under `_rules`, and `_spelling` is that of its last field; `_noted` counts the fields that mean
+    something to the proxy, and their members. In a long head (`_is_long`) fields are counted as they come. `_held` are
+    bytes kept back from the parser while as many requests wait as may. `_bodiless` counts bytes that brought nothing of
+    a body. Callbacks only gather; nothing is acted on before the read they come from has parsed.
     """
 
     __deletable__: ClassVar = ("_feed", "_parser")
@@ -92,17 +94,20 @@ class RequestReader:
         "_held",
         "_host",
         "_in_head",
+        "_is_long",
         "_length",
         "_length_given",
         "_marks",
         "_method",
         "_names",
+        "_noted",
         "_parser",
         "_priming",
         "_queue",
         "_reading",
         "_rules",
         "_seen",
+        "_spelling",
         "_target",
         "worker",
     )
@@ -114,9 +119,10 @@ class RequestReader:
         self._rules = worker.rules
         self._held = b""
         self._fed = self._bodiless = self._seen = 0
-        self._check_size = False
+        self._check_size = self._is_long = False
         self._in_head = False
         self._priming = False
+        self._spelling = _FIRST
         self._start_head(b"")
         self._fresh_parser()
 
@@ -128,7 +134,7 @@ class RequestReader:
         self._names: list[bytes] = []
         self._marks: dict[Role, bytes] | None = None
         self._connection: bytes | None = None
-        self._length = 0
+        self._length = self._noted = 0
         self._length_given = False
 
     def _fresh_parser(self) -> None:
@@ -234,7 +240,8 @@ class RequestReader:
         if not self._in_head:
             # A trailer, dropped: it must not be merged into the head (RFC 9110 6.5.1).
             return
-        role, normal, start = _KNOWN.get(name) or NAMES.learn(name)
+        self._spelling = spelling = NAMES.read(name, self._spelling)
+        role = spelling.role
         if role is _CONTENT_LENGTH:
             short = value.isdigit() and len(value) < DIGITS
             self._length = int(value) if short else request_rules.content_length(value)
@@ -243,14 +250,20 @@ class RequestReader:
             if self._host is not None:
                 raise invalid("Host must not be given twice")
             self._host = value
-        elif role:
-            self._note(role, value, normal, start)
+        elif role is _FORWARD:
+            self._fields.append(spelling.start + value)
+            self._names.append(spelling.normal)
+            if self._is_long and len(self._names) > self._rules.limits.headers:
+                raise BadRequest(request_rules.TOO_MANY_FIELDS)
         else:
-            self._fields.append(start + value)
-            self._names.append(normal)
+            self._note(spelling, value)
 
-    def _note(self, role: Role, value: bytes, normal: bytes, start: bytes) -> None:
+    def _note(self, spelling: Spelling, value: bytes) -> None:
         """Note a field that means something to the proxy. Raises BadRequest."""
+        role = spelling.role
+        self._noted += 1 if role is _DROP else 1 + value.count(b",")
+        if self._noted > request_rules.MOST_MEMBERS:
+            raise BadRequest(request_rules.TOO_MANY_MEMBERS)
         if role is _CONNECTION:
             self._connection = b"%b,%b" % (self._connection, value) if self._connection else value
         elif role is _PROXY_CONNECTION:
@@ -267,12 +280,14 @@ class RequestReader:
             else:
                 raise invalid(f"{request_rules.ONCE[role]} must not be given twice")
             if role in request_rules.FORWARDED:
-                self._fields.append(start + value)
-                self._names.append(normal)
+                self._fields.append(spelling.start + value)
+                self._names.append(spelling.normal)
 
     def on_headers_complete(self) -> None:
         if self._priming:
             return
+        # An idle connection keeps no name that a caller invented, however long it is.
+        self._spelling = _FIRST
         parser, rules, marks = self._parser, self._rules, self._marks
         self._method = method = parser.get_method()
         keep_alive = parser.should_keep_alive()

@@ -13,6 +13,11 @@ from sidekey.runtime.rules import Limits
 OTHER_PROTOCOL: Final = Problem("not_implemented", "the protocol must be HTTP/1.1 or HTTP/1.0", status=505)
 OTHER_VERSION: Final = Problem("not_implemented", "the HTTP version must be 1.1 or 1.0", status=505)
 HEAD_TOO_LARGE: Final = Problem("request_too_large", "the head is over limits.request_head", status=431)
+TOO_MANY_FIELDS: Final = Problem("request_too_large", "the head has more fields than limits.headers", status=431)
+MOST_MEMBERS: Final = 256
+TOO_MANY_MEMBERS: Final = Problem(
+    "request_too_large", f"Connection, Via and fields like them have more than {MOST_MEMBERS} members", status=431
+)
 TARGET_TOO_LARGE: Final = Problem("request_too_large", "the target is over limits.target", status=414)
 MALFORMED: Final = Problem("request_invalid", "the request is malformed")
 
@@ -81,7 +86,7 @@ def check_head(head: RequestHead, limits: Limits) -> None:
     if len(head.target) > limits.target:
         raise BadRequest(TARGET_TOO_LARGE)
     if len(head.names) > limits.headers:
-        raise BadRequest(Problem("request_too_large", "the head has more fields than limits.headers", status=431))
+        raise BadRequest(TOO_MANY_FIELDS)
     if head.length > limits.request_body:
         raise BadRequest(Problem("request_too_large", "the body is over limits.request_body"))
 

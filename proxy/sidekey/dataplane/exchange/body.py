@@ -37,8 +37,8 @@ def conflict(head: RequestHead, body: bytes, names: Iterable[str]) -> Problem | 
         check_body(body, _kind(head), names)
     except NamedAlready:
         return Problem("request_invalid", "the body must not contain a field that Sidekey adds itself")
-    except UnreadableNames as reason:
-        return Problem("request_invalid", f"the body {reason}")
+    except UnreadableNames as error:
+        return Problem("request_invalid", f"the body {error}")
     except Unplaceable as reason:
         return _unplaceable(str(reason))
     return None

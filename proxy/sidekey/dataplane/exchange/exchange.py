@@ -610,11 +610,11 @@ class Exchange(ExchangeEvents):
 
     def _redact(self, head: ResponseHead, redactor: Redactor) -> bool:
         """Have secrets removed from the body that follows this head; False where it cannot be read, so this fails."""
+        self._status = head.status
         if head.length:
             try:
                 self._redacted = RedactedBody(head, redactor)
             except UnreadableCoding as error:
-                self._status = head.status
                 self._fail_unreadable(error)
                 return False
         return True
@@ -635,6 +635,8 @@ class Exchange(ExchangeEvents):
     def _give_out(self, redacted: RedactedBody, head: ResponseHead | None = None) -> None:
         """Give out what has come of a redacted body, after its head where that is new, a step at a time."""
         for _ in range(_STEPS):
+            if head is None and self._is_stalled:
+                return
             try:
                 piece = redacted.step()
             except UnreadableCoding as error:
@@ -643,7 +645,7 @@ class Exchange(ExchangeEvents):
             if piece or head is not None or redacted.over:
                 self._respond(head, [piece] if piece else [], whole=redacted.over)
                 head = None
-            if self.is_over or not redacted.waits or self._is_stalled:
+            if self.is_over or not redacted.waits:
                 return
         if not self._stepping:
             self._stepping = True

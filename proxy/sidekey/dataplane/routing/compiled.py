@@ -71,10 +71,11 @@ class CompiledIntegration:
     """One integration as the hot path sees it.
 
     `rules` are what targets are judged by now: the integration's own, until a grant has told more. A plain target that
-    holds one of the `_marks` is left to the exact reading. `needs_slow_path` says that an exchange takes more than the
-    grant that is there, `redacts` that secrets are replaced in bodies of responses. `share` counts its requests
-    where it has a limit of its own, or no origin that is known yet. `resolved` is what came after this one because what
-    was missing of its integration could be read. `changed` is told when the rules have changed.
+    holds one of the `_marks`, or has a query where that is judged as well, is left to the exact reading.
+    `needs_slow_path` says that an exchange takes more than the grant that is there, `redacts` that secrets are replaced
+    in bodies of responses. `share` counts its requests where it has a limit of its own, or no origin that is known yet.
+    `resolved` is what came after this one because what was missing of its integration could be read. `changed` is told
+    when the rules have changed.
     """
 
     ROUTES: Final = 256
@@ -84,6 +85,7 @@ class CompiledIntegration:
         "_changed",
         "_entries",
         "_hold",
+        "_judges_query",
         "_learnt",
         "_marks",
         "_pools",
@@ -163,9 +165,8 @@ class CompiledIntegration:
         base = rules.base
         marks = quick_marks(rules.policy)
         self._marks = marks or ()
-        if rules.parameters:
-            # Whether the caller names such a parameter is for the exact reading to see.
-            self._marks += (b"?",)
+        # Whether the caller names such a parameter is for the exact reading to see.
+        self._judges_query = bool(rules.parameters)
         self._quick = marks is not None and base is not None and quick_base(rules.policy, base)
         if base is not None and any(mark in base.path.lower().encode("latin-1") for mark in self._marks):
             # What comes by the reverse proxy could end at the base itself, or just below it.
@@ -230,6 +231,8 @@ class CompiledIntegration:
 
     def _is_plain(self, target: bytes, start: int) -> bool:
         """Whether the quick reading may judge the path (and query) that begins at `start`."""
+        if self._judges_query and target.find(b"?", start) >= 0:
+            return False
         if not _PLAIN(target, start):
             return False
         if not self._marks:

@@ -11,7 +11,7 @@ from sidekey.core.decide import Unmatched
 from sidekey.core.entry import Entry
 from sidekey.core.matching import Matching
 from sidekey.core.request import RequestHead
-from sidekey.core.routing import REVERSE, is_own_host
+from sidekey.core.routing import LONGEST_HOST, REVERSE, is_own_host
 from sidekey.credentials.base import GrantSource
 from sidekey.credentials.identity import IdentitySource
 from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
@@ -23,7 +23,6 @@ from sidekey.observe.metrics import IntegrationStats, Metrics
 from sidekey.runtime.snapshot import Integration, Passing, Snapshot
 
 HOSTS_LIMIT: Final = 1024
-LONGEST_HOST: Final = 260
 TARGETS_LIMIT: Final = 1024
 LONGEST_TARGET: Final = 256
 RELEASED_AT_ONCE: Final = 256

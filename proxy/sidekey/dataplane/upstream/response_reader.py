@@ -14,9 +14,10 @@ from sidekey.dataplane.worker import Worker
 from sidekey.runtime.rules import Limits, Rules
 
 NAMES: Final = Names(RESPONSE_ROLES)
-_KNOWN: Final = NAMES.known
+_FIRST: Final = NAMES.first
 
 # Members of an enum are looked up slowly; these are compared for every special field.
+_FORWARD: Final = Role.FORWARD
 _CONTENT_LENGTH: Final = Role.CONTENT_LENGTH
 _TRANSFER_ENCODING: Final = Role.TRANSFER_ENCODING
 _CONNECTION: Final = Role.CONNECTION
@@ -64,6 +65,7 @@ class ResponseReader:
         "_not_reusable",
         "_parser",
         "_rules",
+        "_spelling",
         "_stale_parser",
         "_to_head",
         "_whole",
@@ -81,6 +83,7 @@ class ResponseReader:
         self._to_head = False
         self._not_reusable = False
         self._body: list[bytes] = []
+        self._spelling = _FIRST
         self._expect_head()
 
     def _expect_head(self) -> None:
@@ -128,9 +131,10 @@ class ResponseReader:
         if self._head is not None:
             # A trailer: dropped, since no caller announced that it takes them (RFC 9110 6.5.1).
             return
-        role, _, start = _KNOWN.get(name) or NAMES.learn(name)
-        if not role:
-            self._fields.append(start + value)
+        self._spelling = spelling = NAMES.read(name, self._spelling)
+        role = spelling.role
+        if role is _FORWARD:
+            self._fields.append(spelling.start + value)
         elif role is _CONTENT_LENGTH:
             if value.isdigit() and len(value) < framing.DIGITS:
                 self._content_length = int(value)
@@ -150,6 +154,8 @@ class ResponseReader:
                 self.keep_for = max(0.0, min(self._rules.timeouts.idle, float(seconds[:6]) - 1.0))
 
     def on_headers_complete(self) -> None:
+        # An idle connection keeps no name that an upstream invented, however long it is.
+        self._spelling = _FIRST
         parser = self._parser
         status = parser.get_status_code()
         if status < 200:

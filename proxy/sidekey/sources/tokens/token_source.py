@@ -20,6 +20,7 @@ from dataclasses import replace
 from functools import partial
 from random import SystemRandom
 from typing import NamedTuple
+from weakref import WeakSet
 
 from sidekey.core.policy import Policy, parse_learnt
 from sidekey.credentials.base import Attempt, CallFault, CallingCredential, FixedCredential, Grant, Verdict
@@ -118,6 +119,8 @@ class TokenSource:
         """The source whose knowledge may be taken over; it is not known yet whether it may."""
         self._heir: TokenSource | None = None
         """The source that has taken over what this one knew."""
+        self.followers: WeakSet[TokenSource] = WeakSet()
+        """Those whose heir this one is."""
         if former is not None:
             self._former = former.make_way_for(self)
             self._inherit()
@@ -188,9 +191,10 @@ class TokenSource:
 
     async def refreshed_after(self, grant: Grant) -> Grant | None:
         """The token that replaced `grant`, after the attempt under way, if there is one; None where none did."""
-        if self._heir is not None:
-            newer = await self._heir.refreshed_after(grant) if self._is_one_with(self._heir) else None
-            return None if newer is None else self._borrow(self._heir)
+        heir = self._heir
+        if heir is not None:
+            newer = await heir.refreshed_after(grant) if self._is_one_with(heir) else None
+            return None if newer is None else self._borrow(heir)
         held = self.held
         if self._refresh.running and (held is None or held.grant == grant):
             await self._refresh.wait()
@@ -271,14 +275,27 @@ class TokenSource:
         former = self._former
         if former is None:
             return self
-        self._former, self._heir = None, heir
+        self._former = None
+        self.follow(heir)
         return former
 
     def hand_over(self, heir: TokenSource) -> _Known:
         """What is known so far, for `heir`, which alone makes calls from now on. What is held serves here as well."""
         known = _Known(self._held, self._memory, self._rejected, self._forced_at, self._refresh)
-        self._heir, self._memory = heir, None
+        self._memory = None
+        self.follow(heir)
         return known
+
+    def follow(self, heir: TokenSource) -> None:
+        """Depend on `heir` from now on, with all that depended on this one.
+
+        If they still depended on this one, the oldest request in flight would keep a source for each reload since.
+        """
+        self._heir = heir
+        for follower in tuple(self.followers):
+            follower.follow(heir)
+        self.followers.clear()
+        heir.followers.add(self)
 
     async def _settle(self) -> None:
         """Wait until it is known what may be taken over, then for an attempt under way, which may spend a token.
@@ -306,13 +323,15 @@ class TokenSource:
         if own is None:
             return False
         others = former.origin
-        is_same = others is not None and own.is_client_of(others)
-        if former.is_calling and (is_same or others is None):
-            return False
+        if others is None or own.is_client_of(others):
+            if former.is_calling:
+                return False
+            # One that could not be read so far may be the same client's: from now on it makes no calls either.
+            known = former.hand_over(self)
+            if others is not None:
+                self._take_over(known, own, others)
         self._former = None
         self._limit = former.limit
-        if others is not None and is_same:
-            self._take_over(former.hand_over(self), own, others)
         return True
 
     def _take_over(self, known: _Known, own: Origin, others: Origin) -> None:

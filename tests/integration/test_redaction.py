@@ -1,0 +1,121 @@
+"""Real servers that repeat the credential, real clients that read the response: events one by one, and gzip."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from queue import Queue
+
+import pytest
+import requests
+
+from support import peers
+from support.child import DEADLINE, Child
+from support.nginx import Nginx
+
+SECRET = "not-to-be-seen/4711"
+PAIR = "c3ZjOm5vdC10by1iZS1zZWVuLzQ3MTE="
+CONFIG = """
+integrations:
+  crm:
+    endpoint_prefix: http://127.0.0.1:{port}/v1
+    redact_response: true
+    auth: {{type: basic, username: svc, password: {{insecure_value: {secret}}}}}
+"""
+
+
+def config(port: int) -> str:
+    return CONFIG.format(port=port, secret=SECRET)
+
+
+class Events(BaseHTTPRequestHandler):
+    """Sends what it is told, as events, each after the credential that it received."""
+
+    protocol_version = "HTTP/1.1"
+    told: Queue[str]
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        while text := self.told.get(timeout=DEADLINE):
+            event = f"data: {self.headers['Authorization']} {text}\n\n".encode()
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(event), event))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, *_: object) -> None:
+        """Not logged."""
+
+
+@contextmanager
+def events() -> Iterator[tuple[int, Queue[str]]]:
+    """A server of events: its port, and what it is told; an empty text ends the response."""
+    told: Queue[str] = Queue()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Events,), {"told": told}))
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    try:
+        yield server.server_port, told
+    finally:
+        told.put("")
+        server.shutdown()
+        serving.join()
+        server.server_close()
+
+
+def test_curl_sees_each_event_before_the_next_is_sent(tmp_path: Path) -> None:
+    """Nothing waits for what follows it, and the credential is in none."""
+    curl = peers.require("curl")
+    with events() as (port, told), Child(config(port), tmp_path) as child:
+        command = [curl, "--silent", "--no-buffer", f"http://127.0.0.1:{child.proxy_port}/i/crm/events"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for number in range(10):
+                told.put(f"{number} {SECRET} {PAIR[:5]}")
+                assert process.stdout.readline() == f"data: Basic [redacted] {number} [redacted] {PAIR[:5]}\n"
+                assert process.stdout.readline() == "\n"
+            told.put("")
+            assert process.stdout.read() == ""
+        assert process.returncode == 0
+
+
+ECHO = """
+        gzip on;
+        gzip_min_length 1;
+        gzip_types application/json;
+        location / {
+            default_type application/json;
+            add_header X-Echo $http_authorization always;
+            return 200 '{"authorization": "$http_authorization", "coding": "$http_accept_encoding", "rest": "%s"}';
+        }
+"""
+
+
+@pytest.mark.parametrize("codings", ["gzip, deflate, br, zstd", "gzip", "br", "identity"])
+def test_requests_reads_what_nginx_compressed(codings: str, tmp_path: Path) -> None:
+    """Decoded by Sidekey, and read as any other body of unknown length."""
+    with (
+        Nginx(tmp_path, ECHO % ("x" * 3000)) as upstream,
+        Child(config(upstream.port), tmp_path) as child,
+        requests.Session() as session,
+    ):
+        for _ in range(3):
+            answer = session.get(
+                f"http://127.0.0.1:{child.proxy_port}/i/crm/echo", headers={"Accept-Encoding": codings}, timeout=15
+            )
+            assert answer.status_code == 200
+            said = json.loads(answer.content)
+            assert said["authorization"] == "Basic [redacted]"
+            assert said["rest"] == "x" * 3000
+            asked = ", ".join(each for each in codings.split(", ") if each in ("gzip", "deflate", "identity"))
+            assert said["coding"] == (asked or "identity")
+            assert answer.headers["X-Echo"] == "Basic [redacted]"
+            assert "Content-Encoding" not in answer.headers
+            assert PAIR not in answer.text
+            assert SECRET not in answer.text
