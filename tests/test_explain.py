@@ -131,8 +131,8 @@ def test_a_policy_that_cannot_be_read_judges_nothing(url: str) -> None:
     assert (found.allowed, found.decision.code, found.sent_on) == (False, "credential_unavailable", None)
 
 
-def test_an_https_url_is_told_that_connect_comes_later() -> None:
-    """Clients cannot send one by the forward proxy yet, so the note names the ways that work."""
+def test_an_https_url_is_told_what_clients_must_trust() -> None:
+    """They send it by CONNECT, where the certificate is the local CA's."""
     found = explain(CRM, "https://api.example.com/v1/send")
     assert found.notes == (CONNECT_NOTE,)
     assert found.as_json()["note"] == CONNECT_NOTE

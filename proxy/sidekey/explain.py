@@ -14,13 +14,13 @@ from sidekey.core.urls import InvalidTarget, Target, parse_target
 from sidekey.runtime.snapshot import Integration, Passing
 
 CONNECT_NOTE = (
-    "clients send an https:// URL by CONNECT (HTTPS_PROXY), which is not supported yet: use the reverse proxy or "
-    "write it as http://, which is upgraded"
+    "clients send an https:// URL by CONNECT (HTTPS_PROXY): they must trust the local CA, by which the TLS of such a "
+    "tunnel ends in Sidekey"
 )
 
 PASSED_CONNECT_NOTE = (
-    "clients send an https:// URL by CONNECT (HTTPS_PROXY), which is not supported yet; without HTTPS_PROXY they "
-    "connect to the host itself"
+    "clients send an https:// URL by CONNECT (HTTPS_PROXY): its bytes pass untouched, to the ports in "
+    "forward.pass_ports, and their TLS ends at the host itself"
 )
 
 LEARNT_NOTE = (

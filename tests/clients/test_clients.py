@@ -185,26 +185,6 @@ async def test_every_byte_that_arrives_is_known(scene: Scene) -> None:
     ]
 
 
-async def test_connect_is_told_what_works_until_it_comes(scene: Scene) -> None:
-    """The 501 to an https:// URL by HTTPS_PROXY names the reverse door and http:// URLs."""
-    curl = peers.require("curl")
-    command = [curl, "-q", "-s", "-i", "-x", f"http://crm:x@{scene.proxy}", f"https://{HOST}/"]
-    answer = (await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)).stdout
-    assert answer.startswith("HTTP/1.1 501 ")
-    assert scene.upstream.connections == []
-    async with asyncio.timeout(15):
-        reader, writer = await asyncio.open_connection("127.0.0.1", scene.child.proxy_port)
-        writer.write(f"CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n".encode())
-        head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
-        writer.close()
-        await writer.wait_closed()
-    assert "Proxy-Status: sidekey; error=http_request_error" in head
-    problem = json.loads(body)
-    assert (problem["status"], problem["code"]) == (501, "not_implemented")
-    assert "/i/{id}/" in problem["detail"]
-    assert "http:// URL" in problem["detail"]
-
-
 async def test_a_proxy_without_a_user_is_asked_for_one(scene: Scene) -> None:
     """Java sends the proxy user only after a 407 that challenges it."""
     answer = await asyncio.to_thread(get, scene.child.proxy_port, scene.target)

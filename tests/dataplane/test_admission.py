@@ -252,15 +252,6 @@ async def test_trace_is_refused_at_every_door(body: bytes | None) -> None:
         assert upstream.connections == []
 
 
-async def test_connect_is_not_implemented_and_says_what_is() -> None:
-    """501, whose detail names the reverse door and http:// URLs."""
-    async with running(integration("h", base_url(1))) as sidekey:
-        answer = await sidekey.ask(b"CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
-        assert verdict(answer) == (501, "not_implemented")
-        assert "/i/{id}" in problem(answer)["detail"]
-        assert "http://" in problem(answer)["detail"]
-
-
 @pytest.mark.parametrize(
     ("url", "wanted"),
     [

@@ -13,6 +13,8 @@ PACKAGE = Path(sidekey.__file__).parent
 FOREIGN = {
     ("network/tls.py", "error"): "an ssl.SSLError names its reason, other errors of a handshake do not",
     ("network/tls.py", "ssl"): "the option is Python 3.12's and Debian 3.11's, by the OpenSSL that it was built with",
+    ("network/tls_server.py", "error"): "as in network/tls.py",
+    ("network/tls_server.py", "ssl"): "as in network/tls.py",
     ("network/tls_requests.py", "context"): "private to CPython's ssl, and not in every version",
     ("settings/document.py", "yaml"): "PyYAML has its loader in C only where it was built with libyaml",
 }

@@ -22,6 +22,7 @@ PACKAGES = {
     "curl": "curl",
     "dnsmasq": "dnsmasq-base",
     "gdb": "gdb",
+    "git": "git",
     "go": "golang-go",
     "haproxy": "haproxy",
     "ip": "iproute2",

@@ -114,11 +114,15 @@ DETAILS = {
         501,
         "Transfer-Encoding must not have a coding other than chunked",
     ),
-    "CONNECT": (
-        b"CONNECT up.test:443 HTTP/1.1" + REST,
-        501,
-        "CONNECT (https:// URLs by HTTPS_PROXY) is not supported yet: use the reverse proxy /i/{id}/..., or write the "
-        "target as an http:// URL, which the forward proxy upgrades to https",
+    "CONNECT with a length": (
+        b"CONNECT up.test:443 HTTP/1.1\r\nContent-Length: 0" + REST,
+        400,
+        "CONNECT must have neither Content-Length nor Transfer-Encoding",
+    ),
+    "CONNECT with chunks": (
+        b"CONNECT up.test:443 HTTP/1.1\r\nTransfer-Encoding: chunked" + REST,
+        400,
+        "CONNECT must have neither Content-Length nor Transfer-Encoding",
     ),
 } | {
     name: (get("/a", f"{name}: 1", f"{name.lower()}: 1"), 400, f"{name} must not be given twice")

@@ -73,7 +73,7 @@ async def test_only_the_expectation_of_100_ends_where_the_body_is_buffered(
     ("raw", "door"),
     [
         (b"hidden\r\n\r\n", "reverse"),
-        (b"CONNECT up.test:443 HTTP/1.1\r\nHost: x\r\n\r\n", "reverse"),
+        (b"CONNECT up.test:443 HTTP/1.1\r\nHost: x\r\n\r\n", "tunnel"),
         (b"GET http://up.test/ HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", "reverse"),
         (b"GET http://up.test/ HTTP/1.1\r\nHost: x\r\n\r\n", "forward"),
     ],

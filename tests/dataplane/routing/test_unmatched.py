@@ -196,13 +196,6 @@ async def test_the_methods_of_an_integration_are_not_those_of_other_targets() ->
     assert [message.method for message in upstream.requests] == [b"GET", b"DELETE", b"PROPFIND"]
 
 
-async def test_connect_does_not_pass() -> None:
-    """It comes later, for all targets."""
-    async with running(H, passing=True) as sidekey:
-        answer = await sidekey.ask(b"CONNECT up.test:443 HTTP/1.1\r\nHost: up.test:443\r\n\r\n")
-        assert verdict(answer) == (501, "not_implemented")
-
-
 @pytest.mark.parametrize("target", ["/", "/x", "/i/nobody/x", "*"])
 async def test_nothing_passes_at_the_reverse_door(target: str) -> None:
     """There is no target beside the integrations' there."""

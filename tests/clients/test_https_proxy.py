@@ -1,0 +1,108 @@
+"""Real HTTP clients with an https:// URL and HTTPS_PROXY, unchanged but for what they trust."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from clients.conftest import Client
+from clients.test_clients import AUTHORIZATION, HEAD, HOST, NETWORK, config
+from support import peers
+from support.ca import Authority
+from support.child import Child
+from support.upstream import RawUpstream
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Sidekey in front of an https upstream that keeps every byte, with the folder that callers trust."""
+
+    child: Child
+    upstream: RawUpstream
+    trust: Path
+
+    @property
+    def url(self) -> str:
+        """A target under the integration's prefix."""
+        return f"https://{HOST}:{self.upstream.port}/api/hello?a=1"
+
+    def variables(self, user: str) -> dict[str, str]:
+        """What `sidekey env` sets."""
+        proxy = f"http://{user}127.0.0.1:{self.child.proxy_port}"
+        bundle = str(self.trust / "bundle.pem")
+        names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
+        java = (
+            f"-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort={self.child.proxy_port} "
+            f"-Djavax.net.ssl.trustStore={self.trust / 'truststore.p12'} -Djdk.http.auth.tunneling.disabledSchemes="
+        )
+        return {"https_proxy": proxy, "HTTPS_PROXY": proxy, "JAVA_TOOL_OPTIONS": java, **dict.fromkeys(names, bundle)}
+
+
+@pytest.fixture(params=["true"])
+async def scene(request: pytest.FixtureRequest, ca: Authority, tmp_path: Path) -> AsyncIterator[Scene]:
+    """A running Sidekey with a CA of its own, and its upstream; the parameter is forward.match_by_host."""
+    network = NETWORK.replace("{", f"{{trusted_ca: {{file: {ca.bundle}}}, ", 1)
+    more = f"{network}\nforward: {{match_by_host: {request.param}}}\nca: {{folder: {tmp_path / 'state'}}}"
+    async with RawUpstream(ssl_context=ca.server_context(HOST)) as upstream:
+        with Child(config(f"https://{HOST}:{upstream.port}/api", more), tmp_path, head=HEAD) as child:
+            yield Scene(child, upstream, tmp_path / "state" / "trust")
+
+
+def assert_arrived_once(scene: Scene) -> None:
+    """One request with the credential, and nothing that was between the caller and Sidekey."""
+    (request,) = scene.upstream.requests
+    assert (request.method, request.target, json.loads(request.body)) == (b"POST", b"/api/hello?a=1", {"n": 1})
+    assert request.values(b"host") == [f"{HOST}:{scene.upstream.port}".encode()]
+    assert request.values(b"authorization") == [AUTHORIZATION]
+
+
+@pytest.mark.parametrize("user", ["crm:x@", ""], ids=["by name", "by host"])
+async def test_a_client_sends_an_https_url(client: Client, scene: Scene, user: str) -> None:
+    """TLS ends in Sidekey, by a certificate that the client verifies."""
+    if client.name == "node":
+        pytest.skip("Node before 24 goes past a proxy")
+    if client.name == "java" and user:
+        pytest.skip("Java sends no proxy user unasked: by host it needs none")
+    assert await asyncio.to_thread(client.post, scene.url, scene.variables(user)) == "ok 200"
+    assert_arrived_once(scene)
+
+
+async def test_openssl_opens_a_tunnel_by_http_1_0(scene: Scene) -> None:
+    """Without Host."""
+    command = [peers.require("openssl"), "s_client", "-quiet", "-proxy", f"127.0.0.1:{scene.child.proxy_port}"]
+    command += ["-CAfile", str(scene.trust / "ca.pem"), "-verify_return_error", "-servername", HOST]
+    command += ["-connect", f"{HOST}:{scene.upstream.port}"]
+    request = f"GET /api/hello HTTP/1.1\r\nHost: {HOST}:{scene.upstream.port}\r\nConnection: close\r\n\r\n"
+    done = await asyncio.to_thread(
+        subprocess.run, command, input=request.encode(), capture_output=True, check=False, timeout=60
+    )
+    assert done.stdout.startswith(b"HTTP/1.1 200 OK\r\n"), done.stderr
+
+
+@pytest.mark.parametrize("scene", ["false"], indirect=True)
+async def test_git_names_the_integration_once_it_is_asked(scene: Scene) -> None:
+    """It sends the proxy user only after the 407."""
+    url = f"https://{HOST}:{scene.upstream.port}/api/repo.git"
+    environment = {"PATH": "/usr/bin:/bin", **scene.variables("crm:x@")}
+    command = [peers.require("git"), "ls-remote", url]
+    await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, check=False)
+    assert scene.upstream.requests[0].target == b"/api/repo.git/info/refs?service=git-upload-pack"
+    assert scene.upstream.requests[0].values(b"authorization") == [AUTHORIZATION]
+
+
+async def test_curl_shows_why_a_connect_was_refused(scene: Scene) -> None:
+    """Its message has no more than the status line."""
+    command = [peers.require("curl"), "-q", "-sSv", "-x", f"http://crm:x@127.0.0.1:{scene.child.proxy_port}"]
+    done = await asyncio.to_thread(
+        subprocess.run, [*command, "https://evil.test/"], capture_output=True, text=True, check=False
+    )
+    assert "HTTP/1.1 403 target_denied: The target is outside the integration's policy" in done.stderr
+    assert scene.upstream.connections == []
