@@ -28,6 +28,7 @@ from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.snapshot import Integration, NetworkRules, Snapshot
+from sidekey.sources.leaves import Leaves
 
 SEED = 11
 CANDIDATES = 1500
@@ -136,6 +137,7 @@ class Bench:
             dialer=Dialer(NetworkRules()),
             metrics=Metrics(),
             access=AccessLog(LineWriter(os.open(os.devnull, os.O_WRONLY)), "errors", False),
+            leaves=Leaves(Metrics(), repr),
             report=repr,
         )
         for name in made:

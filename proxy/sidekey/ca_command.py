@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sidekey.authority import keep, trust
@@ -76,6 +77,19 @@ def paths(rules: CaRules) -> dict[str, str]:
     if found.untold or rules.trust_folder is None:
         raise CaError(found.untold)
     return {name: str(path) for name, path in trust.paths(rules.trust_folder).items()}
+
+
+def trust_folder(rules: CaRules) -> Path:
+    """The trust folder with all its files, made where they are missing. Raises CaError.
+
+    It may be another user's, who alone may enter the folder of the CA: what is in it is trusted as it is then.
+    """
+    found = keep.settle(rules, time.time())
+    reason = found.problem or found.untold
+    folder = rules.trust_folder
+    if folder is None or (reason and trust.missing(folder) is not None):
+        raise CaError(reason)
+    return folder
 
 
 def bundle(rules: CaRules) -> str:

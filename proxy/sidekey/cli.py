@@ -17,6 +17,7 @@ from sidekey import __version__
 
 if TYPE_CHECKING:
     from sidekey.authority.rules import CaRules
+    from sidekey.environment import WayIn
     from sidekey.runtime.snapshot import Integration, Snapshot
     from sidekey.settings.config_errors import ConfigError
     from sidekey.settings.load import Loaded, Loader
@@ -186,25 +187,146 @@ def list_integrations(config: str | None, as_json: bool, usable: bool) -> None:
         click.echo("  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip())
 
 
+def service_options(command: F) -> F:
+    """Add the options of `env` and `exec` that say how a service reaches Sidekey."""
+    for decorate in (
+        click.option("--by-host", is_flag=True, help="Name no integration: each request takes the one that covers it."),
+        click.option(
+            "--proxy", metavar="URL", help="Where Sidekey listens: http://HOST:PORT, instead of the config's."
+        ),
+        click.option("--trust", metavar="FOLDER", help="Sidekey's trust folder, instead of the config's."),
+        click.option("--java", is_flag=True, help="Set JAVA_TOOL_OPTIONS too."),
+        config_option,
+    ):
+        command = decorate(command)
+    return command
+
+
 @main.command()
-@config_option
+@service_options
 @json_option
-@click.argument("integration_id", metavar="ID")
-def env(config: str | None, as_json: bool, integration_id: str) -> None:
-    """Print the environment variables that a service needs for the forward proxy: eval "$(sidekey env ID)"."""
-    snapshot = _snapshot(config)
-    integration = _integration(snapshot, integration_id)
-    from sidekey.environment import NoProxyUrl, environment, export_lines
+@click.option(
+    "--shell",
+    type=click.Choice(["sh", "fish", "powershell", "docker", "k8s"]),
+    default="sh",
+    help="What to write: lines for a shell (default: sh), a docker env-file, or `env` of a Kubernetes container.",
+)
+@click.argument("integration_id", metavar="ID", required=False)
+def env(
+    *,
+    integration_id: str | None,
+    by_host: bool,
+    proxy: str | None,
+    trust: str | None,
+    java: bool,
+    config: str | None,
+    as_json: bool,
+    shell: str,
+) -> None:
+    """Print the environment variables by which a service sends through Sidekey: eval "$(sidekey env ID)".
+
+    A caller's token is not printed: put it in place of PUT-THE-CALLERS-TOKEN-HERE, or use `sidekey exec`.
+    """
+    if by_host is (integration_id is not None):
+        raise click.UsageError("name an integration, or say --by-host")
+    from sidekey.environment import TOKEN_PLACE, Proxy, environment
+    from sidekey.kept_trust import KeptTrustError
+    from sidekey.shells import SHELLS, Unwritable
+
+    way = _way_in(config, integration_id, proxy, trust)
+    write, here = SHELLS[shell]
+    # Whether there are callers is unknown without the config; where there are none, any word will do.
+    token = TOKEN_PLACE if way.callers is not False else None
+    try:
+        if here:
+            way.check_trust()
+        into = os.environ if here else {}
+        variables = environment(Proxy.of(way.address, integration_id, token), way.trust, into, java=java)
+        text = json.dumps(variables.values, indent=2) + "\n" if as_json else write(variables.values)
+    except (KeptTrustError, Unwritable) as error:
+        _fail(error)
+    for note in variables.notes:
+        click.echo(note, err=True)
+    # As bytes: a value that was set before need not be UTF-8.
+    click.echo(os.fsencode(text), nl=False)
+
+
+@main.command("exec")
+@service_options
+@click.option("--token-file", metavar="FILE", help="Holds the caller's token. Default: $SIDEKEY_TOKEN.")
+@click.argument("words", metavar="[ID] -- COMMAND...", nargs=-1, type=click.UNPROCESSED)
+def execute(
+    *,
+    words: tuple[str, ...],
+    by_host: bool,
+    proxy: str | None,
+    trust: str | None,
+    java: bool,
+    config: str | None,
+    token_file: str | None,
+) -> None:
+    """Run a command whose HTTP clients send through Sidekey: `sidekey exec crm -- node app.js`.
+
+    Its environment gets the variables of `sidekey env`, with the caller's token. The command replaces this process, so
+    signals and the exit status are its own.
+    """
+    integration_id = None if by_host else next(iter(words), None)
+    command = words if by_host else words[1:]
+    if not command:
+        raise click.UsageError("name an integration, or say --by-host; then -- and the command")
+    from sidekey.environment import Proxy, environment
+    from sidekey.exec_command import TOKEN, NotStarted, TokenError, become, core_limit, read_token
+    from sidekey.kept_trust import KeptTrustError
+
+    core = core_limit()
+    way = _way_in(config, integration_id, proxy, trust)
+    try:
+        token = read_token(token_file, os.environ)
+        if way.callers and token is None:
+            _fail(f"callers need a token: set {TOKEN}, or name its file with --token-file")
+        way.check_trust()
+        variables = environment(Proxy.of(way.address, integration_id, token), way.trust, os.environ, java=java)
+    except (KeptTrustError, TokenError) as error:
+        _fail(error)
+    for note in variables.notes:
+        click.echo(note, err=True)
+    try:
+        become(command, {**os.environ, **variables.values}, core)
+    except NotStarted as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(error.status) from None
+
+
+def _way_in(config: str | None, integration_id: str | None, proxy: str | None, trust: str | None) -> WayIn:
+    """How a service reaches Sidekey: as the options say, and the config where they do not."""
+    from pathlib import Path
+
+    from sidekey.ca_command import CaError, trust_folder
+    from sidekey.core.routing import valid_id
+    from sidekey.environment import NoProxyUrl, WayIn, parse_proxy, proxy_address
 
     try:
-        variables = environment(snapshot, integration.id)
+        address = None if proxy is None else parse_proxy(proxy)
     except NoProxyUrl as error:
+        raise click.BadParameter(str(error), param_hint="--proxy") from None
+    folder = None if trust is None else Path(trust).absolute()
+    if address is not None and folder is not None:
+        if integration_id is not None and not valid_id(integration_id):
+            raise click.BadParameter("must be an integration's ID", param_hint="ID")
+        return WayIn(address, folder)
+    snapshot = _snapshot(config)
+    if integration_id is not None:
+        _integration(snapshot, integration_id)
+    elif snapshot.matching is None:
+        _fail("forward.match_by_host: must be true for --by-host; or name an integration")
+    try:
+        return WayIn(
+            proxy_address(snapshot.listen.proxy) if address is None else address,
+            trust_folder(snapshot.ca) if folder is None else folder,
+            bool(snapshot.callers),
+        )
+    except (NoProxyUrl, CaError) as error:
         _fail(error)
-    if as_json:
-        _print_json(variables)
-        return
-    for line in export_lines(variables):
-        click.echo(line)
 
 
 @main.group()

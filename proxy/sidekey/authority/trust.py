@@ -89,10 +89,13 @@ def write(folder: Path, local: str, extra_roots: str) -> bool:
         if _current(path, whole):
             return False
         path.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _replace(path / CA, local.encode())
-        _replace(path / WGETRC, wgetrc(path / BUNDLE).encode())
-        _replace(path / TRUSTSTORE, truststore(whole))
-        _replace(path / BUNDLE, whole.encode())
+        for name, content in (
+            (CA, local.encode()),
+            (WGETRC, wgetrc(path / BUNDLE).encode()),
+            (TRUSTSTORE, truststore(whole)),
+            (BUNDLE, whole.encode()),
+        ):
+            replace_file(path / name, content)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         way_out = "set ca.trust_folder to a folder that Sidekey may write to"
@@ -107,14 +110,14 @@ def _is(path: Path, content: bytes) -> bool:
         return False
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """In one step: whoever reads it sees all of the old or all of the new."""
+def replace_file(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a file in one step: whoever reads it sees all of the old or all of the new. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             # Whatever the umask is.
-            os.fchmod(descriptor, 0o644)
+            os.fchmod(descriptor, mode)
             file.write(content)
         temporary.rename(path)
     except BaseException:
@@ -126,3 +129,8 @@ def _replace(path: Path, content: bytes) -> None:
 def paths(folder: Path) -> dict[str, Path]:
     """The files of a trust folder by their names."""
     return {name: folder.absolute() / name for name in FILES}
+
+
+def missing(folder: Path) -> str | None:
+    """Which file of a trust folder is not there, if one is."""
+    return next((name for name, path in paths(folder).items() if not path.is_file()), None)

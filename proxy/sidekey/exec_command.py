@@ -1,0 +1,66 @@
+"""`sidekey exec`: becomes a command whose HTTP clients send through Sidekey."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NoReturn
+
+from sidekey.credentials.fields import Reference
+from sidekey.settings.secrets import SecretReader
+
+TOKEN: Final = "SIDEKEY_TOKEN"  # noqa: S105 - the name of a variable
+"""Holds the caller's token, where no file does."""
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+"""Exit statuses, as of a shell and env(1)."""
+
+CoreLimit = tuple[int, int]
+
+
+class TokenError(ValueError):
+    """The caller's token cannot be read; the message says from where, and why."""
+
+
+class NotStarted(Exception):
+    """The command cannot be started; the message says why."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def read_token(file: str | None, environ: Mapping[str, str]) -> str | None:
+    """The caller's token, from the file if one is named, else from the environment. Raises TokenError."""
+    if file is None and TOKEN not in environ:
+        return None
+    reference = Reference("env", TOKEN) if file is None else Reference("file", file)
+    try:
+        return SecretReader(Path(), environ)(reference)
+    except ValueError as error:
+        raise TokenError(str(error)) from None
+
+
+def core_limit() -> CoreLimit:
+    """How large a core dump may be, to be asked before `process.protect_memory`."""
+    return resource.getrlimit(resource.RLIMIT_CORE)
+
+
+def become(command: tuple[str, ...], environment: Mapping[str, str], core: CoreLimit) -> NoReturn:
+    """Replace this process (execve(2)), so that signals and the exit status are the command's. Raises NotStarted.
+
+    It gets what an exec hands on as this process got it: Python ignores two signals, and the core limit was lowered.
+    """
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, core)
+    try:
+        os.execvpe(command[0], command, environment)  # noqa: S606 - to run it is what was asked for
+    except FileNotFoundError:
+        raise NotStarted(f"{command[0]}: not found, or the interpreter that it names is not", NOT_FOUND) from None
+    except (OSError, ValueError) as error:
+        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "invalid"
+        raise NotStarted(f"{command[0]}: cannot be run: {reason}", NOT_EXECUTABLE) from None
