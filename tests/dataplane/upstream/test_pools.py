@@ -119,3 +119,16 @@ async def test_a_pool_with_a_certificate_is_never_bare() -> None:
     bare, bearing = pools.find(HERE, H, None), pools.find(HERE, H, certificate("one"))
     assert (bare.is_empty, bare.is_bare, bare.has_identity) == (True, True, False)
     assert (bearing.is_empty, bearing.is_bare, bearing.has_identity) == (True, False, True)
+
+
+async def test_a_pool_that_was_dropped_takes_none_of_its_successors_along() -> None:
+    """Dropped once more, it is no longer the one that is found for its key."""
+    made = integration("h", "https://a.test/api")
+    pools = Scripted(made).plane.pools
+    origin = Origin("https", "a.test", 443)
+    former = pools.find(origin, made, None)
+    pools.drop([former])
+    successor = pools.find(origin, made, None)
+    assert successor is not former
+    pools.drop([former])
+    assert pools.find(origin, made, None) is successor
