@@ -518,7 +518,7 @@ class Exchange(ExchangeEvents):
 
     async def _renew(self) -> None:
         if self.is_over:
-            # The caller has left before this task had its first turn.
+            # It has ended before this task had its first turn.
             return
         grant, held = self._grant, self._held
         if grant is None or held is None:
