@@ -283,6 +283,18 @@ async def test_while_a_newer_grant_is_fetched(newer: Grant | None, code: str) ->
     assert caller.take() == b""
 
 
+async def test_before_a_newer_grant_is_asked_for() -> None:
+    """In the same turn of the loop in which the refusal came."""
+    source = Awaited(there=True)
+    sidekey = Scripted(integration("h", BASE, traits=WATCHED), sources={"h": source}, timeouts=TOTAL)
+    caller = sidekey.caller()
+    caller.feed(ORDER)
+    (await sidekey.upstream()).feed(REFUSED)
+    await ended(sidekey, caller, "upstream_timeout")
+    assert source.asked == 0
+    assert sidekey.defects == []
+
+
 @every_end
 async def test_while_its_body_comes(code: str) -> None:
     """No grant is fetched for a body that will not be whole."""

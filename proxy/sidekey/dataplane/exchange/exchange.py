@@ -537,6 +537,9 @@ class Exchange(ExchangeEvents):
         self._wait(self._renew)
 
     async def _renew(self) -> None:
+        if self.is_over:
+            # It has ended before this task had its first turn.
+            return
         grant, held = self._grant, self._held
         if grant is None or held is None:
             raise RuntimeError("no response is held back")
