@@ -57,7 +57,7 @@ _ALIKE_PAIRS: Final[tuple[tuple[str, str], ...]] = (
     ("\xc2\xa5", "\\"),
 )
 """What Windows reads as a slash or a backslash where it fits text into a code page: U+2044 (which NFKC makes
-of fractions), U+2215, U+2216, and the signs of won and yen, which have the place of the backslash in Korea and Japan."""
+of fractions), U+2215, U+2216, and the signs of won and yen, which are the backslash of Korea and Japan."""
 
 DECODINGS: Final = 3
 WORK: Final = 600_000

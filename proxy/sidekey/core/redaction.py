@@ -266,13 +266,13 @@ class Redactor:
         first = end = len(text)
         for needle in self._needles:
             initial = needle[:_INITIAL]
-            place = text.find(initial, max(at, end - len(needle) + 1), first)
+            place = text.find(initial, max(at, end - len(needle) + 1), first + _INITIAL - 1)
             while place >= 0:
                 # Not much of a text that repeats a beginning is copied and compared at each of its places.
                 if needle.startswith(text[place : place + _AHEAD]) and needle.startswith(text[place:]):
                     first = place
                     break
-                place = text.find(initial, place + 1, first)
+                place = text.find(initial, place + 1, first + _INITIAL - 1)
         # Beginnings that are shorter than what was looked for.
         for place in range(max(at, end - _INITIAL + 1), first):
             if text[place:] in self._beginnings:
