@@ -52,6 +52,8 @@ def test_pairs_are_joined_as_in_a_query() -> None:
         "access%5Ftoken=x",
         "access%255ftoken=x",
         "%61ccess_token=x",
+        "?access_token=x",
+        "a=b&%3Facce%C5%BFs_token=x",
         "access_token[]=x",
         "access_token%5B0%5D=x",
         "access.token=x",

@@ -273,3 +273,41 @@ def test_dot_segments_are_removed_as_rfc_3986_says(path: str, resolved: str) -> 
 def test_a_path_meets_a_pattern_where_any_reading_does(path: str, pattern: str, below: bool, met: bool) -> None:
     """A forbidden path is recognised in each of its disguises, and no other path is."""
     assert paths.meets(path, pattern, below=below) is met
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        # To who leaves encoded slashes alone (RFC 3986 normalisation, WHATWG, Apache's NoDecode) it is one segment.
+        "/api/v1/a%2fb/%2e%2e/%2e%2e/x",
+        "/api/v1/a%2Fb/.%2E/%2e./x",
+        "/api/v1/a%252fb/%252e%252e/%252e%252e/x",
+        "/api/v1/a%2fb/%252e%252e/%252e%252e/x",
+        # NFKC makes dots of these, but no slash of U+2215.
+        "/api/v1/a%e2%88%95b/%ef%bc%8e%ef%bc%8e/%ef%bc%8e%ef%bc%8e/x",
+        # Signs of yen and won are backslashes in code pages.
+        "/api/v1/..%c2%a5..%c2%a5x",
+        "/api/v1/..%e2%82%a9..%ef%bf%a6x",
+        # Some merge slashes two by two, and once.
+        "/api/v1////../../api/v1",
+        # All behind the first semicolon may be parameters.
+        "/api/v1/%2e%2e;a/../b/../v1/x/../../v1/x",
+    ],
+)
+def test_what_is_one_segment_to_some_servers_is_not_two_to_all(path: str) -> None:
+    """Dots count also while slashes are still encoded."""
+    assert not paths.inside(path, "/api/v1")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/x%2fy/%2e%2e/oauth/token", "/api/v1/oauth/token;x/../../y"])
+def test_a_forbidden_path_is_met_with_encoded_slashes_or_parameters_left(path: str) -> None:
+    """By one such reading."""
+    assert paths.meets(path, "/api/v1/oauth/token")
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/a%2fb/c", "/api/v1/a%2fb%2F%2fc.d/%c2%a5100", "/api/v1/x%2e%2ey/a;b=c/%c2%bd"]
+)
+def test_encoded_slashes_and_signs_of_money_stay_allowed(path: str) -> None:
+    """They are data where no dot segment follows."""
+    assert paths.inside(path, "/api/v1")

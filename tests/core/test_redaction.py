@@ -226,6 +226,19 @@ def test_the_work_grows_with_the_text_alone(text: bytes) -> None:
     assert counts[1] < 10 * counts[0]
 
 
+@pytest.mark.parametrize("initial", [b"\\", b"%", b"a", b"\\u006", b"%61%6"])
+def test_a_text_of_initials_of_a_long_secret_is_not_compared_at_each(initial: bytes) -> None:
+    """Counted in calls, each of which may copy as many bytes as the secret's longest spelling has."""
+    redactor = Redactor((bytes(97 + (number * number) % 23 for number in range(LONGEST)),))
+    calls: Counter[str] = Counter()
+    sys.setprofile(lambda _, event, __: calls.update((event,)))
+    try:
+        redactor.split(initial * (30_000 // len(initial)), whole=False)
+    finally:
+        sys.setprofile(None)
+    assert calls.total() < 1000
+
+
 @pytest.mark.parametrize("first", range(1, len(HARD.encode())))
 def test_only_what_may_begin_a_secret_is_kept_back(first: int) -> None:
     """An event that ends otherwise is complete at once."""

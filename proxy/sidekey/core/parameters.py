@@ -25,8 +25,8 @@ JSON: Final = "application/json"
 
 _UNDERSCORES: Final = "_. "
 _ESCAPED_FIELD: Final = re.compile(r"[&;][^&;%]*+(?:%(?![0-9A-Fa-fUu][0-9A-Fa-f])[^&;%]*+)*+%[^&;]*+")
-_LEADING: Final = re.compile(r"[\s+\[\]\xef\xbb\xbf\ufeff]*")
-"""What servers drop before a name: blanks, brackets and a byte order mark."""
+_LEADING: Final = re.compile(r"[\s+?\[\]\xef\xbb\xbf\ufeff]*")
+"""What servers drop before a name: blanks, brackets, a byte order mark, and a question mark (URLSearchParams)."""
 
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _ASCII_ALIKE: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"})
@@ -160,7 +160,7 @@ def _names_shape(names: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[st
     ]
     letters = {each for name in names for each in fold(name) if each.isascii() and each.isalpha()}
     others = re.escape("".join(sorted(set(string.ascii_lowercase) - letters)))
-    foreign = rf"[&;][\s+\[\]]*+([^&;=\[\]\0{others}{others.upper()}]*+)(?=[&;=\[\]\0]|\Z)"
+    foreign = rf"[&;][\s+?\[\]]*+([^&;=\[\]\0{others}{others.upper()}]*+)(?=[&;=\[\]\0]|\Z)"
     return re.compile(rf"(?:{'|'.join(spelled)})[\s+]*+(?=[=&;\[\]\0]|\Z)"), re.compile(foreign)
 
 

@@ -21,7 +21,6 @@ CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _PARAMETERS: Final = re.compile(r";[^/]*")
-_SLASHES: Final = re.compile(r"//+")
 _SLASH_ESCAPE: Final = re.compile(r"%(?=2[Ff])")
 _DOT_SEGMENT: Final = re.compile(r"/\.\.?(?:[/;]|\Z)")
 _CHANGEABLE: Final = re.compile(r"[%\\;]|//|[^\x00-\x7f]")
@@ -50,12 +49,24 @@ _ODD_DOTS: Final = re.compile(
 """A dot segment with a tail that a server may cut off: blanks, a stream of NTFS (`::$DATA`), or a query or fragment
 that decoding uncovered."""
 
+<<<<<<< HEAD
 _ALIKE: Final = re.compile(r"\xe2(?:\x81\x84|\x88[\x95\x96]|\x82\xa9)|\xc2\xa5")
 """What Windows reads as a slash or a backslash where it fits text into a code page: U+2044 (NFKC makes it of
 fractions), U+2215, U+2216, and the signs of yen and won, which stand where a backslash does in those of Japan and
 Korea."""
 
 _ALIKE_SLASHES: Final = ("\xe2\x81\x84", "\xe2\x88\x95")
+=======
+_ALIKE_PAIRS: Final[tuple[tuple[str, str], ...]] = (
+    ("\xe2\x81\x84", "/"),
+    ("\xe2\x88\x95", "/"),
+    ("\xe2\x88\x96", "\\"),
+    ("\xe2\x82\xa9", "\\"),
+    ("\xc2\xa5", "\\"),
+)
+"""What Windows reads as a slash or a backslash where it fits text into a code page: U+2044 (which NFKC makes
+of fractions), U+2215, U+2216, and the signs of won and yen, which are the backslash of Korea and Japan."""
+>>>>>>> review2
 
 DECODINGS: Final = 3
 WORK: Final = 600_000
@@ -96,13 +107,22 @@ class Readings(Bounded):
     honest one is.
     """
 
-    __slots__ = ("_all", "_changing")
+    __slots__ = ("_all", "_changing", "_closely")
 
     def __init__(self, path: str, *prefixes: str) -> None:
         super().__init__(WORK, UnreadablePath("the path has too many readings for its length"))
         self._changing: Final = [each for each in prefixes if _CHANGEABLE.search(each) and under(path, each)]
         self._all: Final[set[tuple[str, ...]]] = set()
+        self._closely = False
         self._check_octets(path)
+        self._read(path)
+        # What else servers do, or leave undone, changes only how many segments dots have before them.
+        if any(_DOT_SEGMENT.search(reading[0]) for reading in self._all):
+            self._closely = True
+            self._all.clear()
+            self._read(path)
+
+    def _read(self, path: str) -> None:
         level = self._close([(path, *self._changing)])
         for _ in range(DECODINGS):
             level = self._close(self._next_level(level))
@@ -159,7 +179,7 @@ class Readings(Bounded):
                 found = tuple([self._decoded(each) for each in reading])
                 self._check_octets(found[0])
                 decoded.append(found)
-                slashes = path.count("%2f") + path.count("%2F")
+                slashes = path.count("%2f") + path.count("%2F") if self._closely else 0
                 if slashes:
                     self._charge(1_500 + 3 * len(path) + 200 * slashes)
                     decoded.append(tuple([self._decoded(_SLASH_ESCAPE.sub("%25", each)) for each in reading]))
@@ -199,13 +219,18 @@ class Readings(Bounded):
         if ";" in path:
             self._charge(step + 120 * path.count(";"))
             found.append(tuple([_PARAMETERS.sub("", each) for each in reading]))
+            if self._closely:
+                # Some servers take all behind the first one for parameters.
+                self._charge(step)
+                found.append(tuple([each.partition(";")[0] for each in reading]))
         if "//" in path:
             self._charge(step + 100 * path.count("//"))
-            found.append(tuple([_SLASHES.sub("/", each) for each in reading]))
+            # Two by two, as some do once: how many are left decides what dot segments take away.
+            found.append(tuple([each.replace("//", "/") for each in reading]))
         if _DOT_SEGMENT.search(path):
             self._charge(step + 90 * path.count("/"))
             found.append(tuple([remove_dots(each) for each in reading]))
-        if "%2e" in path or "%2E" in path:
+        if self._closely and ("%2e" in path or "%2E" in path):
             # Parsers of URLs, and proxies that normalise, read dots so and decode nothing else (RFC 3986 6.2.2.2).
             self._charge(step + 40 * path.count("%2"))
             found.append(tuple([each.replace("%2e", ".").replace("%2E", ".") for each in reading]))
@@ -217,17 +242,23 @@ class Readings(Bounded):
         if not path.isascii():
             self._charge(step)
             found.append(tuple([self._folded(each) for each in reading]))
-            if _ALIKE.search(path):
-                self._charge(step + 600 * (path.count("\xe2") + path.count("\xc2")))
-                found.append(tuple([_ALIKE.sub(_plain_alike, each) for each in reading]))
+            if self._closely:
+                self._charge(step)
+                found.append(tuple([self._compatible_octets(each) for each in reading]))
 
     def _folded(self, path: str) -> str:
-        """NFKC."""
+        """NFKC, with what else looks like a slash or backslash as one."""
+        return _alike(self._compatible_octets(path))
+
+    def _compatible_octets(self, path: str) -> str:
         return self._compatible(path).encode("utf-8", "surrogateescape").decode("latin-1")
 
 
-def _plain_alike(found: re.Match[str]) -> str:
-    return "/" if found[0] in _ALIKE_SLASHES else "\\"
+def _alike(path: str) -> str:
+    """With what looks like a slash or backslash as one."""
+    for written, plain in _ALIKE_PAIRS:
+        path = path.replace(written, plain)
+    return path
 
 
 def _is_utf_8(path: str) -> bool:
@@ -243,7 +274,7 @@ def _shape(patterns: tuple[tuple[str, bool], ...]) -> re.Pattern[str]:
     """What `Readings.meet` looks for. Patterns come from the config alone, so nothing that a caller sends is kept."""
     alternatives = set()
     for pattern, below in patterns:
-        end = "(?:[/?#].*)?" if below else "/*(?:[?#].*)?"
+        end = "(?:[/;?#].*)?" if below else "/*(?:[;?#].*)?"
         for reading in readings(pattern):
             alternatives.add("/".join(map(_segment_shape, reading.rstrip("/").split("/"))) + end)
     return re.compile("|".join(sorted(alternatives)), re.IGNORECASE | re.DOTALL)

@@ -34,6 +34,12 @@ _HEX: Final = re.compile(r"%[0-9A-F]{2}")
 _JSON_FURTHER: Final[tuple[str, ...]] = ("", "<>&", "<>&'", "<>&'=", "<>&'+`")
 """Characters that writers of JSON write as \\uXXXX although they need not: none, Go and Rails, Jinja, Gson, .NET."""
 
+_INITIAL: Final = 6
+"""Bytes of a spelling that are looked for where it may begin: a character that is escaped, at most."""
+
+_AHEAD: Final = 64
+"""Bytes that are compared before the rest is."""
+
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _BASE64_SKIPPED: Final[tuple[int, ...]] = (0, 2, 3)
 """Characters at the beginning that depend on what comes before the secret, for 0, 1 and 2 bytes of that."""
@@ -133,6 +139,7 @@ class Redactor:
 
     KNOWN: Final = 32 << 10
     __slots__ = (
+        "_beginnings",
         "_escaped",
         "_known",
         "_known_size",
@@ -148,6 +155,7 @@ class Redactor:
         searched = {piece for secret in searchable(secrets) for piece in _pieces(secret)}
         found = {text for piece in searched for text in spellings(piece)}
         self._needles: Final = sorted(found, key=len, reverse=True)
+        self._beginnings: Final = {needle[:length] for needle in found for length in range(1, _INITIAL)}
         self._percent: Final = [needle for needle in self._needles if b"%" in needle]
         self._escaped: Final = [needle for needle in self._needles if b"%" not in needle and b"\\" in needle]
         self._plain: Final = [needle for needle in self._needles if b"%" not in needle and b"\\" not in needle]
@@ -257,13 +265,18 @@ class Redactor:
         """Where the first end of the text begins, not before `at`, that is the beginning of a spelling, but not all."""
         first = end = len(text)
         for needle in self._needles:
-            initial = needle[:1]
-            place = text.find(initial, max(at, end - len(needle) + 1), first)
+            initial = needle[:_INITIAL]
+            place = text.find(initial, max(at, end - len(needle) + 1), first + _INITIAL - 1)
             while place >= 0:
-                if needle.startswith(text[place:]):
+                # Not much of a text that repeats a beginning is copied and compared at each of its places.
+                if needle.startswith(text[place : place + _AHEAD]) and needle.startswith(text[place:]):
                     first = place
                     break
-                place = text.find(initial, place + 1, first)
+                place = text.find(initial, place + 1, first + _INITIAL - 1)
+        # Beginnings that are shorter than what was looked for.
+        for place in range(max(at, end - _INITIAL + 1), first):
+            if text[place:] in self._beginnings:
+                return place
         return first
 
 
