@@ -49,14 +49,6 @@ _ODD_DOTS: Final = re.compile(
 """A dot segment with a tail that a server may cut off: blanks, a stream of NTFS (`::$DATA`), or a query or fragment
 that decoding uncovered."""
 
-<<<<<<< HEAD
-_ALIKE: Final = re.compile(r"\xe2(?:\x81\x84|\x88[\x95\x96]|\x82\xa9)|\xc2\xa5")
-"""What Windows reads as a slash or a backslash where it fits text into a code page: U+2044 (NFKC makes it of
-fractions), U+2215, U+2216, and the signs of yen and won, which stand where a backslash does in those of Japan and
-Korea."""
-
-_ALIKE_SLASHES: Final = ("\xe2\x81\x84", "\xe2\x88\x95")
-=======
 _ALIKE_PAIRS: Final[tuple[tuple[str, str], ...]] = (
     ("\xe2\x81\x84", "/"),
     ("\xe2\x88\x95", "/"),
@@ -66,7 +58,6 @@ _ALIKE_PAIRS: Final[tuple[tuple[str, str], ...]] = (
 )
 """What Windows reads as a slash or a backslash where it fits text into a code page: U+2044 (which NFKC makes
 of fractions), U+2215, U+2216, and the signs of won and yen, which are the backslash of Korea and Japan."""
->>>>>>> review2
 
 DECODINGS: Final = 3
 WORK: Final = 600_000
