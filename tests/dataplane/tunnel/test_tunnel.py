@@ -204,9 +204,12 @@ async def test_an_early_refusal_reaches_a_caller_that_is_still_uploading(ca: Aut
         for _ in range(8):
             async with tunnel(sidekey, ca, "up.test:443") as caller:
                 head = b"POST /api/a HTTP/1.1\r\nHost: up.test\r\nContent-Length: 3000000\r\n\r\n"
+                # It reads nothing until it has sent everything: a reset would take the response from it.
+                caller.raw.transport.pause_reading()
                 await caller.send(head)
                 for _ in range(30):
                     await caller.send(bytes(100_000))
+                caller.raw.transport.resume_reading()
                 assert (await caller.response()).status == 413
                 assert await caller.until_closed()
 
