@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import os
 import select
 import socket
 import ssl
@@ -13,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
@@ -449,3 +451,71 @@ def test_loops_of_two_threads_do_not_mix_their_bytes(ca: Authority) -> None:
         for thread in threads:
             thread.join(DEADLINE)
     assert received == dict(enumerate(bodies))
+
+
+class Told(asyncio.Protocol):
+    """A server's protocol that keeps the pieces that it is handed."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.transport: asyncio.Transport
+        self.lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.pieces.append(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+
+
+@VERSIONS
+async def test_a_server_that_has_said_everything_is_told_that_more_comes(
+    ca: Authority, version: ssl.TLSVersion
+) -> None:
+    """Not what: it is dropped. The client has the end of what it was sent, and close_notify."""
+    loop, told = asyncio.get_running_loop(), Told()
+
+    def accept() -> TlsTransport:
+        return TlsTransport(told, context_of(ca, version), None, None, loop.create_future())
+
+    server = await loop.create_server(accept, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+
+    def talk() -> bytes:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as tcp,
+            ca.client_context().wrap_socket(tcp, server_hostname="up.test", suppress_ragged_eofs=False) as tls,
+        ):
+            tls.sendall(b"first")
+            heard = bytearray()
+            while data := tls.recv(100):
+                heard += data
+            # Below TLS, which has ended: what was on its way.
+            os.write(tls.fileno(), b"more")
+            asked.set()
+            assert done.wait(DEADLINE)
+            return bytes(heard)
+
+    asked, done = threading.Event(), threading.Event()
+    async with server, asyncio.timeout(DEADLINE):
+        talking = asyncio.create_task(asyncio.to_thread(talk))
+        while not told.pieces:
+            await asyncio.sleep(0.005)
+        transport = told.transport
+        assert transport.can_write_eof()
+        transport.write(b"last")
+        transport.write_eof()
+        transport.write(b"never")
+        assert not transport.is_closing()
+        while b"" not in told.pieces:
+            await asyncio.sleep(0.005)
+        done.set()
+        assert await talking == b"last"
+        transport.close()
+        while not told.lost:
+            await asyncio.sleep(0.005)
+    assert told.pieces[0] == b"first"
+    assert set(told.pieces[1:]) == {b""}

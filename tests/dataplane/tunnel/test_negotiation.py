@@ -99,6 +99,20 @@ async def test_what_is_sent_behind_a_refused_connect_is_never_a_request(ca: Auth
         assert upstream.received == []
 
 
+async def test_a_refusal_reaches_a_caller_that_sends_on() -> None:
+    """It reads nothing until it has sent what it meant for the tunnel."""
+    async with running(integration("h", "https://up.test/api")) as sidekey:
+        for number in range(1, 5):
+            async with sidekey.connect() as raw:
+                raw.transport.pause_reading()
+                await raw.send(connect_request("evil.test:443"))
+                await sidekey.outcomes("h", target_denied=number)
+                for _ in range(20):
+                    await raw.send(bytes(1 << 20))
+                raw.transport.resume_reading()
+                assert (await raw.response()).status == 403
+
+
 async def test_callers_are_known_by_the_password(ca: Authority) -> None:
     """Judged before the ID; inside, the CONNECT's token counts, and another one is a contradiction."""
     async with running(

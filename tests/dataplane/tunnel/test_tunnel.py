@@ -201,12 +201,15 @@ async def test_an_early_refusal_reaches_a_caller_that_is_still_uploading(ca: Aut
     """The response is not lost to a reset, over TLS either, however much is still on its way."""
     limits = Limits(request_body=1000)
     async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), limits=limits) as sidekey:
-        for _ in range(8):
+        for _ in range(4):
             async with tunnel(sidekey, ca, "up.test:443") as caller:
-                head = b"POST /api/a HTTP/1.1\r\nHost: up.test\r\nContent-Length: 3000000\r\n\r\n"
+                head = b"POST /api/a HTTP/1.1\r\nHost: up.test\r\nContent-Length: 20971520\r\n\r\n"
+                # It reads nothing until it has sent everything: a reset would take the response from it.
+                caller.raw.transport.pause_reading()
                 await caller.send(head)
-                for _ in range(30):
-                    await caller.send(bytes(100_000))
+                for _ in range(20):
+                    await caller.send(bytes(1 << 20))
+                caller.raw.transport.resume_reading()
                 assert (await caller.response()).status == 413
                 assert await caller.until_closed()
 

@@ -270,8 +270,6 @@ class CallerConnection(RequestReader, asyncio.Protocol):
     def _may_parse(self) -> bool:
         """Whether what was held back has its turn: nothing is under way, or what is needs its body and has room."""
         request = self._request
-        if self._awaits_tunnel:
-            return False
         return request is None or not (request.complete or self._paused & PAUSED_BY_BODY)
 
     def _begin(self, request: Request) -> None:
