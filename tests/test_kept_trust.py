@@ -90,7 +90,7 @@ def test_wget_keeps_its_settings(by: str, trust: Path, corp: Path, tmp_path: Pat
         (b"no certificate", r"SSL_CERT_FILE: \S+/corp.pem: this is .*not PEM"),
         (
             b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
-            r"SSL_CERT_FILE: \S+/corp.pem: must contain a certificate",
+            r"SSL_CERT_FILE: \S+/corp.pem must contain a certificate",
         ),
         (b"-----BEGIN CERTIFICATE-----\nAAAA", r"SSL_CERT_FILE: \S+/corp.pem: this PEM is cut off"),
     ],

@@ -89,10 +89,10 @@ class _Kept:
         own = _ours(ours)
         try:
             kept = bundle(data.decode("latin-1"))
-            if not kept:
-                raise ValueError("must contain a certificate in PEM")
         except ValueError as error:
             raise KeptTrustError(f"{name}: {theirs}: {error}") from None
+        if not kept:
+            raise KeptTrustError(f"{name}: {theirs} must contain a certificate in PEM")
         whole = bundle(own, kept)
         return ours if whole == own else self._keep(whole.encode(), "pem", 0o644)
 
