@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from sidekey.observe.exposition import FAMILIES
 from support.ask import get
 from support.ca import Authority
-from support.child import Child
+from support.child import DEADLINE, Child
 from support.mounted import asking, current, mount
 from support.ports import free_port
 from support.prometheus import expressions_of, metrics_of, promtool, rules_of, without_data
@@ -66,6 +68,7 @@ def config(ca: Authority, port: int, closed: int) -> str:
     files = "certificate: {file: tls.crt}, private_key: {file: tls.key}"
     return f"""\
 network: {{hosts: {{up.test: ["127.0.0.1"]}}, allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {ca.bundle}}}}}
+ca: {{folder: state}}
 integrations:
   plain: {{endpoint_prefix: "https://up.test:{port}/api", {basic}}}
   down: {{endpoint_prefix: "https://up.test:{closed}", {basic}}}
@@ -74,6 +77,14 @@ integrations:
   tokens: {{{oauth2("token")}}}
   refused: {{{oauth2("refused")}}}
 """
+
+
+def ask_in_tunnel(proxy: int, port: int) -> int:
+    """The status of a request for no target of `plain`, without TLS, in a tunnel to its upstream."""
+    with closing(HTTPConnection("127.0.0.1", proxy, timeout=DEADLINE)) as connection:
+        connection.set_tunnel("up.test", port, {"X-Integration-Id": "plain"})
+        connection.request("GET", "/")
+        return connection.getresponse().status
 
 
 @pytest.fixture
@@ -85,6 +96,7 @@ async def scraped(ca: Authority, tmp_path: Path) -> Scraped:
         text = config(ca, upstream.port, free_port())
         with Child(text, tmp_path, head=HEAD, environment={"SECRET": "s3cret"}) as child:
             statuses = [(await asyncio.to_thread(get, child.proxy_port, path)).status for path in REQUESTS]
+            assert await asyncio.to_thread(ask_in_tunnel, child.proxy_port, upstream.port) == 403
             page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
             await asyncio.to_thread(child.stop)
     return Scraped(page, tuple(statuses))

@@ -25,11 +25,12 @@ from sidekey.authority.local import Authority as LocalAuthority
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import ProblemError
 from sidekey.network import ca_folder
+from sidekey.network.dial import Dialer
 from sidekey.network.sessions import Sessions
 from sidekey.network.tls import TlsContexts, certificate_refused, client_context, tls_problem
 from sidekey.network.tls_server import server_context
-from sidekey.runtime.snapshot import Trust
-from support.authorities import authority_of
+from sidekey.runtime.snapshot import NetworkRules, Snapshot, Trust
+from support.authorities import authority_of, rules_in
 from support.ca import Authority, file_trust
 from support.tls_peer import TlsPeer, shake
 
@@ -314,3 +315,13 @@ def test_a_ca_of_the_operators_is_excluded_by_its_certificate(ca: Authority, tmp
         shake(contexts.get(ca.trust), server)
     contexts.exclude(frozenset())
     shake(contexts.get(ca.trust), server)
+
+
+def test_a_dialer_excludes_the_ca_that_signs_for_callers(tmp_path: Path) -> None:
+    """By the config, and no longer than it says so."""
+    own, _ = local_server("up.test")
+    dialer = Dialer(NetworkRules())
+    dialer.prepare(Snapshot({}, ca=rules_in(tmp_path, brought=True, own=own)))()
+    assert dialer._contexts._excluded == {ssl.PEM_cert_to_DER_cert(own.certificate)}
+    dialer.prepare(Snapshot({}))()
+    assert dialer._contexts._excluded == frozenset()

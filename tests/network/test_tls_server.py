@@ -7,7 +7,7 @@ import ssl
 import pytest
 
 from sidekey.authority.certificates import Signer, make_key
-from sidekey.network.tls_server import server_context
+from sidekey.network.tls_server import handshake_outcome, server_context
 from support.authorities import NOW, authority_of
 from support.tls_peer import shake
 
@@ -65,3 +65,31 @@ def test_another_name_is_refused_with_its_alert(name: str) -> None:
 def test_a_key_that_does_not_fit_is_refused() -> None:
     with pytest.raises((OSError, ValueError)):
         server_context("up.test", b"nonsense")
+
+
+class Alerted(ssl.SSLError):
+    """An error of OpenSSL's with this symbol."""
+
+    def __init__(self, reason: str | None) -> None:
+        super().__init__()
+        if reason is not None:
+            self.reason = reason
+
+
+@pytest.mark.parametrize(
+    ("error", "sent", "outcome"),
+    [
+        (Alerted("TLSV1_ALERT_UNKNOWN_CA"), True, "ca_untrusted"),
+        (Alerted("SSLV3_ALERT_BAD_CERTIFICATE"), True, "ca_untrusted"),
+        (Alerted("SSLV3_ALERT_CERTIFICATE_UNKNOWN"), True, "ca_untrusted"),
+        (Alerted("CALLBACK_FAILED"), False, "sni"),
+        (Alerted("UNSUPPORTED_PROTOCOL"), False, "tls_failed"),
+        (Alerted("SSLV3_ALERT_HANDSHAKE_FAILURE"), True, "tls_failed"),
+        (Alerted(None), False, "tls_failed"),
+        (ConnectionResetError(), True, "ca_untrusted"),
+        (ConnectionResetError(), False, "caller_gone"),
+    ],
+)
+def test_what_a_failed_handshake_is_called(error: OSError, sent: bool, outcome: str) -> None:
+    """Many clients that do not trust the CA just close."""
+    assert handshake_outcome(error, certificate_sent=sent) == outcome

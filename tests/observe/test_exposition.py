@@ -185,3 +185,15 @@ async def test_requests_that_arrive_during_a_scrape_leave_the_page_valid() -> No
     name = "sidekey_request_duration_seconds"
     last = ("integration", "i1999")
     assert found[f"{name}_bucket", (last, ("le", "+Inf"))] == found[f"{name}_count", (last,)]
+
+
+async def test_the_local_ca_has_two_families() -> None:
+    """The end of the CA is there once there is one."""
+    metrics = Metrics()
+    page = b"".join([block async for block in expose(metrics)]).decode()
+    assert "sidekey_leaves_minted_total 0\n" in page
+    assert "sidekey_ca_expiry_timestamp_seconds" not in page
+    metrics.leaves_minted, metrics.ca_expires = 3, 1_790_000_000.0
+    page = b"".join([block async for block in expose(metrics)]).decode()
+    assert "sidekey_leaves_minted_total 3\n" in page
+    assert "sidekey_ca_expiry_timestamp_seconds 1790000000.0\n" in page

@@ -206,8 +206,14 @@ def test_every_request_of_the_quick_start_is_let_through(started: Snapshot) -> N
 
 
 def test_the_quick_start_says_what_to_do_about_https_urls() -> None:
-    """Who sets HTTPS_PROXY learns that it is not supported yet, and of both ways until then."""
-    for words in ("`HTTPS_PROXY` are not supported yet", "CONNECT", "reverse proxy", "write the URL as `http://`"):
+    """Who sets HTTPS_PROXY learns that the service must trust the local CA, and of both ways without it."""
+    for words in (
+        "must trust that CA",
+        "CONNECT",
+        "docs/https-proxy.md",
+        "reverse proxy",
+        "write the URL as `http://`",
+    ):
         assert words in " ".join(quick_start().split())
 
 

@@ -26,10 +26,10 @@ def loaded(folder: Path, top: str = "", environ: dict[str, str] | None = None) -
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
-        ({"STATE_DIRECTORY": "/var/lib/sidekey:/var/lib/more", "HOME": "/home/u"}, "/var/lib/sidekey"),
-        ({"XDG_STATE_HOME": "/home/u/state", "HOME": "/home/u"}, "/home/u/state/sidekey"),
-        ({"XDG_STATE_HOME": "state", "HOME": "/home/u"}, "/home/u/.local/state/sidekey"),
-        ({"HOME": "/home/u"}, "/home/u/.local/state/sidekey"),
+        ({"STATE_DIRECTORY": "/var/lib/sidekey:/var/lib/more", "HOME": "/srv/u"}, "/var/lib/sidekey"),
+        ({"XDG_STATE_HOME": "/srv/u/state", "HOME": "/srv/u"}, "/srv/u/state/sidekey"),
+        ({"XDG_STATE_HOME": "state", "HOME": "/srv/u"}, "/srv/u/.local/state/sidekey"),
+        ({"HOME": "/srv/u"}, "/srv/u/.local/state/sidekey"),
         ({}, None),
         ({"HOME": ""}, None),
     ],
@@ -45,7 +45,7 @@ def test_folders_of_the_config_begin_at_the_config(tmp_path: Path) -> None:
     rules = good(loaded(tmp_path, "ca: {folder: state}")).ca
     assert (rules.folder, rules.trust_folder) == (tmp_path / "state", tmp_path / "state" / "trust")
     assert rules.configured
-    rules = good(loaded(tmp_path, "ca: {trust_folder: /shared}", {"HOME": "/home/u"})).ca
+    rules = good(loaded(tmp_path, "ca: {trust_folder: /shared}", {"HOME": "/srv/u"})).ca
     assert rules.trust_folder == Path("/shared")
 
 
@@ -74,7 +74,7 @@ def test_what_is_wrong_is_said_with_its_place(top: str, path: str, message: str,
 
 def test_an_own_ca_is_read_and_its_files_are_watched(tmp_path: Path) -> None:
     """A renewed one is another, and takes effect."""
-    loader = Loader(tmp_path / "sidekey.yaml", {"HOME": "/home/u"})
+    loader = Loader(tmp_path / "sidekey.yaml", {"HOME": "/srv/u"})
     own = authority_of("https://a.test", now=time.time())
     (tmp_path / "ca.pem").write_text(own.certificate)
     (tmp_path / "ca.key").write_text(own.key)
@@ -117,7 +117,7 @@ def test_an_own_ca_that_cannot_be_used_is_an_error_of_check_and_no_reason_not_to
 def test_extra_roots_are_read_and_stay_while_they_cannot_be(tmp_path: Path) -> None:
     pem = issue("Corporate root", authority=True).pem.decode()
     (tmp_path / "roots.pem").write_text(f"# corporate\n{pem}")
-    loader = Loader(tmp_path / "sidekey.yaml", {"HOME": "/home/u"})
+    loader = Loader(tmp_path / "sidekey.yaml", {"HOME": "/srv/u"})
     top = "ca: {extra_roots: [{file: roots.pem}]}"
     write(tmp_path, A, top=f"{top}\n")
     assert good(loader.load()).ca.extra_roots == pem

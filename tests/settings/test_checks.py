@@ -1,7 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from sidekey.core.policy import Policy, parse_domain, parse_prefix
+from sidekey.runtime.snapshot import Caller
 from sidekey.settings import checks
+from support.plane import integration
 
 AUTH = {"type": "basic", "username": "svc", "password": {"env": "CRM"}}
 
@@ -195,3 +199,20 @@ def test_a_test_request_of_a_prefix_that_is_a_reference_is_not_judged() -> None:
     """What the file or variable holds is not known to a check of the text."""
     raw = {"endpoint_prefix": {"env": "BASE"}, "auth": AUTH, "test": {"path": "/../x"}}
     assert list(checks.integration_errors(raw)) == []
+
+
+def test_integrations_that_no_caller_has_both_of_may_overlap() -> None:
+    """Whose a request is follows from its caller then; without callers, everybody has all of them."""
+    given = {name: integration(name, "https://api.example.com/v1") for name in ("a", "b")}
+    one, other, all_ = Caller("one", frozenset({"a"})), Caller("other", frozenset({"b"})), Caller("all", None)
+    assert list(checks.matching_errors(given, [one, other])) == []
+    for callers in ([], [one, all_]):
+        ((place, message),) = checks.matching_errors(given, callers)
+        assert place == ("integrations", "b")
+        assert "covers https://api.example.com/v1 as integration a does" in message
+
+
+def test_an_integration_whose_policy_is_not_known_is_not_compared() -> None:
+    """It is not matched either."""
+    unknown = replace(integration("a", "https://api.example.com"), rebuild=lambda: integration("a"))
+    assert list(checks.matching_errors({"a": unknown, "b": integration("b", "https://api.example.com")}, [])) == []

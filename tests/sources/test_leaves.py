@@ -298,7 +298,7 @@ async def test_the_same_rules_change_nothing(rig: Rig, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise AssertionError("the files need not be looked at")
 
-    monkeypatch.setattr(keep, "settle", fail)
+    monkeypatch.setattr(module.apart, "settle", fail)
     await rig.use_urls(A)
 
 
@@ -376,7 +376,7 @@ async def test_a_defect_is_reported_and_ends_in_a_refusal(tmp_path: Path, monkey
     def fail(*_: object) -> Authority:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(keep, "settle", fail)
+    monkeypatch.setattr(module.apart, "settle", fail)
     await rig.use_urls(A)
     assert [type(each) for each in rig.defects] == [ZeroDivisionError]
     with pytest.raises(ProblemError, match="there is no local CA"):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from support import wire
 from support.ca import Authority
@@ -71,6 +73,11 @@ class TlsCaller:
                 return message
             await self._read()
 
+    async def until_contains(self, mark: bytes) -> None:
+        """Read until this has arrived."""
+        while mark not in self.plain:
+            await self._read()
+
     async def until_closed(self) -> bool:
         """Read to the end; whether that was close_notify rather than a cut."""
         try:
@@ -131,3 +138,9 @@ async def tunnel(
         caller = TlsCaller(raw, client_context(ca, version), server_name)
         await caller.shake()
         yield caller
+
+
+def problem_of(response: wire.Message) -> dict[str, Any]:
+    """What a response of Sidekey's own says to a CONNECT, or inside a tunnel."""
+    said: dict[str, Any] = json.loads(response.body)
+    return said

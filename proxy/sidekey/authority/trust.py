@@ -65,25 +65,34 @@ def truststore(pem: str) -> bytes:
     return serialize_java_truststore(entries, NoEncryption())
 
 
+def current(folder: Path, local: str, extra_roots: str) -> bool:
+    """Whether the files are what `write` would make of the same. Raises nothing: what cannot be read is not current."""
+    try:
+        return _current(folder.absolute(), bundle(local, extra_roots, mozilla()))
+    except OSError:
+        return False
+
+
+def _current(path: Path, whole: str) -> bool:
+    """`bundle.pem` is written last: where it is current the others are."""
+    return _is(path / BUNDLE, whole.encode()) and all((path / name).exists() for name in FILES)
+
+
 def write(folder: Path, local: str, extra_roots: str) -> bool:
     """Write the files whose content differs; whether any did. Raises TrustFolderError.
 
-    `bundle.pem` is the last: where it is current the others are, so that a start that finds all in place does not
-    even import what makes a trust store.
+    A start that finds all in place does not even import what makes a trust store.
     """
     whole = bundle(local, extra_roots, mozilla())
     path = folder.absolute()
     try:
-        if _is(path / BUNDLE, whole.encode()) and all((path / name).exists() for name in FILES):
+        if _current(path, whole):
             return False
         path.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for name, content in (
-            (CA, local.encode()),
-            (WGETRC, wgetrc(path / BUNDLE).encode()),
-            (TRUSTSTORE, truststore(whole)),
-            (BUNDLE, whole.encode()),
-        ):
-            replace_file(path / name, content)
+        replace_file(path / CA, local.encode())
+        replace_file(path / WGETRC, wgetrc(path / BUNDLE).encode())
+        replace_file(path / TRUSTSTORE, truststore(whole))
+        replace_file(path / BUNDLE, whole.encode())
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         way_out = "set ca.trust_folder to a folder that Sidekey may write to"

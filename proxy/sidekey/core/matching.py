@@ -27,7 +27,7 @@ class Matching:
         hosts: dict[str, list[str]] = {}
         suffixes: dict[str, list[str]] = {}
         for name, policy in policies.items():
-            for claim in set(_claims(name, policy)):
+            for claim in dict.fromkeys(_claims(name, policy)):
                 names = (suffixes if claim.wildcard else hosts).setdefault(claim.host, [])
                 if name not in names:
                     names.append(name)
@@ -77,7 +77,7 @@ def overlaps(policies: Mapping[str, Policy], together: Callable[[str, str], bool
     at: dict[tuple[str, str, int], list[Claim]] = {}
     under_suffix: dict[tuple[str, str, int], list[Claim]] = {}
     for name, policy in policies.items():
-        for claim in set(_claims(name, policy)):
+        for claim in dict.fromkeys(_claims(name, policy)):
             kept = under_suffix if claim.wildcard else at
             kept.setdefault((claim.scheme, claim.host, claim.port), []).append(claim)
     seen: set[tuple[str, str]] = set()
@@ -139,6 +139,6 @@ def _bases(policy: Policy) -> Iterator[tuple[Origin, str, bool]]:
         path = prefix.path if under(prefix.path, policy.path) else policy.path
         if not under(path, prefix.path):
             continue
-        for origin in {prefix.origin, policy.stand_in or prefix.origin}:
+        for origin in dict.fromkeys((prefix.origin, policy.stand_in or prefix.origin)):
             if not policy.domains or any(domain.covers(origin) for domain in policy.domains):
                 yield origin, path, False

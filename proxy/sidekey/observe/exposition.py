@@ -141,8 +141,7 @@ def _reload_failures(metrics: Metrics) -> Iterator[str]:
 
 
 def _leaves_minted(metrics: Metrics) -> Iterator[str]:
-    if metrics.leaves_minted:
-        yield f"sidekey_leaves_minted_total {metrics.leaves_minted}\n"
+    yield f"sidekey_leaves_minted_total {metrics.leaves_minted}\n"
 
 
 def _ca_expiry(metrics: Metrics) -> Iterator[str]:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, TypeVarTuple
 
-from sidekey.authority import keep
+from sidekey.authority import apart
 from sidekey.authority.folder import state_file
 from sidekey.authority.keep import Settled
 from sidekey.authority.local import Authority
@@ -126,7 +126,7 @@ class Leaves:
             while self._due and self._rules is not None:
                 self._due = False
                 rules = self._rules
-                self._adopt(rules, await self._in_thread(keep.settle, rules, self._wall()))
+                self._adopt(rules, await self._in_thread(apart.settle, rules, self._wall()))
         except Exception as defect:  # noqa: BLE001  the edge of a task: those who wait get ca_unavailable
             self._report(defect)
         finally:

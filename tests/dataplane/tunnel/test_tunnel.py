@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import ssl
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from sidekey.dataplane.tunnel.negotiation import Negotiation
+from sidekey.dataplane.tunnel.tunnel import Lifetime, Tunnel, TunnelledConnection
+from sidekey.network.tls_transport import TlsTransport
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Integration
 from support.ca import Authority
 from support.leaves import IssuedLeaves
-from support.plane import CREDENTIAL, UPSTREAM, base_url, eventually, integration, problem, running
-from support.tunnels import TlsCaller, client_context, connect_request, tunnel
+from support.plane import CREDENTIAL, UPSTREAM, base_url, eventually, integration, running
+from support.raw import RawConnection
+from support.tunnels import TlsCaller, client_context, connect_request, problem_of, tunnel
 from support.upstream import RawUpstream, always_ok
 
 VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
@@ -97,81 +101,6 @@ async def test_what_is_not_tls_is_read_as_plain_http(ca: Authority, together: bo
         assert all(message.values(b"authorization") == [CREDENTIAL] for message in upstream.requests)
 
 
-REFUSED = {
-    "a path": (b"CONNECT up.test:443/x HTTP/1.1\r\nHost: x\r\n", 400, "request_invalid"),
-    "a scheme": (b"CONNECT https://up.test:443 HTTP/1.1\r\nHost: x\r\n", 400, "request_invalid"),
-    "userinfo": (b"CONNECT a@up.test:443 HTTP/1.1\r\nHost: x\r\n", 400, "request_invalid"),
-    "no port": (b"CONNECT up.test HTTP/1.1\r\nHost: x\r\n", 400, "request_invalid"),
-    "an empty port": (b"CONNECT up.test: HTTP/1.1\r\nHost: x\r\n", 400, "request_invalid"),
-    "port 0": (b"CONNECT up.test:0 HTTP/1.1\r\nHost: x\r\n", 400, "request_invalid"),
-    "a body": (b"CONNECT up.test:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n", 400, "request_invalid"),
-    "an empty body": (b"CONNECT up.test:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n", 400, "request_invalid"),
-    "chunks": (b"CONNECT up.test:443 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n", 400, "request_invalid"),
-    "no ID": (b"CONNECT up.test:443 HTTP/1.1\r\nHost: x\r\n", 407, "integration_required"),
-    "nobody": (b"CONNECT up.test:443 HTTP/1.1\r\nProxy-Authorization: Basic LTp4\r\n", 407, "integration_required"),
-    "an unknown ID": (b"CONNECT up.test:443 HTTP/1.1\r\nX-Integration-Id: z\r\n", 403, "integration_denied"),
-    "two IDs": (
-        b"CONNECT up.test:443 HTTP/1.1\r\nX-Integration-Id: z\r\nProxy-Authorization: Basic aDp4\r\n",
-        400,
-        "request_invalid",
-    ),
-    "another host": (b"CONNECT evil.test:443 HTTP/1.1\r\nX-Integration-Id: h\r\n", 403, "target_denied"),
-    "another port": (b"CONNECT up.test:444 HTTP/1.1\r\nX-Integration-Id: h\r\n", 403, "target_denied"),
-    "a trailing dot": (b"CONNECT up.test.:443 HTTP/1.1\r\nX-Integration-Id: h\r\n", 403, "target_denied"),
-    "a loop": (b"CONNECT up.test:443 HTTP/1.1\r\nX-Integration-Id: h\r\nVia: 1.1 WORD\r\n", 502, "loop_detected"),
-    "no CA": (b"CONNECT up.test:443 HTTP/1.1\r\nX-Integration-Id: h\r\n", 502, "ca_unavailable"),
-    "HTTP/1.0": (b"CONNECT evil.test:443 HTTP/1.0\r\nX-Integration-Id: h\r\n", 403, "target_denied"),
-    "HTTP/2.0": (b"CONNECT up.test:443 HTTP/2.0\r\nX-Integration-Id: h\r\n", 505, "not_implemented"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-async def test_a_refused_connect_says_why_in_its_status_line(case: str, tmp_path: Path) -> None:
-    """Nothing is contacted, and the connection closes after what the caller sent on was read."""
-    head, status, code = REFUSED[case]
-    async with running(integration("h", "https://up.test/api"), log=tmp_path / "log") as sidekey:
-        async with sidekey.connect() as raw:
-            await raw.send(head.replace(b"WORD", b"sidekey (%b)" % sidekey.plane.worker.instance) + b"\r\n")
-            response = await raw.response()
-            assert response.status == status
-            said = problem_of(response)
-            assert said["code"] == code
-            assert raw.received.startswith(f"HTTP/1.1 {status} {code}: {said['title']}\r\n".encode())
-            assert response.values(b"proxy-authenticate") == ([b'Basic realm="sidekey"'] if status == 407 else [])
-            assert response.values(b"connection") == [b"close"]
-            await raw.until_ended()
-        assert sidekey.metrics.tunnel_outcomes == {}
-
-
-def problem_of(response: Any) -> dict[str, Any]:
-    said: dict[str, Any] = json.loads(response.body)
-    return said
-
-
-async def test_a_refused_connect_is_counted_and_logged_with_host_and_id(tmp_path: Path) -> None:
-    async with running(integration("h", "https://up.test/api"), log=tmp_path / "log", access="errors") as sidekey:
-        async with sidekey.connect() as raw:
-            await raw.send(connect_request("evil.test:443"))
-            await raw.until_ended()
-        await sidekey.outcomes("h", target_denied=1)
-    await eventually((tmp_path / "log").read_text)
-    (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
-    wanted = {"door": "tunnel", "method": "CONNECT", "host": "evil.test", "integration": "h", "code": "target_denied"}
-    assert wanted.items() <= line.items()
-
-
-async def test_what_is_sent_behind_a_refused_connect_is_never_a_request(ca: Authority) -> None:
-    """A client that sends on has meant it for the tunnel's host, not for the proxy."""
-    async with RawUpstream() as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as raw:
-            inside = b"GET /i/h/a HTTP/1.1\r\nHost: h.test\r\n\r\n"
-            await raw.send(connect_request("evil.test:443") + inside)
-            assert (await raw.response()).status == 403
-            await raw.until_ended()
-            assert raw.received.count(b"HTTP/1.1") == 1
-        assert upstream.received == []
-
-
 @pytest.mark.parametrize(
     ("target", "fields", "host", "status", "code"),
     [
@@ -235,21 +164,6 @@ async def test_another_server_name_is_refused_with_an_alert(ca: Authority) -> No
                 pass
         assert "UNRECOGNIZED_NAME" in (raised.value.reason or "")
         await eventually(lambda: sidekey.metrics.tunnel_outcomes == {("h", "sni"): 1})
-
-
-@VERSIONS
-async def test_a_caller_that_does_not_trust_the_ca_is_counted(ca: Authority, version: ssl.TLSVersion) -> None:
-    async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey:
-        async with sidekey.connect() as raw:
-            await raw.send(connect_request("up.test:443"))
-            await raw.response(to_head=True)
-            context = ssl.create_default_context()
-            context.maximum_version = context.minimum_version = version
-            caller = TlsCaller(raw, context, UPSTREAM)
-            with pytest.raises(ssl.SSLCertVerificationError):
-                await caller.shake()
-            await caller._flush()
-        await eventually(lambda: sidekey.metrics.tunnel_outcomes == {("h", "ca_untrusted"): 1})
 
 
 async def test_a_caller_that_leaves_after_the_certificate_is_taken_for_one_that_does_not_trust_it(
@@ -327,47 +241,6 @@ async def test_a_response_in_a_draining_tunnel_says_close(ca: Authority) -> None
         assert await caller.until_closed()
 
 
-async def test_there_are_at_most_so_many_tunnels(ca: Authority) -> None:
-    """They count from the CONNECT on, and no more once they have ended."""
-    limits = Limits(tunnels=1)
-    async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), limits=limits) as sidekey:
-        async with tunnel(sidekey, ca, "up.test:443"):
-            refused = await sidekey.ask(connect_request("up.test:443"))
-            assert (refused.status, problem(refused)["detail"]) == (503, "limits.tunnels is reached")
-        await eventually(lambda: sidekey.metrics.tunnels["terminated"] == 0)
-        async with tunnel(sidekey, ca, "up.test:443"):
-            pass
-
-
-async def test_no_caller_has_more_than_half_of_the_tunnels(ca: Authority) -> None:
-    async with (
-        running(
-            integration("h", "https://up.test/api"),
-            leaves=IssuedLeaves(ca),
-            limits=Limits(tunnels=3),
-            tokens={"one": None, "two": None},
-        ) as sidekey,
-        tunnel(sidekey, ca, "up.test:443", user="h:one"),
-    ):
-        assert (await sidekey.ask(connect_request("up.test:443", user="h:one"))).status == 503
-        async with tunnel(sidekey, ca, "up.test:443", user="h:two"):
-            pass
-
-
-async def test_callers_are_known_by_the_password(ca: Authority) -> None:
-    """Judged before the ID; inside, the CONNECT's token counts, and another one is a contradiction."""
-    async with running(
-        integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), tokens={"one": frozenset({"h"}), "two": None}
-    ) as sidekey:
-        refused = await sidekey.ask(connect_request("up.test:443", user="h:x"))
-        assert (refused.status, problem_of(refused)["code"]) == (407, "caller_denied")
-        async with tunnel(sidekey, ca, "up.test:443", user="h:one") as caller:
-            await caller.send(get(443, "/x", host="up.test"))
-            assert problem_of(await caller.response())["code"] == "target_denied"
-            await caller.send(get(443, "/x", "Sidekey-Token: two", host="up.test"))
-            assert problem_of(await caller.response())["code"] == "request_invalid"
-
-
 async def test_a_keep_alive_that_is_over_ends_the_tunnel_with_close_notify(ca: Authority) -> None:
     timeouts = Timeouts(keep_alive=5)
     async with (
@@ -379,3 +252,80 @@ async def test_a_keep_alive_that_is_over_ends_the_tunnel_with_close_notify(ca: A
         await sidekey.settled()
         sidekey.wait(6)
         assert await caller.until_closed()
+
+
+async def test_a_response_streams_and_an_upload_waits_for_100(ca: Authority) -> None:
+    """As outside: event by event, and Expect is the upstream's to answer."""
+
+    async def events(connection: RawConnection) -> None:
+        await connection.until_contains(b"\r\n\r\n")
+        assert b"Expect: 100-continue" in connection.received
+        assert not connection.received.endswith(b"abc")
+        await connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await connection.until_contains(b"\r\n\r\nabc")
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+
+    async with RawUpstream(events, ssl_context=ca.server_context(UPSTREAM)) as upstream:
+        port = upstream.port
+        async with (
+            running(secure(port, ca), leaves=IssuedLeaves(ca)) as sidekey,
+            tunnel(sidekey, ca, f"{UPSTREAM}:{port}") as caller,
+        ):
+            head = (
+                f"POST /api/a HTTP/1.1\r\nHost: {UPSTREAM}:{port}\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+            )
+            await caller.send(head.encode())
+            await caller.until_contains(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await caller.send(b"abc")
+            await caller.until_contains(b"data: 1\n\n")
+            await upstream.connections[0].send(b"data: 2\n\n")
+            await caller.until_contains(b"data: 2\n\n")
+            upstream.connections[0].close()
+            await caller.until_contains(b"0\r\n\r\n")
+
+
+async def test_http_2_is_refused_inside(ca: Authority) -> None:
+    """A client that goes on without ALPN: gRPC, by prior knowledge."""
+    async with (
+        running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey,
+        tunnel(sidekey, ca, "up.test:443") as caller,
+    ):
+        await caller.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert (await caller.response()).status in (400, 505)
+        assert await caller.until_closed()
+
+
+async def test_a_request_inside_is_logged_as_the_tunnels(ca: Authority, tmp_path: Path) -> None:
+    """With the tunnel's host also where it was denied."""
+    async with (
+        running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), log=tmp_path / "log") as sidekey,
+        tunnel(sidekey, ca, "up.test:443") as caller,
+    ):
+        await caller.send(get(443, "/x", host="up.test"))
+        await caller.response()
+        await eventually((tmp_path / "log").read_text)
+    (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    wanted = {"door": "tunnel", "method": "GET", "host": "up.test", "integration": "h", "code": "target_denied"}
+    assert wanted.items() <= line.items()
+
+
+async def test_tunnels_leave_no_object_behind(ca: Authority) -> None:
+    """Nor a snapshot: a kept tunnel knows its integration by name alone."""
+    kinds = (Tunnel, TunnelledConnection, Lifetime, Negotiation, TlsTransport)
+
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(each, kinds) for each in gc.get_objects())
+
+    async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey:
+        before = alive()
+        for _ in range(20):
+            async with tunnel(sidekey, ca, "up.test:443") as caller:
+                await caller.send(get(443, "/x", host="up.test"))
+                await caller.response()
+        async with sidekey.connect() as raw:
+            await raw.send(connect_request("up.test:443") + b"\x16\x03\x01\x00\x01x")
+            await raw.until_ended()
+        await eventually(lambda: not sidekey.plane.worker.connections)
+        await asyncio.sleep(0.05)
+        assert alive() == before

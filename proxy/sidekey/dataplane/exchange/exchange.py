@@ -819,7 +819,9 @@ class Exchange(ExchangeEvents):
     def _log(self, code: str, seconds: float) -> None:
         """Write the access line."""
         request, integration, destination = self._request, self._integration, self._destination
-        head = request.head if self._entry is None else self._entry.absolute(request.head)
+        entry, head, host = self._entry, request.head, ""
+        if entry is not None:
+            head, host = entry.absolute(head), entry.origin.host
         # A request that could not be read has no known door: it counts as the reverse proxy's.
         door = "forward" if request.problem is None and is_forward(head.target) else "reverse"
         # A target that was not read may hold a password where a host belongs, or an unknown ID.
@@ -827,9 +829,9 @@ class Exchange(ExchangeEvents):
         self._worker.access.write(
             request_id=self._worker.next_id(),
             integration="unknown" if integration is None else integration.name,
-            door=door if self._entry is None else "tunnel",
+            door=door if entry is None else "tunnel",
             method=head.method.decode("latin-1"),
-            host="" if destination is None else destination.route.origin.host,
+            host=host if destination is None else destination.route.origin.host,
             status=self._status,
             code=code,
             seconds=seconds,

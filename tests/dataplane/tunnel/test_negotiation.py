@@ -1,0 +1,175 @@
+"""CONNECT and its response: what is refused, with which words, and what is never taken for a request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from pathlib import Path
+
+import pytest
+
+from sidekey.errors import KINDS
+from sidekey.runtime.snapshot import Integration
+from support.ca import Authority
+from support.leaves import IssuedLeaves
+from support.plane import UPSTREAM, base_url, eventually, integration, running
+from support.tunnels import connect_request, problem_of, tunnel
+from support.upstream import RawUpstream
+
+
+def secure(port: int, ca: Authority, *, name: str = "h", path: str = "/api") -> Integration:
+    """An integration whose upstream is https on this port."""
+    return integration(name, base_url(port, path, scheme="https"), trust=ca.trust)
+
+
+def get(port: int, target: str = "/api/a", *fields: str, host: str | None = None) -> bytes:
+    """A request as a client sends it in a tunnel."""
+    lines = [f"GET {target} HTTP/1.1", f"Host: {host or f'{UPSTREAM}:{port}'}", *fields, "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+REFUSED = {
+    "a path": (b"CONNECT up.test:443/x HTTP/1.1\r\nHost: x\r\n", 400, "request_invalid"),
+    "a scheme": (b"CONNECT https://up.test:443 HTTP/1.1\r\nHost: x\r\n", 400, "request_invalid"),
+    "userinfo": (b"CONNECT a@up.test:443 HTTP/1.1\r\nHost: x\r\n", 400, "request_invalid"),
+    "no port": (b"CONNECT up.test HTTP/1.1\r\nHost: x\r\n", 400, "request_invalid"),
+    "an empty port": (b"CONNECT up.test: HTTP/1.1\r\nHost: x\r\n", 400, "request_invalid"),
+    "port 0": (b"CONNECT up.test:0 HTTP/1.1\r\nHost: x\r\n", 400, "request_invalid"),
+    "a body": (b"CONNECT up.test:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n", 400, "request_invalid"),
+    "an empty body": (b"CONNECT up.test:443 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n", 400, "request_invalid"),
+    "chunks": (b"CONNECT up.test:443 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n", 400, "request_invalid"),
+    "no ID": (b"CONNECT up.test:443 HTTP/1.1\r\nHost: x\r\n", 407, "integration_required"),
+    "nobody": (b"CONNECT up.test:443 HTTP/1.1\r\nProxy-Authorization: Basic LTp4\r\n", 407, "integration_required"),
+    "an unknown ID": (b"CONNECT up.test:443 HTTP/1.1\r\nX-Integration-Id: z\r\n", 403, "integration_denied"),
+    "two IDs": (
+        b"CONNECT up.test:443 HTTP/1.1\r\nX-Integration-Id: z\r\nProxy-Authorization: Basic aDp4\r\n",
+        400,
+        "request_invalid",
+    ),
+    "another host": (b"CONNECT evil.test:443 HTTP/1.1\r\nX-Integration-Id: h\r\n", 403, "target_denied"),
+    "another port": (b"CONNECT up.test:444 HTTP/1.1\r\nX-Integration-Id: h\r\n", 403, "target_denied"),
+    "a trailing dot": (b"CONNECT up.test.:443 HTTP/1.1\r\nX-Integration-Id: h\r\n", 403, "target_denied"),
+    "a loop": (b"CONNECT up.test:443 HTTP/1.1\r\nX-Integration-Id: h\r\nVia: 1.1 WORD\r\n", 502, "loop_detected"),
+    "no CA": (b"CONNECT up.test:443 HTTP/1.1\r\nX-Integration-Id: h\r\n", 502, "ca_unavailable"),
+    "HTTP/1.0": (b"CONNECT evil.test:443 HTTP/1.0\r\nX-Integration-Id: h\r\n", 403, "target_denied"),
+    "HTTP/2.0": (b"CONNECT up.test:443 HTTP/2.0\r\nX-Integration-Id: h\r\n", 505, "not_implemented"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_refused_connect_says_why_in_its_status_line(case: str, tmp_path: Path) -> None:
+    """Nothing is contacted, and the connection closes after what the caller sent on was read."""
+    head, status, code = REFUSED[case]
+    async with running(integration("h", "https://up.test/api"), log=tmp_path / "log") as sidekey:
+        async with sidekey.connect() as raw:
+            await raw.send(head.replace(b"WORD", b"sidekey (%b)" % sidekey.plane.worker.instance) + b"\r\n")
+            response = await raw.response()
+            assert response.status == status
+            said = problem_of(response)
+            assert said["code"] == code
+            assert raw.received.startswith(f"HTTP/1.1 {status} {code}: {said['title']}\r\n".encode())
+            assert response.values(b"proxy-authenticate") == ([b'Basic realm="sidekey"'] if status == 407 else [])
+            assert response.values(b"connection") == [b"close"]
+            await raw.until_ended()
+        assert sidekey.metrics.tunnel_outcomes == {}
+
+
+async def test_a_refused_connect_is_counted_and_logged_with_host_and_id(tmp_path: Path) -> None:
+    async with running(integration("h", "https://up.test/api"), log=tmp_path / "log", access="errors") as sidekey:
+        async with sidekey.connect() as raw:
+            await raw.send(connect_request("evil.test:443"))
+            await raw.until_ended()
+        await sidekey.outcomes("h", target_denied=1)
+    await eventually((tmp_path / "log").read_text)
+    (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    wanted = {"door": "tunnel", "method": "CONNECT", "host": "evil.test", "integration": "h", "code": "target_denied"}
+    assert wanted.items() <= line.items()
+
+
+async def test_what_is_sent_behind_a_refused_connect_is_never_a_request(ca: Authority) -> None:
+    """A client that sends on has meant it for the tunnel's host, not for the proxy."""
+    async with RawUpstream() as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as raw:
+            inside = b"GET /i/h/a HTTP/1.1\r\nHost: h.test\r\n\r\n"
+            await raw.send(connect_request("evil.test:443") + inside)
+            assert (await raw.response()).status == 403
+            await raw.until_ended()
+            assert raw.received.count(b"HTTP/1.1") == 1
+        assert upstream.received == []
+
+
+async def test_callers_are_known_by_the_password(ca: Authority) -> None:
+    """Judged before the ID; inside, the CONNECT's token counts, and another one is a contradiction."""
+    async with running(
+        integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), tokens={"one": frozenset({"h"}), "two": None}
+    ) as sidekey:
+        refused = await sidekey.ask(connect_request("up.test:443", user="h:x"))
+        assert (refused.status, problem_of(refused)["code"]) == (407, "caller_denied")
+        async with tunnel(sidekey, ca, "up.test:443", user="h:one") as caller:
+            await caller.send(get(443, "/x", host="up.test"))
+            assert problem_of(await caller.response())["code"] == "target_denied"
+            await caller.send(get(443, "/x", "Sidekey-Token: two", host="up.test"))
+            assert problem_of(await caller.response())["code"] == "request_invalid"
+
+
+class SlowLeaves(IssuedLeaves):
+    """Leaves that are there once they are let."""
+
+    def __init__(self, ca: Authority) -> None:
+        super().__init__(ca)
+        self.go = asyncio.Event()
+
+    async def obtain(self, host: str) -> ssl.SSLContext:
+        self.asked.append(host)
+        await self.go.wait()
+        return await super().obtain(host)
+
+
+async def test_the_leaf_is_there_before_the_200(ca: Authority) -> None:
+    """And is asked for once where it is kept."""
+    leaves = SlowLeaves(ca)
+    async with running(integration("h", "https://up.test/api"), leaves=leaves) as sidekey, sidekey.connect() as raw:
+        await raw.send(connect_request("up.test:443"))
+        await eventually(lambda: leaves.asked)
+        assert not raw.received
+        leaves.go.set()
+        assert (await raw.response(to_head=True)).status == 200
+        async with tunnel(sidekey, ca, "up.test:443"):
+            assert leaves.asked == ["up.test"] * 2
+
+
+async def test_a_caller_that_leaves_before_the_leaf_is_there_is_counted(ca: Authority) -> None:
+    """Reading is paused meanwhile; the reset shows once the 200 is written."""
+    leaves = SlowLeaves(ca)
+    async with running(integration("h", "https://up.test/api"), leaves=leaves) as sidekey:
+        async with sidekey.connect() as raw:
+            await raw.send(connect_request("up.test:443"))
+            await eventually(lambda: leaves.asked)
+            raw.reset()
+        leaves.go.set()
+        await eventually(lambda: sidekey.metrics.tunnel_outcomes == {("h", "caller_gone"): 1})
+
+
+async def test_requests_before_a_connect_are_answered_first(ca: Authority) -> None:
+    """On one connection, in order; what follows the CONNECT is the tunnel's."""
+    async with RawUpstream() as upstream:
+        authority = f"{UPSTREAM}:{upstream.port}"
+        async with (
+            running(integration("h", base_url(upstream.port)), leaves=IssuedLeaves(ca)) as sidekey,
+            sidekey.connect() as raw,
+        ):
+            first = b"GET /i/h/first HTTP/1.1\r\nHost: h.test\r\n\r\n"
+            await raw.send(first * 20 + connect_request(authority) + get(upstream.port))
+            for _ in range(20):
+                assert (await raw.response()).body == b"ok"
+            assert (await raw.response(to_head=True)).status == 200
+            assert (await raw.response()).body == b"ok"
+        assert [message.target for message in upstream.requests] == [b"/api/first"] * 20 + [b"/api/a"]
+
+
+def test_every_code_has_a_phrase_of_its_own() -> None:
+    """Fixed text: visible ASCII and spaces, as RFC 9112 4 has it."""
+    for kind in KINDS.values():
+        assert f"{kind.code}: {kind.title}".isascii()
+        assert f"{kind.code}: {kind.title}".isprintable()

@@ -1,0 +1,74 @@
+"""How many tunnels there may be, and what is said of those that come to nothing."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+import structlog
+
+from sidekey.dataplane.tunnel.tunnels import LOG_EVERY
+from sidekey.runtime.rules import Limits
+from support.ca import Authority
+from support.leaves import IssuedLeaves
+from support.plane import UPSTREAM, eventually, integration, problem, running
+from support.tunnels import TlsCaller, connect_request, tunnel
+
+VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+
+
+@VERSIONS
+async def test_a_caller_that_does_not_trust_the_ca_is_counted(ca: Authority, version: ssl.TLSVersion) -> None:
+    async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey:
+        async with sidekey.connect() as raw:
+            await raw.send(connect_request("up.test:443"))
+            await raw.response(to_head=True)
+            context = ssl.create_default_context()
+            context.maximum_version = context.minimum_version = version
+            caller = TlsCaller(raw, context, UPSTREAM)
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await caller.shake()
+            await caller._flush()
+        await eventually(lambda: sidekey.metrics.tunnel_outcomes == {("h", "ca_untrusted"): 1})
+
+
+async def test_there_are_at_most_so_many_tunnels(ca: Authority) -> None:
+    """They count from the CONNECT on, and no more once they have ended."""
+    limits = Limits(tunnels=1)
+    async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), limits=limits) as sidekey:
+        async with tunnel(sidekey, ca, "up.test:443"):
+            refused = await sidekey.ask(connect_request("up.test:443"))
+            assert (refused.status, problem(refused)["detail"]) == (503, "limits.tunnels is reached")
+        await eventually(lambda: sidekey.metrics.tunnels["terminated"] == 0)
+        async with tunnel(sidekey, ca, "up.test:443"):
+            pass
+
+
+async def test_no_caller_has_more_than_half_of_the_tunnels(ca: Authority) -> None:
+    async with (
+        running(
+            integration("h", "https://up.test/api"),
+            leaves=IssuedLeaves(ca),
+            limits=Limits(tunnels=3),
+            tokens={"one": None, "two": None},
+        ) as sidekey,
+        tunnel(sidekey, ca, "up.test:443", user="h:one"),
+    ):
+        assert (await sidekey.ask(connect_request("up.test:443", user="h:one"))).status == 503
+        async with tunnel(sidekey, ca, "up.test:443", user="h:two"):
+            pass
+
+
+async def test_what_a_caller_can_mend_is_logged_once_a_minute(ca: Authority) -> None:
+    """With host and ID, and what to do."""
+    with structlog.testing.capture_logs() as lines:
+        async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey:
+            for number in (1, 2, 3):
+                with pytest.raises(ssl.SSLError):
+                    async with tunnel(sidekey, ca, "up.test:443", server_name="evil.test"):
+                        pass
+                await eventually(lambda number=number: sidekey.metrics.tunnel_outcomes == {("h", "sni"): number})
+                if number == 2:
+                    sidekey.wait(LOG_EVERY + 1)
+    said = "a caller asked by TLS for another host than its CONNECT did"
+    assert lines == [{"event": said, "integration": "h", "host": "up.test", "log_level": "warning"}] * 2
