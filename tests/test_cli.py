@@ -93,7 +93,7 @@ def test_help_names_every_command() -> None:
     """Whoever starts finds what there is."""
     result = run_cli("--help")
     assert result.returncode == 0
-    for command in ("run", "demo", "check", "test", "explain", "list", "env", "schema", "healthcheck"):
+    for command in ("run", "demo", "check", "test", "explain", "list", "env", "exec", "schema", "healthcheck"):
         assert f"\n  {command} " in result.stdout
 
 
@@ -104,7 +104,18 @@ def test_the_version_is_the_packages() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nonsense"], ["check", "--nonsense"], ["env"], ["explain", "crm"], ["test"], ["run", "a", "b"]],
+    [
+        ["nonsense"],
+        ["check", "--nonsense"],
+        ["env"],
+        ["env", "crm", "--by-host"],
+        ["exec"],
+        ["exec", "crm"],
+        ["exec", "--by-host"],
+        ["explain", "crm"],
+        ["test"],
+        ["run", "a", "b"],
+    ],
     ids=" ".join,
 )
 def test_wrong_usage_is_status_2_on_stderr(arguments: list[str]) -> None:
@@ -114,7 +125,11 @@ def test_wrong_usage_is_status_2_on_stderr(arguments: list[str]) -> None:
     assert "Usage: sidekey" in result.stderr
 
 
-@pytest.mark.parametrize("command", [["test", "nope"], ["env", "nope"], ["explain", "nope", "/x"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [["test", "nope"], ["env", "nope"], ["exec", "nope", "true"], ["explain", "nope", "/x"]],
+    ids=" ".join,
+)
 def test_an_id_that_is_not_in_the_config_is_wrong_usage(command: list[str], tmp_path: Path) -> None:
     """The message says how to see the IDs."""
     result = run_cli(*command, "--config", config(tmp_path))
@@ -313,14 +328,13 @@ def test_list_shows_kinds_that_call_and_where_their_reverse_door_leads(tmp_path:
 
 
 def test_env_prints_lines_for_a_shell(tmp_path: Path) -> None:
-    """HTTP_PROXY in both cases and NO_PROXY, with the ID as the proxy user."""
-    result = run_cli("env", "crm", "--config", config(tmp_path))
-    assert result.stdout.splitlines() == [
-        "export HTTP_PROXY=http://crm:x@127.0.0.1:8080",
-        "export http_proxy=http://crm:x@127.0.0.1:8080",
-        "export NO_PROXY=localhost,127.0.0.1,::1",
-        "export no_proxy=localhost,127.0.0.1,::1",
-    ]
+    """The proxy in both cases, with the ID as its user, and what callers must trust: made where it is missing."""
+    path = config(tmp_path, GOOD + "ca: {folder: state}\n")
+    lines = run_cli("env", "crm", "--config", path).stdout.splitlines()
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+        assert f"export {name}=http://crm:x@127.0.0.1:8080" in lines
+    assert f"export SSL_CERT_FILE={tmp_path}/state/trust/bundle.pem" in lines
+    assert "PRIVATE" not in (tmp_path / "state" / "trust" / "bundle.pem").read_text()
     as_json = run_cli("env", "crm", "--json", "--config", config(tmp_path))
     assert json.loads(as_json.stdout)["http_proxy"] == "http://crm:x@127.0.0.1:8080"
 
@@ -387,3 +401,78 @@ def test_healthcheck_says_whether_a_running_sidekey_is_ready(tmp_path: Path) -> 
     gone = run_cli("healthcheck", "--config", str(child.config))
     assert (gone.returncode, gone.stdout) == (1, "")
     assert "127.0.0.1" in gone.stderr
+
+
+CALLERS = GOOD + f"callers: {{billing: {{token: {{insecure_value: {SECRET}}}, integrations: [crm]}}}}\n"
+
+
+@pytest.mark.parametrize("shell", ["sh", "fish", "powershell", "docker", "k8s"])
+def test_env_prints_a_place_for_the_token_in_every_form(shell: str, tmp_path: Path) -> None:
+    """Also where no config says whether there are callers; never a token, even if one is at hand."""
+    path = config(tmp_path, CALLERS)
+    environment = {"SIDEKEY_TOKEN": SECRET}
+    result = run_cli("env", "crm", "--shell", shell, "--config", path, environment=environment)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "http://crm:PUT-THE-CALLERS-TOKEN-HERE@127.0.0.1:8080" in result.stdout
+    assert SECRET not in result.stdout
+    folder = run_cli("ca", "path", "--config", path).stdout.strip().removesuffix("/ca.pem")
+    way = ["--proxy", "http://127.0.0.1:8080", "--trust", folder, "--config", "/nowhere"]
+    assert run_cli("env", "crm", "--shell", shell, *way).stdout == result.stdout
+
+
+def test_env_for_a_container_does_not_look_at_this_environment(tmp_path: Path) -> None:
+    """Nor for a trust folder, which is mounted there."""
+    way = ["--proxy", "http://sidekey:8080", "--trust", "/run/trust"]
+    environment = {"NO_PROXY": "here.test", "SSL_CERT_FILE": "/here.pem"}
+    result = run_cli("env", "--by-host", *way, "--shell", "docker", environment=environment)
+    assert "SSL_CERT_FILE=/run/trust/bundle.pem\n" in result.stdout
+    assert "here" not in result.stdout.lower().replace("put-the-callers-token-here", "")
+    here = run_cli("env", "--by-host", *way, environment=environment)
+    assert here.returncode == 1
+    assert "/run/trust/ca.pem does not exist" in here.stderr
+
+
+def test_exec_needs_a_token_where_there_are_callers(tmp_path: Path) -> None:
+    """Before the command runs, rather than a 407 at its first request."""
+    result = run_cli("exec", "--config", config(tmp_path, CALLERS), "crm", "--", "echo", "ran")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "SIDEKEY_TOKEN" in result.stderr
+    result = run_cli(
+        "exec", "--config", config(tmp_path, CALLERS), "crm", "--token-file", "/nowhere", "--", "echo", "ran"
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+
+
+@pytest.mark.parametrize("command", [["env", "--by-host"], ["exec", "--by-host", "--", "echo", "ran"]], ids=" ".join)
+def test_by_host_needs_a_config_that_matches_by_host(command: list[str], tmp_path: Path) -> None:
+    """Each request would be 407 otherwise."""
+    where = {"SIDEKEY_CONFIG": config(tmp_path)}
+    refused = run_cli(*command, environment=where)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "forward.match_by_host: must be true" in refused.stderr
+    where = {"SIDEKEY_CONFIG": config(tmp_path, GOOD + "forward: {match_by_host: true}\n")}
+    assert run_cli(*command, environment=where).returncode == 0
+
+
+@pytest.mark.parametrize("proxy", ["https://h:1", f"http://crm:{SECRET}@h:1"])
+def test_a_proxy_url_on_the_command_line_holds_no_token(proxy: str, tmp_path: Path) -> None:
+    """Others see it there."""
+    result = run_cli("exec", "crm", "--proxy", proxy, "--trust", str(tmp_path), "--", "true")
+    assert result.returncode == 2
+    assert SECRET not in result.stdout + result.stderr
+    assert run_cli("env", "CRM", "--proxy", "http://h:1", "--trust", str(tmp_path)).returncode == 2
+
+
+def test_the_trust_folder_of_another_users_sidekey_is_used(tmp_path: Path) -> None:
+    """Who may not enter the folder of the CA needs no more than what is for callers."""
+    text = GOOD + "ca: {folder: state, trust_folder: trust}\n"
+    path = config(tmp_path, text)
+    assert run_cli("ca", "show", "--config", path).returncode == 0
+    (tmp_path / "state" / "ca" / "authorities.json").write_text("not to be read")
+    assert f"SSL_CERT_FILE={tmp_path}/trust/bundle.pem" in run_cli("env", "crm", "--config", path).stdout.replace(
+        "'", ""
+    )
+    (tmp_path / "trust" / "ca.pem").unlink()
+    result = run_cli("env", "crm", "--config", path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "authorities.json" in result.stderr

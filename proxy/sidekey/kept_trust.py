@@ -84,13 +84,16 @@ class _Kept:
 
     def _joined(self, name: str, theirs: Path, ours: Path) -> Path:
         data = None if theirs == ours else _content(name, theirs)
-        if data is None:
+        if data is None or not data.strip():
             return ours
         own = _ours(ours)
         try:
-            whole = bundle(own, data.decode("latin-1"))
+            kept = bundle(data.decode("latin-1"))
         except ValueError as error:
             raise KeptTrustError(f"{name}: {theirs}: {error}") from None
+        if not kept:
+            raise KeptTrustError(f"{name}: {theirs} must contain a certificate in PEM")
+        whole = bundle(own, kept)
         return ours if whole == own else self._keep(whole.encode(), "pem", 0o644)
 
     def _keep(self, content: bytes, suffix: str, mode: int) -> Path:

@@ -16,11 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from sidekey.kept_trust import ADDING, REPLACING
 from support.forked import Forked
 from support.ports import free_port
 
 DEADLINE = 15.0
 """Seconds until a wait is given up as hanging."""
+
+_READ = frozenset({*REPLACING, *ADDING, "WGETRC", "NO_PROXY", "no_proxy", "JAVA_TOOL_OPTIONS"})
 
 HEAD = """\
 version: 1
@@ -157,6 +160,8 @@ class Child:
 
 
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
-    """The tests' own environment without Sidekey's variables, so that a developer's settings decide nothing."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SIDEKEY_")}
+    """The tests' own environment without what Sidekey reads of it, so that a developer's settings decide nothing."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("SIDEKEY_") and name not in _READ
+    }
     return inherited | dict(extra or {})

@@ -89,13 +89,10 @@ def write(folder: Path, local: str, extra_roots: str) -> bool:
         if _current(path, whole):
             return False
         path.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for name, content in (
-            (CA, local.encode()),
-            (WGETRC, wgetrc(path / BUNDLE).encode()),
-            (TRUSTSTORE, truststore(whole)),
-            (BUNDLE, whole.encode()),
-        ):
-            replace_file(path / name, content)
+        replace_file(path / CA, local.encode())
+        replace_file(path / WGETRC, wgetrc(path / BUNDLE).encode())
+        replace_file(path / TRUSTSTORE, truststore(whole))
+        replace_file(path / BUNDLE, whole.encode())
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         way_out = "set ca.trust_folder to a folder that Sidekey may write to"
