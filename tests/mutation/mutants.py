@@ -21,7 +21,7 @@ import parso
 from cosmic_ray.ast import ast_nodes
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
-from parso.python.tree import Class, Function
+from parso.python.tree import Class, Function, Lambda
 from parso.tree import BaseNode, NodeOrLeaf
 
 OPERATORS = (
@@ -196,7 +196,7 @@ def _scope(node: NodeOrLeaf) -> str:
     names: list[str] = []
     above: NodeOrLeaf | None = node
     while above is not None:
-        if isinstance(above, (Class, Function)):
+        if isinstance(above, (Class, Function)) and not isinstance(above, Lambda):
             names.insert(0, above.name.value)
         above = above.parent
     return ".".join(names)

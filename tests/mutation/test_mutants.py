@@ -106,6 +106,12 @@ def test_a_site_knows_where_it_is() -> None:
     assert (site.path, site.scope, site.line, site.nth) == ("core/m.py", "A.f", "self.x = self.y", 1)
 
 
+def test_what_stands_in_a_lambda_is_its_functions() -> None:
+    """Which has no name of its own."""
+    (site, *_) = sites("core/m.py", "def f():\n    return lambda x: x + 1\n")
+    assert site.scope == "f"
+
+
 def test_every_operator_of_cosmic_rays_exists() -> None:
     """A newer version that drops one of them is noticed here."""
     assert len(OPERATORS) == len(set(OPERATORS))
