@@ -12,7 +12,13 @@ from sidekey.dataplane.tunnel.negotiation import Negotiation
 
 def events_of(kind: type) -> set[str]:
     """The events that an abstract class, and those it is made of, leave open."""
-    return {name for each in kind.__mro__[:-2] for name in vars(each) if not name.startswith("_")}
+    return {
+        name
+        for each in kind.__mro__
+        if each.__module__ == CallerEvents.__module__
+        for name in vars(each)
+        if not name.startswith("_")
+    }
 
 
 def test_the_opening_of_a_tunnel_hears_what_a_caller_can_tell() -> None:

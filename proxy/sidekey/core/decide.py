@@ -346,12 +346,13 @@ def decide_connect(head: RequestHead, callers: Mapping[bytes, Caller], routes: R
     """
     try:
         authority = parse_authority(head.target.decode("latin-1"))
-    except InvalidTarget as error:
-        return Denied(Problem("request_invalid", str(error)))
+    except InvalidTarget as malformed:
+        return Denied(Problem("request_invalid", str(malformed)))
     try:
         named = _name(head, callers, routes, b"", None)
-    except routing.InvalidNaming as error:
-        named = Problem("request_invalid", str(error))
+    except routing.InvalidNaming as ambiguous:
+        # A name of its own: compiled, one name would have the type of the first.
+        named = Problem("request_invalid", str(ambiguous))
     if isinstance(named, Problem):
         return Denied(named, None, authority)
     candidate, caller, name, token = named
