@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import certifi
 import pytest
 
 from sidekey.authority.folder import read
+from sidekey.authority.keep import settle
+from sidekey.ca_command import CaError, trust_folder
 from support.ask import get
+from support.authorities import NOW, rules_in
 from support.child import Child, run_cli
 
 CONFIG = """\
@@ -101,3 +106,25 @@ def test_a_running_sidekey_has_written_what_callers_trust_before_it_is_ready_and
         child.wait_for_line(lambda line: "another local CA signs from now on" in line)
         assert (tmp_path / "state" / "trust" / "ca.pem").read_text().startswith(first)
         assert child.stop() == 0
+
+
+def test_the_trust_folder_of_another_user_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root, whose state is elsewhere, could write there a CA that the running Sidekey lacks."""
+    settle(rules_in(tmp_path / "theirs", "https://a.test"), NOW)
+    shared = tmp_path / "theirs" / "trust"
+    before = (shared / "ca.pem").read_text()
+    mine = replace(rules_in(tmp_path / "mine", "https://a.test"), trust_folder=shared)
+    own = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    assert trust_folder(mine) == shared
+    assert (shared / "ca.pem").read_text() == before
+    (shared / "wgetrc").unlink()
+    monkeypatch.setattr(os, "geteuid", lambda: own)
+    assert trust_folder(mine) == shared
+    assert (shared / "ca.pem").read_text() != before
+
+
+def test_without_a_place_for_it_there_is_no_trust_folder(tmp_path: Path) -> None:
+    rules = replace(rules_in(tmp_path, "https://a.test"), folder=None, trust_folder=None)
+    with pytest.raises(CaError, match=r"set ca\.folder"):
+        trust_folder(rules)

@@ -41,8 +41,16 @@ def test_a_token_that_is_none_is_an_error_that_does_not_repeat_it(file: str | No
 def test_a_command_that_cannot_be_started_has_a_shells_status(command: str, status: int, reason: str) -> None:
     script = (
         "import sys; from sidekey.exec_command import *\n"
-        "try: become((sys.argv[1],), {'PATH': '/bin'}, core_limit())\n"
+        "try: become((sys.argv[1],), {}, started())\n"
         "except NotStarted as error: print(error.status, error)"
     )
     done = subprocess.run([sys.executable, "-c", script, command], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"{status} {command}: {reason}")
+
+
+@pytest.mark.parametrize("given", [{}, {"LC_CTYPE": "C.UTF-8"}, {"LANG": "C"}], ids=str)
+def test_the_environment_is_what_it_was(given: dict[str, str]) -> None:
+    """And the variables: Python's own LC_CTYPE, which it sets where no locale is, does not reach the command."""
+    script = "from sidekey.exec_command import *; become(('/usr/bin/env',), {'HTTP_PROXY': 'p'}, started())"
+    done = subprocess.run([sys.executable, "-c", script], env=given, capture_output=True, text=True, check=True)
+    assert dict(line.split("=", 1) for line in done.stdout.splitlines()) == {**given, "HTTP_PROXY": "p"}

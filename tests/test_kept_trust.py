@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,17 @@ def test_there_must_be_a_place_for_both(trust: Path, corp: Path, tmp_path: Path)
     with pytest.raises(KeptTrustError, match="writable for nobody else"):
         trust_variables(trust, {**theirs, "XDG_CACHE_HOME": str(tmp_path / "open")})
     assert list(open_folder.iterdir()) == []
+
+
+def test_a_folder_of_another_user_is_not_written_to(
+    trust: Path, corp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They could put another file in the place of ours."""
+    environ = {"SSL_CERT_FILE": str(corp), "XDG_CACHE_HOME": str(tmp_path / "c")}
+    own = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    with pytest.raises(KeptTrustError, match="must be this user's"):
+        trust_variables(trust, environ)
 
 
 def test_a_trust_folder_that_is_damaged_is_an_error(trust: Path, corp: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,12 +83,16 @@ def paths(rules: CaRules) -> dict[str, str]:
 def trust_folder(rules: CaRules) -> Path:
     """The trust folder with all its files, made where they are missing. Raises CaError.
 
-    It may be another user's, who alone may enter the folder of the CA: what is in it is trusted as it is then.
+    It may be another user's, under whom Sidekey runs: then it is taken as it is. What a CA of this user's would put
+    there in its place, callers could not use.
     """
+    folder = rules.trust_folder
+    there = folder is not None and trust.missing(folder) is None
+    if folder is not None and there and folder.stat().st_uid != os.geteuid():
+        return folder
     found = keep.settle(rules, time.time())
     reason = found.problem or found.untold
-    folder = rules.trust_folder
-    if folder is None or (reason and trust.missing(folder) is not None):
+    if folder is None or (reason and not there):
         raise CaError(reason)
     return folder
 

@@ -275,23 +275,23 @@ def execute(
     if not command:
         raise click.UsageError("name an integration, or say --by-host; then -- and the command")
     from sidekey.environment import Proxy, environment
-    from sidekey.exec_command import TOKEN, NotStarted, TokenError, become, core_limit, read_token
+    from sidekey.exec_command import TOKEN, NotStarted, TokenError, become, read_token, started
     from sidekey.kept_trust import KeptTrustError
 
-    core = core_limit()
+    before = started()
     way = _way_in(config, integration_id, proxy, trust)
     try:
         token = read_token(token_file, os.environ)
         if way.callers and token is None:
             _fail(f"callers need a token: set {TOKEN}, or name its file with --token-file")
         way.check_trust()
-        variables = environment(Proxy.of(way.address, integration_id, token), way.trust, os.environ, java=java)
+        variables = environment(Proxy.of(way.address, integration_id, token), way.trust, before.environment, java=java)
     except (KeptTrustError, TokenError) as error:
         _fail(error)
     for note in variables.notes:
         click.echo(note, err=True)
     try:
-        become(command, {**os.environ, **variables.values}, core)
+        become(command, variables.values, before)
     except NotStarted as error:
         click.echo(str(error), err=True)
         raise SystemExit(error.status) from None

@@ -7,7 +7,7 @@ import resource
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from sidekey.credentials.fields import Reference
 from sidekey.settings.secrets import SecretReader
@@ -18,7 +18,14 @@ TOKEN: Final = "SIDEKEY_TOKEN"  # noqa: S105 - the name of a variable
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """Exit statuses, as of a shell and env(1)."""
 
-CoreLimit = tuple[int, int]
+_COERCED: Final = frozenset({"C.UTF-8", "C.utf8", "UTF-8"})
+
+
+class Started(NamedTuple):
+    """An environment, and how large a core dump may be: the soft and the hard limit."""
+
+    environment: dict[str, str]
+    core: tuple[int, int]
 
 
 class TokenError(ValueError):
@@ -44,19 +51,34 @@ def read_token(file: str | None, environ: Mapping[str, str]) -> str | None:
         raise TokenError(str(error)) from None
 
 
-def core_limit() -> CoreLimit:
-    """How large a core dump may be, to be asked before `process.protect_memory`."""
-    return resource.getrlimit(resource.RLIMIT_CORE)
+def started() -> Started:
+    """What this process was started with, to be asked before `process.protect_memory`."""
+    environment = dict(os.environ)
+    # Python sets it for itself where no locale is set (PEP 538), and a command would behave otherwise than without us.
+    if environment.get("LC_CTYPE") in _COERCED and not _was_set("LC_CTYPE"):
+        del environment["LC_CTYPE"]
+    return Started(environment, resource.getrlimit(resource.RLIMIT_CORE))
 
 
-def become(command: tuple[str, ...], environment: Mapping[str, str], core: CoreLimit) -> NoReturn:
+def _was_set(name: str) -> bool:
+    try:
+        # As execve(2) has put it there; what is set later is elsewhere.
+        before = Path("/proc/self/environ").read_bytes()
+    except OSError:
+        return True
+    return any(each.startswith(f"{name}=".encode()) for each in before.split(b"\0"))
+
+
+def become(command: tuple[str, ...], variables: Mapping[str, str], before: Started) -> NoReturn:
     """Replace this process (execve(2)), so that signals and the exit status are the command's. Raises NotStarted.
 
-    It gets what an exec hands on as this process got it: Python ignores two signals, and the core limit was lowered.
+    It gets what an exec hands on as this process got it, and the variables: Python ignores two signals, and the core
+    limit was lowered.
     """
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_CORE, core)
+    resource.setrlimit(resource.RLIMIT_CORE, before.core)
+    environment = {**before.environment, **variables}
     try:
         os.execvpe(command[0], command, environment)  # noqa: S606 - to run it is what was asked for
     except FileNotFoundError:

@@ -154,6 +154,16 @@ async def test_pip_downloads_from_an_index(scene: Scene) -> None:
     scene.assert_carried()
 
 
+async def test_npm_asks_a_registry(scene: Scene) -> None:
+    """By npm_config_cafile, on whatever Node it runs."""
+    done = await scene.exec(
+        "crm", "--", peers.require("npm"), "ping", "--registry", f"{scene.base}/npm/", more={"SIDEKEY_TOKEN": TOKEN}
+    )
+    assert done.returncode == 0, done.stderr
+    assert scene.upstream.requests[0].target.startswith(b"/api/npm/-/ping")
+    scene.assert_carried()
+
+
 @pytest.mark.parametrize("scene", ["none"], indirect=True)
 async def test_java_sends_by_host(java_classes: str, scene: Scene) -> None:
     """It sends no user unasked, so this is for Sidekeys without callers; a space in the trust folder is quoted."""
