@@ -8,7 +8,7 @@ from sidekey.core.entry import Entry
 from sidekey.core.request import RequestHead
 from sidekey.core.urls import Origin
 
-PARTS = "method host fields names marks connection length length_given http_1_1 keep_alive".split()
+PARTS = ["method", "host", "fields", "names", "marks", "connection", "length", "length_given", "http_1_1", "keep_alive"]
 HTTPS = Origin("https", "a.test", 443)
 
 
