@@ -11,8 +11,8 @@ from support.ca import Authority
 from support.leaves import IssuedLeaves
 from support.plane import UPSTREAM, base_url, eventually, integration, running
 from support.raw import RawConnection
-from support.tunnels import connect_request
-from support.upstream import RawUpstream
+from support.tunnels import connect_request, tunnel
+from support.upstream import RawUpstream, always_ok
 
 HOSTS = {"other.test": ("127.0.0.1",), "up.test": ("127.0.0.1",)}
 COVERED = integration("h", "https://up.test/api")
@@ -102,3 +102,23 @@ async def test_a_tunnel_knows_that_its_caller_takes_no_more(ca: Authority, passi
             for _ in range(2000):
                 await asyncio.sleep(0)
             assert WRITE_BUFFER < transport.get_write_buffer_size() < WRITE_BUFFER + (512 << 10)
+
+
+async def test_what_a_tunnel_has_learnt_of_a_target_serves_no_request_that_names_nobody(ca: Authority) -> None:
+    """A target in a tunnel is remembered; the same one at the forward proxy is still to name an integration."""
+    async with (
+        RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream,
+        running(
+            integration("h", base_url(upstream.port, "/api", scheme="https"), trust=ca.trust), leaves=IssuedLeaves(ca)
+        ) as sidekey,
+    ):
+        authority = f"{UPSTREAM}:{upstream.port}"
+        async with tunnel(sidekey, ca, authority) as caller:
+            await caller.send(f"GET /api/a HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
+            assert (await caller.response()).status == 200
+        async with sidekey.connect() as raw:
+            await raw.send(b"GET /i/h/b HTTP/1.1\r\nHost: h.test\r\n\r\n")
+            assert (await raw.response()).status == 200
+            await raw.send(f"GET https://{authority}/api/a HTTP/1.1\r\nHost: h.test\r\n\r\n".encode())
+            assert (await raw.response()).status == 407
+        assert [each.target for each in upstream.requests] == [b"/api/a", b"/api/b"]
