@@ -23,7 +23,7 @@ class Kind:
 
 
 _KINDS = (
-    Kind("integration_required", (407,), ("http_request_denied",), "The request must name an integration"),
+    Kind("integration_required", (407, 403), ("http_request_denied",), "The request must name an integration"),
     Kind("caller_denied", (401, 407, 403), ("http_request_denied",), "The caller's token is missing or wrong"),
     Kind("integration_denied", (403,), ("http_request_denied",), "This caller may not use this integration"),
     Kind("door_denied", (403,), ("http_request_denied",), "Requests of browsers and for foreign hosts are refused"),

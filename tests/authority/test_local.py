@@ -126,7 +126,9 @@ def test_what_is_kept_is_what_was_written() -> None:
     assert again.every[0].bounds == found.every[0].bounds
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"signing": 1, "authorities": [{}]}', "nonsense", "[" * 9999])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"signing": 1, "authorities": [{}]}', '{"signing": 1e999}', "nonsense", "[" * 9999]
+)
 def test_what_was_not_written_by_sidekey_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not what Sidekey has written"):
         Authorities.from_json(text)

@@ -293,6 +293,19 @@ def test_a_local_ca_is_never_trusted_for_upstreams(
     shake(ours, ca.server_context("up.test"))
 
 
+def test_a_broken_certificate_of_the_system_takes_no_other_along(
+    ca: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenSSL, which looks into the files of a folder one by one."""
+    broken = ssl.DER_cert_to_PEM_cert(b"\x30\x03\x02\x01\x00")
+    (tmp_path / "0a1b2c3d.0").write_text(broken)
+    (tmp_path / "1a1b2c3d.0").write_text(ca.bundle.read_text())
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    context = client_context(Trust("system"))
+    assert context.get_ca_certs(binary_form=True) == [ssl.PEM_cert_to_DER_cert(ca.bundle.read_text())]
+
+
 def test_nor_is_it_in_mozillas_folder(ca: Authority, tmp_path: Path) -> None:
     """Distributions put the system's store in the place of certifi's."""
     authority, server = local_server("up.test")

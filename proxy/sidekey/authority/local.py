@@ -147,7 +147,7 @@ class Authorities(Sealed):
         try:
             document = json.loads(text)
             return cls(int(document["signing"]), tuple(map(_read, document["authorities"])))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
             raise ValueError("is not what Sidekey has written") from None
 
 

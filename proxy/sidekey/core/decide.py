@@ -303,7 +303,7 @@ def _decide(
         return Denied(Problem("misdirected", detail), candidate)
     chosen = _choose(head, candidate, routes.unmatched)
     if chosen is None:
-        chosen = _match(head, caller, routes)
+        chosen = _match(head, caller, routes, inside=entry is not None)
     if isinstance(chosen, Denied):
         return chosen
     if routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
@@ -386,7 +386,7 @@ def _out_of_reach(authority: Authority, named: C | None, caller: Caller | None, 
             return None
         return Problem("target_denied", "no target at this host and port is inside the integration's policy")
     if routes.matching is None:
-        return _unnamed()
+        return _unnamed(inside=False)
     reached = any(each.rules.reach(authority) for each in _matching(authority.host, caller, routes))
     return None if reached else _UNMATCHED
 
@@ -408,10 +408,10 @@ def _matching(host: str, caller: Caller | None, routes: Routes[C]) -> list[C]:
     return found
 
 
-def _match(head: RequestHead, caller: Caller | None, routes: Routes[C]) -> Admitted[C] | Denied[C]:
+def _match(head: RequestHead, caller: Caller | None, routes: Routes[C], *, inside: bool) -> Admitted[C] | Denied[C]:
     """Whose a request is that names no integration: the one's that covers its whole target."""
     if routes.matching is None:
-        return Denied(_unnamed())
+        return Denied(_unnamed(inside=inside))
     try:
         host = parse_target(head.target.decode("latin-1")).origin.host
     except InvalidTarget as error:
@@ -498,8 +498,11 @@ def _unknown_caller(*, forward: bool, inside: bool) -> Problem:
     return Problem("caller_denied", detail, headers=(_TOKEN_CHALLENGE,))
 
 
-def _unnamed() -> Problem:
+def _unnamed(*, inside: bool) -> Problem:
     detail = "name the integration in X-Integration-Id or as the proxy user, http://ID:x@HOST:PORT"
+    if inside:
+        # No challenge here either; a CONNECT gets one.
+        return Problem("integration_required", detail, status=403)
     return Problem("integration_required", detail, headers=(_CHALLENGE,))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from sidekey.authority.roots import usable
@@ -140,7 +141,7 @@ def client_context(
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_alpn_protocols(["http/1.1"])
     if trust.source == "system":
-        _load(context, system_roots.system(excluded))
+        _load_readable(context, system_roots.system(excluded))
     elif trust.source == "mozilla":
         context.load_verify_locations(ca_folder.bundle() if folder is None else None, folder)
     elif trust.pem is None:
@@ -160,6 +161,16 @@ def _load(context: ssl.SSLContext, pem: str) -> None:
     """Trust these; the ssl module takes no empty text for none."""
     if pem:
         context.load_verify_locations(cadata=pem)
+
+
+def _load_readable(context: ssl.SSLContext, pem: str) -> None:
+    """Trust those of these that OpenSSL reads: a broken file in the system's store must not take the others along."""
+    try:
+        _load(context, pem)
+    except ssl.SSLError:
+        for der in usable(pem.encode("ascii")):
+            with suppress(ssl.SSLError):
+                context.load_verify_locations(cadata=der)
 
 
 def tls_problem(error: OSError) -> Problem:

@@ -127,5 +127,8 @@ async def test_a_tunnel_by_host_takes_the_integration_of_each_target(ca: Authori
             adopt(sidekey, one)
             assert code(await ask(caller, port, "/two/a")) == "target_denied"
             adopt(sidekey, one, matching=None)
-            assert code(await ask(caller, port, "/one/a")) == "integration_required"
+            response = await ask(caller, port, "/one/a")
+            assert (response.status, code(response)) == (403, "integration_required")
+            assert response.values(b"proxy-authenticate") == []
+            assert await caller.until_closed()
         assert [each.values(b"authorization") for each in upstream.requests] == [[b"1"], [b"2"], [b"1"]]

@@ -334,14 +334,17 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             self._resume(PAUSED_BY_BODY)
             self._pump()
 
-    def hand_over(self) -> tuple[asyncio.Transport, bytes]:
-        """Leave the transport, which is paused, to a tunnel: it, and what has arrived after the CONNECT."""
+    def hand_over(self) -> tuple[asyncio.Transport, bytes, bool]:
+        """Leave the transport, whose reading is paused, to a tunnel.
+
+        With it what has arrived after the CONNECT, and whether the caller takes no more: a transport tells that once.
+        """
         held, self._held = self._held, b""
         self._discarding = True
         self._carry(None, None)
         self.worker.deadlines.forget(self)
         self._forget_parser()
-        return self.transport, held
+        return self.transport, held, self._write_full
 
     def hold_body(self) -> None:
         """Read no more of the body: it has nowhere to go yet."""

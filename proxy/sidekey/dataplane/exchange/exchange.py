@@ -41,7 +41,7 @@ _CLOSING: Final = frozenset(
     {"request_invalid", "request_too_large", "request_timeout", "not_implemented", "door_denied"}
 )
 """After these responses the connection closes: what a caller means by its next bytes is in doubt."""
-_CLOSING_TUNNEL: Final = _CLOSING | {"caller_denied", "integration_denied"}
+_CLOSING_TUNNEL: Final = _CLOSING | {"caller_denied", "integration_denied", "integration_required"}
 """And after these a tunnel does: whoever opened it, or the integration they named, is none of now."""
 _CLOSE: Final = b"\r\nConnection: close\r\n\r\n"
 _KEEP_ALIVE: Final = b"\r\nConnection: keep-alive\r\n\r\n"

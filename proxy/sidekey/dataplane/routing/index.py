@@ -125,14 +125,15 @@ class Index:
         integration = self._compiled.get(entry.name)
         if integration is None or integration.needs_slow_path or not head.target.startswith(b"/"):
             return None
-        url = entry.base + head.target
-        known = self._targets.get(url)
+        # Not the URL: `quick` must not find it for a request that names nobody.
+        key = entry.key + head.target
+        known = self._targets.get(key)
         if known is None or known.integration is not integration:
-            target = integration.read_quickly(url, forward=True)
+            target = integration.read_quickly(entry.base + head.target, forward=True)
             if target is None:
                 return None
             known = integration.destination(target)
-            self._remember(url, known)
+            self._remember(key, known)
         return known if head.method in integration.rules.methods else None
 
     def find(self, name: bytes) -> CompiledIntegration | None:

@@ -184,9 +184,9 @@ class Negotiation(CallerEvents):
         self._is_over = True
         caller = self._caller
         caller.deliver(_ESTABLISHED)
-        transport, data = caller.hand_over()
+        transport, data, full = caller.hand_over()
         self._worker.handed_over(caller, tunnel)
-        tunnel.begin(transport, data)
+        tunnel.begin(transport, data, full=full)
 
     def _fail(self, problem: Problem) -> None:
         """Refuse; the connection closes, since a caller may have sent on into the tunnel that there is not."""

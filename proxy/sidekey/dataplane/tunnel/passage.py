@@ -81,10 +81,11 @@ class End(asyncio.Protocol):
         other = self.other
         if other is None:
             return
-        if error is not None:
-            reset(other.transport)
-        elif not other.is_lost:
-            other.transport.close()
+        if not other.is_lost:
+            if error is None:
+                other.transport.close()
+            else:
+                reset(other.transport)
         self._passage.lost()
 
 
@@ -110,8 +111,8 @@ class Passage:
         """The end at the target, which is connected first."""
         return self._far
 
-    def begin(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Take the caller's transport, which is paused, and what came behind the CONNECT; 200 was written."""
+    def begin(self, transport: asyncio.Transport, data: bytes, *, full: bool) -> None:
+        """As `Tunnel.begin`."""
         worker, near, far = self._worker, self._near, self._far
         self._lifetime.open(phases.FORWARDING, "passed")
         worker.metrics.upstream_open += 1
@@ -122,11 +123,14 @@ class Passage:
         near.join(far)
         far.join(near)
         transport.set_protocol(near)
-        if data:
-            near.data_received(data)
         for end in (near, far):
             if not end.transport.is_closing():
                 end.transport.resume_reading()
+        # Either may have one of them pause again.
+        if full:
+            near.pause_writing()
+        if data:
+            near.data_received(data)
 
     def moved(self) -> None:
         """Something has moved: there is time again."""

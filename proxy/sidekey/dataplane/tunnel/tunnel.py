@@ -104,7 +104,18 @@ class Tunnel(asyncio.Protocol):
     way in; over TLS where that byte begins TLS, which then goes by `context`.
     """
 
-    __slots__ = ("_context", "_entry", "_index", "_lifetime", "_plain", "_tls", "_transport", "_worker", "deadline")
+    __slots__ = (
+        "_context",
+        "_entry",
+        "_full",
+        "_index",
+        "_lifetime",
+        "_plain",
+        "_tls",
+        "_transport",
+        "_worker",
+        "deadline",
+    )
 
     def __init__(
         self,
@@ -123,20 +134,26 @@ class Tunnel(asyncio.Protocol):
         self._context: ssl.SSLContext | None = context
         self._tls: TlsTransport | None = None
         self._transport: asyncio.Transport | None = None
+        self._full = False
 
     # From the CONNECT to the first request.
 
-    def begin(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Take the caller's transport, which is paused, and what came behind the CONNECT; 200 was written."""
+    def begin(self, transport: asyncio.Transport, data: bytes, *, full: bool) -> None:
+        """Take the caller's transport, whose reading is paused, and what came behind the CONNECT; 200 was written.
+
+        `full` says that the caller takes no more until `resume_writing`.
+        """
         worker = self._worker
         self._lifetime.enter(phases.WAITING)
         self._transport = transport
+        self._full = full
         self.deadline = worker.deadlines.now + worker.rules.timeouts.request_head
         worker.deadlines.watch(self)
         transport.set_protocol(self)
+        # First, since what takes the data may have to pause again.
+        transport.resume_reading()
         if data:
             self.data_received(data)
-        transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """The first bytes: TLS, or HTTP without it."""
@@ -149,6 +166,8 @@ class Tunnel(asyncio.Protocol):
                 self._entry = self._plain
             transport.set_protocol(connection)
             connection.connection_made(transport)
+            if self._full:
+                connection.pause_writing()
             connection.data_received(data)
             return
         self._lifetime.enter(phases.HANDSHAKE)
@@ -195,6 +214,10 @@ class Tunnel(asyncio.Protocol):
             self._release()
 
     # While nothing has taken over.
+
+    def resume_writing(self) -> None:
+        """The caller takes more: over TLS always before the handshake ends, since it answers what was sent last."""
+        self._full = False
 
     def eof_received(self) -> bool:
         """The caller has left."""
