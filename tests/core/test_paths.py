@@ -311,3 +311,19 @@ def test_a_forbidden_path_is_met_with_encoded_slashes_or_parameters_left(path: s
 def test_encoded_slashes_and_signs_of_money_stay_allowed(path: str) -> None:
     """They are data where no dot segment follows."""
     assert paths.inside(path, "/api/v1")
+
+
+@pytest.mark.parametrize("dots", ["%2525252e%2525252e", "%2525252E%2525252E"])
+def test_dots_are_read_once_more_than_all_else_is_decoded(dots: str) -> None:
+    """In either case of hex: a parser of URLs behind the last decoding does so."""
+    assert "/b" in paths.readings(f"/./a/{dots}/b")
+
+
+def test_each_of_several_prefixes_is_read_as_it_is_itself() -> None:
+    """And a forbidden pattern is compared with the path, not with a prefix."""
+    path, first, second = "/a;b/c;d/token", "/a;b", "/a;b/c;d"
+    readings = paths.Readings(path, first, second)
+    assert readings.inside(first)
+    assert readings.inside(second)
+    assert readings.meet((("/a/c/token", False),))
+    assert not readings.meet((("/a/c", False),))
