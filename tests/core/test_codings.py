@@ -164,6 +164,7 @@ def test_other_codings_are_unreadable(values: list[str]) -> None:
         (["br", "x-gzip"], b"x-gzip"),
         (["br, identity;q=0"], b"identity"),
         (["gzip;q=0, deflate;q=0.000"], b"identity"),
+        (["gzip; q=0, deflate;\tq=0"], b"identity"),
         (["gzip, identity;q=0"], b"gzip, identity;q=0"),
         (["identity"], b"identity"),
     ],

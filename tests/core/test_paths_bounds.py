@@ -97,6 +97,13 @@ def test_each_step_has_its_price(path: str, spent: int) -> None:
     assert paths.Readings(path).spent == spent
 
 
+def test_a_plain_prefix_costs_nothing() -> None:
+    """It is the same in each reading."""
+    path = "/api/v1/a%25b"
+    assert paths.Readings(path, "/api", PREFIX, "/elsewhere;x").spent == paths.Readings(path).spent
+    assert paths.Readings(path, "/api/v1/a%25b").spent > paths.Readings(path).spent
+
+
 @pytest.mark.parametrize(("letters", "percents", "read"), [(65_757, 2, True), (65_767, 1, False)])
 def test_the_bound_is_what_may_be_spent(letters: int, percents: int, read: bool) -> None:
     """600 000, and no more."""

@@ -275,6 +275,13 @@ def test_the_first_of_several_beginnings_is_kept_back(secrets: tuple[bytes, byte
     assert stream.feed(second[7:] + b".") == b"a" + MARK + b"."
 
 
+def test_a_beginning_is_found_right_behind_what_only_looks_like_one() -> None:
+    """Of eight characters the last seven begin the secret."""
+    stream = RedactedStream(Redactor((b"aaaaaaabcdef",)))
+    assert stream.feed(b"aaaaaaaa") == b"a"
+    assert stream.feed(b"bcdef") == MARK
+
+
 def test_what_is_kept_back_comes_at_the_end() -> None:
     """It began a secret and was none."""
     stream = RedactedStream(Redactor((b"12345678",)))
@@ -320,6 +327,12 @@ def test_a_field_whose_name_has_a_secret_is_left_out() -> None:
     assert redactor.clean([b"\r\n" + PLAIN.encode() + b": " + PLAIN.encode()]) == []
     spanning = Redactor((b"X-Echo: 1",))
     assert spanning.clean([b"\r\nX-Echo: 12"]) == []
+    assert Redactor((b": 12345678",)).clean([b"\r\nX: 12345678"]) == []
+
+
+def test_a_field_whose_value_has_a_secret_from_its_blank_on_stays() -> None:
+    """What ends its name is the colon."""
+    assert Redactor((b" 12345678",)).clean([b"\r\nX: 12345678"]) == [b"\r\nX:" + MARK]
 
 
 def test_parameters_go_with_their_names_from_urls_and_are_redacted_elsewhere() -> None:
@@ -369,7 +382,7 @@ def test_the_bound_of_what_is_known_is_meant_to_the_byte() -> None:
     """What would go beyond it takes the place of all that was known."""
     for size, kept in ((1000, True), (1001, False)):
         redactor = Redactor((PLAIN.encode(),))
-        first, second = ([b"\r\nX: " + b"x" * (total - 5)] for total in (Redactor.KNOWN - 1000, size))
+        first, second = ([b"\r\nX: " + b"x" * (total - 5)] for total in ((32 << 10) - 1000, size))
         assert redactor.clean(first) is first
         assert redactor.clean(second) is second
         assert redactor._known == ({*first, *second} if kept else {*second})

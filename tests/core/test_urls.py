@@ -166,7 +166,7 @@ def test_a_host_may_have_254_characters() -> None:
     assert parse_target(f"https://{longest}/").origin.host == longest
 
 
-@pytest.mark.parametrize("text", ["a.example:443/", "a.example:443?x", "/", "https://a.example:443"])
+@pytest.mark.parametrize("text", ["a.example:443/", "a.example:443?", "/", "https://a.example:443"])
 def test_the_target_of_a_connect_has_neither_scheme_nor_path_nor_query(text: str) -> None:
     """Said of each of them alone."""
     with pytest.raises(InvalidTarget) as refused:
