@@ -303,7 +303,9 @@ def test_fields_without_a_secret_are_the_same_list() -> None:
     assert redactor.clean([]) == []
 
 
-@pytest.mark.parametrize("line", [b"\r\nX-Rate: 100%", b'\r\nX-Path: "C:\\\\x"', b"\r\nLocation: /a%20b"])
+@pytest.mark.parametrize(
+    "line", [b"\r\nX-Rate: 100% of an hour's", b'\r\nX-Path: "C:\\\\of\\\\the\\\\host"', b"\r\nLocation: /a%20b/c%20d"]
+)
 def test_fields_with_other_escapes_are_the_same_list(line: bytes) -> None:
     """What has none of a secret's spellings is not searched line by line."""
     lines = [*LINES, line]
