@@ -22,6 +22,8 @@ def bare(data: bytes) -> bytes:
 CODED = {"gzip": (b"gzip", gzip.compress), "zlib": (b"deflate", zlib.compress), "bare": (b"deflate", bare)}
 coded = pytest.mark.parametrize("name", CODED)
 
+BROKEN = r"\Athe content coding of the upstream's response is broken, so it cannot be redacted\Z"
+
 
 def read(decoder: Decoder) -> bytes:
     """All that there is now, in steps."""
@@ -101,7 +103,7 @@ def test_a_body_of_nothing_is_whole(name: str) -> None:
 @pytest.mark.parametrize("cut", [1, 2, 8, -1, -5])
 def test_a_cut_body_is_broken(name: str, cut: int) -> None:
     coding, encode = CODED[name]
-    with pytest.raises(UnreadableCoding, match="broken"):
+    with pytest.raises(UnreadableCoding, match=BROKEN):
         decoded(coding, [encode(b"hello, hello, hello")[:cut]])
 
 
@@ -120,7 +122,7 @@ def test_a_cut_body_is_broken(name: str, cut: int) -> None:
 def test_what_is_not_in_the_coding_is_broken(coding: bytes, raw: bytes) -> None:
     """However it is cut."""
     for reads in ([raw], [raw[at : at + 1] for at in range(len(raw))]):
-        with pytest.raises(UnreadableCoding, match="broken"):
+        with pytest.raises(UnreadableCoding, match=BROKEN):
             decoded(coding, reads)
 
 
@@ -162,6 +164,7 @@ def test_other_codings_are_unreadable(values: list[str]) -> None:
         (["br", "x-gzip"], b"x-gzip"),
         (["br, identity;q=0"], b"identity"),
         (["gzip;q=0, deflate;q=0.000"], b"identity"),
+        (["gzip; q=0, deflate;\tq=0"], b"identity"),
         (["gzip, identity;q=0"], b"gzip, identity;q=0"),
         (["identity"], b"identity"),
     ],

@@ -392,6 +392,17 @@ def test_methods_outside_the_integrations_are_denied(
     assert decision.problem.headers == (("Allow", allow),)
 
 
+def test_an_integration_takes_the_methods_that_the_parser_knows() -> None:
+    """llhttp's, where it names none."""
+    known_methods = (
+        "ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY"
+        " OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE UNBIND UNLINK"
+        " UNLOCK UNSUBSCRIBE"
+    )
+    for method in known_methods.encode().split():
+        assert outcome(decide(head("/i/h/", method), {}, known(H))) == "https://a.test/api/", method
+
+
 def test_no_integration_takes_trace_or_connect() -> None:
     """Whatever its config says."""
     given = rules(policy=Policy(prefixes=(BASE,), methods=frozenset({"TRACE", "CONNECT", "GET"})))
@@ -802,6 +813,92 @@ def test_a_request_in_a_tunnel(given: RequestHead, code: str) -> None:
     callers = tokens(one=frozenset({"h"}), two=None)
     found = decide(given, callers, known(Known(rules())), ENTRY)
     assert (found.problem.code if isinstance(found, Denied) else "") == code
+
+
+def test_a_tunnel_knows_what_was_given_at_its_connect() -> None:
+    """For the requests in it, and for the log."""
+    callers = tokens(one=frozenset({"h"}))
+    found = decide_connect(connect("a.test:443", integration_id="h", token="one"), callers, known(Known(rules())))
+    assert isinstance(found, Tunnelled)
+    assert found.caller is next(iter(callers.values()))
+    entry = found.entry("https")
+    assert (entry.origin, entry.name, entry.token) == (Origin("https", "a.test", 443), b"h", b"one")
+    denied = decide_connect(connect("a.test:444", integration_id="h", token="one"), callers, known(Known(rules())))
+    assert isinstance(denied, Denied)
+    assert denied.authority == ("a.test", 444)
+
+
+ONE_CALLER = tokens(one=None)
+IN_TUNNEL = "a request in a tunnel must have a path or an absolute URL as its target, and must not be a CONNECT"
+LOOP = "Via shows that the request went through Sidekey before"
+UNNAMED = "name the integration in X-Integration-Id or as the proxy user, http://ID:x@HOST:PORT"
+TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's password"
+
+
+@pytest.mark.parametrize(
+    ("found", "detail"),
+    [
+        (decide(head("*"), {}, known(H), ENTRY), IN_TUNNEL),
+        (decide(head("/x"), {}, known(H)), "no such path: use /i/{id}/... or configure Sidekey as HTTP_PROXY"),
+        (decide(head("/i/h/", b"TRACE"), {}, known(H)), "TRACE is never forwarded"),
+        (
+            decide(head("/i/h/", sec_fetch_site="cross-site"), {}, known(H)),
+            "requests of web pages are refused (Sec-Fetch-Site)",
+        ),
+        (
+            decide(head("/i/h/", origin="https://b.test"), {}, known(H)),
+            "requests of web pages are refused (Origin) where no callers are configured",
+        ),
+        (
+            decide(head("/i/h/", host=b"b.test"), {}, known(H)),
+            "Host must be this listener's: an IP address, localhost or one of listen.names",
+        ),
+        (decide(head("/i/h/"), ONE_CALLER, known(H)), TOKEN),
+        (decide(head("https://a.test/"), ONE_CALLER, known(H)), TOKEN),
+        (
+            decide(head("https://a.test/", host=b"a.test"), tokens(two=None), known(H), ENTRY),
+            "the caller that opened the tunnel is none of now: open another one with a valid token",
+        ),
+        (decide(head("/i/k/"), {}, known(H)), "there is no such integration for this caller"),
+        (
+            decide(head("https://a.test/api", host=b"b.test"), ONE_CALLER, known(H), ENTRY),
+            "Host, and a target that is absolute, must name the authority that the tunnel was opened to",
+        ),
+        (decide(head("/i/h/", via="1.1 sidekey (word)"), {}, known(H)), LOOP),
+        (decide(head("/i/h/", b"BREW"), {}, known(H)), "BREW is not among the integration's methods"),
+        (
+            decide(head("/i/h/a?k=1"), {}, known(Known(rules(parameters=("k",))))),
+            "the query must not contain a parameter that Sidekey adds itself",
+        ),
+        (
+            decide(head("/i/h/a?" + "&%25252561" * 1600), {}, known(Known(rules(parameters=("access_token",))))),
+            "the query must have fewer parameters that are escaped or not ASCII",
+        ),
+        (decide(head("https://a.test/api"), {}, known(H)), UNNAMED),
+        (
+            decide(head("https://c.test/"), {}, by_host(ONE)),
+            "no integration of this caller covers the target: name one, or see policies",
+        ),
+        (decide(head("https://c.test./"), {}, known(H, passing=True)), "the target's host must not end in a dot"),
+        (
+            decide(head("https://c.test/"), {}, known(H, passing=True, unresolved=("k",))),
+            "what an integration covers cannot be read; until then nothing passes without a credential",
+        ),
+        (decide_connect(connect("a.test:443", via="1.1 sidekey (word)"), {}, known(H)), LOOP),
+        (decide_connect(connect("a.test:443"), {}, known(H)), UNNAMED),
+        (
+            decide_connect(connect("c.test:25"), {}, known(H, passing=True)),
+            "the port of the target is not in forward.pass_ports",
+        ),
+        (
+            decide_connect(connect("a.test:444", integration_id="h"), {}, known(H)),
+            "no target at this host and port is inside the integration's policy",
+        ),
+    ],
+)
+def test_a_refusal_says_what_must_be_true(found: Denied[Known], detail: str) -> None:
+    """To whoever reads the answer, word by word."""
+    assert found.problem.detail == detail
 
 
 def test_in_a_tunnel_an_unknown_caller_comes_before_a_wrong_host() -> None:

@@ -143,6 +143,7 @@ def test_a_spelling_is_remembered() -> None:
     """It is one object, in the place that it had the last time and in every other."""
     names = Names(REQUEST_ROLES)
     host, accept = read_head(names, [b"Host", b"Accept"])
+    assert host.follower is accept
     assert read_head(names, [b"Host", b"Accept"]) == [host, accept]
     assert read_head(names, [b"Accept", b"Host", b"Accept"]) == [accept, host, accept]
 
@@ -165,6 +166,15 @@ def test_the_spellings_that_are_remembered_are_bounded(size: int) -> None:
         spelling = names.read(b"X-%0*d" % (size, number), spelling)
     assert alive() - before <= Names.LIMIT + 2
     assert means(held)[0] == b"X-First"
+
+
+def test_a_spelling_of_up_to_64_bytes_is_remembered() -> None:
+    """A longer one is read again each time."""
+    names = Names(REQUEST_ROLES)
+    for size, kept in ((64, True), (65, False)):
+        name = b"X" * size
+        assert (names.read(name, names.first) is names.read(name, names.first)) is kept
+        assert (name in names.known) is kept
 
 
 @given(st.lists(TOKEN), st.sampled_from([b",", b", ", b" ,\t", b",,"]))
@@ -194,3 +204,13 @@ def test_a_line_is_read_by_its_normalised_name() -> None:
 def test_a_body_is_plain_without_a_content_coding(codings: list[bytes], plain: bool) -> None:
     """`identity` is not a coding (RFC 9110 8.4.1)."""
     assert headers.is_plain([b"\r\nContent-Encoding: " + coding for coding in codings]) is plain
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ETag", "Accept-Ranges", "Content-Encoding", "Digest", "Content-Digest", "Repr-Digest", "Content-MD5"],
+)
+def test_a_field_that_is_true_of_an_exact_body_goes_where_the_body_changes(name: str) -> None:
+    """RFC 9110 8.8.3, 14.3 and 8.4, RFC 9530; other fields stay."""
+    kept = [b"\r\nContent-Type: text/plain", b"\r\nLast-Modified: Tue, 24 Nov 2026 12:00:00 GMT"]
+    assert headers.without([*kept, f"\r\n{name}: x".encode()], headers.OF_EXACT_BODY) == kept

@@ -58,6 +58,7 @@ ROOT, SEGMENT = "https://x.test", "https://x.test/a"
         (policy(domains=("https://p.x.test",)), policy(domains=("https://*.x.test",)), "https://p.x.test"),
         (policy(domains=("https://*.p.x.test",)), policy(domains=("https://*.x.test",)), "https://*.p.x.test"),
         (policy(ROOT), policy(domains=("https://*.x.test",)), None),
+        (policy("http://p.x.test/a"), policy(domains=("https://*.x.test",)), "http://p.x.test/a"),
         (policy(ROOT, domains=("https://y.test",)), policy(ROOT), None),
         (policy(SEGMENT, path="/a/b"), policy("https://x.test/a/c"), None),
         (policy(SEGMENT, path="/a/b"), policy("https://x.test/a/b"), "https://x.test/a/b"),

@@ -393,6 +393,13 @@ def test_a_foreign_name_in_a_value_is_no_name() -> None:
     assert parameters.names_any("a=b%26acce%c5%bfs_token=1", ["access_token"])
 
 
+@pytest.mark.parametrize("name", [*string.ascii_letters, *string.digits, "-", "~"])
+def test_only_dots_and_blanks_stand_for_an_underscore(name: str) -> None:
+    """Every other character of a name is itself."""
+    assert parameters.names_any(f"k{name}y=1", [f"k{name}y"])
+    assert not parameters.names_any("k_y=1", [f"k{name}y"])
+
+
 def test_one_of_several_names_is_enough() -> None:
     """And each is looked for in both ways."""
     for query in ("a=1&key=2", "a=1&\uff4bey=2".encode().decode("latin-1"), "app.id=1"):

@@ -311,3 +311,60 @@ def test_a_forbidden_path_is_met_with_encoded_slashes_or_parameters_left(path: s
 def test_encoded_slashes_and_signs_of_money_stay_allowed(path: str) -> None:
     """They are data where no dot segment follows."""
     assert paths.inside(path, "/api/v1")
+
+
+@pytest.mark.parametrize("dots", ["%2525252e%2525252e", "%2525252E%2525252E"])
+def test_dots_are_read_once_more_than_all_else_is_decoded(dots: str) -> None:
+    """In either case of hex: a parser of URLs behind the last decoding does so."""
+    assert "/b" in paths.readings(f"/./a/{dots}/b")
+
+
+def test_each_of_several_prefixes_is_read_as_it_is_itself() -> None:
+    """And a forbidden pattern is compared with the path, not with a prefix."""
+    path, first, second = "/a;b/c;d/token", "/a;b", "/a;b/c;d"
+    readings = paths.Readings(path, first, second)
+    assert readings.inside(first)
+    assert readings.inside(second)
+    assert readings.meet((("/a/c/token", False),))
+    assert not readings.meet((("/a/c", False),))
+    leaving_one = paths.Readings("/a;b/c;d/../x", first, second)
+    assert leaving_one.inside(first)
+    assert not leaving_one.inside(second)
+    leaving = paths.Readings("/p/a;b/../../x", "/p/a;b")
+    assert not leaving.inside("/p/a;b")
+    assert not leaving.inside("/p")
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        *("c0af", "c1bf", "c041", "e08080", "e09fbf", "e04080", "e05fbf"),
+        *("f08080af", "f08fbfbf", "f4908080", "f4bfbfbf", "f5808080", "f7bfbfbf", "ff808080"),
+    ],
+)
+def test_overlong_utf_8_is_unreadable(octets: str) -> None:
+    """And what is beyond U+10FFFF (RFC 3629 3): also encoded twice, alone or beside other text."""
+    reason = "the path must not contain overlong UTF-8, what is beyond U+10FFFF, or the bytes C0 and C1, encoded or not"
+    for sign in ("%", "%25"):
+        spelled = "".join(f"{sign}{octets[at : at + 2]}" for at in range(0, len(octets), 2))
+        for path in (f"/{spelled}", f"/a{spelled}b"):
+            with pytest.raises(paths.UnreadablePath) as unreadable:
+                paths.readings(path)
+            assert str(unreadable.value) == reason
+
+
+@pytest.mark.parametrize("octets", ["e0a080", "ef", "f0908080", "f48fbfbf", "f04180", "f49080", "f58080", "e0"])
+def test_other_lead_bytes_are_letters_of_latin_1(octets: str) -> None:
+    """Or begin honest characters."""
+    spelled = "".join(f"%{octets[at : at + 2]}" for at in range(0, len(octets), 2))
+    assert paths.inside(f"/api/v1/{spelled}/x", "/api/v1")
+
+
+@pytest.mark.parametrize("sign", ["?", "#"])
+def test_an_encoded_end_of_the_path_behind_a_dot_segment_is_unreadable(sign: str) -> None:
+    """Where the dots come first alone: an upstream ends the path there."""
+    with pytest.raises(
+        paths.UnreadablePath, match=r"\Athe path must not contain an encoded \? or # behind a dot segment\Z"
+    ):
+        paths.readings(f"/a/../b%{ord(sign):02x}c")
+    assert paths.readings(f"/a/b%{ord(sign):02x}c") == {f"/a/b%{ord(sign):02x}c", f"/a/b{sign}c"}

@@ -86,11 +86,34 @@ def test_such_a_path_is_an_error_where_no_prefix_reads_it(origin: str) -> None:
         ("/%E9", 21_856),
         ("/%E9;", 46_096),
         ("/%25a%41", 30_048),
+        ("/./a;b", 74_482),
+        ("/./a%2fb", 73_208),
+        ("/./%2e", 90_552),
+        ("/./%C3%A9", 102_842),
     ],
 )
 def test_each_step_has_its_price(path: str, spent: int) -> None:
     """In about nanoseconds: the benchmark row `worst` shows whether they are right, so change them by that."""
     assert paths.Readings(path).spent == spent
+
+
+def test_a_plain_prefix_costs_nothing() -> None:
+    """It is the same in each reading."""
+    path = "/api/v1/a%25b"
+    assert paths.Readings(path, "/api", PREFIX, "/elsewhere;x").spent == paths.Readings(path).spent
+    assert paths.Readings(path, "/api/v1/a%25b").spent > paths.Readings(path).spent
+
+
+@pytest.mark.parametrize(("letters", "percents", "read"), [(65_757, 2, True), (65_767, 1, False)])
+def test_the_bound_is_what_may_be_spent(letters: int, percents: int, read: bool) -> None:
+    """600 000, and no more."""
+    path = "/" + "%" * percents + "g" * letters
+    assert 8_000 + 9 * len(path) + 80 * percents == (600_000 if read else 600_001)
+    if read:
+        assert paths.Readings(path).spent == 600_000
+    else:
+        with pytest.raises(paths.UnreadablePath, match=TOO_MUCH):
+            paths.Readings(path)
 
 
 def test_rules_are_charged_for_what_is_compared() -> None:

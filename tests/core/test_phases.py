@@ -13,6 +13,7 @@ from sidekey.core import phases
 TABLES = {
     "request": (phases.AFTER_REQUEST, phases.REQUEST_NAMES, phases.NEW, {phases.OVER}),
     "response": (phases.AFTER_RESPONSE, phases.RESPONSE_NAMES, phases.NONE, {phases.COMPLETE, phases.CUT}),
+    "tunnel": (phases.AFTER_TUNNEL, phases.TUNNEL_NAMES, phases.NEGOTIATING, {phases.ENDED}),
 }
 every_table = pytest.mark.parametrize(("table", "names", "first", "last"), TABLES.values(), ids=TABLES)
 
@@ -31,7 +32,7 @@ def test_each_phase_is_a_bit_of_its_own(
 def test_every_phase_is_reached_and_comes_to_an_end(
     table: Mapping[int, int], names: Mapping[int, str], first: int, last: set[int]
 ) -> None:
-    """Nothing leads back to the first request phase; from everywhere an exchange can end at once, and then stays."""
+    """Nothing leads back to the first request phase; from everywhere it can end at once, and then stays."""
     reached, waiting = {first}, [first]
     while waiting:
         mask = table[waiting.pop()]

@@ -18,7 +18,7 @@ from sidekey.core.redaction import LONGEST, MARK, RedactedStream, Redactor, sear
 from support.http_strategies import cuts, pieces
 
 PLAIN = "s3cr3t-of_the~crm.0"
-HARD = "p@ss/w\"or\\d+='é€\U0001f511<&> `"
+HARD = "p@ss/w\"or\\d+='é€\U0001f511<&> `x"
 SECRETS = [PLAIN, HARD, "Zm9vYmFyL2Jhei8rPz8/Pw==", "~%2F%2f%~", "12345678"]
 
 
@@ -95,11 +95,19 @@ def test_any_secret_is_found(secret: bytes, before: str, after: str) -> None:
     assert secret not in out or secret in MARK
 
 
+def test_a_secret_that_is_no_text_is_found() -> None:
+    """As it is, and with its bytes for characters where it is escaped."""
+    secret = b"\xff\xfe\x80secret"
+    for spelled in (secret, b"\\u00ff\\u00fe\\u0080secret"):
+        assert whole(Redactor((secret,)), b"<" + spelled + b">") == b"<" + MARK + b">"
+
+
 def test_short_secrets_are_left_alone() -> None:
     """They may be words of any response."""
     assert searchable((b"1234567", b"12345678", b"")) == [b"12345678"]
     assert whole(Redactor((b"1234567",)), b"1234567") == b"1234567"
     assert whole(Redactor((b"12345678",)), b"12345678") == MARK
+    assert Redactor((b"1234567",)).longest == 0
 
 
 def test_secrets_are_not_shown() -> None:
@@ -252,6 +260,28 @@ def test_only_what_may_begin_a_secret_is_kept_back(first: int) -> None:
     assert stream.finish() == b""
 
 
+@pytest.mark.parametrize(
+    "secrets",
+    [(b"abcdefghXX", b"bcdefghYYYYYY"), (b"abcdefghXXXXXX", b"bcdefghYY")],
+    ids=["the shorter begins first", "the longer begins first"],
+)
+def test_the_first_of_several_beginnings_is_kept_back(secrets: tuple[bytes, bytes]) -> None:
+    """Also where one begins just behind another."""
+    stream = RedactedStream(Redactor(secrets))
+    first, second = secrets
+    assert stream.feed(b"- " + first[:8]) == b"- "
+    assert stream.feed(first[8:] + b".") == MARK + b"."
+    assert stream.feed(b"- " + first[:8]) == b"- "
+    assert stream.feed(second[7:] + b".") == b"a" + MARK + b"."
+
+
+def test_a_beginning_is_found_right_behind_what_only_looks_like_one() -> None:
+    """Of eight characters the last seven begin the secret."""
+    stream = RedactedStream(Redactor((b"aaaaaaabcdef",)))
+    assert stream.feed(b"aaaaaaaa") == b"a"
+    assert stream.feed(b"bcdef") == MARK
+
+
 def test_what_is_kept_back_comes_at_the_end() -> None:
     """It began a secret and was none."""
     stream = RedactedStream(Redactor((b"12345678",)))
@@ -273,6 +303,15 @@ def test_fields_without_a_secret_are_the_same_list() -> None:
     assert redactor.clean([]) == []
 
 
+@pytest.mark.parametrize(
+    "line", [b"\r\nX-Rate: 100% of an hour's", b'\r\nX-Path: "C:\\\\of\\\\the\\\\host"', b"\r\nLocation: /a%20b/c%20d"]
+)
+def test_fields_with_other_escapes_are_the_same_list(line: bytes) -> None:
+    """What has none of a secret's spellings is not searched line by line."""
+    lines = [*LINES, line]
+    assert Redactor((PLAIN.encode(),)).clean(lines) is lines
+
+
 @pytest.mark.parametrize("secret", SECRETS)
 def test_the_value_of_a_field_is_redacted(secret: str) -> None:
     """Each time, beside fields that are known, and nothing but the secret."""
@@ -290,6 +329,12 @@ def test_a_field_whose_name_has_a_secret_is_left_out() -> None:
     assert redactor.clean([b"\r\n" + PLAIN.encode() + b": " + PLAIN.encode()]) == []
     spanning = Redactor((b"X-Echo: 1",))
     assert spanning.clean([b"\r\nX-Echo: 12"]) == []
+    assert Redactor((b": 12345678",)).clean([b"\r\nX: 12345678"]) == []
+
+
+def test_a_field_whose_value_has_a_secret_from_its_blank_on_stays() -> None:
+    """What ends its name is the colon."""
+    assert Redactor((b" 12345678",)).clean([b"\r\nX: 12345678"]) == [b"\r\nX:" + MARK]
 
 
 def test_parameters_go_with_their_names_from_urls_and_are_redacted_elsewhere() -> None:
@@ -319,6 +364,8 @@ def test_a_short_parameter_is_removed_from_urls_all_the_same() -> None:
         b"\r\nX-Url: /?t=abc",
     ]
     assert redactor.clean([b"\r\nLocation: /x?q=ababcc"]) == []
+    beside_a_long_one = Redactor((b"abc", PLAIN.encode() * 9), (("t", "abc"),))
+    assert beside_a_long_one.clean([b"\r\nLocation: /?t=abc"]) == [b"\r\nLocation: /"]
 
 
 def test_what_is_known_to_be_clean_is_bounded() -> None:
@@ -331,3 +378,13 @@ def test_what_is_known_to_be_clean_is_bounded() -> None:
     long = [b"\r\nX-Long: " + b"x" * Redactor.KNOWN]
     assert redactor.clean(long) is long
     assert long[0] not in redactor._known
+
+
+def test_the_bound_of_what_is_known_is_meant_to_the_byte() -> None:
+    """What would go beyond it takes the place of all that was known."""
+    for size, kept in ((1000, True), (1001, False)):
+        redactor = Redactor((PLAIN.encode(),))
+        first, second = ([b"\r\nX: " + b"x" * (total - 5)] for total in ((32 << 10) - 1000, size))
+        assert redactor.clean(first) is first
+        assert redactor.clean(second) is second
+        assert redactor._known == ({*first, *second} if kept else {*second})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidekey.core.urls import InvalidTarget, Origin, Target, parse_target
+from sidekey.core.urls import InvalidTarget, Origin, Target, parse_authority, parse_target
 
 HTTPS = Origin("https", "a.example", 443)
 
@@ -164,3 +164,11 @@ def test_a_host_may_have_254_characters() -> None:
     longest = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 61]) + "."
     assert len(longest) == 254
     assert parse_target(f"https://{longest}/").origin.host == longest
+
+
+@pytest.mark.parametrize("text", ["a.example:443/", "a.example:443?", "/", "https://a.example:443"])
+def test_the_target_of_a_connect_has_neither_scheme_nor_path_nor_query(text: str) -> None:
+    """Said of each of them alone."""
+    with pytest.raises(InvalidTarget) as refused:
+        parse_authority(text)
+    assert str(refused.value) == "the target of CONNECT must be host:port, without scheme, path and query"
