@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.drain import ANSWERED, ENDED, RESET, Storm
+from benchmarks.storm import ANSWERED, ENDED, RESET, Storm
 from support.child import Child
 from support.raw import connect
 from support.upstream import RawUpstream

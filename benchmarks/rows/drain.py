@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from benchmarks.arena import Arena
-from benchmarks.drain import ANSWERED, ENDED, RESET, Storm
 from benchmarks.figures import Figure, Line, Outcome, Reach, at_most
 from benchmarks.peers.sidekey import Sidekey
+from benchmarks.storm import ANSWERED, ENDED, RESET, Storm
 
 _REQUESTS = Figure("requests", 0)
 _RESET = Figure("requests reset", 0)

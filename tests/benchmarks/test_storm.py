@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from benchmarks.arena import Arena
-from benchmarks.drain import ANSWERED, ENDED, RESET, Caller
 from benchmarks.rows.drain import Drain
+from benchmarks.storm import ANSWERED, ENDED, RESET, Caller
 from support.peers import require
 from support.raw import RawConnection
 from support.upstream import OK, RawUpstream
