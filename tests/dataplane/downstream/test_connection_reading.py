@@ -363,3 +363,19 @@ async def test_a_connection_that_is_lost_is_freed_at_once() -> None:
         assert count() == before
     finally:
         gc.enable()
+
+
+async def test_a_caller_without_a_descriptor_is_told_before_its_request_is_read() -> None:
+    """503, and the connection closes, where everybody else has a request under way."""
+    sidekey = Scripted(H, limits=Limits(in_flight=2))
+    sidekey.plane.worker.limit_descriptors(3)
+    await cold(sidekey, get("/1"))
+    refused = sidekey.caller()
+    said = wire.first_response(refused.take())
+    assert said is not None
+    assert (said.status, problem(said)["code"]) == (503, "overloaded")
+    assert problem(said)["detail"] == "no file descriptor (NOFILE) is left for another connection"
+    assert (said.values(b"retry-after"), said.values(b"connection")) == ([b"1"], [b"close"])
+    assert refused.is_closing()
+    await settle()
+    assert len(sidekey.plane.worker.connections) == 1
