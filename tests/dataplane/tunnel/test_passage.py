@@ -207,3 +207,15 @@ async def test_the_one_that_is_full_holds_the_other_alone() -> None:
     far.close()
     near.protocol.pause_writing()
     near.protocol.resume_writing()
+
+
+async def test_the_connections_of_passages_are_counted() -> None:
+    """Those under way, those that are open, and what became of each."""
+    sidekey = Scripted(passing=True)
+    for number in (1, 2):
+        near = sidekey.caller()
+        near.feed(connect_request("other.test:443", user=""))
+        await sidekey.upstream(number - 1)
+        await settle()
+        assert sidekey.metrics.connects == {"ok": number}
+        assert (sidekey.metrics.upstream_connecting, sidekey.metrics.upstream_open) == (0, number)
