@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Grant, GrantSource
@@ -85,6 +85,9 @@ class RecordingTransport(asyncio.Transport):
         assert not self.is_closing(), "a transport that closes is not asked this"
         self.reading = True
         asyncio.get_running_loop().call_soon(self._flush)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = cast(asyncio.Protocol, protocol)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """What is full is for the test to say."""

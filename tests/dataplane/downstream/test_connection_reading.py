@@ -8,6 +8,7 @@ import gc
 import pytest
 
 from sidekey.dataplane.buffers import BYPASS
+from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.downstream.connection import LINGER, LINGER_AT_MOST, SHORT_READ, CallerConnection
 from sidekey.runtime.rules import Limits, Timeouts
 from support import wire
@@ -363,3 +364,39 @@ async def test_a_connection_that_is_lost_is_freed_at_once() -> None:
         assert count() == before
     finally:
         gc.enable()
+
+
+async def test_a_caller_without_a_descriptor_is_told_before_its_request_is_read() -> None:
+    """503, and the connection closes, where everybody else has a request under way."""
+    sidekey = Scripted(H, limits=Limits(in_flight=2))
+    sidekey.plane.worker.limit_descriptors(3)
+    await cold(sidekey, get("/1"))
+    refused = sidekey.caller()
+    said = wire.first_response(refused.take())
+    assert said is not None
+    assert (said.status, problem(said)["code"]) == (503, "overloaded")
+    assert problem(said)["detail"] == "no file descriptor (NOFILE) is left for another connection"
+    assert (said.values(b"retry-after"), said.values(b"connection")) == ([b"1"], [b"close"])
+    assert refused.is_closing()
+    await settle()
+    assert len(sidekey.plane.worker.connections) == 1
+
+
+async def test_a_connection_is_idle_between_requests_alone() -> None:
+    """Not within a head, nor while one is under way, though time runs for its body: no room is made of those."""
+    sidekey = Scripted(H)
+    caller = sidekey.caller()
+    connection, now = connection_of(caller), sidekey.plane.worker.deadlines.now
+    assert connection.idle_since == now
+    caller.feed(b"POST /i/h/a HTTP/1.1\r\n")
+    assert connection.idle_since == NEVER
+    caller.feed(b"Host: h.test\r\nContent-Length: 3\r\n\r\na")
+    upstream = await sidekey.upstream()
+    assert connection.deadline < NEVER
+    assert connection.idle_since == NEVER
+    caller.feed(b"bc")
+    assert connection.idle_since == NEVER
+    upstream.feed(OK)
+    assert connection.idle_since == now
+    assert connection.close_if_idle()
+    assert connection.idle_since == NEVER

@@ -85,6 +85,8 @@ async def test_a_refused_connect_is_counted_and_logged_with_host_and_id(tmp_path
     (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
     wanted = {"door": "tunnel", "method": "CONNECT", "host": "evil.test", "integration": "h", "code": "target_denied"}
     assert wanted.items() <= line.items()
+    assert line["bytes_in"] == 0
+    assert line["bytes_out"] > 0
 
 
 async def test_what_is_sent_behind_a_refused_connect_is_never_a_request(ca: Authority) -> None:

@@ -15,6 +15,7 @@ from sidekey.runtime.rules import Timeouts
 from support.plane import Running, eventually, integration, running
 from support.ports import free_port
 from support.raw import DEADLINE, RawConnection
+from support.scripted import RecordingTransport, Scripted, settle
 from support.tunnels import connect_request
 from support.upstream import RawUpstream
 
@@ -172,3 +173,49 @@ async def test_the_end_of_the_drain_cuts_what_passes() -> None:
         await sidekey.plane.finish(0.2)
         await caller.until_lost()
         await far.until_lost()
+
+
+# Without sockets: what each end is told.
+
+
+async def ends(sidekey: Scripted) -> tuple[RecordingTransport, RecordingTransport]:
+    """The two transports of a passage, the caller's first."""
+    near = sidekey.caller()
+    near.feed(connect_request("other.test:443", user=""))
+    far = await sidekey.upstream()
+    await settle()
+    assert near.take().startswith(b"HTTP/1.1 200 ")
+    return near, far
+
+
+async def test_the_one_that_is_full_holds_the_other_alone() -> None:
+    """And nobody who has ended, or is closing."""
+    near, far = await ends(Scripted(passing=True))
+    for full, sender in ((far, near), (near, far)):
+        full.choke()
+        sender.feed(b"x")
+        assert (sender.reading, full.reading) == (False, True)
+        full.relieve()
+        assert (sender.reading, full.reading) == (True, True)
+    far.protocol.eof_received()
+    assert near.ended
+    near.choke()
+    far.protocol.pause_writing()
+    far.protocol.resume_writing()
+    near.protocol.pause_writing()
+    assert far.reading, "its end has come: nothing more is read of it"
+    far.close()
+    near.protocol.pause_writing()
+    near.protocol.resume_writing()
+
+
+async def test_the_connections_of_passages_are_counted() -> None:
+    """Those under way, those that are open, and what became of each."""
+    sidekey = Scripted(passing=True)
+    for number in (1, 2):
+        near = sidekey.caller()
+        near.feed(connect_request("other.test:443", user=""))
+        await sidekey.upstream(number - 1)
+        await settle()
+        assert sidekey.metrics.connects == {"ok": number}
+        assert (sidekey.metrics.upstream_connecting, sidekey.metrics.upstream_open) == (0, number)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sidekey.core import phases
+from sidekey.core.decide import Tunnelled
+from sidekey.core.urls import Authority as Target
 from sidekey.dataplane.tunnel.negotiation import Negotiation
 from sidekey.dataplane.tunnel.tunnel import Lifetime, Tunnel, TunnelledConnection
+from sidekey.dataplane.tunnel.tunnels import Tunnels
 from sidekey.network.tls_transport import TlsTransport
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Integration
@@ -19,6 +25,7 @@ from support.ca import Authority
 from support.leaves import IssuedLeaves
 from support.plane import CREDENTIAL, UPSTREAM, base_url, eventually, integration, running
 from support.raw import RawConnection
+from support.scripted import RecordingTransport, Scripted
 from support.tunnels import TlsCaller, client_context, connect_request, problem_of, tunnel
 from support.upstream import RawUpstream, always_ok
 
@@ -332,3 +339,39 @@ async def test_tunnels_leave_no_object_behind(ca: Authority) -> None:
         await eventually(lambda: not sidekey.plane.worker.connections)
         await asyncio.sleep(0.05)
         assert alive() == before
+
+
+class Readable(RecordingTransport):
+    """With a descriptor on which something may wait."""
+
+    def __init__(self, protocol: asyncio.Protocol, descriptor: object) -> None:
+        super().__init__(protocol)
+        self.descriptor = descriptor
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.descriptor if name == "socket" else default
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+async def test_a_first_byte_that_has_arrived_is_read_before_the_tunnel_is_closed(*, arrived: bool) -> None:
+    """A tunnel that makes room, or that a drain looks at, is not closed with it."""
+    sidekey = Scripted()
+    worker = sidekey.plane.worker
+    opened: Tunnelled[Any] = Tunnelled(Target("up.test", 443), None, passes=False, name=None, token=None, caller=None)
+    tunnels = Tunnels(worker)
+    assert tunnels.enter("", worker.rules) is None
+    lifetime = Lifetime(worker, tunnels, opened)
+    waiting = Tunnel(worker, sidekey.plane.index, lifetime, opened, ssl.create_default_context())
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as descriptor, os.fdopen(writer, "wb") as other:
+        transport = Readable(asyncio.Protocol(), descriptor)
+        waiting.begin(transport, b"")
+        if arrived:
+            other.write(b"\x16")
+            other.flush()
+        assert waiting.idle_since == worker.deadlines.now
+        assert not waiting.wind_down(patient=True)
+        assert waiting.wind_down(patient=False) is not arrived
+        assert transport.is_closing() is not arrived
+        assert lifetime.phase == (phases.WAITING if arrived else phases.ENDED)
+    assert tunnels.count == int(arrived)

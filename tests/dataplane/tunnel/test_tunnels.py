@@ -7,11 +7,12 @@ import ssl
 import pytest
 import structlog
 
-from sidekey.dataplane.tunnel.tunnels import LOG_EVERY
+from sidekey.dataplane.tunnel.tunnels import LOG_EVERY, Tunnels
 from sidekey.runtime.rules import Limits
 from support.ca import Authority
 from support.leaves import IssuedLeaves
 from support.plane import UPSTREAM, eventually, integration, problem, running
+from support.scripted import Scripted
 from support.tunnels import TlsCaller, connect_request, tunnel
 
 VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
@@ -72,3 +73,25 @@ async def test_what_a_caller_can_mend_is_logged_once_a_minute(ca: Authority) -> 
                     sidekey.wait(LOG_EVERY + 1)
     said = "a caller asked by TLS for another host than its CONNECT did"
     assert lines == [{"event": said, "integration": "h", "host": "up.test", "log_level": "warning"}] * 2
+
+
+async def test_what_is_said_of_each_outcome_that_can_be_mended() -> None:
+    """Once in `LOG_EVERY` seconds, for each integration and outcome by themselves; the others are counted alone."""
+    sidekey = Scripted()
+    tunnels = Tunnels(sidekey.plane.worker)
+    with structlog.testing.capture_logs() as lines:
+        for name in ("h", "k", "h"):
+            for outcome in ("ca_untrusted", "sni", "tls_failed", "opened"):
+                tunnels.record(name, "up.test", outcome)
+    said = (
+        "a caller does not trust the local CA: have it trust bundle.pem of ca.trust_folder, and restart it",
+        "a caller asked by TLS for another host than its CONNECT did",
+        "TLS with a caller failed in a tunnel: Sidekey speaks TLS 1.2 or newer",
+    )
+    assert lines == [
+        {"event": each, "integration": name, "host": "up.test", "log_level": "warning"}
+        for name in ("h", "k")
+        for each in said
+    ]
+    assert sidekey.metrics.tunnel_outcomes["h", "ca_untrusted"] == 2
+    assert sidekey.metrics.tunnel_outcomes["h", "opened"] == 2
