@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.storm import ANSWERED, ENDED, RESET, Storm
 from support.child import Child
 from support.raw import connect
 from support.upstream import RawUpstream
@@ -122,23 +121,6 @@ async def accepts(port: int) -> bool:
             return True
     except ConnectionRefusedError:
         return False
-
-
-async def test_no_request_is_reset_under_load(tmp_path: Path) -> None:
-    """2,000 requests a second, half of them on connections of their own, and a SIGTERM; three times."""
-    for number in range(3):
-        async with RawUpstream() as upstream:
-            folder = tmp_path / str(number)
-            folder.mkdir()
-            with Child(config(upstream.port, "0s"), folder) as child:
-                # Each kept connection has a request within a tick, so that none is idle when its end is sent.
-                storm = Storm(child.proxy_port, "/i/crm/x", kept=16)
-                ends = await storm.run(lambda: child.process.send_signal(signal.SIGTERM), 0.4)
-                assert await asyncio.to_thread(child.wait) == 0
-            assert ends[ANSWERED] > 100
-            assert ends[RESET] == 0
-            assert set(ends) <= {ANSWERED, ENDED}
-            assert len(upstream.requests) == ends[ANSWERED]
 
 
 async def test_a_unix_socket_ends_like_any_other(tmp_path: Path) -> None:
