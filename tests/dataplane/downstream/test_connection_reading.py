@@ -439,3 +439,21 @@ async def test_a_request_that_has_arrived_in_time_is_looked_for_again_at_the_nex
         os.read(reader, 1)
         connection.expired()
         assert transport.is_closing()
+
+
+async def test_a_drain_closes_an_idle_connection_in_two_looks() -> None:
+    """The end of stream first, the connection once nothing is left to write; only the latter says that it is over."""
+    sidekey = Scripted(H)
+    caller = sidekey.caller()
+    connection = connection_of(caller)
+    assert not connection.wind_down(patient=True)
+    assert not caller.ended
+    assert not connection.wind_down(patient=False)
+    assert (caller.ended, caller.aborted) == (True, False)
+    caller.choke()
+    caller._full = True
+    assert not connection.wind_down(patient=False)
+    assert not caller.aborted
+    caller._full = False
+    assert connection.wind_down(patient=False)
+    assert caller.aborted
