@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 
 import pytest
 
 from sidekey.dataplane.buffers import BYPASS
-from sidekey.dataplane.deadlines import NEVER
-from sidekey.dataplane.downstream.connection import LINGER, LINGER_AT_MOST, SHORT_READ, CallerConnection
+from sidekey.dataplane.deadlines import NEVER, TICK
+from sidekey.dataplane.downstream.connection import (
+    LINGER,
+    LINGER_AT_MOST,
+    PAUSED_BY_BODY,
+    PAUSED_BY_CONNECT,
+    PAUSED_BY_QUEUE,
+    SHORT_READ,
+    CallerConnection,
+)
 from sidekey.runtime.rules import Limits, Timeouts
 from support import wire
 from support.plane import base_url, get, integration, problem, request
@@ -400,3 +409,51 @@ async def test_a_connection_is_idle_between_requests_alone() -> None:
     assert connection.idle_since == now
     assert connection.close_if_idle()
     assert connection.idle_since == NEVER
+
+
+def test_each_reason_to_read_no_more_is_a_bit_of_its_own() -> None:
+    """One can end without another."""
+    reasons = (PAUSED_BY_QUEUE, PAUSED_BY_BODY, PAUSED_BY_CONNECT)
+    assert all(reason.bit_count() == 1 for reason in reasons)
+    assert len(set(reasons)) == len(reasons)
+
+
+async def test_a_request_that_has_arrived_in_time_is_looked_for_again_at_the_next_tick() -> None:
+    """Where it turns out to be none, the connection has had its time."""
+
+    class Readable(RecordingTransport):
+        descriptor: object = None
+
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return self.descriptor if name == "socket" else default
+
+    worker = Scripted(H).plane.worker
+    connection = CallerConnection(worker, lambda *_: pytest.fail("no request is whole"))
+    transport = Readable(connection)
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as transport.descriptor, os.fdopen(writer, "wb") as other:
+        other.write(b"G")
+        other.flush()
+        connection.expired()
+        assert (transport.is_closing(), connection.deadline) == (False, worker.deadlines.now + TICK)
+        os.read(reader, 1)
+        connection.expired()
+        assert transport.is_closing()
+
+
+async def test_a_drain_closes_an_idle_connection_in_two_looks() -> None:
+    """The end of stream first, the connection once nothing is left to write; only the latter says that it is over."""
+    sidekey = Scripted(H)
+    caller = sidekey.caller()
+    connection = connection_of(caller)
+    assert not connection.wind_down(patient=True)
+    assert not caller.ended
+    assert not connection.wind_down(patient=False)
+    assert (caller.ended, caller.aborted) == (True, False)
+    caller.choke()
+    caller._full = True
+    assert not connection.wind_down(patient=False)
+    assert not caller.aborted
+    caller._full = False
+    assert connection.wind_down(patient=False)
+    assert caller.aborted

@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
+from sidekey.core.urls import Origin
 from sidekey.errors import KINDS
 from sidekey.runtime.snapshot import Integration
 from support.ca import Authority
 from support.leaves import IssuedLeaves
 from support.plane import UPSTREAM, base_url, eventually, integration, running
+from support.scripted import Scripted, ScriptedDialer, settle
 from support.tunnels import connect_request, problem_of, tunnel
 from support.upstream import RawUpstream
+from support.wire import first_response
+
+P = TypeVar("P", bound=asyncio.Protocol)
 
 
 def secure(port: int, ca: Authority, *, name: str = "h", path: str = "/api") -> Integration:
@@ -189,3 +196,29 @@ def test_every_code_has_a_phrase_of_its_own() -> None:
     for kind in KINDS.values():
         assert f"{kind.code}: {kind.title}".isascii()
         assert f"{kind.code}: {kind.title}".isprintable()
+
+
+class Refusing(ScriptedDialer):
+    """Its connections are lost before anybody can use them."""
+
+    async def connect(self, factory: Callable[[], P], origin: Origin, **given: Any) -> P:
+        protocol = await super().connect(factory, origin, **given)
+        self.made[-1].lose(ConnectionResetError())
+        await settle()
+        return protocol
+
+
+async def test_a_target_that_closes_at_once_is_no_tunnel() -> None:
+    """502, and nothing is counted as open."""
+    sidekey = Scripted(passing=True, dialer=Refusing())
+    caller = sidekey.caller()
+    caller.feed(connect_request("other.test:443", user=""))
+    await eventually(lambda: caller.written)
+    response = first_response(caller.take())
+    assert response is not None
+    said = problem_of(response)
+    assert (response.status, said["code"]) == (502, "upstream_unreachable")
+    assert said["detail"] == "the upstream closed the connection at once"
+    assert sidekey.upstreams[0].aborted
+    assert sidekey.metrics.tunnel_outcomes == {}
+    assert not any(sidekey.metrics.tunnels.values())

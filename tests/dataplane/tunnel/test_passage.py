@@ -7,10 +7,16 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sidekey.core.decide import Tunnelled
+from sidekey.core.urls import Authority
 from sidekey.dataplane.buffers import WRITE_BUFFER
+from sidekey.dataplane.tunnel.passage import Passage
+from sidekey.dataplane.tunnel.tunnel import Lifetime
+from sidekey.dataplane.tunnel.tunnels import Tunnels
 from sidekey.runtime.rules import Timeouts
 from support.plane import Running, eventually, integration, running
 from support.ports import free_port
@@ -219,3 +225,21 @@ async def test_the_connections_of_passages_are_counted() -> None:
         await settle()
         assert sidekey.metrics.connects == {"ok": number}
         assert (sidekey.metrics.upstream_connecting, sidekey.metrics.upstream_open) == (0, number)
+
+
+async def test_what_the_target_says_at_once_waits_for_the_callers_end() -> None:
+    """The connection to the target is made before the 200 is written."""
+    sidekey = Scripted()
+    worker = sidekey.plane.worker
+    opened: Tunnelled[Any] = Tunnelled(
+        Authority("other.test", 443), None, passes=True, name=None, token=None, caller=None
+    )
+    tunnels = Tunnels(worker)
+    assert tunnels.enter("", worker.rules) is None
+    passage = Passage(worker, Lifetime(worker, tunnels, opened), 60)
+    far, near = RecordingTransport(passage.far), RecordingTransport(asyncio.Protocol())
+    far.feed(b"220 hello")
+    assert not far.reading
+    passage.begin(near, b"EHLO")
+    await settle()
+    assert (near.take(), far.take()) == (b"220 hello", b"EHLO")

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import os
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -352,16 +353,22 @@ class Readable(RecordingTransport):
         return self.descriptor if name == "socket" else default
 
 
-@pytest.mark.parametrize("arrived", [True, False])
-async def test_a_first_byte_that_has_arrived_is_read_before_the_tunnel_is_closed(*, arrived: bool) -> None:
-    """A tunnel that makes room, or that a drain looks at, is not closed with it."""
-    sidekey = Scripted()
+def waiting_tunnel(sidekey: Scripted) -> tuple[Tunnel, Lifetime, Tunnels]:
+    """A tunnel to up.test without a transport, and what counts it."""
     worker = sidekey.plane.worker
     opened: Tunnelled[Any] = Tunnelled(Target("up.test", 443), None, passes=False, name=None, token=None, caller=None)
     tunnels = Tunnels(worker)
     assert tunnels.enter("", worker.rules) is None
     lifetime = Lifetime(worker, tunnels, opened)
-    waiting = Tunnel(worker, sidekey.plane.index, lifetime, opened, ssl.create_default_context())
+    return Tunnel(worker, sidekey.plane.index, lifetime, opened, ssl.create_default_context()), lifetime, tunnels
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+async def test_a_first_byte_that_has_arrived_is_read_before_the_tunnel_is_closed(*, arrived: bool) -> None:
+    """A tunnel that makes room, or that a drain looks at, is not closed with it."""
+    sidekey = Scripted()
+    worker = sidekey.plane.worker
+    waiting, lifetime, tunnels = waiting_tunnel(sidekey)
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as descriptor, os.fdopen(writer, "wb") as other:
         transport = Readable(asyncio.Protocol(), descriptor)
@@ -375,3 +382,13 @@ async def test_a_first_byte_that_has_arrived_is_read_before_the_tunnel_is_closed
         assert transport.is_closing() is not arrived
         assert lifetime.phase == (phases.WAITING if arrived else phases.ENDED)
     assert tunnels.count == int(arrived)
+
+
+async def test_of_a_socket_that_is_closed_nothing_can_have_arrived() -> None:
+    """It has no descriptor to ask."""
+    waiting, lifetime, tunnels = waiting_tunnel(Scripted())
+    closed = socket.socket()
+    closed.close()
+    waiting.begin(Readable(asyncio.Protocol(), closed), b"")
+    assert waiting.close_if_idle()
+    assert (lifetime.phase, tunnels.count) == (phases.ENDED, 0)

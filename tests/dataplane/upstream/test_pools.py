@@ -132,3 +132,19 @@ async def test_a_pool_that_was_dropped_takes_none_of_its_successors_along() -> N
     assert successor is not former
     pools.drop([former])
     assert pools.find(origin, made, None) is successor
+
+
+async def test_the_connection_that_was_idle_for_longest_makes_room() -> None:
+    """Of all pools; where none is idle nothing is closed."""
+    sidekey = Scripted(H, integration("o", base_url(2)))
+    deadlines = sidekey.plane.worker.deadlines
+    for number, name in enumerate("ho"):
+        deadlines.look(number + 1.0)
+        sidekey.caller().feed(get(name=name))
+        (await sidekey.upstream(number)).feed(OK)
+    first, second = sidekey.upstreams
+    for closed, left in (((True, False), 1), ((True, True), 0), ((True, True), 0)):
+        sidekey.plane.pools.close_longest_idle()
+        await settle()
+        assert (first.is_closing(), second.is_closing()) == closed
+        assert sidekey.plane.pools.idle_count() == left

@@ -273,7 +273,6 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         return request is None or not (request.complete or self._paused & PAUSED_BY_BODY)
 
     def _begin(self, request: Request) -> None:
-        self._head_due = False
         exchange = self._start(self, request)
         self._carry(exchange, request)
         if request.complete:
