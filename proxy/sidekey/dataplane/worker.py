@@ -259,4 +259,5 @@ class Worker:
 
 
 def _idle_since(connection: Closable) -> float:
-    return connection.idle_since
+    # In milliseconds: it is told by a deadline, whose rounding must not part those that are idle since the same tick.
+    return round(connection.idle_since, 3)
