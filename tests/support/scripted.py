@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
+from sidekey.authority.leaf_source import LeafSource
 from sidekey.core.urls import Origin
 from sidekey.credentials.base import Grant, GrantSource
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
@@ -203,6 +204,7 @@ class Scripted:
         tokens: Mapping[str, frozenset[str] | None] = NO_TOKENS,
         access: AccessLog | None = None,
         dialer: ScriptedDialer | None = None,
+        leaves: LeafSource | None = None,
     ) -> None:
         self.dialer = dialer or ScriptedDialer()
         self.defects: list[BaseException] = []
@@ -229,7 +231,7 @@ class Scripted:
             dialer=self.dialer,
             metrics=Metrics(),
             access=access or AccessLog(NOWHERE, "off", path=False),
-            leaves=NoLeaves(),
+            leaves=leaves or NoLeaves(),
             report=report,
         )
 

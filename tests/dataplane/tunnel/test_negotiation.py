@@ -15,7 +15,7 @@ from sidekey.core.urls import Origin
 from sidekey.errors import KINDS
 from sidekey.runtime.snapshot import Integration
 from support.ca import Authority
-from support.leaves import IssuedLeaves
+from support.leaves import IssuedLeaves, NoLeaves
 from support.plane import UPSTREAM, base_url, eventually, integration, running
 from support.scripted import Scripted, ScriptedDialer, settle
 from support.tunnels import connect_request, problem_of, tunnel
@@ -222,3 +222,34 @@ async def test_a_target_that_closes_at_once_is_no_tunnel() -> None:
     assert sidekey.upstreams[0].aborted
     assert sidekey.metrics.tunnel_outcomes == {}
     assert not any(sidekey.metrics.tunnels.values())
+
+
+class Defective(NoLeaves):
+    """A defect of ours, before or after something has to be waited for."""
+
+    def __init__(self, *, at_once: bool) -> None:
+        self.at_once = at_once
+
+    def context_for(self, host: str) -> ssl.SSLContext | None:
+        if self.at_once:
+            raise LookupError(host)
+        return None
+
+    async def obtain(self, host: str) -> ssl.SSLContext:
+        raise LookupError(host)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_defect_is_reported_and_answered(*, at_once: bool) -> None:
+    """500, and the tunnel is counted out."""
+    sidekey = Scripted(integration("h", "https://up.test/api"), leaves=Defective(at_once=at_once))
+    caller = sidekey.caller()
+    caller.feed(connect_request("up.test:443"))
+    await eventually(lambda: caller.written)
+    response = first_response(caller.take())
+    assert response is not None
+    said = problem_of(response)
+    assert (response.status, said["code"]) == (500, "internal_error")
+    assert said["detail"] == "a defect of Sidekey, logged as defect-1"
+    assert [type(each) for each in sidekey.defects] == [LookupError]
+    assert sidekey.plane._tunnels.count == 0

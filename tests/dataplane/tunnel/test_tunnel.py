@@ -360,7 +360,11 @@ def waiting_tunnel(sidekey: Scripted) -> tuple[Tunnel, Lifetime, Tunnels]:
     tunnels = Tunnels(worker)
     assert tunnels.enter("", worker.rules) is None
     lifetime = Lifetime(worker, tunnels, opened)
-    return Tunnel(worker, sidekey.plane.index, lifetime, opened, ssl.create_default_context()), lifetime, tunnels
+    return (
+        Tunnel(worker, sidekey.plane.index, lifetime, opened, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)),
+        lifetime,
+        tunnels,
+    )
 
 
 @pytest.mark.parametrize("arrived", [True, False])
@@ -392,3 +396,25 @@ async def test_of_a_socket_that_is_closed_nothing_can_have_arrived() -> None:
     waiting.begin(Readable(asyncio.Protocol(), closed), b"")
     assert waiting.close_if_idle()
     assert (lifetime.phase, tunnels.count) == (phases.ENDED, 0)
+
+
+async def test_tls_takes_the_transport_while_it_does_not_read() -> None:
+    """A loop looks at how a protocol takes its bytes when it begins to read."""
+
+    class Switched(RecordingTransport):
+        reading_then = True
+
+        def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+            super().set_protocol(protocol)
+            if isinstance(protocol, TlsTransport):
+                self.reading_then = self.reading
+
+    waiting, lifetime, _ = waiting_tunnel(Scripted())
+    transport = Switched(asyncio.Protocol())
+    waiting.begin(transport, b"")
+    assert transport.reading
+    transport.feed(b"\x16")
+    assert not transport.reading_then
+    assert transport.reading
+    assert lifetime.phase == phases.HANDSHAKE
+    waiting.end()

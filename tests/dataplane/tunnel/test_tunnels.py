@@ -95,3 +95,25 @@ async def test_what_is_said_of_each_outcome_that_can_be_mended() -> None:
     ]
     assert sidekey.metrics.tunnel_outcomes["h", "ca_untrusted"] == 2
     assert sidekey.metrics.tunnel_outcomes["h", "opened"] == 2
+
+
+async def test_a_tunnel_too_many_is_told_when_to_come_again() -> None:
+    """Over all callers, and over what one of them may have; who leaves makes room."""
+    worker = Scripted(limits=Limits(tunnels=4), tokens={"a": None, "b": None}).plane.worker
+    tunnels = Tunnels(worker)
+    assert [tunnels.enter(caller, worker.rules) for caller in ("a", "a", "b", "b")] == [None] * 4
+    full = tunnels.enter("c", worker.rules)
+    assert full is not None
+    assert (full.code, full.detail, full.headers) == (
+        "overloaded",
+        "limits.tunnels is reached",
+        (("Retry-After", "1"),),
+    )
+    tunnels.leave("b")
+    own = tunnels.enter("a", worker.rules)
+    assert own is not None
+    assert (own.code, own.headers) == ("overloaded", (("Retry-After", "1"),))
+    assert own.detail == "the caller has half of limits.tunnels, which is the most that one may have"
+    tunnels.leave("a")
+    assert tunnels.enter("a", worker.rules) is None
+    assert tunnels.count == 3
