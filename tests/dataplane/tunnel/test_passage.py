@@ -240,6 +240,6 @@ async def test_what_the_target_says_at_once_waits_for_the_callers_end() -> None:
     far, near = RecordingTransport(passage.far), RecordingTransport(asyncio.Protocol())
     far.feed(b"220 hello")
     assert not far.reading
-    passage.begin(near, b"EHLO")
+    passage.begin(near, b"EHLO", full=False)
     await settle()
     assert (near.take(), far.take()) == (b"220 hello", b"EHLO")

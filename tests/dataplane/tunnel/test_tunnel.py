@@ -376,7 +376,7 @@ async def test_a_first_byte_that_has_arrived_is_read_before_the_tunnel_is_closed
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as descriptor, os.fdopen(writer, "wb") as other:
         transport = Readable(asyncio.Protocol(), descriptor)
-        waiting.begin(transport, b"")
+        waiting.begin(transport, b"", full=False)
         if arrived:
             other.write(b"\x16")
             other.flush()
@@ -393,7 +393,7 @@ async def test_of_a_socket_that_is_closed_nothing_can_have_arrived() -> None:
     waiting, lifetime, tunnels = waiting_tunnel(Scripted())
     closed = socket.socket()
     closed.close()
-    waiting.begin(Readable(asyncio.Protocol(), closed), b"")
+    waiting.begin(Readable(asyncio.Protocol(), closed), b"", full=False)
     assert waiting.close_if_idle()
     assert (lifetime.phase, tunnels.count) == (phases.ENDED, 0)
 
@@ -411,7 +411,7 @@ async def test_tls_takes_the_transport_while_it_does_not_read() -> None:
 
     waiting, lifetime, _ = waiting_tunnel(Scripted())
     transport = Switched(asyncio.Protocol())
-    waiting.begin(transport, b"")
+    waiting.begin(transport, b"", full=False)
     assert transport.reading
     transport.feed(b"\x16")
     assert not transport.reading_then
