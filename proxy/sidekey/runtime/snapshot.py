@@ -22,9 +22,9 @@ from sidekey.runtime.rules import Limits, Timeouts
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Trust:
-    """Which CAs verify an upstream's certificate: `source` is mozilla, system or file (then with `path`).
+    """Which CAs verify an upstream's certificate: `source` is mozilla, system, file (then with `path`) or inline.
 
-    `pem` is what the file held when the config was loaded, so that every part uses the same content, and
+    `pem` is what the config or the file held when it was loaded, so that every part uses the same content, and
     `digest` the SHA-256 of that: other content is another trust. Without `pem` a file's trust verifies nothing.
     """
 

@@ -17,7 +17,7 @@ from sidekey.runtime import snapshot
 from sidekey.settings import checks
 from sidekey.settings.authority import build_ca
 from sidekey.settings.build import build_callers, build_listen, build_snapshot, build_trust, moved
-from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at
+from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at, error_of
 from sidekey.settings.integration import Integrations
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.local_address import ABSENT, is_local
@@ -27,7 +27,7 @@ from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.source import Files, Joined, read_config
 from sidekey.settings.stamps import Looks
-from sidekey.settings.translate import errors_of
+from sidekey.settings.translate import findings_of
 from sidekey.settings.values import check_name
 
 __all__ = ["Loaded", "Loader", "load"]
@@ -173,7 +173,8 @@ class _Loading:
         try:
             settings = GlobalSettings.model_validate(values)
         except ValidationError as error:
-            self.loaded.errors += errors_of(error, GlobalSettings, self._root, ())
+            found = findings_of(error, GlobalSettings, self._root)
+            self.loaded.errors += [error_of(self._root(each.loc), each) for each in found]
             invalid = {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
             settings = GlobalSettings.model_validate(_without_invalid(values, error))
         source = settings.network.source_address
