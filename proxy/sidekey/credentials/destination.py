@@ -66,7 +66,9 @@ def keys_of(model: type[BaseModel]) -> tuple[Key, ...]:
 def _keys(model: type[BaseModel]) -> Iterator[Key]:
     for attribute, field in model.model_fields.items():
         form = next((each.form for each in field.metadata if isinstance(each, CountsAs)), None)
-        default = None if field.is_required() else _form(field.get_default(call_default_factory=True), form)
+        # Not by `get_default`, which copies: a reference is not copied.
+        made = field.default if field.default_factory is None else field.default_factory()  # type: ignore[call-arg]
+        default = None if field.is_required() else _form(made, form)
         yield Key(
             attribute,
             field.alias or attribute,

@@ -88,6 +88,10 @@ class Former:
         validated = validate_saved(saved.written, saved.brought)
         return cls(saved, frozenset(secrets), None if validated.errors else validated.settings)
 
+    def references(self) -> tuple[Reference, ...]:
+        """Those to its secrets, where it is valid."""
+        return () if self.settings is None else tuple(secrets_of(self.settings).values())
+
     def certificates(self) -> dict[str, Mapping[str, Any]]:
         """The certificates, which read as what is in them, by their pointers."""
         if self.settings is None:
@@ -98,6 +102,11 @@ class Former:
     def patched(self, patch: Mapping[str, Any]) -> Any:
         """The document after a merge patch (RFC 7396)."""
         return merge_patch(self.saved.written, patch)
+
+
+def secrets_of(settings: IntegrationSettings) -> dict[Loc, Reference]:
+    """The references to what is stored sealed, by their places."""
+    return {place: each for place, each in references_in(settings) if each.source in ("stored", "stored_url")}
 
 
 def accepted(settings: IntegrationSettings) -> tuple[dict[str, Json], ...]:
@@ -125,7 +134,7 @@ def prepare(
     findings = [*errors, *(Finding(*each) for each in _errors(raw, in_flight))]
     if settings is None:
         return _invalid(findings)
-    secrets = {place: each for place, each in references_in(settings) if each.source in ("stored", "stored_url")}
+    secrets = secrets_of(settings)
     sent = {each.value: found_at(raw, each.value) for each in secrets.values()}
     kept = {where for where, value in sent.items() if isinstance(value, Mapping) and is_kept(value)}
     entered = {each.value: _text(each, sent[each.value]) for each in secrets.values() if each.value not in kept}
