@@ -31,7 +31,7 @@ from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.credentials.certificates.material import Examined, Material, _Examination
 from sidekey.credentials.certificates.pem import Block
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.fields import Reference, Secret, StoredMapping
+from sidekey.credentials.fields import Keys, Reference, Secret, StoredMapping
 from sidekey.credentials.headers import HeadersSettings
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.credentials.oauth2 import assertion
