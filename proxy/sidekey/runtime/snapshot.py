@@ -18,13 +18,14 @@ from sidekey.credentials.base import Traits
 from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime.rules import Limits, Timeouts
+from sidekey.runtime.store_rules import StoreRules
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Trust:
-    """Which CAs verify an upstream's certificate: `source` is mozilla, system or file (then with `path`).
+    """Which CAs verify an upstream's certificate: `source` is mozilla, system, file (then with `path`) or inline.
 
-    `pem` is what the file held when the config was loaded, so that every part uses the same content, and
+    `pem` is what the config or the file held when it was loaded, so that every part uses the same content, and
     `digest` the SHA-256 of that: other content is another trust. Without `pem` a file's trust verifies nothing.
     """
 
@@ -186,6 +187,8 @@ class Snapshot:
     via: bool = True
     ca: CaRules = field(default_factory=CaRules)
     """Of the local CA that signs for hosts in tunnels."""
+    store: StoreRules | None = None
+    """Where managed integrations are stored; None: nowhere."""
     passing: Passing | None = None
     """Set where `forward.unmatched` is pass."""
     matching: Matching | None = None

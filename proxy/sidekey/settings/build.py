@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from sidekey.authority.roots import certificates, is_local
 from sidekey.authority.rules import CaRules
 from sidekey.core.matching import Matching
 from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
@@ -23,12 +21,12 @@ from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime import snapshot
 from sidekey.runtime.rules import Limits, Timeouts
+from sidekey.runtime.store_rules import StoreRules
+from sidekey.settings.bundles import LARGEST_BUNDLE, check_bundle, check_no_local_ca
 from sidekey.settings.config_errors import Loc
 from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationSettings, ListenSettings
 from sidekey.settings.passing import build_passing
 from sidekey.settings.secrets import NotingReader, SecretReader, named
-
-LARGEST_BUNDLE = 16 << 20
 
 Reasons = list[tuple[Loc, str]]
 Unread = tuple[Keys, str]
@@ -154,25 +152,10 @@ def build_trust(trust: snapshot.Trust, read: SecretReader) -> tuple[snapshot.Tru
         # Text between the certificates may be in any encoding.
         pem = data.decode("latin-1").encode("ascii", "replace").decode()
         check_bundle(pem)
-        _check_no_local_ca(data)
+        check_no_local_ca(data)
     except ValueError as error:
         return snapshot.Trust(trust.source, path), f"{named('file', trust.path)} {error}"
     return snapshot.Trust(trust.source, path, hashlib.sha256(data).hexdigest(), pem), None
-
-
-def _check_no_local_ca(pem: bytes) -> None:
-    if any(map(is_local, certificates(pem))):
-        raise ValueError("must not contain a local CA of Sidekey, which never verifies upstreams: remove it")
-
-
-def check_bundle(pem: str) -> None:
-    """Raise ValueError where this holds no certificate in PEM, or one that OpenSSL does not read."""
-    if "-----BEGIN CERTIFICATE-----" not in pem:
-        raise ValueError("must contain a certificate in PEM")
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
-    except ssl.SSLError:
-        raise ValueError("contains a certificate that cannot be read") from None
 
 
 Digests = Mapping[str, tuple[Reference, bytes]]
@@ -233,6 +216,7 @@ def build_snapshot(
     trust: snapshot.Trust,
     *,
     ca: CaRules,
+    store: StoreRules | None = None,
 ) -> snapshot.Snapshot:
     """The whole config at run time; `trust` is the network's."""
     network, forward = settings.network, settings.forward
@@ -251,6 +235,7 @@ def build_snapshot(
         log=snapshot.Log(**dict(settings.log)),
         via=settings.via,
         ca=ca,
+        store=store,
         passing=build_passing(integrations, trust, forward.pass_ports) if forward.unmatched == "pass" else None,
         matching=build_matching(integrations) if forward.match_by_host else None,
     )
