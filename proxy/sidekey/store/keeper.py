@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from sidekey.store import audit
 from sidekey.store.audit import AuditEntry
@@ -24,6 +24,9 @@ from sidekey.store.schema import migrate
 from sidekey.store.state import Change, Put, State
 
 T = TypeVar("T")
+
+Depth = Literal["changes", "lines", "bodies"]
+"""What is compared with what is known: what is newer than that; the lines of all rows; or all of them whole."""
 
 ACCEPT: Final = "restore the newest backup, or accept what is there by: sidekey store accept"
 
@@ -75,14 +78,14 @@ class Keeper:
         if self._seals is not None:
             self._seals = Seals(ring, self._seals.store)
 
-    async def read(self, *, thorough: bool = False) -> State:
-        """The present state. What has not changed is not read again, but `thorough`.
+    async def read(self, depth: Depth = "changes") -> State:
+        """The present state.
 
         Raises StoreUnavailable, StoreRefused (a key is missing).
         """
         async with self._one, self._database.reading() as transaction:
             try:
-                self.state = await self._read(transaction, thorough=thorough)
+                self.state = await self._read(transaction, depth)
             except KeyMissing as error:
                 raise StoreRefused(f"store.keys: {error}: the store is written with it") from None
         return self.state
@@ -169,35 +172,37 @@ class Keeper:
             self.seals.key_check(first),
         )
 
-    async def _read(self, transaction: Transaction, *, thorough: bool = False) -> State:
+    async def _read(self, transaction: Transaction, depth: Depth = "changes") -> State:
         """The state as this transaction sees it. Raises KeyMissing."""
         known = self.state
         head = await read_head(transaction)
-        if not thorough and head is not None and head == known.head:
-            return replace(known, problem="") if known.problem else known
-        if not thorough and head is not None and head == self._disbelieved:
+        if depth == "changes" and head is not None and head == self._disbelieved:
+            # What is wrong may be put right under the same head, which the next reading of all rows finds.
             return known
+        if depth == "changes" and head is not None and head == known.head:
+            return replace(known, problem="") if known.problem else known
         problem = _contradicts(head, known) or ("" if head and self.seals.vouches(head) else "the head was altered")
         if head is not None and not problem:
-            rows = await self._changed(transaction, head, known, thorough=thorough)
+            rows = await self._rows(transaction, head, known, depth)
             problem = "rows are gone or older" if rows is None else _older(rows, head, known)
             if rows is not None and not problem:
                 self._disbelieved = None
-                return State.of(head, rows)
+                unchanged = head == known.head and not known.problem and rows == known.rows
+                return known if unchanged else State.of(head, rows)
         self._disbelieved = head
         text = f"the store must not be believed: {problem}; {ACCEPT}"
         return known if known.problem == text else replace(known, problem=text)
 
-    async def _changed(
-        self, transaction: Transaction, head: Head, known: State, *, thorough: bool
+    async def _rows(
+        self, transaction: Transaction, head: Head, known: State, depth: Depth
     ) -> Mapping[str, Held] | None:
         """The rows that the head vouches for; None where they are not there."""
-        if known.head is not None and known.head.epoch == head.epoch and not thorough:
+        if known.head is not None and known.head.epoch == head.epoch and depth == "changes":
             newer = await transaction.fetch(f"{_LINES}, body FROM sidekey_rows WHERE revision > $1", known.revision)
             rows = {**known.rows, **self._verified(newer)}
             if digest(each.text for each in rows.values()) == head.digest:
                 return rows
-        if thorough or not known.rows:
+        if depth == "bodies" or not known.rows:
             rows = await self.every_row(transaction)
             return rows if digest(each.text for each in rows.values()) == head.digest else None
         # Some were deleted, or what is known is not what the head was made of.

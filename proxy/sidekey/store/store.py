@@ -16,7 +16,7 @@ from sidekey.store.audit import PAGE, AuditEntry, AuditPage
 from sidekey.store.database import Database, Transaction
 from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.integrity import Seals
-from sidekey.store.keeper import Keeper
+from sidekey.store.keeper import Depth, Keeper
 from sidekey.store.leases import Lease, NotLeased
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, State
@@ -114,7 +114,7 @@ class Store:
 
     async def read(self) -> State:
         """The present state."""
-        return await self._worker.run(self._look(thorough=False))
+        return await self._worker.run(self._look())
 
     async def commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
         """Do all changes, or none, with their entry in the audit; the state with them.
@@ -221,9 +221,9 @@ class Store:
 
         return await self._worker.run(alone())
 
-    async def _look(self, *, thorough: bool) -> State:
+    async def _look(self, depth: Depth = "changes") -> State:
         try:
-            state = await self._keeper.read(thorough=thorough)
+            state = await self._keeper.read(depth)
         except StoreError as error:
             self._note(error)
             raise
@@ -241,9 +241,9 @@ class Store:
                 due = now - checked >= CHECK_EVERY
                 before = self.state.head
                 touched = await self._database.touched()
-                state = await self._look(thorough=due)
-                if touched and state.head == before and not due:
-                    await self._look(thorough=True)
+                state = await self._look("lines" if due else "changes")
+                if touched and state.head == before:
+                    await self._look("bodies")
                 if due:
                     checked = now
                 if now - dropped >= DROP_EVERY:
