@@ -17,6 +17,7 @@ from sidekey.core.policy import Policy, Prefix
 from sidekey.credentials.base import Traits
 from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.secret_loader import SecretLoader
+from sidekey.runtime.admin_rules import AdminRules
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.store_rules import StoreRules
 
@@ -189,6 +190,8 @@ class Snapshot:
     """Of the local CA that signs for hosts in tunnels."""
     store: StoreRules | None = None
     """Where managed integrations are stored; None: nowhere."""
+    admin: AdminRules = field(default_factory=AdminRules)
+    """Who may use the admin listener where there is a store."""
     passing: Passing | None = None
     """Set where `forward.unmatched` is pass."""
     matching: Matching | None = None

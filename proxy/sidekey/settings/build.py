@@ -20,6 +20,7 @@ from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime import snapshot
+from sidekey.runtime.admin_rules import AdminRules
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.bundles import LARGEST_BUNDLE, check_bundle, check_no_local_ca
@@ -217,6 +218,7 @@ def build_snapshot(
     *,
     ca: CaRules,
     store: StoreRules | None = None,
+    admin: AdminRules | None = None,
 ) -> snapshot.Snapshot:
     """The whole config at run time; `trust` is the network's."""
     network, forward = settings.network, settings.forward
@@ -236,6 +238,7 @@ def build_snapshot(
         via=settings.via,
         ca=ca,
         store=store,
+        admin=AdminRules() if admin is None else admin,
         passing=build_passing(integrations, trust, forward.pass_ports) if forward.unmatched == "pass" else None,
         matching=build_matching(integrations) if forward.match_by_host else None,
     )

@@ -117,8 +117,9 @@ def global_errors(raw: Mapping[str, Any]) -> Found:
     seen: dict[str, str] = {}
     for name, address in listeners.items():
         if raw.get("allow_unauthenticated") is not True and _is_open(name, address, raw):
-            way_out = "name callers, or" if name == "proxy" else "there are no admin tokens yet:"
-            yield ("listen", name), f"other machines can reach this listener: {way_out} set allow_unauthenticated: true"
+            way_out = "name callers" if name == "proxy" else "only a store has tokens for it: add one"
+            text = f"other machines can reach this listener: {way_out}, or set allow_unauthenticated: true"
+            yield ("listen", name), text
         first = seen.setdefault(str(address), name)
         if first != name and address.port:
             yield ("listen", name), f"must differ from listen.{first}"
@@ -127,6 +128,7 @@ def global_errors(raw: Mapping[str, Any]) -> Found:
         if ca.get(key) is not None and ca.get(other) is None:
             yield ("ca", key), f"needs ca.{other}: a CA of your own is both, or remove this key"
     yield from _store_errors(raw)
+    yield from _admin_errors(listeners.get("admin"), raw)
     hosts: dict[str, str] = {}
     for name in mapping(mapping(raw.get("network")).get("hosts")):
         if hosts.setdefault(name.lower(), name) != name:
@@ -149,6 +151,16 @@ def _store_errors(raw: Mapping[str, Any]) -> Found:
         name = mapping(entry).get("id")
         if isinstance(name, str) and seen.setdefault(name, index) != index:
             yield ("store", "keys", index, "id"), f"must differ from store.keys[{seen[name]}].id"
+
+
+def _admin_errors(address: Address | None, raw: Mapping[str, Any]) -> Found:
+    """An admin listener whose tokens others could read on the way. `allow_unauthenticated` says nothing about that."""
+    admin = mapping(raw.get("admin"))
+    if raw.get("store") is None or address is None or _is_local(address):
+        return
+    if admin.get("tls") is None and admin.get("behind_tls") is not True:
+        text = "with a store an admin listener that other machines can reach needs admin.tls, or admin.behind_tls: true"
+        yield ("listen", "admin"), f"{text} where a proxy in front of it speaks https"
 
 
 def caller_errors(raw: Mapping[str, Any], known: Container[str]) -> Found:
@@ -192,9 +204,14 @@ def _listeners(raw: Mapping[str, Any]) -> Iterator[tuple[str, Address]]:
 
 def _is_open(name: str, address: Address, raw: Mapping[str, Any]) -> bool:
     """Whether other machines can reach a listener that requires no token."""
-    if name == "metrics" or address.path is not None or ip_address(address.host).is_loopback:
+    if name == "metrics" or _is_local(address) or raw.get("store") is not None:
+        # With a store callers and operators are always judged, even where there is none yet.
         return False
     return name == "admin" or not raw.get("callers")
+
+
+def _is_local(address: Address) -> bool:
+    return address.path is not None or ip_address(address.host).is_loopback
 
 
 def global_warnings(raw: Mapping[str, Any]) -> Found:
@@ -205,6 +222,9 @@ def global_warnings(raw: Mapping[str, Any]) -> Found:
                 yield ("listen", name), "anyone who can reach this listener can use it"
     yield from insecure_values(mapping(raw.get("callers")), ("callers",))
     yield from insecure_values(mapping(raw.get("ca")), ("ca",))
+    yield from insecure_values(mapping(raw.get("admin")), ("admin",))
+    if raw.get("admin") is not None and raw.get("store") is None:
+        yield ("admin",), "does nothing without a store: add one, or remove this key"
 
 
 def integration_warnings(raw: Mapping[str, Any]) -> Found:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from sidekey.runtime import snapshot
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings import checks
+from sidekey.settings.admin import build_admin
 from sidekey.settings.authority import build_ca
 from sidekey.settings.build import build_callers, build_listen, build_snapshot, build_trust, moved
 from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at, error_of
@@ -144,15 +145,19 @@ class _Loading:
             now=self._now,
         )
         store = self._store(settings)
+        admin = build_admin(settings.admin, self._noting, self._memory.admin)
         self._noting.noted()
-        self._note(self.loaded.unreadable, ca.unreadable)
+        self._note(self.loaded.unreadable, (*ca.unreadable, *admin.unreadable))
+        self._note(self.loaded.errors, admin.errors)
         self._note(self.loaded.warnings, ca.warnings)
         if self.loaded.errors:
             return None
-        built = build_snapshot(settings, integrations, callers.found, self._read, trust, ca=ca.rules, store=store)
+        built = build_snapshot(
+            settings, integrations, callers.found, self._read, trust, ca=ca.rules, store=store, admin=admin.rules
+        )
         self.loaded.snapshot = built
         written = settings.ca, ca.rules
-        return Memory(entries, callers.digests, trust, self._joined.files, built.listen, store, written)
+        return Memory(entries, callers.digests, trust, self._joined.files, built.listen, store, admin.rules, written)
 
     def _store(self, settings: GlobalSettings) -> StoreRules | None:
         """What the store is opened by."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sidekey.authority.rules import CaRules
 from sidekey.runtime import snapshot
+from sidekey.runtime.admin_rules import AdminRules
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.build import Digests
 from sidekey.settings.config_errors import Finding, Row, Table
@@ -63,6 +64,7 @@ class Memory:
     """Where the listeners listen; None before the first good load."""
     store: StoreRules | None = None
     """The store; None where there is none."""
+    admin: AdminRules = field(default_factory=AdminRules)
     ca: tuple[CaSettings, CaRules] | None = None
     """What was written of the local CA, and what was made of it."""
 

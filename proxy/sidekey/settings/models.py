@@ -81,7 +81,7 @@ class ListenSettings(Section):
     admin: values.ListenAddress = Field(
         default=_LISTEN.admin,
         description="Where operators connect. An address that is neither loopback nor a unix socket needs "
-        "`allow_unauthenticated` until admin tokens exist.",
+        "`store`, which requires operators' tokens, or `allow_unauthenticated`.",
     )
     metrics: values.ListenAddress | None = Field(
         default=None,
@@ -282,6 +282,43 @@ class StoreSettings(Section):
     )
 
 
+class AdminTokenSettings(Section):
+    """An operator's token, such as the first one of a cluster."""
+
+    token: SecretElsewhere = Field(description="The token: at least 16 characters.")
+    role: Literal["viewer", "editor", "admin"] = Field(
+        description="What it may do: `viewer` reads, explains and tests what is saved; `editor` also changes "
+        "integrations; `admin` also changes callers and tokens, and reads the audit."
+    )
+
+
+class AdminTlsSettings(Section):
+    """The certificate of the admin listener, which then speaks https only. Its files are watched."""
+
+    certificate: PemText = Field(description="The certificate in PEM, with its chain after it.")
+    private_key: PemSecret = Field(description="Its private key in PEM, not encrypted.")
+
+
+class AdminSettings(Section):
+    """The admin listener where there is a `store`; without one nothing of this counts."""
+
+    tokens: dict[values.Name, AdminTokenSettings] = Field(
+        default={}, description="Names of operators to their tokens, beside those of `sidekey token create`."
+    )
+    names: list[values.HostName] = Field(
+        default=[], description="Further host names of the admin listener, such as a Service's."
+    )
+    tls: AdminTlsSettings | None = Field(
+        default=None,
+        description="With a store, an admin listener that is neither loopback nor a unix socket needs this, or "
+        "`behind_tls`.",
+    )
+    behind_tls: bool = Field(
+        default=False,
+        description="Whether whoever connects to the admin listener is a proxy that speaks https to people.",
+    )
+
+
 class TestSettings(Section):
     """The request that `sidekey test ID` sends; its body is empty, and only 200 is success."""
 
@@ -369,6 +406,7 @@ class GlobalSettings(Section):
     store: StoreSettings | None = Field(
         default=None, description="The store of managed integrations; default: none, and no API."
     )
+    admin: AdminSettings = Field(default=AdminSettings(), description="The admin listener where there is a `store`.")
 
 
 class Config(GlobalSettings):

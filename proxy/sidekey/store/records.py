@@ -13,12 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal, Self, cast
 
+from sidekey.runtime.admin_rules import ROLES, Role
 from sidekey.store.canonical import Json, canonical
-
-Role = Literal["viewer", "editor", "admin"]
-"""What an operator's token may do: each of them what the one before may, and more."""
-
-ROLES: Final[tuple[Role, ...]] = ("viewer", "editor", "admin")
 
 
 def new_row() -> str:

@@ -1,0 +1,128 @@
+"""Who sends a request to the admin listener: by bearer tokens (RFC 6750), of the config and of the store."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from sidekey.admin.api.problems import ApiProblem
+from sidekey.runtime.admin_rules import AdminToken, Role, includes
+from sidekey.store.records import TokenRow
+
+PREFIX: Final = "sidekey_"
+"""What a token that Sidekey makes begins with, so that scanners for leaked secrets find it."""
+
+CHALLENGE: Final = 'Bearer realm="sidekey"'
+
+NOTE_EVERY: Final = 60.0
+"""Seconds between two notes of the use of one token."""
+
+
+
+
+def new_token() -> tuple[str, str]:
+    """A token of 32 random bytes, and the SHA-256 of it in hexadecimal."""
+    token = f"{PREFIX}{secrets.token_urlsafe(32)}"
+    return token, digest_of(token)
+
+
+def digest_of(token: str) -> str:
+    """The SHA-256 of a token in hexadecimal."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Somebody whose token is known. `row` is the lasting ID of a stored token, empty for one of the config.
+
+    `expires_at` is in seconds since the epoch.
+    """
+
+    name: str
+    role: Role
+    digest: str = field(repr=False)
+    row: str = ""
+    expires_at: int | None = None
+
+    def may(self, role: Role) -> bool:
+        """Whether it may do what this role may."""
+        return includes(self.role, role)
+
+    def owns(self, token: str) -> bool:
+        """Whether this is its token."""
+        return hmac.compare_digest(self.digest, digest_of(token))
+
+
+Outcome = Literal["ok", "missing", "invalid", "expired"]
+"""How an authentication ends; the metric's label."""
+
+
+def authenticate(
+    header: str | None,
+    configured: Mapping[str, AdminToken],
+    stored: Mapping[str, TokenRow],
+    now: float,
+    count: Callable[[Outcome], None],
+) -> Operator:
+    """The operator of an Authorization field. Raises ApiProblem, the same for every token that does not count.
+
+    Every token is compared, in constant time: how long it takes says nothing about them.
+    """
+    token = bearer(header)
+    if token is None:
+        count("missing")
+        raise unauthenticated("send a token: Authorization: Bearer sidekey_...")
+    digest = digest_of(token)
+    found: Operator | None = None
+    for name, each in configured.items():
+        if hmac.compare_digest(each.digest.hex(), digest):
+            found = Operator(name, each.role, digest)
+    for row in stored.values():
+        if hmac.compare_digest(row.token_sha256, digest) and found is None:
+            found = Operator(row.id, row.role, digest, row.row, row.expires_at)
+
+    if found is None:
+        count("invalid")
+        raise unauthenticated("the token is not known, or has expired", error="invalid_token")
+    if found.expires_at is not None and found.expires_at <= now:
+        count("expired")
+        raise unauthenticated("the token is not known, or has expired", error="invalid_token")
+    count("ok")
+    return found
+
+
+def bearer(header: str | None) -> str | None:
+    """The token in an Authorization field; None where there is none."""
+    if header is None:
+        return None
+    scheme, _, token = header.partition(" ")
+    return token.strip(" ") or None if scheme.lower() == "bearer" else None
+
+
+def unauthenticated(detail: str, error: str = "") -> ApiProblem:
+    """The 401, with the challenge of RFC 6750 3."""
+    challenge = f'{CHALLENGE}, error="{error}"' if error else CHALLENGE
+    return ApiProblem("unauthenticated", detail, headers={"WWW-Authenticate": challenge})
+
+
+class Paces:
+    """How often each token may do something: once in `seconds`."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._last: dict[str, float] = {}
+
+    def admit(self, digest: str) -> bool:
+        """Whether it may now; then not again for a while."""
+        now = self._clock()
+        self._last = {key: at for key, at in self._last.items() if now - at < self._seconds}
+        if digest in self._last:
+            return False
+        self._last[digest] = now
+        return True

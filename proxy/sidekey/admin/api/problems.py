@@ -1,0 +1,99 @@
+"""Every error response of the API: its code, status and title. None of them repeats a value that was sent."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from sidekey.admin.api.answer import Answer
+
+TYPE: Final = "application/problem+json"
+"""RFC 9457."""
+
+
+class Code(NamedTuple):
+    """One row of the table."""
+
+    status: int
+    title: str
+
+
+CODES: Final[Mapping[str, Code]] = {
+    "malformed": Code(400, "The request is malformed"),
+    "unauthenticated": Code(401, "The request needs an operator's token"),
+    "forbidden": Code(403, "The operator's role does not allow this"),
+    "not_found": Code(404, "There is no such thing"),
+    "method_denied": Code(405, "The method is not allowed here"),
+    "exists": Code(409, "The name is in use"),
+    "read_only": Code(409, "It is written in a config file"),
+    "overlaps": Code(409, "Two integrations of one caller would cover the same target"),
+    "changed": Code(412, "It has changed since it was read"),
+    "too_large": Code(413, "The body is too large"),
+    "unsupported": Code(415, "The body has a type that is not accepted"),
+    "misdirected": Code(421, "The request is not for this listener"),
+    "invalid": Code(422, "The content is not valid"),
+    "reenter": Code(422, "Secrets must be entered again"),
+    "precondition_required": Code(428, "The request needs If-Match"),
+    "too_many": Code(429, "Too many requests"),
+    "internal_error": Code(500, "A defect of Sidekey"),
+    "store_unavailable": Code(503, "The store cannot be used now"),
+}
+
+
+class ItemError(NamedTuple):
+    """What is wrong with the value at a JSON pointer (RFC 6901) of the body that was sent."""
+
+    pointer: str
+    detail: str
+
+
+class ApiProblem(Exception):
+    """Ends a request with one of `CODES`. `detail` and `errors` are shown: never a value, never a library's text."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        errors: Iterable[ItemError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(code, detail)
+        self.code = code
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = dict(headers or {})
+
+    @property
+    def status(self) -> int:
+        """The status of the response."""
+        return CODES[self.code].status
+
+    def answer(self) -> Answer:
+        """The response. Its `instance` is new each time, for a log to name."""
+        title = CODES[self.code].title
+        body: dict[str, Any] = {
+            "type": f"urn:sidekey:answer:{self.code}",
+            "title": title,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": f"urn:sidekey:request:{secrets.token_hex(8)}",
+            "code": self.code,
+        }
+        if self.errors:
+            body["errors"] = [each._asdict() for each in self.errors]
+        return Answer(self.status, json.dumps(body).encode(), self.headers, TYPE)
+
+
+def invalid(errors: Iterable[ItemError]) -> ApiProblem:
+    """The 422 of these errors."""
+    found = tuple(errors)
+    said = "one value is" if len(found) == 1 else f"{len(found)} values are"
+    return ApiProblem("invalid", f"{said} not valid: see errors", errors=found)
+
+
+def not_found() -> ApiProblem:
+    """The 404 of what is not there."""
+    return ApiProblem("not_found", "nothing has this name")

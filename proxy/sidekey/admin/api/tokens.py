@@ -1,0 +1,224 @@
+"""`/tokens` and `/whoami`: operators' tokens, each shown once, when it is made."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.named import name_in, page_of
+from sidekey.admin.api.operators import new_token
+from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
+from sidekey.admin.api.route import PREFIX, Ask, Route
+from sidekey.admin.api.service import Service, expect, unavailable
+from sidekey.runtime.admin_rules import ROLES, AdminToken, Role
+from sidekey.settings.stored.reading import instant
+from sidekey.store.errors import StoreRefused, StoreUnavailable
+from sidekey.store.records import TokenRow, new_row
+from sidekey.store.state import Delete, Put
+
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_KEYS: Final = frozenset({"name", "role", "expires_at", "own_token"})
+
+
+async def whoami(service: Service, ask: Ask) -> Answer:
+    """Whose the token of this request is."""
+    del service
+    operator = ask.operator
+    source = "store" if operator.row else "file"
+    return Answer.of(
+        {
+            "name": operator.name,
+            "role": operator.role,
+            "source": source,
+            "expires_at": None if operator.expires_at is None else instant(operator.expires_at),
+        }
+    )
+
+
+async def browse(service: Service, ask: Ask) -> Answer:
+    """A page of them."""
+    try:
+        uses = await service.store.last_uses()
+    except (StoreUnavailable, StoreRefused) as error:
+        raise unavailable(error) from None
+    return Answer.of(await service.run(_page, service, uses, ask.query.get("after", "")))
+
+
+async def create(service: Service, ask: Ask) -> Answer:
+    """Save a new one; the response is the only one that shows it."""
+    document = ask.document
+    name, now = name_in(document), int(time.time())
+    role, expires_at = _wanted(document, now)
+    own = document["own_token"]
+    if not isinstance(own, str) or not ask.operator.owns(own):
+        raise ApiProblem("forbidden", "own_token must be the token that this request is sent with")
+    if name in service.gateway.snapshot.admin.tokens:
+        raise ApiProblem("exists", "admin.tokens of the config has this name: choose another")
+    token, digest = new_token()
+    row = TokenRow(
+        row=new_row(),
+        id=name,
+        role=role,
+        token_sha256=digest,
+        expires_at=expires_at,
+        created_at=now,
+        created_by=ask.operator.name,
+    )
+    state = await service.commit(ask, "create", [Put(row, None)], ("role", "expires_at", "token"))
+    saved = state.tokens[name]
+    shown = {**_shown(saved, None), "token": token}
+    return Answer.of(shown, status=201, version=saved.version, location=f"{PREFIX}/tokens/{name}")
+
+
+async def read(service: Service, ask: Ask) -> Answer:
+    """One of them."""
+    name = ask.names["name"]
+    configured = service.gateway.snapshot.admin.tokens.get(name)
+    if configured is not None:
+        return Answer.of(_shown_of_file(name, configured))
+    row = service.store.state.tokens.get(name)
+    if row is None:
+        raise not_found()
+    return Answer.of(_shown(row, None), version=row.version)
+
+
+async def delete(service: Service, ask: Ask) -> Answer:
+    """Revoke it."""
+    name = ask.names["name"]
+    if name in service.gateway.snapshot.admin.tokens:
+        raise ApiProblem("read_only", "it is written in a config file: remove it there")
+    state = await service.now()
+    row = state.tokens.get(name)
+    if row is None:
+        raise not_found()
+    await service.commit(ask, "revoke", [Delete(row, expect(row, ask.version))])
+    return Answer(204)
+
+
+def _wanted(document: Mapping[str, Any], now: int) -> tuple[Role, int | None]:
+    """Role and end of a new token. Raises ApiProblem."""
+    errors = []
+    role = next((each for each in ROLES if each == document.get("role")), None)
+    if role is None:
+        errors.append(ItemError("/role", f"must be one of {', '.join(ROLES)}"))
+    expires_at = None
+    if document.get("expires_at") is not None:
+        expires_at = _moment(document["expires_at"])
+        if expires_at is None or expires_at <= now:
+            text = "must be a time to come, such as 2030-01-31T00:00:00Z, or null"
+            errors.append(ItemError("/expires_at", text))
+    if "own_token" not in document:
+        errors.append(ItemError("/own_token", "is missing: send the token of this request again"))
+    if document.keys() - _KEYS:
+        errors.append(ItemError("", "must have no other keys than name, role, expires_at and own_token"))
+    if errors or role is None:
+        raise invalid(errors)
+    return role, expires_at
+
+
+def _moment(raw: object) -> int | None:
+    """Seconds since the epoch of a time in UTC (RFC 3339); None where it is none."""
+    if not isinstance(raw, str) or not _INSTANT.fullmatch(raw):
+        return None
+    try:
+        return int(datetime.strptime(raw, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return None
+
+
+def _page(service: Service, uses: Mapping[str, int], after: str) -> dict[str, Any]:
+    configured = service.gateway.snapshot.admin.tokens
+    of_files = {name: _shown_of_file(name, each) for name, each in configured.items()}
+    stored = {name: _shown(row, uses.get(row.row)) for name, row in service.store.state.tokens.items()}
+    return page_of({**stored, **of_files}, after)
+
+
+def _shown(row: TokenRow, used: int | None) -> dict[str, Any]:
+    return {
+        "name": row.id,
+        "source": "store",
+        "version": row.version,
+        "role": row.role,
+        "expires_at": None if row.expires_at is None else instant(row.expires_at),
+        "created_at": instant(row.created_at),
+        "created_by": row.created_by,
+        "last_used_at": None if used is None else instant(used),
+    }
+
+
+def _shown_of_file(name: str, token: AdminToken) -> dict[str, Any]:
+    return {
+        "name": name,
+        "source": "file",
+        "version": None,
+        "role": token.role,
+        "expires_at": None,
+        "created_at": None,
+        "created_by": None,
+        "last_used_at": None,
+    }
+
+
+_AFTER: Final = {"after": {"type": "string", "description": "`next` of the page before."}}
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/whoami",
+        name="whoAmI",
+        summary="Whose the token of this request is.",
+        role="viewer",
+        handle=whoami,
+        gives="WhoAmI",
+    ),
+    Route(
+        method="GET",
+        path="/tokens",
+        name="listTokens",
+        summary="List operators' tokens, by name.",
+        role="admin",
+        handle=browse,
+        query=_AFTER,
+        gives="Tokens",
+        codes=("store_unavailable",),
+    ),
+    Route(
+        method="POST",
+        path="/tokens",
+        name="createToken",
+        summary="Make an operator's token. It is in this response and in no other.",
+        role="admin",
+        handle=create,
+        body="NewToken",
+        gives="TokenWithToken",
+        status=201,
+        codes=("exists", "invalid", "store_unavailable"),
+        writes="token",
+    ),
+    Route(
+        method="GET",
+        path="/tokens/{name}",
+        name="getToken",
+        summary="Read what is known of an operator's token.",
+        role="admin",
+        handle=read,
+        gives="Token",
+        codes=("not_found",),
+    ),
+    Route(
+        method="DELETE",
+        path="/tokens/{name}",
+        name="revokeToken",
+        summary="Revoke an operator's token.",
+        role="admin",
+        handle=delete,
+        status=204,
+        conditional=True,
+        codes=("read_only", "not_found", "store_unavailable"),
+        writes="token",
+    ),
+)

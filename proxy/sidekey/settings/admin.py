@@ -1,0 +1,93 @@
+"""Makes of the section `admin` what the admin listener goes by. It counts only where there is a store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from sidekey.runtime.admin_rules import AdminRules, AdminToken, ServerCertificate
+from sidekey.settings.build import Reasons
+from sidekey.settings.certificates import LARGEST
+from sidekey.settings.models import AdminSettings, AdminTlsSettings
+from sidekey.settings.secrets import SecretReader
+
+SHORTEST_TOKEN = 16
+"""Characters of a token: whoever reaches the listener may guess as often as they like."""
+
+
+class BuiltAdmin(NamedTuple):
+    """The rules, what could not be read for them, and what is wrong."""
+
+    rules: AdminRules
+    unreadable: Reasons
+    errors: Reasons
+
+
+def build_admin(settings: AdminSettings, read: SecretReader, former: AdminRules) -> BuiltAdmin:
+    """Read the tokens and the certificate. `former` are the rules of the last good load.
+
+    A token that cannot be read now stays what it was, and so does the certificate.
+    """
+    unreadable: Reasons = []
+    errors: Reasons = []
+    tokens: dict[str, AdminToken] = {}
+    owners: dict[bytes, str] = {}
+    for name, entry in settings.tokens.items():
+        place = ("admin", "tokens", name, "token")
+        try:
+            digest = _digest(read(entry.token))
+        except ValueError as error:
+            unreadable.append((place, str(error)))
+            if name not in former.tokens:
+                continue
+            digest = former.tokens[name].digest
+        if digest in owners:
+            errors.append((place, f"must differ from the token of {owners[digest]}"))
+        owners[digest] = name
+        tokens[name] = AdminToken(digest, entry.role)
+    certificate = None
+    if settings.tls is not None:
+        certificate, reasons = _certificate(settings.tls, read)
+        unreadable += reasons
+        certificate = former.certificate if certificate is None else certificate
+    return BuiltAdmin(AdminRules(tokens, frozenset(settings.names), certificate), unreadable, errors)
+
+
+def _digest(token: str) -> bytes:
+    if len(token) < SHORTEST_TOKEN:
+        raise ValueError(f"must have at least {SHORTEST_TOKEN} characters: make one with openssl rand -hex 32")
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _certificate(settings: AdminTlsSettings, read: SecretReader) -> tuple[ServerCertificate | None, Reasons]:
+    data: dict[str, bytes] = {}
+    reasons: Reasons = []
+    for key, reference in {"certificate": settings.certificate, "private_key": settings.private_key}.items():
+        try:
+            data[key] = read.raw(reference, LARGEST)
+        except ValueError as error:
+            reasons.append((("admin", "tls", key), str(error)))
+    if not reasons:
+        reasons += [(("admin", "tls", key), text) for key, text in _errors(data).items()]
+    return (None, reasons) if reasons else (ServerCertificate(data["certificate"], data["private_key"]), [])
+
+
+def _errors(data: Mapping[str, bytes]) -> dict[str, str]:
+    """What is wrong with a certificate and its key. The library's texts are not repeated."""
+    # cryptography costs memory and start-up: only where a certificate is configured.
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - as the line above says
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+    from cryptography.x509 import load_pem_x509_certificates  # noqa: PLC0415
+
+    try:
+        chain = load_pem_x509_certificates(data["certificate"])
+    except ValueError:
+        return {"certificate": "must be a certificate in PEM, with its chain after it"}
+    try:
+        key = load_pem_private_key(data["private_key"], None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return {"private_key": "must be a private key in PEM that is not encrypted"}
+    if key.public_key() != chain[0].public_key():
+        return {"private_key": "must be the key of the first certificate in admin.tls.certificate"}
+    return {}
