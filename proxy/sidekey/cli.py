@@ -323,7 +323,7 @@ def _way_in(config: str | None, integration_id: str | None, proxy: str | None, t
         return WayIn(
             proxy_address(snapshot.listen.proxy) if address is None else address,
             trust_folder(snapshot.ca) if folder is None else folder,
-            bool(snapshot.callers),
+            snapshot.callers is not None,
         )
     except (NoProxyUrl, CaError) as error:
         _fail(error)
