@@ -73,11 +73,11 @@ def run(config: str | None, strict: bool) -> None:
     if loaded.errors or loaded.absent or (strict and loaded.unreadable):
         _fail(*loaded.errors, *loaded.absent, *loaded.unreadable)
     from sidekey import app
-    from sidekey.network.listen import ListenError
+    from sidekey.errors import StartError
 
     try:
         app.run(loader, loaded, strict=strict)
-    except ListenError as error:
+    except StartError as error:
         _fail(error)
 
 

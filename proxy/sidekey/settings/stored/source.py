@@ -109,18 +109,23 @@ class StoredSource(StoreSide):
         unsaid = tuple(
             name
             for name, row in state.integrations.items()
-            if row.row in self._hidden and not row.hidden and row.state == "ok"
+            if (name in side.integrations or row.row in self._hidden) and not row.hidden and row.state == "ok"
         )
         return Stored(state.revision, served, callers, judgements, unsaid)
+
+    def in_use(self, stored: Stored) -> None:
+        """What was built is in use: what a file has hidden stays hidden, also where its row does not say so yet."""
+        rows = {} if self._state is None else self._state.integrations
+        self._hidden.update(rows[name].row for name in stored.newly_hidden if name in rows)
+
+    def release(self, row: IntegrationRow) -> None:
+        """Whatever hid it, only its row counts from now on."""
+        self._hidden.discard(row.row)
 
     def _hides(self, row: IntegrationRow, side: FileSide) -> Judgement | None:
         """Why a row is not served, although nothing is wrong with it."""
         if row.id in side.integrations:
-            self._hidden.add(row.row)
             return Judgement("hidden", _OF_A_FILE)
-        if row.hidden:
-            # From here on the row says so; whoever releases it says that it does not count any more.
-            self._hidden.discard(row.row)
         return Judgement("hidden", _WAS_OF_A_FILE) if row.hidden or row.row in self._hidden else None
 
     def _overlapping(
