@@ -79,7 +79,7 @@ class StoredMapping(dict[str, Any]):
         self.pointer = pointer
 
     def __repr__(self) -> str:
-        return f"StoredMapping({self.pointer}, {len(self)} keys)"
+        return f"StoredMapping({self.pointer}, REDACTED)"
 
     def __reduce__(self) -> str:
         raise TypeError("a stored document may hold a secret and is not pickled")

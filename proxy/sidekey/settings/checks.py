@@ -169,7 +169,12 @@ def caller_errors(raw: Mapping[str, Any], known: Container[str]) -> Found:
         granted = mapping(caller).get("integrations")
         for index, entry in enumerate(granted if isinstance(granted, list) else []):
             if isinstance(entry, str) and entry not in known:
-                yield ("callers", name, "integrations", index), "no integration has this ID"
+                text = (
+                    "no integration has this ID"
+                    if raw.get("store") is None
+                    else "no file has an integration of this ID"
+                )
+                yield ("callers", name, "integrations", index), text
 
 
 def matching_errors(integrations: Mapping[str, Integration], callers: Iterable[Caller]) -> Found:
@@ -207,7 +212,7 @@ def _is_open(name: str, address: Address, raw: Mapping[str, Any]) -> bool:
     if name == "metrics" or _is_local(address) or raw.get("store") is not None:
         # With a store callers and operators are always judged, even where there is none yet.
         return False
-    return name == "admin" or not raw.get("callers")
+    return name == "admin" or (not raw.get("callers") and raw.get("store") is None)
 
 
 def _is_local(address: Address) -> bool:

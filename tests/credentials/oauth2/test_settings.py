@@ -308,7 +308,7 @@ def test_a_base_url_is_learnt_where_the_response_names_it(response: object, lear
 
 
 def test_what_may_change_without_the_stored_secrets_again() -> None:
-    """How the client authenticates, the token request and the token's place count: they could put a secret into a URL."""
+    """How the client authenticates, the token request and the token's place could put a secret into a URL."""
     assert harmless(OAuth2Settings) == {
         "provider",
         "client_id",

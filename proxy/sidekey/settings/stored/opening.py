@@ -33,15 +33,17 @@ class StoredReader(ReferenceReader):
     """Reads the references of one stored integration for the settings that are about to be used.
 
     It opens sealed values, and nothing else does. What they are bound to is made of these settings, so that a value
-    that was entered for another destination does not open, whatever changed the document.
+    that was entered for another destination does not open, whatever changed the document. `refused` says that a value
+    did not.
     """
 
-    __slots__ = ("_row", "_settings", "_vault")
+    __slots__ = ("_row", "_settings", "_vault", "refused")
 
     def __init__(self, vault: Vault, row: IntegrationRow, settings: IntegrationSettings) -> None:
         self._vault = vault
         self._row = row
         self._settings = settings
+        self.refused = False
 
     def __repr__(self) -> str:
         return f"StoredReader({self._row.id})"
@@ -49,7 +51,11 @@ class StoredReader(ReferenceReader):
     def __call__(self, reference: Reference) -> str:
         """The value. Raises ValueError that says why it is not opened."""
         if reference.source in ("stored", "stored_url"):
-            return self._open(reference.value)
+            try:
+                return self._open(reference.value)
+            except ValueError:
+                self.refused = True
+                raise
         if reference.source in ("text", "inline"):
             return reference.value
         raise ValueError("only a config file may name a file or an environment variable")
