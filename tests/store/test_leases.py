@@ -161,7 +161,7 @@ async def test_leases_go_over_to_another_key(place: Place) -> None:
         await store.finish(lease, RESULT)
         await store.lease("empty", LINEAGE, 60)
     async with place.open({"k2": b"2" * 32, **KEYS}) as store:
-        assert (await store.rotate_key(lambda _: None, "ops")).stuck == ()
+        assert (await store.rotate_key(lambda _: (), "ops")).stuck == ()
     async with place.open({"k2": b"2" * 32}) as store:
         assert await store.left(NAME, LINEAGE) == RESULT
         assert (await store.lease("empty", LINEAGE, 60)) == NotLeased(False, _until(await place.sql(_UNTIL)), None)
@@ -180,7 +180,7 @@ async def test_an_altered_lease_is_named_by_who_rotates_and_who_accepts(place: P
         await store.finish(await leased(store), RESULT)
     await place.sql("UPDATE sidekey_leases SET until = 7")
     async with place.open({"k2": b"2" * 32, **KEYS}) as store:
-        assert "lease file:crm" in (await store.rotate_key(lambda _: None, "ops")).stuck[0]
-        assert "lease file:crm" in (await store.verify(lambda _: None)).findings[0]
+        assert "lease file:crm" in (await store.rotate_key(lambda _: (), "ops")).stuck[0]
+        assert "lease file:crm" in (await store.verify(lambda _: ())).findings[0]
         assert (await store.accept("ops")).leases == (NAME,)
-        assert (await store.rotate_key(lambda _: None, "ops")).stuck == ()
+        assert (await store.rotate_key(lambda _: (), "ops")).stuck == ()

@@ -118,7 +118,7 @@ async def test_a_damaged_file_is_found(place: SqlitePlace) -> None:
         file.write(b"\xff" * 4096 * 10)
     with pytest.raises(StoreUnavailable, match="is damaged: restore it from a backup"):
         async with place.open() as store:
-            findings = (await store.verify(lambda _: None)).findings
+            findings = (await store.verify(lambda _: ())).findings
             raise StoreUnavailable("; ".join(findings))
 
 

@@ -43,4 +43,4 @@ async def test_nothing_acknowledged_is_lost_by_a_kill(place: Place) -> None:
         pairs = [name for name in found.integrations if name.count("-") == 2]
         assert {name[:-1] for name in pairs if name.endswith("a")} == {name[:-1] for name in pairs if name[-1] == "b"}
         assert len((await store.audit_page(limit=100_000)).entries) == found.revision
-        assert (await store.verify(lambda row: row.document)).findings == ()
+        assert (await store.verify(lambda row: (row.document,))).findings == ()

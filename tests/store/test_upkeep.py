@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from sidekey.store.records import CallerRow, IntegrationRow, new_row
 from sidekey.store.sealing import Binding, needs, open_sealed
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
-from support.stores import ENTRY, KEYS, Place, destination_of, integration, sealed
+from support.stores import ENTRY, KEYS, Place, destinations_of, integration, sealed
 
 BOTH = {"k2": b"2" * 32, **KEYS}
 CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=None)
@@ -34,7 +34,7 @@ async def names(place: Place, key: str) -> bool:
 def opened(store: Store, name: str) -> str:
     """The secret of an integration, which `sealed` made."""
     row = store.state.integrations[name]
-    binding = Binding(store.id, row.row, name, "/auth/password", destination_of(row))
+    binding = Binding(store.id, row.row, name, "/auth/password", row.document)
     return open_sealed(store.ring, row.secrets["/auth/password"].sealed, binding)
 
 
@@ -54,10 +54,10 @@ async def test_after_a_rotation_nothing_names_the_old_key(place: Place) -> None:
         assert await names(place, "k1")
         versions = {name: each.version for name, each in store.state.integrations.items()}
     async with place.open(BOTH) as store:
-        done = await store.rotate_key(destination_of, "ops")
+        done = await store.rotate_key(destinations_of, "ops")
         assert (done.rows, done.stuck) == (5, ())
         assert {name: each.version for name, each in store.state.integrations.items()} == versions
-        again = await store.rotate_key(destination_of, "ops")
+        again = await store.rotate_key(destinations_of, "ops")
         assert (again.rows, again.stuck) == (0, ())
     assert not await names(place, "k1")
     async with place.open({"k2": b"2" * 32}) as store:
@@ -72,11 +72,11 @@ async def test_others_go_on_while_a_key_is_rotated(place: Place, monkeypatch: py
     async with place.open() as store:
         await filled(store, 6)
     async with place.open(BOTH) as store, place.open({**KEYS, "k2": b"2" * 32}) as other:
-        rotating = asyncio.create_task(store.rotate_key(destination_of, "ops"))
+        rotating = asyncio.create_task(store.rotate_key(destinations_of, "ops"))
         for number in range(4):
             await other.commit([Put(sealed(other, f"new{number}", "new"), None)], ENTRY)
         assert (await rotating).stuck == ()
-        assert (await store.rotate_key(destination_of, "ops")).stuck == ()
+        assert (await store.rotate_key(destinations_of, "ops")).stuck == ()
         await other.read()
         assert opened(other, "i5") == "secret 5"
     assert not await names(place, "k1")
@@ -93,10 +93,10 @@ async def test_a_rotation_that_is_interrupted_is_finished_by_the_next(
     async with place.open(BOTH) as store:
         interrupt(store, step, monkeypatch)
         with contextlib.suppress(Killed):
-            await store.rotate_key(destination_of, "ops")
+            await store.rotate_key(destinations_of, "ops")
     async with place.open(BOTH) as store:
         assert [opened(store, f"i{number}") for number in range(3)] == ["secret 0", "secret 1", "secret 2"]
-        assert (await store.rotate_key(destination_of, "ops")).stuck == ()
+        assert (await store.rotate_key(destinations_of, "ops")).stuck == ()
     assert not await names(place, "k1")
     async with place.open({"k2": b"2" * 32}) as store:
         assert opened(store, "i2") == "secret 2"
@@ -139,20 +139,23 @@ def interrupt(store: Store, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "writing", Writing)
 
 
-def no_document(_: IntegrationRow) -> Json:
+def no_document(_: IntegrationRow) -> Sequence[Json]:
     raise ValueError("kind smoke is unknown")
 
 
 @pytest.mark.parametrize(
     ("to", "reason"),
     [
-        (lambda _: "elsewhere", "integration i0: /auth/password does not open: it was entered for another place"),
+        (
+            lambda _: ("elsewhere", "there"),
+            "integration i0: /auth/password does not open: it was entered for another place",
+        ),
         (no_document, "integration i0: kind smoke is unknown"),
     ],
     ids=["another destination", "no meaning"],
 )
 async def test_nothing_is_sealed_for_another_destination(
-    place: Place, to: Callable[[IntegrationRow], Json], reason: str
+    place: Place, to: Callable[[IntegrationRow], Sequence[Json]], reason: str
 ) -> None:
     """The old key stays needed, what does not open is named, and everything else is written with the new one."""
     async with place.open() as store:
@@ -174,18 +177,18 @@ async def test_an_altered_row_is_named_and_keeps_the_old_key_needed(place: Place
         await filled(store, 1)
     await place.sql("UPDATE sidekey_rows SET body = '{}' WHERE id = 'bare'")
     async with place.open(BOTH) as store:
-        done = await store.rotate_key(destination_of, "ops")
+        done = await store.rotate_key(destinations_of, "ops")
         assert done.stuck == ("integration bare: it was altered: write it again, or delete it",)
         assert store.state.altered == {("integration", "bare")}
         await store.commit([Delete(store.state.integrations["bare"], 1)], ENTRY)
-        assert (await store.rotate_key(destination_of, "ops")).stuck == ()
+        assert (await store.rotate_key(destinations_of, "ops")).stuck == ()
     assert not await names(place, "k1")
 
 
 async def test_a_verified_store_is_described(place: Place) -> None:
     async with place.open() as store:
         await filled(store, 2)
-        found = await store.verify(destination_of)
+        found = await store.verify(destinations_of)
         assert (found.revision, found.keys, found.findings) == (1, ("k1",), ())
         assert found.counts == {"integrations": 3, "callers": 1, "tokens": 0}
 
@@ -198,10 +201,10 @@ async def test_all_that_is_wrong_is_found_at_once(place: Place) -> None:
     await place.sql("UPDATE sidekey_rows SET body = '{}' WHERE id = 'bare'")
     await place.sql("UPDATE sidekey_leases SET fence = 9")
     async with place.open() as store:
-        found = (await store.verify(destination_of)).findings
+        found = (await store.verify(destinations_of)).findings
         assert [text.partition(": ")[0] for text in found] == ["integration bare", "integration i0", "lease file:crm"]
         await place.sql("DELETE FROM sidekey_rows WHERE id = 'bare'")
-        assert "rows are gone or older" in (await store.verify(destination_of)).findings[0]
+        assert "rows are gone or older" in (await store.verify(destinations_of)).findings[0]
 
 
 async def test_what_was_accepted_counts_for_those_who_start_and_those_who_run(place: Place) -> None:
