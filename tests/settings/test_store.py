@@ -70,7 +70,7 @@ def test_rules_show_neither_key_nor_url(tmp_path: Path) -> None:
         ("", "environment variable STORE_K1 must not be empty"),
         (
             b64encode(b"canary-1" * 3).decode(),
-            "environment variable STORE_K1 must be 32 bytes in base64: make one with",
+            "environment variable STORE_K1 must be 32 bytes in base64: make one",
         ),
         (b64encode(b"canary-1" * 5).decode(), "environment variable STORE_K1 must be 32 bytes in base64"),
         (b64encode(b"canary-1" * 4).decode()[:-1], "environment variable STORE_K1 must be 32 bytes in base64"),
