@@ -164,7 +164,7 @@ async def test_several_processes_may_make_the_store_at_once(place: Place) -> Non
 
 
 async def test_a_store_is_not_made_where_that_is_not_asked_for(place: Place) -> None:
-    with pytest.raises(StoreError, match="there is no store yet|cannot be opened"):
+    with pytest.raises(StoreError, match=r"there is no store yet|cannot be opened"):
         async with place.open(create=False):
             pass
 

@@ -96,19 +96,19 @@ class PostgresPlace(Place):
         return await self.postgres.sql(statement, self.schema)
 
 
-def integration(id: str, document: str = "{}", *, row: str = "", **more: Any) -> IntegrationRow:
+def integration(name: str, document: str = "{}", *, row: str = "", **more: Any) -> IntegrationRow:
     """A new integration."""
-    return IntegrationRow(row=row or new_row(), id=id, document=document, **more)
+    return IntegrationRow(row=row or new_row(), id=name, document=document, **more)
 
 
-def destination_of(row: IntegrationRow) -> Json:
-    """What stands for the destination here: the document."""
-    return row.document
+def destinations_of(row: IntegrationRow) -> tuple[Json, ...]:
+    """What stands for the destinations here: the document, and before that something else."""
+    return "elsewhere", row.document
 
 
-def sealed(store: Store, id: str, text: str, document: str = "{}") -> IntegrationRow:
-    """A new integration with a secret, bound as `destination_of` says."""
+def sealed(store: Store, name: str, text: str, document: str = "{}") -> IntegrationRow:
+    """A new integration with a secret, bound as `destinations_of` says."""
     row = new_row()
-    binding = Binding(store.id, row, id, "/auth/password", document)
+    binding = Binding(store.id, row, name, "/auth/password", document)
     secrets = {"/auth/password": SealedField(seal(store.ring, text, binding), 1, "ops")}
-    return integration(id, document, row=row, secrets=secrets)
+    return integration(name, document, row=row, secrets=secrets)

@@ -20,7 +20,7 @@ from sidekey.store.keeper import Depth, Keeper
 from sidekey.store.leases import Lease, NotLeased
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, State
-from sidekey.store.upkeep import Accepted, DestinationOf, Rotated, Verified
+from sidekey.store.upkeep import Accepted, DestinationsOf, Rotated, Verified
 from sidekey.store.worker import Worker
 
 T = TypeVar("T")
@@ -163,17 +163,17 @@ class Store:
         """When rows were used last, in seconds since the epoch, by row."""
         return await self._worker.run(self._keeper.query(uses.read))
 
-    async def rotate_key(self, destination_of: DestinationOf, who: str) -> Rotated:
+    async def rotate_key(self, destinations_of: DestinationsOf, who: str) -> Rotated:
         """Write with the first key whatever is written with another."""
-        return await self._worker.run(upkeep.rotate(self._keeper, destination_of, who))
+        return await self._worker.run(upkeep.rotate(self._keeper, destinations_of, who))
 
     async def accept(self, who: str) -> Accepted:
         """Let what is in the database count, whatever is gone or older."""
         return await self._worker.run(upkeep.accept(self._keeper, who))
 
-    async def verify(self, destination_of: DestinationOf) -> Verified:
+    async def verify(self, destinations_of: DestinationsOf) -> Verified:
         """Read all of it, and say what is wrong."""
-        return await self._worker.run(upkeep.verify(self._keeper, destination_of))
+        return await self._worker.run(upkeep.verify(self._keeper, destinations_of))
 
     def watch(self, on_change: Callable[[], None]) -> None:
         """From now on look for changes, and call this on the running event loop when `state` or `health` is another.

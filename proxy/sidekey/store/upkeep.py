@@ -1,13 +1,13 @@
 """What operators do to a whole store: verify it, accept it as it is, and write it with another key.
 
-`DestinationOf` says where an integration's secrets may go, made of the settings that its document means. It raises
-ValueError where the document means nothing any more.
+`DestinationsOf` says for which destinations an integration's secrets may have been entered, made of the settings that
+its document means. It raises ValueError where the document means nothing any more.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,7 +21,7 @@ from sidekey.store.records import IntegrationRow, Record, SealedField
 from sidekey.store.sealing import VERSION, Binding, NotOpened, open_sealed, seal
 from sidekey.store.state import State
 
-DestinationOf = Callable[[IntegrationRow], Json]
+DestinationsOf = Callable[[IntegrationRow], Sequence[Json]]
 
 BATCH: Final = 50
 """Rows that are written again in one transaction: others write in between."""
@@ -56,7 +56,7 @@ class Verified:
     findings: tuple[str, ...]
 
 
-async def rotate(keeper: Keeper, destination_of: DestinationOf, who: str) -> Rotated:
+async def rotate(keeper: Keeper, destinations_of: DestinationsOf, who: str) -> Rotated:
     """Write with the first key of the ring whatever is written with another; a version does not change by that.
 
     Every step is a transaction of its own, and what is left to do is asked of the store each time: who is interrupted
@@ -71,7 +71,7 @@ async def rotate(keeper: Keeper, destination_of: DestinationOf, who: str) -> Rot
             written = dict(before.rows)
             for row in due[:BATCH]:
                 held = before.rows[row]
-                record, problems = _resealed(held, keeper.seals, destination_of)
+                record, problems = _resealed(held, keeper.seals, destinations_of)
                 if record is None:
                     stuck[row] = problems
                     continue
@@ -115,14 +115,14 @@ async def accept(keeper: Keeper, who: str) -> Accepted:
     return Accepted(revision, _counts(state), tuple(_altered(state)), tuple(dropped))
 
 
-async def verify(keeper: Keeper, destination_of: DestinationOf) -> Verified:
+async def verify(keeper: Keeper, destinations_of: DestinationsOf) -> Verified:
     """Read all of it, and say what is wrong. Raises StoreUnavailable, StoreRefused."""
     state = await keeper.read("bodies")
     findings = [text for text in (await keeper.damaged(), state.problem) if text]
     findings += _altered(state)
     for held in state.rows.values():
         if isinstance(held.record, IntegrationRow) and held.intact:
-            findings += _resealed(held, keeper.seals, destination_of)[1]
+            findings += _resealed(held, keeper.seals, destinations_of)[1]
     altered, keys = await keeper.query(lambda transaction: _outside(transaction, keeper.seals))
     findings += _altered_leases(altered)
     return Verified(state.revision, _counts(state), keys, tuple(findings))
@@ -142,7 +142,7 @@ def _names_another(held: Held, first: str) -> bool:
     )
 
 
-def _resealed(held: Held, seals: Seals, destination_of: DestinationOf) -> tuple[Record | None, tuple[str, ...]]:
+def _resealed(held: Held, seals: Seals, destinations_of: DestinationsOf) -> tuple[Record | None, tuple[str, ...]]:
     """The record with its secrets sealed by the first key, or why that cannot be."""
     record, line = held.record, held.line
     if record is None or not held.intact:
@@ -150,20 +150,30 @@ def _resealed(held: Held, seals: Seals, destination_of: DestinationOf) -> tuple[
     if not isinstance(record, IntegrationRow) or not record.secrets:
         return record, ()
     try:
-        to = destination_of(record)
+        destinations = destinations_of(record)
     except ValueError as error:
         return None, (f"{line.kind} {line.id}: {error}",)
     problems = []
     secrets: dict[str, SealedField] = {}
     for pointer, each in record.secrets.items():
-        binding = Binding(seals.store, record.row, record.id, pointer, to)
-        try:
-            text = open_sealed(seals.ring, each.sealed, binding)
-        except NotOpened as error:
-            problems.append(f"{line.kind} {line.id}: {pointer} does not open: {error}")
+        bindings = [Binding(seals.store, record.row, record.id, pointer, to) for to in destinations]
+        found = _sealed_again(each.sealed, bindings, seals)
+        if isinstance(found, NotOpened):
+            problems.append(f"{line.kind} {line.id}: {pointer} does not open: {found}")
         else:
-            secrets[pointer] = replace(each, sealed=seal(seals.ring, text, binding))
+            secrets[pointer] = replace(each, sealed=found)
     return (None, tuple(problems)) if problems else (replace(record, secrets=secrets), ())
+
+
+def _sealed_again(sealed: str, bindings: Sequence[Binding], seals: Seals) -> str | NotOpened:
+    """A value sealed by the first key, bound to what it was bound to; or why the first binding does not open it."""
+    refused: NotOpened | None = None
+    for binding in bindings:
+        try:
+            return seal(seals.ring, open_sealed(seals.ring, sealed, binding), binding)
+        except NotOpened as error:
+            refused = refused or error
+    return refused or NotOpened("it may go nowhere")
 
 
 def _altered(state: State) -> list[str]:
