@@ -7,6 +7,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,16 +23,18 @@ from sidekey.errors import StartError
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener as OwnListener
 from sidekey.network.listen import Listener, listen
+from sidekey.network.tls import prepare_trust
 from sidekey.observe.access import AccessLog
 from sidekey.observe.hooks import install_safe_hooks
 from sidekey.observe.logs import LogLevel, configure, get_logger, report_defect
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.redact import describe
 from sidekey.observe.writer import LineWriter
+from sidekey.probe import Outcome, probe
 from sidekey.reloading.log_load import log_load
 from sidekey.reloading.reloader import Reloader, ReloadHooks
 from sidekey.runtime.publisher import Commit, Publisher
-from sidekey.runtime.snapshot import Address, Integration, Snapshot
+from sidekey.runtime.snapshot import Address, Integration, Snapshot, TestRequest
 from sidekey.settings.load import Loaded, Loader
 from sidekey.sources.certificates.service import Certificates
 from sidekey.sources.leaves import Leaves
@@ -39,6 +42,8 @@ from sidekey.sources.static import StaticSource
 from sidekey.sources.tokens.service import Tokens
 
 if TYPE_CHECKING:
+    from sidekey.admin.api.service import Service
+    from sidekey.admin.listeners import Extension
     from sidekey.managed import Managed
 
 T = TypeVar("T")
@@ -55,6 +60,7 @@ class App:
         self._asked_to_stop = asyncio.Event()
         self._reloader: Reloader | None = None
         self.managed = managed
+        self._service: Service | None = None
         self._servers: list[Server] = []
         self._listener: Listener | None = None
         self._dialer = Dialer(snapshot.network)
@@ -145,7 +151,7 @@ class App:
             self.metrics.config_loaded_at = time.time()
             self.plane.worker.deadlines.start(asyncio.get_running_loop())
             most = process.side_connections(MOST)
-            application = build_admin(self.health, self.metrics)
+            application = build_admin(self.health, self.metrics, self._extension(where.admin))
             self._servers.append(await serve(application, where.admin, "listen.admin", most))
             if where.metrics is not None:
                 application = build_metrics(self.health, self.metrics)
@@ -167,6 +173,39 @@ class App:
             admin=str(self.admin_address),
             integrations=len(self.snapshot.integrations),
         )
+
+    def _extension(self, address: Address) -> Extension | None:
+        """What the admin listener serves where there is a store; nothing of it is imported where there is none."""
+        if self.managed is None:
+            return None
+        from sidekey.admin.api.extension import Api  # noqa: PLC0415 - as the line above says
+        from sidekey.admin.api.service import Service  # noqa: PLC0415
+
+        self._service = Service(
+            self.managed,
+            lambda: self.snapshot,
+            self.probe,
+            self.probe_draft,
+            self.metrics,
+            report_defect,
+        )
+        return Api(self._service, address)
+
+    async def probe(self, name: str, test: TestRequest) -> Outcome:
+        """Send the test request of an integration through the data plane."""
+        return await probe(self.plane, name, test)
+
+    async def probe_draft(self, draft: Integration, test: TestRequest) -> Outcome:
+        """Send the test request of an integration that nobody else may use."""
+        trial = App(_alone(self.snapshot, draft), self._writer)
+        # What listens is this process's, whatever its config says.
+        trial._dialer.own_listeners = self._dialer.own_listeners  # noqa: SLF001 - another object of this class
+        trial.plane.worker.deadlines.start(asyncio.get_running_loop())
+        await asyncio.to_thread(prepare_trust, trial.snapshot)
+        try:
+            return await probe(trial.plane, draft.id, test)
+        finally:
+            await trial.close()
 
     def install_signal_handlers(self) -> None:
         """Let SIGTERM or SIGINT end `serve`, and a second one the process; SIGHUP asks for a reload.
@@ -224,6 +263,21 @@ class App:
             self._listener.close()
         for server in self._servers:
             await server.close()
+        if self._service is not None:
+            self._service.close()
+
+
+def _alone(snapshot: Snapshot, integration: Integration) -> Snapshot:
+    """A snapshot in which there is nothing but one integration, for nobody's requests."""
+    return replace(
+        snapshot,
+        integrations={integration.id: integration},
+        callers=None,
+        stored=None,
+        passing=None,
+        matching=None,
+        log=replace(snapshot.log, access="off"),
+    )
 
 
 class InFlightLimit:

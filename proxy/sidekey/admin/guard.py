@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from typing import NamedTuple
+
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
@@ -16,35 +18,49 @@ from sidekey.core.routing import is_own_host
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def guard(names: frozenset[str] | None) -> Middleware:
-    """Make the middleware. `names` are the further host names of the listener; None accepts any Host and any site."""
+class Refusal(NamedTuple):
+    """Why a request is not answered: the status, and a line for whoever sent it."""
+
+    status: int
+    reason: str
+
+
+Names = Callable[[], frozenset[str]]
+"""Gives the further host names of a listener, which may change while it listens."""
+
+
+def guard(names: Names | None, refuse: Callable[[web.Request, Refusal], web.Response]) -> Middleware:
+    """Make the middleware, which responds with what `refuse` makes of a refusal.
+
+    `names` None accepts any Host and any site.
+    """
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         refusal = _misdirected(request, names)
         if refusal is not None:
-            return refusal
+            return refuse(request, refusal)
         return await handler(request)
 
     return check
 
 
-def _misdirected(request: web.Request, names: frozenset[str] | None) -> web.Response | None:
-    """The response to a request that is not for this listener; None lets it pass."""
+def _misdirected(request: web.Request, names: Names | None) -> Refusal | None:
+    """Why a request is not for this listener; None lets it pass."""
     if not request.raw_path.startswith("/"):
         # Whoever sends the absolute-form takes this for a proxy (RFC 9112 3.2.2): misdirected (RFC 9110 7.4, 15.5.20).
-        return refuse(421, "this listener is not a proxy: send only the path as the target")
+        return Refusal(421, "this listener is not a proxy: send only the path as the target")
     if names is None:
         return None
     # Only HTTP/1.0 comes without a Host; aiohttp refuses the rest (RFC 9112 3.2). No browser speaks it.
     host = request.headers.get(hdrs.HOST)
-    if host is not None and not is_own_host(host.encode("latin-1", "replace"), names):
-        return refuse(421, "Host must be an IP address, localhost or a name from the config")
+    if host is not None and not is_own_host(host.encode("latin-1", "replace"), names()):
+        return Refusal(421, "Host must be an IP address, localhost or a name from the config")
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-        return refuse(403, "requests from pages of other sites are refused")
+        return Refusal(403, "requests from pages of other sites are refused")
     return None
 
 
-def refuse(status: int, reason: str) -> web.Response:
-    """Make a response of one line."""
-    return web.Response(status=status, text=f"{reason}\n")
+def in_a_line(_: web.Request, refusal: Refusal) -> web.Response:
+    """A response of one line."""
+    return web.Response(status=refusal.status, text=f"{refusal.reason}\n")

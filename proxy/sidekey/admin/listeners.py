@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 
-from sidekey.admin.guard import guard
+from sidekey.admin.guard import Refusal, guard, in_a_line
 from sidekey.admin.health import Health
 from sidekey.observe.exposition import CONTENT_TYPE, expose
 from sidekey.observe.metrics import Metrics
@@ -17,18 +19,54 @@ SCRAPE_TIMEOUT = 60.0
 """Seconds a scrape may take, which its reader decides; Prometheus itself waits 10 unless configured otherwise."""
 
 
-def build_admin(health: Health, metrics: Metrics, names: Iterable[str] = ()) -> web.Application:
-    """Make the admin application. It requires a Host that is an IP literal, localhost or one of `names`."""
-    return _build(health, metrics, frozenset(name.lower() for name in names))
+class Extension(ABC):
+    """What the admin listener serves beside that, where there is a store."""
+
+    @abstractmethod
+    def names(self) -> frozenset[str]:
+        """Further host names of the listener, now."""
+
+    @abstractmethod
+    def refuse(self, request: web.Request, refusal: Refusal) -> web.Response:
+        """The response to a request that is not for this listener."""
+
+    @abstractmethod
+    def may_scrape(self, request: web.Request) -> web.Response | None:
+        """The response to who may not read the metrics; None: they may."""
+
+    @abstractmethod
+    def add_to(self, app: web.Application) -> None:
+        """Add the routes."""
+
+
+def build_admin(health: Health, metrics: Metrics, extension: Extension | None = None) -> web.Application:
+    """Make the admin application. It requires a Host that is an IP literal, localhost or a name of the `extension`'s."""
+    if extension is None:
+        return _build(health, metrics, guard(frozenset, in_a_line), _anybody)
+    app = _build(health, metrics, guard(extension.names, extension.refuse), extension.may_scrape)
+    extension.add_to(app)
+    return app
 
 
 def build_metrics(health: Health, metrics: Metrics) -> web.Application:
     """Make the metrics application: any Host, so that a scraper reaches it by any name."""
-    return _build(health, metrics, None)
+    return _build(health, metrics, guard(None, in_a_line), _anybody)
 
 
-def _build(health: Health, metrics: Metrics, names: frozenset[str] | None) -> web.Application:
+def _anybody(_: web.Request) -> web.Response | None:
+    return None
+
+
+def _build(
+    health: Health,
+    metrics: Metrics,
+    check: Middleware,
+    may_scrape: Callable[[web.Request], web.Response | None],
+) -> web.Application:
     async def scrape(request: web.Request) -> web.StreamResponse:
+        refused = may_scrape(request)
+        if refused is not None:
+            return refused
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
         # A scraper that left, or was cut off, needs no response; aiohttp would log its departure as a defect.
         with suppress(ConnectionError), _deadline(request):
@@ -45,7 +83,7 @@ def _build(health: Health, metrics: Metrics, names: frozenset[str] | None) -> we
     async def readyz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n") if health.ready else web.Response(status=503, text=f"{health.reason}\n")
 
-    app = web.Application(middlewares=[guard(names)])
+    app = web.Application(middlewares=[check])
     app.router.add_get("/metrics", scrape)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)

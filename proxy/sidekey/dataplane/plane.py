@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sidekey.dataplane.downstream.connection import CallerConnection
 from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.exchange.exchange import Exchange
+from sidekey.dataplane.exchange.own import OwnExchange
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import Shares
 from sidekey.dataplane.tunnel.negotiation import Negotiation
@@ -64,6 +65,13 @@ class DataPlane:
     def connection(self) -> CallerConnection:
         """The protocol of a new connection of a caller."""
         return CallerConnection(self.worker, self._start)
+
+    def own_connection(self) -> CallerConnection:
+        """The protocol of a connection by which this process itself sends: no token is asked for."""
+        return CallerConnection(self.worker, self._start_own)
+
+    def _start_own(self, connection: CallerConnection, request: Request) -> CallerEvents:
+        return OwnExchange(self.worker, self.index, connection, request)
 
     def _start(self, connection: CallerConnection, request: Request) -> CallerEvents:
         if request.head.method == b"CONNECT":

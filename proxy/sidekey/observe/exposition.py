@@ -159,6 +159,16 @@ def _tunnel_outcomes(metrics: Metrics) -> Iterator[str]:
         yield f'sidekey_tunnels_total{{integration="{integration}",outcome="{outcome}"}} {count}\n'
 
 
+def _logins(metrics: Metrics) -> Iterator[str]:
+    for outcome, count in list(metrics.admin_logins.items()):
+        yield f'sidekey_admin_logins_total{{outcome="{outcome}"}} {count}\n'
+
+
+def _changes(metrics: Metrics) -> Iterator[str]:
+    for (thing, outcome), count in list(metrics.admin_changes.items()):
+        yield f'sidekey_admin_changes_total{{object="{thing}",outcome="{outcome}"}} {count}\n'
+
+
 def _build(_: Metrics) -> Iterator[str]:
     labels = f'version="{sidekey.__version__}",python="{platform.python_version()}",build="{build()}"'
     yield f"sidekey_build_info{{{labels}}} 1\n"
@@ -213,6 +223,18 @@ FAMILIES = (
         "counter",
         "Tunnels that CONNECT was granted, by integration and whether they came to be used.",
         _tunnel_outcomes,
+    ),
+    Family(
+        "sidekey_admin_logins_total",
+        "counter",
+        "Requests of the admin listener that need an operator's token, by whether it counts.",
+        _logins,
+    ),
+    Family(
+        "sidekey_admin_changes_total",
+        "counter",
+        "Changes that operators asked for, by what of and outcome.",
+        _changes,
     ),
     Family("sidekey_integration_info", "gauge", "The kind of each integration that has had a request.", _info),
     _plain(

@@ -65,11 +65,14 @@ class Metrics:
     `reload_failures` counts, by the same, what was read again and could not be used. `tunnels` are those that are open,
     by mode; `tunnel_outcomes` counts by the integration that was named (`NOBODY` for none) what became of those that
     were answered 200. `ca_expires` is when the first of
-    the local CAs that sign does; None where none does.
+    the local CAs that sign does; None where none does. `admin_logins` counts operators' requests by whether their token
+    counts, `admin_changes` what they changed, by what it is and by outcome: "ok", or a code of the API.
     """
 
     __slots__ = (
         "_stats",
+        "admin_changes",
+        "admin_logins",
         "ca_expires",
         "calls",
         "config_loaded",
@@ -108,6 +111,8 @@ class Metrics:
         self.integrations: Mapping[str, Integration] = MappingProxyType({})
         self.tunnels: dict[str, int] = dict.fromkeys(TUNNEL_MODES, 0)
         self.tunnel_outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.admin_logins: defaultdict[str, int] = defaultdict(int)
+        self.admin_changes: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.config_loaded = False
         self.config_loaded_at = 0.0
         self.leaves_minted = 0

@@ -13,7 +13,8 @@ from sidekey.admin.api.operators import new_token
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Ask, Route
 from sidekey.admin.api.service import Service, expect
-from sidekey.runtime.snapshot import Caller
+from sidekey.runtime.snapshot import Caller, Snapshot
+from sidekey.settings.stored.overlaps import overlap_for
 from sidekey.settings.stored.reading import instant
 from sidekey.settings.values import check_name
 from sidekey.store.records import CallerRow, new_row
@@ -60,7 +61,7 @@ async def create(service: Service, ask: Ask) -> Answer:
         updated_at=now,
         updated_by=ask.operator.name,
     )
-    await service.run(service.gateway.check_caller, row)
+    await service.run(_refuse_overlap, service.snapshot, row)
     state = await service.commit(ask, "create", [Put(row, None)], ("/integrations", "token"))
     saved = state.callers[name]
     shown = {**_shown(saved), "token": token}
@@ -86,7 +87,7 @@ async def _change(service: Service, ask: Ask, *, required: bool) -> Answer:
     if granted == row.integrations:
         return Answer.of(_shown(row), version=row.version)
     changed = replaced(row, integrations=granted, updated_at=int(time.time()), updated_by=ask.operator.name)
-    await service.run(service.gateway.check_caller, changed)
+    await service.run(_refuse_overlap, service.snapshot, changed)
     state = await service.commit(ask, "update", [Put(changed, version)], ("/integrations",))
     saved = state.callers[row.id]
     return Answer.of(_shown(saved), version=saved.version)
@@ -97,6 +98,14 @@ async def delete(service: Service, ask: Ask) -> Answer:
     _, row = await _stored(service, ask)
     await service.commit(ask, "delete", [Delete(row, expect(row, ask.version))])
     return Answer(204)
+
+
+def _refuse_overlap(snapshot: Snapshot, row: CallerRow) -> None:
+    listed = None if row.integrations is None else frozenset(row.integrations)
+    found = overlap_for(snapshot, Caller(row.id, listed))
+    if found is not None:
+        pair = f"{found.first} and {found.second}"
+        raise ApiProblem("overlaps", f"integrations {pair} both cover {found.where}: list one of them, or narrow one")
 
 
 async def _stored(service: Service, ask: Ask) -> tuple[State, CallerRow]:
@@ -111,11 +120,11 @@ async def _stored(service: Service, ask: Ask) -> tuple[State, CallerRow]:
 
 
 def _of_file(service: Service, name: str) -> Caller | None:
-    return service.gateway.file_callers().get(name)
+    return service.file_callers.get(name)
 
 
 def _page(service: Service, after: str) -> dict[str, Any]:
-    of_files = {name: _shown_of_file(caller) for name, caller in service.gateway.file_callers().items()}
+    of_files = {name: _shown_of_file(caller) for name, caller in service.file_callers.items()}
     stored = {name: _shown(row) for name, row in service.store.state.callers.items()}
     return page_of({**stored, **of_files}, after)
 

@@ -15,16 +15,20 @@ from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Ask, Route
 from sidekey.admin.api.service import Service, expect
 from sidekey.credentials.registry import KINDS
 from sidekey.explain import explain as judge
-from sidekey.runtime.snapshot import STORED_STATES, Snapshot, TestRequest
+from sidekey.runtime.snapshot import STORED_STATES, Integration, Snapshot, Stored
 from sidekey.settings.stored.document import MalformedError, pointer
 from sidekey.settings.stored.opening import sealed_fields
+from sidekey.settings.stored.overlaps import overlap_of
 from sidekey.settings.stored.saving import Draft, Former, Invalid, Reenter, prepare
-from sidekey.settings.stored.trial import draft_of, overlapping
+from sidekey.settings.stored.source import build_draft
 from sidekey.settings.values import check_name
 from sidekey.store.records import IntegrationRow, new_row
 from sidekey.store.state import Delete, Put, State
 
 _AFTER = re.compile("[a-z0-9][a-z0-9_-]{0,62}:(file|store)")
+
+_DRAFT: Final = "draft"
+"""The ID of a draft while it is tested."""
 
 QUERY: Final[Mapping[str, Mapping[str, Any]]] = {
     "q": {"type": "string", "description": "A text that ID, description or a tag contains, in any case."},
@@ -39,12 +43,12 @@ QUERY: Final[Mapping[str, Mapping[str, Any]]] = {
 async def browse(service: Service, ask: Ask) -> Answer:
     """A page of them."""
     wanted = Wanted(**ask.query)
-    return Answer.of(await service.run(documents.page, service.store.state, service.gateway.snapshot, wanted))
+    return Answer.of(await service.run(documents.page, service.store.state, service.snapshot, wanted))
 
 
 async def read(service: Service, ask: Ask) -> Answer:
     """One of them."""
-    name, snapshot = ask.names["id"], service.gateway.snapshot
+    name, snapshot = ask.names["id"], service.snapshot
     row = service.store.state.integrations.get(name)
     if row is not None:
         return await service.run(_shown, row, snapshot)
@@ -57,7 +61,7 @@ async def read(service: Service, ask: Ask) -> Answer:
 async def create(service: Service, ask: Ask) -> Answer:
     """Save a new one, and serve it."""
     name = _name(ask.document)
-    if documents.served(service.gateway.snapshot, name, stored=False) is not None:
+    if documents.served(service.snapshot, name, stored=False) is not None:
         raise ApiProblem("exists", "a config file has an integration of this ID: choose another")
     state = await service.now()
     if name in state.integrations:
@@ -66,7 +70,7 @@ async def create(service: Service, ask: Ask) -> Answer:
     saving = _Saving(service, state, name, None)
     row, fields = await service.run(saving.written, ask.document, by, now)
     state = await service.commit(ask, "create", [Put(row, None)], fields)
-    return await service.run(_shown, state.integrations[name], service.gateway.snapshot, 201)
+    return await service.run(_shown, state.integrations[name], service.snapshot, 201)
 
 
 async def replace(service: Service, ask: Ask) -> Answer:
@@ -86,9 +90,9 @@ async def _change(service: Service, ask: Ask, *, patch: bool) -> Answer:
     save = saving.patched if patch else saving.written
     changed, fields = await service.run(save, ask.document, ask.operator.name, int(time.time()))
     if not fields:
-        return await service.run(_shown, row, service.gateway.snapshot)
+        return await service.run(_shown, row, service.snapshot)
     state = await service.commit(ask, "update", [Put(changed, version)], fields)
-    return await service.run(_shown, state.integrations[row.id], service.gateway.snapshot)
+    return await service.run(_shown, state.integrations[row.id], service.snapshot)
 
 
 async def delete(service: Service, ask: Ask) -> Answer:
@@ -102,11 +106,12 @@ async def release(service: Service, ask: Ask) -> Answer:
     """Serve one that is hidden because a file had its ID."""
     _, row = await _stored(service, ask)
     version = expect(row, ask.version)
-    if documents.served(service.gateway.snapshot, row.id, stored=False) is not None:
+    if documents.served(service.snapshot, row.id, stored=False) is not None:
         raise ApiProblem("read_only", "a config file still has an integration of this ID: remove it there first")
+    service.managed.released(row)
     released = IntegrationRow.parse(row.row, row.id, row.version, {**row.fields(), "hidden": False})
     state = await service.commit(ask, "release", [Put(released, version)], ("hidden",))
-    return await service.run(_shown, state.integrations[row.id], service.gateway.snapshot)
+    return await service.run(_shown, state.integrations[row.id], service.snapshot)
 
 
 async def test(service: Service, ask: Ask) -> Answer:
@@ -116,7 +121,7 @@ async def test(service: Service, ask: Ask) -> Answer:
         raise invalid([ItemError("/test", 'is missing in what is saved: add {"method": "GET", "path": "/..."}')])
     service.admit_test(ask.operator)
     began = time.perf_counter()
-    outcome = await service.gateway.probe(found.id, found.test)
+    outcome = await service.probe(found.id, found.test)
     return _tested(outcome.as_json(), began)
 
 
@@ -128,20 +133,20 @@ async def explain(service: Service, ask: Ask) -> Answer:
     if not url.isprintable() or not url.isascii():
         raise invalid([ItemError("/url", "must be ASCII and printable, as it is sent")])
     found = _served(service, ask.names["id"])
-    explanation = await service.run(judge, found, url, service.gateway.snapshot.passing)
+    explanation = await service.run(judge, found, url, service.snapshot.passing)
     return Answer.of(explanation.as_json())
 
 
 async def test_draft(service: Service, ask: Ask) -> Answer:
     """Send the test request of a document that is not saved, with the secrets that it brings."""
-    snapshot = service.gateway.snapshot
+    snapshot = service.snapshot
     draft = await service.run(_draft, _document(ask.document, None), None, snapshot)
-    integration = await service.run(draft_of, draft, snapshot)
+    integration = await service.run(build_draft, _DRAFT, draft, snapshot.stored or Stored(), time.time())
     if integration.test is None:
         raise invalid([ItemError("/test", 'is missing: add {"method": "GET", "path": "/..."}')])
     service.admit_test(ask.operator)
     began = time.perf_counter()
-    outcome = await service.gateway.probe_draft(integration, integration.test)
+    outcome = await service.probe_draft(integration, integration.test)
     return _tested(outcome.as_json(), began)
 
 
@@ -149,8 +154,8 @@ def _tested(result: dict[str, Any], began: float) -> Answer:
     return Answer.of({**result, "milliseconds": round((time.perf_counter() - began) * 1000)})
 
 
-def _served(service: Service, name: str) -> Any:
-    snapshot = service.gateway.snapshot
+def _served(service: Service, name: str) -> Integration:
+    snapshot = service.snapshot
     found = snapshot.integrations.get(name)
     if found is not None:
         return found
@@ -167,7 +172,7 @@ async def _stored(service: Service, ask: Ask) -> tuple[State, IntegrationRow]:
     row = state.integrations.get(name)
     if row is not None:
         return state, row
-    if documents.served(service.gateway.snapshot, name, stored=False) is not None:
+    if documents.served(service.snapshot, name, stored=False) is not None:
         raise ApiProblem("read_only", "it is written in a config file: change it there")
     raise not_found()
 
@@ -208,8 +213,8 @@ class _Saving:
     """Makes the row of a document, in the thread."""
 
     def __init__(self, service: Service, state: State, name: str, row: IntegrationRow | None) -> None:
-        self._snapshot = service.gateway.snapshot
-        self._vault = service.gateway.vault
+        self._snapshot = service.snapshot
+        self._vault = service.managed.vault
         self._state = state
         self._name = name
         self._row = row
@@ -269,9 +274,15 @@ class _Saving:
         return row, tuple(sorted(changed))
 
     def _refuse_overlap(self, draft: Draft) -> None:
-        other = overlapping(self._name, draft, self._snapshot)
-        if other is not None:
-            raise ApiProblem("overlaps", other)
+        if draft.kept:
+            # What is kept is for the same destination as before, so that the targets are the same, too.
+            return
+        integration = build_draft(self._name, draft, self._snapshot.stored or Stored(), time.time())
+        found = overlap_of(self._snapshot, integration)
+        if found is not None:
+            other = found.second if found.first == self._name else found.first
+            detail = f"integration {other} covers {found.where} as well, and one caller lists both: narrow one of them"
+            raise ApiProblem("overlaps", detail)
 
 
 def differing(before: Any, after: Any, where: str = "") -> Iterator[str]:

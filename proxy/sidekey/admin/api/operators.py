@@ -58,7 +58,7 @@ class Operator:
         return hmac.compare_digest(self.digest, digest_of(token))
 
 
-Outcome = Literal["ok", "missing", "invalid", "expired"]
+Login = Literal["ok", "missing", "invalid", "expired"]
 """How an authentication ends; the metric's label."""
 
 
@@ -67,7 +67,7 @@ def authenticate(
     configured: Mapping[str, AdminToken],
     stored: Mapping[str, TokenRow],
     now: float,
-    count: Callable[[Outcome], None],
+    count: Callable[[Login], None],
 ) -> Operator:
     """The operator of an Authorization field. Raises ApiProblem, the same for every token that does not count.
 

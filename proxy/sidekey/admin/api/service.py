@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from typing import TypeVar, TypeVarTuple
 
-from sidekey.admin.api.gateway import Gateway
-from sidekey.admin.api.operators import NOTE_EVERY, Operator, Paces, authenticate
+from sidekey.admin.api.operators import NOTE_EVERY, Login, Operator, Paces, authenticate
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import Ask
+from sidekey.managed import Managed
 from sidekey.observe.metrics import Metrics
+from sidekey.probe import Outcome
+from sidekey.reloading.reloader import ReloadError
+from sidekey.runtime.snapshot import Caller, Integration, Snapshot, TestRequest
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.records import Record
 from sidekey.store.state import Change, State
-
-if TYPE_CHECKING:
-    from sidekey.store.store import Store
+from sidekey.store.store import Store
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -32,11 +33,26 @@ _TEST_EVERY = 1.0
 
 
 class Service:
-    """The API of one process. `report` logs a defect, returns its id, and must not raise."""
+    """The API of one process. `snapshot` gives the one in use.
 
-    def __init__(self, gateway: Gateway, metrics: Metrics, report: Callable[[BaseException], str]) -> None:
-        self.gateway = gateway
+    `probe` sends the test request of an integration that is served, by its ID, `probe_draft` that of one which nobody
+    else may use. `report` logs a defect, returns its id, and must not raise.
+    """
+
+    def __init__(
+        self,
+        managed: Managed,
+        snapshot: Callable[[], Snapshot],
+        probe: Callable[[str, TestRequest], Awaitable[Outcome]],
+        probe_draft: Callable[[Integration, TestRequest], Awaitable[Outcome]],
+        metrics: Metrics,
+        report: Callable[[BaseException], str],
+    ) -> None:
+        self.managed = managed
+        self.probe = probe
+        self.probe_draft = probe_draft
         self.metrics = metrics
+        self._snapshot = snapshot
         self.report = report
         # One thread: reading, validating and rendering one request after another leave the other core to the loop.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="admin-api")
@@ -47,7 +63,20 @@ class Service:
     @property
     def store(self) -> Store:
         """The store."""
-        return self.gateway.store
+        return self.managed.store
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot in use."""
+        return self._snapshot()
+
+    @property
+    def file_callers(self) -> dict[str, Caller]:
+        """The callers of files, by name."""
+        snapshot = self.snapshot
+        stored = {} if snapshot.stored is None else snapshot.stored.callers
+        callers = {} if snapshot.callers is None else snapshot.callers
+        return {caller.name: caller for digest, caller in callers.items() if digest not in stored}
 
     def close(self) -> None:
         """End the thread; what is under way in it ends first."""
@@ -59,14 +88,16 @@ class Service:
 
     def authenticate(self, header: str | None) -> Operator:
         """The operator of an Authorization field. Raises ApiProblem."""
-        configured = self.gateway.snapshot.admin.tokens
-        logins = self.metrics.admin_logins
-        operator = authenticate(header, configured, self.store.state.tokens, time.time(), logins.count)
+        configured = self.snapshot.admin.tokens
+        operator = authenticate(header, configured, self.store.state.tokens, time.time(), self._count_login)
         if operator.row and self._uses.admit(operator.digest):
             task = asyncio.get_running_loop().create_task(self._note_use(operator.row))
             self._notes.add(task)
             task.add_done_callback(self._notes.discard)
         return operator
+
+    def _count_login(self, outcome: Login) -> None:
+        self.metrics.admin_logins[outcome] += 1
 
     async def _note_use(self, row: str) -> None:
         try:
@@ -105,15 +136,15 @@ class Service:
             source=ask.source,
         )
         try:
-            state = await self.store.commit(changes, entry)
+            return await self.managed.commit(changes, entry)
         except Changed:
             raise changed() from None
         except Exists:
             raise ApiProblem("exists", "the name is in use: choose another, or change what has it") from None
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
-        await self.gateway.use(state)
-        return state
+        except ReloadError:
+            raise ApiProblem("internal_error", "it is saved, but a defect of Sidekey keeps it from use") from None
 
     async def note_refusal(self, ask: Ask, kind: str, id: str, action: str, code: str) -> None:  # noqa: A002
         """Write into the audit that an operator tried what is not theirs to do."""

@@ -56,7 +56,7 @@ async def create(service: Service, ask: Ask) -> Answer:
     own = document["own_token"]
     if not isinstance(own, str) or not ask.operator.owns(own):
         raise ApiProblem("forbidden", "own_token must be the token that this request is sent with")
-    if name in service.gateway.snapshot.admin.tokens:
+    if name in service.snapshot.admin.tokens:
         raise ApiProblem("exists", "admin.tokens of the config has this name: choose another")
     token, digest = new_token()
     row = TokenRow(
@@ -77,7 +77,7 @@ async def create(service: Service, ask: Ask) -> Answer:
 async def read(service: Service, ask: Ask) -> Answer:
     """One of them."""
     name = ask.names["name"]
-    configured = service.gateway.snapshot.admin.tokens.get(name)
+    configured = service.snapshot.admin.tokens.get(name)
     if configured is not None:
         return Answer.of(_shown_of_file(name, configured))
     row = service.store.state.tokens.get(name)
@@ -89,7 +89,7 @@ async def read(service: Service, ask: Ask) -> Answer:
 async def delete(service: Service, ask: Ask) -> Answer:
     """Revoke it."""
     name = ask.names["name"]
-    if name in service.gateway.snapshot.admin.tokens:
+    if name in service.snapshot.admin.tokens:
         raise ApiProblem("read_only", "it is written in a config file: remove it there")
     state = await service.now()
     row = state.tokens.get(name)
@@ -131,7 +131,7 @@ def _moment(raw: object) -> int | None:
 
 
 def _page(service: Service, uses: Mapping[str, int], after: str) -> dict[str, Any]:
-    configured = service.gateway.snapshot.admin.tokens
+    configured = service.snapshot.admin.tokens
     of_files = {name: _shown_of_file(name, each) for name, each in configured.items()}
     stored = {name: _shown(row, uses.get(row.row)) for name, row in service.store.state.tokens.items()}
     return page_of({**stored, **of_files}, after)

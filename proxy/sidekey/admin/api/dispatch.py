@@ -1,0 +1,189 @@
+"""One request of the API: who sends it, which route it is for, what it brings; and the response, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+
+from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.operators import Operator
+from sidekey.admin.api.problems import ApiProblem
+from sidekey.admin.api.route import PREFIX, Ask, Route
+from sidekey.admin.api.service import Service
+from sidekey.admin.api.table import ROUTES
+from sidekey.settings.stored.document import MalformedError, parse
+
+LARGEST: Final = 512 << 10
+"""Bytes of a body."""
+
+BODY_TIMEOUT: Final = 30.0
+"""Seconds in which a body must come."""
+
+_TAG = re.compile(r'"([1-9][0-9]{0,17})"')
+_CLOSE: Final = {hdrs.CONNECTION: "close"}
+"""Where the body was not read: what is left of it must not be taken for a request."""
+
+_ALWAYS: Final = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Dispatcher:
+    """Serves the API by the table of routes."""
+
+    def __init__(self, service: Service, routes: tuple[Route, ...] = ROUTES) -> None:
+        self._service = service
+        self._routes = routes
+
+    async def serve(self, request: web.Request) -> web.Response:
+        """The response to any request below the prefix."""
+        try:
+            answer = await self._answer(request)
+        except ApiProblem as problem:
+            answer = problem.answer()
+        except Exception as defect:  # noqa: BLE001  the edge: a defect is logged, and its sender told nothing of it
+            logged = self._service.report(defect)
+            answer = ApiProblem("internal_error", f"a defect of Sidekey, logged as {logged}").answer()
+        return respond(answer)
+
+    async def _answer(self, request: web.Request) -> Answer:
+        operator = self._service.authenticate(_single(request, hdrs.AUTHORIZATION))
+        route, names = self._find(request)
+        source = request.remote or "unix"
+        ask = Ask(operator, names, source=source)
+        if not operator.may(route.role):
+            await self._refuse(route, ask)
+        query = _query(request, route)
+        body = await self._body(request, route)
+        version = _version(request) if route.conditional else None
+        ask = Ask(operator, names, query, version, body, source)
+        try:
+            answer = await route.handle(self._service, ask)
+        except ApiProblem as problem:
+            self._count(route, problem.code)
+            raise
+        self._count(route, "ok")
+        return answer
+
+    def _find(self, request: web.Request) -> tuple[Route, Mapping[str, str]]:
+        """The route of a request, by the bytes of its path: no name needs an escape."""
+        path = request.raw_path.partition("?")[0].removeprefix(PREFIX)
+        segments = tuple(path.split("/")[1:])
+        found = [(route, names) for route in self._routes if (names := route.match(segments)) is not None]
+        if not found:
+            raise ApiProblem("not_found", "the API has no such path: see /api/v1/openapi.json")
+        method = hdrs.METH_GET if request.method == hdrs.METH_HEAD else request.method
+        for route, names in found:
+            if route.method == method:
+                return route, names
+        allowed = [route.method for route, _ in found]
+        allowed += [hdrs.METH_HEAD] if hdrs.METH_GET in allowed else []
+        raise ApiProblem("method_denied", "see Allow", headers={hdrs.ALLOW: ", ".join(sorted(allowed))})
+
+    async def _refuse(self, route: Route, ask: Ask) -> None:
+        if route.writes:
+            self._count(route, "forbidden")
+            name = next(iter(ask.names.values()), "")
+            await self._service.note_refusal(ask, route.writes, name, route.name, "forbidden")
+        detail = f"this needs the role {route.role}: yours is {ask.operator.role}"
+        raise ApiProblem("forbidden", detail)
+
+    def _count(self, route: Route, outcome: str) -> None:
+        if route.writes:
+            self._service.metrics.admin_changes[route.writes, outcome] += 1
+
+    async def _body(self, request: web.Request, route: Route) -> Mapping[str, Any] | None:
+        if not route.body:
+            if request.body_exists:
+                raise ApiProblem("malformed", "this takes no body", headers=_CLOSE)
+            return None
+        if not request.body_exists:
+            raise ApiProblem("malformed", "a body must be sent")
+        _check_type(request, route)
+        data = await _read(request, LARGEST)
+        try:
+            return await self._service.run(parse, data)
+        except MalformedError as error:
+            raise ApiProblem("malformed", f"the body {error}") from None
+
+
+def respond(answer: Answer) -> web.Response:
+    """The response as aiohttp writes it."""
+    headers = {**_ALWAYS, **answer.headers}
+    if answer.body:
+        headers[hdrs.CONTENT_TYPE] = answer.content_type
+    return web.Response(status=answer.status, body=answer.body or None, headers=headers)
+
+
+def _single(request: web.Request, name: str) -> str | None:
+    """The value of a field that may be there once. Raises ApiProblem."""
+    values = request.headers.getall(name, [])
+    if len(values) > 1:
+        raise ApiProblem("malformed", f"{name} must not be repeated")
+    return values[0] if values else None
+
+
+def _query(request: web.Request, route: Route) -> dict[str, str]:
+    """The parameters of a query. Raises ApiProblem where one is repeated, not known or not valid."""
+    found: dict[str, str] = {}
+    for name, value in request.query.items():
+        schema = route.query.get(name)
+        if schema is None:
+            known = f"this takes {', '.join(route.query)}" if route.query else "this takes none"
+            raise ApiProblem("malformed", f"a query parameter is not known: {known}")
+        if name in found:
+            raise ApiProblem("malformed", f"query parameter {name} must not be repeated")
+        if "enum" in schema and value not in schema["enum"]:
+            raise ApiProblem("malformed", f"query parameter {name} must be one of {', '.join(schema['enum'])}")
+        if "pattern" in schema and re.search(schema["pattern"], value) is None:
+            raise ApiProblem("malformed", f"query parameter {name} must be as the page before says in next")
+        found[name] = value
+    return found
+
+
+def _version(request: web.Request) -> int:
+    """The version that If-Match names (RFC 9110 13.1.1). Raises ApiProblem."""
+    tag = _single(request, hdrs.IF_MATCH)
+    if tag is None:
+        text = "send If-Match with the ETag that it was read with, so that nobody else's change is lost"
+        raise ApiProblem("precondition_required", text)
+    found = _TAG.fullmatch(tag.strip(" "))
+    if found is None:
+        raise ApiProblem("changed", "If-Match must be the one ETag that it was read with")
+    return int(found[1])
+
+
+def _check_type(request: web.Request, route: Route) -> None:
+    """Raise ApiProblem where the body is not of a type that is accepted."""
+    accepted = " or ".join(route.accepts)
+    headers = {**_CLOSE, "Accept-Patch" if route.method == hdrs.METH_PATCH else "Accept": ", ".join(route.accepts)}
+    if _single(request, hdrs.CONTENT_ENCODING) not in (None, "identity"):
+        raise ApiProblem("unsupported", "a body must come without content coding", headers=headers)
+    charset = (request.charset or "utf-8").lower()
+    if _single(request, hdrs.CONTENT_TYPE) is None or request.content_type not in route.accepts or charset != "utf-8":
+        raise ApiProblem("unsupported", f"Content-Type must be {accepted}, in UTF-8", headers=headers)
+
+
+async def _read(request: web.Request, largest: int) -> bytes:
+    """The whole body. Raises ApiProblem where it is larger, or does not come."""
+    if request.content_length is not None and request.content_length > largest:
+        raise _too_large()
+    data = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            async for chunk in request.content.iter_chunked(64 << 10):
+                data += chunk
+                if len(data) > largest:
+                    raise _too_large()
+    except (TimeoutError, web.RequestPayloadError):
+        raise ApiProblem("malformed", "the body did not come whole", headers=_CLOSE) from None
+    return bytes(data)
+
+
+def _too_large() -> ApiProblem:
+    return ApiProblem("too_large", f"a body must be at most {LARGEST >> 10} KiB", headers=_CLOSE)

@@ -1,0 +1,101 @@
+"""The OpenAPI 3.1 document of the API: made of the table of routes and of the models, so that it says what is so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+import sidekey
+from sidekey.admin.api.problems import CODES, TYPE
+from sidekey.admin.api.route import PREFIX, Route
+from sidekey.admin.api.schemas import components, reference
+from sidekey.admin.api.table import ROUTES
+
+_ALWAYS: Final = ("malformed", "unauthenticated", "misdirected", "internal_error")
+_OF_BODIES: Final = ("too_large", "unsupported")
+
+
+def codes_of(route: Route) -> tuple[str, ...]:
+    """The problems that a route may respond with."""
+    found = [*_ALWAYS, *route.codes]
+    # A viewer may do what needs no more: such a route refuses nobody by role.
+    found += [] if route.role == "viewer" else ["forbidden"]
+    found += _OF_BODIES
+    found += ["changed", "precondition_required"] if route.conditional else []
+    found += ["store_unavailable"] if route.writes else []
+    return tuple(code for code in CODES if code in found)
+
+
+@cache
+def document() -> Mapping[str, Any]:
+    """The document."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in ROUTES:
+        paths.setdefault(f"{PREFIX}{route.path}", {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Sidekey",
+            "version": sidekey.__version__,
+            "description": "Integrations, callers and operators' tokens of a Sidekey with a store. Every request needs "
+            "an operator's token. A write returns once it is committed and in use in the process that it was sent to; "
+            "others follow within 2 seconds.",
+        },
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "schemas": components(),
+        },
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    names = [each[1:-1] for each in route.segments if each.startswith("{")]
+    parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    parameters += [
+        {
+            "name": name,
+            "in": "query",
+            "description": schema.get("description", ""),
+            "schema": {key: value for key, value in schema.items() if key != "description"},
+        }
+        for name, schema in route.query.items()
+    ]
+    if route.conditional:
+        parameters.append(
+            {
+                "name": "If-Match",
+                "in": "header",
+                "required": True,
+                "description": "The `ETag` that it was read with.",
+                "schema": {"type": "string"},
+            }
+        )
+    found: dict[str, Any] = {
+        "operationId": route.name,
+        "summary": route.summary,
+        "description": f"Needs the role {route.role}, or a higher one.",
+        "x-sidekey-role": route.role,
+        "parameters": parameters,
+        "responses": _responses(route),
+    }
+    if route.body:
+        content = {media: {"schema": reference(route.body)} for media in route.accepts}
+        found["requestBody"] = {"required": True, "content": content}
+    return found
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    good: dict[str, Any] = {"description": "It is done."}
+    if route.gives:
+        good = {"description": "See the schema.", "content": {"application/json": {"schema": reference(route.gives)}}}
+    by_status: dict[int, list[str]] = {}
+    for code in codes_of(route):
+        by_status.setdefault(CODES[code].status, []).append(code)
+    found = {str(route.status): good}
+    for status, codes in sorted(by_status.items()):
+        text = "; ".join(f"`{code}`: {CODES[code].title}" for code in codes)
+        found[str(status)] = {"description": f"{text}.", "content": {TYPE: {"schema": reference("Problem")}}}
+    return found

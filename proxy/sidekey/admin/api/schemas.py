@@ -1,0 +1,363 @@
+"""The JSON schemas of the API: those of the config's models, as stored integrations may say them, and its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+from sidekey.admin.api.documents import ABOUT
+from sidekey.credentials.registry import KINDS
+from sidekey.runtime.admin_rules import ROLES
+from sidekey.runtime.snapshot import STORED_STATES
+from sidekey.settings.schema import schema as config_schema
+from sidekey.settings.values import NAME_PATTERN
+
+_REFERENCE_KEYS: Final = frozenset({"file", "env", "url", "insecure_value", "inline"})
+_ROOTS: Final = ("IntegrationSettings", *(kind.__name__ for kind in KINDS.values()))
+
+Schema = dict[str, Any]
+
+_NAME: Final[Schema] = {"type": "string", "pattern": f"^{NAME_PATTERN}$"}
+_TEXT: Final[Schema] = {"type": "string"}
+_MAYBE: Final[Schema] = {"type": ["string", "null"]}
+_INSTANT: Final[Schema] = {"type": ["string", "null"], "format": "date-time"}
+_SOURCE: Final[Schema] = {"type": "string", "enum": ["file", "store"]}
+_VERSION: Final[Schema] = {"type": ["integer", "null"], "minimum": 1}
+_GRANTED: Final[Schema] = {
+    "oneOf": [{"const": "*"}, {"type": "array", "items": {"type": "string"}}],
+    "description": 'IDs of integrations, or `"*"` for all; those that do not exist yet count once they do.',
+}
+_SECRET: Final[Schema] = {
+    "title": "Secret",
+    "oneOf": [
+        {
+            "type": "object",
+            "properties": {"value": {"type": "string", "minLength": 1, "description": "The secret, to be sealed."}},
+            "required": ["value"],
+            "additionalProperties": False,
+            "writeOnly": True,
+        },
+        {
+            "type": "object",
+            "properties": {
+                "set": {"const": True, "description": "A secret is stored; sent back, it is kept."},
+                "updated_at": {"type": "string", "format": "date-time"},
+                "updated_by": _TEXT,
+            },
+            "required": ["set"],
+            "additionalProperties": False,
+        },
+    ],
+}
+_CERTIFICATE: Final[Schema] = {
+    "title": "Certificate",
+    "type": "object",
+    "properties": {
+        "set": {"const": True, "description": "A certificate is stored; sent back, it is kept."},
+        "subject": _TEXT,
+        "issuer": _TEXT,
+        "not_after": {"type": "string", "format": "date-time"},
+    },
+    "required": ["set"],
+    "additionalProperties": False,
+}
+_URL: Final[Schema] = {
+    "type": "object",
+    "properties": {"url": {"type": "string", "minLength": 1, "description": "An https URL, sealed like a secret."}},
+    "required": ["url"],
+    "additionalProperties": False,
+    "writeOnly": True,
+}
+
+
+def reference(name: str) -> Schema:
+    """The reference to a component."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(properties: Schema, *, optional: tuple[str, ...] = (), description: str = "") -> Schema:
+    found: Schema = {
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if name not in optional],
+        "additionalProperties": False,
+    }
+    return {**found, "description": description} if description else found
+
+
+def _page(item: Schema) -> Schema:
+    following = {**_MAYBE, "description": "Where the next page begins; null: this is the last."}
+    return _object({"items": {"type": "array", "items": item, "maxItems": 50}, "next": following})
+
+
+_ABOUT_SCHEMAS: Final[Mapping[str, Schema]] = {
+    "id": {**_NAME, "description": "Its ID, which it keeps."},
+    "source": {**_SOURCE, "description": "A file's can be changed only there."},
+    "version": {**_VERSION, "description": "As in `ETag`."},
+    "status": {"type": "string", "enum": list(STORED_STATES), "description": "How it stands."},
+    "reason": {**_MAYBE, "description": "Why it does not stand well."},
+    "usable": {"type": "boolean", "description": "Whether all it needs can be read."},
+    "kind": _MAYBE,
+    "base": {**_MAYBE, "description": "What the path is appended to at the reverse proxy."},
+    "created_at": _INSTANT,
+    "updated_at": _INSTANT,
+    "updated_by": _MAYBE,
+}
+
+
+@cache
+def components() -> Mapping[str, Schema]:
+    """All of them by name. New kinds come by the registry, and nothing here names one."""
+    definitions: Mapping[str, Any] = config_schema()["$defs"]
+    found: dict[str, Schema] = {"Secret": _SECRET, "Certificate": _CERTIFICATE}
+    waiting = list(_ROOTS)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            made = _as_stored(definitions[name])
+            found[name] = made
+            waiting += [each for each in _names_in(made) if each not in found]
+    document = found.pop("IntegrationSettings")
+    # Only operators of the machine let integrations dial what is not global.
+    properties = {key: value for key, value in document["properties"].items() if key != "allow_private"}
+    about = {key: {"readOnly": True, **_ABOUT_SCHEMAS[key]} for key in sorted(ABOUT)}
+    found["IntegrationDocument"] = {**document, "properties": {**about, **properties}}
+    found["NewIntegration"] = {
+        **document,
+        "properties": {**about, "id": _ABOUT_SCHEMAS["id"], **properties},
+        "required": ["id", *document["required"]],
+    }
+    found["Integration"] = {
+        **document,
+        "description": "An integration; of one from a file, and of one whose row was altered, there is no `auth`.",
+        "properties": {**about, **properties},
+        "required": sorted(ABOUT),
+    }
+    return {**found, **_OWN}
+
+
+def _as_stored(node: Any) -> Any:
+    """What a node of the config's schema is for a document of the store; None where such a document may not say it."""
+    if isinstance(node, list):
+        return [made for each in node if (made := _as_stored(each)) is not None]
+    if not isinstance(node, Mapping):
+        return node
+    properties = node.get("properties")
+    if isinstance(properties, Mapping) and properties and properties.keys() <= _REFERENCE_KEYS:
+        return _reference_as_stored(node)
+    made: Schema = {}
+    for key, value in node.items():
+        if key == "$ref":
+            made[key] = f"#/components/schemas/{value.rpartition('/')[2]}"
+        elif key == "mapping":
+            made[key] = {name: f"#/components/schemas/{each.rpartition('/')[2]}" for name, each in value.items()}
+        elif key in ("properties", "$defs"):
+            made[key] = {name: _as_stored(each) for name, each in value.items()}
+        else:
+            made[key] = _as_stored(value)
+    return made
+
+
+def _reference_as_stored(node: Mapping[str, Any]) -> Schema | None:
+    keys = node["properties"].keys()
+    choices: list[Schema] = []
+    if "insecure_value" in keys:
+        choices.append(reference("Secret"))
+    if "url" in keys:
+        choices.append(_URL)
+    if "inline" in keys:
+        inline = {"type": "string", "minLength": 1, "description": "PEM, which is public."}
+        choices.append(_object({"inline": inline}))
+        choices.append(reference("Certificate"))
+    if not choices:
+        return None
+    if "url" in keys and "insecure_value" not in keys:
+        # A URL reads as a secret does.
+        choices.append(reference("Secret"))
+    kept = {key: node[key] for key in ("title", "description") if key in node}
+    return {**kept, **choices[0]} if len(choices) == 1 else {**kept, "anyOf": choices}
+
+
+def _names_in(node: Any) -> list[str]:
+    if isinstance(node, list):
+        return [name for each in node for name in _names_in(each)]
+    if not isinstance(node, Mapping):
+        return []
+    own = [node["$ref"].rpartition("/")[2]] if isinstance(node.get("$ref"), str) else []
+    return [*own, *(name for key, value in node.items() if key != "discriminator" for name in _names_in(value))]
+
+
+_CALLER: Final[Schema] = {
+    "name": _NAME,
+    "source": _SOURCE,
+    "version": _VERSION,
+    "integrations": _GRANTED,
+    "created_at": _INSTANT,
+    "updated_at": _INSTANT,
+    "updated_by": _MAYBE,
+}
+_TOKEN: Final[Schema] = {
+    "name": _NAME,
+    "source": _SOURCE,
+    "version": _VERSION,
+    "role": {"type": "string", "enum": list(ROLES)},
+    "expires_at": _INSTANT,
+    "created_at": _INSTANT,
+    "created_by": _MAYBE,
+    "last_used_at": _INSTANT,
+}
+_SHOWN_ONCE: Final[Schema] = {"type": "string", "description": "The token, shown in this response alone."}
+_ACTIVITY: Final[Schema] = {
+    "number": {"type": "integer"},
+    "at": {"type": "string", "format": "date-time"},
+    "who": {"type": "string", "description": "The name of an operator's token, or of a command."},
+    "action": _TEXT,
+    "fields": {"type": "array", "items": _TEXT, "description": "Names or JSON pointers of what was changed."},
+    "outcome": {"type": "string", "description": "`ok`, or the code of the problem."},
+}
+_READ_ONLY_ABOUT_CALLER: Final = {
+    key: {"readOnly": True, **_CALLER[key]} for key in _CALLER if key not in ("name", "integrations")
+}
+
+_OWN: Final[Mapping[str, Schema]] = {
+    "Integrations": _page(
+        _object(
+            {**_ABOUT_SCHEMAS, "description": _TEXT, "tags": {"type": "array", "items": _TEXT}},
+            description="An integration without its document.",
+        )
+    ),
+    "Patch": {"type": "object", "description": "A JSON merge patch (RFC 7396)."},
+    "TestResult": _object(
+        {
+            "ok": {"type": "boolean", "description": "Whether the upstream returned 200."},
+            "request": {"type": "string", "description": "Method and target at the reverse proxy."},
+            "status": {"type": ["integer", "null"]},
+            "code": {**_MAYBE, "description": "Sidekey's own code, where it refused or failed."},
+            "reason": _TEXT,
+            "note": _MAYBE,
+            "milliseconds": {"type": "integer"},
+        },
+        description="Nothing of an upstream's response but its status.",
+    ),
+    "ExplainRequest": _object(
+        {"url": {"type": "string", "description": "An absolute URL, or a path as it follows `/i/ID`."}}
+    ),
+    "Explanation": {
+        "type": "object",
+        "properties": {
+            "integration": _NAME,
+            "kind": _TEXT,
+            "door": {"type": "string", "enum": ["reverse", "forward"]},
+            "as_sent": _TEXT,
+            "sent_on": _MAYBE,
+            "upgraded": {"type": "boolean"},
+            "allowed": {"type": "boolean"},
+            "passes": {"type": "boolean"},
+            "code": _MAYBE,
+            "reason": _TEXT,
+            "rule": _MAYBE,
+            "credential": {"type": ["object", "null"]},
+            "usable": {"type": "boolean"},
+            "methods": {"type": ["array", "null"], "items": _TEXT},
+            "profile": {"type": "object"},
+            "note": _MAYBE,
+        },
+        "required": ["integration", "allowed", "reason"],
+    },
+    "Caller": _object(_CALLER),
+    "CallerWithToken": _object({**_CALLER, "token": _SHOWN_ONCE}),
+    "Callers": _page(_object(_CALLER)),
+    "NewCaller": _object(
+        {"name": _NAME, "integrations": _GRANTED, **_READ_ONLY_ABOUT_CALLER},
+        optional=("integrations", *_READ_ONLY_ABOUT_CALLER),
+    ),
+    "CallerDocument": _object(
+        {"name": _NAME, "integrations": _GRANTED, **_READ_ONLY_ABOUT_CALLER},
+        optional=("name", *_READ_ONLY_ABOUT_CALLER),
+    ),
+    "Token": _object(_TOKEN),
+    "TokenWithToken": _object({**_TOKEN, "token": _SHOWN_ONCE}),
+    "Tokens": _page(_object(_TOKEN)),
+    "NewToken": _object(
+        {
+            "name": _NAME,
+            "role": {"type": "string", "enum": list(ROLES)},
+            "expires_at": {**_INSTANT, "description": "In UTC, such as `2030-01-31T00:00:00Z`; null: never."},
+            "own_token": {"type": "string", "writeOnly": True, "description": "The token of this request, again."},
+        },
+        optional=("expires_at",),
+    ),
+    "WhoAmI": _object(
+        {
+            "name": _NAME,
+            "role": {"type": "string", "enum": list(ROLES)},
+            "source": _SOURCE,
+            "expires_at": _INSTANT,
+        }
+    ),
+    "Activity": _page(_object(_ACTIVITY)),
+    "Audit": _page(
+        _object(
+            {
+                **_ACTIVITY,
+                "object": {"type": "string", "description": "integration, caller, token, or nothing."},
+                "name": _TEXT,
+                "from": {"type": "string", "description": "The address of whoever did it."},
+            }
+        )
+    ),
+    "Kinds": _object(
+        {
+            "items": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "kind": _TEXT,
+                        "description": _TEXT,
+                        "needs_endpoint_prefix": {"type": "boolean"},
+                        "brings_certificate": {"type": "boolean"},
+                        "providers": {"type": "array", "items": _TEXT},
+                        "schema": {"type": "object", "description": "The JSON schema of `auth`."},
+                    }
+                ),
+            },
+            "schemas": {"type": "object", "description": "What the schemas refer to, by name."},
+        }
+    ),
+    "Providers": _object(
+        {
+            "items": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "provider": _TEXT,
+                        "kind": _TEXT,
+                        "title": _TEXT,
+                        "documentation": _TEXT,
+                        "notes": _TEXT,
+                        "parameters": {"type": "array", "items": {"type": "object"}},
+                    }
+                ),
+            }
+        }
+    ),
+    "OpenApi": {"type": "object", "description": "An OpenAPI 3.1 document."},
+    "Problem": _object(
+        {
+            "type": _TEXT,
+            "title": _TEXT,
+            "status": {"type": "integer"},
+            "detail": _TEXT,
+            "instance": _TEXT,
+            "code": _TEXT,
+            "errors": {
+                "type": "array",
+                "items": _object({"pointer": _TEXT, "detail": _TEXT}),
+                "description": "All that is wrong with the body, by JSON pointers (RFC 6901).",
+            },
+        },
+        optional=("errors",),
+        description="RFC 9457. Nothing of it repeats a value that was sent.",
+    ),
+}

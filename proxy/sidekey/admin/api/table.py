@@ -1,0 +1,17 @@
+"""All routes of the API. A new one is a line in the table of its module, a new module a line here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sidekey.admin.api import about, audit, callers, catalogue, integrations, tokens
+from sidekey.admin.api.route import Route
+
+ROUTES: Final[tuple[Route, ...]] = (
+    *integrations.ROUTES,
+    *callers.ROUTES,
+    *catalogue.ROUTES,
+    *tokens.ROUTES,
+    *audit.ROUTES,
+    *about.ROUTES,
+)
