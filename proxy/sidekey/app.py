@@ -183,11 +183,11 @@ class App:
 
         self._service = Service(
             self.managed,
-            lambda: self.snapshot,
-            self.probe,
-            self.probe_draft,
-            self.metrics,
-            report_defect,
+            snapshot=lambda: self.snapshot,
+            probe=self.probe,
+            probe_draft=self.probe_draft,
+            metrics=self.metrics,
+            report=report_defect,
         )
         return Api(self._service, address)
 
@@ -199,7 +199,7 @@ class App:
         """Send the test request of an integration that nobody else may use."""
         trial = App(_alone(self.snapshot, draft), self._writer)
         # What listens is this process's, whatever its config says.
-        trial._dialer.own_listeners = self._dialer.own_listeners  # noqa: SLF001 - another object of this class
+        trial._dialer.own_listeners = self._dialer.own_listeners
         trial.plane.worker.deadlines.start(asyncio.get_running_loop())
         await asyncio.to_thread(prepare_trust, trial.snapshot)
         try:

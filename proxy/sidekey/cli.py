@@ -18,7 +18,9 @@ from sidekey import __version__
 if TYPE_CHECKING:
     from sidekey.authority.rules import CaRules
     from sidekey.environment import WayIn
+    from sidekey.runtime.admin_rules import Role
     from sidekey.runtime.snapshot import Integration, Snapshot
+    from sidekey.runtime.store_rules import StoreRules
     from sidekey.settings.config_errors import ConfigError
     from sidekey.settings.load import Loaded, Loader
 
@@ -390,6 +392,83 @@ def _of_ca(config: str | None, ask: Callable[[CaRules], T]) -> T:
     try:
         return ask(_snapshot(config).ca)
     except CaError as error:
+        _fail(error)
+
+
+@main.group()
+def token() -> None:
+    """Make, list and revoke operators' tokens, by which the API knows who they are."""
+
+
+@token.command("create")
+@config_option
+@json_option
+@click.option(
+    "--role",
+    type=click.Choice(["viewer", "editor", "admin"]),
+    default="viewer",
+    show_default=True,
+    help="What the token may do.",
+)
+@click.option(
+    "--expires", metavar="DURATION", help="For how long it counts, such as 90d. Default: until it is revoked."
+)
+@click.argument("name", metavar="NAME")
+def token_create(config: str | None, as_json: bool, role: Role, expires: str | None, name: str) -> None:
+    """Make a token and print it; it is shown this once. A running Sidekey knows it within two seconds."""
+    from sidekey.token_command import create, lifetime
+
+    try:
+        life = None if expires is None else lifetime(expires)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--expires") from None
+    made = _of_store(config, lambda rules: create(rules, name, role, life))
+    if as_json:
+        _print_json(made)
+    else:
+        click.echo(made["token"])
+
+
+@token.command("list")
+@config_option
+@json_option
+def token_list(config: str | None, as_json: bool) -> None:
+    """List the tokens: name, role, when it ends, when it was used last."""
+    from sidekey.token_command import found, lines
+
+    tokens = _of_store(config, found)
+    if as_json:
+        _print_json(tokens)
+        return
+    for line in lines(tokens):
+        click.echo(line)
+
+
+@token.command("revoke")
+@config_option
+@click.argument("name", metavar="NAME")
+def token_revoke(config: str | None, name: str) -> None:
+    """Revoke a token: it counts nowhere after two seconds."""
+    from sidekey.token_command import revoke
+
+    _of_store(config, lambda rules: revoke(rules, name))
+
+
+def _of_store(config: str | None, ask: Callable[[StoreRules], T]) -> T:
+    from sidekey.store.errors import StoreError
+    from sidekey.token_command import TokenCommandError
+
+    loaded = _load(config)
+    snapshot = loaded.snapshot
+    if snapshot is None:
+        _fail(*loaded.errors)
+    if snapshot.store is None:
+        _fail("store: is missing in the config: only a store holds tokens")
+    try:
+        return ask(snapshot.store)
+    except StoreError as error:
+        _fail(f"store: {error}")
+    except TokenCommandError as error:
         _fail(error)
 
 

@@ -7,7 +7,6 @@ browser whose page rebinds a name to this address would be served like a local t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-
 from typing import NamedTuple
 
 from aiohttp import hdrs, web

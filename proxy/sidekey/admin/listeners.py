@@ -40,7 +40,7 @@ class Extension(ABC):
 
 
 def build_admin(health: Health, metrics: Metrics, extension: Extension | None = None) -> web.Application:
-    """Make the admin application. It requires a Host that is an IP literal, localhost or a name of the `extension`'s."""
+    """Make the admin application. It requires a Host that is an IP literal, localhost or a name of `extension`."""
     if extension is None:
         return _build(health, metrics, guard(frozenset, in_a_line), _anybody)
     app = _build(health, metrics, guard(extension.names, extension.refuse), extension.may_scrape)

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.named import name_in, page_of
-from sidekey.admin.api.operators import new_token
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Ask, Route
 from sidekey.admin.api.service import Service, expect
@@ -19,6 +18,7 @@ from sidekey.settings.stored.reading import instant
 from sidekey.settings.values import check_name
 from sidekey.store.records import CallerRow, new_row
 from sidekey.store.state import Delete, Put, State
+from sidekey.store.tokens import new_token
 
 MOST: Final = 10_000
 """IDs that one caller may list."""

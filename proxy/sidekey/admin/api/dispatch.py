@@ -10,7 +10,6 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from sidekey.admin.api.answer import Answer
-from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import PREFIX, Ask, Route
 from sidekey.admin.api.service import Service
@@ -24,10 +23,10 @@ BODY_TIMEOUT: Final = 30.0
 """Seconds in which a body must come."""
 
 _TAG = re.compile(r'"([1-9][0-9]{0,17})"')
-_CLOSE: Final = {hdrs.CONNECTION: "close"}
+_CLOSE: Final[Mapping[str, str]] = {hdrs.CONNECTION: "close"}
 """Where the body was not read: what is left of it must not be taken for a request."""
 
-_ALWAYS: Final = {
+_ALWAYS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
 }
@@ -161,7 +160,10 @@ def _version(request: web.Request) -> int:
 def _check_type(request: web.Request, route: Route) -> None:
     """Raise ApiProblem where the body is not of a type that is accepted."""
     accepted = " or ".join(route.accepts)
-    headers = {**_CLOSE, "Accept-Patch" if route.method == hdrs.METH_PATCH else "Accept": ", ".join(route.accepts)}
+    headers: dict[str, str] = {
+        **_CLOSE,
+        "Accept-Patch" if route.method == hdrs.METH_PATCH else "Accept": ", ".join(route.accepts),
+    }
     if _single(request, hdrs.CONTENT_ENCODING) not in (None, "identity"):
         raise ApiProblem("unsupported", "a body must come without content coding", headers=headers)
     charset = (request.charset or "utf-8").lower()

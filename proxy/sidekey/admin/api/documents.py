@@ -27,7 +27,7 @@ ABOUT: Final = frozenset(
         "updated_by",
     }
 )
-"""What is said of an integration beside its document; sent back it counts for nothing but `id`, which must be the same."""
+"""What is said of an integration beside its document; sent back, only `id` counts, which must be the same."""
 
 PAGE: Final = 50
 

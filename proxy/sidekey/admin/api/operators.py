@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,27 +11,12 @@ from typing import Final, Literal
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.runtime.admin_rules import AdminToken, Role, includes
 from sidekey.store.records import TokenRow
-
-PREFIX: Final = "sidekey_"
-"""What a token that Sidekey makes begins with, so that scanners for leaked secrets find it."""
+from sidekey.store.tokens import digest_of
 
 CHALLENGE: Final = 'Bearer realm="sidekey"'
 
 NOTE_EVERY: Final = 60.0
 """Seconds between two notes of the use of one token."""
-
-
-
-
-def new_token() -> tuple[str, str]:
-    """A token of 32 random bytes, and the SHA-256 of it in hexadecimal."""
-    token = f"{PREFIX}{secrets.token_urlsafe(32)}"
-    return token, digest_of(token)
-
-
-def digest_of(token: str) -> str:
-    """The SHA-256 of a token in hexadecimal."""
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

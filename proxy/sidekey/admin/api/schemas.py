@@ -115,9 +115,8 @@ def components() -> Mapping[str, Schema]:
     while waiting:
         name = waiting.pop()
         if name not in found:
-            made = _as_stored(definitions[name])
-            found[name] = made
-            waiting += [each for each in _names_in(made) if each not in found]
+            found[name] = _as_stored(definitions[name])
+            waiting += [each for each in _names_in(found[name]) if each not in found]
     document = found.pop("IntegrationSettings")
     # Only operators of the machine let integrations dial what is not global.
     properties = {key: value for key, value in document["properties"].items() if key != "allow_private"}

@@ -42,6 +42,7 @@ class Service:
     def __init__(
         self,
         managed: Managed,
+        *,
         snapshot: Callable[[], Snapshot],
         probe: Callable[[str, TestRequest], Awaitable[Outcome]],
         probe_draft: Callable[[Integration, TestRequest], Awaitable[Outcome]],
@@ -148,9 +149,7 @@ class Service:
 
     async def note_refusal(self, ask: Ask, kind: str, id: str, action: str, code: str) -> None:  # noqa: A002
         """Write into the audit that an operator tried what is not theirs to do."""
-        entry = AuditEntry(
-            who=ask.operator.name, action=action, kind=kind, id=id, source=ask.source, outcome=code
-        )
+        entry = AuditEntry(who=ask.operator.name, action=action, kind=kind, id=id, source=ask.source, outcome=code)
         try:
             await self.store.audit(entry)
         except (StoreUnavailable, StoreRefused) as error:

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.named import name_in, page_of
-from sidekey.admin.api.operators import new_token
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import PREFIX, Ask, Route
 from sidekey.admin.api.service import Service, expect, unavailable
@@ -19,6 +18,7 @@ from sidekey.settings.stored.reading import instant
 from sidekey.store.errors import StoreRefused, StoreUnavailable
 from sidekey.store.records import TokenRow, new_row
 from sidekey.store.state import Delete, Put
+from sidekey.store.tokens import new_token
 
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _KEYS: Final = frozenset({"name", "role", "expires_at", "own_token"})

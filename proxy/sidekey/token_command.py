@@ -1,0 +1,142 @@
+"""`sidekey token`: operators' tokens are made, listed and revoked in the store itself, without a running Sidekey."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sidekey.credentials.quantities import parse_duration
+from sidekey.runtime.admin_rules import Role
+from sidekey.runtime.store_rules import StoreRules
+from sidekey.settings.stored.reading import instant
+from sidekey.settings.values import check_name
+from sidekey.store.audit import AuditEntry
+from sidekey.store.errors import Changed, Exists
+from sidekey.store.place import open_store
+from sidekey.store.records import TokenRow, new_row
+from sidekey.store.state import Delete, Put
+from sidekey.store.store import Store
+from sidekey.store.tokens import new_token
+
+T = TypeVar("T")
+
+PATIENCE = 5.0
+"""Seconds for which a database that cannot be reached is tried."""
+
+
+class TokenCommandError(Exception):
+    """Why a command does not do what it was asked for."""
+
+
+def lifetime(text: str) -> int:
+    """Seconds of a duration. Raises ValueError."""
+    seconds = int(parse_duration(text))
+    if seconds <= 0:
+        raise ValueError("must be at least 1s")
+    return seconds
+
+
+def create(rules: StoreRules, name: str, role: Role, life: int | None) -> dict[str, Any]:
+    """Make a token; what is known of it, and itself. Raises StoreError, TokenCommandError."""
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise TokenCommandError(f"NAME {error}") from None
+    token, digest = new_token()
+    now = int(time.time())
+    row = TokenRow(
+        row=new_row(),
+        id=name,
+        role=role,
+        token_sha256=digest,
+        expires_at=None if life is None else now + life,
+        created_at=now,
+        created_by=_who(),
+    )
+
+    async def put(store: Store) -> dict[str, Any]:
+        try:
+            state = await store.commit([Put(row, None)], _entry("create", row, ("role", "expires_at", "token")))
+        except Exists:
+            raise TokenCommandError(f"a token named {name} exists: revoke it, or choose another name") from None
+        return {**_shown(state.tokens[name], None), "token": token}
+
+    return _with(rules, put)
+
+
+def found(rules: StoreRules) -> list[dict[str, Any]]:
+    """All tokens by name. Raises StoreError."""
+
+    async def read(store: Store) -> list[dict[str, Any]]:
+        uses = await store.last_uses()
+        return [_shown(row, uses.get(row.row)) for _, row in sorted(store.state.tokens.items())]
+
+    return _with(rules, read, create=False)
+
+
+def lines(tokens: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The list for people."""
+    rows = [
+        (each["name"], each["role"], _until(each["expires_at"]), f"used {each['last_used_at'] or 'never'}")
+        for each in tokens
+    ]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    return ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows]
+
+
+def revoke(rules: StoreRules, name: str) -> None:
+    """Delete a token. Raises StoreError, TokenCommandError."""
+
+    async def delete(store: Store) -> None:
+        row = store.state.tokens.get(name)
+        if row is None:
+            raise TokenCommandError("no token has this name: `sidekey token list` shows those of the store")
+        try:
+            await store.commit([Delete(row, row.version)], _entry("revoke", row, ()))
+        except Changed:
+            raise TokenCommandError("somebody else has changed it meanwhile: look at it again") from None
+
+    _with(rules, delete, create=False)
+
+
+def _with(rules: StoreRules, work: Callable[[Store], Awaitable[T]], *, create: bool = True) -> T:
+    async def main() -> T:
+        store = await open_store(rules, patience=PATIENCE, create=create)
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(main())
+
+
+def _entry(action: str, row: TokenRow, fields: tuple[str, ...]) -> AuditEntry:
+    return AuditEntry(
+        who=_who(), action=action, kind=row.kind, id=row.id, row=row.row, fields=fields, source="command line"
+    )
+
+
+def _who() -> str:
+    """Who runs the command, as far as the system knows."""
+    try:
+        return f"user {getpass.getuser()}"
+    except (KeyError, OSError):
+        return "user unknown"
+
+
+def _until(moment: str | None) -> str:
+    return "for good" if moment is None else f"until {moment}"
+
+
+def _shown(row: TokenRow, used: int | None) -> dict[str, Any]:
+    return {
+        "name": row.id,
+        "role": row.role,
+        "expires_at": None if row.expires_at is None else instant(row.expires_at),
+        "created_at": instant(row.created_at),
+        "created_by": row.created_by,
+        "last_used_at": None if used is None else instant(used),
+    }
