@@ -16,6 +16,7 @@ from sidekey import process
 from sidekey.admin.health import Health
 from sidekey.admin.listeners import build_admin, build_metrics
 from sidekey.admin.serve import MOST, Server, serve
+from sidekey.admin.tls import AdminTls
 from sidekey.credentials.base import GrantSource
 from sidekey.dataplane.plane import DataPlane
 from sidekey.dataplane.worker import Worker
@@ -60,6 +61,7 @@ class App:
         self._asked_to_stop = asyncio.Event()
         self._reloader: Reloader | None = None
         self.managed = managed
+        self._admin_tls = _admin_tls(snapshot)
         self._service: Service | None = None
         self._servers: list[Server] = []
         self._listener: Listener | None = None
@@ -92,6 +94,7 @@ class App:
             LogLevel(snapshot.log.level),
             InFlightLimit(self.plane.worker),
             *(() if managed is None else (managed,)),
+            *(() if self._admin_tls is None else (self._admin_tls,)),
         )
         self.publisher = Publisher(snapshot, parts, report_defect)
 
@@ -152,7 +155,8 @@ class App:
             self.plane.worker.deadlines.start(asyncio.get_running_loop())
             most = process.side_connections(MOST)
             application = build_admin(self.health, self.metrics, self._extension(where.admin))
-            self._servers.append(await serve(application, where.admin, "listen.admin", most))
+            tls = None if self._admin_tls is None else self._admin_tls.context
+            self._servers.append(await serve(application, where.admin, "listen.admin", most, tls))
             if where.metrics is not None:
                 application = build_metrics(self.health, self.metrics)
                 self._servers.append(await serve(application, where.metrics, "listen.metrics", most))
@@ -180,9 +184,11 @@ class App:
             return None
         from sidekey.admin.api.extension import Api  # noqa: PLC0415 - as the line above says
         from sidekey.admin.api.service import Service  # noqa: PLC0415
+        from sidekey.admin.api.table import ROUTES  # noqa: PLC0415
 
         self._service = Service(
             self.managed,
+            routes=ROUTES,
             snapshot=lambda: self.snapshot,
             probe=self.probe,
             probe_draft=self.probe_draft,
@@ -265,6 +271,17 @@ class App:
             await server.close()
         if self._service is not None:
             self._service.close()
+
+
+def _admin_tls(snapshot: Snapshot) -> AdminTls | None:
+    """The TLS of the admin listener, where there is a store and the config asks for it."""
+    certificate = snapshot.admin.certificate
+    if snapshot.store is None or certificate is None:
+        return None
+    try:
+        return AdminTls(certificate)
+    except (OSError, ValueError):
+        raise StartError("admin.tls: the certificate and its private key cannot be used for TLS") from None
 
 
 def _alone(snapshot: Snapshot, integration: Integration) -> Snapshot:

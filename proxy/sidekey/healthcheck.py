@@ -6,16 +6,18 @@ It runs every few seconds, so it reads nothing of the config but where the liste
 from __future__ import annotations
 
 import socket
+import ssl
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from sidekey.credentials.fields import mapping
 from sidekey.environment import reachable
 from sidekey.runtime.snapshot import Address
 from sidekey.settings.models import ListenSettings
-from sidekey.settings.source import read_config
+from sidekey.settings.source import Joined, read_config
 
 TIMEOUT = 3.0
 """Seconds to wait for a response."""
@@ -27,10 +29,12 @@ class NotReady(Exception):
 
 def ask(config: str) -> None:
     """GET /readyz on the admin listener, or on the metrics one where only its address is fixed. Raises NotReady."""
-    address = reachable(_address(config))
+    joined = read_config(Path(config))
+    where, tls = _address(joined)
+    address = reachable(where)
     connection = HTTPConnection("localhost", timeout=TIMEOUT)
     try:
-        with _connect(address) as sock:
+        with _connect(address, tls=tls) as sock:
             connection.sock = sock
             connection.request("GET", "/readyz")
             response = connection.getresponse()
@@ -41,8 +45,8 @@ def ask(config: str) -> None:
         raise NotReady(f"not ready: {reason}")
 
 
-def _address(config: str) -> Address:
-    joined = read_config(Path(config))
+def _address(joined: Joined) -> tuple[Address, bool]:
+    """Where to ask, and whether by TLS."""
     if joined.errors:
         raise NotReady("\n".join(map(str, joined.errors)))
     listen: dict[str, Any] = joined.globals.get("listen") or {}
@@ -50,15 +54,28 @@ def _address(config: str) -> Address:
         settings = ListenSettings.model_validate(listen)
     except ValidationError:
         raise NotReady("the config has errors under listen: run `sidekey check`") from None
-    for address in (settings.admin, settings.metrics):
+    admin = mapping(joined.globals.get("admin"))
+    secured = joined.globals.get("store") is not None and admin.get("tls") is not None
+    for address, tls in ((settings.admin, secured), (settings.metrics, False)):
         if address is not None and address.path is not None:
-            return Address(path=str(joined.folder / address.path))
+            return Address(path=str(joined.folder / address.path)), tls
         if address is not None and address.port != 0:
-            return address
+            return address, tls
     raise NotReady("listen.admin: port 0 is chosen at start: write another port")
 
 
-def _connect(address: Address) -> socket.socket:
+def _connect(address: Address, *, tls: bool) -> socket.socket:
+    sock = _connected(address)
+    if not tls:
+        return sock
+    # Nothing is told to whoever responds, and its response is one bit: what the certificate is for does not matter.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(sock)
+
+
+def _connected(address: Address) -> socket.socket:
     if address.path is None:
         return socket.create_connection((address.host, address.port), timeout=TIMEOUT)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from typing import cast
 
 from aiohttp import web, web_response
@@ -110,8 +111,10 @@ class Server:
         self._connections.close()
 
 
-async def serve(app: web.Application, address: Address, key: str, most: int = MOST) -> Server:
-    """Serve the application at the address that `key` of the config gives, such as `listen.admin`.
+async def serve(
+    app: web.Application, address: Address, key: str, most: int = MOST, tls: ssl.SSLContext | None = None
+) -> Server:
+    """Serve the application at the address that `key` of the config gives, such as `listen.admin`; by TLS where given.
 
     `most` is how many connections there may be; one more closes the oldest. Raises network.listen.ListenError, whose
     message names the key.
@@ -132,7 +135,7 @@ async def serve(app: web.Application, address: Address, key: str, most: int = MO
     await runner.setup()
     make = cast(web.Server, runner.server)
     try:
-        listener = await listen(lambda: connections.open(make), address, key, backlog=max(most, _BACKLOG))
+        listener = await listen(lambda: connections.open(make), address, key, backlog=max(most, _BACKLOG), tls=tls)
     except BaseException:
         await runner.cleanup()
         raise

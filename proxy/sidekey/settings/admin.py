@@ -27,7 +27,8 @@ class BuiltAdmin(NamedTuple):
 def build_admin(settings: AdminSettings, read: SecretReader, former: AdminRules) -> BuiltAdmin:
     """Read the tokens and the certificate. `former` are the rules of the last good load.
 
-    A token that cannot be read now stays what it was, and so does the certificate.
+    A token that cannot be read now stays what it was, and so does the certificate. Where there was none, that it cannot
+    be read is an error: tokens would travel in the clear.
     """
     unreadable: Reasons = []
     errors: Reasons = []
@@ -49,8 +50,11 @@ def build_admin(settings: AdminSettings, read: SecretReader, former: AdminRules)
     certificate = None
     if settings.tls is not None:
         certificate, reasons = _certificate(settings.tls, read)
-        unreadable += reasons
         certificate = former.certificate if certificate is None else certificate
+        if certificate is None:
+            errors += reasons
+        else:
+            unreadable += reasons
     return BuiltAdmin(AdminRules(tokens, frozenset(settings.names), certificate), unreadable, errors)
 
 

@@ -175,7 +175,7 @@ class _Loading:
         admin = build_admin(settings.admin, self._noting, self._memory.admin)
         self._noting.noted()
         self._note(self.loaded.unreadable, (*ca.unreadable, *admin.unreadable))
-        self._note(self.loaded.errors, admin.errors)
+        self._note(self.loaded.errors, (*admin.errors, *self._changed_tls(settings)))
         self._note(self.loaded.warnings, ca.warnings)
         if self.loaded.errors:
             return None
@@ -184,6 +184,13 @@ class _Loading:
         written = settings.ca, ca.rules
         listen = build_listen(settings.listen, self._read)
         return Memory(entries, callers.digests, trust, self._joined.files, listen, store, admin.rules, written)
+
+    def _changed_tls(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
+        """Whether the admin listener would begin to speak TLS, or to speak without."""
+        # Without `listen` nothing was loaded before.
+        former = self._memory.admin.certificate
+        if self._memory.listen is not None and (former is None) is not (settings.admin.tls is None):
+            yield ("admin", "tls"), "needs a restart of Sidekey: listeners cannot be changed while it runs"
 
     def _store(self, settings: GlobalSettings) -> StoreRules | None:
         """What the store is opened by."""

@@ -62,7 +62,7 @@ async def create(service: Service, ask: Ask) -> Answer:
         updated_by=ask.operator.name,
     )
     await service.run(_refuse_overlap, service.snapshot, row)
-    state = await service.commit(ask, "create", [Put(row, None)], ("/integrations", "token"))
+    state = await service.commit(ask, [Put(row, None)], ("/integrations", "token"))
     saved = state.callers[name]
     shown = {**_shown(saved), "token": token}
     return Answer.of(shown, status=201, version=saved.version, location=f"{PREFIX}/callers/{name}")
@@ -88,7 +88,7 @@ async def _change(service: Service, ask: Ask, *, required: bool) -> Answer:
         return Answer.of(_shown(row), version=row.version)
     changed = replaced(row, integrations=granted, updated_at=int(time.time()), updated_by=ask.operator.name)
     await service.run(_refuse_overlap, service.snapshot, changed)
-    state = await service.commit(ask, "update", [Put(changed, version)], ("/integrations",))
+    state = await service.commit(ask, [Put(changed, version)], ("/integrations",))
     saved = state.callers[row.id]
     return Answer.of(_shown(saved), version=saved.version)
 
@@ -96,7 +96,7 @@ async def _change(service: Service, ask: Ask, *, required: bool) -> Answer:
 async def delete(service: Service, ask: Ask) -> Answer:
     """Delete it: its token lets nobody in any more."""
     _, row = await _stored(service, ask)
-    await service.commit(ask, "delete", [Delete(row, expect(row, ask.version))])
+    await service.commit(ask, [Delete(row, expect(row, ask.version))])
     return Answer(204)
 
 
@@ -216,6 +216,7 @@ ROUTES: Final = (
         status=201,
         codes=("exists", "invalid", "overlaps", "store_unavailable"),
         writes="caller",
+        action="create",
     ),
     Route(
         method="GET",
@@ -239,6 +240,7 @@ ROUTES: Final = (
         conditional=True,
         codes=_COMMON,
         writes="caller",
+        action="update",
     ),
     Route(
         method="PATCH",
@@ -253,6 +255,7 @@ ROUTES: Final = (
         conditional=True,
         codes=_COMMON,
         writes="caller",
+        action="update",
     ),
     Route(
         method="DELETE",
@@ -265,5 +268,6 @@ ROUTES: Final = (
         conditional=True,
         codes=("read_only", "not_found", "store_unavailable"),
         writes="caller",
+        action="delete",
     ),
 )

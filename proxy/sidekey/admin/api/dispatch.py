@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 
 from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import PREFIX, Ask, Route
 from sidekey.admin.api.service import Service
-from sidekey.admin.api.table import ROUTES
 from sidekey.settings.stored.document import MalformedError, parse
 
 LARGEST: Final = 512 << 10
@@ -21,6 +22,11 @@ LARGEST: Final = 512 << 10
 
 BODY_TIMEOUT: Final = 30.0
 """Seconds in which a body must come."""
+
+_AUDITED: Final = frozenset(
+    {"forbidden", "not_found", "exists", "read_only", "overlaps", "changed", "invalid", "reenter"}
+)
+"""What the audit has of changes that are refused: those that somebody may have meant."""
 
 _TAG = re.compile(r'"([1-9][0-9]{0,17})"')
 _CLOSE: Final[Mapping[str, str]] = {hdrs.CONNECTION: "close"}
@@ -33,11 +39,11 @@ _ALWAYS: Final[Mapping[str, str]] = {
 
 
 class Dispatcher:
-    """Serves the API by the table of routes."""
+    """Serves the API by its table of routes."""
 
-    def __init__(self, service: Service, routes: tuple[Route, ...] = ROUTES) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._routes = routes
+        self._routes = service.routes
 
     async def serve(self, request: web.Request) -> web.Response:
         """The response to any request below the prefix."""
@@ -53,20 +59,20 @@ class Dispatcher:
     async def _answer(self, request: web.Request) -> Answer:
         operator = self._service.authenticate(_single(request, hdrs.AUTHORIZATION))
         route, names = self._find(request)
-        source = request.remote or "unix"
-        ask = Ask(operator, names, source=source)
-        if not operator.may(route.role):
-            await self._refuse(route, ask)
-        query = _query(request, route)
-        body = await self._body(request, route)
-        version = _version(request) if route.conditional else None
-        ask = Ask(operator, names, query, version, body, source)
+        ask = Ask(operator, route, names, source=request.remote or "unix")
         try:
+            _check_role(operator, route)
+            query, body = _query(request, route), await self._body(request, route)
+            ask = replace(ask, query=query, body=body, version=_version(request) if route.conditional else None)
             answer = await route.handle(self._service, ask)
         except ApiProblem as problem:
-            self._count(route, problem.code)
+            if route.writes:
+                self._service.metrics.admin_changes[route.writes, problem.code] += 1
+                if problem.code in _AUDITED:
+                    await self._service.note_refusal(ask, problem.code)
             raise
-        self._count(route, "ok")
+        if route.writes:
+            self._service.metrics.admin_changes[route.writes, "ok"] += 1
         return answer
 
     def _find(self, request: web.Request) -> tuple[Route, Mapping[str, str]]:
@@ -84,18 +90,6 @@ class Dispatcher:
         allowed += [hdrs.METH_HEAD] if hdrs.METH_GET in allowed else []
         raise ApiProblem("method_denied", "see Allow", headers={hdrs.ALLOW: ", ".join(sorted(allowed))})
 
-    async def _refuse(self, route: Route, ask: Ask) -> None:
-        if route.writes:
-            self._count(route, "forbidden")
-            name = next(iter(ask.names.values()), "")
-            await self._service.note_refusal(ask, route.writes, name, route.name, "forbidden")
-        detail = f"this needs the role {route.role}: yours is {ask.operator.role}"
-        raise ApiProblem("forbidden", detail)
-
-    def _count(self, route: Route, outcome: str) -> None:
-        if route.writes:
-            self._service.metrics.admin_changes[route.writes, outcome] += 1
-
     async def _body(self, request: web.Request, route: Route) -> Mapping[str, Any] | None:
         if not route.body:
             if request.body_exists:
@@ -109,6 +103,11 @@ class Dispatcher:
             return await self._service.run(parse, data)
         except MalformedError as error:
             raise ApiProblem("malformed", f"the body {error}") from None
+
+
+def _check_role(operator: Operator, route: Route) -> None:
+    if not operator.may(route.role):
+        raise ApiProblem("forbidden", f"this needs the role {route.role}: yours is {operator.role}")
 
 
 def respond(answer: Answer) -> web.Response:

@@ -69,7 +69,7 @@ async def create(service: Service, ask: Ask) -> Answer:
     now, by = int(time.time()), ask.operator.name
     saving = _Saving(service, state, name, None)
     row, fields = await service.run(saving.written, ask.document, by, now)
-    state = await service.commit(ask, "create", [Put(row, None)], fields)
+    state = await service.commit(ask, [Put(row, None)], fields)
     return await service.run(_shown, state.integrations[name], service.snapshot, 201)
 
 
@@ -91,14 +91,14 @@ async def _change(service: Service, ask: Ask, *, patch: bool) -> Answer:
     changed, fields = await service.run(save, ask.document, ask.operator.name, int(time.time()))
     if not fields:
         return await service.run(_shown, row, service.snapshot)
-    state = await service.commit(ask, "update", [Put(changed, version)], fields)
+    state = await service.commit(ask, [Put(changed, version)], fields)
     return await service.run(_shown, state.integrations[row.id], service.snapshot)
 
 
 async def delete(service: Service, ask: Ask) -> Answer:
     """Delete it, with its secrets."""
     _, row = await _stored(service, ask)
-    await service.commit(ask, "delete", [Delete(row, expect(row, ask.version))])
+    await service.commit(ask, [Delete(row, expect(row, ask.version))])
     return Answer(204)
 
 
@@ -110,7 +110,7 @@ async def release(service: Service, ask: Ask) -> Answer:
         raise ApiProblem("read_only", "a config file still has an integration of this ID: remove it there first")
     service.managed.released(row)
     released = IntegrationRow.parse(row.row, row.id, row.version, {**row.fields(), "hidden": False})
-    state = await service.commit(ask, "release", [Put(released, version)], ("hidden",))
+    state = await service.commit(ask, [Put(released, version)], ("hidden",))
     return await service.run(_shown, state.integrations[row.id], service.snapshot)
 
 
@@ -320,6 +320,7 @@ ROUTES: Final = (
         status=201,
         codes=("exists", "invalid", "overlaps", "store_unavailable"),
         writes="integration",
+        action="create",
     ),
     Route(
         method="GET",
@@ -343,6 +344,7 @@ ROUTES: Final = (
         conditional=True,
         codes=("read_only", *_WRITES),
         writes="integration",
+        action="update",
     ),
     Route(
         method="PATCH",
@@ -357,6 +359,7 @@ ROUTES: Final = (
         conditional=True,
         codes=("read_only", *_WRITES),
         writes="integration",
+        action="update",
     ),
     Route(
         method="DELETE",
@@ -369,6 +372,7 @@ ROUTES: Final = (
         conditional=True,
         codes=("read_only", *_COMMON),
         writes="integration",
+        action="delete",
     ),
     Route(
         method="POST",
@@ -381,6 +385,7 @@ ROUTES: Final = (
         conditional=True,
         codes=("read_only", *_COMMON),
         writes="integration",
+        action="release",
     ),
     Route(
         method="POST",

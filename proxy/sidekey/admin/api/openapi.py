@@ -10,7 +10,6 @@ import sidekey
 from sidekey.admin.api.problems import CODES, TYPE
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.schemas import components, reference
-from sidekey.admin.api.table import ROUTES
 
 _ALWAYS: Final = ("malformed", "unauthenticated", "misdirected", "internal_error")
 _OF_BODIES: Final = ("too_large", "unsupported")
@@ -28,10 +27,10 @@ def codes_of(route: Route) -> tuple[str, ...]:
 
 
 @cache
-def document() -> Mapping[str, Any]:
-    """The document."""
+def document(routes: tuple[Route, ...]) -> Mapping[str, Any]:
+    """The document of these routes."""
     paths: dict[str, dict[str, Any]] = {}
-    for route in ROUTES:
+    for route in routes:
         paths.setdefault(f"{PREFIX}{route.path}", {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",

@@ -29,6 +29,7 @@ class Ask:
     """
 
     operator: Operator
+    route: Route
     names: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     version: int | None = None
@@ -70,7 +71,9 @@ class Route:
     conditional: bool = False
     codes: tuple[str, ...] = ()
     writes: str = ""
-    """What it changes, for the audit and metrics: integration, caller or token; empty: nothing."""
+    """What it changes, as the audit and metrics have it: integration, caller or token; empty: nothing."""
+    action: str = ""
+    """What it does to that, as the audit has it."""
 
     @property
     def segments(self) -> tuple[str, ...]:

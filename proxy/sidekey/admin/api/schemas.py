@@ -139,23 +139,23 @@ def components() -> Mapping[str, Schema]:
 def _as_stored(node: Any) -> Any:
     """What a node of the config's schema is for a document of the store; None where such a document may not say it."""
     if isinstance(node, list):
-        return [made for each in node if (made := _as_stored(each)) is not None]
+        return [made for made in map(_as_stored, node) if made is not None]
     if not isinstance(node, Mapping):
         return node
     properties = node.get("properties")
     if isinstance(properties, Mapping) and properties and properties.keys() <= _REFERENCE_KEYS:
         return _reference_as_stored(node)
-    made: Schema = {}
+    said: Schema = {}
     for key, value in node.items():
         if key == "$ref":
-            made[key] = f"#/components/schemas/{value.rpartition('/')[2]}"
+            said[key] = f"#/components/schemas/{value.rpartition('/')[2]}"
         elif key == "mapping":
-            made[key] = {name: f"#/components/schemas/{each.rpartition('/')[2]}" for name, each in value.items()}
+            said[key] = {name: f"#/components/schemas/{each.rpartition('/')[2]}" for name, each in value.items()}
         elif key in ("properties", "$defs"):
-            made[key] = {name: _as_stored(each) for name, each in value.items()}
+            said[key] = {name: _as_stored(each) for name, each in value.items()}
         else:
-            made[key] = _as_stored(value)
-    return made
+            said[key] = _as_stored(value)
+    return said
 
 
 def _reference_as_stored(node: Mapping[str, Any]) -> Schema | None:

@@ -6,11 +6,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar, TypeVarTuple
 
 from sidekey.admin.api.operators import NOTE_EVERY, Login, Operator, Paces, authenticate
 from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.api.route import Ask
+from sidekey.admin.api.route import Ask, Route
+from sidekey.core.routing import valid_id
 from sidekey.managed import Managed
 from sidekey.observe.metrics import Metrics
 from sidekey.probe import Outcome
@@ -31,9 +33,12 @@ MOST_FIELDS = 100
 _TEST_EVERY = 1.0
 """Seconds between two tests by one token."""
 
+_REFUSAL_EVERY = 0.5
+"""Seconds between two refused changes by one token that the audit has: all of them are counted."""
+
 
 class Service:
-    """The API of one process. `snapshot` gives the one in use.
+    """The API of one process, by its `routes`. `snapshot` gives the one in use.
 
     `probe` sends the test request of an integration that is served, by its ID, `probe_draft` that of one which nobody
     else may use. `report` logs a defect, returns its id, and must not raise.
@@ -43,6 +48,7 @@ class Service:
         self,
         managed: Managed,
         *,
+        routes: tuple[Route, ...],
         snapshot: Callable[[], Snapshot],
         probe: Callable[[str, TestRequest], Awaitable[Outcome]],
         probe_draft: Callable[[Integration, TestRequest], Awaitable[Outcome]],
@@ -50,6 +56,7 @@ class Service:
         report: Callable[[BaseException], str],
     ) -> None:
         self.managed = managed
+        self.routes = routes
         self.probe = probe
         self.probe_draft = probe_draft
         self.metrics = metrics
@@ -59,6 +66,7 @@ class Service:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="admin-api")
         self._tests = Paces(_TEST_EVERY)
         self._uses = Paces(NOTE_EVERY)
+        self._refusals = Paces(_REFUSAL_EVERY)
         self._notes: set[asyncio.Task[None]] = set()
 
     @property
@@ -121,21 +129,13 @@ class Service:
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
 
-    async def commit(self, ask: Ask, action: str, changes: Sequence[Change], fields: Iterable[str] = ()) -> State:
+    async def commit(self, ask: Ask, changes: Sequence[Change], fields: Iterable[str] = ()) -> State:
         """Do changes, of which the first names what it is about; return once they are in use here. Raises ApiProblem.
 
         `fields` are the names of what is changed.
         """
         record = changes[0].record
-        entry = AuditEntry(
-            who=ask.operator.name,
-            action=action,
-            kind=record.kind,
-            id=record.id,
-            row=record.row,
-            fields=tuple(fields)[:MOST_FIELDS],
-            source=ask.source,
-        )
+        entry = replace(_entry(ask, record.id), row=record.row, fields=tuple(fields)[:MOST_FIELDS])
         try:
             return await self.managed.commit(changes, entry)
         except Changed:
@@ -147,13 +147,26 @@ class Service:
         except ReloadError:
             raise ApiProblem("internal_error", "it is saved, but a defect of Sidekey keeps it from use") from None
 
-    async def note_refusal(self, ask: Ask, kind: str, id: str, action: str, code: str) -> None:  # noqa: A002
-        """Write into the audit that an operator tried what is not theirs to do."""
-        entry = AuditEntry(who=ask.operator.name, action=action, kind=kind, id=id, source=ask.source, outcome=code)
+    async def note_refusal(self, ask: Ask, code: str) -> None:
+        """Write into the audit that a change was refused. Raises ApiProblem."""
+        if not self._refusals.admit(ask.operator.digest):
+            return
         try:
-            await self.store.audit(entry)
+            await self.store.audit(replace(_entry(ask, _name_in(ask)), outcome=code))
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
+
+
+def _entry(ask: Ask, name: str) -> AuditEntry:
+    route = ask.route
+    return AuditEntry(who=ask.operator.name, action=route.action, kind=route.writes, id=name, source=ask.source)
+
+
+def _name_in(ask: Ask) -> str:
+    """The name that a change is about, as far as it may be one: what is sent may be anything."""
+    sent = {} if ask.body is None else ask.body
+    name = next(iter(ask.names.values()), sent.get("id", sent.get("name")))
+    return name if isinstance(name, str) and valid_id(name) else ""
 
 
 def expect(record: Record, version: int | None) -> int:

@@ -68,7 +68,7 @@ async def create(service: Service, ask: Ask) -> Answer:
         created_at=now,
         created_by=ask.operator.name,
     )
-    state = await service.commit(ask, "create", [Put(row, None)], ("role", "expires_at", "token"))
+    state = await service.commit(ask, [Put(row, None)], ("role", "expires_at", "token"))
     saved = state.tokens[name]
     shown = {**_shown(saved, None), "token": token}
     return Answer.of(shown, status=201, version=saved.version, location=f"{PREFIX}/tokens/{name}")
@@ -95,7 +95,7 @@ async def delete(service: Service, ask: Ask) -> Answer:
     row = state.tokens.get(name)
     if row is None:
         raise not_found()
-    await service.commit(ask, "revoke", [Delete(row, expect(row, ask.version))])
+    await service.commit(ask, [Delete(row, expect(row, ask.version))])
     return Answer(204)
 
 
@@ -198,6 +198,7 @@ ROUTES: Final = (
         status=201,
         codes=("exists", "invalid", "store_unavailable"),
         writes="token",
+        action="create",
     ),
     Route(
         method="GET",
@@ -220,5 +221,6 @@ ROUTES: Final = (
         conditional=True,
         codes=("read_only", "not_found", "store_unavailable"),
         writes="token",
+        action="revoke",
     ),
 )
