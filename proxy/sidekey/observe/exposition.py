@@ -159,6 +159,11 @@ def _tunnel_outcomes(metrics: Metrics) -> Iterator[str]:
         yield f'sidekey_tunnels_total{{integration="{integration}",outcome="{outcome}"}} {count}\n'
 
 
+def _stored(metrics: Metrics) -> Iterator[str]:
+    for state, count in metrics.store_integrations.items():
+        yield f'sidekey_store_integrations{{state="{state}"}} {count}\n'
+
+
 def _build(_: Metrics) -> Iterator[str]:
     labels = f'version="{sidekey.__version__}",python="{platform.python_version()}",build="{build()}"'
     yield f"sidekey_build_info{{{labels}}} 1\n"
@@ -215,6 +220,7 @@ FAMILIES = (
         _tunnel_outcomes,
     ),
     Family("sidekey_integration_info", "gauge", "The kind of each integration that has had a request.", _info),
+    Family("sidekey_store_integrations", "gauge", "Stored integrations by what is to be said of them.", _stored),
     _plain(
         "sidekey_config_last_reload_successful",
         "Whether the last load of the config worked.",
