@@ -65,7 +65,7 @@ class Postgres:
 
     def stop(self) -> None:
         """End every connection, and the server."""
-        self._control("stop", "-m", "immediate")
+        self._control("stop", "-m", "fast")
 
     def restart(self) -> None:
         """End every connection and the server, and start it again."""

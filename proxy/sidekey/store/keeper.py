@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from sidekey.store import audit
 from sidekey.store.audit import AuditEntry
@@ -24,6 +24,9 @@ from sidekey.store.schema import migrate
 from sidekey.store.state import Change, Put, State
 
 T = TypeVar("T")
+
+Depth = Literal["changes", "lines", "bodies"]
+"""What is compared with what is known: what is newer than that; the lines of all rows; or all of them whole."""
 
 ACCEPT: Final = "restore the newest backup, or accept what is there by: sidekey store accept"
 
@@ -75,14 +78,14 @@ class Keeper:
         if self._seals is not None:
             self._seals = Seals(ring, self._seals.store)
 
-    async def read(self, *, thorough: bool = False) -> State:
-        """The present state. What has not changed is not read again, but `thorough`.
+    async def read(self, depth: Depth = "changes") -> State:
+        """The present state.
 
         Raises StoreUnavailable, StoreRefused (a key is missing).
         """
         async with self._one, self._database.reading() as transaction:
             try:
-                self.state = await self._read(transaction, thorough=thorough)
+                self.state = await self._read(transaction, depth)
             except KeyMissing as error:
                 raise StoreRefused(f"store.keys: {error}: the store is written with it") from None
         return self.state
@@ -92,19 +95,37 @@ class Keeper:
 
         Raises Changed, Exists, StoreUnavailable, RolledBack, StoreRefused.
         """
-        async with self._writing() as (transaction, before):
+        async with self.writing() as (transaction, before):
             after = await self._write(transaction, before, changes)
             for entry in entries:
                 await audit.add(transaction, entry)
-            await transaction.announce()
-        self.state = after
-        return after
+        return self.adopt(after)
+
+    async def vouch(self, transaction: Transaction, before: State, rows: Mapping[str, Held]) -> State:
+        """Write the head of the next revision, over the rows as they are now; the state that will be."""
+        assert before.head is not None  # noqa: S101  for mypy: it was verified
+        head = self.seals.head(before.head.epoch, before.revision + 1, digest(each.text for each in rows.values()))
+        if head.key != before.head.key:
+            await self.note_key(transaction)
+        await put_head(transaction, head)
+        await transaction.announce()
+        return State.of(head, rows)
+
+    def adopt(self, state: State) -> State:
+        """Go on from a state that was committed."""
+        self.state = state
+        return state
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def alone(self) -> AsyncIterator[Transaction]:
         """Write what is outside the head, alone."""
         async with self._one, self._database.writing() as transaction:
             yield transaction
+
+    async def damaged(self) -> str:
+        """As `Database.damaged`."""
+        async with self._one:
+            return await self._database.damaged()
 
     async def query(self, ask: Callable[[Transaction], Awaitable[T]]) -> T:
         """Read what is outside the head."""
@@ -112,8 +133,11 @@ class Keeper:
             return await ask(transaction)
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[tuple[Transaction, State]]:
-        """The transaction that writes, with the state that it begins with, verified."""
+    async def writing(self, *, disbelieved: bool = False) -> AsyncIterator[tuple[Transaction, State]]:
+        """The transaction that writes, with the state that it begins with, verified.
+
+        Raises StoreUnavailable, RolledBack (but where `disbelieved` says that it may be), StoreRefused.
+        """
         async with self._one, self._database.writing() as transaction:
             try:
                 before = await self._read(transaction)
@@ -121,15 +145,15 @@ class Keeper:
                 raise StoreRefused(f"store.keys: {error}: the store is written with it") from None
             # What was read stays true where this is rolled back.
             self.state = before
-            if before.rolled_back:
+            if before.rolled_back and not disbelieved:
                 raise RolledBack(before.problem)
             yield transaction, before
 
     async def _make(self, transaction: Transaction) -> None:
         self._seals = seals = Seals(self._ring, secrets.token_hex(16))
         await transaction.execute("INSERT INTO sidekey_store (id) VALUES ($1)", seals.store)
-        await self._note_key(transaction)
-        await _put_head(transaction, seals.head(_milliseconds(), 0, digest(())))
+        await self.note_key(transaction)
+        await put_head(transaction, seals.head(_milliseconds(), 0, digest(())))
 
     async def _check_keys(self, transaction: Transaction) -> None:
         """Refuse a ring without, or with another, key of those that the store is written with."""
@@ -139,7 +163,7 @@ class Keeper:
             if self.seals.key_check(key) != proof:
                 raise StoreRefused(f"store.keys: key {key} is not the key that the store is written with")
 
-    async def _note_key(self, transaction: Transaction) -> None:
+    async def note_key(self, transaction: Transaction) -> None:
         """Note that the store is written with the first key."""
         first = self._ring.first
         await transaction.execute(
@@ -148,36 +172,38 @@ class Keeper:
             self.seals.key_check(first),
         )
 
-    async def _read(self, transaction: Transaction, *, thorough: bool = False) -> State:
+    async def _read(self, transaction: Transaction, depth: Depth = "changes") -> State:
         """The state as this transaction sees it. Raises KeyMissing."""
         known = self.state
         head = await read_head(transaction)
-        if not thorough and head is not None and head == known.head:
-            return replace(known, problem="") if known.problem else known
-        if not thorough and head is not None and head == self._disbelieved:
+        if depth == "changes" and head is not None and head == self._disbelieved:
+            # What is wrong may be put right under the same head, which the next reading of all rows finds.
             return known
+        if depth == "changes" and head is not None and head == known.head:
+            return replace(known, problem="") if known.problem else known
         problem = _contradicts(head, known) or ("" if head and self.seals.vouches(head) else "the head was altered")
         if head is not None and not problem:
-            rows = await self._changed(transaction, head, known, thorough=thorough)
+            rows = await self._rows(transaction, head, known, depth)
             problem = "rows are gone or older" if rows is None else _older(rows, head, known)
             if rows is not None and not problem:
                 self._disbelieved = None
-                return State.of(head, rows)
+                unchanged = head == known.head and not known.problem and rows == known.rows
+                return known if unchanged else State.of(head, rows)
         self._disbelieved = head
         text = f"the store must not be believed: {problem}; {ACCEPT}"
         return known if known.problem == text else replace(known, problem=text)
 
-    async def _changed(
-        self, transaction: Transaction, head: Head, known: State, *, thorough: bool
+    async def _rows(
+        self, transaction: Transaction, head: Head, known: State, depth: Depth
     ) -> Mapping[str, Held] | None:
         """The rows that the head vouches for; None where they are not there."""
-        if known.head is not None and known.head.epoch == head.epoch and not thorough:
+        if known.head is not None and known.head.epoch == head.epoch and depth == "changes":
             newer = await transaction.fetch(f"{_LINES}, body FROM sidekey_rows WHERE revision > $1", known.revision)
             rows = {**known.rows, **self._verified(newer)}
             if digest(each.text for each in rows.values()) == head.digest:
                 return rows
-        if thorough or not known.rows:
-            rows = self._verified(await transaction.fetch(f"{_LINES}, body FROM sidekey_rows"))
+        if depth == "bodies" or not known.rows:
+            rows = await self.every_row(transaction)
             return rows if digest(each.text for each in rows.values()) == head.digest else None
         # Some were deleted, or what is known is not what the head was made of.
         lines = [Line(*each) for each in await transaction.fetch(f"{_LINES} FROM sidekey_rows")]
@@ -190,6 +216,10 @@ class Keeper:
                     await transaction.fetch(f"{_LINES}, body FROM sidekey_rows WHERE row_id = $1", line.row)
                 )
         return rows
+
+    async def every_row(self, transaction: Transaction) -> dict[str, Held]:
+        """All rows that are there, whatever the head says."""
+        return self._verified(await transaction.fetch(f"{_LINES}, body FROM sidekey_rows"))
 
     def _verified(self, found: Iterable[tuple[Any, ...]]) -> dict[str, Held]:
         rows: dict[str, Held] = {}
@@ -205,7 +235,6 @@ class Keeper:
     async def _write(self, transaction: Transaction, before: State, changes: Sequence[Change]) -> State:
         rows = dict(before.rows)
         names = {(each.line.kind, each.line.id): row for row, each in rows.items()}
-        revision = before.revision + 1
         for change in changes:
             record = change.record
             name = record.kind, record.id
@@ -219,18 +248,13 @@ class Keeper:
             if isinstance(change, Put):
                 written = record.at(version + 1)
                 line = self.seals.line(written)
-                await _put_row(transaction, line, written.body(), revision, new=present is None)
+                await put_row(transaction, line, written.body(), before.revision + 1, version)
                 rows[record.row] = Held(line, line.text(), written)
                 names[name] = record.row
             else:
                 await _delete_row(transaction, record.row, version)
                 del rows[record.row], names[name]
-        assert before.head is not None  # noqa: S101  for mypy: it was verified
-        head = self.seals.head(before.head.epoch, revision, digest(each.text for each in rows.values()))
-        if head.key != before.head.key:
-            await self._note_key(transaction)
-        await _put_head(transaction, head)
-        return State.of(head, rows)
+        return await self.vouch(transaction, before, rows)
 
 
 def _contradicts(head: Head | None, known: State) -> str:
@@ -264,7 +288,8 @@ async def read_head(transaction: Transaction) -> Head | None:
     return Head(*found[0]) if found else None
 
 
-async def _put_head(transaction: Transaction, head: Head) -> None:
+async def put_head(transaction: Transaction, head: Head) -> None:
+    """Write the head."""
     await transaction.execute(
         'INSERT INTO sidekey_head (one, epoch, revision, digest, "key", mac) VALUES (1, $1, $2, $3, $4, $5) '
         "ON CONFLICT (one) DO UPDATE SET epoch = excluded.epoch, revision = excluded.revision, "
@@ -277,9 +302,10 @@ async def _put_head(transaction: Transaction, head: Head) -> None:
     )
 
 
-async def _put_row(transaction: Transaction, line: Line, body: str, revision: int, *, new: bool) -> None:
+async def put_row(transaction: Transaction, line: Line, body: str, revision: int, former: int) -> None:
+    """Write a row whose version was `former`; 0: it was not there."""
     values = (line.version, revision, line.key, line.mac, body)
-    if new:
+    if not former:
         await transaction.execute(
             'INSERT INTO sidekey_rows (version, revision, "key", mac, body, kind, id, row_id) '
             "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -294,7 +320,7 @@ async def _put_row(transaction: Transaction, line: Line, body: str, revision: in
         "WHERE row_id = $6 AND version = $7",
         *values,
         line.row,
-        line.version - 1,
+        former,
     )
     if not changed:
         raise _gone(line.row)

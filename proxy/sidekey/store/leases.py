@@ -170,6 +170,11 @@ async def seal_again(transaction: Transaction, seals: Seals) -> list[str]:
     return stuck
 
 
+async def altered(transaction: Transaction, seals: Seals) -> list[str]:
+    """The names of those that do not bear their MAC."""
+    return [row.name async for row in _all(transaction) if not _is_intact(seals, row)]
+
+
 async def _find(transaction: Transaction, name: str) -> _Row | None:
     found = await transaction.fetch(f"{_SELECT} WHERE name = $1", name)
     return _Row(*found[0]) if found else None

@@ -37,6 +37,7 @@ _ENDED: Final = (
 _REASONS: Final = {
     "28": "rejects the user or the password",
     "3D": "has no database of this name",
+    "3F": "has no schema to make tables in",
     "42501": "denies the user what Sidekey needs: its tables, and the right to make them",
     "42P01": "lacks a table of the store",
     "53": "has no room left: its disk is full, or it has too many connections",
@@ -126,14 +127,18 @@ class PostgresDatabase(Database):
     async def _current(self) -> asyncpg.Connection:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
-        connection = await asyncpg.connect(
-            self._url,
-            timeout=PATIENCE,
-            command_timeout=_COMMAND,
-            # A pooler in between may give each transaction another server process.
-            statement_cache_size=0,
-            server_settings={"application_name": "sidekey"},
-        )
+        try:
+            connection = await asyncpg.connect(
+                self._url,
+                timeout=PATIENCE,
+                command_timeout=_COMMAND,
+                # A pooler in between may give each transaction another server process.
+                statement_cache_size=0,
+                server_settings={"application_name": "sidekey"},
+            )
+        except ValueError:
+            # Of the URL, which its text repeats.
+            raise StoreRefused("store.url: must be a URL such as postgresql://USER:PASSWORD@HOST/DATABASE") from None
         try:
             connection.add_termination_listener(self._wake)
             await connection.add_listener(_CHANNEL, self._wake)
@@ -157,8 +162,6 @@ class PostgresDatabase(Database):
         """Raise StoreUnavailable for what the server or the network does; a connection that may be bad is dropped."""
         try:
             yield
-        except asyncpg.ClientConfigurationError:
-            raise StoreRefused("store.url: must be a URL such as postgresql://USER:PASSWORD@HOST/DATABASE") from None
         except asyncpg.DataError:
             raise
         except asyncpg.PostgresError as error:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Self
+from typing import Any, Final, Self, TypeVar
 
-from sidekey.store import audit
+from sidekey.store import audit, leases, upkeep, uses
 from sidekey.store.audit import PAGE, AuditEntry, AuditPage
-from sidekey.store.database import Database
+from sidekey.store.database import Database, Transaction
 from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable
-from sidekey.store.keeper import Keeper
+from sidekey.store.integrity import Seals
+from sidekey.store.keeper import Depth, Keeper
+from sidekey.store.leases import Lease, NotLeased
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, State
+from sidekey.store.upkeep import Accepted, DestinationsOf, Rotated, Verified
 from sidekey.store.worker import Worker
+
+T = TypeVar("T")
 
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at the revision, whatever a database tells."""
@@ -109,7 +114,7 @@ class Store:
 
     async def read(self) -> State:
         """The present state."""
-        return await self._worker.run(self._look(thorough=False))
+        return await self._worker.run(self._look())
 
     async def commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
         """Do all changes, or none, with their entry in the audit; the state with them.
@@ -126,6 +131,49 @@ class Store:
         """Entries before the one of that number (None: from the newest on), of one row or of all."""
         ask = partial(audit.page, before=before, row=row, limit=limit)
         return await self._worker.run(self._keeper.query(ask))
+
+    async def lease(self, name: str, lineage: str, seconds: int) -> Lease | NotLeased:
+        """Take the lease of a token's renewal for so long, where nobody holds it."""
+        return await self._leasing(lambda transaction, seals: leases.take(transaction, seals, name, lineage, seconds))
+
+    async def intend(self, lease: Lease, seconds: int) -> None:
+        """Note, before it is done, that the token is going to be presented within so long. Raises LeaseLost."""
+        await self._leasing(lambda transaction, seals: leases.intend(transaction, seals, lease, seconds))
+
+    async def finish(self, lease: Lease, result: str) -> None:
+        """Leave what a call gave, sealed, and give the lease back. Raises LeaseLost."""
+        await self._leasing(lambda transaction, seals: leases.finish(transaction, seals, lease, result))
+
+    async def release(self, lease: Lease) -> None:
+        """Give the lease back, where its token was certainly not spent. Raises LeaseLost."""
+        await self._leasing(lambda transaction, seals: leases.release(transaction, seals, lease))
+
+    async def left(self, name: str, lineage: str) -> str | None:
+        """What the last holder of a lease left; None: nothing of this lineage."""
+        seals = self._keeper.seals
+        return await self._worker.run(
+            self._keeper.query(lambda transaction: leases.read(transaction, seals, name, lineage))
+        )
+
+    async def note_use(self, row: str) -> None:
+        """Note that a row was used now."""
+        await self._worker.run(self._note_use(row))
+
+    async def last_uses(self) -> Mapping[str, int]:
+        """When rows were used last, in seconds since the epoch, by row."""
+        return await self._worker.run(self._keeper.query(uses.read))
+
+    async def rotate_key(self, destinations_of: DestinationsOf, who: str) -> Rotated:
+        """Write with the first key whatever is written with another."""
+        return await self._worker.run(upkeep.rotate(self._keeper, destinations_of, who))
+
+    async def accept(self, who: str) -> Accepted:
+        """Let what is in the database count, whatever is gone or older."""
+        return await self._worker.run(upkeep.accept(self._keeper, who))
+
+    async def verify(self, destinations_of: DestinationsOf) -> Verified:
+        """Read all of it, and say what is wrong."""
+        return await self._worker.run(upkeep.verify(self._keeper, destinations_of))
 
     def watch(self, on_change: Callable[[], None]) -> None:
         """From now on look for changes, and call this on the running event loop when `state` or `health` is another.
@@ -159,12 +207,23 @@ class Store:
         return state
 
     async def _audit(self, entry: AuditEntry) -> None:
-        async with self._keeper.transaction() as transaction:
+        async with self._keeper.alone() as transaction:
             await audit.add(transaction, entry)
 
-    async def _look(self, *, thorough: bool) -> State:
+    async def _note_use(self, row: str) -> None:
+        async with self._keeper.alone() as transaction:
+            await uses.note(transaction, row)
+
+    async def _leasing(self, work: Callable[[Transaction, Seals], Coroutine[Any, Any, T]]) -> T:
+        async def alone() -> T:
+            async with self._keeper.alone() as transaction:
+                return await work(transaction, self._keeper.seals)
+
+        return await self._worker.run(alone())
+
+    async def _look(self, depth: Depth = "changes") -> State:
         try:
-            state = await self._keeper.read(thorough=thorough)
+            state = await self._keeper.read(depth)
         except StoreError as error:
             self._note(error)
             raise
@@ -182,9 +241,9 @@ class Store:
                 due = now - checked >= CHECK_EVERY
                 before = self.state.head
                 touched = await self._database.touched()
-                state = await self._look(thorough=due)
-                if touched and state.head == before and not due:
-                    await self._look(thorough=True)
+                state = await self._look("lines" if due else "changes")
+                if touched and state.head == before:
+                    await self._look("bodies")
                 if due:
                     checked = now
                 if now - dropped >= DROP_EVERY:
@@ -197,7 +256,7 @@ class Store:
                 tell()
 
     async def _drop(self) -> None:
-        async with self._keeper.transaction() as transaction:
+        async with self._keeper.alone() as transaction:
             await audit.drop(transaction, int(time.time() - self._retention))
 
     def _note(self, error: StoreError | None) -> None:
