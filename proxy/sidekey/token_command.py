@@ -23,6 +23,9 @@ from sidekey.store.tokens import new_token
 
 T = TypeVar("T")
 
+WHO = "command line"
+"""Whom the audit names, beside the user."""
+
 PATIENCE = 5.0
 """Seconds for which a database that cannot be reached is tried."""
 
@@ -54,7 +57,7 @@ def create(rules: StoreRules, name: str, role: Role, life: int | None) -> dict[s
         token_sha256=digest,
         expires_at=None if life is None else now + life,
         created_at=now,
-        created_by=_who(),
+        created_by=WHO,
     )
 
     async def put(store: Store) -> dict[str, Any]:
@@ -114,12 +117,10 @@ def _with(rules: StoreRules, work: Callable[[Store], Awaitable[T]], *, create: b
 
 
 def _entry(action: str, row: TokenRow, fields: tuple[str, ...]) -> AuditEntry:
-    return AuditEntry(
-        who=_who(), action=action, kind=row.kind, id=row.id, row=row.row, fields=fields, source="command line"
-    )
+    return AuditEntry(who=WHO, action=action, kind=row.kind, id=row.id, row=row.row, fields=fields, source=_user())
 
 
-def _who() -> str:
+def _user() -> str:
     """Who runs the command, as far as the system knows."""
     try:
         return f"user {getpass.getuser()}"
