@@ -67,8 +67,8 @@ class Metrics:
     were answered 200. `ca_expires` is when the first of the local CAs that sign does; None where none does. `store` is
     whether the store can be reached, its revision, and whether it must not be believed; None where there is none.
     `store_integrations` counts stored integrations by state; empty where there is no store.
-    `admin_logins` counts operators' requests by whether their token counts, `admin_changes` what they asked to change, by
-    what it is and by outcome: "ok", or a code of the API.
+    `admin_logins` counts operators' requests by whether their token counts, `admin_changes` the changes they asked for,
+    by what of and by outcome: "ok", or a code of the API.
     """
 
     __slots__ = (

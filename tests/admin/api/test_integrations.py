@@ -1,0 +1,294 @@
+"""admin/api/integrations.py: what operators send, and what is stored, served and shown of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from admin.api.conftest import Running
+from sidekey.admin.api.integrations import differing
+from support.api import Api, basic
+from support.ask import get, within
+from support.stored import mtls
+
+Named = Callable[[str], str]
+TOKEN = {"Sidekey-Token": "the-token-of-a-file"}
+
+
+def test_what_is_made_serves_at_once_and_is_shown_without_its_secret(
+    editor: Api, running: Running, named: Named
+) -> None:
+    """201 with ETag and Location; the next request of a caller has the credential."""
+    name = named("crm")
+    said = editor.ask("POST", "/integrations", {"id": name, **basic(running.upstream)})
+    assert (said.status, said.etag, said.headers["Location"]) == (201, '"1"', f"/api/v1/integrations/{name}")
+    sent = get(running.child.proxy_port, f"/i/{name}/x", TOKEN)
+    assert "authorization: Basic c3ZjOmEtY2FuYXJ5LW9mLWJhc2lj" in sent.body
+    shown = said.json
+    assert shown == editor.get(f"/integrations/{name}")
+    secret = shown["auth"]["password"]
+    assert secret.keys() == {"set", "updated_at", "updated_by"}
+    assert (secret["set"], secret["updated_by"]) == (True, "editor-of-file")
+    assert (shown["source"], shown["status"], shown["usable"]) == ("store", "ok", True)
+    assert (shown["kind"], shown["version"], shown["reason"]) == ("basic", 1, None)
+
+
+def test_get_edit_put_keeps_the_secret_and_what_was_left_out_is_removed(
+    editor: Api, running: Running, named: Named
+) -> None:
+    """The whole object that was read, with a description, comes back by PUT."""
+    name = named("put")
+    shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    said = editor.ask("PUT", f"/integrations/{name}", {**shown, "description": "ours"}, match='"1"')
+    assert (said.status, said.etag, said.json["description"]) == (200, '"2"', "ours")
+    assert said.json["auth"]["password"] == shown["auth"]["password"]
+    assert "authorization: Basic" in get(running.child.proxy_port, f"/i/{name}/x", TOKEN).body
+    del shown["test"]
+    said = editor.ask("PUT", f"/integrations/{name}", shown, match='"2"')
+    assert "test" not in said.json
+    assert "description" not in said.json
+
+
+def test_a_put_that_changes_nothing_leaves_the_version(editor: Api, running: Running, named: Named) -> None:
+    """What is stored already needs no other version, for whoever reads it now."""
+    name = named("same")
+    shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    assert editor.ask("PUT", f"/integrations/{name}", shown, match='"1"').etag == '"1"'
+
+
+def test_a_merge_patch_keeps_what_it_leaves_out_and_null_removes(editor: Api, running: Running, named: Named) -> None:
+    """RFC 7396, of the type application/merge-patch+json or plain JSON."""
+    name = named("patch")
+    editor.make("/integrations", {"id": name, "tags": ["a"], **basic(running.upstream)})
+    said = editor.ask("PATCH", f"/integrations/{name}", {"description": "x", "tags": None}, match='"1"')
+    assert said.status == 200
+    assert said.json["auth"]["password"]["set"] is True
+    assert said.json["description"] == "x"
+    assert "tags" not in said.json
+    plain = {"Content-Type": "application/json"}
+    assert editor.ask("PATCH", f"/integrations/{name}", {"description": "y"}, match='"2"', headers=plain).etag == '"3"'
+
+
+def test_another_destination_needs_every_secret_again(editor: Api, running: Running, named: Named) -> None:
+    """422 with a pointer for each, and nothing has changed; with the secret it is saved."""
+    name = named("moved")
+    shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    other = f"http://127.0.0.1:{running.upstream}/v2"
+    for said in (
+        editor.ask("PATCH", f"/integrations/{name}", {"endpoint_prefix": other}, match='"1"'),
+        editor.ask("PUT", f"/integrations/{name}", {**shown, "endpoint_prefix": other}, match='"1"'),
+    ):
+        assert (said.status, said.code, said.pointers) == (422, "reenter", {"/auth/password"})
+    assert editor.get(f"/integrations/{name}") == shown
+    change = {"endpoint_prefix": other, "auth": {"password": {"value": "entered again"}}}
+    said = editor.ask("PATCH", f"/integrations/{name}", change, match='"1"')
+    assert (said.status, said.json["base"]) == (200, other)
+
+
+def test_all_errors_come_at_once_as_pointers_and_none_repeats_a_value(editor: Api, named: Named) -> None:
+    """Whatever is wrong with a document is told in one response."""
+    canary = "pasted-in-the-wrong-place"
+    document = {
+        "id": named("wrong"),
+        "endpoint_prefix": f"ftp://{canary}",
+        "allow_private": ["10.0.0.0/8"],
+        "auth": {"type": "basic", "username": f"a:{canary}", "password": canary},
+        "limits": {"in_flight": canary},
+        "trusted_ca": {"file": f"/{canary}"},
+        "nothing-we-know": canary,
+    }
+    said = editor.ask("POST", "/integrations", document)
+    assert (said.status, said.code) == (422, "invalid")
+    assert {
+        "/endpoint_prefix",
+        "/allow_private",
+        "/auth/username",
+        "/auth/password",
+        "/limits/in_flight",
+        "/trusted_ca",
+        "/nothing-we-know",
+    } <= said.pointers
+    assert canary not in said.body.decode()
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [{"file": "/etc/hostname"}, {"env": "HOME"}, {"insecure_value": "x"}, {"value": "***"}, {"value": ""}, "x", {}],
+)
+def test_what_only_a_file_may_say_is_refused_with_the_way_out(editor: Api, named: Named, secret: Any) -> None:
+    """Else an editor has Sidekey send its own key file to any host."""
+    document = {"id": named("refused"), **basic(1)}
+    document["auth"]["password"] = secret
+    said = editor.ask("POST", "/integrations", document)
+    assert (said.status, said.code, said.pointers) == (422, "invalid", {"/auth/password"})
+
+
+def test_changes_need_the_version_that_they_were_made_of(editor: Api, running: Running, named: Named) -> None:
+    """428 without If-Match, 412 where somebody was first, of every method that changes."""
+    name = named("version")
+    shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    for method, path, body in (
+        ("PUT", "", shown),
+        ("PATCH", "", {}),
+        ("DELETE", "", None),
+        ("POST", "/release", None),
+    ):
+        said = editor.ask(method, f"/integrations/{name}{path}", body)
+        assert (said.status, said.code) == (428, "precondition_required"), method
+        for tag in ('"2"', 'W/"1"', "*", "1", '"1", "2"'):
+            said = editor.ask(method, f"/integrations/{name}{path}", body, match=tag)
+            assert (said.status, said.code) == (412, "changed"), (method, tag)
+    assert editor.get(f"/integrations/{name}")["version"] == 1
+
+
+def test_what_is_deleted_is_gone_for_callers_at_once(editor: Api, running: Running, named: Named) -> None:
+    """204, then 404; a caller is told what they are told of any name that is not."""
+    name = named("gone")
+    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    assert editor.ask("DELETE", f"/integrations/{name}", match='"1"').status == 204
+    assert editor.ask("GET", f"/integrations/{name}").code == "not_found"
+    assert editor.ask("DELETE", f"/integrations/{name}", match='"1"').code == "not_found"
+    assert get(running.child.proxy_port, f"/i/{name}/x", TOKEN).status == 403
+
+
+def test_an_integration_of_a_file_is_read_only(editor: Api) -> None:
+    """It is shown without its document, and whoever would change it is told where."""
+    shown = editor.get("/integrations/of-a-file")
+    assert (shown["source"], shown["version"], shown["kind"]) == ("file", None, "headers")
+    assert "auth" not in shown
+    for method, path, body in (("PUT", "", basic(1)), ("PATCH", "", {}), ("DELETE", "", None), ("POST", "/release", None)):
+        said = editor.ask(method, f"/integrations/of-a-file{path}", body, match='"1"')
+        assert (said.status, said.code) == (409, "read_only"), method
+    said = editor.ask("POST", "/integrations", {"id": "of-a-file", **basic(1)})
+    assert (said.status, said.code) == (409, "exists")
+
+
+def test_a_name_is_one_integrations(editor: Api, running: Running, named: Named) -> None:
+    """409 for a second one; an ID is what URLs can hold, and stays."""
+    name = named("twice")
+    shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    assert editor.ask("POST", "/integrations", {"id": name, **basic(running.upstream)}).code == "exists"
+    for wrong in ("Upper", "", "unknown", "a/b", None, 7, "-x"):
+        said = editor.ask("POST", "/integrations", {"id": wrong, **basic(running.upstream)})
+        assert (said.code, said.pointers) == ("invalid", {"/id"})
+    said = editor.ask("PUT", f"/integrations/{name}", {**shown, "id": "other"}, match='"1"')
+    assert (said.code, said.pointers) == ("invalid", {"/id"})
+
+
+def test_a_test_is_sent_through_the_data_plane_and_shows_a_status_alone(
+    api: Api, running: Running, named: Named
+) -> None:
+    """Only 200 is success; of Sidekey's own refusals it shows the code. One a second with one token."""
+    name = named("tested")
+    api.make("/integrations", {"id": name, **basic(running.upstream)})
+    tester, other = (
+        api.by(api.make("/tokens", {"name": named("tester"), "role": "viewer", "own_token": api.token})["token"])
+        for _ in range(2)
+    )
+    said = tester.ask("POST", f"/integrations/{name}/test")
+    assert said.status == 200
+    assert said.json.keys() == {"ok", "request", "status", "code", "reason", "note", "milliseconds"}
+    assert (said.json["ok"], said.json["status"], said.json["reason"]) == (True, 200, "OK, from the upstream")
+    again = tester.ask("POST", f"/integrations/{name}/test")
+    assert (again.status, again.code, again.headers["Retry-After"]) == (429, "too_many", "1")
+    said = other.ask("POST", "/integrations/of-a-file/test")
+    assert (said.code, said.pointers) == ("invalid", {"/test"})
+    unreachable = named("unreachable")
+    api.make("/integrations", {"id": unreachable, **basic(1)})
+    found = other.ask("POST", f"/integrations/{unreachable}/test").json
+    assert (found["ok"], found["status"], found["code"]) == (False, 502, "upstream_unreachable")
+
+
+def test_a_draft_is_tested_with_the_secrets_that_came_with_it(api: Api, running: Running, named: Named) -> None:
+    """And never with one that is stored, so that nobody learns by it what is."""
+    tester = api.by(api.make("/tokens", {"name": named("drafts"), "role": "editor", "own_token": api.token})["token"])
+    document = basic(running.upstream)
+    assert tester.ask("POST", "/drafts/integration/test", document).json["ok"] is True
+    name = named("kept")
+    shown = api.make("/integrations", {"id": name, **document})
+    said = tester.ask("POST", "/drafts/integration/test", shown)
+    assert (said.code, said.pointers) == ("invalid", {"/auth/password"})
+    said = tester.ask("POST", "/drafts/integration/test", {**document, "test": None})
+    assert (said.code, said.pointers) == ("invalid", {"/test"})
+    assert "draft" not in {each["id"] for each in api.get("/integrations?q=draft")["items"]}
+
+
+def test_explain_says_what_would_become_of_a_target(viewer: Api, running: Running, editor: Api, named: Named) -> None:
+    """As the command does; a URL that no parser reads is an answer as well."""
+    name = named("explained")
+    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    found = viewer.ask("POST", f"/integrations/{name}/explain", {"url": "/x"}).json
+    assert (found["allowed"], found["sent_on"]) == (True, f"http://127.0.0.1:{running.upstream}/v1/x")
+    found = viewer.ask("POST", f"/integrations/{name}/explain", {"url": "https://elsewhere.example/"}).json
+    assert (found["allowed"], found["code"], found["credential"]) == (False, "target_denied", None)
+    for wrong in ({"url": 7}, {"url": "/\n"}, {"url": "/é"}, {}, {"url": "/", "more": 1}):
+        assert viewer.ask("POST", f"/integrations/{name}/explain", wrong).pointers == {"/url"}
+
+
+def test_a_certificate_reads_as_what_is_in_it(editor: Api, named: Named) -> None:
+    """Never its PEM; sent back it is kept, and with it its key."""
+    name = named("mtls")
+    shown = editor.make("/integrations", {"id": name, **mtls()})
+    certificate = shown["auth"]["certificate"]
+    assert certificate.keys() == {"set", "subject", "issuer", "not_after"}
+    assert shown["auth"]["private_key"]["set"] is True
+    said = editor.ask("PUT", f"/integrations/{name}", {**shown, "description": "x"}, match='"1"')
+    assert said.json["auth"]["certificate"] == certificate
+    del shown["auth"]["private_key"]
+    assert editor.ask("PUT", f"/integrations/{name}", shown, match='"2"').status == 422
+
+
+def test_an_integration_that_a_file_hides_is_released_by_an_editor_once_the_file_is_done(
+    api: Api, running: Running, named: Named
+) -> None:
+    """The file's is served; afterwards neither is, until somebody says so."""
+    name, child = named("hidden"), running.child
+    api.make("/integrations", {"id": name, **basic(running.upstream)})
+    written = child.config.read_text()
+    stanza = f"  {name}: {{endpoint_prefix: 'http://127.0.0.1:{running.upstream}/file', auth: {{type: headers, headers: {{X-A: b}}}}}}\n"
+    child.config.write_text(written + stanza)
+    within(lambda: api.get(f"/integrations/{name}")["status"] == "hidden")
+    assert "x-a: b" in get(child.proxy_port, f"/i/{name}/x", TOKEN).body.lower()
+    shown = api.get(f"/integrations/{name}")
+    said = api.ask("POST", f"/integrations/{name}/release", match=f'"{shown["version"]}"')
+    assert said.code == "read_only"
+    child.config.write_text(written)
+    within(lambda: get(child.proxy_port, f"/i/{name}/x", TOKEN).status == 403)
+    within(lambda: api.get(f"/integrations/{name}")["version"] == 2)
+    shown = api.get(f"/integrations/{name}")
+    assert (shown["status"], shown["usable"]) == ("hidden", False)
+    said = api.ask("POST", f"/integrations/{name}/explain", {"url": "/x"})
+    assert (said.status, said.code) == (409, "overlaps")
+    said = api.ask("POST", f"/integrations/{name}/release", match=f'"{shown["version"]}"')
+    assert (said.status, said.json["status"]) == (200, "ok")
+    assert "authorization: Basic" in get(child.proxy_port, f"/i/{name}/x", TOKEN).body
+
+
+def test_lists_are_searched_filtered_and_in_pages_of_50(editor: Api, running: Running, named: Named) -> None:
+    """By ID; `next` leads to the rest."""
+    word = named("page")
+    for number in range(51):
+        document = {"id": f"{word}-{number:02}", "tags": [word], **basic(running.upstream)}
+        editor.make("/integrations", {**document, "description": f"Number {number}"})
+    first = editor.get(f"/integrations?tag={word}")
+    assert [each["id"] for each in first["items"]] == [f"{word}-{number:02}" for number in range(50)]
+    second = editor.get(f"/integrations?tag={word}&after={first['next']}")
+    assert ([each["id"] for each in second["items"]], second["next"]) == ([f"{word}-50"], None)
+
+    def found(query: str) -> list[str]:
+        return [each["id"] for each in editor.get(f"/integrations?{query}")["items"]]
+
+    assert found(f"q=nUMBER%2049&tag={word}") == [f"{word}-49"]
+    assert found("kind=headers&q=of-a-file") == ["of-a-file"]
+    assert found(f"status=hidden&tag={word}") == []
+    assert found(f"usable=false&tag={word}") == []
+    assert len(found(f"usable=true&status=ok&tag={word}")) == 50
+
+
+def test_what_differs_is_told_by_pointers_alone() -> None:
+    """As deep as both have objects; a list is one value."""
+    before = {"a": 1, "b": {"c": [1], "d": 2}, "same": {"x": 1}}
+    after = {"a": 2, "b": {"c": [2], "d": 2, "e/f": 3}, "same": {"x": 1}}
+    assert list(differing(before, after)) == ["/a", "/b/c", "/b/e~1f"]

@@ -1,0 +1,131 @@
+"""A running Sidekey with a store, and its API as operators use it: real processes, real HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64encode
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from email.message import Message
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, Final
+
+from support.child import HEAD, Child
+from support.raw import DEADLINE
+
+PREFIX: Final = "/api/v1"
+TOKENS: Final = {role: f"sidekey_{hashlib.sha256(role.encode()).hexdigest()}" for role in ("viewer", "editor", "admin")}
+"""Operators' tokens of the config, by role."""
+
+JSON: Final = "application/json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+
+
+@dataclass(frozen=True)
+class Said:
+    """A response of the API; `json` is None where there is no body."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body) if self.body else None
+
+    @property
+    def code(self) -> str:
+        """The code of a problem."""
+        assert self.headers["Content-Type"] == "application/problem+json", self
+        found = self.json
+        assert found["status"] == self.status
+        return str(found["code"])
+
+    @property
+    def etag(self) -> str:
+        return self.headers["ETag"]
+
+    @property
+    def pointers(self) -> set[str]:
+        """Where something is wrong."""
+        return {each["pointer"] for each in self.json["errors"]}
+
+
+class Api:
+    """The API on a port of 127.0.0.1, by one token."""
+
+    def __init__(self, port: int, token: str = TOKENS["admin"]) -> None:
+        self.port = port
+        self.token = token
+
+    def by(self, token: str) -> Api:
+        """The same, by another token."""
+        return Api(self.port, token)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        match: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Said:
+        """One request, on a connection of its own; `body` is JSON, or bytes as they are."""
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        fields = {"Authorization": f"Bearer {self.token}"}
+        if data is not None:
+            fields["Content-Type"] = MERGE_PATCH if method == "PATCH" else JSON
+        if match is not None:
+            fields["If-Match"] = match
+        fields |= headers or {}
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)) as connection:
+            connection.request(method, PREFIX + path, data, {key: value for key, value in fields.items() if value})
+            response = connection.getresponse()
+            return Said(response.status, response.headers, response.read())
+
+    def get(self, path: str) -> Any:
+        """What is there: 200."""
+        said = self.ask("GET", path)
+        assert said.status == 200, said
+        return said.json
+
+    def make(self, path: str, document: Any) -> Any:
+        """What was made: 201."""
+        said = self.ask("POST", path, document)
+        assert said.status == 201, said
+        return said.json
+
+
+def config(folder: Path, place: str = "", more: str = "") -> str:
+    """The config of a Sidekey with a store below the head that `Child` writes; its files are in `folder`.
+
+    `place` is where the store is, by default a file in the folder. `more` are further keys.
+    """
+    (folder / "key").write_text(b64encode(bytes(range(32))).decode())
+    tokens = ""
+    for role, token in TOKENS.items():
+        (folder / f"token-{role}").write_text(token)
+        tokens += f"{role}-of-file: {{token: {{file: token-{role}}}, role: {role}}}, "
+    return f"""\
+store: {{{place or "path: store.db"}, keys: [{{id: k1, key: {{file: key}}}}], allow_private: ["127.0.0.0/8"]}}
+admin: {{tokens: {{{tokens}}}}}
+{more or "integrations: {}"}
+"""
+
+
+def managed(folder: Path, place: str = "", more: str = "", head: str = HEAD) -> Child:
+    """A process with a store."""
+    return Child(config(folder, place, more), folder, head=head)
+
+
+def basic(port: int, secret: str = "a-canary-of-basic", path: str = "/v1") -> dict[str, Any]:
+    """A document of the kind basic for an upstream on this port of 127.0.0.1."""
+    return {
+        "endpoint_prefix": f"http://127.0.0.1:{port}{path}",
+        "auth": {"type": "basic", "username": "svc", "password": {"value": secret}},
+        "test": {"path": "/whoami"},
+    }
