@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from admin.api.conftest import Running
 from sidekey.admin.api.integrations import differing
 from support.api import Api, basic
 from support.ask import get, within
-from support.stored import mtls
+from support.client_files import ClientAuthority
 
 Named = Callable[[str], str]
 TOKEN = {"Sidekey-Token": "the-token-of-a-file"}
@@ -158,7 +159,12 @@ def test_an_integration_of_a_file_is_read_only(editor: Api) -> None:
     shown = editor.get("/integrations/of-a-file")
     assert (shown["source"], shown["version"], shown["kind"]) == ("file", None, "headers")
     assert "auth" not in shown
-    for method, path, body in (("PUT", "", basic(1)), ("PATCH", "", {}), ("DELETE", "", None), ("POST", "/release", None)):
+    for method, path, body in (
+        ("PUT", "", basic(1)),
+        ("PATCH", "", {}),
+        ("DELETE", "", None),
+        ("POST", "/release", None),
+    ):
         said = editor.ask(method, f"/integrations/of-a-file{path}", body, match='"1"')
         assert (said.status, said.code) == (409, "read_only"), method
     said = editor.ask("POST", "/integrations", {"id": "of-a-file", **basic(1)})
@@ -227,10 +233,12 @@ def test_explain_says_what_would_become_of_a_target(viewer: Api, running: Runnin
         assert viewer.ask("POST", f"/integrations/{name}/explain", wrong).pointers == {"/url"}
 
 
-def test_a_certificate_reads_as_what_is_in_it(editor: Api, named: Named) -> None:
+def test_a_certificate_reads_as_what_is_in_it(editor: Api, named: Named, tmp_path: Path) -> None:
     """Never its PEM; sent back it is kept, and with it its key."""
-    name = named("mtls")
-    shown = editor.make("/integrations", {"id": name, **mtls()})
+    name, issued = named("mtls"), ClientAuthority(tmp_path).issue("client.example")
+    pair = {"certificate": {"inline": issued.pem.decode()}, "private_key": {"value": issued.key_pem.decode()}}
+    auth = {"type": "mtls", **pair, "allow_private_ca": True}
+    shown = editor.make("/integrations", {"id": name, "endpoint_prefix": "https://api.example.com", "auth": auth})
     certificate = shown["auth"]["certificate"]
     assert certificate.keys() == {"set", "subject", "issuer", "not_after"}
     assert shown["auth"]["private_key"]["set"] is True
@@ -247,10 +255,11 @@ def test_an_integration_that_a_file_hides_is_released_by_an_editor_once_the_file
     name, child = named("hidden"), running.child
     api.make("/integrations", {"id": name, **basic(running.upstream)})
     written = child.config.read_text()
-    stanza = f"  {name}: {{endpoint_prefix: 'http://127.0.0.1:{running.upstream}/file', auth: {{type: headers, headers: {{X-A: b}}}}}}\n"
+    auth = "{type: basic, username: svc, password: {insecure_value: of-the-file}}"
+    stanza = f"  {name}: {{endpoint_prefix: 'http://127.0.0.1:{running.upstream}/file', auth: {auth}}}\n"
     child.config.write_text(written + stanza)
     within(lambda: api.get(f"/integrations/{name}")["status"] == "hidden")
-    assert "x-a: b" in get(child.proxy_port, f"/i/{name}/x", TOKEN).body.lower()
+    assert "GET /file/x\nauthorization: Basic c3ZjOm9mLXRoZS1maWxl" in get(child.proxy_port, f"/i/{name}/x", TOKEN).body
     shown = api.get(f"/integrations/{name}")
     said = api.ask("POST", f"/integrations/{name}/release", match=f'"{shown["version"]}"')
     assert said.code == "read_only"

@@ -1,0 +1,68 @@
+"""admin/api/audit.py: who did what and when, to which fields, and never a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from admin.api.conftest import Running
+from support.api import Api, basic
+
+Named = Callable[[str], str]
+
+
+def test_each_change_is_noted_with_the_names_of_its_fields(
+    api: Api, editor: Api, running: Running, named: Named
+) -> None:
+    """Also one that was refused; an integration's own list is for viewers."""
+    name = named("noted")
+    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    editor.ask(
+        "PATCH", f"/integrations/{name}", {"description": "d", "auth": {"password": {"value": "new"}}}, match='"1"'
+    )
+    editor.ask("PATCH", f"/integrations/{name}", {"endpoint_prefix": "https://other.example"}, match='"2"')
+    editor.ask("DELETE", f"/integrations/{name}", match='"2"')
+    found = [each for each in api.get("/audit")["items"] if each["name"] == name]
+    assert [(each["action"], each["outcome"]) for each in found] == [
+        ("delete", "ok"),
+        ("update", "reenter"),
+        ("update", "ok"),
+        ("create", "ok"),
+    ]
+    assert found[2]["fields"] == ["/auth/password", "/description"]
+    assert found[3]["fields"] == ["/auth", "/auth/password", "/endpoint_prefix", "/test"]
+    assert {(each["who"], each["object"], each["from"]) for each in found} == {
+        ("editor-of-file", "integration", "127.0.0.1")
+    }
+
+
+def test_what_a_role_may_not_do_is_noted(api: Api, viewer: Api, named: Named) -> None:
+    """With the code of the response."""
+    name = named("tried")
+    assert viewer.ask("DELETE", f"/callers/{name}", match='"1"').code == "forbidden"
+    found = next(each for each in api.get("/audit")["items"] if each["name"] == name)
+    assert (found["who"], found["action"], found["outcome"]) == ("viewer-of-file", "delete", "forbidden")
+
+
+def test_an_integrations_own_changes_are_for_viewers(viewer: Api, editor: Api, running: Running, named: Named) -> None:
+    """Who, when and which fields; not from where."""
+    name = named("own")
+    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    (entry,) = viewer.get(f"/integrations/{name}/activity")["items"]
+    assert entry.keys() == {"number", "at", "who", "action", "fields", "outcome"}
+    assert viewer.ask("GET", "/integrations/of-a-file/activity").code == "not_found"
+
+
+def test_pages_go_back_in_time(api: Api, editor: Api, running: Running, named: Named) -> None:
+    """`next` leads to what was before."""
+    name = named("busy")
+    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    for version in range(1, 52):
+        change = {"description": str(version)}
+        assert editor.ask("PATCH", f"/integrations/{name}", change, match=f'"{version}"').status == 200
+    first = api.get(f"/integrations/{name}/activity")
+    assert len(first["items"]) == 50
+    second = api.get(f"/integrations/{name}/activity?before={first['next']}")
+    assert ([each["action"] for each in second["items"]], second["next"]) == (["update", "create"], None)
+    assert len(api.get("/audit")["items"]) == 50
+    for wrong in ("0", "-1", "x", "1" * 30):
+        assert api.ask("GET", f"/audit?before={wrong}").code == "malformed"

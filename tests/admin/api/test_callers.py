@@ -1,0 +1,76 @@
+"""admin/api/callers.py: who is let in, with a token that is shown once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from admin.api.conftest import Running
+from support.api import Api, basic
+from support.ask import get
+
+Named = Callable[[str], str]
+
+
+def status(running: Running, integration: str, token: str) -> int:
+    """What a caller with this token is told."""
+    return get(running.child.proxy_port, f"/i/{integration}/x", {"Sidekey-Token": token}).status
+
+
+def test_a_caller_is_let_in_at_once_to_what_it_lists(api: Api, running: Running, named: Named) -> None:
+    """Its token is in the response to its making and nowhere else; what it lists may be made later."""
+    name, first, second = named("billing"), named("one"), named("two")
+    said = api.ask("POST", "/callers", {"name": name, "integrations": [first]})
+    assert (said.status, said.etag, said.headers["Location"]) == (201, '"1"', f"/api/v1/callers/{name}")
+    token = said.json["token"]
+    assert token.startswith("sidekey_")
+    assert len(token) == len("sidekey_") + 43
+    for each in (first, second):
+        api.make("/integrations", {"id": each, **basic(running.upstream)})
+    assert [status(running, each, token) for each in (first, second)] == [200, 403]
+    shown = api.get(f"/callers/{name}")
+    assert "token" not in shown
+    assert (shown["integrations"], shown["source"], shown["updated_by"]) == ([first], "store", "admin-of-file")
+    changed = api.ask("PUT", f"/callers/{name}", {**shown, "integrations": "*"}, match='"1"')
+    assert (changed.status, changed.json["integrations"], changed.etag) == (200, "*", '"2"')
+    assert status(running, second, token) == 200
+    changed = api.ask("PATCH", f"/callers/{name}", {"integrations": [second]}, match='"2"')
+    assert [status(running, each, token) for each in (first, second)] == [403, 200]
+    assert api.ask("DELETE", f"/callers/{name}", match='"3"').status == 204
+    assert status(running, second, token) == 401
+    assert api.ask("GET", f"/callers/{name}").code == "not_found"
+
+
+def test_a_caller_of_a_file_is_read_only(api: Api) -> None:
+    """And its name is nobody else's."""
+    assert api.get("/callers/of-a-file")["source"] == "file"
+    for method, body in (("PUT", {"integrations": []}), ("PATCH", {}), ("DELETE", None)):
+        assert api.ask(method, "/callers/of-a-file", body, match='"1"').code == "read_only"
+    assert api.ask("POST", "/callers", {"name": "of-a-file"}).code == "exists"
+
+
+def test_what_a_caller_may_use_is_checked_whole(api: Api, named: Named) -> None:
+    """Every error at once; a caller that lists nothing may use nothing."""
+    name = named("wrong")
+    said = api.ask("POST", "/callers", {"name": name, "integrations": ["ok", "Not", 7], "token": "mine"})
+    assert said.pointers == {"", "/integrations/1", "/integrations/2"}
+    for wrong in ("all", {}, None, 7):
+        assert api.ask("POST", "/callers", {"name": name, "integrations": wrong}).pointers == {"/integrations"}
+    assert api.make("/callers", {"name": name})["integrations"] == []
+    assert api.ask("PUT", f"/callers/{name}", {}, match='"1"').pointers == {"/integrations"}
+    said = api.ask("PUT", f"/callers/{name}", {"name": "other", "integrations": []}, match='"1"')
+    assert said.pointers == {"/name"}
+    assert api.ask("PATCH", f"/callers/{name}", {}, match='"1"').etag == '"1"'
+    for method in ("PUT", "PATCH", "DELETE"):
+        body = None if method == "DELETE" else {"integrations": []}
+        assert api.ask(method, f"/callers/{name}", body).code == "precondition_required"
+        assert api.ask(method, f"/callers/{name}", body, match='"7"').code == "changed"
+
+
+def test_callers_are_listed_by_name(api: Api, named: Named) -> None:
+    """Those of files as well, in pages."""
+    name = named("listed")
+    api.make("/callers", {"name": name})
+    found = api.get("/callers")["items"]
+    assert {"of-a-file", name} <= {each["name"] for each in found}
+    assert not any("token" in each for each in found)
+    assert api.get("/callers?after=zzz") == {"items": [], "next": None}

@@ -1,0 +1,176 @@
+"""admin/api/dispatch.py: which requests are let in, and how every other one is refused."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from admin.api.conftest import Running
+from sidekey.admin.api.route import PREFIX
+from sidekey.admin.api.table import ROUTES
+from support.api import TOKENS, Api, Said, basic
+from support.raw import DEADLINE
+
+Named = Callable[[str], str]
+PATHS = sorted({route.path for route in ROUTES})
+
+
+def raw(port: int, request: bytes) -> tuple[int, bytes]:
+    """The status and the whole response to these bytes, on a connection that ends."""
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
+        connection.sendall(request)
+        response = b""
+        while piece := connection.recv(65536):
+            response += piece
+    return int(response.split(b" ", 2)[1]), response
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/nothing", ""])
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer ", "Bearer sidekey_wrong", "Basic dTpw", f"Token {TOKENS['admin']}", "Bearer \xe9"]
+)
+def test_nothing_is_told_without_a_token(api: Api, path: str, header: str) -> None:
+    """401 with a challenge, on loopback as anywhere, whether or not there is such a path."""
+    said = api.ask("GET", path, headers={"Authorization": header})
+    assert (said.status, said.code) == (401, "unauthenticated")
+    assert said.headers["WWW-Authenticate"].startswith('Bearer realm="sidekey"')
+
+
+def test_a_token_is_never_a_cookie_a_query_or_given_twice(api: Api, running: Running) -> None:
+    """Only the Authorization field is read, once."""
+    token = TOKENS["admin"]
+    nothing = {"Authorization": "", "Cookie": f"token={token}; session={token}"}
+    assert api.ask("GET", "/whoami", headers=nothing).code == "unauthenticated"
+    assert api.ask("GET", f"/whoami?access_token={token}", headers={"Authorization": ""}).code == "unauthenticated"
+    fields = f"Authorization: Bearer {token}\r\n" * 2
+    request = f"GET {PREFIX}/whoami HTTP/1.1\r\nHost: localhost\r\n{fields}Connection: close\r\n\r\n"
+    assert raw(running.child.admin_port, request.encode())[0] == 400
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_no_role_goes_beyond_its_table(api: Api, route: object) -> None:
+    """Each route lets in the roles that it names, and tells the others so, whatever they send."""
+    assert hasattr(route, "role")
+    path = route.path.replace("{id}", "nobody").replace("{name}", "nobody")  # type: ignore[attr-defined]
+    order = ["viewer", "editor", "admin"]
+    for role, token in TOKENS.items():
+        said = api.by(token).ask(route.method, path)  # type: ignore[attr-defined]
+        refused = said.status == 403
+        assert refused is (order.index(role) < order.index(route.role)), (role, said)
+        if refused:
+            assert said.code == "forbidden"
+
+
+def test_other_methods_and_paths_are_refused(api: Api) -> None:
+    """405 with Allow, 404; HEAD is GET without a body."""
+    said = api.ask("POST", "/whoami")
+    assert (said.status, said.code, said.headers["Allow"]) == (405, "method_denied", "GET, HEAD")
+    said = api.ask("PUT", "/integrations")
+    assert said.headers["Allow"] == "GET, HEAD, POST"
+    for path in (
+        "/nothing",
+        "/integrations/",
+        "/integrations/a/b",
+        "//integrations",
+        "/Integrations",
+        "/%69ntegrations",
+    ):
+        assert api.ask("GET", path).code == "not_found", path
+    said = api.ask("HEAD", "/whoami")
+    assert (said.status, said.body) == (200, b"")
+
+
+def test_a_body_is_json_of_a_type_that_is_accepted(api: Api, named: Named) -> None:
+    """415, 400 and 413, of which none repeats a value."""
+
+    def sent(body: bytes, **headers: str) -> Said:
+        fields = {key.replace("_", "-"): value for key, value in headers.items()}
+        return api.ask("POST", "/callers", body, headers=fields)
+
+    document = json.dumps({"name": named("typed")}).encode()
+    for wrong in ("text/plain", "", "application/x-www-form-urlencoded", "application/json; charset=latin-1"):
+        said = sent(document, Content_Type=wrong)
+        assert (said.status, said.code) == (415, "unsupported"), wrong
+    assert sent(document, Content_Encoding="gzip").code == "unsupported"
+    for broken in (b"{", b"[]", b'"canary"', b'{"a": 1, "a": 2}', b"\xff\xfe", b'{"a": NaN}', b"[" * 5000):
+        said = sent(broken)
+        assert (said.status, said.code) == (400, "malformed"), broken
+        assert b"canary" not in said.body
+    assert sent(b"").code == "malformed"
+    assert sent(document, Content_Type="application/json; charset=UTF-8").status == 201
+    said = api.ask("PATCH", f"/callers/{named('typed')}", {}, match='"1"', headers={"Content-Type": "text/json"})
+    assert (said.code, said.headers["Accept-Patch"]) == (
+        "unsupported",
+        "application/merge-patch+json, application/json",
+    )
+    assert api.ask("POST", "/integrations/nobody/test", {}).code == "malformed"
+
+
+def test_a_body_is_at_most_512_kib(api: Api, running: Running) -> None:
+    """Whether it says so or comes in chunks; the connection closes, since the rest is not read."""
+    exactly = b'{"name": "Not", "a": "' + b"x" * ((512 << 10) - 24) + b'"}'
+    assert len(exactly) == 512 << 10
+    assert api.ask("POST", "/callers", exactly).status == 422
+    head = f"POST {PREFIX}/callers HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKENS['admin']}\r\n"
+    head += "Content-Type: application/json\r\n"
+    port = running.child.admin_port
+    status, response = raw(port, f"{head}Content-Length: 524289\r\n\r\n".encode())
+    assert (status, b"Connection: close" in response, b'"too_large"' in response) == (413, True, True)
+    chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
+    assert raw(port, f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk * 9)[0] == 413
+
+
+def test_query_parameters_are_known_and_given_once(api: Api) -> None:
+    """400, in words that repeat nothing of them."""
+    for query in ("canary=1", "q=a&q=b", "usable=canary", "kind=canary", "status=canary", "after=canary"):
+        said = api.ask("GET", f"/integrations?{query}")
+        assert (said.status, said.code) == (400, "malformed"), query
+        assert b"canary" not in said.body
+    assert api.ask("GET", "/whoami?x=1").code == "malformed"
+
+
+def test_foreign_hosts_and_pages_of_other_sites_are_refused_as_problems(api: Api) -> None:
+    """Before a token is looked at."""
+    said = api.ask("GET", "/whoami", headers={"Host": "rebound.example"})
+    assert (said.status, said.code) == (421, "misdirected")
+    said = api.ask("GET", "/whoami", headers={"Sec-Fetch-Site": "cross-site"})
+    assert (said.status, said.code) == (403, "forbidden")
+
+
+def test_responses_are_kept_by_nobody(api: Api) -> None:
+    """They may show a token, once."""
+    for said in (api.ask("GET", "/whoami"), api.ask("GET", "/nothing")):
+        assert said.headers["Cache-Control"] == "no-store"
+        assert said.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_changes_and_logins_are_counted(api: Api, viewer: Api, running: Running, named: Named) -> None:
+    """By what of and by outcome."""
+
+    def counted() -> dict[str, float]:
+        import http.client
+
+        connection = http.client.HTTPConnection("127.0.0.1", running.child.admin_port, timeout=DEADLINE)
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+        connection.close()
+        return {
+            line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if "sidekey_admin_" in line[:14]
+        }
+
+    name = named("counted")
+    before = counted()
+    api.make("/integrations", {"id": name, **basic(running.upstream)})
+    viewer.ask("DELETE", f"/integrations/{name}", match='"1"')
+    api.by("wrong").ask("GET", "/whoami")
+    after = counted()
+    for series in (
+        'sidekey_admin_changes_total{object="integration",outcome="ok"}',
+        'sidekey_admin_changes_total{object="integration",outcome="forbidden"}',
+        'sidekey_admin_logins_total{outcome="invalid"}',
+    ):
+        assert after[series] == before.get(series, 0.0) + 1, series
+    assert after['sidekey_admin_logins_total{outcome="ok"}'] == before['sidekey_admin_logins_total{outcome="ok"}'] + 2

@@ -1,0 +1,76 @@
+"""admin/api/tokens.py: operators' tokens are made by those who show theirs again, shown once, and end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from admin.api.conftest import Running
+from support.api import TOKENS, Api
+from support.ask import within
+
+Named = Callable[[str], str]
+
+
+def test_a_token_is_shown_once_and_counts_at_once(api: Api, named: Named) -> None:
+    """It says who sends it; its last use is noted."""
+    name = named("ann")
+    said = api.ask("POST", "/tokens", {"name": name, "role": "editor", "own_token": api.token})
+    assert (said.status, said.headers["Location"]) == (201, f"/api/v1/tokens/{name}")
+    token = said.json["token"]
+    assert (len(token), token[:8]) == (51, "sidekey_")
+    assert api.by(token).get("/whoami") == {"name": name, "role": "editor", "source": "store", "expires_at": None}
+    within(lambda: next(each for each in api.get("/tokens")["items"] if each["name"] == name)["last_used_at"])
+    shown = api.get(f"/tokens/{name}")
+    assert "token" not in shown
+    assert (shown["role"], shown["created_by"], shown["source"]) == ("editor", "admin-of-file", "store")
+    assert api.ask("POST", "/tokens", {"name": name, "role": "viewer", "own_token": api.token}).code == "exists"
+    assert api.ask("DELETE", f"/tokens/{name}").code == "precondition_required"
+    assert api.ask("DELETE", f"/tokens/{name}", match='"2"').code == "changed"
+    assert api.ask("DELETE", f"/tokens/{name}", match='"1"').status == 204
+    assert api.by(token).ask("GET", "/whoami").code == "unauthenticated"
+
+
+def test_making_a_token_needs_ones_own_again(api: Api, named: Named) -> None:
+    """Whoever sits down at somebody else's screen does not have it."""
+    document = {"name": named("own"), "role": "viewer"}
+    assert api.ask("POST", "/tokens", document).pointers == {"/own_token"}
+    for wrong in (TOKENS["editor"], "", 7):
+        said = api.ask("POST", "/tokens", {**document, "own_token": wrong})
+        assert (said.status, said.code) == (403, "forbidden")
+
+
+def test_a_token_ends_when_it_says(api: Api, named: Named) -> None:
+    """The response is that to any other token that does not count."""
+    soon = datetime.fromtimestamp(int(time.time()) + 2, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    document = {"name": named("soon"), "role": "viewer", "own_token": api.token}
+    made = api.make("/tokens", {**document, "expires_at": soon})
+    assert made["expires_at"] == soon
+    theirs = api.by(made["token"])
+    assert theirs.get("/whoami")["expires_at"] == soon
+    within(lambda: theirs.ask("GET", "/whoami").status == 401)
+    ended, unknown = theirs.ask("GET", "/whoami"), api.by("sidekey_unknown").ask("GET", "/whoami")
+    assert ended.json["detail"] == unknown.json["detail"]
+    for wrong in ("2001-01-01T00:00:00Z", "tomorrow", 7, "2030-01-01", "2030-02-31T00:00:00Z"):
+        said = api.ask("POST", "/tokens", {**document, "name": named("x"), "expires_at": wrong})
+        assert said.pointers == {"/expires_at"}
+
+
+def test_errors_of_a_token_come_at_once(api: Api) -> None:
+    """By pointers."""
+    said = api.ask("POST", "/tokens", {"name": "ok", "role": "root", "expires_at": 1, "more": 1})
+    assert said.pointers == {"", "/role", "/expires_at", "/own_token"}
+    assert api.ask("POST", "/tokens", {"name": "Not a name"}).pointers == {"/name"}
+
+
+def test_tokens_of_the_config_are_listed_and_read_only(api: Api, running: Running) -> None:
+    """They are revoked where they are written."""
+    del running
+    found = {each["name"]: each for each in api.get("/tokens")["items"]}
+    assert (found["viewer-of-file"]["source"], found["viewer-of-file"]["role"]) == ("file", "viewer")
+    assert api.get("/tokens/viewer-of-file") == found["viewer-of-file"]
+    assert api.ask("DELETE", "/tokens/viewer-of-file", match='"1"').code == "read_only"
+    document = {"name": "viewer-of-file", "role": "viewer", "own_token": api.token}
+    assert api.ask("POST", "/tokens", document).code == "exists"
+    assert api.ask("GET", "/tokens/nobody").code == "not_found"
