@@ -6,17 +6,35 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
 
+from sidekey.admin.guard import Refusal, in_a_line
 from sidekey.admin.health import Health
-from sidekey.admin.listeners import build_admin, build_metrics
+from sidekey.admin.listeners import Extension, build_admin, build_metrics
 from sidekey.admin.serve import Server, serve
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Address
 
 
+class Named(Extension):
+    """Gives the listener a name."""
+
+    def names(self) -> frozenset[str]:
+        return frozenset({"sidekey.internal"})
+
+    def refuse(self, request: web.Request, refusal: Refusal) -> web.Response:
+        return in_a_line(request, refusal)
+
+    def may_scrape(self, request: web.Request) -> web.Response | None:
+        del request
+
+    def add_to(self, app: web.Application) -> None:
+        del app
+
+
 @pytest.fixture
 async def admin() -> AsyncIterator[Server]:
-    server = await serve(build_admin(Health(), Metrics(), ["Sidekey.Internal"]), Address(), "listen.admin")
+    server = await serve(build_admin(Health(), Metrics(), Named()), Address(), "listen.admin")
     yield server
     await server.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, Final
 
 import sidekey
@@ -26,7 +25,6 @@ def codes_of(route: Route) -> tuple[str, ...]:
     return tuple(code for code in CODES if code in found)
 
 
-@cache
 def document(routes: tuple[Route, ...]) -> Mapping[str, Any]:
     """The document of these routes."""
     paths: dict[str, dict[str, Any]] = {}

@@ -14,6 +14,7 @@ from sidekey.settings.schema import schema as config_schema
 from sidekey.settings.values import NAME_PATTERN
 
 _REFERENCE_KEYS: Final = frozenset({"file", "env", "url", "insecure_value", "inline"})
+_UNSAID: Final = object()
 _ROOTS: Final = ("IntegrationSettings", *(kind.__name__ for kind in KINDS.values()))
 
 Schema = dict[str, Any]
@@ -137,9 +138,9 @@ def components() -> Mapping[str, Schema]:
 
 
 def _as_stored(node: Any) -> Any:
-    """What a node of the config's schema is for a document of the store; None where such a document may not say it."""
+    """What a node of the config's schema is for a document of the store; _UNSAID where such a document may not say it."""
     if isinstance(node, list):
-        return [made for made in map(_as_stored, node) if made is not None]
+        return [made for made in map(_as_stored, node) if made is not _UNSAID]
     if not isinstance(node, Mapping):
         return node
     properties = node.get("properties")
@@ -158,7 +159,7 @@ def _as_stored(node: Any) -> Any:
     return said
 
 
-def _reference_as_stored(node: Mapping[str, Any]) -> Schema | None:
+def _reference_as_stored(node: Mapping[str, Any]) -> Any:
     keys = node["properties"].keys()
     choices: list[Schema] = []
     if "insecure_value" in keys:
@@ -170,7 +171,7 @@ def _reference_as_stored(node: Mapping[str, Any]) -> Schema | None:
         choices.append(_object({"inline": inline}))
         choices.append(reference("Certificate"))
     if not choices:
-        return None
+        return _UNSAID
     if "url" in keys and "insecure_value" not in keys:
         # A URL reads as a secret does.
         choices.append(reference("Secret"))
