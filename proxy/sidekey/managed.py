@@ -16,7 +16,7 @@ from sidekey.reloading.reloader import Reloader, ReloadError
 from sidekey.runtime.publisher import Commit
 from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.runtime.store_rules import StoreRules
-from sidekey.settings.load import Loader
+from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.source import StoredSource
 from sidekey.store.audit import AuditEntry
@@ -141,7 +141,6 @@ class Managed:
                     integration=name,
                     reason=str(error),
                 )
-        await self._join()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))
@@ -154,3 +153,14 @@ class Managed:
         except ReloadError:
             # The reloader has reported why.
             self._log.error("what the store says is not in use because of a defect in Sidekey")
+
+
+def joined(rules: StoreRules, loader: Loader, loaded: Loaded) -> Snapshot:
+    """What was loaded of the files with what the store says now, for a command. Raises StartError."""
+
+    async def read() -> None:
+        managed = await Managed.open(rules, loader, patience=0, create=False)
+        await managed.close()
+
+    asyncio.run(read())
+    return loader.join(loaded)

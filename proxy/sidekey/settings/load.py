@@ -213,7 +213,7 @@ class _Loading:
                 # With a store they may be made later, or be there.
                 self._note(self.loaded.errors if values.get("store") is None else self.loaded.warnings, unknown)
             self._note(self.loaded.warnings, checks.global_warnings(values))
-        if self._joined.documents and not self._joined.integrations:
+        if self._joined.documents and not self._joined.integrations and values.get("store") is None:
             text = "no integration is configured: every request is denied"
             self._note(self.loaded.warnings, [(("integrations",), text)])
         invalid: set[str | int] = set()

@@ -75,7 +75,7 @@ def _mapping(raw: Mapping[str, Any], where: str, depth: int, kept: Mapping[str, 
 def _value(raw: Any, where: str, depth: int, kept: Mapping[str, Mapping[str, Any]]) -> Any:
     if depth > DEEPEST:
         raise MalformedError(f"must not be nested deeper than {DEEPEST} levels")
-    if isinstance(raw, Mapping):
+    if isinstance(raw, dict):
         return _mapping(raw, where, depth, kept)
     if isinstance(raw, list):
         return [_value(each, f"{where}/{index}", depth + 1, kept) for index, each in enumerate(raw)]

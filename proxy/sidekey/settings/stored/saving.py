@@ -168,7 +168,7 @@ def _reasons(
     settings: IntegrationSettings, entered: Mapping[str, str], secrets: Mapping[Loc, Reference], now: float
 ) -> Iterator[Finding]:
     """What is wrong with the values that were entered, as far as those that are kept need not be known."""
-    reader = _Entered(entered)
+    reader = EnteredReader(entered)
     _, reasons = settings.auth.read(reader, {})
     loader = build_certificate_loader(settings, reader, now)
     if loader is not None and loader.unreadable is not None:
@@ -210,8 +210,8 @@ def _text(reference: Reference, sent: Any) -> str:
     return str(sent) if reference.source == "stored_url" else cleaned(reference, sent["value"])
 
 
-class _Entered(ReferenceReader):
-    """Reads what was entered; what is kept it does not know."""
+class EnteredReader(ReferenceReader):
+    """Reads what was entered, by pointers; what is kept it does not know."""
 
     __slots__ = ("_values",)
 
@@ -223,7 +223,7 @@ class _Entered(ReferenceReader):
         if reference.source in ("text", "inline"):
             return reference.value
         if reference.value not in self._values:
-            raise ValueError("is not known")
+            raise ValueError("a stored secret is not used for a draft: send it")
         return self._values[reference.value]
 
     def raw(self, reference: Reference, largest: int) -> bytes:
