@@ -126,7 +126,7 @@ def test_a_secret_does_not_open_where_what_decides_was_edited(key: str) -> None:
     row = stored(document)
     moved = former(row).patched(patch)
     saved = json.loads(row.document)
-    past = replace(row, document=json.dumps({**saved, "integration": moved}))
+    past = replace(row, document=json.dumps({**saved, "integration": merge_patch(saved["integration"], patch)}))
     if not key.endswith(".type"):
         kept = set(former(row).secrets)
         found = judged(moved, former(row))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.reading import shown
 from sidekey.settings.stored.saving import Former, Invalid, accepted
 from sidekey.store.records import IntegrationRow
@@ -115,12 +117,10 @@ def test_another_destination_needs_every_secret_again(name: str, patch: dict[str
     kept = SECRETS[name] - ({"/auth/token_request/body/key"} if "GET" in str(patch) else set())
     assert reenter(former(row).patched(patch), former(row)) == tuple(sorted(kept))
     # What a document says of secrets may also be changed where it lies, by whoever can write to the database.
-    changed = copied(json.loads(row.document))
-    moved = former(row).patched(patch)
+    saved = json.loads(row.document)
+    moved = {**saved, "integration": merge_patch(saved["integration"], patch)}
     if name != "profile":
-        altered = IntegrationRow(
-            row=row.row, id=row.id, document=json.dumps({**changed, "integration": moved}), secrets=row.secrets
-        )
+        altered = replace(row, document=json.dumps(moved))
         assert opened(altered).values == {}
 
 
@@ -306,6 +306,8 @@ def test_certificate_and_key_are_entered_together() -> None:
     )
     both = {**document, "auth": {**document["auth"], "certificate": mtls()["auth"]["certificate"], "private_key": key}}
     assert draft(both, former(row)).entered == {"/auth/private_key": key["value"]}
+    assert reenter(former(row).patched({"auth": {"private_key": key}}), former(row)) == ("/auth/certificate",)
+    assert draft(former(row).patched({"description": "x"}), former(row)).kept == ("/auth/private_key",)
     swapped = {**both, "auth": {**both["auth"], "certificate": {"inline": other.leaf.pem.decode()}}}
     assert list(errors(swapped, former(row))) == ["/auth/private_key"]
 
@@ -329,6 +331,9 @@ def test_a_profile_is_filled_in_when_it_is_saved() -> None:
     row = stored(PROFILE)
     document = read(row)
     assert document["auth"].keys() == PROFILE["auth"].keys()
+    assert (
+        dict(former(row).filled)["auth.token_endpoint"] == "https://auth.europe-west1.gcp.commercetools.com/oauth/token"
+    )
     assert "token_endpoint" in json.loads(row.document)["profile"]["keys"]["auth"]
     assert settings_in(row.document).auth.destinations({("token_endpoint",): "https://a.example/t"}) is not None
     document["auth"]["client_id"] = "other"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from sidekey.credentials.base import Sealed
 from sidekey.credentials.destination import Json, destination_of, halves_in, references_in
@@ -30,9 +30,6 @@ from sidekey.settings.stored.document import (
     replaced,
 )
 from sidekey.settings.validated import validate, validate_saved
-
-if TYPE_CHECKING:
-    pass
 
 
 class DocumentError(NamedTuple):
@@ -75,18 +72,28 @@ class Draft(Sealed):
 
 @dataclass(frozen=True, slots=True)
 class Former:
-    """What is stored now: its document, the pointers of its secrets, and its settings where it is valid."""
+    """What is stored now: its document, the pointers of its secrets, and its settings where it is valid.
+
+    `filled` is what its provider profile brought when it was saved, for people: keys and values, as text.
+    """
 
     saved: Saved
     secrets: frozenset[str]
     settings: IntegrationSettings | None
+    filled: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def load(cls, document: str, secrets: Iterable[str]) -> Former:
         """By a row's document and the pointers of its secrets. Raises MalformedError."""
         saved = Saved.load(document)
         validated = validate_saved(saved.written, saved.brought)
-        return cls(saved, frozenset(secrets), None if validated.errors else validated.settings)
+        filled = validated.expansion.filled
+        return cls(
+            saved,
+            frozenset(secrets),
+            None if validated.errors else validated.settings,
+            () if filled is None else filled.entries,
+        )
 
     def references(self) -> tuple[Reference, ...]:
         """Those to its secrets, where it is valid."""
@@ -100,8 +107,8 @@ class Former:
         return {where: found_at(self.saved.written, where) for where in inline}
 
     def patched(self, patch: Mapping[str, Any]) -> Any:
-        """The document after a merge patch (RFC 7396)."""
-        return merge_patch(self.saved.written, patch)
+        """The document after a merge patch (RFC 7396), which keeps what it leaves out."""
+        return merge_patch(replaced(self.saved.written, dict.fromkeys(self.certificates(), KEPT)), patch)
 
 
 def secrets_of(settings: IntegrationSettings) -> dict[Loc, Reference]:
