@@ -14,7 +14,7 @@ from sidekey.store.postgres import PostgresDatabase
 from sidekey.store.state import Put
 from sidekey.store.store import Store
 from support.postgres import Postgres
-from support.stores import ENTRY, RING, PostgresPlace, integration
+from support.stores import ENTRY, RING, PostgresPlace, integration, raised
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ async def watched(place: PostgresPlace) -> AsyncIterator[tuple[Store, asyncio.Ev
     """A store that looks for changes."""
     async with place.open() as store:
         woken = asyncio.Event()
-        store.watch(woken.set)
+        store.watch(woken.set, raised)
         yield store, woken
 
 

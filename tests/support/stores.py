@@ -96,6 +96,11 @@ class PostgresPlace(Place):
         return await self.postgres.sql(statement, self.schema)
 
 
+def raised(defect: BaseException) -> None:
+    """What a watch reports defects to: none is expected."""
+    raise AssertionError("a defect was reported") from defect
+
+
 def integration(name: str, document: str = "{}", *, row: str = "", **more: Any) -> IntegrationRow:
     """A new integration."""
     return IntegrationRow(row=row or new_row(), id=name, document=document, **more)
