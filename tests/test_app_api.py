@@ -1,0 +1,274 @@
+"""Whole processes with a store and their API, on both databases: what an operator does serves at once, everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection, HTTPSConnection
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from support.api import PREFIX, TOKENS, Api, basic, managed
+from support.ask import get, within
+from support.ca import Authority
+from support.child import HEAD, Child, run_cli
+from support.client_files import ClientAuthority
+from support.nginx import Nginx
+from support.postgres import Postgres
+from support.raw import DEADLINE
+
+FOLLOWS: Final = 2.0
+"""Seconds within which another process goes by a change."""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """What a config says of an empty store."""
+    if request.param == "sqlite":
+        return "path: store.db"
+    return in_postgres(request.getfixturevalue("postgres"), tmp_path)
+
+
+def in_postgres(postgres: Postgres, folder: Path) -> str:
+    (folder / "store-url").write_text(postgres.url(asyncio.run(postgres.schema())))
+    return "url: {file: store-url}"
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Iterator[int]:
+    """The port of an upstream that answers with what it was sent."""
+    with Nginx(tmp_path) as nginx:
+        yield nginx.port
+
+
+def sent(port: int, integration: str, token: str) -> tuple[int, str]:
+    """The status, and what arrived at the upstream, of a caller's request."""
+    answer = get(port, f"/i/{integration}/x", {"Sidekey-Token": token})
+    return answer.status, answer.body
+
+
+def test_an_operator_needs_no_config_file_after_the_first_one(tmp_path: Path, place: str, upstream: int) -> None:
+    """A token by a command, an integration and a caller by HTTP; a request, an edit, and the end of all of it."""
+    with managed(tmp_path, place) as child:
+        made = run_cli("token", "create", "ann", "--role", "admin", "--expires", "1h", "--config", str(child.config))
+        assert (made.returncode, made.stderr) == (0, "")
+        api = Api(child.admin_port, made.stdout.strip())
+        within(lambda: api.ask("GET", "/whoami").status == 200)
+        assert sent(child.proxy_port, "crm", "nobody")[0] == 401
+        api.make("/integrations", {"id": "crm", **basic(upstream)})
+        token = api.make("/callers", {"name": "billing", "integrations": ["crm"]})["token"]
+        assert sent(child.proxy_port, "crm", token) == (
+            200,
+            f"GET /v1/x\nauthorization: {credential('a-canary-of-basic')}\n",
+        )
+        assert api.ask("POST", "/integrations/crm/test").json["ok"] is True
+        edit = {"auth": {"password": {"value": "another"}}}
+        assert api.ask("PATCH", "/integrations/crm", edit, match='"1"').status == 200
+        assert credential("another") in sent(child.proxy_port, "crm", token)[1]
+        assert child.stop() == 0
+    with managed(tmp_path, place) as child:
+        api = Api(child.admin_port, made.stdout.strip())
+        assert credential("another") in sent(child.proxy_port, "crm", token)[1]
+        assert api.get("/integrations/crm")["version"] == 2
+        assert api.ask("DELETE", "/callers/billing", match='"1"').status == 204
+        # The last caller is gone, and the door stays closed.
+        assert sent(child.proxy_port, "crm", token)[0] == 401
+        listed = json.loads(run_cli("token", "list", "--json", "--config", str(child.config)).stdout)
+        assert [(each["name"], each["role"]) for each in listed] == [("ann", "admin")]
+        assert run_cli("token", "revoke", "ann", "--config", str(child.config)).returncode == 0
+        within(lambda: api.ask("GET", "/whoami").status == 401)
+
+
+def credential(secret: str) -> str:
+    """What arrives of a secret of the kind basic."""
+    return f"Basic {b64encode(f'svc:{secret}'.encode()).decode()}"
+
+
+def test_three_processes_go_by_each_change_within_two_seconds(
+    tmp_path: Path, postgres: Postgres, upstream: int
+) -> None:
+    """Whichever of them it was sent to; and of two writers with one ETag one is told so."""
+    with ExitStack() as stack:
+        children = []
+        where = in_postgres(postgres, tmp_path)
+        for number in range(3):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            (folder / "store-url").write_text((tmp_path / "store-url").read_text())
+            children.append(stack.enter_context(managed(folder, where)))
+        apis = [Api(child.admin_port) for child in children]
+        apis[0].make("/integrations", {"id": "crm", **basic(upstream)})
+        token = apis[1].make("/callers", {"name": "billing", "integrations": ["crm"]})["token"]
+
+        def soon(condition: Callable[[Child], bool]) -> None:
+            end = time.monotonic() + FOLLOWS
+            while not all(map(condition, children)):
+                assert time.monotonic() < end, "a process does not go by the change"
+                time.sleep(0.02)
+
+        soon(lambda child: sent(child.proxy_port, "crm", token)[0] == 200)
+        for number, api in enumerate(apis):
+            secret = f"secret-{number}"
+            edit = {"auth": {"password": {"value": secret}}}
+            assert api.ask("PATCH", "/integrations/crm", edit, match=f'"{number + 1}"').status == 200
+            expected = credential(secret)
+            soon(lambda child, expected=expected: expected in sent(child.proxy_port, "crm", token)[1])  # type: ignore[misc]
+        outcomes = [api.ask("PATCH", "/integrations/crm", {"description": "x"}, match='"4"').status for api in apis]
+        assert outcomes == [200, 412, 412]
+        assert apis[2].ask("DELETE", "/callers/billing", match='"1"').status == 204
+        soon(lambda child: sent(child.proxy_port, "crm", token)[0] == 401)
+
+
+def test_reads_go_on_and_writes_say_so_while_the_store_is_away(
+    tmp_path: Path, postgres: Postgres, upstream: int
+) -> None:
+    """503 `store_unavailable`; who was known is still known."""
+    with managed(tmp_path, in_postgres(postgres, tmp_path)) as child:
+        api = Api(child.admin_port)
+        api.make("/integrations", {"id": "crm", **basic(upstream)})
+        postgres.stop()
+        try:
+            assert api.get("/integrations/crm")["status"] == "ok"
+            for method, path, body in (
+                ("POST", "/integrations", {"id": "sms", **basic(upstream)}),
+                ("PATCH", "/integrations/crm", {"description": "x"}),
+                ("DELETE", "/integrations/crm", None),
+                ("GET", "/audit", None),
+                ("GET", "/tokens", None),
+            ):
+                said = api.ask(method, path, body, match='"1"' if method in ("PATCH", "DELETE") else None)
+                assert (said.status, said.code) == (503, "store_unavailable"), (method, path)
+            assert get(child.admin_port, "/readyz").status == 200
+        finally:
+            postgres.start()
+        within(lambda: api.ask("PATCH", "/integrations/crm", {"description": "x"}, match='"1"').status == 200)
+
+
+KEY: Final = "-----BEGIN PRIVATE KEY-----"
+
+
+def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
+    """One of each kind, and of each way to have a secret; every one of them holds a canary."""
+    base = f"http://127.0.0.1:{port}/v1"
+    issued = ClientAuthority(folder).issue("client.example")
+    pair = {"certificate": {"inline": issued.pem.decode()}, "private_key": {"value": issued.key_pem.decode()}}
+    oauth2 = {"type": "oauth2", "token_endpoint": f"http://127.0.0.1:{port}/token", "client_id": "id"}
+    secret = {"prefix": "Bearer ", "secret": {"value": "canary-headers"}}
+    body = {"token_request": {"body": {"key": {"value": "canary-body"}}}}
+    login = {"type": "responsys", "login_endpoint": f"http://127.0.0.1:{port}", "username": "api"}
+    return {
+        "basic": basic(port, "canary-basic"),
+        "headers": {"endpoint_prefix": base, "auth": {"type": "headers", "headers": {"Authorization": secret}}},
+        "mtls": {"endpoint_prefix": base, "auth": {"type": "mtls", **pair, "allow_private_ca": True}},
+        "oauth2": {"auth": {**oauth2, "client_secret": {"value": "canary-oauth2"}, **body}},
+        "responsys": {"auth": {**login, "password": {"value": "canary-responsys"}}},
+        "beside": {**basic(port, "canary-beside"), "client_certificate": {**pair, "allow_private_ca": True}},
+    }
+
+
+def test_no_secret_is_shown_logged_or_written_anywhere(tmp_path: Path, upstream: int) -> None:
+    """In no response, no line of the log, no byte of the database or its WAL, no argument of a process."""
+    said: list[bytes] = []
+    with managed(tmp_path, more="log: {level: debug, access: all, path: true}\nintegrations: {}") as child:
+        api = Api(child.admin_port)
+
+        def ask(*arguments: Any, **more: Any) -> Any:
+            found = api.ask(*arguments, **more)
+            said.append(found.body + str(found.headers).encode())
+            return found
+
+        made = documents(upstream, tmp_path)
+        for name, document in made.items():
+            assert ask("POST", "/integrations", {"id": name, **document}).status == 201
+            canary = json.loads(json.dumps(document).replace("canary", "canary-wrong").replace(KEY, "no PEM: canary"))
+            ask("PUT", f"/integrations/{name}", {**canary, "nothing-we-know": "canary"}, match='"1"')
+            ask("PATCH", f"/integrations/{name}", {"endpoint_prefix": "https://canary.example"}, match='"1"')
+            ask("POST", f"/integrations/{name}/explain", {"url": "/x"})
+            ask("POST", "/drafts/integration/test", document)
+            get(child.proxy_port, f"/i/{name}/x")
+        caller = api.make("/callers", {"name": "billing", "integrations": "*"})["token"]
+        operator = api.make("/tokens", {"name": "ann", "role": "admin", "own_token": api.token})["token"]
+        for name in made:
+            get(child.proxy_port, f"/i/{name}/x", {"Sidekey-Token": caller})
+        for path in ("/integrations", "/audit", "/callers", "/tokens", *(f"/integrations/{name}" for name in made)):
+            ask("GET", path)
+        arguments = Path(f"/proc/{child.process.pid}/cmdline").read_bytes()
+        stored = b"".join(each.read_bytes() for each in tmp_path.glob("store.db*"))
+        assert {each.name for each in tmp_path.glob("store.db*")} >= {"store.db", "store.db-wal"}
+        assert child.stop() == 0
+    key = KEY.encode()
+    body = b64decode(made["mtls"]["auth"]["private_key"]["value"].split("-----")[2])[-30:]
+    tokens = [each.encode() for each in (caller, operator, *TOKENS.values())]
+    for where, data in {
+        "a response": b"".join(said),
+        "the log": "\n".join(child.lines).encode(),
+        "the database": stored,
+        "the arguments": arguments,
+    }.items():
+        for secret in (b"canary-", b64encode(b"svc:canary-basic"), key, b64encode(body), *tokens):
+            place = data.find(secret)
+            assert place < 0, (where, data[max(0, place - 200) : place + 100])
+
+
+def test_a_listener_that_others_reach_speaks_tls_and_shows_metrics_to_viewers(tmp_path: Path, ca: Authority) -> None:
+    """And by a certificate that is replaced while it runs; names of the config count, others do not."""
+    leaf, other = ca.leaf("sidekey.example.com"), ca.leaf("sidekey.example.com", "second.example.com")
+    for name, path in (("tls.crt", leaf.cert), ("tls.key", leaf.key)):
+        (tmp_path / name).write_bytes(path.read_bytes())
+    tls = "tls: {certificate: {file: tls.crt}, private_key: {file: tls.key}}, names: [sidekey.example.com], tokens:"
+    head = HEAD.replace('admin: "127.0.0.1:{admin}"', 'admin: "0.0.0.0:{admin}", metrics: "127.0.0.1:{metrics}"')
+    child = managed(tmp_path, head=head.replace("{metrics}", "0"))
+    child.config.write_text(child.config.read_text().replace("tokens:", tls, 1))
+    child.start()
+    try:
+        line = child.wait_for_line(lambda line: '"listening"' in line)
+        assert '"level":"info"' in line
+        context = ca.client_context()
+
+        def ask(path: str, token: str = "", host: str = "sidekey.example.com") -> tuple[int, str, ssl.SSLSocket]:
+            with closing(
+                HTTPSConnection("127.0.0.1", child.admin_port, context=context, timeout=DEADLINE)
+            ) as connection:
+                connection.sock = context.wrap_socket(
+                    socket_to(child.admin_port), server_hostname="sidekey.example.com"
+                )
+                certificate = connection.sock.getpeercert()
+                headers = {"Host": host, **({"Authorization": f"Bearer {token}"} if token else {})}
+                connection.request("GET", path, headers=headers)
+                response = connection.getresponse()
+                return response.status, response.read().decode(), certificate
+
+        assert ask("/healthz")[0] == ask("/readyz")[0] == 200
+        assert ask("/metrics")[0] == 401
+        assert ask("/metrics", TOKENS["viewer"])[0] == 200
+        assert ask(f"{PREFIX}/whoami", TOKENS["viewer"])[0] == 200
+        assert ask("/healthz", host="other.example.com")[0] == 421
+        with (
+            pytest.raises((ConnectionError, OSError)),
+            closing(HTTPConnection("127.0.0.1", child.admin_port, timeout=DEADLINE)) as plain,
+        ):
+            plain.request("GET", "/healthz")
+            plain.getresponse()
+        assert run_cli("healthcheck", "--config", str(child.config)).stdout == "ok\n"
+        first = ask("/healthz")[2]
+        (tmp_path / "tls.key").write_bytes(other.key.read_bytes())
+        (tmp_path / "tls.crt").write_bytes(other.cert.read_bytes())
+        within(lambda: ask("/healthz")[2] != first)
+        assert child.stop() == 0
+    finally:
+        if child.process.poll() is None:
+            child.stop(9)
+
+
+def socket_to(port: int) -> Any:
+    """A connection to a port of 127.0.0.1."""
+    import socket
+
+    return socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
