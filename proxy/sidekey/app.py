@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -183,12 +184,13 @@ class App:
         if self.managed is None:
             return None
         from sidekey.admin.api.extension import Api  # noqa: PLC0415 - as the line above says
+        from sidekey.admin.api.openapi import document  # noqa: PLC0415
         from sidekey.admin.api.service import Service  # noqa: PLC0415
         from sidekey.admin.api.table import ROUTES  # noqa: PLC0415
 
         self._service = Service(
             self.managed,
-            routes=ROUTES,
+            describe=partial(document, ROUTES),
             snapshot=lambda: self.snapshot,
             probe=self.probe,
             probe_draft=self.probe_draft,

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from sidekey.admin.api.answer import Answer
-from sidekey.admin.api.openapi import document
-from sidekey.admin.api.route import Ask, Route
+from sidekey.admin.api.ask import Ask
+from sidekey.admin.api.route import Route
 from sidekey.admin.api.service import Service
 
 
 async def openapi(service: Service, ask: Ask) -> Answer:
     """The OpenAPI document, made of the table of routes."""
     del ask
-    return Answer.of(await service.run(document, service.routes))
+    return Answer.of(await service.run(service.describe))
 
 
 ROUTES: Final = (

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.problems import ApiProblem, not_found
-from sidekey.admin.api.route import Ask, Route
+from sidekey.admin.api.route import Route
 from sidekey.admin.api.service import Service, unavailable
 from sidekey.settings.stored.reading import instant
 from sidekey.store.audit import AuditEntry, AuditPage

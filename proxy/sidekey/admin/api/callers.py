@@ -8,9 +8,10 @@ from dataclasses import replace as replaced
 from typing import Any, Final
 
 from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.named import name_in, page_of
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
-from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Ask, Route
+from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Route
 from sidekey.admin.api.service import Service, expect
 from sidekey.runtime.snapshot import Caller, Snapshot
 from sidekey.settings.stored.overlaps import overlap_for

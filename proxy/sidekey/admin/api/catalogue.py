@@ -6,7 +6,8 @@ from functools import cache
 from typing import Any, Final
 
 from sidekey.admin.api.answer import Answer
-from sidekey.admin.api.route import Ask, Route
+from sidekey.admin.api.ask import Ask
+from sidekey.admin.api.route import Route
 from sidekey.admin.api.schemas import components
 from sidekey.admin.api.service import Service
 from sidekey.credentials.registry import KINDS

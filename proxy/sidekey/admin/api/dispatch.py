@@ -11,9 +11,10 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.api.route import PREFIX, Ask, Route
+from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.service import Service
 from sidekey.settings.stored.document import MalformedError, parse
 
@@ -41,9 +42,9 @@ _ALWAYS: Final[Mapping[str, str]] = {
 class Dispatcher:
     """Serves the API by its table of routes."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, routes: tuple[Route, ...]) -> None:
         self._service = service
-        self._routes = service.routes
+        self._routes = routes
 
     async def serve(self, request: web.Request) -> web.Response:
         """The response to any request below the prefix."""
@@ -59,7 +60,7 @@ class Dispatcher:
     async def _answer(self, request: web.Request) -> Answer:
         operator = self._service.authenticate(_single(request, hdrs.AUTHORIZATION))
         route, names = self._find(request)
-        ask = Ask(operator, route, names, source=request.remote or "unix")
+        ask = Ask(operator, route.action, route.writes, names, source=request.remote or "unix")
         try:
             _check_role(operator, route)
             query, body = _query(request, route), await self._body(request, route)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from sidekey.credentials.fields import mapping
 from sidekey.runtime.snapshot import Integration, Judgement, Snapshot, Stored
 from sidekey.settings.stored.document import MalformedError, Saved
 from sidekey.settings.stored.reading import instant, shown
@@ -98,8 +99,7 @@ def _about_file(integration: Integration) -> dict[str, Any]:
 def _kind(row: IntegrationRow, integration: Integration | None) -> str | None:
     if integration is not None and integration.rebuild is None:
         return integration.kind
-    kind = _written(row).get("auth", {}).get("type")
-    return kind if isinstance(kind, str) else None
+    return _text(mapping(_written(row).get("auth")).get("type"))
 
 
 def _written(row: IntegrationRow) -> Mapping[str, Any]:
@@ -109,6 +109,11 @@ def _written(row: IntegrationRow) -> Mapping[str, Any]:
         return Saved.load(row.document).written
     except MalformedError:
         return {}
+
+
+def _text(written: object) -> str | None:
+    """What this version takes for a text: another one may have written what is stored."""
+    return written if isinstance(written, str) else None
 
 
 def _base(integration: Integration | None) -> str | None:
@@ -156,7 +161,9 @@ def _item(key: tuple[str, str], state: State, snapshot: Snapshot) -> dict[str, A
         said: dict[str, Any] = {"description": integration.description, "tags": list(integration.tags)}
     else:
         written = _written(row)
-        said = {"description": written.get("description", ""), "tags": list(written.get("tags", []))}
+        tags = written.get("tags")
+        found = [each for each in tags if isinstance(each, str)] if isinstance(tags, list) else []
+        said = {"description": _text(written.get("description")) or "", "tags": found}
     return {"id": name, **said, **_about_stored(row, snapshot)}
 
 

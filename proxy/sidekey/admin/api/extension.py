@@ -10,6 +10,7 @@ from sidekey.admin.api.dispatch import Dispatcher, respond
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import PREFIX
 from sidekey.admin.api.service import Service
+from sidekey.admin.api.table import ROUTES
 from sidekey.admin.guard import Refusal, in_a_line
 from sidekey.admin.listeners import Extension
 from sidekey.runtime.snapshot import Address
@@ -22,7 +23,7 @@ class Api(Extension):
 
     def __init__(self, service: Service, address: Address) -> None:
         self._service = service
-        self._dispatcher = Dispatcher(service)
+        self._dispatcher = Dispatcher(service, ROUTES)
         self._open = address.path is None and not ip_address(address.host).is_loopback
 
     def names(self) -> frozenset[str]:

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from sidekey.admin.api import documents
 from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.documents import ABOUT, Wanted
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
-from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Ask, Route
+from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Route
 from sidekey.admin.api.service import Service, expect
 from sidekey.credentials.registry import KINDS
 from sidekey.explain import explain as judge

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.ask import Ask
+from sidekey.admin.api.service import Service
 from sidekey.runtime.admin_rules import Role
-
-if TYPE_CHECKING:
-    from sidekey.admin.api.operators import Operator
-    from sidekey.admin.api.service import Service
 
 PREFIX: Final = "/api/v1"
 
@@ -20,31 +18,7 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 """RFC 7396."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A request that was let in. `names` are those in its path, `query` its parameters, each given once.
-
-    `version` is what If-Match names, None where the route needs none; `body` is the JSON that was sent, None where the
-    route takes none; `source` the address it came from.
-    """
-
-    operator: Operator
-    route: Route
-    names: Mapping[str, str] = field(default_factory=dict)
-    query: Mapping[str, str] = field(default_factory=dict)
-    version: int | None = None
-    body: Mapping[str, Any] | None = field(default=None, repr=False)
-    source: str = ""
-
-    @property
-    def document(self) -> Mapping[str, Any]:
-        """The body of a route that takes one."""
-        if self.body is None:
-            raise RuntimeError("the route takes no body")
-        return self.body
-
-
-Handle = Callable[["Service", Ask], Awaitable[Answer]]
+Handle = Callable[[Service, Ask], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

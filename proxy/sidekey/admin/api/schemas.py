@@ -138,7 +138,7 @@ def components() -> Mapping[str, Schema]:
 
 
 def _as_stored(node: Any) -> Any:
-    """What a node of the config's schema is for a document of the store; _UNSAID where such a document may not say it."""
+    """What a node of the config's schema is for a stored document; _UNSAID where such a document may not say it."""
     if isinstance(node, list):
         return [made for made in map(_as_stored, node) if made is not _UNSAID]
     if not isinstance(node, Mapping):

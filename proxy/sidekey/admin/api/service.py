@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
+from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.operators import NOTE_EVERY, Login, Operator, Paces, authenticate
 from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.api.route import Ask, Route
 from sidekey.core.routing import valid_id
 from sidekey.managed import Managed
 from sidekey.observe.metrics import Metrics
@@ -38,7 +38,7 @@ _REFUSAL_EVERY = 0.5
 
 
 class Service:
-    """The API of one process, by its `routes`. `snapshot` gives the one in use.
+    """What the API of one process works by. `describe` makes its OpenAPI document. `snapshot` gives the one in use.
 
     `probe` sends the test request of an integration that is served, by its ID, `probe_draft` that of one which nobody
     else may use. `report` logs a defect, returns its id, and must not raise.
@@ -48,7 +48,7 @@ class Service:
         self,
         managed: Managed,
         *,
-        routes: tuple[Route, ...],
+        describe: Callable[[], Mapping[str, Any]],
         snapshot: Callable[[], Snapshot],
         probe: Callable[[str, TestRequest], Awaitable[Outcome]],
         probe_draft: Callable[[Integration, TestRequest], Awaitable[Outcome]],
@@ -56,7 +56,7 @@ class Service:
         report: Callable[[BaseException], str],
     ) -> None:
         self.managed = managed
-        self.routes = routes
+        self.describe = describe
         self.probe = probe
         self.probe_draft = probe_draft
         self.metrics = metrics
@@ -158,8 +158,7 @@ class Service:
 
 
 def _entry(ask: Ask, name: str) -> AuditEntry:
-    route = ask.route
-    return AuditEntry(who=ask.operator.name, action=route.action, kind=route.writes, id=name, source=ask.source)
+    return AuditEntry(who=ask.operator.name, action=ask.action, kind=ask.thing, id=name, source=ask.source)
 
 
 def _name_in(ask: Ask) -> str:

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.named import name_in, page_of
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
-from sidekey.admin.api.route import PREFIX, Ask, Route
+from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.service import Service, expect, unavailable
 from sidekey.runtime.admin_rules import ROLES, AdminToken, Role
 from sidekey.settings.stored.reading import instant

@@ -1,0 +1,35 @@
+"""A request of the API, as its handlers see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sidekey.admin.api.operators import Operator
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request that was let in.
+
+    `action` and `thing` are what it does to which kind of thing, for the audit; empty: it changes nothing. `names` are
+    those in its path, `query` its parameters, each given once. `version` is what If-Match names, None where the route
+    needs none; `body` is the JSON that was sent, None where the route takes none; `source` the address it came from.
+    """
+
+    operator: Operator
+    action: str = ""
+    thing: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    version: int | None = None
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    source: str = ""
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The body of a route that takes one."""
+        if self.body is None:
+            raise RuntimeError("the route takes no body")
+        return self.body

@@ -1,0 +1,20 @@
+"""admin/api/extension.py: the API on the admin listener, beside what is there without a store."""
+
+from __future__ import annotations
+
+from admin.api.conftest import Running
+from support.ask import get
+
+
+def test_probes_and_metrics_need_no_token_on_loopback(running: Running) -> None:
+    """What only the machine itself reaches is as it is without a store."""
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert get(running.child.admin_port, path).status == 200
+
+
+def test_what_is_no_api_is_refused_in_a_line(running: Running) -> None:
+    """And what is, as a problem (test_dispatch.py)."""
+    refused = get(running.child.admin_port, "/metrics", {"Host": "rebound.example"})
+    assert (refused.status, refused.headers["Content-Type"]) == (421, "text/plain; charset=utf-8")
+    assert get(running.child.admin_port, "/api").status == 404
+    assert get(running.child.admin_port, "/api/v2/whoami").status == 404

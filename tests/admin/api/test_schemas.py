@@ -1,0 +1,78 @@
+"""admin/api/schemas.py: what a stored document may say, by the models; a new kind is there by its registry line."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+from jsonschema import Draft202012Validator
+from pydantic import Field
+
+from sidekey.admin.api import schemas
+from sidekey.credentials.basic import BasicSettings
+from sidekey.credentials.registry import KINDS
+from support.stored import documents
+
+
+def validator(name: str) -> Draft202012Validator:
+    """Judges by one of the schemas."""
+    return Draft202012Validator(
+        {"components": {"schemas": schemas.components()}, "$ref": f"#/components/schemas/{name}"}
+    )
+
+
+@pytest.mark.parametrize("name", documents())
+def test_documents_of_every_kind_are_what_the_schema_says(name: str) -> None:
+    """What operators may send, as what the models take."""
+    assert list(validator("NewIntegration").iter_errors({"id": "crm", **documents()[name]})) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"auth": {"type": "basic", "username": "a", "password": {"file": "x"}}},
+        {"auth": {"type": "basic", "username": "a", "password": "x"}},
+        {"auth": {"type": "basic", "username": {"env": "X"}, "password": {"value": "x"}}},
+        {"trusted_ca": {"file": "x"}},
+        {"allow_private": []},
+        {"endpoint_prefix": {"file": "x"}},
+    ],
+)
+def test_what_only_a_file_may_say_is_not_in_the_schema(change: dict[str, Any]) -> None:
+    """References to files and variables, and what only operators of the machine allow."""
+    good = {"id": "crm", "endpoint_prefix": "https://a.example", "auth": documents()["basic"]["auth"]}
+    assert list(validator("NewIntegration").iter_errors(good)) == []
+    assert list(validator("NewIntegration").iter_errors({**good, **change})) != []
+
+
+def test_a_certificate_that_was_read_is_what_the_schema_says() -> None:
+    """And no secret."""
+    auth = {**documents()["mtls"]["auth"], "certificate": {"set": True, "subject": "a", "issuer": "b"}}
+    assert list(validator("NewIntegration").iter_errors({**documents()["mtls"], "id": "x", "auth": auth})) == []
+
+
+class PinnedSettings(BasicSettings):
+    """A kind that only this test has."""
+
+    type: Literal["pinned"] = Field(description="The kind of this test.")  # type: ignore[assignment]
+
+
+def test_a_new_kind_is_one_file_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the API names a kind: what the registry has is in every schema."""
+    definition = PinnedSettings.model_json_schema()
+    config = {**schemas.config_schema()}
+    config["$defs"] = {**config["$defs"], "PinnedSettings": definition}
+    integration = dict(config["$defs"]["IntegrationSettings"])
+    auth = dict(integration["properties"]["auth"])
+    auth["oneOf"] = [*auth["oneOf"], {"$ref": "#/$defs/PinnedSettings"}]
+    integration["properties"] = {**integration["properties"], "auth": auth}
+    config["$defs"]["IntegrationSettings"] = integration
+    monkeypatch.setattr(schemas, "config_schema", lambda: config)
+    monkeypatch.setitem(KINDS, "pinned", PinnedSettings)
+    schemas.components.cache_clear()
+    try:
+        found = schemas.components()
+    finally:
+        schemas.components.cache_clear()
+    assert found["PinnedSettings"]["properties"]["password"]["$ref"] == "#/components/schemas/Secret"
+    assert {"$ref": "#/components/schemas/PinnedSettings"} in found["NewIntegration"]["properties"]["auth"]["oneOf"]

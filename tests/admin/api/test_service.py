@@ -1,0 +1,123 @@
+"""admin/api/service.py: what handlers share, where only a failing store shows it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from sidekey.admin.api.ask import Ask
+from sidekey.admin.api.operators import Operator
+from sidekey.admin.api.problems import ApiProblem
+from sidekey.admin.api.service import Service, expect
+from sidekey.managed import Managed
+from sidekey.observe.metrics import Metrics
+from sidekey.probe import Outcome
+from sidekey.runtime import snapshot as runtime
+from sidekey.settings.load import Loader
+from sidekey.store.records import CallerRow, new_row
+from sidekey.store.state import Put
+from support.api import config
+from support.loading import good
+
+OPERATOR = Operator("ann", "admin", "digest", "row-of-ann")
+ASK = Ask(OPERATOR, "create", "caller", body={"name": "billing"})
+
+
+async def never(_: str | runtime.Integration, __: runtime.TestRequest) -> Outcome:
+    raise NotImplementedError
+
+
+@asynccontextmanager
+async def serviced(folder: Path) -> AsyncIterator[tuple[Service, list[BaseException]]]:
+    """A service over a store in this process, that nothing is served by."""
+    (folder / "sidekey.yaml").write_text(f"version: 1\n{config(folder)}")
+    loader = Loader(folder / "sidekey.yaml", {})
+    snapshot = good(loader.load())
+    assert snapshot.store is not None
+    managed = await Managed.open(snapshot.store, loader, patience=0)
+    defects: list[BaseException] = []
+    service = Service(
+        managed,
+        describe=dict,
+        snapshot=lambda: snapshot,
+        probe=never,
+        probe_draft=never,
+        metrics=Metrics(),
+        report=lambda defect: str(defects.append(defect)),
+    )
+    try:
+        yield service, defects
+    finally:
+        service.close()
+        await managed.close()
+
+
+def caller(name: str = "billing") -> Put:
+    return Put(CallerRow(row=new_row(), id=name, token_sha256="0" * 64), None)
+
+
+async def test_a_database_that_cannot_be_written_is_503_and_nothing_is_half_done(tmp_path: Path) -> None:
+    """For changes, refusals and what reads the database; who can be known by what is loaded still is."""
+    async with serviced(tmp_path) as (service, defects):
+        await service.commit(ASK, [caller()])
+        (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
+        for work in (
+            service.commit(ASK, [caller("second")]),
+            service.now(),
+            service.note_refusal(ASK, "forbidden"),
+        ):
+            with pytest.raises(ApiProblem) as refused:
+                await work
+            assert (refused.value.code, refused.value.headers) == ("store_unavailable", {"Retry-After": "5"})
+        (tmp_path / "elsewhere.db").rename(tmp_path / "store.db")
+        assert list((await service.now()).callers) == ["billing"]
+        assert defects == []
+
+
+async def test_a_use_that_cannot_be_noted_is_no_defect(tmp_path: Path) -> None:
+    """A later one is; how the store is, its metrics say."""
+    async with serviced(tmp_path) as (service, defects):
+        (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
+        await service._note_use("row")
+        (tmp_path / "elsewhere.db").rename(tmp_path / "store.db")
+        assert defects == []
+
+
+async def test_of_two_that_make_one_name_one_is_told(tmp_path: Path) -> None:
+    """409; and 412 where a row has changed."""
+    async with serviced(tmp_path) as (service, _):
+        first, second = await asyncio.gather(
+            service.commit(ASK, [caller()]), service.commit(ASK, [caller()]), return_exceptions=True
+        )
+        assert isinstance(second, ApiProblem)
+        assert second.code == "exists"
+        assert not isinstance(first, BaseException)
+        row = first.callers["billing"]
+        with pytest.raises(ApiProblem) as refused:
+            await service.commit(ASK, [Put(row, 7)])
+        assert refused.value.code == "changed"
+        assert expect(row, 1) == 1
+        with pytest.raises(ApiProblem):
+            expect(row, None)
+
+
+async def test_refusals_of_one_token_are_noted_at_a_bounded_pace(tmp_path: Path) -> None:
+    """Whoever asks as often as they can does not fill the database."""
+    async with serviced(tmp_path) as (service, _):
+        for _unused in range(20):
+            await service.note_refusal(ASK, "forbidden")
+        page = await service.store.audit_page()
+        assert 1 <= len(page.entries) <= 2
+        assert page.entries[0][1].id == "billing"
+
+
+async def test_a_name_that_is_none_is_not_in_the_audit(tmp_path: Path) -> None:
+    """A secret may have been pasted there."""
+    async with serviced(tmp_path) as (service, _):
+        await service.note_refusal(Ask(OPERATOR, "create", "caller", body={"name": "A canary"}), "invalid")
+        ((_, entry),) = (await service.store.audit_page()).entries
+        assert entry.id == ""
