@@ -26,9 +26,6 @@ T = TypeVar("T")
 WHO = "command line"
 """Whom the audit names, beside the user."""
 
-PATIENCE = 5.0
-"""Seconds for which a database that cannot be reached is tried."""
-
 
 class TokenCommandError(Exception):
     """Why a command does not do what it was asked for."""
@@ -107,7 +104,7 @@ def revoke(rules: StoreRules, name: str) -> None:
 
 def _with(rules: StoreRules, work: Callable[[Store], Awaitable[T]], *, create: bool = True) -> T:
     async def main() -> T:
-        store = await open_store(rules, patience=PATIENCE, create=create)
+        store = await open_store(rules, patience=0, create=create)
         try:
             return await work(store)
         finally:

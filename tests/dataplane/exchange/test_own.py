@@ -1,0 +1,35 @@
+"""dataplane/exchange/own.py: a request of the process itself needs no token, and is judged as any other otherwise."""
+
+from __future__ import annotations
+
+from sidekey.probe import probe
+from sidekey.runtime.snapshot import TestRequest as Request
+from support.plane import AUTHORIZATION, base_url, get, integration, running
+from support.upstream import RawUpstream
+
+
+async def test_a_request_of_our_own_needs_no_token_where_callers_do() -> None:
+    """Callers are asked for theirs all the same."""
+    async with RawUpstream() as upstream:
+        served = integration("h", base_url(upstream.port))
+        async with running(served, tokens={"a-token": frozenset()}) as plane:
+            outcome = await probe(plane.plane, "h", Request("GET", "/a"))
+            assert (outcome.ok, outcome.status) == (True, 200)
+            assert (await plane.ask(get())).status == 401
+        (request,) = upstream.requests
+        assert (request.method, request.target) == (b"GET", b"/api/a")
+        assert request.values(b"authorization") == [AUTHORIZATION[0][1].encode()]
+
+
+async def test_it_is_judged_as_any_other() -> None:
+    """By the policy, by methods and by what there is."""
+    async with RawUpstream() as upstream:
+        async with running(integration("h", base_url(upstream.port), methods=["GET"])) as plane:
+            for name, request, code in (
+                ("h", Request("GET", "/../x"), "target_denied"),
+                ("h", Request("POST", "/a"), "method_denied"),
+                ("other", Request("GET", "/a"), "integration_denied"),
+            ):
+                outcome = await probe(plane.plane, name, request)
+                assert (outcome.ok, outcome.code) == (False, code)
+        assert upstream.requests == []

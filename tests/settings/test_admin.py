@@ -1,0 +1,127 @@
+"""The section `admin`: operators' tokens, and the certificate of the listener."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+
+from sidekey.settings import checks
+from sidekey.settings.load import Loader, load
+from support.ca import Authority
+from support.loading import good
+
+HEAD = "version: 1\nstore: {path: store.db, keys: [{id: k1, key: {env: KEY}}]}\n"
+ENVIRON = {"KEY": b64encode(b"k" * 32).decode(), "OPS": "0123456789abcdef", "SHORT": "0123456789abcde"}
+
+
+def write(folder: Path, admin: str, more: str = "") -> Path:
+    path = folder / "sidekey.yaml"
+    path.write_text(f"{HEAD}admin: {{{admin}}}\n{more}")
+    return path
+
+
+def test_tokens_are_kept_as_digests_with_their_roles(tmp_path: Path) -> None:
+    """And names in lower case."""
+    tokens = "ops: {token: {env: OPS}, role: admin}"
+    found = good(load(write(tmp_path, f"tokens: {{{tokens}}}, names: [Sidekey.Example.com]"), ENVIRON)).admin
+    assert found.tokens["ops"].digest == hashlib.sha256(b"0123456789abcdef").digest()
+    assert found.tokens["ops"].role == "admin"
+    assert found.names == {"sidekey.example.com"}
+
+
+def test_a_token_that_cannot_be_used_counts_for_nobody(tmp_path: Path) -> None:
+    """One that could be before stays what it was."""
+    path = write(tmp_path, "tokens: {a: {token: {env: SHORT}, role: admin}, b: {token: {file: t}, role: viewer}}")
+    (tmp_path / "t").write_text("of-a-file-16-long")
+    loader = Loader(path, ENVIRON)
+    loaded = loader.load()
+    (error,) = loaded.unreadable
+    assert "admin.tokens.a.token: must have at least 16 characters" in str(error)
+    first = good(loaded).admin
+    assert set(first.tokens) == {"b"}
+    (tmp_path / "t").unlink()
+    again = loader.load()
+    assert good(again).admin.tokens["b"].digest == first.tokens["b"].digest
+    assert len(again.unreadable) == 2
+
+
+def test_two_operators_have_two_tokens(tmp_path: Path) -> None:
+    """Else nobody knows who did what."""
+    each = "{token: {env: OPS}, role: viewer}"
+    loaded = load(write(tmp_path, f"tokens: {{a: {each}, b: {each}}}"), ENVIRON)
+    assert ["admin.tokens.b.token: must differ from the token of a" in str(each) for each in loaded.errors] == [True]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ("certificate", "admin.tls.certificate: must be a certificate in PEM"),
+        ("private_key", "admin.tls.private_key: must be a private key in PEM"),
+        ("other", "admin.tls.private_key: must be the key of the first certificate"),
+        ("missing", "admin.tls.private_key: "),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_stops_a_start(tmp_path: Path, ca: Authority, wrong: str, text: str) -> None:
+    """Tokens would travel in the clear; later the one in use stays."""
+    leaf, other = ca.leaf("admin.test"), ca.leaf("other.test")
+    files = {"certificate": leaf.certificate.read_bytes(), "private_key": leaf.key.read_bytes()}
+    path = write(tmp_path, "tls: {certificate: {file: certificate}, private_key: {file: private_key}}")
+
+    def place(**changed: bytes | None) -> None:
+        for name, data in {**files, **changed}.items():
+            (tmp_path / name).unlink(missing_ok=True)
+            if data is not None:
+                (tmp_path / name).write_bytes(data)
+
+    broken: dict[str, bytes | None] = {
+        "other": {"private_key": other.key.read_bytes()},
+        "missing": {"private_key": None},
+    }.get(wrong, {wrong: b"-----BEGIN X-----\ncanary"})  # type: ignore[assignment]
+    place(**broken)
+    (error,) = load(path, ENVIRON).errors
+    assert text in str(error)
+    assert "canary" not in str(error)
+    place()
+    loader = Loader(path, ENVIRON)
+    first = good(loader.load()).admin.certificate
+    assert first is not None
+    place(**broken)
+    loaded = loader.load()
+    assert good(loaded).admin.certificate == first
+    assert [text in str(each) for each in loaded.unreadable] == [True]
+
+
+def test_a_listener_does_not_begin_or_end_to_speak_tls_while_it_runs(tmp_path: Path, ca: Authority) -> None:
+    """As it does not move."""
+    leaf = ca.leaf("admin.test")
+    tls = f"tls: {{certificate: {{file: '{leaf.certificate}'}}, private_key: {{file: '{leaf.key}'}}}}"
+    for before, after in (("", tls), (tls, "")):
+        path = write(tmp_path, before)
+        loader = Loader(path, ENVIRON)
+        good(loader.load())
+        write(tmp_path, after)
+        (error,) = loader.load().errors
+        assert "admin.tls: needs a restart of Sidekey" in str(error)
+
+
+def test_a_listener_that_others_reach_needs_tls_with_a_store() -> None:
+    """`allow_unauthenticated` says nothing about that; without a store nothing has changed."""
+    store = {"path": "x", "keys": [{"id": "k", "key": {"env": "K"}}]}
+    raw = {"listen": {"admin": "0.0.0.0:9090"}, "store": store, "allow_unauthenticated": True}
+    assert [loc for loc, _ in checks.global_errors(raw)] == [("listen", "admin")]
+    for admin in ({"tls": {"certificate": "x"}}, {"behind_tls": True}):
+        assert list(checks.global_errors({**raw, "admin": admin})) == []
+    for where in ("127.0.0.1:9090", "[::1]:9090", "unix:admin.sock"):
+        assert list(checks.global_errors({**raw, "listen": {"admin": where}})) == []
+    assert [loc for loc, _ in checks.global_errors({**raw, "admin": {"behind_tls": False}})] == [("listen", "admin")]
+
+
+def test_the_section_does_nothing_without_a_store(tmp_path: Path) -> None:
+    """Which is said."""
+    path = tmp_path / "sidekey.yaml"
+    path.write_text("version: 1\nadmin: {names: [a.example]}\nintegrations: {}\n")
+    loaded = load(path, {})
+    assert any("admin: does nothing without a store" in str(each) for each in loaded.warnings)
