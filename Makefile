@@ -67,8 +67,9 @@ format: $(VENV)/.dev ## Format the code and sort imports
 	$(BIN)/python -m ruff check --fix $(SOURCES)
 	$(BIN)/python -m ruff format $(SOURCES)
 
-docs: $(VENV)/.runtime ## Regenerate config/schema.json, docs/config.md, docs/answers.md and docs/providers.md
+docs: $(VENV)/.runtime ## Regenerate config/schema.json, docs/config.md, docs/answers.md, docs/providers.md and docs/api.md
 	$(BIN)/python -m sidekey.settings.reference
+	$(BIN)/python -m sidekey.admin.api.reference
 
 charts: $(VENV)/.dev ## Regenerate the Helm chart's table of values, its plain manifest and the golden files of its tests
 	@PYTHONPATH=tests $(BIN)/python -m support.charts

@@ -269,7 +269,8 @@ def test_an_integration_that_a_file_hides_is_released_by_an_editor_once_the_file
     shown = api.get(f"/integrations/{name}")
     assert (shown["status"], shown["usable"]) == ("hidden", False)
     said = api.ask("POST", f"/integrations/{name}/explain", {"url": "/x"})
-    assert (said.status, said.code) == (409, "overlaps")
+    assert (said.status, said.code) == (404, "not_found")
+    assert "a file had an integration of this ID" in said.json["detail"]
     said = api.ask("POST", f"/integrations/{name}/release", match=f'"{shown["version"]}"')
     assert (said.status, said.json["status"]) == (200, "ok")
     assert "authorization: Basic" in get(child.proxy_port, f"/i/{name}/x", TOKEN).body

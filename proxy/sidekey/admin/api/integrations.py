@@ -163,7 +163,7 @@ def _served(service: Service, name: str) -> Integration:
     if name not in service.store.state.integrations:
         raise not_found()
     reason = documents.judgement_of(snapshot, name).reason
-    raise ApiProblem("overlaps", f"it is not served now: {reason}")
+    raise ApiProblem("not_found", f"it is not served now: {reason}")
 
 
 async def _stored(service: Service, ask: Ask) -> tuple[State, IntegrationRow]:
@@ -396,7 +396,7 @@ ROUTES: Final = (
         role="viewer",
         handle=test,
         gives="TestResult",
-        codes=("not_found", "overlaps", "invalid", "too_many"),
+        codes=("not_found", "invalid", "too_many"),
     ),
     Route(
         method="POST",
@@ -407,7 +407,7 @@ ROUTES: Final = (
         handle=explain,
         body="ExplainRequest",
         gives="Explanation",
-        codes=("not_found", "overlaps", "invalid"),
+        codes=("not_found", "invalid"),
     ),
     Route(
         method="POST",
