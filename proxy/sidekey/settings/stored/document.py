@@ -156,7 +156,8 @@ class Saved:
             profile = document.get("profile")
             if profile is None:
                 return cls(written)
-            parameters = {key: written["auth"][key] for key in profile["parameters"]}
-            return cls(written, Brought(profile["provider"], parameters, profile["keys"], profile["domains"]))
+            auth, keys = dict(written["auth"]), {**profile["keys"], "auth": dict(profile["keys"]["auth"])}
+            parameters = {key: auth[key] for key in profile["parameters"]}
+            return cls(written, Brought(profile["provider"], parameters, keys, profile["domains"]))
         except (AttributeError, KeyError, TypeError, ValueError):
             raise MalformedError("is not what this version of Sidekey saves") from None
