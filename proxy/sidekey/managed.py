@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from sidekey.errors import StartError
-from sidekey.observe.logs import get_logger
+from sidekey.observe.logs import get_logger, report_defect
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.store_report import StoreReport
 from sidekey.reloading.reloader import Reloader, ReloadError
@@ -61,7 +61,7 @@ class Managed:
         """Put in use from now on what others change in the store, too, and tell how the store is."""
         self._reloader = reloader
         self._report = StoreReport(metrics)
-        self.store.watch(self._look)
+        self.store.watch(self._look, report_defect)
         self._look()
 
     @property

@@ -107,6 +107,7 @@ ALTERED = {
     "no result": "UPDATE sidekey_leases SET result = ''",
     "the lineage": "UPDATE sidekey_leases SET lineage = result",
     "the MAC": "UPDATE sidekey_leases SET mac = 'x'",
+    "what is no MAC": "UPDATE sidekey_leases SET mac = 'é'",
     "the key": "UPDATE sidekey_leases SET \"key\" = 'k9'",
 }
 

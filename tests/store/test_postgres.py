@@ -14,7 +14,7 @@ from sidekey.store.postgres import PostgresDatabase
 from sidekey.store.state import Put
 from sidekey.store.store import Store
 from support.postgres import Postgres
-from support.stores import ENTRY, RING, PostgresPlace, integration
+from support.stores import ENTRY, RING, PostgresPlace, integration, raised
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ async def watched(place: PostgresPlace) -> AsyncIterator[tuple[Store, asyncio.Ev
     """A store that looks for changes."""
     async with place.open() as store:
         woken = asyncio.Event()
-        store.watch(woken.set)
+        store.watch(woken.set, raised)
         yield store, woken
 
 
@@ -104,6 +104,20 @@ async def test_a_server_that_is_down_leaves_what_is_loaded(place: PostgresPlace)
                 await woken.wait()
                 woken.clear()
         await store.commit([Put(integration("sms"), None)], ENTRY)
+
+
+async def test_a_server_that_is_down_is_down_whatever_was_wrong_before(place: PostgresPlace) -> None:
+    async with place.open() as store:
+        await place.sql("UPDATE sidekey_head SET revision = 5")
+        await store.read()
+        assert (store.health.up, store.health.rolled_back) == (True, True)
+        await asyncio.to_thread(place.postgres.stop)
+        try:
+            with pytest.raises(StoreUnavailable):
+                await store.read()
+            assert (store.health.up, store.health.rolled_back) == (False, True)
+        finally:
+            await asyncio.to_thread(place.postgres.start)
 
 
 async def test_a_start_waits_for_a_server(place: PostgresPlace) -> None:

@@ -13,6 +13,16 @@ PATIENCE: Final = 5.0
 """Seconds that a database may take to let us connect, or to let another's transaction end."""
 
 
+def as_text(value: object) -> str:
+    """A text as it was read. Whoever can write to the database can put anything into a column of it."""
+    return value if isinstance(value, str) else repr(value)
+
+
+def as_number(value: object) -> int:
+    """A number as it was read; -1 where it is none."""
+    return value if isinstance(value, int) else -1
+
+
 class Transaction(ABC):
     """Statements that are done together, or not at all."""
 

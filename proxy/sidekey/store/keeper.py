@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from sidekey.store import audit
 from sidekey.store.audit import AuditEntry
-from sidekey.store.database import Database, Transaction
+from sidekey.store.database import Database, Transaction, as_text
 from sidekey.store.errors import Changed, Exists, RolledBack, StoreRefused, StoreUnavailable
 from sidekey.store.integrity import Head, Held, Line, Seals, digest
 from sidekey.store.ring import KeyMissing, KeyRing
@@ -66,7 +66,7 @@ class Keeper:
                 await migrate(transaction, create=create)
                 found = await transaction.fetch("SELECT id FROM sidekey_store")
                 if found:
-                    self._seals = Seals(self._ring, found[0][0])
+                    self._seals = Seals(self._ring, as_text(found[0][0]))
                     await self._check_keys(transaction)
                 else:
                     await self._make(transaction)
@@ -206,7 +206,7 @@ class Keeper:
             rows = await self.every_row(transaction)
             return rows if digest(each.text for each in rows.values()) == head.digest else None
         # Some were deleted, or what is known is not what the head was made of.
-        lines = [Line(*each) for each in await transaction.fetch(f"{_LINES} FROM sidekey_rows")]
+        lines = [Line.read(each) for each in await transaction.fetch(f"{_LINES} FROM sidekey_rows")]
         if digest(line.text() for line in lines) != head.digest:
             return None
         rows = _same(lines, known)
@@ -224,7 +224,7 @@ class Keeper:
     def _verified(self, found: Iterable[tuple[Any, ...]]) -> dict[str, Held]:
         rows: dict[str, Held] = {}
         for number, (*columns, body) in enumerate(found, 1):
-            held = self.seals.held(Line(*columns), body)
+            held = self.seals.held(Line.read(columns), as_text(body))
             former = self.state.rows.get(held.line.row)
             # Read again, and the same: it stays the same object.
             rows[held.line.row] = held if former is None or former != held else former
@@ -285,7 +285,7 @@ def _same(lines: Iterable[Line], known: State) -> dict[str, Held]:
 async def read_head(transaction: Transaction) -> Head | None:
     """The head that is there, unverified."""
     found = await transaction.fetch('SELECT epoch, revision, digest, "key", mac FROM sidekey_head WHERE one = 1')
-    return Head(*found[0]) if found else None
+    return Head.read(found[0]) if found else None
 
 
 async def put_head(transaction: Transaction, head: Head) -> None:

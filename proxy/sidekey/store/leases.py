@@ -22,10 +22,10 @@ import hashlib
 import hmac
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from sidekey.store.canonical import canonical
-from sidekey.store.database import Transaction
+from sidekey.store.database import Transaction, as_number, as_text
 from sidekey.store.errors import StoreError
 from sidekey.store.integrity import Seals
 from sidekey.store.sealing import Binding, NotOpened, open_sealed, seal
@@ -82,6 +82,19 @@ class _Row:
     result: str
     key: str = ""
     mac: str = ""
+
+    @classmethod
+    def read(cls, columns: tuple[Any, ...]) -> _Row:
+        """Of the columns of a lease."""
+        name, fence, until, stage, rotates, *texts = columns
+        return cls(
+            as_text(name),
+            as_number(fence),
+            as_number(until),
+            as_text(stage),
+            as_number(rotates),
+            *map(as_text, texts),
+        )
 
     def text(self, key: str) -> str:
         """What its MAC is made of."""
@@ -177,12 +190,12 @@ async def altered(transaction: Transaction, seals: Seals) -> list[str]:
 
 async def _find(transaction: Transaction, name: str) -> _Row | None:
     found = await transaction.fetch(f"{_SELECT} WHERE name = $1", name)
-    return _Row(*found[0]) if found else None
+    return _Row.read(found[0]) if found else None
 
 
 async def _all(transaction: Transaction) -> AsyncIterator[_Row]:
     for each in await transaction.fetch(_SELECT):
-        yield _Row(*each)
+        yield _Row.read(each)
 
 
 async def _mine(transaction: Transaction, seals: Seals, lease: Lease) -> _Row:
@@ -209,7 +222,7 @@ async def _put(transaction: Transaction, seals: Seals, row: _Row) -> None:
 
 
 def _is_intact(seals: Seals, row: _Row) -> bool:
-    return row.key in seals.ring and hmac.compare_digest(seals.mac(row.key, _INFO, row.text(row.key)), row.mac)
+    return seals.bears(row.key, _INFO, row.text(row.key), row.mac)
 
 
 def _is_of(seals: Seals, row: _Row, lineage: str) -> bool:
