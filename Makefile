@@ -67,7 +67,7 @@ format: $(VENV)/.dev ## Format the code and sort imports
 	$(BIN)/python -m ruff check --fix $(SOURCES)
 	$(BIN)/python -m ruff format $(SOURCES)
 
-docs: $(VENV)/.runtime ## Regenerate config/schema.json, docs/config.md, docs/answers.md, docs/providers.md and docs/api.md
+docs: $(VENV)/.runtime ## Regenerate config/schema.json and those pages of docs that are made of the code
 	$(BIN)/python -m sidekey.settings.reference
 	$(BIN)/python -m sidekey.admin.api.reference
 

@@ -106,6 +106,20 @@ async def test_a_server_that_is_down_leaves_what_is_loaded(place: PostgresPlace)
         await store.commit([Put(integration("sms"), None)], ENTRY)
 
 
+async def test_a_server_that_is_down_is_down_whatever_was_wrong_before(place: PostgresPlace) -> None:
+    async with place.open() as store:
+        await place.sql("UPDATE sidekey_head SET revision = 5")
+        await store.read()
+        assert (store.health.up, store.health.rolled_back) == (True, True)
+        await asyncio.to_thread(place.postgres.stop)
+        try:
+            with pytest.raises(StoreUnavailable):
+                await store.read()
+            assert (store.health.up, store.health.rolled_back) == (False, True)
+        finally:
+            await asyncio.to_thread(place.postgres.start)
+
+
 async def test_a_start_waits_for_a_server(place: PostgresPlace) -> None:
     await asyncio.to_thread(place.postgres.stop)
     opening = asyncio.create_task(Store.open(place.database(), RING, retention=1, patience=30))

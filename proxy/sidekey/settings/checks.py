@@ -163,17 +163,15 @@ def _admin_errors(address: Address | None, raw: Mapping[str, Any]) -> Found:
         yield ("listen", "admin"), f"{text} where a proxy in front of it speaks https"
 
 
-def caller_errors(raw: Mapping[str, Any], known: Container[str]) -> Found:
-    """Callers that name integrations that do not exist."""
+def caller_errors(raw: Mapping[str, Any], known: Container[str], stored: Container[str] = ()) -> Found:
+    """Callers that name integrations that are neither `known` of files nor `stored`."""
     for name, caller in mapping(raw.get("callers")).items():
         granted = mapping(caller).get("integrations")
         for index, entry in enumerate(granted if isinstance(granted, list) else []):
-            if isinstance(entry, str) and entry not in known:
-                text = (
-                    "no integration has this ID"
-                    if raw.get("store") is None
-                    else "no file has an integration of this ID"
-                )
+            if isinstance(entry, str) and entry not in known and entry not in stored:
+                text = "no integration has this ID"
+                if raw.get("store") is not None:
+                    text = "no file has an integration of this ID: it must be made in the store"
                 yield ("callers", name, "integrations", index), text
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Self, TypeVar
 from sidekey.store import audit, leases, upkeep, uses
 from sidekey.store.audit import PAGE, AuditEntry, AuditPage
 from sidekey.store.database import Database, Transaction
-from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable
+from sidekey.store.errors import RolledBack, StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.integrity import Seals
 from sidekey.store.keeper import Depth, Keeper
 from sidekey.store.leases import Lease, NotLeased
@@ -266,7 +266,7 @@ class Store:
 
     def _note(self, error: StoreError | None) -> None:
         state = self._keeper.state
-        up = not isinstance(error, StoreUnavailable) or state.rolled_back
+        up = error is None or isinstance(error, (RolledBack, StoreRefused))
         problem = state.problem if error is None else str(error)
         self._health = Health(up, state.revision, problem, state.rolled_back)
 

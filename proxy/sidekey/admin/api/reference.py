@@ -30,44 +30,48 @@ say.
 
 ## Who may
 
-Every request needs an operator's token: `Authorization: Bearer sidekey_...`, on loopback too, and never as a cookie or
-in a URL. Tokens are made by `sidekey token create`, by `POST /tokens`, or written in `admin.tokens` of the config. Each
-has a role: `viewer` reads, explains and tests what is saved; `editor` also changes integrations and tests drafts;
-`admin` also changes callers and tokens, and reads the audit. `POST /tokens` takes the operator's own token again, as
-`own_token`. A new token, of an operator or of a caller, is in the response that makes it and in no other.
+Every request needs an operator's token: `Authorization: Bearer sidekey_...`, on loopback too, and never as a cookie
+or in a URL. Tokens are made by `sidekey token create`, by `POST /tokens`, or written in `admin.tokens` of the
+config. Each has a role: `viewer` reads, explains and tests what is saved; `editor` also changes integrations and
+tests drafts; `admin` also changes callers and tokens, and reads the audit. `POST /tokens` takes the operator's own
+token again, as `own_token`. A new token, of an operator or of a caller, is in the response that makes it and in no
+other.
 
 `allow_unauthenticated` does not open the API. An admin listener that is neither loopback nor a unix socket needs
-`admin.tls`, or `admin.behind_tls: true` where a proxy in front of it speaks https; its `/metrics` needs a viewer's token
-then, `/healthz` and `/readyz` need none. Its `Host` must be an IP address, `localhost` or one of `admin.names`.
+`admin.tls`, or `admin.behind_tls: true` where a proxy in front of it speaks https; its `/metrics` needs a viewer's
+token then, `/healthz` and `/readyz` need none. Its `Host` must be an IP address, `localhost` or one of
+`admin.names`.
 
 ## Integrations
 
 An integration is one object: its document, as in a file, and what is said about it: `source` (`file` or `store`),
-`version`, `status`, `reason`, `usable`, `kind`, `base`, `created_at`, `updated_at`, `updated_by`. Sent back, that counts
-for nothing, so that what was read can be edited and sent.
+`version`, `status`, `reason`, `usable`, `kind`, `base`, `created_at`, `updated_at`, `updated_by`. Sent back, that
+counts for nothing, so that what was read can be edited and sent.
 
-- A **secret** is sent as `{{"value": "..."}}`, and reads as `{{"set": true, "updated_at": ..., "updated_by": ...}}`: never
-  its value, length, a part or a hash. The same object sent back keeps it. Left out of a PATCH it stays, left out of a PUT
-  it is removed. A value that is empty, or only `*` or `\u2022`, is refused.
-- A **certificate** is sent as `{{"inline": PEM}}` and reads as its subject, issuer and expiry. `{{"url": ...}}` is for
-  certificates and keys, and is sealed like a secret.
+- A **secret** is sent as `{{"value": "..."}}`, and reads as `{{"set": true, "updated_at": ..., "updated_by":
+  ...}}`: never its value, length, a part or a hash. The same object sent back keeps it. Left out of a PATCH it
+  stays, left out of a PUT it is removed. A value that is empty, or only `*` or `\u2022`, is refused.
+- A **certificate** is sent as `{{"inline": PEM}}` and reads as its subject, issuer and expiry. `{{"url": ...}}` is
+  for certificates and keys, and is sealed like a secret.
 - `{{file}}`, `{{env}}`, `{{insecure_value}}`, `allow_private` and `trusted_ca: {{file}}` are for files alone.
-- A secret is sealed for its **destination**: kind, prefixes, domains, endpoints, CA, and whatever else decides where it
-  may go. A change of that without the secret is 422 `reenter`, with a pointer for each secret that must be sent again.
-- `status` is `ok`; `hidden`: a file has, or had, the ID, which is served until an editor releases this one, or another
-  integration covers the same targets; `invalid`: this Sidekey cannot use it; `altered`: its row was changed by other means;
-  `sealed`: a secret cannot be opened.
-- `/test` sends the `test` request that is saved through the data plane. Only 200 is success. It tells the status, the time
-  and Sidekey's own code, nothing else of the response. One a second with one token.
+- A secret is sealed for its **destination**: kind, prefixes, domains, endpoints, CA, and whatever else decides
+  where it may go. A change of that without the secret is the problem `reenter`, with a pointer for each secret that must be
+  sent again.
+- `status` is `ok`; `hidden`: a file has, or had, the ID, which is served until an editor releases this one, or
+  another integration covers the same targets; `invalid`: this Sidekey cannot use it; `altered`: its row was changed
+  by other means; `sealed`: a secret cannot be opened.
+- `/test` sends the `test` request that is saved through the data plane. Only 200 is success. It tells the status,
+  the time and Sidekey's own code, nothing else of the response. One a second with one token.
 
 Integrations and callers of files are listed, and are `read_only`.
 
 ## Changes
 
-`ETag` is the version. What changes or deletes something needs it as `If-Match` (428 without, 412 where somebody else was
-first). PUT replaces the document, PATCH is a JSON merge patch (RFC 7396, `application/merge-patch+json`, or plain JSON).
-A body is JSON in UTF-8, without content coding, of at most {LARGEST >> 10} KiB. A change returns once it is committed and in
-use in the process that it was sent to; all others of the same store follow within 2 seconds.
+`ETag` is the version. What changes or deletes something needs it as `If-Match` (428 without, 412 where somebody
+else was first). PUT replaces the document, PATCH is a JSON merge patch (RFC 7396, `application/merge-patch+json`,
+or plain JSON). A body is JSON in UTF-8, without content coding, of at most {LARGEST >> 10} KiB. A change returns
+once it is committed and in use in the process that it was sent to; all others of the same store follow within 2
+seconds.
 
 Lists come in pages of 50: `next` is what the next page's `after` (of the audit, `before`) must be, null at the end.
 """
@@ -81,11 +85,11 @@ _ROUTES_HEAD = """
 _PROBLEMS_HEAD = """
 ## Problems
 
-Errors are `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `instance` and `code`; where a
-body is not valid, `errors` has all that is wrong with it as `{pointer, detail}`, with JSON pointers (RFC 6901). None of
-them repeats a value that was sent. These may come from any route: `malformed`, `unauthenticated`, `misdirected`,
-`too_large`, `unsupported`, `method_denied`, `internal_error`; `forbidden` from those that need more than a viewer;
-`precondition_required` and `changed` from those with `If-Match`.
+Errors are `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `instance` and `code`;
+where a body is not valid, `errors` has all that is wrong with it as `{pointer, detail}`, with JSON pointers (RFC
+6901). None of them repeats a value that was sent. These may come from any route: `malformed`, `unauthenticated`,
+`misdirected`, `too_large`, `unsupported`, `method_denied`, `internal_error`; `forbidden` from those that need more
+than a viewer; `precondition_required` and `changed` from those with `If-Match`.
 
 | code | status | meaning |
 |---|---|---|"""
