@@ -52,6 +52,17 @@ async def test_changes_are_seen_although_connections_are_killed_in_between(place
         assert store.health.up
 
 
+async def test_a_change_wakes_the_others(place: PostgresPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting for the next look, and on another connection as well."""
+    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 600.0)
+    async with place.open() as writer, watched(place) as (store, woken):
+        await writer.commit([Put(integration("one"), None)], ENTRY)
+        await seen(store, woken, {"one"})
+        await place.postgres.kill_connections()
+        await writer.commit([Put(integration("two"), None)], ENTRY)
+        await seen(store, woken, {"one", "two"})
+
+
 async def test_a_server_that_restarts_loses_nothing_that_was_acknowledged(place: PostgresPlace) -> None:
     """While changes are written. What is loaded stays, and the changes of meanwhile are seen afterwards."""
     async with place.open() as writer, watched(place) as (store, woken):
