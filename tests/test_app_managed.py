@@ -7,7 +7,7 @@ import json
 import sqlite3
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -186,7 +186,7 @@ async def test_a_row_that_is_edited_past_sidekey_takes_down_that_one_alone(
         await editor.let_in("it", "fine")
         await editor.put("it", keyed(upstream.port, "one"))
         await editor.put("fine", keyed(upstream.port, "fine"))
-        with sqlite3.connect(tmp_path / "store.db") as database:
+        with closing(sqlite3.connect(tmp_path / "store.db")) as database, database:
             (body,) = database.execute("SELECT body FROM sidekey_rows WHERE id = 'it'").fetchone()
             said = json.loads(body)
             said["document"] = said["document"].replace("/one", "/two") if edit == "destination" else said["document"]

@@ -231,6 +231,6 @@ def test_who_may_use_what_is_not_there_is_said_in_words_for_the_source() -> None
     raw = {"callers": {"a": {"integrations": ["known", "later"]}}}
     place = ("callers", "a", "integrations", 1)
     assert list(checks.caller_errors(raw, {"known"})) == [(place, "no integration has this ID")]
-    assert list(checks.caller_errors({**raw, "store": {}}, {"known"})) == [
-        (place, "no file has an integration of this ID")
-    ]
+    text = "no file has an integration of this ID: it must be made in the store"
+    assert list(checks.caller_errors({**raw, "store": {}}, {"known"})) == [(place, text)]
+    assert list(checks.caller_errors({**raw, "store": {}}, {"known"}, {"later"})) == []

@@ -230,6 +230,8 @@ class Reloader:
             self._hooks.metrics.config_loaded = published
             if published:
                 self._hooks.metrics.config_loaded_at = time.time()
+                # Not after each change of the store: whatever is garbage just then would stay.
+                gc.freeze()
             if snapshot is not None and self._hooks.publisher.snapshot is snapshot:
                 before, self._loaded = self._loaded, loaded
             if snapshot is None or self._hooks.publisher.snapshot is snapshot:
@@ -286,7 +288,6 @@ class Reloader:
             return False
         held = self._hooks.certificate_files()
         self._certificates = {path: known for path, known in self._certificates.items() if path in held}
-        gc.freeze()
         return whole
 
     def _refused(self, loaded: Loaded) -> bool:

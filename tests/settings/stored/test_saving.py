@@ -13,6 +13,7 @@ from sidekey.settings.stored.reading import shown
 from sidekey.settings.stored.saving import Former, Invalid, accepted
 from sidekey.store.records import IntegrationRow
 from support.certificates import private_chain
+from support.oauth import signer, stranger
 from support.stored import (
     BASIC,
     CANARY,
@@ -310,6 +311,23 @@ def test_certificate_and_key_are_entered_together() -> None:
     assert draft(former(row).patched({"description": "x"}), former(row)).kept == ("/auth/private_key",)
     swapped = {**both, "auth": {**both["auth"], "certificate": {"inline": other.leaf.pem.decode()}}}
     assert list(errors(swapped, former(row))) == ["/auth/private_key"]
+
+
+def test_the_certificate_of_an_assertion_goes_with_its_key() -> None:
+    """It is a text in the document, and reads as what is in it as well."""
+    row = stored(jwt_bearer())
+    document = read(row)
+    assert document["auth"]["assertion"]["certificate"].keys() == {"set", "subject", "issuer", "not_after"}
+    key = {"value": signer().private_pem.decode()}
+    one = {"auth": {"assertion": {"private_key": key}}}
+    assert reenter(merge_patch(document, one), former(row)) == ("/auth/assertion/certificate",)
+    other = {"auth": {"assertion": {"certificate": stranger().certificate_pem.decode()}}}
+    assert reenter(merge_patch(document, other), former(row)) == ("/auth/assertion/private_key",)
+    both = {"auth": {"assertion": {"private_key": key, "certificate": stranger().certificate_pem.decode()}}}
+    assert list(errors(merge_patch(document, both), former(row))) == ["/auth/assertion/certificate"]
+    assert list(errors(merge_patch(jwt_bearer(), {"auth": {"assertion": {"certificate": {"set": True}}}}))) == [
+        "/auth/assertion/certificate"
+    ]
 
 
 def test_a_url_of_a_certificate_is_sealed_like_a_secret() -> None:

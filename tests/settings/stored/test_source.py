@@ -240,7 +240,11 @@ def test_a_caller_of_a_file_may_name_what_is_made_later(joined: Joined) -> None:
     joined.write(text)
     found = joined.loader.load(PRESENT)
     assert found.errors == []
-    assert "no file has an integration of this ID" in [each.message for each in found.warnings]
+    text_of = "no file has an integration of this ID: it must be made in the store"
+    assert text_of in [each.message for each in found.warnings]
+    joined.put(stored(BASIC, "later"))
+    joined.load()
+    assert text_of not in [each.message for each in joined.loader.load(PRESENT).warnings]
     joined.write(text, "version: 1\n")
     assert [each.message for each in Loader(joined.folder / "sidekey.yaml", {}).load().errors] == [
         "no integration has this ID"

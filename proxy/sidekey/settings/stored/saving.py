@@ -99,12 +99,16 @@ class Former:
         """Those to its secrets, where it is valid."""
         return () if self.settings is None else tuple(secrets_of(self.settings).values())
 
-    def certificates(self) -> dict[str, Mapping[str, Any]]:
-        """The certificates, which read as what is in them, by their pointers."""
+    def certificates(self) -> dict[str, Any]:
+        """The certificates as they are written, by their pointers: they read as what is in them."""
         if self.settings is None:
             return {}
-        inline = (pointer(place) for place, each in references_in(self.settings) if each.source == "inline")
-        return {where: found_at(self.saved.written, where) for where in inline}
+        public = [
+            pointer(place)
+            for place, each in references_in(self.settings)
+            if each.source == "inline" or (each.source == "text" and each.pem)
+        ]
+        return {where: found_at(self.saved.written, where) for where in public}
 
     def patched(self, patch: Mapping[str, Any]) -> Any:
         """The document after a merge patch (RFC 7396), which keeps what it leaves out."""

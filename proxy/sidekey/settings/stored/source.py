@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -81,6 +81,11 @@ class StoredSource(StoreSide):
         self._state = state
         if self._vault is None or self._vault.ring is not vault.ring:
             self._vault = vault
+
+    @property
+    def ids(self) -> Container[str]:
+        """As `StoreSide.ids`."""
+        return () if self._state is None else self._state.integrations.keys()
 
     def build(self, side: FileSide, now: float) -> Stored:
         """As `StoreSide.build`."""
