@@ -52,6 +52,17 @@ async def test_changes_are_seen_although_connections_are_killed_in_between(place
         assert store.health.up
 
 
+async def test_a_change_wakes_the_others(place: PostgresPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting for the next look, and on another connection as well."""
+    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 600.0)
+    async with place.open() as writer, watched(place) as (store, woken):
+        await writer.commit([Put(integration("one"), None)], ENTRY)
+        await seen(store, woken, {"one"})
+        await place.postgres.kill_connections()
+        await writer.commit([Put(integration("two"), None)], ENTRY)
+        await seen(store, woken, {"one", "two"})
+
+
 async def test_a_server_that_restarts_loses_nothing_that_was_acknowledged(place: PostgresPlace) -> None:
     """While changes are written. What is loaded stays, and the changes of meanwhile are seen afterwards."""
     async with place.open() as writer, watched(place) as (store, woken):
@@ -171,7 +182,8 @@ async def test_a_standby_is_named(place: PostgresPlace) -> None:
 
 
 URLS = {
-    "postgresql://canary-user:canary-password@127.0.0.1:1/x": "the database cannot be reached",
+    "postgresql://canary-user:canary-password@127.0.0.1:1/x": r"the database cannot be reached \(ECONNREFUSED\)",
+    "postgresql://canary@127.0.0.1/x?sslmode=verify-full&sslrootcert=/canary.crt": r"cannot be reached \(ENOENT\)",
     "postgresql://sidekey@/canary-name?host={folder}": r"has no database of this name \(SQLSTATE 3D000\)",
     "postgresql://canary-user@/postgres?host={folder}": r"rejects the user or the password \(SQLSTATE 28000\)",
     "postgresql://sidekey@/postgres?host=/canary-host": "the database cannot be reached",
@@ -188,7 +200,10 @@ async def test_what_a_url_is_refused_for_shows_nothing_of_it(postgres: Postgres,
     assert caught.value.__suppress_context__
 
 
-@pytest.mark.parametrize("url", ["postgresql://a:b@[canary/x", "postgresql://h:canary/x", "mysql://canary"])
+NO_ROOT = "postgresql://canary@127.0.0.1/x?sslmode=verify-full"
+
+
+@pytest.mark.parametrize("url", ["postgresql://a:b@[canary/x", "postgresql://h:canary/x", "mysql://canary", NO_ROOT])
 async def test_what_is_no_url_shows_nothing_of_it(url: str) -> None:
     with pytest.raises((StoreRefused, StoreUnavailable)) as caught:
         await Store.open(PostgresDatabase(url), RING, retention=1, patience=0)

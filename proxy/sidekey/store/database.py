@@ -6,6 +6,7 @@ Everything here is called in the store's own thread, by one task at a time.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -33,6 +34,10 @@ class Transaction(ABC):
     @abstractmethod
     async def execute(self, statement: str, *values: str | int | None) -> int:
         """How many rows a statement has changed. Raises StoreUnavailable."""
+
+    @abstractmethod
+    async def execute_many(self, statement: str, rows: Sequence[Sequence[str | int | None]]) -> None:
+        """Do a statement for each of these rows of values. Raises StoreUnavailable."""
 
     @abstractmethod
     async def now(self) -> int:

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -193,6 +193,9 @@ class _SqliteTransaction(Transaction):
     async def execute(self, statement: str, *values: str | int | None) -> int:
         return self._connection.execute(statement, _named(values)).rowcount
 
+    async def execute_many(self, statement: str, rows: Sequence[Sequence[str | int | None]]) -> None:
+        self._connection.executemany(statement, [_named(values) for values in rows])
+
     async def now(self) -> int:
         return int(time.time())
 
@@ -200,7 +203,7 @@ class _SqliteTransaction(Transaction):
         """Nothing: another process sees it by the file."""
 
 
-def _named(values: tuple[str | int | None, ...]) -> dict[str, str | int | None]:
+def _named(values: Sequence[str | int | None]) -> dict[str, str | int | None]:
     """`$1` is to SQLite a name."""
     return {str(number): value for number, value in enumerate(values, 1)}
 

@@ -55,8 +55,8 @@ counts for nothing, so that what was read can be edited and sent.
   for certificates and keys, and is sealed like a secret.
 - `{{file}}`, `{{env}}`, `{{insecure_value}}`, `allow_private` and `trusted_ca: {{file}}` are for files alone.
 - A secret is sealed for its **destination**: kind, prefixes, domains, endpoints, CA, and whatever else decides
-  where it may go. A change of that without the secret is the problem `reenter`, with a pointer for each secret that must be
-  sent again.
+  where it may go. A change of that without the secret is the problem `reenter`, with a pointer for each secret
+  that must be sent again.
 - `status` is `ok`; `hidden`: a file has, or had, the ID, which is served until an editor releases this one, or
   another integration covers the same targets; `invalid`: this Sidekey cannot use it; `altered`: its row was changed
   by other means; `sealed`: a secret cannot be opened.
