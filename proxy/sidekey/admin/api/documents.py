@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from sidekey.credentials.fields import mapping
@@ -66,19 +66,26 @@ def whole_of_file(integration: Integration) -> dict[str, Any]:
 
 def _about_stored(row: IntegrationRow, snapshot: Snapshot) -> dict[str, Any]:
     integration = served(snapshot, row.id, stored=True)
-    judgement = judgement_of(snapshot, row.id)
+    status, usable = _standing(row, integration, snapshot)
     return {
         "source": "store",
         "version": row.version,
-        "status": "altered" if row.state == "altered" else judgement.state,
-        "reason": judgement.reason or None,
-        "usable": integration is not None and judgement.state == "ok" and integration.usable,
+        "status": status,
+        "reason": judgement_of(snapshot, row.id).reason or None,
+        "usable": usable,
         "kind": _kind(row, integration),
         "base": _base(integration),
         "created_at": instant(row.created_at),
         "updated_at": instant(row.updated_at),
         "updated_by": row.updated_by,
     }
+
+
+def _standing(row: IntegrationRow, integration: Integration | None, snapshot: Snapshot) -> tuple[str, bool]:
+    """How a stored integration stands, and whether all it needs can be read."""
+    state = judgement_of(snapshot, row.id).state
+    usable = state == "ok" and integration is not None and integration.usable
+    return "altered" if row.state == "altered" else state, usable
 
 
 def _about_file(integration: Integration) -> dict[str, Any]:
@@ -133,17 +140,15 @@ class Wanted(NamedTuple):
 
 def page(state: State, snapshot: Snapshot, wanted: Wanted) -> dict[str, Any]:
     """A page of all integrations, by ID; where a file and the store have the same, both."""
-    items: list[dict[str, Any]] = []
+    found: list[_Entry] = []
     after = (*wanted.after.partition(":")[::2],) if wanted.after else ("", "")
     for key in _keys(state, snapshot):
-        if key <= after:
-            continue
-        item = _item(key, state, snapshot)
-        if _is_wanted(item, wanted):
-            if len(items) == PAGE:
-                return {"items": items, "next": f"{items[-1]['id']}:{items[-1]['source']}"}
-            items.append(item)
-    return {"items": items, "next": None}
+        if key > after and _is_wanted(entry := _entry(key, state, snapshot), wanted):
+            if len(found) == PAGE:
+                last = found[-1]
+                return {"items": [_item(each, snapshot) for each in found], "next": f"{last.name}:{last.source}"}
+            found.append(entry)
+    return {"items": [_item(each, snapshot) for each in found], "next": None}
 
 
 def _keys(state: State, snapshot: Snapshot) -> list[tuple[str, str]]:
@@ -151,35 +156,51 @@ def _keys(state: State, snapshot: Snapshot) -> list[tuple[str, str]]:
     return sorted([*files, *((name, "store") for name in state.integrations)])
 
 
-def _item(key: tuple[str, str], state: State, snapshot: Snapshot) -> dict[str, Any]:
+class _Entry(NamedTuple):
+    """What a list is searched by: there may be ten thousand, of which a page shows fifty. `row` None: of a file."""
+
+    name: str
+    source: str
+    description: str
+    tags: Sequence[str]
+    kind: str | None
+    status: str
+    usable: bool
+    row: IntegrationRow | None
+
+
+def _entry(key: tuple[str, str], state: State, snapshot: Snapshot) -> _Entry:
     name, source = key
     if source == "file":
-        return whole_of_file(snapshot.integrations[name])
+        each = snapshot.integrations[name]
+        return _Entry(name, source, each.description, each.tags, each.kind, "ok", each.usable, None)
     row = state.integrations[name]
     integration = served(snapshot, name, stored=True)
+    status, usable = _standing(row, integration, snapshot)
     if integration is not None and integration.rebuild is None:
-        said: dict[str, Any] = {"description": integration.description, "tags": list(integration.tags)}
-    else:
-        written = _written(row)
-        tags = written.get("tags")
-        found = [each for each in tags if isinstance(each, str)] if isinstance(tags, list) else []
-        said = {"description": _text(written.get("description")) or "", "tags": found}
-    return {"id": name, **said, **_about_stored(row, snapshot)}
+        return _Entry(name, source, integration.description, integration.tags, integration.kind, status, usable, row)
+    written = _written(row)
+    tags = written.get("tags")
+    found = [each for each in tags if isinstance(each, str)] if isinstance(tags, list) else []
+    return _Entry(
+        name, source, _text(written.get("description")) or "", found, _kind(row, integration), status, usable, row
+    )
 
 
-def _is_wanted(item: Mapping[str, Any], wanted: Wanted) -> bool:
-    if wanted.q and wanted.q.casefold() not in "\n".join(_texts(item)).casefold():
-        return False
-    if wanted.tag and wanted.tag not in item["tags"]:
-        return False
-    if wanted.kind and wanted.kind != item["kind"]:
-        return False
-    if wanted.status and wanted.status != item["status"]:
-        return False
-    return not wanted.usable or (wanted.usable == "true") is item["usable"]
+def _item(entry: _Entry, snapshot: Snapshot) -> dict[str, Any]:
+    about = _about_file(snapshot.integrations[entry.name]) if entry.row is None else _about_stored(entry.row, snapshot)
+    return {"id": entry.name, "description": entry.description, "tags": list(entry.tags), **about}
 
 
-def _texts(item: Mapping[str, Any]) -> Iterator[str]:
-    yield item["id"]
-    yield item["description"]
-    yield from item["tags"]
+def _is_wanted(entry: _Entry, wanted: Wanted) -> bool:
+    if wanted.tag and wanted.tag not in entry.tags:
+        return False
+    if wanted.kind and wanted.kind != entry.kind:
+        return False
+    if wanted.status and wanted.status != entry.status:
+        return False
+    if wanted.usable and (wanted.usable == "true") is not entry.usable:
+        return False
+    if not wanted.q:
+        return True
+    return wanted.q.casefold() in "\n".join((entry.name, entry.description, *entry.tags)).casefold()
