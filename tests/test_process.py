@@ -128,3 +128,8 @@ def test_a_hangup_before_its_handler_is_installed_ends_nothing() -> None:
     """By default it would: a reload that is asked for while the process starts must not stop it."""
     code = "import os, signal\nprocess.ignore_hangups()\nos.kill(os.getpid(), signal.SIGHUP)\nprint('alive')"
     assert said(code) == "alive"
+
+
+def test_threads_let_the_loop_run_soon() -> None:
+    """Each step of a request waits so long at most."""
+    assert float(said("process.share_interpreter(); print(sys.getswitchinterval())")) == pytest.approx(0.0005)

@@ -183,6 +183,7 @@ class App:
         """What the admin listener serves where there is a store; nothing of it is imported where there is none."""
         if self.managed is None:
             return None
+        process.share_interpreter()
         from sidekey.admin.api.extension import Api  # noqa: PLC0415 - as the line above says
         from sidekey.admin.api.openapi import document  # noqa: PLC0415
         from sidekey.admin.api.service import Service  # noqa: PLC0415

@@ -13,7 +13,7 @@ from sidekey.admin.api.service import Service
 async def openapi(service: Service, ask: Ask) -> Answer:
     """The OpenAPI document, made of the table of routes."""
     del ask
-    return Answer.of(await service.run(service.describe))
+    return await service.answer(service.describe)
 
 
 ROUTES: Final = (

@@ -19,12 +19,7 @@ _MOST = 1 << 62
 async def browse(service: Service, ask: Ask) -> Answer:
     """A page of all that was done, the newest first."""
     page = await _page(service, ask, None)
-    return Answer.of(
-        {
-            "items": [{**_shown(number, entry), **_whole(entry)} for number, entry in page.entries],
-            "next": None if page.next is None else str(page.next),
-        }
-    )
+    return await service.answer(_listed, page, True)
 
 
 async def activity(service: Service, ask: Ask) -> Answer:
@@ -33,12 +28,7 @@ async def activity(service: Service, ask: Ask) -> Answer:
     if row is None:
         raise not_found()
     page = await _page(service, ask, row.row)
-    return Answer.of(
-        {
-            "items": [_shown(number, entry) for number, entry in page.entries],
-            "next": None if page.next is None else str(page.next),
-        }
-    )
+    return await service.answer(_listed, page, False)
 
 
 async def _page(service: Service, ask: Ask, row: str | None) -> AuditPage:
@@ -49,6 +39,14 @@ async def _page(service: Service, ask: Ask, row: str | None) -> AuditPage:
         return await service.store.audit_page(before=None if before is None else int(before), row=row)
     except (StoreUnavailable, StoreRefused) as error:
         raise unavailable(error) from None
+
+
+def _listed(page: AuditPage, whole: bool) -> dict[str, Any]:
+    """A page; `whole` with what it was done to, and from where."""
+    return {
+        "items": [{**_shown(*each), **(_whole(each[1]) if whole else {})} for each in page.entries],
+        "next": None if page.next is None else str(page.next),
+    }
 
 
 def _shown(number: int, entry: AuditEntry) -> dict[str, Any]:

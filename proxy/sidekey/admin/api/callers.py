@@ -30,7 +30,7 @@ _ABOUT: Final = frozenset({"name", "source", "version", "created_at", "updated_a
 
 async def browse(service: Service, ask: Ask) -> Answer:
     """A page of them."""
-    return Answer.of(await service.run(_page, service, ask.query.get("after", "")))
+    return await service.answer(_page, service, ask.query.get("after", ""))
 
 
 async def read(service: Service, ask: Ask) -> Answer:
@@ -42,13 +42,13 @@ async def read(service: Service, ask: Ask) -> Answer:
     row = service.store.state.callers.get(name)
     if row is None:
         raise not_found()
-    return Answer.of(_shown(row), version=row.version)
+    return await service.run(_answer, row)
 
 
 async def create(service: Service, ask: Ask) -> Answer:
     """Save a new one; the response is the only one that shows its token."""
     name = name_in(ask.document)
-    granted = _granted(ask.document, required=False, of=())
+    granted = await service.run(_granted, ask.document, False, ())
     if _of_file(service, name) is not None:
         raise ApiProblem("exists", "a config file has a caller of this name: choose another")
     token, digest = new_token()
@@ -64,9 +64,7 @@ async def create(service: Service, ask: Ask) -> Answer:
     )
     await service.run(_refuse_overlap, service.snapshot, row)
     state = await service.commit(ask, [Put(row, None)], ("/integrations", "token"))
-    saved = state.callers[name]
-    shown = {**_shown(saved), "token": token}
-    return Answer.of(shown, status=201, version=saved.version, location=f"{PREFIX}/callers/{name}")
+    return await service.run(_answer, state.callers[name], token)
 
 
 async def replace(service: Service, ask: Ask) -> Answer:
@@ -84,14 +82,13 @@ async def _change(service: Service, ask: Ask, *, required: bool) -> Answer:
     version = expect(row, ask.version)
     if ask.document.get("name", row.id) != row.id:
         raise invalid([ItemError("/name", "must be the name in the path: a caller keeps its name")])
-    granted = _granted(ask.document, required=required, of=row.integrations)
+    granted = await service.run(_granted, ask.document, required, row.integrations)
     if granted == row.integrations:
-        return Answer.of(_shown(row), version=row.version)
+        return await service.run(_answer, row)
     changed = replaced(row, integrations=granted, updated_at=int(time.time()), updated_by=ask.operator.name)
     await service.run(_refuse_overlap, service.snapshot, changed)
     state = await service.commit(ask, [Put(changed, version)], ("/integrations",))
-    saved = state.callers[row.id]
-    return Answer.of(_shown(saved), version=saved.version)
+    return await service.run(_answer, state.callers[row.id])
 
 
 async def delete(service: Service, ask: Ask) -> Answer:
@@ -122,6 +119,14 @@ async def _stored(service: Service, ask: Ask) -> tuple[State, CallerRow]:
 
 def _of_file(service: Service, name: str) -> Caller | None:
     return service.file_callers.get(name)
+
+
+def _answer(row: CallerRow, token: str = "") -> Answer:
+    """The response that shows a caller; with its token where it was just made. It may list thousands of IDs."""
+    if not token:
+        return Answer.of(_shown(row), version=row.version)
+    shown = {**_shown(row), "token": token}
+    return Answer.of(shown, status=201, version=row.version, location=f"{PREFIX}/callers/{row.id}")
 
 
 def _page(service: Service, after: str) -> dict[str, Any]:
@@ -158,8 +163,8 @@ def _written(granted: Sequence[str] | None) -> Any:
     return "*" if granted is None else list(granted)
 
 
-def _granted(sent: Mapping[str, Any], *, required: bool, of: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """What a caller may use, as it was sent; `of` where it was left out. Raises ApiProblem."""
+def _granted(sent: Mapping[str, Any], required: bool, of: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """What a caller may use, as it was sent; `of` where it was left out, and is not `required`. Raises ApiProblem."""
     errors = [ItemError("", "must have no other keys than name and integrations") for key in sent if _is_other(key)]
     raw = sent.get("integrations")
     granted = of

@@ -17,13 +17,13 @@ from sidekey.settings import profiles
 async def kinds(service: Service, ask: Ask) -> Answer:
     """All kinds, with the schema of `auth` for each."""
     del ask
-    return Answer.of(await service.run(_kinds))
+    return await service.answer(_kinds)
 
 
 async def providers(service: Service, ask: Ask) -> Answer:
     """All provider profiles, with what each asks for."""
     del ask
-    return Answer.of(await service.run(_providers))
+    return await service.answer(_providers)
 
 
 def _kinds() -> dict[str, Any]:

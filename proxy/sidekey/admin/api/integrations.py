@@ -44,7 +44,7 @@ QUERY: Final[Mapping[str, Mapping[str, Any]]] = {
 async def browse(service: Service, ask: Ask) -> Answer:
     """A page of them."""
     wanted = Wanted(**ask.query)
-    return Answer.of(await service.run(documents.page, service.store.state, service.snapshot, wanted))
+    return await service.answer(documents.page, service.store.state, service.snapshot, wanted)
 
 
 async def read(service: Service, ask: Ask) -> Answer:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar, TypeVarTuple
 
+from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.operators import NOTE_EVERY, Login, Operator, Paces, authenticate
 from sidekey.admin.api.problems import ApiProblem
@@ -95,6 +96,10 @@ class Service:
         """Call something that may take longer than the loop can wait, in the thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
+    async def answer(self, make: Callable[[*Arguments], Any], *arguments: *Arguments) -> Answer:
+        """Respond with what is made, and rendered, in the thread: it may be long."""
+        return await self.run(_answer, make, *arguments)
+
     def authenticate(self, header: str | None) -> Operator:
         """The operator of an Authorization field. Raises ApiProblem."""
         configured = self.snapshot.admin.tokens
@@ -155,6 +160,10 @@ class Service:
             await self.store.audit(replace(_entry(ask, _name_in(ask)), outcome=code))
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
+
+
+def _answer(make: Callable[[*Arguments], Any], *arguments: *Arguments) -> Answer:
+    return Answer.of(make(*arguments))
 
 
 def _entry(ask: Ask, name: str) -> AuditEntry:

@@ -46,7 +46,7 @@ async def browse(service: Service, ask: Ask) -> Answer:
         uses = await service.store.last_uses()
     except (StoreUnavailable, StoreRefused) as error:
         raise unavailable(error) from None
-    return Answer.of(await service.run(_page, service, uses, ask.query.get("after", "")))
+    return await service.answer(_page, service, uses, ask.query.get("after", ""))
 
 
 async def create(service: Service, ask: Ask) -> Answer:
