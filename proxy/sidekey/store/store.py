@@ -236,19 +236,19 @@ class Store:
     async def _watch(self, tell: Callable[[], None], report: Callable[[BaseException], None]) -> None:
         told = self.state, self._health
         checked = dropped = time.monotonic()
+        touched = False
         while True:
             await self._database.wait(LOOK_EVERY)
             now = time.monotonic()
             try:
-                # A row that was changed by other means than a store's leaves the revision what it was.
-                due = now - checked >= CHECK_EVERY
-                before = self.state.head
-                touched = await self._database.touched()
-                state = await self._look("lines" if due else "changes")
-                if touched and state.head == before:
-                    await self._look("bodies")
-                if due:
-                    checked = now
+                touched |= await self._database.touched()
+                if now - checked < CHECK_EVERY:
+                    await self._look()
+                else:
+                    # A row that was changed by other means than a store's leaves the revision what it was. Rows are
+                    # read whole only where others are known to have written.
+                    await self._look("bodies" if touched else "lines")
+                    checked, touched = now, False
                 if now - dropped >= DROP_EVERY:
                     dropped = now
                     await self._drop()
