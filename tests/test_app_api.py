@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sqlite3
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -149,6 +150,55 @@ def test_reads_go_on_and_writes_say_so_while_the_store_is_away(
         finally:
             postgres.start()
         within(lambda: api.ask("PATCH", "/integrations/crm", {"description": "x"}, match='"1"').status == 200)
+
+
+def test_callers_and_tokens_that_were_altered_let_nobody_in_and_can_be_deleted(tmp_path: Path, upstream: int) -> None:
+    """They are shown as such, whatever their rows say."""
+    with managed(tmp_path) as child:
+        api = Api(child.admin_port)
+        api.make("/integrations", {"id": "crm", **basic(upstream)})
+        caller = api.make("/callers", {"name": "billing", "integrations": []})["token"]
+        token = api.make("/tokens", {"name": "bob", "role": "viewer", "own_token": api.token})["token"]
+        assert child.stop() == 0
+    edits = {"billing": ('"integrations":[]', '"integrations":"*"'), "bob": ("viewer", "admin")}
+    with closing(sqlite3.connect(tmp_path / "store.db")) as database, database:
+        for name, edit in edits.items():
+            database.execute("UPDATE sidekey_rows SET body = replace(body, ?, ?) WHERE id = ?", (*edit, name))
+    with managed(tmp_path) as child:
+        api = Api(child.admin_port)
+        assert sent(child.proxy_port, "crm", caller)[0] == 401
+        assert api.by(token).ask("GET", "/whoami").status == 401
+        for path in ("/callers/billing", "/tokens/bob"):
+            assert api.get(path)["status"] == "altered"
+        assert api.get("/callers/billing")["integrations"] == []
+        assert [each["status"] for each in api.get("/tokens")["items"] if each["name"] == "bob"] == ["altered"]
+        assert api.ask("PATCH", "/callers/billing", {"integrations": []}, match='"1"').code == "read_only"
+        for path in ("/callers/billing", "/tokens/bob"):
+            assert api.ask("DELETE", path, match='"1"').status == 204
+            assert api.ask("GET", path).code == "not_found"
+
+
+def test_of_two_integrations_that_cover_a_target_the_later_save_is_refused(tmp_path: Path) -> None:
+    """For a caller that lists both, where requests name none; of a caller, the save that would list both."""
+    more = "forward: {match_by_host: true}\nca: {folder: ca, hosts: [example.com]}\nintegrations: {}"
+    with managed(tmp_path, more=more) as child:
+        api = Api(child.admin_port)
+
+        def document(name: str, path: str) -> dict[str, Any]:
+            return {**basic(1), "id": name, "endpoint_prefix": f"https://api.example.com{path}"}
+
+        api.make("/integrations", document("first", "/v1"))
+        api.make("/callers", {"name": "billing", "integrations": ["first", "second"]})
+        said = api.ask("POST", "/integrations", document("second", "/v1/users"))
+        assert (said.status, said.code) == (409, "overlaps")
+        assert "integration first covers https://api.example.com/v1/users as well" in said.json["detail"]
+        api.make("/integrations", document("second", "/v2"))
+        moved = {"endpoint_prefix": "https://api.example.com/v1/users", "auth": {"password": {"value": "x"}}}
+        assert api.ask("PATCH", "/integrations/second", moved, match='"1"').code == "overlaps"
+        api.make("/integrations", document("third", "/v1/users"))
+        wanted = {"integrations": ["first", "third"]}
+        assert api.ask("POST", "/callers", {"name": "shipping", **wanted}).code == "overlaps"
+        assert api.ask("PUT", "/callers/billing", wanted, match='"1"').code == "overlaps"
 
 
 CERTIFICATES: Final = (("mtls", "auth"), ("beside", "client_certificate"))

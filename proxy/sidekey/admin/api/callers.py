@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.named import name_in, page_of
+from sidekey.admin.api.named import altered_in, is_altered, name_in, page_of
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Route
 from sidekey.admin.api.service import Service, expect
@@ -25,7 +25,7 @@ MOST: Final = 10_000
 """IDs that one caller may list."""
 
 _KEYS: Final = ("integrations",)
-_ABOUT: Final = frozenset({"name", "source", "version", "created_at", "updated_at", "updated_by", "last_used_at"})
+_ABOUT: Final = frozenset({"name", "source", "version", "status", "created_at", "updated_at", "updated_by"})
 
 
 async def browse(service: Service, ask: Ask) -> Answer:
@@ -39,7 +39,7 @@ async def read(service: Service, ask: Ask) -> Answer:
     of_file = _of_file(service, name)
     if of_file is not None:
         return Answer.of(_shown_of_file(of_file))
-    row = service.store.state.callers.get(name)
+    row = _found(service.store.state, name)
     if row is None:
         raise not_found()
     return await service.run(_answer, row)
@@ -78,8 +78,10 @@ async def patch(service: Service, ask: Ask) -> Answer:
 
 
 async def _change(service: Service, ask: Ask, *, required: bool) -> Answer:
-    _, row = await _stored(service, ask)
+    row = await _stored(service, ask)
     version = expect(row, ask.version)
+    if _is_altered(row):
+        raise is_altered()
     if ask.document.get("name", row.id) != row.id:
         raise invalid([ItemError("/name", "must be the name in the path: a caller keeps its name")])
     granted = await service.run(_granted, ask.document, required, row.integrations)
@@ -93,7 +95,7 @@ async def _change(service: Service, ask: Ask, *, required: bool) -> Answer:
 
 async def delete(service: Service, ask: Ask) -> Answer:
     """Delete it: its token lets nobody in any more."""
-    _, row = await _stored(service, ask)
+    row = await _stored(service, ask)
     await service.commit(ask, [Delete(row, expect(row, ask.version))])
     return Answer(204)
 
@@ -106,15 +108,29 @@ def _refuse_overlap(snapshot: Snapshot, row: CallerRow) -> None:
         raise ApiProblem("overlaps", f"integrations {pair} both cover {found.where}: list one of them, or narrow one")
 
 
-async def _stored(service: Service, ask: Ask) -> tuple[State, CallerRow]:
+async def _stored(service: Service, ask: Ask) -> CallerRow:
     name = ask.names["name"]
     if _of_file(service, name) is not None:
         raise ApiProblem("read_only", "it is written in a config file: change it there")
-    state = await service.now()
-    row = state.callers.get(name)
+    row = _found(await service.now(), name)
     if row is None:
         raise not_found()
-    return state, row
+    return row
+
+
+def _found(state: State, name: str) -> CallerRow | None:
+    row = state.callers.get(name)
+    return _altered(state).get(name) if row is None else row
+
+
+def _altered(state: State) -> dict[str, CallerRow]:
+    """In place of rows that are not to be relied upon: callers that nobody is."""
+    lines = altered_in(state, CallerRow.kind).values()
+    return {each.id: CallerRow(row=each.row, id=each.id, version=each.version, token_sha256="") for each in lines}
+
+
+def _is_altered(row: CallerRow) -> bool:
+    return not row.token_sha256
 
 
 def _of_file(service: Service, name: str) -> Caller | None:
@@ -131,19 +147,22 @@ def _answer(row: CallerRow, token: str = "") -> Answer:
 
 def _page(service: Service, after: str) -> dict[str, Any]:
     of_files = {name: _shown_of_file(caller) for name, caller in service.file_callers.items()}
-    stored = {name: _shown(row) for name, row in service.store.state.callers.items()}
+    state = service.store.state
+    stored = {name: _shown(row) for name, row in {**_altered(state), **state.callers}.items()}
     return page_of({**stored, **of_files}, after)
 
 
 def _shown(row: CallerRow) -> dict[str, Any]:
+    altered = _is_altered(row)
     return {
         "name": row.id,
         "source": "store",
         "version": row.version,
+        "status": "altered" if altered else "ok",
         "integrations": _written(row.integrations),
-        "created_at": instant(row.created_at),
-        "updated_at": instant(row.updated_at),
-        "updated_by": row.updated_by,
+        "created_at": None if altered else instant(row.created_at),
+        "updated_at": None if altered else instant(row.updated_at),
+        "updated_by": row.updated_by or None,
     }
 
 
@@ -152,6 +171,7 @@ def _shown_of_file(caller: Caller) -> dict[str, Any]:
         "name": caller.name,
         "source": "file",
         "version": None,
+        "status": "ok",
         "integrations": _written(None if caller.integrations is None else sorted(caller.integrations)),
         "created_at": None,
         "updated_at": None,

@@ -25,6 +25,11 @@ _MAYBE: Final[Schema] = {"type": ["string", "null"]}
 _INSTANT: Final[Schema] = {"type": ["string", "null"], "format": "date-time"}
 _SOURCE: Final[Schema] = {"type": "string", "enum": ["file", "store"]}
 _VERSION: Final[Schema] = {"type": ["integer", "null"], "minimum": 1}
+_STATUS: Final[Schema] = {
+    "type": "string",
+    "enum": ["ok", "altered"],
+    "description": "`altered`: the row was changed by other means, lets nobody in, and can only be deleted.",
+}
 _GRANTED: Final[Schema] = {
     "oneOf": [{"const": "*"}, {"type": "array", "items": {"type": "string"}}],
     "description": 'IDs of integrations, or `"*"` for all; those that do not exist yet count once they do.',
@@ -192,6 +197,7 @@ _CALLER: Final[Schema] = {
     "name": _NAME,
     "source": _SOURCE,
     "version": _VERSION,
+    "status": _STATUS,
     "integrations": _GRANTED,
     "created_at": _INSTANT,
     "updated_at": _INSTANT,
@@ -201,6 +207,7 @@ _TOKEN: Final[Schema] = {
     "name": _NAME,
     "source": _SOURCE,
     "version": _VERSION,
+    "status": _STATUS,
     "role": {"type": "string", "enum": list(ROLES)},
     "expires_at": _INSTANT,
     "created_at": _INSTANT,
