@@ -45,6 +45,23 @@ _LOGGER = logging.getLogger("sidekey.admin")
 _LOGGER.addFilter(_is_defect)
 
 
+class _Handler(RequestHandler):
+    """A connection, whose malformed requests are told nothing of what they sent: aiohttp would repeat the line."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The response to what is no request, or to a defect."""
+        del message
+        return super().handle_error(request, status, exc, "the request is malformed\n")
+
+
 class _Connections:
     """Ends the connections that send no request head in time, and those that make room for others."""
 
@@ -57,7 +74,7 @@ class _Connections:
     def open(self, server: web.Server) -> RequestHandler:
         """The handler of a new connection, which has its time for a first head."""
         self._make_room(server.connections)
-        handler = server()
+        handler = _Handler(server, loop=self._loop, **server._kwargs)
         self._waiting[handler] = self._loop.call_later(HEAD_TIMEOUT, self._expire, handler)
         return handler
 

@@ -174,3 +174,27 @@ def test_changes_and_logins_are_counted(api: Api, viewer: Api, running: Running,
     ):
         assert after[series] == before.get(series, 0.0) + 1, series
     assert after['sidekey_admin_logins_total{outcome="ok"}'] == before['sidekey_admin_logins_total{outcome="ok"}'] + 2
+
+
+def test_who_leaves_amid_a_body_or_sends_no_body_at_all_is_no_defect(api: Api, running: Running) -> None:
+    """And what is no request is told so in words of ours, which repeat nothing of it."""
+    head = f"POST {PREFIX}/callers HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKENS['admin']}\r\n"
+    head += "Content-Type: application/json\r\n"
+    port = running.child.admin_port
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
+        connection.sendall(f"{head}Expect: 100-continue\r\nContent-Length: 100\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(b'{"a')
+    for broken in (
+        f"{head}Transfer-Encoding: chunked\r\n\r\ncanary\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\ncanary\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
+            connection.sendall(broken.encode())
+            response = b""
+            while piece := connection.recv(65536):
+                response += piece
+        assert b" 400 " in response
+        assert b"canary" not in response
+    assert api.ask("GET", "/whoami").status == 200
+    assert not [line for line in running.child.lines if "defect" in line]

@@ -182,7 +182,8 @@ async def _read(request: web.Request, largest: int) -> bytes:
                 data += chunk
                 if len(data) > largest:
                     raise _too_large()
-    except (TimeoutError, web.RequestPayloadError):
+    except (TimeoutError, ConnectionError, web.RequestPayloadError):
+        # Who has left needs no response.
         raise ApiProblem("malformed", "the body did not come whole", headers=_CLOSE) from None
     return bytes(data)
 

@@ -63,7 +63,8 @@ counts for nothing, so that what was read can be edited and sent.
 - `/test` sends the `test` request that is saved through the data plane. Only 200 is success. It tells the status,
   the time and Sidekey's own code, nothing else of the response. One a second with one token.
 
-Integrations and callers of files are listed, and are `read_only`.
+Integrations and callers of files are listed, and are `read_only`. Where a file and the store have the same ID, the list
+has both, and what is read and changed by it is the stored one.
 
 ## Changes
 
