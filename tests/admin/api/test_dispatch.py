@@ -12,6 +12,7 @@ from admin.api.conftest import Running
 from sidekey.admin.api.route import PREFIX
 from sidekey.admin.api.table import ROUTES
 from support.api import TOKENS, Api, Said, basic
+from support.ask import within
 from support.raw import DEADLINE
 
 Named = Callable[[str], str]
@@ -176,7 +177,9 @@ def test_changes_and_logins_are_counted(api: Api, viewer: Api, running: Running,
     assert after['sidekey_admin_logins_total{outcome="ok"}'] == before['sidekey_admin_logins_total{outcome="ok"}'] + 2
 
 
-def test_who_leaves_amid_a_body_or_sends_no_body_at_all_is_no_defect(api: Api, running: Running) -> None:
+def test_who_leaves_amid_a_body_or_sends_no_request_at_all_is_no_defect(
+    api: Api, running: Running, named: Named
+) -> None:
     """And what is no request is told so in words of ours, which repeat nothing of it."""
     head = f"POST {PREFIX}/callers HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKENS['admin']}\r\n"
     head += "Content-Type: application/json\r\n"
@@ -196,5 +199,12 @@ def test_who_leaves_amid_a_body_or_sends_no_body_at_all_is_no_defect(api: Api, r
                 response += piece
         assert b" 400 " in response
         assert b"canary" not in response
-    assert api.ask("GET", "/whoami").status == 200
+
+    def reloads() -> int:
+        return sum("store reloaded" in line for line in running.child.lines)
+
+    # The log is written in order: whatever was to be said of them stands before this.
+    before = reloads()
+    api.make("/callers", {"name": named("after")})
+    within(lambda: reloads() > before)
     assert not [line for line in running.child.lines if "defect" in line]
