@@ -6,6 +6,8 @@ Its stack is none of Sidekey's: the standard library's, a thread a connection. B
 - `.../events` by GET: server-sent events, the next one only once `seen` was called for the one before;
 - `repo.git`: a repository by git's own server; `simple/`: an index of pip's; `npm/`: a registry of npm's;
 - `v1/`: what the OpenAI SDK calls.
+
+`/v1/balance` is what Stripe's SDKs call.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.message import Message
 from functools import cache
-from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from support import peers
 
@@ -37,7 +39,7 @@ SMALL = b"a small body"
 """What every client posts."""
 
 GOT = b"got a small body"
-LARGE = random.Random(4711).randbytes(10_000_000)  # noqa: S311 - nothing is to be secret
+LARGE = random.Random(4711).randbytes(10_000_000)
 """10 MB that no coding makes smaller."""
 
 EVENTS = ("one", "two", "three")
@@ -51,7 +53,7 @@ class Arrived:
 
     method: str
     target: str
-    headers: HTTPMessage
+    headers: Message
     body: bytes
 
     @property
@@ -75,7 +77,7 @@ class Answer:
 
 
 class ClientUpstream:
-    """`with ClientUpstream(folder, context) as upstream`: listens on a free port of `host`; without a context by http."""
+    """`with ClientUpstream(folder, context) as upstream`: listens on a free port; without a context by http."""
 
     def __init__(self, folder: Path, context: ssl.SSLContext | None, host: str = "127.0.0.1") -> None:
         self.arrived: list[Arrived] = []
@@ -106,11 +108,14 @@ class ClientUpstream:
         return self._seen.acquire(timeout=DEADLINE)
 
     def forget(self) -> None:
-        """Begin a new list of what arrived."""
+        """Begin a new list of what arrived; what was seen before does not count."""
         self.arrived = []
+        self._seen = threading.Semaphore(0)
 
     def answer(self, request: Arrived, base: str) -> Answer:
         """What to respond; `base` is the URL of this server as the client knows it."""
+        if request.path == "/v1/balance":
+            return _json({"object": "balance", "livemode": False})
         area, _, rest = request.path.removeprefix("/api/").partition("/")
         if area == "repo.git":
             return self._git(request, rest)
@@ -190,10 +195,6 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
-    def handle_one_request(self) -> None:
-        self.do_GET = self.do_POST = self.do_PUT = self._respond
-        super().handle_one_request()
-
     def _respond(self) -> None:
         upstream = self.server.upstream
         request = Arrived(self.command, self.path, self.headers, self._body())
@@ -207,6 +208,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         self.wfile.write(answer.body)
+
+    do_GET = do_POST = do_PUT = _respond  # noqa: N815 - names of the base class
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") == "chunked":
@@ -229,11 +232,11 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         self.wfile.write(b"0\r\n\r\n")
 
-    def log_message(self, format: str, *arguments: Any) -> None:
+    def log_message(self, *arguments: Any) -> None:
         """Nothing: the test looks at `arrived`."""
 
 
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
+def _chunks(file: io.BufferedIOBase) -> Iterator[bytes]:
     """The content of chunks (RFC 9112 7.1), up to the trailers."""
     while size := int(file.readline(), 16):
         yield file.read(size)

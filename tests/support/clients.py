@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version as version_of
 from pathlib import Path
+from platform import python_version
 
 from support import peers
 
@@ -54,9 +54,9 @@ class ClientKind:
     run: str
     code: str = ""
     runtime: str = ""
-    """The peer that runs the program; this interpreter where it is left out."""
+    """The peer that runs the program, or that a shell runs; this interpreter where it is left out."""
     package: str = ""
-    """The package that has the client's version; its runtime's where it is left out."""
+    """The package that has the client's version; it is its runtime's where this is left out."""
     how: tuple[str, ...] = ("crm",)
     requests: Requests = field(default_factory=lambda: PLAIN)
     results: Mapping[str, str] = field(default_factory=dict)
@@ -76,8 +76,8 @@ class ClientKind:
 
     def version(self) -> str:
         """Of what was run."""
-        if self.package and not self.runtime:
-            return version_of(self.package)
+        if not self.runtime:
+            return version_of(self.package) if self.package else python_version()
         if self.package:
             return str(json.loads((OF_NPM / "node_modules" / self.package / "package.json").read_text())["version"])
         command = [peers.require(self.runtime), "version" if self.runtime == "go" else "--version"]
@@ -133,7 +133,7 @@ CLIENTS = (
     ClientKind(
         "Python: aiohttp", "with_aiohttp.py", "python app.py", "ClientSession(trust_env=True)", package="aiohttp"
     ),
-    ClientKind("Python: urllib", "with_urllib.py", "python app.py", runtime="python"),
+    ClientKind("Python: urllib", "with_urllib.py", "python app.py"),
     ClientKind("Python: urllib3", "with_urllib3.py", "python app.py", "ProxyManager(", package="urllib3"),
     ClientKind(
         "Python: boto3",
@@ -186,5 +186,38 @@ def record(kind: ClientKind, reads: list[str]) -> None:
     """Write down what was run, and the variables that it was seen to read."""
     proven = json.loads(PROVEN.read_text()) if PROVEN.exists() else {}
     proven[kind.name] = {"version": kind.version(), "reads": reads}
+    # One that is no longer among the clients is dropped.
     order = {each.name: proven[each.name] for each in CLIENTS if each.name in proven}
     PROVEN.write_text(json.dumps(order, indent=2) + "\n")
+
+
+def tables() -> str:
+    """What each client was seen to do, and how it was run, as Markdown."""
+    proven = json.loads(PROVEN.read_text("utf-8"))
+    seen = [["client", "tested", *CASES.values()]]
+    lines = [["client", "run it by", "its code must contain", "reads"]]
+    for kind in CLIENTS:
+        marks = ["yes" if case in kind.requests else "" for case in CASES]
+        seen.append([kind.name, proven[kind.name]["version"], *marks])
+        run = f"`sidekey exec {' '.join(kind.how)} -- {kind.run}`"
+        reads = ", ".join(f"`{name}`" for name in proven[kind.name]["reads"])
+        lines.append([kind.name, run, f"`{kind.code}`" if kind.code else "", reads])
+    return f"{_table(seen)}\n{_table(lines)}"
+
+
+def _table(rows: list[list[str]]) -> str:
+    head, *rest = rows
+    return "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *rest])
+
+
+def document() -> str:
+    """docs/clients.md with these tables."""
+    before, begin, rest = DOCUMENT.read_text("utf-8").partition(f"{BEGIN}\n")
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{DOCUMENT} must contain {BEGIN} and {END}")
+    return f"{before}{begin}{tables()}{end}{after}"
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(document(), "utf-8")

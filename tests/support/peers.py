@@ -53,8 +53,8 @@ FOLDERS = {
     "deno": "clients/node_modules/@deno/*/deno",
     "node24": "clients/node_modules/node-linux-*/bin/node",
 }
-"""Peers that `make peers` puts below tests/peers, each with its path there: wheels that clash with the project's own have
-an environment, and runtimes that Debian has in older versions, or not at all, come by npm."""
+"""Peers that `make peers` puts below tests/peers, each with its path there: wheels that clash with the project's own
+have an environment, and runtimes that Debian has not, or in older versions only, come by npm."""
 
 OF_FOLDERS = Path(__file__).parents[1] / "peers"
 

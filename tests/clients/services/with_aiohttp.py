@@ -3,6 +3,7 @@
 import asyncio
 
 import aiohttp
+
 from cases import BASE, CASES, LARGE, SMALL, digest
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import boto3
+
 from cases import BASE, LARGE, SMALL, digest, events, run
 
 session = boto3.Session("any", "words", region_name="eu-central-1")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import httpx
+
 from cases import BASE, LARGE, SMALL, digest, events, run
 
 

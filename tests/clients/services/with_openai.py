@@ -3,8 +3,9 @@
 import os
 from collections.abc import Iterable
 
-from cases import BASE, LARGE, SMALL, digest, run
 from openai import OpenAI
+
+from cases import BASE, LARGE, SMALL, digest, run
 
 os.environ["OPENAI_BASE_URL"] = f"{BASE}/v1"
 client = OpenAI(api_key="any word")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import requests
+
 from cases import BASE, LARGE, SMALL, digest, events, run
 
 

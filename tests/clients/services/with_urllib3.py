@@ -5,15 +5,20 @@ from urllib.parse import unquote
 from urllib.request import getproxies
 
 import urllib3
+
 from cases import BASE, LARGE, SMALL, digest, events, run
 
 proxy = urllib3.util.parse_url(getproxies()["https"])
 pool = urllib3.ProxyManager(proxy.url, proxy_headers=urllib3.make_headers(proxy_basic_auth=unquote(proxy.auth)))
 
 
+def text(method: str, path: str, body: object = None) -> str:
+    return pool.request(method, f"{BASE}{path}", body=body).data.decode()
+
+
 def upload() -> str:
     with LARGE.open("rb") as file:
-        return pool.request("POST", f"{BASE}/large", body=file).data.decode()
+        return text("POST", "/large", file)
 
 
 def stream() -> Iterable[str]:
@@ -23,8 +28,8 @@ def stream() -> Iterable[str]:
 
 
 run(
-    get=lambda: pool.request("GET", f"{BASE}/small").data.decode(),
-    post=lambda: pool.request("POST", f"{BASE}/small", body=SMALL).data.decode(),
+    get=lambda: text("GET", "/small"),
+    post=lambda: text("POST", "/small", SMALL),
     download=lambda: digest([pool.request("GET", f"{BASE}/large").data]),
     upload=upload,
     events=stream,
