@@ -134,7 +134,7 @@ CLIENTS = (
         "Python: aiohttp", "with_aiohttp.py", "python app.py", "ClientSession(trust_env=True)", package="aiohttp"
     ),
     ClientKind("Python: urllib", "with_urllib.py", "python app.py"),
-    ClientKind("Python: urllib3", "with_urllib3.py", "python app.py", "ProxyManager(", package="urllib3"),
+    ClientKind("Python: urllib3", "with_urllib3.py", "python app.py", "urllib3.ProxyManager", package="urllib3"),
     ClientKind(
         "Python: boto3",
         "with_boto3.py",
