@@ -61,6 +61,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Without callers; whoever runs `exec` trusts the upstream's CA already."""
     folder = tmp_path_factory.mktemp("bypass")
     network = f'network: {{trusted_ca: {{file: {ca.bundle}}}, allow_private: ["127.0.0.0/8"]}}'
     more = f"{network}\nca: {{folder: {folder / 'state'}}}"
@@ -78,7 +79,8 @@ THROUGH = [[AUTHORIZATION.decode()]]
 
 
 def old_node() -> str:
-    """Node before 24, as Debian 13 has it."""
+    """Node before 24, as Debian 13 has it; the packages that run on it are installed along with Node 24."""
+    peers.require("node24")
     node = peers.require("node")
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     if int(version.removeprefix("v").partition(".")[0]) >= 24:
@@ -87,6 +89,7 @@ def old_node() -> str:
 
 
 def node(version: str) -> str:
+    """Node before 24 where it is to be the old one, else 24."""
     return old_node() if version == "old" else peers.require("node24")
 
 

@@ -301,6 +301,14 @@ def _registry(request: Arrived, rest: str, base: str) -> Answer:
         # An audit: nothing is known against this package.
         asked = json.loads(gzip.decompress(request.body))
         return _json({}) if asked == {"demo": ["1.0.0"]} else Answer(status=400)
+    if request.method == "PUT":
+        (published,) = json.loads(request.body)["_attachments"].values()
+        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(published["data"]))) as packed:
+            file = packed.extractfile("package/large")
+            assert file is not None
+            return _json({"ok": True}) if file.read() == LARGE else Answer(status=400)
+    if rest != "demo":
+        return Answer(status=404)
     integrity = "sha512-" + base64.b64encode(hashlib.sha512(archive()).digest()).decode()
     dist = {"tarball": f"{base}/demo/-/demo-1.0.0.tgz", "integrity": integrity}
     version = {"name": "demo", "version": "1.0.0", "dist": dist}
