@@ -81,7 +81,7 @@ refresh token that the provider ends with its use, and clients of which it keeps
 {{- fail "sidekey: httpsProxy: exactly one of integration and matchByHost must be set: remove integration where each request is to take the one that covers its URL, else matchByHost." -}}
 {{- end -}}
 {{- if and $gateway $https.on (not $https.caSecret) -}}
-{{- fail "sidekey: httpsProxy.caSecret: a gateway needs a CA that all its pods share: name a Secret with tls.crt and tls.key, such as one of cert-manager's (helm/examples/gateway-https); the chart makes none." -}}
+{{- fail "sidekey: httpsProxy.caSecret: a gateway needs a CA that all its pods share: name a Secret with tls.crt and tls.key, such as cert-manager makes (helm/examples/gateway-https), since the chart makes none; or set mode: none for a sidecar, which makes its own." -}}
 {{- end -}}
 {{- if and (not $gateway) $https.caSecret -}}
 {{- fail "sidekey: httpsProxy.caSecret: must be empty with mode: none, since each pod's Sidekey makes a CA of its own: remove it." -}}
