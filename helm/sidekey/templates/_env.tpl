@@ -15,6 +15,11 @@ proxy variable: a proxy for everything would break the service's calls inside th
 {{- end }}
 {{- range include "sidekey.proxyVariables" . | fromJsonArray }}
 - name: {{ .name }}
+  {{- if contains " " .value }}
+  value: >-
+    {{- .value | replace " " "\n" | nindent 4 }}
+  {{- else }}
   value: {{ .value | quote }}
+  {{- end }}
 {{- end }}
 {{- end }}
