@@ -6,23 +6,18 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 
 from sidekey.environment import TOKEN_PLACE
 from sidekey.settings.load import load
 from support import helm, peers
 from support.ask import get
+from support.authorities import cert_manager_secret
 from support.ca import Authority
-from support.certificates import Issued, issue, name
 from support.child import Child, run_cli
 from support.nginx import Nginx
 from support.ports import free_port
@@ -46,28 +41,8 @@ def token(caller: str) -> str:
     return f"token-of-{caller}-1a2b3c"
 
 
-def of_cert_manager() -> dict[str, str]:
-    """A CA for crm.example.com as cert-manager leaves it in a Secret: what a root signed, and apart from it the root."""
-    start = datetime.now(UTC) - timedelta(days=1)
-    root = issue("Root of the cluster", authority=True, start=start, life=timedelta(days=900))
-    key = ec.generate_private_key(ec.SECP256R1())
-    usage = root.certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    permitted = [x509.DNSName("crm.example.com")]
-    excluded = [x509.IPAddress(ip_network(every)) for every in ("0.0.0.0/0", "::/0")]
-    builder = (
-        x509.CertificateBuilder(root.certificate.subject, name("Sidekey"), key.public_key(), 7)
-        .not_valid_before(start)
-        .not_valid_after(start + timedelta(days=90))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.NameConstraints(permitted, excluded), critical=True)
-    )
-    signed = Issued(builder.sign(root.key, SHA256()), key)  # type: ignore[arg-type]
-    return {"tls.crt": signed.pem.decode(), "tls.key": signed.key_pem.decode(), "ca.crt": root.pem.decode()}
-
-
-CA = of_cert_manager()
+CA = cert_manager_secret("crm.example.com")
+"""What is in the Secret of a gateway's CA."""
 
 
 def content(path: Path) -> str:
@@ -166,7 +141,9 @@ def test_the_check_of_the_chart_names_a_host_that_the_ca_may_not_sign_for(tmp_pa
     path.write_text(mounted(objects, tmp_path, helm.config_of(objects)))
     result = run_cli("check", environment={"SIDEKEY_CONFIG": str(path)})
     assert result.returncode == 1
-    assert "ca.certificate: the name constraints of this CA must permit crm.other.example" in result.stdout + result.stderr
+    assert (
+        "ca.certificate: the name constraints of this CA must permit crm.other.example" in result.stdout + result.stderr
+    )
 
 
 @contextmanager
@@ -295,7 +272,10 @@ def test_a_service_reaches_its_sidecar_by_its_environment(
 
 
 BY_HOST = {"integration": "", "matchByHost": True}
-SENDER: helm.Values = {"callers": {"sender": {"secret": {"name": "callers"}, "integrations": ["crm"]}}, "caller": "sender"}
+SENDER: helm.Values = {
+    "callers": {"sender": {"secret": {"name": "callers"}, "integrations": ["crm"]}},
+    "caller": "sender",
+}
 
 
 @pytest.mark.parametrize("values", [{}, SENDER], ids=["no callers", "callers"])
@@ -303,7 +283,7 @@ SENDER: helm.Values = {"callers": {"sender": {"secret": {"name": "callers"}, "in
 def test_an_unchanged_https_url_reaches_the_upstream_with_the_credential(
     https: helm.Values, values: helm.Values, upstream: Nginx, ca: Authority, tmp_path: Path, example: Path
 ) -> None:
-    """Neither URL nor arguments of curl know of Sidekey or of its CA, which comes from the mounted trust folder alone."""
+    """Neither URL nor arguments of curl know of Sidekey or of its CA, which the trust folder alone tells it."""
     values = {"mode": "none", "httpsProxy": https, **values}
     url = f"{base(upstream)}/hooks/v1/events"
     with running(example, values, tmp_path, ca, base(upstream)) as (child, _, objects):

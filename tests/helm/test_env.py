@@ -16,7 +16,15 @@ from support.child import run_cli
 ADDRESS = Address("127.0.0.1", 15080)
 TRUST = "/run/sidekey/trust"
 API = {"IPv4": "10.96.0.1", "IPv6": "fd00::1"}
-NO_PROXY = ["billing", "*.corp.example", ".dots.example", "203.0.113.7", "2001:db8::7", "198.51.100.0/24", "a.example:8443"]
+NO_PROXY = [
+    "billing",
+    "*.corp.example",
+    ".dots.example",
+    "203.0.113.7",
+    "2001:db8::7",
+    "198.51.100.0/24",
+    "a.example:8443",
+]
 """Hosts of each kind that bypass the proxy."""
 
 CLUSTER = {

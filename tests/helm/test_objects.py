@@ -271,7 +271,11 @@ def test_the_notes_of_a_gateway_say_how_callers_come_to_trust_it() -> None:
 
 @pytest.mark.parametrize(
     ("java", "callers", "warned"),
-    [(True, {"a": {"secret": {"name": "a"}}}, True), (True, {}, False), (False, {"a": {"secret": {"name": "a"}}}, False)],
+    [
+        (True, {"a": {"secret": {"name": "a"}}}, True),
+        (True, {}, False),
+        (False, {"a": {"secret": {"name": "a"}}}, False),
+    ],
 )
 def test_the_notes_say_where_java_sends_no_user(java: bool, callers: helm.Values, warned: bool) -> None:
     """As `sidekey env --java` does."""

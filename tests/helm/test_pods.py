@@ -14,7 +14,9 @@ ALLOWED_VOLUMES = {"configMap", "csi", "emptyDir", "projected", "secret"}
 CASES = [case for case in helm.cases() if not case.startswith("none")]
 GATEWAYS = [case for case in CASES if case.startswith("gateway")]
 SIDECARS = [case for case in CASES if case.startswith("sidecar")]
-WITHOUT_CA = {case for case in CASES if case not in {"sidecar", "sidecar-https-proxy", "sidecar-by-host", "gateway-https-proxy"}}
+WITHOUT_CA = {
+    case for case in CASES if case not in {"sidecar", "sidecar-https-proxy", "sidecar-by-host", "gateway-https-proxy"}
+}
 TRUST = {"name": "sidekey-trust", "mountPath": "/run/sidekey/trust", "readOnly": True}
 """What the service beside a sidecar sees of it."""
 
@@ -201,7 +203,7 @@ def test_every_mount_has_its_volume(case: str, rendered: Rendered) -> None:
 
 @pytest.mark.parametrize("case", SIDECARS)
 def test_the_service_beside_a_sidecar_sees_no_secret(case: str, rendered: Rendered) -> None:
-    """Of Sidekey's only the trust folder is mounted into its container; of Secrets it knows its own caller token alone."""
+    """Of Sidekey's volumes it mounts the trust folder alone; of Secrets it knows its own caller token alone."""
     (service,) = deployment(rendered[case])["spec"]["containers"]
     mounts = [mount for mount in service["volumeMounts"] if mount["name"].startswith("sidekey")]
     assert mounts == ([] if case in WITHOUT_CA else [TRUST])
@@ -238,7 +240,8 @@ def test_extra_roots_are_mounted_where_the_config_names_them(case: str, rendered
     pod = deployment(rendered[case])["spec"]
     (volume,) = [each for each in pod["volumes"] if each["name"] == "sidekey-extra-roots"]
     (mount,) = [each for each in of_sidekey(rendered, case)["volumeMounts"] if each["name"] == volume["name"]]
-    files = [item["path"] for source in volume["projected"]["sources"] for each in source.values() for item in each["items"]]
+    sources = [each for source in volume["projected"]["sources"] for each in source.values()]
+    files = [item["path"] for source in sources for item in source["items"]]
     wanted = [Path(root["file"]) for root in yaml.safe_load(helm.config_of(rendered[case]))["ca"]["extra_roots"]]
     assert [Path(mount["mountPath"]) / file for file in files] == wanted
     assert [next(iter(source)) for source in volume["projected"]["sources"]] == (

@@ -184,20 +184,21 @@ disabledSchemes is empty.
 {{/* What whoever installs must know of HTTPS_PROXY. */}}
 {{- define "sidekey.httpsNotes" -}}
 {{- $https := include "sidekey.httpsProxy" . | fromJson }}
-{{- if ne (dig "forward" "unmatched" "" (.values.config | default dict) | toString) "pass" }}
-
-Hosts that no integration covers are denied: list those that the service calls directly in NO_PROXY
-(httpProxy.noProxy), or set config.forward.unmatched: pass.
-{{- end }}
-
-NO_PROXY names hosts that are called without Sidekey, and so without a credential: loopback, .svc, .{{ .values.clusterDomain }} and
-the API server. Services that are called by one label, and hosts of gRPC and WebSocket, must be listed in
-httpProxy.noProxy.
-
-Callers read what they trust once, when they start: restart them when a CA is added, such as for a host that a new
-integration brings. The log of Sidekey says so.
+{{- $gateway := eq .values.mode "gateway" }}
+{{- $list := $gateway | ternary "the callers' NO_PROXY" "httpProxy.noProxy" }}
+{{- if ne (dig "forward" "unmatched" "" (.values.config | default dict) | toString) "pass" -}}
+Hosts that no integration covers are denied: list in {{ $list }} those that are called directly, or
+set config.forward.unmatched: pass.
+{{ end -}}
+NO_PROXY names hosts that are called without Sidekey, and so without a credential. {{ $gateway | ternary "List" "Beside loopback, .svc," }}
+{{- if $gateway }} in it
+loopback, .svc and .{{ .values.clusterDomain }},
+{{- else }}
+.{{ .values.clusterDomain }} and the API server, list in {{ $list }}
+{{- end }} Services that are called by one label, and hosts of gRPC and WebSocket.
+Callers read what they trust once, when they start: restart them when a CA is added,
+such as {{ $gateway | ternary "with a new root." "for a host that a new integration brings; Sidekey's log says so." }}
 {{- if and $https.java (or $https.integration .values.callers) }}
-
 Java sends no proxy user by itself: set an Authenticator in its code, or use httpsProxy.matchByHost without callers.
 {{- end }}
 {{- end }}

@@ -33,8 +33,8 @@ class Examined(NamedTuple):
 def examine(certificate: str, private_key: str, scope: Scope, now: float, extra_roots: str = "") -> Examined:
     """Check a CA with its chain, in any order, and its key; both are PEM. `now` is in seconds since the epoch.
 
-    What callers trust beside it, `extra_roots` (PEM), may complete the chain: issuers such as cert-manager keep the root
-    apart from what it has signed.
+    What callers trust beside it, `extra_roots` (PEM), may complete the chain: issuers such as cert-manager keep the
+    root apart from what it has signed.
     """
     errors: Found = []
     certificates = _certificates(certificate, errors)
