@@ -178,7 +178,9 @@ def running(
     metrics = free_port()
     head = text.replace("{", "{{").replace("}", "}}").replace(":15091", f":{metrics}")
     head = head.replace(":15080", ":{proxy}").replace(":15090", ":{admin}")
-    with Child("", tmp_path, head=head) as child:
+    # The image's user has no home, and nothing of the environment says where a CA may be kept.
+    homeless = {"HOME": "", "XDG_STATE_HOME": "", "STATE_DIRECTORY": ""}
+    with Child("", tmp_path, head=head, environment=homeless) as child:
         yield child, metrics, objects
 
 

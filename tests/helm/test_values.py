@@ -135,7 +135,7 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
     "a mount in the CA's": (mount("/run/sidekey/ca/x"), ["extraVolumeMounts", "the CA", "another mountPath"]),
     "a gateway without a CA": (
         {"httpsProxy": {"matchByHost": True}},
-        ["httpsProxy.caSecret", "a gateway needs a CA", "tls.crt and tls.key", "cert-manager"],
+        ["httpsProxy.caSecret: must name the Secret of a CA", "tls.crt and tls.key", "cert-manager"],
     ),
     "a gateway without a CA, by name": ({"httpsProxy": {"integration": "crm"}}, ["httpsProxy.caSecret", "a gateway"]),
     "two ways to name integrations": (
@@ -143,10 +143,13 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
         ["httpsProxy: exactly one of integration and matchByHost", "remove"],
     ),
     "an integration that is none": (https(integration="crn"), ["httpsProxy.integration", "crn is none of: crm"]),
-    "Java without HTTPS_PROXY": ({"httpsProxy": {"java": True}}, ["httpsProxy.java", "httpsProxy.matchByHost"]),
+    "Java without HTTPS_PROXY": (
+        {"httpsProxy": {"java": True}},
+        ["httpsProxy.java: must be left out without httpsProxy.caSecret", "remove"],
+    ),
     "extra roots without HTTPS_PROXY": (
         {"httpsProxy": {"extraRoots": [{"configMap": "company-ca"}]}},
-        ["httpsProxy.extraRoots", "remove it"],
+        ["httpsProxy.extraRoots: must be left out", "remove this"],
     ),
     "an extra root from nowhere": (https(extraRoots=[{"key": "ca.crt"}]), ["httpsProxy.extraRoots", "entry 1"]),
     "an extra root from two places": (
@@ -155,7 +158,7 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
     ),
     "a place for the CA of one's own": (
         {"config": {"ca": {"folder": "/x"}, "integrations": {"crm": {}}}, **https()},
-        ["config.ca.folder", "belongs to the chart", "httpsProxy.caSecret"],
+        ["config.ca.folder: must be left out with httpsProxy", "httpsProxy.caSecret"],
     ),
     "by host, and not": (
         {"config": {"forward": {"match_by_host": False}}, **https(matchByHost=True)},
@@ -167,7 +170,7 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
     ),
     "two hosts that bypass the proxy as one": (
         {"httpProxy": {"noProxy": ["a.example,b.example"]}},
-        ["httpProxy.noProxy", "a.example,b.example"],
+        ["httpProxy.noProxy.0", "one host for each entry"],
     ),
     "an unknown key": (https(folder="/x"), ["httpsProxy", "folder"]),
     "a Secret in the callers' tokens": (
@@ -407,6 +410,10 @@ def test_a_null_does_not_stop_a_sidecar(path: str, example: Path) -> None:
         ),
         ({"httpsProxy": {"integration": "crn"}}, ["httpsProxy.integration", "crn", "crm"]),
         ({"httpsProxy": {"caSecret": "ca"}}, ["httpsProxy.caSecret", "must be empty", "a CA of its own", "remove it"]),
+        (
+            {"httpsProxy": {"integration": "", "java": True}},
+            ["httpsProxy.java: must be left out without httpsProxy.integration or httpsProxy.matchByHost"],
+        ),
         ({"httpsProxy": {"matchByHost": True}}, ["httpsProxy: exactly one of integration and matchByHost"]),
         ({"httpProxy": {"integration": "crm"}}, ["httpProxy.integration: must be empty with httpsProxy"]),
         ({"callers": {"a": {"secret": {"name": "a"}}}}, ["caller", "a"]),
@@ -414,7 +421,7 @@ def test_a_null_does_not_stop_a_sidecar(path: str, example: Path) -> None:
         ({"metrics": {"monitor": "ServiceMonitor"}}, ["metrics.monitor", "PodMonitor"]),
     ],
     ids=[
-        *("mode", "integration", "integration of HTTPS_PROXY", "CA", "two ways", "two proxies"),
+        *("mode", "integration", "integration of HTTPS_PROXY", "CA", "Java", "two ways", "two proxies"),
         *("caller missing", "callers missing", "monitor"),
     ],
 )

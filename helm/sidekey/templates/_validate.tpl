@@ -81,13 +81,14 @@ refresh token that the provider ends with its use, and clients of which it keeps
 {{- fail "sidekey: httpsProxy: exactly one of integration and matchByHost must be set: remove integration where each request is to take the one that covers its URL, else matchByHost." -}}
 {{- end -}}
 {{- if and $gateway $https.on (not $https.caSecret) -}}
-{{- fail "sidekey: httpsProxy.caSecret: a gateway needs a CA that all its pods share: name a Secret with tls.crt and tls.key, such as cert-manager makes (helm/examples/gateway-https), since the chart makes none; or set mode: none for a sidecar, which makes its own." -}}
+{{- fail "sidekey: httpsProxy.caSecret: must name the Secret of a CA for a gateway, whose pods must sign alike: make one with tls.crt and tls.key, such as by cert-manager (helm/examples/gateway-https), since the chart makes none; or set mode: none for a sidecar, which makes its own." -}}
 {{- end -}}
 {{- if and (not $gateway) $https.caSecret -}}
 {{- fail "sidekey: httpsProxy.caSecret: must be empty with mode: none, since each pod's Sidekey makes a CA of its own: remove it." -}}
 {{- end -}}
 {{- if and (not $https.on) (or $https.java $https.extraRoots) -}}
-{{- fail (printf "sidekey: httpsProxy.%s: counts only where HTTPS_PROXY is set: set httpsProxy.integration or httpsProxy.matchByHost as well, or remove it." ($https.java | ternary "java" "extraRoots")) -}}
+{{- $needed := $gateway | ternary "httpsProxy.caSecret" "httpsProxy.integration or httpsProxy.matchByHost" -}}
+{{- fail (printf "sidekey: httpsProxy.%s: must be left out without %s: set that as well, or remove this." ($https.java | ternary "java" "extraRoots") $needed) -}}
 {{- end -}}
 {{- if and $https.on $values.httpProxy.integration -}}
 {{- fail "sidekey: httpProxy.integration: must be empty with httpsProxy, which sets HTTP_PROXY too: remove it." -}}
@@ -101,7 +102,7 @@ refresh token that the provider ends with its use, and clients of which it keeps
 {{- if $https.on -}}
 {{- range $key, $_ := $config.ca | default dict -}}
 {{- if ne $key "hosts" -}}
-{{- fail (printf "sidekey: config.ca.%s: belongs to the chart with httpsProxy: remove it; see httpsProxy.caSecret and httpsProxy.extraRoots." $key) -}}
+{{- fail (printf "sidekey: config.ca.%s: must be left out with httpsProxy, where the chart writes it: remove it; see httpsProxy.caSecret and httpsProxy.extraRoots." $key) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
