@@ -212,21 +212,21 @@ def test_certifi_is_not_imported_before_it_is_needed() -> None:
 
 def verification_error(code: int) -> ssl.SSLCertVerificationError:
     """What OpenSSL reports, with a text that must not be shown."""
-    fault = ssl.SSLCertVerificationError(1, "secret text")
-    fault.verify_code = code
-    return fault
+    error = ssl.SSLCertVerificationError(1, "secret text")
+    error.verify_code = code
+    return error
 
 
 def ssl_error(reason: str | None) -> ssl.SSLError:
     """An error of the ssl module with OpenSSL's symbol."""
-    fault = ssl.SSLError(1, "secret text")
+    error = ssl.SSLError(1, "secret text")
     if reason is not None:
-        fault.reason = reason
-    return fault
+        error.reason = reason
+    return error
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "words"),
+    ("raised", "error", "words"),
     [
         (verification_error(9), "tls_certificate_error", "not valid yet"),
         (verification_error(10), "tls_certificate_error", "expired"),
@@ -249,9 +249,9 @@ def ssl_error(reason: str | None) -> ssl.SSLError:
     ],
     ids=lambda value: getattr(value, "reason", None) or repr(value)[:40] if isinstance(value, Exception) else "",
 )
-def test_a_failure_of_tls_is_told_in_our_own_words(fault: OSError, error: str, words: str) -> None:
+def test_a_failure_of_tls_is_told_in_our_own_words(raised: OSError, error: str, words: str) -> None:
     """Certificate, alert and protocol are told apart, and the library's text is left out."""
-    problem = tls_problem(fault)
+    problem = tls_problem(raised)
     assert (problem.code, problem.status, problem.error) == ("upstream_tls_failed", 502, error)
     assert words in problem.detail
     assert "secret" not in problem.detail

@@ -213,7 +213,7 @@ class Index:
             candidate = former.candidate
         else:
             candidate = self._compile(rules.nobody, self._metrics.passed)
-        return Unmatched(candidate, rules.coverage, rules.undecided, rules.ports)
+        return Unmatched(candidate, rules.coverage, rules.unresolved, rules.ports)
 
     def _cover_resolved(self) -> None:
         """Take into account what came of integrations that were unresolved when the config was loaded."""
