@@ -7,17 +7,20 @@ import heapq
 import secrets
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sidekey.dataplane.deadlines import NEVER, TICK, Deadlines
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.runtime.rules import Rules
 
 if TYPE_CHECKING:
     from sidekey.observe.access import AccessLog
     from sidekey.observe.metrics import IntegrationStats, Metrics
     from sidekey.runtime.snapshot import Snapshot
+
+
+T = TypeVar("T")
 
 
 class Closable(Protocol):
@@ -157,6 +160,22 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
+    def attempt(self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None]) -> None:
+        """Run a task whose problem, or defect, is answered by `fail`."""
+        self.spawn(self._attempted(work, fail))
+
+    async def _attempted(self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None]) -> None:
+        try:
+            await work()
+        except ProblemError as raised:
+            problem = raised.problem
+        except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
+            problem = self.defect(error)
+        else:
+            return
+        # Out of the handler: what is parsed inside one tells no reason of its own (`RequestReader._problem_of`).
+        fail(problem)
+
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -202,6 +221,21 @@ class Worker:
 
     def _upstreams(self) -> int:
         return self.metrics.upstream_open + self.metrics.upstream_connecting
+
+    async def connecting(self, dialled: Awaitable[T]) -> T:
+        """The connection to an upstream that is being made; it is counted meanwhile, and what comes of it."""
+        metrics, outcome = self.metrics, "proxy_internal_error"
+        metrics.upstream_connecting += 1
+        try:
+            connection = await dialled
+            outcome = "ok"
+        except ProblemError as raised:
+            outcome = raised.problem.error
+            raise
+        finally:
+            metrics.upstream_connecting -= 1
+            metrics.connects[outcome] = metrics.connects.get(outcome, 0) + 1
+        return connection
 
     @property
     def has_no_room(self) -> bool:

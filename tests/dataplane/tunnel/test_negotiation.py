@@ -60,16 +60,33 @@ REFUSED = {
     "a loop": (b"CONNECT up.test:443 HTTP/1.1\r\nX-Integration-Id: h\r\nVia: 1.1 WORD\r\n", 502, "loop_detected"),
     "no CA": (b"CONNECT up.test:443 HTTP/1.1\r\nX-Integration-Id: h\r\n", 502, "ca_unavailable"),
     "HTTP/1.0": (b"CONNECT evil.test:443 HTTP/1.0\r\nX-Integration-Id: h\r\n", 403, "target_denied"),
+    "two Hosts": (b"CONNECT up.test:443 HTTP/1.1\r\nHost: x\r\nHost: x\r\n", 400, "request_invalid"),
+    "one ID twice": (b"CONNECT up.test:443 HTTP/1.1\r\n" + 2 * b"X-Integration-Id: h\r\n", 400, "request_invalid"),
+    "two lengths": (b"CONNECT up.test:443 HTTP/1.1\r\n" + 2 * b"Content-Length: 0\r\n", 400, "request_invalid"),
+    "a field without a name": (b"CONNECT up.test:443 HTTP/1.1\r\n: x\r\n", 400, "request_invalid"),
+    "a character that no target has": (b"CONNECT up.test:443\\ HTTP/1.1\r\nHost: x\r\n", 400, "request_invalid"),
+    "another protocol": (b"CONNECT up.test:443 RTSP/1.0\r\nHost: x\r\n", 400, "request_invalid"),
+    "too many members": (b"CONNECT up.test:443 HTTP/1.1\r\nVia: %b\r\n" % (b"a," * 300), 431, "request_too_large"),
+    "too long a target": (b"CONNECT %b:443 HTTP/1.1\r\n" % (b"a" * 20_000), 414, "request_too_large"),
     "HTTP/2.0": (b"CONNECT up.test:443 HTTP/2.0\r\nX-Integration-Id: h\r\n", 505, "not_implemented"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-async def test_a_refused_connect_says_why_in_its_status_line(case: str, tmp_path: Path) -> None:
-    """Nothing is contacted, and the connection closes after what the caller sent on was read."""
+@pytest.mark.parametrize("earlier", [False, True])
+async def test_a_refused_connect_says_why_in_its_status_line(case: str, tmp_path: Path, *, earlier: bool) -> None:
+    """Nothing is contacted, and the connection closes after what the caller sent on was read.
+
+    Also where the parser refuses it, and where the connection has had a request before.
+    """
     head, status, code = REFUSED[case]
     async with running(integration("h", "https://up.test/api"), log=tmp_path / "log") as sidekey:
         async with sidekey.connect() as raw:
+            if earlier:
+                await raw.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert (await raw.response()).status == 404
+                raw.received.clear()
+                raw.taken = 0
             await raw.send(head.replace(b"WORD", b"sidekey (%b)" % sidekey.plane.worker.instance) + b"\r\n")
             response = await raw.response()
             assert response.status == status

@@ -157,10 +157,11 @@ class RequestReader:
         reading, self._reading = self._reading, None
         if reading is not None:
             return reading
-        head = RequestHead(self._method, self._target, self._host, [], [], keep_alive=False)
-        if not self._in_head:
-            head = RequestHead(b"", b"", None, [], [], keep_alive=False)
-        return Request(head, self._rules)
+        # A parser reads nothing after a CONNECT, so that this is never the method of a request before.
+        is_connect = self._parser.get_method() == b"CONNECT"
+        method = b"CONNECT" if is_connect else self._method if self._in_head else b""
+        target, host = (self._target, self._host) if self._in_head else (b"", None)
+        return Request(RequestHead(method, target, host, [], [], keep_alive=False), self._rules)
 
     def _over_bounds(self, size: int, *, was_in_head: bool) -> Problem | None:
         """Bound what the parser gathers of a head, a trailer or a chunk extension over several reads."""

@@ -13,7 +13,7 @@ from sidekey.dataplane.downstream.local_reply import local_reply
 from sidekey.dataplane.downstream.request_reader import Request
 from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.routing.compiled import CompiledIntegration
-from sidekey.dataplane.routing.index import Index
+from sidekey.dataplane.routing.index import RELOADED, Index
 from sidekey.dataplane.tunnel.passage import Passage
 from sidekey.dataplane.tunnel.tunnel import Lifetime, Tunnel, caller_name
 from sidekey.dataplane.tunnel.tunnels import RETRY_AFTER, Tunnels
@@ -125,25 +125,13 @@ class Negotiation(CallerEvents):
         if isinstance(opened, Problem):
             raise ProblemError(opened)
         if opened.candidate is not None and opened.candidate.rules.unresolved:
-            detail = "the config was reloaded before all of the integration was read: send the request again"
-            raise ProblemError(Problem("credential_unavailable", detail, error="proxy_configuration_error"))
+            raise ProblemError(RELOADED)
         self._prepare(opened)
 
     # What a tunnel needs before it begins: a certificate, or the connection that its bytes pass to.
 
     def _wait(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._worker.spawn(self._guarded(work))
-
-    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except ProblemError as raised:
-            problem = raised.problem
-        except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-            problem = self._worker.defect(error)
-        else:
-            return
-        self._fail(problem)
+        self._worker.attempt(work, self._fail)
 
     def _prepare(self, opened: Opened) -> None:
         if opened.passes and opened.candidate is not None:
