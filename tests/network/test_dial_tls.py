@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
+from sidekey.authority.der import public_key
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.sessions import RESUMES, Sessions
 from sidekey.network.tls import tls_problem
@@ -60,6 +61,12 @@ async def test_a_certificate_of_an_unknown_issuer_is_refused(dial: Dial) -> None
     """F08: only the trusted authorities count."""
     issued = trustme.CA().issue_cert("up.test")
     assert "issuer is not trusted" in await certificate_error(dial, server_context(issued))
+
+
+async def test_a_certificate_of_the_ca_that_signs_for_callers_is_refused(dial: Dial, ca: Authority) -> None:
+    """Whatever is trusted."""
+    dial.dialer._contexts.deny(frozenset({public_key(ssl.PEM_cert_to_DER_cert(ca.bundle.read_text()))}))
+    assert "which signs for callers" in await certificate_error(dial, ca.server_context("up.test"))
 
 
 async def test_a_self_signed_certificate_is_refused(dial: Dial, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def shake(
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     ours = client.wrap_bio(to_client, to_server, server_hostname=name, session=session)
     theirs = server.wrap_bio(to_server, to_client, server_side=True)
-    for end in (ours, theirs) * 2:
+    for end in (ours, theirs) * 3:
         try:
             end.do_handshake()
         except ssl.SSLWantReadError:
