@@ -13,6 +13,7 @@ import pytest
 
 from sidekey.core.urls import Origin
 from sidekey.errors import KINDS
+from sidekey.runtime.rules import Timeouts
 from sidekey.runtime.snapshot import Integration
 from support.ca import Authority
 from support.leaves import IssuedLeaves, NoLeaves
@@ -160,10 +161,10 @@ class SlowLeaves(IssuedLeaves):
         super().__init__(ca)
         self.go = asyncio.Event()
 
-    async def obtain(self, host: str) -> ssl.SSLContext:
+    async def obtain(self, host: str, caller: str | None) -> ssl.SSLContext:
         self.asked.append(host)
         await self.go.wait()
-        return await super().obtain(host)
+        return await super().obtain(host, caller)
 
 
 async def test_the_leaf_is_there_before_the_200(ca: Authority) -> None:
@@ -177,6 +178,38 @@ async def test_the_leaf_is_there_before_the_200(ca: Authority) -> None:
         assert (await raw.response(to_head=True)).status == 200
         async with tunnel(sidekey, ca, "up.test:443"):
             assert leaves.asked == ["up.test"] * 2
+
+
+async def test_a_leaf_that_does_not_come_is_not_waited_for_longer_than_for_a_connection(ca: Authority) -> None:
+    """503, and the tunnel is counted out; who comes later gets the leaf."""
+    leaves = SlowLeaves(ca)
+    async with running(
+        integration("h", "https://up.test/api"), leaves=leaves, timeouts=Timeouts(connect=0.05)
+    ) as sidekey:
+        refused = await sidekey.ask(connect_request("up.test:443"))
+        assert (refused.status, refused.values(b"retry-after")) == (503, [b"1"])
+        said = problem_of(refused)
+        assert (said["code"], said["detail"]) == (
+            "overloaded",
+            "the certificate for the host was not signed within timeouts.connect",
+        )
+        assert sidekey.plane._tunnels.count == 0
+        leaves.go.set()
+        async with tunnel(sidekey, ca, "up.test:443"):
+            pass
+
+
+@pytest.mark.parametrize(("tokens", "told"), [(["one"], [None]), (["one", "two"], ["caller0"])])
+async def test_a_leaf_is_asked_for_as_one_of_several_callers(
+    ca: Authority, tokens: list[str], told: list[str | None]
+) -> None:
+    """Where there is only one, nobody has to be left room."""
+    leaves = IssuedLeaves(ca)
+    async with (
+        running(integration("h", "https://up.test/api"), leaves=leaves, tokens=dict.fromkeys(tokens)) as sidekey,
+        tunnel(sidekey, ca, "up.test:443", user="h:one"),
+    ):
+        assert leaves.callers == told
 
 
 async def test_a_caller_that_leaves_before_the_leaf_is_there_is_counted(ca: Authority) -> None:
@@ -252,7 +285,7 @@ class Defective(NoLeaves):
             raise LookupError(host)
         return None
 
-    async def obtain(self, host: str) -> ssl.SSLContext:
+    async def obtain(self, host: str, caller: str | None) -> ssl.SSLContext:
         raise LookupError(host)
 
 

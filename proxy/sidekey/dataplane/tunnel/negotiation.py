@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from sidekey.authority.leaf_source import LeafSource
 
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+_UNSIGNED: Final = Problem(
+    "overloaded", "the certificate for the host was not signed within timeouts.connect", headers=(RETRY_AFTER,)
+)
 
 Opened = Tunnelled[CompiledIntegration]
 
@@ -142,7 +147,13 @@ class Negotiation(CallerEvents):
             self._wait(partial(self._obtain_leaf, opened))
 
     async def _obtain_leaf(self, opened: Opened) -> None:
-        context = await self._leaves.obtain(opened.authority.host)
+        rules = self._request.rules
+        caller = caller_name(opened) if rules.several_callers else None
+        try:
+            async with asyncio.timeout(rules.timeouts.connect):
+                context = await self._leaves.obtain(opened.authority.host, caller)
+        except TimeoutError:
+            raise ProblemError(_UNSIGNED) from None
         if not self._is_over:
             self._grant(Tunnel(self._worker, self._index, self._admitted(), opened, context))
 
