@@ -197,6 +197,37 @@ async def test_upstreams_in_use_take_room_from_callers() -> None:
     assert not worker.opened(Caller())
 
 
+async def test_passages_take_room_beside_the_requests_in_flight() -> None:
+    """Each takes the descriptor of its target, for which those make room that are idle for the longest time."""
+    worker = Shared(Limits(in_flight=2)).worker
+    worker.limit_descriptors(6)
+    busy, first, second = callers = [Caller(), Caller(idle_since=1.0), Caller(idle_since=2.0)]
+    assert all(worker.opened(caller) for caller in callers)
+    assert worker.enter_passage()
+    assert (first.calls, second.calls) == ([], [])
+    assert worker.enter_passage()
+    assert (first.calls, second.calls) == (["close_if_idle"], [])
+    assert worker.enter_passage()
+    assert second.calls == ["close_if_idle"]
+    assert not worker.enter_passage()
+    late = Caller()
+    assert not worker.opened(late)
+    worker.closed(late)
+    worker.leave_passage()
+    assert worker.opened(late)
+    assert busy in worker.connections
+
+
+async def test_the_connections_of_passages_are_none_of_those_kept_for_requests() -> None:
+    """They are open upstreams too, and must not be taken for those of requests in flight."""
+    shared = Shared(Limits(in_flight=2))
+    worker = shared.worker
+    worker.limit_descriptors(6)
+    assert worker.enter_passage()
+    shared.metrics.upstream_open = 1
+    assert [worker.opened(Caller()) for _ in range(4)] == [True, True, True, False]
+
+
 async def test_a_drain_without_work_is_over_at_once() -> None:
     """After idle connections were closed."""
     worker = Shared().worker

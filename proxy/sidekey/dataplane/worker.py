@@ -65,6 +65,7 @@ class Worker:
     __slots__ = (
         "_connections",
         "_exhausted_at",
+        "_passages",
         "_report",
         "_requests",
         "_tasks",
@@ -105,6 +106,7 @@ class Worker:
         self._connections: dict[Closable, None] = {}
         # The tick at which a look for idle callers has found all that there were.
         self._exhausted_at = NEVER
+        self._passages = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests = 0
 
@@ -197,12 +199,30 @@ class Worker:
         self.descriptors = most
 
     def opened(self, connection: Closable) -> bool:
-        """Hear of a caller's connection; False where there is no room for it, so that it must close.
+        """Hear of a caller's connection; False where there is no room for it, so that it must close."""
+        self._make_room()
+        self._connections[connection] = None
+        return self._lacking_for_callers() <= 0
 
-        Each request that may be in flight keeps the descriptor for its upstream. For others, callers that have been
-        idle for the longest time make room: several at a time, since looking for them takes longer the more there are.
-        Where there are not so many, nobody is looked for until the next tick: each connection of an attacker who has
-        all others under way would cost a look at all of them.
+    def enter_passage(self) -> bool:
+        """Keep a descriptor for where a tunnel's bytes pass to; False where there is no room for it."""
+        self._make_room()
+        if self._lacking_for_callers() >= 0:
+            return False
+        self._passages += 1
+        return True
+
+    def leave_passage(self) -> None:
+        """Keep it no more."""
+        self._passages -= 1
+
+    def _make_room(self) -> None:
+        """Have a descriptor free, as far as some connection is idle.
+
+        Each request that may be in flight keeps the one for its upstream, and each passage the one for its target. For
+        others, those that have been idle for the longest time make room: several at a time, since looking for them
+        takes longer the more there are. Where there are not so many, nobody is looked for until the next tick: each
+        connection of an attacker who has all others under way would cost a look at all of them.
         """
         if self._lacking_for_callers() >= 0 and self._exhausted_at != self.deadlines.now:
             wanted = 1 + len(self._connections) // 16
@@ -212,12 +232,11 @@ class Worker:
                     wanted -= 1
             if wanted:
                 self._exhausted_at = self.deadlines.now
-        self._connections[connection] = None
-        return self._lacking_for_callers() <= 0
 
     def _lacking_for_callers(self) -> int:
         """By how much callers' connections exceed their room; below 0, how many more there may be."""
-        return len(self._connections) + max(self.in_flight_limit, self._upstreams()) - self.descriptors
+        kept = max(self.in_flight_limit + self._passages, self._upstreams())
+        return len(self._connections) + kept - self.descriptors
 
     def _upstreams(self) -> int:
         return self.metrics.upstream_open + self.metrics.upstream_connecting

@@ -274,6 +274,59 @@ async def test_a_target_that_closes_at_once_is_no_tunnel() -> None:
     assert not any(sidekey.metrics.tunnels.values())
 
 
+async def test_a_connect_that_waits_for_its_leaf_when_the_drain_begins_is_refused(ca: Authority) -> None:
+    """Nothing was said yet: the caller may go elsewhere at once, and the drain does not wait for a first byte."""
+    leaves = SlowLeaves(ca)
+    async with running(integration("h", "https://up.test/api"), leaves=leaves) as sidekey, sidekey.connect() as raw:
+        await raw.send(connect_request("up.test:443"))
+        await eventually(lambda: leaves.asked)
+        sidekey.plane.drain()
+        finished = asyncio.ensure_future(sidekey.plane.finish(5))
+        leaves.go.set()
+        response = await raw.response()
+        assert (response.status, problem_of(response)["detail"]) == (503, "Sidekey is stopping")
+        await raw.until_ended()
+        raw.close()
+        assert await finished
+        assert sidekey.metrics.tunnel_outcomes == {}
+
+
+class Late(ScriptedDialer):
+    """Its connections are there once they are let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = asyncio.Event()
+
+    async def connect(self, factory: Callable[[], P], origin: Origin, **given: Any) -> P:
+        protocol = await super().connect(factory, origin, **given)
+        await self.released.wait()
+        return protocol
+
+
+@pytest.mark.parametrize("left", [False, True])
+async def test_a_connect_that_waits_for_its_target_comes_to_nothing_in_a_drain_or_without_its_caller(
+    *, left: bool
+) -> None:
+    """The connection that was made for it is closed."""
+    dialer = Late()
+    sidekey = Scripted(passing=True, dialer=dialer)
+    worker = sidekey.plane.worker
+    caller = sidekey.caller()
+    caller.feed(connect_request("other.test:443", user=""))
+    await eventually(lambda: sidekey.upstreams)
+    if left:
+        caller.lose(ConnectionResetError())
+    else:
+        sidekey.plane.drain()
+    dialer.released.set()
+    await eventually(lambda: sidekey.upstreams[0].aborted)
+    await settle()
+    assert bytes(caller.written).startswith(b"" if left else b"HTTP/1.1 503 overloaded: ")
+    assert (worker._passages, sidekey.plane._tunnels.count) == (0, 0)
+    assert sidekey.metrics.passed.outcomes == {"caller_gone" if left else "overloaded": 1}
+
+
 class Defective(NoLeaves):
     """A defect of ours, before or after something has to be waited for."""
 

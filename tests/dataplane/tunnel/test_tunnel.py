@@ -239,6 +239,21 @@ async def test_a_drain_ends_idle_tunnels_with_close_notify(ca: Authority) -> Non
         assert await finished
 
 
+async def test_a_drain_leaves_a_tunnel_whose_handshake_has_just_ended_its_first_request(ca: Authority) -> None:
+    """In TLS 1.2 the server has the last word of the handshake, so that the request comes a round trip later."""
+    async with (
+        RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream,
+        running(secure(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
+        tunnel(sidekey, ca, f"{UPSTREAM}:{upstream.port}", version=ssl.TLSVersion.TLSv1_2) as caller,
+    ):
+        sidekey.plane.drain()
+        (connection,) = sidekey.plane.worker.connections
+        assert not connection.wind_down(patient=False)
+        await caller.send(get(upstream.port))
+        assert (await caller.response()).status == 200
+        assert await caller.until_closed()
+
+
 async def test_a_response_in_a_draining_tunnel_says_close(ca: Authority) -> None:
     async with (
         RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream,
