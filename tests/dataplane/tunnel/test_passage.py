@@ -20,6 +20,7 @@ from sidekey.dataplane.tunnel.passage import QUIET, Passage
 from sidekey.dataplane.tunnel.tunnel import Lifetime
 from sidekey.dataplane.tunnel.tunnels import Tunnels
 from sidekey.runtime.rules import Limits, Timeouts
+from support.blackhole import Blackhole
 from support.plane import Running, eventually, integration, running
 from support.ports import free_port
 from support.raw import DEADLINE, RawConnection
@@ -169,6 +170,17 @@ async def test_a_connect_that_does_not_pass(target: str, user: str, status: int,
         assert json.loads(response.body)["code"] == code
         if code in ("destination_denied", "upstream_unreachable"):
             assert sidekey.metrics.passed.outcomes == {code: 1}
+
+
+async def test_a_target_that_does_not_answer_is_a_timeout() -> None:
+    """504 within timeouts.connect."""
+    with Blackhole("127.0.0.1") as hole:
+        async with running(
+            COVERED, passing=True, pass_ports=[hole.port], hosts=HOSTS, timeouts=Timeouts(connect=0.1)
+        ) as sidekey:
+            response = await sidekey.ask(connect_request(f"other.test:{hole.port}", user=""))
+            assert (response.status, json.loads(response.body)["code"]) == (504, "upstream_timeout")
+            assert sidekey.metrics.passed.outcomes == {"upstream_timeout": 1}
 
 
 async def test_the_end_of_the_drain_cuts_what_passes() -> None:

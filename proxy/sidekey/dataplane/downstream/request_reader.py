@@ -146,11 +146,15 @@ class RequestReader:
         self._reading = None
         del self._parser, self._feed
 
-    @staticmethod
-    def _problem_of(error: HttpParserError) -> Problem:
-        """What a read that does not parse is answered with: httptools hides a callback's exception behind its own."""
+    def _problem_of(self, error: HttpParserError) -> Problem:
+        """What a read that does not parse is answered with: httptools hides a callback's exception behind its own.
+
+        The parser reads no further than the preface of HTTP/2 (RFC 9113 3.4), whose method is no other's.
+        """
         cause = error.__context__
-        return cause.problem if isinstance(cause, BadRequest) else MALFORMED
+        if isinstance(cause, BadRequest):
+            return cause.problem
+        return request_rules.OTHER_VERSION if self._parser.get_method() == b"PRI" else MALFORMED
 
     def _unreadable(self) -> Request:
         """The request that the parser is in, as far as it was read, out of its hands."""
