@@ -200,22 +200,56 @@ async def test_upstreams_in_use_take_room_from_callers() -> None:
 async def test_passages_take_room_beside_the_requests_in_flight() -> None:
     """Each takes the descriptor of its target, for which those make room that are idle for the longest time."""
     worker = Shared(Limits(in_flight=2)).worker
-    worker.limit_descriptors(6)
+    worker.limit_descriptors(14)
     busy, first, second = callers = [Caller(), Caller(idle_since=1.0), Caller(idle_since=2.0)]
-    assert all(worker.opened(caller) for caller in callers)
-    assert worker.enter_passage()
+    assert all(worker.opened(caller) for caller in [*callers, *(Caller() for _ in range(8))])
+    passages = [Caller() for _ in range(3)]
+    assert worker.enter_passage(passages[0])
     assert (first.calls, second.calls) == ([], [])
-    assert worker.enter_passage()
+    assert worker.enter_passage(passages[1])
     assert (first.calls, second.calls) == (["close_if_idle"], [])
-    assert worker.enter_passage()
+    assert worker.enter_passage(passages[2])
     assert second.calls == ["close_if_idle"]
-    assert not worker.enter_passage()
     late = Caller()
     assert not worker.opened(late)
     worker.closed(late)
-    worker.leave_passage()
+    worker.leave_passage(passages[0])
+    worker.leave_passage(passages[0])
     assert worker.opened(late)
+    assert not worker.enter_passage(passages[0])
     assert busy in worker.connections
+
+
+async def test_passages_have_half_of_the_room_of_callers() -> None:
+    """The one that has been idle for the longest time makes room for another; none is looked for twice in a tick."""
+    looks = 0
+
+    class Passing(Caller):
+        def close_if_idle(self) -> bool:
+            nonlocal looks
+            looks += 1
+            return super().close_if_idle()
+
+    worker = Shared(Limits(in_flight=4)).worker
+    worker.limit_descriptors(16)
+    first, second, third = [Passing(idle_since=since) for since in (2.0, 1.0, 3.0)]
+    for each in (first, second, third):
+        assert worker.opened(each)
+        assert worker.enter_passage(each)
+    fourth = Passing()
+    assert worker.enter_passage(fourth)
+    assert second not in worker.connections
+    assert looks == 1
+    for each in (first, third):
+        each.idle_since = NEVER
+    for _ in range(2):
+        assert not worker.enter_passage(Passing())
+        assert looks == 2
+    worker.deadlines.look(1.0)
+    assert not worker.enter_passage(Passing())
+    assert looks == 3
+    worker.leave_passage(fourth)
+    assert worker.enter_passage(Passing())
 
 
 async def test_the_connections_of_passages_are_none_of_those_kept_for_requests() -> None:
@@ -223,7 +257,7 @@ async def test_the_connections_of_passages_are_none_of_those_kept_for_requests()
     shared = Shared(Limits(in_flight=2))
     worker = shared.worker
     worker.limit_descriptors(6)
-    assert worker.enter_passage()
+    assert worker.enter_passage(Caller())
     shared.metrics.upstream_open = 1
     assert [worker.opened(Caller()) for _ in range(4)] == [True, True, True, False]
 

@@ -64,6 +64,7 @@ class Worker:
 
     __slots__ = (
         "_connections",
+        "_crowded_at",
         "_exhausted_at",
         "_passages",
         "_report",
@@ -106,7 +107,9 @@ class Worker:
         self._connections: dict[Closable, None] = {}
         # The tick at which a look for idle callers has found all that there were.
         self._exhausted_at = NEVER
-        self._passages = 0
+        # Tunnels whose bytes pass, from before their target is connected, and the same tick for them.
+        self._passages: dict[Closable, None] = {}
+        self._crowded_at = NEVER
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests = 0
 
@@ -204,17 +207,36 @@ class Worker:
         self._connections[connection] = None
         return self._lacking_for_callers() <= 0
 
-    def enter_passage(self) -> bool:
-        """Keep a descriptor for where a tunnel's bytes pass to; False where there is no room for it."""
+    def enter_passage(self, passage: Closable) -> bool:
+        """Keep a descriptor for where a tunnel's bytes pass to; False where there is no room for it.
+
+        With two descriptors each, passages have at most half of the room of callers, who find the rest however fast new
+        ones come; one that has been idle for the longest time makes room for another.
+        """
+        room = self.descriptors - self.in_flight_limit
+        if len(self._passages) >= max(1, room // 4) and not self._close_idle_passage():
+            return False
         self._make_room()
         if self._lacking_for_callers() >= 0:
             return False
-        self._passages += 1
+        self._passages[passage] = None
         return True
 
-    def leave_passage(self) -> None:
+    def _close_idle_passage(self) -> bool:
+        """Close the passage that has been idle for the longest time, if it is; looked for once a tick where none is."""
+        if self._crowded_at == self.deadlines.now:
+            return False
+        longest = min(self._passages, key=_idle_since)
+        if not longest.close_if_idle():
+            self._crowded_at = self.deadlines.now
+            return False
+        self.closed(longest)
+        self.leave_passage(longest)
+        return True
+
+    def leave_passage(self, passage: Closable) -> None:
         """Keep it no more."""
-        self._passages -= 1
+        self._passages.pop(passage, None)
 
     def _make_room(self) -> None:
         """Have a descriptor free, as far as some connection is idle.
@@ -235,7 +257,7 @@ class Worker:
 
     def _lacking_for_callers(self) -> int:
         """By how much callers' connections exceed their room; below 0, how many more there may be."""
-        kept = max(self.in_flight_limit + self._passages, self._upstreams())
+        kept = max(self.in_flight_limit + len(self._passages), self._upstreams())
         return len(self._connections) + kept - self.descriptors
 
     def _upstreams(self) -> int:

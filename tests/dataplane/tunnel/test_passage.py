@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -285,21 +285,37 @@ async def test_a_passage_that_finds_no_descriptor_makes_room_or_is_refused() -> 
         running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS, limits=Limits(in_flight=1)) as sidekey,
     ):
         worker = sidekey.plane.worker
-        worker.limit_descriptors(5)
-        async with passing(sidekey, upstream) as (first, _):
-            request = connect_request(f"other.test:{upstream.port}", user="")
-            async with passing(sidekey, upstream) as (second, _):
-                async with sidekey.connect() as late:
-                    assert (await late.response()).status == 503
-                sidekey.wait(QUIET)
-                async with sidekey.connect() as third:
-                    await third.send(request)
-                    await first.until_lost()
-                    assert (await third.response(to_head=True)).status == 200
-                    assert worker._passages == 2
+        worker.limit_descriptors(9)
+        request = connect_request(f"other.test:{upstream.port}", user="")
+        async with passing(sidekey, upstream) as (first, _), passing(sidekey, upstream) as (second, _):
+            refused = await sidekey.ask(request)
+            assert (refused.status, json.loads(refused.body)["code"]) == (503, "overloaded")
+            sidekey.wait(QUIET)
+            async with sidekey.connect() as third:
+                await third.send(request)
+                assert (await third.response(to_head=True)).status == 200
+                await first.until_lost()
                 assert not second.lost
+                await eventually(lambda: len(worker._passages) == 2)
                 second.reset()
-                await eventually(lambda: worker._passages == 1)
+                await eventually(lambda: len(worker._passages) == 1)
+
+
+async def test_passages_leave_other_callers_room() -> None:
+    """However many are asked for, and however short they have been quiet."""
+    async with (
+        RawUpstream(silent) as upstream,
+        running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS, limits=Limits(in_flight=4)) as sidekey,
+    ):
+        sidekey.plane.worker.limit_descriptors(20)
+        async with AsyncExitStack() as stack:
+            statuses = []
+            for _ in range(8):
+                raw = await stack.enter_async_context(sidekey.connect())
+                await raw.send(connect_request(f"other.test:{upstream.port}", user=""))
+                statuses.append((await raw.response(to_head=True)).status)
+            assert statuses == [200] * 4 + [503] * 4
+            assert (await sidekey.ask(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")).status == 404
 
 
 async def test_a_target_that_cannot_be_connected_gives_its_descriptor_back() -> None:
@@ -307,7 +323,7 @@ async def test_a_target_that_cannot_be_connected_gives_its_descriptor_back() -> 
     async with running(COVERED, passing=True, pass_ports=[refused], hosts=HOSTS) as sidekey:
         response = await sidekey.ask(connect_request(f"other.test:{refused}", user=""))
         assert response.status == 502
-        assert sidekey.plane.worker._passages == 0
+        assert not sidekey.plane.worker._passages
 
 
 async def test_the_connections_of_passages_are_counted() -> None:

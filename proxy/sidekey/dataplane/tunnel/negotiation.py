@@ -159,9 +159,9 @@ class Negotiation(CallerEvents):
 
     async def _connect(self, opened: Opened, nobody: CompiledIntegration) -> None:
         worker, timeouts = self._worker, self._request.rules.timeouts
-        if not worker.enter_passage():
-            raise ProblemError(NO_DESCRIPTOR)
         passage = Passage(worker, self._admitted(), timeouts.tunnel_idle)
+        if not worker.enter_passage(passage):
+            raise ProblemError(NO_DESCRIPTOR)
         origin, far = opened.authority.origin("http"), passage.far
         begun = False
         try:
@@ -175,7 +175,7 @@ class Negotiation(CallerEvents):
                 far.transport.abort()
         finally:
             if not begun:
-                worker.leave_passage()
+                worker.leave_passage(passage)
 
     def _admitted(self) -> Lifetime:
         lifetime = self._lifetime

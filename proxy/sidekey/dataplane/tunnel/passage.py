@@ -155,7 +155,7 @@ class Passage:
         if not self._lifetime.end():
             return
         worker.metrics.upstream_open -= 1
-        worker.leave_passage()
+        worker.leave_passage(self)
         worker.closed(self)
         worker.deadlines.forget(self)
         near.part()
@@ -187,7 +187,8 @@ class Passage:
 
         So others who are idle make room first.
         """
-        if self._near.is_settled and self._far.is_settled:
+        is_open = self._lifetime.phase == phases.FORWARDING
+        if is_open and self._near.is_settled and self._far.is_settled:
             return self._moved_at + self._worker.rules.timeouts.idle
         return NEVER
 
