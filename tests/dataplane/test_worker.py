@@ -8,6 +8,7 @@ import pytest
 
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.worker import Worker
+from sidekey.errors import Problem, ProblemError
 from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.rules import Limits, Timeouts
@@ -120,6 +121,49 @@ async def test_a_defect_of_a_task_is_reported() -> None:
     await shared.worker.close()
     assert not shared.worker.is_waiting
     assert [type(defect) for defect in shared.defects] == [LookupError]
+
+
+async def test_what_an_attempt_comes_to_is_answered() -> None:
+    """Its problem, or that a defect was reported; nothing where it succeeds."""
+    shared = Shared()
+    answers: list[Problem] = []
+    problem = Problem("overloaded", "why")
+
+    async def works() -> None:
+        """Comes to nothing that is answered."""
+
+    async def fails() -> None:
+        raise ProblemError(problem)
+
+    async def breaks() -> None:
+        raise LookupError
+
+    for work in (works, fails, breaks):
+        shared.worker.attempt(work, answers.append)
+        await eventually(lambda: not shared.worker.is_waiting)
+    assert answers[0] is problem
+    assert [each.code for each in answers] == ["overloaded", "internal_error"]
+    assert [type(defect) for defect in shared.defects] == [LookupError]
+
+
+async def test_a_connection_that_is_being_made_is_counted_with_what_comes_of_it() -> None:
+    shared = Shared()
+    metrics, outcomes = shared.metrics, []
+
+    async def dial(error: Exception | None) -> str:
+        assert metrics.upstream_connecting == 1
+        if error is not None:
+            raise error
+        return "connection"
+
+    for error in (None, ProblemError(Problem("upstream_unreachable", "why")), LookupError()):
+        try:
+            outcomes.append(await shared.worker.connecting(dial(error)))
+        except (ProblemError, LookupError) as raised:
+            assert raised is error
+        assert metrics.upstream_connecting == 0
+    assert outcomes == ["connection"]
+    assert metrics.connects == {"ok": 1, "connection_refused": 1, "proxy_internal_error": 1}
 
 
 async def test_a_defect_is_told_by_its_id_alone() -> None:
