@@ -167,6 +167,7 @@ async def test_a_request_that_crosses_the_end_of_its_connection_is_not_reset() -
                 await asked(sidekey, caller)
                 sidekey.plane.drain()
                 (connection,) = sidekey.plane.worker.connections
+                sidekey.wait(1)
                 assert connection.wind_down(patient=True) is False
                 assert connection.wind_down(patient=False) is False
                 caller.sendall(get("/second"))

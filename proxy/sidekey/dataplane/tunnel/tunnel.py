@@ -16,7 +16,7 @@ from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.exchange.exchange import Exchange
 from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.dataplane.routing.index import Index
-from sidekey.dataplane.sockets import has_arrived
+from sidekey.dataplane.sockets import is_quiet
 from sidekey.dataplane.tunnel.tunnels import Tunnels
 from sidekey.dataplane.worker import Worker
 from sidekey.network.tls_server import handshake_outcome
@@ -249,13 +249,9 @@ class Tunnel(asyncio.Protocol):
         """A tunnel without requests has no response that could be cut."""
         return False
 
-    def _has_arrived(self) -> bool:
-        sock = None if self._transport is None else self._transport.get_extra_info("socket")
-        return sock is not None and sock.fileno() >= 0 and has_arrived(sock.fileno())
-
     def close_if_idle(self) -> bool:
         """Close it where no first byte has come; whether it did."""
-        if self.idle_since == NEVER or self._has_arrived():
+        if self.idle_since == NEVER or not is_quiet(self._transport):
             return False
         transport = self._transport
         self._end("caller_gone")
