@@ -18,6 +18,9 @@ from benchmarks.peers.base import Job
 from benchmarks.probe import PASSWORD, USER
 from benchmarks.upstream import HOST, Upstream
 
+CA_FOLDER = "ca"
+"""Below a job's folder; what callers must trust is in `trust/ca.pem` below that."""
+
 
 def compiled_interpreter() -> str:
     """The interpreter of the environment that the compiled wheel is installed in, which the variable COMPILED names.
@@ -35,6 +38,8 @@ class Sidekey:
 
     There are `tenants` further integrations, t0 and on, each with a prefix of its own; an `oauth2` integration for each
     client of `tokens`, under the client's name; and an `mtls` integration, m0 and on, for each of `certificates`.
+    `tunnel_hosts`, where it is not None, gives it a local CA of its own, and so many integrations more, h0 and on, each
+    for a host of its own: that name under HOST.
     """
 
     name: ClassVar[str] = "sidekey"
@@ -45,6 +50,7 @@ class Sidekey:
     request_body: str = "100MiB"
     tokens: TokenEndpoint | None = None
     certificates: tuple[ClientPair, ...] = ()
+    tunnel_hosts: int | None = None
 
     def program(self) -> str | None:
         """The interpreter."""
@@ -72,7 +78,8 @@ class Sidekey:
 
     def _config(self, job: Job) -> dict[str, Any]:
         base = _base(job.upstream)
-        hosts = {HOST: ["127.0.0.1"], TOKEN_HOST: ["127.0.0.1"]}
+        own_hosts = {f"h{number}": f"h{number}.{HOST}" for number in range(self.tunnel_hosts or 0)}
+        hosts = dict.fromkeys((HOST, TOKEN_HOST, *own_hosts.values()), ["127.0.0.1"])
         network: dict[str, Any] = {"hosts": hosts, "allow_private": ["127.0.0.0/8"]}
         ca = job.upstream.ca if self.tokens is None else self.tokens.ca
         if ca is not None:
@@ -83,9 +90,11 @@ class Sidekey:
             "network": network,
             "limits": {"request_body": self.request_body},
             "log": {"access": self.access},
+            **({} if self.tunnel_hosts is None else {"ca": {"folder": str(job.folder / CA_FOLDER)}}),
             "integrations": {
                 "bench": _integration(base) | _client_certificate(job.upstream.client),
                 **{f"t{number}": _integration(f"{base}/t{number}") for number in range(self.tenants)},
+                **{name: _integration(base.replace(HOST, host)) for name, host in own_hosts.items()},
                 **{
                     f"m{number}": {"endpoint_prefix": f"{base}/m{number}", "auth": {"type": "mtls", **_pair(pair)}}
                     for number, pair in enumerate(self.certificates)
