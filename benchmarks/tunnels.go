@@ -31,7 +31,8 @@ import (
 var (
 	port        = flag.Int("port", 0, "where the proxy listens on 127.0.0.1")
 	authority   = flag.String("authority", "", "what to ask for; {} is the number of the host")
-	user        = flag.String("user", "", "proxy user and password; {} is the number of the host")
+	user        = flag.String("user", "", "proxy user and password; {} is the number of the group")
+	group       = flag.Int("group", 1, "how many hosts share a user")
 	hosts       = flag.Int("hosts", 1, "how many hosts take turns")
 	first       = flag.Int("first", 0, "the number of the first")
 	path        = flag.String("path", "", "path of a request")
@@ -79,7 +80,7 @@ func open(number int, trusted *x509.CertPool) (*caller, error) {
 	}
 	target := numbered(*authority, number)
 	if !*plain && !*direct {
-		credentials := base64.StdEncoding.EncodeToString([]byte(numbered(*user, number)))
+		credentials := base64.StdEncoding.EncodeToString([]byte(numbered(*user, number / *group)))
 		_, err := fmt.Fprintf(connection, "CONNECT %s HTTP/1.1\r\nHost: %s\r\nProxy-Authorization: Basic %s\r\n\r\n",
 			target, target, credentials)
 		if err != nil {

@@ -21,6 +21,9 @@ from benchmarks.upstream import HOST, Upstream
 CA_FOLDER = "ca"
 """Below a job's folder; what callers must trust is in `trust/ca.pem` below that."""
 
+GROUP = 100
+"""Hosts of one integration: what is done once for an integration counts little for each."""
+
 
 def compiled_interpreter() -> str:
     """The interpreter of the environment that the compiled wheel is installed in, which the variable COMPILED names.
@@ -38,8 +41,8 @@ class Sidekey:
 
     There are `tenants` further integrations, t0 and on, each with a prefix of its own; an `oauth2` integration for each
     client of `tokens`, under the client's name; and an `mtls` integration, m0 and on, for each of `certificates`.
-    `tunnel_hosts`, where it is not None, gives it a local CA of its own, and so many integrations more, h0 and on, each
-    for a host of its own: that name under HOST.
+    `tunnel_hosts`, where it is not None, gives it a local CA of its own, and so many hosts more, h0 and on under HOST,
+    of integrations g0 and on, each with GROUP of them.
     """
 
     name: ClassVar[str] = "sidekey"
@@ -78,8 +81,8 @@ class Sidekey:
 
     def _config(self, job: Job) -> dict[str, Any]:
         base = _base(job.upstream)
-        own_hosts = {f"h{number}": f"h{number}.{HOST}" for number in range(self.tunnel_hosts or 0)}
-        hosts = dict.fromkeys((HOST, TOKEN_HOST, *own_hosts.values()), ["127.0.0.1"])
+        more = [f"h{number}.{HOST}" for number in range(self.tunnel_hosts or 0)]
+        hosts = {name: ["127.0.0.1"] for name in (HOST, TOKEN_HOST, *more)}
         network: dict[str, Any] = {"hosts": hosts, "allow_private": ["127.0.0.0/8"]}
         ca = job.upstream.ca if self.tokens is None else self.tokens.ca
         if ca is not None:
@@ -94,7 +97,12 @@ class Sidekey:
             "integrations": {
                 "bench": _integration(base) | _client_certificate(job.upstream.client),
                 **{f"t{number}": _integration(f"{base}/t{number}") for number in range(self.tenants)},
-                **{name: _integration(base.replace(HOST, host)) for name, host in own_hosts.items()},
+                **{
+                    f"g{start // GROUP}": _integration(
+                        [base.replace(HOST, host) for host in more[start : start + GROUP]]
+                    )
+                    for start in range(0, len(more), GROUP)
+                },
                 **{
                     f"m{number}": {"endpoint_prefix": f"{base}/m{number}", "auth": {"type": "mtls", **_pair(pair)}}
                     for number, pair in enumerate(self.certificates)
@@ -113,7 +121,7 @@ def _base(upstream: Upstream) -> str:
     return f"{upstream.scheme}://{upstream.authority}/api"
 
 
-def _integration(prefix: str) -> dict[str, Any]:
+def _integration(prefix: str | list[str]) -> dict[str, Any]:
     auth = {"type": "basic", "username": USER, "password": {"file": "password"}}
     return {"endpoint_prefix": prefix, "auth": auth}
 

@@ -31,7 +31,7 @@ from benchmarks.pace import Pace
 from benchmarks.peers import PURE, peers
 from benchmarks.peers.base import Peer
 from benchmarks.peers.envoy import Envoy
-from benchmarks.peers.sidekey import Sidekey
+from benchmarks.peers.sidekey import GROUP, Sidekey
 from benchmarks.processes import Program
 from benchmarks.tunnels import MITMPROXY_ROOTS, SIDEKEY_ROOTS, TunnelLoad, Way
 from benchmarks.upstream import Upstream
@@ -40,6 +40,8 @@ _REVERSE = ", reverse proxy"
 _WITHOUT, _WITH = "without tunnels", "beside new hosts"
 _LONG = 60.0
 """Seconds until a number of tunnels must be open."""
+_TUNNELS = Figure("tunnels/s", 0)
+_CPU_EACH = Figure("CPU us a tunnel", 0)
 _EACH = Figure("KiB a tunnel", 1)
 _FIRST = Figure("MB of the first tunnels, once for all", 1)
 
@@ -50,8 +52,8 @@ def sidekey_way(upstream: Upstream) -> Way:
 
 
 def sidekey_hosts(upstream: Upstream) -> Way:
-    """By CONNECT to the host of each further integration."""
-    return Way(f"h{{}}.{upstream.authority}", roots=SIDEKEY_ROOTS, user="h{}:x")
+    """By CONNECT to each further host."""
+    return Way(f"h{{}}.{upstream.authority}", roots=SIDEKEY_ROOTS, user="g{}:x", group=GROUP)
 
 
 def envoy_way(upstream: Upstream) -> Way:
@@ -113,7 +115,7 @@ class Kept:
         }
         lines = lines_of(columns, {RATE: at_least(1.3, over="envoy")})
         share = Figure("CPU / CPU at the reverse proxy", 2)
-        shares = {column: columns[column][CPU] / values[CPU] for column, values in reverse.items()}
+        shares = {column: columns[column][CPU] / values[CPU] for column, values in reverse.items() if column in columns}
         return Outcome(
             [
                 *lines,
@@ -169,9 +171,9 @@ class New:
         """The lines of what was found, by leaves."""
         reaches = {"warm": at_least(8, over="mitmproxy"), "cold": at_least(2.5, over="mitmproxy")}
         lines = [
-            Line(f"{figure.label}, {leaves}", figure, _of(figure, comparison.medians()), reach)
+            Line(f"{figure.label}, {leaves}", figure, _of(of, comparison.medians()), reach)
             for leaves, comparison in found.items()
-            for figure, reach in ((RATE, reaches[leaves]), (CPU, None))
+            for of, figure, reach in ((RATE, _TUNNELS, reaches[leaves]), (CPU, _CPU_EACH, None))
         ]
         rounds = {
             f"{subject}, {leaves}": samples
