@@ -87,7 +87,7 @@ func open(number int, trusted *x509.CertPool) (*caller, error) {
 			return nil, err
 		}
 		head := make([]byte, 0, 1024)
-		for !bytes.HasSuffix(head, []byte("\r\n\r\n")) {
+		for !bytes.Contains(head, []byte("\r\n\r\n")) {
 			if len(head) == cap(head) {
 				return nil, errors.New("the response to a CONNECT is too long")
 			}

@@ -1,8 +1,8 @@
 """Loads of tunnels, which wrk cannot make: it sends no CONNECT. The callers are a program in Go, tunnels.go.
 
-In Go, since the load shares its core with the upstream and must cost less than the proxy does: Python takes four times as
-much for a POST over TLS. It needs no more than its own library, and the tests have it as a peer already; C would need
-the headers of OpenSSL beside a compiler.
+In Go, since the load shares its core with the upstream and must cost less than the proxy does: Python takes four times
+as much for a POST over TLS. Go needs no more than its own library, and is a peer of the tests already; C would need the
+headers of OpenSSL beside a compiler.
 """
 
 from __future__ import annotations

@@ -82,6 +82,7 @@ class Sidekey:
     def _config(self, job: Job) -> dict[str, Any]:
         base = _base(job.upstream)
         more = [f"h{number}.{HOST}" for number in range(self.tunnel_hosts or 0)]
+        groups = [more[start : start + GROUP] for start in range(0, len(more), GROUP)]
         hosts = {name: ["127.0.0.1"] for name in (HOST, TOKEN_HOST, *more)}
         network: dict[str, Any] = {"hosts": hosts, "allow_private": ["127.0.0.0/8"]}
         ca = job.upstream.ca if self.tokens is None else self.tokens.ca
@@ -98,10 +99,8 @@ class Sidekey:
                 "bench": _integration(base) | _client_certificate(job.upstream.client),
                 **{f"t{number}": _integration(f"{base}/t{number}") for number in range(self.tenants)},
                 **{
-                    f"g{start // GROUP}": _integration(
-                        [base.replace(HOST, host) for host in more[start : start + GROUP]]
-                    )
-                    for start in range(0, len(more), GROUP)
+                    f"g{number}": _integration([base.replace(HOST, host) for host in group])
+                    for number, group in enumerate(groups)
                 },
                 **{
                     f"m{number}": {"endpoint_prefix": f"{base}/m{number}", "auth": {"type": "mtls", **_pair(pair)}}

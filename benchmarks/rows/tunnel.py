@@ -61,7 +61,8 @@ def envoy_way(upstream: Upstream) -> Way:
     return Way(upstream.authority, roots=str(upstream.ca))
 
 
-def _mitmproxy_way(authority: str) -> Way:
+def mitmproxy_way(authority: str) -> Way:
+    """By CONNECT; it asks for no user."""
     return Way(authority, roots=MITMPROXY_ROOTS, user="any:x")
 
 
@@ -152,10 +153,10 @@ class New:
         subjects = {"sidekey": Sidekey(tunnel_hosts=self.most * (self.rounds + 1)), **peers("mitmproxy")}
         load = partial(TunnelLoad, arena.tunnel_callers, connections=self.connections, seconds=self.seconds, once=True)
         with side_by_side(arena, subjects, upstream) as warm:
-            ways = {"sidekey": sidekey_way(upstream), "mitmproxy": _mitmproxy_way(upstream.authority)}
+            ways = {"sidekey": sidekey_way(upstream), "mitmproxy": mitmproxy_way(upstream.authority)}
             warm.load(self.rounds, {subject: load(way) for subject, way in ways.items()})
             cold = Comparison(dict(warm.running), warm.failures)
-            ways = {"sidekey": sidekey_hosts(upstream), "mitmproxy": _mitmproxy_way(f"h{{}}.{upstream.authority}")}
+            ways = {"sidekey": sidekey_hosts(upstream), "mitmproxy": mitmproxy_way(f"h{{}}.{upstream.authority}")}
             loads = {subject: load(way, hosts=self.most, limit=self.most) for subject, way in ways.items()}
             unused = dict.fromkeys(loads, 0)
 
