@@ -36,7 +36,7 @@ from benchmarks.processes import Program
 from benchmarks.tunnels import MITMPROXY_ROOTS, SIDEKEY_ROOTS, TunnelLoad, Way
 from benchmarks.upstream import Upstream
 
-_REVERSE = ", reverse proxy"
+_REVERSE = "sidekey, reverse proxy"
 _WITHOUT, _WITH = "without tunnels", "beside new hosts"
 _LONG = 60.0
 """Seconds until a number of tunnels must be open."""
@@ -99,33 +99,22 @@ class Kept:
             "envoy": load(envoy_way(upstream)),
         }
         with side_by_side(arena, subjects, upstream) as found:
-            for column in ("sidekey", PURE):
-                if column in found.running:
-                    subject = f"{column}{_REVERSE}"
-                    found.running[subject] = replace(found.running[column], subject=subject)
-                    loads[subject] = load(Way("127.0.0.1", "/i/bench/"))
+            if "sidekey" in found.running:
+                found.running[_REVERSE] = replace(found.running["sidekey"], subject=_REVERSE)
+                loads[_REVERSE] = load(Way("127.0.0.1", "/i/bench/"))
             found.load(self.rounds, loads)
         return self.outcome(found)
 
     def outcome(self, found: Comparison) -> Outcome:
         """The lines of what was found."""
-        by_subject = found.medians()
-        columns = {subject: values for subject, values in by_subject.items() if not subject.endswith(_REVERSE)}
-        reverse = {
-            column: by_subject[f"{column}{_REVERSE}"] for column in columns if f"{column}{_REVERSE}" in by_subject
-        }
+        columns = found.medians()
+        reverse = columns.pop(_REVERSE, None)
         lines = lines_of(columns, {RATE: at_least(1.3, over="envoy")})
-        share = Figure("CPU / CPU at the reverse proxy", 2)
-        shares = {column: columns[column][CPU] / values[CPU] for column, values in reverse.items() if column in columns}
-        return Outcome(
-            [
-                *lines,
-                Line(f"{CPU.label}, reverse proxy", CPU, _of(CPU, reverse)),
-                Line(share.label, share, shares, at_most(1.25)),
-            ],
-            found.failures,
-            found.rounds,
-        )
+        if reverse is not None and "sidekey" in columns:
+            share = Figure("CPU / CPU at the reverse proxy", 2)
+            lines.append(_line(f"{CPU.label}, reverse proxy", CPU, reverse[CPU]))
+            lines.append(_line(share.label, share, columns["sidekey"][CPU] / reverse[CPU], at_most(1.25)))
+        return Outcome(lines, found.failures, found.rounds)
 
 
 def _of(figure: Figure, by_column: Mapping[str, Mapping[Figure, float]]) -> dict[str, float]:
@@ -190,7 +179,7 @@ class Idle:
 
     few: int = 100
     count: int = 1_000
-    rounds: int = 3
+    rounds: int = 2
 
     name = "tunnelidle"
 

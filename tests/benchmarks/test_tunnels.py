@@ -124,7 +124,7 @@ def line_reach(line: Line) -> str:
 
 
 def test_kept_tunnels_are_compared_with_envoy_and_with_the_reverse_proxy() -> None:
-    """A column whose reverse proxy was not measured has no share."""
+    """The same Sidekey by both ways; without one of them there is no share."""
     rounds = {"sidekey": 33.0, "sidekey pure": 40.0, "envoy": 55.0, "sidekey, reverse proxy": 30.0}
     found = lines(Kept().outcome(Comparison(rounds={name: [{RATE: 1.0, CPU: us}] for name, us in rounds.items()})))
     assert found == {
@@ -133,6 +133,9 @@ def test_kept_tunnels_are_compared_with_envoy_and_with_the_reverse_proxy() -> No
         "CPU us a request, reverse proxy": ({"sidekey": 30}, ""),
         "CPU / CPU at the reverse proxy": ({"sidekey": 1.1}, "sidekey at most 1.25"),
     }
+    del rounds["sidekey"]
+    found = lines(Kept().outcome(Comparison(rounds={name: [{RATE: 1.0, CPU: us}] for name, us in rounds.items()})))
+    assert list(found) == ["requests/s", "CPU us a request"]
 
 
 def test_new_tunnels_are_compared_with_mitmproxy_by_what_is_there_already() -> None:

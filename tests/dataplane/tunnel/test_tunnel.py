@@ -188,23 +188,6 @@ async def test_a_caller_that_leaves_after_the_certificate_is_taken_for_one_that_
         await eventually(lambda: sidekey.metrics.tunnel_outcomes == {("h", "ca_untrusted"): 1})
 
 
-@pytest.mark.parametrize("said", [b"", b"\x16", b"\x16\x03\x01\x02\x00"])
-async def test_a_tunnel_that_does_not_come_to_a_request_ends(ca: Authority, said: bytes) -> None:
-    """First byte and handshake within timeouts.request_head."""
-    async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey:
-        async with sidekey.connect() as raw:
-            await raw.send(connect_request("up.test:443"))
-            await raw.response(to_head=True)
-            await raw.send(said)
-            if said:
-                await asyncio.sleep(0.05)
-            sidekey.wait(9.5)
-            assert not raw.lost
-            sidekey.wait(10.5)
-            await raw.until_ended()
-        await eventually(lambda: sidekey.metrics.tunnel_outcomes == {("h", "timeout"): 1})
-
-
 async def test_an_early_refusal_reaches_a_caller_that_is_still_uploading(ca: Authority) -> None:
     """The response is not lost to a reset, over TLS either, however much is still on its way."""
     limits = Limits(request_body=1000)
