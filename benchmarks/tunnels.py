@@ -113,9 +113,9 @@ class TunnelLoad:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ran:
             assert ran.stdout is not None
             try:
-                if hold:
-                    parse(ran.stdout.readline().decode())
-                yield
+                # Where nothing is printed it has ended, and says why below.
+                if not hold or ran.stdout.readline():
+                    yield
                 _, error = ran.communicate(timeout=self.seconds + _PATIENCE)
             finally:
                 ran.kill()

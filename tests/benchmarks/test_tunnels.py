@@ -83,11 +83,12 @@ def test_a_request_that_fails_fails_the_load(
     changed = replace(sidekey_way(arena.upstreams["https"]), **way)
     with pytest.raises(MeasureFailed, match=reason):
         replace(load, way=changed).measure(sidekey.job.port, "", sidekey.job.folder)
-    with (
-        pytest.raises(MeasureFailed, match=reason),
-        replace(load, way=changed).beside(sidekey.job.port, sidekey.job.folder),
-    ):
-        pass
+    for hold in (True, False):
+        with (
+            pytest.raises(MeasureFailed, match=reason),
+            replace(load, way=changed).beside(sidekey.job.port, sidekey.job.folder, hold=hold),
+        ):
+            pass
 
 
 @pytest.mark.parametrize("name", ["envoy", "mitmproxy"])
