@@ -109,7 +109,8 @@ class TunnelLoad:
 
         Raises MeasureFailed where a request failed.
         """
-        command = [*self.command(port, folder), *(["-hold"] if hold else [])]
+        # It gives way to a load that is measured beside it, on the same core.
+        command = ["nice", *self.command(port, folder), *(["-hold"] if hold else [])]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ran:
             assert ran.stdout is not None
             try:
