@@ -19,6 +19,7 @@ from typing import Self
 from benchmarks.figures import P50, P99, RATE, Figure
 from benchmarks.load import WARM_UP_SECONDS
 from benchmarks.machine import find_program
+from benchmarks.pace import KEPT_UP
 from benchmarks.peers.sidekey import CA_FOLDER
 from benchmarks.probe import AUTHORIZATION, CHECK
 from benchmarks.processes import MeasureFailed
@@ -94,20 +95,28 @@ class TunnelLoad:
         return replace(self, seconds=min(self.seconds, WARM_UP_SECONDS))
 
     def measure(self, port: int, path: str, folder: Path) -> tuple[int, dict[Figure, float]]:
-        """Run it; `path` counts only where the way has no base. Raises MeasureFailed where a request failed."""
+        """Run it; where requests go the way says. Raises MeasureFailed where one failed or the pace was lost."""
         del path
         ran = subprocess.run(
             self.command(port, folder), capture_output=True, text=True, timeout=self.seconds + _PATIENCE, check=False
         )
         if ran.returncode:
             raise MeasureFailed(f"the callers ended with status {ran.returncode}: {ran.stderr.strip()}")
-        return parse(ran.stdout)
+        return self._result(ran.stdout)
+
+    def _result(self, output: str) -> tuple[int, dict[Figure, float]]:
+        requests, seen = parse(output)
+        if seen[RATE] < self.rate * KEPT_UP:
+            raise MeasureFailed(
+                f"{seen[RATE]:,.0f} of {self.rate:,g} tunnels/s: the proxy or the load did not keep pace"
+            )
+        return requests, seen
 
     @contextmanager
     def beside(self, port: int, folder: Path, *, hold: bool = False) -> Iterator[None]:
         """Run it beside the block and end it with that; where it is to `hold`, the block begins once all is open.
 
-        Raises MeasureFailed where a request failed.
+        Raises MeasureFailed where a request failed or the pace was lost.
         """
         # It gives way to a load that is measured beside it, on the same core.
         command = ["nice", *self.command(port, folder), *(["-hold"] if hold else [])]
@@ -117,11 +126,13 @@ class TunnelLoad:
                 # Where nothing is printed it has ended, and says why below.
                 if not hold or ran.stdout.readline():
                     yield
-                _, error = ran.communicate(timeout=self.seconds + _PATIENCE)
+                output, error = ran.communicate(timeout=self.seconds + _PATIENCE)
             finally:
                 ran.kill()
         if ran.returncode:
             raise MeasureFailed(f"the callers ended with status {ran.returncode}: {error.decode().strip()}")
+        if not hold:
+            self._result(output.decode())
 
     def command(self, port: int, folder: Path) -> list[str]:
         """What runs it."""

@@ -105,6 +105,15 @@ def test_peers_that_end_the_tls_of_callers_add_the_credential(arena: Arena, load
         assert loaded.measure(running.job.port, "", running.job.folder)[0] == 2
 
 
+def test_a_pace_that_is_lost_fails_the_load(arena: Arena, sidekey: Running, load: TunnelLoad) -> None:
+    """Beside another load too: it would seem to cost that one less."""
+    fast = replace(load, way=sidekey_way(arena.upstreams["https"]), rate=1e6)
+    with pytest.raises(MeasureFailed, match="of 1e\\+06 tunnels/s: the proxy or the load did not keep pace"):
+        fast.measure(sidekey.job.port, "", sidekey.job.folder)
+    with pytest.raises(MeasureFailed, match="keep pace"), fast.beside(sidekey.job.port, sidekey.job.folder):
+        pass
+
+
 def test_a_load_without_a_result_is_a_failure() -> None:
     """It is never reported as a rate of zero."""
     assert parse('{"microseconds":2000000,"p50":410,"p99":1200,"requests":9000}\n') == (
