@@ -27,6 +27,7 @@ VENV := .venv
 WHEEL_VENV := .venv-wheel
 COMPILED_VENV := .venv-compiled
 CHECKOV := tests/peers/checkov/.venv
+MITMPROXY := tests/peers/mitmproxy/.venv
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
 SOURCES := .ci hatch_build.py proxy tests benchmarks
@@ -83,7 +84,7 @@ image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_
 	  --build-arg REVISION="$$(git describe --match= --always --abbrev=40 --dirty 2>/dev/null || echo unknown)" \
 	  --tag '$(IMAGE)' $(ARGS) .
 
-bench: $(VENV)/.bench compiled-venv ## Measure Sidekey, compiled and pure, against Envoy, nginx and HAProxy; ROWS='http32 newconn' picks rows
+bench: $(VENV)/.bench $(MITMPROXY)/.made compiled-venv ## Measure Sidekey, compiled and pure, against Envoy, nginx and others; ROWS='http32 newconn' picks rows
 	@ROWS='$(ROWS)' COMPILED=$(COMPILED_VENV)/bin/python $(BIN)/python -m benchmarks
 
 bench-core: $(VENV)/.runtime ## Measure one exchange without sockets, pure; ROWS=core of bench measures both builds
@@ -106,9 +107,10 @@ lock: ## Lock the newest versions into requirements*.txt (needs uv)
 	$(COMPILE) --output-file requirements-compile.txt --group compile --constraint requirements-dev.txt
 	$(COMPILE) --output-file requirements-bench.txt --group bench --constraint requirements-dev.txt
 	$(COMPILE) --output-file tests/peers/checkov/requirements.txt tests/peers/checkov/requirements.in
+	$(COMPILE) --output-file tests/peers/mitmproxy/requirements.txt tests/peers/mitmproxy/requirements.in
 
 clean: ## Remove environments, caches and built files
-	rm -rf $(VENV) $(WHEEL_VENV) $(COMPILED_VENV) $(CHECKOV) tests/peers/*/node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
+	rm -rf $(VENV) $(WHEEL_VENV) $(COMPILED_VENV) $(CHECKOV) $(MITMPROXY) tests/peers/*/node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Environments -----------------------------------------------------------------------------------------------------
@@ -137,10 +139,11 @@ $(VENV)/.bench: requirements-bench.txt $(VENV)/.dev
 	@$(BIN)/python $(PIP) --require-hashes -r requirements-bench.txt
 	@touch $@
 
-$(CHECKOV)/.made: tests/peers/checkov/requirements.txt
-	@echo "Installing checkov into $(CHECKOV) ..."
-	$(call make_venv,$(CHECKOV))
-	@$(CHECKOV)/bin/python $(PIP) --require-hashes -r tests/peers/checkov/requirements.txt
+# Peers whose requirements clash with the project's.
+$(CHECKOV)/.made $(MITMPROXY)/.made: %/.venv/.made: %/requirements.txt
+	@echo "Installing $(notdir $*) into $(@D) ..."
+	$(call make_venv,$(@D))
+	@$(@D)/bin/python $(PIP) --require-hashes -r $<
 	@touch $@
 
 $(WHEEL_VENV)/.made:

@@ -26,6 +26,7 @@ from sidekey.sources import leaves as module
 from sidekey.sources.leaves import KEPT, WAITING, Leaves
 from support.authorities import DAY, NOW, authority_of, rules_in, scope_of, verified
 from support.still import advance
+from support.tls_peer import shake
 
 A, B = "https://a.test", "https://*.b.test"
 
@@ -63,8 +64,6 @@ class Rig:
 
 
 def _chain(context: ssl.SSLContext, host: str, trusted: str) -> bool:
-    from support.tls_peer import shake
-
     client = ssl.create_default_context(cadata=trusted)
     # The leaf is of another time than now.
     client.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME
@@ -208,6 +207,26 @@ async def test_a_leaf_is_made_again_at_half_of_its_life(rig: Rig) -> None:
     assert await rig.leaves.obtain("a.test", None) is not first
     rig.now = NOW - 4 * DAY
     assert rig.leaves.context_for("a.test") is None
+
+
+async def test_a_context_holds_few_sessions(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of callers with TLS 1.2 and without tickets OpenSSL remembers each; of others nothing."""
+    monkeypatch.setattr(module, "SESSIONS", 3)
+    await rig.use_urls(A)
+    context = await rig.leaves.obtain("a.test")
+    client = ssl.create_default_context(cafile=str(rig.folder / "trust" / "ca.pem"))
+    client.verify_flags |= 0x200000  # as in _chain
+    for _ in range(4):
+        shake(client, context, name="a.test")
+    assert rig.leaves.context_for("a.test") is context
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.options |= ssl.OP_NO_TICKET
+    for _ in range(3):
+        assert rig.leaves.context_for("a.test") is context
+        shake(client, context, name="a.test")
+    assert rig.leaves.context_for("a.test") is None
+    assert await rig.leaves.obtain("a.test") is not context
+    assert rig.metrics.leaves_minted == 2
 
 
 async def test_a_leaf_that_ends_with_its_ca_is_made_again_in_time(rig: Rig) -> None:

@@ -47,6 +47,13 @@ WAITING: Final = 64
 LIFE: Final = 7 * DAY
 """How long a leaf is valid from when it was made; it is made again after half of it."""
 
+SESSIONS: Final = 1024
+"""TLS sessions in a context after which another one takes its place, with a leaf of its own.
+
+OpenSSL keeps 1 KiB for each handshake of TLS 1.2 whose client takes no ticket, and up to 20 MiB for a context: the ssl
+module has no way to say less.
+"""
+
 _SHOWN = 3
 
 
@@ -59,7 +66,12 @@ class Leaf(NamedTuple):
     not_after: float
 
     def fresh(self, now: float) -> bool:
-        """Whether it has not come to half of its life; a clock that was set back does not make it last longer."""
+        """Whether it has not come to half of its life, and holds few sessions.
+
+        A clock that was set back does not make it last longer.
+        """
+        if self.context.session_stats()["number"] >= SESSIONS:
+            return False
         return abs(now - self.made) < min(LIFE, self.not_after - self.made) / 2
 
 

@@ -200,39 +200,6 @@ async def test_a_caller_that_leaves_after_the_certificate_is_taken_for_one_that_
 
 
 @VERSIONS
-async def test_a_handshake_that_stalls_ends_the_tunnel(ca: Authority, version: ssl.TLSVersion) -> None:
-    """Where the client has begun, and says nothing to what the server answers."""
-    async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey:
-        async with sidekey.connect() as raw:
-            await raw.send(connect_request("up.test:443"))
-            size = len(await raw.until_contains(b"\r\n\r\n"))
-            await raw.send(TlsCaller(raw, client_context(ca, version), UPSTREAM).hello())
-            await raw.until_received(size + 100)
-            sidekey.wait(9.5)
-            assert not raw.lost
-            sidekey.wait(10.5)
-            await raw.until_ended()
-        await eventually(lambda: sidekey.metrics.tunnel_outcomes == {("h", "timeout"): 1})
-
-
-@pytest.mark.parametrize("said", [b"", b"\x16", b"\x16\x03\x01\x02\x00"])
-async def test_a_tunnel_that_does_not_come_to_a_request_ends(ca: Authority, said: bytes) -> None:
-    """First byte and handshake within timeouts.request_head."""
-    async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey:
-        async with sidekey.connect() as raw:
-            await raw.send(connect_request("up.test:443"))
-            await raw.response(to_head=True)
-            await raw.send(said)
-            if said:
-                await asyncio.sleep(0.05)
-            sidekey.wait(9.5)
-            assert not raw.lost
-            sidekey.wait(10.5)
-            await raw.until_ended()
-        await eventually(lambda: sidekey.metrics.tunnel_outcomes == {("h", "timeout"): 1})
-
-
-@VERSIONS
 async def test_an_early_refusal_reaches_a_caller_that_is_still_uploading(
     ca: Authority, version: ssl.TLSVersion
 ) -> None:
