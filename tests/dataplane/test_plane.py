@@ -185,8 +185,10 @@ async def test_a_drain_without_work_ends_at_once() -> None:
         await caller.send(get())
         await caller.response()
         sidekey.plane.drain()
-        assert await sidekey.plane.finish(30) is True
+        end = asyncio.create_task(sidekey.plane.finish(30))
         await caller.until_ended()
+        caller.close()
+        assert await end is True
         await (await upstream.connection()).until_ended()
 
 
