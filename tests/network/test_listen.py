@@ -210,10 +210,11 @@ async def test_a_handshake_that_is_under_way_may_end() -> None:
     with half_connected((where.host, where.port)) as caller:
         stopping = asyncio.create_task(listener.stop(grace=5))
         loop = asyncio.get_running_loop()
-        await loop.sock_connect(caller, (where.host, where.port))
-        await loop.sock_sendall(caller, b"request")
-        while not (known and known[0].data):
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            await loop.sock_connect(caller, (where.host, where.port))
+            await loop.sock_sendall(caller, b"request")
+            while not (known and known[0].data):
+                await asyncio.sleep(0.01)
         assert known[0].data == b"request"
         stopping.cancel()
         listener.close()
