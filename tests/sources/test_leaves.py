@@ -213,7 +213,7 @@ async def test_a_context_holds_few_sessions(rig: Rig, monkeypatch: pytest.Monkey
     """Of callers with TLS 1.2 and without tickets OpenSSL remembers each; of others nothing."""
     monkeypatch.setattr(module, "SESSIONS", 3)
     await rig.use_urls(A)
-    context = await rig.leaves.obtain("a.test")
+    context = await rig.leaves.obtain("a.test", None)
     client = ssl.create_default_context(cafile=str(rig.folder / "trust" / "ca.pem"))
     client.verify_flags |= 0x200000  # as in _chain
     for _ in range(4):
@@ -225,7 +225,7 @@ async def test_a_context_holds_few_sessions(rig: Rig, monkeypatch: pytest.Monkey
         assert rig.leaves.context_for("a.test") is context
         shake(client, context, name="a.test")
     assert rig.leaves.context_for("a.test") is None
-    assert await rig.leaves.obtain("a.test") is not context
+    assert await rig.leaves.obtain("a.test", None) is not context
     assert rig.metrics.leaves_minted == 2
 
 

@@ -40,8 +40,8 @@ class Closable(Protocol):
         """Close the connection where nothing is under way and nothing has arrived; whether it did."""
         ...
 
-    def wind_down(self, *, patient: bool) -> bool:
-        """Have the connection end as soon as nothing is under way; whether it has closed.
+    def wind_down(self, *, patient: bool) -> None:
+        """Have the connection end as soon as nothing is under way.
 
         At a `patient` look what is idle goes on: its next request may be about to come, and the response to that tells
         the caller that the connection ends.
@@ -304,14 +304,14 @@ class Worker:
     async def finish(self, grace: float) -> bool:
         """Wait `grace` seconds for exchanges in flight and for requests that have arrived; True if all of them ended.
 
-        What stays idle for a tick is told that its connection ends, and closed after another, if nothing has arrived by
-        then: a socket that is closed with bytes unread is reset (RFC 9112 9.6).
+        What stays idle for a tick is told that its connection ends, and closed when the caller has ended its side as
+        well, or a while after: a socket that is closed with bytes unread is reset (RFC 9112 9.6).
         """
         patient = True
         try:
             async with asyncio.timeout(grace):
                 # No event tells that a caller has read the end of its response.
-                while not self._wind_down(patient=patient):
+                while self._wind_down(patient=patient):
                     await asyncio.sleep(TICK)
                     patient = False
         except TimeoutError:
@@ -319,8 +319,10 @@ class Worker:
         return True
 
     def _wind_down(self, *, patient: bool) -> bool:
-        over = [connection.wind_down(patient=patient) for connection in tuple(self._connections)]
-        return all(over) and not self.metrics.in_flight
+        """Have every connection end; whether something is left to wait for."""
+        for connection in self.connections:
+            connection.wind_down(patient=patient)
+        return bool(self._connections or self.metrics.in_flight)
 
     async def close(self) -> None:
         """End every connection, and every task, at once."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
 import socket
 import ssl
 from pathlib import Path
@@ -387,16 +386,16 @@ async def test_a_first_byte_that_has_arrived_is_read_before_the_tunnel_is_closed
     sidekey = Scripted()
     worker = sidekey.plane.worker
     waiting, lifetime, tunnels = waiting_tunnel(sidekey)
-    reader, writer = os.pipe()
-    with os.fdopen(reader, "rb") as descriptor, os.fdopen(writer, "wb") as other:
-        transport = Readable(asyncio.Protocol(), descriptor)
+    ours, other = socket.socketpair()
+    with ours, other:
+        transport = Readable(asyncio.Protocol(), ours)
         waiting.begin(transport, b"", full=False)
         if arrived:
-            other.write(b"\x16")
-            other.flush()
+            other.sendall(b"\x16")
         assert waiting.idle_since == worker.deadlines.now
-        assert not waiting.wind_down(patient=True)
-        assert waiting.wind_down(patient=False) is not arrived
+        waiting.wind_down(patient=True)
+        assert not transport.is_closing()
+        waiting.wind_down(patient=False)
         assert transport.is_closing() is not arrived
         assert lifetime.phase == (phases.WAITING if arrived else phases.ENDED)
     assert tunnels.count == int(arrived)

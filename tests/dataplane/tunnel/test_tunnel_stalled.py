@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from sidekey.dataplane.downstream.connection import LINGER
 from support.ca import Authority
 from support.leaks import nothing_left
 from support.leaves import IssuedLeaves
@@ -69,6 +70,8 @@ async def test_a_tunnel_that_stalls_ends_by_request_head(
             assert len(sidekey.plane.worker.connections) == CALLERS
             assert not any(raw.lost or raw.ended for raw in stalled)
             sidekey.wait(10.5)
+            # Where TLS is there, its end is left to the caller for so long.
+            sidekey.wait(LINGER)
             # Their descriptors are given back before they close theirs.
             await eventually(lambda: not sidekey.plane.worker.connections)
             for raw in stalled:

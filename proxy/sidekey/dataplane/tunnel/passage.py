@@ -206,10 +206,8 @@ class Passage:
         self.end()
         return True
 
-    def wind_down(self, *, patient: bool) -> bool:
+    def wind_down(self, *, patient: bool) -> None:
         """Let it go on: its bytes may be a response."""
-        del patient
-        return False
 
     def end(self) -> None:
         """Cut both ends, by a reset: what has passed must not look complete."""
