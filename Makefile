@@ -36,7 +36,7 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test mutants wheel lint format docs charts image bench bench-core peers lock clean
+.PHONY: help demo test mutants wheel lint format docs charts clients image bench bench-core peers lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -73,6 +73,10 @@ docs: $(VENV)/.runtime ## Regenerate config/schema.json, docs/config.md, docs/an
 charts: $(VENV)/.dev ## Regenerate the Helm chart's table of values, its plain manifest and the golden files of its tests
 	@PYTHONPATH=tests $(BIN)/python -m support.charts
 
+clients: $(VENV)/.dev ## Run real clients, each also without single variables, and regenerate the tables of docs/clients.md
+	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/clients/test_services.py
+	@PYTHONPATH=tests $(BIN)/python -m support.clients
+
 image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_BASE=other bases, IMAGE=name:tag, ARGS goes to the builder
 	$(BUILDER) build $(if $(filter docker,$(BUILDER)),,--format docker) $(if $(BASE),--build-arg BASE='$(BASE)') \
 	  $(if $(BUILD_BASE),--build-arg BUILD_BASE='$(BUILD_BASE)') \
@@ -90,7 +94,7 @@ peers: $(VENV)/.dev $(CHECKOV)/.made ## On Debian, as root: install the optional
 	if [ -z "$$packages" ]; then echo "peers: none is missing"; else \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; fi
 	@if ! command -v npm >/dev/null; then echo "peers: without npm there are no packages of its registry"; else \
-	  for folder in tests/peers/oidc tests/peers/crds; do ( cd $$folder && \
+	  for folder in tests/peers/oidc tests/peers/crds tests/peers/clients; do ( cd $$folder && \
 	    if [ ! -d node_modules ] || [ package-lock.json -nt node_modules ]; then npm ci --silent --no-audit --no-fund; fi ) || exit; done; fi
 
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

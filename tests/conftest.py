@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator, Iterator
 from itertools import count
@@ -63,6 +64,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", r"ignore:the \(type, exc, tb\) signature of throw:DeprecationWarning")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(MissingPeers(), "missing-peers")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two workers a core: tests wait for sockets, timers and other processes about as long as they compute."""
+    del config
+    return 2 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def pytest_collection_finish() -> None:
+    """Spare what was imported and collected from each later search for garbage: many tests ask for a whole one."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

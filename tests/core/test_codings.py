@@ -111,10 +111,10 @@ def test_a_cut_body_is_broken(name: str, cut: int) -> None:
     ("coding", "raw"),
     [
         (b"gzip", b"plain text"),
-        (b"gzip", gzip.compress(b"a") + b"rest"),
-        (b"gzip", gzip.compress(b"a")[:-8] + bytes(8)),
+        (b"gzip", gzip.compress(b"a", mtime=0) + b"rest"),
+        (b"gzip", gzip.compress(b"a", mtime=0)[:-8] + bytes(8)),
         (b"gzip", zlib.compress(b"a")),
-        (b"deflate", gzip.compress(b"a")),
+        (b"deflate", gzip.compress(b"a", mtime=0)),
         (b"deflate", zlib.compress(b"a") + b"rest"),
         (b"deflate", b"\xff\xff\xff"),
     ],

@@ -97,7 +97,7 @@ async def test_a_response_that_is_cut_is_never_whole(answer: bytes, status: int,
         assert (outcome, reason) == ("invalid", "closed the connection in the middle of its response")
 
 
-ZIPPED = gzip.compress(b'{"access_token": "tok-1"}')
+ZIPPED = gzip.compress(b'{"access_token": "tok-1"}', mtime=0)
 NOT_GZIP = "returned a body that is not valid gzip"
 
 

@@ -61,7 +61,7 @@ def build_ca(
         rules = replace(rules, extra_roots=former[1].extra_roots)
     if ca.certificate is None or ca.private_key is None:
         return BuiltCa(rules, unreadable, [])
-    own, errors, warnings = _own((ca.certificate, ca.private_key), read, rules.scope, now)
+    own, errors, warnings = _own((ca.certificate, ca.private_key), read, rules, now)
     if own is None and former is not None:
         written, found = former
         if (written.certificate, written.private_key) == (ca.certificate, ca.private_key):
@@ -105,7 +105,7 @@ def _roots(reference: Reference, read: SecretReader) -> str:
 
 
 def _own(
-    places: tuple[Reference, Reference], read: SecretReader, scope: Scope, now: float
+    places: tuple[Reference, Reference], read: SecretReader, rules: CaRules, now: float
 ) -> tuple[Authority | None, Reasons, Reasons]:
     """The CA of the operator's, errors and warnings."""
     # cryptography costs memory and start-up: only where a CA is configured.
@@ -121,7 +121,7 @@ def _own(
     if unreadable:
         return None, unreadable, []
     certificate, private_key = texts
-    examined = examine(certificate, private_key, scope, now)
+    examined = examine(certificate, private_key, rules.scope, now, rules.extra_roots)
 
     def placed(found: Iterable[tuple[str, str]]) -> Reasons:
         return [(("ca", key), text) for key, text in found]

@@ -218,7 +218,9 @@ class CaSettings(Section):
     )
     private_key: PemSecret | None = Field(default=None, description="Its private key in PEM, not encrypted.")
     extra_roots: list[PemText] = Field(
-        default=[], description="Further CAs in PEM that `bundle.pem` and `truststore.p12` contain."
+        default=[],
+        description="Further CAs in PEM that `bundle.pem` and `truststore.p12` contain. They may complete the chain of "
+        "`certificate`.",
     )
     hosts: list[values.HostSuffix] = Field(
         default=[],

@@ -275,7 +275,7 @@ async def test_without_it_nothing_of_this_happens() -> None:
     ]
 
 
-GZIPPED = gzip.compress(b"a " + TOKEN + b" b")
+GZIPPED = gzip.compress(b"a " + TOKEN + b" b", mtime=0)
 DIGESTS = b"ETag: 1\r\nContent-MD5: a\r\nDigest: a\r\nRepr-Digest: a\r\nContent-Digest: a\r\nAccept-Ranges: bytes\r\n"
 FRAMED = {
     "length": (sized(b"a " + TOKEN + b" b", DIGESTS), False),
@@ -534,7 +534,7 @@ async def begun() -> tuple[Scripted, RecordingTransport, RecordingTransport]:
     return scripted, caller, upstream
 
 
-BOMB = gzip.compress(bytes(400 * STEP))
+BOMB = gzip.compress(bytes(400 * STEP), mtime=0)
 
 
 @pytest.mark.parametrize("framing", ["length", "until close"])

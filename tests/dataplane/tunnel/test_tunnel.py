@@ -334,7 +334,7 @@ async def test_tunnels_leave_no_object_behind(ca: Authority) -> None:
                 await caller.send(get(443, "/x", host="up.test"))
                 await caller.response()
         async with sidekey.connect() as raw:
-            await raw.send(connect_request("up.test:443") + b"\x16\x03\x01\x00\x01x")
+            await raw.send(connect_request("up.test:443") + b"\x16\x03\x01\x00\x04nope")
             await raw.until_ended()
         await eventually(lambda: not sidekey.plane.worker.connections)
         await asyncio.sleep(0.05)
