@@ -150,6 +150,7 @@ async def test_draining_closes_each_connection_with_its_response() -> None:
         # Under way only after the drain has begun, when nothing was.
         await busy.send(get())
         await eventually(lambda: upstream.connections and upstream.received[0])
+        sidekey.wait(1)
         end = asyncio.create_task(sidekey.plane.finish(30))
         await idle.until_ended()
         assert not end.done()
@@ -185,6 +186,7 @@ async def test_a_drain_without_work_ends_at_once() -> None:
         await caller.send(get())
         await caller.response()
         sidekey.plane.drain()
+        sidekey.wait(1)
         end = asyncio.create_task(sidekey.plane.finish(30))
         await caller.until_ended()
         caller.close()

@@ -175,6 +175,7 @@ async def test_a_request_that_crosses_the_end_of_its_connection_is_not_reset() -
                 await asked(sidekey, caller)
                 sidekey.plane.drain()
                 (connection,) = sidekey.plane.worker.connections
+                sidekey.wait(1)
                 connection.wind_down(patient=True)
                 for number in range(5):
                     connection.wind_down(patient=False)
@@ -210,6 +211,7 @@ async def test_what_arrives_before_a_connection_has_lingered_long_enough_is_not_
             with kept(sidekey) as caller:
                 await asked(sidekey, caller)
                 (connection,) = sidekey.plane.worker.connections
+                sidekey.wait(1)
                 connection.wind_down(patient=False)
                 caller.sendall(get("/second"))
                 sidekey.wait(LINGER)

@@ -8,7 +8,15 @@ import struct
 
 import pytest
 
-from sidekey.dataplane.sockets import drop_rest, half_close, has_arrived, reset, seal_if_quiet
+from sidekey.dataplane.sockets import (
+    descriptor_of,
+    drop_rest,
+    half_close,
+    has_arrived,
+    is_quiet,
+    reset,
+    seal_if_quiet,
+)
 
 
 @pytest.mark.parametrize("what", ["bytes", "an end of stream"])
@@ -24,6 +32,29 @@ def test_what_has_arrived_is_seen_without_reading_it(what: str) -> None:
         assert has_arrived(one.fileno())
         assert has_arrived(one.fileno())
         assert one.recv(16) == (b"x" if what == "bytes" else b"")
+
+
+class Over(asyncio.Transport):
+    """A transport over this socket, if it has one."""
+
+    def __init__(self, sock: socket.socket | None) -> None:
+        super().__init__({"socket": sock})
+
+
+def test_a_transport_is_quiet_until_something_has_arrived() -> None:
+    """And where there is no socket, or no more, nothing can."""
+    one, other = socket.socketpair()
+    with other:
+        with one:
+            assert descriptor_of(Over(one)) == one.fileno()
+            assert is_quiet(Over(one))
+            other.sendall(b"x")
+            assert not is_quiet(Over(one))
+        assert descriptor_of(Over(one)) == -1
+        assert is_quiet(Over(one))
+    for nothing in (None, Over(None)):
+        assert descriptor_of(nothing) == -1
+        assert is_quiet(nothing)
 
 
 def test_an_end_of_stream_goes_out_at_once() -> None:

@@ -72,12 +72,12 @@ class Calls:
             with pytest.raises(CallFault) as failed:
                 await self.fetch(url, timeout=timeout)
             then()
-        fault = failed.value
-        assert fault.__cause__ is None
-        assert fault.__context__ is None or fault.__suppress_context__
-        assert fault.reason.startswith("token endpoint")
-        assert not any(foreign in fault.reason for foreign in ("127.0.0", "up.test", "upstream", "target", "https:"))
-        return fault.outcome, fault.reason, fault.settings
+        error = failed.value
+        assert error.__cause__ is None
+        assert error.__context__ is None or error.__suppress_context__
+        assert error.reason.startswith("token endpoint")
+        assert not any(foreign in error.reason for foreign in ("127.0.0", "up.test", "upstream", "target", "https:"))
+        return error.outcome, error.reason, error.settings
 
 
 @pytest.fixture

@@ -50,6 +50,12 @@ def test_folders_of_the_config_begin_at_the_config(tmp_path: Path) -> None:
     assert rules.trust_folder == Path("/shared")
 
 
+def test_whoever_matches_by_host_counts_on_the_ca(tmp_path: Path) -> None:
+    """Clients name no integration in plain requests alone: without a CA the operator must hear of it."""
+    assert good(loaded(tmp_path, "forward: {match_by_host: true}")).ca.configured
+    assert not good(loaded(tmp_path, "forward: {match_by_host: false}")).ca.configured
+
+
 def test_the_policies_and_the_listed_hosts_are_in_the_scope(tmp_path: Path) -> None:
     rules = good(loaded(tmp_path, "ca: {hosts: [store.example.com]}")).ca
     assert rules.scope.hosts() == ["a.test", "store.example.com"]

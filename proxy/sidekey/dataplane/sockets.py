@@ -23,6 +23,18 @@ def has_arrived(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
+def descriptor_of(transport: asyncio.BaseTransport | None) -> int:
+    """The descriptor of a transport's socket; -1 where there is none, or no more."""
+    sock: socket.socket | None = None if transport is None else transport.get_extra_info("socket")
+    return -1 if sock is None else sock.fileno()
+
+
+def is_quiet(transport: asyncio.BaseTransport | None) -> bool:
+    """Whether nothing waits to be read from a transport's socket."""
+    descriptor = descriptor_of(transport)
+    return descriptor < 0 or not has_arrived(descriptor)
+
+
 def half_close(descriptor: int) -> None:
     """Send the end of stream now. Raises OSError where the peer has reset the connection."""
     with _borrowed(descriptor) as sock:

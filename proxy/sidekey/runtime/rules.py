@@ -44,11 +44,11 @@ class Rules:
     """The part of a config that every request pins when its first byte is read.
 
     `callers` are keyed by the SHA-256 digest of their token. `via` is the Via field that this process sends, after its
-    line end (empty where it sends none); `head_end` ends a head with it. `tunnels_each` is how many tunnels one caller
-    may have.
+    line end (empty where it sends none); `head_end` ends a head with it. `several_callers` says that there are some to
+    share with, `tunnels_each` how many tunnels one of them may have.
     """
 
-    __slots__ = ("callers", "head_end", "limits", "timeouts", "tunnels_each", "via")
+    __slots__ = ("callers", "head_end", "limits", "several_callers", "timeouts", "tunnels_each", "via")
 
     def __init__(self, limits: Limits, timeouts: Timeouts, callers: Mapping[bytes, Caller], via: bytes) -> None:
         self.limits: Final = limits
@@ -56,5 +56,5 @@ class Rules:
         self.callers: Final = callers
         self.via: Final = via
         self.head_end: Final = via + b"\r\n\r\n"
-        several = len({caller.name for caller in callers.values()}) > 1
-        self.tunnels_each: Final = max(1, limits.tunnels // 2) if several else limits.tunnels
+        self.several_callers: Final = len({caller.name for caller in callers.values()}) > 1
+        self.tunnels_each: Final = max(1, limits.tunnels // 2) if self.several_callers else limits.tunnels

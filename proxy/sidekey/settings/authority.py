@@ -54,7 +54,7 @@ def build_ca(
         scope=Scope.of(policies, ca.hosts),
         hosts=tuple(ca.hosts),
         extra_roots=extra_roots,
-        configured="ca" in settings.model_fields_set,
+        configured="ca" in settings.model_fields_set or settings.forward.match_by_host,
         brought=ca.certificate is not None and ca.private_key is not None,
     )
     if former is not None and unreadable and former[0].extra_roots == ca.extra_roots:

@@ -112,7 +112,9 @@ class TimeoutSettings(Section):
     """How long each step may take."""
 
     connect: PositiveDuration = Field(
-        default=_TIMEOUTS.connect, description="Resolving, connecting and the TLS handshake together."
+        default=_TIMEOUTS.connect,
+        description="Resolving, connecting and the TLS handshake together; also how long a CONNECT waits for its "
+        "certificate.",
     )
     request_head: PositiveDuration = Field(
         default=_TIMEOUTS.request_head, description="From the first byte of a request head to its last."

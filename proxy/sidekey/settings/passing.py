@@ -23,7 +23,7 @@ def build_passing(
     secrets.load()
     return snapshot.Passing(
         coverage=Coverage.of(each.policy for each in integrations.values() if each.rebuild is None),
-        undecided=frozenset(each.id for each in integrations.values() if each.rebuild is not None),
+        unresolved=frozenset(each.id for each in integrations.values() if each.rebuild is not None),
         nobody=snapshot.Integration(snapshot.NOBODY, "none", Policy(), None, secrets, Traits(Places()), trust),
         ports=frozenset(ports),
     )

@@ -465,6 +465,10 @@ async def test_a_drain_leaves_the_end_of_an_idle_connection_to_its_caller(*, cal
     sidekey = Scripted(H)
     caller = sidekey.caller()
     connection = connection_of(caller)
+    connection.wind_down(patient=False)
+    assert not caller.ended
+    deadlines = sidekey.plane.worker.deadlines
+    deadlines.look(1.5 * TICK)
     connection.wind_down(patient=True)
     assert not caller.ended
     for _ in range(5):
@@ -473,7 +477,7 @@ async def test_a_drain_leaves_the_end_of_an_idle_connection_to_its_caller(*, cal
     if caller_ends:
         caller.finish()
     else:
-        sidekey.plane.worker.deadlines.look(LINGER)
+        deadlines.look(deadlines.now + LINGER)
     assert caller.is_closing()
     await settle()
     assert not sidekey.plane.worker.connections

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -14,7 +13,7 @@ from sidekey.dataplane.deadlines import NEVER, TICK
 from sidekey.dataplane.downstream.request_reader import Request, RequestReader
 from sidekey.dataplane.downstream.request_rules import OTHER_PROTOCOL
 from sidekey.dataplane.events import CallerEvents
-from sidekey.dataplane.sockets import drop_rest, half_close, has_arrived, reset, seal_if_quiet
+from sidekey.dataplane.sockets import descriptor_of, drop_rest, half_close, is_quiet, reset, seal_if_quiet
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
 
@@ -98,15 +97,6 @@ class CallerConnection(RequestReader, asyncio.Protocol):
     def _awaits_tunnel(self) -> bool:
         """Whether a CONNECT was read: what follows it is for a tunnel, or for nobody."""
         return bool(self._paused & PAUSED_BY_CONNECT)
-
-    def _has_arrived(self) -> bool:
-        """Whether something waits to be read."""
-        descriptor = self._descriptor()
-        return descriptor >= 0 and has_arrived(descriptor)
-
-    def _descriptor(self) -> int:
-        sock: socket.socket | None = self.transport.get_extra_info("socket")
-        return -1 if sock is None else sock.fileno()
 
     # The transport's side.
 
@@ -374,7 +364,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         """Close the connection where nothing is under way and nothing has arrived; whether it did."""
         if self.idle_since == NEVER:
             return False
-        descriptor = self._descriptor()
+        descriptor = descriptor_of(self.transport)
         if descriptor >= 0 and not seal_if_quiet(descriptor):
             return False
         self.close()
@@ -386,7 +376,9 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         Where nothing has arrived, the end of stream is sent. The rest is up to the caller, for LINGER seconds: no other
         moment is known from which on nothing can come that a close would reset.
         """
-        if not patient and self.idle_since != NEVER and not self._has_arrived():
+        # One that was made just now has the time for its first request as well.
+        is_idle = self.worker.deadlines.now - self.idle_since > TICK
+        if not patient and is_idle and is_quiet(self.transport):
             self.close(unread=True)
 
     def end(self) -> None:
@@ -400,7 +392,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
 
     def _drop_rest(self) -> None:
         """Read no more, so that the connection can be closed at once without a reset."""
-        descriptor = self._descriptor()
+        descriptor = descriptor_of(self.transport)
         if descriptor >= 0:
             drop_rest(descriptor)
 
@@ -421,7 +413,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         elif unread and transport.can_write_eof():
             try:
                 bare = transport.get_extra_info("ssl_object") is None
-                if bare and not self.unsent and (descriptor := self._descriptor()) >= 0:
+                if bare and not self.unsent and (descriptor := descriptor_of(transport)) >= 0:
                     # uvloop does it at its next turn, and what arrives until then would be lost.
                     half_close(descriptor)
                 transport.write_eof()
@@ -456,7 +448,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             self.close(cut=True)
         elif self._in_head:
             self._refuse(Problem("request_timeout", "the head came too slowly"), 0)
-        elif self._has_arrived():
+        elif not is_quiet(self.transport):
             # It is read in this turn of the loop: a request that came in time is answered.
             self.deadline = self.worker.deadlines.now + TICK
         else:

@@ -16,7 +16,7 @@ from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.exchange.exchange import Exchange
 from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.dataplane.routing.index import Index
-from sidekey.dataplane.sockets import seal_if_quiet
+from sidekey.dataplane.sockets import descriptor_of, seal_if_quiet
 from sidekey.dataplane.tunnel.tunnels import Tunnels
 from sidekey.dataplane.worker import Worker
 from sidekey.network.tls_server import handshake_outcome
@@ -254,8 +254,8 @@ class Tunnel(asyncio.Protocol):
         transport = self._transport
         if self.idle_since == NEVER or transport is None:
             return False
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.fileno() >= 0 and not seal_if_quiet(sock.fileno()):
+        descriptor = descriptor_of(transport)
+        if descriptor >= 0 and not seal_if_quiet(descriptor):
             return False
         self._end("caller_gone")
         transport.close()
