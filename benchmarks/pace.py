@@ -27,7 +27,7 @@ from benchmarks.processes import MeasureFailed
 _PATIENCE = 10.0
 """Seconds without any response after which nothing more is expected."""
 
-KEPT_UP = 0.95
+_KEPT_UP = 0.95
 """The part of the rate that responses must keep up with, for a figure at that rate."""
 
 
@@ -73,7 +73,7 @@ class Pace:
         paced.expect_only("200")
         count = paced.statuses.total()
         rate = count / paced.seconds
-        if rate < self.rate * KEPT_UP:
+        if rate < self.rate * _KEPT_UP:
             raise MeasureFailed(f"{rate:,.0f} of {self.rate:,} requests/s: the proxy or the load did not keep pace")
         return count, {RATE: rate, P50: paced.percentile(0.5), P99: paced.percentile(0.99)}
 

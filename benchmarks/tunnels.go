@@ -168,13 +168,15 @@ type load struct {
 // next waits until another request is due; the moment from which it is timed, or that there is none.
 func (l *load) next() (int, time.Time, bool) {
 	turn := int(l.turn.Add(1)) - 1
-	now := time.Now()
+	due := time.Now()
 	if *rate > 0 {
-		due := l.began.Add(time.Duration(float64(turn) / *rate * float64(time.Second)))
-		time.Sleep(due.Sub(now))
-		now = due
+		due = l.began.Add(time.Duration(float64(turn) / *rate * float64(time.Second)))
 	}
-	return turn, now, turn < *limit && now.Before(l.end)
+	if turn >= *limit || !due.Before(l.end) {
+		return turn, due, false
+	}
+	time.Sleep(time.Until(due))
+	return turn, due, true
 }
 
 // run is what one caller does.
