@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sidekey.authority.rules import CaRules
     from sidekey.environment import WayIn
     from sidekey.runtime.snapshot import Integration, Snapshot
+    from sidekey.runtime.store_rules import StoreRules
     from sidekey.settings.config_errors import ConfigError
     from sidekey.settings.load import Loaded, Loader
 
@@ -74,11 +75,11 @@ def run(config: str | None, strict: bool) -> None:
     if loaded.errors or loaded.absent or (strict and loaded.unreadable):
         _fail(*loaded.errors, *loaded.absent, *loaded.unreadable)
     from sidekey import app
-    from sidekey.network.listen import ListenError
+    from sidekey.errors import StartError
 
     try:
         app.run(loader, loaded, strict=strict)
-    except ListenError as error:
+    except StartError as error:
         _fail(error)
 
 
@@ -324,7 +325,7 @@ def _way_in(config: str | None, integration_id: str | None, proxy: str | None, t
         return WayIn(
             proxy_address(snapshot.listen.proxy) if address is None else address,
             trust_folder(snapshot.ca) if folder is None else folder,
-            bool(snapshot.callers),
+            snapshot.callers is not None,
         )
     except (NoProxyUrl, CaError) as error:
         _fail(error)
@@ -393,6 +394,85 @@ def _of_ca(config: str | None, ask: Callable[[CaRules], T]) -> T:
         _fail(error)
 
 
+@main.group()
+def store() -> None:
+    """Make keys of the store of managed integrations, replace them, and look after the store."""
+
+
+@store.command("new-key")
+@click.option("--out", metavar="FILE", help="Write it into this new file, mode 0600, instead of printing it.")
+def store_new_key(out: str | None) -> None:
+    """Make a key: 32 random bytes in base64, for store.keys."""
+    from pathlib import Path
+
+    from sidekey.store_command import StoreCommandError, new_key, write_key
+
+    if out is None:
+        click.echo(new_key())
+        return
+    try:
+        write_key(Path(out))
+    except StoreCommandError as error:
+        _fail(error)
+
+
+@store.command("rotate-key")
+@config_option
+@json_option
+def store_rotate_key(config: str | None, as_json: bool) -> None:
+    """Write with the first of store.keys whatever is written with another, while Sidekey runs.
+
+    First add the new key behind the others, everywhere; then put it first, everywhere; then run this. It may be
+    interrupted and run again. Remove the old key once it ends without a finding.
+    """
+    from sidekey.store_command import rotate_key
+
+    _show_store(config, rotate_key, as_json)
+
+
+@store.command("verify")
+@config_option
+@json_option
+def store_verify(config: str | None, as_json: bool) -> None:
+    """Read all of the store, and list what was altered, is gone or older, or does not open."""
+    from sidekey.store_command import verify
+
+    _show_store(config, verify, as_json)
+
+
+@store.command("accept")
+@config_option
+@json_option
+def store_accept(config: str | None, as_json: bool) -> None:
+    """Let what is in the store count although something is gone or older, as after restoring a backup.
+
+    Refresh tokens that rotate must be entered again then: those of the store may have been used since.
+    """
+    from sidekey.store_command import accept
+
+    _show_store(config, accept, as_json)
+
+
+def _show_store(config: str | None, command: Callable[[StoreRules], dict[str, Any]], as_json: bool) -> NoReturn:
+    """Run a command in the store of the config; an error where it has a finding."""
+    from sidekey.store_command import StoreCommandError, lines
+
+    rules = _snapshot(config).store
+    if rules is None:
+        _fail("store: the config has no store: add it, with path or url, and keys")
+    try:
+        found = command(rules)
+    except StoreCommandError as error:
+        _fail(error)
+    ok = not found.get("findings")
+    if as_json:
+        _print_json({"ok": ok, **found})
+    else:
+        for line in lines(found):
+            click.echo(line)
+    raise SystemExit(0 if ok else 1)
+
+
 @main.command()
 def schema() -> None:
     """Print the JSON schema of the config file, for editors."""
@@ -435,10 +515,20 @@ def _load(config: str | None) -> Loaded:
 
 def _snapshot(config: str | None) -> Snapshot:
     """The config, where it has no error; secrets that cannot be read do not matter here."""
-    loaded = _load(config)
-    if loaded.snapshot is None:
+    loader = _loader(config)
+    loaded = loader.load()
+    snapshot = loaded.snapshot
+    if snapshot is None:
         _fail(*loaded.errors)
-    return loaded.snapshot
+    if snapshot.store is not None:
+        from sidekey.errors import StartError
+        from sidekey.managed import joined
+
+        try:
+            return joined(snapshot.store, loader, loaded)
+        except StartError as error:
+            click.echo(f"warning: {error}; only integrations of files are known", err=True)
+    return snapshot
 
 
 def _integration(snapshot: Snapshot, name: str) -> Integration:
@@ -453,6 +543,7 @@ def _summary(integration: Integration) -> dict[str, Any]:
     return {
         "id": integration.id,
         "kind": integration.kind,
+        "source": "store" if integration.stored else "file",
         "base": str(integration.base) if integration.base is not None else None,
         "description": integration.description,
         "tags": list(integration.tags),

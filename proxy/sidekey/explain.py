@@ -23,6 +23,8 @@ PASSED_CONNECT_NOTE = (
     "forward.pass_ports, and their TLS ends at the host itself"
 )
 
+STORED_NOTE = "it is stored: a tunnel (CONNECT) may use it only at the hosts in ca.hosts, and under them"
+
 LEARNT_NOTE = (
     "the base URL here is a placeholder: the token response brings the real one, and targets are judged again by that"
 )
@@ -132,6 +134,7 @@ class _Candidate:
             integration.base,
             places.query + places.body,
             unresolved=integration.rebuild is not None,
+            stored=integration.stored,
         )
         return cls(integration, rules)
 
@@ -148,6 +151,7 @@ class _Routes:
     unmatched: Unmatched[_Candidate] | None
     instance: bytes = b"no request passed here"
     matching: Matching | None = None
+    stored_at: frozenset[str] = frozenset()
 
     def find(self, name: bytes) -> _Candidate | None:
         return self.candidate if name == self.candidate.rules.name.encode() else None
@@ -168,7 +172,7 @@ def explain(integration: Integration, url: str, passing: Passing | None = None) 
     unmatched = None
     if passing is not None:
         unmatched = Unmatched(_Candidate.of(passing.nobody), passing.coverage, passing.unresolved)
-    decision = decide(_head(candidate.rules, as_sent, named=not reverse), {}, _Routes(candidate, unmatched))
+    decision = decide(_head(candidate.rules, as_sent, named=not reverse), None, _Routes(candidate, unmatched))
     if isinstance(decision, Admitted) and decision.target is None:
         reason = "a value that decides where the credential may go cannot be read"
         return Explanation(integration, door, as_sent, None, Decision(False, "credential_unavailable", reason))
@@ -218,6 +222,7 @@ def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> t
         notes += [LEARNT_NOTE] if integration.traits.learns else []
     else:
         notes += [CONNECT_NOTE] if sent.origin.scheme == "https" else []
+        notes += [STORED_NOTE] if integration.stored else []
         notes += [PLACEHOLDER_NOTE] if integration.policy.placeholder_origin is not None else []
     notes += [BODY_NOTE] if integration.traits.places.body else []
     notes += [REDACTED_NOTE] if integration.redact_response else []

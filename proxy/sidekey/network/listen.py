@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from sidekey.errors import StartError
 from sidekey.network.socket_filter import refuse_everything, refuse_new
 from sidekey.runtime.snapshot import Address
 
@@ -35,7 +36,7 @@ _REASONS = {
 }
 
 
-class ListenError(Exception):
+class ListenError(StartError):
     """A listener cannot be opened. The message is `key: address reason`."""
 
     def __init__(self, key: str, address: Address, reason: str) -> None:

@@ -64,8 +64,9 @@ class Metrics:
     what is held is valid, in seconds since the epoch, by integration and what it is: "token" or "certificate".
     `reload_failures` counts, by the same, what was read again and could not be used. `tunnels` are those that are open,
     by mode; `tunnel_outcomes` counts by the integration that was named (`NOBODY` for none) what became of those that
-    were answered 200. `ca_expires` is when the first of
-    the local CAs that sign does; None where none does.
+    were answered 200. `ca_expires` is when the first of the local CAs that sign does; None where none does. `store` is
+    whether the store can be reached, its revision, and whether it must not be believed; None where there is none.
+    `store_integrations` counts stored integrations by state; empty where there is no store.
     """
 
     __slots__ = (
@@ -84,6 +85,8 @@ class Metrics:
         "leaves_minted",
         "passed",
         "reload_failures",
+        "store",
+        "store_integrations",
         "tunnel_outcomes",
         "tunnels",
         "unknown",
@@ -106,11 +109,13 @@ class Metrics:
         self.expiries: dict[tuple[str, str], float] = {}
         self.reload_failures: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.integrations: Mapping[str, Integration] = MappingProxyType({})
+        self.store_integrations: Mapping[str, int] = MappingProxyType({})
         self.tunnels: dict[str, int] = dict.fromkeys(TUNNEL_MODES, 0)
         self.tunnel_outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.config_loaded = False
         self.config_loaded_at = 0.0
         self.leaves_minted = 0
+        self.store: tuple[bool, int, bool] | None = None
         self.ca_expires: float | None = None
 
     @property
@@ -129,9 +134,11 @@ class Metrics:
         Who still holds the counters of one that is gone may go on to write into them: nobody reads them.
         """
         integrations = snapshot.integrations
+        states = {} if snapshot.stored is None else snapshot.stored.counts
 
         def commit() -> None:
             self.integrations = integrations
+            self.store_integrations = states
             self._stats = {name: stats for name, stats in self._stats.items() if name in integrations}
             for series in (self.calls, self.expiries, self.reload_failures, self.tunnel_outcomes):
                 for key in [key for key in series if key[0] not in integrations and key[0] != NOBODY]:

@@ -126,19 +126,41 @@ def global_errors(raw: Mapping[str, Any]) -> Found:
     for key, other in (("certificate", "private_key"), ("private_key", "certificate")):
         if ca.get(key) is not None and ca.get(other) is None:
             yield ("ca", key), f"needs ca.{other}: a CA of your own is both, or remove this key"
+    yield from _store_errors(raw)
     hosts: dict[str, str] = {}
     for name in mapping(mapping(raw.get("network")).get("hosts")):
         if hosts.setdefault(name.lower(), name) != name:
             yield ("network", "hosts", name), "this host is given twice (case does not count): remove one"
 
 
-def caller_errors(raw: Mapping[str, Any], known: Container[str]) -> Found:
-    """Callers that name integrations that do not exist."""
+def _store_errors(raw: Mapping[str, Any]) -> Found:
+    """A store in two places or in none, and keys with one ID."""
+    if not isinstance(raw.get("store"), Mapping):
+        return
+    store = raw["store"]
+    path, url = (store.get(key) is not None for key in ("path", "url"))
+    if path and url:
+        yield ("store", "url"), "a store is in one place: remove path, or url"
+    if not path and not url:
+        yield ("store",), "needs path (SQLite) or url (PostgreSQL)"
+    seen: dict[str, int] = {}
+    keys = store.get("keys")
+    for index, entry in enumerate(keys if isinstance(keys, list) else []):
+        name = mapping(entry).get("id")
+        if isinstance(name, str) and seen.setdefault(name, index) != index:
+            yield ("store", "keys", index, "id"), f"must differ from store.keys[{seen[name]}].id"
+
+
+def caller_errors(raw: Mapping[str, Any], known: Container[str], stored: Container[str] = ()) -> Found:
+    """Callers that name integrations that are neither `known` of files nor `stored`."""
     for name, caller in mapping(raw.get("callers")).items():
         granted = mapping(caller).get("integrations")
         for index, entry in enumerate(granted if isinstance(granted, list) else []):
-            if isinstance(entry, str) and entry not in known:
-                yield ("callers", name, "integrations", index), "no integration has this ID"
+            if isinstance(entry, str) and entry not in known and entry not in stored:
+                text = "no integration has this ID"
+                if raw.get("store") is not None:
+                    text = "no file has an integration of this ID: it must be made in the store"
+                yield ("callers", name, "integrations", index), text
 
 
 def matching_errors(integrations: Mapping[str, Integration], callers: Iterable[Caller]) -> Found:
@@ -175,7 +197,7 @@ def _is_open(name: str, address: Address, raw: Mapping[str, Any]) -> bool:
     """Whether other machines can reach a listener that requires no token."""
     if name == "metrics" or address.path is not None or ip_address(address.host).is_loopback:
         return False
-    return name == "admin" or not raw.get("callers")
+    return name == "admin" or (not raw.get("callers") and raw.get("store") is None)
 
 
 def global_warnings(raw: Mapping[str, Any]) -> Found:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from sidekey.runtime import snapshot
+from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings import checks
 from sidekey.settings.authority import build_ca
 from sidekey.settings.build import build_callers, build_listen, build_snapshot, build_trust, moved
-from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at
+from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at, error_of
+from sidekey.settings.file_side import FileSide
 from sidekey.settings.integration import Integrations
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.local_address import ABSENT, is_local
@@ -27,7 +30,8 @@ from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.source import Files, Joined, read_config
 from sidekey.settings.stamps import Looks
-from sidekey.settings.translate import errors_of
+from sidekey.settings.store import BuiltStore, build_store
+from sidekey.settings.translate import findings_of
 from sidekey.settings.values import check_name
 
 __all__ = ["Loaded", "Loader", "load"]
@@ -41,6 +45,19 @@ def load(path: str | Path, environ: Mapping[str, str] | None = None, now: float 
     return Loader(path, environ).load(now)
 
 
+class StoreSide(ABC):
+    """What a store says, built: each time it is asked it builds only what differs from the time before."""
+
+    @property
+    @abstractmethod
+    def ids(self) -> Container[str]:
+        """The IDs of its integrations."""
+
+    @abstractmethod
+    def build(self, side: FileSide, now: float) -> snapshot.Stored:
+        """What the store says now, beside what the files say. Blocks; `now` is in seconds since the epoch."""
+
+
 class Loader:
     """Loads one config as often as it is asked to, and builds only what differs from the last good load.
 
@@ -52,6 +69,7 @@ class Loader:
         self._environ = os.environ if environ is None else environ
         self._memory = Memory()
         self._files: Files = {}
+        self._store: StoreSide | None = None
 
     def load(self, now: float | None = None) -> Loaded:
         """As `load`. Blocks; one thread at a time.
@@ -65,13 +83,30 @@ class Loader:
             read = SecretReader(joined.folder, self._environ)
             noting = NotingReader(joined.folder, self._environ, looks)
             moment = time.time() if now is None else now
-            loading = _Loading(joined, read, noting, self._memory, environ=self._environ, now=moment)
+            stored = () if self._store is None else self._store.ids
+            loading = _Loading(joined, read, noting, self._memory, environ=self._environ, now=moment, stored=stored)
             memory = loading.run()
+            loaded = loading.loaded
+            if loaded.files is not None:
+                loaded.snapshot = self._join(loaded.files, moment)
             self._keep(memory, joined.files)
-        loaded = loading.loaded
         loaded.stamps, loaded.transient = looks.stamps, joined.transient or noting.transient
         loaded.sort()
         return loaded
+
+    def follow(self, store: StoreSide) -> None:
+        """Join what the files say with what this store says, from the next load on."""
+        self._store = store
+
+    def join(self, loaded: Loaded, now: float | None = None) -> snapshot.Snapshot:
+        """What was loaded of the files, without looking at them, with the store as it is now. Blocks, as `load`."""
+        if loaded.files is None:
+            raise ValueError("a config with errors has nothing to be joined with")
+        with _without_collector():
+            return self._join(loaded.files, time.time() if now is None else now)
+
+    def _join(self, side: FileSide, now: float) -> snapshot.Snapshot:
+        return build_snapshot(side, None if self._store is None else self._store.build(side, now))
 
     def _keep(self, memory: Memory | None, files: Files) -> None:
         """Remember this load, and release gradually what is not needed any more."""
@@ -108,6 +143,7 @@ class _Loading:
         *,
         environ: Mapping[str, str],
         now: float,
+        stored: Container[str],
     ) -> None:
         self.loaded = Loaded(errors=joined.errors)
         self._joined = joined
@@ -116,6 +152,7 @@ class _Loading:
         self._memory = memory
         self._environ = environ
         self._now = now
+        self._stored = stored
         self._trust_of = cache(partial(build_trust, read=read))
         self._is_local = cache(is_local)
         self._integrations = Integrations(self.loaded, read, noting, self._trust_of, now)
@@ -141,15 +178,31 @@ class _Loading:
             former=self._memory.ca,
             now=self._now,
         )
+        store = self._store(settings)
         self._noting.noted()
         self._note(self.loaded.unreadable, ca.unreadable)
         self._note(self.loaded.warnings, ca.warnings)
         if self.loaded.errors:
             return None
-        built = build_snapshot(settings, integrations, callers.found, self._read, trust, ca=ca.rules)
-        self.loaded.snapshot = built
+        side = FileSide(settings, integrations, callers.found, self._read, trust, ca.rules, store)
+        self.loaded.files = side
         written = settings.ca, ca.rules
-        return Memory(entries, callers.digests, trust, self._joined.files, built.listen, written)
+        listen = build_listen(settings.listen, self._read)
+        return Memory(entries, callers.digests, trust, self._joined.files, listen, store, written)
+
+    def _store(self, settings: GlobalSettings) -> StoreRules | None:
+        """What the store is opened by."""
+        built = BuiltStore(None, [], []) if settings.store is None else build_store(settings.store, self._noting)
+        self._note(self.loaded.errors, built.errors)
+        self._note(self.loaded.warnings, built.warnings)
+        former, rules = self._memory.store, built.rules
+        # Without `listen` nothing was loaded before.
+        if self._memory.listen is not None and not self.loaded.errors:
+            same = former is rules if former is None or rules is None else former.is_at(rules)
+            if not same:
+                text = "needs a restart of Sidekey: a store cannot be added, moved or removed while it runs"
+                self._note(self.loaded.errors, [(("store",), text)])
+        return rules
 
     def _root(self, loc: Loc) -> Table:
         owners, documents = self._joined.owners, self._joined.documents
@@ -164,16 +217,19 @@ class _Loading:
         if self._joined.documents:
             self._note(self.loaded.errors, checks.global_errors(values))
             if self._joined.complete:
-                self._note(self.loaded.errors, checks.caller_errors(values, self._joined.integrations))
+                unknown = checks.caller_errors(values, self._joined.integrations, self._stored)
+                # With a store they may be made later.
+                self._note(self.loaded.errors if values.get("store") is None else self.loaded.warnings, unknown)
             self._note(self.loaded.warnings, checks.global_warnings(values))
-        if self._joined.documents and not self._joined.integrations:
+        if self._joined.documents and not self._joined.integrations and values.get("store") is None:
             text = "no integration is configured: every request is denied"
             self._note(self.loaded.warnings, [(("integrations",), text)])
         invalid: set[str | int] = set()
         try:
             settings = GlobalSettings.model_validate(values)
         except ValidationError as error:
-            self.loaded.errors += errors_of(error, GlobalSettings, self._root, ())
+            found = findings_of(error, GlobalSettings, self._root)
+            self.loaded.errors += [error_of(self._root(each.loc), each) for each in found]
             invalid = {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
             settings = GlobalSettings.model_validate(_without_invalid(values, error))
         source = settings.network.source_address

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from sidekey.authority.roots import certificates
+from sidekey.core.policy import Domain, Prefix
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.fields import PemSecret, PemText, Secret
-from sidekey.credentials.quantities import Duration, Size
+from sidekey.credentials.destination import HARMLESS, CountsAs
+from sidekey.credentials.fields import PemSecret, PemText, Reference, Secret, SecretElsewhere
+from sidekey.credentials.quantities import Duration, Retention, Size
 from sidekey.credentials.registry import KINDS, AuthSettings
 from sidekey.runtime import snapshot
 from sidekey.runtime.rules import Limits, Timeouts
@@ -45,6 +50,18 @@ _BRING_CERTIFICATE = _names(name for name, kind in KINDS.items() if kind.brings_
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 PositiveSize = Annotated[Size, AfterValidator(_not_nothing)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+def _as_set(entries: list[Prefix] | list[Domain]) -> list[str]:
+    """Prefixes or domains where their order does not count."""
+    return sorted({str(entry) for entry in entries})
+
+
+def _anchors(trust: snapshot.Trust | None) -> str | list[str] | None:
+    """CAs by their SHA-256, whatever stands around them and in which order."""
+    if trust is None or trust.pem is None:
+        return None if trust is None else trust.source
+    return sorted({hashlib.sha256(der).hexdigest() for der in certificates(trust.pem.encode())})
 
 
 class Section(BaseModel):
@@ -98,7 +115,8 @@ class NetworkSettings(Section):
     )
     trusted_ca: values.TrustedCA = Field(
         default=snapshot.Trust(),
-        description="Which CAs upstream certificates are verified against: `mozilla`, `system` or `{file: PATH}`.",
+        description="Which CAs upstream certificates are verified against: `mozilla`, `system`, `{file: PATH}` or "
+        "`{inline: PEM}`.",
     )
     search: bool = Field(default=False, description="Whether DNS search domains apply to targets.")
     source_address: values.SourceAddress | None = Field(
@@ -231,6 +249,43 @@ class CaSettings(Section):
     )
 
 
+def _check_driver(url: Reference) -> Reference:
+    if find_spec("asyncpg") is None:
+        raise ValueError("a store in PostgreSQL needs asyncpg: pip install 'sidekey[postgres]'")
+    return url
+
+
+class StoreKeySettings(Section):
+    """A key of the store."""
+
+    id: values.Name = Field(description="The key's ID, which is stored with whatever it has sealed.")
+    key: SecretElsewhere = Field(description="32 random bytes in base64: `sidekey store new-key` makes them.")
+
+
+class StoreSettings(Section):
+    """The store of integrations that are made and changed while Sidekey runs; exactly one of `path` and `url`."""
+
+    path: values.FilePath | None = Field(
+        default=None, description="The file of an SQLite database, on a local disk, for one machine."
+    )
+    url: Annotated[SecretElsewhere, AfterValidator(_check_driver)] | None = Field(
+        default=None,
+        description="The URL of a PostgreSQL database, `postgresql://...`, for any number of machines; needs the extra "
+        "`postgres`.",
+    )
+    keys: Annotated[list[StoreKeySettings], Field(min_length=1)] = Field(
+        description="The ring of keys: the first seals, all of them open."
+    )
+    audit: Annotated[Retention, AfterValidator(_positive)] = Field(
+        default=400 * 86_400.0, description="How long an entry of the audit is kept."
+    )
+    allow_private: list[values.PrivateNetwork] = Field(
+        default=[],
+        description="Networks that stored integrations may dial although they are not global; `network.allow_private` "
+        "is not for them.",
+    )
+
+
 class TestSettings(Section):
     """The request that `sidekey test ID` sends; its body is empty, and only 200 is success."""
 
@@ -253,9 +308,9 @@ class IntegrationLimits(Section):
 class IntegrationSettings(Section):
     """An integration: where its credential may go, and the credential."""
 
-    description: str = Field(default="", description="A description for people.")
-    tags: list[str] = Field(default=[], description="Words to find it with.")
-    endpoint_prefix: values.EndpointPrefixes = Field(
+    description: Annotated[str, HARMLESS] = Field(default="", description="A description for people.")
+    tags: Annotated[list[str], HARMLESS] = Field(default=[], description="Words to find it with.")
+    endpoint_prefix: Annotated[values.EndpointPrefixes, CountsAs(_as_set)] = Field(
         default=[],
         description=f"The URL under which targets are allowed, or a list of them. {_NEED_PREFIX} need "
         "one. Path segments count: `/v1` allows `/v1/x` and not `/v10`, nor what some server may read as outside it.",
@@ -263,20 +318,22 @@ class IntegrationSettings(Section):
     allow_other_domains: bool = Field(
         default=False, description="Whether `allowed_domains` is used; both keys are needed together."
     )
-    allowed_domains: list[values.AllowedDomain] = Field(
+    allowed_domains: Annotated[list[values.AllowedDomain], CountsAs(_as_set)] = Field(
         default=[],
         description="Base URLs, or `https://*.suffix`. With an `endpoint_prefix` both must allow a target.",
     )
-    methods: list[values.Method] | None = Field(
+    methods: Annotated[list[values.Method] | None, HARMLESS] = Field(
         default=None, min_length=1, description="Methods that are allowed; default: all but TRACE and CONNECT."
     )
     allow_private: list[values.PrivateNetwork] = Field(
         default=[], description="As `network.allow_private`, for this integration, in addition."
     )
-    trusted_ca: values.TrustedCA | None = Field(
+    trusted_ca: Annotated[values.TrustedCA | None, CountsAs(_anchors)] = Field(
         default=None, description="As `network.trusted_ca`, for this integration, instead."
     )
-    limits: IntegrationLimits = Field(default=IntegrationLimits(), description="Limits of this integration.")
+    limits: Annotated[IntegrationLimits, HARMLESS] = Field(
+        default=IntegrationLimits(), description="Limits of this integration."
+    )
     source_address: values.SourceAddress | None = Field(
         default=None, description="As `network.source_address`, for this integration, instead."
     )
@@ -290,7 +347,7 @@ class IntegrationSettings(Section):
         "too, as they always are in heads. Bodies then come chunked, without content coding and `ETag`; `Range` is not "
         "passed on.",
     )
-    test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
+    test: Annotated[TestSettings | None, HARMLESS] = Field(default=None, description="The request of `sidekey test`.")
 
 
 class GlobalSettings(Section):
@@ -313,6 +370,9 @@ class GlobalSettings(Section):
     via: bool = Field(default=True, description="Whether `Via` is sent; it is always checked.")
     forward: ForwardSettings = Field(default=ForwardSettings(), description="The forward proxy.")
     ca: CaSettings = Field(default=CaSettings(), description="The local CA of tunnels (CONNECT).")
+    store: StoreSettings | None = Field(
+        default=None, description="The store of managed integrations; default: none, and no API."
+    )
 
 
 class Config(GlobalSettings):

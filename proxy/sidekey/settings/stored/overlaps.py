@@ -1,0 +1,73 @@
+"""Stored integrations whose targets another one covers: where a caller names none, whose they are is not clear."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from sidekey.core import matching
+from sidekey.core.matching import Narrowed, Overlap
+from sidekey.core.policy import Policy
+from sidekey.runtime.snapshot import Caller, Integration, Snapshot
+
+
+def overlaps(
+    policies: Mapping[str, Policy], stored: Collection[str], callers: Collection[Caller], stored_at: frozenset[str]
+) -> Iterator[Overlap]:
+    """Pairs of which one at least is `stored`, and which both count for one caller by the hosts of targets alone.
+
+    A stored one counts at the host names `stored_at` and under them, for the callers that list it.
+    """
+    if not stored_at or not stored:
+        return
+
+    def counts(caller: Caller, name: str) -> bool:
+        return caller.lists(name) if name in stored else caller.may_use(name)
+
+    def together(first: str, second: str) -> bool:
+        if first not in stored and second not in stored:
+            return False
+        return any(counts(caller, first) and counts(caller, second) for caller in callers)
+
+    yield from matching.overlaps(policies, together, Narrowed(stored, stored_at))
+
+
+def hidden_by(found: Iterator[Overlap], age: Mapping[str, tuple[int, str]]) -> dict[str, str]:
+    """Which stored integrations are not served because of these, and why: of two the one that was saved later.
+
+    `age` is when a stored one was saved, by ID; one of a file is served in any case.
+    """
+    hidden: dict[str, str] = {}
+    for overlap in sorted(found):
+        pair = [name for name in (overlap.first, overlap.second) if name in age and name not in hidden]
+        whole = len(pair) == len({overlap.first, overlap.second} & age.keys())
+        if pair and whole:
+            later = max(pair, key=lambda name: age[name])
+            other = overlap.second if later == overlap.first else overlap.first
+            hidden[later] = f"covers {overlap.where} as integration {other} does, and one caller lists both: narrow one"
+    return hidden
+
+
+def overlap_of(snapshot: Snapshot, integration: Integration) -> Overlap | None:
+    """Where an integration, once it is saved, would cover what another does; None: nowhere."""
+    others = {name: each for name, each in snapshot.integrations.items() if name != integration.id}
+    return _first(snapshot, {**others, integration.id: integration}, _callers(snapshot), of=integration.id)
+
+
+def overlap_for(snapshot: Snapshot, caller: Caller) -> Overlap | None:
+    """Which two integrations, once a caller is saved, would cover the same target for it; None: no two."""
+    return _first(snapshot, snapshot.integrations, [caller], of=None)
+
+
+def _first(
+    snapshot: Snapshot, integrations: Mapping[str, Integration], callers: Collection[Caller], *, of: str | None
+) -> Overlap | None:
+    if snapshot.matching is None:
+        return None
+    policies = {name: each.policy for name, each in integrations.items() if each.rebuild is None}
+    stored = frozenset(name for name, each in integrations.items() if each.stored)
+    found = overlaps(policies, stored, callers, frozenset(snapshot.ca.hosts))
+    return next((each for each in found if of is None or of in (each.first, each.second)), None)
+
+
+def _callers(snapshot: Snapshot) -> Collection[Caller]:
+    return [] if snapshot.callers is None else snapshot.callers.values()
