@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from sidekey.store.state import Put
 from support.ask import get, within
 from support.child import Child, run_cli
 from support.postgres import Postgres
-from support.stores import KEYS, PostgresPlace
+from support.stores import ENTRY, KEYS, PostgresPlace, integration
 
 HEAD = 'version: 1\nlisten: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}\n'
 KEY = "keys: [{id: k1, key: {env: STORE_KEY}}]"
@@ -68,6 +70,28 @@ def test_what_is_loaded_goes_on_while_the_store_is_away(postgres: Postgres, tmp_
         within(lambda: series(child)["up"] == "1")
         assert child.stop() == 0
     assert str(postgres.folder) not in "\n".join(child.lines)
+
+
+def test_three_processes_see_each_change_of_the_others(postgres: Postgres, tmp_path: Path) -> None:
+    """Also those whose connections were just killed."""
+    place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
+    with ExitStack() as stack:
+        children = []
+        for number in range(3):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            (folder / "url").write_text(postgres.url(place.schema))
+            config = f"store: {{url: {{file: url}}, {KEY}}}\n"
+            children.append(stack.enter_context(Child(config, folder, head=HEAD, environment=ENVIRONMENT)))
+
+        async def write(name: str) -> int:
+            async with place.open() as store:
+                return (await store.commit([Put(integration(name), None)], ENTRY)).revision
+
+        for revision in range(1, 4):
+            assert asyncio.run(write(f"i{revision}")) == revision
+            within(lambda wanted=str(revision): {series(child)["revision"] for child in children} == {wanted})
+            asyncio.run(postgres.kill_connections())
 
 
 def test_what_is_gone_is_told_at_a_start_and_to_who_runs(postgres: Postgres, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ HEAD = """\
 version: 1
 listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
 """
+TOKEN = {"Sidekey-Token": "t0ken"}
 PATHS = ("/i/plain/200", "/i/plain/404", "/i/plain/503", "/i/plain/%2e%2e/secret", "/i/stranger/200", "/nowhere")
 REQUESTS = (*PATHS, "/i/tokens/200", "/i/refused/200", "/i/bank/200", "/i/down/200", "/i/missing/200")
 
@@ -70,6 +71,8 @@ def config(ca: Authority, port: int, closed: int) -> str:
     return f"""\
 network: {{hosts: {{up.test: ["127.0.0.1"]}}, allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {ca.bundle}}}}}
 ca: {{folder: state}}
+store: {{path: store.db, keys: [{{id: k1, key: {{env: STORE_KEY}}}}]}}
+callers: {{all: {{token: {{env: TOKEN}}, integrations: "*"}}}}
 integrations:
   plain: {{endpoint_prefix: "https://up.test:{port}/api", {basic}}}
   down: {{endpoint_prefix: "https://up.test:{closed}", {basic}}}
@@ -83,7 +86,7 @@ integrations:
 def ask_in_tunnel(proxy: int, port: int) -> int:
     """The status of a request for no target of `plain`, without TLS, in a tunnel to its upstream."""
     with closing(HTTPConnection("127.0.0.1", proxy, timeout=DEADLINE)) as connection:
-        connection.set_tunnel("up.test", port, {"X-Integration-Id": "plain"})
+        connection.set_tunnel("up.test", port, {"X-Integration-Id": "plain", **TOKEN})
         connection.request("GET", "/")
         return connection.getresponse().status
 
@@ -106,8 +109,9 @@ async def scraped(ca: Authority, tmp_path: Path) -> Scraped:
     context.verify_mode = ssl.CERT_OPTIONAL
     async with RawUpstream(answers, ssl_context=context) as upstream:
         text = config(ca, upstream.port, free_port())
-        with Child(text, tmp_path, head=HEAD, environment={"SECRET": "s3cret"}) as child:
-            statuses = [(await asyncio.to_thread(get, child.proxy_port, path)).status for path in REQUESTS]
+        variables = {"SECRET": "s3cret", "TOKEN": "t0ken", "STORE_KEY": b64encode(bytes(32)).decode()}
+        with Child(text, tmp_path, head=HEAD, environment=variables) as child:
+            statuses = [(await asyncio.to_thread(get, child.proxy_port, path, TOKEN)).status for path in REQUESTS]
             assert await asyncio.to_thread(ask_in_tunnel, child.proxy_port, upstream.port) == 403
             page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
             await asyncio.to_thread(child.stop)
