@@ -157,6 +157,8 @@ async def test_draining_closes_each_connection_with_its_response() -> None:
         await upstream.connections[0].send(OK)
         answer = await busy.response()
         assert (answer.body, answer.values(b"connection")) == (b"ok", [b"close"])
+        for caller in (idle, busy, later):
+            caller.close()
         assert await end is True
 
 
