@@ -27,6 +27,7 @@ VENV := .venv
 WHEEL_VENV := .venv-wheel
 COMPILED_VENV := .venv-compiled
 CHECKOV := tests/peers/checkov/.venv
+MITMPROXY := tests/peers/mitmproxy/.venv
 BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check install --quiet
 SOURCES := .ci hatch_build.py proxy tests benchmarks
@@ -36,7 +37,7 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test mutants wheel lint format docs charts image bench bench-core peers lock clean
+.PHONY: help demo test mutants wheel lint format docs charts clients image bench bench-core peers lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -74,13 +75,17 @@ docs: $(VENV)/.runtime ## Regenerate config/schema.json and those pages of docs 
 charts: $(VENV)/.dev ## Regenerate the Helm chart's table of values, its plain manifest and the golden files of its tests
 	@PYTHONPATH=tests $(BIN)/python -m support.charts
 
+clients: $(VENV)/.dev ## Run real clients, each also without single variables, and regenerate the tables of docs/clients.md
+	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/clients/test_services.py
+	@PYTHONPATH=tests $(BIN)/python -m support.clients
+
 image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_BASE=other bases, IMAGE=name:tag, ARGS goes to the builder
 	$(BUILDER) build $(if $(filter docker,$(BUILDER)),,--format docker) $(if $(BASE),--build-arg BASE='$(BASE)') \
 	  $(if $(BUILD_BASE),--build-arg BUILD_BASE='$(BUILD_BASE)') \
 	  --build-arg REVISION="$$(git describe --match= --always --abbrev=40 --dirty 2>/dev/null || echo unknown)" \
 	  --tag '$(IMAGE)' $(ARGS) .
 
-bench: $(VENV)/.bench compiled-venv ## Measure Sidekey, compiled and pure, against Envoy, nginx and HAProxy; ROWS='http32 newconn' picks rows
+bench: $(VENV)/.bench $(MITMPROXY)/.made compiled-venv ## Measure Sidekey, compiled and pure, against Envoy, nginx and others; ROWS='http32 newconn' picks rows
 	@ROWS='$(ROWS)' COMPILED=$(COMPILED_VENV)/bin/python $(BIN)/python -m benchmarks
 
 bench-core: $(VENV)/.runtime ## Measure one exchange without sockets, pure; ROWS=core of bench measures both builds
@@ -91,7 +96,7 @@ peers: $(VENV)/.dev $(CHECKOV)/.made ## On Debian, as root: install the optional
 	if [ -z "$$packages" ]; then echo "peers: none is missing"; else \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; fi
 	@if ! command -v npm >/dev/null; then echo "peers: without npm there are no packages of its registry"; else \
-	  for folder in tests/peers/oidc tests/peers/crds; do ( cd $$folder && \
+	  for folder in tests/peers/oidc tests/peers/crds tests/peers/clients; do ( cd $$folder && \
 	    if [ ! -d node_modules ] || [ package-lock.json -nt node_modules ]; then npm ci --silent --no-audit --no-fund; fi ) || exit; done; fi
 
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -103,9 +108,10 @@ lock: ## Lock the newest versions into requirements*.txt (needs uv)
 	$(COMPILE) --output-file requirements-compile.txt --group compile --constraint requirements-dev.txt
 	$(COMPILE) --output-file requirements-bench.txt --group bench --constraint requirements-dev.txt
 	$(COMPILE) --output-file tests/peers/checkov/requirements.txt tests/peers/checkov/requirements.in
+	$(COMPILE) --output-file tests/peers/mitmproxy/requirements.txt tests/peers/mitmproxy/requirements.in
 
 clean: ## Remove environments, caches and built files
-	rm -rf $(VENV) $(WHEEL_VENV) $(COMPILED_VENV) $(CHECKOV) tests/peers/*/node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
+	rm -rf $(VENV) $(WHEEL_VENV) $(COMPILED_VENV) $(CHECKOV) $(MITMPROXY) tests/peers/*/node_modules dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Environments -----------------------------------------------------------------------------------------------------
@@ -134,10 +140,11 @@ $(VENV)/.bench: requirements-bench.txt $(VENV)/.dev
 	@$(BIN)/python $(PIP) --require-hashes -r requirements-bench.txt
 	@touch $@
 
-$(CHECKOV)/.made: tests/peers/checkov/requirements.txt
-	@echo "Installing checkov into $(CHECKOV) ..."
-	$(call make_venv,$(CHECKOV))
-	@$(CHECKOV)/bin/python $(PIP) --require-hashes -r tests/peers/checkov/requirements.txt
+# Peers whose requirements clash with the project's.
+$(CHECKOV)/.made $(MITMPROXY)/.made: %/.venv/.made: %/requirements.txt
+	@echo "Installing $(notdir $*) into $(@D) ..."
+	$(call make_venv,$(@D))
+	@$(@D)/bin/python $(PIP) --require-hashes -r $<
 	@touch $@
 
 $(WHEEL_VENV)/.made:

@@ -18,6 +18,7 @@ from benchmarks.machine import Cores, free_port
 from benchmarks.peers.base import Job, Peer
 from benchmarks.probe import CHECK, await_response, read_page
 from benchmarks.processes import MeasureFailed, Program
+from benchmarks.tunnels import build
 from benchmarks.upstream import Upstream, nginx_upstream
 
 
@@ -76,6 +77,11 @@ class Arena:
     def clients(self) -> ClientCa:
         """The CA whose client certificates the upstream accepts."""
         return ClientCa(self.folder / "clients")
+
+    @cached_property
+    def tunnel_callers(self) -> Path:
+        """The program that loads tunnels. Raises MeasureFailed."""
+        return build(self.folder)
 
     @cached_property
     def upstreams(self) -> Mapping[str, Upstream]:

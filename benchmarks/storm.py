@@ -10,6 +10,8 @@ from typing import cast
 ANSWERED = "answered"
 ENDED = "ended without a response"
 RESET = "reset"
+"""However late the request was sent: a caller cannot tell whether it had arrived when the connection was closed, so the
+requests that came after that count as well."""
 
 _LENGTH = b"\r\ncontent-length: "
 _LAST = b"\r\nconnection: close\r\n"

@@ -84,12 +84,14 @@ _SIDES = {
 class Upstream:
     """Where the proxies send requests to: 127.0.0.1 under the name HOST.
 
-    `ca` is given for https only, and `client` where that certificate must be presented.
+    `ca` is given for https only, and `client` where that certificate must be presented. `own` is its own certificate
+    and key, for proxies that present it to callers.
     """
 
     port: int
     ca: Path | None = None
     client: ClientPair | None = None
+    own: tuple[Path, Path] | None = None
 
     @property
     def scheme(self) -> str:
@@ -121,9 +123,10 @@ def nginx_upstream(folder: Path, core: int, open_files: int, clients: ClientCa) 
         raise MeasureFailed("nginx, the upstream, is not installed")
     folder.mkdir()
     authority = trustme.CA()
-    certificate = authority.issue_cert(HOST)
-    certificate.private_key_pem.write_to_path(folder / "server.key")
-    (folder / "server.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    certificate = authority.issue_cert(HOST, f"*.{HOST}")
+    own = folder / "server.pem", folder / "server.key"
+    certificate.private_key_pem.write_to_path(own[1])
+    own[0].write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
     authority.cert_pem.write_to_path(folder / "ca.pem")
     ports = {name: free_port() for name in _SIDES}
     servers = "".join(_server(side, ports[name], folder, clients.bundle) for name, side in _SIDES.items())
@@ -133,7 +136,9 @@ def nginx_upstream(folder: Path, core: int, open_files: int, clients: ClientCa) 
     with Program([nginx, "-e", f"{folder}/error.log", "-c", str(config)], folder / "output.log", core) as program:
         await_response(program, ports["http"], f"/api/{CHECK}", {"Authorization": AUTHORIZATION})
         yield {
-            name: Upstream(ports[name], ca if side.tls else None, client if side.asking else None)
+            name: Upstream(
+                ports[name], ca if side.tls else None, client if side.asking else None, own if side.tls else None
+            )
             for name, side in _SIDES.items()
         }
 

@@ -147,13 +147,13 @@ def test_it_serves_without_uvloop(tmp_path: Path) -> None:
 
 
 def test_too_few_descriptors_lower_the_limit_with_a_warning(tmp_path: Path) -> None:
-    """A hard NOFILE of 256 does for 48 exchanges; the log and the metric say so."""
+    """A hard NOFILE of 256 does for 40 exchanges; the log and the metric say so."""
     wrapper = ["/bin/sh", "-c", 'ulimit -n 256 && exec "$@"', "sh"]
     with Child(config(), tmp_path, wrapper=wrapper) as child:
-        assert metric(child, "sidekey_in_flight_limit") == 48
+        assert metric(child, "sidekey_in_flight_limit") == 40
         assert child.stop() == 0
     (line,) = events(child, "limits.in_flight is lowered: too few file descriptors (NOFILE)")
-    assert (line["level"], line["in_flight"]) == ("warning", 48)
+    assert (line["level"], line["in_flight"]) == ("warning", 40)
 
 
 def test_ten_thousand_integrations_are_served(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from sidekey.authority.folder import read
 from sidekey.authority.keep import settle
-from sidekey.ca_command import CaError, trust_folder
+from sidekey.ca_command import CaError, bundle, described, paths, rotate, trust_folder
 from support.ask import get
 from support.authorities import NOW, rules_in
 from support.child import Child, run_cli
@@ -122,6 +122,36 @@ def test_the_trust_folder_of_another_user_is_taken_as_it_is(tmp_path: Path, monk
     monkeypatch.setattr(os, "geteuid", lambda: own)
     assert trust_folder(mine) == shared
     assert (shared / "ca.pem").read_text() != before
+
+
+def test_what_belongs_to_another_user_is_left_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By every command: what root would put there, callers could not use."""
+    theirs = rules_in(tmp_path / "theirs", "https://a.test")
+    settle(theirs, NOW)
+    shared = tmp_path / "theirs" / "trust"
+    before = {each: each.read_bytes() for each in shared.iterdir()}
+    mine = replace(rules_in(tmp_path / "mine", "https://a.test"), trust_folder=shared)
+    own = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    for rules in (mine, theirs):
+        for command in (described, paths, bundle, lambda rules: rotate(rules, "next")):
+            with pytest.raises(CaError, match=f"belongs to the user {own}: run this command as the user that Sidekey"):
+                command(rules)
+    assert {each: each.read_bytes() for each in shared.iterdir()} == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_root_makes_nothing_in_another_users_folder(tmp_path: Path) -> None:
+    """Sidekey could not read it afterwards. What is root's own, it makes."""
+    (tmp_path / "state").mkdir()
+    os.chown(tmp_path / "state", 12345, -1)
+    rules = rules_in(tmp_path / "state", "https://a.test")
+    with pytest.raises(CaError, match="state belongs to the user 12345"):
+        described(rules)
+    with pytest.raises(CaError, match="state belongs to the user 12345"):
+        trust_folder(rules)
+    assert list((tmp_path / "state").iterdir()) == []
+    assert described(rules_in(tmp_path / "own", "https://a.test"))["trust_folder"] == str(tmp_path / "own" / "trust")
 
 
 def test_without_a_place_for_it_there_is_no_trust_folder(tmp_path: Path) -> None:

@@ -335,10 +335,10 @@ def test_what_does_not_pass_is_explained_as_ever(url: str) -> None:
     assert (found, found.passes) == (explain(CRM, url), False)
 
 
-def test_nothing_is_said_to_pass_while_an_integration_is_undecided() -> None:
+def test_nothing_is_said_to_pass_while_an_integration_is_unresolved() -> None:
     """It is named, since the reader is its operator."""
-    undecided = replace(integration(), id="sms", rebuild=lambda: CRM)
-    found = explain(CRM, "http://other.example/", build_passing({"crm": CRM, "sms": undecided}, Trust()))
+    unresolved = replace(integration(), id="sms", rebuild=lambda: CRM)
+    found = explain(CRM, "http://other.example/", build_passing({"crm": CRM, "sms": unresolved}, Trust()))
     assert (found.passes, found.upgraded, found.decision.code) == (False, False, "credential_unavailable")
     assert found.decision.reason == "the hosts covered by sms cannot be read: until they can, nothing passes"
 

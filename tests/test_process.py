@@ -76,11 +76,11 @@ def test_descriptors_are_raised_to_the_hard_limit() -> None:
 @pytest.mark.parametrize(
     ("hard", "wanted", "afforded"),
     [
-        (20_000, 10_000, (8_912, 17_824, 1_024)),
-        (1024, 10, (10, 768, 64)),
-        (1024, 10_000, (384, 768, 64)),
-        (64, 10_000, (12, 24, 4)),
-        (16, 10_000, (3, 6, 1)),
+        (20_000, 10_000, (8_784, 17_568, 1_024)),
+        (1024, 10, (10, 704, 64)),
+        (1024, 10_000, (352, 704, 64)),
+        (64, 10_000, (10, 20, 4)),
+        (16, 10_000, (2, 4, 1)),
     ],
 )
 def test_exchanges_in_flight_are_what_the_descriptors_suffice_for(
@@ -94,6 +94,13 @@ def test_exchanges_in_flight_are_what_the_descriptors_suffice_for(
 def test_listeners_beside_the_data_planes_have_few_connections_with_few_descriptors(hard: int, most: int) -> None:
     """Their connections are not counted with those of the data plane, so that they must fit in what is set aside."""
     code = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({hard}, {hard}))\nprint(process.side_connections(32))"
+    assert said(code) == str(most)
+
+
+@pytest.mark.parametrize(("hard", "most"), [(20_000, 256), (1024, 64), (64, 4), (16, 2)])
+def test_calls_have_few_connections_with_few_descriptors(hard: int, most: int) -> None:
+    """At least two: one endpoint must not have them all."""
+    code = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({hard}, {hard}))\nprint(process.calls())"
     assert said(code) == str(most)
 
 

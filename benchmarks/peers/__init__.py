@@ -7,6 +7,7 @@ import sys
 from benchmarks.peers.base import Peer
 from benchmarks.peers.envoy import Envoy
 from benchmarks.peers.haproxy import Haproxy
+from benchmarks.peers.mitmproxy import Mitmproxy
 from benchmarks.peers.nginx import Nginx
 from benchmarks.peers.sidekey import Sidekey
 
@@ -19,8 +20,12 @@ PEERS: dict[str, Peer] = {
     "envoy": Envoy(),
     "nginx": Nginx(),
     "haproxy": Haproxy(),
+    "mitmproxy": Mitmproxy(),
 }
 """Every peer as most rows need it, by its column in the table."""
+
+FORWARDING = tuple(name for name in PEERS if name != "mitmproxy")
+"""Those that most rows compare: mitmproxy only serves tunnels as Sidekey does."""
 
 
 def peers(*columns: str) -> dict[str, Peer]:

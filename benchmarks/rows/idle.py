@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.arena import Arena, Running, one_by_one
 from benchmarks.figures import RESIDENT_IDLE, START, Outcome, Sample, at_most, lines_of
-from benchmarks.peers import PEERS
+from benchmarks.peers import FORWARDING, peers
 
 _STARTS = 5
 
@@ -20,7 +20,7 @@ class Idle:
 
     def run(self, arena: Arena) -> Outcome:
         """Memory and start of each peer."""
-        found = one_by_one(arena, PEERS, arena.upstreams["http"], _STARTS, idle_sample)
+        found = one_by_one(arena, peers(*FORWARDING), arena.upstreams["http"], _STARTS, idle_sample)
         reaches = {RESIDENT_IDLE: at_most(1, over="envoy"), START: at_most(0.5)}
         return Outcome(lines_of(found.medians(), reaches), found.failures, found.rounds)
 

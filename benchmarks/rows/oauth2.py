@@ -294,4 +294,4 @@ def _line(figure: Figure, value: float, reach: Reach | None = None, *, label: st
     return Line(label or figure.label, figure, {"sidekey": value}, reach)
 
 
-ROWS = (Cold(), Life(Pace(2_000, 10)), Calls(), Storm(Pace(500, 64)))
+ROWS = (Cold(), Life(Pace(2_000, 6)), Calls(), Storm(Pace(500, 64)))

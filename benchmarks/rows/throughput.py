@@ -9,7 +9,7 @@ from benchmarks.arena import Arena, side_by_side
 from benchmarks.figures import CPU, P50, RATE, Figure, Outcome, Reach, at_least, at_most, lines_of
 from benchmarks.load import Load, Wrk
 from benchmarks.pace import Pace
-from benchmarks.peers import PEERS, PURE, peers
+from benchmarks.peers import FORWARDING, PURE, peers
 
 _COMPARED = ("sidekey", "envoy", "nginx")
 _PACE = Pace(7_000, 2)
@@ -25,7 +25,7 @@ class Throughput:
     reaches: Mapping[Figure, Reach] = field(default_factory=dict)
     side: str = "http"
     """Of the upstream."""
-    columns: tuple[str, ...] = tuple(PEERS)
+    columns: tuple[str, ...] = FORWARDING
     rounds: int = field(default=5, kw_only=True)
 
     def run(self, arena: Arena) -> Outcome:

@@ -22,6 +22,7 @@ from sidekey.credentials.base import GrantSource
 from sidekey.dataplane.plane import DataPlane
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import StartError
+from sidekey.network.call_slots import CallSlots
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener as OwnListener
 from sidekey.network.listen import Listener, listen
@@ -69,10 +70,11 @@ class App:
         self._dialer = Dialer(snapshot.network)
         where = snapshot.listen
         self._dialer.own_listeners = own_listeners((where.proxy, where.admin, where.metrics))
-        self._certificates = Certificates(self._dialer, self.metrics, report_defect)
+        self._calls = CallSlots(process.calls())
+        self._certificates = Certificates(self._dialer, self._calls, self.metrics, report_defect)
         identity_of = self._certificates.source
         self.leaves = Leaves(self.metrics, report_defect)
-        self._tokens = Tokens(self._dialer, self.metrics, report_defect, identity_of=identity_of)
+        self._tokens = Tokens(self._dialer, self._calls, self.metrics, report_defect, identity_of=identity_of)
         access = AccessLog(writer, snapshot.log.access, snapshot.log.path)
         self.plane = DataPlane(
             snapshot,
@@ -147,6 +149,7 @@ class App:
         """
         where = self.snapshot.listen
         process.raise_descriptors()
+        self._calls.limit(process.calls())
         try:
             self.publisher.publish(self.snapshot)
             # Callers that start once Sidekey is ready read what they must trust.

@@ -22,10 +22,27 @@ class CaError(Exception):
 
 def made(rules: CaRules) -> Settled:
     """The CAs of this config, made where they are missing. Raises CaError."""
+    _check_user(rules)
     found = keep.settle(rules, time.time())
     if found.problem:
         raise CaError(found.problem)
     return found
+
+
+def _check_user(rules: CaRules) -> None:
+    """Leave to another user what their Sidekey keeps and shows. Raises CaError.
+
+    Root could replace it by what callers cannot use, or make what Sidekey then may not read.
+    """
+    user = os.geteuid()
+    files = [] if rules.brought or rules.folder is None else [state_file(rules.folder)]
+    files += [] if rules.trust_folder is None else [rules.trust_folder / trust.BUNDLE]
+    for file in files:
+        found = next(each for each in (file, *file.parents) if os.path.exists(each))  # noqa: PTH110 - asks, raises not
+        owner = found.stat().st_uid
+        # Any other user writes where they may: a volume is root's, and Sidekey's by its group.
+        if owner != user and (found == file or not user):
+            raise CaError(f"{found} belongs to the user {owner}: run this command as the user that Sidekey runs as")
 
 
 def described(rules: CaRules) -> dict[str, Any]:
@@ -90,6 +107,7 @@ def trust_folder(rules: CaRules) -> Path:
     there = folder is not None and trust.missing(folder) is None
     if folder is not None and there and folder.stat().st_uid != os.geteuid():
         return folder
+    _check_user(rules)
     found = keep.settle(rules, time.time())
     reason = found.problem or found.untold
     if folder is None or (reason and not there):
@@ -114,6 +132,7 @@ def rotate(rules: CaRules, step: str) -> str:
 
     A running Sidekey sees it by the change of the file.
     """
+    _check_user(rules)
     try:
         found = keep.rotate(rules, time.time(), step)
     except (RotationError, FolderError) as error:

@@ -113,7 +113,7 @@ class Explanation:
     def _origin(self) -> str | None:
         """Where the credential would go; None where only the response that brings it says so."""
         target = self.decision.target
-        if target is None or LEARNT_NOTE in self.notes or target.origin == self.integration.policy.stand_in:
+        if target is None or LEARNT_NOTE in self.notes or target.origin == self.integration.policy.placeholder_origin:
             return None
         return str(target.origin)
 
@@ -171,7 +171,7 @@ def explain(integration: Integration, url: str, passing: Passing | None = None) 
     door, as_sent = ("reverse", f"/i/{integration.id}{url}") if reverse else ("forward", url)
     unmatched = None
     if passing is not None:
-        unmatched = Unmatched(_Candidate.of(passing.nobody), passing.coverage, passing.undecided)
+        unmatched = Unmatched(_Candidate.of(passing.nobody), passing.coverage, passing.unresolved)
     decision = decide(_head(candidate.rules, as_sent, named=not reverse), None, _Routes(candidate, unmatched))
     if isinstance(decision, Admitted) and decision.target is None:
         reason = "a value that decides where the credential may go cannot be read"
@@ -181,7 +181,7 @@ def explain(integration: Integration, url: str, passing: Passing | None = None) 
         problem = decision.problem
         reason = problem.detail
         if problem.code == "credential_unavailable" and passing is not None:
-            unresolved = ", ".join(sorted(passing.undecided))
+            unresolved = ", ".join(sorted(passing.unresolved))
             reason = f"the hosts covered by {unresolved} cannot be read: until they can, nothing passes"
             target = None
         verdict = Decision(False, problem.code, reason, target)
@@ -223,7 +223,7 @@ def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> t
     else:
         notes += [CONNECT_NOTE] if sent.origin.scheme == "https" else []
         notes += [STORED_NOTE] if integration.stored else []
-        notes += [PLACEHOLDER_NOTE] if integration.policy.stand_in is not None else []
+        notes += [PLACEHOLDER_NOTE] if integration.policy.placeholder_origin is not None else []
     notes += [BODY_NOTE] if integration.traits.places.body else []
     notes += [REDACTED_NOTE] if integration.redact_response else []
     return tuple(notes)

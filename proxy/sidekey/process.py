@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 _PR_SET_DUMPABLE = 4
 _DESCRIPTORS_ASIDE = 128
-"""Descriptors that are not for connections of the data plane: listeners, admin, logs, config files, lookups, calls for
-tokens. Where there are few in all, half of them."""
+"""Descriptors that are neither for connections of the data plane nor for calls: listeners, admin, logs, config files,
+lookups. Where there are few in all, half of them."""
 _BACKLOG = 1024
 _M_ARENA_MAX = -8
+_CALLS = 256
 _SWITCH = 0.0005
 
 
@@ -74,7 +75,7 @@ def afford(in_flight: int) -> Afforded:
     if soft == resource.RLIM_INFINITY:
         return Afforded(in_flight, sys.maxsize)
     # The loop accepts all that waits before a connection can be counted.
-    descriptors = max(2, soft - min(_DESCRIPTORS_ASIDE, soft // 2) - 2 * backlog())
+    descriptors = max(2, soft - min(_DESCRIPTORS_ASIDE, soft // 2) - calls() - 2 * backlog())
     return Afforded(min(in_flight, descriptors // 2), descriptors)
 
 
@@ -82,6 +83,12 @@ def backlog() -> int:
     """How many connections may wait to be accepted: few where accepting them could take all descriptors at once."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _BACKLOG if soft == resource.RLIM_INFINITY else max(1, min(_BACKLOG, soft // 16))
+
+
+def calls() -> int:
+    """How many connections there may be for tokens, logins and certificates, in use or kept."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _CALLS if soft == resource.RLIM_INFINITY else max(2, min(_CALLS, soft // 16))
 
 
 def side_connections(most: int) -> int:

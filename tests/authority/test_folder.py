@@ -44,6 +44,20 @@ def test_the_key_is_0600_in_a_0700_folder_whatever_the_umask(tmp_path: Path) -> 
     assert read(tmp_path / "deep" / "state") == keep(A)
 
 
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+def test_the_folders_above_are_made_for_this_user_alone(tmp_path: Path, umask: int) -> None:
+    """As the XDG base directory specification has it. Those that are there stay as they are."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there").chmod(0o751)
+    former = os.umask(umask)
+    try:
+        update(tmp_path / "there" / "a" / "b", lambda _: keep(A))
+    finally:
+        os.umask(former)
+    found = [mode(tmp_path / "there" / each) for each in (".", "a", "a/b", "a/b/ca")]
+    assert found == [0o751, 0o700, 0o700, 0o700]
+
+
 def test_nothing_is_there_before_it_is_made(tmp_path: Path) -> None:
     assert read(tmp_path) is None
     assert read(tmp_path / "absent") is None

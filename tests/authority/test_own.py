@@ -126,6 +126,21 @@ def test_without_its_root_the_whole_chain_is_served() -> None:
     assert any("the chain does not end in a root: add it" in text for _, text in found.warnings)
 
 
+def test_extra_roots_complete_the_chain() -> None:
+    """cert-manager keeps the root apart; whatever else callers trust is neither served nor a reason to warn."""
+    top, middle = root(), intermediate(other := root(), "example.com", subject="Between")
+    below = intermediate(top, "example.com")
+    extra = (issue("Another root", authority=True).pem + top.pem).decode()
+    found = examine(below.pem.decode(), below.key_pem.decode(), SCOPE, NOW, extra)
+    assert found.errors == []
+    assert found.authority is not None
+    assert (found.authority.trusted, found.authority.served) == (top.pem.decode(), below.pem.decode())
+    assert not [text for _, text in found.warnings if "root" in text]
+    unrelated = (middle.pem + other.pem).decode()
+    found = examine(below.pem.decode(), below.key_pem.decode(), SCOPE, NOW, unrelated)
+    assert any("the chain does not end in a root: add it" in text for _, text in found.warnings)
+
+
 def test_a_ca_without_constraints_is_worth_a_warning() -> None:
     one = root()
     warnings = dict(reversed(examined(one.pem, one.key_pem).warnings))

@@ -21,11 +21,10 @@ def test_a_local_ca_is_known_wherever_it_is() -> None:
     assert not is_local(OTHER.der)
 
 
-def test_it_is_left_out_and_so_is_what_is_named() -> None:
+def test_it_is_left_out() -> None:
     pem = LOCAL.certificate.encode() + OTHER.pem
     assert list(usable(pem)) == [OTHER.der]
     assert list(usable(pem + OTHER.pem)) == [OTHER.der]
-    assert list(usable(pem, {OTHER.der})) == []
 
 
 def test_a_store_is_read_as_openssl_reads_it() -> None:

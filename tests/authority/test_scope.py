@@ -34,12 +34,12 @@ def test_where_prefixes_and_domains_must_both_allow_only_what_both_name_is_in_it
     assert Scope.of([policy]).hosts() == ["a.example.com"]
 
 
-def test_a_stand_in_counts_and_so_do_the_domains_that_may_be_learnt() -> None:
+def test_a_placeholder_counts_and_so_do_the_domains_that_may_be_learnt() -> None:
     """Callers name either."""
     policy = Policy(
         prefixes=(parse_prefix("https://base-url.invalid/v1"),),
         domains=(parse_domain("https://*.my.example.com"),),
-        stand_in=Origin("https", "base-url.invalid", 443),
+        placeholder_origin=Origin("https", "base-url.invalid", 443),
     )
     assert Scope.of([policy]).hosts() == ["base-url.invalid", "my.example.com"]
 

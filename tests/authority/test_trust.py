@@ -25,10 +25,12 @@ def test_the_files_are_public_and_hold_no_key_whatever_the_umask(tmp_path: Path)
     extra = issue("Corporate root", authority=True)
     former = os.umask(0o077)
     try:
-        assert write(tmp_path / "trust", LOCAL.trusted, extra.pem.decode())
+        assert write(tmp_path / "public" / "trust", LOCAL.trusted, extra.pem.decode())
     finally:
         os.umask(former)
-    found = {each.name: each for each in (tmp_path / "trust").iterdir()}
+    folder = tmp_path / "public" / "trust"
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (folder.parent, folder)] == [0o755, 0o755]
+    found = {each.name: each for each in folder.iterdir()}
     assert set(found) == set(trust.FILES)
     for path in found.values():
         assert stat.S_IMODE(path.stat().st_mode) == 0o644
@@ -37,7 +39,7 @@ def test_the_files_are_public_and_hold_no_key_whatever_the_umask(tmp_path: Path)
     assert found["ca.pem"].read_text() == LOCAL.trusted
     assert bundle.startswith(LOCAL.trusted + extra.pem.decode())
     assert bundle.count("BEGIN CERTIFICATE") == ROOTS + 2
-    assert found["wgetrc"].read_text() == f"ca_certificate={tmp_path}/trust/bundle.pem\n"
+    assert found["wgetrc"].read_text() == f"ca_certificate={folder}/bundle.pem\n"
 
 
 def test_what_is_current_is_not_written(tmp_path: Path) -> None:

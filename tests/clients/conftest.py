@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from support import peers
+from support.clients import SERVICES
 
 PROGRAMS = Path(__file__).parent / "programs"
 NAMES = ("curl", "requests", "httpx", "aiohttp", "go", "java", "node")
@@ -62,16 +63,14 @@ def _java_properties(variables: Mapping[str, str]) -> list[str]:
     return [*properties, f"-Dproxy.user={proxy.username}"] if proxy.username else properties
 
 
-@pytest.fixture(scope="session")
-def go_program(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The Go client, compiled without a network."""
-    folder = tmp_path_factory.mktemp("go")
-    program = folder / "client"
+def _build_go(source: Path, folder: Path) -> str:
+    """A Go program, compiled without a network."""
+    program = folder / source.stem
     offline = {"GOPROXY": "off", "GOTOOLCHAIN": "local", "GOFLAGS": "", "GO111MODULE": "off", "CGO_ENABLED": "0"}
     environment = {"GOCACHE": str(folder / "cache")} if "HOME" not in os.environ else {}
     subprocess.run(
         # Without inlining, symbols and debug information: where nothing is cached, Go compiles its library first.
-        [peers.require("go"), "build", *_QUICKLY, "-o", str(program), str(PROGRAMS / "client.go")],
+        [peers.require("go"), "build", *_QUICKLY, "-o", str(program), str(source)],
         env={**os.environ, **offline, **environment},
         capture_output=True,
         check=True,
@@ -80,10 +79,29 @@ def go_program(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+def go_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where Go programs are built."""
+    return tmp_path_factory.mktemp("go")
+
+
+@pytest.fixture(scope="session")
+def go_program(go_folder: Path) -> str:
+    """The Go client."""
+    return _build_go(PROGRAMS / "client.go", go_folder)
+
+
+@pytest.fixture(scope="session")
+def go_service(go_folder: Path) -> str:
+    """The service in Go."""
+    return _build_go(SERVICES / "cases.go", go_folder)
+
+
+@pytest.fixture(scope="session")
 def java_classes(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The Java client, compiled once: `java Client.java` compiles it for each start."""
+    """The Java client and the service in Java, compiled once: `java Client.java` compiles it for each start."""
     folder = str(tmp_path_factory.mktemp("java"))
-    subprocess.run([peers.require("javac"), "-d", folder, str(PROGRAMS / "Client.java")], check=True)
+    sources = [str(PROGRAMS / "Client.java"), str(SERVICES / "Cases.java")]
+    subprocess.run([peers.require("javac"), "-d", folder, *sources], check=True)
     return folder
 
 

@@ -17,7 +17,7 @@ POLICY = Policy(
     prefixes=(parse_prefix("https://a.test:8443/api"), parse_prefix("http://127.0.0.1:9000/x")),
     domains=(parse_domain("https://b.test"), parse_domain("https://*.c.test")),
     forbidden=(Forbidden(parse_prefix("https://auth.test").origin, "/token"), Forbidden(None, "/login")),
-    stand_in=Origin("https", "login.test", 443),
+    placeholder_origin=Origin("https", "login.test", 443),
 )
 COVERAGE = Coverage.of([POLICY, Policy(prefixes=(parse_prefix("https://[2001:db8::1]/v6"),))])
 
@@ -95,7 +95,7 @@ POLICIES = st.builds(
     Policy,
     prefixes=st.lists(st.builds(Prefix, ORIGINS, st.sampled_from(["", "/v1"])), max_size=2).map(tuple),
     domains=st.lists(st.builds(Domain, ORIGINS, st.booleans()), max_size=2).map(tuple),
-    stand_in=st.none() | ORIGINS,
+    placeholder_origin=st.none() | ORIGINS,
 )
 
 

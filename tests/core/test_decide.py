@@ -479,17 +479,17 @@ def test_a_forbidden_target_is_denied() -> None:
 
 # Where a grant tells the base URL.
 
-STAND_IN = parse_prefix("https://login.a.test/rest")
+PLACEHOLDER = parse_prefix("https://login.a.test/rest")
 LEARNING = Policy(
     domains=(parse_domain("https://login.a.test"), parse_domain("https://*.a.test")),
     path="/rest",
-    stand_in=STAND_IN.origin,
+    placeholder_origin=PLACEHOLDER.origin,
 )
 
 
 def test_a_learnt_base_moves_targets() -> None:
-    """Those of the stand-in and of the reverse proxy; other hosts, allowed until then, are denied."""
-    first = IntegrationRules.of("h", LEARNING, STAND_IN, (), unresolved=False)
+    """Those of the placeholder and of the reverse proxy; other hosts, allowed until then, are denied."""
+    first = IntegrationRules.of("h", LEARNING, PLACEHOLDER, (), unresolved=False)
     asked = ("/i/h/x", "http://login.a.test/rest/x", "https://api5.a.test/rest/x", "https://api6.a.test/rest/x")
 
     def outcomes(given: IntegrationRules) -> list[str]:
@@ -508,7 +508,7 @@ def test_a_learnt_base_moves_targets() -> None:
 def test_a_base_outside_the_policy_is_not_learnt() -> None:
     """The grant's word is judged like a target."""
     with pytest.raises(ValueError, match="not under any allowed domain"):
-        IntegrationRules.of("h", LEARNING, STAND_IN, (), unresolved=False).learnt(
+        IntegrationRules.of("h", LEARNING, PLACEHOLDER, (), unresolved=False).learnt(
             parse_prefix("https://evil.test/rest")
         )
 
@@ -617,7 +617,7 @@ def opening(found: Tunnelled[Known] | Denied[Known]) -> object:
 
 WIDE = Policy(prefixes=(BASE, parse_prefix("http://plain.test:8080")))
 WILD = Policy(domains=(parse_domain("https://*.wild.test"), parse_domain("https://b.test:8443")))
-PINNED = Policy(domains=(parse_domain("https://auth.test"),), stand_in=Origin("https", "auth.test", 443))
+PINNED = Policy(domains=(parse_domain("https://auth.test"),), placeholder_origin=Origin("https", "auth.test", 443))
 
 
 @pytest.mark.parametrize(
@@ -679,7 +679,7 @@ def test_a_learnt_base_is_what_is_reached() -> None:
     """And what stood for it, which moves there."""
     policy = Policy(
         domains=(parse_domain("https://auth.test"), parse_domain("https://*.inst.test")),
-        stand_in=Origin("https", "auth.test", 443),
+        placeholder_origin=Origin("https", "auth.test", 443),
     )
     learnt = Known(rules(policy=policy).learnt(parse_prefix("https://x.inst.test")))
     for target, reached in (("auth.test:443", True), ("x.inst.test:443", True), ("y.inst.test:443", False)):

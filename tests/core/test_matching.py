@@ -9,13 +9,13 @@ from sidekey.core.policy import Policy, parse_domain, parse_prefix
 from sidekey.core.urls import Origin
 
 
-def policy(*prefixes: str, domains: tuple[str, ...] = (), path: str = "", stand_in: str = "") -> Policy:
+def policy(*prefixes: str, domains: tuple[str, ...] = (), path: str = "", placeholder_origin: str = "") -> Policy:
     """A policy by its texts."""
     return Policy(
         tuple(map(parse_prefix, prefixes)),
         tuple(map(parse_domain, domains)),
         path=path,
-        stand_in=Origin("https", stand_in, 443) if stand_in else None,
+        placeholder_origin=Origin("https", placeholder_origin, 443) if placeholder_origin else None,
     )
 
 
@@ -25,7 +25,7 @@ def test_hosts_and_suffixes_are_found() -> None:
             "a": policy("https://x.test/a", "https://x.test/b", "https://y.test"),
             "b": policy("https://x.test/c"),
             "c": policy(domains=("https://*.wild.test",)),
-            "d": policy(domains=("https://auth.test", "https://*.inst.test"), stand_in="auth.test"),
+            "d": policy(domains=("https://auth.test", "https://*.inst.test"), placeholder_origin="auth.test"),
         }
     )
     assert matching.at("x.test") == ["a", "b"]
@@ -62,7 +62,7 @@ ROOT, SEGMENT = "https://x.test", "https://x.test/a"
         (policy(ROOT, domains=("https://y.test",)), policy(ROOT), None),
         (policy(SEGMENT, path="/a/b"), policy("https://x.test/a/c"), None),
         (policy(SEGMENT, path="/a/b"), policy("https://x.test/a/b"), "https://x.test/a/b"),
-        (policy(domains=("https://x.test",), stand_in="x.test"), policy(SEGMENT), "https://x.test/a"),
+        (policy(domains=("https://x.test",), placeholder_origin="x.test"), policy(SEGMENT), "https://x.test/a"),
     ],
 )
 def test_two_policies_that_cover_one_target(one: Policy, other: Policy, where: str | None) -> None:

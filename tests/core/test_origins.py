@@ -13,8 +13,8 @@ A, B = "https://a.test", "https://b.test"
 def policy(*prefixes: str, domains: tuple[str, ...] = (), learnt: bool = False) -> Policy:
     """A policy of these rules; where its base URL is `learnt`, the first domain stands in for it."""
     allowed = tuple(map(parse_domain, domains))
-    stand_in = allowed[0].origin if learnt else None
-    return Policy(prefixes=tuple(map(parse_prefix, prefixes)), domains=allowed, stand_in=stand_in)
+    placeholder_origin = allowed[0].origin if learnt else None
+    return Policy(prefixes=tuple(map(parse_prefix, prefixes)), domains=allowed, placeholder_origin=placeholder_origin)
 
 
 @pytest.mark.parametrize(

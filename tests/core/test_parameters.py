@@ -88,11 +88,12 @@ def test_a_callers_own_parameter_is_found_in_any_decoding(query: str) -> None:
         "a=%",
         "access=token",
         "accesstoken=x",
+        "accessToken=x",
         "x\0access_token=x",
     ],
 )
 def test_other_parameters_are_not_mistaken_for_it(query: str) -> None:
-    """A value is not a name, nor is a name that only contains it."""
+    """A value is not a name, nor is a name that only contains it, or has its words without what joins them."""
     assert not parameters.names_any(query, ["access_token"])
 
 

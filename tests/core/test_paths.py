@@ -313,6 +313,38 @@ def test_encoded_slashes_and_signs_of_money_stay_allowed(path: str) -> None:
     assert paths.inside(path, "/api/v1")
 
 
+@pytest.mark.parametrize("blank", ["%20", "%2520", "%25252520", "%20%20", "%20+", "%85", "%a0", "%c2%a0", "%e2%80%8b"])
+@pytest.mark.parametrize("dots", [".", "..", "%2e%2e", "..%20", "...", "..;a", "..:x"])
+@pytest.mark.parametrize("behind", ["", "/v2"])
+def test_a_dot_segment_behind_blanks_has_no_honest_meaning(blank: str, dots: str, behind: str) -> None:
+    """Servers that trim each segment read it without them."""
+    if blank == "%25252520":
+        # A fourth layer, which nobody decodes.
+        assert paths.inside(f"/api/v1/{blank}x", "/api/v1")
+        return
+    with pytest.raises(paths.UnreadablePath, match=r"\Athe path must not contain a dot segment "):
+        paths.inside(f"/api/v1/{blank}{dots}{behind}", "/api/v1")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/%20.config",
+        "/api/v1/%20x/.y",
+        "/api/v1/a%20./b",
+        "/api/v1/a%20../b",
+        "/api/v1/%20/x",
+        "/api/v1/Mr.%20Q.%20.pdf",
+        "/api/v1/+49.30",
+        "/api/v1/+../x",
+        "/api/v1/%C3%A9.%C3%A9/caf%E9.txt",
+    ],
+)
+def test_blanks_and_dots_of_names_stay_allowed(path: str) -> None:
+    """A name that begins with a blank, or holds one before a dot, is no dot segment."""
+    assert paths.inside(path, "/api/v1")
+
+
 @pytest.mark.parametrize("dots", ["%2525252e%2525252e", "%2525252E%2525252E"])
 def test_dots_are_read_once_more_than_all_else_is_decoded(dots: str) -> None:
     """In either case of hex: a parser of URLs behind the last decoding does so."""

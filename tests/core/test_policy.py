@@ -265,7 +265,7 @@ RESPONSYS = Policy(
     ),
     forbidden=(Forbidden(None, "/rest/api/*/auth", below=True),),
     path="/rest/api/v1.3",
-    stand_in=Origin("https", "login2.responsys.net", 443),
+    placeholder_origin=Origin("https", "login2.responsys.net", 443),
 )
 
 

@@ -6,7 +6,7 @@ import base64
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidekey.core import paths, routing
@@ -45,10 +45,11 @@ def test_the_reverse_door_reads_the_id_raw(target: bytes, parts: tuple[bytes, by
 
 
 @given(st.binary(max_size=40).filter(lambda name: b":" not in name), st.binary(max_size=40))
+@example(b"-", b"token")
 def test_a_proxy_user_is_read_byte_for_byte(name: bytes, password: bytes) -> None:
-    """The first colon parts the two (RFC 7617)."""
+    """The first colon parts the two (RFC 7617); `-` is the name of none."""
     value = b"Basic " + base64.b64encode(name + b":" + password)
-    assert routing.proxy_user(value) == (name, password)
+    assert routing.proxy_user(value) == (b"" if name == b"-" else name, password)
 
 
 @pytest.mark.parametrize("value", [b"Basic YTpi", b"BASIC YTpi", b" \tbasic  YTpi \t"])

@@ -261,7 +261,11 @@ def test_targets_at_the_login_stand_for_those_that_are_learnt() -> None:
     """The base is the login's host under the path prefix, until an `endPoint` takes its place."""
     found = places()
     origin = Origin("https", "login2.responsys.net", 443)
-    assert (found.stand_in, found.path, found.base) == (origin, "/rest/api/v1.3", Prefix(origin, "/rest/api/v1.3"))
+    assert (found.placeholder_origin, found.path, found.base) == (
+        origin,
+        "/rest/api/v1.3",
+        Prefix(origin, "/rest/api/v1.3"),
+    )
     hosts = {"responsys.net", "rsys8.net", "rsys9.net", "responsys.ocs.oraclecloud.com"}
     assert {domain.origin.host for domain in found.domains if domain.wildcard} == hosts
     assert [domain.origin for domain in found.domains if not domain.wildcard] == [origin]

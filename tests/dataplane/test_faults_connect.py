@@ -43,14 +43,14 @@ async def test_f02_a_blackhole_ends_at_the_connect_timeout() -> None:
             assert sidekey.metrics.in_flight == sidekey.metrics.upstream_connecting == 0
 
 
-@pytest.mark.parametrize(("fault", "status"), [(socket.EAI_NONAME, 502), (socket.EAI_AGAIN, 502)])
-async def test_f03_a_failing_lookup_is_upstream_unreachable(fault: int, status: int) -> None:
+@pytest.mark.parametrize(("failure", "status"), [(socket.EAI_NONAME, 502), (socket.EAI_AGAIN, 502)])
+async def test_f03_a_failing_lookup_is_upstream_unreachable(failure: int, status: int) -> None:
     """F03: the response's error says that it was the lookup; the name is asked for once, without a search domain."""
     asked: list[str] = []
 
     def lookup(name: str) -> tuple[Address, ...]:
         asked.append(name)
-        raise socket.gaierror(fault, "text of a library")
+        raise socket.gaierror(failure, "text of a library")
 
     async with running(integration("h", "http://absent.test/api"), lookup=lookup) as sidekey:
         said = problem(await sidekey.ask(get()))

@@ -48,23 +48,23 @@ def self_signed(folder: Path) -> ssl.SSLContext:
     return context
 
 
-def failing(fault: str, ca: Authority, folder: Path) -> ssl.SSLContext:
+def failing(flaw: str, ca: Authority, folder: Path) -> ssl.SSLContext:
     """A server's context with the error in its certificate."""
-    if fault == "expired":
+    if flaw == "expired":
         return context_with(ca.ca.issue_cert(UPSTREAM, not_after=NOW - timedelta(days=1)))
-    if fault == "not yet valid":
+    if flaw == "not yet valid":
         return context_with(ca.ca.issue_cert(UPSTREAM, not_before=NOW + timedelta(days=1)))
-    if fault == "self-signed":
+    if flaw == "self-signed":
         return self_signed(folder)
-    if fault == "unknown CA":
+    if flaw == "unknown CA":
         return context_with(trustme.CA().issue_cert(UPSTREAM))
     return context_with(ca.ca.issue_cert("other.test"))
 
 
-@pytest.mark.parametrize("fault", ["expired", "not yet valid", "self-signed", "unknown CA", "another host"])
-async def test_f08_a_certificate_that_does_not_verify_is_refused(fault: str, ca: Authority, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flaw", ["expired", "not yet valid", "self-signed", "unknown CA", "another host"])
+async def test_f08_a_certificate_that_does_not_verify_is_refused(flaw: str, ca: Authority, tmp_path: Path) -> None:
     """F08: 502 upstream_tls_failed; not a byte of HTTP is sent."""
-    async with RawUpstream(ssl_context=failing(fault, ca, tmp_path)) as upstream:
+    async with RawUpstream(ssl_context=failing(flaw, ca, tmp_path)) as upstream:
         async with running(secure(upstream.port, ca)) as sidekey:
             said = problem(await sidekey.ask(get()))
         assert (said["status"], said["code"], said["error"], said["sent"]) == (

@@ -150,12 +150,15 @@ async def test_draining_closes_each_connection_with_its_response() -> None:
         # Under way only after the drain has begun, when nothing was.
         await busy.send(get())
         await eventually(lambda: upstream.connections and upstream.received[0])
+        sidekey.wait(1)
         end = asyncio.create_task(sidekey.plane.finish(30))
         await idle.until_ended()
         assert not end.done()
         await upstream.connections[0].send(OK)
         answer = await busy.response()
         assert (answer.body, answer.values(b"connection")) == (b"ok", [b"close"])
+        for caller in (idle, busy, later):
+            caller.close()
         assert await end is True
 
 
@@ -185,8 +188,11 @@ async def test_a_drain_without_work_ends_at_once() -> None:
         await caller.send(get())
         await caller.response()
         sidekey.plane.drain()
-        assert await sidekey.plane.finish(30) is True
+        sidekey.wait(1)
+        end = asyncio.create_task(sidekey.plane.finish(30))
         await caller.until_ended()
+        caller.close()
+        assert await end is True
         await (await upstream.connection()).until_ended()
 
 

@@ -335,7 +335,7 @@ async def test_a_total_time_out_that_comes_holds_for_the_next_request() -> None:
             assert problem(await caller.response())["code"] == "upstream_timeout"
 
 
-class Undecided:
+class Unresolved:
     """An integration that is built whole once `readable` is set; building waits for `go`."""
 
     def __init__(self, whole: Integration, *, readable: bool = True) -> None:
@@ -363,13 +363,13 @@ class Undecided:
 async def test_what_was_decided_since_the_load_stays_decided() -> None:
     """Where its integration is unchanged: it is not built again, and goes on over its connections."""
     async with Upstream() as upstream:
-        undecided = Undecided(keyed(upstream.port, "key"))
-        undecided.go.set()
-        async with running(undecided.integration) as sidekey:
+        unresolved = Unresolved(keyed(upstream.port, "key"))
+        unresolved.go.set()
+        async with running(unresolved.integration) as sidekey:
             assert (await sidekey.ask(get())).status == 200
-            adopt(sidekey, undecided.integration)
+            adopt(sidekey, unresolved.integration)
             assert (await sidekey.ask(get())).status == 200
-            assert undecided.built == 1
+            assert unresolved.built == 1
             adopt(sidekey, keyed(upstream.port, "new"))
             assert (await sidekey.ask(get())).status == 200
         assert [key for _, key, _ in carried(upstream)] == [b"key", b"key", b"new"]
@@ -379,12 +379,12 @@ async def test_what_was_decided_since_the_load_stays_decided() -> None:
 async def test_a_request_that_waits_to_be_decided_is_not_decided_by_another_config() -> None:
     """It was let in by the former one. It is told what happened; the next goes through."""
     async with Upstream() as upstream:
-        undecided = Undecided(keyed(upstream.port, "old"))
-        async with running(undecided.integration) as sidekey, sidekey.connect() as caller:
+        unresolved = Unresolved(keyed(upstream.port, "old"))
+        async with running(unresolved.integration) as sidekey, sidekey.connect() as caller:
             await caller.send(get())
-            await undecided.asked.wait()
+            await unresolved.asked.wait()
             adopt(sidekey, keyed(upstream.port, "new"))
-            undecided.go.set()
+            unresolved.go.set()
             said = problem(await caller.response())
             assert (said["code"], said["sent"]) == ("credential_unavailable", "no")
             assert "config was reloaded" in said["detail"]

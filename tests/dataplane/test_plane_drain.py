@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from sidekey.dataplane.buffers import WRITE_BUFFER
-from sidekey.dataplane.downstream.connection import CallerConnection
+from sidekey.dataplane.downstream.connection import LINGER, CallerConnection
 from support.plane import Running, base_url, eventually, get, integration, running
 from support.raw import RawConnection
 from support.upstream import OK, RawUpstream
@@ -159,25 +159,89 @@ async def test_a_request_that_has_arrived_is_no_idle_connection() -> None:
         assert [each.target for each in upstream.requests] == [b"/api/first", b"/api/second"]
 
 
+def error_of(caller: socket.socket) -> int:
+    """What the kernel knows of this connection: not 0 where a reset has come."""
+    return caller.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
 async def test_a_request_that_crosses_the_end_of_its_connection_is_not_reset() -> None:
-    """The end of stream was sent already: its caller sees that, and may send it again (RFC 9112 9.3.1)."""
+    """The end of stream was sent already: its caller sees that, and may send it again (RFC 9112 9.3.1).
+
+    However long it takes for them to look: until they end their side as well, or LINGER.
+    """
     async with RawUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey:
             with kept(sidekey) as caller:
                 await asked(sidekey, caller)
                 sidekey.plane.drain()
                 (connection,) = sidekey.plane.worker.connections
-                assert connection.wind_down(patient=True) is False
-                assert connection.wind_down(patient=False) is False
-                caller.sendall(get("/second"))
-                assert connection.wind_down(patient=False) is False
+                sidekey.wait(1)
+                connection.wind_down(patient=True)
+                for number in range(5):
+                    connection.wind_down(patient=False)
+                    caller.sendall(get(f"/{number}"))
+                    await asyncio.sleep(0)
+                    assert error_of(caller) == 0
                 assert await read_all(caller) == b""
-                await eventually(lambda: connection.wind_down(patient=False))
+                assert connection in sidekey.plane.worker.connections
+                caller.shutdown(socket.SHUT_WR)
+                await eventually(lambda: not sidekey.plane.worker.connections)
+                assert error_of(caller) == 0
         assert [each.target for each in upstream.requests] == [b"/api/first"]
 
 
+async def test_what_arrives_before_an_idle_connection_is_really_closed_is_not_reset() -> None:
+    """A loop closes a socket at its next turn only; its caller sees an end, as if the request had come after that."""
+    async with RawUpstream() as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey:
+            with kept(sidekey) as caller:
+                await asked(sidekey, caller)
+                (connection,) = sidekey.plane.worker.connections
+                assert connection.close_if_idle()
+                caller.sendall(get("/second"))
+                assert await read_all(caller) == b""
+                assert error_of(caller) == 0
+        assert [each.target for each in upstream.requests] == [b"/api/first"]
+
+
+async def test_what_arrives_before_a_connection_has_lingered_long_enough_is_not_reset() -> None:
+    """Though nobody has read it when the time is up."""
+    async with RawUpstream() as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey:
+            with kept(sidekey) as caller:
+                await asked(sidekey, caller)
+                (connection,) = sidekey.plane.worker.connections
+                sidekey.wait(1)
+                connection.wind_down(patient=False)
+                caller.sendall(get("/second"))
+                sidekey.wait(LINGER)
+                caller.sendall(get("/third"))
+                await eventually(lambda: not sidekey.plane.worker.connections)
+                assert error_of(caller) == 0
+                assert await read_all(caller) == b""
+        assert [each.target for each in upstream.requests] == [b"/api/first"]
+
+
+async def test_a_pipelined_request_behind_the_last_response_is_not_reset() -> None:
+    """The response said that the connection ends; what its caller had sent before they read that is dropped."""
+    async with RawUpstream() as upstream:
+        async with running(integration("h", base_url(upstream.port))) as sidekey:
+            with kept(sidekey) as caller:
+                await asked(sidekey, caller)
+                sidekey.plane.drain()
+                caller.sendall(get("/second"))
+                answer = await read_all(caller)
+                assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+                assert b"\r\nConnection: close\r\n" in answer
+                for _ in range(3):
+                    caller.sendall(get("/third"))
+                    await asyncio.sleep(0)
+                assert error_of(caller) == 0
+        assert [each.target for each in upstream.requests] == [b"/api/first", b"/api/second"]
+
+
 async def test_a_connection_that_stays_idle_is_ended_in_order() -> None:
-    """After a tick, and closed after another, also where its caller does nothing about it."""
+    """After a tick, and closed after LINGER, also where its caller does nothing about it."""
     async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         with kept(sidekey) as used, kept(sidekey) as fresh:
             await asked(sidekey, used)

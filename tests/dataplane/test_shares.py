@@ -224,7 +224,7 @@ LEARNS = Traits(Places(headers=("Authorization",)), calls=True, learns=True)
 def learning(name: str) -> Integration:
     """An integration whose grant tells a base URL below x.test."""
     made = integration(name, domains=("https://login.test", "https://*.x.test"), traits=LEARNS)
-    return replace(made, policy=replace(made.policy, stand_in=parse_domain("https://login.test").origin))
+    return replace(made, policy=replace(made.policy, placeholder_origin=parse_domain("https://login.test").origin))
 
 
 async def test_a_learnt_origin_is_one() -> None:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 
 import pytest
 
-from sidekey.dataplane.sockets import half_close, has_arrived, reset
+from sidekey.dataplane.sockets import (
+    descriptor_of,
+    drop_rest,
+    half_close,
+    has_arrived,
+    is_quiet,
+    reset,
+    seal_if_quiet,
+)
 
 
 @pytest.mark.parametrize("what", ["bytes", "an end of stream"])
@@ -23,6 +32,29 @@ def test_what_has_arrived_is_seen_without_reading_it(what: str) -> None:
         assert has_arrived(one.fileno())
         assert has_arrived(one.fileno())
         assert one.recv(16) == (b"x" if what == "bytes" else b"")
+
+
+class Over(asyncio.Transport):
+    """A transport over this socket, if it has one."""
+
+    def __init__(self, sock: socket.socket | None) -> None:
+        super().__init__({"socket": sock})
+
+
+def test_a_transport_is_quiet_until_something_has_arrived() -> None:
+    """And where there is no socket, or no more, nothing can."""
+    one, other = socket.socketpair()
+    with other:
+        with one:
+            assert descriptor_of(Over(one)) == one.fileno()
+            assert is_quiet(Over(one))
+            other.sendall(b"x")
+            assert not is_quiet(Over(one))
+        assert descriptor_of(Over(one)) == -1
+        assert is_quiet(Over(one))
+    for nothing in (None, Over(None)):
+        assert descriptor_of(nothing) == -1
+        assert is_quiet(nothing)
 
 
 def test_an_end_of_stream_goes_out_at_once() -> None:
@@ -41,6 +73,75 @@ def test_what_is_no_connection_any_more_is_told() -> None:
         with pytest.raises(OSError, match="not connected"):
             half_close(sock.fileno())
         assert sock.getsockname()
+
+
+def pair(kind: str) -> tuple[socket.socket, socket.socket]:
+    """Both ends of a connection; the second is the peer's."""
+    if kind == "unix":
+        return socket.socketpair()
+    family, host = (socket.AF_INET6, "::1") if kind == "IPv6" else (socket.AF_INET, "127.0.0.1")
+    with socket.create_server((host, 0), family=family) as listener:
+        peer = socket.create_connection(listener.getsockname()[:2])
+        ours, _ = listener.accept()
+    return ours, peer
+
+
+every_kind = pytest.mark.parametrize("kind", ["IPv4", "IPv6", "unix"])
+
+
+@every_kind
+def test_a_quiet_socket_that_is_sealed_can_be_closed_without_a_reset(kind: str) -> None:
+    """What is sent from then on has not arrived."""
+    ours, peer = pair(kind)
+    with ours, peer:
+        peer.settimeout(10)
+        peer.sendall(b"read")
+        assert ours.recv(16) == b"read"
+        assert seal_if_quiet(ours.fileno())
+        if kind == "unix":
+            with pytest.raises(BrokenPipeError):
+                peer.sendall(b"late")
+        else:
+            peer.sendall(b"late")
+        ours.close()
+        assert peer.recv(16) == b""
+
+
+@every_kind
+def test_a_socket_on_which_something_has_arrived_stays_open(kind: str) -> None:
+    """For that, and for all that follows."""
+    ours, peer = pair(kind)
+    with ours, peer:
+        peer.sendall(b"early")
+        assert not seal_if_quiet(ours.fileno())
+        assert ours.recv(16) == b"early"
+        peer.sendall(b"more")
+        ours.settimeout(10)
+        assert ours.recv(16) == b"more"
+
+
+@every_kind
+def test_a_socket_whose_rest_is_dropped_can_be_closed_without_a_reset(kind: str) -> None:
+    """Also where the peer has not read all, and had sent a lot."""
+    ours, peer = pair(kind)
+    with ours, peer:
+        peer.settimeout(10)
+        ours.sendall(b"response")
+        peer.sendall(b"x" * 100_000)
+        drop_rest(ours.fileno())
+        assert ours.fileno() >= 0
+        ours.close()
+        assert peer.recv(16) == b"response"
+        assert peer.recv(16) == b""
+
+
+def test_dropping_the_rest_of_what_was_reset_is_no_error() -> None:
+    """There is none."""
+    ours, peer = pair("IPv4")
+    with ours:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        drop_rest(ours.fileno())
 
 
 @pytest.mark.parametrize("factory", [asyncio.SelectorEventLoop])

@@ -8,6 +8,7 @@ import pytest
 
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.worker import Worker
+from sidekey.errors import Problem, ProblemError
 from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.rules import Limits, Timeouts
@@ -46,9 +47,8 @@ class Caller:
         self.calls.append("close_if_idle")
         return self.idle_since < NEVER
 
-    def wind_down(self, *, patient: bool) -> bool:
+    def wind_down(self, *, patient: bool) -> None:
         self.calls.append("look" if patient else "look again")
-        return not self.unsent
 
     def end(self) -> None:
         self.calls.append("end")
@@ -120,6 +120,49 @@ async def test_a_defect_of_a_task_is_reported() -> None:
     await shared.worker.close()
     assert not shared.worker.is_waiting
     assert [type(defect) for defect in shared.defects] == [LookupError]
+
+
+async def test_what_an_attempt_comes_to_is_answered() -> None:
+    """Its problem, or that a defect was reported; nothing where it succeeds."""
+    shared = Shared()
+    answers: list[Problem] = []
+    problem = Problem("overloaded", "why")
+
+    async def works() -> None:
+        """Comes to nothing that is answered."""
+
+    async def fails() -> None:
+        raise ProblemError(problem)
+
+    async def breaks() -> None:
+        raise LookupError
+
+    for work in (works, fails, breaks):
+        shared.worker.attempt(work, answers.append)
+        await eventually(lambda: not shared.worker.is_waiting)
+    assert answers[0] is problem
+    assert [each.code for each in answers] == ["overloaded", "internal_error"]
+    assert [type(defect) for defect in shared.defects] == [LookupError]
+
+
+async def test_a_connection_that_is_being_made_is_counted_with_what_comes_of_it() -> None:
+    shared = Shared()
+    metrics, outcomes = shared.metrics, []
+
+    async def dial(error: Exception | None) -> str:
+        assert metrics.upstream_connecting == 1
+        if error is not None:
+            raise error
+        return "connection"
+
+    for error in (None, ProblemError(Problem("upstream_unreachable", "why")), LookupError()):
+        try:
+            outcomes.append(await shared.worker.connecting(dial(error)))
+        except (ProblemError, LookupError) as raised:
+            assert raised is error
+        assert metrics.upstream_connecting == 0
+    assert outcomes == ["connection"]
+    assert metrics.connects == {"ok": 1, "connection_refused": 1, "proxy_internal_error": 1}
 
 
 async def test_a_defect_is_told_by_its_id_alone() -> None:
@@ -197,15 +240,102 @@ async def test_upstreams_in_use_take_room_from_callers() -> None:
     assert not worker.opened(Caller())
 
 
-async def test_a_drain_without_work_is_over_at_once() -> None:
-    """After idle connections were closed."""
+async def test_passages_take_room_beside_the_requests_in_flight() -> None:
+    """Each takes the descriptor of its target, for which those make room that are idle for the longest time."""
+    worker = Shared(Limits(in_flight=2)).worker
+    worker.limit_descriptors(14)
+    busy, first, second = callers = [Caller(), Caller(idle_since=1.0), Caller(idle_since=2.0)]
+    assert all(worker.opened(caller) for caller in [*callers, *(Caller() for _ in range(8))])
+    passages = [Caller() for _ in range(3)]
+    assert worker.enter_passage(passages[0])
+    assert (first.calls, second.calls) == ([], [])
+    assert worker.enter_passage(passages[1])
+    assert (first.calls, second.calls) == (["close_if_idle"], [])
+    assert worker.enter_passage(passages[2])
+    assert second.calls == ["close_if_idle"]
+    late = Caller()
+    assert not worker.opened(late)
+    worker.closed(late)
+    worker.leave_passage(passages[0])
+    worker.leave_passage(passages[0])
+    assert worker.opened(late)
+    assert not worker.enter_passage(passages[0])
+    assert busy in worker.connections
+
+
+async def test_passages_have_half_of_the_room_of_callers() -> None:
+    """The one that has been idle for the longest time makes room for another; none is looked for twice in a tick."""
+    looks = 0
+
+    class Passing(Caller):
+        def close_if_idle(self) -> bool:
+            nonlocal looks
+            looks += 1
+            return super().close_if_idle()
+
+    worker = Shared(Limits(in_flight=4)).worker
+    worker.limit_descriptors(16)
+    first, second, third = [Passing(idle_since=since) for since in (2.0, 1.0, 3.0)]
+    for each in (first, second, third):
+        assert worker.opened(each)
+        assert worker.enter_passage(each)
+    fourth = Passing()
+    assert worker.enter_passage(fourth)
+    assert second not in worker.connections
+    assert looks == 1
+    for each in (first, third):
+        each.idle_since = NEVER
+    for _ in range(2):
+        assert not worker.enter_passage(Passing())
+        assert looks == 2
+    worker.deadlines.look(1.0)
+    assert not worker.enter_passage(Passing())
+    assert looks == 3
+    worker.leave_passage(fourth)
+    assert worker.enter_passage(Passing())
+
+
+async def test_the_connections_of_passages_are_none_of_those_kept_for_requests() -> None:
+    """They are open upstreams too, and must not be taken for those of requests in flight."""
+    shared = Shared(Limits(in_flight=2))
+    worker = shared.worker
+    worker.limit_descriptors(6)
+    assert worker.enter_passage(Caller())
+    shared.metrics.upstream_open = 1
+    assert [worker.opened(Caller()) for _ in range(4)] == [True, True, True, False]
+
+
+async def test_a_drain_without_connections_is_over_at_once() -> None:
+    """There is nothing to wait for."""
+    worker = Shared().worker
+    worker.drain()
+    assert worker.draining
+    end = asyncio.create_task(worker.finish(30))
+    await asyncio.sleep(0)
+    assert end.done()
+    assert end.result() is True
+
+
+async def test_a_drain_waits_until_idle_connections_have_closed() -> None:
+    """They are left alone at the first look; how long they take is their business."""
     worker = Shared().worker
     caller = Caller()
     worker.opened(caller)
     worker.drain()
-    assert worker.draining
-    assert await worker.finish(30) is True
-    assert caller.calls == ["look"]
+    end = asyncio.create_task(worker.finish(30))
+    await eventually(lambda: len(caller.calls) == 3)
+    assert not end.done()
+    worker.closed(caller)
+    assert await end is True
+    assert caller.calls == ["look", "look again", "look again"]
+
+
+async def test_an_idle_connection_that_does_not_close_in_time_was_not_cut() -> None:
+    """There is nothing of it that could be."""
+    worker = Shared().worker
+    worker.opened(Caller())
+    worker.drain()
+    assert await worker.finish(0.05) is True
 
 
 @pytest.mark.parametrize("earlier", [True, False], ids=["after an earlier one", "the only one"])
@@ -224,20 +354,6 @@ async def test_a_drain_waits_for_the_last_request(earlier: bool) -> None:
         await asyncio.sleep(0)
     assert not end.done()
     worker.leave(stats, "2xx", began)
-    assert await end is True
-
-
-async def test_a_drain_waits_until_responses_have_left() -> None:
-    """An exchange is over before its caller has read the end of it."""
-    worker = Shared().worker
-    caller = Caller(unsent=True)
-    worker.opened(caller)
-    worker.drain()
-    end = asyncio.create_task(worker.finish(30))
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert not end.done()
-    caller.unsent = False
     assert await end is True
 
 

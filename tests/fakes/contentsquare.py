@@ -42,6 +42,6 @@ class Contentsquare(Platform):
 
     def _call(self, arrived: Arrived) -> Answer:
         if self.tokens.find(oauth2.bearer(arrived)) is None:
-            fault = {"success": False, "errorMessage": "Auth token expired", "errorCode": "JWT_EXPIRED"}
-            raise Refused(Answer.json(401, fault))
+            error = {"success": False, "errorMessage": "Auth token expired", "errorCode": "JWT_EXPIRED"}
+            raise Refused(Answer.json(401, error))
         return Answer.json(200, {"success": True, "payload": []})

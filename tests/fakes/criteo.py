@@ -39,9 +39,9 @@ class Criteo(Platform):
     def _call(self, arrived: Arrived) -> Answer:
         if self.tokens.find(oauth2.bearer(arrived)) is None:
             # "If you receive a 401 Unauthorized [...] your access token has expired." The body is JSON:API-like.
-            fault = {"type": "access-control", "code": "authorization-token-invalid", "title": "Unauthorized"}
+            error = {"type": "access-control", "code": "authorization-token-invalid", "title": "Unauthorized"}
             headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
-            raise Refused(Answer.json(401, {"errors": [fault], "warnings": []}, headers))
+            raise Refused(Answer.json(401, {"errors": [error], "warnings": []}, headers))
         if not arrived.path.startswith("/2026-01/"):
             raise Refused(Answer.json(404, {"errors": [{"type": "not-found", "code": "not-found"}], "warnings": []}))
         return Answer.json(200, {"data": [{"type": "Advertiser", "id": "1"}], "errors": [], "warnings": []})

@@ -51,11 +51,11 @@ class Entra(Platform):
             raise Refused(Answer(404))
         oauth2.expect_post(arrived, arrived.path)
         if tenant != TENANT:
-            raise _fault(400, "invalid_request", 90002, f"Tenant '{tenant}' not found.")
+            raise _error_reply(400, "invalid_request", 90002, f"Tenant '{tenant}' not found.")
         if arrived.media_type != "application/x-www-form-urlencoded":
             # A JSON body is read as a form without parameters.
             message = "The request body must contain the following parameter: 'grant_type'."
-            raise _fault(400, "invalid_request", 900144, message)
+            raise _error_reply(400, "invalid_request", 900144, message)
         fields = oauth2.form(arrived)
         oauth2.expect_grant(fields)
         self._authenticate(arrived, fields)
@@ -70,18 +70,18 @@ class Entra(Platform):
             raise oauth2.error(400, "invalid_request", "more than one way of client authentication")
         if client_id != CLIENT_ID:
             message = f"Application with identifier '{client_id}' was not found in the directory '{TENANT}'."
-            raise _fault(400, "unauthorized_client", 700016, message)
+            raise _error_reply(400, "unauthorized_client", 700016, message)
         if "client_assertion" in fields:
             self._check_assertion(arrived, fields)
         elif (header[1] if header else fields.get("client_secret")) != CLIENT_SECRET:
-            raise _fault(401, "invalid_client", 7000215, "Invalid client secret provided.")
+            raise _error_reply(401, "invalid_client", 7000215, "Invalid client secret provided.")
 
     def _check_assertion(self, arrived: Arrived, fields: dict[str, str]) -> None:
         """Certificate credentials: signed with the certificate's key, named by `x5t#S256`, used once, soon over.
 
         https://learn.microsoft.com/entra/identity-platform/certificate-credentials
         """
-        refusal = _fault(401, "invalid_client", 700027, "Client assertion failed signature validation.")
+        refusal = _error_reply(401, "invalid_client", 700027, "Client assertion failed signature validation.")
         certificate = self._certificate
         if certificate is None or fields.get("client_assertion_type") != ASSERTION_TYPE:
             raise refusal
@@ -108,14 +108,16 @@ class Entra(Platform):
     def _version_2(self, fields: dict[str, str]) -> Answer:
         scope = fields.get("scope")
         if scope is None:
-            raise _fault(400, "invalid_request", 90014, "The required field 'scope' is missing from the credential.")
+            raise _error_reply(
+                400, "invalid_request", 90014, "The required field 'scope' is missing from the credential."
+            )
         resource = scope.removesuffix("/.default")
         if resource == scope or resource not in (GRAPH, MANAGEMENT, VAULT):
             message = (
                 f"The provided value for scope {scope} is not valid. Client credential flows must have a scope value "
                 "with /.default suffixed to the resource identifier (application ID URI)."
             )
-            raise _fault(400, "invalid_scope", 1002012, message)
+            raise _error_reply(400, "invalid_scope", 1002012, message)
         token = self.tokens.issue(resource)
         # There is no refresh token with client credentials.
         return oauth2.bearer_answer(token, ext_expires_in=self.tokens.expires_in)
@@ -123,7 +125,9 @@ class Entra(Platform):
     def _version_1(self, fields: dict[str, str]) -> Answer:
         resource = fields.get("resource", "").removesuffix("/")
         if resource not in (GRAPH, MANAGEMENT, VAULT):
-            raise _fault(400, "invalid_resource", 500011, f"The resource principal named {resource} was not found.")
+            raise _error_reply(
+                400, "invalid_resource", 500011, f"The resource principal named {resource} was not found."
+            )
         token, life, now = self.tokens.issue(resource), self.tokens.expires_in, int(time.time())
         times = {"expires_in": life, "ext_expires_in": life, "expires_on": now + life, "not_before": now}
         # Version 1 says every number as a string.
@@ -137,7 +141,7 @@ class Entra(Platform):
         return Answer.json(200, {"value": [{"id": "1", "displayName": "Contoso"}]})
 
 
-def _fault(status: int, code: str, number: int, message: str) -> Refused:
+def _error_reply(status: int, code: str, number: int, message: str) -> Refused:
     """Entra's form of RFC 6749 5.2; every message begins with AADSTS and the number."""
     body = {
         "error": code,
@@ -159,5 +163,5 @@ def _not_authenticated(resource: str) -> Refused:
     else:
         code, parameters = "ExpiredAuthenticationToken", 'error="invalid_token", error_description="The token is over."'
         challenge = f'Bearer authorization_uri="https://{LOGIN}/{TENANT}", {parameters}'
-    fault = {"code": code, "message": "Access token has expired or is not yet valid."}
-    return Refused(Answer.json(401, {"error": fault}, {"WWW-Authenticate": challenge}))
+    error = {"code": code, "message": "Access token has expired or is not yet valid."}
+    return Refused(Answer.json(401, {"error": error}, {"WWW-Authenticate": challenge}))

@@ -39,8 +39,8 @@ class Listrak(Platform):
     def _call(self, arrived: Arrived) -> Answer:
         if self.tokens.find(oauth2.bearer(arrived)) is None:
             # Listrak's errors hold status, error and message; its challenge is a bare `Bearer`.
-            fault = {"status": 401, "error": "ERROR_UNAUTHORIZED", "message": "Access token is missing or invalid."}
-            raise Refused(Answer.json(401, fault, {"WWW-Authenticate": "Bearer"}))
+            error = {"status": 401, "error": "ERROR_UNAUTHORIZED", "message": "Access token is missing or invalid."}
+            raise Refused(Answer.json(401, error, {"WWW-Authenticate": "Bearer"}))
         if not arrived.path.startswith("/email/v1/"):
             raise Refused(Answer.json(404, {"status": 404, "error": "ERROR_NOT_FOUND", "message": "Not found."}))
         return Answer.json(200, {"status": 200, "data": [{"listId": 346, "listName": "Weekly"}]})

@@ -48,8 +48,8 @@ class Salesforce(Platform):
 
     def _call(self, arrived: Arrived) -> Answer:
         if self.tokens.find(oauth2.bearer(arrived)) is None:
-            fault = {"message": "Session expired or invalid", "errorCode": "INVALID_SESSION_ID"}
-            raise Refused(Answer.json(401, [fault], {"WWW-Authenticate": "Token"}))
+            error = {"message": "Session expired or invalid", "errorCode": "INVALID_SESSION_ID"}
+            raise Refused(Answer.json(401, [error], {"WWW-Authenticate": "Token"}))
         if not arrived.path.startswith("/services/data/"):
             raise Refused(Answer.json(404, [{"errorCode": "NOT_FOUND", "message": "not found"}]))
         return Answer.json(200, {"totalSize": 0, "done": True, "records": []})

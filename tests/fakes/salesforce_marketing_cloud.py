@@ -39,8 +39,8 @@ class SalesforceMarketingCloud(Platform):
     def _token(self, arrived: Arrived) -> Answer:
         oauth2.expect_post(arrived, TOKEN_PATH)
         if not self.requests.admits():
-            fault = {"error": "rate_limit_exceeded", "error_description": "Too many token requests."}
-            raise Refused(Answer.json(429, fault, {"Retry-After": "60"}))
+            error = {"error": "rate_limit_exceeded", "error_description": "Too many token requests."}
+            raise Refused(Answer.json(429, error, {"Retry-After": "60"}))
         # The parameters are documented as a JSON payload.
         fields = read_json(arrived)
         if fields is None:
@@ -71,8 +71,8 @@ class SalesforceMarketingCloud(Platform):
     def _call(self, arrived: Arrived) -> Answer:
         token = self.tokens.find(oauth2.bearer(arrived))
         if token is None:
-            fault = {"message": "Not Authorized", "errorcode": 1, "documentation": ""}
-            raise Refused(Answer.json(401, fault, {"WWW-Authenticate": 'Bearer error="invalid_token"'}))
+            error = {"message": "Not Authorized", "errorcode": 1, "documentation": ""}
+            raise Refused(Answer.json(401, error, {"WWW-Authenticate": 'Bearer error="invalid_token"'}))
         if not token.scope:
             message = "Insufficient privileges to make this call."
             raise Refused(Answer.json(403, {"message": message, "errorcode": 20001, "documentation": ""}))

@@ -31,7 +31,7 @@ async def client(responsys: Responsys, ca: Authority) -> AsyncIterator[Client]:
         yield client
 
 
-def fault(reply: Reply) -> tuple[int, str]:
+def refusal(reply: Reply) -> tuple[int, str]:
     """Status and errorCode of an error, whose form is always the same."""
     assert reply.body.keys() == {"type", "title", "errorCode", "detail", "errorDetails"}
     return reply.status, reply.body["errorCode"]
@@ -58,7 +58,7 @@ async def test_a_login_returns_a_token_and_where_it_is_good(client: Client) -> N
 @pytest.mark.parametrize("change", [{"password": "wrong"}, {"user_name": "wrong"}])
 async def test_wrong_credentials_are_a_400(client: Client, change: dict[str, str]) -> None:
     """INVALID_USER_NAME_PASSWORD, not a 401."""
-    assert fault(await client.form(LOGIN, RIGHT | change)) == (400, "INVALID_USER_NAME_PASSWORD")
+    assert refusal(await client.form(LOGIN, RIGHT | change)) == (400, "INVALID_USER_NAME_PASSWORD")
 
 
 async def test_other_logins_are_refused(responsys: Responsys, client: Client) -> None:
@@ -73,7 +73,7 @@ async def test_other_logins_are_refused(responsys: Responsys, client: Client) ->
         await client.form(LOGIN, RIGHT | {"grant_type": "client_credentials"}),
         await client.form(LOGIN, RIGHT, "old"),
     ]
-    assert [fault(reply) for reply in replies] == [(400, "INVALID_PARAMETER")] * 8
+    assert [refusal(reply) for reply in replies] == [(400, "INVALID_PARAMETER")] * 8
     assert responsys.issued == []
 
 
@@ -90,20 +90,20 @@ async def test_a_refresh_without_a_valid_token_is_refused(responsys: Responsys, 
     """Unknown, missing, with a scheme, revoked, or switched off; and with credentials in its body."""
     old = await token_of(client)
     for value in ("unknown", None, f"Bearer {old}"):
-        assert fault(await client.form(LOGIN, REFRESH, value)) == (401, "INVALID_TOKEN")
-    assert fault(await client.form(LOGIN, RIGHT | REFRESH, old)) == (400, "INVALID_PARAMETER")
+        assert refusal(await client.form(LOGIN, REFRESH, value)) == (401, "INVALID_TOKEN")
+    assert refusal(await client.form(LOGIN, RIGHT | REFRESH, old)) == (400, "INVALID_PARAMETER")
     responsys.refreshes = False
-    assert fault(await client.form(LOGIN, REFRESH, old)) == (401, "INVALID_TOKEN")
+    assert refusal(await client.form(LOGIN, REFRESH, old)) == (401, "INVALID_TOKEN")
     responsys.refreshes = True
     responsys.revoke()
-    assert fault(await client.form(LOGIN, REFRESH, old)) == (401, "INVALID_TOKEN")
+    assert refusal(await client.form(LOGIN, REFRESH, old)) == (401, "INVALID_TOKEN")
 
 
 async def test_one_login_too_many_is_a_401_that_says_limit(responsys: Responsys, client: Client) -> None:
     """Ten a minute, wrong ones included; refreshes do not count."""
     for number in range(10):
         await client.form(LOGIN, RIGHT if number % 2 else RIGHT | {"password": "wrong"})
-    assert fault(await client.form(LOGIN, RIGHT)) == (401, "API_LIMIT_EXCEEDED")
+    assert refusal(await client.form(LOGIN, RIGHT)) == (401, "API_LIMIT_EXCEEDED")
     assert (await client.form(LOGIN, REFRESH, responsys.issued[-1])).status == 200
 
 
@@ -111,18 +111,18 @@ async def test_a_bad_token_is_a_401_that_says_so(responsys: Responsys, client: C
     """None, unknown, with a scheme word, expired, revoked."""
     token = await token_of(client)
     for value in (None, "unknown", f"Bearer {token}", f"Basic {token}"):
-        assert fault(await client.get(API, value)) == (401, "INVALID_TOKEN")
+        assert refusal(await client.get(API, value)) == (401, "INVALID_TOKEN")
     responsys.lifetime = 0
-    assert fault(await client.get(API, await token_of(client))) == (401, "INVALID_TOKEN")
+    assert refusal(await client.get(API, await token_of(client))) == (401, "INVALID_TOKEN")
     responsys.revoke()
-    assert fault(await client.get(API, token)) == (401, "INVALID_TOKEN")
+    assert refusal(await client.get(API, token)) == (401, "INVALID_TOKEN")
 
 
 async def test_a_bad_token_can_be_a_500_as_recorded(responsys: Responsys, client: Client) -> None:
     """UNEXPECTED_EXCEPTION with the recorded words."""
     responsys.complains_with_500 = True
     reply = await client.get(API, "unknown")
-    assert fault(reply) == (500, "UNEXPECTED_EXCEPTION")
+    assert refusal(reply) == (500, "UNEXPECTED_EXCEPTION")
     assert reply.body["detail"] == "Not a valid authentication token"
 
 
@@ -133,15 +133,15 @@ async def test_a_good_token_can_be_answered_401_too(responsys: Responsys, client
     """The status is overloaded: only the errorCode tells."""
     token = await token_of(client)
     responsys.refuses_calls_with = code
-    assert fault(await client.get(API, token)) == (401, code)
+    assert refusal(await client.get(API, token)) == (401, code)
 
 
 async def test_each_host_has_its_part_only(client: Client) -> None:
     """Calls to the login host and logins at the endPoint fail."""
     token = await token_of(client)
-    assert fault(await client.get(API.replace("api2-009", "login2"), token)) == (404, "RESOURCE_NOT_FOUND")
-    assert fault(await client.form(LOGIN.replace("login2", "api2-009"), RIGHT)) == (401, "INVALID_TOKEN")
-    assert fault(await client.get("https://api2-009.responsys.net/other", token)) == (404, "RESOURCE_NOT_FOUND")
+    assert refusal(await client.get(API.replace("api2-009", "login2"), token)) == (404, "RESOURCE_NOT_FOUND")
+    assert refusal(await client.form(LOGIN.replace("login2", "api2-009"), RIGHT)) == (401, "INVALID_TOKEN")
+    assert refusal(await client.get("https://api2-009.responsys.net/other", token)) == (404, "RESOURCE_NOT_FOUND")
 
 
 async def test_the_end_point_is_what_the_test_says(responsys: Responsys, client: Client) -> None:

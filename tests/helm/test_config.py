@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from sidekey.environment import TOKEN_PLACE
 from sidekey.settings.load import load
 from support import helm, peers
 from support.ask import get
+from support.authorities import cert_manager_secret
 from support.ca import Authority
 from support.child import Child, run_cli
 from support.nginx import Nginx
@@ -39,23 +41,36 @@ def token(caller: str) -> str:
     return f"token-of-{caller}-1a2b3c"
 
 
+CA = cert_manager_secret("crm.example.com")
+"""What is in the Secret of a gateway's CA."""
+
+
+def content(path: Path) -> str:
+    """What is in a file that a config names."""
+    if path.is_relative_to("/run/sidekey/callers"):
+        return token(path.name)
+    if path.is_relative_to("/run/sidekey/ca"):
+        return CA[path.name]
+    if path.is_relative_to("/run/sidekey/extra-roots"):
+        return CA["ca.crt"]
+    return PASSWORD if "crm" in str(path) else SECRET
+
+
 def mounted(objects: list[helm.Object], folder: Path, config: str) -> str:
     """The config with all places of mounts moved into `folder`, where each file that it names is."""
 
     def moved(match: re.Match[str]) -> str:
         path = folder / match["path"].lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if match["path"].startswith("/run/sidekey/callers/"):
-            path.write_text(token(path.name))
-        else:
-            path.write_text(PASSWORD if "crm" in match["path"] else SECRET)
-        return f"file: {path}"
+        if match["key"] == "file":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content(Path(match["path"])))
+        return f"{match['key']}: {path}"
 
     places = [mount["mountPath"] for mount in _sidekey(objects)["volumeMounts"]]
-    text = re.sub(r"file: (?P<path>/[\w./-]+)", moved, config)
-    named = re.findall(r"file: (/[\w./-]+)", config)
-    assert [path for path in named if not any(path.startswith(f"{place}/") for place in places)] == []
-    return text
+    named = re.compile(r"(?P<key>file|folder|trust_folder): (?P<path>/[\w./-]+)")
+    paths = [f"{match['path']}/" for match in named.finditer(config)]
+    assert [path for path in paths if not any(path.startswith(f"{place}/") for place in places)] == []
+    return named.sub(moved, config)
 
 
 def _sidekey(objects: list[helm.Object]) -> helm.Object:
@@ -77,12 +92,15 @@ def test_the_rendered_config_loads(case: str, rendered: dict[str, list[helm.Obje
     assert loaded.snapshot is not None
 
 
-def test_the_check_of_the_chart_passes(rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "case", ["gateway", "gateway-https-proxy", "sidecar", "sidecar-https-proxy", "sidecar-by-host"]
+)
+def test_the_check_of_the_chart_passes(case: str, rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
     """The command of the hook, with the environment of its container, on the mounted folder."""
     folder = tmp_path / "etc"
     folder.mkdir()
-    (folder / "sidekey.yaml").write_text(mounted(rendered["gateway"], tmp_path, helm.config_of(rendered["gateway"])))
-    ((_, pod),) = helm.pods(helm.of_kind(rendered["gateway"], "Job"))
+    (folder / "sidekey.yaml").write_text(mounted(rendered[case], tmp_path, helm.config_of(rendered[case])))
+    ((_, pod),) = helm.pods(helm.of_kind(rendered[case], "Job"))
     (container,) = pod["containers"]
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
     assert environment == {"SIDEKEY_CONFIG": "/etc/sidekey"}
@@ -111,6 +129,20 @@ def test_the_check_of_the_chart_names_a_missing_variable(tmp_path: Path) -> None
     assert result.returncode == 1
     assert (
         "integrations.crm.auth.password: environment variable CRM_PASSWORD is not set" in result.stdout + result.stderr
+    )
+
+
+def test_the_check_of_the_chart_names_a_host_that_the_ca_may_not_sign_for(tmp_path: Path) -> None:
+    """Before a release brings it: callers of that host would get 502."""
+    values = helm.values_of("gateway-https-proxy")
+    values["config"]["integrations"]["crm"]["endpoint_prefix"] = "https://crm.other.example/hooks"
+    objects = helm.objects(helm.CHART, values)
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(mounted(objects, tmp_path, helm.config_of(objects)))
+    result = run_cli("check", environment={"SIDEKEY_CONFIG": str(path)})
+    assert result.returncode == 1
+    assert (
+        "ca.certificate: the name constraints of this CA must permit crm.other.example" in result.stdout + result.stderr
     )
 
 
@@ -146,7 +178,9 @@ def running(
     metrics = free_port()
     head = text.replace("{", "{{").replace("}", "}}").replace(":15091", f":{metrics}")
     head = head.replace(":15080", ":{proxy}").replace(":15090", ":{admin}")
-    with Child("", tmp_path, head=head) as child:
+    # The image's user has no home, and nothing of the environment says where a CA may be kept.
+    homeless = {"HOME": "", "XDG_STATE_HOME": "", "STATE_DIRECTORY": ""}
+    with Child("", tmp_path, head=head, environment=homeless) as child:
         yield child, metrics, objects
 
 
@@ -231,12 +265,97 @@ def test_a_service_reaches_its_sidecar_by_its_environment(
     upstream: Nginx, ca: Authority, tmp_path: Path, example: Path
 ) -> None:
     """SIDEKEY_URL is all that it needs."""
-    values = {"mode": "none"}
+    values = {"mode": "none", "httpsProxy": None}
     with running(example, values, tmp_path, ca, base(upstream)) as (child, _, objects):
         environment = environment_of(objects, {":15080": f":{child.proxy_port}"})
         body = curl(environment, "--json", "{}", f"{environment['SIDEKEY_URL']}/i/crm/events")
     assert f"authorization: {AUTHORIZATION}" in body
     assert not {"HTTP_PROXY", "http_proxy", "NO_PROXY", "HTTPS_PROXY", "https_proxy"} & environment.keys()
+
+
+BY_HOST = {"integration": "", "matchByHost": True}
+SENDER: helm.Values = {
+    "callers": {"sender": {"secret": {"name": "callers"}, "integrations": ["crm"]}},
+    "caller": "sender",
+}
+
+
+@pytest.mark.parametrize("values", [{}, SENDER], ids=["no callers", "callers"])
+@pytest.mark.parametrize("https", [{"integration": "crm"}, BY_HOST], ids=["by name", "by host"])
+def test_an_unchanged_https_url_reaches_the_upstream_with_the_credential(
+    https: helm.Values, values: helm.Values, upstream: Nginx, ca: Authority, tmp_path: Path, example: Path
+) -> None:
+    """Neither URL nor arguments of curl know of Sidekey or of its CA, which the trust folder alone tells it."""
+    values = {"mode": "none", "httpsProxy": https, **values}
+    url = f"{base(upstream)}/hooks/v1/events"
+    with running(example, values, tmp_path, ca, base(upstream)) as (child, _, objects):
+        environment = environment_of(objects, in_folder(tmp_path, child))
+        body = curl(environment, "--json", "{}", url)
+        denied = refused(environment, f"https://other.example.com:{upstream.tls_port}/")
+    assert body.startswith("POST /hooks/v1/events")
+    assert f"authorization: {AUTHORIZATION}" in body
+    assert token("sender") not in body
+    assert len(upstream.requests(1)) == 1
+    assert "403 target_denied" in denied
+
+
+def test_a_container_that_restarts_finds_the_ca_of_its_pod(
+    upstream: Nginx, ca: Authority, tmp_path: Path, example: Path
+) -> None:
+    """What callers that go on trust stays valid: it is in a volume of the pod."""
+    values = {"mode": "none", "httpsProxy": BY_HOST}
+    trusted = []
+    for _ in range(2):
+        with running(example, values, tmp_path, ca, base(upstream)) as (child, _, objects):
+            environment = environment_of(objects, in_folder(tmp_path, child))
+            trusted.append(Path(environment["NODE_EXTRA_CA_CERTS"]).read_text())
+            assert curl(environment, "--json", "{}", f"{base(upstream)}/hooks/v1/events").startswith("POST")
+    assert trusted[0] == trusted[1]
+    assert "PRIVATE KEY" not in "".join(path.read_text("latin-1") for path in trust_of(tmp_path).iterdir())
+
+
+@pytest.mark.parametrize("values", [{"matchByHost": True}, {}], ids=["by host", "by name"])
+def test_a_gateways_callers_trust_the_root_of_its_ca(
+    values: helm.Values, upstream: Nginx, ca: Authority, tmp_path: Path
+) -> None:
+    """From a ConfigMap, with the variables that the notes' command prints, and the token from a Secret."""
+    case = helm.values_of("gateway-https-proxy")
+    case["httpsProxy"] = {**case["httpsProxy"], "matchByHost": False, **values}
+    how = ["--by-host"] if values else ["crm"]
+    config_map = tmp_path / "config-map"
+    config_map.mkdir()
+    for file in ("ca.pem", "bundle.pem"):
+        (config_map / file).write_text(CA["ca.crt"])
+    with running(helm.CHART, case, tmp_path, ca, base(upstream)) as (child, _, _):
+        proxy = f"http://127.0.0.1:{child.proxy_port}"
+        printed = run_cli("env", *how, "--shell", "k8s", "--proxy", proxy, "--trust", str(config_map))
+        text = printed.stdout.replace(TOKEN_PLACE, token("billing"))
+        environment = {entry["name"]: entry["value"] for entry in yaml.safe_load(text)["env"]}
+        body = curl(environment, "--json", "{}", f"{base(upstream)}/hooks/v1/events")
+        told = run_cli("ca", "bundle", environment={"SIDEKEY_CONFIG": str(child.config)}).stdout
+    assert f"authorization: {AUTHORIZATION}" in body
+    assert CA["ca.crt"].strip() in told
+    assert CA["tls.crt"].strip() not in told
+
+
+def trust_of(folder: Path) -> Path:
+    """The trust folder, where `mounted` has moved it."""
+    return folder / "run/sidekey/trust"
+
+
+def in_folder(folder: Path, child: Child) -> dict[str, str]:
+    """What is elsewhere than in a pod: the port, and the trust folder."""
+    return {":15080": f":{child.proxy_port}", "/run/sidekey/trust": str(trust_of(folder))}
+
+
+def refused(environment: dict[str, str], url: str) -> str:
+    """Why a real curl in the service's container gets no tunnel."""
+    command = [peers.require("curl"), "--verbose", "--silent", "--max-time", "15", url]
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    assert result.returncode != 0
+    return result.stderr
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from yamllint.config import YamlLintConfig
 import sidekey
 from support import charts, helm, peers
 
-CUSTOM = ("external-secrets.io", "monitoring.coreos.com")
+CUSTOM = ("cert-manager.io", "external-secrets.io", "monitoring.coreos.com")
 CRDS = Path(__file__).parents[1] / "peers" / "crds"
 VERSIONS = sorted({version for version in utils.all_versions() if Version(version) >= Version("1.29")}, key=Version)
 YAML = """
@@ -40,7 +40,7 @@ SUPPRESSED = {
     ("CKV_K8S_15", "Image Pull Policy should be Always"): "",
     # The chart mounts files. Variables are for who asks for them in `env`, and for the service's own caller token.
     ("CKV_K8S_35", "Prefer using secrets as files over secrets as environment variables"): (
-        "gateway-teams|sidecar-http-proxy|sidecar-secrets"
+        "gateway-teams|sidecar-https?-proxy|sidecar-secrets|/caller.yaml"
     ),
     # gateway-bare leaves the user to the platform, as OpenShift wants it.
     ("CKV_K8S_40", "Containers should run as a high UID to avoid host conflict"): "gateway-bare",
@@ -50,6 +50,9 @@ SUPPRESSED = {
     ),
 }
 """What checkov finds that is as it shall be, by ID and title of the check: where, as a pattern, or everywhere."""
+
+MANIFESTS = [charts.PLAIN, *helm.GATEWAY.glob("c*.yaml")]
+"""What is applied without Helm."""
 
 MONITOR = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": {"name": "x"}}
 WRONG_SPECS: list[helm.Values] = [
@@ -67,7 +70,7 @@ def test_helm_lint_finds_no_error(case: str, example: Path) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_valid_for_kubernetes(version: str, rendered: dict[str, list[helm.Object]]) -> None:
     """Strictly, so that an unknown key is an error; from the oldest version with native sidecars to the newest."""
-    plain = list(yaml.safe_load_all(charts.PLAIN.read_text("utf-8")))
+    plain = [found for path in MANIFESTS for found in helm.documents(path)]
     every = [found for objects in [*rendered.values(), plain] for found in objects if _is_built_in(found)]
     distinct = {json.dumps(found, sort_keys=True): found for found in every}
     assert len(distinct) > 50
@@ -83,9 +86,12 @@ def test_the_versions_begin_where_the_chart_does() -> None:
 
 
 def test_every_custom_resource_is_valid(rendered: dict[str, list[helm.Object]]) -> None:
-    """By the schemas that the Prometheus Operator and the External Secrets Operator publish; their judge can say no."""
-    custom = [found for objects in rendered.values() for found in objects if not _is_built_in(found)]
-    assert {found["kind"] for found in custom} == {"ExternalSecret", "PodMonitor", "PrometheusRule", "ServiceMonitor"}
+    """By the schemas that cert-manager and the two operators publish; their judge can say no."""
+    every = [*rendered.values(), *map(helm.documents, MANIFESTS)]
+    custom = [found for objects in every for found in objects if not _is_built_in(found)]
+    assert {found["kind"] for found in custom} == {
+        *("Certificate", "ExternalSecret", "Issuer", "PodMonitor", "PrometheusRule", "ServiceMonitor")
+    }
     judged = custom_errors([*custom, *({**MONITOR, "spec": spec} for spec in WRONG_SPECS)])
     assert [errors for errors in judged[: len(custom)] if errors] == []
     assert [len(errors) for errors in judged[len(custom) :]] == [1] * len(WRONG_SPECS)
@@ -94,7 +100,8 @@ def test_every_custom_resource_is_valid(rendered: dict[str, list[helm.Object]]) 
 @pytest.mark.timeout(180)
 def test_checkov_finds_no_error(rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
     """Nothing fails but what is suppressed with its reason, and every suppression is needed."""
-    for case, objects in rendered.items():
+    manifests = {path.stem: helm.documents(path) for path in helm.GATEWAY.glob("c*.yaml")}
+    for case, objects in {**rendered, **manifests}.items():
         (tmp_path / f"{case}.yaml").write_text(yaml.safe_dump_all(objects))
     command = [peers.require("checkov"), "--framework", "kubernetes", "--skip-download", "--soft-fail"]
     result = subprocess.run(
@@ -114,6 +121,7 @@ def test_checkov_finds_no_error(rendered: dict[str, list[helm.Object]], tmp_path
 
 FILES = [
     charts.PLAIN,
+    *helm.GATEWAY.glob("*.yaml"),
     *charts.GOLDEN.glob("*.yaml"),
     *helm.CASES.glob("*.yaml"),
     *(path for chart in (helm.CHART, helm.EXAMPLE) for path in [*chart.glob("*.yaml"), *chart.glob("files/*.yaml")]),

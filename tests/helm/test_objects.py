@@ -26,7 +26,7 @@ def test_nothing_is_rendered_for_a_parent_that_uses_nothing(rendered: Rendered) 
     assert rendered["none"] == []
 
 
-@pytest.mark.parametrize("case", ["none-monitoring", "sidecar", "sidecar-http-proxy", "sidecar-secrets"])
+@pytest.mark.parametrize("case", ["none-monitoring", *(case for case in helm.cases() if case.startswith("sidecar"))])
 def test_a_dependency_brings_no_workload(case: str, rendered: Rendered) -> None:
     """The only Deployment is the service's own."""
     names = [found["metadata"]["name"] for found in helm.of_kind(rendered[case], "Deployment")]
@@ -230,6 +230,57 @@ def test_the_notes_say_what_to_do_next() -> None:
     (notes,) = [text for path, text in rendered.items() if path.endswith("NOTES.txt")]
     for words in ("demo-sidekey.prod.svc", "kubectl", "billing", "sidekey-callers"):
         assert words in notes
+
+
+def notes(values: helm.Values) -> str:
+    """The chart's notes, in one line."""
+    rendered = helm.files(helm.CHART, values)
+    return " ".join(rendered["sidekey/templates/NOTES.txt"].split())
+
+
+HTTPS = [
+    {**helm.values_of("gateway"), "httpsProxy": {"matchByHost": True, "caSecret": "sidekey-ca"}},
+    {**helm.sidekey_values("sidecar-https-proxy"), "mode": "none", "config": {"integrations": {"crm": {}}}},
+]
+
+
+@pytest.mark.parametrize("values", HTTPS, ids=["gateway", "sidecar"])
+def test_the_notes_say_what_https_proxy_means(values: helm.Values) -> None:
+    """Hosts that are denied, hosts that bypass Sidekey, and callers that must restart."""
+    said = notes(values)
+    assert "Hosts that no integration covers are denied" in said
+    assert "config.forward.unmatched: pass" in said
+    assert "NO_PROXY names hosts that are called without Sidekey, and so without a credential" in said
+    assert "restart them when a CA is added" in said
+
+
+def test_the_notes_do_not_say_that_hosts_are_denied_where_they_pass() -> None:
+    """They follow the config."""
+    values = {**HTTPS[0], "config": {"forward": {"unmatched": "pass"}}}
+    assert "are denied" not in notes(values)
+
+
+def test_the_notes_of_a_gateway_say_how_callers_come_to_trust_it() -> None:
+    """The Secrets that pods wait for, and the command that prints a caller's variables."""
+    said = notes(helm.values_of("gateway-https-proxy"))
+    assert "Secret sidekey-ca, keys tls.crt and tls.key" in said
+    assert "Secret sidekey-ca, key ca.crt" in said
+    command = "sidekey env --by-host --shell k8s --proxy http://demo-sidekey.prod.svc:15080 --trust /run/sidekey/trust"
+    assert command in said
+
+
+@pytest.mark.parametrize(
+    ("java", "callers", "warned"),
+    [
+        (True, {"a": {"secret": {"name": "a"}}}, True),
+        (True, {}, False),
+        (False, {"a": {"secret": {"name": "a"}}}, False),
+    ],
+)
+def test_the_notes_say_where_java_sends_no_user(java: bool, callers: helm.Values, warned: bool) -> None:
+    """As `sidekey env --java` does."""
+    values = {"mode": "none", "httpsProxy": {"matchByHost": True, "java": java}, "callers": callers}
+    assert ("Java sends no proxy user" in notes(values)) is warned
 
 
 def test_the_notes_name_every_secret_that_pods_wait_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,6 +14,11 @@ ALLOWED_VOLUMES = {"configMap", "csi", "emptyDir", "projected", "secret"}
 CASES = [case for case in helm.cases() if not case.startswith("none")]
 GATEWAYS = [case for case in CASES if case.startswith("gateway")]
 SIDECARS = [case for case in CASES if case.startswith("sidecar")]
+WITHOUT_CA = {
+    case for case in CASES if case not in {"sidecar", "sidecar-https-proxy", "sidecar-by-host", "gateway-https-proxy"}
+}
+TRUST = {"name": "sidekey-trust", "mountPath": "/run/sidekey/trust", "readOnly": True}
+"""What the service beside a sidecar sees of it."""
 
 Rendered = dict[str, list[helm.Object]]
 
@@ -197,12 +203,61 @@ def test_every_mount_has_its_volume(case: str, rendered: Rendered) -> None:
 
 @pytest.mark.parametrize("case", SIDECARS)
 def test_the_service_beside_a_sidecar_sees_no_secret(case: str, rendered: Rendered) -> None:
-    """Nothing of Sidekey's is mounted into its container; of Secrets it knows its own caller token alone."""
+    """Of Sidekey's volumes it mounts the trust folder alone; of Secrets it knows its own caller token alone."""
     (service,) = deployment(rendered[case])["spec"]["containers"]
-    assert not [mount for mount in service["volumeMounts"] if mount["name"].startswith("sidekey")]
+    mounts = [mount for mount in service["volumeMounts"] if mount["name"].startswith("sidekey")]
+    assert mounts == ([] if case in WITHOUT_CA else [TRUST])
     assert [entry["name"] for entry in service["env"] if "valueFrom" in entry] == (
-        ["SIDEKEY_TOKEN"] if case == "sidecar-http-proxy" else []
+        ["SIDEKEY_TOKEN"] if case in {"sidecar-http-proxy", "sidecar-https-proxy"} else []
     )
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in WITHOUT_CA])
+def test_only_sidekey_reaches_the_key_of_the_ca(case: str, rendered: Rendered) -> None:
+    """A sidecar's is in memory that outlives its container; a gateway's in a Secret. Others see the trust folder."""
+    pod = deployment(rendered[case])["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    places = {mount["mountPath"]: mount for mount in of_sidekey(rendered, case)["volumeMounts"]}
+    ca = yaml.safe_load(helm.config_of(rendered[case]))["ca"]
+    if case in SIDECARS:
+        kept = places[ca["folder"]]
+        assert volumes[kept["name"]]["emptyDir"]["medium"] == "Memory"
+    else:
+        kept = places["/run/sidekey/ca"]
+        assert volumes[kept["name"]]["secret"]["secretName"] == "sidekey-ca"
+        assert {Path(ca[key]["file"]).parent for key in ("certificate", "private_key")} == {Path(kept["mountPath"])}
+    trust = places[ca["trust_folder"]]
+    assert (trust["name"], volumes[trust["name"]].keys()) == (TRUST["name"], {"name", "emptyDir"})
+    assert "readOnly" not in trust
+    for container in helm.containers(pod):
+        if container["name"] != "sidekey":
+            assert kept["name"] not in {mount["name"] for mount in container["volumeMounts"]}
+
+
+@pytest.mark.parametrize("case", ["sidecar-by-host", "gateway-https-proxy"])
+def test_extra_roots_are_mounted_where_the_config_names_them(case: str, rendered: Rendered) -> None:
+    """Each source is one file, so that two can never silently be one."""
+    pod = deployment(rendered[case])["spec"]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "sidekey-extra-roots"]
+    (mount,) = [each for each in of_sidekey(rendered, case)["volumeMounts"] if each["name"] == volume["name"]]
+    sources = [each for source in volume["projected"]["sources"] for each in source.values()]
+    files = [item["path"] for source in sources for item in source["items"]]
+    wanted = [Path(root["file"]) for root in yaml.safe_load(helm.config_of(rendered[case]))["ca"]["extra_roots"]]
+    assert [Path(mount["mountPath"]) / file for file in files] == wanted
+    assert [next(iter(source)) for source in volume["projected"]["sources"]] == (
+        ["configMap", "secret"] if case == "sidecar-by-host" else ["secret"]
+    )
+
+
+def test_the_check_of_a_gateway_names_a_ca_that_is_missing(rendered: Rendered) -> None:
+    """Its container does not wait for the Secret of the CA, nor for extra roots; the gateway does."""
+    ((_, check),) = helm.pods(helm.of_kind(rendered["gateway-https-proxy"], "Job"))
+    optional = []
+    for pod in (check, deployment(rendered["gateway-https-proxy"])["spec"]):
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        (root,) = volumes["sidekey-extra-roots"]["projected"]["sources"]
+        optional.append((volumes["sidekey-ca"]["secret"].get("optional"), root["secret"].get("optional")))
+    assert optional == [(True, True), (None, None)]
 
 
 @pytest.mark.parametrize("case", SIDECARS)

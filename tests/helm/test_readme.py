@@ -42,12 +42,12 @@ def test_the_values_of_several_teams_render_on_top() -> None:
     assert all(source["optional"] for source in teams)
 
 
-def test_the_three_lines_of_a_sidecar_are_those_of_the_example() -> None:
+def test_the_four_lines_of_a_sidecar_are_those_of_the_example() -> None:
     """With the indentation that the example needs."""
     lines = re.findall(r"{{- include .*}}", block("initContainers:"))
     written = (helm.EXAMPLE / "templates" / "deployment.yaml").read_text("utf-8")
     example = written.replace("$sidekey |", '(dict "root" $ "values" .Values.sidekey) |')
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert [line for line in lines if line not in example] == []
 
 

@@ -48,6 +48,18 @@ SECRETS = {
         f"https://svc:{PASTED}@crm.example.com",
         "a secret never stands in values",
     ),
+    "a CA's key": ("config.ca.private_key", PASTED, "file: /run/secrets"),
+    "a CA in place of its Secret": (
+        "httpsProxy.caSecret",
+        f"-----BEGIN PRIVATE KEY-----\n{PASTED}",
+        "the name of an existing Secret",
+    ),
+    "a CA in place of what holds it": ("httpsProxy.extraRoots", [f"-----BEGIN KEY-----\n{PASTED}"], "where the PEM is"),
+    "a CA in place of an extra root's Secret": (
+        "httpsProxy.extraRoots",
+        [{"secret": f"-----BEGIN PRIVATE KEY-----\n{PASTED}"}],
+        "the name of an existing Secret",
+    ),
     "secrets in the config": ("config.secrets", {"crm": PASTED}, "secrets"),
     "a value of an ExternalSecret": ("externalSecrets.0.data", [{"secretKey": "a", "value": PASTED}], "remoteRef"),
     "a variable's value in its source": ("env.0.valueFrom.value", PASTED, "secretKeyRef"),
@@ -75,6 +87,11 @@ def variables(*names: str) -> helm.Values:
 def with_auth(**auth: object) -> helm.Values:
     """A config with one integration that has these keys under `auth`."""
     return {"config": {"integrations": {"crm": {"auth": {"type": "oauth2", **auth}}}}}
+
+
+def https(**values: object) -> helm.Values:
+    """HTTPS_PROXY by a CA from a Secret, with these values."""
+    return {"httpsProxy": {"caSecret": "sidekey-ca", **values}}
 
 
 ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
@@ -114,6 +131,48 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
     "a mount over everything": (mount("/"), ["extraVolumeMounts", "another mountPath"]),
     "a mount in a Secret's": (mount("/run/secrets/crm/more"), ["extraVolumeMounts", "crm of secrets"]),
     "a mount over Sidekey's memory": (mount("/dev/shm"), ["extraVolumeMounts", "Sidekey's own memory"]),
+    "a mount over the trust folder": (mount("/run/sidekey/trust"), ["extraVolumeMounts", "trust folder", "mountPath"]),
+    "a mount in the CA's": (mount("/run/sidekey/ca/x"), ["extraVolumeMounts", "the CA", "another mountPath"]),
+    "a gateway without a CA": (
+        {"httpsProxy": {"matchByHost": True}},
+        ["httpsProxy.caSecret: must name the Secret of a CA", "tls.crt and tls.key", "cert-manager"],
+    ),
+    "a gateway without a CA, by name": ({"httpsProxy": {"integration": "crm"}}, ["httpsProxy.caSecret", "a gateway"]),
+    "two ways to name integrations": (
+        https(integration="crm", matchByHost=True),
+        ["httpsProxy: exactly one of integration and matchByHost", "remove"],
+    ),
+    "an integration that is none": (https(integration="crn"), ["httpsProxy.integration", "crn is none of: crm"]),
+    "Java without HTTPS_PROXY": (
+        {"httpsProxy": {"java": True}},
+        ["httpsProxy.java: must be left out without httpsProxy.caSecret", "remove"],
+    ),
+    "extra roots without HTTPS_PROXY": (
+        {"httpsProxy": {"extraRoots": [{"configMap": "company-ca"}]}},
+        ["httpsProxy.extraRoots: must be left out", "remove this"],
+    ),
+    "an extra root from nowhere": (https(extraRoots=[{"key": "ca.crt"}]), ["httpsProxy.extraRoots", "entry 1"]),
+    "an extra root from two places": (
+        https(extraRoots=[{"configMap": "a"}, {"configMap": "a", "secret": "b"}]),
+        ["httpsProxy.extraRoots", "entry 2", "either a configMap or a secret"],
+    ),
+    "a place for the CA of one's own": (
+        {"config": {"ca": {"folder": "/x"}, "integrations": {"crm": {}}}, **https()},
+        ["config.ca.folder: must be left out with httpsProxy", "httpsProxy.caSecret"],
+    ),
+    "by host, and not": (
+        {"config": {"forward": {"match_by_host": False}}, **https(matchByHost=True)},
+        ["config.forward.match_by_host", "must not be false", "httpsProxy.matchByHost"],
+    ),
+    "HTTP_PROXY beside HTTPS_PROXY": (
+        {"httpProxy": {"integration": "crm"}, **https()},
+        ["httpProxy.integration: must be empty with httpsProxy", "remove it"],
+    ),
+    "two hosts that bypass the proxy as one": (
+        {"httpProxy": {"noProxy": ["a.example,b.example"]}},
+        ["httpProxy.noProxy.0", "one host for each entry"],
+    ),
+    "an unknown key": (https(folder="/x"), ["httpsProxy", "folder"]),
     "a Secret in the callers' tokens": (
         {"secrets": [{"name": "a", "mountPath": "/run/sidekey/callers/a/"}]},
         ["secrets", "the callers' tokens", "another mountPath"],
@@ -250,6 +309,21 @@ def test_what_more_than_one_process_may_use_has_more_than_one(values: helm.Value
     assert helm.of_kind(helm.objects(helm.CHART, {**helm.values_of("gateway"), **values}), "Deployment")
 
 
+@pytest.mark.parametrize("empty", [None, {}, {"integration": "", "matchByHost": False}, {"integration": None}])
+def test_without_httpsproxy_nothing_of_it_is_rendered(empty: helm.Values | None) -> None:
+    """Null, empty, and null within: no CA, no trust folder."""
+    values = {**helm.values_of("gateway"), "httpsProxy": empty}
+    assert helm.files(helm.CHART, values) == helm.files(helm.CHART, helm.values_of("gateway"))
+
+
+def test_what_the_config_says_of_stored_integrations_stays() -> None:
+    """`ca.hosts` is the one key of `ca` that is no place."""
+    values = {**helm.values_of("gateway"), **https(), "config": {"ca": {"hosts": ["a.example.com"]}}}
+    written = yaml.safe_load(helm.config_of(helm.objects(helm.CHART, values)))["ca"]
+    assert written["hosts"] == ["a.example.com"]
+    assert written.keys() == {"hosts", "certificate", "private_key", "trust_folder"}
+
+
 def test_a_sidecar_may_have_what_only_one_process_may_use(example: Path) -> None:
     """How many pods the service has is not the chart's to know; its notes say what must be true."""
     values = with_auth(single_live_token=True) | {"mode": "none"}
@@ -313,7 +387,13 @@ def test_null_is_the_same_as_empty_or_is_refused(path: str) -> None:
         kubernetes_validate.validate(found, "1.37", strict=True)
 
 
-@pytest.mark.parametrize("path", ["config", "callers", "caller", "httpProxy.noProxy", "httpProxy.integration", "env"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("config", "callers", "caller", "httpProxy.noProxy", "httpProxy.integration", "env", "httpsProxy"),
+        *(f"httpsProxy.{name}" for name in ("integration", "matchByHost", "java", "extraRoots", "caSecret")),
+    ],
+)
 def test_a_null_does_not_stop_a_sidecar(path: str, example: Path) -> None:
     """As people leave a key in values without anything below it."""
     values = at(path, None) | {"configSources": [{"name": "a", "configMap": "a"}]}
@@ -324,12 +404,26 @@ def test_a_null_does_not_stop_a_sidecar(path: str, example: Path) -> None:
     ("values", "words"),
     [
         ({"mode": "gateway", "callers": {"a": {"secret": {"name": "a"}}}}, ["mode", "none"]),
-        ({"httpProxy": {"integration": "crn"}}, ["httpProxy.integration", "crn", "crm"]),
+        (
+            {"httpProxy": {"integration": "crn"}, "httpsProxy": None},
+            ["httpProxy.integration", "crn", "crm"],
+        ),
+        ({"httpsProxy": {"integration": "crn"}}, ["httpsProxy.integration", "crn", "crm"]),
+        ({"httpsProxy": {"caSecret": "ca"}}, ["httpsProxy.caSecret", "must be empty", "a CA of its own", "remove it"]),
+        (
+            {"httpsProxy": {"integration": "", "java": True}},
+            ["httpsProxy.java: must be left out without httpsProxy.integration or httpsProxy.matchByHost"],
+        ),
+        ({"httpsProxy": {"matchByHost": True}}, ["httpsProxy: exactly one of integration and matchByHost"]),
+        ({"httpProxy": {"integration": "crm"}}, ["httpProxy.integration: must be empty with httpsProxy"]),
         ({"callers": {"a": {"secret": {"name": "a"}}}}, ["caller", "a"]),
         ({"caller": "a"}, ["caller", "must be one of callers"]),
         ({"metrics": {"monitor": "ServiceMonitor"}}, ["metrics.monitor", "PodMonitor"]),
     ],
-    ids=["mode", "integration", "caller missing", "callers missing", "monitor"],
+    ids=[
+        *("mode", "integration", "integration of HTTPS_PROXY", "CA", "Java", "two ways", "two proxies"),
+        *("caller missing", "callers missing", "monitor"),
+    ],
 )
 def test_a_sidecar_that_does_not_fit_is_refused(values: helm.Values, words: list[str], example: Any) -> None:
     """What the service is told must agree with Sidekey's config."""

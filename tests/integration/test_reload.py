@@ -58,8 +58,8 @@ class Load:
                 connection.request("POST", "/i/a/hook", body=b"x" * 1024)
                 answer = connection.getresponse()
                 body = answer.read().decode()
-            except OSError as fault:
-                self.wrong.append(repr(fault))
+            except OSError as error:
+                self.wrong.append(repr(error))
                 return
             one, _, two = body.partition(" ")
             if answer.status != 200 or one != two or int(one) < int(oldest):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
+from sidekey.authority.der import public_key
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.sessions import RESUMES, Sessions
 from sidekey.network.tls import tls_problem
@@ -36,7 +37,7 @@ def server_context(issued: trustme.LeafCert) -> ssl.SSLContext:
     return context
 
 
-async def certificate_fault(dial: Dial, context: ssl.SSLContext) -> str:
+async def certificate_error(dial: Dial, context: ssl.SSLContext) -> str:
     """The detail of the refusal of a server's certificate."""
     async with upstream(context) as port:
         problem = await dial.failure("https://up.test", port)
@@ -47,19 +48,25 @@ async def certificate_fault(dial: Dial, context: ssl.SSLContext) -> str:
 async def test_an_expired_certificate_is_refused(dial: Dial, ca: Authority) -> None:
     """F08: a trusted issuer does not make up for a validity that is over."""
     issued = ca.ca.issue_cert("up.test", not_before=NOW - 3 * DAY, not_after=NOW - DAY)
-    assert "it has expired" in await certificate_fault(dial, server_context(issued))
+    assert "it has expired" in await certificate_error(dial, server_context(issued))
 
 
 async def test_a_certificate_of_the_future_is_refused(dial: Dial, ca: Authority) -> None:
     """F08: nor for one that has not begun."""
     issued = ca.ca.issue_cert("up.test", not_before=NOW + DAY, not_after=NOW + 3 * DAY)
-    assert "not valid yet" in await certificate_fault(dial, server_context(issued))
+    assert "not valid yet" in await certificate_error(dial, server_context(issued))
 
 
 async def test_a_certificate_of_an_unknown_issuer_is_refused(dial: Dial) -> None:
     """F08: only the trusted authorities count."""
     issued = trustme.CA().issue_cert("up.test")
-    assert "issuer is not trusted" in await certificate_fault(dial, server_context(issued))
+    assert "issuer is not trusted" in await certificate_error(dial, server_context(issued))
+
+
+async def test_a_certificate_of_the_ca_that_signs_for_callers_is_refused(dial: Dial, ca: Authority) -> None:
+    """Whatever is trusted."""
+    dial.dialer._contexts.deny(frozenset({public_key(ssl.PEM_cert_to_DER_cert(ca.bundle.read_text()))}))
+    assert "which signs for callers" in await certificate_error(dial, ca.server_context("up.test"))
 
 
 async def test_a_self_signed_certificate_is_refused(dial: Dial, tmp_path: Path) -> None:
@@ -71,7 +78,7 @@ async def test_a_self_signed_certificate_is_refused(dial: Dial, tmp_path: Path) 
     subprocess.run(command, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    assert "self-signed" in await certificate_fault(dial, context)
+    assert "self-signed" in await certificate_error(dial, context)
 
 
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
@@ -111,9 +118,9 @@ async def test_a_missing_client_certificate_is_told_after_a_tls_1_3_handshake(di
     with s_server(ca, "-tls1_3", *MUTUAL) as server:
         connection = await dial.connect("https://up.test", server.port)
         async with asyncio.timeout(DEADLINE):
-            fault = await connection.lost
-    assert isinstance(fault, OSError)
-    problem = tls_problem(fault)
+            error = await connection.lost
+    assert isinstance(error, OSError)
+    problem = tls_problem(error)
     assert told(problem) == ("upstream_tls_failed", 502, "tls_alert_received")
     assert "certificate required" in problem.detail
 
@@ -210,4 +217,4 @@ async def test_a_connection_resumes_the_session_of_its_slot(dial: Dial, ca: Auth
             await connection.lost
         await peer.served()
     assert resumed == [False, True, True, False, False, True]
-    assert peer.faults == []
+    assert peer.errors == []

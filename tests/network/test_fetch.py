@@ -14,6 +14,7 @@ import pytest
 
 from sidekey.core.addresses import Address, Network
 from sidekey.credentials.base import Call, CallFault, Pairs, Reply
+from sidekey.network.call_slots import CallSlots
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.network.guard import Listener
@@ -36,7 +37,7 @@ class Calls:
 
     def __init__(self, ca: Authority, rules: NetworkRules = RULES, resolver: Resolver | None = None) -> None:
         self.dialer = Dialer(rules, resolver=resolver)
-        self.fetcher = Fetcher(self.dialer)
+        self.fetcher = Fetcher(self.dialer, CallSlots(16))
         self.trust = ca.trust
 
     async def fetch(
@@ -71,12 +72,12 @@ class Calls:
             with pytest.raises(CallFault) as failed:
                 await self.fetch(url, timeout=timeout)
             then()
-        fault = failed.value
-        assert fault.__cause__ is None
-        assert fault.__context__ is None or fault.__suppress_context__
-        assert fault.reason.startswith("token endpoint")
-        assert not any(foreign in fault.reason for foreign in ("127.0.0", "up.test", "upstream", "target", "https:"))
-        return fault.outcome, fault.reason, fault.settings
+        error = failed.value
+        assert error.__cause__ is None
+        assert error.__context__ is None or error.__suppress_context__
+        assert error.reason.startswith("token endpoint")
+        assert not any(foreign in error.reason for foreign in ("127.0.0", "up.test", "upstream", "target", "https:"))
+        return error.outcome, error.reason, error.settings
 
 
 @pytest.fixture
@@ -299,6 +300,25 @@ async def test_a_response_that_does_not_come_whole_in_time_is_a_timeout(
     async with RawUpstream(script, ssl_context=tls) as upstream:
         outcome, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/", 0.3)
     assert (outcome, reason) == ("timeout", "token endpoint did not respond in time")
+
+
+async def test_a_call_that_has_no_turn_in_time_is_a_timeout(ca: Authority) -> None:
+    """It says that it was not made; once another has ended, the next has its turn."""
+    calls = Calls(ca)
+    calls.fetcher = Fetcher(calls.dialer, CallSlots(1))
+    async with RawUpstream(answering(), ssl_context=ca.server_context("up.test")) as upstream:
+        url = f"https://up.test:{upstream.port}/token"
+        hanging = asyncio.ensure_future(calls.fetch(url))
+        await upstream.connection()
+        outcome = await calls.failure(url, 0.05)
+        assert outcome == ("timeout", "token endpoint skipped: limit of 1 calls to it at a time reached", False)
+        assert len(upstream.connections) == 1
+        hanging.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hanging
+        with pytest.raises(CallFault, match="did not respond in time"):
+            await calls.fetch(url, timeout=0.2)
+        assert len(upstream.connections) == 2
 
 
 async def test_a_certificate_that_is_not_trusted_is_told(ca: Authority, tls: ssl.SSLContext) -> None:

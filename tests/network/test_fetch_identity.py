@@ -13,6 +13,7 @@ import pytest
 
 from sidekey.credentials.base import Call, CallFault, Reply
 from sidekey.credentials.identity import ClientIdentity
+from sidekey.network.call_slots import CallSlots
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from support import wire
@@ -27,7 +28,7 @@ class Calls:
     """One fetcher for calls under different identities."""
 
     def __init__(self, ca: Authority) -> None:
-        self._fetcher = Fetcher(Dialer(RULES))
+        self._fetcher = Fetcher(Dialer(RULES), CallSlots(16))
         self._trust = ca.trust
 
     async def fetch(self, port: int, identity: ClientIdentity | None) -> Reply:

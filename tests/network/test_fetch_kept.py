@@ -12,6 +12,7 @@ import pytest
 from sidekey.core.addresses import Address
 from sidekey.credentials.base import Call, CallFault, Reply
 from sidekey.network import fetch
+from sidekey.network.call_slots import CallSlots
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.runtime.snapshot import NetworkRules, Snapshot, Trust
@@ -29,7 +30,7 @@ class Calls:
 
     def __init__(self, trust: Trust) -> None:
         self.dialer = Dialer(RULES)
-        self.fetcher = Fetcher(self.dialer)
+        self.fetcher = Fetcher(self.dialer, CallSlots(256))
         self.trust = trust
 
     def go_by(self, rules: NetworkRules) -> None:

@@ -12,7 +12,8 @@ from typing import cast
 
 import pytest
 
-from sidekey.network.listen import AddressInUse, ListenError, accept_waiting, listen, refuse_new
+from sidekey.network.listen import AddressInUse, ListenError, listen
+from sidekey.network.socket_filter import receive_again, refuse_everything
 from sidekey.runtime.snapshot import Address
 
 KEY = "listen.proxy"
@@ -187,19 +188,33 @@ def test_who_has_connected_is_accepted_before_the_end(kind: str, loop: str, tmp_
         runner.run(scenario())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")
-def test_nobody_can_connect_once_the_socket_takes_no_more() -> None:
-    """Though it listens: who had connected can still be accepted, and there is no moment in which one more could."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        with socket.create_connection(server.getsockname()) as early:
-            early.sendall(b"early")
-            refuse_new(server)
-            with socket.socket() as late:
-                late.setblocking(False)
-                assert late.connect_ex(server.getsockname()) == errno.EINPROGRESS
-                (accepted,) = accept_waiting(server)
-                with accepted:
-                    accepted.setblocking(True)
-                    assert accepted.recv(16) == b"early"
-                assert accept_waiting(server) == []
+linux = pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")
+
+
+def half_connected(address: tuple[str, int]) -> socket.socket:
+    """A caller that has not received the answer to its SYN; the kernel sends that again after a second."""
+    caller = socket.socket()
+    refuse_everything(caller)
+    caller.setblocking(False)
+    assert caller.connect_ex(address) == errno.EINPROGRESS
+    receive_again(caller)
+    return caller
+
+
+@linux
+async def test_a_handshake_that_is_under_way_may_end() -> None:
+    """Its caller believes that it is connected before we know, and sends its request at once."""
+    known: list[Received] = []
+    listener = await listen(lambda: Received(known), Address(), KEY)
+    where = listener.addresses[0]
+    with half_connected((where.host, where.port)) as caller:
+        stopping = asyncio.create_task(listener.stop(grace=5))
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(10):
+            await loop.sock_connect(caller, (where.host, where.port))
+            await loop.sock_sendall(caller, b"request")
+            while not (known and known[0].data):
+                await asyncio.sleep(0.01)
+        assert known[0].data == b"request"
+        stopping.cancel()
+        listener.close()

@@ -33,14 +33,14 @@ class Dns:
 
     def __init__(
         self,
-        fault: OSError | None = None,
+        error: OSError | None = None,
         hang: Callable[[str], bool] = lambda _: False,
         until: threading.Event | None = None,
     ) -> None:
         self.asked: list[str] = []
         self.thread: threading.Thread | None = None
         """Where the last question was asked."""
-        self._fault = fault
+        self._error = error
         self._hang = hang
         self._until = until
 
@@ -49,8 +49,8 @@ class Dns:
         self.thread = threading.current_thread()
         if self._until is not None and self._hang(name):
             self._until.wait(DEADLINE)
-        if self._fault is not None:
-            raise self._fault
+        if self._error is not None:
+            raise self._error
         return ANSWER
 
 
@@ -104,7 +104,7 @@ async def test_dns_is_asked_for_the_absolute_name_unless_search_is_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "fault",
+    "error",
     [
         socket.gaierror(socket.EAI_NONAME, "secret text"),
         socket.gaierror(socket.EAI_NODATA, "secret text"),
@@ -112,11 +112,11 @@ async def test_dns_is_asked_for_the_absolute_name_unless_search_is_on() -> None:
         socket.gaierror(socket.EAI_FAIL, "secret text"),
         OSError(24, "secret text"),
     ],
-    ids=lambda fault: str(fault.errno),
+    ids=lambda error: str(error.errno),
 )
-async def test_a_failed_lookup_is_a_dns_error(fault: OSError) -> None:
+async def test_a_failed_lookup_is_a_dns_error(error: OSError) -> None:
     """NXDOMAIN, SERVFAIL and trouble of our own are 502, without the library's text."""
-    names = resolver(Dns(fault))
+    names = resolver(Dns(error))
     assert await fault_of(names, "a.test") == ("upstream_unreachable", 502, "dns_error")
     with pytest.raises(ProblemError) as failed:
         await ask(names, "a.test")

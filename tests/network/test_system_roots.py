@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
 
 import pytest
@@ -32,11 +31,6 @@ def test_the_bundle_of_a_trust_folder_counts_without_the_local_ca(store: Path) -
     (store / "certs" / "0a1b2c3d.1").write_text(ANOTHER)
     (store / "certs" / "README").write_text(PUBLIC)
     assert system() == PUBLIC + ANOTHER
-
-
-def test_what_is_excluded_is_left_out_too(store: Path) -> None:
-    (store / "bundle.pem").write_text(PUBLIC + ANOTHER)
-    assert system({ssl.PEM_cert_to_DER_cert(PUBLIC)}) == ANOTHER
 
 
 def test_a_store_without_anything_is_empty(store: Path) -> None:

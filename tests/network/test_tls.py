@@ -21,17 +21,20 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from sidekey.authority.certificates import Signer, make_key
+from sidekey.authority.der import public_key
 from sidekey.authority.local import Authority as LocalAuthority
+from sidekey.authority.trust import bundle
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import ProblemError
 from sidekey.network import ca_folder
 from sidekey.network.dial import Dialer
 from sidekey.network.sessions import Sessions
-from sidekey.network.tls import TlsContexts, certificate_refused, client_context, tls_problem
+from sidekey.network.tls import ChainDenied, TlsContexts, certificate_refused, client_context, tls_problem
 from sidekey.network.tls_server import server_context
 from sidekey.runtime.snapshot import NetworkRules, Snapshot, Trust
 from support.authorities import authority_of, rules_in
 from support.ca import Authority, file_trust
+from support.certificates import Issued, issue
 from support.tls_peer import TlsPeer, shake
 
 
@@ -212,21 +215,21 @@ def test_certifi_is_not_imported_before_it_is_needed() -> None:
 
 def verification_error(code: int) -> ssl.SSLCertVerificationError:
     """What OpenSSL reports, with a text that must not be shown."""
-    fault = ssl.SSLCertVerificationError(1, "secret text")
-    fault.verify_code = code
-    return fault
+    error = ssl.SSLCertVerificationError(1, "secret text")
+    error.verify_code = code
+    return error
 
 
 def ssl_error(reason: str | None) -> ssl.SSLError:
     """An error of the ssl module with OpenSSL's symbol."""
-    fault = ssl.SSLError(1, "secret text")
+    error = ssl.SSLError(1, "secret text")
     if reason is not None:
-        fault.reason = reason
-    return fault
+        error.reason = reason
+    return error
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "words"),
+    ("raised", "error", "words"),
     [
         (verification_error(9), "tls_certificate_error", "not valid yet"),
         (verification_error(10), "tls_certificate_error", "expired"),
@@ -249,9 +252,9 @@ def ssl_error(reason: str | None) -> ssl.SSLError:
     ],
     ids=lambda value: getattr(value, "reason", None) or repr(value)[:40] if isinstance(value, Exception) else "",
 )
-def test_a_failure_of_tls_is_told_in_our_own_words(fault: OSError, error: str, words: str) -> None:
+def test_a_failure_of_tls_is_told_in_our_own_words(raised: OSError, error: str, words: str) -> None:
     """Certificate, alert and protocol are told apart, and the library's text is left out."""
-    problem = tls_problem(fault)
+    problem = tls_problem(raised)
     assert (problem.code, problem.status, problem.error) == ("upstream_tls_failed", 502, error)
     assert words in problem.detail
     assert "secret" not in problem.detail
@@ -319,22 +322,86 @@ def test_nor_is_it_in_mozillas_folder(ca: Authority, tmp_path: Path) -> None:
     folder.remove()
 
 
-def test_a_ca_of_the_operators_is_excluded_by_its_certificate(ca: Authority, tmp_path: Path) -> None:
-    """From the moment that it signs for callers, in contexts that are there as well; and no longer than that."""
+def operators(*, again: bool = False) -> tuple[Issued, Issued, ssl.SSLContext]:
+    """An operator's root, the intermediate that signs for callers, and what poses as up.test with that one's key.
+
+    Where it is `again`, that presents another certificate of the key, of another name and serial number.
+    """
+    start, life = datetime.now(UTC) - timedelta(days=1), timedelta(days=30)
+    root = issue("Corporate root", authority=True, start=start, life=life)
+    own = issue("Sidekey at corporate", root, authority=True, start=start, life=life)
+    shown = issue("Former name", root, key=own.key, authority=True, start=start, life=life) if again else own
+    posing = Signer(
+        LocalAuthority(1, (), 0, "", shown.pem.decode(), own.key_pem.decode(), "", served=shown.pem.decode()),
+        make_key(),
+    )
+    pem, _ = posing.leaf("up.test", time.time())
+    return root, own, server_context("up.test", pem.encode())
+
+
+def trust_in(root: Issued, folder: Path) -> Trust:
+    """The trust in a file with this certificate."""
+    (folder / "root.pem").write_bytes(root.pem)
+    return file_trust(folder / "root.pem")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_chain_through_the_ca_that_signs_for_callers_is_denied(
+    tmp_path: Path, version: ssl.TLSVersion, *, again: bool
+) -> None:
+    """An intermediate whose root is trusted, by its key: from then on, in contexts that are there, and no longer."""
+    root, own, server = operators(again=again)
+    server.maximum_version = version
+    contexts, trust = TlsContexts(), trust_in(root, tmp_path)
+    shake(contexts.get(trust), server)
+    contexts.deny(frozenset({public_key(own.der)}))
+    with pytest.raises(ChainDenied) as raised:
+        shake(contexts.get(trust), server)
+    assert "which signs for callers" in tls_problem(raised.value).detail
+    assert tls_problem(raised.value).error == "tls_certificate_error"
+    contexts.deny(frozenset())
+    shake(contexts.get(trust), server)
+
+
+def test_other_chains_of_the_same_root_are_not_denied(tmp_path: Path) -> None:
+    """The root may go on to verify upstreams."""
+    root, own, _ = operators()
+    start = datetime.now(UTC) - timedelta(days=1)
+    other = issue("Other CA", root, authority=True, start=start, life=timedelta(days=30))
+    authority = LocalAuthority(1, (), 0, "", other.pem.decode(), other.key_pem.decode(), "", served=other.pem.decode())
+    pem, _ = Signer(authority, make_key()).leaf("up.test", time.time())
+    contexts = TlsContexts()
+    contexts.deny(frozenset({public_key(own.der)}))
+    shake(contexts.get(trust_in(root, tmp_path)), server_context("up.test", pem.encode()))
+
+
+def test_a_root_of_the_operators_is_denied_too(ca: Authority, tmp_path: Path) -> None:
+    """Whatever store it is in, also the system's where that is the bundle of a trust folder."""
     contexts, server = TlsContexts(), ca.server_context("up.test")
-    shake(contexts.get(ca.trust), server)
-    contexts.exclude(frozenset({ssl.PEM_cert_to_DER_cert(ca.bundle.read_text())}))
-    with pytest.raises(ssl.SSLCertVerificationError):
+    contexts.deny(frozenset({public_key(ssl.PEM_cert_to_DER_cert(ca.bundle.read_text()))}))
+    with pytest.raises(ChainDenied):
         shake(contexts.get(ca.trust), server)
-    contexts.exclude(frozenset())
-    shake(contexts.get(ca.trust), server)
 
 
-def test_a_dialer_excludes_the_ca_that_signs_for_callers(tmp_path: Path) -> None:
+def test_the_system_s_store_may_be_our_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What SSL_CERT_FILE names then has the operator's root in it."""
+    root, own, server = operators()
+    (tmp_path / "bundle.pem").write_text(bundle(root.pem.decode()))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "bundle.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    contexts = TlsContexts()
+    shake(contexts.get(Trust("system")), server)
+    contexts.deny(frozenset({public_key(own.der)}))
+    with pytest.raises(ChainDenied):
+        shake(contexts.get(Trust("system")), server)
+
+
+def test_a_dialer_denies_the_ca_that_signs_for_callers(tmp_path: Path) -> None:
     """By the config, and no longer than it says so."""
     own, _ = local_server("up.test")
     dialer = Dialer(NetworkRules())
     dialer.prepare(Snapshot({}, ca=rules_in(tmp_path, brought=True, own=own)))()
-    assert dialer._contexts._excluded == {ssl.PEM_cert_to_DER_cert(own.certificate)}
+    assert dialer._contexts._denied == {public_key(ssl.PEM_cert_to_DER_cert(own.certificate))}
     dialer.prepare(Snapshot({}))()
-    assert dialer._contexts._excluded == frozenset()
+    assert dialer._contexts._denied == frozenset()

@@ -89,9 +89,9 @@ def test_without_memfd_a_private_file_is_there_for_a_moment(
 
 
 @pytest.mark.parametrize("memory", [True, False], ids=["memfd", "file"])
-@pytest.mark.parametrize("fault", ["another key", "no key", "encrypted key"])
+@pytest.mark.parametrize("flaw", ["another key", "no key", "encrypted key"])
 def test_a_pair_that_cannot_be_used_is_told_without_a_trace_of_it(
-    ca: Authority, context: ssl.SSLContext, disk: Path, monkeypatch: pytest.MonkeyPatch, fault: str, memory: bool
+    ca: Authority, context: ssl.SSLContext, disk: Path, monkeypatch: pytest.MonkeyPatch, flaw: str, memory: bool
 ) -> None:
     """Nothing is asked at a terminal, and nothing of the library's text is shown."""
     if not memory:
@@ -101,7 +101,7 @@ def test_a_pair_that_cannot_be_used_is_told_without_a_trace_of_it(
         "no key": b"no key",
         "encrypted key": b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIGjMF8GCSqGSIb3DQEFDTBS\n-----END ENCRYPTED "
         b"PRIVATE KEY-----\n",
-    }[fault]
+    }[flaw]
     with pytest.raises(ProblemError) as failed:
         present(context, identity(ca.ca.issue_cert("c@clients.test"), key))
     problem = failed.value.problem

@@ -61,8 +61,8 @@ class Client(Connection):
     async def ended(self) -> Exception | None:
         """Wait for the end; what it was."""
         async with asyncio.timeout(DEADLINE):
-            fault: Exception | None = await self.lost
-        return fault
+            error: Exception | None = await self.lost
+        return error
 
     async def closed(self) -> None:
         """Close, and wait for the end."""
@@ -120,7 +120,7 @@ async def test_a_long_body_is_sent_whole_before_the_end(dial: Dial, ca: Authorit
             assert await connection.ended() is None
         await peer.served()
     assert taken == BIG
-    assert peer.faults == []
+    assert peer.errors == []
 
 
 @VERSIONS
@@ -209,7 +209,7 @@ async def test_an_end_that_came_with_the_last_bytes_is_told_when_reading_goes_on
         assert connection.events == ["eof"]
         assert await connection.ended() is None
         await peer.served()
-    assert (bytes(connection.received), peer.faults) == (b"all of it", [])
+    assert (bytes(connection.received), peer.errors) == (b"all of it", [])
 
 
 @VERSIONS
@@ -229,7 +229,7 @@ async def test_an_abort_is_a_cut(dial: Dial, ca: Authority, version: ssl.TLSVers
             connection.transport.resume_reading()
             assert connection.transport.get_extra_info("ssl_object") is None
         await peer.served()
-    assert len(peer.faults) == 1
+    assert len(peer.errors) == 1
 
 
 async def test_bytes_that_were_forged_end_the_connection(dial: Dial, ca: Authority) -> None:
@@ -244,9 +244,9 @@ async def test_bytes_that_were_forged_end_the_connection(dial: Dial, ca: Authori
 
     with TlsPeer(context_of(ca), script) as peer:
         connection = await connect(dial, peer.port)
-        fault = await connection.ended()
+        error = await connection.ended()
         await peer.served()
-    assert isinstance(fault, ssl.SSLError)
+    assert isinstance(error, ssl.SSLError)
     assert (bytes(connection.received), connection.events) == (b"good", [])
 
 
@@ -393,7 +393,7 @@ async def test_a_certificate_that_is_asked_for_later_is_shown(dial: Dial, ca: Au
         connection.transport.write(b"more")
         assert await connection.ended() is None
         await peer.served()
-    assert peer.faults == []
+    assert peer.errors == []
     assert connection.received == b"waitanswer"
     assert not seen[0]
     assert "alice" in str(seen[1])

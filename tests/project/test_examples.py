@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from sidekey.authority.folder import state_file
 from sidekey.settings.load import load
 from support import peers
+from support.child import run_cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 COMPOSE = EXAMPLES / "compose.yaml"
@@ -94,6 +96,24 @@ def test_the_unit_hands_over_exactly_the_secrets_of_its_config() -> None:
     """Each file below /run/credentials is one that LoadCredential= puts there."""
     handed = {value.partition(":")[0] for value in unit_settings()["LoadCredential"]}
     assert {Path(secret).name for secret in CONFIGS["systemd"][1]} == handed
+
+
+def test_the_unit_keeps_the_ca_where_its_config_looks_for_it(tmp_path: Path) -> None:
+    """The key in the service's own state, what callers trust where other users may read it; both are written."""
+    settings = unit_settings()
+    assert settings["StateDirectoryMode"] == ["0700"]
+    assert (settings["RuntimeDirectoryMode"], settings.get("RuntimeDirectoryPreserve")) == (["0755"], None)
+    state, public = (settings[name][0] for name in ("StateDirectory", "RuntimeDirectory"))
+    path = CONFIGS["systemd"][0]
+    snapshot = load(path, {"STATE_DIRECTORY": f"/var/lib/{state}"}).snapshot
+    assert snapshot is not None
+    assert (snapshot.ca.folder, snapshot.ca.trust_folder) == (Path(f"/var/lib/{state}"), Path(f"/run/{public}"))
+    config = tmp_path / "sidekey.yaml"
+    config.write_text(path.read_text().replace(f"/run/{public}", str(tmp_path / "public")))
+    environment = {"STATE_DIRECTORY": str(tmp_path / "state"), "SIDEKEY_CONFIG": str(config)}
+    assert run_cli("ca", "path", environment=environment).stdout == f"{tmp_path / 'public' / 'ca.pem'}\n"
+    assert state_file(tmp_path / "state").stat().st_mode & 0o777 == 0o600
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "public").iterdir()} == {0o644}
 
 
 def test_systemd_accepts_the_unit_and_finds_little_exposed(tmp_path: Path) -> None:

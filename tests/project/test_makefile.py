@@ -22,7 +22,7 @@ def checkout(tmp_path: Path) -> Path:
     """A folder, with a space in its path, that holds what make reads and no environment yet."""
     folder = tmp_path / "a checkout"
     folder.mkdir()
-    locks = [*ROOT.glob("requirements*.txt"), ROOT / "tests/peers/checkov/requirements.txt"]
+    locks = [*ROOT.glob("requirements*.txt"), *ROOT.glob("tests/peers/*/requirements.txt")]
     for path in [ROOT / "Makefile", ROOT / "pyproject.toml", *locks]:
         copy = folder / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)

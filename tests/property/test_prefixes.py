@@ -69,6 +69,6 @@ def test_a_target_at_a_placeholder_is_judged_by_its_path_alone(written: list[tup
     placeholder = parse_prefix("https://c.test").origin
     here = tuple(Prefix(placeholder, prefix.path) for prefix in prefixes)
     url = f"{placeholder}{target}"
-    assert decide(Policy(prefixes=prefixes, stand_in=placeholder), "GET", url).allowed == (
+    assert decide(Policy(prefixes=prefixes, placeholder_origin=placeholder), "GET", url).allowed == (
         decide(Policy(prefixes=here), "GET", url).allowed
     )

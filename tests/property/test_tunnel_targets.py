@@ -20,6 +20,7 @@ from support.scripted import Scripted
 INTEGRATIONS = (
     integration("h", "https://up.test/api", "http://127.0.0.1:8080/v1"),
     integration("k", domains=["https://b.test:8443", "https://*.wild.test"], methods=["GET"]),
+    integration("h2", "https://up.test/other"),
     integration("v6", "https://[2001:db8::1]/x", forbidden=[("https://[2001:db8::1]", "/x/token")]),
 )
 ORIGINS = [
@@ -47,7 +48,7 @@ def outcome(sidekey: Scripted, target: str, name: str | None, method: bytes, ent
     return found.integration.name, found.route.origin, found.path
 
 
-@pytest.mark.parametrize("passing", [False, True])
+@pytest.mark.parametrize(("passing", "matching"), [(False, False), (True, False), (False, True), (True, True)])
 @given(
     st.sampled_from(ORIGINS),
     soup(),
@@ -59,13 +60,15 @@ def outcome(sidekey: Scripted, target: str, name: str | None, method: bytes, ent
 @example(ORIGINS[0], "/api/%2e%2e/x", "h", True, b"GET")
 @example(ORIGINS[0], "//evil.test/api", "h", True, b"GET")
 @example(ORIGINS[1], "/api/a", "h", True, b"GET")
+@example(ORIGINS[0], "/other/a", None, True, b"GET")
+@example(ORIGINS[1], "/api/%2e%2e/other", None, True, b"GET")
 def test_a_target_in_a_tunnel_is_judged_as_its_absolute_form(
-    passing: bool, origin: Origin, path: str, name: str | None, at_connect: bool, method: bytes
+    passing: bool, matching: bool, origin: Origin, path: str, name: str | None, at_connect: bool, method: bytes
 ) -> None:
-    """The name counts the same, whether it was given at the CONNECT or inside."""
+    """The name counts the same, whether it was given at the CONNECT or inside; and so does none, by host."""
 
     async def main() -> None:
-        sidekey = Scripted(*INTEGRATIONS, passing=passing)
+        sidekey = Scripted(*INTEGRATIONS, passing=passing, matching=matching)
         given_name = None if name is None else name.encode()
         entry = Entry(origin, given_name if at_connect else None, None)
         own = None if at_connect else name

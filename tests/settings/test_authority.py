@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,12 @@ def test_folders_of_the_config_begin_at_the_config(tmp_path: Path) -> None:
     assert rules.configured
     rules = good(loaded(tmp_path, "ca: {trust_folder: /shared}", {"HOME": "/srv/u"})).ca
     assert rules.trust_folder == Path("/shared")
+
+
+def test_whoever_matches_by_host_counts_on_the_ca(tmp_path: Path) -> None:
+    """Clients name no integration in plain requests alone: without a CA the operator must hear of it."""
+    assert good(loaded(tmp_path, "forward: {match_by_host: true}")).ca.configured
+    assert not good(loaded(tmp_path, "forward: {match_by_host: false}")).ca.configured
 
 
 def test_the_policies_and_the_listed_hosts_are_in_the_scope(tmp_path: Path) -> None:
@@ -112,6 +119,24 @@ def test_an_own_ca_that_cannot_be_used_is_an_error_of_check_and_no_reason_not_to
     assert (rules.brought, rules.own) == (True, None)
     (tmp_path / "ca.pem").unlink()
     assert "ca.pem does not exist" in loaded(tmp_path, OWN).unreadable[0].message
+
+
+def test_extra_roots_complete_the_chain_of_an_own_ca(tmp_path: Path) -> None:
+    """As long as they can be read, and while they cannot be."""
+    top = issue("Corporate root", authority=True, start=datetime.now(UTC) - timedelta(days=1))
+    below = issue("Intermediate", top, authority=True, start=datetime.now(UTC) - timedelta(days=1))
+    (tmp_path / "ca.pem").write_bytes(below.pem)
+    (tmp_path / "ca.key").write_bytes(below.key_pem)
+    (tmp_path / "roots.pem").write_bytes(top.pem)
+    loader = Loader(tmp_path / "sidekey.yaml", {"HOME": "/srv/u"})
+    write(tmp_path, A, top=f"{OWN.removesuffix('}')}, extra_roots: [{{file: roots.pem}}]}}\n")
+    for _ in range(2):
+        found = loader.load()
+        own = good(found).ca.own
+        assert own is not None
+        assert own.trusted == top.pem.decode()
+        assert not [text for text in map(str, found.warnings) if "does not end in a root" in text]
+        (tmp_path / "roots.pem").write_text("nonsense")
 
 
 def test_extra_roots_are_read_and_stay_while_they_cannot_be(tmp_path: Path) -> None:

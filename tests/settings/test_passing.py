@@ -47,14 +47,14 @@ def test_pass_covers_the_hosts_of_every_integration(tmp_path: Path) -> None:
     """Those that stand behind references too, and whether or not the secrets can be read."""
     passing = snapshot(tmp_path, "forward: {unmatched: pass}\n" + CRM, BASE="https://crm.test").passing
     assert passing is not None
-    assert (passing.coverage.hosts, passing.undecided) == ({"crm.test", "sms.test"}, set())
+    assert (passing.coverage.hosts, passing.unresolved) == ({"crm.test", "sms.test"}, set())
 
 
-def test_an_integration_whose_prefix_cannot_be_read_is_undecided(tmp_path: Path) -> None:
+def test_an_integration_whose_prefix_cannot_be_read_is_unresolved(tmp_path: Path) -> None:
     """What it covers is not known; the others are."""
     passing = snapshot(tmp_path, "forward: {unmatched: pass}\n" + CRM, KEY="k").passing
     assert passing is not None
-    assert (passing.coverage.hosts, passing.undecided) == ({"sms.test"}, {"crm"})
+    assert (passing.coverage.hosts, passing.unresolved) == ({"sms.test"}, {"crm"})
 
 
 def test_what_passes_carries_nothing_and_trusts_what_the_network_trusts(ca: Authority, tmp_path: Path) -> None:
@@ -80,4 +80,4 @@ def test_stored_integrations_cover_what_the_operator_lets_them() -> None:
     ):
         passing = build_passing({each.id: each for each in (own, *stored)}, Trust(), stored_at=hosts)
         assert [host for host in ("own.test", "one.test", "torn.test") if passing.coverage.covers(host)] == covered
-        assert passing.undecided == frozenset()
+        assert passing.unresolved == frozenset()

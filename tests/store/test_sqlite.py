@@ -209,7 +209,6 @@ async def test_a_file_that_was_replaced_is_the_one_that_counts(place: SqlitePlac
 async def test_an_edited_row_is_noticed_while_it_runs(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite tells that another has written, whatever it was."""
     monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 0.01)
-    monkeypatch.setattr("sidekey.store.store.CHECK_EVERY", 0.05)
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         woken = asyncio.Event()

@@ -16,6 +16,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "sidekey"
 EXAMPLE = ROOT / "helm" / "examples" / "webhook-sender"
+GATEWAY = ROOT / "helm" / "examples" / "gateway-https"
 CASES = ROOT / "tests" / "helm" / "values"
 """Values that the golden files are rendered from: `sidecar*` are of the example chart, the others of the chart."""
 
@@ -73,6 +74,11 @@ def objects(chart: Path, values: Values, *, name: str = "demo", namespace: str =
     """Every object that is rendered."""
     texts = manifests(chart, values, name=name, namespace=namespace).values()
     return [found for text in texts for found in yaml.load_all(text, _LOADER) if found is not None]
+
+
+def documents(path: Path) -> list[Object]:
+    """The objects of a manifest."""
+    return [found for found in yaml.load_all(path.read_text("utf-8"), _LOADER) if found is not None]
 
 
 def refusal(chart: Path, values: Values) -> str:

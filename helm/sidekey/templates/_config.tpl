@@ -58,6 +58,13 @@ endpoint any more; this is why there is no preStop hook. A sidecar is told to en
 {{- if $callers -}}
 {{- $_ := set $config "callers" $callers -}}
 {{- end -}}
+{{- $https := include "sidekey.httpsProxy" . | fromJson -}}
+{{- if $https.on -}}
+{{- $_ := set $config "ca" (merge (include "sidekey.ca" . | fromJson) ($config.ca | default dict)) -}}
+{{- end -}}
+{{- if $https.matchByHost -}}
+{{- $_ := set $config "forward" (merge (dict "match_by_host" true) ($config.forward | default dict)) -}}
+{{- end -}}
 {{- toYaml $config -}}
 {{- end }}
 

@@ -25,6 +25,7 @@
 {{- end -}}
 {{- $_ := set $names .name "a source above" -}}
 {{- end -}}
+{{- include "sidekey.validateHttpsProxy" . -}}
 {{- include "sidekey.validateProcesses" . -}}
 {{- include "sidekey.validateVolumes" . -}}
 {{- include "sidekey.validateMounts" . -}}
@@ -70,6 +71,54 @@ refresh token that the provider ends with its use, and clients of which it keeps
 {{- end -}}
 {{- end }}
 
+{{/* httpsProxy: one way to name integrations, a CA for a gateway, and no second word on what the chart writes. */}}
+{{- define "sidekey.validateHttpsProxy" -}}
+{{- $values := .values -}}
+{{- $https := include "sidekey.httpsProxy" . | fromJson -}}
+{{- $config := $values.config | default dict -}}
+{{- $gateway := eq $values.mode "gateway" -}}
+{{- if and $https.integration $https.matchByHost -}}
+{{- fail "sidekey: httpsProxy: exactly one of integration and matchByHost must be set: remove integration where each request is to take the one that covers its URL, else matchByHost." -}}
+{{- end -}}
+{{- if and $gateway $https.on (not $https.caSecret) -}}
+{{- fail "sidekey: httpsProxy.caSecret: must name the Secret of a CA for a gateway, whose pods must sign alike: make one with tls.crt and tls.key, such as by cert-manager (helm/examples/gateway-https), since the chart makes none; or set mode: none for a sidecar, which makes its own." -}}
+{{- end -}}
+{{- if and (not $gateway) $https.caSecret -}}
+{{- fail "sidekey: httpsProxy.caSecret: must be empty with mode: none, since each pod's Sidekey makes a CA of its own: remove it." -}}
+{{- end -}}
+{{- if and (not $https.on) (or $https.java $https.extraRoots) -}}
+{{- $needed := $gateway | ternary "httpsProxy.caSecret" "httpsProxy.integration or httpsProxy.matchByHost" -}}
+{{- fail (printf "sidekey: httpsProxy.%s: must be left out without %s: set that as well, or remove this." ($https.java | ternary "java" "extraRoots") $needed) -}}
+{{- end -}}
+{{- if and $https.on $values.httpProxy.integration -}}
+{{- fail "sidekey: httpProxy.integration: must be empty with httpsProxy, which sets HTTP_PROXY too: remove it." -}}
+{{- end -}}
+{{- include "sidekey.validateIntegration" (merge (dict "place" "httpsProxy.integration" "id" $https.integration) .) -}}
+{{- range $index, $root := $https.extraRoots -}}
+{{- if eq (empty $root.configMap) (empty $root.secret) -}}
+{{- fail (printf "sidekey: httpsProxy.extraRoots: entry %d must name either a configMap or a secret, and the key of its PEM: such as {configMap: company-ca, key: ca.crt}." (add $index 1)) -}}
+{{- end -}}
+{{- end -}}
+{{- if $https.on -}}
+{{- range $key, $_ := $config.ca | default dict -}}
+{{- if ne $key "hosts" -}}
+{{- fail (printf "sidekey: config.ca.%s: must be left out with httpsProxy, where the chart writes it: remove it; see httpsProxy.caSecret and httpsProxy.extraRoots." $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $https.matchByHost (eq (dig "forward" "match_by_host" "" $config | toString) "false") -}}
+{{- fail "sidekey: config.forward.match_by_host: must not be false with httpsProxy.matchByHost: remove one of them." -}}
+{{- end -}}
+{{- end }}
+
+{{/* "id" in the dict, which the value at "place" is, must be an integration; of configSources the chart cannot know it. */}}
+{{- define "sidekey.validateIntegration" -}}
+{{- $integrations := get (.values.config | default dict) "integrations" | default dict -}}
+{{- if and .id (not .values.configSources) (not (hasKey $integrations .id)) -}}
+{{- fail (printf "sidekey: %s: must be an ID in config.integrations; %s is none of: %s." .place .id (keys $integrations | sortAlpha | join ", " | default "none")) -}}
+{{- end -}}
+{{- end }}
+
 {{- define "sidekey.validateVolumes" -}}
 {{- $names := dict -}}
 {{- range .values.extraVolumes -}}
@@ -89,6 +138,7 @@ mounted read-only, and a volume over the config would hide it.
 */}}
 {{- define "sidekey.validateMounts" -}}
 {{- $taken := dict "/etc/sidekey" "the config" "/run/sidekey/callers" "the callers' tokens" "/dev/shm" "Sidekey's own memory" -}}
+{{- $taken = merge $taken (dict "/run/sidekey/state" "the local CA" "/run/sidekey/ca" "the CA" "/run/sidekey/trust" "the trust folder" "/run/sidekey/extra-roots" "the extra roots") -}}
 {{- $mounts := include "sidekey.mounts" . | fromJsonArray -}}
 {{- range .values.extraVolumeMounts -}}
 {{- $mounts = append $mounts (dict "list" "extraVolumeMounts" "name" .name "path" .mountPath) -}}
@@ -142,11 +192,8 @@ mounted read-only, and a volume over the config would hide it.
 {{- if not (or $values.config $values.configSources) -}}
 {{- fail "sidekey: config: is missing for this sidecar: write its integrations, such as config: {integrations: {crm: {...}}}, or name ConfigMaps in configSources." -}}
 {{- end -}}
-{{- $id := $values.httpProxy.integration -}}
-{{- $integrations := get ($values.config | default dict) "integrations" | default dict -}}
-{{- if and $id (not $values.configSources) (not (hasKey $integrations $id)) -}}
-{{- fail (printf "sidekey: httpProxy.integration: must be an ID in config.integrations; %s is none of: %s." $id (keys $integrations | sortAlpha | join ", " | default "none")) -}}
-{{- end -}}
+{{- include "sidekey.validateIntegration" (merge (dict "place" "httpProxy.integration" "id" $values.httpProxy.integration) .) -}}
+{{- include "sidekey.validateHttpsProxy" . -}}
 {{- if and $values.callers (not (hasKey $values.callers ($values.caller | default ""))) -}}
 {{- fail (printf "sidekey: caller: must say which of the callers this service is: %s." (keys $values.callers | sortAlpha | join ", ")) -}}
 {{- end -}}

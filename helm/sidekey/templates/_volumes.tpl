@@ -1,6 +1,6 @@
 {{/*
-What is mounted into Sidekey's container, and into no other. Files are 0444 (292): in a pod without fsGroup they belong
-to root, and the only process that sees them is Sidekey.
+What is mounted into Sidekey's container, and into no other but for the trust folder. Files are 0444 (292): in a pod
+without fsGroup they belong to root, and the only process that sees them is Sidekey.
 */}}
 
 {{/*
@@ -77,6 +77,7 @@ Each source of the config is one file: items give it a name, so that two can nev
 - name: sidekey-secret-{{ $index }}
   {{- toYaml $mount.source | nindent 2 }}
 {{- end }}
+{{- include "sidekey.caVolumes" . }}
 {{- /* The containers of a pod share one /dev/shm; Sidekey keeps the CAs that it trusts there, so it gets its own. */}}
 - name: sidekey-shm
   emptyDir:
@@ -101,6 +102,7 @@ Each source of the config is one file: items give it a name, so that two can nev
   mountPath: {{ $mount.path }}
   readOnly: true
 {{- end }}
+{{- include "sidekey.caVolumeMounts" . }}
 - name: sidekey-shm
   mountPath: /dev/shm
 {{- with .values.extraVolumeMounts }}

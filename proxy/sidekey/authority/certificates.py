@@ -99,8 +99,20 @@ class Signer:
         self._certificate = x509.load_pem_x509_certificate(authority.certificate.encode())
         (block,) = blocks(authority.key.encode())
         self._key = open_key(block, None)
-        self._leaf_key = leaf_key
         self._leaf_key_pem = key_pem(leaf_key)
+        issuer, public = self._certificate, leaf_key.public_key()
+        # All that is the same in each leaf: a third of what one costs.
+        self._template = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]))
+            .issuer_name(issuer.subject)
+            .public_key(public)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage("digital_signature"), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .add_extension(_issuer_key(issuer), critical=False)
+        )
 
     def __repr__(self) -> str:
         return f"Signer({self._authority!r})"
@@ -114,23 +126,13 @@ class Signer:
         address = literal(host)
         name = x509.DNSName(host) if address is None else x509.IPAddress(ip_address(str(address)))
         issuer = self._certificate
-        public = self._leaf_key.public_key()
         end = min(moment + LEAF_LIFE, issuer.not_valid_after_utc)
         certificate = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([]))
-            .issuer_name(issuer.subject)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
+            self._template.serial_number(x509.random_serial_number())
             .not_valid_before(max(moment - BACKDATED, issuer.not_valid_before_utc))
             .not_valid_after(end)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage("digital_signature"), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             # Critical, since the subject is empty (RFC 5280 4.2.1.6).
             .add_extension(x509.SubjectAlternativeName([name]), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-            .add_extension(_issuer_key(issuer), critical=False)
             .sign(self._key, _digest(self._key))  # type: ignore[arg-type]  # DSA keys are refused as too weak
         )
         pem = certificate.public_bytes(Encoding.PEM).decode()

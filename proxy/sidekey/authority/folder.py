@@ -59,7 +59,7 @@ def update(folder: Path, change: Callable[[Authorities | None], Authorities]) ->
     """
     path = folder / SUBFOLDER
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path, 0o700)
         descriptor = _open_folder(path)
     except OSError as error:
         raise _failed(path, "cannot be made or entered", error) from None
@@ -72,6 +72,20 @@ def update(folder: Path, change: Callable[[Authorities | None], Authorities]) ->
             return after
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: Path, mode: int) -> None:
+    """Make a folder, and those above it that are missing, each with this mode whatever the umask. Raises OSError."""
+    missing = []
+    for each in (path, *path.parents):
+        if each.exists():
+            break
+        missing.append(each)
+    for each in reversed(missing):
+        # Another process may have made it meanwhile.
+        with contextlib.suppress(FileExistsError):
+            each.mkdir(mode)
+            each.chmod(mode)
 
 
 def _open_folder(path: Path) -> int:

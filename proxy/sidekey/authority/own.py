@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -29,8 +30,12 @@ class Examined(NamedTuple):
     warnings: Found
 
 
-def examine(certificate: str, private_key: str, scope: Scope, now: float) -> Examined:
-    """Check a CA with its chain, in any order, and its key; both are PEM. `now` is in seconds since the epoch."""
+def examine(certificate: str, private_key: str, scope: Scope, now: float, extra_roots: str = "") -> Examined:
+    """Check a CA with its chain, in any order, and its key; both are PEM. `now` is in seconds since the epoch.
+
+    What callers trust beside it, `extra_roots` (PEM), may complete the chain: issuers such as cert-manager keep the
+    root apart from what it has signed.
+    """
     errors: Found = []
     certificates = _certificates(certificate, errors)
     key = _key(private_key, errors)
@@ -43,7 +48,8 @@ def examine(certificate: str, private_key: str, scope: Scope, now: float) -> Exa
         errors.append(("private_key", f"this private key does not belong to the certificate of {leaf}"))
         return Examined(None, errors, [])
     issuer = max(fitting, key=lambda each: each.not_valid_after_utc)
-    chain = chains.ordered(issuer, [each for each in certificates if each is not issuer])
+    others = [each for each in certificates if each is not issuer]
+    chain = chains.ordered(issuer, [*others, *_readable(extra_roots)])
     errors += [("certificate", text) for text in _errors(chain, now)]
     if errors:
         return Examined(None, errors, [])
@@ -78,6 +84,13 @@ def _certificates(text: str, errors: Found) -> list[x509.Certificate]:
         known = next(filter(None, (pem.other(block.label) for block in blocks)), None)
         errors.append(("certificate", "this PEM contains no certificate" if known is None else f"this is {known}"))
     return found
+
+
+def _readable(extra_roots: str) -> Iterator[x509.Certificate]:
+    for block in pem.blocks(extra_roots.encode()) if extra_roots else ():
+        # One that the library does not read is none that a chain could end in.
+        with contextlib.suppress(ValueError):
+            yield chains.read_certificate(block.der)
 
 
 def _key(text: str, errors: Found) -> keys.PrivateKey | None:

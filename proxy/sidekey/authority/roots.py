@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from sidekey.authority.local import MARK
 
@@ -30,6 +30,6 @@ def certificates(pem: bytes) -> Iterator[bytes]:
             yield base64.b64decode(text)
 
 
-def usable(pem: bytes, excluded: Collection[bytes] = ()) -> dict[bytes, None]:
-    """Those that may verify upstreams, each once; `excluded` are others (DER) that may not."""
-    return dict.fromkeys(der for der in certificates(pem) if der not in excluded and not is_local(der))
+def usable(pem: bytes) -> dict[bytes, None]:
+    """Those that may verify upstreams, each once."""
+    return dict.fromkeys(der for der in certificates(pem) if not is_local(der))

@@ -59,14 +59,14 @@ class Scope:
 
 def _reachable(policy: Policy) -> Iterator[str]:
     """The hosts of targets that the policy may allow, wildcards by their suffix."""
-    if policy.stand_in is not None:
-        # The origin that a grant learns is under one of the domains; until then callers name the stand-in.
-        yield policy.stand_in.host
+    if policy.placeholder_origin is not None:
+        # The origin that a grant learns is under one of the domains; until then callers name the placeholder.
+        yield policy.placeholder_origin.host
     for prefix in policy.prefixes:
         # Where there are both, both must allow.
         if not policy.domains or any(domain.covers(prefix.origin) for domain in policy.domains):
             yield prefix.origin.host
-    if not policy.prefixes or policy.stand_in is not None:
+    if not policy.prefixes or policy.placeholder_origin is not None:
         for domain in policy.domains:
             yield domain.origin.host
 

@@ -12,6 +12,7 @@ import secrets
 import ssl
 from pathlib import Path
 
+from sidekey.authority.folder import make_folder
 from sidekey.credentials.certificates.pem import CERTIFICATES, blocks
 
 CA, BUNDLE, TRUSTSTORE, WGETRC = "ca.pem", "bundle.pem", "truststore.p12", "wgetrc"
@@ -88,7 +89,7 @@ def write(folder: Path, local: str, extra_roots: str) -> bool:
     try:
         if _current(path, whole):
             return False
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_folder(path, 0o755)
         replace_file(path / CA, local.encode())
         replace_file(path / WGETRC, wgetrc(path / BUNDLE).encode())
         replace_file(path / TRUSTSTORE, truststore(whole))

@@ -23,7 +23,7 @@ class Coverage:
 
     @classmethod
     def of(cls, policies: Iterable[Policy]) -> Coverage:
-        """The hosts that these policies name: in prefixes, domains and forbidden targets, and as a stand-in.
+        """The hosts that these policies name: in prefixes, domains and forbidden targets, and as a placeholder.
 
         What a grant learns is among them: `Policy.learn` refuses a base URL that none of these covers.
         """
@@ -59,8 +59,8 @@ def _hosts(policy: Policy) -> Iterator[str]:
     for forbidden in policy.forbidden:
         if forbidden.origin is not None:
             yield forbidden.origin.host
-    if policy.stand_in is not None:
-        yield policy.stand_in.host
+    if policy.placeholder_origin is not None:
+        yield policy.placeholder_origin.host
 
 
 def _spelling(host: str) -> str:

@@ -244,6 +244,18 @@ class Denied(Generic[C_co]):
         self.authority: Final = authority
 
 
+class Named(Generic[C_co]):
+    """As whose a request goes (None: it named nobody), who sends it, and the name and the token that it gave."""
+
+    __slots__ = ("caller", "candidate", "name", "token")
+
+    def __init__(self, candidate: C_co | None, caller: Caller | None, name: bytes | None, token: bytes | None) -> None:
+        self.candidate: Final = candidate
+        self.caller: Final = caller
+        self.name: Final = name
+        self.token: Final = token
+
+
 class Tunnelled(Generic[C_co]):
     """A tunnel to `authority` may be opened: what is known of it, and of who opens it.
 
@@ -312,10 +324,10 @@ def _decide(
         return Denied(Problem("method_denied", "TRACE is never forwarded", headers=(("Allow", COMMON_METHODS),)))
     if not forward and (problem := _check_browser(head, callers, routes)) is not None:
         return Denied(problem)
-    named_by = _name(head, callers, routes, named, entry)
-    if isinstance(named_by, Problem):
-        return Denied(named_by)
-    candidate, caller, _, _ = named_by
+    found = _name(head, callers, routes, named, entry)
+    if isinstance(found, Problem):
+        return Denied(found)
+    candidate = found.candidate
     if entry is not None and entry.misdirects(head):
         detail = "Host, and a target that is absolute, must name the authority that the tunnel was opened to"
         return Denied(Problem("misdirected", detail), candidate)
@@ -323,7 +335,7 @@ def _decide(
         return Denied(problem, candidate)
     chosen = _choose(head, candidate, routes.unmatched)
     if chosen is None:
-        chosen = _match(head, caller, routes, inside=entry is not None)
+        chosen = _match(head, found.caller, routes, inside=entry is not None)
     if isinstance(chosen, Denied):
         return chosen
     if routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
@@ -334,10 +346,10 @@ def _decide(
 
 def _name(
     head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], named: bytes, entry: Entry | None
-) -> tuple[C | None, Caller | None, bytes | None, bytes | None] | Problem:
-    """As whose a request goes, who sends it, and the name and the token that it gave, or why it may not.
+) -> Named[C] | Problem:
+    """What the request says of itself, or why it may not go on. `named` is the ID in its target.
 
-    `named` is the ID in its target. Raises InvalidNaming.
+    Raises InvalidNaming.
     """
     written = head.mark(Role.PROXY_AUTHORIZATION)
     user = routing.NO_USER if written is None else routing.proxy_user(written)
@@ -356,7 +368,7 @@ def _name(
             candidate = routes.find(name)
         if candidate is None:
             return Problem("integration_denied", "there is no such integration for this caller")
-    return candidate, caller, name, token or None
+    return Named(candidate, caller, name, token or None)
 
 
 def decide_connect(
@@ -377,18 +389,18 @@ def decide_connect(
         named = Problem("request_invalid", str(ambiguous))
     if isinstance(named, Problem):
         return Denied(named, None, authority)
-    candidate, caller, name, token = named
+    candidate = named.candidate
     problem = _unsigned(candidate, authority.host, routes)
     if problem is None and routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
         problem = Problem("loop_detected", "Via shows that the request went through Sidekey before")
     passes = _passes(authority, candidate, routes.unmatched) if problem is None else problem
     if isinstance(passes, Problem):
         return Denied(passes, candidate, authority)
-    if not passes and (problem := _out_of_reach(authority, candidate, caller, routes)) is not None:
+    if not passes and (problem := _out_of_reach(authority, candidate, named.caller, routes)) is not None:
         return Denied(problem, candidate, authority)
     if passes and routes.unmatched is not None:
         candidate = routes.unmatched.candidate
-    return Tunnelled(authority, candidate, passes=passes, name=name, token=token, caller=caller)
+    return Tunnelled(authority, candidate, passes=passes, name=named.name, token=named.token, caller=named.caller)
 
 
 def _passes(authority: Authority, named: C | None, unmatched: Unmatched[C] | None) -> bool | Problem:

@@ -156,9 +156,9 @@ def _claims(name: str, policy: Policy) -> Iterator[Claim]:
 
 def _bases(policy: Policy) -> Iterator[tuple[Origin, str, bool]]:
     """Origins and paths by prefixes and domains together, both of which must allow; see `policy.judge`."""
-    if policy.stand_in is not None and not policy.prefixes:
+    if policy.placeholder_origin is not None and not policy.prefixes:
         # The other domains are those that may be learnt.
-        yield policy.stand_in, policy.path, False
+        yield policy.placeholder_origin, policy.path, False
         return
     if not policy.prefixes:
         for domain in policy.domains:
@@ -168,6 +168,6 @@ def _bases(policy: Policy) -> Iterator[tuple[Origin, str, bool]]:
         path = prefix.path if under(prefix.path, policy.path) else policy.path
         if not under(path, prefix.path):
             continue
-        for origin in dict.fromkeys((prefix.origin, policy.stand_in or prefix.origin)):
+        for origin in dict.fromkeys((prefix.origin, policy.placeholder_origin or prefix.origin)):
             if not policy.domains or any(domain.covers(origin) for domain in policy.domains):
                 yield origin, path, False

@@ -18,7 +18,7 @@ def named(integration: str, policy: Policy, *, unresolved: bool) -> Iterator[Nam
     Its prefixes' where it has any, else its domains'. Where the base URL is `unresolved`, or is learnt, it is one that
     nobody else is known to have.
     """
-    if unresolved or policy.stand_in is not None:
+    if unresolved or policy.placeholder_origin is not None:
         yield integration
     elif policy.prefixes:
         for prefix in policy.prefixes:

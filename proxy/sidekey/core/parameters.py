@@ -66,6 +66,9 @@ def names_any(encoded: str, names: Iterable[str]) -> bool:
 def fold(name: str) -> str:
     """The form in which names are compared: compatibility characters are what they stand for, case makes no difference.
 
+    `accessToken` is not `access_token`, though the JSON mapping of protobuf reads both as one field: given twice that
+    is an error there, or the last one counts, which is ours; and an API may well have a parameter of its own by that
+    name.
     `\u0131` and `\u0130` are an i, since that is what the one is in upper case and the other in lower case.
     """
     return _fold(unicodedata.normalize("NFKC", name))

@@ -49,6 +49,13 @@ _ODD_DOTS: Final = re.compile(
 """A dot segment with a tail that a server may cut off: blanks, a stream of NTFS (`::$DATA`), or a query or fragment
 that decoding uncovered."""
 
+_BLANK_BEFORE_DOT: Final = re.compile(r"\.(?<=[ +\x80-\xbf]\.)")
+_INDENTED_DOTS: Final = re.compile(
+    rf"/(?=[ \x85\xa0\xc2\xe1-\xe3\xef]){_BLANK.replace('. ', ' ')}++\.{_BLANK}*+(?:[/;:?#]|\Z)",
+)
+"""A dot segment with blanks before it: to a server that trims segments, as Java's tokenizers do, it is one. The first
+of them is no `+`: that is a blank in a query, and begins numbers of telephones in paths."""
+
 _ALIKE_PAIRS: Final[tuple[tuple[str, str], ...]] = (
     ("\xe2\x81\x84", "/"),
     ("\xe2\x88\x95", "/"),
@@ -189,6 +196,11 @@ class Readings(Bounded):
             raise UnreadablePath(f"{detail}, encoded or not")
 
     def _check_dots(self, path: str) -> None:
+        self._charge(40 * path.count("."))
+        if _BLANK_BEFORE_DOT.search(path):
+            self._charge(20 * len(path))
+            if _INDENTED_DOTS.search(path):
+                raise UnreadablePath("the path must not contain a dot segment behind spaces")
         if "/." not in path:
             return
         self._charge(250 * path.count("/."))

@@ -73,8 +73,9 @@ class Forbidden:
 class Policy:
     """What an integration may reach. Where both prefixes and domains are given, both must allow.
 
-    Every target must be under `path`, whatever its origin. Targets at `stand_in` move to the origin that a grant learns
-    (`learn`, `move`), which then is the only one allowed: until then `domains` are those that it may turn out to be.
+    Every target must be under `path`, whatever its origin. Targets at `placeholder_origin` move to the origin that a
+    grant learns (`learn`, `move`), which then is the only one allowed: until then `domains` are those that it may turn
+    out to be.
     """
 
     prefixes: tuple[Prefix, ...] = ()
@@ -82,27 +83,32 @@ class Policy:
     forbidden: tuple[Forbidden, ...] = ()
     methods: frozenset[str] | None = None
     path: str = ""
-    stand_in: Origin | None = None
+    placeholder_origin: Origin | None = None
 
     def learn(self, base: Prefix) -> Policy:
         """The policy once a grant has learnt its base URL. Raises ValueError where the policy does not allow that."""
-        judged = self.domains or self.stand_in is not None
+        judged = self.domains or self.placeholder_origin is not None
         if judged and not any(domain.covers(base.origin) for domain in self.domains):
             raise ValueError("it is not under any allowed domain")
         prefixes = tuple(
-            Prefix(base.origin, prefix.path) if prefix.origin == self.stand_in else prefix for prefix in self.prefixes
+            Prefix(base.origin, prefix.path) if prefix.origin == self.placeholder_origin else prefix
+            for prefix in self.prefixes
         )
         if prefixes and not any(prefix.origin == base.origin for prefix in prefixes):
             raise ValueError("its host is not that of any endpoint_prefix")
-        return self if self.stand_in is None else replace(self, prefixes=prefixes, domains=(Domain(base.origin),))
+        return (
+            self
+            if self.placeholder_origin is None
+            else replace(self, prefixes=prefixes, domains=(Domain(base.origin),))
+        )
 
     def covering(self, target: Target) -> Prefix | None:
-        """The one prefix by which the target may be allowed; a target at `stand_in` is judged by its path alone.
+        """The one prefix by which the target may be allowed; at `placeholder_origin` its path alone counts.
 
         It is the shortest of those that the path as written is under: what is inside a longer one in every reading is
         inside this one.
         """
-        placeholder = target.origin == self.stand_in
+        placeholder = target.origin == self.placeholder_origin
         found = None
         for prefix in self.prefixes:
             if (
@@ -118,14 +124,14 @@ class Policy:
         if origin.host.endswith("."):
             return False
         prefixed = any(prefix.origin == origin for prefix in self.prefixes)
-        if self.prefixes and not prefixed and origin != self.stand_in:
+        if self.prefixes and not prefixed and origin != self.placeholder_origin:
             return False
         covered = any(domain.covers(origin) for domain in self.domains)
         return covered if self.domains else bool(self.prefixes)
 
     def move(self, target: Target, learnt: Origin) -> Target:
         """The target with its origin replaced, where that is only a placeholder for the learnt one."""
-        return target._replace(origin=learnt) if target.origin == self.stand_in else target
+        return target._replace(origin=learnt) if target.origin == self.placeholder_origin else target
 
 
 @dataclass(frozen=True, slots=True)

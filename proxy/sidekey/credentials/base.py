@@ -256,15 +256,15 @@ class Destinations(NamedTuple):
     """Where a kind's credential may go by itself, beside what the integration names.
 
     `base` is the base of the reverse proxy where the integration names none; every target must be under `path`,
-    whatever its origin. Targets at `stand_in` move to the origin that the grant learns, which then is the only one
-    allowed.
+    whatever its origin. Targets at `placeholder_origin` move to the origin that the grant learns, which then is the
+    only one allowed.
     """
 
     domains: tuple[Domain, ...] = ()
     forbidden: tuple[Forbidden, ...] = ()
     base: Prefix | None = None
     path: str = ""
-    stand_in: Origin | None = None
+    placeholder_origin: Origin | None = None
 
 
 class SecretInput(NamedTuple):

@@ -285,7 +285,7 @@ class ResponsysSettings(KindSettings):
             forbidden=tuple(forbidden),
             base=Prefix(origin, path),
             path=path,
-            stand_in=origin,
+            placeholder_origin=origin,
         )
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:

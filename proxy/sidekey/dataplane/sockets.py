@@ -6,9 +6,14 @@ import asyncio
 import select
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
+from sidekey.network.socket_filter import receive_again, refuse_payload
+
 _RESET: Final = struct.pack("ii", 1, 0)
+_PIECE: Final = 64 << 10
 
 
 def has_arrived(descriptor: int) -> bool:
@@ -18,11 +23,60 @@ def has_arrived(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
+def descriptor_of(transport: asyncio.BaseTransport | None) -> int:
+    """The descriptor of a transport's socket; -1 where there is none, or no more."""
+    sock: socket.socket | None = None if transport is None else transport.get_extra_info("socket")
+    return -1 if sock is None else sock.fileno()
+
+
+def is_quiet(transport: asyncio.BaseTransport | None) -> bool:
+    """Whether nothing waits to be read from a transport's socket."""
+    descriptor = descriptor_of(transport)
+    return descriptor < 0 or not has_arrived(descriptor)
+
+
 def half_close(descriptor: int) -> None:
     """Send the end of stream now. Raises OSError where the peer has reset the connection."""
+    with _borrowed(descriptor) as sock:
+        sock.shutdown(socket.SHUT_WR)
+
+
+def seal_if_quiet(descriptor: int) -> bool:
+    """Let nothing arrive any more where nothing has; whether that is so, and a close resets nothing.
+
+    A transport closes its socket at the loop's next turn, and what arrives until then would be reset.
+    """
+    with _borrowed(descriptor) as sock:
+        refuse_payload(sock)
+        if has_arrived(descriptor):
+            receive_again(sock)
+            return False
+        _end_stream(sock)
+        return True
+
+
+def drop_rest(descriptor: int) -> None:
+    """Let nothing arrive any more, and read and drop what has: a close resets nothing then."""
+    with _borrowed(descriptor) as sock, suppress(OSError):  # nothing is left to read, or the peer has reset it
+        refuse_payload(sock)
+        _end_stream(sock)
+        while sock.recv(_PIECE, socket.MSG_DONTWAIT):
+            pass
+
+
+def _end_stream(sock: socket.socket) -> None:
+    # No packets that could be dropped: here the kernel keeps a peer from sending.
+    if sock.family == socket.AF_UNIX:
+        with suppress(OSError):  # the peer has left
+            sock.shutdown(socket.SHUT_RD)
+
+
+@contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """A socket object for a descriptor that stays its owner's."""
     sock = socket.socket(fileno=descriptor)
     try:
-        sock.shutdown(socket.SHUT_WR)
+        yield sock
     finally:
         sock.detach()
 

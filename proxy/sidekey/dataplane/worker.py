@@ -7,17 +7,20 @@ import heapq
 import secrets
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sidekey.dataplane.deadlines import NEVER, TICK, Deadlines
-from sidekey.errors import Problem
+from sidekey.errors import Problem, ProblemError
 from sidekey.runtime.rules import Rules
 
 if TYPE_CHECKING:
     from sidekey.observe.access import AccessLog
     from sidekey.observe.metrics import IntegrationStats, Metrics
     from sidekey.runtime.snapshot import Snapshot
+
+
+T = TypeVar("T")
 
 
 class Closable(Protocol):
@@ -37,8 +40,8 @@ class Closable(Protocol):
         """Close the connection where nothing is under way and nothing has arrived; whether it did."""
         ...
 
-    def wind_down(self, *, patient: bool) -> bool:
-        """Have the connection end as soon as nothing is under way; whether it has closed.
+    def wind_down(self, *, patient: bool) -> None:
+        """Have the connection end as soon as nothing is under way.
 
         At a `patient` look what is idle goes on: its next request may be about to come, and the response to that tells
         the caller that the connection ends.
@@ -61,7 +64,9 @@ class Worker:
 
     __slots__ = (
         "_connections",
+        "_crowded_at",
         "_exhausted_at",
+        "_passages",
         "_report",
         "_requests",
         "_tasks",
@@ -102,6 +107,9 @@ class Worker:
         self._connections: dict[Closable, None] = {}
         # The tick at which a look for idle callers has found all that there were.
         self._exhausted_at = NEVER
+        # Tunnels whose bytes pass, from before their target is connected, and the same tick for them.
+        self._passages: dict[Closable, None] = {}
+        self._crowded_at = NEVER
         self._tasks: set[asyncio.Task[None]] = set()
         self._requests = 0
 
@@ -157,6 +165,22 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
+    def attempt(self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None]) -> None:
+        """Run a task whose problem, or defect, is answered by `fail`."""
+        self.spawn(self._attempted(work, fail))
+
+    async def _attempted(self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None]) -> None:
+        try:
+            await work()
+        except ProblemError as raised:
+            problem = raised.problem
+        except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
+            problem = self.defect(error)
+        else:
+            return
+        # Out of the handler: what is parsed inside one tells no reason of its own (`RequestReader._problem_of`).
+        fail(problem)
+
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -178,12 +202,49 @@ class Worker:
         self.descriptors = most
 
     def opened(self, connection: Closable) -> bool:
-        """Hear of a caller's connection; False where there is no room for it, so that it must close.
+        """Hear of a caller's connection; False where there is no room for it, so that it must close."""
+        self._make_room()
+        self._connections[connection] = None
+        return self._lacking_for_callers() <= 0
 
-        Each request that may be in flight keeps the descriptor for its upstream. For others, callers that have been
-        idle for the longest time make room: several at a time, since looking for them takes longer the more there are.
-        Where there are not so many, nobody is looked for until the next tick: each connection of an attacker who has
-        all others under way would cost a look at all of them.
+    def enter_passage(self, passage: Closable) -> bool:
+        """Keep a descriptor for where a tunnel's bytes pass to; False where there is no room for it.
+
+        With two descriptors each, passages have at most half of the room of callers, who find the rest however fast new
+        ones come; one that has been idle for the longest time makes room for another.
+        """
+        room = self.descriptors - self.in_flight_limit
+        if len(self._passages) >= max(1, room // 4) and not self._close_idle_passage():
+            return False
+        self._make_room()
+        if self._lacking_for_callers() >= 0:
+            return False
+        self._passages[passage] = None
+        return True
+
+    def _close_idle_passage(self) -> bool:
+        """Close the passage that has been idle for the longest time, if it is; looked for once a tick where none is."""
+        if self._crowded_at == self.deadlines.now:
+            return False
+        longest = min(self._passages, key=_idle_since)
+        if not longest.close_if_idle():
+            self._crowded_at = self.deadlines.now
+            return False
+        self.closed(longest)
+        self.leave_passage(longest)
+        return True
+
+    def leave_passage(self, passage: Closable) -> None:
+        """Keep it no more."""
+        self._passages.pop(passage, None)
+
+    def _make_room(self) -> None:
+        """Have a descriptor free, as far as some connection is idle.
+
+        Each request that may be in flight keeps the one for its upstream, and each passage the one for its target. For
+        others, those that have been idle for the longest time make room: several at a time, since looking for them
+        takes longer the more there are. Where there are not so many, nobody is looked for until the next tick: each
+        connection of an attacker who has all others under way would cost a look at all of them.
         """
         if self._lacking_for_callers() >= 0 and self._exhausted_at != self.deadlines.now:
             wanted = 1 + len(self._connections) // 16
@@ -193,15 +254,29 @@ class Worker:
                     wanted -= 1
             if wanted:
                 self._exhausted_at = self.deadlines.now
-        self._connections[connection] = None
-        return self._lacking_for_callers() <= 0
 
     def _lacking_for_callers(self) -> int:
         """By how much callers' connections exceed their room; below 0, how many more there may be."""
-        return len(self._connections) + max(self.in_flight_limit, self._upstreams()) - self.descriptors
+        kept = max(self.in_flight_limit + len(self._passages), self._upstreams())
+        return len(self._connections) + kept - self.descriptors
 
     def _upstreams(self) -> int:
         return self.metrics.upstream_open + self.metrics.upstream_connecting
+
+    async def connecting(self, dialled: Awaitable[T]) -> T:
+        """The connection to an upstream that is being made; it is counted meanwhile, and what comes of it."""
+        metrics, outcome = self.metrics, "proxy_internal_error"
+        metrics.upstream_connecting += 1
+        try:
+            connection = await dialled
+            outcome = "ok"
+        except ProblemError as raised:
+            outcome = raised.problem.error
+            raise
+        finally:
+            metrics.upstream_connecting -= 1
+            metrics.connects[outcome] = metrics.connects.get(outcome, 0) + 1
+        return connection
 
     @property
     def has_no_room(self) -> bool:
@@ -229,14 +304,14 @@ class Worker:
     async def finish(self, grace: float) -> bool:
         """Wait `grace` seconds for exchanges in flight and for requests that have arrived; True if all of them ended.
 
-        What stays idle for a tick is told that its connection ends, and closed after another, if nothing has arrived by
-        then: a socket that is closed with bytes unread is reset (RFC 9112 9.6).
+        What stays idle for a tick is told that its connection ends, and closed when the caller has ended its side as
+        well, or a while after: a socket that is closed with bytes unread is reset (RFC 9112 9.6).
         """
         patient = True
         try:
             async with asyncio.timeout(grace):
                 # No event tells that a caller has read the end of its response.
-                while not self._wind_down(patient=patient):
+                while self._wind_down(patient=patient):
                     await asyncio.sleep(TICK)
                     patient = False
         except TimeoutError:
@@ -244,8 +319,10 @@ class Worker:
         return True
 
     def _wind_down(self, *, patient: bool) -> bool:
-        over = [connection.wind_down(patient=patient) for connection in tuple(self._connections)]
-        return all(over) and not self.metrics.in_flight
+        """Have every connection end; whether something is left to wait for."""
+        for connection in self.connections:
+            connection.wind_down(patient=patient)
+        return bool(self._connections or self.metrics.in_flight)
 
     async def close(self) -> None:
         """End every connection, and every task, at once."""

@@ -17,10 +17,9 @@ import shutil
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
+from sidekey.authority import der
 from sidekey.authority.roots import is_local
 
 PREFIX = "sidekey-ca-"
@@ -98,10 +97,10 @@ def _fill(folder: Path, bundle: bytes) -> None:
     """Write each certificate to the file that OpenSSL looks for: HASH.N, counted where hashes are equal."""
     taken: Counter[str] = Counter()
     for pem in _PEM.findall(bundle):
-        der = base64.b64decode(b"".join(pem.splitlines()[1:-1]))
-        if is_local(der):
+        certificate = base64.b64decode(b"".join(pem.splitlines()[1:-1]))
+        if is_local(certificate):
             continue  # a distribution may have the system's store in the place of certifi's
-        name = subject_hash(der)
+        name = subject_hash(certificate)
         (folder / f"{name}.{taken[name]}").write_bytes(pem + b"\n")
         taken[name] += 1
     if not taken:
@@ -131,15 +130,11 @@ def subject_hash(certificate: bytes) -> str:
     The SHA-1 of the name in canonical form: text in UTF-8, lower case (ASCII's alone), blanks trimmed and joined.
     Raises ValueError where this is no certificate.
     """
-    ((_, _, body),) = _items(certificate)
-    (_, _, fields), *_ = _items(body)
-    # RFC 5280 4.1: [0] version, serial number, signature, issuer, validity, subject.
-    *_, subject = islice((content for tag, _, content in _items(fields) if tag != 0xA0), 5)
     canonical = b""
-    for _, _, relative in _items(subject):
+    for _, _, relative in der.items(der.subject(certificate)):
         pairs = []
-        for _, _, pair in _items(relative):
-            (_, kind, _), (tag, whole, value) = _items(pair)
+        for _, _, pair in der.items(relative):
+            (_, kind, _), (tag, whole, value) = der.items(pair)
             pairs.append(_wrap(0x30, kind + _canonical(tag, whole, value)))
         canonical += _wrap(0x31, b"".join(sorted(pairs)))
     return f"{int.from_bytes(hashlib.sha1(canonical, usedforsecurity=False).digest()[:4], 'little'):08x}"
@@ -151,22 +146,6 @@ def _canonical(tag: int, whole: bytes, value: bytes) -> bytes:
         return whole
     words = re.sub(f"[{_BLANKS}]+", " ", value.decode(encoding).strip(_BLANKS))
     return _wrap(_UTF8, words.encode().lower())
-
-
-def _items(der: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """The DER values in a row: tag, whole and content. Raises ValueError where the last one is cut."""
-    at = 0
-    while at < len(der):
-        start, tag, length = at, der[at], int.from_bytes(der[at + 1 : at + 2])
-        at += 2
-        if length & 0x80:
-            size = length & 0x7F
-            length = int.from_bytes(der[at : at + size], "big")
-            at += size
-        if at + length > len(der):
-            raise ValueError("a value of DER is cut")
-        yield tag, der[start : at + length], der[at : at + length]
-        at += length
 
 
 def _wrap(tag: int, content: bytes) -> bytes:

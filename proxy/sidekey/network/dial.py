@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
+from sidekey.authority.der import public_key
 from sidekey.core.addresses import Address, AllowPrivate, Only, literal
 from sidekey.core.urls import Origin
 from sidekey.credentials.identity import ClientIdentity
@@ -51,14 +52,14 @@ class Dialer:
         rules = snapshot.network
         # A CA of the operator's that signs for callers must not sign for upstreams as well.
         own = snapshot.ca.own
-        excluded = frozenset() if own is None else frozenset((ssl.PEM_cert_to_DER_cert(own.certificate),))
+        denied = frozenset() if own is None else frozenset((public_key(ssl.PEM_cert_to_DER_cert(own.certificate)),))
         resolver = self._resolver if rules == self._rules else self._resolver.renewed(rules)
 
         def commit() -> None:
             if rules != self._rules:
                 self.rules_version += 1
             self._rules, self._resolver = rules, resolver
-            self._contexts.exclude(excluded)
+            self._contexts.deny(denied)
 
         return commit
 

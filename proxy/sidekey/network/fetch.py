@@ -1,6 +1,7 @@
 """HTTP calls of Sidekey's own, for a token, a login or a certificate, through the one dialer that judges addresses.
 
-A connection may be kept for a later call of the same TLS identity. A call is sent once: what fails after that is the
+A connection may be kept for a later call of the same TLS identity. How many there are at a time is bounded, for each
+endpoint and in all: a call waits for its turn. A call is sent once: what fails after that is the
 caller's to repeat. Redirects are not followed, cookies not kept, and the environment's proxy variables are ignored.
 """
 
@@ -8,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from sidekey.core.addresses import Address, AllowPrivate
@@ -15,6 +18,7 @@ from sidekey.core.urls import Origin, Target, parse_target
 from sidekey.credentials.base import Call, CallFault, Outcome, Reply
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
+from sidekey.network.call_slots import CallSlots, NoSlotError
 from sidekey.network.dial import Dialer
 from sidekey.network.http_connection import ClosedBeforeResponse, HttpConnection, ResponseError
 from sidekey.network.tls import certificate_refused
@@ -46,13 +50,25 @@ class _Key(NamedTuple):
     """The version of the network rules that the address was judged by, and the local one was chosen by."""
 
 
-class Fetcher:
-    """Makes calls under the network rules of a dialer. `close` it when no call is to come."""
+class _Idle(NamedTuple):
+    """What there is to know of a connection that is kept."""
 
-    def __init__(self, dialer: Dialer) -> None:
+    key: _Key
+    timer: asyncio.TimerHandle
+    close: Callable[[], None]
+
+
+class Fetcher:
+    """Makes calls under the network rules of a dialer, and no more at a time than `slots` allow to all who share them.
+
+    `close` it when no call is to come.
+    """
+
+    def __init__(self, dialer: Dialer, slots: CallSlots) -> None:
         self._dialer = dialer
+        self._slots = slots
         # In the order in which they became idle.
-        self._idle: dict[HttpConnection, tuple[_Key, asyncio.TimerHandle]] = {}
+        self._idle: dict[HttpConnection, _Idle] = {}
         self._drops = 0
         self._closed = False
 
@@ -72,7 +88,7 @@ class Fetcher:
         `allow_private` and `source_address` are the integration's own, as for `Dialer.connect`. `identity` is the
         client certificate for a server that asks for one.
         Raises CallFault: timeout, unreachable or invalid, in words of ours that name the call's step and no address.
-        A response of any status is not an error.
+        A response of any status is not an error. A call that has had no turn in time is a timeout.
         """
         target = parse_target(call.url)
         if target.origin.scheme != "https":
@@ -80,60 +96,63 @@ class Fetcher:
         request = _request(call, target)
         fingerprint = "" if identity is None else identity.fingerprint
         key = _Key(target.origin, trust, allow_private, source_address, fingerprint, self._dialer.rules_version)
-        drops = self._drops
+        deadline = asyncio.get_running_loop().time() + timeout
         try:
-            connection, reply = await self._call(request, key, identity, timeout, largest, kept=not call.own_connection)
+            async with self._slots.turn(key.origin, deadline):
+                return await self._call(request, key, identity, deadline, largest, kept=not call.own_connection)
+        except NoSlotError as error:
+            raise CallFault("timeout", f"{call.step} skipped: {error.reason}") from None
         except TimeoutError:
             raise CallFault("timeout", f"{call.step} did not respond in time") from None
         except ResponseError as error:
             raise CallFault(error.outcome, f"{call.step} {error.reason}") from None
         except ProblemError as raised:
             raise _of_step(call.step, raised.problem) from None
-        if connection.keep_for and not (call.own_connection or self._closed) and drops == self._drops:
-            self._keep(key, connection)
-        else:
-            connection.close()
-        return reply
 
     async def _call(
         self,
         request: bytes,
         key: _Key,
         identity: ClientIdentity | None,
-        timeout: float,  # noqa: ASYNC109 - as above
+        deadline: float,
         largest: int,
         *,
         kept: bool,
-    ) -> tuple[HttpConnection, Reply]:
+    ) -> Reply:
         """Send the request once: on a kept connection, if one is left and may be used, else on a new one."""
-        deadline = asyncio.get_running_loop().time() + timeout
+        drops = self._drops
         connection = self._take(key) if kept else None
         fresh = connection is None
         if connection is None:
+            self._slots.make_room()
             connection = await self._dialer.connect(
                 HttpConnection,
                 key.origin,
                 trust=key.trust,
                 allow_private=key.allow_private,
                 source_address=key.source_address,
-                timeout=timeout,
+                timeout=deadline - asyncio.get_running_loop().time(),
                 identity=identity,
             )
         try:
             async with asyncio.timeout_at(deadline):
-                return connection, await connection.call(request, largest)
+                reply = await connection.call(request, largest)
         except BaseException as error:
             connection.abort()
             if fresh and identity is not None and isinstance(error, ClosedBeforeResponse):
                 raise ProblemError(certificate_refused()) from None
             raise
+        if connection.keep_for and kept and not self._closed and drops == self._drops:
+            self._keep(key, connection)
+        else:
+            connection.close()
+        return reply
 
     def drop(self) -> None:
         """Keep no connection that there is now: what is idle closes at once, what is in use after its call."""
         self._drops += 1
         for connection in list(self._idle):
-            self._remove(connection)
-            connection.close()
+            self._expire(connection)
 
     def close(self) -> None:
         """Keep no connection any more."""
@@ -142,7 +161,7 @@ class Fetcher:
 
     def _take(self, key: _Key) -> HttpConnection | None:
         """The connection with this key that became idle last and is still good; those that are not are closed."""
-        for connection in [each for each, (kept, _) in reversed(self._idle.items()) if kept == key]:
+        for connection in [each for each, idle in reversed(self._idle.items()) if idle.key == key]:
             self._remove(connection)
             if connection.is_quiet():
                 return connection
@@ -152,17 +171,19 @@ class Fetcher:
     def _keep(self, key: _Key, connection: HttpConnection) -> None:
         if len(self._idle) >= MOST_KEPT:
             self._expire(next(iter(self._idle)))
-        seconds = min(KEEP_FOR, connection.keep_for)
-        timer = asyncio.get_running_loop().call_later(seconds, self._expire, connection)
-        self._idle[connection] = (key, timer)
+        close = partial(self._expire, connection)
+        timer = asyncio.get_running_loop().call_later(min(KEEP_FOR, connection.keep_for), close)
+        self._idle[connection] = _Idle(key, timer, close)
+        self._slots.keep(close)
 
     def _expire(self, connection: HttpConnection) -> None:
         self._remove(connection)
         connection.close()
 
     def _remove(self, connection: HttpConnection) -> None:
-        _, timer = self._idle.pop(connection)
-        timer.cancel()
+        idle = self._idle.pop(connection)
+        idle.timer.cancel()
+        self._slots.forget(idle.close)
 
 
 def _request(call: Call, target: Target) -> bytes:

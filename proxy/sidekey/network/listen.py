@@ -6,26 +6,28 @@ See docs/decisions/0034 for how one ends.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
 import os
 import socket
 import ssl
 import stat
-import struct
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from sidekey.errors import StartError
+from sidekey.network.socket_filter import refuse_everything, refuse_new
 from sidekey.runtime.snapshot import Address
 
 Factory = Callable[[], asyncio.BaseProtocol]
 _Info = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 """What getaddrinfo returns for an address: family, type, protocol, canonical name, socket address."""
 
-_SO_ATTACH_FILTER = 26
+GRACE = 0.1
+"""Seconds that a handshake has to end which was under way when its listening socket was to be closed."""
+
+_TURNS = 3
+"""Turns of the loop until what asyncio has accepted is with its protocol; a server that is closed takes nothing in."""
 
 _REASONS = {
     errno.EACCES: "may not be used by this user: ports below 1024 and other users' folders need a privilege",
@@ -71,11 +73,19 @@ class Listener:
             server.close()
         self._remove_files()
 
-    async def stop(self) -> None:
-        """Stop accepting once everybody has been accepted who has connected: `close` resets who waits for it."""
+    async def stop(self, grace: float = GRACE) -> None:
+        """Stop accepting once everybody has been accepted who has connected: `close` resets who waits for it.
+
+        Nobody can begin to connect any more, and who had begun has `grace` seconds for the rest of the handshake: a
+        caller believes that it is connected before the last packet of it is here, and sends its request with that.
+        """
         self._remove_files()
         for sock in self._sockets:
             refuse_new(sock)
+        await asyncio.sleep(grace)
+        for sock in self._sockets:
+            # Else one more could come between the last accept(2) and close(2).
+            refuse_everything(sock)
         loop = asyncio.get_running_loop()
         for connection in [each for sock in self._sockets for each in accept_waiting(sock)]:
             try:
@@ -84,7 +94,6 @@ class Listener:
                 # They have left again.
                 connection.close()
         for _ in range(_TURNS):
-            # What asyncio has accepted it hands on at its next turns, and a server that is closed takes nothing in.
             await asyncio.sleep(0)
         self.close()
 
@@ -93,24 +102,6 @@ class Listener:
             with suppress(FileNotFoundError):
                 if _identity(path) == identity:
                     Path(path).unlink()
-
-
-_TURNS = 3
-
-
-def refuse_new(sock: socket.socket) -> None:
-    """Let no further connection come to a listening socket, while those that wait can still be accepted.
-
-    Between the last accept(2) and close(2) a connection could be made otherwise, whose bytes a close resets. A filter
-    that drops every packet (socket(7), SO_ATTACH_FILTER) is the only way that Linux knows; whoever comes now is refused
-    as soon as the socket is closed. A unix socket has no packets: nobody finds it without its file.
-    """
-    if sys.platform != "linux" or sock.family == socket.AF_UNIX:
-        return
-    drop = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF_RET | BPF_K, 0 bytes
-    with suppress(OSError):
-        program = struct.pack("HL", 1, ctypes.addressof(drop))
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def accept_waiting(sock: socket.socket) -> list[socket.socket]:

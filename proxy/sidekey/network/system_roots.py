@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import ssl
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from sidekey.authority.roots import usable
@@ -13,8 +13,8 @@ from sidekey.authority.roots import usable
 _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 
 
-def system(excluded: Collection[bytes] = ()) -> str:
-    """What OpenSSL would read, `$SSL_CERT_FILE` and `$SSL_CERT_DIR` included, in PEM; without `excluded` (DER).
+def system() -> str:
+    """What OpenSSL would read, `$SSL_CERT_FILE` and `$SSL_CERT_DIR` included, in PEM.
 
     It is read whole: OpenSSL looks into a folder when it verifies, and would find what was added to it meanwhile.
     """
@@ -22,7 +22,7 @@ def system(excluded: Collection[bytes] = ()) -> str:
     for path in _files():
         # What cannot be read is passed over, as OpenSSL does.
         with contextlib.suppress(OSError):
-            found |= usable(path.read_bytes(), excluded)
+            found |= usable(path.read_bytes())
     return "".join(map(ssl.DER_cert_to_PEM_cert, found))
 
 

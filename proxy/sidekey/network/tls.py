@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Collection
+import sys
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from sidekey.authority.der import public_key
 from sidekey.authority.roots import usable
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
@@ -52,6 +55,43 @@ _ALERT = re.compile(r"(?:SSLV3|TLSV1|TLSV13)_(?:ALERT_)?([A-Z_]+)")
 _UNCLEAR = "the TLS connection to the upstream failed"
 
 
+class ChainDenied(ssl.SSLError):
+    """An upstream's chain leads through the CA that signs for callers."""
+
+
+class UpstreamContext(ssl.SSLContext):
+    """A context whose connections must not be verified by a CA of one of the keys `denied` (`authority.der`).
+
+    By the key, since whoever has it can use every certificate of it, also one that a root has issued before or after.
+    """
+
+    denied: frozenset[bytes] = frozenset()
+
+
+class _Upstream(ssl.SSLObject):
+    """The end of a connection of such a context."""
+
+    def do_handshake(self) -> None:
+        """As of any connection. Raises ssl.SSLError also where the chain is denied, before anything is written."""
+        super().do_handshake()
+        denied = cast(UpstreamContext, self.context).denied
+        # A session that is resumed has no chain: it is of a handshake under the same context.
+        if any(public_key(certificate) in denied for certificate in _verified_chain(self)):
+            raise ChainDenied
+
+
+_DER = 2
+"""`_ssl.ENCODING_DER`."""
+
+
+def _verified_chain(tls: ssl.SSLObject) -> list[bytes]:
+    """The certificates (DER) by which the peer was verified, from its own to the trusted one."""
+    if sys.version_info >= (3, 13):
+        return tls.get_verified_chain()
+    # What 3.13 has made public; in 3.11 and 3.12, which change no more, it is there as well.
+    return [each.public_bytes(_DER) for each in cast(Any, tls)._sslobj.get_verified_chain() or ()]
+
+
 class TlsContexts:
     """The contexts, each built at its first use.
 
@@ -62,15 +102,15 @@ class TlsContexts:
 
     def __init__(self) -> None:
         self.note: Callable[[str], None] | None = None
-        self._excluded: frozenset[bytes] = frozenset()
+        self._denied: frozenset[bytes] = frozenset()
         self._public: dict[tuple[str, str | None], ssl.SSLContext] = {}
         self._of_files: WeakKeyDictionary[Trust, ssl.SSLContext] = WeakKeyDictionary()
         self._personal: WeakValueDictionary[tuple[Trust, str | None, str], ssl.SSLContext] = WeakValueDictionary()
 
-    def exclude(self, certificates: frozenset[bytes]) -> None:
-        """Never trust these certificates (DER) from now on, whatever store contains them; others again."""
-        if certificates != self._excluded:
-            self._excluded = certificates
+    def deny(self, keys: frozenset[bytes]) -> None:
+        """Let no CA of these keys verify an upstream from now on, whatever is trusted; others again."""
+        if keys != self._denied:
+            self._denied = keys
             self._public.clear()
             self._of_files.clear()
             self._personal.clear()
@@ -87,7 +127,7 @@ class TlsContexts:
         key = (trust, folder, identity.fingerprint)
         context = self._personal.get(key)
         if context is None:
-            context = client_context(trust, folder, self._excluded)
+            context = client_context(trust, folder, self._denied)
             present(context, identity)
             if self.note is not None:
                 note_requests(context, self.note)
@@ -98,12 +138,12 @@ class TlsContexts:
         if trust.source in ("file", "inline"):
             context = self._of_files.get(trust)
             if context is None:
-                context = self._of_files[trust] = client_context(trust, excluded=self._excluded)
+                context = self._of_files[trust] = client_context(trust, denied=self._denied)
             return context
         key = (trust.source, folder)
         context = self._public.get(key)
         if context is None:
-            context = self._public[key] = client_context(trust, folder, self._excluded)
+            context = self._public[key] = client_context(trust, folder, self._denied)
         return context
 
 
@@ -124,14 +164,15 @@ def _uses_https(integration: Integration) -> bool:
     return integration.traits.calls or any(origin.scheme == "https" for origin in origins)
 
 
-def client_context(
-    trust: Trust, folder: str | None = None, excluded: Collection[bytes] = frozenset()
-) -> ssl.SSLContext:
+def client_context(trust: Trust, folder: str | None = None, denied: frozenset[bytes] = frozenset()) -> ssl.SSLContext:
     """Build a context; `folder` stands for Mozilla's bundle. Raises as `TlsContexts.get` does.
 
-    Local CAs, and the certificates of `excluded` (DER), are never trusted.
+    Local CAs are never trusted, and no chain that leads through a CA of the keys `denied`.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = UpstreamContext(ssl.PROTOCOL_TLS_CLIENT)
+    if denied:
+        context.denied = denied
+        context.sslobject_class = _Upstream
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
     context.options |= ssl.OP_NO_RENEGOTIATION
     # Debian's Python 3.11.2 has OpenSSL 3 take a bare end of TCP, which anyone on the way can forge, for close_notify.
@@ -140,7 +181,7 @@ def client_context(
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_alpn_protocols(["http/1.1"])
     if trust.source == "system":
-        _load_readable(context, system_roots.system(excluded))
+        _load_readable(context, system_roots.system())
     elif trust.source == "mozilla":
         context.load_verify_locations(ca_folder.bundle() if folder is None else None, folder)
     elif trust.pem is None:
@@ -152,7 +193,7 @@ def client_context(
             )
         )
     else:
-        _load(context, "".join(map(ssl.DER_cert_to_PEM_cert, usable(trust.pem.encode("ascii"), excluded))))
+        _load(context, "".join(map(ssl.DER_cert_to_PEM_cert, usable(trust.pem.encode("ascii")))))
     return context
 
 
@@ -177,6 +218,9 @@ def tls_problem(error: OSError) -> Problem:
 
     Holds nothing of the library's text.
     """
+    if isinstance(error, ChainDenied):
+        reason = "ca.certificate, which signs for callers, must not be in its chain"
+        return _failed("tls_certificate_error", f"the upstream's certificate is refused: {reason}")
     if isinstance(error, ssl.SSLCertVerificationError):
         return _failed("tls_certificate_error", f"the upstream's certificate is refused: {_certificate_error(error)}")
     if isinstance(error, ssl.SSLError):

@@ -45,10 +45,10 @@ class Rules:
 
     `callers` are keyed by the SHA-256 digest of their token; None: nobody is asked who they are. `via` is the Via field
     that this process sends, after its line end (empty where it sends none); `head_end` ends a head with it.
-    `tunnels_each` is how many tunnels one caller may have.
+    `several_callers` says that there are some to share with, `tunnels_each` how many tunnels one of them may have.
     """
 
-    __slots__ = ("callers", "head_end", "limits", "timeouts", "tunnels_each", "via")
+    __slots__ = ("callers", "head_end", "limits", "several_callers", "timeouts", "tunnels_each", "via")
 
     def __init__(self, limits: Limits, timeouts: Timeouts, callers: Mapping[bytes, Caller] | None, via: bytes) -> None:
         self.limits: Final = limits
@@ -56,5 +56,5 @@ class Rules:
         self.callers: Final = callers
         self.via: Final = via
         self.head_end: Final = via + b"\r\n\r\n"
-        several = callers is not None and len({caller.name for caller in callers.values()}) > 1
-        self.tunnels_each: Final = max(1, limits.tunnels // 2) if several else limits.tunnels
+        self.several_callers: Final = callers is not None and len({caller.name for caller in callers.values()}) > 1
+        self.tunnels_each: Final = max(1, limits.tunnels // 2) if self.several_callers else limits.tunnels

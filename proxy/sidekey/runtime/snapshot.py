@@ -100,12 +100,13 @@ NOBODY: Final = "-"
 class Passing:
     """How targets that no integration covers are forwarded without a credential.
 
-    `undecided` are the integrations whose coverage is not known yet. `nobody` replaces an integration for such targets:
-    its policy allows none, its grant is empty, its trust the network's. `ports` are those to which tunnels may pass.
+    `unresolved` are the integrations whose coverage is not known yet. `nobody` replaces an integration for such
+    targets: its policy allows none, its grant is empty, its trust the network's. `ports` are those to which tunnels
+    may pass.
     """
 
     coverage: Coverage
-    undecided: frozenset[str]
+    unresolved: frozenset[str]
     nobody: Integration
     ports: frozenset[int] = frozenset({443, 80})
 

@@ -55,14 +55,14 @@ def build_ca(
         scope=Scope.of(policies, ca.hosts),
         hosts=tuple(ca.hosts),
         extra_roots=extra_roots,
-        configured="ca" in settings.model_fields_set,
+        configured="ca" in settings.model_fields_set or settings.forward.match_by_host,
         brought=ca.certificate is not None and ca.private_key is not None,
     )
     if former is not None and unreadable and former[0].extra_roots == ca.extra_roots:
         rules = replace(rules, extra_roots=former[1].extra_roots)
     if ca.certificate is None or ca.private_key is None:
         return BuiltCa(rules, unreadable, [])
-    own, errors, warnings = _own((ca.certificate, ca.private_key), read, rules.scope, now)
+    own, errors, warnings = _own((ca.certificate, ca.private_key), read, rules, now)
     if own is None and former is not None:
         written, found = former
         if (written.certificate, written.private_key) == (ca.certificate, ca.private_key):
@@ -106,7 +106,7 @@ def _roots(reference: Reference, read: SecretReader) -> str:
 
 
 def _own(
-    places: tuple[Reference, Reference], read: SecretReader, scope: Scope, now: float
+    places: tuple[Reference, Reference], read: SecretReader, rules: CaRules, now: float
 ) -> tuple[Authority | None, Reasons, Reasons]:
     """The CA of the operator's, errors and warnings."""
     # cryptography costs memory and start-up: only where a CA is configured.
@@ -122,7 +122,7 @@ def _own(
     if unreadable:
         return None, unreadable, []
     certificate, private_key = texts
-    examined = examine(certificate, private_key, scope, now)
+    examined = examine(certificate, private_key, rules.scope, now, rules.extra_roots)
 
     def placed(found: Iterable[tuple[str, str]]) -> Reasons:
         return [(("ca", key), text) for key, text in found]

@@ -76,7 +76,7 @@ def build_integration(
             forbidden=destinations.forbidden,
             methods=methods,
             path=destinations.path,
-            stand_in=destinations.stand_in,
+            placeholder_origin=destinations.placeholder_origin,
         )
         base = _base(prefixes, settings.allowed_domains, destinations, learns=auth.traits().learns)
     # What was read decides the policy, and is not read a second time: the two always belong together.
@@ -139,7 +139,7 @@ def _base(
     base that is a placeholder for the one to be learnt comes first; where any will be learnt, no prefix's path comes
     before the caller's.
     """
-    if destinations.stand_in is not None:
+    if destinations.placeholder_origin is not None:
         return destinations.base
     exact = (Prefix(domain.origin, "") for domain in domains if not domain.wildcard)
     known = (Prefix(prefix.origin, "") for prefix in prefixes) if learns else prefixes

@@ -130,7 +130,9 @@ class TimeoutSettings(Section):
     """How long each step may take."""
 
     connect: PositiveDuration = Field(
-        default=_TIMEOUTS.connect, description="Resolving, connecting and the TLS handshake together."
+        default=_TIMEOUTS.connect,
+        description="Resolving, connecting and the TLS handshake together; also how long a CONNECT waits for its "
+        "certificate.",
     )
     request_head: PositiveDuration = Field(
         default=_TIMEOUTS.request_head, description="From the first byte of a request head to its last."
@@ -236,7 +238,9 @@ class CaSettings(Section):
     )
     private_key: PemSecret | None = Field(default=None, description="Its private key in PEM, not encrypted.")
     extra_roots: list[PemText] = Field(
-        default=[], description="Further CAs in PEM that `bundle.pem` and `truststore.p12` contain."
+        default=[],
+        description="Further CAs in PEM that `bundle.pem` and `truststore.p12` contain. They may complete the chain of "
+        "`certificate`.",
     )
     hosts: list[values.HostSuffix] = Field(
         default=[],

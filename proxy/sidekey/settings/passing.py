@@ -33,7 +33,7 @@ def build_passing(
     return snapshot.Passing(
         coverage=Coverage.of(each.policy for each in own if each.rebuild is None)
         | Coverage.of(known).within(stored_at),
-        undecided=frozenset(each.id for each in own if each.rebuild is not None),
+        unresolved=frozenset(each.id for each in own if each.rebuild is not None),
         nobody=snapshot.Integration(snapshot.NOBODY, "none", Policy(), None, secrets, Traits(Places()), trust),
         ports=frozenset(ports),
     )

@@ -31,10 +31,15 @@ LOOK_EVERY: Final = 1.0
 CHECK_EVERY: Final = 60.0
 """Seconds between two comparisons of all rows with the head."""
 
+EXAMINE_EVERY: Final = 10.0
+"""Seconds between two readings of all rows whole, which follow what a database tells of others."""
+
 DROP_EVERY: Final = 3600.0
 """Seconds between two searches for entries of the audit that are too old."""
 
 _RETRY: Final = 0.5
+_GRACE: Final = 2.0
+"""Seconds that a database may take to let us disconnect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +196,7 @@ class Store:
         if self._watching is not None:
             self._watching.cancel()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_EVERY):
+            async with asyncio.timeout(_GRACE):
                 await self._worker.run(self._database.close())
         await self._worker.close()
 
@@ -236,19 +241,21 @@ class Store:
     async def _watch(self, tell: Callable[[], None], report: Callable[[BaseException], None]) -> None:
         told = self.state, self._health
         checked = dropped = time.monotonic()
-        touched = False
+        examined, touched = -EXAMINE_EVERY, False
         while True:
             await self._database.wait(LOOK_EVERY)
             now = time.monotonic()
             try:
+                # A row that was changed by other means than a store's leaves the revision what it was.
                 touched |= await self._database.touched()
-                if now - checked < CHECK_EVERY:
-                    await self._look()
+                if touched and now - examined >= EXAMINE_EVERY:
+                    await self._look("bodies")
+                    checked, examined, touched = now, now, False
+                elif now - checked >= CHECK_EVERY:
+                    await self._look("lines")
+                    checked = now
                 else:
-                    # A row that was changed by other means than a store's leaves the revision what it was. Rows are
-                    # read whole only where others are known to have written.
-                    await self._look("bodies" if touched else "lines")
-                    checked, touched = now, False
+                    await self._look()
                 if now - dropped >= DROP_EVERY:
                     dropped = now
                     await self._drop()

@@ -153,7 +153,7 @@ def test_a_pinned_base_url_takes_the_place_of_the_token_endpoints_host() -> None
         domains=(Domain(origin),),
         forbidden=(Forbidden(None, "/oauth2/token"),),
         base=Prefix(origin, ""),
-        stand_in=origin,
+        placeholder_origin=origin,
     )
 
 

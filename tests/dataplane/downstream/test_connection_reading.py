@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
+import socket
 
 import pytest
 
@@ -418,42 +418,92 @@ def test_each_reason_to_read_no_more_is_a_bit_of_its_own() -> None:
     assert len(set(reasons)) == len(reasons)
 
 
+class Readable(RecordingTransport):
+    """With a socket on which something may wait."""
+
+    sock: socket.socket | None = None
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return self.sock if name == "socket" else default
+
+
 async def test_a_request_that_has_arrived_in_time_is_looked_for_again_at_the_next_tick() -> None:
     """Where it turns out to be none, the connection has had its time."""
-
-    class Readable(RecordingTransport):
-        descriptor: object = None
-
-        def get_extra_info(self, name: str, default: object = None) -> object:
-            return self.descriptor if name == "socket" else default
-
     worker = Scripted(H).plane.worker
     connection = CallerConnection(worker, lambda *_: pytest.fail("no request is whole"))
     transport = Readable(connection)
-    reader, writer = os.pipe()
-    with os.fdopen(reader, "rb") as transport.descriptor, os.fdopen(writer, "wb") as other:
-        other.write(b"G")
-        other.flush()
+    ours, other = socket.socketpair()
+    transport.sock = ours
+    with ours, other:
+        other.sendall(b"G")
         connection.expired()
-        assert (transport.is_closing(), connection.deadline) == (False, worker.deadlines.now + TICK)
-        os.read(reader, 1)
+        assert (transport.ended, connection.deadline) == (False, worker.deadlines.now + TICK)
+        ours.recv(1)
         connection.expired()
-        assert transport.is_closing()
+        assert transport.ended
 
 
-async def test_a_drain_closes_an_idle_connection_in_two_looks() -> None:
-    """The end of stream first, the connection once nothing is left to write; only the latter says that it is over."""
+async def test_a_connection_on_which_something_has_arrived_makes_no_room() -> None:
+    """Nobody has read it yet, and a close would reset it."""
+    worker = Scripted(H).plane.worker
+    connection = CallerConnection(worker, lambda *_: pytest.fail("no request is whole"))
+    transport = Readable(connection)
+    ours, other = socket.socketpair()
+    transport.sock = ours
+    with ours, other:
+        other.sendall(b"G")
+        assert not connection.close_if_idle()
+        ours.recv(1)
+        assert connection.close_if_idle()
+        with pytest.raises(BrokenPipeError):
+            other.sendall(b"G")
+
+
+@pytest.mark.parametrize("caller_ends", [True, False])
+async def test_a_drain_leaves_the_end_of_an_idle_connection_to_its_caller(*, caller_ends: bool) -> None:
+    """The end of stream is sent at the second look; the connection is closed for the caller's, or after LINGER."""
     sidekey = Scripted(H)
     caller = sidekey.caller()
     connection = connection_of(caller)
-    assert not connection.wind_down(patient=True)
+    connection.wind_down(patient=False)
     assert not caller.ended
-    assert not connection.wind_down(patient=False)
-    assert (caller.ended, caller.aborted) == (True, False)
-    caller.choke()
-    caller._full = True
-    assert not connection.wind_down(patient=False)
-    assert not caller.aborted
-    caller._full = False
-    assert connection.wind_down(patient=False)
-    assert caller.aborted
+    deadlines = sidekey.plane.worker.deadlines
+    deadlines.look(1.5 * TICK)
+    connection.wind_down(patient=True)
+    assert not caller.ended
+    for _ in range(5):
+        connection.wind_down(patient=False)
+        assert (caller.ended, caller.is_closing()) == (True, False)
+    if caller_ends:
+        caller.finish()
+    else:
+        deadlines.look(deadlines.now + LINGER)
+    assert caller.is_closing()
+    await settle()
+    assert not sidekey.plane.worker.connections
+
+
+async def test_a_response_that_says_close_leaves_the_end_to_a_caller_that_did_not() -> None:
+    """Another request may be on its way, which a close at once would have the kernel answer by a reset."""
+    sidekey = Scripted(H)
+    caller, upstream = await cold(sidekey, get())
+    sidekey.plane.drain()
+    upstream.feed(OK)
+    assert b"\r\nConnection: close\r\n" in caller.take()
+    caller.feed(get("/dropped"))
+    assert (caller.ended, caller.is_closing()) == (True, False)
+    caller.finish()
+    assert caller.is_closing()
+    assert targets(upstream.take()) == [b"/api/a"]
+
+
+async def test_the_end_of_keep_alive_is_left_to_the_caller() -> None:
+    """As that of a drain: a request that crosses it meets no reset."""
+    sidekey = Scripted(H)
+    caller, upstream = await cold(sidekey, get())
+    upstream.feed(OK)
+    deadlines = sidekey.plane.worker.deadlines
+    deadlines.look(sidekey.plane.worker.rules.timeouts.keep_alive)
+    assert (caller.ended, caller.is_closing()) == (True, False)
+    deadlines.look(deadlines.now + LINGER)
+    assert caller.is_closing()

@@ -22,22 +22,22 @@ PROBLEMS = [
 ]
 
 
-def serialised(fault: Problem, *, integration: str | None = None, close: bool = False, head: bool = False) -> bytes:
+def serialised(refusal: Problem, *, integration: str | None = None, close: bool = False, head: bool = False) -> bytes:
     """The bytes of a problem."""
-    return local_reply.local_reply(fault, integration=integration, sent=fault.sent, close=close, head=head, via=VIA)
+    return local_reply.local_reply(refusal, integration=integration, sent=refusal.sent, close=close, head=head, via=VIA)
 
 
-@pytest.mark.parametrize("fault", PROBLEMS)
-def test_every_response_has_its_code_status_and_proxy_status(fault: Problem) -> None:
+@pytest.mark.parametrize("refusal", PROBLEMS)
+def test_every_response_has_its_code_status_and_proxy_status(refusal: Problem) -> None:
     """The table of errors, one by one, as a complete and clean answer."""
-    written = serialised(fault)
-    phrase = HTTPStatus(fault.status).phrase.encode()
-    assert written.startswith(b"HTTP/1.1 %d %b\r\nContent-Type: " % (fault.status, phrase))
+    written = serialised(refusal)
+    phrase = HTTPStatus(refusal.status).phrase.encode()
+    assert written.startswith(b"HTTP/1.1 %d %b\r\nContent-Type: " % (refusal.status, phrase))
     message = wire.first_response(written)
     assert message is not None
-    assert message.status == fault.status
-    assert problem(message)["code"] == fault.code
-    assert problem(message)["error"] == fault.error
+    assert message.status == refusal.status
+    assert problem(message)["code"] == refusal.code
+    assert problem(message)["error"] == refusal.error
     assert problem(message)["detail"] == "why"
     assert message.values(b"cache-control") == [b"no-store"]
     assert message.values(b"via") == [b"1.1 sidekey (word)"]
@@ -45,16 +45,16 @@ def test_every_response_has_its_code_status_and_proxy_status(fault: Problem) -> 
 
 def test_the_integration_is_named_where_the_caller_knows_it() -> None:
     """And the member is absent where it is not known."""
-    fault = Problem("target_denied", "why")
-    assert b'"integration": "crm"' in serialised(fault, integration="crm")
-    assert b"integration" not in serialised(fault).partition(b"\r\n\r\n")[2].replace(fault.title.encode(), b"")
+    refusal = Problem("target_denied", "why")
+    assert b'"integration": "crm"' in serialised(refusal, integration="crm")
+    assert b"integration" not in serialised(refusal).partition(b"\r\n\r\n")[2].replace(refusal.title.encode(), b"")
 
 
 def test_a_response_to_head_is_its_head_alone() -> None:
     """RFC 9110 9.3.2: the same fields, and no body."""
-    fault = Problem("target_denied", "why")
-    head, _, body = serialised(fault).partition(b"\r\n\r\n")
-    assert serialised(fault, head=True) == head + b"\r\n\r\n"
+    refusal = Problem("target_denied", "why")
+    head, _, body = serialised(refusal).partition(b"\r\n\r\n")
+    assert serialised(refusal, head=True) == head + b"\r\n\r\n"
     assert json.loads(body)["status"] == 403
 
 

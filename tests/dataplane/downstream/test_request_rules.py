@@ -17,7 +17,7 @@ REFUSED = {
     "HTTP/2.0": (b"GET /i/h/a HTTP/2.0" + REST, 505),
     "HTTP/0.9 with a version": (b"GET /i/h/a HTTP/0.9" + REST, 505),
     "HTTP/0.9 without one": (b"GET /i/h/a\r\n\r\n", None),
-    "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", None),
+    "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     "HTTP/3.0": (b"GET /i/h/a HTTP/3.0" + REST, None),
     "lower case": (b"GET /i/h/a http/1.1" + REST, 400),
     "an unknown method": (b"FOO /i/h/a HTTP/1.1" + REST, 400),

@@ -16,17 +16,17 @@ from support.plane import CREDENTIAL, FixedSource, base_url, get, integration, p
 class Asking(FixedSource):
     """A grant source that has to ask; `error` is what comes of that, where it is no grant."""
 
-    def __init__(self, fault: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         super().__init__()
         self.ready, self.grant = self.grant, None
-        self.fault = fault
+        self.error = error
         self.asked = 0
 
     async def obtain(self) -> Grant:
         self.asked += 1
         await asyncio.sleep(0)
-        if self.fault is not None:
-            raise self.fault
+        if self.error is not None:
+            raise self.error
         assert self.ready is not None
         return self.ready
 
@@ -43,17 +43,17 @@ async def test_a_request_waits_for_its_grant_with_its_body() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "code"),
+    ("error", "code"),
     [
         (ProblemError(Problem("credential_unavailable", "token endpoint answered 401")), "credential_unavailable"),
         (OSError(), "internal_error"),
     ],
 )
-async def test_without_a_grant_nothing_is_sent(fault: Exception, code: str) -> None:
+async def test_without_a_grant_nothing_is_sent(error: Exception, code: str) -> None:
     """The response says why; a defect is reported and not told."""
     async with Upstream() as upstream:
         made = integration("h", base_url(upstream.port))
-        async with running(made, sources={"h": Asking(fault)}) as sidekey:
+        async with running(made, sources={"h": Asking(error)}) as sidekey:
             said = problem(await sidekey.ask(get()))
             assert said["code"] == code
             assert len(sidekey.defects) == (code == "internal_error")

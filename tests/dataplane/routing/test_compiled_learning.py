@@ -18,7 +18,7 @@ RESPONSYS = Policy(
     domains=tuple(map(parse_domain, ("https://login2.responsys.net", "https://*.responsys.net"))),
     forbidden=(Forbidden(None, "/rest/api/*/auth", below=True),),
     path="/rest/api/v1.3",
-    stand_in=LOGIN.origin,
+    placeholder_origin=LOGIN.origin,
 )
 MARKETING = Policy(
     domains=tuple(map(parse_domain, ("https://*.rest.example", "https://auth.example"))),

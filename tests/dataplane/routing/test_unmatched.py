@@ -256,7 +256,7 @@ async def test_metrics_and_logs_name_no_integration(tmp_path: Path) -> None:
     ]
 
 
-async def test_nothing_passes_while_an_integration_is_undecided() -> None:
+async def test_nothing_passes_while_an_integration_is_unresolved() -> None:
     """Its hosts might be among the others; the response names none."""
     missing = Missing(integration("o", "https://o.test"))
     async with Upstream() as upstream, running(H, missing.integration(), passing=True) as sidekey:
@@ -274,7 +274,7 @@ async def test_nothing_passes_while_an_integration_is_undecided() -> None:
         assert upstream.connections == []
 
 
-async def test_a_request_that_names_the_undecided_integration_waits_and_then_passes() -> None:
+async def test_a_request_that_names_the_unresolved_integration_waits_and_then_passes() -> None:
     """A host that it turns out not to cover goes on; with its body."""
     missing = Missing(integration("h", "https://covered.test"))
     async with Upstream() as upstream, running(missing.integration(), passing=True, hosts=HOSTS) as sidekey:
@@ -289,7 +289,7 @@ async def test_a_request_that_names_the_undecided_integration_waits_and_then_pas
     assert (first.values(b"authorization"), first.body) == ([b"own"], b"hello")
 
 
-async def test_the_undecided_integrations_own_target_carries_its_credential() -> None:
+async def test_the_unresolved_integrations_own_target_carries_its_credential() -> None:
     """It is judged by what was read, not passed because it was unknown."""
     async with Upstream() as upstream:
         missing = Missing(integration("h", base_url(upstream.port)))
@@ -300,7 +300,7 @@ async def test_the_undecided_integrations_own_target_carries_its_credential() ->
         assert [message.values(b"authorization") for message in upstream.requests] == [[CREDENTIAL]]
 
 
-async def test_another_undecided_integration_still_holds_up_the_rest() -> None:
+async def test_another_unresolved_integration_still_holds_up_the_rest() -> None:
     """One of two has become known."""
     here, there = Missing(integration("h", "https://h.test")), Missing(integration("o", "https://o.test"))
     async with Upstream() as upstream:
@@ -348,12 +348,12 @@ async def test_connections_outlive_a_config_that_trusts_the_same() -> None:
 async def test_what_was_decided_is_covered_after_another_config_too() -> None:
     """Where the integration is unchanged it stays decided."""
     missing = Missing(integration("h", "https://covered.test"))
-    undecided = missing.integration()
-    async with Upstream() as upstream, running(undecided, passing=True) as sidekey:
+    unresolved = missing.integration()
+    async with Upstream() as upstream, running(unresolved, passing=True) as sidekey:
         missing.appear()
         url = base_url(upstream.port)
         assert verdict(await sidekey.ask(asking(url, *NAMED))) == OK
-        adopt(sidekey, undecided)
+        adopt(sidekey, unresolved)
         assert verdict(await sidekey.ask(asking(url))) == OK
         assert verdict(await sidekey.ask(asking("http://covered.test:1/"))) == (407, "integration_required")
 

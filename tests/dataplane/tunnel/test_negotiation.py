@@ -13,6 +13,7 @@ import pytest
 
 from sidekey.core.urls import Origin
 from sidekey.errors import KINDS
+from sidekey.runtime.rules import Timeouts
 from sidekey.runtime.snapshot import Integration
 from support.ca import Authority
 from support.leaves import IssuedLeaves, NoLeaves
@@ -60,16 +61,33 @@ REFUSED = {
     "a loop": (b"CONNECT up.test:443 HTTP/1.1\r\nX-Integration-Id: h\r\nVia: 1.1 WORD\r\n", 502, "loop_detected"),
     "no CA": (b"CONNECT up.test:443 HTTP/1.1\r\nX-Integration-Id: h\r\n", 502, "ca_unavailable"),
     "HTTP/1.0": (b"CONNECT evil.test:443 HTTP/1.0\r\nX-Integration-Id: h\r\n", 403, "target_denied"),
+    "two Hosts": (b"CONNECT up.test:443 HTTP/1.1\r\nHost: x\r\nHost: x\r\n", 400, "request_invalid"),
+    "one ID twice": (b"CONNECT up.test:443 HTTP/1.1\r\n" + 2 * b"X-Integration-Id: h\r\n", 400, "request_invalid"),
+    "two lengths": (b"CONNECT up.test:443 HTTP/1.1\r\n" + 2 * b"Content-Length: 0\r\n", 400, "request_invalid"),
+    "a field without a name": (b"CONNECT up.test:443 HTTP/1.1\r\n: x\r\n", 400, "request_invalid"),
+    "a character that no target has": (b"CONNECT up.test:443\\ HTTP/1.1\r\nHost: x\r\n", 400, "request_invalid"),
+    "another protocol": (b"CONNECT up.test:443 RTSP/1.0\r\nHost: x\r\n", 400, "request_invalid"),
+    "too many members": (b"CONNECT up.test:443 HTTP/1.1\r\nVia: %b\r\n" % (b"a," * 300), 431, "request_too_large"),
+    "too long a target": (b"CONNECT %b:443 HTTP/1.1\r\n" % (b"a" * 20_000), 414, "request_too_large"),
     "HTTP/2.0": (b"CONNECT up.test:443 HTTP/2.0\r\nX-Integration-Id: h\r\n", 505, "not_implemented"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-async def test_a_refused_connect_says_why_in_its_status_line(case: str, tmp_path: Path) -> None:
-    """Nothing is contacted, and the connection closes after what the caller sent on was read."""
+@pytest.mark.parametrize("earlier", [False, True])
+async def test_a_refused_connect_says_why_in_its_status_line(case: str, tmp_path: Path, *, earlier: bool) -> None:
+    """Nothing is contacted, and the connection closes after what the caller sent on was read.
+
+    Also where the parser refuses it, and where the connection has had a request before.
+    """
     head, status, code = REFUSED[case]
     async with running(integration("h", "https://up.test/api"), log=tmp_path / "log") as sidekey:
         async with sidekey.connect() as raw:
+            if earlier:
+                await raw.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert (await raw.response()).status == 404
+                raw.received.clear()
+                raw.taken = 0
             await raw.send(head.replace(b"WORD", b"sidekey (%b)" % sidekey.plane.worker.instance) + b"\r\n")
             response = await raw.response()
             assert response.status == status
@@ -143,10 +161,10 @@ class SlowLeaves(IssuedLeaves):
         super().__init__(ca)
         self.go = asyncio.Event()
 
-    async def obtain(self, host: str) -> ssl.SSLContext:
+    async def obtain(self, host: str, caller: str | None) -> ssl.SSLContext:
         self.asked.append(host)
         await self.go.wait()
-        return await super().obtain(host)
+        return await super().obtain(host, caller)
 
 
 async def test_the_leaf_is_there_before_the_200(ca: Authority) -> None:
@@ -160,6 +178,38 @@ async def test_the_leaf_is_there_before_the_200(ca: Authority) -> None:
         assert (await raw.response(to_head=True)).status == 200
         async with tunnel(sidekey, ca, "up.test:443"):
             assert leaves.asked == ["up.test"] * 2
+
+
+async def test_a_leaf_that_does_not_come_is_not_waited_for_longer_than_for_a_connection(ca: Authority) -> None:
+    """503, and the tunnel is counted out; who comes later gets the leaf."""
+    leaves = SlowLeaves(ca)
+    async with running(
+        integration("h", "https://up.test/api"), leaves=leaves, timeouts=Timeouts(connect=0.05)
+    ) as sidekey:
+        refused = await sidekey.ask(connect_request("up.test:443"))
+        assert (refused.status, refused.values(b"retry-after")) == (503, [b"1"])
+        said = problem_of(refused)
+        assert (said["code"], said["detail"]) == (
+            "overloaded",
+            "the certificate for the host was not signed within timeouts.connect",
+        )
+        assert sidekey.plane._tunnels.count == 0
+        leaves.go.set()
+        async with tunnel(sidekey, ca, "up.test:443"):
+            pass
+
+
+@pytest.mark.parametrize(("tokens", "told"), [(["one"], [None]), (["one", "two"], ["caller0"])])
+async def test_a_leaf_is_asked_for_as_one_of_several_callers(
+    ca: Authority, tokens: list[str], told: list[str | None]
+) -> None:
+    """Where there is only one, nobody has to be left room."""
+    leaves = IssuedLeaves(ca)
+    async with (
+        running(integration("h", "https://up.test/api"), leaves=leaves, tokens=dict.fromkeys(tokens)) as sidekey,
+        tunnel(sidekey, ca, "up.test:443", user="h:one"),
+    ):
+        assert leaves.callers == told
 
 
 async def test_a_caller_that_leaves_before_the_leaf_is_there_is_counted(ca: Authority) -> None:
@@ -224,6 +274,59 @@ async def test_a_target_that_closes_at_once_is_no_tunnel() -> None:
     assert not any(sidekey.metrics.tunnels.values())
 
 
+async def test_a_connect_that_waits_for_its_leaf_when_the_drain_begins_is_refused(ca: Authority) -> None:
+    """Nothing was said yet: the caller may go elsewhere at once, and the drain does not wait for a first byte."""
+    leaves = SlowLeaves(ca)
+    async with running(integration("h", "https://up.test/api"), leaves=leaves) as sidekey, sidekey.connect() as raw:
+        await raw.send(connect_request("up.test:443"))
+        await eventually(lambda: leaves.asked)
+        sidekey.plane.drain()
+        finished = asyncio.ensure_future(sidekey.plane.finish(5))
+        leaves.go.set()
+        response = await raw.response()
+        assert (response.status, problem_of(response)["detail"]) == (503, "Sidekey is stopping")
+        await raw.until_ended()
+        raw.close()
+        assert await finished
+        assert sidekey.metrics.tunnel_outcomes == {}
+
+
+class Late(ScriptedDialer):
+    """Its connections are there once they are let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = asyncio.Event()
+
+    async def connect(self, factory: Callable[[], P], origin: Origin, **given: Any) -> P:
+        protocol = await super().connect(factory, origin, **given)
+        await self.released.wait()
+        return protocol
+
+
+@pytest.mark.parametrize("left", [False, True])
+async def test_a_connect_that_waits_for_its_target_comes_to_nothing_in_a_drain_or_without_its_caller(
+    *, left: bool
+) -> None:
+    """The connection that was made for it is closed."""
+    dialer = Late()
+    sidekey = Scripted(passing=True, dialer=dialer)
+    worker = sidekey.plane.worker
+    caller = sidekey.caller()
+    caller.feed(connect_request("other.test:443", user=""))
+    await eventually(lambda: sidekey.upstreams)
+    if left:
+        caller.lose(ConnectionResetError())
+    else:
+        sidekey.plane.drain()
+    dialer.released.set()
+    await eventually(lambda: sidekey.upstreams[0].aborted)
+    await settle()
+    assert bytes(caller.written).startswith(b"" if left else b"HTTP/1.1 503 overloaded: ")
+    assert (len(worker._passages), sidekey.plane._tunnels.count) == (0, 0)
+    assert sidekey.metrics.passed.outcomes == {"caller_gone" if left else "overloaded": 1}
+
+
 class Defective(NoLeaves):
     """A defect of ours, before or after something has to be waited for."""
 
@@ -235,7 +338,7 @@ class Defective(NoLeaves):
             raise LookupError(host)
         return None
 
-    async def obtain(self, host: str) -> ssl.SSLContext:
+    async def obtain(self, host: str, caller: str | None) -> ssl.SSLContext:
         raise LookupError(host)
 
 

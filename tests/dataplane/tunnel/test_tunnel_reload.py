@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import ssl
+
+import pytest
 
 from sidekey.runtime.snapshot import Integration
 from support.ca import Authority
@@ -12,6 +15,8 @@ from support.swapping import adopt
 from support.tunnels import TlsCaller, tunnel
 from support.upstream import RawUpstream, always_ok
 from support.wire import Message
+
+VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 
 
 def secure(
@@ -50,12 +55,13 @@ async def test_a_kept_tunnel_goes_by_the_rules_of_now(ca: Authority) -> None:
         assert [each.values(b"authorization") for each in upstream.requests] == [[b"%d" % n] for n in range(100)]
 
 
-async def test_an_integration_that_is_gone_ends_the_tunnel(ca: Authority) -> None:
+@VERSIONS
+async def test_an_integration_that_is_gone_ends_the_tunnel(ca: Authority, version: ssl.TLSVersion) -> None:
     async with RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream:
         port = upstream.port
         async with (
             running(secure(port, ca), leaves=IssuedLeaves(ca)) as sidekey,
-            tunnel(sidekey, ca, f"{UPSTREAM}:{port}") as caller,
+            tunnel(sidekey, ca, f"{UPSTREAM}:{port}", version=version) as caller,
         ):
             adopt(sidekey, secure(port, ca, name="other"))
             response = await ask(caller, port)
@@ -64,13 +70,14 @@ async def test_an_integration_that_is_gone_ends_the_tunnel(ca: Authority) -> Non
             assert await caller.until_closed()
 
 
-async def test_a_caller_that_is_gone_ends_the_tunnel(ca: Authority) -> None:
+@VERSIONS
+async def test_a_caller_that_is_gone_ends_the_tunnel(ca: Authority, version: ssl.TLSVersion) -> None:
     """With 403: inside there is no proxy to authenticate to."""
     async with RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream:
         port = upstream.port
         async with (
             running(secure(port, ca), leaves=IssuedLeaves(ca), tokens={"one": None}) as sidekey,
-            tunnel(sidekey, ca, f"{UPSTREAM}:{port}", user="h:one") as caller,
+            tunnel(sidekey, ca, f"{UPSTREAM}:{port}", version=version, user="h:one") as caller,
         ):
             assert (await ask(caller, port)).status == 200
             adopt(sidekey, secure(port, ca), callers=callers_of({"two": None}))

@@ -19,7 +19,18 @@ VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVe
 
 
 @VERSIONS
-async def test_a_caller_that_does_not_trust_the_ca_is_counted(ca: Authority, version: ssl.TLSVersion) -> None:
+async def test_a_caller_that_does_not_trust_the_ca_is_counted_and_logged_with_the_way_out(
+    ca: Authority, version: ssl.TLSVersion
+) -> None:
+    """By its alert; with ID and host, so that it can be found."""
+    with structlog.testing.capture_logs() as lines:
+        await distrust(ca, version)
+    said = "a caller does not trust the local CA: have it trust bundle.pem of ca.trust_folder, and restart it"
+    assert lines == [{"event": said, "integration": "h", "host": "up.test", "log_level": "warning"}]
+
+
+async def distrust(ca: Authority, version: ssl.TLSVersion) -> None:
+    """Open a tunnel as a caller that trusts public CAs alone."""
     async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey:
         async with sidekey.connect() as raw:
             await raw.send(connect_request("up.test:443"))

@@ -292,7 +292,7 @@ def test_what_passes_is_kept_back_only_at_the_operators_hosts(joined: Joined) ->
     joined.put(torn)
     passing = joined.load().passing
     assert passing is not None
-    assert passing.undecided == frozenset()
+    assert passing.unresolved == frozenset()
 
 
 def test_the_local_ca_signs_for_no_host_because_a_stored_integration_names_it(joined: Joined) -> None:

@@ -14,6 +14,7 @@ from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
+from sidekey.network.call_slots import CallSlots
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.runtime.snapshot import Integration, NetworkRules, Trust
@@ -54,7 +55,9 @@ def loader_at(port: int, *places: Keys) -> CertificateLoader:
 
 def fetching(integration: Integration, loader: CertificateLoader) -> UrlFetch:
     """Under rules that allow nothing private by themselves."""
-    return UrlFetch(integration, loader, Fetcher(Dialer(NetworkRules(hosts=HOSTS))), asyncio.Semaphore(2))
+    return UrlFetch(
+        integration, loader, Fetcher(Dialer(NetworkRules(hosts=HOSTS)), CallSlots(16)), asyncio.Semaphore(2)
+    )
 
 
 async def failure(made: UrlFetch) -> dict[Keys, str]:

@@ -56,8 +56,8 @@ def refresh_then_login() -> AuthFlow:
         previous: Outcome = "refused"
         if reply.status == 200:
             return Issued(Grant(), 60)
-    except CallFault as fault:
-        previous = fault.outcome
+    except CallFault as error:
+        previous = error.outcome
     yield call("login", previous)
     return Issued(Grant(), 60)
 

@@ -14,6 +14,7 @@ from sidekey.credentials.base import Call, Grant, Issued, Lineage, Places, Trait
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.errors import Problem, ProblemError
+from sidekey.network.call_slots import CallSlots
 from sidekey.network.dial import Dialer
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration, NetworkRules, Snapshot, Trust
@@ -64,7 +65,7 @@ def tokens(metrics: Metrics) -> Tokens:
 
 def made(metrics: Metrics, certificate: IdentitySource | None) -> Tokens:
     dialer = Dialer(NetworkRules(hosts=HOSTS))
-    return Tokens(dialer, metrics, lambda defect: "d1", identity_of=lambda integration: certificate)
+    return Tokens(dialer, CallSlots(16), metrics, lambda defect: "d1", identity_of=lambda integration: certificate)
 
 
 class Certificate:

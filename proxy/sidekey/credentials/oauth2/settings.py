@@ -337,7 +337,7 @@ class OAuth2Settings(KindSettings):
             # Targets at the token endpoint's host move to the learnt one, where the same path may issue tokens too.
             forbidden=(Forbidden(None if pinned else endpoint.origin, endpoint.path),),
             base=Prefix(endpoint.origin, ""),
-            stand_in=endpoint.origin if pinned else None,
+            placeholder_origin=endpoint.origin if pinned else None,
         )
 
     def credential(self, values: Mapping[Keys, str]) -> Credential:

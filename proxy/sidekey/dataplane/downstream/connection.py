@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -14,7 +13,7 @@ from sidekey.dataplane.deadlines import NEVER, TICK
 from sidekey.dataplane.downstream.request_reader import Request, RequestReader
 from sidekey.dataplane.downstream.request_rules import OTHER_PROTOCOL
 from sidekey.dataplane.events import CallerEvents
-from sidekey.dataplane.sockets import half_close, has_arrived, reset
+from sidekey.dataplane.sockets import descriptor_of, drop_rest, half_close, is_quiet, reset, seal_if_quiet
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
 
@@ -22,8 +21,9 @@ SHORT_READ: Final = 4 << 10
 """A read of no more bytes than this is parsed whole, however many requests it holds: its length bounds them."""
 LINGER: Final = 2.0
 LINGER_AT_MOST: Final = 30.0
-"""Seconds, from the last byte and in all, for which what a caller still sends is read and dropped, so that a reset does
-not overtake our response."""
+"""Seconds, from the last byte and in all, that a caller has to end its side once ours has ended (RFC 9112 9.6). What
+still comes is read and dropped: a reset could overtake our response, and does not tell that a request may be sent
+again."""
 
 # Why reading is paused, as bits.
 PAUSED_BY_QUEUE: Final = 1
@@ -98,15 +98,6 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         """Whether a CONNECT was read: what follows it is for a tunnel, or for nobody."""
         return bool(self._paused & PAUSED_BY_CONNECT)
 
-    def _has_arrived(self) -> bool:
-        """Whether something waits to be read."""
-        descriptor = self._descriptor()
-        return descriptor >= 0 and has_arrived(descriptor)
-
-    def _descriptor(self) -> int:
-        sock: socket.socket | None = self.transport.get_extra_info("socket")
-        return -1 if sock is None else sock.fileno()
-
     # The transport's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -120,6 +111,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             # Everybody else has a request under way. What is said now, before the request is read, is all that can be
             # done without keeping the descriptor.
             self._refuse(NO_DESCRIPTOR, 0)
+            self._drop_rest()
             self.transport.close()
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -317,9 +309,10 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         request = self._request
         self._uploading = False
         if not keep_alive:
-            unread = request is None or not request.complete or bool(self._queue or self._held)
+            # A caller that did not ask for the end may have sent more before it knew of it.
+            unread = request is None or not request.complete or request.head.keep_alive
             # Some callers send on before they have the response to a CONNECT.
-            self.close(unread=unread or self._awaits_tunnel)
+            self.close(unread=unread or bool(self._queue or self._held) or self._awaits_tunnel)
             self._carry(None, None)
             return
         self._carry(None, None)
@@ -369,29 +362,37 @@ class CallerConnection(RequestReader, asyncio.Protocol):
 
     def close_if_idle(self) -> bool:
         """Close the connection where nothing is under way and nothing has arrived; whether it did."""
-        if self.idle_since == NEVER or self._has_arrived():
+        descriptor = descriptor_of(self.transport)
+        if self.idle_since == NEVER or (descriptor >= 0 and not seal_if_quiet(descriptor)):
             return False
         self.close()
         return True
 
-    def wind_down(self, *, patient: bool) -> bool:
-        """Send the end of stream where nothing is under way, and close the connection at a later look; whether it did.
+    def wind_down(self, *, patient: bool) -> None:
+        """Have the connection end as soon as nothing is under way.
 
-        It does where nothing has arrived since.
+        Where nothing has arrived, the end of stream is sent. The rest is up to the caller, for LINGER seconds: no other
+        moment is known from which on nothing can come that a close would reset.
         """
-        if self._linger_until or self.transport.is_closing():
-            if self.unsent or self._has_arrived():
-                return False
-            # At once, since what arrives from now on would be reset.
-            self.transport.abort()
-            return True
-        if not patient and self.idle_since != NEVER and not self._has_arrived():
+        # One that was made just now has the time for its first request as well.
+        is_idle = self.worker.deadlines.now - self.idle_since > TICK
+        if not patient and is_idle and is_quiet(self.transport):
             self.close(unread=True)
-        return False
 
     def end(self) -> None:
         """Close the connection now; where something is cut, by a reset."""
-        self.close(cut=self.unsent or not self.is_idle)
+        self._close_now(cut=self.unsent or not self.is_idle)
+
+    def _close_now(self, *, cut: bool) -> None:
+        if not cut:
+            self._drop_rest()
+        self.close(cut=cut)
+
+    def _drop_rest(self) -> None:
+        """Read no more, so that the connection can be closed at once without a reset."""
+        descriptor = descriptor_of(self.transport)
+        if descriptor >= 0:
+            drop_rest(descriptor)
 
     def close(self, *, unread: bool = False, cut: bool = False) -> None:
         """End the connection: after what was written (and, with `unread`, dropping what still comes), or by a reset.
@@ -410,7 +411,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         elif unread and transport.can_write_eof():
             try:
                 bare = transport.get_extra_info("ssl_object") is None
-                if bare and not self.unsent and (descriptor := self._descriptor()) >= 0:
+                if bare and not self.unsent and (descriptor := descriptor_of(transport)) >= 0:
                     # uvloop does it at its next turn, and what arrives until then would be lost.
                     half_close(descriptor)
                 transport.write_eof()
@@ -433,7 +434,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         exchange = self.exchange
         if self._linger_until or self.transport.is_closing():
             # Where something is left to write, a reset tells the caller that the response is not whole.
-            self.close(cut=self.unsent)
+            self._close_now(cut=self.unsent)
             self.transport.abort()
         elif exchange is not None:
             if self._write_full:
@@ -445,11 +446,11 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             self.close(cut=True)
         elif self._in_head:
             self._refuse(Problem("request_timeout", "the head came too slowly"), 0)
-        elif self._has_arrived():
-            # It is read in this turn of the loop: a request that came in time must not be reset.
+        elif not is_quiet(self.transport):
+            # It is read in this turn of the loop: a request that came in time is answered.
             self.deadline = self.worker.deadlines.now + TICK
         else:
-            self.close()
+            self.close(unread=True)
 
     # Backpressure.
 

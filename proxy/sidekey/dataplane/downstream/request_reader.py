@@ -146,21 +146,26 @@ class RequestReader:
         self._reading = None
         del self._parser, self._feed
 
-    @staticmethod
-    def _problem_of(error: HttpParserError) -> Problem:
-        """What a read that does not parse is answered with: httptools hides a callback's exception behind its own."""
+    def _problem_of(self, error: HttpParserError) -> Problem:
+        """What a read that does not parse is answered with: httptools hides a callback's exception behind its own.
+
+        The parser reads no further than the preface of HTTP/2 (RFC 9113 3.4), whose method is no other's.
+        """
         cause = error.__context__
-        return cause.problem if isinstance(cause, BadRequest) else MALFORMED
+        if isinstance(cause, BadRequest):
+            return cause.problem
+        return request_rules.OTHER_VERSION if self._parser.get_method() == b"PRI" else MALFORMED
 
     def _unreadable(self) -> Request:
         """The request that the parser is in, as far as it was read, out of its hands."""
         reading, self._reading = self._reading, None
         if reading is not None:
             return reading
-        head = RequestHead(self._method, self._target, self._host, [], [], keep_alive=False)
-        if not self._in_head:
-            head = RequestHead(b"", b"", None, [], [], keep_alive=False)
-        return Request(head, self._rules)
+        # A parser reads nothing after a CONNECT, so that this is never the method of a request before.
+        is_connect = self._parser.get_method() == b"CONNECT"
+        method = b"CONNECT" if is_connect else self._method if self._in_head else b""
+        target, host = (self._target, self._host) if self._in_head else (b"", None)
+        return Request(RequestHead(method, target, host, [], [], keep_alive=False), self._rules)
 
     def _over_bounds(self, size: int, *, was_in_head: bool) -> Problem | None:
         """Bound what the parser gathers of a head, a trailer or a chunk extension over several reads."""

@@ -30,7 +30,7 @@ from sidekey.dataplane.shares import RETRY_AFTER, Share
 from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.dataplane.upstream.request_head import request_head
 from sidekey.dataplane.worker import Worker
-from sidekey.errors import CALLER_GONE, Problem, ProblemError
+from sidekey.errors import CALLER_GONE, Problem
 from sidekey.runtime.snapshot import NOBODY
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
@@ -249,19 +249,7 @@ class Exchange(ExchangeEvents):
         """Wait in a task, and read no more of the body meanwhile; what is raised in the task is answered."""
         if not self._request.complete:
             self._caller.hold_body()
-        self._worker.spawn(self._guarded(work))
-
-    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except ProblemError as raised:
-            problem = raised.problem
-        except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-            problem = self._worker.defect(error)
-        else:
-            return
-        # Out of the handler: what is parsed inside one tells no reason of its own (`RequestReader._problem_of`).
-        self._fail(problem)
+        self._worker.attempt(work, self._fail)
 
     def _prepare(self) -> None:
         """Set an admitted exchange going: at once where its grant is all that it takes, and is there."""
@@ -654,7 +642,7 @@ class Exchange(ExchangeEvents):
             self._stepping = True
             if (connection := self._attached()) is not None:
                 connection.hold()
-            self._worker.spawn(self._guarded(self._give_out_rest))
+            self._worker.attempt(self._give_out_rest, self._fail)
 
     async def _give_out_rest(self) -> None:
         """Go on with what a little input has inflated to, in turns."""

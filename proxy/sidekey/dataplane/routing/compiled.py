@@ -256,7 +256,7 @@ class CompiledIntegration:
             Prefix(domain.origin, policy.path) for domain in policy.domains if not domain.wildcard
         ]
         for base in reversed(bases):
-            if base.origin != policy.stand_in and quick_base(policy, base):
+            if base.origin != policy.placeholder_origin and quick_base(policy, base):
                 entry = (self._route(base.origin), base.path.encode("latin-1"))
                 found[str(base.origin).encode()] = entry
                 plain = base.origin._replace(scheme="http", port=80)

@@ -29,6 +29,15 @@ RELEASED_AT_ONCE: Final = 256
 
 T = TypeVar("T")
 
+RELOADED: Final = Problem(
+    "credential_unavailable",
+    "the config was reloaded before all of the integration was read: send the request again",
+    error="proxy_configuration_error",
+)
+"""What becomes of those who wait for an integration that a reload has replaced."""
+
+_UNREADABLE: Final = Problem("credential_unavailable", "a value cannot be read", error="proxy_configuration_error")
+
 
 class Index:
     """The integrations of the snapshot in use, as the data plane finds them.
@@ -176,12 +185,10 @@ class Index:
                 self._cover(integration)
         latest = compiled.latest
         if latest is compiled:
-            detail = "the config was reloaded before all of the integration was read: send the request again"
-        elif latest.rules.unresolved:
-            detail = "a value cannot be read"
-        else:
-            return latest
-        raise ProblemError(Problem("credential_unavailable", detail, error="proxy_configuration_error"))
+            raise ProblemError(RELOADED)
+        if latest.rules.unresolved:
+            raise ProblemError(_UNREADABLE)
+        return latest
 
     def _compile(self, integration: Integration, stats: IntegrationStats) -> CompiledIntegration:
         return CompiledIntegration(
@@ -220,7 +227,7 @@ class Index:
             candidate = former.candidate
         else:
             candidate = self._compile(rules.nobody, self._metrics.passed)
-        return Unmatched(candidate, rules.coverage, rules.undecided, rules.ports)
+        return Unmatched(candidate, rules.coverage, rules.unresolved, rules.ports)
 
     def _cover_resolved(self) -> None:
         """Take into account what came of integrations that were unresolved when the config was loaded."""

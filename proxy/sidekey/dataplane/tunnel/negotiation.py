@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sidekey.core.decide import Denied, Tunnelled, decide_connect
 from sidekey.core.urls import Authority
-from sidekey.dataplane.downstream.connection import CallerConnection
+from sidekey.dataplane.downstream.connection import NO_DESCRIPTOR, CallerConnection
 from sidekey.dataplane.downstream.local_reply import local_reply
 from sidekey.dataplane.downstream.request_reader import Request
 from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.routing.compiled import CompiledIntegration
-from sidekey.dataplane.routing.index import Index
+from sidekey.dataplane.routing.index import RELOADED, Index
 from sidekey.dataplane.tunnel.passage import Passage
 from sidekey.dataplane.tunnel.tunnel import Lifetime, Tunnel, caller_name
 from sidekey.dataplane.tunnel.tunnels import RETRY_AFTER, Tunnels
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from sidekey.authority.leaf_source import LeafSource
 
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+_STOPPING: Final = Problem("overloaded", "Sidekey is stopping", headers=(RETRY_AFTER,))
+_UNSIGNED: Final = Problem(
+    "overloaded", "the certificate for the host was not signed within timeouts.connect", headers=(RETRY_AFTER,)
+)
 
 Opened = Tunnelled[CompiledIntegration]
 
@@ -97,7 +103,7 @@ class Negotiation(CallerEvents):
         if isinstance(opened, Problem):
             return opened
         if self._worker.draining:
-            return Problem("overloaded", "Sidekey is stopping", headers=(RETRY_AFTER,))
+            return _STOPPING
         problem = self._tunnels.enter(caller_name(opened), request.rules)
         if problem is not None:
             return problem
@@ -125,25 +131,13 @@ class Negotiation(CallerEvents):
         if isinstance(opened, Problem):
             raise ProblemError(opened)
         if opened.candidate is not None and opened.candidate.rules.unresolved:
-            detail = "the config was reloaded before all of the integration was read: send the request again"
-            raise ProblemError(Problem("credential_unavailable", detail, error="proxy_configuration_error"))
+            raise ProblemError(RELOADED)
         self._prepare(opened)
 
     # What a tunnel needs before it begins: a certificate, or the connection that its bytes pass to.
 
     def _wait(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._worker.spawn(self._guarded(work))
-
-    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except ProblemError as raised:
-            problem = raised.problem
-        except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-            problem = self._worker.defect(error)
-        else:
-            return
-        self._fail(problem)
+        self._worker.attempt(work, self._fail)
 
     def _prepare(self, opened: Opened) -> None:
         if opened.passes and opened.candidate is not None:
@@ -154,22 +148,34 @@ class Negotiation(CallerEvents):
             self._wait(partial(self._obtain_leaf, opened))
 
     async def _obtain_leaf(self, opened: Opened) -> None:
-        context = await self._leaves.obtain(opened.authority.host)
-        if not self._is_over:
-            self._grant(Tunnel(self._worker, self._index, self._admitted(), opened, context))
+        rules = self._request.rules
+        caller = caller_name(opened) if rules.several_callers else None
+        try:
+            async with asyncio.timeout(rules.timeouts.connect):
+                context = await self._leaves.obtain(opened.authority.host, caller)
+        except TimeoutError:
+            raise ProblemError(_UNSIGNED) from None
+        self._grant(Tunnel(self._worker, self._index, self._admitted(), opened, context))
 
     async def _connect(self, opened: Opened, nobody: CompiledIntegration) -> None:
-        timeouts = self._request.rules.timeouts
-        passage = Passage(self._worker, self._admitted(), timeouts.tunnel_idle)
+        worker, timeouts = self._worker, self._request.rules.timeouts
+        passage = Passage(worker, self._admitted(), timeouts.tunnel_idle)
+        if not worker.enter_passage(passage):
+            raise ProblemError(NO_DESCRIPTOR)
         origin, far = opened.authority.origin("http"), passage.far
-        await self._pools.connect_bare(lambda: far, origin, nobody.integration, timeouts.connect)
-        if self._is_over or far.is_lost:
-            far.transport.abort()
-        if far.is_lost:
-            detail = "the upstream closed the connection at once"
-            raise ProblemError(Problem("upstream_unreachable", detail, error="connection_refused"))
-        if not self._is_over:
-            self._grant(passage)
+        begun = False
+        try:
+            await self._pools.connect_bare(lambda: far, origin, nobody.integration, timeouts.connect)
+            if far.is_lost:
+                far.transport.abort()
+                detail = "the upstream closed the connection at once"
+                raise ProblemError(Problem("upstream_unreachable", detail, error="connection_refused"))
+            begun = self._grant(passage)
+            if not begun:
+                far.transport.abort()
+        finally:
+            if not begun:
+                worker.leave_passage(passage)
 
     def _admitted(self) -> Lifetime:
         lifetime = self._lifetime
@@ -179,14 +185,19 @@ class Negotiation(CallerEvents):
 
     # Responses.
 
-    def _grant(self, tunnel: Tunnel | Passage) -> None:
-        """Say that the tunnel begins, and let it."""
+    def _grant(self, tunnel: Tunnel | Passage) -> bool:
+        """Say that the tunnel begins, and let it; whether it does: the caller may have left, or a drain begun."""
+        if not self._is_over and self._worker.draining:
+            self._fail(_STOPPING)
+        if self._is_over:
+            return False
         self._is_over = True
         caller = self._caller
         caller.deliver(_ESTABLISHED)
         transport, data, full = caller.hand_over()
         self._worker.handed_over(caller, tunnel)
         tunnel.begin(transport, data, full=full)
+        return True
 
     def _fail(self, problem: Problem) -> None:
         """Refuse; the connection closes, since a caller may have sent on into the tunnel that there is not."""

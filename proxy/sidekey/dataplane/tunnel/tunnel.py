@@ -16,7 +16,7 @@ from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.exchange.exchange import Exchange
 from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.dataplane.routing.index import Index
-from sidekey.dataplane.sockets import has_arrived
+from sidekey.dataplane.sockets import descriptor_of, seal_if_quiet
 from sidekey.dataplane.tunnel.tunnels import Tunnels
 from sidekey.dataplane.worker import Worker
 from sidekey.network.tls_server import handshake_outcome
@@ -249,23 +249,22 @@ class Tunnel(asyncio.Protocol):
         """A tunnel without requests has no response that could be cut."""
         return False
 
-    def _has_arrived(self) -> bool:
-        sock = None if self._transport is None else self._transport.get_extra_info("socket")
-        return sock is not None and sock.fileno() >= 0 and has_arrived(sock.fileno())
-
     def close_if_idle(self) -> bool:
         """Close it where no first byte has come; whether it did."""
-        if self.idle_since == NEVER or self._has_arrived():
-            return False
         transport = self._transport
+        if self.idle_since == NEVER or transport is None:
+            return False
+        descriptor = descriptor_of(transport)
+        if descriptor >= 0 and not seal_if_quiet(descriptor):
+            return False
         self._end("caller_gone")
-        if transport is not None:
-            transport.close()
+        transport.close()
         return True
 
-    def wind_down(self, *, patient: bool) -> bool:
-        """Let what has begun go on; whether nothing is lost by closing it now."""
-        return not patient and self.close_if_idle()
+    def wind_down(self, *, patient: bool) -> None:
+        """Let what has begun go on."""
+        if not patient:
+            self.close_if_idle()
 
     def end(self) -> None:
         """Close it now."""

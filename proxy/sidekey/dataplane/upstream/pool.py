@@ -249,29 +249,20 @@ class Pool(Home):
         worker, identity = self.worker, self.identity
         if identity is not None and time.time() >= identity.not_after:
             raise ProblemError(expired(identity))
-        outcome = "proxy_internal_error"
         if worker.has_no_room:
             self._registry.close_longest_idle()
-        worker.metrics.upstream_connecting += 1
-        try:
-            connection = await self._dialer.connect(
-                lambda: UpstreamConnection(worker, self),
-                self.key.origin,
-                trust=self.key.trust,
-                allow_private=self.key.allow_private,
-                source_address=self.key.source_address,
-                identity=identity,
-                sessions=self._sessions,
-                timeout=timeout,
-            )
-            outcome = "ok"
-        except ProblemError as raised:
-            outcome = raised.problem.error
-            raise
-        finally:
-            worker.metrics.upstream_connecting -= 1
-            worker.metrics.connects[outcome] = worker.metrics.connects.get(outcome, 0) + 1
-        return connection
+        key = self.key
+        dialled = self._dialer.connect(
+            lambda: UpstreamConnection(worker, self),
+            key.origin,
+            trust=key.trust,
+            allow_private=key.allow_private,
+            source_address=key.source_address,
+            identity=identity,
+            sessions=self._sessions,
+            timeout=timeout,
+        )
+        return await worker.connecting(dialled)
 
     async def _attempt(self, timeout: float) -> UpstreamConnection | Problem:  # noqa: ASYNC109 - as above
         """A connection, or why there is none."""

@@ -10,7 +10,6 @@ from sidekey.core.urls import Origin
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.dataplane.upstream.pool import Key, Pool, key_of
 from sidekey.dataplane.worker import Worker
-from sidekey.errors import ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.runtime.snapshot import Integration
 
@@ -47,26 +46,17 @@ class Pools:
         timeout: float,  # noqa: ASYNC109 - the dialer's budget
     ) -> None:
         """Make a connection that is in no pool, by an integration's dialling rules. Raises ProblemError."""
-        worker, outcome = self._worker, "proxy_internal_error"
-        if worker.has_no_room:
+        if self._worker.has_no_room:
             self.close_longest_idle()
-        worker.metrics.upstream_connecting += 1
-        try:
-            await self._dialer.connect(
-                factory,
-                origin,
-                trust=integration.trust,
-                allow_private=integration.allow_private,
-                source_address=integration.source_address,
-                timeout=timeout,
-            )
-            outcome = "ok"
-        except ProblemError as raised:
-            outcome = raised.problem.error
-            raise
-        finally:
-            worker.metrics.upstream_connecting -= 1
-            worker.metrics.connects[outcome] = worker.metrics.connects.get(outcome, 0) + 1
+        dialled = self._dialer.connect(
+            factory,
+            origin,
+            trust=integration.trust,
+            allow_private=integration.allow_private,
+            source_address=integration.source_address,
+            timeout=timeout,
+        )
+        await self._worker.connecting(dialled)
 
     def known(self) -> tuple[Pool, ...]:
         """Every pool that can be found, or holds a connection."""

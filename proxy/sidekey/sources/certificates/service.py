@@ -11,6 +11,7 @@ from types import MappingProxyType
 from weakref import WeakSet
 
 from sidekey.network.backoff import LONGEST
+from sidekey.network.call_slots import CallSlots
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
@@ -26,8 +27,10 @@ class Certificates:
     integration that was never committed still reads and fetches what it lacks when it is asked.
     """
 
-    def __init__(self, dialer: Dialer, metrics: Metrics, report: Callable[[BaseException], str]) -> None:
-        self._fetcher = Fetcher(dialer)
+    def __init__(
+        self, dialer: Dialer, slots: CallSlots, metrics: Metrics, report: Callable[[BaseException], str]
+    ) -> None:
+        self._fetcher = Fetcher(dialer, slots)
         self._metrics = metrics
         self._report = report
         self._slots = asyncio.Semaphore(AT_ONCE)

@@ -10,6 +10,7 @@ from weakref import WeakSet
 
 from sidekey.credentials.base import Call, Reply
 from sidekey.credentials.identity import ClientIdentity, IdentitySource
+from sidekey.network.call_slots import CallSlots
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
@@ -35,12 +36,13 @@ class Tokens:
     def __init__(
         self,
         dialer: Dialer,
+        slots: CallSlots,
         metrics: Metrics,
         report: Callable[[BaseException], str],
         *,
         identity_of: Callable[[Integration], IdentitySource | None],
     ) -> None:
-        self._fetcher = Fetcher(dialer)
+        self._fetcher = Fetcher(dialer, slots)
         self._identity_of = identity_of
         self._metrics = metrics
         self._report = report

@@ -1,0 +1,54 @@
+"""What keeps the key of a CA of the operator's from being worth more than its hosts, for clients of another kind."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from clients.conftest import PROGRAMS
+from sidekey.authority import trust
+from sidekey.authority.certificates import Signer, make_key
+from sidekey.authority.own import examine
+from sidekey.authority.scope import Scope
+from sidekey.network.tls_server import server_context
+from support import peers
+from support.authorities import cert_manager_secret
+
+HOST = "crm.example.com"
+
+
+def accept(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """Shake hands once, and read to the end."""
+    connection, _ = listener.accept()
+    with connection:
+        try:
+            with context.wrap_socket(connection, server_side=True) as tls:
+                tls.recv(1)
+        except OSError:
+            # The client says why.
+            return
+
+
+@pytest.mark.parametrize(("host", "said"), [(HOST, "trusted"), ("evil.example", "name constraints check failed")])
+def test_java_enforces_the_constraints_of_an_intermediate(host: str, said: str, tmp_path: Path) -> None:
+    """Not those of a root: so a CA below a root keeps its key worth no more than its hosts to Java too."""
+    java = peers.require("java")
+    secret, now = cert_manager_secret(HOST), time.time()
+    own = examine(secret["tls.crt"], secret["tls.key"], Scope(), now, secret["ca.crt"]).authority
+    assert own is not None
+    store = tmp_path / "truststore.p12"
+    store.write_bytes(trust.truststore(own.trusted))
+    properties = [f"-Djavax.net.ssl.trustStore={store}", "-Djavax.net.ssl.trustStoreType=PKCS12"]
+    pem, _ = Signer(own, make_key()).leaf(host, now)
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as serving:
+        served = serving.submit(accept, listener, server_context(host, pem.encode()))
+        command = [java, *properties, str(PROGRAMS / "Handshake.java"), str(listener.getsockname()[1]), host]
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        served.result(60)
+    assert said in result.stdout

@@ -1,0 +1,254 @@
+"""Services with real clients, unchanged, behind `sidekey exec`: GET and POST, small and 10 MB, and events as they come.
+
+The upstream says what arrived, and each service what came back. `make clients` runs this with SIDEKEY_RECORD=1: then
+each client is also run without single variables, and its version and what it reads are recorded for docs/clients.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from clients.test_clients import AUTHORIZATION, HEAD, HOST, NETWORK, config
+from clients.test_exec import TOKEN
+from support import peers
+from support.ca import Authority
+from support.child import Child, run_cli
+from support.client_upstream import EVENTS, GOT, LARGE, SMALL, ClientUpstream
+from support.clients import CLIENTS, ClientKind, record
+from support.forked import Forked
+
+pytestmark = pytest.mark.timeout(600 if os.environ.get("SIDEKEY_RECORD") else 180)
+
+ORDINARY = "an-ordinary-token"
+"""For axios, which where Node does not do that does not decode the password."""
+
+RECORD = "SIDEKEY_RECORD"
+
+PROXIES = {"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"}
+EXCLUDED = {"NO_PROXY", "no_proxy"}
+NO_SETTINGS = {
+    "PIP_CONFIG_FILE": os.devnull,
+    "npm_config_globalconfig": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+}
+"""What this machine's settings say of proxies and CAs decides nothing."""
+FEW_TRIES = ("PIP_RETRIES=0", "npm_config_fetch_retries=0", "AWS_MAX_ATTEMPTS=1")
+"""So that these tools give up at once where a variable that they need is absent."""
+SWITCHES = {"NODE_USE_ENV_PROXY", "JAVA_TOOL_OPTIONS"}
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Sidekey before an upstream, and the environment of whoever runs `exec`."""
+
+    child: Child
+    upstream: ClientUpstream
+    environment: Mapping[str, str]
+    large: Path
+
+    @property
+    def base(self) -> str:
+        """What the integration covers."""
+        return f"{self.upstream.scheme}://{HOST}:{self.upstream.port}/api"
+
+    def exec(
+        self, how: Iterable[str], command: Iterable[str], cases: Iterable[str], token: str = TOKEN
+    ) -> tuple[int, list[str], str]:
+        """Exit status, printed lines, and errors of a service; each event is seen before the next one is sent."""
+        arguments = ["exec", *how, "--", *command, self.base, str(self.large), *cases]
+        process = Forked(arguments, {**self.environment, "SIDEKEY_TOKEN": token}, merged=False)
+        assert process.stderr is not None
+        lines = []
+        with process.stdout, process.stderr, ThreadPoolExecutor(1) as reading:
+            errors = reading.submit(process.stderr.read)
+            for line in process.stdout:
+                lines.append(line.rstrip("\n"))
+                if line.startswith("events "):
+                    self.upstream.seen()
+        return process.wait(timeout=60), lines, errors.result()
+
+
+@contextmanager
+def scene_in(folder: Path, ca: Authority, more: str, *, tls: bool = True) -> Iterator[Scene]:
+    """A running Sidekey with its upstream; `more` is further config."""
+    (folder / "large").write_bytes(LARGE)
+    home = folder / "a home"
+    home.mkdir()
+    network = NETWORK.replace("{", f"{{trusted_ca: {{file: {ca.bundle}}}, ", 1)
+    more = f"{network}\nca: {{folder: {folder / 'the state'}}}\n{more}"
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), **NO_SETTINGS}
+    with ClientUpstream(folder, ca.server_context(HOST) if tls else None) as upstream:
+        base = f"{upstream.scheme}://{HOST}:{upstream.port}/api"
+        with Child(config(base, more), folder, head=HEAD) as child:
+            yield Scene(child, upstream, {**environment, "SIDEKEY_CONFIG": str(child.config)}, folder / "large")
+
+
+CALLERS = f"""\
+callers:
+  billing: {{token: {{insecure_value: {json.dumps(TOKEN)}}}, integrations: [crm]}}
+  shipping: {{token: {{insecure_value: {ORDINARY}}}, integrations: [crm]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def named(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Callers name the integration, and have a token."""
+    with scene_in(tmp_path_factory.mktemp("named"), ca, CALLERS) as scene:
+        yield scene
+
+
+@pytest.fixture
+def by_host(ca: Authority, tmp_path: Path) -> Iterator[Scene]:
+    """Nobody is asked for anything."""
+    with scene_in(tmp_path, ca, "forward: {match_by_host: true}") as scene:
+        yield scene
+
+
+@pytest.fixture(params=CLIENTS, ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> ClientKind:
+    """Each client in turn; skipped where its peer is missing."""
+    found: ClientKind = request.param
+    if found.runtime in peers.PACKAGES or found.runtime in peers.FOLDERS:
+        peers.require(found.runtime)
+    return found
+
+
+@pytest.fixture
+def command(kind: ClientKind, request: pytest.FixtureRequest) -> list[str]:
+    """What runs the service."""
+    program = str(kind.path)
+    if program.endswith(".go"):
+        return [request.getfixturevalue("go_service")]
+    if program.endswith(".java"):
+        return [peers.require("java"), "-cp", request.getfixturevalue("java_classes"), kind.path.stem]
+    if program.endswith(".sh"):
+        return ["env", f"PYTHON={sys.executable}", "sh", program]
+    if program.endswith(".py"):
+        return [sys.executable, program]
+    runtime = peers.require(kind.runtime)
+    return [runtime, "run", "--quiet", "--allow-all", program] if kind.runtime == "deno" else [runtime, program]
+
+
+@pytest.fixture
+def scene(kind: ClientKind, request: pytest.FixtureRequest) -> Scene:
+    """As the client needs it, with nothing arrived so far."""
+    found: Scene = request.getfixturevalue("named" if kind.how[0] == "crm" else "by_host")
+    found.upstream.forget()
+    return found
+
+
+def test_a_service_goes_through_sidekey_unchanged(kind: ClientKind, command: list[str], scene: Scene) -> None:
+    """Every request arrives once, with the credential instead of whatever the service sent; every byte comes back."""
+    status, lines, errors = scene.exec(kind.how, command, kind.requests)
+    assert status == 0, errors
+    assert lines == [line for case in kind.requests for line in expected(kind, case, scene.upstream)], errors
+    assert_arrived(kind, scene.upstream)
+    if os.environ.get(RECORD) == "1":
+        record(kind, reads=list(reads(kind, command, scene)))
+
+
+def assert_arrived(kind: ClientKind, upstream: ClientUpstream) -> None:
+    """What the service sent, with the credential exactly once and nothing that was between it and Sidekey."""
+    wanted = [(method, f"/api/{path}") for requests in kind.requests.values() for method, path in requests]
+    came = [(request.method, request.path) for request in upstream.arrived]
+    assert set(wanted) - set(came) == set()
+    assert kind.tool or wanted == came
+    for request in upstream.arrived:
+        assert request.values("authorization") == [AUTHORIZATION.decode()]
+        assert request.values("host") == [f"{HOST}:{upstream.port}"]
+        for name in ("proxy-authorization", "proxy-connection", "x-integration-id", "sidekey-token"):
+            assert request.values(name) == []
+    if kind.tool:
+        return
+    for case, content in (("post", SMALL), ("upload", LARGE)):
+        body = sent(kind, case, upstream)
+        assert body.count(content) == 1
+        assert kind.wraps or body == content
+
+
+def sent(kind: ClientKind, case: str, upstream: ClientUpstream) -> bytes:
+    """The body that arrived in a case."""
+    ((method, path),) = kind.requests[case]
+    found = (each for each in upstream.arrived if (each.method, each.path) == (method, f"/api/{path}"))
+    return next(found).body
+
+
+def expected(kind: ClientKind, case: str, upstream: ClientUpstream) -> list[str]:
+    """The lines that a case prints, where what the upstream sent has come back whole."""
+    if case == "events":
+        return [f"events {event}" for event in EVENTS]
+    if case in kind.results:
+        return [f"{case} {kind.results[case]}"]
+    if case == "get":
+        return [f"get {GOT.decode()}"]
+    if case == "download":
+        return [f"download {hashlib.sha256(LARGE).hexdigest()}"]
+    if kind.name == "git":
+        return [f"upload {pushed(upstream)}"]
+    return [f"{case} {hashlib.sha256(sent(kind, case, upstream)).hexdigest()}"]
+
+
+def pushed(upstream: ClientUpstream) -> str:
+    """The ID of the 10 MB that git pushed."""
+    repository = [peers.require("git"), "-C", str(upstream.repository)]
+    content = subprocess.run([*repository, "show", "pushed:upload"], capture_output=True, check=True).stdout
+    assert content == LARGE + b"more"
+    found = subprocess.run([*repository, "rev-parse", "pushed:upload"], capture_output=True, text=True, check=True)
+    return found.stdout.strip()
+
+
+def reads(kind: ClientKind, command: list[str], scene: Scene) -> Iterator[str]:
+    """The variables that this client reads: each suffices alone of its sort, or nothing works without it."""
+    printed = run_cli("env", *kind.how, "--json", environment=scene.environment)
+    variables = json.loads(printed.stdout).keys()
+
+    def works(dropped: Iterable[str]) -> bool:
+        scene.upstream.forget()
+        without = ["env", *(word for name in sorted(dropped) for word in ("-u", name)), *FEW_TRIES]
+        status, lines, _ = scene.exec(kind.how, [*without, *command], ["get"], ORDINARY)
+        return bool(status == 0 and scene.upstream.arrived) and lines == expected(kind, "get", scene.upstream)
+
+    for sort in (variables & PROXIES, variables - PROXIES - EXCLUDED - SWITCHES):
+        if not works(sort):
+            yield from (name for name in sorted(sort) if works(sort - {name}))
+    yield from (name for name in sorted(variables & SWITCHES) if not works({name}))
+
+
+@pytest.mark.parametrize("kind", [each for each in CLIENTS if each.plain], ids=lambda kind: kind.name, indirect=True)
+def test_a_plain_url_goes_through_sidekey_too(
+    kind: ClientKind, command: list[str], ca: Authority, tmp_path: Path
+) -> None:
+    """Node's fetch asks for a tunnel to a port without TLS, as undici did before version 8."""
+    with scene_in(tmp_path, ca, f"{CALLERS}log: {{access: all}}", tls=False) as scene:
+        status, lines, errors = scene.exec(kind.how, command, kind.requests)
+        assert status == 0, errors
+        assert_arrived(kind, scene.upstream)
+        assert lines == [line for case in kind.requests for line in expected(kind, case, scene.upstream)], errors
+        assert scene.child.stop() == 0
+    doors = [json.loads(line)["door"] for line in scene.child.lines if '"status":200' in line]
+    assert doors == [kind.plain] * len(scene.upstream.arrived)
+
+
+def test_axios_needs_no_newer_node(named: Scene) -> None:
+    """It reads the variables itself, so that Debian's Node will do; it does not decode a token."""
+    axios = next(kind for kind in CLIENTS if kind.package == "axios")
+    peers.require(axios.runtime)
+    command = [peers.require("node"), str(axios.path)]
+    named.upstream.forget()
+    status, lines, errors = named.exec(["crm"], command, axios.requests, ORDINARY)
+    assert status == 0, errors
+    assert_arrived(axios, named.upstream)
+    assert lines == [line for case in axios.requests for line in expected(axios, case, named.upstream)], errors
+    status, _, errors = named.exec(["crm"], command, ["get"], TOKEN)
+    assert (status, "status code 407" in errors) == (1, True)

@@ -1,0 +1,109 @@
+"""The variables of a service beside a sidecar are those of `sidekey env`, so that the two cannot drift apart."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sidekey.environment import TOKEN_PLACE, Proxy, environment
+from sidekey.runtime.snapshot import Address
+from support import helm
+from support.child import run_cli
+
+ADDRESS = Address("127.0.0.1", 15080)
+TRUST = "/run/sidekey/trust"
+API = {"IPv4": "10.96.0.1", "IPv6": "fd00::1"}
+NO_PROXY = [
+    "billing",
+    "*.corp.example",
+    ".dots.example",
+    "203.0.113.7",
+    "2001:db8::7",
+    "198.51.100.0/24",
+    "a.example:8443",
+]
+"""Hosts of each kind that bypass the proxy."""
+
+CLUSTER = {
+    "$(SIDEKEY_TOKEN)": TOKEN_PLACE,
+    ",.svc,.cluster.local,$(KUBERNETES_SERVICE_HOST)": "",
+    "|svc|*.svc|cluster.local|*.cluster.local|$(KUBERNETES_SERVICE_HOST)": "",
+}
+"""What the chart knows better than the command, and what that prints in its place."""
+
+SENDER = {"callers": {"sender": {"secret": {"name": "callers"}, "integrations": ["crm"]}}, "caller": "sender"}
+
+
+def variables(example: Path, values: helm.Values) -> list[dict[str, str]]:
+    """The entries of the service's `env` that are not the service's own, as they are rendered."""
+    (deployment,) = helm.of_kind(helm.objects(example, {"sidekey": values}), "Deployment")
+    (service,) = deployment["spec"]["template"]["spec"]["containers"]
+    return [entry for entry in service["env"] if entry["name"] not in {"INTERVAL", "SIDEKEY_URL", "SIDEKEY_TOKEN"}]
+
+
+def way(by_host: bool) -> helm.Values:
+    """How the integration is named."""
+    return {"integration": "", "matchByHost": True} if by_host else {"integration": "crm"}
+
+
+@pytest.mark.parametrize("family", API)
+@pytest.mark.parametrize(("by_host", "callers", "java"), [*product([False, True], repeat=3)])
+def test_a_service_gets_what_sidekey_env_would_set(
+    by_host: bool, callers: bool, java: bool, family: str, example: Path
+) -> None:
+    """In the same order, with NO_PROXY as it is in a cluster."""
+    values = {
+        "ipFamily": family,
+        "httpsProxy": {**way(by_host), "java": java},
+        "httpProxy": {"noProxy": NO_PROXY},
+        **(SENDER if callers else {}),
+    }
+    expanded = [
+        (
+            entry["name"],
+            entry["value"].replace("$(SIDEKEY_TOKEN)", "tok-en_1").replace("$(KUBERNETES_SERVICE_HOST)", API[family]),
+        )
+        for entry in variables(example, values)
+    ]
+    excluded = ",".join([".svc", ".cluster.local", API[family], *NO_PROXY])
+    proxy = Proxy.of(ADDRESS, None if by_host else "crm", "tok-en_1" if callers else None)
+    wanted = environment(proxy, Path(TRUST), {"NO_PROXY": excluded}, java=java).values
+    assert expanded == list(wanted.items())
+
+
+@pytest.mark.parametrize("how", [["crm"], ["--by-host"]], ids=["by name", "by host"])
+def test_a_service_gets_what_the_command_prints(how: list[str], example: Path) -> None:
+    """`sidekey env --shell k8s`, word for word but for hosts of the cluster, and where the token is put."""
+    proxy, trust = f"http://{ADDRESS}", TRUST
+    printed = run_cli("env", *how, "--java", "--shell", "k8s", "--proxy", proxy, "--trust", trust)
+    assert printed.returncode == 0
+    values = {"httpsProxy": {**way(how == ["--by-host"]), "java": True}, **SENDER}
+    found = variables(example, values)
+    for entry in found:
+        for ours, theirs in CLUSTER.items():
+            entry["value"] = entry["value"].replace(ours, theirs)
+    assert found == yaml.safe_load(printed.stdout)["env"]
+
+
+@pytest.mark.parametrize("by_host", [False, True])
+def test_the_token_comes_from_a_secret_before_it_is_used(by_host: bool, example: Path) -> None:
+    """The kubelet expands $(SIDEKEY_TOKEN) only where it was set further up."""
+    (deployment,) = helm.of_kind(
+        helm.objects(example, {"sidekey": {"httpsProxy": way(by_host), **SENDER}}), "Deployment"
+    )
+    (service,) = deployment["spec"]["template"]["spec"]["containers"]
+    names = [entry["name"] for entry in service["env"]]
+    assert len(names) == len(set(names))
+    token = service["env"][names.index("SIDEKEY_TOKEN")]
+    assert token["valueFrom"] == {"secretKeyRef": {"name": "callers", "key": "sender"}}
+    users = [name for name in names if "$(SIDEKEY_TOKEN)" in service["env"][names.index(name)].get("value", "")]
+    assert users == ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]
+    assert all(names.index("SIDEKEY_TOKEN") < names.index(name) for name in users)
+
+
+def test_a_service_without_httpsproxy_gets_its_url_alone(example: Path) -> None:
+    """No variable that changes where its other requests go, or what it trusts."""
+    assert variables(example, {"httpsProxy": None}) == []

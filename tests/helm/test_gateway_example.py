@@ -1,0 +1,124 @@
+"""The example of a gateway for https:// URLs: its files agree with each other, and with what Sidekey says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from sidekey.authority import trust
+from sidekey.environment import TOKEN_PLACE
+from support import helm
+from support.child import run_cli
+
+README = (helm.GATEWAY / "README.md").read_text("utf-8")
+VALUES: helm.Values = yaml.safe_load((helm.GATEWAY / "values.yaml").read_text("utf-8"))
+
+
+def one(objects: list[helm.Object], kind: str, name: str) -> helm.Object:
+    """The object of this kind and name."""
+    (found,) = [each for each in helm.of_kind(objects, kind) if each["metadata"]["name"] == name]
+    return found
+
+
+@pytest.fixture(scope="module")
+def gateway() -> list[helm.Object]:
+    """What the values render, by the README's names."""
+    assert "helm install sidekey helm/sidekey --namespace egress" in README
+    return helm.objects(helm.CHART, VALUES, name="sidekey", namespace="egress")
+
+
+@pytest.fixture(scope="module")
+def certificates() -> list[helm.Object]:
+    """What cert-manager is asked for."""
+    return helm.documents(helm.GATEWAY / "certificates.yaml")
+
+
+@pytest.fixture(scope="module")
+def caller() -> list[helm.Object]:
+    """The service."""
+    return helm.documents(helm.GATEWAY / "caller.yaml")
+
+
+def test_the_values_satisfy_lint() -> None:
+    """Strictly."""
+    assert helm.lint(helm.CHART, VALUES) == []
+
+
+def test_the_gateway_mounts_what_cert_manager_signs_and_not_the_root(
+    gateway: list[helm.Object], certificates: list[helm.Object]
+) -> None:
+    """The root's key stays with cert-manager; its certificate completes the chain."""
+    issued = one(certificates, "Certificate", "sidekey-ca")["spec"]
+    issuer = one(certificates, "Issuer", issued["issuerRef"]["name"])["spec"]["ca"]["secretName"]
+    root = one(certificates, "Certificate", "sidekey-root")["spec"]
+    assert (issued["isCA"], root["isCA"], root["secretName"]) == (True, True, issuer)
+    pod = one(gateway, "Deployment", "sidekey")["spec"]["template"]["spec"]
+    secrets = {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+    assert issued["secretName"] in secrets
+    assert issuer not in str(pod)
+    assert VALUES["httpsProxy"]["extraRoots"] == [{"secret": issued["secretName"], "key": "ca.crt"}]
+
+
+def test_the_ca_may_sign_for_the_hosts_of_the_integrations_and_no_other(certificates: list[helm.Object]) -> None:
+    """Addresses are excluded, as no integration names one."""
+    constraints = one(certificates, "Certificate", "sidekey-ca")["spec"]["nameConstraints"]
+    prefixes = [integration["endpoint_prefix"] for integration in VALUES["config"]["integrations"].values()]
+    assert constraints["critical"] is True
+    assert constraints["permitted"] == {"dnsDomains": [urlsplit(prefix).hostname for prefix in prefixes]}
+    assert constraints["excluded"] == {"ipRanges": ["0.0.0.0/0", "::/0"]}
+
+
+def test_a_caller_has_the_variables_that_the_command_prints(caller: list[helm.Object]) -> None:
+    """The token from a Secret, and what stays in the cluster in NO_PROXY."""
+    (command,) = re.findall(r"`sidekey (env crm [^`]*)`", README)
+    printed = yaml.safe_load(run_cli(*command.split()).stdout)["env"]
+    for entry in printed:
+        entry["value"] = entry["value"].replace(TOKEN_PLACE, "$(SIDEKEY_TOKEN)")
+        if entry["name"].upper() == "NO_PROXY":
+            entry["value"] += ",.svc,.cluster.local"
+    (service,) = one(caller, "Deployment", "billing")["spec"]["template"]["spec"]["containers"]
+    token, *rest = service["env"]
+    assert token == {"name": "SIDEKEY_TOKEN", "valueFrom": {"secretKeyRef": {"name": "sidekey", "key": "token"}}}
+    assert rest == printed
+
+
+def test_a_caller_trusts_a_config_map_of_the_trust_folder(
+    caller: list[helm.Object], gateway: list[helm.Object]
+) -> None:
+    """All its files, at the path where the gateway has them, which `wgetrc` contains."""
+    pod = one(caller, "Deployment", "billing")["spec"]["template"]["spec"]
+    (volume,) = [each for each in pod["volumes"] if "configMap" in each]
+    (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == volume["name"]]
+    assert mount["readOnly"] is True
+    assert mount["mountPath"] == yaml.safe_load(helm.config_of(gateway))["ca"]["trust_folder"]
+    assert f"create configmap {volume['configMap']['name']} --from-file=trust" in README
+    assert f"for file in {' '.join(trust.FILES)}; do" in README
+
+
+def test_the_files_of_a_trust_folder_fit_into_a_config_map(tmp_path: Path) -> None:
+    """Of 1 MiB, in which binary files are base64."""
+    trust.write(tmp_path, "", "")
+    assert sum(-(-path.stat().st_size * 4 // 3) for path in trust.paths(tmp_path).values()) < 1 << 20
+
+
+def test_the_gateway_lets_its_caller_in(caller: list[helm.Object], gateway: list[helm.Object]) -> None:
+    """Labels, namespaces, host and port fit on both sides."""
+    pod = one(caller, "Deployment", "billing")
+    (clients, _) = one(gateway, "NetworkPolicy", "sidekey")["spec"]["ingress"]
+    (peer,) = clients["from"]
+    assert peer["podSelector"]["matchLabels"].items() <= pod["spec"]["template"]["metadata"]["labels"].items()
+    assert peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] == pod["metadata"]["namespace"]
+    service = one(gateway, "Service", "sidekey")
+    (proxy,) = {entry["value"] for entry in pod["spec"]["template"]["spec"]["containers"][0]["env"][1:5]}
+    target = urlsplit(proxy)
+    assert target.hostname in yaml.safe_load(helm.config_of(gateway))["listen"]["names"]
+    assert target.port == service["spec"]["ports"][0]["port"]
+    *_, to_gateway = one(caller, "NetworkPolicy", "billing")["spec"]["egress"]
+    labels = one(gateway, "Deployment", "sidekey")["spec"]["template"]["metadata"]["labels"]
+    (peer,) = to_gateway["to"]
+    assert peer["podSelector"]["matchLabels"].items() <= labels.items()
+    assert peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] == service["metadata"]["namespace"]

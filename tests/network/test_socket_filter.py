@@ -1,0 +1,95 @@
+"""network/socket_filter.py: what a socket does not receive any more, and what it still does."""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from sidekey.network.listen import accept_waiting
+from sidekey.network.socket_filter import receive_again, refuse_everything, refuse_new, refuse_payload
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")
+
+FAMILIES = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+
+
+@pytest.fixture(params=FAMILIES, ids=["IPv4", "IPv6"])
+def server(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
+    """One that listens, without blocking."""
+    with socket.create_server((FAMILIES[request.param], 0), family=request.param) as listening:
+        listening.setblocking(False)
+        yield listening
+
+
+def where(server: socket.socket) -> tuple[str, int]:
+    """The address of a server."""
+    host, port = server.getsockname()[:2]
+    return host, port
+
+
+def readable(sock: socket.socket, *, within: float) -> bool:
+    """Whether something arrives within so many seconds."""
+    return bool(select.select([sock], [], [], within)[0])
+
+
+@pytest.mark.parametrize("refuse", [refuse_new, refuse_everything])
+def test_nobody_new_can_connect(server: socket.socket, refuse: type[refuse_new]) -> None:
+    """Though the socket listens; who had connected can still be accepted, and is heard."""
+    with socket.create_connection(where(server)) as early:
+        refuse(server)
+        with socket.socket(server.family) as late:
+            late.setblocking(False)
+            assert late.connect_ex(where(server)) == errno.EINPROGRESS
+            (accepted,) = accept_waiting(server)
+            with accepted:
+                early.sendall(b"early")
+                accepted.settimeout(10)
+                assert accepted.recv(16) == b"early"
+            assert accept_waiting(server) == []
+
+
+@pytest.mark.parametrize(("refuse", "ends"), [(refuse_new, True), (refuse_everything, False)])
+def test_who_had_begun_to_connect(server: socket.socket, refuse: type[refuse_new], *, ends: bool) -> None:
+    """May end the handshake, where only those who begin are refused. The kernel sends its part again after a second."""
+    with socket.socket(server.family) as caller:
+        caller.setblocking(False)
+        refuse_everything(caller)
+        assert caller.connect_ex(where(server)) == errno.EINPROGRESS
+        refuse(server)
+        receive_again(caller)
+        assert readable(server, within=10 if ends else 1.5) is ends
+
+
+def test_a_stream_without_payload_still_ends(server: socket.socket) -> None:
+    """The peer learns of the end, and we of theirs; a byte is received only once everything is again."""
+    with socket.create_connection(where(server)) as peer:
+        assert readable(server, within=10)
+        (ours,) = accept_waiting(server)
+        with ours:
+            refuse_payload(ours)
+            peer.sendall(b"x")
+            assert not readable(ours, within=0.05)
+            ours.sendall(b"to the peer")
+            assert peer.recv(16) == b"to the peer"
+            receive_again(ours)
+            ours.settimeout(10)
+            assert ours.recv(16) == b"x"
+            refuse_payload(ours)
+            peer.shutdown(socket.SHUT_WR)
+            assert readable(ours, within=10)
+            assert ours.recv(16) == b""
+
+
+def test_a_unix_socket_has_no_packets() -> None:
+    """Nothing is done to it, and nothing is an error."""
+    one, other = socket.socketpair()
+    with one, other:
+        refuse_everything(one)
+        other.sendall(b"x")
+        assert one.recv(16) == b"x"
+        receive_again(one)

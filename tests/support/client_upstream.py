@@ -1,0 +1,339 @@
+"""An https server that real clients talk to: it keeps what arrives, and answers as what each of them expects.
+
+Its stack is none of Sidekey's: the standard library's, a thread a connection. Below `/api` are
+
+- `.../small`, `.../large` by GET: `GOT` and `LARGE`; whatever is sent by POST: the SHA-256 of its body; PUT: nothing;
+- `.../events` by GET: server-sent events, the next one only once `seen` was called for the one before;
+- `repo.git`: a repository by git's own server; `simple/`: an index of pip's; `npm/`: a registry of npm's;
+- `v1/`: what the OpenAI SDK calls.
+
+`/v1/balance` is what Stripe's SDKs call.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import os
+import random
+import ssl
+import subprocess
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import Message
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from support import peers
+
+SMALL = b"a small body"
+"""What every client posts."""
+
+GOT = b"got a small body"
+LARGE = random.Random(4711).randbytes(10_000_000)
+"""10 MB that no coding makes smaller."""
+
+EVENTS = ("one", "two", "three")
+DEADLINE = 30.0
+"""Seconds until an event counts as not seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request, as it came in; `target` with its query, header names in lower case."""
+
+    method: str
+    target: str
+    headers: Message
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+    def values(self, name: str) -> list[str]:
+        """Every value of a header."""
+        return self.headers.get_all(name, [])
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response; one with `events` has these instead of a body."""
+
+    body: bytes = b""
+    content_type: str = "text/plain"
+    status: int = 200
+    events: tuple[str, ...] = ()
+
+
+class ClientUpstream:
+    """`with ClientUpstream(folder, context) as upstream`: listens on a free port; without a context by http."""
+
+    def __init__(self, folder: Path, context: ssl.SSLContext | None, host: str = "127.0.0.1") -> None:
+        self.arrived: list[Arrived] = []
+        """Since `forget` was called."""
+        self.repository = folder / "repo.git"
+        self._folder = folder
+        self._host = host
+        self._context = context
+        self._seen = threading.Semaphore(0)
+        self._server: _Server
+
+    @property
+    def scheme(self) -> str:
+        """Of its URLs."""
+        return "http" if self._context is None else "https"
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.server_address[1])
+
+    def seen(self) -> None:
+        """The client has got the last event that was sent."""
+        self._seen.release()
+
+    def wait_until_seen(self) -> bool:
+        """Whether it has, within the deadline."""
+        return self._seen.acquire(timeout=DEADLINE)
+
+    def forget(self) -> None:
+        """Begin a new list of what arrived; what was seen before does not count."""
+        self.arrived = []
+        self._seen = threading.Semaphore(0)
+
+    def answer(self, request: Arrived, base: str) -> Answer:
+        """What to respond; `base` is the URL of this server as the client knows it."""
+        if request.path == "/v1/balance":
+            return _json({"object": "balance", "livemode": False})
+        area, _, rest = request.path.removeprefix("/api/").partition("/")
+        if area == "repo.git":
+            return self._git(request, rest)
+        if area == "simple":
+            return _index(rest)
+        if area == "npm":
+            return _registry(request, rest, f"{base}/api/npm")
+        if area == "v1":
+            return _openai(request, rest)
+        if request.method == "PUT":
+            return Answer()
+        if request.method != "GET":
+            return Answer(hashlib.sha256(request.body).hexdigest().encode())
+        last = request.path.rpartition("/")[2]
+        if last == "events":
+            return Answer(content_type="text/event-stream", events=EVENTS)
+        return {"small": Answer(GOT), "large": Answer(LARGE)}.get(last, Answer(status=404))
+
+    def _git(self, request: Arrived, rest: str) -> Answer:
+        """By `git http-backend`, a CGI program (RFC 3875)."""
+        if not self.repository.exists():
+            make_repository(self.repository)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self._folder),
+            "GIT_PROJECT_ROOT": str(self._folder),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "REMOTE_USER": "service",
+            "REQUEST_METHOD": request.method,
+            "PATH_INFO": f"/repo.git/{rest}",
+            "QUERY_STRING": request.target.partition("?")[2],
+            "CONTENT_TYPE": request.headers.get("Content-Type", ""),
+            "CONTENT_LENGTH": str(len(request.body)),
+            "GIT_PROTOCOL": request.headers.get("Git-Protocol", ""),
+            "HTTP_CONTENT_ENCODING": request.headers.get("Content-Encoding", ""),
+        }
+        command = [peers.require("git"), "http-backend"]
+        output = subprocess.run(command, env=environment, input=request.body, capture_output=True, check=True).stdout
+        head, _, body = output.partition(b"\r\n\r\n")
+        fields = dict(line.split(": ", 1) for line in head.decode().splitlines())
+        return Answer(body, fields["Content-Type"], int(fields.get("Status", "200").split()[0]))
+
+    def __enter__(self) -> Self:
+        self._server = _Server(self, self._host, self._context)
+        # Its answers wait for the test, so that it may not wait for them at the end.
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    block_on_close = False
+
+    def __init__(self, upstream: ClientUpstream, host: str, context: ssl.SSLContext | None) -> None:
+        self.upstream = upstream
+        self._context = context
+        super().__init__((host, 0), _Handler)
+
+    def get_request(self) -> tuple[Any, Any]:
+        accepted, address = super().get_request()
+        if self._context is not None:
+            # The handshake is the handler's, by its first read: it must not hold up the next connection.
+            accepted = self._context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
+        return accepted, address
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is no error; what a test misses it finds in `arrived`."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def _respond(self) -> None:
+        upstream = self.server.upstream
+        request = Arrived(self.command, self.path, self.headers, self._body())
+        upstream.arrived.append(request)
+        answer = upstream.answer(request, f"https://{self.headers['Host']}")
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        if answer.events:
+            self._send_events(answer.events)
+            return
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    do_GET = do_POST = do_PUT = _respond  # noqa: N815 - names of the base class
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            body = b"".join(_chunks(self.rfile))
+            assert self.rfile.readline() == b"\r\n", "no trailers"
+        else:
+            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        # S3's own chunks, within those of HTTP.
+        return b"".join(_chunks(io.BytesIO(body))) if self.headers.get("Content-Encoding") == "aws-chunked" else body
+
+    def _send_events(self, events: tuple[str, ...]) -> None:
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for event in events:
+            data = f"data: {event}\n\n".encode()
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+            if not self.server.upstream.wait_until_seen():
+                # Cut, so that no client takes this for a whole response.
+                self.close_connection = True
+                return
+        self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, *arguments: Any) -> None:
+        """Nothing: the test looks at `arrived`."""
+
+
+def _chunks(file: io.BufferedIOBase) -> Iterator[bytes]:
+    """The content of chunks (RFC 9112 7.1), up to the trailers."""
+    while size := int(file.readline(), 16):
+        yield file.read(size)
+        file.readline()
+
+
+def make_repository(folder: Path) -> None:
+    """One with a file of LARGE, which takes pushes."""
+
+    def git(*arguments: str, data: bytes = b"") -> str:
+        identity = {f"GIT_{role}_{what}": "x@y" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        environment = {"PATH": os.environ["PATH"], "HOME": str(folder.parent), **identity}
+        command = [peers.require("git"), "-C", str(folder), *arguments]
+        return subprocess.run(command, env=environment, input=data, capture_output=True, check=True).stdout.decode()
+
+    folder.mkdir()
+    git("init", "--quiet", "--bare", "--initial-branch=main")
+    # Nothing in it becomes smaller, and each try costs a third of a second.
+    git("config", "core.compression", "0")
+    blob = git("hash-object", "-w", "--stdin", data=LARGE).strip()
+    tree = git("mktree", data=f"100644 blob {blob}\tlarge\n".encode()).strip()
+    git("update-ref", "refs/heads/main", git("commit-tree", tree, "-m", "large").strip())
+    git("config", "http.receivepack", "true")
+
+
+@cache
+def wheel() -> bytes:
+    """A package for pip, with LARGE in it."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("demo-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: demo\nVersion: 1\n")
+        archive.writestr("demo-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("demo-1.dist-info/RECORD", "")
+        archive.writestr("large", LARGE)
+    return file.getvalue()
+
+
+@cache
+def archive() -> bytes:
+    """A package for npm, with LARGE in it."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz", compresslevel=0) as packed:
+        for name, content in (("package.json", b'{"name": "demo", "version": "1.0.0"}\n'), ("large", LARGE)):
+            entry = tarfile.TarInfo(f"package/{name}")
+            entry.size = len(content)
+            packed.addfile(entry, io.BytesIO(content))
+    return file.getvalue()
+
+
+def _index(rest: str) -> Answer:
+    if rest == "demo/":
+        name = "demo-1-py3-none-any.whl"
+        digest = hashlib.sha256(wheel()).hexdigest()
+        return Answer(f"<!DOCTYPE html><a href='{name}#sha256={digest}'>{name}</a>".encode(), "text/html")
+    return Answer(wheel(), "application/zip")
+
+
+def _registry(request: Arrived, rest: str, base: str) -> Answer:
+    if rest == "demo/-/demo-1.0.0.tgz":
+        return Answer(archive(), "application/octet-stream")
+    if request.method == "POST":
+        # An audit: nothing is known against this package.
+        asked = json.loads(gzip.decompress(request.body))
+        return _json({}) if asked == {"demo": ["1.0.0"]} else Answer(status=400)
+    if request.method == "PUT":
+        (published,) = json.loads(request.body)["_attachments"].values()
+        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(published["data"]))) as packed:
+            file = packed.extractfile("package/large")
+            assert file is not None
+            return _json({"ok": True}) if file.read() == LARGE else Answer(status=400)
+    if rest != "demo":
+        return Answer(status=404)
+    integrity = "sha512-" + base64.b64encode(hashlib.sha512(archive()).digest()).decode()
+    dist = {"tarball": f"{base}/demo/-/demo-1.0.0.tgz", "integrity": integrity}
+    version = {"name": "demo", "version": "1.0.0", "dist": dist}
+    return _json({"name": "demo", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}})
+
+
+def _openai(request: Arrived, rest: str) -> Answer:
+    if rest == "models":
+        model = {"id": GOT.decode(), "object": "model", "created": 1, "owned_by": "us"}
+        return _json({"object": "list", "data": [model]})
+    if rest == "files/large/content":
+        return Answer(LARGE, "application/octet-stream")
+    said = hashlib.sha256(request.body).hexdigest()
+    if rest == "files":
+        return _json({"id": said, "object": "file", "bytes": len(request.body), "created_at": 1, "filename": "large"})
+    if not json.loads(request.body).get("stream"):
+        return _json(_completion("chat.completion", message={"role": "assistant", "content": said}))
+    chunks = (_completion("chat.completion.chunk", delta={"content": event}) for event in EVENTS)
+    return Answer(content_type="text/event-stream", events=tuple(map(json.dumps, chunks)))
+
+
+def _completion(kind: str, **what: Any) -> dict[str, Any]:
+    choice = {"index": 0, "finish_reason": None, **what}
+    return {"id": "1", "object": kind, "created": 1, "model": "small", "choices": [choice]}
+
+
+def _json(content: Any) -> Answer:
+    return Answer(json.dumps(content).encode(), "application/json")
