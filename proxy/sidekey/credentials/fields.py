@@ -335,6 +335,8 @@ def reference_schema(*sources: Source) -> dict[str, Any]:
 SECRET_SCHEMA: dict[str, Any] = {"title": "Secret", **reference_schema("file", "env", "insecure_value")}
 TEXT_SCHEMA: dict[str, Any] = {"title": "Text", "oneOf": [{"type": "string"}, reference_schema("file", "env")]}
 
+PEM_SCHEMA: dict[str, Any] = {**TEXT_SCHEMA, "title": "Certificate text"}
+
 REDACT = PlainSerializer(lambda _: REDACTED, return_type=str)
 """Keeps a reference's value out of every dump of a model."""
 
@@ -363,7 +365,7 @@ PublicText = Annotated[
 PemSecret = Annotated[Reference, PlainValidator(partial(parse_secret, pem=True)), REDACT, WithJsonSchema(SECRET_SCHEMA)]
 """A secret in PEM, such as a private key."""
 
-PemText = Annotated[Reference, PlainValidator(partial(parse_text, pem=True)), REDACT, WithJsonSchema(TEXT_SCHEMA)]
+PemText = Annotated[Reference, PlainValidator(partial(parse_text, pem=True)), REDACT, WithJsonSchema(PEM_SCHEMA)]
 """A text in PEM that is not a secret, such as a certificate."""
 
 HeaderName = Annotated[str, AfterValidator(check_header_name)]

@@ -139,6 +139,7 @@ def _type(node: dict[str, Any]) -> str:
 _NAMED = frozenset(
     {
         "Certificate source",
+        "Certificate text",
         "Domain",
         "Duration",
         "Endpoint prefixes",

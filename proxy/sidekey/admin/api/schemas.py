@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, Final
 
 from sidekey.admin.api.documents import ABOUT
+from sidekey.credentials.fields import PEM_SCHEMA
 from sidekey.credentials.registry import KINDS
 from sidekey.runtime.admin_rules import ROLES
 from sidekey.runtime.snapshot import STORED_STATES
@@ -151,6 +152,10 @@ def _as_stored(node: Any) -> Any:
     properties = node.get("properties")
     if isinstance(properties, Mapping) and properties and properties.keys() <= _REFERENCE_KEYS:
         return _reference_as_stored(node)
+    if node.get("title") == PEM_SCHEMA["title"]:
+        # It reads as what is in it.
+        kept = {key: node[key] for key in ("title", "description") if key in node}
+        return {**kept, "anyOf": [_TEXT, reference("Certificate")]}
     said: Schema = {}
     for key, value in node.items():
         if key == "$ref":
