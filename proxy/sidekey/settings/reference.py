@@ -35,8 +35,8 @@ in each file, every other global key in at most one file, and each integration I
   `GiB`. A number without a unit is an error.
 - A **secret** is a reference: `{file: PATH}`, `{env: NAME}` or, for trials only, `{insecure_value: TEXT}`. One trailing
   newline is dropped; an empty secret and other control characters are errors (PEM has its lines). A **text** of `auth`,
-  a **certificate text**, which is PEM, and an endpoint prefix may be `{file}` or `{env}` too. Variables are not expanded
-  inside a text.
+  a **certificate text**, which is PEM, and an endpoint prefix may be `{file}` or `{env}` too. Variables are not
+  expanded inside a text.
 - A **certificate source** is `{file: PATH}`, `{env: NAME}`, `{url: URL}` or `{inline: PEM}`; a **key source**, which is
   a secret, the same with `{insecure_value: PEM}` in place of `{inline}`. A URL is https, and is fetched by `run`.
 - Relative **paths** start at the config file's folder, as given.
