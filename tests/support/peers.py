@@ -34,6 +34,7 @@ PACKAGES = {
     "node": "nodejs",
     "npm": "npm",
     "openssl": "openssl",
+    "postgres": "postgresql",
     "promtool": "promtool",
     "setpriv": "util-linux",
     "slowhttptest": "slowhttptest",
@@ -68,7 +69,9 @@ def find(name: str) -> str | None:
     if name not in PACKAGES and name not in WHEELS:
         raise ValueError(f"tests/support/peers.py does not know the peer {name}")
     beside = str(Path(sys.executable).parent)
-    places = [beside, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
+    # Debian keeps a folder for each version of PostgreSQL, and puts none of them on the PATH.
+    versions = map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
+    places = [beside, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", *versions]
     return shutil.which(name, path=os.pathsep.join(places))
 
 

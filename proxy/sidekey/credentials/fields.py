@@ -134,6 +134,13 @@ def parse_secret(raw: object, *, pem: bool = False) -> Reference:
     return elsewhere(source, value, pem)
 
 
+def parse_secret_elsewhere(raw: object) -> Reference:
+    """Read the reference to a secret that may not be in the config even for trials: {file} or {env}."""
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"a secret may not be written inline: {WAY_OUT}")  # noqa: TRY004 - as above
+    return elsewhere(*single(raw, ("file", "env"), WAY_OUT))
+
+
 def parse_text(raw: object, *, pem: bool = False) -> Reference:
     """Read a text that is not a secret: the text itself, {file} or {env}."""
     way_out = "use a text, {file: PATH} or {env: NAME}"
@@ -254,6 +261,14 @@ REDACT = PlainSerializer(lambda _: REDACTED, return_type=str)
 
 Secret = Annotated[Reference, PlainValidator(parse_secret), REDACT, WithJsonSchema(SECRET_SCHEMA)]
 """A secret: {file}, {env} or {insecure_value}."""
+
+SecretElsewhere = Annotated[
+    Reference,
+    PlainValidator(parse_secret_elsewhere),
+    REDACT,
+    WithJsonSchema({"title": "Secret", **reference_schema("file", "env")}),
+]
+"""A secret that may not be in the config: {file} or {env}."""
 
 Text = Annotated[Reference, PlainValidator(parse_text), REDACT, WithJsonSchema(TEXT_SCHEMA)]
 """A text that is not a secret: itself, {file} or {env}."""

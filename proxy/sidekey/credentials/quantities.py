@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
@@ -14,15 +15,18 @@ _QUANTITY = re.compile(r"(0|[1-9][0-9]{0,14})([A-Za-z]+)")
 LONGEST = 365 * 86_400.0
 """Seconds. A longer duration is a mistake; "no limit" is 0s where a key allows it."""
 
+LONGEST_KEPT = 10 * LONGEST
+"""Seconds, of what is kept for a time."""
+
 LARGEST = 1 << 40
 """Bytes."""
 
 
-def parse_duration(raw: object) -> float:
+def parse_duration(raw: object, longest: float = LONGEST) -> float:
     """Seconds of a text such as `5s` or `250ms`. Raises ValueError, which says what must be true."""
     seconds = _parse(raw, _MILLISECONDS, "a whole number and a unit (ms, s, m, h or d), such as 5s") / 1000
-    if seconds > LONGEST:
-        raise ValueError("must be at most 365d")
+    if seconds > longest:
+        raise ValueError(f"must be at most {format_duration(longest)}")
     return seconds
 
 
@@ -71,6 +75,14 @@ Duration = Annotated[
     WithJsonSchema(_schema(_MILLISECONDS, "Duration")),
 ]
 """Seconds at run time; written with a unit."""
+
+Retention = Annotated[
+    float,
+    PlainValidator(partial(parse_duration, longest=LONGEST_KEPT)),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema(_schema(_MILLISECONDS, "Duration")),
+]
+"""As `Duration`, of what is kept for a time."""
 
 Size = Annotated[
     int,

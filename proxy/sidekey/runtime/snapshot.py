@@ -18,6 +18,7 @@ from sidekey.credentials.base import Traits
 from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime.rules import Limits, Timeouts
+from sidekey.runtime.store_rules import StoreRules
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -186,6 +187,8 @@ class Snapshot:
     via: bool = True
     ca: CaRules = field(default_factory=CaRules)
     """Of the local CA that signs for hosts in tunnels."""
+    store: StoreRules | None = None
+    """Where managed integrations are stored; None: nowhere."""
     passing: Passing | None = None
     """Set where `forward.unmatched` is pass."""
     matching: Matching | None = None

@@ -23,6 +23,7 @@ from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime import snapshot
 from sidekey.runtime.rules import Limits, Timeouts
+from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.config_errors import Loc
 from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationSettings, ListenSettings
 from sidekey.settings.passing import build_passing
@@ -233,6 +234,7 @@ def build_snapshot(
     trust: snapshot.Trust,
     *,
     ca: CaRules,
+    store: StoreRules | None = None,
 ) -> snapshot.Snapshot:
     """The whole config at run time; `trust` is the network's."""
     network, forward = settings.network, settings.forward
@@ -251,6 +253,7 @@ def build_snapshot(
         log=snapshot.Log(**dict(settings.log)),
         via=settings.via,
         ca=ca,
+        store=store,
         passing=build_passing(integrations, trust, forward.pass_ports) if forward.unmatched == "pass" else None,
         matching=build_matching(integrations) if forward.match_by_host else None,
     )

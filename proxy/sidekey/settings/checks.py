@@ -126,10 +126,29 @@ def global_errors(raw: Mapping[str, Any]) -> Found:
     for key, other in (("certificate", "private_key"), ("private_key", "certificate")):
         if ca.get(key) is not None and ca.get(other) is None:
             yield ("ca", key), f"needs ca.{other}: a CA of your own is both, or remove this key"
+    yield from _store_errors(raw)
     hosts: dict[str, str] = {}
     for name in mapping(mapping(raw.get("network")).get("hosts")):
         if hosts.setdefault(name.lower(), name) != name:
             yield ("network", "hosts", name), "this host is given twice (case does not count): remove one"
+
+
+def _store_errors(raw: Mapping[str, Any]) -> Found:
+    """A store in two places or in none, and keys with one ID."""
+    if not isinstance(raw.get("store"), Mapping):
+        return
+    store = raw["store"]
+    path, url = (store.get(key) is not None for key in ("path", "url"))
+    if path and url:
+        yield ("store", "url"), "a store is in one place: remove path, or url"
+    if not path and not url:
+        yield ("store",), "needs path (SQLite) or url (PostgreSQL)"
+    seen: dict[str, int] = {}
+    keys = store.get("keys")
+    for index, entry in enumerate(keys if isinstance(keys, list) else []):
+        name = mapping(entry).get("id")
+        if isinstance(name, str) and seen.setdefault(name, index) != index:
+            yield ("store", "keys", index, "id"), f"must differ from store.keys[{seen[name]}].id"
 
 
 def caller_errors(raw: Mapping[str, Any], known: Container[str]) -> Found:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sidekey.runtime import snapshot
+from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings import checks
 from sidekey.settings.authority import build_ca
 from sidekey.settings.build import build_callers, build_listen, build_snapshot, build_trust, moved
@@ -27,6 +28,7 @@ from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.source import Files, Joined, read_config
 from sidekey.settings.stamps import Looks
+from sidekey.settings.store import BuiltStore, build_store
 from sidekey.settings.translate import errors_of
 from sidekey.settings.values import check_name
 
@@ -141,15 +143,30 @@ class _Loading:
             former=self._memory.ca,
             now=self._now,
         )
+        store = self._store(settings)
         self._noting.noted()
         self._note(self.loaded.unreadable, ca.unreadable)
         self._note(self.loaded.warnings, ca.warnings)
         if self.loaded.errors:
             return None
-        built = build_snapshot(settings, integrations, callers.found, self._read, trust, ca=ca.rules)
+        built = build_snapshot(settings, integrations, callers.found, self._read, trust, ca=ca.rules, store=store)
         self.loaded.snapshot = built
         written = settings.ca, ca.rules
-        return Memory(entries, callers.digests, trust, self._joined.files, built.listen, written)
+        return Memory(entries, callers.digests, trust, self._joined.files, built.listen, store, written)
+
+    def _store(self, settings: GlobalSettings) -> StoreRules | None:
+        """What the store is opened by."""
+        built = BuiltStore(None, [], []) if settings.store is None else build_store(settings.store, self._noting)
+        self._note(self.loaded.errors, built.errors)
+        self._note(self.loaded.warnings, built.warnings)
+        former, rules = self._memory.store, built.rules
+        # Without `listen` nothing was loaded before.
+        if self._memory.listen is not None and not self.loaded.errors:
+            same = former is rules if former is None or rules is None else former.is_at(rules)
+            if not same:
+                text = "needs a restart of Sidekey: a store cannot be added, moved or removed while it runs"
+                self._note(self.loaded.errors, [(("store",), text)])
+        return rules
 
     def _root(self, loc: Loc) -> Table:
         owners, documents = self._joined.owners, self._joined.documents

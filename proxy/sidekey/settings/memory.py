@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sidekey.authority.rules import CaRules
 from sidekey.runtime import snapshot
+from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.build import Digests
 from sidekey.settings.config_errors import Loc, Row, Table
 from sidekey.settings.models import CaSettings
@@ -60,6 +61,8 @@ class Memory:
     files: Files = field(default_factory=dict)
     listen: snapshot.Listen | None = None
     """Where the listeners listen; None before the first good load."""
+    store: StoreRules | None = None
+    """The store; None where there is none."""
     ca: tuple[CaSettings, CaRules] | None = None
     """What was written of the local CA, and what was made of it."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.fields import PemSecret, PemText, Secret
-from sidekey.credentials.quantities import Duration, Size
+from sidekey.credentials.fields import PemSecret, PemText, Reference, Secret, SecretElsewhere
+from sidekey.credentials.quantities import Duration, Retention, Size
 from sidekey.credentials.registry import KINDS, AuthSettings
 from sidekey.runtime import snapshot
 from sidekey.runtime.rules import Limits, Timeouts
@@ -229,6 +230,43 @@ class CaSettings(Section):
     )
 
 
+def _check_driver(url: Reference) -> Reference:
+    if find_spec("asyncpg") is None:
+        raise ValueError("a store in PostgreSQL needs asyncpg: pip install 'sidekey[postgres]'")
+    return url
+
+
+class StoreKeySettings(Section):
+    """A key of the store."""
+
+    id: values.Name = Field(description="The key's ID, which is stored with whatever it has sealed.")
+    key: SecretElsewhere = Field(description="32 random bytes in base64: `sidekey store new-key` makes them.")
+
+
+class StoreSettings(Section):
+    """The store of integrations that are made and changed while Sidekey runs; exactly one of `path` and `url`."""
+
+    path: values.FilePath | None = Field(
+        default=None, description="The file of an SQLite database, on a local disk, for one machine."
+    )
+    url: Annotated[SecretElsewhere, AfterValidator(_check_driver)] | None = Field(
+        default=None,
+        description="The URL of a PostgreSQL database, `postgresql://...`, for any number of machines; needs the extra "
+        "`postgres`.",
+    )
+    keys: Annotated[list[StoreKeySettings], Field(min_length=1)] = Field(
+        description="The ring of keys: the first seals, all of them open."
+    )
+    audit: Annotated[Retention, AfterValidator(_positive)] = Field(
+        default=400 * 86_400.0, description="How long an entry of the audit is kept."
+    )
+    allow_private: list[values.PrivateNetwork] = Field(
+        default=[],
+        description="Networks that stored integrations may dial although they are not global; `network.allow_private` "
+        "is not for them.",
+    )
+
+
 class TestSettings(Section):
     """The request that `sidekey test ID` sends; its body is empty, and only 200 is success."""
 
@@ -311,6 +349,9 @@ class GlobalSettings(Section):
     via: bool = Field(default=True, description="Whether `Via` is sent; it is always checked.")
     forward: ForwardSettings = Field(default=ForwardSettings(), description="The forward proxy.")
     ca: CaSettings = Field(default=CaSettings(), description="The local CA of tunnels (CONNECT).")
+    store: StoreSettings | None = Field(
+        default=None, description="The store of managed integrations; default: none, and no API."
+    )
 
 
 class Config(GlobalSettings):

@@ -50,6 +50,8 @@ _SECTIONS = (
     ("LogSettings", "log", ""),
     ("ForwardSettings", "forward", ""),
     ("CaSettings", "ca", ""),
+    ("StoreSettings", "store", ""),
+    ("StoreKeySettings", "store.keys", "Each entry of the list."),
     ("IntegrationSettings", "integrations.ID", ""),
     ("IntegrationLimits", "integrations.ID.limits", ""),
     ("TestSettings", "integrations.ID.test", ""),

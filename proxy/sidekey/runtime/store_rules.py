@@ -1,0 +1,31 @@
+"""Where the store of managed integrations is, and with which keys it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sidekey.core.addresses import Network
+from sidekey.credentials.base import Sealed
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StoreRules(Sealed):
+    """A store at a `path` (SQLite) or a `url` (PostgreSQL, may hold a password).
+
+    `keys` are IDs and 32 bytes each, the one that seals first. `audit` is how many seconds an entry of the audit is
+    kept. Stored integrations may dial global addresses and `allow_private`.
+    """
+
+    path: Path | None
+    url: str | None
+    keys: tuple[tuple[str, bytes], ...]
+    audit: float
+    allow_private: tuple[Network, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"StoreRules({self.path or 'url REDACTED'}, keys={[name for name, _ in self.keys]})"
+
+    def is_at(self, other: StoreRules) -> bool:
+        """Whether it is the same database."""
+        return (self.path, self.url) == (other.path, other.url)

@@ -1,0 +1,100 @@
+"""The audit: who did what, when, from where and with which outcome; which fields, and never a value."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from sidekey.store.canonical import canonical
+from sidekey.store.database import Transaction
+
+PAGE: Final = 50
+"""Entries of a page, where nothing else is asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One event.
+
+    `who` is the name of a token, caller or command, `action` what they did ("create", "update", ...), `kind`, `id` and
+    `row` what they did it to (empty: nothing that has a row), `fields` the names or JSON pointers of what was changed,
+    `source` the address they came from, `outcome` "ok" or a code of the API. `at` is in seconds since the epoch, 0
+    means now.
+    """
+
+    who: str
+    action: str
+    kind: str = ""
+    id: str = ""
+    row: str = ""
+    fields: tuple[str, ...] = ()
+    source: str = ""
+    outcome: str = "ok"
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """Entries from the newest to the oldest with their numbers; `next` is the `before` of the next page, if any."""
+
+    entries: tuple[tuple[int, AuditEntry], ...]
+    next: int | None
+
+
+async def add(transaction: Transaction, entry: AuditEntry) -> None:
+    """Write an entry; the transaction is the only one that writes."""
+    text = canonical(
+        {
+            "action": entry.action,
+            "fields": list(entry.fields),
+            "outcome": entry.outcome,
+            "source": entry.source,
+            "who": entry.who,
+        }
+    )
+    await transaction.execute(
+        "INSERT INTO sidekey_audit (seq, at, kind, id, row_id, entry) "
+        "SELECT coalesce(max(seq), 0) + 1, CAST($1 AS BIGINT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), "
+        "CAST($5 AS TEXT) FROM sidekey_audit",
+        entry.at or int(time.time()),
+        entry.kind,
+        entry.id,
+        entry.row,
+        text,
+    )
+
+
+async def page(
+    transaction: Transaction, *, before: int | None = None, row: str | None = None, limit: int = PAGE
+) -> AuditPage:
+    """The entries before the one of that number (None: from the newest on), of one row or of all."""
+    newest = (1 << 62) if before is None else before
+    columns = "SELECT seq, at, kind, id, row_id, entry FROM sidekey_audit WHERE seq < $1"
+    if row is None:
+        found = await transaction.fetch(f"{columns} ORDER BY seq DESC LIMIT $2", newest, limit + 1)
+    else:
+        found = await transaction.fetch(f"{columns} AND row_id = $2 ORDER BY seq DESC LIMIT $3", newest, row, limit + 1)
+    entries = tuple((each[0], _entry(*each[1:])) for each in found[:limit])
+    return AuditPage(entries, entries[-1][0] if len(found) > limit else None)
+
+
+async def drop(transaction: Transaction, before: int) -> int:
+    """Drop what is older than this moment; how many entries."""
+    return await transaction.execute("DELETE FROM sidekey_audit WHERE at < $1", before)
+
+
+def _entry(at: int, kind: str, id: str, row: str, text: str) -> AuditEntry:  # noqa: A002
+    said = json.loads(text)
+    return AuditEntry(
+        who=said["who"],
+        action=said["action"],
+        kind=kind,
+        id=id,
+        row=row,
+        fields=tuple(said["fields"]),
+        source=said["source"],
+        outcome=said["outcome"],
+        at=at,
+    )

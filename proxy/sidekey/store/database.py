@@ -1,0 +1,68 @@
+"""What the store needs of a database. Statements are written once, with `$1`, for all of them.
+
+Everything here is called in the store's own thread, by one task at a time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+PATIENCE: Final = 5.0
+"""Seconds that a database may take to let us connect, or to let another's transaction end."""
+
+
+class Transaction(ABC):
+    """Statements that are done together, or not at all."""
+
+    @abstractmethod
+    async def fetch(self, statement: str, *values: str | int | None) -> list[tuple[Any, ...]]:
+        """The rows that a query gives. Raises StoreUnavailable."""
+
+    @abstractmethod
+    async def execute(self, statement: str, *values: str | int | None) -> int:
+        """How many rows a statement has changed. Raises StoreUnavailable."""
+
+    @abstractmethod
+    async def now(self) -> int:
+        """The database's time, in seconds since the epoch: that of processes may differ. Raises StoreUnavailable."""
+
+    @abstractmethod
+    async def announce(self) -> None:
+        """Wake the others who wait, once this is committed. Raises StoreUnavailable."""
+
+
+class Database(ABC):
+    """A database, connected to as needed: what fails is tried again by the next call."""
+
+    @abstractmethod
+    async def connect(self, *, create: bool) -> None:
+        """Connect now. `create` lets it be made where it is missing. Raises StoreUnavailable, StoreRefused."""
+
+    @abstractmethod
+    def reading(self) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction whose queries all see the same state. Raises StoreUnavailable."""
+
+    @abstractmethod
+    def writing(self) -> AbstractAsyncContextManager[Transaction]:
+        """The only transaction that writes now; committed at its end, rolled back where that raises.
+
+        Raises StoreUnavailable: nothing has changed, unless committing itself is what failed.
+        """
+
+    @abstractmethod
+    async def wait(self, seconds: float) -> None:
+        """Return as soon as another may have changed something, at the latest after so long. Raises nothing."""
+
+    @abstractmethod
+    async def touched(self) -> bool:
+        """Whether another has written since the last call, whatever it was, where that can be told."""
+
+    @abstractmethod
+    async def damaged(self) -> str:
+        """What is wrong with the database by its own account; empty: nothing. Raises StoreUnavailable."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Disconnect."""

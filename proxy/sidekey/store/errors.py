@@ -1,0 +1,40 @@
+"""Why the store does not do what it was asked for. The texts name no secret and may be shown to operators."""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """The base of all of them."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached, or does not write (full, read-only).
+
+    Nothing has changed, unless the connection ended while the database was committing: then nobody knows, and a caller
+    must read before writing again.
+    """
+
+
+class RolledBack(StoreUnavailable):
+    """The database lacks something that was written, or is an older copy: nothing is written until it is accepted."""
+
+
+class StoreRefused(StoreError):
+    """The database, or the ring of keys for it, must not be used as it is; the text says what to do."""
+
+
+class Changed(StoreError):
+    """Somebody else has written the row since the caller read it. `version` is the present one; 0: it is gone."""
+
+    def __init__(self, id: str, version: int) -> None:  # noqa: A002  the word for it everywhere
+        super().__init__(f"{id} has changed: its version is {version}" if version else f"{id} is gone")
+        self.id = id
+        self.version = version
+
+
+class Exists(StoreError):
+    """There is a row with this ID already."""
+
+    def __init__(self, id: str) -> None:  # noqa: A002  as above
+        super().__init__(f"{id} exists already")
+        self.id = id

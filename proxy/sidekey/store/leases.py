@@ -1,0 +1,246 @@
+"""Leases: one process at a time renews a token that only one may renew, and the others take what it got.
+
+A token that rotates is spent by the call that presents it. So that it is never presented twice, the holder commits its
+intent before the call: if it dies then, nobody knows whether the token was spent, and it is presented no more until
+another is entered, which is another lineage.
+
+```text
+             lease                 intend                  finish, release
+   free ───────────────► held ───────────────► intended ───────────────────► free
+                          │ finish, release       │ its time is over
+                          ▼                       ▼
+                         free                  unknown: stays so until the lineage is another
+```
+
+Whoever takes a lease gets the next fencing number, and what an earlier holder still tries is refused. Leases are
+outside the head. Each has an HMAC; results and lineages are sealed, since a lineage may be made of secrets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from sidekey.store.canonical import canonical
+from sidekey.store.database import Transaction
+from sidekey.store.errors import StoreError
+from sidekey.store.integrity import Seals
+from sidekey.store.sealing import Binding, NotOpened, open_sealed, seal
+
+_INFO: Final = b"sidekey lease v1"
+_LINEAGE: Final = "lineage"
+_RESULT: Final = "result"
+_SELECT: Final = 'SELECT name, fence, until, stage, rotates, lineage, result, "key", mac FROM sidekey_leases'
+
+Stage = Literal["free", "held", "intended"]
+
+
+class LeaseLost(StoreError):
+    """Another process has taken the lease, or its lineage has changed: nothing may be done by it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A lease that this process holds until its time is over.
+
+    `name` says whose: the row of a stored integration, or another word for one of a file. `lineage` says whose token it
+    is and where it goes; whatever makes the token another one must make it another lineage. `result` is what the last
+    holder left, in its own words; None: nothing of this lineage.
+    """
+
+    name: str
+    lineage: str = field(repr=False)
+    fence: int
+    result: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NotLeased:
+    """The lease is another's, `until` in seconds since the epoch of the database; or the token is `unknown`.
+
+    `result` is what the last holder left, which may have been used before, and may be used by others as well.
+    """
+
+    unknown: bool
+    until: int
+    result: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A lease as it is stored. `lineage` and `result` are sealed; empty: there is none."""
+
+    name: str
+    fence: int
+    until: int
+    stage: str
+    rotates: int
+    lineage: str
+    result: str
+    key: str = ""
+    mac: str = ""
+
+    def text(self, key: str) -> str:
+        """What its MAC is made of."""
+        columns = (self.name, self.fence, self.until, self.stage, self.rotates, self.lineage, self.result)
+        return canonical([*columns, key])
+
+
+async def take(transaction: Transaction, seals: Seals, name: str, lineage: str, seconds: int) -> Lease | NotLeased:
+    """Take the lease for so long, where nobody holds it."""
+    row = await _find(transaction, name)
+    now = await transaction.now()
+    if row is None:
+        row = _Row(name, 0, 0, "free", 0, "", "")
+    elif not _is_of(seals, row, lineage):
+        # Another token was entered: what is known of the one before counts no more, and its holder's call neither.
+        row = replace(row, until=0, stage="free", rotates=0, lineage="", result="")
+    else:
+        result = _result(seals, row, lineage)
+        intact = _is_intact(seals, row)
+        unknown = not intact or (row.stage == "intended" and row.until <= now)
+        if unknown or (row.stage != "free" and row.until > now):
+            return NotLeased(unknown, row.until, result if intact else None)
+    fence = row.fence + 1
+    sealed = row.lineage or _sealed_lineage(seals, name, lineage)
+    result = _result(seals, row, lineage)
+    await _put(transaction, seals, replace(row, fence=fence, until=now + seconds, stage="held", lineage=sealed))
+    return Lease(name, lineage, fence, result)
+
+
+async def intend(transaction: Transaction, seals: Seals, lease: Lease, seconds: int) -> None:
+    """Note that its token is going to be presented, within so long. Raises LeaseLost."""
+    row = await _mine(transaction, seals, lease)
+    until = await transaction.now() + seconds
+    await _put(transaction, seals, replace(row, stage="intended", rotates=1, until=until))
+
+
+async def finish(transaction: Transaction, seals: Seals, lease: Lease, result: str) -> None:
+    """Leave what the call gave, for all, and give the lease back. Raises LeaseLost.
+
+    Also after its time: where nobody knew what had become of the token, they do now.
+    """
+    row = await _mine(transaction, seals, lease)
+    sealed = _sealed_result(seals, lease.name, lease.lineage, result)
+    await _put(transaction, seals, replace(row, stage="free", until=0, result=sealed))
+
+
+async def release(transaction: Transaction, seals: Seals, lease: Lease) -> None:
+    """Give the lease back, where its token was certainly not spent. Raises LeaseLost."""
+    row = await _mine(transaction, seals, lease)
+    await _put(transaction, seals, replace(row, stage="free", until=0))
+
+
+async def read(transaction: Transaction, seals: Seals, name: str, lineage: str) -> str | None:
+    """What the last holder left; None: nothing of this lineage."""
+    row = await _find(transaction, name)
+    if row is None or not _is_intact(seals, row) or not _is_of(seals, row, lineage):
+        return None
+    return _result(seals, row, lineage)
+
+
+async def disown(transaction: Transaction, seals: Seals) -> list[str]:
+    """Make unknown what may be spent, since the database may be an older one. The names of what is altered: it goes."""
+    dropped = []
+    async for row in _all(transaction):
+        if not _is_intact(seals, row):
+            await transaction.execute("DELETE FROM sidekey_leases WHERE name = $1", row.name)
+            dropped.append(row.name)
+        elif row.rotates:
+            await _put(transaction, seals, replace(row, fence=row.fence + 1, stage="intended", until=0))
+    return dropped
+
+
+async def seal_again(transaction: Transaction, seals: Seals) -> list[str]:
+    """Seal by the first key what is sealed by another. The names of those that were altered, and stay as they are."""
+    stuck = []
+    async for row in _all(transaction):
+        if row.key == seals.ring.first:
+            continue
+        lineage = _lineage(seals, row) if _is_intact(seals, row) else None
+        if lineage is None:
+            stuck.append(row.name)
+            continue
+        result = _result(seals, row, lineage)
+        resealed = "" if result is None else _sealed_result(seals, row.name, lineage, result)
+        await _put(transaction, seals, replace(row, lineage=_sealed_lineage(seals, row.name, lineage), result=resealed))
+    return stuck
+
+
+async def altered(transaction: Transaction, seals: Seals) -> list[str]:
+    """The names of those that do not bear their MAC."""
+    return [row.name async for row in _all(transaction) if not _is_intact(seals, row)]
+
+
+async def _find(transaction: Transaction, name: str) -> _Row | None:
+    found = await transaction.fetch(f"{_SELECT} WHERE name = $1", name)
+    return _Row(*found[0]) if found else None
+
+
+async def _all(transaction: Transaction) -> AsyncIterator[_Row]:
+    for each in await transaction.fetch(_SELECT):
+        yield _Row(*each)
+
+
+async def _mine(transaction: Transaction, seals: Seals, lease: Lease) -> _Row:
+    row = await _find(transaction, lease.name)
+    if row is None or row.fence != lease.fence or row.stage == "free" or not _is_intact(seals, row):
+        raise LeaseLost(f"the lease of {lease.name} is another's")
+    return row
+
+
+async def _put(transaction: Transaction, seals: Seals, row: _Row) -> None:
+    first = seals.ring.first
+    values = (row.fence, row.until, row.stage, row.rotates, row.lineage, row.result)
+    await transaction.execute(
+        'INSERT INTO sidekey_leases (name, fence, until, stage, rotates, lineage, result, "key", mac) '
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
+        "ON CONFLICT (name) DO UPDATE SET fence = excluded.fence, until = excluded.until, stage = excluded.stage, "
+        "rotates = excluded.rotates, lineage = excluded.lineage, result = excluded.result, "
+        '"key" = excluded."key", mac = excluded.mac',
+        row.name,
+        *values,
+        first,
+        seals.mac(first, _INFO, row.text(first)),
+    )
+
+
+def _is_intact(seals: Seals, row: _Row) -> bool:
+    return row.key in seals.ring and hmac.compare_digest(seals.mac(row.key, _INFO, row.text(row.key)), row.mac)
+
+
+def _is_of(seals: Seals, row: _Row, lineage: str) -> bool:
+    """Whether it is of this lineage, as far as can be told: what does not open may be."""
+    known = _lineage(seals, row)
+    return known is None or hmac.compare_digest(known.encode(), lineage.encode())
+
+
+def _lineage(seals: Seals, row: _Row) -> str | None:
+    return _opened(seals, row.lineage, Binding(seals.store, row.name, row.name, _LINEAGE, None))
+
+
+def _sealed_lineage(seals: Seals, name: str, lineage: str) -> str:
+    return seal(seals.ring, lineage, Binding(seals.store, name, name, _LINEAGE, None))
+
+
+def _result(seals: Seals, row: _Row, lineage: str) -> str | None:
+    """What the last holder left. Bound to the lineage, and with it to where the token may go."""
+    return _opened(seals, row.result, Binding(seals.store, row.name, row.name, _RESULT, _short(lineage)))
+
+
+def _sealed_result(seals: Seals, name: str, lineage: str, result: str) -> str:
+    return seal(seals.ring, result, Binding(seals.store, name, name, _RESULT, _short(lineage)))
+
+
+def _opened(seals: Seals, sealed: str, binding: Binding) -> str | None:
+    try:
+        return open_sealed(seals.ring, sealed, binding) if sealed else None
+    except NotOpened:
+        return None
+
+
+def _short(lineage: str) -> str:
+    return hashlib.sha256(lineage.encode()).hexdigest()

@@ -1,0 +1,29 @@
+"""Opens the store that the config describes. The driver of PostgreSQL is imported only for a store there."""
+
+from __future__ import annotations
+
+from sidekey.runtime.store_rules import StoreRules
+from sidekey.store.database import Database
+from sidekey.store.ring import KeyRing
+from sidekey.store.store import Store
+
+PATIENCE = 30.0
+"""Seconds for which a start tries to reach the database."""
+
+
+def database_of(rules: StoreRules) -> Database:
+    """The database, not connected to yet."""
+    if rules.path is not None:
+        from sidekey.store.sqlite import SqliteDatabase  # noqa: PLC0415 - only where it is used
+
+        return SqliteDatabase(rules.path)
+    from sidekey.store.postgres import PostgresDatabase  # noqa: PLC0415 - an extra
+
+    return PostgresDatabase(rules.url or "")
+
+
+async def open_store(rules: StoreRules, *, patience: float = PATIENCE, create: bool = True) -> Store:
+    """Open the store; see `Store.open`. Raises StoreUnavailable, StoreRefused."""
+    return await Store.open(
+        database_of(rules), KeyRing(dict(rules.keys)), retention=rules.audit, patience=patience, create=create
+    )

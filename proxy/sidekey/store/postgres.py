@@ -1,0 +1,211 @@
+"""PostgreSQL by asyncpg, on the event loop of the store's own thread; of the extra `postgres`.
+
+One connection does everything. It listens, too, and whatever it may have missed while it was away, the next look at the
+revision finds. No error repeats the server's text: that may hold the name of the host, or what was to be written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import asyncpg
+from asyncpg.transaction import Transaction as ServersTransaction
+
+from sidekey.store.database import PATIENCE, Database, Transaction
+from sidekey.store.errors import StoreRefused, StoreUnavailable
+
+_CHANNEL: Final = "sidekey_store"
+_LOCK: Final = 0x5349444B
+"""The advisory lock of whoever writes: "SIDK"."""
+
+_COMMAND: Final = 15.0
+"""Seconds until a server that does not respond is given up."""
+
+_ENDED: Final = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+)
+"""What a connection raises that the server, or the network, has ended."""
+
+_REASONS: Final = {
+    "28": "rejects the user or the password",
+    "3D": "has no database of this name",
+    "3F": "has no schema to make tables in",
+    "42501": "denies the user what Sidekey needs: its tables, and the right to make them",
+    "42P01": "lacks a table of the store",
+    "53": "has no room left: its disk is full, or it has too many connections",
+    "55P03": "is locked by another Sidekey",
+    "57": "is starting or shutting down",
+    "25006": "is read-only: a standby, perhaps; add target_session_attrs=read-write to the URL",
+}
+"""Classes of SQLSTATE, and states, whose meaning an operator can do something about (PostgreSQL, appendix A)."""
+
+
+class PostgresDatabase(Database):
+    """The database at a URL (libpq, 34.1.1.2), which may hold a password and is never shown."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: asyncpg.Connection | None = None
+        self._woken = asyncio.Event()
+        self._lax = False
+
+    async def connect(self, *, create: bool) -> None:  # noqa: ARG002  the database is the administrator's to make
+        """Connect now, as `Database.connect`."""
+        with self._mapped():
+            await self._current()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Transaction]:
+        """A transaction that reads one snapshot."""
+        with self._mapped():
+            connection, transaction = await self._begin("repeatable_read", readonly=True)
+            async with _ended(transaction):
+                yield _PostgresTransaction(connection)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Transaction]:
+        """The transaction that writes, alone: it sees what the one before has committed."""
+        with self._mapped():
+            connection, transaction = await self._begin("read_committed", readonly=False)
+            async with _ended(transaction):
+                await connection.execute(f"SET LOCAL lock_timeout = {int(PATIENCE * 1000)}")
+                if self._lax:
+                    # Who is told that a change is committed must find it after a crash.
+                    await connection.execute("SET LOCAL synchronous_commit = on")
+                await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+                yield _PostgresTransaction(connection)
+
+    async def wait(self, seconds: float) -> None:
+        """Return as soon as another has announced a change, or the connection has ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        self._woken.clear()
+
+    async def touched(self) -> bool:
+        """PostgreSQL does not tell."""
+        return False
+
+    async def damaged(self) -> str:
+        """PostgreSQL checks its pages by itself."""
+        return ""
+
+    async def close(self) -> None:
+        """Disconnect."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                await connection.close(timeout=1.0)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()
+
+    async def _begin(self, isolation: str, *, readonly: bool) -> tuple[asyncpg.Connection, ServersTransaction]:
+        """Begin a transaction; on a new connection where the old one has ended without our knowing."""
+        reused = self._connection is not None
+        while True:
+            connection = await self._current()
+            transaction = connection.transaction(isolation=isolation, readonly=readonly)
+            try:
+                await transaction.start()
+            except _ENDED:
+                # Nothing was asked for yet but to begin. asyncpg reports an end that comes meanwhile in several ways.
+                self._drop()
+                if not reused:
+                    raise
+                reused = False
+            else:
+                return connection, transaction
+
+    async def _current(self) -> asyncpg.Connection:
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        try:
+            connection = await asyncpg.connect(
+                self._url,
+                timeout=PATIENCE,
+                command_timeout=_COMMAND,
+                # A pooler in between may give each transaction another server process.
+                statement_cache_size=0,
+                server_settings={"application_name": "sidekey"},
+            )
+        except ValueError:
+            # Of the URL, which its text repeats.
+            raise StoreRefused("store.url: must be a URL such as postgresql://USER:PASSWORD@HOST/DATABASE") from None
+        try:
+            connection.add_termination_listener(self._wake)
+            await connection.add_listener(_CHANNEL, self._wake)
+            self._lax = await connection.fetchval("SHOW synchronous_commit") == "off"
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection = connection
+        return connection
+
+    def _wake(self, *_: object) -> None:
+        self._woken.set()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        """Raise StoreUnavailable for what the server or the network does; a connection that may be bad is dropped."""
+        try:
+            yield
+        except asyncpg.DataError:
+            raise
+        except asyncpg.PostgresError as error:
+            state = error.sqlstate or ""
+            reason = _REASONS.get(state) or _REASONS.get(state[:2]) or "refused a statement"
+            if state[:2] in ("08", "57"):
+                self._drop()
+            raise StoreUnavailable(f"store.url: the database {reason} (SQLSTATE {state})") from None
+        except TimeoutError:
+            self._drop()
+            raise StoreUnavailable("store.url: the database does not respond") from None
+        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+            self._drop()
+            raise StoreUnavailable("store.url: the database cannot be reached") from None
+
+
+class _PostgresTransaction(Transaction):
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def fetch(self, statement: str, *values: str | int | None) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in await self._connection.fetch(statement, *values)]
+
+    async def execute(self, statement: str, *values: str | int | None) -> int:
+        # The command tag, such as `UPDATE 1`.
+        count = (await self._connection.execute(statement, *values)).rpartition(" ")[2]
+        return int(count) if count.isdigit() else 0
+
+    async def now(self) -> int:
+        return int(await self._connection.fetchval("SELECT CAST(extract(epoch FROM clock_timestamp()) AS BIGINT)"))
+
+    async def announce(self) -> None:
+        """Sent by the server as the transaction commits."""
+        await self._connection.execute(f"NOTIFY {_CHANNEL}")
+
+
+@asynccontextmanager
+async def _ended(transaction: ServersTransaction) -> AsyncIterator[None]:
+    """Commit at the end, roll back where something is raised."""
+    try:
+        yield
+    except BaseException:
+        # Where the connection has ended, so has the transaction.
+        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await transaction.rollback()
+        raise
+    await transaction.commit()

@@ -1,0 +1,62 @@
+"""The ring of keys: the first seals and vouches, all of them open and verify.
+
+A key is never used itself: HKDF-SHA-256 (RFC 5869) derives another for each purpose, and for each value.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from typing import Final
+
+from sidekey.credentials.base import Sealed
+
+KEY_BYTES: Final = 32
+
+
+class KeyMissing(Exception):
+    """The ring does not hold the key of this ID."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"key {key} is missing in store.keys")
+        self.key = key
+
+
+class KeyRing(Sealed):
+    """Keys by their IDs, in the order of the config; the `first` is the one that seals."""
+
+    __slots__ = ("_keys", "first")
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        """Raises ValueError where there is no key, or one that does not have 32 bytes."""
+        if not keys:
+            raise ValueError("a ring must hold a key")
+        for name, key in keys.items():
+            if len(key) != KEY_BYTES:
+                raise ValueError(f"key {name} must be {KEY_BYTES} bytes")
+        self.first: Final = next(iter(keys))
+        self._keys: Final = dict(keys)
+
+    def __repr__(self) -> str:
+        return f"KeyRing({', '.join(self._keys)})"
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._keys
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The IDs of its keys."""
+        return tuple(self._keys)
+
+    def derive(self, key: str, salt: bytes, info: bytes) -> bytes:
+        """The 32 bytes that the key of this ID gives for a purpose (`info`). Raises KeyMissing."""
+        found = self._keys.get(key)
+        if found is None:
+            raise KeyMissing(key)
+        return hkdf(found, salt, info)
+
+
+def hkdf(key: bytes, salt: bytes, info: bytes) -> bytes:
+    """HKDF-SHA-256 for 32 bytes: one block of RFC 5869 2.3. The library's would import cryptography."""
+    extracted = hmac.digest(salt, key, "sha256")
+    return hmac.digest(extracted, info + b"\x01", "sha256")

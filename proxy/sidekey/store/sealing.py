@@ -1,0 +1,115 @@
+"""Seals values: AES-256-GCM, with a key for each value, bound to the place that the value was entered for.
+
+What a sealed value looks like: `1:KEY:DATA`, where KEY is the ID of the key of the ring and DATA is base64url without
+padding of 16 bytes of salt, 12 of nonce, the ciphertext and its tag. The key of the value is HKDF-SHA-256(key of the
+ring, salt, "sidekey value v1").
+
+Its associated data say what the value is and where it may go; tests pin their bytes. Whoever opens must know all of it:
+a value in another row or field, or under another destination, does not open (NIST SP 800-38D 5.2.2).
+"""
+
+from __future__ import annotations
+
+import os
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from typing import Final
+
+from sidekey.store.canonical import Json, canonical
+from sidekey.store.ring import KeyMissing, KeyRing
+
+VERSION: Final = 1
+"""Of the associated data and of what a sealed value looks like."""
+
+_INFO: Final = b"sidekey value v1"
+_SALT: Final = 16
+_NONCE: Final = 12
+_TAG: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What a value is bound to.
+
+    `store` is the ID of the store, `row` the lasting one of the row, `id` the name of what the row is about, `field`
+    the value's place in it (for an integration a JSON pointer into its document), and `to` the destination.
+    """
+
+    store: str
+    row: str
+    id: str
+    field: str
+    to: Json
+
+
+class NotOpened(Exception):
+    """A sealed value was not opened. `missing` is the ID of the key that the ring lacks, where that is why."""
+
+    def __init__(self, reason: str, missing: str | None = None) -> None:
+        super().__init__(reason)
+        self.missing = missing
+
+
+def associated_data(binding: Binding, key: str) -> bytes:
+    """What is authenticated with a value that the key of this ID seals."""
+    return canonical(
+        {
+            "field": binding.field,
+            "id": binding.id,
+            "key": key,
+            "row": binding.row,
+            "store": binding.store,
+            "to": binding.to,
+            "v": VERSION,
+        }
+    ).encode()
+
+
+def seal(ring: KeyRing, text: str, binding: Binding) -> str:
+    """Seal a text with the first key. Raises ValueError for what UTF-8 cannot hold."""
+    # cryptography costs memory, which a store without secrets need not pay.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - as the line above says
+
+    salt, nonce = os.urandom(_SALT), os.urandom(_NONCE)
+    cipher = AESGCM(ring.derive(ring.first, salt, _INFO))
+    ciphertext = cipher.encrypt(nonce, text.encode(), associated_data(binding, ring.first))
+    return f"{VERSION}:{ring.first}:{_spelled(salt + nonce + ciphertext)}"
+
+
+def open_sealed(ring: KeyRing, sealed: str, binding: Binding) -> str:
+    """The text that was sealed with the same binding. Raises NotOpened."""
+    from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - as in `seal`
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
+
+    key, data = _parse(sealed)
+    salt, nonce, ciphertext = data[:_SALT], data[_SALT : _SALT + _NONCE], data[_SALT + _NONCE :]
+    try:
+        cipher = AESGCM(ring.derive(key, salt, _INFO))
+        return cipher.decrypt(nonce, ciphertext, associated_data(binding, key)).decode()
+    except KeyMissing as error:
+        raise NotOpened(str(error), key) from None
+    except InvalidTag:
+        reason = "it was entered for another place or destination, or was altered: enter it again"
+        raise NotOpened(reason) from None
+
+
+def needs(sealed: str) -> str:
+    """The ID of the key that a sealed value names. Raises NotOpened where it is none."""
+    return _parse(sealed)[0]
+
+
+def _parse(sealed: str) -> tuple[str, bytes]:
+    version, _, rest = sealed.partition(":")
+    key, _, text = rest.partition(":")
+    try:
+        data = urlsafe_b64decode(f"{text}{'=' * (-len(text) % 4)}".encode("ascii"))
+    except ValueError:
+        data = b""
+    # Only one spelling: Python ignores characters that are no base64, and bits behind the last byte.
+    if version != str(VERSION) or len(data) < _SALT + _NONCE + _TAG or _spelled(data) != text:
+        raise NotOpened("it is not a sealed value of this version of Sidekey")
+    return key, data
+
+
+def _spelled(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,0 +1,209 @@
+"""SQLite in the store's own thread: each call blocks it, and nothing else.
+
+WAL with `synchronous=FULL`: what is committed is on the disk before anybody is told so. `secure_delete` overwrites what
+is deleted. The file is this user's and nobody else's to read, and SQLite gives its -wal and -shm the same mode.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from sidekey.store.database import PATIENCE, Database, Transaction
+from sidekey.store.errors import StoreRefused, StoreUnavailable
+
+_REASONS: Final = {
+    sqlite3.SQLITE_BUSY: "is locked by another process",
+    sqlite3.SQLITE_LOCKED: "is locked by another process",
+    sqlite3.SQLITE_FULL: "cannot be written: the disk is full",
+    sqlite3.SQLITE_READONLY: "is read-only",
+    sqlite3.SQLITE_CORRUPT: "is damaged: restore it from a backup",
+    sqlite3.SQLITE_NOTADB: "is not an SQLite database",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened",
+    sqlite3.SQLITE_PERM: "cannot be opened: permission denied",
+    sqlite3.SQLITE_IOERR: "cannot be read or written",
+}
+
+
+class SqliteDatabase(Database):
+    """The database in the file at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._version = 0
+
+    async def connect(self, *, create: bool) -> None:
+        """Connect now, as `Database.connect`. The folder must be there."""
+        if self._connection is None:
+            self._connect(create=create)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Transaction]:
+        """A transaction that reads."""
+        async with self._transaction("BEGIN") as transaction:
+            yield transaction
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Transaction]:
+        """The transaction that writes."""
+        async with self._transaction("BEGIN IMMEDIATE") as transaction:
+            yield transaction
+
+    async def wait(self, seconds: float) -> None:
+        """Let time pass: SQLite tells nobody of a change, so that looking is all there is."""
+        await asyncio.sleep(seconds)
+
+    async def touched(self) -> bool:
+        """Whether another connection has written since the last call."""
+        with self._mapped():
+            ((version,),) = self._current().execute("PRAGMA data_version")
+        before, self._version = self._version, version
+        return bool(before != version)
+
+    async def damaged(self) -> str:
+        """What SQLite's own check finds first."""
+        with self._mapped():
+            found = self._current().execute("PRAGMA integrity_check(1)").fetchone()[0]
+        return "" if found == "ok" else f"{self._path} is damaged: restore it from a backup"
+
+    async def close(self) -> None:
+        """Close the file."""
+        self._disconnect()
+
+    def _connect(self, *, create: bool) -> None:
+        self._prepare_file(create=create)
+        with self._mapped():
+            connection = sqlite3.connect(
+                f"file:{quote(str(self._path))}?mode=rw", uri=True, timeout=PATIENCE, isolation_level=None
+            )
+            try:
+                self._set_up(connection)
+            except BaseException:
+                connection.close()
+                raise
+        self._connection = connection
+        self._file = _identity(self._path.stat())
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        ((mode,),) = connection.execute("PRAGMA journal_mode=WAL")
+        if mode != "wal":
+            raise StoreRefused(f"store.path: {self._path} must be on a local file system, for SQLite's WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON").fetchall()
+        connection.execute("PRAGMA trusted_schema=OFF")
+        ((self._version,),) = connection.execute("PRAGMA data_version")
+
+    def _prepare_file(self, *, create: bool) -> None:
+        """Make the file where it is missing, and take it from everybody else."""
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_CREAT if create else 0)
+        try:
+            descriptor = os.open(self._path, flags, 0o600)
+        except OSError as error:
+            raise self._unavailable("cannot be opened", error) from None
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise StoreRefused(f"store.path: {self._path} must be a regular file")
+            if found.st_uid != os.geteuid():
+                raise StoreRefused(f"store.path: {self._path} must belong to the user that Sidekey runs as")
+            if stat.S_IMODE(found.st_mode) & 0o077:
+                os.fchmod(descriptor, 0o600)
+        except OSError as error:
+            raise self._unavailable("must be closed to other users, and its mode cannot be changed", error) from None
+        finally:
+            os.close(descriptor)
+
+    def _current(self) -> sqlite3.Connection:
+        """The connection, to the file that is at the path now: it may have been restored from a backup."""
+        if self._connection is not None:
+            try:
+                present = _identity(self._path.stat())
+            except OSError as error:
+                raise self._unavailable("cannot be opened", error) from None
+            if present == self._file:
+                return self._connection
+            self._disconnect()
+        self._connect(create=False)
+        assert self._connection is not None  # noqa: S101  for mypy: it was just made
+        return self._connection
+
+    @asynccontextmanager
+    async def _transaction(self, begin: str) -> AsyncIterator[Transaction]:
+        with self._mapped():
+            connection = self._current()
+            connection.execute(begin)
+            try:
+                yield _SqliteTransaction(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                self._roll_back(connection)
+                raise
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        try:
+            # SQLite may have done it already, as where the disk is full.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            # Closing rolls back as well, and the next call opens the file again.
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        connection, self._connection, self._file = self._connection, None, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    @contextlib.contextmanager
+    def _mapped(self) -> Iterator[None]:
+        """Raise StoreUnavailable for what the file system or another process does."""
+        try:
+            yield
+        except (sqlite3.ProgrammingError, sqlite3.NotSupportedError):
+            raise
+        except sqlite3.DatabaseError as error:
+            code: int | None = getattr(error, "sqlite_errorcode", None)
+            reason = _REASONS.get((code or 0) & 0xFF, "refused a statement")
+            # The name is SQLite's constant, such as SQLITE_IOERR_FSYNC; its text may repeat what was to be written.
+            name = getattr(error, "sqlite_errorname", type(error).__name__)
+            raise StoreUnavailable(f"store.path: {self._path} {reason} ({name})") from None
+
+    def _unavailable(self, what: str, error: OSError) -> StoreUnavailable:
+        return StoreUnavailable(f"store.path: {self._path} {what}: {os.strerror(error.errno or 0)}")
+
+
+class _SqliteTransaction(Transaction):
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    async def fetch(self, statement: str, *values: str | int | None) -> list[tuple[Any, ...]]:
+        return self._connection.execute(statement, _named(values)).fetchall()
+
+    async def execute(self, statement: str, *values: str | int | None) -> int:
+        return self._connection.execute(statement, _named(values)).rowcount
+
+    async def now(self) -> int:
+        return int(time.time())
+
+    async def announce(self) -> None:
+        """Nothing: another process sees it by the file."""
+
+
+def _named(values: tuple[str | int | None, ...]) -> dict[str, str | int | None]:
+    """`$1` is to SQLite a name."""
+    return {str(number): value for number, value in enumerate(values, 1)}
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

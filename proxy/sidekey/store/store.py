@@ -1,0 +1,272 @@
+"""The store, as the rest of the process sees it: every method is called on the process's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Self, TypeVar
+
+from sidekey.store import audit, leases, upkeep, uses
+from sidekey.store.audit import PAGE, AuditEntry, AuditPage
+from sidekey.store.database import Database, Transaction
+from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable
+from sidekey.store.integrity import Seals
+from sidekey.store.keeper import Depth, Keeper
+from sidekey.store.leases import Lease, NotLeased
+from sidekey.store.ring import KeyRing
+from sidekey.store.state import Change, State
+from sidekey.store.upkeep import Accepted, DestinationsOf, Rotated, Verified
+from sidekey.store.worker import Worker
+
+T = TypeVar("T")
+
+LOOK_EVERY: Final = 1.0
+"""Seconds between two looks at the revision, whatever a database tells."""
+
+CHECK_EVERY: Final = 60.0
+"""Seconds between two comparisons of all rows with the head."""
+
+DROP_EVERY: Final = 3600.0
+"""Seconds between two searches for entries of the audit that are too old."""
+
+_RETRY: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the store is. `up`: the last call reached the database; `problem` says why it is not, or must not be used."""
+
+    up: bool
+    revision: int
+    problem: str = ""
+    rolled_back: bool = False
+
+
+class Store:
+    """One store. What its methods raise beside the named is StoreUnavailable, or StoreRefused where a key is missing.
+
+    `retention` is how many seconds an entry of the audit is kept.
+    """
+
+    def __init__(self, database: Database, ring: KeyRing, *, retention: float) -> None:
+        self._database = database
+        self._retention = retention
+        self._worker = Worker()
+        self._keeper = Keeper(database, ring)
+        self._ring = ring
+        self._watching: Future[None] | None = None
+        self._health = Health(up=False, revision=0)
+
+    @classmethod
+    async def open(
+        cls, database: Database, ring: KeyRing, *, retention: float, patience: float = 30.0, create: bool = True
+    ) -> Self:
+        """Open the store, tried for `patience` seconds where the database cannot be reached; `create` may make it.
+
+        Raises StoreUnavailable, StoreRefused, with nothing left open.
+        """
+        store = cls(database, ring, retention=retention)
+        end = time.monotonic() + patience
+        try:
+            while True:
+                try:
+                    await store._worker.run(store._keeper.open(create=create))
+                    break
+                except StoreUnavailable:
+                    if time.monotonic() >= end:
+                        raise
+                    await asyncio.sleep(_RETRY)
+        except BaseException:
+            await store.close()
+            raise
+        store._note(None)
+        return store
+
+    @property
+    def id(self) -> str:
+        """The random ID of the store, which bindings name."""
+        return self._keeper.seals.store
+
+    @property
+    def ring(self) -> KeyRing:
+        """The ring of keys in use."""
+        return self._ring
+
+    @property
+    def state(self) -> State:
+        """What was verified last."""
+        return self._keeper.state
+
+    @property
+    def health(self) -> Health:
+        """How it is."""
+        return self._health
+
+    def use(self, ring: KeyRing, retention: float) -> None:
+        """Go on with another ring, and another time for which entries of the audit are kept."""
+        self._ring, self._retention = ring, retention
+        self._worker.start(self._use(ring))
+
+    async def read(self) -> State:
+        """The present state."""
+        return await self._worker.run(self._look())
+
+    async def commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
+        """Do all changes, or none, with their entry in the audit; the state with them.
+
+        Raises Changed, Exists, and RolledBack, which is a StoreUnavailable.
+        """
+        return await self._worker.run(self._commit(changes, entry))
+
+    async def audit(self, entry: AuditEntry) -> None:
+        """Write an entry of what changed nothing."""
+        await self._worker.run(self._audit(entry))
+
+    async def audit_page(self, *, before: int | None = None, row: str | None = None, limit: int = PAGE) -> AuditPage:
+        """Entries before the one of that number (None: from the newest on), of one row or of all."""
+        ask = partial(audit.page, before=before, row=row, limit=limit)
+        return await self._worker.run(self._keeper.query(ask))
+
+    async def lease(self, name: str, lineage: str, seconds: int) -> Lease | NotLeased:
+        """Take the lease of a token's renewal for so long, where nobody holds it."""
+        return await self._leasing(lambda transaction, seals: leases.take(transaction, seals, name, lineage, seconds))
+
+    async def intend(self, lease: Lease, seconds: int) -> None:
+        """Note, before it is done, that the token is going to be presented within so long. Raises LeaseLost."""
+        await self._leasing(lambda transaction, seals: leases.intend(transaction, seals, lease, seconds))
+
+    async def finish(self, lease: Lease, result: str) -> None:
+        """Leave what a call gave, sealed, and give the lease back. Raises LeaseLost."""
+        await self._leasing(lambda transaction, seals: leases.finish(transaction, seals, lease, result))
+
+    async def release(self, lease: Lease) -> None:
+        """Give the lease back, where its token was certainly not spent. Raises LeaseLost."""
+        await self._leasing(lambda transaction, seals: leases.release(transaction, seals, lease))
+
+    async def left(self, name: str, lineage: str) -> str | None:
+        """What the last holder of a lease left; None: nothing of this lineage."""
+        seals = self._keeper.seals
+        return await self._worker.run(
+            self._keeper.query(lambda transaction: leases.read(transaction, seals, name, lineage))
+        )
+
+    async def note_use(self, row: str) -> None:
+        """Note that a row was used now."""
+        await self._worker.run(self._note_use(row))
+
+    async def last_uses(self) -> Mapping[str, int]:
+        """When rows were used last, in seconds since the epoch, by row."""
+        return await self._worker.run(self._keeper.query(uses.read))
+
+    async def rotate_key(self, destinations_of: DestinationsOf, who: str) -> Rotated:
+        """Write with the first key whatever is written with another."""
+        return await self._worker.run(upkeep.rotate(self._keeper, destinations_of, who))
+
+    async def accept(self, who: str) -> Accepted:
+        """Let what is in the database count, whatever is gone or older."""
+        return await self._worker.run(upkeep.accept(self._keeper, who))
+
+    async def verify(self, destinations_of: DestinationsOf) -> Verified:
+        """Read all of it, and say what is wrong."""
+        return await self._worker.run(upkeep.verify(self._keeper, destinations_of))
+
+    def watch(self, on_change: Callable[[], None]) -> None:
+        """From now on look for changes, and call this on the running event loop when `state` or `health` is another.
+
+        Also after changes of this process's own.
+        """
+        loop = asyncio.get_running_loop()
+        self._watching = self._worker.start(self._watch(lambda: _tell(loop, on_change)))
+
+    async def close(self) -> None:
+        """End the watch and disconnect."""
+        if self._watching is not None:
+            self._watching.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_EVERY):
+                await self._worker.run(self._database.close())
+        await self._worker.close()
+
+    # In the thread from here on.
+
+    async def _use(self, ring: KeyRing) -> None:
+        self._keeper.use(ring)
+
+    async def _commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
+        try:
+            state = await self._keeper.commit(changes, (entry,))
+        except (StoreUnavailable, StoreRefused) as error:
+            self._note(error)
+            raise
+        self._note(None)
+        return state
+
+    async def _audit(self, entry: AuditEntry) -> None:
+        async with self._keeper.alone() as transaction:
+            await audit.add(transaction, entry)
+
+    async def _note_use(self, row: str) -> None:
+        async with self._keeper.alone() as transaction:
+            await uses.note(transaction, row)
+
+    async def _leasing(self, work: Callable[[Transaction, Seals], Coroutine[Any, Any, T]]) -> T:
+        async def alone() -> T:
+            async with self._keeper.alone() as transaction:
+                return await work(transaction, self._keeper.seals)
+
+        return await self._worker.run(alone())
+
+    async def _look(self, depth: Depth = "changes") -> State:
+        try:
+            state = await self._keeper.read(depth)
+        except StoreError as error:
+            self._note(error)
+            raise
+        self._note(None)
+        return state
+
+    async def _watch(self, tell: Callable[[], None]) -> None:
+        told = self.state, self._health
+        checked = dropped = time.monotonic()
+        while True:
+            await self._database.wait(LOOK_EVERY)
+            now = time.monotonic()
+            try:
+                # A row that was changed by other means than a store's leaves the revision what it was.
+                due = now - checked >= CHECK_EVERY
+                before = self.state.head
+                touched = await self._database.touched()
+                state = await self._look("lines" if due else "changes")
+                if touched and state.head == before:
+                    await self._look("bodies")
+                if due:
+                    checked = now
+                if now - dropped >= DROP_EVERY:
+                    dropped = now
+                    await self._drop()
+            except StoreError as error:
+                self._note(error)
+            if told[0] is not self.state or told[1] != self._health:
+                told = self.state, self._health
+                tell()
+
+    async def _drop(self) -> None:
+        async with self._keeper.alone() as transaction:
+            await audit.drop(transaction, int(time.time() - self._retention))
+
+    def _note(self, error: StoreError | None) -> None:
+        state = self._keeper.state
+        up = not isinstance(error, StoreUnavailable) or state.rolled_back
+        problem = state.problem if error is None else str(error)
+        self._health = Health(up, state.revision, problem, state.rolled_back)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, on_change: Callable[[], None]) -> None:
+    # The loop may have ended while the store's thread looked.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(on_change)

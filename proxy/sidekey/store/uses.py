@@ -1,0 +1,21 @@
+"""When a row was used last. Outside the head: it decides nothing, and changes often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sidekey.store.database import Transaction
+
+
+async def note(transaction: Transaction, row: str) -> None:
+    """Note that a row is used now."""
+    await transaction.execute(
+        "INSERT INTO sidekey_uses (row_id, at) VALUES ($1, $2) ON CONFLICT (row_id) DO UPDATE SET at = excluded.at",
+        row,
+        await transaction.now(),
+    )
+
+
+async def read(transaction: Transaction) -> Mapping[str, int]:
+    """When rows were used last, in seconds since the epoch."""
+    return dict(await transaction.fetch("SELECT row_id, at FROM sidekey_uses"))

@@ -1,0 +1,47 @@
+"""The store's own thread, with an event loop of its own: nothing of the store runs on that of the data plane."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+_LINGER: Final = 5.0
+"""Seconds that the end of a process waits for a disk or a network that hangs."""
+
+
+class Worker:
+    """Runs coroutines in one thread. A process that ends does not wait for it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="sidekey-store", daemon=True)
+        self._thread.start()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine in the thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """What a coroutine gives. One that has begun goes on to its end where the caller is cancelled."""
+        return await asyncio.shield(asyncio.wrap_future(self.start(work)))
+
+    async def close(self) -> None:
+        """End the thread, and what still runs in it."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        await asyncio.to_thread(self._thread.join, _LINGER)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self._loop.close()

@@ -1,0 +1,167 @@
+"""The section `store`: what the store is opened by, and what stops a start."""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+from base64 import b64encode
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from sidekey.runtime.store_rules import StoreRules
+from sidekey.settings import models
+from sidekey.settings.load import Loaded, Loader, load
+from support.loading import TENANT, good, prefix, write
+
+K1, K2 = bytes(range(32)), b"canary-2" * 4
+ENVIRON = {
+    "STORE_K1": b64encode(K1).decode(),
+    "STORE_K2": f"{b64encode(K2).decode()}\n",
+    "URL": "postgresql://u:canary@h/x",
+}
+KEYS = "keys: [{id: k2, key: {env: STORE_K2}}, {id: k1, key: {env: STORE_K1}}]"
+CRM = f"crm {prefix('crm')}, {TENANT}"
+
+
+def loaded(folder: Path, store: str, environ: dict[str, str] = ENVIRON) -> Loaded:
+    """A config with this store."""
+    write(folder, CRM, top=f"store: {{{store}}}\n")
+    return load(folder, environ)
+
+
+def rules(folder: Path, store: str) -> StoreRules:
+    found = good(loaded(folder, store)).store
+    assert found is not None
+    return found
+
+
+def test_a_store_in_a_file_begins_at_the_configs_folder(tmp_path: Path) -> None:
+    found = rules(tmp_path, f"path: state/store.db, {KEYS}, audit: 30d, allow_private: [10.0.0.0/8]")
+    assert found == StoreRules(
+        tmp_path / "state" / "store.db", None, (("k2", K2), ("k1", K1)), 30 * 86_400.0, (ip_network("10.0.0.0/8"),)
+    )
+
+
+def test_a_store_at_a_url(tmp_path: Path) -> None:
+    found = rules(tmp_path, f"url: {{env: URL}}, {KEYS}")
+    assert (found.path, found.url, found.audit) == (None, "postgresql://u:canary@h/x", 400 * 86_400.0)
+
+
+def test_without_a_store_there_are_no_rules(tmp_path: Path) -> None:
+    write(tmp_path, CRM)
+    assert good(load(tmp_path, {})).store is None
+
+
+def test_rules_show_neither_key_nor_url(tmp_path: Path) -> None:
+    for store in (f"url: {{env: URL}}, {KEYS}", f"path: store.db, {KEYS}"):
+        found = rules(tmp_path, store)
+        assert "canary" not in repr(found)
+        assert "['k2', 'k1']" in repr(found)
+        with pytest.raises(TypeError):
+            pickle.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "environment variable STORE_K1 is not set"),
+        ("", "environment variable STORE_K1 must not be empty"),
+        (
+            b64encode(b"canary-1" * 3).decode(),
+            "environment variable STORE_K1 must be 32 bytes in base64: make one",
+        ),
+        (b64encode(b"canary-1" * 5).decode(), "environment variable STORE_K1 must be 32 bytes in base64"),
+        (b64encode(b"canary-1" * 4).decode()[:-1], "environment variable STORE_K1 must be 32 bytes in base64"),
+        ("canary-1" * 4, "environment variable STORE_K1 must be 32 bytes in base64"),
+        (b64encode(K2).decode(), "must differ from key k2"),
+    ],
+    ids=["missing", "empty", "short", "long", "cut", "not base64", "twice"],
+)
+def test_a_key_that_cannot_be_used_stops_a_start_and_is_named(tmp_path: Path, value: str | None, reason: str) -> None:
+    """As an error, not as a secret that may appear later: the store could not be opened, and must not be made anew."""
+    environ = {"STORE_K2": ENVIRON["STORE_K2"]} if value is None else {**ENVIRON, "STORE_K1": value}
+    found = loaded(tmp_path, f"path: store.db, {KEYS}", environ)
+    assert found.snapshot is None
+    (error,) = found.errors
+    assert error.path == "store.keys[1].key"
+    assert error.message.startswith("key k1: ")
+    assert reason in error.message
+    assert "canary" not in str(error)
+
+
+@pytest.mark.parametrize("value", ["mysql://canary", "canary", "postgres"])
+def test_a_url_is_postgresqls(tmp_path: Path, value: str) -> None:
+    found = loaded(tmp_path, f"url: {{env: URL}}, {KEYS}", {**ENVIRON, "URL": value})
+    (error,) = found.errors
+    assert (error.path, error.message) == (
+        "store.url",
+        "environment variable URL must be a URL such as postgresql://USER:PASSWORD@HOST/DATABASE",
+    )
+
+
+def test_a_url_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says how to get it; a store in a file does not."""
+
+    def find_spec(name: str) -> object:
+        return None if name == "asyncpg" else importlib.util.find_spec(name)
+
+    monkeypatch.setattr(models, "find_spec", find_spec)
+    (error,) = loaded(tmp_path, f"url: {{env: URL}}, {KEYS}").errors
+    assert (error.path, error.message) == (
+        "store.url",
+        "a store in PostgreSQL needs asyncpg: pip install 'sidekey[postgres]'",
+    )
+    assert loaded(tmp_path, f"path: store.db, {KEYS}").errors == []
+
+
+def test_a_key_beside_the_store_is_a_warning(tmp_path: Path) -> None:
+    """By whatever way round the two are named."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "state" / "near").write_text(ENVIRON["STORE_K1"])
+    (tmp_path / "keys" / "far").write_text(ENVIRON["STORE_K2"])
+    (tmp_path / "link").symlink_to("state")
+    keys = "keys: [{id: k2, key: {file: keys/far}}, {id: k1, key: {file: link/../state/near}}]"
+    found = loaded(tmp_path, f"path: link/store.db, {keys}")
+    assert found.errors == []
+    (warning,) = found.warnings
+    assert (warning.path, warning.message) == (
+        "store.keys[1].key",
+        "key k1 is in the folder of the store: who copies that has both; keep the key elsewhere",
+    )
+
+
+MOVES = [
+    (f"store: {{path: a.db, {KEYS}}}\n", f"store: {{path: b.db, {KEYS}}}\n"),
+    (f"store: {{path: a.db, {KEYS}}}\n", f"store: {{url: {{env: URL}}, {KEYS}}}\n"),
+    (f"store: {{path: a.db, {KEYS}}}\n", ""),
+    ("", f"store: {{path: a.db, {KEYS}}}\n"),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), MOVES, ids=["path", "url", "removed", "added"])
+def test_a_store_is_not_moved_while_it_runs(tmp_path: Path, before: str, after: str) -> None:
+    write(tmp_path, CRM, top=before)
+    loader = Loader(tmp_path, ENVIRON)
+    good(loader.load())
+    write(tmp_path, CRM, top=after)
+    (error,) = loader.load().errors
+    assert error.path == "store"
+    assert error.message.startswith("needs a restart of Sidekey")
+    write(tmp_path, CRM, top=before)
+    good(loader.load())
+
+
+def test_keys_are_added_while_it_runs(tmp_path: Path) -> None:
+    """And their files are watched."""
+    (tmp_path / "k1").write_text(ENVIRON["STORE_K1"])
+    write(tmp_path, CRM, top="store: {path: a.db, keys: [{id: k1, key: {file: k1}}]}\n")
+    loader = Loader(tmp_path, ENVIRON)
+    first = loader.load()
+    assert tmp_path / "k1" in first.stamps
+    write(tmp_path, CRM, top="store: {path: a.db, keys: [{id: k2, key: {env: STORE_K2}}, {id: k1, key: {file: k1}}]}\n")
+    found = good(loader.load()).store
+    assert found is not None
+    assert found.keys == (("k2", K2), ("k1", K1))

@@ -1,0 +1,37 @@
+"""Every test of the store that takes `place` runs on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.postgres import Postgres
+from support.stores import Place, PostgresPlace, SqlitePlace
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for the tests of a worker."""
+    with Postgres() as running:
+        yield running
+
+
+@pytest.fixture
+def sqlite_place(tmp_path: Path) -> SqlitePlace:
+    """A file that is not there yet."""
+    return SqlitePlace(tmp_path)
+
+
+@pytest.fixture
+async def postgres_place(postgres: Postgres) -> PostgresPlace:
+    """A schema of its own."""
+    return PostgresPlace(postgres, await postgres.schema())
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """An empty database."""
+    found: Place = request.getfixturevalue(f"{request.param}_place")
+    return found

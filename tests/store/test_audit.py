@@ -1,0 +1,54 @@
+"""The audit, on both databases."""
+
+from __future__ import annotations
+
+from sidekey.store.audit import AuditEntry
+from sidekey.store.records import new_row
+from support.stores import Place
+
+ROW = new_row()
+
+
+def entry(number: int, row: str = "") -> AuditEntry:
+    return AuditEntry(
+        who=f"ops {number} é",
+        action="update",
+        kind="integration",
+        id="crm",
+        row=row,
+        fields=("/auth/password", "/tags"),
+        source="192.0.2.1",
+        outcome="ok",
+        at=100 + number,
+    )
+
+
+async def test_entries_come_by_pages_from_the_newest_on(place: Place) -> None:
+    async with place.open() as store:
+        for number in range(5):
+            await store.audit(entry(number))
+        first = await store.audit_page(limit=2)
+        assert first.entries == ((5, entry(4)), (4, entry(3)))
+        second = await store.audit_page(limit=2, before=first.next)
+        assert [number for number, _ in second.entries] == [3, 2]
+        last = await store.audit_page(limit=2, before=second.next)
+        assert (last.entries, last.next) == (((1, entry(0)),), None)
+        assert (await store.audit_page(limit=5)).next is None
+
+
+async def test_the_entries_of_one_row_are_found(place: Place) -> None:
+    async with place.open() as store:
+        for number in range(6):
+            await store.audit(entry(number, ROW if number % 2 else new_row()))
+        page = await store.audit_page(row=ROW, limit=2)
+        assert [each.at for _, each in page.entries] == [105, 103]
+        assert [each.at for _, each in (await store.audit_page(row=ROW, before=page.next)).entries] == [101]
+        assert (await store.audit_page(row=new_row())).entries == ()
+
+
+async def test_an_entry_is_of_now_where_it_says_nothing_else(place: Place) -> None:
+    async with place.open() as store:
+        await store.audit(AuditEntry(who="x", action="login"))
+        ((_, found),) = (await store.audit_page()).entries
+        assert found.at > 1_700_000_000
+        assert (found.kind, found.id, found.row, found.fields, found.source) == ("", "", "", (), "")

@@ -1,0 +1,186 @@
+"""Leases of a token's renewal, on both databases: never is a token presented that may be spent."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidekey.store.leases import Lease, LeaseLost, NotLeased
+from sidekey.store.state import Delete, Put
+from sidekey.store.store import Store
+from support.stores import ENTRY, KEYS, Place, integration
+
+NAME = "file:crm"
+LINEAGE = "https://login.example.com canary-lineage"
+RESULT = '{"refresh_token":"canary-refresh"}'
+
+
+async def leased(store: Store, lineage: str = LINEAGE, seconds: int = 60) -> Lease:
+    found = await store.lease(NAME, lineage, seconds)
+    assert isinstance(found, Lease)
+    return found
+
+
+async def not_leased(store: Store, lineage: str = LINEAGE) -> NotLeased:
+    found = await store.lease(NAME, lineage, 60)
+    assert isinstance(found, NotLeased)
+    return found
+
+
+async def test_one_renews_and_the_others_take_what_it_got(place: Place) -> None:
+    async with place.open() as store, place.open() as other:
+        lease = await leased(store)
+        assert (lease.fence, lease.result) == (1, None)
+        busy = await not_leased(other)
+        assert (busy.unknown, busy.result) == (False, None)
+        await store.intend(lease, 60)
+        assert not (await not_leased(other)).unknown
+        await store.finish(lease, RESULT)
+        assert await other.left(NAME, LINEAGE) == RESULT
+        following = await leased(other)
+        assert (following.fence, following.result) == (2, RESULT)
+
+
+async def test_who_dies_before_the_call_is_followed(place: Place) -> None:
+    """Nothing was presented: another takes the lease once its time is over, and the first is refused."""
+    async with place.open() as store, place.open() as other:
+        lease = await leased(store, seconds=0)
+        following = await leased(other)
+        assert following.fence == lease.fence + 1
+        for step in (store.intend(lease, 60), store.finish(lease, RESULT), store.release(lease)):
+            with pytest.raises(LeaseLost):
+                await step
+        await other.finish(following, RESULT)
+        assert await store.left(NAME, LINEAGE) == RESULT
+
+
+async def test_who_dies_after_the_call_began_leaves_the_token_unknown(place: Place) -> None:
+    """However often it is asked for, and after restarts, until another token is entered."""
+    async with place.open() as store:
+        lease = await leased(store)
+        await store.finish(lease, RESULT)
+        lease = await leased(store)
+        await store.intend(lease, 0)
+    for _ in range(2):
+        async with place.open() as store:
+            unknown = await not_leased(store)
+            assert (unknown.unknown, unknown.result) == (True, RESULT)
+    async with place.open() as store:
+        following = await leased(store, "another token")
+        assert (following.fence, following.result) == (lease.fence + 1, None)
+        with pytest.raises(LeaseLost):
+            await store.finish(lease, "late")
+
+
+async def test_who_finishes_late_makes_the_token_known(place: Place) -> None:
+    async with place.open() as store, place.open() as other:
+        lease = await leased(store)
+        await store.intend(lease, 0)
+        assert (await not_leased(other)).unknown
+        await store.finish(lease, RESULT)
+        assert (await leased(other)).result == RESULT
+
+
+async def test_a_call_that_was_certainly_not_made_leaves_what_was_there(place: Place) -> None:
+    async with place.open() as store:
+        await store.finish(await leased(store), RESULT)
+        lease = await leased(store)
+        await store.intend(lease, 60)
+        await store.release(lease)
+        assert (await leased(store)).result == RESULT
+
+
+async def test_what_is_left_belongs_to_its_lineage(place: Place) -> None:
+    """A token that was entered since wins, and the former result is not used for it."""
+    async with place.open() as store:
+        await store.finish(await leased(store), RESULT)
+        assert await store.left(NAME, "another") is None
+        assert await store.left("file:other", LINEAGE) is None
+        assert (await leased(store, "another")).result is None
+        assert await store.left(NAME, LINEAGE) is None
+
+
+ALTERED = {
+    "the stage": "UPDATE sidekey_leases SET stage = 'free'",
+    "the time": "UPDATE sidekey_leases SET until = 1",
+    "the fence": "UPDATE sidekey_leases SET fence = 0",
+    "the result": "UPDATE sidekey_leases SET result = lineage",
+    "no result": "UPDATE sidekey_leases SET result = ''",
+    "the lineage": "UPDATE sidekey_leases SET lineage = result",
+    "the MAC": "UPDATE sidekey_leases SET mac = 'x'",
+    "the key": "UPDATE sidekey_leases SET \"key\" = 'k9'",
+}
+
+
+@pytest.mark.parametrize("statement", ALTERED.values(), ids=ALTERED)
+async def test_an_altered_lease_presents_nothing(place: Place, statement: str) -> None:
+    async with place.open() as store:
+        await store.finish(await leased(store), RESULT)
+        lease = await leased(store)
+        await store.intend(lease, 60)
+        await place.sql(statement)
+        found = await not_leased(store)
+        assert (found.unknown, found.result) == (True, None)
+        assert await store.left(NAME, LINEAGE) is None
+        with pytest.raises(LeaseLost):
+            await store.finish(lease, "x")
+
+
+async def test_nothing_of_it_is_stored_in_clear(place: Place) -> None:
+    async with place.open() as store:
+        await store.finish(await leased(store), RESULT)
+        assert "canary" not in str(await place.backup())
+
+
+async def test_leases_are_outside_of_the_head_and_go_with_their_row(place: Place) -> None:
+    crm = integration("crm")
+    async with place.open() as store:
+        await store.commit([Put(crm, None)], ENTRY)
+        await store.lease(crm.row, LINEAGE, 60)
+        assert (await store.read()).revision == 1
+        await store.commit([Delete(crm, 1)], ENTRY)
+        assert await place.sql("SELECT name FROM sidekey_leases") == []
+
+
+async def test_after_accept_no_token_is_presented_that_may_be_spent(place: Place) -> None:
+    """The database may be an older one. A token that does not rotate is not concerned."""
+    async with place.open() as store:
+        lease = await leased(store)
+        await store.intend(lease, 60)
+        await store.finish(lease, RESULT)
+        other = await store.lease("fixed", LINEAGE, 60)
+        assert isinstance(other, Lease)
+        await store.finish(other, RESULT)
+        await store.accept("ops")
+        assert (await not_leased(store)).unknown
+        assert isinstance(await store.lease("fixed", LINEAGE, 60), Lease)
+
+
+async def test_leases_go_over_to_another_key(place: Place) -> None:
+    async with place.open() as store:
+        lease = await leased(store)
+        await store.finish(lease, RESULT)
+        await store.lease("empty", LINEAGE, 60)
+    async with place.open({"k2": b"2" * 32, **KEYS}) as store:
+        assert (await store.rotate_key(lambda _: (), "ops")).stuck == ()
+    async with place.open({"k2": b"2" * 32}) as store:
+        assert await store.left(NAME, LINEAGE) == RESULT
+        assert (await store.lease("empty", LINEAGE, 60)) == NotLeased(False, _until(await place.sql(_UNTIL)), None)
+    assert ":k1:" not in str(await place.sql("SELECT * FROM sidekey_leases"))
+
+
+_UNTIL = "SELECT until FROM sidekey_leases WHERE name = 'empty'"
+
+
+def _until(found: object) -> int:
+    return int(found[0][0])  # type: ignore[index]
+
+
+async def test_an_altered_lease_is_named_by_who_rotates_and_who_accepts(place: Place) -> None:
+    async with place.open() as store:
+        await store.finish(await leased(store), RESULT)
+    await place.sql("UPDATE sidekey_leases SET until = 7")
+    async with place.open({"k2": b"2" * 32, **KEYS}) as store:
+        assert "lease file:crm" in (await store.rotate_key(lambda _: (), "ops")).stuck[0]
+        assert "lease file:crm" in (await store.verify(lambda _: ())).findings[0]
+        assert (await store.accept("ops")).leases == (NAME,)
+        assert (await store.rotate_key(lambda _: (), "ops")).stuck == ()

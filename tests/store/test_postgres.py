@@ -1,0 +1,189 @@
+"""PostgreSQL: connections that end, servers that restart, and what is said of a URL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from sidekey.store.errors import StoreRefused, StoreUnavailable
+from sidekey.store.postgres import PostgresDatabase
+from sidekey.store.state import Put
+from sidekey.store.store import Store
+from support.postgres import Postgres
+from support.stores import ENTRY, RING, PostgresPlace, integration
+
+
+@pytest.fixture
+async def place(postgres_place: PostgresPlace) -> PostgresPlace:
+    """Here PostgreSQL alone is the subject."""
+    return postgres_place
+
+
+@asynccontextmanager
+async def watched(place: PostgresPlace) -> AsyncIterator[tuple[Store, asyncio.Event]]:
+    """A store that looks for changes."""
+    async with place.open() as store:
+        woken = asyncio.Event()
+        store.watch(woken.set)
+        yield store, woken
+
+
+async def seen(store: Store, woken: asyncio.Event, names: set[str]) -> None:
+    """Wait until a store has these integrations."""
+    async with asyncio.timeout(20):
+        while set(store.state.integrations) != names:
+            await woken.wait()
+            woken.clear()
+
+
+async def test_changes_are_seen_although_connections_are_killed_in_between(place: PostgresPlace) -> None:
+    """The one that listens, and the one that writes; no commit fails by it."""
+    async with place.open() as writer, watched(place) as (store, woken):
+        names = set()
+        for number in range(6):
+            names.add(f"i{number}")
+            assert await place.postgres.kill_connections() >= 1
+            await writer.commit([Put(integration(f"i{number}"), None)], ENTRY)
+            await seen(store, woken, names)
+        assert store.health.up
+
+
+async def test_a_server_that_restarts_loses_nothing_that_was_acknowledged(place: PostgresPlace) -> None:
+    """While changes are written. What is loaded stays, and the changes of meanwhile are seen afterwards."""
+    async with place.open() as writer, watched(place) as (store, woken):
+        acknowledged: set[str] = set()
+        failed: list[StoreUnavailable] = []
+
+        async def write() -> None:
+            for number in range(10_000):
+                try:
+                    await writer.commit([Put(integration(f"i{number}"), None)], ENTRY)
+                    acknowledged.add(f"i{number}")
+                except StoreUnavailable as error:
+                    failed.append(error)
+                await asyncio.sleep(0.001)
+
+        writing = asyncio.create_task(write())
+        for _ in range(2):
+            while len(acknowledged) % 50 < 20:
+                await asyncio.sleep(0.001)
+            await asyncio.to_thread(place.postgres.restart)
+            before = len(acknowledged)
+            while len(acknowledged) < before + 5:
+                await asyncio.sleep(0.001)
+        writing.cancel()
+        await asyncio.wait([writing])
+        found = set((await writer.read()).integrations)
+        await seen(store, woken, found)
+        assert acknowledged <= found
+        assert not store.state.rolled_back
+    async with place.open() as store:
+        assert set(store.state.integrations) == found
+        assert len((await store.audit_page(limit=10_000)).entries) == store.state.revision
+
+
+async def test_a_server_that_is_down_leaves_what_is_loaded(place: PostgresPlace) -> None:
+    async with watched(place) as (store, woken):
+        await store.commit([Put(integration("crm"), None)], ENTRY)
+        await seen(store, woken, {"crm"})
+        await asyncio.to_thread(place.postgres.stop)
+        try:
+            with pytest.raises(StoreUnavailable, match="the database cannot be reached"):
+                await store.commit([Put(integration("sms"), None)], ENTRY)
+            assert not store.health.up
+            assert "cannot be reached" in store.health.problem
+            assert set(store.state.integrations) == {"crm"}
+        finally:
+            await asyncio.to_thread(place.postgres.start)
+        async with asyncio.timeout(20):
+            while not store.health.up:
+                await woken.wait()
+                woken.clear()
+        await store.commit([Put(integration("sms"), None)], ENTRY)
+
+
+async def test_a_start_waits_for_a_server(place: PostgresPlace) -> None:
+    await asyncio.to_thread(place.postgres.stop)
+    opening = asyncio.create_task(Store.open(place.database(), RING, retention=1, patience=30))
+    await asyncio.to_thread(place.postgres.start)
+    store = await opening
+    await store.close()
+
+
+async def test_a_commit_is_durable_whatever_the_server_does_by_default(place: PostgresPlace) -> None:
+    """The server of the tests has `synchronous_commit` off."""
+    async with place.open() as store:
+        shown = []
+
+        async def ask() -> None:
+            async with store._keeper.alone() as transaction:
+                shown.extend(await transaction.fetch("SHOW synchronous_commit"))
+
+        await store._worker.run(ask())
+        assert shown == [("on",)]
+
+
+async def test_a_writer_that_does_not_end_is_named(place: PostgresPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidekey.store.postgres.PATIENCE", 0.2)
+    async with place.open() as store:
+        connection = await asyncpg.connect(place.postgres.url(place.schema))
+        try:
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock(1397310539), pg_advisory_xact_lock($1)", 1)
+                with pytest.raises(StoreUnavailable, match=r"is locked by another Sidekey \(SQLSTATE 55P03\)"):
+                    await store.commit([Put(integration("crm"), None)], ENTRY)
+        finally:
+            await connection.close()
+        await store.commit([Put(integration("crm"), None)], ENTRY)
+
+
+async def test_a_standby_is_named(place: PostgresPlace) -> None:
+    """What it says to a writer."""
+    async with place.open() as store:
+        await place.sql("ALTER ROLE sidekey SET default_transaction_read_only = on")
+        try:
+            await place.postgres.kill_connections()
+            with pytest.raises(StoreUnavailable, match="target_session_attrs=read-write"):
+                await store.commit([Put(integration("crm"), None)], ENTRY)
+        finally:
+            connection = await asyncpg.connect(place.postgres.url())
+            await connection.execute("SET default_transaction_read_only = off")
+            await connection.execute("ALTER ROLE sidekey RESET default_transaction_read_only")
+            await connection.close()
+
+
+URLS = {
+    "postgresql://canary-user:canary-password@127.0.0.1:1/x": "the database cannot be reached",
+    "postgresql://sidekey@/canary-name?host={folder}": r"has no database of this name \(SQLSTATE 3D000\)",
+    "postgresql://canary-user@/postgres?host={folder}": r"rejects the user or the password \(SQLSTATE 28000\)",
+    "postgresql://sidekey@/postgres?host=/canary-host": "the database cannot be reached",
+}
+
+
+@pytest.mark.parametrize(("url", "reason"), URLS.items(), ids=URLS)
+async def test_what_a_url_is_refused_for_shows_nothing_of_it(postgres: Postgres, url: str, reason: str) -> None:
+    database = PostgresDatabase(url.format(folder=postgres.folder))
+    with pytest.raises(StoreUnavailable, match=reason) as caught:
+        await Store.open(database, RING, retention=1, patience=0)
+    assert "canary" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("url", ["postgresql://a:b@[canary/x", "postgresql://h:canary/x", "mysql://canary"])
+async def test_what_is_no_url_shows_nothing_of_it(url: str) -> None:
+    with pytest.raises((StoreRefused, StoreUnavailable)) as caught:
+        await Store.open(PostgresDatabase(url), RING, retention=1, patience=0)
+    assert "store.url: must be a URL such as" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+async def test_tables_that_are_gone_are_named(place: PostgresPlace) -> None:
+    async with place.open() as store:
+        await place.sql("DROP TABLE sidekey_head")
+        with pytest.raises(StoreUnavailable, match=r"lacks a table of the store \(SQLSTATE 42P01\)"):
+            await store.read()

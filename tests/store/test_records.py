@@ -1,0 +1,90 @@
+"""What rows say: their bytes are pinned, and come back as they were."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sidekey.store.records import CallerRow, IntegrationRow, Record, SealedField, TokenRow, new_row, parse_record
+
+INTEGRATION = IntegrationRow(
+    row="1" * 32,
+    id="crm",
+    version=3,
+    document='{"auth":{"type":"basic"}}',
+    secrets={"/auth/password": SealedField("1:k1:AA", 7, "ops")},
+    created_at=5,
+    updated_at=6,
+    updated_by="é",
+    hidden=True,
+)
+CALLER = CallerRow(
+    row="2" * 32,
+    id="billing",
+    version=1,
+    token_sha256="a" * 64,
+    integrations=("crm", "sms"),
+    presets=None,
+    created_at=4,
+)
+TOKEN = TokenRow(row="3" * 32, id="ops", version=2, role="editor", token_sha256="b" * 64, expires_at=9, created_by="x")
+
+BODIES = [
+    (
+        INTEGRATION,
+        '{"created_at":5,"document":"{\\"auth\\":{\\"type\\":\\"basic\\"}}","hidden":true,"secrets":{"/auth/password":'
+        '{"sealed":"1:k1:AA","updated_at":7,"updated_by":"ops"}},"updated_at":6,"updated_by":"é"}',
+    ),
+    (
+        CALLER,
+        '{"created_at":4,"integrations":["crm","sms"],"presets":"*","token_sha256":"' + "a" * 64 + '","updated_at":0,'
+        '"updated_by":""}',
+    ),
+    (
+        TOKEN,
+        '{"created_at":0,"created_by":"x","expires_at":9,"role":"editor","token_sha256":"' + "b" * 64 + '"}',
+    ),
+]
+
+
+@pytest.mark.parametrize(("record", "body"), BODIES, ids=lambda each: getattr(each, "kind", ""))
+def test_what_a_row_says_is_pinned_and_comes_back(record: Record, body: str) -> None:
+    assert record.body() == body
+    assert parse_record(record.kind, record.row, record.id, record.version, body) == record
+
+
+@pytest.mark.parametrize("record", [INTEGRATION, CALLER, TOKEN], ids=lambda record: record.kind)
+def test_a_body_that_lacks_something_is_not_understood(record: Record) -> None:
+    for key in record.fields():
+        fields = {name: value for name, value in record.fields().items() if name != key}
+        with pytest.raises(KeyError):
+            parse_record(record.kind, record.row, record.id, 1, json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [("preset", "{}"), ("token", "[]"), ("token", "x"), ("caller", '{"token_sha256":1,"integrations":7}')],
+)
+def test_what_is_no_record_is_not_understood(kind: str, body: str) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        parse_record(kind, "1" * 32, "x", 1, body)
+
+
+def test_a_role_is_one_of_three() -> None:
+    with pytest.raises(ValueError, match="must be a role"):
+        parse_record("token", "1" * 32, "x", 1, replace(TOKEN, role="root").body())  # type: ignore[arg-type]
+
+
+def test_rows_show_neither_hashes_nor_sealed_values() -> None:
+    shown: Any = repr([INTEGRATION, CALLER, TOKEN])
+    assert "1:k1:AA" not in shown
+    assert "a" * 64 not in shown
+    assert "b" * 64 not in shown
+
+
+def test_rows_have_random_ids() -> None:
+    assert len({new_row() for _ in range(100)}) == 100
+    assert len(new_row()) == 32

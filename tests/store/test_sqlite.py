@@ -1,0 +1,220 @@
+"""SQLite: whose the file is, what becomes of a disk that is full, and of a file that is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from sidekey.store.database import PATIENCE
+from sidekey.store.errors import StoreRefused, StoreUnavailable
+from sidekey.store.sqlite import SqliteDatabase
+from sidekey.store.state import Put
+from sidekey.store.store import Store
+from support.stores import ENTRY, RING, SqlitePlace, integration
+
+
+@pytest.fixture
+def place(sqlite_place: SqlitePlace) -> SqlitePlace:
+    """Here SQLite alone is the subject."""
+    return sqlite_place
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """The file modes of what is in a folder."""
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
+async def test_the_files_are_this_users_alone(place: SqlitePlace) -> None:
+    """Whatever the umask is; those that SQLite makes beside it too."""
+    before = os.umask(0)
+    try:
+        async with place.open() as store:
+            await store.commit([Put(integration("crm"), None)], ENTRY)
+            assert modes(place.path.parent) == {"store.db": 0o600, "store.db-wal": 0o600, "store.db-shm": 0o600}
+    finally:
+        os.umask(before)
+
+
+async def test_a_file_that_others_may_read_is_taken_from_them(place: SqlitePlace) -> None:
+    """A volume's fsGroup gives it to them at each mount."""
+    async with place.open():
+        pass
+    place.path.chmod(0o664)
+    async with place.open():
+        assert modes(place.path.parent)["store.db"] == 0o600
+
+
+async def test_what_is_committed_is_on_the_disk_and_what_is_deleted_is_overwritten(place: SqlitePlace) -> None:
+    """WAL, `synchronous=FULL`, `secure_delete`, and nothing that the file's schema could do."""
+    async with place.open() as store:
+        connection = store._database._connection  # type: ignore[attr-defined]
+
+        async def settings() -> list[object]:
+            names = ("journal_mode", "synchronous", "secure_delete", "trusted_schema")
+            return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+
+        assert await store._worker.run(settings()) == ["wal", 2, 1, 0]
+
+
+async def test_deleted_text_is_gone_from_the_file(place: SqlitePlace) -> None:
+    async with place.open() as store:
+        crm = integration("crm", '{"d":"canary-8d2f"}')
+        await store.commit([Put(crm, None)], ENTRY)
+        await store.commit([Put(integration("crm", row=crm.row), 1)], ENTRY)
+    assert b"canary-8d2f" not in place.path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
+async def test_only_a_regular_file_is_opened(place: SqlitePlace, kind: str) -> None:
+    if kind == "folder":
+        place.path.mkdir()
+    elif kind == "link":
+        place.path.symlink_to(place.path.parent / "elsewhere")
+    else:
+        os.mkfifo(place.path)
+    with pytest.raises((StoreRefused, StoreUnavailable), match=str(place.path)):
+        async with place.open():
+            pass
+
+
+async def test_another_users_file_is_refused(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with place.open():
+        pass
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(StoreRefused, match="must belong to the user that Sidekey runs as"):
+        async with place.open():
+            pass
+
+
+async def test_a_folder_that_is_not_there_is_named(place: SqlitePlace) -> None:
+    database = SqliteDatabase(place.path.parent / "none" / "store.db")
+    with pytest.raises(StoreUnavailable, match=r"none/store\.db cannot be opened: No such file or directory"):
+        await Store.open(database, RING, retention=1, patience=0)
+
+
+@pytest.mark.parametrize("content", [b"not a database" * 100, b"\x00" * 4096], ids=["text", "zeros"])
+async def test_what_is_no_database_is_left_alone(place: SqlitePlace, content: bytes) -> None:
+    place.path.write_bytes(content)
+    with pytest.raises(StoreUnavailable, match=r"is not an SQLite database \(SQLITE_NOTADB\)"):
+        async with place.open():
+            pass
+    assert place.path.read_bytes() == content
+
+
+async def test_a_damaged_file_is_found(place: SqlitePlace) -> None:
+    async with place.open() as store:
+        await store.commit([Put(integration(f"i{number}", "x" * 5000), None) for number in range(20)], ENTRY)
+    with place.path.open("r+b") as file:
+        file.seek(3 * 4096)
+        file.write(b"\xff" * 4096 * 10)
+    with pytest.raises(StoreUnavailable, match="is damaged: restore it from a backup"):
+        async with place.open() as store:
+            findings = (await store.verify(lambda _: ())).findings
+            raise StoreUnavailable("; ".join(findings))
+
+
+@contextmanager
+def limited(size: int) -> Iterator[None]:
+    """No file may become longer than this: what a full disk is to a writer."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+async def test_a_full_disk_leaves_nothing_half_done(place: SqlitePlace) -> None:
+    """And what was there is served, and written to once there is room."""
+    big = [Put(integration(f"i{number}", "x" * 20_000), None) for number in range(40)]
+    async with place.open() as store:
+        await store.commit([Put(integration("crm"), None)], ENTRY)
+        with limited(place.path.stat().st_size + 100_000), pytest.raises(StoreUnavailable, match="SQLITE_"):
+            await store.commit(big, ENTRY)
+        assert not store.health.up
+        assert set((await store.read()).integrations) == {"crm"}
+        assert store.health.up
+        assert len((await store.commit(big, ENTRY)).integrations) == 41
+    async with place.open() as store:
+        assert (len(store.state.integrations), store.state.problem) == (41, "")
+
+
+async def test_a_file_that_has_become_read_only_is_served(place: SqlitePlace) -> None:
+    async with place.open() as store:
+        await store.commit([Put(integration("crm"), None)], ENTRY)
+
+        async def protect(on: int) -> None:
+            # For root, whom no file mode stops.
+            store._database._connection.execute(f"PRAGMA query_only={on}")  # type: ignore[attr-defined]
+
+        await store._worker.run(protect(1))
+        with pytest.raises(StoreUnavailable, match=r"is read-only \(SQLITE_READONLY\)"):
+            await store.commit([Put(integration("sms"), None)], ENTRY)
+        assert set((await store.read()).integrations) == {"crm"}
+        await store._worker.run(protect(0))
+        await store.commit([Put(integration("sms"), None)], ENTRY)
+
+
+async def test_a_writer_that_does_not_end_is_named(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meanwhile the event loop goes on, and rows are read."""
+    monkeypatch.setattr("sidekey.store.sqlite.PATIENCE", 0.1)
+    assert PATIENCE == 5.0
+    async with place.open() as store:
+        await store.commit([Put(integration("crm"), None)], ENTRY)
+        with closing(sqlite3.connect(place.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writing = asyncio.create_task(store.commit([Put(integration("sms"), None)], ENTRY))
+            turns = 0
+            while not writing.done():
+                await asyncio.sleep(0.001)
+                turns += 1
+            with pytest.raises(StoreUnavailable, match="is locked by another process"):
+                await writing
+            assert turns > 10
+            assert set((await store.read()).integrations) == {"crm"}
+            other.execute("ROLLBACK")
+        await store.commit([Put(integration("sms"), None)], ENTRY)
+
+
+async def test_a_file_that_was_replaced_is_the_one_that_counts(place: SqlitePlace) -> None:
+    """A backup that is put in its place while Sidekey runs is an older database, and noticed as one."""
+    async with place.open() as store:
+        await store.commit([Put(integration("one"), None)], ENTRY)
+    backup = place.path.read_bytes()
+    async with place.open() as store:
+        await store.commit([Put(integration("two"), None)], ENTRY)
+        for name in ("", "-wal", "-shm"):
+            Path(f"{place.path}{name}").unlink()
+        with pytest.raises(StoreUnavailable, match="cannot be opened: No such file or directory"):
+            await store.read()
+        assert not place.path.exists()
+        place.path.write_bytes(backup)
+        state = await store.read()
+        assert state.rolled_back
+        assert set(state.integrations) == {"one", "two"}
+
+
+async def test_an_edited_row_is_noticed_while_it_runs(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite tells that another has written, whatever it was."""
+    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 0.01)
+    async with place.open() as store:
+        await store.commit([Put(integration("crm"), None)], ENTRY)
+        woken = asyncio.Event()
+        store.watch(woken.set)
+        await place.sql("UPDATE sidekey_rows SET body = '{}'")
+        async with asyncio.timeout(10):
+            while not store.state.altered:
+                await woken.wait()
+                woken.clear()
+        assert store.state.integrations["crm"].state == "altered"

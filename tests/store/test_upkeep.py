@@ -1,0 +1,262 @@
+"""Verifying, accepting and rotating a whole store, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sidekey.store.canonical import Json
+from sidekey.store.errors import StoreRefused
+from sidekey.store.records import CallerRow, IntegrationRow, new_row
+from sidekey.store.sealing import Binding, needs, open_sealed
+from sidekey.store.state import Delete, Put
+from sidekey.store.store import Store
+from support.stores import ENTRY, KEYS, Place, destinations_of, integration, sealed
+
+BOTH = {"k2": b"2" * 32, **KEYS}
+CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=None)
+ONE = integration("one", '{"one":1}', row="1" * 32)
+TWO = integration("two", '{"two":2}', row="2" * 32)
+
+
+async def names(place: Place, key: str) -> bool:
+    """Whether anything names a key: a column, or a sealed value."""
+    tables = ("keys", "head", "rows", "leases")
+    text = "".join([str(await place.sql(f"SELECT * FROM sidekey_{table}")) for table in tables])
+    return f"'{key}'" in text or f":{key}:" in text
+
+
+def opened(store: Store, name: str) -> str:
+    """The secret of an integration, which `sealed` made."""
+    row = store.state.integrations[name]
+    binding = Binding(store.id, row.row, name, "/auth/password", row.document)
+    return open_sealed(store.ring, row.secrets["/auth/password"].sealed, binding)
+
+
+async def filled(store: Store, count: int = 3) -> None:
+    """Integrations with secrets, a caller, and a lease."""
+    await store.commit(
+        [Put(sealed(store, f"i{number}", f"secret {number}"), None) for number in range(count)]
+        + [Put(CALLER, None), Put(integration("bare"), None)],
+        ENTRY,
+    )
+    await store.lease("file:crm", "lineage", 60)
+
+
+async def test_after_a_rotation_nothing_names_the_old_key(place: Place) -> None:
+    async with place.open() as store:
+        await filled(store)
+        assert await names(place, "k1")
+        versions = {name: each.version for name, each in store.state.integrations.items()}
+    async with place.open(BOTH) as store:
+        done = await store.rotate_key(destinations_of, "ops")
+        assert (done.rows, done.stuck) == (5, ())
+        assert {name: each.version for name, each in store.state.integrations.items()} == versions
+        again = await store.rotate_key(destinations_of, "ops")
+        assert (again.rows, again.stuck) == (0, ())
+    assert not await names(place, "k1")
+    async with place.open({"k2": b"2" * 32}) as store:
+        assert [opened(store, f"i{number}") for number in range(3)] == ["secret 0", "secret 1", "secret 2"]
+        assert (store.state.altered, store.state.problem) == (frozenset(), "")
+        assert store.state.callers["billing"] == CALLER.at(1)
+
+
+async def test_others_go_on_while_a_key_is_rotated(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In between they write, with the new key first or last; what they write with the old one is found as well."""
+    monkeypatch.setattr("sidekey.store.upkeep.BATCH", 1)
+    async with place.open() as store:
+        await filled(store, 6)
+    async with place.open(BOTH) as store, place.open({**KEYS, "k2": b"2" * 32}) as other:
+        rotating = asyncio.create_task(store.rotate_key(destinations_of, "ops"))
+        for number in range(4):
+            await other.commit([Put(sealed(other, f"new{number}", "new"), None)], ENTRY)
+        assert (await rotating).stuck == ()
+        assert (await store.rotate_key(destinations_of, "ops")).stuck == ()
+        await other.read()
+        assert opened(other, "i5") == "secret 5"
+    assert not await names(place, "k1")
+
+
+@pytest.mark.parametrize("step", range(1, 40, 3))
+async def test_a_rotation_that_is_interrupted_is_finished_by_the_next(
+    place: Place, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every statement that writes, as a kill would. Before that, and after, all of it can be read."""
+    monkeypatch.setattr("sidekey.store.upkeep.BATCH", 1)
+    async with place.open() as store:
+        await filled(store)
+    async with place.open(BOTH) as store:
+        interrupt(store, step, monkeypatch)
+        with contextlib.suppress(Killed):
+            await store.rotate_key(destinations_of, "ops")
+    async with place.open(BOTH) as store:
+        assert [opened(store, f"i{number}") for number in range(3)] == ["secret 0", "secret 1", "secret 2"]
+        assert (await store.rotate_key(destinations_of, "ops")).stuck == ()
+    assert not await names(place, "k1")
+    async with place.open({"k2": b"2" * 32}) as store:
+        assert opened(store, "i2") == "secret 2"
+
+
+class Killed(BaseException):
+    """What stands for the end of a process."""
+
+
+def interrupt(store: Store, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the statement of this number that writes raise, counted from now on."""
+    database = store._database
+    writing = database.writing
+    count = 0
+
+    class Counting:
+        def __init__(self, transaction: Any) -> None:
+            self._transaction = transaction
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._transaction, name)
+
+        async def execute(self, statement: str, *values: Any) -> int:
+            nonlocal count
+            count += 1
+            if count == step:
+                raise Killed
+            return int(await self._transaction.execute(statement, *values))
+
+    class Writing:
+        def __init__(self) -> None:
+            self._context = writing()
+
+        async def __aenter__(self) -> Counting:
+            return Counting(await self._context.__aenter__())
+
+        async def __aexit__(self, *raised: Any) -> bool | None:
+            return await self._context.__aexit__(*raised)
+
+    monkeypatch.setattr(database, "writing", Writing)
+
+
+def no_document(_: IntegrationRow) -> Sequence[Json]:
+    raise ValueError("kind smoke is unknown")
+
+
+@pytest.mark.parametrize(
+    ("to", "reason"),
+    [
+        (
+            lambda _: ("elsewhere", "there"),
+            "integration i0: /auth/password does not open: it was entered for another place",
+        ),
+        (no_document, "integration i0: kind smoke is unknown"),
+    ],
+    ids=["another destination", "no meaning"],
+)
+async def test_nothing_is_sealed_for_another_destination(
+    place: Place, to: Callable[[IntegrationRow], Sequence[Json]], reason: str
+) -> None:
+    """The old key stays needed, what does not open is named, and everything else is written with the new one."""
+    async with place.open() as store:
+        await filled(store, 1)
+        before = store.state.integrations["i0"]
+    async with place.open(BOTH) as store:
+        done = await store.rotate_key(to, "ops")
+        assert done.rows == 2
+        assert done.stuck[0].startswith(reason)
+        assert store.state.integrations["i0"] == before
+        assert needs(store.state.integrations["i0"].secrets["/auth/password"].sealed) == "k1"
+    with pytest.raises(StoreRefused, match="key k1 is missing"):
+        async with place.open({"k2": b"2" * 32}):
+            pass
+
+
+async def test_an_altered_row_is_named_and_keeps_the_old_key_needed(place: Place) -> None:
+    async with place.open() as store:
+        await filled(store, 1)
+    await place.sql("UPDATE sidekey_rows SET body = '{}' WHERE id = 'bare'")
+    async with place.open(BOTH) as store:
+        done = await store.rotate_key(destinations_of, "ops")
+        assert done.stuck == ("integration bare: it was altered: write it again, or delete it",)
+        assert store.state.altered == {("integration", "bare")}
+        await store.commit([Delete(store.state.integrations["bare"], 1)], ENTRY)
+        assert (await store.rotate_key(destinations_of, "ops")).stuck == ()
+    assert not await names(place, "k1")
+
+
+async def test_a_verified_store_is_described(place: Place) -> None:
+    async with place.open() as store:
+        await filled(store, 2)
+        found = await store.verify(destinations_of)
+        assert (found.revision, found.keys, found.findings) == (1, ("k1",), ())
+        assert found.counts == {"integrations": 3, "callers": 1, "tokens": 0}
+
+
+async def test_all_that_is_wrong_is_found_at_once(place: Place) -> None:
+    async with place.open() as store:
+        await filled(store, 2)
+        row = replace(store.state.integrations["i0"], document='{"to":"elsewhere"}')
+        await store.commit([Put(row, 1)], ENTRY)
+    await place.sql("UPDATE sidekey_rows SET body = '{}' WHERE id = 'bare'")
+    await place.sql("UPDATE sidekey_leases SET fence = 9")
+    async with place.open() as store:
+        found = (await store.verify(destinations_of)).findings
+        assert [text.partition(": ")[0] for text in found] == ["integration bare", "integration i0", "lease file:crm"]
+        await place.sql("DELETE FROM sidekey_rows WHERE id = 'bare'")
+        assert "rows are gone or older" in (await store.verify(destinations_of)).findings[0]
+
+
+async def test_what_was_accepted_counts_for_those_who_start_and_those_who_run(place: Place) -> None:
+    async with place.open() as store:
+        await store.commit([Put(ONE, None), Put(TWO, None)], ENTRY)
+        await store.commit([Put(ONE, 1)], ENTRY)
+        await place.sql("DELETE FROM sidekey_rows WHERE id = 'one'")
+        async with place.open() as other:
+            assert other.state.rolled_back
+            done = await other.accept("ops")
+            assert (done.counts, done.altered) == ({"integrations": 1, "callers": 0, "tokens": 0}, ())
+            assert set(other.state.integrations) == {"two"}
+        state = await store.read()
+        assert (set(state.integrations), state.problem) == ({"two"}, "")
+        await store.commit([Put(integration("three"), None)], ENTRY)
+        entries = (await store.audit_page()).entries
+        assert [(entry.who, entry.action) for _, entry in entries[:2]] == [("ops", "test"), ("ops", "accept")]
+
+
+async def test_an_older_database_that_was_accepted_counts_for_those_who_run(place: Place) -> None:
+    """Although it is of an older revision, and its rows are older."""
+    async with place.open() as store:
+        await store.commit([Put(ONE, None)], ENTRY)
+        backup = await place.backup()
+        for version in range(1, 5):
+            await store.commit([Put(ONE, version)], ENTRY)
+        await place.restore(backup)
+        assert (await store.read()).rolled_back
+        async with place.open(create=False) as other:
+            await other.accept("ops")
+        state = await store.read()
+        assert (state.integrations["one"].version, state.rolled_back, state.revision) == (1, False, 2)
+        assert (await store.commit([Put(ONE, 1)], ENTRY)).integrations["one"].version == 2
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM sidekey_head", "UPDATE sidekey_head SET mac = 'x'"])
+async def test_a_store_without_a_head_can_be_accepted(place: Place, statement: str) -> None:
+    async with place.open() as store:
+        await store.commit([Put(ONE, None)], ENTRY)
+    await place.sql(statement)
+    async with place.open() as store:
+        assert (await store.accept("ops")).counts["integrations"] == 1
+    async with place.open() as store:
+        assert store.state.integrations == {"one": ONE.at(1)}
+
+
+async def test_what_is_altered_stays_so_when_it_is_accepted(place: Place) -> None:
+    async with place.open() as store:
+        await store.commit([Put(ONE, None), Put(TWO, None)], ENTRY)
+    await place.sql("UPDATE sidekey_rows SET mac = 'x', body = '{}' WHERE id = 'one'")
+    async with place.open() as store:
+        done = await store.accept("ops")
+        assert done.altered == ("integration one: it was altered: write it again, or delete it",)
+        assert store.state.integrations["one"].state == "altered"
+        assert store.state.integrations["two"] == TWO.at(1)

@@ -1,0 +1,117 @@
+"""PostgreSQL for tests: a throw-away cluster of an unprivileged user, reached by a unix socket.
+
+Durability is off: what a test kills is a client, a connection or, with `restart`, a server that ends in good order.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import asyncpg
+
+from support import peers
+
+_SETTINGS = """
+listen_addresses = ''
+unix_socket_directories = '{folder}'
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+autovacuum = off
+shared_buffers = 16MB
+max_connections = 40
+logging_collector = off
+"""
+
+_USER = "nobody"
+"""Whom PostgreSQL runs as where the tests run as root, which it refuses."""
+
+
+class Postgres:
+    """`with Postgres() as postgres`: `url(schema)` is that of a schema of its own, which `schema()` makes."""
+
+    def __init__(self) -> None:
+        self._binaries = Path(peers.require("postgres")).resolve().parent
+        # Where an unprivileged user gets to, and short enough for a socket's path.
+        self.folder = Path(tempfile.mkdtemp(prefix="sidekey-pg-"))
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, _USER)
+        data = self.folder / "data"
+        self._run("initdb", "-D", str(data), "-U", "sidekey", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        with (data / "postgresql.conf").open("a") as config:
+            config.write(_SETTINGS.format(folder=self.folder))
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def start(self) -> None:
+        """Start the server, and wait until it serves."""
+        self._control("start", "-l", str(self.folder / "log"))
+
+    def stop(self) -> None:
+        """End every connection, and the server."""
+        self._control("stop", "-m", "fast")
+
+    def restart(self) -> None:
+        """End every connection and the server, and start it again."""
+        self._control("restart", "-m", "fast", "-l", str(self.folder / "log"))
+
+    def url(self, schema: str = "public") -> str:
+        """Where the tables of this schema are."""
+        return f"postgresql://sidekey@/postgres?host={self.folder}&search_path={schema}"
+
+    async def schema(self) -> str:
+        """Make an empty schema; its name."""
+        self._count += 1
+        name = f"t{self._count}"
+        await self.sql(f"CREATE SCHEMA {name}")
+        return name
+
+    async def sql(self, statement: str, schema: str = "public") -> Sequence[Sequence[Any]]:
+        """What a statement gives, on a connection of its own."""
+        connection = await asyncpg.connect(self.url(schema))
+        try:
+            return [tuple(row) for row in await connection.fetch(statement)]
+        finally:
+            await connection.close()
+
+    async def kill_connections(self) -> int:
+        """End the connections of Sidekey as an administrator would; how many there were."""
+        found = await self.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sidekey'"
+        )
+        return len(found)
+
+    def _control(self, *arguments: str) -> None:
+        self._run("pg_ctl", "-D", str(self.folder / "data"), "-s", "-w", *arguments)
+
+    def _run(self, name: str, *arguments: str) -> None:
+        user = _USER if os.geteuid() == 0 else None
+        done = subprocess.run(
+            [str(self._binaries / name), *arguments],
+            user=user,
+            extra_groups=[] if user else None,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{name} failed: {done.stderr}")

@@ -1,0 +1,114 @@
+"""Stores for tests: the same set on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any, Final
+
+from sidekey.runtime.store_rules import StoreRules
+from sidekey.store.audit import AuditEntry
+from sidekey.store.canonical import Json
+from sidekey.store.database import Database
+from sidekey.store.place import database_of
+from sidekey.store.records import IntegrationRow, SealedField, new_row
+from sidekey.store.ring import KeyRing
+from sidekey.store.sealing import Binding, seal
+from sidekey.store.store import Store
+from support.postgres import Postgres
+
+KEYS: Final = {"k1": bytes(range(32))}
+RING: Final = KeyRing(KEYS)
+ENTRY: Final = AuditEntry(who="ops", action="test")
+TABLES: Final = ("store", "keys", "head", "rows", "audit", "uses", "leases")
+
+Rows = dict[str, Sequence[Sequence[Any]]]
+
+
+class Place(ABC):
+    """An empty database. `sql` is what its administrator can do."""
+
+    @abstractmethod
+    def rules(self, keys: dict[str, bytes] | None = None) -> StoreRules:
+        """What the config says of it."""
+
+    @abstractmethod
+    async def sql(self, statement: str) -> Sequence[Sequence[Any]]:
+        """What a statement gives, on a connection of its own."""
+
+    def database(self) -> Database:
+        """The database, not connected to yet."""
+        return database_of(self.rules())
+
+    @asynccontextmanager
+    async def open(
+        self, keys: dict[str, bytes] | None = None, *, retention: float = 1000.0, create: bool = True
+    ) -> AsyncIterator[Store]:
+        """A store that is closed at the end."""
+        ring = KeyRing(keys or KEYS)
+        store = await Store.open(self.database(), ring, retention=retention, patience=0, create=create)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    async def backup(self) -> Rows:
+        """Everything that is in the tables."""
+        return {table: await self.sql(f"SELECT * FROM sidekey_{table}") for table in TABLES}
+
+    async def restore(self, rows: Rows) -> None:
+        """Replace what is in the tables."""
+        for table, found in rows.items():
+            await self.sql(f"DELETE FROM sidekey_{table}")
+            for row in found:
+                values = ", ".join("'{}'".format(str(value).replace("'", "''")) for value in row)
+                await self.sql(f"INSERT INTO sidekey_{table} VALUES ({values})")
+
+
+class SqlitePlace(Place):
+    """A file in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "store.db"
+
+    def rules(self, keys: dict[str, bytes] | None = None) -> StoreRules:
+        return StoreRules(self.path, None, tuple((keys or KEYS).items()), 1000.0)
+
+    async def sql(self, statement: str) -> Sequence[Sequence[Any]]:
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+            return connection.execute(statement).fetchall()
+
+
+class PostgresPlace(Place):
+    """A schema of a running server."""
+
+    def __init__(self, postgres: Postgres, schema: str) -> None:
+        self.postgres = postgres
+        self.schema = schema
+
+    def rules(self, keys: dict[str, bytes] | None = None) -> StoreRules:
+        return StoreRules(None, self.postgres.url(self.schema), tuple((keys or KEYS).items()), 1000.0)
+
+    async def sql(self, statement: str) -> Sequence[Sequence[Any]]:
+        return await self.postgres.sql(statement, self.schema)
+
+
+def integration(name: str, document: str = "{}", *, row: str = "", **more: Any) -> IntegrationRow:
+    """A new integration."""
+    return IntegrationRow(row=row or new_row(), id=name, document=document, **more)
+
+
+def destinations_of(row: IntegrationRow) -> tuple[Json, ...]:
+    """What stands for the destinations here: the document, and before that something else."""
+    return "elsewhere", row.document
+
+
+def sealed(store: Store, name: str, text: str, document: str = "{}") -> IntegrationRow:
+    """A new integration with a secret, bound as `destinations_of` says."""
+    row = new_row()
+    binding = Binding(store.id, row, name, "/auth/password", document)
+    secrets = {"/auth/password": SealedField(seal(store.ring, text, binding), 1, "ops")}
+    return integration(name, document, row=row, secrets=secrets)
