@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidekey import process
 from sidekey.admin.health import Health
@@ -18,9 +18,10 @@ from sidekey.admin.serve import MOST, Server, serve
 from sidekey.credentials.base import GrantSource
 from sidekey.dataplane.plane import DataPlane
 from sidekey.dataplane.worker import Worker
+from sidekey.errors import StartError
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import Listener as OwnListener
-from sidekey.network.listen import Listener, ListenError, listen
+from sidekey.network.listen import Listener, listen
 from sidekey.observe.access import AccessLog
 from sidekey.observe.hooks import install_safe_hooks
 from sidekey.observe.logs import LogLevel, configure, get_logger, report_defect
@@ -37,19 +38,23 @@ from sidekey.sources.leaves import Leaves
 from sidekey.sources.static import StaticSource
 from sidekey.sources.tokens.service import Tokens
 
+if TYPE_CHECKING:
+    from sidekey.managed import Managed
+
 T = TypeVar("T")
 
 
 class App:
     """One running Sidekey. `start` opens the listeners, `serve` ends with a signal, `stop` drains."""
 
-    def __init__(self, snapshot: Snapshot, writer: LineWriter) -> None:
+    def __init__(self, snapshot: Snapshot, writer: LineWriter, managed: Managed | None = None) -> None:
         self.health = Health()
         self.metrics = Metrics()
         self._writer = writer
         self._log = get_logger()
         self._asked_to_stop = asyncio.Event()
         self._reloader: Reloader | None = None
+        self.managed = managed
         self._servers: list[Server] = []
         self._listener: Listener | None = None
         self._dialer = Dialer(snapshot.network)
@@ -80,6 +85,7 @@ class App:
             access,
             LogLevel(snapshot.log.level),
             InFlightLimit(self.plane.worker),
+            *(() if managed is None else (managed,)),
         )
         self.publisher = Publisher(snapshot, parts, report_defect)
 
@@ -93,6 +99,8 @@ class App:
         hooks = ReloadHooks(self.publisher, self._kept_files, self._rotate, self.metrics, report_defect)
         self._reloader = Reloader(loader, loaded, hooks, strict=strict)
         self._reloader.start()
+        if self.managed is not None:
+            self.managed.follow(self._reloader)
 
     def _kept_files(self) -> set[Path]:
         """The files that parts read again by themselves."""
@@ -125,7 +133,7 @@ class App:
     async def start(self) -> None:
         """Put the first snapshot in use, then open every listener.
 
-        Raises network.listen.ListenError, or what a part raised, with nothing left open.
+        Raises StartError, or what a part raised, with nothing left open.
         """
         where = self.snapshot.listen
         process.raise_descriptors()
@@ -206,6 +214,8 @@ class App:
         """End everything at once."""
         if self._reloader is not None:
             await self._reloader.close()
+        if self.managed is not None:
+            await self.managed.close()
         await self.plane.close()
         await self._tokens.close()
         await self._certificates.close()
@@ -251,28 +261,35 @@ def own_listeners(addresses: Iterable[Address | None]) -> tuple[OwnListener, ...
 def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
     """Run the valid config that `loader` has loaded, until a signal, and reload it when it changes.
 
-    Raises network.listen.ListenError where a listener cannot be opened.
+    Raises StartError where a listener, or the store, cannot be opened.
     """
-    snapshot = loaded.snapshot
-    if snapshot is None:
+    of_files = loaded.snapshot
+    if of_files is None:
         raise ValueError("a config with errors must not be run")
 
     async def main(writer: LineWriter) -> None:
         log_load(loaded)
-        app = App(snapshot, writer)
+        snapshot, managed = of_files, None
+        if of_files.store is not None:
+            # Nothing of a store is imported where there is none.
+            from sidekey.managed import Managed  # noqa: PLC0415 - as the line above says
+
+            managed = await Managed.open(of_files.store, loader)
+            snapshot = await asyncio.to_thread(loader.join, loaded)
+        app = App(snapshot, writer, managed)
         app.install_signal_handlers()
         await app.start()
         writer.start()
         app.follow(loader, loaded, strict=strict)
         await app.serve()
 
-    run_logged(snapshot.log.level, main)
+    run_logged(of_files.log.level, main)
 
 
 def run_logged(level: str, main: Callable[[LineWriter], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine on the fastest event loop, with a log of this level on standard error; returns its result.
 
-    What it raises is logged without its text before the log closes, except ListenError, which the caller shows.
+    What it raises is logged without its text before the log closes, except StartError, which the caller shows.
     """
     writer = LineWriter.stderr()
     configure(level, writer)
@@ -284,7 +301,7 @@ def run_logged(level: str, main: Callable[[LineWriter], Coroutine[Any, Any, T]])
     try:
         with asyncio.Runner(loop_factory=process.new_event_loop) as runner:
             return runner.run(safely())
-    except ListenError:
+    except StartError:
         raise
     except Exception as defect:
         get_logger().critical("uncaught exception", **describe(defect))

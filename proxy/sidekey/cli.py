@@ -74,11 +74,11 @@ def run(config: str | None, strict: bool) -> None:
     if loaded.errors or loaded.absent or (strict and loaded.unreadable):
         _fail(*loaded.errors, *loaded.absent, *loaded.unreadable)
     from sidekey import app
-    from sidekey.network.listen import ListenError
+    from sidekey.errors import StartError
 
     try:
         app.run(loader, loaded, strict=strict)
-    except ListenError as error:
+    except StartError as error:
         _fail(error)
 
 
@@ -324,7 +324,7 @@ def _way_in(config: str | None, integration_id: str | None, proxy: str | None, t
         return WayIn(
             proxy_address(snapshot.listen.proxy) if address is None else address,
             trust_folder(snapshot.ca) if folder is None else folder,
-            bool(snapshot.callers),
+            snapshot.callers is not None,
         )
     except (NoProxyUrl, CaError) as error:
         _fail(error)

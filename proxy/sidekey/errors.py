@@ -141,6 +141,10 @@ class Problem:
         return replace(self, sent="maybe")
 
 
+class StartError(Exception):
+    """Sidekey cannot start. The message says why and what to do; it holds no secret."""
+
+
 class ProblemError(Exception):
     """Carries a problem from deep in an await to whoever makes a response of it."""
 

@@ -132,6 +132,7 @@ class _Candidate:
             integration.base,
             places.query + places.body,
             unresolved=integration.rebuild is not None,
+            stored=integration.stored,
         )
         return cls(integration, rules)
 
@@ -148,6 +149,7 @@ class _Routes:
     unmatched: Unmatched[_Candidate] | None
     instance: bytes = b"no request passed here"
     matching: Matching | None = None
+    stored_at: frozenset[str] = frozenset()
 
     def find(self, name: bytes) -> _Candidate | None:
         return self.candidate if name == self.candidate.rules.name.encode() else None
@@ -168,7 +170,7 @@ def explain(integration: Integration, url: str, passing: Passing | None = None) 
     unmatched = None
     if passing is not None:
         unmatched = Unmatched(_Candidate.of(passing.nobody), passing.coverage, passing.undecided)
-    decision = decide(_head(candidate.rules, as_sent, named=not reverse), {}, _Routes(candidate, unmatched))
+    decision = decide(_head(candidate.rules, as_sent, named=not reverse), None, _Routes(candidate, unmatched))
     if isinstance(decision, Admitted) and decision.target is None:
         reason = "a value that decides where the credential may go cannot be read"
         return Explanation(integration, door, as_sent, None, Decision(False, "credential_unavailable", reason))

@@ -60,7 +60,7 @@ class Outcome:
 
 def send_test(snapshot: Snapshot, integration: str, test: TestRequest) -> Outcome:
     """Send the integration's test request with an empty body through the reverse proxy."""
-    quiet = replace(snapshot, callers={}, log=replace(snapshot.log, access="off"))
+    quiet = replace(snapshot, callers=None, log=replace(snapshot.log, access="off"))
     return run_logged("error", partial(_send, quiet, integration, test))
 
 

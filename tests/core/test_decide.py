@@ -169,7 +169,7 @@ def test_the_form_of_a_target_tells_its_way_in(target: str, forward: bool) -> No
 )
 def test_targets_of_the_reverse_proxy(target: str, wanted: str) -> None:
     """Each is decided by its way in or its policy; what is allowed goes where it was sent, below the base."""
-    assert outcome(decide(head(target, b"OPTIONS" if target == "*" else b"GET"), {}, known(H))) == wanted
+    assert outcome(decide(head(target, b"OPTIONS" if target == "*" else b"GET"), None, known(H))) == wanted
 
 
 @pytest.mark.parametrize(
@@ -191,18 +191,18 @@ def test_targets_of_the_reverse_proxy(target: str, wanted: str) -> None:
 def test_targets_of_the_forward_proxy(url: str, wanted: str) -> None:
     """An http:// target is upgraded where only an https policy names its host; Host plays no part."""
     for host in (b"evil.test", None, b"h.test"):
-        assert outcome(decide(head(url, host=host, integration_id="h"), {}, known(H))) == wanted
+        assert outcome(decide(head(url, host=host, integration_id="h"), None, known(H))) == wanted
 
 
 def test_what_allowed_a_target_is_named_where_it_was_read_exactly() -> None:
     """And the quick reading is asked first, with what follows the ID, or with the whole target."""
-    exact = decide(head("/i/h/a"), {}, known(H))
+    exact = decide(head("/i/h/a"), None, known(H))
     assert isinstance(exact, Admitted)
     assert (exact.candidate, exact.rule) == (H, "https://a.test/api")
     there = Target(Origin("https", "quick.test", 443), "/x", None)
     quick = Known(rules(), {b"/a": there, b"http://a.test/x": there})
     for found in (head("/i/h/a"), head("http://a.test/x", integration_id="h")):
-        decision = decide(found, {}, known(quick))
+        decision = decide(found, None, known(quick))
         assert isinstance(decision, Admitted)
         assert (decision.candidate, decision.target, decision.rule) == (quick, there, "")
 
@@ -222,9 +222,9 @@ def test_what_allowed_a_target_is_named_where_it_was_read_exactly() -> None:
 )
 def test_requests_of_web_pages_are_kept_out(marks: dict[str, str], wanted: bool) -> None:
     """Of the reverse proxy alone: no page can make a browser send an absolute target."""
-    reverse = decide(head("/i/h/a", **marks), {}, known(H))
+    reverse = decide(head("/i/h/a", **marks), None, known(H))
     assert outcome(reverse) == ("https://a.test/api/a" if wanted else "door_denied")
-    forward = decide(head("http://a.test/api/a", integration_id="h", **marks), {}, known(H))
+    forward = decide(head("http://a.test/api/a", integration_id="h", **marks), None, known(H))
     assert outcome(forward) == "https://a.test/api/a"
 
 
@@ -253,7 +253,7 @@ def test_origin_passes_where_callers_are_known() -> None:
 )
 def test_the_reverse_proxy_answers_to_its_own_hosts(host: bytes | None, wanted: bool) -> None:
     """Against DNS rebinding."""
-    decision = decide(head("/i/h/a", host=host), {}, known(H))
+    decision = decide(head("/i/h/a", host=host), None, known(H))
     assert outcome(decision) == ("https://a.test/api/a" if wanted else "door_denied")
 
 
@@ -285,13 +285,13 @@ def test_every_place_that_names_the_integration_must_agree(
     """The path, X-Integration-Id and the proxy user; which integration it is then, or why not."""
     routes = known(H, Known(rules("o")))
     for target, wanted in (("https://a.test/api/a", forward), ("/i/h/a", reverse)):
-        decision = decide(head(target, **marks), {}, routes)
+        decision = decide(head(target, **marks), None, routes)
         assert (outcome(decision) if isinstance(decision, Denied) else repr(decision.candidate)) == wanted
 
 
 def test_a_missing_name_is_asked_for() -> None:
     """By the challenge that a client of a proxy knows."""
-    decision = decide(head("https://a.test/api/a"), {}, known(H))
+    decision = decide(head("https://a.test/api/a"), None, known(H))
     assert isinstance(decision, Denied)
     assert (decision.problem.status, decision.problem.headers) == (
         407,
@@ -338,7 +338,7 @@ def test_callers_show_their_token(marks: dict[str, str | bytes], wanted: str) ->
 
 def test_without_callers_no_token_is_asked() -> None:
     """One that is sent says nothing."""
-    assert outcome(decide(head("/i/h/a", token="t"), {}, known(H))) == "https://a.test/api/a"
+    assert outcome(decide(head("/i/h/a", token="t"), None, known(H))) == "https://a.test/api/a"
 
 
 def test_an_unknown_id_is_answered_like_one_of_another_caller() -> None:
@@ -383,7 +383,7 @@ def test_methods_outside_the_integrations_are_denied(
     """405 with Allow (RFC 9110 10.2.1); TRACE and what no parser knows are never among them."""
     policy = Policy(prefixes=(BASE,), methods=None if methods is None else frozenset(methods))
     narrow = Known(rules(policy=policy))
-    decision = decide(head("/i/h/a", method), {}, known(narrow))
+    decision = decide(head("/i/h/a", method), None, known(narrow))
     if allow is None:
         assert outcome(decision) == "https://a.test/api/a"
         return
@@ -400,7 +400,7 @@ def test_an_integration_takes_the_methods_that_the_parser_knows() -> None:
         " UNLOCK UNSUBSCRIBE"
     )
     for method in known_methods.encode().split():
-        assert outcome(decide(head("/i/h/", method), {}, known(H))) == "https://a.test/api/", method
+        assert outcome(decide(head("/i/h/", method), None, known(H))) == "https://a.test/api/", method
 
 
 def test_no_integration_takes_trace_or_connect() -> None:
@@ -424,7 +424,7 @@ def test_no_integration_takes_trace_or_connect() -> None:
 def test_a_loop_is_told_by_via(via: str, loops: bool) -> None:
     """And named with the integration, which the caller knows by then."""
     for target in ("/i/h/a", "https://a.test/api/a"):
-        decision = decide(head(target, via=via, integration_id="h"), {}, known(H))
+        decision = decide(head(target, via=via, integration_id="h"), None, known(H))
         assert outcome(decision) == ("loop_detected" if loops else "https://a.test/api/a")
         if loops:
             assert decision.candidate is H
@@ -445,9 +445,9 @@ def test_a_parameter_that_sidekey_adds_must_not_be_sent(query: str, wanted: bool
     """Two would leave it to the server which one counts."""
     given = Known(rules(parameters=("access_token",)))
     for target in (f"/i/h/a{query}", f"https://a.test/api/a{query}"):
-        decision = decide(head(target, integration_id="h"), {}, known(given))
+        decision = decide(head(target, integration_id="h"), None, known(given))
         assert outcome(decision) == (f"https://a.test/api/a{query}" if wanted else "request_invalid")
-    assert outcome(decide(head(f"/i/h/a{query}"), {}, known(H))) == f"https://a.test/api/a{query}"
+    assert outcome(decide(head(f"/i/h/a{query}"), None, known(H))) == f"https://a.test/api/a{query}"
 
 
 def test_an_unresolved_integration_is_admitted_without_a_target() -> None:
@@ -455,8 +455,8 @@ def test_an_unresolved_integration_is_admitted_without_a_target() -> None:
     there = Target(Origin("https", "quick.test", 443), "/x", None)
     policy = Policy(prefixes=(BASE,), methods=frozenset({"GET"}))
     given = Known(rules(policy=policy, unresolved=True), {b"/../x": there})
-    assert outcome(decide(head("/i/h/../x"), {}, known(given))) == "unresolved"
-    assert outcome(decide(head("/i/h/../x", b"POST"), {}, known(given))) == "method_denied"
+    assert outcome(decide(head("/i/h/../x"), None, known(given))) == "unresolved"
+    assert outcome(decide(head("/i/h/../x", b"POST"), None, known(given))) == "method_denied"
     assert outcome(readmit(head("/i/h/../x"), Known(rules(policy=policy)), None)) == "target_denied"
     assert outcome(readmit(head("/i/h/x"), Known(rules(policy=policy)), None)) == "https://a.test/api/x"
 
@@ -488,7 +488,7 @@ def test_a_learnt_base_moves_targets() -> None:
     asked = ("/i/h/x", "http://login.a.test/rest/x", "https://api5.a.test/rest/x", "https://api6.a.test/rest/x")
 
     def outcomes(given: IntegrationRules) -> list[str]:
-        return [outcome(decide(head(each, integration_id="h"), {}, known(Known(given)))) for each in asked]
+        return [outcome(decide(head(each, integration_id="h"), None, known(Known(given)))) for each in asked]
 
     before = ["https://login.a.test/rest/x"] * 2 + ["https://api5.a.test/rest/x", "https://api6.a.test/rest/x"]
     assert outcomes(first) == before
@@ -537,10 +537,10 @@ def test_a_learnt_base_keeps_the_rest_of_the_rules() -> None:
 def test_what_no_integration_covers_passes(url: str, unnamed: str, named: str) -> None:
     """As nobody's; a covered host and what cannot be read never do."""
     routes = known(H, passing=True)
-    assert outcome(decide(head(url), {}, routes)) == unnamed
-    assert outcome(decide(head(url, integration_id="h"), {}, routes)) == named
+    assert outcome(decide(head(url), None, routes)) == unnamed
+    assert outcome(decide(head(url, integration_id="h"), None, routes)) == named
     if unnamed == url:
-        decision = decide(head(url, integration_id="h"), {}, routes)
+        decision = decide(head(url, integration_id="h"), None, routes)
         assert decision.candidate is not None
         assert decision.candidate.rules is PASSING
 
@@ -548,12 +548,12 @@ def test_what_no_integration_covers_passes(url: str, unnamed: str, named: str) -
 def test_nothing_passes_that_an_invalid_name_came_with() -> None:
     """An unknown ID is denied first, as is a loop, TRACE or an unknown caller."""
     routes = known(H, passing=True)
-    assert outcome(decide(head("http://up.test/", integration_id="nobody"), {}, routes)) == "integration_denied"
-    assert outcome(decide(head("http://up.test/", b"TRACE"), {}, routes)) == "method_denied"
+    assert outcome(decide(head("http://up.test/", integration_id="nobody"), None, routes)) == "integration_denied"
+    assert outcome(decide(head("http://up.test/", b"TRACE"), None, routes)) == "method_denied"
     assert outcome(decide(head("http://up.test/"), tokens(t=None), routes)) == "caller_denied"
-    looped = decide(head("http://up.test/", via="1.1 sidekey (word)"), {}, routes)
+    looped = decide(head("http://up.test/", via="1.1 sidekey (word)"), None, routes)
     assert outcome(looped) == "loop_detected"
-    assert outcome(decide(head("/i/h/../x"), {}, routes)) == "target_denied"
+    assert outcome(decide(head("/i/h/../x"), None, routes)) == "target_denied"
 
 
 def test_nothing_passes_while_an_integration_is_unresolved() -> None:
@@ -561,14 +561,14 @@ def test_nothing_passes_while_an_integration_is_unresolved() -> None:
     unresolved = Known(rules("o", Policy(), unresolved=True))
     routes = known(H, unresolved, passing=True, unresolved=("o",))
     for marks in ({}, {"integration_id": "h"}):
-        decision = decide(head("http://up.test/", **marks), {}, routes)
+        decision = decide(head("http://up.test/", **marks), None, routes)
         assert isinstance(decision, Denied)
         assert (decision.problem.code, decision.problem.error) == (
             "credential_unavailable",
             "proxy_configuration_error",
         )
-    assert outcome(decide(head("http://up.test/", integration_id="o"), {}, routes)) == "unresolved"
-    assert outcome(decide(head("https://a.test/api/x", integration_id="h"), {}, routes)) == "https://a.test/api/x"
+    assert outcome(decide(head("http://up.test/", integration_id="o"), None, routes)) == "unresolved"
+    assert outcome(decide(head("https://a.test/api/x", integration_id="h"), None, routes)) == "https://a.test/api/x"
     unmatched = known(H, passing=True).unmatched
     resolved = Known(rules("o", Policy(prefixes=(parse_prefix("https://o.test"),))))
     passed = readmit(head("http://up.test/"), resolved, unmatched)
@@ -582,7 +582,7 @@ def test_the_quick_reading_spares_covered_targets_the_exact_one() -> None:
     """What the named integration allows quickly is covered."""
     there = Target(Origin("https", "quick.test", 443), "/x", None)
     quick = Known(rules(), {b"http://up.test/x": there})
-    decision = decide(head("http://up.test/x", integration_id="h"), {}, known(quick, passing=True))
+    decision = decide(head("http://up.test/x", integration_id="h"), None, known(quick, passing=True))
     assert isinstance(decision, Admitted)
     assert (decision.candidate, decision.target) == (quick, there)
 
@@ -645,7 +645,9 @@ PINNED = Policy(domains=(parse_domain("https://auth.test"),), stand_in=Origin("h
 )
 def test_a_tunnel_is_opened_to_what_the_policy_reaches(target: str, wanted: object) -> None:
     """On that port by https, or by http as the forward proxy reads it; the path is not known yet."""
-    assert opening(decide_connect(connect(target, integration_id="h"), {}, known(Known(rules(policy=WIDE))))) == wanted
+    assert (
+        opening(decide_connect(connect(target, integration_id="h"), None, known(Known(rules(policy=WIDE))))) == wanted
+    )
 
 
 @pytest.mark.parametrize(
@@ -664,7 +666,7 @@ def test_a_tunnel_is_opened_to_what_the_policy_reaches(target: str, wanted: obje
 )
 def test_what_a_policy_reaches(policy: Policy, target: str, reached: bool) -> None:
     """Prefixes and domains together; the host that is learnt, or what stands for it."""
-    found = decide_connect(connect(target, integration_id="h"), {}, known(Known(rules(policy=policy))))
+    found = decide_connect(connect(target, integration_id="h"), None, known(Known(rules(policy=policy))))
     assert isinstance(found, Tunnelled) is reached
 
 
@@ -676,14 +678,14 @@ def test_a_learnt_base_is_what_is_reached() -> None:
     )
     learnt = Known(rules(policy=policy).learnt(parse_prefix("https://x.inst.test")))
     for target, reached in (("auth.test:443", True), ("x.inst.test:443", True), ("y.inst.test:443", False)):
-        found = decide_connect(connect(target, integration_id="h"), {}, known(learnt))
+        found = decide_connect(connect(target, integration_id="h"), None, known(learnt))
         assert isinstance(found, Tunnelled) is reached
 
 
 def test_an_unresolved_integration_may_open_a_tunnel() -> None:
     """Whoever opens it decides again once it is resolved."""
     routes = known(Known(rules(unresolved=True)))
-    assert opening(decide_connect(connect("a.test:443", integration_id="h"), {}, routes)) == ("h", False)
+    assert opening(decide_connect(connect("a.test:443", integration_id="h"), None, routes)) == ("h", False)
 
 
 @pytest.mark.parametrize(
@@ -723,10 +725,10 @@ def test_who_may_open_a_tunnel(marks: dict[str, str | bytes], wanted: object) ->
 def test_a_tunnel_passes_where_nothing_covers_its_host(target: str, name: str, wanted: object) -> None:
     """To the ports that are listed; what is covered never does."""
     routes = known(Known(rules()), passing=True)
-    assert opening(decide_connect(connect(target, integration_id=name), {}, routes)) == wanted
+    assert opening(decide_connect(connect(target, integration_id=name), None, routes)) == wanted
     unresolved = known(Known(rules()), passing=True, unresolved=("other",))
     if wanted == ("-", True):
-        assert opening(decide_connect(connect(target), {}, unresolved)) == (502, "credential_unavailable")
+        assert opening(decide_connect(connect(target), None, unresolved)) == (502, "credential_unavailable")
 
 
 def by_host(*integrations: Known) -> Integrations:
@@ -750,7 +752,7 @@ TWO = Known(rules("two", Policy(prefixes=(parse_prefix("https://a.test/two"), pa
     ],
 )
 def test_a_tunnel_without_a_name_must_lead_to_a_policy(target: str, wanted: object) -> None:
-    assert opening(decide_connect(connect(target), {}, by_host(ONE, TWO))) == wanted
+    assert opening(decide_connect(connect(target), None, by_host(ONE, TWO))) == wanted
 
 
 def test_a_tunnel_by_host_is_the_callers_own() -> None:
@@ -781,12 +783,12 @@ def test_a_tunnel_by_host_is_the_callers_own() -> None:
 )
 def test_a_request_without_a_name_is_the_ones_that_covers_it(target: str, method: bytes, wanted: str) -> None:
     """Its whole target, in every reading."""
-    found = decide(head(target, method), {}, by_host(ONE, TWO))
+    found = decide(head(target, method), None, by_host(ONE, TWO))
     assert (str(found.candidate) if isinstance(found, Admitted) else found.problem.code) == wanted
 
 
 def test_a_name_that_is_given_wins() -> None:
-    found = decide(head("https://a.test/one", integration_id="two"), {}, by_host(ONE, TWO))
+    found = decide(head("https://a.test/one", integration_id="two"), None, by_host(ONE, TWO))
     assert isinstance(found, Denied)
     assert (found.problem.code, str(found.candidate)) == ("target_denied", "two")
 
@@ -838,19 +840,19 @@ TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's passwor
 @pytest.mark.parametrize(
     ("found", "detail"),
     [
-        (decide(head("*"), {}, known(H), ENTRY), IN_TUNNEL),
-        (decide(head("/x"), {}, known(H)), "no such path: use /i/{id}/... or configure Sidekey as HTTP_PROXY"),
-        (decide(head("/i/h/", b"TRACE"), {}, known(H)), "TRACE is never forwarded"),
+        (decide(head("*"), None, known(H), ENTRY), IN_TUNNEL),
+        (decide(head("/x"), None, known(H)), "no such path: use /i/{id}/... or configure Sidekey as HTTP_PROXY"),
+        (decide(head("/i/h/", b"TRACE"), None, known(H)), "TRACE is never forwarded"),
         (
-            decide(head("/i/h/", sec_fetch_site="cross-site"), {}, known(H)),
+            decide(head("/i/h/", sec_fetch_site="cross-site"), None, known(H)),
             "requests of web pages are refused (Sec-Fetch-Site)",
         ),
         (
-            decide(head("/i/h/", origin="https://b.test"), {}, known(H)),
+            decide(head("/i/h/", origin="https://b.test"), None, known(H)),
             "requests of web pages are refused (Origin) where no callers are configured",
         ),
         (
-            decide(head("/i/h/", host=b"b.test"), {}, known(H)),
+            decide(head("/i/h/", host=b"b.test"), None, known(H)),
             "Host must be this listener's: an IP address, localhost or one of listen.names",
         ),
         (decide(head("/i/h/"), ONE_CALLER, known(H)), TOKEN),
@@ -859,39 +861,39 @@ TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's passwor
             decide(head("https://a.test/", host=b"a.test"), tokens(two=None), known(H), ENTRY),
             "the caller that opened the tunnel is none of now: open another one with a valid token",
         ),
-        (decide(head("/i/k/"), {}, known(H)), "there is no such integration for this caller"),
+        (decide(head("/i/k/"), None, known(H)), "there is no such integration for this caller"),
         (
             decide(head("https://a.test/api", host=b"b.test"), ONE_CALLER, known(H), ENTRY),
             "Host, and a target that is absolute, must name the authority that the tunnel was opened to",
         ),
-        (decide(head("/i/h/", via="1.1 sidekey (word)"), {}, known(H)), LOOP),
-        (decide(head("/i/h/", b"BREW"), {}, known(H)), "BREW is not among the integration's methods"),
+        (decide(head("/i/h/", via="1.1 sidekey (word)"), None, known(H)), LOOP),
+        (decide(head("/i/h/", b"BREW"), None, known(H)), "BREW is not among the integration's methods"),
         (
-            decide(head("/i/h/a?k=1"), {}, known(Known(rules(parameters=("k",))))),
+            decide(head("/i/h/a?k=1"), None, known(Known(rules(parameters=("k",))))),
             "the query must not contain a parameter that Sidekey adds itself",
         ),
         (
-            decide(head("/i/h/a?" + "&%25252561" * 1600), {}, known(Known(rules(parameters=("access_token",))))),
+            decide(head("/i/h/a?" + "&%25252561" * 1600), None, known(Known(rules(parameters=("access_token",))))),
             "the query must have fewer parameters that are escaped or not ASCII",
         ),
-        (decide(head("https://a.test/api"), {}, known(H)), UNNAMED),
+        (decide(head("https://a.test/api"), None, known(H)), UNNAMED),
         (
-            decide(head("https://c.test/"), {}, by_host(ONE)),
+            decide(head("https://c.test/"), None, by_host(ONE)),
             "no integration of this caller covers the target: name one, or see policies",
         ),
-        (decide(head("https://c.test./"), {}, known(H, passing=True)), "the target's host must not end in a dot"),
+        (decide(head("https://c.test./"), None, known(H, passing=True)), "the target's host must not end in a dot"),
         (
-            decide(head("https://c.test/"), {}, known(H, passing=True, unresolved=("k",))),
+            decide(head("https://c.test/"), None, known(H, passing=True, unresolved=("k",))),
             "what an integration covers cannot be read; until then nothing passes without a credential",
         ),
-        (decide_connect(connect("a.test:443", via="1.1 sidekey (word)"), {}, known(H)), LOOP),
-        (decide_connect(connect("a.test:443"), {}, known(H)), UNNAMED),
+        (decide_connect(connect("a.test:443", via="1.1 sidekey (word)"), None, known(H)), LOOP),
+        (decide_connect(connect("a.test:443"), None, known(H)), UNNAMED),
         (
-            decide_connect(connect("c.test:25"), {}, known(H, passing=True)),
+            decide_connect(connect("c.test:25"), None, known(H, passing=True)),
             "the port of the target is not in forward.pass_ports",
         ),
         (
-            decide_connect(connect("a.test:444", integration_id="h"), {}, known(H)),
+            decide_connect(connect("a.test:444", integration_id="h"), None, known(H)),
             "no target at this host and port is inside the integration's policy",
         ),
     ],

@@ -31,7 +31,7 @@ from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.credentials.certificates.material import Examined, Material, _Examination
 from sidekey.credentials.certificates.pem import Block
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.fields import Keys, Reference, Secret
+from sidekey.credentials.fields import Keys, Reference, Secret, StoredMapping
 from sidekey.credentials.headers import HeadersSettings
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.credentials.oauth2 import assertion
@@ -86,6 +86,13 @@ def certificates() -> CertificateLoader:
     return made
 
 
+def entered() -> StoredMapping:
+    """A secret on its way into the store."""
+    mapping = StoredMapping("/auth/password")
+    mapping["value"] = "hunter2"
+    return mapping
+
+
 SECRETS = [
     GRANT,
     Call("token endpoint", "POST", "https://auth.example.com/hunter2", HEADERS, b"hunter2"),
@@ -95,6 +102,7 @@ SECRETS = [
     Issued(GRANT, 60.0, memory="hunter2"),
     Lineage(("hunter2",), ("hunter2",), ("hunter2",)),
     Reference("insecure_value", "hunter2"),
+    entered(),
     IDENTITY,
     MATERIAL,
     _Examination(MATERIAL),
@@ -119,7 +127,8 @@ SECRETS = [
 
 HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "Places", "Traits"}
 HARMLESS |= {"Documentation", "PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
-HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section"}
+HARMLESS |= {"WrittenAs", "WrittenPlacement", "_Section", "NotAReference"}
+HARMLESS |= {"CountsAs", "GoesWith", "Harmless", "Key"}
 """What holds names, places and reasons alone."""
 
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.fields import SecretUnreadable
+from support.stored import BASIC, destination, harmless
 
 PRINTABLE = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1)
 
@@ -67,3 +68,9 @@ def test_the_traits_name_one_header() -> None:
     """And nothing is called or watched."""
     auth = {"type": "basic", "username": "svc", "password": {"env": "PASSWORD"}}
     assert BasicSettings.model_validate(auth).traits() == Traits(Places(headers=("Authorization",)))
+
+
+def test_a_stored_password_stays_with_another_user_name() -> None:
+    """It goes to the same server; all else needs it again."""
+    assert harmless(BasicSettings) == {"username"}
+    assert destination(BASIC)["auth"] == {"type": "basic"}

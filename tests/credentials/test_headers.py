@@ -4,6 +4,7 @@ from pydantic import ValidationError
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.headers import HeadersSettings
+from support.stored import HEADERS, copied, destination, harmless
 
 VALUES = {"KEY": "hunter2", "SPACED": "hunter2 ", "REGION": "eu", "BEARER": "Bearer ", "NAME": "Müller"}
 
@@ -102,3 +103,17 @@ def test_a_secret_in_public_text_is_a_warning(headers: object, warned: list[str]
     """By the names that carry secrets."""
     found = HeadersSettings.find_warnings({"auth": {"type": "headers", "headers": headers}})
     assert [place for place, _ in found] == [("auth", "headers", name) for name in warned]
+
+
+def test_public_headers_move_no_stored_secret_unless_they_name_another_target() -> None:
+    """Those that no caller may send count, since a server may go by them; the names of secrets are in their places."""
+    assert harmless(HeadersSettings) == set()
+    document = copied(HEADERS)
+    headers = document["auth"]["headers"]
+    headers |= {"X-Other": "public", "Authorization": {"prefix": "Token ", "secret": {"value": "x"}}}
+    assert destination(document) == destination(HEADERS) == {**destination(HEADERS), "auth": {"type": "headers"}}
+    headers |= {"x_original_url": "/a", "X-HTTP-Method-Override": "PUT", "Proxy-Authorization": "y"}
+    assert destination(document)["auth"] == {
+        "type": "headers",
+        "headers": {"x-original-url": "/a", "x-http-method-override": "PUT", "proxy-authorization": "y"},
+    }

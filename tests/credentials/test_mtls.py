@@ -3,6 +3,7 @@ from pydantic import ValidationError
 
 from sidekey.credentials.base import FixedCredential, Grant, Places, Traits
 from sidekey.credentials.mtls import MtlsSettings
+from support.stored import destination, harmless, mtls
 
 KEYS = {"type": "mtls", "certificate": {"file": "tls.crt"}, "private_key": {"file": "tls.key"}}
 
@@ -29,3 +30,9 @@ def test_it_takes_the_keys_of_a_certificate() -> None:
         MtlsSettings.model_validate({**KEYS, "username": "svc"})
     with pytest.raises(ValidationError):
         MtlsSettings.model_validate({"type": "mtls"})
+
+
+def test_a_stored_key_goes_with_its_certificate_and_to_its_prefix() -> None:
+    """How the certificate is checked and fetched moves nothing; that the two go together is judged when one is sent."""
+    assert harmless(MtlsSettings) == {"certificate", "allow_private_ca", "refresh"}
+    assert destination(mtls())["auth"] == {"type": "mtls"}

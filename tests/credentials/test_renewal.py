@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from sidekey.credentials.destination import keys_of
+from sidekey.credentials.registry import KINDS
 from sidekey.credentials.renewal import RenewalInterval
 
 
@@ -19,3 +21,9 @@ def test_less_than_a_second_would_let_each_response_make_a_call(written: object)
     """And so would a number without its unit, by mistake."""
     with pytest.raises(ValidationError):
         TypeAdapter(RenewalInterval).validate_python(written)
+
+
+def test_how_a_token_is_renewed_moves_no_stored_secret() -> None:
+    """In whichever kind has these keys."""
+    keys = {key.name: key.harmless for kind in KINDS.values() for key in keys_of(kind)}
+    assert (keys["renewal_interval"], keys["single_live_token"]) == (True, True)

@@ -13,6 +13,7 @@ from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.renewal import ONE_PROCESS
 from sidekey.credentials.responsys import ResponsysSettings
 from support.issuing import NOW, credential_of, first_call, issue, reply, settings_of
+from support.stored import RESPONSYS, copied, destination, harmless
 
 AUTH: dict[str, Any] = {
     "type": "responsys",
@@ -368,3 +369,17 @@ def test_a_token_is_the_users_whatever_their_password(changes: dict[str, Any], p
     """A narrower path needs another base URL, which a refresh brings without a login."""
     one, other = credential_of(AUTH).lineage, credential_of({**AUTH, **changes}).lineage
     assert {part for part in ("client", "token", "proof") if getattr(one, part) != getattr(other, part)} == parts
+
+
+def test_a_stored_password_goes_to_one_login_and_below_one_path() -> None:
+    """In one spelling each."""
+    assert harmless(ResponsysSettings) == {"username", "renewal_interval", "single_live_token"}
+    document = copied(RESPONSYS)
+    document["auth"] |= {"login_endpoint": "https://LOGIN2.responsys.net:443/", "path_prefix": "/rest/api/v1.3/"}
+    assert destination(document) == destination(RESPONSYS)
+    document["auth"]["path_prefix"] = "/rest/api/v1.3/lists"
+    assert destination(document)["auth"] == {
+        "type": "responsys",
+        "login_endpoint": "https://login2.responsys.net",
+        "path_prefix": "/rest/api/v1.3/lists",
+    }

@@ -286,7 +286,7 @@ async def test_global_keys_hold_from_the_next_request_on() -> None:
             assert problem(await caller.response())["code"] == "request_too_large"
         async with running(made, tokens={"t": None}) as sidekey:
             callers = sidekey.snapshot.callers
-            adopt(sidekey, made, callers={})
+            adopt(sidekey, made, callers=None)
             assert (await sidekey.ask(get())).status == 200
             adopt(sidekey, made, callers=callers)
             assert problem(await sidekey.ask(get()))["code"] == "caller_denied"

@@ -19,8 +19,8 @@ def test_they_are_those_that_were_given() -> None:
 
 def test_a_head_ends_with_via_where_there_is_one() -> None:
     """RFC 9110 7.6.3."""
-    assert Rules(LIMITS, TIMEOUTS, {}, b"\r\nVia: 1.1 x").head_end == b"\r\nVia: 1.1 x\r\n\r\n"
-    assert Rules(LIMITS, TIMEOUTS, {}, b"").head_end == b"\r\n\r\n"
+    assert Rules(LIMITS, TIMEOUTS, None, b"\r\nVia: 1.1 x").head_end == b"\r\nVia: 1.1 x\r\n\r\n"
+    assert Rules(LIMITS, TIMEOUTS, None, b"").head_end == b"\r\n\r\n"
 
 
 async def test_a_worker_makes_them_of_its_snapshot() -> None:

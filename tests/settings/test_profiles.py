@@ -13,7 +13,7 @@ from sidekey.core.urls import parse_target
 from sidekey.credentials.base import CallingCredential
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
-from sidekey.settings.config_errors import Table, error_at
+from sidekey.settings.config_errors import Finding, Table, error_at, error_of
 from sidekey.settings.document import parse
 from sidekey.settings.load import load
 from sidekey.settings.profiles import Expansion, expand
@@ -438,10 +438,7 @@ def test_what_was_filled_in_is_reported_and_nothing_of_the_file() -> None:
     text = f"{MARKETING_CLOUD}, account_id: 12, client_secret: hunter2, client_authentication: header}}\n"
     filled = expand(table(text)).filled
     assert filled is not None
-    assert (filled.provider, filled.title) == (
-        "salesforce-marketing-cloud",
-        profiles.profile("salesforce-marketing-cloud").title,
-    )
+    assert filled.provider == "salesforce-marketing-cloud"
     assert filled.entries == (
         ("auth.token_endpoint", "https://mc-acme.auth.marketingcloudapis.com/v2/token"),
         ("auth.token_request.format", "json"),
@@ -455,12 +452,11 @@ def test_what_was_filled_in_is_reported_and_nothing_of_the_file() -> None:
 
 def test_errors_found_later_have_a_place() -> None:
     """What the file wrote keeps its own; what was filled in has that of the provider."""
-    filled = expand(
-        table(
-            "auth:\n  region: europe-west1.gcp\n  type: oauth2\n  provider: commercetools\n  project_key: shop\n"
-            "  token_request:\n    query: {a: b}\n  client_id: id\nmethods: [GET]\n"
-        )
-    ).table
+    raw = table(
+        "auth:\n  region: europe-west1.gcp\n  type: oauth2\n  provider: commercetools\n  project_key: shop\n"
+        "  token_request:\n    query: {a: b}\n  client_id: id\nmethods: [GET]\n"
+    )
+    expansion = expand(raw)
     places = {
         ("auth", "client_id"): "8:14",
         ("auth", "token_request", "query", "a"): "7:16",
@@ -470,7 +466,7 @@ def test_errors_found_later_have_a_place() -> None:
         ("allowed_domains", 0): "4:13",
         ("allow_other_domains",): "4:13",
     }
-    found = {loc: error_at(filled, loc, "") for loc in places}
+    found = {loc: error_of(raw, Finding(loc, "", written=expansion.written(loc))) for loc in places}
     assert {loc: f"{error.line}:{error.column}" for loc, error in found.items()} == places
 
 

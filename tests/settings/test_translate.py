@@ -1,16 +1,18 @@
 import pytest
 from pydantic import ValidationError
 
+from sidekey.settings.config_errors import error_of
 from sidekey.settings.document import parse
 from sidekey.settings.models import GlobalSettings, IntegrationSettings
-from sidekey.settings.translate import errors_of
+from sidekey.settings.translate import findings_of
 
 
 def messages_of(model: type[GlobalSettings | IntegrationSettings], text: str) -> list[str]:
     root, _ = parse("c.yaml", text.encode())
     with pytest.raises(ValidationError) as caught:
         model.model_validate(root)
-    return [str(error) for error in errors_of(caught.value, model, lambda _: root, ("integrations", "crm"))]
+    found = findings_of(caught.value, model, lambda _: root)
+    return [str(error_of(root, each, base=("integrations", "crm"))) for each in found]
 
 
 def test_the_name_of_the_kind_is_no_part_of_a_path() -> None:

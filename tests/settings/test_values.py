@@ -134,7 +134,7 @@ def test_trust_is_a_bundle_or_a_file(raw: object, trust: Trust) -> None:
 )
 def test_other_trust_is_an_error(raw: object) -> None:
     """There is no default that trusts more."""
-    with pytest.raises(ValueError, match="mozilla, system or"):
+    with pytest.raises(ValueError, match="mozilla, system, "):
         values.parse_trust(raw)
 
 

@@ -102,12 +102,16 @@ def secrets_of(grant: Grant) -> SecretLoader:
     return loader
 
 
-def callers_of(tokens: Mapping[str, frozenset[str] | None]) -> dict[bytes, Caller]:
-    """Callers by the digest of their token, and what they may use (None: everything)."""
-    return {
-        hashlib.sha256(token.encode()).digest(): Caller(f"caller{number}", allowed)
-        for number, (token, allowed) in enumerate(tokens.items())
-    }
+def callers_of(tokens: Mapping[str, frozenset[str] | None]) -> dict[bytes, Caller] | None:
+    """Callers by the digest of their token, and what they may use (None: everything); without any, none is asked."""
+    return (
+        None
+        if not tokens
+        else {
+            hashlib.sha256(token.encode()).digest(): Caller(f"caller{number}", allowed)
+            for number, (token, allowed) in enumerate(tokens.items())
+        }
+    )
 
 
 def source_of(integration: Integration) -> GrantSource:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -83,6 +84,17 @@ _COMPATIBLE: Final = IPv6Network("::/96")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _NUMBER: Final = re.compile(r"0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*)")
 _UNSPECIFIED_AND_LOOPBACK: Final[tuple[IPv6Address, ...]] = (IPv6Address("::"), IPv6Address("::1"))
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Networks that may be dialled although they are not global, in place of those of the config."""
+
+    networks: tuple[Network, ...] = ()
+
+
+AllowPrivate = tuple[Network, ...] | Only
+"""The networks of an integration that may be dialled although they are not global: beside the config's, or `Only`."""
 
 
 def unwrap(address: Address) -> Address:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sidekey.core.addresses import literal, unwrap
+from sidekey.core.matching import is_under
 from sidekey.core.policy import Policy
 
 
@@ -32,6 +33,12 @@ class Coverage:
             hosts.update(map(_spelling, _hosts(policy)))
             suffixes.update(domain.origin.host for domain in policy.domains if domain.wildcard)
         return cls(frozenset(hosts), frozenset(suffixes))
+
+    def within(self, hosts: frozenset[str]) -> Coverage:
+        """What of it is at these host names, or under them."""
+        narrower = frozenset(suffix for suffix in self.suffixes if is_under(suffix, hosts))
+        wider = frozenset(host for host in hosts if any(suffix in self.suffixes for suffix in _suffixes(host)))
+        return Coverage(frozenset(host for host in self.hosts if is_under(host, hosts)), narrower | wider)
 
     def __or__(self, other: Coverage) -> Coverage:
         """What either covers."""

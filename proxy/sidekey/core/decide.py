@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeVar
 
 from sidekey.core import policy, routing
 from sidekey.core.coverage import Coverage
 from sidekey.core.entry import Entry
 from sidekey.core.headers import Role
-from sidekey.core.matching import Matching
+from sidekey.core.matching import Matching, is_under
 from sidekey.core.parameters import UnreadableNames, names_any
 from sidekey.core.paths import UnreadablePath
 from sidekey.core.policy import Policy, Prefix, upgrade
@@ -45,7 +45,8 @@ class IntegrationRules:
 
     `own` is the integration's policy as configured; `policy` and `base` are what counts now, after a grant may have
     `learnt` more. `parameters` are those that Sidekey adds itself, so that a caller may not name them. `unresolved`
-    says that a value that decides where the credential may go cannot be read yet.
+    says that a value that decides where the credential may go cannot be read yet. A `stored` one, which the operator
+    has not written, is used in tunnels, and without being named, only where the operator lets it.
     """
 
     name: str
@@ -55,21 +56,29 @@ class IntegrationRules:
     methods: frozenset[bytes] = DEFAULT_METHODS
     parameters: tuple[str, ...] = ()
     unresolved: bool = False
+    stored: bool = False
 
     @classmethod
     def of(
-        cls, name: str, own: Policy, base: Prefix | None, parameters: tuple[str, ...], *, unresolved: bool
+        cls,
+        name: str,
+        own: Policy,
+        base: Prefix | None,
+        parameters: tuple[str, ...],
+        *,
+        unresolved: bool,
+        stored: bool = False,
     ) -> IntegrationRules:
         """The rules of an integration before a grant has learnt anything."""
         methods = DEFAULT_METHODS
         if own.methods is not None:
             methods = frozenset(method.encode() for method in own.methods) & DEFAULT_METHODS
-        return cls(name, own, own, base, methods, parameters, unresolved)
+        return cls(name, own, own, base, methods, parameters, unresolved, stored)
 
     def learnt(self, base: Prefix) -> IntegrationRules:
         """The rules once a grant has told the base URL. Raises ValueError where the policy does not allow it."""
         learnt = self.own.learn(base)
-        return IntegrationRules(self.name, self.own, learnt, base, self.methods, self.parameters, self.unresolved)
+        return replace(self, policy=learnt, base=base)
 
     def aimed(self, target: Target) -> Target:
         """A target of the forward proxy as it is judged: upgraded, and moved to the origin that a grant learnt."""
@@ -122,6 +131,10 @@ class Caller(Protocol):
 
     def may_use(self, integration: str) -> bool:
         """Whether the caller may use the integration of that ID."""
+        ...
+
+    def lists(self, integration: str) -> bool:
+        """Whether that ID is among those that the caller may use, one by one."""
         ...
 
 
@@ -187,6 +200,11 @@ class Routes(Protocol[C_co]):
     @property
     def matching(self) -> Matching | None:
         """Which integrations a target belongs to where the request names none; None where it must name one."""
+        ...
+
+    @property
+    def stored_at(self) -> frozenset[str]:
+        """The host names at and under which stored integrations may be used in tunnels, and without being named."""
         ...
 
     def find(self, name: bytes) -> C_co | None:
@@ -264,9 +282,9 @@ def is_forward(target: bytes) -> bool:
 
 
 def decide(
-    head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C], entry: Entry | None = None
+    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], entry: Entry | None = None
 ) -> Admitted[C] | Denied[C]:
-    """Decide on one request. `callers` are keyed by the SHA-256 of their token; where there are none, none is asked.
+    """Decide on one request. `callers` are keyed by the SHA-256 of their token; None: nobody is asked who they are.
 
     `entry` is the tunnel that it came by, which has made its target absolute.
     """
@@ -277,7 +295,7 @@ def decide(
 
 
 def _decide(
-    head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C], entry: Entry | None
+    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], entry: Entry | None
 ) -> Admitted[C] | Denied[C]:
     target = head.target
     forward = is_forward(target)
@@ -301,6 +319,8 @@ def _decide(
     if entry is not None and entry.misdirects(head):
         detail = "Host, and a target that is absolute, must name the authority that the tunnel was opened to"
         return Denied(Problem("misdirected", detail), candidate)
+    if entry is not None and (problem := _unsigned(candidate, entry.origin.host, routes)) is not None:
+        return Denied(problem, candidate)
     chosen = _choose(head, candidate, routes.unmatched)
     if chosen is None:
         chosen = _match(head, caller, routes, inside=entry is not None)
@@ -313,7 +333,7 @@ def _decide(
 
 
 def _name(
-    head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C], named: bytes, entry: Entry | None
+    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], named: bytes, entry: Entry | None
 ) -> tuple[C | None, Caller | None, bytes | None, bytes | None] | Problem:
     """As whose a request goes, who sends it, and the name and the token that it gave, or why it may not.
 
@@ -325,7 +345,7 @@ def _name(
     name = routing.agree(named, head.mark(Role.INTEGRATION_ID), user.name, None if entry is None else entry.name)
     caller: Caller | None = None
     token: bytes | None = user.password or head.mark(Role.TOKEN)
-    if callers:
+    if callers is not None:
         token = routing.agree(user.password, head.mark(Role.TOKEN), None if entry is None else entry.token)
         caller = None if token is None else callers.get(hashlib.sha256(token).digest())
         if caller is None:
@@ -339,7 +359,9 @@ def _name(
     return candidate, caller, name, token or None
 
 
-def decide_connect(head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C]) -> Tunnelled[C] | Denied[C]:
+def decide_connect(
+    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]
+) -> Tunnelled[C] | Denied[C]:
     """Decide whether a tunnel may be opened. What is decided here counts for nothing that is sent through it.
 
     An unresolved candidate is admitted: this decides again once it is known what its targets are judged by.
@@ -356,8 +378,8 @@ def decide_connect(head: RequestHead, callers: Mapping[bytes, Caller], routes: R
     if isinstance(named, Problem):
         return Denied(named, None, authority)
     candidate, caller, name, token = named
-    problem = None
-    if routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
+    problem = _unsigned(candidate, authority.host, routes)
+    if problem is None and routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
         problem = Problem("loop_detected", "Via shows that the request went through Sidekey before")
     passes = _passes(authority, candidate, routes.unmatched) if problem is None else problem
     if isinstance(passes, Problem):
@@ -403,9 +425,24 @@ def _matching(host: str, caller: Caller | None, routes: Routes[C]) -> list[C]:
     for name in () if matching is None else matching.at(host):
         if caller is None or caller.may_use(name):
             candidate = routes.find(name.encode())
-            if candidate is not None and not candidate.rules.unresolved:
-                found.append(candidate)
+            if candidate is None or candidate.rules.unresolved:
+                continue
+            if candidate.rules.stored and not _may_match(name, host, caller, routes):
+                continue
+            found.append(candidate)
     return found
+
+
+def _may_match(name: str, host: str, caller: Caller | None, routes: Routes[C]) -> bool:
+    """Whether a stored integration may be matched by a host: the operator says where, and who lists it."""
+    return caller is not None and caller.lists(name) and is_under(host, routes.stored_at)
+
+
+def _unsigned(candidate: C | None, host: str, routes: Routes[C]) -> Problem | None:
+    """Why a stored integration may not be used in a tunnel to this host: the operator says for which the CA signs."""
+    if candidate is None or not candidate.rules.stored or is_under(host, routes.stored_at):
+        return None
+    return Problem("ca_unavailable", "in a tunnel a stored integration may be used only at hosts under ca.hosts")
 
 
 def _match(head: RequestHead, caller: Caller | None, routes: Routes[C], *, inside: bool) -> Admitted[C] | Denied[C]:
@@ -476,11 +513,11 @@ def _check_query(query: str | None, own: tuple[str, ...]) -> Problem | None:
     return None
 
 
-def _check_browser(head: RequestHead, callers: Mapping[bytes, Caller], routes: Routes[C]) -> Problem | None:
+def _check_browser(head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]) -> Problem | None:
     """Keep browsers out of the reverse proxy: a page must not reach it, not even by DNS rebinding."""
     if head.mark(Role.SEC_FETCH_SITE) not in (None, b"none"):
         return Problem("door_denied", "requests of web pages are refused (Sec-Fetch-Site)")
-    if head.mark(Role.ORIGIN) is not None and not callers:
+    if head.mark(Role.ORIGIN) is not None and callers is None:
         return Problem("door_denied", "requests of web pages are refused (Origin) where no callers are configured")
     if not routes.is_own_host(head.host):
         return Problem("door_denied", "Host must be this listener's: an IP address, localhost or one of listen.names")

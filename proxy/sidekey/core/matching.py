@@ -5,7 +5,7 @@ No two integrations of one caller may cover the same target, so that whose a tar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,12 +22,12 @@ class Matching:
     suffixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, policies: Mapping[str, Policy]) -> Matching:
+    def of(cls, policies: Mapping[str, Policy], narrowed: Narrowed | None = None) -> Matching:
         """By the policies as configured: what a grant learns is not among them."""
         hosts: dict[str, list[str]] = {}
         suffixes: dict[str, list[str]] = {}
         for name, policy in policies.items():
-            for claim in dict.fromkeys(_claims(name, policy)):
+            for claim in dict.fromkeys(_counting(name, policy, narrowed)):
                 names = (suffixes if claim.wildcard else hosts).setdefault(claim.host, [])
                 if name not in names:
                     names.append(name)
@@ -53,6 +53,11 @@ def above(host: str) -> Iterator[str]:
         _, _, rest = rest.partition(".")
 
 
+def is_under(host: str, suffixes: Container[str]) -> bool:
+    """Whether a host is one of these names, or is under one."""
+    return host in suffixes or any(name in suffixes for name in above(host))
+
+
 class Claim(NamedTuple):
     """Targets that an integration covers: those under `path` at a host, or with `wildcard` at every one below it."""
 
@@ -64,6 +69,13 @@ class Claim(NamedTuple):
     wildcard: bool
 
 
+class Narrowed(NamedTuple):
+    """Integrations that are matched only at some host names and under them."""
+
+    integrations: Container[str]
+    hosts: frozenset[str]
+
+
 class Overlap(NamedTuple):
     """Two integrations that cover one target."""
 
@@ -72,12 +84,14 @@ class Overlap(NamedTuple):
     where: str
 
 
-def overlaps(policies: Mapping[str, Policy], together: Callable[[str, str], bool]) -> Iterator[Overlap]:
+def overlaps(
+    policies: Mapping[str, Policy], together: Callable[[str, str], bool], narrowed: Narrowed | None = None
+) -> Iterator[Overlap]:
     """Pairs of integrations that cover one target, once each; `together` says whether one caller may use both."""
     at: dict[tuple[str, str, int], list[Claim]] = {}
     under_suffix: dict[tuple[str, str, int], list[Claim]] = {}
     for name, policy in policies.items():
-        for claim in dict.fromkeys(_claims(name, policy)):
+        for claim in dict.fromkeys(_counting(name, policy, narrowed)):
             kept = under_suffix if claim.wildcard else at
             kept.setdefault((claim.scheme, claim.host, claim.port), []).append(claim)
     seen: set[tuple[str, str]] = set()
@@ -113,6 +127,21 @@ def _pairs(claims: list[Claim], wider: Iterable[Claim]) -> Iterator[tuple[Claim,
         for claim in claims:
             if under(claim.path, other.path) or under(other.path, claim.path):
                 yield claim, other
+
+
+def _counting(name: str, policy: Policy, narrowed: Narrowed | None) -> Iterator[Claim]:
+    """What the policy covers, as far as it is matched."""
+    if narrowed is None or name not in narrowed.integrations:
+        yield from _claims(name, policy)
+        return
+    for claim in _claims(name, policy):
+        if is_under(claim.host, narrowed.hosts):
+            yield claim
+        elif claim.wildcard:
+            for host in narrowed.hosts:
+                if host.endswith(f".{claim.host}"):
+                    yield claim._replace(host=host, wildcard=False)
+                    yield claim._replace(host=host)
 
 
 def _claims(name: str, policy: Policy) -> Iterator[Claim]:

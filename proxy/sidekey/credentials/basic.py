@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Places, SecretInput, Traits
+from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.fields import Keys, Reference, Secret, Text
 
 
@@ -28,7 +29,9 @@ class BasicSettings(KindSettings):
     """User name and password, sent as `Authorization: Basic`."""
 
     type: Literal["basic"] = Field(description="The kind: HTTP Basic (RFC 7617).")
-    username: Annotated[Text, AfterValidator(_check_literal)] = Field(description="User name, without a colon.")
+    username: Annotated[Text, AfterValidator(_check_literal), HARMLESS] = Field(
+        description="User name, without a colon."
+    )
     password: Secret = Field(description="Password, as a reference.")
 
     def traits(self) -> Traits:

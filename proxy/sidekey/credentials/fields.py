@@ -13,18 +13,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, PlainSerializer, PlainValidator, WithJsonSchema
 
-Source = Literal["file", "env", "url", "insecure_value", "inline", "text"]
+Source = Literal["file", "env", "url", "insecure_value", "inline", "text", "stored", "stored_url"]
 
 Keys = tuple[str, ...]
 """The keys that lead to a value."""
 
 REDACTED = "REDACTED"
 WAY_OUT = "use {file: PATH} or {env: NAME}"
+READ_KEYS = frozenset({"set", "updated_at", "updated_by", "subject", "issuer", "not_after"})
+"""The keys of what a stored secret, or a certificate, reads as."""
+
+SEND_VALUE = "send {value: SECRET}, which is sealed"
 
 _REFUSED = {
     "store": "secrets of a store are not supported yet",
     "secrets": "secrets of a store are not supported yet",
     "url": "{url} may be used only for client certificates and their keys",
+}
+_OF_FILES = {
+    "file": "no file of Sidekey's machine may be read",
+    "env": "no environment variable may be read",
+    "insecure_value": "a secret may not be written in the open",
 }
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -56,6 +65,34 @@ NOT_INJECTED = frozenset(
 """Header names that no integration may inject, as `normal_name` spells them; `Sidekey-*` beside them."""
 
 
+class StoredMapping(dict[str, Any]):
+    """A mapping of a stored document, whose author may say less than that of a file. `pointer` (RFC 6901) is its place.
+
+    Whoever may edit a stored integration would else have Sidekey read files and variables of its own machine, and send
+    them anywhere.
+    """
+
+    __slots__ = ("pointer",)
+
+    def __init__(self, pointer: str) -> None:
+        super().__init__()
+        self.pointer = pointer
+
+    def __repr__(self) -> str:
+        return f"StoredMapping({self.pointer}, REDACTED)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a stored document may hold a secret and is not pickled")
+
+
+class NotAReference(ValueError):
+    """A text was written in place of a reference. `stored` is what is said of a stored document."""
+
+    def __init__(self, reason: str, stored: str) -> None:
+        super().__init__(reason)
+        self.stored = stored
+
+
 class SecretUnreadable(Exception):
     """Values of an integration cannot be read: the place of each in the integration, and why. Never the content."""
 
@@ -76,7 +113,10 @@ class WrittenAs:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Reference:
-    """Where a value is read from. `value` is a path, a variable's name, a URL, or the text; it is never shown."""
+    """Where a value is read from. `value` is a path, a variable's name, a URL, or the text; it is never shown.
+
+    Of one that is stored it is the JSON pointer of its place in the document.
+    """
 
     source: Source
     value: str
@@ -124,10 +164,17 @@ def clean_pem(text: str) -> str:
     return "\n".join(lines)
 
 
+def cleaned(reference: Reference, text: str) -> str:
+    """What counts of a text that was read for a reference to a secret. Raises ValueError."""
+    return clean_pem(text) if reference.pem else clean_secret(text)
+
+
 def parse_secret(raw: object, *, pem: bool = False) -> Reference:
-    """Read the reference to a secret: exactly one of {file}, {env}, {insecure_value}."""
+    """Read the reference to a secret: exactly one of {file}, {env}, {insecure_value}; {value} where it is stored."""
     if not isinstance(raw, Mapping):
-        raise ValueError(f"a secret may not be written inline: {WAY_OUT}")  # noqa: TRY004 - pydantic reports ValueError
+        raise NotAReference(f"a secret may not be written inline: {WAY_OUT}", f"must not be a bare text: {SEND_VALUE}")
+    if isinstance(raw, StoredMapping):
+        return stored_secret(raw, pem=pem)
     source, value = single(raw, ("file", "env", "insecure_value"), WAY_OUT)
     if source == "insecure_value":
         return Reference("insecure_value", _literal(value, clean_pem if pem else clean_secret), pem)
@@ -146,8 +193,12 @@ def parse_text(raw: object, *, pem: bool = False) -> Reference:
     way_out = "use a text, {file: PATH} or {env: NAME}"
     if isinstance(raw, str):
         return Reference("text", _literal(raw, clean_pem if pem else clean), pem)
+    if isinstance(raw, StoredMapping):
+        refuse_elsewhere(raw, "send the text itself")
+        raise ValueError("must be a text, which is public here: send the text itself")  # noqa: TRY004 - as above
     if not isinstance(raw, Mapping):
-        raise ValueError("must be a text, {file: PATH} or {env: NAME}: put numbers, true, false and null in quotes")  # noqa: TRY004 - as above
+        reason = "must be a text, {file: PATH} or {env: NAME}: put numbers, true, false and null in quotes"
+        raise NotAReference(reason, "must be a text")
     return elsewhere(*single(raw, ("file", "env"), way_out), pem)
 
 
@@ -180,6 +231,34 @@ def elsewhere(source: str, value: str, pem: bool = False) -> Reference:
     if not value or _CONTROL.search(value):
         raise ValueError("file must be a path, not empty and without control characters")
     return Reference("file", value, pem)
+
+
+def stored_secret(raw: StoredMapping, *, pem: bool) -> Reference:
+    """The reference to a secret of a stored document: {value}, or what says that the one that is stored is kept."""
+    if not is_kept(raw):
+        refuse_elsewhere(raw, SEND_VALUE)
+        text = raw.get("value")
+        if list(raw) != ["value"] or not isinstance(text, str):
+            raise ValueError(f"must have the one key value with a text: {SEND_VALUE}")
+        _literal(text, clean_pem if pem else clean_secret)
+        if not text.strip("*\u2022 "):
+            raise ValueError(
+                "the value must not consist of * or \u2022 only, as forms show a secret: send the secret itself, or "
+                "{set: true} to keep the one that is stored"
+            )
+    return Reference("stored", raw.pointer, pem)
+
+
+def is_kept(raw: Mapping[str, Any]) -> bool:
+    """Whether a mapping of a stored document is what a secret reads as, so that it keeps the one that is stored."""
+    return raw.get("set") is True and raw.keys() <= READ_KEYS
+
+
+def refuse_elsewhere(raw: StoredMapping, way_out: str) -> None:
+    """Raise ValueError for a reference that only a config file may write."""
+    for key, reason in _OF_FILES.items():
+        if key in raw:
+            raise ValueError(f"{reason} in a stored integration: {way_out}")
 
 
 def literally(check: Callable[[str], None]) -> AfterValidator:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
+from sidekey.core.headers import METHOD_OVERRIDES, REQUEST_ROLES, Role
 from sidekey.credentials.base import (
     Credential,
     Findings,
@@ -17,6 +18,7 @@ from sidekey.credentials.base import (
     SecretInput,
     Traits,
 )
+from sidekey.credentials.destination import CountsAs
 from sidekey.credentials.fields import (
     REDACT,
     SECRET_SCHEMA,
@@ -24,6 +26,7 @@ from sidekey.credentials.fields import (
     HeaderName,
     Keys,
     Reference,
+    StoredMapping,
     check_header_value,
     mapping,
     normal_name,
@@ -58,6 +61,8 @@ def _shape(raw: Any) -> Any:
     if isinstance(raw, Mapping):
         if "insecure_value" in raw:
             raise ValueError("must be a public text, or {prefix: TEXT, secret: {insecure_value: TEXT}}")
+        if isinstance(raw, StoredMapping) and ("value" in raw or "set" in raw):
+            raise ValueError("must be a public text, or {prefix: TEXT, secret: {value: TEXT}}")
         if "secret" in raw:
             return raw
         if "prefix" in raw:
@@ -108,11 +113,26 @@ def _check_unique(headers: dict[str, _Value]) -> dict[str, _Value]:
     return headers
 
 
+def _deciding(headers: dict[str, _Value]) -> dict[str, str] | None:
+    """Public headers by which a server may take a request for one of another target: those that no caller may send.
+
+    The names of secret headers are in the places of their values, which are sealed with them. Any other public text a
+    caller could send as well.
+    """
+    found = {}
+    for name, value in headers.items():
+        normal = normal_name(name).encode()
+        text = value.text
+        if text is not None and (REQUEST_ROLES.get(normal, Role.FORWARD) != Role.FORWARD or normal in METHOD_OVERRIDES):
+            found[normal.decode()] = text.value
+    return found or None
+
+
 class HeadersSettings(KindSettings):
     """Headers with fixed values, public or secret."""
 
     type: Literal["headers"] = Field(description="The kind: headers with fixed values.")
-    headers: Annotated[dict[HeaderName, HeaderValue], AfterValidator(_check_unique)] = Field(
+    headers: Annotated[dict[HeaderName, HeaderValue], AfterValidator(_check_unique), CountsAs(_deciding)] = Field(
         min_length=1,
         description="Header names to values: a public text, or `{prefix: TEXT, secret: REFERENCE}`.",
     )

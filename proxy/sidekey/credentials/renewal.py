@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from sidekey.credentials.destination import HARMLESS
 from sidekey.credentials.quantities import Duration
 
 RENEWAL_INTERVAL = 60.0
@@ -21,6 +22,7 @@ def _at_least_a_second(seconds: float) -> float:
 RenewalInterval = Annotated[
     Duration,
     AfterValidator(_at_least_a_second),
+    HARMLESS,
     Field(
         description="The least time between two renewals that the upstream forces by rejecting the token before its "
         "end; at least `1s`."
@@ -29,6 +31,7 @@ RenewalInterval = Annotated[
 
 SingleLiveToken = Annotated[
     bool,
+    HARMLESS,
     Field(
         description="Whether the provider keeps one valid token for each client, so that a new one ends the one "
         "before. A token is then renewed only once it ends or is rejected, and from that moment requests wait for the "

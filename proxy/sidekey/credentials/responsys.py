@@ -34,6 +34,7 @@ from sidekey.credentials.base import (
     Traits,
     Verdict,
 )
+from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.endpoint import parse_endpoint
 from sidekey.credentials.endpoint_reply import error_of_status, is_token, json_object, retry_after
 from sidekey.credentials.fields import Keys, PublicText, Reference, Secret, Text, check_not_empty, literally, mapping
@@ -212,18 +213,26 @@ def _check_path(text: str) -> None:
     _path(text)
 
 
+def _origin(login: Reference) -> str:
+    return str(_login(login.value).origin)
+
+
+def _below(prefix: Reference) -> str:
+    return _path(prefix.value)
+
+
 class ResponsysSettings(KindSettings):
     """A token from a Responsys login, sent as `Authorization` to the host that the login returns."""
 
     needs_prefix = False
 
     type: Literal["responsys"] = Field(description="The kind: Oracle Responsys.")
-    login_endpoint: Annotated[Text, literally(_check_login)] = Field(
+    login_endpoint: Annotated[Text, literally(_check_login), CountsAs(_origin)] = Field(
         description="The https base URL of the account's login host, such as `https://login2.responsys.net`."
     )
-    username: Annotated[Text, literally(check_not_empty)] = Field(description="Name of the API user.")
+    username: Annotated[Text, literally(check_not_empty), HARMLESS] = Field(description="Name of the API user.")
     password: Secret = Field(description="Its password, as a reference.")
-    path_prefix: Annotated[PublicText, literally(_check_path)] = Field(
+    path_prefix: Annotated[PublicText, literally(_check_path), CountsAs(_below)] = Field(
         default_factory=lambda: Reference("text", _DEFAULT_PATH),
         description="Path of the API: every target must be under it, and paths after `/i/ID` are appended to it. The "
         "login is at `/auth/token` below the `/rest/api/vN` that it begins with, else below `/rest/api/v1.3`.",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
-from sidekey.core.addresses import Address, Network, literal
+from sidekey.core.addresses import Address, AllowPrivate, Only, literal
 from sidekey.core.urls import Origin
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
@@ -74,7 +74,7 @@ class Dialer:
         origin: Origin,
         *,
         trust: Trust,
-        allow_private: tuple[Network, ...],
+        allow_private: AllowPrivate,
         source_address: Address | None,
         timeout: float,  # noqa: ASYNC109 - one budget for steps that fail in different words
         identity: ClientIdentity | None = None,
@@ -82,8 +82,8 @@ class Dialer:
     ) -> P:
         """Connect a protocol made by `factory` to an address that was judged; for https the handshake is done.
 
-        `timeout` bounds lookup, TCP and TLS together, in seconds. `allow_private` is the integration's part; the
-        config's is added. `source_address` is the integration's own, which replaces the config's. `identity` is
+        `timeout` bounds lookup, TCP and TLS together, in seconds. `allow_private` is the integration's; so is
+        `source_address`, which replaces the config's. `identity` is
         presented where the upstream asks for it. `sessions` must be those of this origin, trust and identity and of no
         others; without them nothing is resumed.
 
@@ -117,13 +117,16 @@ class Dialer:
         self,
         origin: Origin,
         trust: Trust,
-        allow_private: tuple[Network, ...],
+        allow_private: AllowPrivate,
         deadline: float,
         identity: ClientIdentity | None,
     ) -> tuple[Sequence[Address], ssl.SSLContext | None]:
         """Resolve and judge: at least one address, and the TLS context where the origin is https."""
         # Read before the lookup: its result is judged by the rules that it was found under.
-        allowed = (*self._rules.allow_private, *allow_private)
+        if isinstance(allow_private, Only):
+            allowed = allow_private.networks
+        else:
+            allowed = (*self._rules.allow_private, *allow_private)
         addresses = await self._resolver.resolve(origin.host, deadline)
         judged = permitted(addresses, origin.port, allowed, self.own_listeners)
         return judged, self._contexts.get(trust, identity) if origin.scheme == "https" else None

@@ -10,7 +10,7 @@ import asyncio
 import re
 from typing import NamedTuple
 
-from sidekey.core.addresses import Address, Network
+from sidekey.core.addresses import Address, AllowPrivate
 from sidekey.core.urls import Origin, Target, parse_target
 from sidekey.credentials.base import Call, CallFault, Outcome, Reply
 from sidekey.credentials.identity import ClientIdentity
@@ -38,7 +38,7 @@ class _Key(NamedTuple):
 
     origin: Origin
     trust: Trust
-    allow_private: tuple[Network, ...]
+    allow_private: AllowPrivate
     source_address: Address | None
     fingerprint: str
     """Of the client certificate; empty where there is none."""
@@ -61,7 +61,7 @@ class Fetcher:
         call: Call,
         *,
         trust: Trust,
-        allow_private: tuple[Network, ...],
+        allow_private: AllowPrivate,
         source_address: Address | None,
         timeout: float,  # noqa: ASYNC109 - one budget, which the lookup and the rest share
         largest: int,

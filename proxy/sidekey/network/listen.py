@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from sidekey.errors import StartError
 from sidekey.runtime.snapshot import Address
 
 Factory = Callable[[], asyncio.BaseProtocol]
@@ -33,7 +34,7 @@ _REASONS = {
 }
 
 
-class ListenError(Exception):
+class ListenError(StartError):
     """A listener cannot be opened. The message is `key: address reason`."""
 
     def __init__(self, key: str, address: Address, reason: str) -> None:

@@ -95,7 +95,7 @@ class TlsContexts:
         return context
 
     def _shared(self, trust: Trust, folder: str | None) -> ssl.SSLContext:
-        if trust.source == "file":
+        if trust.source in ("file", "inline"):
             context = self._of_files.get(trust)
             if context is None:
                 context = self._of_files[trust] = client_context(trust, excluded=self._excluded)

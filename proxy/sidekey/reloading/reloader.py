@@ -56,6 +56,10 @@ class ReloadHooks(NamedTuple):
     report: Callable[[BaseException], str]
 
 
+class ReloadError(Exception):
+    """What the store says could not be put in use because of a defect in Sidekey, which was reported."""
+
+
 class Reloader:
     """Keeps a running process at what its config says. Must be made on the event loop that it uses.
 
@@ -73,6 +77,11 @@ class Reloader:
         self._watch = Watch(self._wake)
         self._woken = asyncio.Event()
         self._asked = False
+        self._due = True
+        self._loaded = loaded
+        """Whose files are in use."""
+        self._waiting: list[tuple[Callable[[], None], asyncio.Future[None]]] = []
+        """What takes a state of the store, and who waits until that is in use."""
         self._unread = False
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger()
@@ -88,30 +97,50 @@ class Reloader:
         self._asked = True
         self._wake()
 
+    async def join(self, take: Callable[[], None]) -> None:
+        """Put in use what the store says, once `take` has given it to the loader; return when it is.
+
+        `take` is called in the thread that loads. Raises ReloadError where it could not be put in use.
+        """
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((take, done))
+        self._woken.set()
+        await done
+
     async def close(self) -> None:
         """End the watch, and wait for a load under way, whose result is not used any more."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        for _, done in self._waiting:
+            done.set_exception(ReloadError())
         await self._watch.close()
         await asyncio.to_thread(self._thread.shutdown)
 
     def _wake(self) -> None:
+        self._due = True
         self._woken.set()
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        check_at = loop.time()
         while True:
             self._woken.clear()
-            for step in (self._reload_changes, self._watch_again):
+            # A change of the store asks for no look at the files, however often there is one.
+            due, self._due = self._due, False
+            for step in (self._join_store, *((self._reload_changes, self._watch_again) if due else ())):
                 try:
                     await step()
                 except Exception as defect:  # noqa: BLE001  the edge of a task: the next change may go well
                     self._hooks.report(defect)
-            pause = CHECK_EVERY if self._watch.working and not self._unread else CHECK_EVERY_UNWATCHED
+            if due:
+                working = self._watch.working and not self._unread
+                check_at = loop.time() + (CHECK_EVERY if working else CHECK_EVERY_UNWATCHED)
             try:
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout_at(check_at):
                     await self._woken.wait()
             except TimeoutError:
+                self._due = True
                 self._asked |= self._unread
 
     async def _reload_changes(self) -> None:
@@ -130,6 +159,34 @@ class Reloader:
             # They count as seen: a load that fails must not keep them from whoever holds them.
             if certificates:
                 await self._hooks.rotate(certificates)
+
+    async def _join_store(self) -> None:
+        """Join the files in use with what the store says now, where that has changed."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        former, published = self._hooks.publisher.snapshot.integrations, False
+        began = time.perf_counter()
+        try:
+            with _in_background():
+                snapshot = await self._in_thread(self._joined, [take for take, _ in waiting])
+                published = self._publish(snapshot)
+        finally:
+            for _, done in waiting:
+                if published and not done.done():
+                    done.set_result(None)
+                elif not done.done():
+                    done.set_exception(ReloadError())
+        if published:
+            await self._release(former, "store reloaded", began)
+
+    def _joined(self, takes: list[Callable[[], None]]) -> Snapshot:
+        """The files in use, joined with the store, in the thread."""
+        for take in takes:
+            take()
+        snapshot = self._loader.join(self._loaded)
+        prepare_trust(snapshot)
+        return snapshot
 
     async def _watch_again(self) -> None:
         """Watch the folders of what is known now. Where that begins only here another check follows."""
@@ -154,6 +211,7 @@ class Reloader:
     async def _reload(self, changed: dict[Path, Stamp]) -> None:
         """Load, and use the result; `changed` is what the check found."""
         began = time.perf_counter()
+        before: Loaded | None = None
         with _in_background():
             try:
                 loaded = await self._in_thread(self._load)
@@ -168,17 +226,27 @@ class Reloader:
             snapshot = self._usable(loaded)
             former = self._hooks.publisher.snapshot.integrations
             published = snapshot is not None and self._publish(snapshot)
+            self._hooks.metrics.config_loaded = published
+            if published:
+                self._hooks.metrics.config_loaded_at = time.time()
+            if snapshot is not None and self._hooks.publisher.snapshot is snapshot:
+                before, self._loaded = self._loaded, loaded
             if snapshot is None or self._hooks.publisher.snapshot is snapshot:
                 # In the thread: there may be a line for each of ten thousand integrations.
                 await self._in_thread(self._log_findings, loaded)
         if snapshot is None or not published:
             return
-        now = snapshot.integrations
+        await self._release(former, "config reloaded", began)
+        if before is not None and before.files is not None:
+            await self._in_thread(release_gradually, before.files.integrations)
+
+    async def _release(self, former: Mapping[str, Integration], what: str, began: float) -> None:
+        """Log that another snapshot is in use, and let go of the one before."""
+        now = self._hooks.publisher.snapshot.integrations
         differing, gone = await self._in_thread(_differences, former, now)
         seconds = round(time.perf_counter() - began, 3)
-        self._log.info("config reloaded", integrations=len(now), changed=differing, removed=gone, seconds=seconds)
-        if isinstance(former, dict):
-            await self._in_thread(release_gradually, former)
+        self._log.info(what, integrations=len(now), changed=differing, removed=gone, seconds=seconds)
+        await self._in_thread(release_gradually, former)
 
     def _load(self) -> Loaded:
         """Load, and prepare here what publishing would otherwise do on the event loop."""
@@ -202,25 +270,23 @@ class Reloader:
 
     def _publish(self, snapshot: Snapshot) -> bool:
         """Put a snapshot in use; False where the reload failed, which is a defect."""
-        metrics = self._hooks.metrics
+        whole = True
         try:
             self._hooks.publisher.publish(snapshot)
-            metrics.config_loaded, metrics.config_loaded_at = True, time.time()
         except CommitError:
             # The publisher has reported why. Who still serves by the previous config may go on to: it is not released.
             self._log.error("the config was reloaded only in part because of a defect in Sidekey: restart it")
-            metrics.config_loaded = False
+            whole = False
         except Exception as defect:  # noqa: BLE001  nothing has changed, and the next config may go well
             self._log.error(
                 "the config was not reloaded because of a defect in Sidekey; the previous one stays in use",
                 defect=self._hooks.report(defect),
             )
-            metrics.config_loaded = False
             return False
         held = self._hooks.certificate_files()
         self._certificates = {path: known for path, known in self._certificates.items() if path in held}
         gc.freeze()
-        return metrics.config_loaded
+        return whole
 
     def _refused(self, loaded: Loaded) -> bool:
         return bool(loaded.absent) or (self._strict and bool(loaded.unreadable))

@@ -43,18 +43,18 @@ class Limits:
 class Rules:
     """The part of a config that every request pins when its first byte is read.
 
-    `callers` are keyed by the SHA-256 digest of their token. `via` is the Via field that this process sends, after its
-    line end (empty where it sends none); `head_end` ends a head with it. `tunnels_each` is how many tunnels one caller
-    may have.
+    `callers` are keyed by the SHA-256 digest of their token; None: nobody is asked who they are. `via` is the Via field
+    that this process sends, after its line end (empty where it sends none); `head_end` ends a head with it.
+    `tunnels_each` is how many tunnels one caller may have.
     """
 
     __slots__ = ("callers", "head_end", "limits", "timeouts", "tunnels_each", "via")
 
-    def __init__(self, limits: Limits, timeouts: Timeouts, callers: Mapping[bytes, Caller], via: bytes) -> None:
+    def __init__(self, limits: Limits, timeouts: Timeouts, callers: Mapping[bytes, Caller] | None, via: bytes) -> None:
         self.limits: Final = limits
         self.timeouts: Final = timeouts
         self.callers: Final = callers
         self.via: Final = via
         self.head_end: Final = via + b"\r\n\r\n"
-        several = len({caller.name for caller in callers.values()}) > 1
+        several = callers is not None and len({caller.name for caller in callers.values()}) > 1
         self.tunnels_each: Final = max(1, limits.tunnels // 2) if several else limits.tunnels

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Final, Literal
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
 
 from sidekey.authority.rules import CaRules
 from sidekey.core import addresses
-from sidekey.core.addresses import Network
+from sidekey.core.addresses import AllowPrivate, Network
 from sidekey.core.coverage import Coverage
 from sidekey.core.matching import Matching
 from sidekey.core.origins import named, several
@@ -23,9 +24,9 @@ from sidekey.runtime.store_rules import StoreRules
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Trust:
-    """Which CAs verify an upstream's certificate: `source` is mozilla, system or file (then with `path`).
+    """Which CAs verify an upstream's certificate: `source` is mozilla, system, file (then with `path`) or inline.
 
-    `pem` is what the file held when the config was loaded, so that every part uses the same content, and
+    `pem` is what the config or the file held when it was loaded, so that every part uses the same content, and
     `digest` the SHA-256 of that: other content is another trust. Without `pem` a file's trust verifies nothing.
     """
 
@@ -64,7 +65,7 @@ class Integration:
     trust: Trust = Trust()
     certificate: CertificateLoader | None = None
     """The client certificate, where there is one."""
-    allow_private: tuple[Network, ...] = ()
+    allow_private: AllowPrivate = ()
     in_flight: int = 0
     """The limit of its own of requests in flight; 0: they count against their origin's."""
     source_address: addresses.Address | None = None
@@ -76,6 +77,8 @@ class Integration:
     """Whether secrets are replaced in bodies of responses too."""
     filled: tuple[tuple[str, str], ...] = ()
     """What a provider profile filled in: keys and values, as text."""
+    stored: bool = False
+    """Whether it is the store's: it is used in tunnels only to hosts under `ca.hosts`, and dials what the store may."""
     rebuild: Callable[[], Integration] | None = None
     """Set where an unreadable value decides where the credential may go: builds the integration again, blocking."""
 
@@ -119,6 +122,10 @@ class Caller:
     def may_use(self, integration: str) -> bool:
         """Whether this caller may use the integration of that ID."""
         return self.integrations is None or integration in self.integrations
+
+    def lists(self, integration: str) -> bool:
+        """Whether that ID is among those that it may use, one by one."""
+        return self.integrations is not None and integration in self.integrations
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,16 +176,55 @@ class Log:
     path: bool = False
 
 
+StoredState = Literal["ok", "hidden", "invalid", "altered", "sealed"]
+"""What is to be said of a stored integration. `hidden`: it is not served, since a file has, or had, its ID, or another
+covers its targets; `invalid`: this Sidekey cannot use its document; `altered`: its row was changed by other means;
+`sealed`: a secret of it cannot be opened.
+"""
+
+STORED_STATES: Final[tuple[StoredState, ...]] = ("ok", "hidden", "invalid", "altered", "sealed")
+
+
+class Judgement(NamedTuple):
+    """The state of a stored integration, and what is behind it, for operators."""
+
+    state: StoredState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the store says at one `revision`, as far as it is used.
+
+    `judgements` are of all its integrations, by ID, `integrations` those that are served. `newly_hidden` are the IDs of
+    those whose rows do not say yet that they are hidden. `counts` are the judgements' by state.
+    """
+
+    revision: int = 0
+    integrations: Mapping[str, Integration] = field(default_factory=dict)
+    callers: Mapping[bytes, Caller] = field(default_factory=dict)
+    judgements: Mapping[str, Judgement] = field(default_factory=dict)
+    newly_hidden: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Count here, where the store's thread does it."""
+        counts = dict.fromkeys(STORED_STATES, 0)
+        for judgement in self.judgements.values():
+            counts[judgement.state] += 1
+        object.__setattr__(self, "counts", MappingProxyType(counts))
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A whole config at run time.
 
-    `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes; empty: callers are not checked.
+    `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes; None: callers are not checked.
     `several_origins` says whether requests go to two origins or more; those that no integration covers count as one.
     """
 
     integrations: Mapping[str, Integration]
-    callers: Mapping[bytes, Caller] = field(default_factory=dict)
+    callers: Mapping[bytes, Caller] | None = None
     listen: Listen = Listen()
     network: NetworkRules = NetworkRules()
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -189,6 +235,8 @@ class Snapshot:
     """Of the local CA that signs for hosts in tunnels."""
     store: StoreRules | None = None
     """Where managed integrations are stored; None: nowhere."""
+    stored: Stored | None = None
+    """What the store says; None where there is none, or nothing was read yet."""
     passing: Passing | None = None
     """Set where `forward.unmatched` is pass."""
     matching: Matching | None = None

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from sidekey.authority.roots import certificates, is_local
-from sidekey.authority.rules import CaRules
-from sidekey.core.matching import Matching
+from sidekey.core.addresses import Only
+from sidekey.core.matching import Matching, Narrowed
 from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
 from sidekey.credentials.base import Credential, Destinations
 from sidekey.credentials.certificates.loader import CertificateLoader
@@ -23,13 +21,12 @@ from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime import snapshot
 from sidekey.runtime.rules import Limits, Timeouts
-from sidekey.runtime.store_rules import StoreRules
+from sidekey.settings.bundles import LARGEST_BUNDLE, check_bundle, check_no_local_ca
 from sidekey.settings.config_errors import Loc
-from sidekey.settings.models import CallerSettings, GlobalSettings, IntegrationSettings, ListenSettings
+from sidekey.settings.file_side import FileSide
+from sidekey.settings.models import CallerSettings, IntegrationSettings, ListenSettings
 from sidekey.settings.passing import build_passing
-from sidekey.settings.secrets import NotingReader, SecretReader, named
-
-LARGEST_BUNDLE = 16 << 20
+from sidekey.settings.secrets import NotingReader, ReferenceReader, SecretReader, named
 
 Reasons = list[tuple[Loc, str]]
 Unread = tuple[Keys, str]
@@ -42,17 +39,18 @@ def build_integration(
     name: str,
     settings: IntegrationSettings,
     trust: snapshot.Trust,
-    read: SecretReader,
+    read: ReferenceReader,
     trust_of: TrustOf,
     *,
     filled: Filled = (),
     certificate: CertificateLoader | None = None,
     noting: NotingReader | None = None,
+    stored: Only | None = None,
 ) -> tuple[snapshot.Integration, Reasons]:
     """One integration with its secrets read; `trust` is what holds where it names none itself.
 
     `noting` reads for this time, where it is to be known what was read; `read` for every later one. The errors of its
-    client certificate are the loader's.
+    client certificate are the loader's. One that is `stored` dials global addresses and these.
     """
     auth = settings.auth
     now = read if noting is None else noting
@@ -67,7 +65,9 @@ def build_integration(
         policy, base = Policy(methods=methods), None
 
         def rebuild() -> snapshot.Integration:
-            return build_integration(name, settings, trust, read, trust_of, filled=filled, certificate=certificate)[0]
+            return build_integration(
+                name, settings, trust, read, trust_of, filled=filled, certificate=certificate, stored=stored
+            )[0]
 
     else:
         policy = Policy(
@@ -97,7 +97,7 @@ def build_integration(
         traits=auth.traits(),
         trust=trust,
         certificate=certificate,
-        allow_private=tuple(settings.allow_private),
+        allow_private=tuple(settings.allow_private) if stored is None else stored,
         in_flight=settings.limits.in_flight or 0,
         source_address=settings.source_address,
         description=settings.description,
@@ -105,12 +105,13 @@ def build_integration(
         test=None if test is None else snapshot.TestRequest(test.method, test.path),
         redact_response=settings.redact_response,
         filled=filled,
+        stored=stored is not None,
         rebuild=rebuild,
     )
     return integration, reasons
 
 
-def _prefixes(settings: IntegrationSettings, read: SecretReader) -> tuple[tuple[Prefix, ...], list[Unread]]:
+def _prefixes(settings: IntegrationSettings, read: ReferenceReader) -> tuple[tuple[Prefix, ...], list[Unread]]:
     """The endpoint prefixes, those behind references read; none of them where one cannot be read."""
     prefixes: list[Prefix] = []
     for prefix in settings.endpoint_prefix:
@@ -121,7 +122,7 @@ def _prefixes(settings: IntegrationSettings, read: SecretReader) -> tuple[tuple[
     return tuple(prefixes), []
 
 
-def _credential(settings: IntegrationSettings, read: SecretReader, known: Mapping[Keys, str]) -> Credential:
+def _credential(settings: IntegrationSettings, read: ReferenceReader, known: Mapping[Keys, str]) -> Credential:
     _, unread = _prefixes(settings, read)
     values, reasons = settings.auth.read(read, known)
     if unread or reasons:
@@ -155,25 +156,10 @@ def build_trust(trust: snapshot.Trust, read: SecretReader) -> tuple[snapshot.Tru
         # Text between the certificates may be in any encoding.
         pem = data.decode("latin-1").encode("ascii", "replace").decode()
         check_bundle(pem)
-        _check_no_local_ca(data)
+        check_no_local_ca(data)
     except ValueError as error:
         return snapshot.Trust(trust.source, path), f"{named('file', trust.path)} {error}"
     return snapshot.Trust(trust.source, path, hashlib.sha256(data).hexdigest(), pem), None
-
-
-def _check_no_local_ca(pem: bytes) -> None:
-    if any(map(is_local, certificates(pem))):
-        raise ValueError("must not contain a local CA of Sidekey, which never verifies upstreams: remove it")
-
-
-def check_bundle(pem: str) -> None:
-    """Raise ValueError where this holds no certificate in PEM, or one that OpenSSL does not read."""
-    if "-----BEGIN CERTIFICATE-----" not in pem:
-        raise ValueError("must contain a certificate in PEM")
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
-    except ssl.SSLError:
-        raise ValueError("contains a certificate that cannot be read") from None
 
 
 Digests = Mapping[str, tuple[Reference, bytes]]
@@ -226,22 +212,21 @@ def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, fo
     return Callers(callers, digests, unreadable, twice)
 
 
-def build_snapshot(
-    settings: GlobalSettings,
-    integrations: Mapping[str, snapshot.Integration],
-    callers: Mapping[bytes, snapshot.Caller],
-    read: SecretReader,
-    trust: snapshot.Trust,
-    *,
-    ca: CaRules,
-    store: StoreRules | None = None,
-) -> snapshot.Snapshot:
-    """The whole config at run time; `trust` is the network's."""
+def build_snapshot(side: FileSide, stored: snapshot.Stored | None) -> snapshot.Snapshot:
+    """The whole config at run time: what its files say, and the store."""
+    settings, store = side.settings, side.store
     network, forward = settings.network, settings.forward
+    # Of its own in any case: whoever lets go of a snapshot empties it gradually.
+    integrations = {**side.integrations, **({} if stored is None else stored.integrations)}
+    callers: dict[bytes, snapshot.Caller] | None = {**({} if stored is None else stored.callers), **side.callers}
+    passing = None
+    if forward.unmatched == "pass":
+        passing = build_passing(integrations, side.trust, forward.pass_ports, stored_at=side.stored_at)
     return snapshot.Snapshot(
         integrations=integrations,
-        callers=callers,
-        listen=build_listen(settings.listen, read),
+        # With a store the last caller may be removed, and nobody must be let in by that.
+        callers=callers if callers or store is not None else None,
+        listen=build_listen(settings.listen, side.read),
         network=snapshot.NetworkRules(
             hosts={host: tuple(addresses) for host, addresses in network.hosts.items()},
             allow_private=tuple(network.allow_private),
@@ -252,16 +237,21 @@ def build_snapshot(
         limits=Limits(**dict(settings.limits)),
         log=snapshot.Log(**dict(settings.log)),
         via=settings.via,
-        ca=ca,
+        ca=side.ca,
         store=store,
-        passing=build_passing(integrations, trust, forward.pass_ports) if forward.unmatched == "pass" else None,
-        matching=build_matching(integrations) if forward.match_by_host else None,
+        stored=stored,
+        passing=passing,
+        matching=build_matching(integrations, side.stored_at) if forward.match_by_host else None,
     )
 
 
-def build_matching(integrations: Mapping[str, snapshot.Integration]) -> Matching:
+def build_matching(
+    integrations: Mapping[str, snapshot.Integration], stored_at: frozenset[str] = frozenset()
+) -> Matching:
     """Which integrations name a host; not one that is not known yet to."""
-    return Matching.of({each.id: each.policy for each in integrations.values() if each.rebuild is None})
+    known = {each.id: each.policy for each in integrations.values() if each.rebuild is None}
+    stored = frozenset(each.id for each in integrations.values() if each.stored)
+    return Matching.of(known, Narrowed(stored, stored_at))
 
 
 def build_listen(settings: ListenSettings, read: SecretReader) -> snapshot.Listen:

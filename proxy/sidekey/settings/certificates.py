@@ -10,7 +10,7 @@ from sidekey.credentials.certificates.loader import CertificateLoader, Messages,
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys, Reference
 from sidekey.settings.models import IntegrationSettings
-from sidekey.settings.secrets import SecretReader
+from sidekey.settings.secrets import ReferenceReader
 from sidekey.settings.stamps import Stamp, stamp
 
 LARGEST = 256 << 10
@@ -18,7 +18,7 @@ LARGEST = 256 << 10
 
 
 def build_certificate_loader(
-    settings: IntegrationSettings, read: SecretReader, now: float, look: Callable[[Path], Stamp] = stamp
+    settings: IntegrationSettings, read: ReferenceReader, now: float, look: Callable[[Path], Stamp] = stamp
 ) -> CertificateLoader | None:
     """The loader, after its first reading; None for an integration without a client certificate.
 
@@ -30,7 +30,7 @@ def build_certificate_loader(
     if given is None:
         return None
     references = given.references()
-    urls = tuple(((block, key), each.value) for key, each in references.items() if each.source == "url")
+    urls = tuple(((block, key), url) for key, each in references.items() if (url := _url(each, read)) is not None)
     loader = CertificateLoader(
         partial(_load, block, given, read),
         files=tuple(_files(given, read)),
@@ -43,13 +43,23 @@ def build_certificate_loader(
     return loader
 
 
-def _files(given: CertificateSettings, read: SecretReader) -> list[Path]:
+def _url(reference: Reference, read: ReferenceReader) -> str | None:
+    """The URL that a reference names; None where it names none, or one that cannot be read, as `_load` will say."""
+    if reference.source == "url":
+        return reference.value
+    try:
+        return read(reference) if reference.source == "stored_url" else None
+    except ValueError:
+        return None
+
+
+def _files(given: CertificateSettings, read: ReferenceReader) -> list[Path]:
     references = [*given.references().values(), *([] if given.key_passphrase is None else [given.key_passphrase])]
-    return [read.path(each.value) for each in references if each.source == "file"]
+    return [path for each in references if (path := read.file(each)) is not None]
 
 
 def _load(
-    block: str, given: CertificateSettings, read: SecretReader, fetched: Mapping[Keys, bytes], now: float
+    block: str, given: CertificateSettings, read: ReferenceReader, fetched: Mapping[Keys, bytes], now: float
 ) -> Reading:
     # cryptography costs memory and start-up: only where a certificate is configured.
     from sidekey.credentials.certificates.material import Material, examine  # noqa: PLC0415 - as the line above says
@@ -85,10 +95,12 @@ def _load(
     return Reading(examined.identity, placed((*reasons, *examined.errors)), placed(examined.warnings))
 
 
-def _bytes(reference: Reference, read: SecretReader, fetched: bytes | None) -> bytes:
+def _bytes(reference: Reference, read: ReferenceReader, fetched: bytes | None) -> bytes:
     """What a reference leads to. Raises ValueError with the reason."""
-    if reference.source != "url":
+    if reference.source not in ("url", "stored_url"):
         return read.raw(reference, LARGEST)
     if fetched is None:
+        if reference.source == "stored_url":
+            read(reference)
         raise ValueError("has not been fetched yet")
     return fetched

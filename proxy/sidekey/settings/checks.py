@@ -157,7 +157,12 @@ def caller_errors(raw: Mapping[str, Any], known: Container[str]) -> Found:
         granted = mapping(caller).get("integrations")
         for index, entry in enumerate(granted if isinstance(granted, list) else []):
             if isinstance(entry, str) and entry not in known:
-                yield ("callers", name, "integrations", index), "no integration has this ID"
+                text = (
+                    "no integration has this ID"
+                    if raw.get("store") is None
+                    else "no file has an integration of this ID"
+                )
+                yield ("callers", name, "integrations", index), text
 
 
 def matching_errors(integrations: Mapping[str, Integration], callers: Iterable[Caller]) -> Found:
@@ -194,7 +199,7 @@ def _is_open(name: str, address: Address, raw: Mapping[str, Any]) -> bool:
     """Whether other machines can reach a listener that requires no token."""
     if name == "metrics" or address.path is not None or ip_address(address.host).is_loopback:
         return False
-    return name == "admin" or not raw.get("callers")
+    return name == "admin" or (not raw.get("callers") and raw.get("store") is None)
 
 
 def global_warnings(raw: Mapping[str, Any]) -> Found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 Loc = tuple[str | int, ...]
@@ -25,6 +25,23 @@ class ConfigError(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: {self.path or '(file)'}: {self.message}"
+
+
+class Finding(NamedTuple):
+    """What is wrong with (or should be known of) the value at `loc` in a document, or with `key` the key itself.
+
+    `written` is where the document has what it is about, which a provider profile may have filled in; None: at `loc`.
+    """
+
+    loc: Loc
+    message: str
+    key: bool = False
+    written: Loc | None = None
+
+    @property
+    def place(self) -> Loc:
+        """Where the document has what it is about, or would have it."""
+        return self.loc if self.written is None else self.written
 
 
 class Table(dict[str, Any]):
@@ -75,21 +92,32 @@ def column_of(mark: int) -> int:
     return (mark & ((1 << _COLUMN_BITS) - 1)) + 1
 
 
-def mark_at(root: Table, loc: Iterable[str | int], *, key: bool = False) -> tuple[int, Loc]:
-    """The mark of the value (with `key`: of the key) at `loc`, and as much of `loc` as the file holds."""
+def held(root: Any, loc: Iterable[str | int]) -> Loc:
+    """As much of `loc` as a document holds."""
     node: Any = root
-    mark = root.mark
     found: list[str | int] = []
     for part in loc:
-        if isinstance(node, Table) and part in node:
-            mark = node.spots[2 * list(node).index(str(part)) + (0 if key else 1)]
+        if isinstance(node, Mapping) and part in node:
             node = node[str(part)]
-        elif isinstance(node, Row) and isinstance(part, int) and part < len(node):
-            mark, node = node.spots[part], node[part]
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[part]
         else:
             break
         found.append(part)
-    return mark, tuple(found)
+    return tuple(found)
+
+
+def mark_at(root: Table, loc: Iterable[str | int], *, key: bool = False) -> int:
+    """The mark of the value (with `key`: of the key) at `loc`, or at as much of it as the file holds."""
+    node: Any = root
+    mark = root.mark
+    for part in held(root, loc):
+        if isinstance(node, Table):
+            mark = node.spots[2 * list(node).index(str(part)) + (0 if key else 1)]
+            node = node[str(part)]
+        else:
+            mark, node = node.spots[part], node[part]
+    return mark
 
 
 def error_at(root: Table, loc: Loc, message: str, *, base: Loc = (), key: bool = False) -> ConfigError:
@@ -97,8 +125,13 @@ def error_at(root: Table, loc: Loc, message: str, *, base: Loc = (), key: bool =
 
     Where the last parts of `loc` are missing in the file, the place is that of the mapping without them.
     """
-    mark, _ = mark_at(root, loc, key=key)
-    return ConfigError(root.file, line_of(mark), column_of(mark), show((*base, *loc)), message)
+    return error_of(root, Finding(loc, message, key), base=base)
+
+
+def error_of(root: Table, finding: Finding, *, base: Loc = ()) -> ConfigError:
+    """A finding in the mapping `root` with its place in the file; `base` leads to `root`."""
+    mark = mark_at(root, finding.place, key=finding.key)
+    return ConfigError(root.file, line_of(mark), column_of(mark), show((*base, *finding.loc)), finding.message)
 
 
 def show(loc: Sequence[str | int]) -> str:

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from pydantic import ValidationError
-
 from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.certificates.settings import MATERIAL
 from sidekey.runtime.snapshot import Integration, Trust
 from sidekey.settings import checks
 from sidekey.settings.build import TrustOf, build_integration
 from sidekey.settings.certificates import build_certificate_loader
-from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at
+from sidekey.settings.config_errors import ConfigError, Finding, Table, error_at, error_of
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.memory import Entry
 from sidekey.settings.models import IntegrationSettings
-from sidekey.settings.profiles import expand
 from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.stamps import Looks
-from sidekey.settings.translate import errors_of
+from sidekey.settings.validated import validate
 
 
 class Integrations:
@@ -62,16 +59,10 @@ class Integrations:
         return entry
 
     def _build(self, name: str, raw: Table, trust: Trust, former: Entry | None) -> Entry | None:
-        expansion = expand(raw)
-        table = expansion.table
-        self._note(self._loaded.errors, name, raw, expansion.errors)
-        self._note(self._loaded.errors, name, raw, checks.integration_errors(table))
-        warnings = tuple(checks.integration_warnings(table))
-        try:
-            settings = IntegrationSettings.model_validate(table)
-        except ValidationError as error:
+        settings, errors, warnings, expansion = validate(raw)
+        self._note(self._loaded.errors, name, raw, errors)
+        if settings is None:
             self._note(self._loaded.warnings, name, raw, warnings)
-            self._loaded.errors += errors_of(error, IntegrationSettings, lambda _: table, ("integrations", name))
             return None
         build = partial(
             build_integration,
@@ -88,11 +79,11 @@ class Integrations:
         if former is not None and certificate is not None and integration.policy != former.integration.policy:
             # What was fetched, or read long ago, is only for the destinations it was read for.
             integration, unreadable = build(certificate=self._certificate(settings))
-        read = tuple(unreadable)
+        read = tuple(Finding(*each) for each in unreadable)
         if not expansion.errors:
             # Otherwise the policy contains examples, which say nothing about the intended one.
-            warnings += tuple(checks.policy_warnings(integration.policy))
-            warnings += tuple(checks.redaction_warnings(integration))
+            found = (*checks.policy_warnings(integration.policy), *checks.redaction_warnings(integration))
+            warnings += tuple(Finding(*each) for each in found)
         entry = Entry(
             raw=raw,
             integration=integration,
@@ -123,7 +114,7 @@ class Integrations:
 
     def _report_certificate(self, certificate: CertificateLoader, name: str, raw: Table) -> None:
         """The present state of a client certificate: it may have been read again since it was built."""
-        self._note(self._loaded.warnings, name, raw, certificate.warnings)
+        self._note(self._loaded.warnings, name, raw, (Finding(*each) for each in certificate.warnings))
         if certificate.urls:
             self._loaded.places[name] = {
                 (block, key): error_at(raw, (block, key), "", base=("integrations", name))
@@ -132,10 +123,10 @@ class Integrations:
             }
         unreadable = certificate.unreadable
         if unreadable is not None and certificate.identity is None and not certificate.pending:
-            self._note(self._loaded.unreadable, name, raw, unreadable.reasons)
+            self._note(self._loaded.unreadable, name, raw, (Finding(*each) for each in unreadable.reasons))
 
-    def _note(self, errors: list[ConfigError], name: str, raw: Table, found: Iterable[tuple[Loc, str]]) -> None:
-        errors += [error_at(raw, loc, message, base=("integrations", name)) for loc, message in found]
+    def _note(self, errors: list[ConfigError], name: str, raw: Table, found: Iterable[Finding]) -> None:
+        errors += [error_of(raw, finding, base=("integrations", name)) for finding in found]
 
 
 def _lost(former: Integration, found: Integration) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
@@ -18,7 +19,8 @@ from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings import checks
 from sidekey.settings.authority import build_ca
 from sidekey.settings.build import build_callers, build_listen, build_snapshot, build_trust, moved
-from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at
+from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at, error_of
+from sidekey.settings.file_side import FileSide
 from sidekey.settings.integration import Integrations
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.local_address import ABSENT, is_local
@@ -29,7 +31,7 @@ from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.source import Files, Joined, read_config
 from sidekey.settings.stamps import Looks
 from sidekey.settings.store import BuiltStore, build_store
-from sidekey.settings.translate import errors_of
+from sidekey.settings.translate import findings_of
 from sidekey.settings.values import check_name
 
 __all__ = ["Loaded", "Loader", "load"]
@@ -43,6 +45,14 @@ def load(path: str | Path, environ: Mapping[str, str] | None = None, now: float 
     return Loader(path, environ).load(now)
 
 
+class StoreSide(ABC):
+    """What a store says, built: each time it is asked it builds only what differs from the time before."""
+
+    @abstractmethod
+    def build(self, side: FileSide, now: float) -> snapshot.Stored:
+        """What the store says now, beside what the files say. Blocks; `now` is in seconds since the epoch."""
+
+
 class Loader:
     """Loads one config as often as it is asked to, and builds only what differs from the last good load.
 
@@ -54,6 +64,7 @@ class Loader:
         self._environ = os.environ if environ is None else environ
         self._memory = Memory()
         self._files: Files = {}
+        self._store: StoreSide | None = None
 
     def load(self, now: float | None = None) -> Loaded:
         """As `load`. Blocks; one thread at a time.
@@ -69,11 +80,27 @@ class Loader:
             moment = time.time() if now is None else now
             loading = _Loading(joined, read, noting, self._memory, environ=self._environ, now=moment)
             memory = loading.run()
+            loaded = loading.loaded
+            if loaded.files is not None:
+                loaded.snapshot = self._join(loaded.files, moment)
             self._keep(memory, joined.files)
-        loaded = loading.loaded
         loaded.stamps, loaded.transient = looks.stamps, joined.transient or noting.transient
         loaded.sort()
         return loaded
+
+    def follow(self, store: StoreSide) -> None:
+        """Join what the files say with what this store says, from the next load on."""
+        self._store = store
+
+    def join(self, loaded: Loaded, now: float | None = None) -> snapshot.Snapshot:
+        """What was loaded of the files, without looking at them, with the store as it is now. Blocks, as `load`."""
+        if loaded.files is None:
+            raise ValueError("a config with errors has nothing to be joined with")
+        with _without_collector():
+            return self._join(loaded.files, time.time() if now is None else now)
+
+    def _join(self, side: FileSide, now: float) -> snapshot.Snapshot:
+        return build_snapshot(side, None if self._store is None else self._store.build(side, now))
 
     def _keep(self, memory: Memory | None, files: Files) -> None:
         """Remember this load, and release gradually what is not needed any more."""
@@ -149,10 +176,11 @@ class _Loading:
         self._note(self.loaded.warnings, ca.warnings)
         if self.loaded.errors:
             return None
-        built = build_snapshot(settings, integrations, callers.found, self._read, trust, ca=ca.rules, store=store)
-        self.loaded.snapshot = built
+        side = FileSide(settings, integrations, callers.found, self._read, trust, ca.rules, store)
+        self.loaded.files = side
         written = settings.ca, ca.rules
-        return Memory(entries, callers.digests, trust, self._joined.files, built.listen, store, written)
+        listen = build_listen(settings.listen, self._read)
+        return Memory(entries, callers.digests, trust, self._joined.files, listen, store, written)
 
     def _store(self, settings: GlobalSettings) -> StoreRules | None:
         """What the store is opened by."""
@@ -181,7 +209,9 @@ class _Loading:
         if self._joined.documents:
             self._note(self.loaded.errors, checks.global_errors(values))
             if self._joined.complete:
-                self._note(self.loaded.errors, checks.caller_errors(values, self._joined.integrations))
+                unknown = checks.caller_errors(values, self._joined.integrations)
+                # With a store they may be made later, or be there.
+                self._note(self.loaded.errors if values.get("store") is None else self.loaded.warnings, unknown)
             self._note(self.loaded.warnings, checks.global_warnings(values))
         if self._joined.documents and not self._joined.integrations:
             text = "no integration is configured: every request is denied"
@@ -190,7 +220,8 @@ class _Loading:
         try:
             settings = GlobalSettings.model_validate(values)
         except ValidationError as error:
-            self.loaded.errors += errors_of(error, GlobalSettings, self._root, ())
+            found = findings_of(error, GlobalSettings, self._root)
+            self.loaded.errors += [error_of(self._root(each.loc), each) for each in found]
             invalid = {details["loc"][0] for details in error.errors(include_url=False, include_input=False)}
             settings = GlobalSettings.model_validate(_without_invalid(values, error))
         source = settings.network.source_address

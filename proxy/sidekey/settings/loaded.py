@@ -7,12 +7,13 @@ from pathlib import Path
 
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.config_errors import ConfigError, Loc
+from sidekey.settings.file_side import FileSide
 from sidekey.settings.stamps import Stamp
 
 
 @dataclass(slots=True)
 class Loaded:
-    """A config that was read. `snapshot` is None where there are `errors`.
+    """A config that was read. `snapshot`, and what is of `files` in it, is None where there are `errors`.
 
     `unreadable` are secrets and CA files that could not be read: errors for `check` and `run --strict`, while `run`
     continues without what needs them. All lists are in the order of file, line and column.
@@ -35,6 +36,7 @@ class Loaded:
     """
 
     snapshot: Snapshot | None = None
+    files: FileSide | None = None
     errors: list[ConfigError] = field(default_factory=list)
     warnings: list[ConfigError] = field(default_factory=list)
     unreadable: list[ConfigError] = field(default_factory=list)

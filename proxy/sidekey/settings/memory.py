@@ -10,15 +10,15 @@ from sidekey.authority.rules import CaRules
 from sidekey.runtime import snapshot
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.build import Digests
-from sidekey.settings.config_errors import Loc, Row, Table
+from sidekey.settings.config_errors import Finding, Row, Table
 from sidekey.settings.models import CaSettings
 from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import Stamps
 from sidekey.settings.source import Files
 from sidekey.settings.stamps import Looks
 
-Found = tuple[tuple[Loc, str], ...]
-"""Places in an integration, with a message for each."""
+Found = tuple[Finding, ...]
+"""What is to be said of an integration, by its places in it."""
 
 
 class Entry(NamedTuple):

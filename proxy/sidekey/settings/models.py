@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from sidekey.authority.roots import certificates
+from sidekey.core.policy import Domain, Prefix
 from sidekey.credentials.certificates.settings import CertificateSettings
+from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.fields import PemSecret, PemText, Reference, Secret, SecretElsewhere
 from sidekey.credentials.quantities import Duration, Retention, Size
 from sidekey.credentials.registry import KINDS, AuthSettings
@@ -46,6 +50,18 @@ _BRING_CERTIFICATE = _names(name for name, kind in KINDS.items() if kind.brings_
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 PositiveSize = Annotated[Size, AfterValidator(_not_nothing)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+def _as_set(entries: list[Prefix] | list[Domain]) -> list[str]:
+    """Prefixes or domains where their order does not count."""
+    return sorted({str(entry) for entry in entries})
+
+
+def _anchors(trust: snapshot.Trust | None) -> str | list[str] | None:
+    """CAs by their SHA-256, whatever stands around them and in which order."""
+    if trust is None or trust.pem is None:
+        return None if trust is None else trust.source
+    return sorted({hashlib.sha256(der).hexdigest() for der in certificates(trust.pem.encode())})
 
 
 class Section(BaseModel):
@@ -99,7 +115,8 @@ class NetworkSettings(Section):
     )
     trusted_ca: values.TrustedCA = Field(
         default=snapshot.Trust(),
-        description="Which CAs upstream certificates are verified against: `mozilla`, `system` or `{file: PATH}`.",
+        description="Which CAs upstream certificates are verified against: `mozilla`, `system`, `{file: PATH}` or "
+        "`{inline: PEM}`.",
     )
     search: bool = Field(default=False, description="Whether DNS search domains apply to targets.")
     source_address: values.SourceAddress | None = Field(
@@ -289,9 +306,9 @@ class IntegrationLimits(Section):
 class IntegrationSettings(Section):
     """An integration: where its credential may go, and the credential."""
 
-    description: str = Field(default="", description="A description for people.")
-    tags: list[str] = Field(default=[], description="Words to find it with.")
-    endpoint_prefix: values.EndpointPrefixes = Field(
+    description: Annotated[str, HARMLESS] = Field(default="", description="A description for people.")
+    tags: Annotated[list[str], HARMLESS] = Field(default=[], description="Words to find it with.")
+    endpoint_prefix: Annotated[values.EndpointPrefixes, CountsAs(_as_set)] = Field(
         default=[],
         description=f"The URL under which targets are allowed, or a list of them. {_NEED_PREFIX} need "
         "one. Path segments count: `/v1` allows `/v1/x` and not `/v10`, nor what some server may read as outside it.",
@@ -299,20 +316,22 @@ class IntegrationSettings(Section):
     allow_other_domains: bool = Field(
         default=False, description="Whether `allowed_domains` is used; both keys are needed together."
     )
-    allowed_domains: list[values.AllowedDomain] = Field(
+    allowed_domains: Annotated[list[values.AllowedDomain], CountsAs(_as_set)] = Field(
         default=[],
         description="Base URLs, or `https://*.suffix`. With an `endpoint_prefix` both must allow a target.",
     )
-    methods: list[values.Method] | None = Field(
+    methods: Annotated[list[values.Method] | None, HARMLESS] = Field(
         default=None, min_length=1, description="Methods that are allowed; default: all but TRACE and CONNECT."
     )
     allow_private: list[values.PrivateNetwork] = Field(
         default=[], description="As `network.allow_private`, for this integration, in addition."
     )
-    trusted_ca: values.TrustedCA | None = Field(
+    trusted_ca: Annotated[values.TrustedCA | None, CountsAs(_anchors)] = Field(
         default=None, description="As `network.trusted_ca`, for this integration, instead."
     )
-    limits: IntegrationLimits = Field(default=IntegrationLimits(), description="Limits of this integration.")
+    limits: Annotated[IntegrationLimits, HARMLESS] = Field(
+        default=IntegrationLimits(), description="Limits of this integration."
+    )
     source_address: values.SourceAddress | None = Field(
         default=None, description="As `network.source_address`, for this integration, instead."
     )
@@ -326,7 +345,7 @@ class IntegrationSettings(Section):
         "too, as they always are in heads. Bodies then come chunked, without content coding and `ETag`; `Range` is not "
         "passed on.",
     )
-    test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
+    test: Annotated[TestSettings | None, HARMLESS] = Field(default=None, description="The request of `sidekey test`.")
 
 
 class GlobalSettings(Section):

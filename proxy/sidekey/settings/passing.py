@@ -16,14 +16,24 @@ PASS_PORTS: Final = (443, 80)
 
 
 def build_passing(
-    integrations: Mapping[str, snapshot.Integration], trust: snapshot.Trust, ports: Iterable[int] = PASS_PORTS
+    integrations: Mapping[str, snapshot.Integration],
+    trust: snapshot.Trust,
+    ports: Iterable[int] = PASS_PORTS,
+    *,
+    stored_at: frozenset[str] = frozenset(),
 ) -> snapshot.Passing:
-    """How a target that none of these integrations covers is forwarded; `trust` is the network's."""
+    """How a target that none of these integrations covers is forwarded; `trust` is the network's.
+
+    Stored ones cover nothing beyond the host names `stored_at`: their editors must not keep anything else from passing.
+    """
+    own = [each for each in integrations.values() if not each.stored]
+    known = [each.policy for each in integrations.values() if each.stored and each.rebuild is None]
     secrets = SecretLoader(lambda: FixedCredential(Grant()))
     secrets.load()
     return snapshot.Passing(
-        coverage=Coverage.of(each.policy for each in integrations.values() if each.rebuild is None),
-        undecided=frozenset(each.id for each in integrations.values() if each.rebuild is not None),
+        coverage=Coverage.of(each.policy for each in own if each.rebuild is None)
+        | Coverage.of(known).within(stored_at),
+        undecided=frozenset(each.id for each in own if each.rebuild is not None),
         nobody=snapshot.Integration(snapshot.NOBODY, "none", Policy(), None, secrets, Traits(Places()), trust),
         ports=frozenset(ports),
     )

@@ -16,8 +16,9 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
+from sidekey.credentials.base import KindSettings
 from sidekey.credentials.registry import KINDS
-from sidekey.settings.config_errors import Loc, Row, Table, mark_at, show
+from sidekey.settings.config_errors import Loc, show
 from sidekey.settings.document import parse
 from sidekey.settings.models import Section
 
@@ -133,8 +134,8 @@ class Profile(Section):
 
     def entries(self) -> Pairs:
         """`brought` as paths of keys and texts."""
-        filling = _Filling(Table("", 0), 0)
-        filling.merge(Table("", 0), self.brought, ())
+        filling = _Filling()
+        filling.merge({}, self.brought, ())
         return tuple(filling.entries)
 
 
@@ -142,9 +143,18 @@ class Filled(NamedTuple):
     """What a profile filled in, for people: paths of keys in the integration and texts, none of them secret."""
 
     provider: str
-    title: str
-    documentation: str
     entries: Pairs
+
+
+class Brought(NamedTuple):
+    """What a profile brings for some parameters: keys of an integration, beside those that are written."""
+
+    provider: str
+    parameters: Mapping[str, Value]
+    """As they were written; those with a default may be missing."""
+    keys: Mapping[str, Any]
+    domains: bool
+    """Whether the profile's domains are among the keys, where it has any."""
 
 
 class Expansion(NamedTuple):
@@ -152,11 +162,21 @@ class Expansion(NamedTuple):
 
     The places of `errors` are in the mapping that was expanded. Where there are any, `table` serves only to check the
     rest of the integration: it contains examples for what is missing or wrong, and nothing may be built of it.
+    `added` are the places of what was filled in.
     """
 
-    table: Table
+    table: Mapping[str, Any]
     errors: Found
     filled: Filled | None
+    brought: Brought | None = None
+    added: frozenset[Loc] = frozenset()
+
+    def written(self, loc: Loc) -> Loc:
+        """Where the mapping that was expanded has what is at a place of `table`: what was brought, at `provider`."""
+        return _PROVIDER if any(loc[:length] in self.added for length in range(1, len(loc) + 1)) else loc
+
+
+_PROVIDER: Loc = ("auth", "provider")
 
 
 @cache
@@ -204,14 +224,14 @@ def parameter_properties(kind: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def expand(raw: Table) -> Expansion:
+def expand(raw: Mapping[str, Any], known: Brought | None = None) -> Expansion:
     """Fill in what the provider named in an integration's `auth` brings; what the integration writes itself stays.
 
-    `raw` is left as it is. Keys that were filled in have the place of `auth.provider`. No domains come where the
-    integration writes `allow_other_domains: false`.
+    `raw` is left as it is. No domains come where the integration writes `allow_other_domains: false`. `known` is used
+    instead of what the profile brings today, where it is for the same provider and parameters.
     """
     auth = raw.get("auth")
-    if not isinstance(auth, Table) or not isinstance(auth.get("provider"), str):
+    if not isinstance(auth, Mapping) or not isinstance(auth.get("provider"), str):
         return Expansion(raw, [], None)
     name, provider = str(auth.get("type")), auth["provider"]
     # Whoever writes the domains decides alone where the token may go.
@@ -219,23 +239,48 @@ def expand(raw: Table) -> Expansion:
     kind = KINDS.get(name)
     if kind is None or not kind.placeholder_profile:
         return Expansion(raw, [], None)
+    if known is not None and _same(known, kind, auth, domains=domains):
+        return merged(raw, known)
     if provider in names() and profile(provider).kind == name:
         found = profile(provider)
         values, taken, errors = _arguments(auth, provider, found, domains=domains)
     else:
-        known = names_of(name)
-        close = get_close_matches(provider, known, n=1)
+        alike = names_of(name)
+        close = get_close_matches(provider, alike, n=1)
         found = profile(close[0]) if close else _unknown_provider(name)
         values, taken, _ = _arguments(auth, provider, found, domains=domains)
-        errors = [(("auth", "provider"), f"no such provider; {_way_out(close, known)}")]
-    brought = _fill(found.brought, values)
-    if raw.get("allow_other_domains") is False or not brought.get("allowed_domains"):
-        brought = {"auth": brought["auth"]}
-    filling = _Filling(raw, mark_at(raw, ("auth", "provider"))[0])
-    table = filling.merge(_replaced(raw, "auth", _without(auth, taken)), brought, ())
-    if errors:
-        return Expansion(table, errors, None)
-    return Expansion(table, [], Filled(provider, found.title, found.documentation, tuple(filling.entries)))
+        errors = [(_PROVIDER, f"no such provider; {_way_out(close, alike)}")]
+    keys = _fill(found.brought, values)
+    if not keys.get("allowed_domains"):
+        keys = {"auth": keys["auth"]}
+    brought = Brought(provider, {key: auth[key] for key in auth if key in taken}, keys, domains)
+    expansion = merged(raw, brought)
+    return expansion._replace(errors=errors, filled=None, brought=None) if errors else expansion
+
+
+def merged(raw: Mapping[str, Any], brought: Brought) -> Expansion:
+    """An integration with what a profile brings; the parameters are taken out."""
+    keys = brought.keys
+    if raw.get("allow_other_domains") is False:
+        keys = {"auth": keys["auth"]}
+    filling = _Filling()
+    auth = {key: value for key, value in raw["auth"].items() if key not in brought.parameters}
+    table = filling.merge({**raw, "auth": auth}, keys, ())
+    filled = Filled(brought.provider, tuple(filling.entries))
+    return Expansion(table, [], filled, brought, frozenset(filling.added))
+
+
+def _same(known: Brought, kind: type[KindSettings], auth: Mapping[str, Any], *, domains: bool) -> bool:
+    """Whether an `auth` block names the same provider with the same parameters."""
+    given = {key: value for key, value in auth.items() if key in known.parameters or key not in kind.model_fields}
+    return (known.provider, known.domains) == (auth["provider"], domains) and _exactly(given) == _exactly(
+        known.parameters
+    )
+
+
+def _exactly(parameters: Mapping[str, Any]) -> str:
+    """Parameters as they are compared: 12 is not "12", and an unknown key is not a parameter that is left out."""
+    return json.dumps(parameters, sort_keys=True, default=repr)
 
 
 def _unknown_provider(kind: str) -> Profile:
@@ -244,7 +289,7 @@ def _unknown_provider(kind: str) -> Profile:
 
 
 def _arguments(
-    auth: Table, provider: str, found: Profile, *, domains: bool
+    auth: Mapping[str, Any], provider: str, found: Profile, *, domains: bool
 ) -> tuple[dict[str, Value], set[str], Found]:
     """The parameters' values, the keys of `auth` that were read (or checked) here, and errors.
 
@@ -269,7 +314,7 @@ def _arguments(
     return values, taken, errors
 
 
-def _other_keys(auth: Table, provider: str, found: Profile) -> tuple[set[str], set[str], Found]:
+def _other_keys(auth: Mapping[str, Any], provider: str, found: Profile) -> tuple[set[str], set[str], Found]:
     """Keys that are misspelt parameters or those of other profiles, which parameters are meant, and the errors.
 
     Other unknown keys are left to the model.
@@ -322,56 +367,31 @@ def _fill(data: Any, values: Mapping[str, Value]) -> Any:
 
 
 class _Filling:
-    """Merges what a profile brings into a file's mappings, and notes as `entries` what was new."""
+    """Merges what a profile brings into an integration's mappings; notes what was new as `entries`, and its places."""
 
-    def __init__(self, root: Table, mark: int) -> None:
+    def __init__(self) -> None:
         self.entries: list[tuple[str, str]] = []
-        self._file = root.file
-        self._mark = mark
+        self.added: list[Loc] = []
 
-    def merge(self, own: Table, brought: Mapping[str, Any], loc: Loc) -> Table:
+    def merge(self, own: Mapping[str, Any], brought: Mapping[str, Any], loc: Loc) -> dict[str, Any]:
         """A new mapping with all of `own`, and beside it, mapping by mapping, what it lacks of `brought`."""
-        merged = Table(own.file, own.mark)
-        for index, (key, value) in enumerate(own.items()):
+        merged: dict[str, Any] = {}
+        for key, value in own.items():
             inner = brought.get(key)
-            if isinstance(value, Table) and isinstance(inner, Mapping):
-                merged[key] = self.merge(value, inner, (*loc, key))
-            else:
-                merged[key] = value
-            merged.spots.extend(own.spots[2 * index : 2 * index + 2])
+            both = isinstance(value, Mapping) and isinstance(inner, Mapping)
+            merged[key] = self.merge(value, inner or {}, (*loc, key)) if both else value
         for key, value in brought.items():
             if key not in own:
+                self.added.append((*loc, key))
                 merged[key] = self._placed(value, (*loc, key))
-                merged.spots.extend((self._mark, self._mark))
         return merged
 
     def _placed(self, value: Any, loc: Loc) -> Any:
         if isinstance(value, Mapping):
-            return self.merge(Table(self._file, self._mark), value, loc)
-        if isinstance(value, list):
-            row = Row(self._file, self._mark)
-            row.extend(value)
-            row.spots.extend(self._mark for _ in value)
-            self.entries.append((show(loc), ", ".join(map(_text, value))))
-            return row
-        self.entries.append((show(loc), _text(value)))
-        return value
+            return self.merge({}, value, loc)
+        self.entries.append((show(loc), ", ".join(map(_text, value)) if isinstance(value, list) else _text(value)))
+        return [*value] if isinstance(value, list) else value
 
 
 def _text(value: str | float | None) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _without(table: Table, keys: set[str]) -> Table:
-    kept = Table(table.file, table.mark)
-    for index, (key, value) in enumerate(table.items()):
-        if key not in keys:
-            kept[key] = value
-            kept.spots.extend(table.spots[2 * index : 2 * index + 2])
-    return kept
-
-
-def _replaced(table: Table, key: str, value: Table) -> Table:
-    copy = _without(table, set())
-    copy[key] = value
-    return copy

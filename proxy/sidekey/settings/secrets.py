@@ -6,11 +6,12 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 
 from sidekey.credentials.base import Sealed
-from sidekey.credentials.fields import Reference, Source, clean_pem, clean_secret
+from sidekey.credentials.fields import Reference, Source, cleaned
 from sidekey.settings.stamps import UNREAD, Looks, Stamp, stamp
 
 LARGEST = 64 << 10
@@ -43,7 +44,26 @@ class Transient(ValueError):
     """Why a file cannot be read now, where that passes without a change."""
 
 
-class SecretReader(Sealed):
+class ReferenceReader(Sealed, ABC):
+    """Reads references. What raises ValueError says why, and never what."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __call__(self, reference: Reference) -> str:
+        """The value, without one trailing newline but in PEM."""
+
+    @abstractmethod
+    def raw(self, reference: Reference, largest: int) -> bytes:
+        """The bytes of a reference, as they are."""
+
+    def file(self, reference: Reference) -> Path | None:
+        """The file that a reference names; None where it names none."""
+        del reference
+        return None
+
+
+class SecretReader(ReferenceReader):
     """Reads references; relative paths start at `folder`, which is taken as it is (no link is resolved before)."""
 
     __slots__ = ("_environ", "_folder")
@@ -54,11 +74,10 @@ class SecretReader(Sealed):
 
     def __call__(self, reference: Reference) -> str:
         """The value, without one trailing newline but in PEM. Raises ValueError with the reason."""
-        clean = clean_pem if reference.pem else clean_secret
         if reference.source == "file":
-            return self._file(reference.value, clean)
+            return self._file(reference)
         if reference.source == "env":
-            return self._variable(reference.value, clean)
+            return self._variable(reference)
         return reference.value
 
     def raw(self, reference: Reference, largest: int) -> bytes:
@@ -75,6 +94,10 @@ class SecretReader(Sealed):
             return os.fsencode(value)
         return reference.value.encode("utf-8", "replace")
 
+    def file(self, reference: Reference) -> Path | None:
+        """The file that a reference names."""
+        return self.path(reference.value) if reference.source == "file" else None
+
     def path(self, name: str) -> Path:
         """Where a path of the config leads."""
         return self._folder / name
@@ -89,22 +112,24 @@ class SecretReader(Sealed):
                 raise
             raise ValueError(f"{error}; a relative path starts at the config file's folder") from None
 
-    def _file(self, name: str, clean: Callable[[str], str]) -> str:
+    def _file(self, reference: Reference) -> str:
+        name = reference.value
         try:
-            return clean(self.content(name, LARGEST).decode())
+            return cleaned(reference, self.content(name, LARGEST).decode())
         except UnicodeDecodeError:
             raise ValueError(f"{named('file', name)} must be UTF-8") from None
         except ValueError as error:
             raise ValueError(f"{named('file', name)} {error}") from None
 
-    def _variable(self, name: str, clean: Callable[[str], str]) -> str:
+    def _variable(self, reference: Reference) -> str:
+        name = reference.value
         value = self._environ.get(name)
         if value is None:
             raise ValueError(f"{named('env', name)} is not set")
         try:
             # Bytes that are not UTF-8 come as lone surrogates (PEP 383).
             value.encode()
-            return clean(value)
+            return cleaned(reference, value)
         except UnicodeEncodeError:
             raise ValueError(f"{named('env', name)} must be UTF-8") from None
         except ValueError as error:

@@ -139,5 +139,5 @@ def _add_integrations(joined: Joined, document: Table, integrations: Any) -> Ite
 
 
 def _twice(document: Table, loc: tuple[str, ...], other: Table, other_loc: tuple[str, ...]) -> ConfigError:
-    line = line_of(mark_at(other, other_loc, key=True)[0])
+    line = line_of(mark_at(other, other_loc, key=True))
     return error_at(document, loc, f"this is already in {other.file}:{line}: remove one", key=True)

@@ -1,4 +1,4 @@
-"""Turns pydantic's errors into errors with a place and a way out. No message repeats the input."""
+"""Turns pydantic's errors into findings with a place and a way out. No message repeats the input."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.fields import WrittenAs
+from sidekey.credentials.fields import NotAReference, WrittenAs
 from sidekey.credentials.registry import KINDS
-from sidekey.settings.config_errors import ConfigError, Loc, Table, error_at, mark_at
+from sidekey.settings.config_errors import Finding, Loc, held
 from sidekey.settings.models import GlobalSettings, IntegrationSettings
 from sidekey.settings.profiles import names_of, profile
 
@@ -35,17 +35,26 @@ _MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
-def errors_of(
-    error: ValidationError, model: type[BaseModel], root_of: Callable[[Loc], Table], base: Loc
-) -> list[ConfigError]:
-    """One for each of pydantic's errors. `root_of` finds the mapping that a place starts in, `base` leads to it."""
+def findings_of(
+    error: ValidationError,
+    model: type[BaseModel],
+    root_of: Callable[[Loc], Mapping[str, Any]],
+    *,
+    stored: bool = False,
+) -> list[Finding]:
+    """One for each of pydantic's errors. `root_of` finds the mapping that a place starts in.
+
+    `stored` is for a document of the store, where the way out is another.
+    """
     return [
-        _error(details, model, root_of, base)
+        _finding(details, model, root_of, stored=stored)
         for details in error.errors(include_url=False, include_input=False, include_context=True)
     ]
 
 
-def _error(details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc], Table], base: Loc) -> ConfigError:
+def _finding(
+    details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc], Mapping[str, Any]], *, stored: bool
+) -> Finding:
     kind, loc = details["type"], details["loc"]
     context = details.get("ctx", {})
     if loc[:1] == ("auth",) and len(loc) > 1:
@@ -56,20 +65,22 @@ def _error(details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc
         loc = loc[:-1]
     root = root_of(loc)
     if kind == "extra_forbidden":
-        return error_at(root, loc, _unknown_key(loc, model, root), base=base, key=True)
+        return Finding(loc, _unknown_key(loc, model, root), key=True)
     if kind == "union_tag_invalid":
-        return error_at(root, ("auth", "type"), f"must be one of {_known()}", base=base)
+        return Finding(("auth", "type"), f"must be one of {_known()}")
     if kind != "missing":
-        # What a validator put around a single value is not in the file.
-        loc = mark_at(root, loc)[1]
-    return error_at(root, loc, _MESSAGES[kind](context), base=base, key=of_key)
+        # What a validator put around a single value is not in the document.
+        loc = held(root, loc)
+    reason = context.get("error")
+    message = reason.stored if stored and isinstance(reason, NotAReference) else _MESSAGES[kind](context)
+    return Finding(loc, message, key=of_key)
 
 
 def _known() -> str:
     return ", ".join(KINDS)
 
 
-def _unknown_key(loc: Loc, model: type[BaseModel], root: Table) -> str:
+def _unknown_key(loc: Loc, model: type[BaseModel], root: Mapping[str, Any]) -> str:
     key = str(loc[-1])
     if key == "<<":
         return "merge keys are not supported: use an alias (*name) for a whole value"

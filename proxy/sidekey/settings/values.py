@@ -5,6 +5,7 @@ Each parser raises ValueError, which says what must be true and repeats no input
 
 from __future__ import annotations
 
+import hashlib
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Annotated, Any
@@ -14,8 +15,9 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainVali
 from sidekey.core import addresses
 from sidekey.core.policy import SAFE_METHODS_NEVER, Domain, Prefix, parse_domain, parse_prefix
 from sidekey.core.urls import check_characters, parse_origin
-from sidekey.credentials.fields import TEXT_SCHEMA, Reference, parse_text
+from sidekey.credentials.fields import TEXT_SCHEMA, Reference, StoredMapping, parse_text, refuse_elsewhere
 from sidekey.runtime.snapshot import Address, Trust
+from sidekey.settings.bundles import check_bundle, check_no_local_ca
 
 NAME_PATTERN = "[a-z0-9][a-z0-9_-]{0,62}"
 _NAME = re.compile(NAME_PATTERN)
@@ -136,12 +138,28 @@ def parse_source_address(raw: object) -> addresses.Address:
 
 
 def parse_trust(raw: object) -> Trust:
-    """Which CAs are trusted: mozilla, system or {file: PATH}."""
+    """Which CAs are trusted: mozilla, system, {file: PATH} or {inline: PEM}."""
     if raw in ("mozilla", "system"):
         return Trust(str(raw))
-    if isinstance(raw, dict) and list(raw) == ["file"] and isinstance(raw["file"], str) and raw["file"]:
-        return Trust("file", raw["file"])
-    raise ValueError("must be mozilla, system or {file: PATH} of a PEM file")
+    if isinstance(raw, StoredMapping):
+        refuse_elsewhere(raw, "send {inline: PEM}")
+    key, text = next(iter(raw.items())) if isinstance(raw, dict) and len(raw) == 1 else (None, None)
+    if key == "file" and isinstance(text, str) and text:
+        return Trust("file", text)
+    if key == "inline" and isinstance(text, str):
+        return _inline(text)
+    raise ValueError("must be mozilla, system, {file: PATH} of a PEM file, or {inline: PEM}")
+
+
+def _inline(text: str) -> Trust:
+    # Text between the certificates may be in any encoding.
+    data = text.encode("ascii", "replace")
+    try:
+        check_bundle(data.decode())
+        check_no_local_ca(data)
+    except ValueError as error:
+        raise ValueError(f"the value {error}") from None
+    return Trust("inline", None, hashlib.sha256(data).hexdigest(), data.decode())
 
 
 def parse_grants(raw: object) -> tuple[str, ...] | None:
@@ -226,6 +244,12 @@ TrustedCA = Annotated[
                     "type": "object",
                     "properties": {"file": {"type": "string", "minLength": 1}},
                     "required": ["file"],
+                    "additionalProperties": False,
+                },
+                {
+                    "type": "object",
+                    "properties": {"inline": {"type": "string", "minLength": 1}},
+                    "required": ["inline"],
                     "additionalProperties": False,
                 },
             ],

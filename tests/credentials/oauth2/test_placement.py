@@ -94,3 +94,10 @@ def test_the_grant_is_where_the_places_say(placement: Placement, grant: Grant, p
 def test_only_a_scheme_of_its_own_is_no_bearer_use(placement: Placement, bearer: bool) -> None:
     """RFC 6750 has the other two places as well."""
     assert placement.bearer is bearer
+
+
+def test_a_placement_has_one_spelling() -> None:
+    """Case counts in a parameter's name, and not in a header's or in a scheme."""
+    header = parse_placement({"in": "header", "name": "AUTHORIZATION", "scheme": "bearer"})
+    assert header.spelled() == Placement().spelled() == ["header", "authorization", "bearer"]
+    assert parse_placement({"in": "query", "name": "Token"}).spelled() == ["query", "Token", ""]

@@ -5,6 +5,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
+from support.stored import harmless
 
 KEY = {"env": "KEY"}
 
@@ -61,3 +62,10 @@ def test_without_joserfc_the_error_says_how_to_get_it(monkeypatch: pytest.Monkey
 def test_only_algorithms_of_private_keys_are_known(algorithm: str) -> None:
     """A shared secret proves less, and `none` nothing."""
     assert set(errors(AssertionSettings, {"private_key": KEY, "algorithm": algorithm})) == {("algorithm",)}
+
+
+def test_of_an_assertion_and_a_response_little_may_change_without_the_stored_secrets() -> None:
+    """Which key it is, and how long a token lives; the certificate goes with the key."""
+    assert harmless(AssertionSettings) == {"key_id", "certificate"}
+    assert harmless(TokenResponseSettings) == {"expires_in"}
+    assert harmless(TokenRequestSettings) == set()

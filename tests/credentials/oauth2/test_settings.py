@@ -9,6 +9,7 @@ from sidekey.credentials.base import Destinations, Places
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from support.issuing import credential_of, first_call, settings_of
+from support.stored import OAUTH2, copied, destination, harmless
 
 AUTH: dict[str, Any] = {
     "type": "oauth2",
@@ -304,3 +305,19 @@ def test_a_parameter_of_the_token_request_is_reported_where_it_belongs() -> None
 def test_a_base_url_is_learnt_where_the_response_names_it(response: object, learns: bool) -> None:
     """Known before the block is valid."""
     assert OAuth2Settings.learns_base_url({"token_response": response}) is learns
+
+
+def test_what_may_change_without_the_stored_secrets_again() -> None:
+    """How the client authenticates, the token request and the token's place could put a secret into a URL."""
+    assert harmless(OAuth2Settings) == {
+        "provider",
+        "client_id",
+        "raw_basic",
+        "refresh_token_rotates",
+        "token_lifetime",
+        "renewal_interval",
+        "single_live_token",
+    }
+    document = copied(OAUTH2)
+    document["auth"]["token_placement"] = "query"
+    assert destination(document)["auth"]["token_placement"] == ["query", "access_token", ""]  # type: ignore[index,call-overload]

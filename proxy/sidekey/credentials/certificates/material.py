@@ -50,6 +50,11 @@ def examine(material: Material, now: float, *, allow_private_ca: bool = False) -
     return _Examination(material).result(now, allow_private_ca=allow_private_ca)
 
 
+def leaf_of(data: bytes) -> x509.Certificate:
+    """The certificate that a valid PEM with its chain is about; without its key the likeliest."""
+    return chains.likely_leaf([chains.read_certificate(each.der) for each in pem.blocks(data)])
+
+
 class _Examination(Sealed):
     """One material under examination, and the errors found so far."""
 

@@ -9,8 +9,21 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
+from sidekey.credentials.destination import HARMLESS, GoesWith
 from sidekey.credentials.endpoint import check_endpoint
-from sidekey.credentials.fields import REDACT, Reference, Secret, elsewhere, reference_schema, single
+from sidekey.credentials.fields import (
+    REDACT,
+    NotAReference,
+    Reference,
+    Secret,
+    StoredMapping,
+    elsewhere,
+    is_kept,
+    reference_schema,
+    refuse_elsewhere,
+    single,
+    stored_secret,
+)
 from sidekey.credentials.quantities import Duration
 
 MATERIAL = ("pem", "certificate", "private_key")
@@ -18,12 +31,24 @@ MATERIAL = ("pem", "certificate", "private_key")
 
 _CERTIFICATE_WAY_OUT = "use {file: PATH}, {env: NAME}, {url: URL} or {inline: PEM}"
 _KEY_WAY_OUT = "use {file: PATH}, {env: NAME} or {url: URL}"
+_SEND_PEM = "send {inline: PEM} or {url: URL}"
+_SEND_KEY = "send {value: PEM} or {url: URL}, which are sealed"
 
 
 def parse_certificate(raw: object) -> Reference:
     """Read the reference to a certificate: exactly one of {file}, {env}, {url}, {inline}."""
     if not isinstance(raw, Mapping):
-        raise ValueError(f"a certificate must be a reference: {_CERTIFICATE_WAY_OUT}")  # noqa: TRY004 - see `parse_secret`
+        raise NotAReference(
+            f"a certificate must be a reference: {_CERTIFICATE_WAY_OUT}", f"must not be a bare text: {_SEND_PEM}"
+        )
+    if isinstance(raw, StoredMapping):
+        refuse_elsewhere(raw, _SEND_PEM)
+        if "url" in raw:
+            return _stored_url(raw)
+        if "value" in raw:
+            raise ValueError(f"a certificate is public, and not sealed: {_SEND_PEM}")
+        if "set" in raw:
+            raise ValueError(f"no certificate is stored here: {_SEND_PEM}")
     source, value = single(raw, ("file", "env", "url", "inline"), _CERTIFICATE_WAY_OUT)
     if source != "inline":
         return _elsewhere(source, value)
@@ -35,11 +60,27 @@ def parse_certificate(raw: object) -> Reference:
 def parse_key(raw: object) -> Reference:
     """Read the reference to a private key, or to a PEM with both: one of {file}, {env}, {url}, {insecure_value}."""
     if not isinstance(raw, Mapping):
-        raise ValueError(f"a secret may not be written inline: {_KEY_WAY_OUT}")  # noqa: TRY004 - as above
+        raise NotAReference(
+            f"a secret may not be written inline: {_KEY_WAY_OUT}", f"must not be a bare text: {_SEND_KEY}"
+        )
+    if isinstance(raw, StoredMapping):
+        return _stored_url(raw) if "url" in raw else stored_secret(raw, pem=True)
     source, value = single(raw, ("file", "env", "url", "insecure_value"), _KEY_WAY_OUT)
     if source != "insecure_value":
         return _elsewhere(source, value)
     return Reference("insecure_value", _pasted(value))
+
+
+def _stored_url(raw: StoredMapping) -> Reference:
+    """The reference to a URL of a stored document, which is sealed: it may be one that gives access by itself."""
+    if list(raw) != ["url"]:
+        raise ValueError("a reference must have exactly one key")
+    url = raw["url"]
+    if not (isinstance(url, Mapping) and is_kept(url)):
+        if not isinstance(url, str):
+            raise ValueError("url must be a text")
+        _elsewhere("url", url)
+    return Reference("stored_url", f"{raw.pointer}/url")
 
 
 def _elsewhere(source: str, value: str) -> Reference:
@@ -94,7 +135,7 @@ class CertificateSettings(BaseModel):
         default=None,
         description="One PEM with certificate, chain and private key, instead of `certificate` and `private_key`.",
     )
-    certificate: CertificateSource | None = Field(
+    certificate: Annotated[CertificateSource | None, HARMLESS, GoesWith("private_key")] = Field(
         default=None,
         validate_default=True,
         description="The certificate in PEM, with its intermediates where it has any, in any order.",
@@ -105,12 +146,12 @@ class CertificateSettings(BaseModel):
     key_passphrase: Secret | None = Field(
         default=None, description="Passphrase of an encrypted private key, as a reference."
     )
-    allow_private_ca: bool = Field(
+    allow_private_ca: Annotated[bool, HARMLESS] = Field(
         default=False,
         description="Whether the certificate may be self-signed or issued by a CA that is not in Mozilla's bundle, "
         "such as a bank's own.",
     )
-    refresh: Annotated[Duration, AfterValidator(_at_least_a_minute)] = Field(
+    refresh: Annotated[Duration, AfterValidator(_at_least_a_minute), HARMLESS] = Field(
         default=3600.0, description="How often what comes by `{url}` is fetched again; at least `1m`."
     )
 
@@ -129,7 +170,9 @@ class CertificateSettings(BaseModel):
     @classmethod
     def _check_refresh(cls, seconds: float, info: ValidationInfo) -> float:
         given = [info.data[key] for key in MATERIAL if key in info.data]
-        if len(given) == len(MATERIAL) and not any(each is not None and each.source == "url" for each in given):
+        if len(given) == len(MATERIAL) and not any(
+            each is not None and each.source in ("url", "stored_url") for each in given
+        ):
             raise ValueError("may be used only with {url}: files are watched")
         return seconds
 

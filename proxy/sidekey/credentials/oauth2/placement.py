@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import Grant, Places
-from sidekey.credentials.fields import WrittenAs, check_header_name
+from sidekey.credentials.fields import WrittenAs, check_header_name, normal_name
 
 Place = Literal["header", "body", "query"]
 
@@ -41,6 +41,12 @@ class Placement:
     def places(self) -> Places:
         """The place by its kind."""
         return Places(**{_FIELDS[self.place]: (self.name,)})
+
+    def spelled(self) -> list[str]:
+        """Place, name and scheme; of a header and its scheme case does not count (RFC 9110 5.1, 11.1)."""
+        if self.place == "header":
+            return [self.place, normal_name(self.name), self.scheme.lower()]
+        return [self.place, self.name, self.scheme]
 
     def grant(self, token: str, base_url: str | None) -> Grant:
         """The grant of a token."""

@@ -11,6 +11,7 @@ from pydantic_core import InitErrorDetails
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import SecretInput
+from sidekey.credentials.destination import HARMLESS, GoesWith
 from sidekey.credentials.fields import Keys, PemSecret, PemText, Text, check_not_empty, literally
 from sidekey.credentials.oauth2.clients import Sign
 from sidekey.credentials.oauth2.parameters import (
@@ -95,7 +96,7 @@ class TokenResponseSettings(_Section):
     """Where the token endpoint's response contains what: names, joined by dots where objects are nested."""
 
     access_token: FieldPath = Field(default="access_token", description="The token.")
-    expires_in: FieldPath = Field(default="expires_in", description="How many seconds it lives.")
+    expires_in: Annotated[FieldPath, HARMLESS] = Field(default="expires_in", description="How many seconds it lives.")
     base_url: FieldPath | None = Field(
         default=None,
         description="The base URL of the API, where only the response contains it, such as `rest_instance_url`.",
@@ -117,11 +118,11 @@ class AssertionSettings(_Section):
     """A signed assertion (RFC 7523). It needs `pip install 'sidekey[jwt]'`."""
 
     private_key: PemSecret = Field(description="The private key in PEM, without a passphrase, as a reference.")
-    key_id: Text | None = Field(default=None, description="The key's identifier: header `kid`.")
+    key_id: Annotated[Text | None, HARMLESS] = Field(default=None, description="The key's identifier: header `kid`.")
     algorithm: Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"] = Field(
         default="RS256", description="How it is signed (RFC 7518 3.1)."
     )
-    certificate: PemText | None = Field(
+    certificate: Annotated[PemText | None, HARMLESS, GoesWith("private_key")] = Field(
         default=None, description="The key's certificate in PEM: header `x5t#S256`, as Microsoft Entra requires."
     )
     audience: Annotated[Text, literally(check_not_empty)] | None = Field(

@@ -23,6 +23,7 @@ from sidekey.credentials.base import (
     SecretInput,
     Traits,
 )
+from sidekey.credentials.destination import HARMLESS, CountsAs
 from sidekey.credentials.endpoint import check_endpoint, parse_endpoint
 from sidekey.credentials.fields import Keys, Reference, Secret, Text, check_not_empty, literally, mapping
 from sidekey.credentials.oauth2.clients import Client, Sign
@@ -76,6 +77,12 @@ def _check_raw_id(text: str) -> None:
         raise ValueError("client_id must not contain a colon with raw_basic (RFC 7617 2)")
 
 
+def _spelled(endpoint: Reference) -> str:
+    """The URL of a token endpoint in the one spelling that targets have."""
+    target = parse_endpoint(endpoint.value)
+    return f"{target.origin}{target.request_target}"
+
+
 def _missing() -> NoReturn:
     raise PydanticKnownError("missing")
 
@@ -106,11 +113,11 @@ class OAuth2Settings(KindSettings):
     )
 
     type: Literal["oauth2"] = Field(description="The kind: OAuth 2.0 (RFC 6749).")
-    provider: str | None = Field(
+    provider: Annotated[str | None, HARMLESS] = Field(
         default=None,
         description="Name of the provider profile that fills in the other keys; its parameters are keys here.",
     )
-    token_endpoint: Annotated[Text, literally(_check_token_endpoint)] = Field(
+    token_endpoint: Annotated[Text, literally(_check_token_endpoint), CountsAs(_spelled)] = Field(
         description="The https URL that issues tokens. Its base URL is an allowed domain; the endpoint itself is never "
         "a target."
     )
@@ -119,7 +126,7 @@ class OAuth2Settings(KindSettings):
         description="What is presented for a token: the client alone (RFC 6749 4.4), a `refresh_token` (RFC 6749 6), "
         "or a signed `assertion` (RFC 7523 2.1; Google service accounts, Salesforce).",
     )
-    client_id: Annotated[Text, literally(check_not_empty)] = Field(description="The client's identifier.")
+    client_id: Annotated[Text, literally(check_not_empty), HARMLESS] = Field(description="The client's identifier.")
     client_authentication: Literal["header", "body", "query", "private_key_jwt", "tls_client_auth"] = Field(
         default="header",
         description="How the client authenticates to the token endpoint: id and secret as HTTP Basic, in the body or "
@@ -132,7 +139,7 @@ class OAuth2Settings(KindSettings):
         description="The client's secret, as a reference. With the grants `refresh_token` and `jwt_bearer` it may be "
         "left out: the client then does not authenticate.",
     )
-    raw_basic: bool = Field(
+    raw_basic: Annotated[bool, HARMLESS] = Field(
         default=False,
         description="With `header`: omit the form-encoding before base64, for servers that ignore RFC 6749 2.3.1.",
     )
@@ -142,7 +149,7 @@ class OAuth2Settings(KindSettings):
         description="The refresh token of that grant, as a reference. One that a response contains is used from "
         "then on, until the next start, unless `refresh_token_rotates` says otherwise.",
     )
-    refresh_token_rotates: bool = Field(
+    refresh_token_rotates: Annotated[bool, HARMLESS] = Field(
         default=True,
         description="Whether a response may end the refresh token that it was asked for with, and bring another. Then "
         "only one process may use it. `false`: that of the config is always used, and any other is ignored.",
@@ -153,7 +160,7 @@ class OAuth2Settings(KindSettings):
     token_request: TokenRequestSettings = Field(
         default=TokenRequestSettings(), description="The request to the token endpoint."
     )
-    token_placement: TokenPlacement = Field(
+    token_placement: Annotated[TokenPlacement, CountsAs(Placement.spelled)] = Field(
         default=Placement(),
         description="Where the token goes in a request (RFC 6750 2): `header`, `body` or `query`, or "
         "`{in: header, name: Authorization, scheme: Bearer}`. In query and body the name is `access_token`; an empty "
@@ -162,7 +169,7 @@ class OAuth2Settings(KindSettings):
     token_response: TokenResponseSettings = Field(
         default=TokenResponseSettings(), description="Where the token endpoint's response contains what."
     )
-    token_lifetime: Annotated[Duration, AfterValidator(_check_lifetime)] = Field(
+    token_lifetime: Annotated[Duration, AfterValidator(_check_lifetime), HARMLESS] = Field(
         default=DEFAULT_LIFE,
         description="How long a token is used whose response does not say how long it lives; at least `1s`.",
     )

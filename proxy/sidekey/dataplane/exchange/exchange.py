@@ -194,9 +194,9 @@ class Exchange(ExchangeEvents):
         head, callers = self._request.head, self._request.rules.callers
         entry, index = self._entry, self._index
         if entry is None:
-            destination = None if callers else index.quick(head)
+            destination = index.quick(head) if callers is None else None
         else:
-            destination = None if callers else index.quick_in_tunnel(head, entry)
+            destination = index.quick_in_tunnel(head, entry) if callers is None else None
             if destination is None:
                 head = entry.absolute(head)
                 self._request.restate(head)

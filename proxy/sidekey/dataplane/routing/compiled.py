@@ -152,7 +152,12 @@ class CompiledIntegration:
         self._routes: dict[Origin, Route] = {}
         self._go_by(
             IntegrationRules.of(
-                self.name, integration.policy, integration.base, places.query + places.body, unresolved=unresolved
+                self.name,
+                integration.policy,
+                integration.base,
+                places.query + places.body,
+                unresolved=unresolved,
+                stored=integration.stored,
             )
         )
 

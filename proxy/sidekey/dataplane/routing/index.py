@@ -48,6 +48,7 @@ class Index:
         "_shares",
         "_snapshot",
         "_source_of",
+        "_stored_at",
         "_targets",
         "_unmatched",
     )
@@ -74,6 +75,7 @@ class Index:
         self._targets: dict[bytes, Destination] = {}
         self._snapshot = snapshot
         self._own_names = frozenset(snapshot.listen.names)
+        self._stored_at = frozenset(snapshot.ca.hosts)
         self._unmatched: Unmatched[CompiledIntegration] | None = None
         self._unmatched = self._unmatched_by(snapshot.passing)
 
@@ -93,6 +95,11 @@ class Index:
     def matching(self) -> Matching | None:
         """Which integrations a target belongs to where the request names none."""
         return self._snapshot.matching
+
+    @property
+    def stored_at(self) -> frozenset[str]:
+        """The host names at and under which stored integrations may be used in tunnels, and without being named."""
+        return self._stored_at
 
     def quick(self, head: RequestHead) -> Destination | None:
         """What becomes of a plain request at the reverse proxy; None leaves it to `core.decide`.
@@ -240,11 +247,13 @@ class Index:
         """
         unmatched = self._unmatched_by(snapshot.passing)
         own_names = frozenset(snapshot.listen.names)
+        stored_at = frozenset(snapshot.ca.hosts)
 
         def commit() -> None:
             former, self._snapshot = self._snapshot, snapshot
             left = set() if self._unmatched is None else {self._unmatched.candidate}
             self._unmatched, self._own_names = unmatched, own_names
+            self._stored_at = stored_at
             self._hosts.clear()
             self._leave(former, left)
 

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import Final, NamedTuple, Protocol
 
-from sidekey.core.addresses import Address, Network
+from sidekey.core.addresses import Address, AllowPrivate
 from sidekey.core.urls import Origin
 from sidekey.credentials.identity import ClientIdentity, expired
 from sidekey.dataplane.sockets import has_arrived
@@ -29,7 +29,7 @@ class Key(NamedTuple):
 
     origin: Origin
     trust: Trust
-    allow_private: tuple[Network, ...]
+    allow_private: AllowPrivate
     source_address: Address | None = None
     """The integration's own; the config's is the same for all pools."""
     fingerprint: str = ""

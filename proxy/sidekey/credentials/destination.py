@@ -1,0 +1,134 @@
+"""Where a stored secret may go, as far as the settings decide it: what it is sealed for, in one form for each meaning.
+
+A key of the settings counts unless it is declared harmless, where it is defined. So a key that is added later counts,
+until somebody has thought about it; what it leaves out has the form of before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from pydantic import BaseModel
+
+from sidekey.credentials.fields import Reference
+
+Place = tuple[str | int, ...]
+"""The keys and list indexes that lead to a value."""
+
+Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Harmless:
+    """Marks a key whose change cannot move a stored secret elsewhere: no secret need be entered again for it."""
+
+
+HARMLESS: Final = Harmless()
+
+
+@dataclass(frozen=True, slots=True)
+class CountsAs:
+    """Marks a key that decides by what `form` makes of its value; None where the value decides nothing."""
+
+    form: Callable[[Any], Json]
+
+
+@dataclass(frozen=True, slots=True)
+class GoesWith:
+    """Marks a public key that belongs to the `secret` beside it: one is not changed without the other."""
+
+    secret: str
+
+
+class Key(NamedTuple):
+    """A key of a model: its attribute, its name in documents, and what was declared about it.
+
+    `default` is what its form is where a document leaves it out.
+    """
+
+    attribute: str
+    name: str
+    harmless: bool
+    form: Callable[[Any], Json] | None
+    goes_with: str | None
+    default: Json
+
+
+@cache
+def keys_of(model: type[BaseModel]) -> tuple[Key, ...]:
+    """The keys of a model."""
+    return tuple(_keys(model))
+
+
+def _keys(model: type[BaseModel]) -> Iterator[Key]:
+    for attribute, field in model.model_fields.items():
+        form = next((each.form for each in field.metadata if isinstance(each, CountsAs)), None)
+        # Not by `get_default`, which copies: a reference is not copied.
+        made = field.default if field.default_factory is None else field.default_factory()  # type: ignore[call-arg]
+        default = None if field.is_required() else _form(made, form)
+        yield Key(
+            attribute,
+            field.alias or attribute,
+            HARMLESS in field.metadata,
+            form,
+            next((each.secret for each in field.metadata if isinstance(each, GoesWith)), None),
+            default,
+        )
+
+
+def destination_of(settings: BaseModel) -> dict[str, Json]:
+    """Where secrets that are stored for these settings may go. Secrets themselves are no part of it."""
+    found: dict[str, Json] = {}
+    for key in keys_of(type(settings)):
+        if not key.harmless:
+            form = _form(getattr(settings, key.attribute), key.form)
+            if form != key.default and form is not None and form != {}:
+                found[key.name] = form
+    return found
+
+
+def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
+    if form is not None:
+        return form(value)
+    if isinstance(value, BaseModel):
+        return destination_of(value)
+    if isinstance(value, Reference):
+        return None if value.source in ("stored", "stored_url") else value.value
+    if isinstance(value, Mapping):
+        forms = ((name, _form(each, None)) for name, each in value.items())
+        return {name: each for name, each in forms if each is not None}
+    if isinstance(value, list | tuple):
+        return [_form(each, None) for each in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def references_in(settings: BaseModel, place: Place = ()) -> Iterator[tuple[Place, Reference]]:
+    """Every reference of the settings, with its place in the document."""
+    for key in keys_of(type(settings)):
+        yield from _references(getattr(settings, key.attribute), (*place, key.name))
+
+
+def _references(value: Any, place: Place) -> Iterator[tuple[Place, Reference]]:
+    if isinstance(value, Reference):
+        yield place, value
+    elif isinstance(value, BaseModel):
+        yield from references_in(value, place)
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _references(each, (*place, name))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _references(each, (*place, index))
+
+
+def halves_in(settings: BaseModel, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Every public key that goes with a secret: its place, and the name of that secret beside it."""
+    for key in keys_of(type(settings)):
+        value = getattr(settings, key.attribute)
+        if key.goes_with is not None and value is not None:
+            yield (*place, key.name), key.goes_with
+        if isinstance(value, BaseModel):
+            yield from halves_in(value, (*place, key.name))

@@ -1,0 +1,164 @@
+"""The store of a running process: what it says is in use, and what is committed is in use once the call returns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from sidekey.errors import StartError
+from sidekey.observe.logs import get_logger
+from sidekey.reloading.reloader import Reloader, ReloadError
+from sidekey.runtime.publisher import Commit
+from sidekey.runtime.snapshot import Snapshot, Stored
+from sidekey.runtime.store_rules import StoreRules
+from sidekey.settings.load import Loader
+from sidekey.settings.stored.opening import Vault
+from sidekey.settings.stored.source import StoredSource
+from sidekey.store.audit import AuditEntry
+from sidekey.store.database import Database
+from sidekey.store.errors import Changed, StoreError
+from sidekey.store.records import IntegrationRow
+from sidekey.store.ring import KeyRing
+from sidekey.store.state import Change, Put, State
+from sidekey.store.store import Store
+
+PATIENCE = 30.0
+"""Seconds that a start waits for a store that cannot be reached."""
+
+
+class Managed:
+    """Joins what a store says with the files of a config, from the loader's next load on.
+
+    As a part of the process (`runtime.publisher.Part`) it goes by the keys of the snapshot in use.
+    """
+
+    def __init__(self, store: Store, rules: StoreRules, loader: Loader) -> None:
+        self.store = store
+        self._rules = rules
+        self._source = StoredSource()
+        self._vault = Vault(store.id, store.ring)
+        self._source.take(store.state, self._vault)
+        self._reloader: Reloader | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log = get_logger()
+        loader.follow(self._source)
+
+    @classmethod
+    async def open(
+        cls, rules: StoreRules, loader: Loader, *, patience: float = PATIENCE, create: bool = True
+    ) -> Managed:
+        """Open the store of these rules. Raises StartError with what to do."""
+        try:
+            store = await Store.open(
+                _database(rules), KeyRing(dict(rules.keys)), retention=rules.audit, patience=patience, create=create
+            )
+        except StoreError as error:
+            raise StartError(f"store: {error}") from None
+        return cls(store, rules, loader)
+
+    def follow(self, reloader: Reloader) -> None:
+        """Put in use from now on what others change in the store, too."""
+        self._reloader = reloader
+        self.store.watch(self._look)
+        self._look()
+
+    @property
+    def vault(self) -> Vault:
+        """What its secrets are sealed with now."""
+        return self._vault
+
+    async def commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
+        """Do all changes, or none, with their entry in the audit; the state that has them, which is in use here.
+
+        Raises as `Store.commit`, and ReloadError where it is committed, but a defect keeps it from use.
+        """
+        state = await self.store.commit(changes, entry)
+        await self._join()
+        return state
+
+    def released(self, row: IntegrationRow) -> None:
+        """Serve an integration that was hidden by a file which is gone, from the next commit on."""
+        self._source.release(row)
+
+    def prepare(self, snapshot: Snapshot) -> Commit:
+        """Get ready to go by the keys of another snapshot; the result does so from then on."""
+        return partial(self._commit, snapshot.store, snapshot.stored)
+
+    def _commit(self, rules: StoreRules | None, stored: Stored | None) -> None:
+        if rules is not None and (rules.keys, rules.audit) != (self._rules.keys, self._rules.audit):
+            self._rules = rules
+            ring = KeyRing(dict(rules.keys))
+            self._vault = Vault(self._vault.store, ring)
+            self.store.use(ring, rules.audit)
+            self._look()
+        if stored is not None:
+            self._source.in_use(stored)
+            if stored.newly_hidden and self._reloader is not None:
+                self._spawn(self._mark(stored.newly_hidden))
+
+    async def close(self) -> None:
+        """End the watch, and disconnect."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.store.close()
+
+    def _look(self) -> None:
+        """Put in use what the store says now."""
+        self._spawn(self._join())
+
+    async def _join(self) -> None:
+        if self._reloader is not None:
+            # The state and the keys of when the thread comes to it: two changes need not be joined one by one.
+            await self._reloader.join(self._take)
+
+    def _take(self) -> None:
+        self._source.take(self.store.state, self._vault)
+
+    async def _mark(self, names: Sequence[str]) -> None:
+        """Write into the rows of integrations that files have hidden that they stay so until they are released."""
+        for name in names:
+            row = self.store.state.integrations.get(name)
+            if row is None or row.hidden or row.state != "ok":
+                continue
+            entry = AuditEntry(who="sidekey", action="hide", kind=row.kind, id=row.id, row=row.row, fields=("hidden",))
+            try:
+                await self.store.commit([Put(replace(row, hidden=True), row.version)], entry)
+            except Changed:
+                # Whoever has changed it wakes the watch, and it is looked at again.
+                continue
+            except StoreError as error:
+                self._log.warning(
+                    "a stored integration is hidden by a file, which could not be stored: it counts until a restart",
+                    integration=name,
+                    reason=str(error),
+                )
+        await self._join()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except ReloadError:
+            # The reloader has reported why.
+            self._log.error("what the store says is not in use because of a defect in Sidekey")
+
+
+def _database(rules: StoreRules) -> Database:
+    """The database that the rules name. Each kind is imported only where it is used."""
+    if rules.url is not None:
+        from sidekey.store.postgres import PostgresDatabase  # noqa: PLC0415 - asyncpg is an extra
+
+        return PostgresDatabase(rules.url)
+    if rules.path is None:
+        raise ValueError("a store is at a path or a URL")
+    from sidekey.store.sqlite import SqliteDatabase  # noqa: PLC0415 - as above
+
+    return SqliteDatabase(rules.path)

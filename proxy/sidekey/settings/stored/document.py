@@ -1,0 +1,162 @@
+"""The JSON of a stored integration: read strictly, with JSON pointers (RFC 6901) for places, and as it is saved."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from sidekey.credentials.fields import StoredMapping, is_kept
+from sidekey.settings.document import DEEPEST
+from sidekey.settings.profiles import Brought
+
+KEPT: Final[Mapping[str, Any]] = {"set": True}
+"""What stands for a secret in a document that is saved."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class MalformedError(ValueError):
+    """The text is no JSON object that may be an integration. The message repeats nothing of it."""
+
+
+def pointer(place: Iterable[str | int]) -> str:
+    """The JSON pointer of a place."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in place)
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """Read JSON (RFC 8259) that must be an object. Raises MalformedError, also where a key is given twice."""
+    try:
+        found = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise MalformedError("must be UTF-8") from None
+    except RecursionError:
+        raise MalformedError(f"must not be nested deeper than {DEEPEST} levels") from None
+    except MalformedError:
+        raise
+    except ValueError:
+        raise MalformedError("must be JSON (RFC 8259)") from None
+    if not isinstance(found, dict):
+        raise MalformedError("must be a JSON object")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise MalformedError("must not have a key twice in an object")
+    return found
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise MalformedError("must be JSON (RFC 8259), which has no NaN and no infinity")
+
+
+def located(raw: Mapping[str, Any], kept: Mapping[str, Mapping[str, Any]] | None = None) -> StoredMapping:
+    """A document whose mappings know their places. Raises MalformedError where it is too deep, or not Unicode.
+
+    `kept` is what is put, by pointers, in place of what says that a public value that is stored is kept.
+    """
+    return _mapping(raw, "", 0, {} if kept is None else kept)
+
+
+def _mapping(raw: Mapping[str, Any], where: str, depth: int, kept: Mapping[str, Mapping[str, Any]]) -> StoredMapping:
+    if where in kept and is_kept(raw):
+        raw = kept[where]
+    found = StoredMapping(where)
+    for key, value in raw.items():
+        found[_checked(key)] = _value(value, f"{where}{pointer((key,))}", depth + 1, kept)
+    return found
+
+
+def _value(raw: Any, where: str, depth: int, kept: Mapping[str, Mapping[str, Any]]) -> Any:
+    if depth > DEEPEST:
+        raise MalformedError(f"must not be nested deeper than {DEEPEST} levels")
+    if isinstance(raw, Mapping):
+        return _mapping(raw, where, depth, kept)
+    if isinstance(raw, list):
+        return [_value(each, f"{where}/{index}", depth + 1, kept) for index, each in enumerate(raw)]
+    return _checked(raw) if isinstance(raw, str) else raw
+
+
+def _checked(text: str) -> str:
+    if _SURROGATE.search(text):
+        raise MalformedError("must not contain a lone surrogate, which is not a character")
+    return text
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """RFC 7396. What reads as a secret or a certificate is one value: a patch replaces it whole, or sends it back."""
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(target) if isinstance(target, Mapping) and not is_kept(target) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
+def replaced(raw: Any, values: Mapping[str, Any], where: str = "") -> Any:
+    """A copy of a document with other values at these pointers."""
+    if where in values:
+        return values[where]
+    if isinstance(raw, Mapping):
+        return {key: replaced(value, values, f"{where}{pointer((key,))}") for key, value in raw.items()}
+    if isinstance(raw, list):
+        return [replaced(value, values, f"{where}/{index}") for index, value in enumerate(raw)]
+    return raw
+
+
+def found_at(raw: Any, where: str) -> Any:
+    """The value at a pointer; None where there is none."""
+    for part in _parts(where):
+        if isinstance(raw, Mapping):
+            raw = raw.get(part)
+        elif isinstance(raw, list) and part.isdecimal() and int(part) < len(raw):
+            raw = raw[int(part)]
+        else:
+            return None
+    return raw
+
+
+def _parts(where: str) -> Iterator[str]:
+    return (part.replace("~1", "/").replace("~0", "~") for part in where.split("/")[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A document as it is saved: what was written, `KEPT` for each secret, and what its profile brought then."""
+
+    written: Mapping[str, Any]
+    brought: Brought | None = None
+
+    def text(self) -> str:
+        """JSON in UTF-8 that `load` reads."""
+        document: dict[str, Any] = {"integration": self.written}
+        if self.brought is not None:
+            document["profile"] = {
+                "provider": self.brought.provider,
+                "parameters": [*self.brought.parameters],
+                "keys": self.brought.keys,
+                "domains": self.brought.domains,
+            }
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def load(cls, text: str) -> Saved:
+        """Raises MalformedError."""
+        try:
+            document = json.loads(text)
+            written = located(document["integration"])
+            profile = document.get("profile")
+            if profile is None:
+                return cls(written)
+            parameters = {key: written["auth"][key] for key in profile["parameters"]}
+            return cls(written, Brought(profile["provider"], parameters, profile["keys"], profile["domains"]))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise MalformedError("is not what this version of Sidekey saves") from None

@@ -1,0 +1,107 @@
+"""Opens what is sealed of a stored integration, and seals what was entered for one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from sidekey.credentials.base import Sealed
+from sidekey.credentials.fields import Reference
+from sidekey.settings.models import IntegrationSettings
+from sidekey.settings.secrets import ReferenceReader
+from sidekey.settings.stored.saving import Draft, accepted
+
+if TYPE_CHECKING:
+    from sidekey.store.records import IntegrationRow, SealedField
+    from sidekey.store.ring import KeyRing
+
+
+class Vault(Sealed):
+    """What a store's values are sealed with: its ID, which is part of what they are bound to, and its ring of keys."""
+
+    __slots__ = ("ring", "store")
+
+    def __init__(self, store: str, ring: KeyRing) -> None:
+        self.store: Final = store
+        self.ring: Final = ring
+
+    def __repr__(self) -> str:
+        return f"Vault({self.store}, {self.ring!r})"
+
+
+class StoredReader(ReferenceReader):
+    """Reads the references of one stored integration for the settings that are about to be used.
+
+    It opens sealed values, and nothing else does. What they are bound to is made of these settings, so that a value
+    that was entered for another destination does not open, whatever changed the document. `refused` says that a value
+    did not.
+    """
+
+    __slots__ = ("_row", "_settings", "_vault", "refused")
+
+    def __init__(self, vault: Vault, row: IntegrationRow, settings: IntegrationSettings) -> None:
+        self._vault = vault
+        self._row = row
+        self._settings = settings
+        self.refused = False
+
+    def __repr__(self) -> str:
+        return f"StoredReader({self._row.id})"
+
+    def __call__(self, reference: Reference) -> str:
+        """The value. Raises ValueError that says why it is not opened."""
+        if reference.source in ("stored", "stored_url"):
+            try:
+                return self._open(reference.value)
+            except ValueError:
+                self.refused = True
+                raise
+        if reference.source in ("text", "inline"):
+            return reference.value
+        raise ValueError("only a config file may name a file or an environment variable")
+
+    def raw(self, reference: Reference, largest: int) -> bytes:
+        """The bytes of the value. Raises ValueError."""
+        del largest
+        return self(reference).encode()
+
+    def _open(self, where: str) -> str:
+        from sidekey.store.sealing import Binding, NotOpened, open_sealed  # noqa: PLC0415 - only where there is a store
+
+        vault, row = self._vault, self._row
+        sealed = row.secrets.get(where)
+        if sealed is None:
+            raise ValueError("no secret is stored here: enter it")
+        reason = ""
+        for destination in accepted(self._settings):
+            binding = Binding(vault.store, row.row, row.id, where, destination)
+            try:
+                return open_sealed(vault.ring, sealed.sealed, binding)
+            except NotOpened as refused:
+                # Why the first one was refused: it is for the destination of now.
+                reason = reason or str(refused)
+        raise ValueError(f"the stored secret cannot be opened: {reason}")
+
+
+def sealed_fields(
+    vault: Vault,
+    row: str,
+    id: str,  # noqa: A002 - its name
+    draft: Draft,
+    former: Mapping[str, SealedField],
+    *,
+    by: str,
+    now: int,
+) -> dict[str, SealedField]:
+    """What is stored of secrets once a draft is saved in the row of this (lasting) ID, for the integration `id`.
+
+    What is kept of `former` stays as it is: nothing is sealed for another destination than it was entered for.
+    """
+    from sidekey.store.records import SealedField  # noqa: PLC0415 - only where there is a store
+    from sidekey.store.sealing import Binding, seal  # noqa: PLC0415
+
+    fields = {where: former[where] for where in draft.kept}
+    for where, text in draft.entered.items():
+        binding = Binding(vault.store, row, id, where, draft.destination)
+        fields[where] = SealedField(seal(vault.ring, text, binding), now, by)
+    return fields

@@ -1,0 +1,42 @@
+"""How a stored integration reads: never a secret, nor its length, a part or a hash of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sidekey.settings.stored.document import replaced
+from sidekey.settings.stored.saving import Former
+
+if TYPE_CHECKING:
+    from sidekey.store.records import SealedField
+
+
+def shown(former: Former, secrets: Mapping[str, SealedField]) -> Any:
+    """The document as it is sent out; sent back unchanged, it keeps everything."""
+    values: dict[str, Any] = {
+        where: {"set": True, "updated_at": instant(each.updated_at), "updated_by": each.updated_by}
+        for where, each in secrets.items()
+    }
+    for where, written in former.certificates().items():
+        values[where] = {"set": True, **_of_certificate(written["inline"])}
+    return replaced(former.saved.written, values)
+
+
+def instant(seconds: float) -> str:
+    """A time as APIs write it (RFC 3339), in seconds and UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _of_certificate(pem: str) -> dict[str, str]:
+    # cryptography costs memory and start-up: only where a certificate is shown.
+    from sidekey.credentials.certificates.chain import name_of  # noqa: PLC0415 - as the line above says
+    from sidekey.credentials.certificates.material import leaf_of  # noqa: PLC0415
+
+    leaf = leaf_of(pem.encode())
+    return {
+        "subject": name_of(leaf.subject),
+        "issuer": name_of(leaf.issuer),
+        "not_after": instant(leaf.not_valid_after_utc.timestamp()),
+    }

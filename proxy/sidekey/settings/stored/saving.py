@@ -1,0 +1,240 @@
+"""What becomes of a stored integration when its document is sent: pure, and no secret is opened for it.
+
+Secrets are `{value: ...}` on their way in, and read as `{set: true, ...}`; the same object sent back keeps what is
+stored. A secret is kept only where it may go nowhere that it was not entered for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sidekey.credentials.base import Sealed
+from sidekey.credentials.destination import Json, destination_of, halves_in, references_in
+from sidekey.credentials.fields import Reference, cleaned, is_kept
+from sidekey.settings import checks
+from sidekey.settings.certificates import build_certificate_loader
+from sidekey.settings.config_errors import Finding, Loc
+from sidekey.settings.local_address import ABSENT, is_local
+from sidekey.settings.models import IntegrationSettings
+from sidekey.settings.secrets import ReferenceReader
+from sidekey.settings.stored.document import (
+    KEPT,
+    MalformedError,
+    Saved,
+    found_at,
+    located,
+    merge_patch,
+    pointer,
+    replaced,
+)
+from sidekey.settings.validated import validate, validate_saved
+
+if TYPE_CHECKING:
+    pass
+
+
+class DocumentError(NamedTuple):
+    """What must be true of the value at a JSON pointer of the document that was sent. Nothing of it is repeated."""
+
+    pointer: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """The document is refused, with every error there is."""
+
+    errors: tuple[DocumentError, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reenter:
+    """Secrets must be sent again: the destination they were entered for is another now, or their other half is."""
+
+    pointers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft(Sealed):
+    """A document that may be saved.
+
+    `entered` are the values to seal for `destination`, by their pointers; `kept` stay sealed as they are, `removed` are
+    no longer stored.
+    """
+
+    saved: Saved
+    settings: IntegrationSettings
+    destination: Mapping[str, Json]
+    entered: Mapping[str, str] = field(repr=False)
+    kept: tuple[str, ...]
+    removed: tuple[str, ...]
+    warnings: tuple[DocumentError, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """What is stored now: its document, the pointers of its secrets, and its settings where it is valid."""
+
+    saved: Saved
+    secrets: frozenset[str]
+    settings: IntegrationSettings | None
+
+    @classmethod
+    def load(cls, document: str, secrets: Iterable[str]) -> Former:
+        """By a row's document and the pointers of its secrets. Raises MalformedError."""
+        saved = Saved.load(document)
+        validated = validate_saved(saved.written, saved.brought)
+        return cls(saved, frozenset(secrets), None if validated.errors else validated.settings)
+
+    def references(self) -> tuple[Reference, ...]:
+        """Those to its secrets, where it is valid."""
+        return () if self.settings is None else tuple(secrets_of(self.settings).values())
+
+    def certificates(self) -> dict[str, Mapping[str, Any]]:
+        """The certificates, which read as what is in them, by their pointers."""
+        if self.settings is None:
+            return {}
+        inline = (pointer(place) for place, each in references_in(self.settings) if each.source == "inline")
+        return {where: found_at(self.saved.written, where) for where in inline}
+
+    def patched(self, patch: Mapping[str, Any]) -> Any:
+        """The document after a merge patch (RFC 7396)."""
+        return merge_patch(self.saved.written, patch)
+
+
+def secrets_of(settings: IntegrationSettings) -> dict[Loc, Reference]:
+    """The references to what is stored sealed, by their places."""
+    return {place: each for place, each in references_in(settings) if each.source in ("stored", "stored_url")}
+
+
+def accepted(settings: IntegrationSettings) -> tuple[dict[str, Json], ...]:
+    """The destinations that a secret may have been entered for, to be used by these settings; the first is their own.
+
+    Redaction of responses may be switched on for a secret that was entered without it, and not off.
+    """
+    own = destination_of(settings)
+    without = {key: value for key, value in own.items() if key != "redact_response"}
+    return (own,) if without == own else (own, without)
+
+
+def prepare(
+    given: Mapping[str, Any], former: Former | None, *, in_flight: int, now: float
+) -> Draft | Invalid | Reenter:
+    """Judge a document that is to replace what is stored; None: nothing is.
+
+    `in_flight` is the process's limit of requests in flight, `now` in seconds since the epoch.
+    """
+    try:
+        raw = located(given, None if former is None else former.certificates())
+    except MalformedError as error:
+        return Invalid((DocumentError("", str(error)),))
+    settings, errors, warnings, expansion = validate(raw, None if former is None else former.saved.brought)
+    findings = [*errors, *(Finding(*each) for each in _errors(raw, in_flight))]
+    if settings is None:
+        return _invalid(findings)
+    secrets = secrets_of(settings)
+    sent = {each.value: found_at(raw, each.value) for each in secrets.values()}
+    kept = {where for where, value in sent.items() if isinstance(value, Mapping) and is_kept(value)}
+    entered = {each.value: _text(each, sent[each.value]) for each in secrets.values() if each.value not in kept}
+    findings += _reasons(settings, entered, secrets, now)
+    absent = sorted(kept - (frozenset() if former is None else former.secrets))
+    if findings or absent:
+        return _invalid(findings, (DocumentError(where, "no secret is stored here: send one") for where in absent))
+    again = _again(given, settings, former, kept)
+    if again:
+        return Reenter(tuple(sorted(again)))
+    return Draft(
+        saved=Saved(replaced(raw, dict.fromkeys(sent, KEPT)), expansion.brought),
+        settings=settings,
+        destination=destination_of(settings),
+        entered=entered,
+        kept=tuple(sorted(kept)),
+        removed=() if former is None else tuple(sorted(former.secrets - sent.keys())),
+        warnings=tuple(_said(warnings)),
+    )
+
+
+def _errors(raw: Mapping[str, Any], in_flight: int) -> Iterator[tuple[Loc, str]]:
+    """What only a stored integration may not say."""
+    if "allow_private" in raw:
+        way_out = "only the operator allows addresses that are not global, in store.allow_private: remove this key"
+        yield ("allow_private",), way_out
+    yield from checks.limit_errors(raw, in_flight)
+
+
+def _reasons(
+    settings: IntegrationSettings, entered: Mapping[str, str], secrets: Mapping[Loc, Reference], now: float
+) -> Iterator[Finding]:
+    """What is wrong with the values that were entered, as far as those that are kept need not be known."""
+    reader = _Entered(entered)
+    _, reasons = settings.auth.read(reader, {})
+    loader = build_certificate_loader(settings, reader, now)
+    if loader is not None and loader.unreadable is not None:
+        reasons = (*reasons, *loader.unreadable.reasons)
+    # What is kept is not known here, and what a URL leads to only once it is fetched.
+    unknown = {place for place, each in secrets.items() if each.source == "stored_url" or each.value not in entered}
+    for place, reason in reasons:
+        if place not in unknown:
+            yield Finding(place, reason)
+    if settings.source_address is not None and not is_local(settings.source_address):
+        yield Finding(("source_address",), ABSENT)
+
+
+def _again(given: Mapping[str, Any], settings: IntegrationSettings, former: Former | None, kept: set[str]) -> set[str]:
+    """What the document keeps of what is stored, and may not."""
+    if former is None:
+        return set()
+    if kept and (former.settings is None or destination_of(former.settings) not in accepted(settings)):
+        return kept
+    before = {} if former.settings is None else dict(references_in(former.settings))
+    now = dict(references_in(settings))
+    again = set()
+    for place, secret in halves_in(settings):
+        public, private = now[place], now.get((*place[:-1], secret))
+        if private is None:
+            continue
+        written = found_at(given, pointer(place))
+        public_kept = public.value in kept or (isinstance(written, Mapping) and is_kept(written))
+        changed = public.source == "stored_url" or public != before.get(place)
+        if private.value in kept and not public_kept and changed:
+            again.add(private.value)
+        if public_kept and private.value not in kept:
+            again.add(public.value if public.value in kept else pointer(place))
+    return again
+
+
+def _text(reference: Reference, sent: Any) -> str:
+    """What is sealed of a value that was sent and is valid."""
+    return str(sent) if reference.source == "stored_url" else cleaned(reference, sent["value"])
+
+
+class _Entered(ReferenceReader):
+    """Reads what was entered; what is kept it does not know."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+
+    def __call__(self, reference: Reference) -> str:
+        """The value. Raises ValueError."""
+        if reference.source in ("text", "inline"):
+            return reference.value
+        if reference.value not in self._values:
+            raise ValueError("is not known")
+        return self._values[reference.value]
+
+    def raw(self, reference: Reference, largest: int) -> bytes:
+        """The bytes of the value. Raises ValueError."""
+        del largest
+        return self(reference).encode()
+
+
+def _invalid(findings: Iterable[Finding], further: Iterable[DocumentError] = ()) -> Invalid:
+    return Invalid(tuple(dict.fromkeys((*_said(findings), *further))))
+
+
+def _said(findings: Iterable[Finding]) -> Iterator[DocumentError]:
+    return (DocumentError(pointer(each.place), each.message) for each in findings)

@@ -1,0 +1,224 @@
+"""Builds what the store says beside what the files say. An error in one integration takes down that one alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache, partial
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from sidekey.core.addresses import Only
+from sidekey.core.policy import Policy
+from sidekey.credentials.base import Credential, Places, Traits
+from sidekey.credentials.fields import SecretUnreadable
+from sidekey.credentials.secret_loader import SecretLoader
+from sidekey.runtime.snapshot import Caller, Integration, Judgement, Stored, Trust
+from sidekey.settings import checks
+from sidekey.settings.build import build_integration, build_trust
+from sidekey.settings.certificates import build_certificate_loader
+from sidekey.settings.config_errors import show
+from sidekey.settings.file_side import FileSide
+from sidekey.settings.load import StoreSide
+from sidekey.settings.local_address import ABSENT, is_local
+from sidekey.settings.release_gradually import release_gradually
+from sidekey.settings.stored.document import MalformedError, Saved
+from sidekey.settings.stored.opening import StoredReader, Vault
+from sidekey.settings.stored.overlaps import hidden_by, overlaps
+from sidekey.settings.validated import validate_saved
+
+if TYPE_CHECKING:
+    from sidekey.store.records import CallerRow, IntegrationRow
+    from sidekey.store.state import State
+
+UNKNOWN = "unknown"
+"""The kind of a stored integration that cannot be used."""
+
+_OF_A_FILE = "a file has an integration of this ID, which is served instead"
+_WAS_OF_A_FILE = "a file had an integration of this ID: release this one to serve it"
+_ALTERED = "its row was changed by other means than Sidekey's"
+
+
+class _Around(NamedTuple):
+    """What a stored integration is built of beside its row."""
+
+    vault: Vault
+    trust: Trust
+    allow_private: Only
+    in_flight: int
+
+
+class _Built(NamedTuple):
+    """A row that was built. `around` is what it was built of."""
+
+    row: IntegrationRow
+    around: _Around
+    integration: Integration
+    judgement: Judgement
+
+    def is_current(self, row: IntegrationRow, around: _Around) -> bool:
+        """Whether it is still what would be built."""
+        before, integration = self.around, self.integration
+        if self.row is not row or before.vault is not around.vault or before.allow_private != around.allow_private:
+            return False
+        if self.judgement.state == "invalid" or integration.in_flight > around.in_flight:
+            # What is wrong may be the machine's, or the rest of the config's.
+            return False
+        return before.trust == around.trust or integration.trust is not before.trust
+
+
+class StoredSource(StoreSide):
+    """The store as it is `taken`, for one thread at a time."""
+
+    def __init__(self) -> None:
+        self._vault: Vault | None = None
+        self._state: State | None = None
+        self._built: dict[str, _Built] = {}
+        self._hidden: set[str] = set()
+        """Lasting IDs of rows that are hidden, and may not say so yet."""
+
+    def take(self, state: State, vault: Vault) -> None:
+        """Build this state from now on, and open its secrets with this vault."""
+        self._state = state
+        if self._vault is None or self._vault.ring is not vault.ring:
+            self._vault = vault
+
+    def build(self, side: FileSide, now: float) -> Stored:
+        """As `StoreSide.build`."""
+        state, vault = self._state, self._vault
+        if state is None or vault is None:
+            return Stored()
+        allowed = Only(() if side.store is None else side.store.allow_private)
+        around = _Around(vault, side.trust, allowed, side.settings.limits.in_flight)
+        building = _Building(side, around, now)
+        before, self._built = self._built, {}
+        judgements: dict[str, Judgement] = {}
+        served: dict[str, Integration] = {}
+        for name, row in state.integrations.items():
+            hidden = self._hides(row, side)
+            if hidden is not None:
+                judgements[name] = hidden
+                continue
+            former = before.get(name)
+            built = former if former is not None and former.is_current(row, around) else building.build(row)
+            self._built[name] = built
+            judgements[name], served[name] = built.judgement, built.integration
+        callers = dict(_callers(state.callers, side))
+        for name, reason in self._overlapping(side, served, callers).items():
+            judgements[name] = Judgement("hidden", reason)
+            del served[name]
+        release_gradually(before)
+        unsaid = tuple(
+            name
+            for name, row in state.integrations.items()
+            if (name in side.integrations or row.row in self._hidden) and not row.hidden and row.state == "ok"
+        )
+        return Stored(state.revision, served, callers, judgements, unsaid)
+
+    def in_use(self, stored: Stored) -> None:
+        """What was built is in use: what a file has hidden stays hidden, also where its row does not say so yet."""
+        rows = {} if self._state is None else self._state.integrations
+        self._hidden.update(rows[name].row for name in stored.newly_hidden if name in rows)
+
+    def release(self, row: IntegrationRow) -> None:
+        """Whatever hid it, only its row counts from now on."""
+        self._hidden.discard(row.row)
+
+    def _hides(self, row: IntegrationRow, side: FileSide) -> Judgement | None:
+        """Why a row is not served, although nothing is wrong with it."""
+        if row.id in side.integrations:
+            return Judgement("hidden", _OF_A_FILE)
+        return Judgement("hidden", _WAS_OF_A_FILE) if row.hidden or row.row in self._hidden else None
+
+    def _overlapping(
+        self, side: FileSide, served: Mapping[str, Integration], callers: Mapping[bytes, Caller]
+    ) -> dict[str, str]:
+        if not side.settings.forward.match_by_host:
+            return {}
+        known = {**side.integrations, **served}
+        policies = {name: each.policy for name, each in known.items() if each.rebuild is None}
+        every = [*side.callers.values(), *callers.values()]
+        rows = {name: self._built[name].row for name in served}
+        age = {name: (row.updated_at, name) for name, row in rows.items()}
+        return hidden_by(overlaps(policies, served.keys(), every, side.stored_at), age)
+
+
+class _Building:
+    """Builds rows in one pass."""
+
+    def __init__(self, side: FileSide, around: _Around, now: float) -> None:
+        self._around = around
+        self._now = now
+        self._trust_of = cache(partial(build_trust, read=side.read))
+        self._is_local = cache(is_local)
+
+    def build(self, row: IntegrationRow) -> _Built:
+        """An integration of a row, or what answers for one that cannot be used."""
+        if row.state == "altered":
+            return self._unusable(row, Judgement("altered", _ALTERED))
+        try:
+            saved = Saved.load(row.document)
+        except MalformedError as error:
+            return self._unusable(row, Judgement("invalid", f"its document {error}"))
+        settings, errors, _, expansion = validate_saved(saved.written, saved.brought)
+        found = [(each.loc, each.message) for each in errors]
+        found += checks.limit_errors(saved.written, self._around.in_flight)
+        if settings is not None and settings.source_address is not None and not self._is_local(settings.source_address):
+            found.append((("source_address",), ABSENT))
+        if "allow_private" in saved.written:
+            found.append((("allow_private",), "may not be set in a stored integration"))
+        if settings is None or found:
+            return self._unusable(row, Judgement("invalid", "; ".join(f"{show(loc)}: {text}" for loc, text in found)))
+        around = self._around
+        reader = StoredReader(around.vault, row, settings)
+        certificate = build_certificate_loader(settings, reader, self._now)
+        integration, _ = build_integration(
+            row.id,
+            settings,
+            around.trust,
+            reader,
+            self._trust_of,
+            filled=() if expansion.filled is None else expansion.filled.entries,
+            certificate=certificate,
+            stored=around.allow_private,
+        )
+        judgement = Judgement("ok")
+        for held in (integration.secrets, certificate):
+            unreadable = None if held is None else held.unreadable
+            if unreadable is not None and not integration.usable:
+                judgement = Judgement("sealed" if reader.refused else "invalid", str(unreadable))
+        return _Built(row, around, integration, judgement)
+
+    def _unusable(self, row: IntegrationRow, judgement: Judgement) -> _Built:
+        """What responds in its place: without it, its callers would be told that there is no such integration."""
+        reason = SecretUnreadable(((("store",), f"the integration is {judgement.state}; an operator must look at it"),))
+        secrets = SecretLoader(partial(_refuse, reason))
+        secrets.load()
+        integration = Integration(
+            row.id,
+            UNKNOWN,
+            Policy(),
+            None,
+            secrets,
+            Traits(Places()),
+            trust=self._around.trust,
+            allow_private=self._around.allow_private,
+            stored=True,
+            rebuild=partial(_raise, reason),
+        )
+        return _Built(row, self._around, integration, judgement)
+
+
+def _refuse(reason: SecretUnreadable) -> Credential:
+    raise SecretUnreadable(reason.reasons)
+
+
+def _raise(reason: SecretUnreadable) -> NoReturn:
+    raise SecretUnreadable(reason.reasons)
+
+
+def _callers(rows: Mapping[str, CallerRow], side: FileSide) -> Iterator[tuple[bytes, Caller]]:
+    """The stored callers by the digests of their tokens; a file's wins, by name and by token."""
+    names = {caller.name for caller in side.callers.values()}
+    for name, row in rows.items():
+        digest = bytes.fromhex(row.token_sha256)
+        if name not in names and digest not in side.callers:
+            yield digest, Caller(name, None if row.integrations is None else frozenset(row.integrations))

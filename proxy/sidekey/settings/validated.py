@@ -1,0 +1,54 @@
+"""The one validation of an integration, wherever its document came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from sidekey.credentials.fields import StoredMapping
+from sidekey.settings import checks
+from sidekey.settings.config_errors import Finding
+from sidekey.settings.models import IntegrationSettings
+from sidekey.settings.profiles import Brought, Expansion, expand, merged
+from sidekey.settings.translate import findings_of
+
+
+class Validated(NamedTuple):
+    """An integration as its document says it. `settings` is None where the models refuse it.
+
+    Where there are `errors`, nothing may be built of it: what is missing of a profile was replaced by examples.
+    """
+
+    settings: IntegrationSettings | None
+    errors: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+    expansion: Expansion
+
+
+def validate(raw: Mapping[str, Any], known: Brought | None = None) -> Validated:
+    """Validate a document, its profile filled in; `known` as for `expand`."""
+    return _validated(expand(raw, known), stored=isinstance(raw, StoredMapping))
+
+
+def validate_saved(raw: Mapping[str, Any], brought: Brought | None) -> Validated:
+    """Validate a document whose profile was filled in when it was saved, with `brought`; None: it names none."""
+    return _validated(Expansion(raw, [], None) if brought is None else merged(raw, brought), stored=True)
+
+
+def _validated(expansion: Expansion, *, stored: bool) -> Validated:
+    table = expansion.table
+    found = [Finding(*each) for each in checks.integration_errors(table)]
+    warnings = [Finding(*each) for each in checks.integration_warnings(table)]
+    settings: IntegrationSettings | None = None
+    try:
+        settings = IntegrationSettings.model_validate(table)
+    except ValidationError as error:
+        found += findings_of(error, IntegrationSettings, lambda _: table, stored=stored)
+
+    def placed(findings: Iterable[Finding]) -> Iterator[Finding]:
+        return (each._replace(written=expansion.written(each.loc)) for each in findings)
+
+    own = (Finding(*each) for each in expansion.errors)
+    return Validated(settings, (*own, *placed(found)), tuple(placed(warnings)), expansion)

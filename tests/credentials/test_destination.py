@@ -1,0 +1,121 @@
+"""What decides where a stored secret may go: everything that is not declared harmless, in one form for each meaning."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from sidekey.credentials.certificates.settings import CertificateSettings
+from sidekey.credentials.destination import (
+    HARMLESS,
+    CountsAs,
+    GoesWith,
+    destination_of,
+    halves_in,
+    keys_of,
+    references_in,
+)
+from sidekey.credentials.fields import Reference
+from sidekey.settings.models import IntegrationSettings
+from support.stored import BASIC, HEADERS, OAUTH2, RESPONSYS, beside, destination, harmless, jwt_bearer, mtls
+
+TEXT = Reference("text", "public")
+STORED = Reference("stored", "/x")
+
+
+class Inner(BaseModel):
+    model_config = {"arbitrary_types_allowed": True}
+
+    public: Annotated[str, HARMLESS, GoesWith("secret")] = ""
+    secret: Reference | None = None
+
+
+class Outer(BaseModel):
+    model_config = {"arbitrary_types_allowed": True}
+
+    kind: str
+    where: Annotated[str, CountsAs(str.lower)] = "there"
+    inner: Inner = Inner()
+    many: dict[str, Reference] = Field(default_factory=dict)
+    number: int = Field(default=1, alias="count")
+    further: list[str] = []
+
+
+def test_a_key_counts_unless_it_is_declared_harmless() -> None:
+    """Secrets are no part of it; what is left out is not, either, so that a later key changes nothing."""
+    assert destination_of(Outer(kind="a")) == {"kind": "a"}
+    settings = Outer(kind="a", inner=Inner(public="x", secret=STORED), count=2, further=["b"], where="THERE")
+    assert destination_of(settings) == {"kind": "a", "count": 2, "further": ["b"]}
+    assert destination_of(Outer(kind="a", many={"x": STORED, "y": TEXT})) == {"kind": "a", "many": {"y": "public"}}
+    assert destination_of(Outer(kind="a", inner=Inner(secret=TEXT))) == {"kind": "a", "inner": {"secret": "public"}}
+
+
+def test_references_and_halves_are_found_by_their_places() -> None:
+    """As the document has them."""
+    settings = Outer(kind="a", inner=Inner(public="x", secret=STORED), many={"y": TEXT})
+    assert dict(references_in(settings)) == {("inner", "secret"): STORED, ("many", "y"): TEXT}
+    assert list(halves_in(settings)) == [(("inner", "public"), "secret")]
+    assert [key.name for key in keys_of(Outer)] == ["kind", "where", "inner", "many", "count", "further"]
+
+
+def test_what_every_integration_may_change_freely() -> None:
+    """All else needs the secrets again."""
+    assert harmless(IntegrationSettings) == {"description", "tags", "methods", "limits", "test"}
+    assert harmless(CertificateSettings) == {"certificate", "allow_private_ca", "refresh"}
+
+
+def test_the_forms_stay_what_they_are() -> None:
+    """They are authenticated with every secret that is stored: another spelling would make all of them unreadable."""
+    assert destination(BASIC) == {"endpoint_prefix": ["https://api.example.com/v1"], "auth": {"type": "basic"}}
+    assert destination(HEADERS) == {"endpoint_prefix": ["https://api.example.com/v1"], "auth": {"type": "headers"}}
+    assert destination(OAUTH2) == {
+        "auth": {
+            "type": "oauth2",
+            "token_endpoint": "https://auth.example.com/token",
+            "token_request": {"body": {"scope": "read"}},
+        }
+    }
+    assert destination(jwt_bearer()) == {
+        "auth": {
+            "type": "oauth2",
+            "token_endpoint": "https://auth.example.com/token",
+            "grant": "jwt_bearer",
+            "assertion": {"subject": "ann@example.com"},
+        }
+    }
+    assert destination(RESPONSYS) == {"auth": {"type": "responsys", "login_endpoint": "https://login2.responsys.net"}}
+    assert destination(mtls()) == {"endpoint_prefix": ["https://api.example.com/v1"], "auth": {"type": "mtls"}}
+    assert destination(beside()) == destination(BASIC)
+    wide = {
+        "endpoint_prefix": ["https://b.example.com/", "https://a.example.com"],
+        "allow_other_domains": True,
+        "allowed_domains": ["https://*.example.com"],
+        "redact_response": True,
+        "trusted_ca": "system",
+        "source_address": "127.0.0.1",
+        "auth": {
+            "type": "oauth2",
+            "token_endpoint": "https://auth.example.com",
+            "client_id": "id",
+            "client_secret": {"value": "x"},
+            "client_authentication": "body",
+            "token_placement": {"in": "header", "name": "X-Token", "scheme": ""},
+            "token_response": {"access_token": "token", "base_url": "url", "pin_base_url": True},
+        },
+    }
+    assert destination(wide) == {
+        "endpoint_prefix": ["https://a.example.com", "https://b.example.com"],
+        "allow_other_domains": True,
+        "allowed_domains": ["https://*.example.com"],
+        "redact_response": True,
+        "trusted_ca": "system",
+        "source_address": "127.0.0.1",
+        "auth": {
+            "type": "oauth2",
+            "token_endpoint": "https://auth.example.com/",
+            "client_authentication": "body",
+            "token_placement": ["header", "x-token", ""],
+            "token_response": {"access_token": "token", "base_url": "url", "pin_base_url": True},
+        },
+    }

@@ -1,0 +1,156 @@
+"""JSON of stored integrations: read strictly, patched, and saved."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.credentials.fields import StoredMapping
+from sidekey.settings.stored.document import (
+    MalformedError,
+    Saved,
+    found_at,
+    located,
+    merge_patch,
+    parse,
+    pointer,
+    replaced,
+)
+from support.stored import PROFILE, stored
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=("Cs",))),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), inner, max_size=3)
+    ),
+    max_leaves=10,
+)
+OBJECTS = st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), VALUES, max_size=4)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\xff", "UTF-8"),
+        (b"{", "must be JSON"),
+        (b"[]", "object"),
+        (b"null", "object"),
+        (b'{"a": NaN}', "NaN"),
+        (b'{"a": -Infinity}', "infinity"),
+        (b'{"a": {"b": 1, "b": 2}}', "twice"),
+        (b'{"a":' * 200_000 + b"1" + b"}" * 200_000, "nested deeper"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "must be JSON"),
+    ],
+)
+def test_what_is_no_json_object_is_malformed(data: bytes, reason: str) -> None:
+    """The reason repeats nothing of it."""
+    with pytest.raises(MalformedError, match=reason):
+        parse(data)
+
+
+def test_json_is_read() -> None:
+    """As it is."""
+    assert parse('{"a": ["é", 1, null]}'.encode()) == {"a": ["é", 1, None]}
+
+
+@pytest.mark.parametrize("raw", [{"a": "\ud800"}, {"\udfff": 1}, {"a": [{"b": "x\udc00"}]}])
+def test_half_a_character_is_malformed(raw: Any) -> None:
+    """No encoding takes it."""
+    with pytest.raises(MalformedError, match="surrogate"):
+        located(raw)
+
+
+def test_a_deep_document_is_malformed() -> None:
+    """As deep as a file may be, and no deeper."""
+    deep: Any = "x"
+    for _ in range(31):
+        deep = {"a": deep}
+    located(deep)
+    with pytest.raises(MalformedError, match="32 levels"):
+        located({"a": [deep]})
+
+
+@given(OBJECTS)
+def test_every_mapping_knows_its_place(raw: dict[str, Any]) -> None:
+    """Also below odd keys, and in lists."""
+    document = located(raw)
+    assert document == raw
+
+    def look(value: Any) -> None:
+        if isinstance(value, StoredMapping):
+            assert found_at(document, value.pointer) is value
+        if isinstance(value, dict | list):
+            for each in value.values() if isinstance(value, dict) else value:
+                look(each)
+
+    look(document)
+    assert replaced(document, {}) == raw
+
+
+@pytest.mark.parametrize(("place", "text"), [((), ""), (("a", 0, "b"), "/a/0/b"), (("a/b", "m~n", ""), "/a~1b/m~0n/")])
+def test_a_place_is_a_json_pointer(place: tuple[str | int, ...], text: str) -> None:
+    """With RFC 6901's two escapes."""
+    assert pointer(place) == text
+
+
+def test_nothing_is_found_beside_a_document() -> None:
+    """None, whatever the pointer."""
+    assert [found_at({"a": [1]}, where) for where in ("/b", "/a/1", "/a/x", "/a/0/b", "/a/-1")] == [None] * 5
+
+
+# RFC 7396, appendix A.
+EXAMPLES = [
+    ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+    ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+    ({"a": "b"}, {"a": None}, {}),
+    ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+    ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+    ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+    ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+    ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+    (["a", "b"], ["c", "d"], ["c", "d"]),
+    ({"a": "b"}, ["c"], ["c"]),
+    ({"a": "foo"}, None, None),
+    ({"a": "foo"}, "bar", "bar"),
+    ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+    ([1, 2], {"a": "b", "c": None}, {"a": "b"}),
+    ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+]
+
+
+@pytest.mark.parametrize(("target", "patch", "result"), EXAMPLES)
+def test_a_merge_patch_does_what_its_standard_shows(target: Any, patch: Any, result: Any) -> None:
+    """All examples of the standard."""
+    before = json.dumps(target)
+    assert merge_patch(target, patch) == result
+    assert json.dumps(target) == before
+
+
+def test_what_reads_as_a_secret_is_one_value() -> None:
+    """A patch that sends a new one leaves nothing of the old."""
+    target = {"password": {"set": True, "updated_at": "2026-01-01T00:00:00Z", "updated_by": "ann"}}
+    assert merge_patch(target, {"password": {"value": "x"}}) == {"password": {"value": "x"}}
+    assert merge_patch(target, {"other": 1})["password"] == target["password"]
+
+
+def test_what_is_saved_is_read_again() -> None:
+    """In the order it was written: headers are sent in that."""
+    text = Saved({"b": 1, "a": {"set": True}}).text()
+    assert list(Saved.load(text).written) == ["b", "a"]
+    row = stored(PROFILE)
+    assert Saved.load(row.document).text() == row.document
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"integration": 1}', '{"integration": {}, "profile": {}}', '{"integration": {}, "profile": 1}'],
+)
+def test_what_no_version_saves_is_malformed(text: str) -> None:
+    """One row of it must not take anything else along."""
+    with pytest.raises(MalformedError):
+        Saved.load(text)

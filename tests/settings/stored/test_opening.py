@@ -1,0 +1,87 @@
+"""The one function that opens, and for what it does not."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+
+import pytest
+
+from sidekey.credentials.fields import Reference
+from sidekey.settings.stored.opening import StoredReader, Vault
+from sidekey.store.ring import KeyRing
+from support.stored import BASIC, CANARY, HEADERS, OAUTH2, VAULT, documents, opened, settings_in, stored
+
+
+@pytest.mark.parametrize("name", documents())
+def test_what_was_entered_opens(name: str) -> None:
+    """For the settings that it was entered for."""
+    found = opened(stored(documents()[name]))
+    assert found.values
+    assert found.refused == {}
+
+
+def test_a_value_opens_in_no_other_row_or_field() -> None:
+    """Whatever put it there."""
+    row, other = stored(OAUTH2), stored(OAUTH2, "other")
+    first, second = sorted(row.secrets)
+    swapped = replace(row, secrets={first: row.secrets[second], second: row.secrets[first]})
+    for moved in (swapped, replace(row, secrets=other.secrets), replace(row, id="other"), replace(row, row="r")):
+        found = opened(moved)
+        assert found.values == {}
+        assert all("enter it again" in reason for reason in found.refused.values())
+
+
+def test_a_value_opens_in_no_other_store() -> None:
+    """Nor after a bit of it was flipped."""
+    row = stored(BASIC)
+    assert opened(row, Vault("another", VAULT.ring)).values == {}
+    sealed = row.secrets["/auth/password"]
+    flipped = sealed.sealed[:-2] + ("A" if sealed.sealed[-2] != "A" else "B") + sealed.sealed[-1]
+    assert opened(replace(row, secrets={"/auth/password": replace(sealed, sealed=flipped)})).values == {}
+
+
+def test_a_key_that_is_missing_is_named() -> None:
+    """So that whoever runs it knows what to do."""
+    found = opened(stored(BASIC), Vault(VAULT.store, KeyRing({"k2": b"2" * 32})))
+    assert found.refused == {"/auth/password": "the stored secret cannot be opened: key k1 is missing in store.keys"}
+
+
+def test_a_document_that_says_more_is_kept_is_not_believed() -> None:
+    """There is nothing to open."""
+    row = stored(HEADERS)
+    assert opened(replace(row, secrets={})).refused == {
+        "/auth/headers/Authorization/secret": "no secret is stored here: enter it"
+    }
+
+
+@pytest.mark.parametrize("source", ["file", "env", "url", "insecure_value"])
+def test_nothing_of_the_machine_is_read(source: str) -> None:
+    """Even where a document was changed to say so."""
+    row = stored(BASIC)
+    reader = StoredReader(VAULT, row, settings_in(row.document))
+    with pytest.raises(ValueError, match="only a config file"):
+        reader(Reference(source, "/etc/hostname"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="only a config file"):
+        reader.raw(Reference(source, "/etc/hostname"), 100)  # type: ignore[arg-type]
+    assert reader.file(Reference(source, "/etc/hostname")) is None  # type: ignore[arg-type]
+
+
+def test_what_is_public_is_read_as_it_stands() -> None:
+    """Texts, and certificates."""
+    row = stored(BASIC)
+    reader = StoredReader(VAULT, row, settings_in(row.document))
+    assert [reader(Reference(source, "x")) for source in ("text", "inline")] == ["x", "x"]
+    assert reader.raw(Reference("text", "é"), 100) == "é".encode()
+
+
+def test_neither_vault_nor_reader_shows_or_copies_a_key() -> None:
+    """Nor does a draft show what was entered."""
+    row = stored(BASIC)
+    reader = StoredReader(VAULT, row, settings_in(row.document))
+    assert repr((VAULT, reader)) == "(Vault(store-of-tests, KeyRing(k1)), StoredReader(crm))"
+    for each in (VAULT, reader):
+        with pytest.raises(TypeError):
+            pickle.dumps(each)
+    assert CANARY not in json.dumps(row.document)

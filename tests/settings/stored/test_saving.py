@@ -1,0 +1,384 @@
+"""What becomes of a document that is sent, against what is stored."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sidekey.settings.stored.reading import shown
+from sidekey.settings.stored.saving import Former, Invalid, accepted
+from sidekey.store.records import IntegrationRow
+from support.certificates import private_chain
+from support.stored import (
+    BASIC,
+    CANARY,
+    HEADERS,
+    OAUTH2,
+    PREFIX,
+    PROFILE,
+    RESPONSYS,
+    beside,
+    chain,
+    copied,
+    documents,
+    draft,
+    errors,
+    former,
+    judged,
+    jwt_bearer,
+    mtls,
+    opened,
+    reenter,
+    settings_in,
+    stored,
+)
+
+SECRETS = {
+    "basic": {"/auth/password"},
+    "headers": {"/auth/headers/Authorization/secret"},
+    "oauth2": {"/auth/client_secret", "/auth/token_request/body/key"},
+    "profile": {"/auth/client_secret"},
+    "responsys": {"/auth/password"},
+    "mtls": {"/auth/private_key"},
+    "beside": {"/auth/password", "/client_certificate/private_key"},
+    "jwt_bearer": {"/auth/assertion/private_key"},
+}
+
+
+def read(row: IntegrationRow) -> Any:
+    """A document as its editor gets it."""
+    return shown(former(row), row.secrets)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_the_secrets_of_every_kind_are_taken_out_and_everything_else_stays(name: str) -> None:
+    """What is saved has none of them; what was entered has each, whole, at its place."""
+    made = draft(documents()[name])
+    assert set(made.entered) == SECRETS[name]
+    assert (made.kept, made.removed) == ((), ())
+    text = made.saved.text()
+    assert CANARY not in text
+    assert "PRIVATE KEY" not in text
+    for where, value in made.entered.items():
+        assert json.dumps(value)[1:-1] in json.dumps(documents()[name]), where
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_document_that_was_got_and_is_put_keeps_everything(name: str) -> None:
+    """Also where a harmless key was edited in between."""
+    row = stored(documents()[name])
+    document = read(row)
+    assert CANARY not in json.dumps(document)
+    document["description"] = "edited"
+    made = draft(document, former(row))
+    assert (made.entered, set(made.kept), made.removed) == ({}, SECRETS[name], ())
+    after = stored(document, before=row)
+    assert after.secrets == row.secrets
+    assert opened(after).refused == {}
+    assert read(after) == document
+
+
+@pytest.mark.parametrize(
+    ("name", "patch"),
+    [
+        ("basic", {"endpoint_prefix": "https://evil.example.com/v1"}),
+        ("basic", {"endpoint_prefix": "https://api.example.com/v2"}),
+        ("basic", {"endpoint_prefix": ["https://api.example.com/v1", "https://api.example.com/v2"]}),
+        ("basic", {"allow_other_domains": True, "allowed_domains": ["https://evil.example.com"]}),
+        ("basic", {"trusted_ca": "system"}),
+        ("basic", {"source_address": "127.0.0.1"}),
+        ("headers", {"auth": {"headers": {"X-Original-URL": "/admin"}}}),
+        ("oauth2", {"auth": {"token_endpoint": "https://evil.example.com/token"}}),
+        ("oauth2", {"auth": {"client_authentication": "query"}}),
+        ("oauth2", {"auth": {"token_placement": "query"}}),
+        ("oauth2", {"auth": {"token_request": {"method": "GET", "body": None, "query": {"a": "b"}}}}),
+        ("oauth2", {"auth": {"token_request": {"body": {"scope": "write"}}}}),
+        ("oauth2", {"auth": {"token_response": {"access_token": "refresh_token"}}}),
+        ("oauth2", {"endpoint_prefix": "https://auth.example.com/x"}),
+        ("profile", {"auth": {"region": "us-central1.gcp"}}),
+        ("profile", {"allow_other_domains": False}),
+        ("responsys", {"auth": {"login_endpoint": "https://login5.responsys.net"}}),
+        ("responsys", {"auth": {"path_prefix": "/rest/api/v1.4"}}),
+        ("mtls", {"endpoint_prefix": "https://evil.example.com/v1"}),
+        ("beside", {"endpoint_prefix": "https://evil.example.com/v1"}),
+        ("jwt_bearer", {"auth": {"assertion": {"audience": "https://evil.example.com"}}}),
+        ("jwt_bearer", {"auth": {"assertion": {"subject": "root@example.com"}}}),
+        ("jwt_bearer", {"auth": {"assertion": {"claims": {"scope": "all"}}}}),
+        ("jwt_bearer", {"auth": {"assertion": {"algorithm": "PS256"}}}),
+    ],
+)
+def test_another_destination_needs_every_secret_again(name: str, patch: dict[str, Any]) -> None:
+    """Each is named; with all of them entered the document is saved, and sealed for the new destination."""
+    row = stored(documents()[name])
+    kept = SECRETS[name] - ({"/auth/token_request/body/key"} if "GET" in str(patch) else set())
+    assert reenter(former(row).patched(patch), former(row)) == tuple(sorted(kept))
+    # What a document says of secrets may also be changed where it lies, by whoever can write to the database.
+    changed = copied(json.loads(row.document))
+    moved = former(row).patched(patch)
+    if name != "profile":
+        altered = IntegrationRow(
+            row=row.row, id=row.id, document=json.dumps({**changed, "integration": moved}), secrets=row.secrets
+        )
+        assert opened(altered).values == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "patch"),
+    [
+        (
+            "basic",
+            {"description": "x", "tags": ["a"], "methods": ["GET"], "test": {"path": "/x"}, "limits": {"in_flight": 5}},
+        ),
+        ("basic", {"auth": {"username": "other"}}),
+        ("basic", {"redact_response": True}),
+        ("basic", {"endpoint_prefix": ["HTTPS://API.example.com:443/v1/"]}),
+        ("headers", {"auth": {"headers": {"X-Tenant": "other", "X-More": "y"}}}),
+        ("headers", {"auth": {"headers": {"Authorization": {"prefix": "Token "}}}}),
+        ("oauth2", {"auth": {"client_id": "other", "renewal_interval": "5s", "single_live_token": True}}),
+        ("oauth2", {"auth": {"token_endpoint": "https://AUTH.example.com:443/token"}}),
+        ("oauth2", {"auth": {"token_placement": {"in": "header", "name": "authorization", "scheme": "bearer"}}}),
+        ("oauth2", {"auth": {"token_lifetime": "10s", "token_response": {"expires_in": "life"}}}),
+        ("responsys", {"auth": {"username": "other", "login_endpoint": "https://login2.responsys.net/"}}),
+        ("jwt_bearer", {"auth": {"assertion": {"key_id": "k"}}}),
+    ],
+)
+def test_what_moves_no_secret_keeps_all_of_them(name: str, patch: dict[str, Any]) -> None:
+    """They still open."""
+    row = stored(documents()[name])
+    after = stored(former(row).patched(patch), before=row)
+    assert after.secrets == row.secrets
+    assert set(opened(after).values) == SECRETS[name]
+
+
+def test_redaction_may_be_switched_on_and_not_off() -> None:
+    """An answer could show what it was entered to be kept out of."""
+    row = stored({**BASIC, "redact_response": True})
+    patch = {"redact_response": False}
+    assert reenter(former(row).patched(patch), former(row)) == ("/auth/password",)
+    off = IntegrationRow(
+        row=row.row,
+        id=row.id,
+        document=row.document.replace('"redact_response":true', '"redact_response":false'),
+        secrets=row.secrets,
+    )
+    assert opened(off).values == {}
+    assert len(accepted(settings_in(row.document))) == 2
+    assert len(accepted(settings_in(off.document))) == 1
+
+
+def test_what_is_left_out_of_a_document_is_removed() -> None:
+    """And what a patch leaves out is kept."""
+    row = stored(OAUTH2)
+    document = read(row)
+    del document["auth"]["token_request"]["body"]["key"]
+    made = draft(document, former(row))
+    assert (made.kept, made.removed) == (("/auth/client_secret",), ("/auth/token_request/body/key",))
+    patched = draft(former(row).patched({"description": "x"}), former(row))
+    assert (len(patched.kept), patched.removed) == (2, ())
+
+
+def test_a_patch_replaces_a_secret_whole() -> None:
+    """Also one that reads as set, and a null removes it."""
+    row = stored(BASIC)
+    made = draft(former(row).patched({"auth": {"password": {"value": "another"}}}), former(row))
+    assert (made.entered, made.kept, made.removed) == ({"/auth/password": "another"}, (), ())
+    assert errors(former(row).patched({"auth": {"password": None}}), former(row)) == {
+        "/auth/password": "this key is missing"
+    }
+
+
+@pytest.mark.parametrize("text", ["", "*", "********", "••••••", "• • •", "*•"])
+def test_what_forms_show_instead_of_a_secret_is_refused(text: str) -> None:
+    """An editor that sends the whole form back must not overwrite what is stored."""
+    assert list(errors({**PREFIX, "auth": {"type": "basic", "username": "u", "password": {"value": text}}})) == [
+        "/auth/password"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("patch", "where"),
+    [
+        ({"auth": {"password": {"file": "/etc/shadow"}}}, "/auth/password"),
+        ({"auth": {"password": {"env": "HOME"}}}, "/auth/password"),
+        ({"auth": {"password": {"insecure_value": "x"}}}, "/auth/password"),
+        ({"auth": {"password": {"url": "https://a.example"}}}, "/auth/password"),
+        ({"auth": {"password": "hunter2"}}, "/auth/password"),
+        ({"auth": {"password": {"value": 5}}}, "/auth/password"),
+        ({"auth": {"password": {"set": True}}}, "/auth/password"),
+        ({"auth": {"password": {"set": False}}}, "/auth/password"),
+        ({"auth": {"username": {"file": "/etc/passwd"}}}, "/auth/username"),
+        ({"auth": {"username": {"env": "HOME"}}}, "/auth/username"),
+        ({"auth": {"username": {"value": "x"}}}, "/auth/username"),
+        ({"auth": {"username": 5}}, "/auth/username"),
+        ({"endpoint_prefix": {"file": "/etc/hostname"}}, "/endpoint_prefix"),
+        ({"endpoint_prefix": [{"env": "HOME"}]}, "/endpoint_prefix/0"),
+        ({"allow_private": ["10.0.0.0/8"]}, "/allow_private"),
+        ({"allow_private": []}, "/allow_private"),
+        ({"trusted_ca": {"file": "/etc/ca.pem"}}, "/trusted_ca"),
+        ({"trusted_ca": {"inline": "no PEM"}}, "/trusted_ca"),
+        ({"client_certificate": {"pem": {"file": "/etc/key"}}}, "/client_certificate/pem"),
+        ({"client_certificate": {"pem": {"insecure_value": "x"}}}, "/client_certificate/pem"),
+        ({"client_certificate": {"pem": "x"}}, "/client_certificate/pem"),
+        ({"client_certificate": {"pem": {"url": "http://a.example/key"}}}, "/client_certificate/pem"),
+        ({"client_certificate": {"pem": {"url": {"set": True}}}}, "/client_certificate/pem/url"),
+        ({"source_address": "192.0.2.1"}, "/source_address"),
+        ({"limits": {"in_flight": 20_000}}, "/limits/in_flight"),
+        ({"auth": {"type": "unknown"}}, "/auth/type"),
+        ({"integration": {}}, "/integration"),
+    ],
+)
+def test_a_stored_integration_may_say_less_than_a_file(patch: dict[str, Any], where: str) -> None:
+    """Its editor would else have Sidekey read its own files, and send them anywhere."""
+    document = copied(BASIC)
+    document.update({key: value for key, value in patch.items() if key != "auth"})
+    document["auth"].update(patch.get("auth", {}))
+    found = errors(document)
+    assert list(found) == [where]
+    assert not [word for word in ("shadow", "hunter2", "HOME", "/etc/", "192.0") if word in found[where]]
+
+
+def test_every_error_is_reported_at_once() -> None:
+    """With the way out for a document of the store."""
+    assert errors(
+        {
+            "endpoint_prefix": "api.example.com",
+            "methods": ["get"],
+            "allow_private": [],
+            "auth": {"type": "headers", "headers": {"Host": "x", "X-A": {"value": "y"}, "X-B": {"secret": "y"}}},
+        }
+    ) == {
+        "/endpoint_prefix": "must be an absolute URL such as https://api.example.com/v1",
+        "/methods/0": "must be a method in capitals, such as POST",
+        "/auth/headers/Host": "this header may not be injected: it belongs to the connection or to Sidekey",
+        "/auth/headers/X-A": "must be a public text, or {prefix: TEXT, secret: {value: TEXT}}",
+        "/auth/headers/X-B/secret": "must not be a bare text: send {value: SECRET}, which is sealed",
+        "/allow_private": "only the operator allows addresses that are not global, in store.allow_private: remove this "
+        "key",
+    }
+
+
+def test_a_value_is_checked_as_one_that_is_read() -> None:
+    """By the rules of its kind; none of it is repeated."""
+    assert errors({**PREFIX, "auth": {"type": "headers", "headers": {"X-Key": {"secret": {"value": "hunter2 "}}}}}) == {
+        "/auth/headers/X-Key/secret": "must not begin or end with a space: HTTP drops it"
+    }
+    document = jwt_bearer()
+    document["auth"]["assertion"]["private_key"] = {"value": "-----BEGIN PRIVATE KEY-----\nhunter2\n"}
+    (found,) = errors(document).items()
+    assert found[0] == "/auth/assertion/private_key"
+    assert "hunter2" not in found[1]
+
+
+def test_a_secret_becomes_public_only_with_a_new_value() -> None:
+    """What is stored is not shown in a header's public text."""
+    row = stored(HEADERS)
+    document = read(row)
+    document["auth"]["headers"]["Authorization"] = document["auth"]["headers"]["Authorization"]["secret"]
+    assert list(errors(document, former(row))) == ["/auth/headers/Authorization"]
+    document["auth"]["headers"]["Authorization"] = "Bearer public"
+    made = draft(document, former(row))
+    assert (made.kept, made.removed) == ((), ("/auth/headers/Authorization/secret",))
+
+
+def test_a_secret_does_not_move_to_another_field() -> None:
+    """Whatever the document says is kept there."""
+    row = stored(HEADERS)
+    document = read(row)
+    headers = document["auth"]["headers"]
+    headers["X-Debug"] = headers.pop("Authorization")
+    assert errors(document, former(row)) == {"/auth/headers/X-Debug/secret": "no secret is stored here: send one"}
+
+
+def test_certificate_and_key_are_entered_together() -> None:
+    """Both, or neither: the same certificate with a key of its own may be sent, and a new half needs the other."""
+    row = stored(mtls())
+    document = read(row)
+    certificate = document["auth"]["certificate"]
+    assert certificate.keys() == {"set", "subject", "issuer", "not_after"}
+    other = private_chain("other.example")
+    changed = {**document, "auth": {**document["auth"], "certificate": {"inline": other.leaf.pem.decode()}}}
+    assert reenter(changed, former(row)) == ("/auth/private_key",)
+    key = {"value": chain().leaf.key_as().decode()}
+    assert reenter({**document, "auth": {**document["auth"], "private_key": key}}, former(row)) == (
+        "/auth/certificate",
+    )
+    both = {**document, "auth": {**document["auth"], "certificate": mtls()["auth"]["certificate"], "private_key": key}}
+    assert draft(both, former(row)).entered == {"/auth/private_key": key["value"]}
+    swapped = {**both, "auth": {**both["auth"], "certificate": {"inline": other.leaf.pem.decode()}}}
+    assert list(errors(swapped, former(row))) == ["/auth/private_key"]
+
+
+def test_a_url_of_a_certificate_is_sealed_like_a_secret() -> None:
+    """It may be one that gives access by itself."""
+    urls = {key: {"url": f"https://vault.example.com/{CANARY}/{key}"} for key in ("certificate", "private_key")}
+    row = stored({**PREFIX, "auth": {"type": "mtls", **urls}})
+    assert CANARY not in row.document
+    assert set(row.secrets) == {"/auth/certificate/url", "/auth/private_key/url"}
+    document = read(row)
+    assert document["auth"]["private_key"]["url"]["set"] is True
+    assert set(draft(document, former(row)).kept) == set(row.secrets)
+    assert opened(row).values["/auth/private_key/url"] == urls["private_key"]["url"]
+    document["auth"]["certificate"] = {"url": "https://vault.example.com/other"}
+    assert reenter(document, former(row)) == ("/auth/private_key/url",)
+
+
+def test_a_profile_is_filled_in_when_it_is_saved() -> None:
+    """What is saved has its parameters, and what they brought; the editor sees what they wrote."""
+    row = stored(PROFILE)
+    document = read(row)
+    assert document["auth"].keys() == PROFILE["auth"].keys()
+    assert "token_endpoint" in json.loads(row.document)["profile"]["keys"]["auth"]
+    assert settings_in(row.document).auth.destinations({("token_endpoint",): "https://a.example/t"}) is not None
+    document["auth"]["client_id"] = "other"
+    assert draft(document, former(row)).kept == ("/auth/client_secret",)
+
+
+def test_a_profile_that_changed_moves_nothing_that_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor one that is gone; another region is filled in by the one of now."""
+    row = stored(PROFILE)
+    saved = json.loads(row.document)
+    saved["profile"]["keys"]["auth"]["token_endpoint"] = "https://auth.before.example.com/t"
+    before = Former.load(json.dumps(saved), row.secrets)
+    made = draft(before.patched({"description": "x"}), before)
+    assert made.destination["auth"]["token_endpoint"] == "https://auth.before.example.com/t"  # type: ignore[index,call-overload]
+    moved = judged(before.patched({"auth": {"region": "us-central1.gcp"}}), before)
+    assert not isinstance(moved, Invalid)
+    saved["integration"]["auth"]["provider"] = saved["profile"]["provider"] = "of-another-version"
+    gone = Former.load(json.dumps(saved), row.secrets)
+    assert gone.settings is not None
+    assert draft(gone.patched({"description": "x"}), gone).kept == ("/auth/client_secret",)
+
+
+def test_errors_of_a_profile_stand_where_it_is_named() -> None:
+    """Its parameters are keys of the document."""
+    document = copied(PROFILE)
+    document["auth"]["region"] = "nowhere!"
+    assert list(errors(document)) == ["/auth/region"]
+    document["auth"]["provider"] = "comercetools"
+    assert errors(document)["/auth/provider"] == "no such provider; did you mean commercetools?"
+
+
+def test_what_is_stored_for_a_kind_that_is_gone_must_be_entered_again() -> None:
+    """Where a secret went is not known then."""
+    row = stored(RESPONSYS)
+    saved = row.document.replace('"responsys"', '"vanished"')
+    before = Former.load(saved, row.secrets)
+    assert before.settings is None
+    assert reenter({**RESPONSYS, "auth": {**RESPONSYS["auth"], "password": {"set": True}}}, before) == (
+        "/auth/password",
+    )
+
+
+def test_another_kind_keeps_no_secret_of_the_same_place() -> None:
+    """The place is that of a password, too, and its destination is another."""
+    row = stored(BASIC)
+    document = {"auth": {**RESPONSYS["auth"], "password": {"set": True}}}
+    assert reenter(document, former(row)) == ("/auth/password",)
+
+
+def test_a_header_of_a_stored_certificate_beside_another_kind_keeps_both() -> None:
+    """Two credentials, each at its place."""
+    row = stored(beside())
+    assert set(opened(row).values) == SECRETS["beside"]
