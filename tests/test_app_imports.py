@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -43,17 +44,28 @@ def filled(stanza: str) -> str:
     return stanza.format(port=free_port(), secret="{insecure_value: secret}")
 
 
-@pytest.mark.parametrize("stanza", STANZAS.values(), ids=STANZAS)
-def test_nothing_is_imported_on_the_loop_once_it_listens(stanza: str, tmp_path: Path) -> None:
+_TOKEN = {"Sidekey-Token": "token"}
+_STORE = """\
+store: {path: ../state/store.db, keys: [{id: k1, key: {env: STORE_KEY}}]}
+callers: {all: {token: {insecure_value: token}, integrations: "*"}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("stanza", "top"),
+    [*((stanza, "") for stanza in STANZAS.values()), (STANZAS["http"], _STORE)],
+    ids=[*STANZAS, "a store"],
+)
+def test_nothing_is_imported_on_the_loop_once_it_listens(stanza: str, top: str, tmp_path: Path) -> None:
     """For requests, refused ones, pages of the admin listener and a reload; what a thread imports holds nobody up."""
     (tmp_path / "sitecustomize.py").write_text(_RECORDER)
     (tmp_path / "config").mkdir()
-    environment = {"PYTHONPATH": str(tmp_path)}
-    with Child(
-        f"integrations:\n  one:\n    {filled(stanza)}\n", tmp_path / "config", environment=environment, fresh=True
-    ) as child:
-        assert get(child.proxy_port, "/i/one/x").status == 502
-        assert get(child.proxy_port, "/i/unknown/x").status == 403
+    (tmp_path / "state").mkdir()
+    environment = {"PYTHONPATH": str(tmp_path), "STORE_KEY": b64encode(bytes(32)).decode()}
+    config = f"{top}integrations:\n  one:\n    {filled(stanza)}\n"
+    with Child(config, tmp_path / "config", environment=environment, fresh=True) as child:
+        assert get(child.proxy_port, "/i/one/x", _TOKEN).status == 502
+        assert get(child.proxy_port, "/i/unknown/x", _TOKEN).status == 403
         for page, status in (("/readyz", 200), ("/healthz", 200), ("/metrics", 200), ("/absent", 404)):
             assert get(child.admin_port, page).status == status
         added = "".join(f"  kind{number}:\n    {filled(each)}\n" for number, each in enumerate(STANZAS.values()))
@@ -61,7 +73,7 @@ def test_nothing_is_imported_on_the_loop_once_it_listens(stanza: str, tmp_path: 
         child.process.send_signal(signal.SIGHUP)
         child.wait_for_line(lambda line: '"config reloaded"' in line)
         for name in ("one", *(f"kind{number}" for number in range(len(STANZAS)))):
-            assert get(child.proxy_port, f"/i/{name}/x").status == 502
+            assert get(child.proxy_port, f"/i/{name}/x", _TOKEN).status == 502
         assert child.stop() == 0
     events = [("listening" if '"listening"' in line else line) for line in child.lines]
     listening, draining = events.index("listening"), next(i for i, line in enumerate(events) if '"draining"' in line)

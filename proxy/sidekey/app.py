@@ -100,7 +100,7 @@ class App:
         self._reloader = Reloader(loader, loaded, hooks, strict=strict)
         self._reloader.start()
         if self.managed is not None:
-            self.managed.follow(self._reloader)
+            self.managed.follow(self._reloader, self.metrics)
 
     def _kept_files(self) -> set[Path]:
         """The files that parts read again by themselves."""

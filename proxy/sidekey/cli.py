@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sidekey.authority.rules import CaRules
     from sidekey.environment import WayIn
     from sidekey.runtime.snapshot import Integration, Snapshot
+    from sidekey.runtime.store_rules import StoreRules
     from sidekey.settings.config_errors import ConfigError
     from sidekey.settings.load import Loaded, Loader
 
@@ -391,6 +392,85 @@ def _of_ca(config: str | None, ask: Callable[[CaRules], T]) -> T:
         return ask(_snapshot(config).ca)
     except CaError as error:
         _fail(error)
+
+
+@main.group()
+def store() -> None:
+    """Make keys of the store of managed integrations, replace them, and look after the store."""
+
+
+@store.command("new-key")
+@click.option("--out", metavar="FILE", help="Write it into this new file, mode 0600, instead of printing it.")
+def store_new_key(out: str | None) -> None:
+    """Make a key: 32 random bytes in base64, for store.keys."""
+    from pathlib import Path
+
+    from sidekey.store_command import StoreCommandError, new_key, write_key
+
+    if out is None:
+        click.echo(new_key())
+        return
+    try:
+        write_key(Path(out))
+    except StoreCommandError as error:
+        _fail(error)
+
+
+@store.command("rotate-key")
+@config_option
+@json_option
+def store_rotate_key(config: str | None, as_json: bool) -> None:
+    """Write with the first of store.keys whatever is written with another, while Sidekey runs.
+
+    First add the new key behind the others, everywhere; then put it first, everywhere; then run this. It may be
+    interrupted and run again. Remove the old key once it ends without a finding.
+    """
+    from sidekey.store_command import rotate_key
+
+    _show_store(config, rotate_key, as_json)
+
+
+@store.command("verify")
+@config_option
+@json_option
+def store_verify(config: str | None, as_json: bool) -> None:
+    """Read all of the store, and list what was altered, is gone or older, or does not open."""
+    from sidekey.store_command import verify
+
+    _show_store(config, verify, as_json)
+
+
+@store.command("accept")
+@config_option
+@json_option
+def store_accept(config: str | None, as_json: bool) -> None:
+    """Let what is in the store count although something is gone or older, as after restoring a backup.
+
+    Refresh tokens that rotate must be entered again then: those of the store may have been used since.
+    """
+    from sidekey.store_command import accept
+
+    _show_store(config, accept, as_json)
+
+
+def _show_store(config: str | None, command: Callable[[StoreRules], dict[str, Any]], as_json: bool) -> NoReturn:
+    """Run a command in the store of the config; an error where it has a finding."""
+    from sidekey.store_command import StoreCommandError, lines
+
+    rules = _snapshot(config).store
+    if rules is None:
+        _fail("store: the config has no store: add it, with path or url, and keys")
+    try:
+        found = command(rules)
+    except StoreCommandError as error:
+        _fail(error)
+    ok = not found.get("findings")
+    if as_json:
+        _print_json({"ok": ok, **found})
+    else:
+        for line in lines(found):
+            click.echo(line)
+    raise SystemExit(0 if ok else 1)
 
 
 @main.command()

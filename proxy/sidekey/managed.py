@@ -10,6 +10,8 @@ from typing import Any
 
 from sidekey.errors import StartError
 from sidekey.observe.logs import get_logger
+from sidekey.observe.metrics import Metrics
+from sidekey.observe.store_report import StoreReport
 from sidekey.reloading.reloader import Reloader, ReloadError
 from sidekey.runtime.publisher import Commit
 from sidekey.runtime.snapshot import Snapshot, Stored
@@ -18,15 +20,12 @@ from sidekey.settings.load import Loader
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.source import StoredSource
 from sidekey.store.audit import AuditEntry
-from sidekey.store.database import Database
 from sidekey.store.errors import Changed, StoreError
+from sidekey.store.place import PATIENCE, open_store
 from sidekey.store.records import IntegrationRow
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, Put, State
 from sidekey.store.store import Store
-
-PATIENCE = 30.0
-"""Seconds that a start waits for a store that cannot be reached."""
 
 
 class Managed:
@@ -42,6 +41,7 @@ class Managed:
         self._vault = Vault(store.id, store.ring)
         self._source.take(store.state, self._vault)
         self._reloader: Reloader | None = None
+        self._report: StoreReport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = get_logger()
         loader.follow(self._source)
@@ -52,16 +52,15 @@ class Managed:
     ) -> Managed:
         """Open the store of these rules. Raises StartError with what to do."""
         try:
-            store = await Store.open(
-                _database(rules), KeyRing(dict(rules.keys)), retention=rules.audit, patience=patience, create=create
-            )
+            store = await open_store(rules, patience=patience, create=create)
         except StoreError as error:
-            raise StartError(f"store: {error}") from None
+            raise StartError(str(error)) from None
         return cls(store, rules, loader)
 
-    def follow(self, reloader: Reloader) -> None:
-        """Put in use from now on what others change in the store, too."""
+    def follow(self, reloader: Reloader, metrics: Metrics) -> None:
+        """Put in use from now on what others change in the store, too, and tell how the store is."""
         self._reloader = reloader
+        self._report = StoreReport(metrics)
         self.store.watch(self._look)
         self._look()
 
@@ -108,6 +107,12 @@ class Managed:
 
     def _look(self) -> None:
         """Put in use what the store says now."""
+        if self._report is not None:
+            health = self.store.health
+            self._report.note(
+                up=health.up, revision=health.revision, rolled_back=health.rolled_back, problem=health.problem
+            )
+            self._report.note_altered(self.store.state.altered)
         self._spawn(self._join())
 
     async def _join(self) -> None:
@@ -149,16 +154,3 @@ class Managed:
         except ReloadError:
             # The reloader has reported why.
             self._log.error("what the store says is not in use because of a defect in Sidekey")
-
-
-def _database(rules: StoreRules) -> Database:
-    """The database that the rules name. Each kind is imported only where it is used."""
-    if rules.url is not None:
-        from sidekey.store.postgres import PostgresDatabase  # noqa: PLC0415 - asyncpg is an extra
-
-        return PostgresDatabase(rules.url)
-    if rules.path is None:
-        raise ValueError("a store is at a path or a URL")
-    from sidekey.store.sqlite import SqliteDatabase  # noqa: PLC0415 - as above
-
-    return SqliteDatabase(rules.path)

@@ -11,6 +11,8 @@ from support.child import Child
 HEAVY = {"cryptography", "joserfc"}
 """For client certificates and for signed assertions; they would cost half as much memory as everything else."""
 
+OF_A_STORE = {"sqlite3", "asyncpg"}
+
 CONFIG = """
 integrations:
   crm:
@@ -32,11 +34,14 @@ def test_the_command_line_imports_no_library_of_another_kind() -> None:
 
 
 def test_a_run_with_basic_and_headers_imports_no_library_of_another_kind(tmp_path: Path) -> None:
-    """A process that serves `basic` and `headers` never loads cryptography."""
+    """A process that serves `basic` and `headers` never loads cryptography, and without `store` nothing of a store."""
     # With this variable Python writes a line for each module it imports, the name in the last column.
     environment = {"PYTHONPROFILEIMPORTTIME": "1", "CRM_PASSWORD": "one", "SMS_TOKEN": "two"}
     with Child(CONFIG, tmp_path, environment=environment, fresh=True) as child:
         assert child.stop() == 0
-    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in child.lines if "|" in line}
+    modules = {line.rpartition("|")[2].strip() for line in child.lines if "|" in line}
+    imported = {name.partition(".")[0] for name in modules}
     assert "httptools" in imported
-    assert imported & HEAVY == set()
+    assert imported & (HEAVY | OF_A_STORE) == set()
+    assert {name for name in modules if name.startswith(("sidekey.store.", "sidekey.settings.stored"))} == set()
+    assert "sidekey.managed" not in modules

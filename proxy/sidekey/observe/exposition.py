@@ -159,6 +159,16 @@ def _tunnel_outcomes(metrics: Metrics) -> Iterator[str]:
         yield f'sidekey_tunnels_total{{integration="{integration}",outcome="{outcome}"}} {count}\n'
 
 
+def _of_store(name: str, place: int) -> Callable[[Metrics], Iterator[str]]:
+    """Render what the store is said to be; nothing where there is none."""
+
+    def lines(metrics: Metrics) -> Iterator[str]:
+        if metrics.store is not None:
+            yield f"{name} {int(metrics.store[place])}\n"
+
+    return lines
+
+
 def _build(_: Metrics) -> Iterator[str]:
     labels = f'version="{sidekey.__version__}",python="{platform.python_version()}",build="{build()}"'
     yield f"sidekey_build_info{{{labels}}} 1\n"
@@ -215,6 +225,16 @@ FAMILIES = (
         _tunnel_outcomes,
     ),
     Family("sidekey_integration_info", "gauge", "The kind of each integration that has had a request.", _info),
+    Family("sidekey_store_up", "gauge", "Whether the store could be reached last.", _of_store("sidekey_store_up", 0)),
+    Family(
+        "sidekey_store_revision", "gauge", "The revision of the store in use.", _of_store("sidekey_store_revision", 1)
+    ),
+    Family(
+        "sidekey_store_rolled_back",
+        "gauge",
+        "Whether something that was stored is gone or older.",
+        _of_store("sidekey_store_rolled_back", 2),
+    ),
     _plain(
         "sidekey_config_last_reload_successful",
         "Whether the last load of the config worked.",

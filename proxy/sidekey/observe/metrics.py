@@ -64,8 +64,8 @@ class Metrics:
     what is held is valid, in seconds since the epoch, by integration and what it is: "token" or "certificate".
     `reload_failures` counts, by the same, what was read again and could not be used. `tunnels` are those that are open,
     by mode; `tunnel_outcomes` counts by the integration that was named (`NOBODY` for none) what became of those that
-    were answered 200. `ca_expires` is when the first of
-    the local CAs that sign does; None where none does.
+    were answered 200. `ca_expires` is when the first of the local CAs that sign does; None where none does. `store` is
+    whether the store can be reached, its revision, and whether it must not be believed; None where there is none.
     """
 
     __slots__ = (
@@ -84,6 +84,7 @@ class Metrics:
         "leaves_minted",
         "passed",
         "reload_failures",
+        "store",
         "tunnel_outcomes",
         "tunnels",
         "unknown",
@@ -111,6 +112,7 @@ class Metrics:
         self.config_loaded = False
         self.config_loaded_at = 0.0
         self.leaves_minted = 0
+        self.store: tuple[bool, int, bool] | None = None
         self.ca_expires: float | None = None
 
     @property
