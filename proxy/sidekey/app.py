@@ -63,7 +63,13 @@ class App:
         self._certificates = Certificates(self._dialer, self.metrics, report_defect)
         identity_of = self._certificates.source
         self.leaves = Leaves(self.metrics, report_defect)
-        self._tokens = Tokens(self._dialer, self.metrics, report_defect, identity_of=identity_of)
+        self._tokens = Tokens(
+            self._dialer,
+            self.metrics,
+            report_defect,
+            identity_of=identity_of,
+            ledger=None if managed is None else managed.ledger,
+        )
         access = AccessLog(writer, snapshot.log.access, snapshot.log.path)
         self.plane = DataPlane(
             snapshot,
@@ -214,10 +220,11 @@ class App:
         """End everything at once."""
         if self._reloader is not None:
             await self._reloader.close()
-        if self.managed is not None:
-            await self.managed.close()
         await self.plane.close()
         await self._tokens.close()
+        if self.managed is not None:
+            # What the last calls for tokens brought is in the store by now.
+            await self.managed.close()
         await self._certificates.close()
         await self.leaves.close()
         if self._listener is not None:

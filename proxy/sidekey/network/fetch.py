@@ -71,7 +71,8 @@ class Fetcher:
 
         `allow_private` and `source_address` are the integration's own, as for `Dialer.connect`. `identity` is the
         client certificate for a server that asks for one.
-        Raises CallFault: timeout, unreachable or invalid, in words of ours that name the call's step and no address.
+        Raises CallFault: timeout, unreachable or invalid, in words of ours that name the call's step and no address;
+        `unspent` where nothing of the request was sent.
         A response of any status is not an error.
         """
         target = parse_target(call.url)
@@ -82,7 +83,7 @@ class Fetcher:
         key = _Key(target.origin, trust, allow_private, source_address, fingerprint, self._dialer.rules_version)
         drops = self._drops
         try:
-            connection, reply = await self._call(request, key, identity, timeout, largest, kept=not call.own_connection)
+            connection, reply = await self._call(call, request, key, identity, timeout=timeout, largest=largest)
         except TimeoutError:
             raise CallFault("timeout", f"{call.step} did not respond in time") from None
         except ResponseError as error:
@@ -97,28 +98,31 @@ class Fetcher:
 
     async def _call(
         self,
+        call: Call,
         request: bytes,
         key: _Key,
         identity: ClientIdentity | None,
+        *,
         timeout: float,  # noqa: ASYNC109 - as above
         largest: int,
-        *,
-        kept: bool,
     ) -> tuple[HttpConnection, Reply]:
         """Send the request once: on a kept connection, if one is left and may be used, else on a new one."""
         deadline = asyncio.get_running_loop().time() + timeout
-        connection = self._take(key) if kept else None
+        connection = None if call.own_connection else self._take(key)
         fresh = connection is None
         if connection is None:
-            connection = await self._dialer.connect(
-                HttpConnection,
-                key.origin,
-                trust=key.trust,
-                allow_private=key.allow_private,
-                source_address=key.source_address,
-                timeout=timeout,
-                identity=identity,
-            )
+            try:
+                connection = await self._dialer.connect(
+                    HttpConnection,
+                    key.origin,
+                    trust=key.trust,
+                    allow_private=key.allow_private,
+                    source_address=key.source_address,
+                    timeout=timeout,
+                    identity=identity,
+                )
+            except ProblemError as raised:
+                raise _of_step(call.step, raised.problem, unspent=True) from None
         try:
             async with asyncio.timeout_at(deadline):
                 return connection, await connection.call(request, largest)
@@ -181,7 +185,7 @@ def _request(call: Call, target: Target) -> bytes:
     return "\r\n".join((*lines, "", "")).encode("latin-1") + call.body
 
 
-def _of_step(step: str, problem: Problem) -> CallFault:
+def _of_step(step: str, problem: Problem, *, unspent: bool = False) -> CallFault:
     """A problem of an upstream, said of the step: "token endpoint: its certificate is refused: ..."."""
     detail = problem.detail
     for peer in ("the upstream", "the target"):
@@ -190,4 +194,5 @@ def _of_step(step: str, problem: Problem) -> CallFault:
         _OUTCOMES.get(problem.error, "unreachable"),
         f"{step}: {detail}",
         settings=problem.code == "destination_denied" or problem.error == "proxy_configuration_error",
+        unspent=unspent,
     )

@@ -298,6 +298,7 @@ class OAuth2Settings(KindSettings):
             watched=frozenset({401}),
             renewal_interval=self.renewal_interval,
             single_live_token=self.single_live_token,
+            rotates=self.grant == "refresh_token" and self.refresh_token_rotates,
         )
 
     def inputs(self) -> Iterator[SecretInput]:

@@ -15,6 +15,7 @@ from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.sources.tokens.auth_flow import Fetch
+from sidekey.sources.tokens.ledger import Closed, Ledger
 from sidekey.sources.tokens.token_source import TokenSource
 
 TOKEN_TIMEOUT = 10.0
@@ -28,8 +29,9 @@ class Tokens:
     """Makes the token source of each integration, whose calls go through `dialer` under the integration's own rules.
 
     `identity_of` finds where an integration's client certificate is, if it has one: every call offers it, since it may
-    authenticate the client (RFC 8705 2) or be what the token is bound to (RFC 8705 3). `report` is passed every defect,
-    returns the id under which it is logged, and must not raise.
+    authenticate the client (RFC 8705 2) or be what the token is bound to (RFC 8705 3). `ledger` is where processes take
+    turns that must call one at a time; None where there is no store, or this process has not opened it. `report` is
+    passed every defect, returns the id under which it is logged, and must not raise.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class Tokens:
         report: Callable[[BaseException], str],
         *,
         identity_of: Callable[[Integration], IdentitySource | None],
+        ledger: Ledger | None = None,
     ) -> None:
         self._fetcher = Fetcher(dialer)
         self._identity_of = identity_of
         self._metrics = metrics
         self._report = report
+        self._ledger = ledger
         self._integrations: Mapping[str, Integration] = MappingProxyType({})
         self._sources: dict[str, TokenSource] = {}
         self._former: dict[str, TokenSource] = {}
@@ -56,9 +60,11 @@ class Tokens:
         It retires the sources of integrations that are not the very same objects as before. Their successors are made
         when they are asked for, and take over what they may: there is nothing here to prepare that could fail.
         """
-        return partial(self._commit, snapshot.integrations)
+        return partial(self._commit, snapshot.integrations, has_store=snapshot.store is not None)
 
-    def _commit(self, integrations: Mapping[str, Integration]) -> None:
+    def _commit(self, integrations: Mapping[str, Integration], *, has_store: bool) -> None:
+        if has_store and self._ledger is None:
+            self._ledger = Closed()
         former, self._integrations = self._integrations, integrations
         for name in [name for name in self._sources if integrations.get(name) is not former.get(name)]:
             source = self._former[name] = self._sources.pop(name)
@@ -81,6 +87,7 @@ class Tokens:
                 self._report,
                 ready=partial(_present, certificate),
                 former=self._former.pop(name, None),
+                ledger=self._ledger if integration.traits.one_at_a_time else None,
             )
         return found
 
