@@ -113,11 +113,10 @@ async def test_a_process_that_has_the_former_token_still_spoils_neither(place: P
 
 async def test_a_ring_without_the_key_presents_nothing(place: Place) -> None:
     """It cannot tell whose what is there is."""
-    async with place.open() as former:
-        async with place.open({"k2": b"2" * 32, **KEYS}) as store:
-            await store.finish(await leased(store), RESULT)
-            assert (await not_leased(former)).unknown
-            assert (await leased(store)).result == RESULT
+    async with place.open() as former, place.open({"k2": b"2" * 32, **KEYS}) as store:
+        await store.finish(await leased(store), RESULT)
+        assert (await not_leased(former)).unknown
+        assert (await leased(store)).result == RESULT
 
 
 async def test_a_lease_taken_by_another_first_key_goes_over_to_it_whole(place: Place) -> None:

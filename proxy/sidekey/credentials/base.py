@@ -350,6 +350,12 @@ class KindSettings(BaseModel, ABC):
         yield from ()
 
     @classmethod
+    def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
+        """What only one process may use where processes share no store, likewise (`Traits.one_at_a_time`)."""
+        del integration
+        yield from ()
+
+    @classmethod
     def hint(cls, key: str) -> str:
         """Where a key that this kind does not have belongs, where only the kind knows that; else empty."""
         del key

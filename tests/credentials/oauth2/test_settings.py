@@ -249,8 +249,8 @@ def test_settings_show_no_secret(dump: type[str]) -> None:
     ],
 )
 def test_what_only_one_process_may_use_is_a_warning(auth: dict[str, object], keys: list[str]) -> None:
-    """Processes do not share tokens: with a second, each ends what the other has."""
-    found = list(OAuth2Settings.find_warnings({"auth": {"type": "oauth2", **auth}}))
+    """Without a store processes do not share tokens: with a second, each ends what the other has."""
+    found = list(OAuth2Settings.find_single_process({"auth": {"type": "oauth2", **auth}}))
     assert [place for place, _ in found] == [("auth", key) for key in keys]
     assert all(text.startswith("only one process may use this") and "run one replica" in text for _, text in found)
 
