@@ -42,7 +42,7 @@ store in PostgreSQL share these.
 {{- $found := dict -}}
 {{- $config := .values.config | default dict -}}
 {{- $store := get $config "store" -}}
-{{- $shared := and (kindIs "map" $store) (get ($store | default dict) "url") -}}
+{{- $shared := and (kindIs "map" $store) (hasKey ($store | default dict) "url") -}}
 {{- range $id, $integration := $shared | ternary dict (get $config "integrations" | default dict) -}}
 {{- $auth := kindIs "map" $integration | ternary (get ($integration | default dict) "auth") dict -}}
 {{- $auth = kindIs "map" $auth | ternary $auth dict -}}
