@@ -152,7 +152,8 @@ class OAuth2Settings(KindSettings):
     refresh_token_rotates: Annotated[bool, HARMLESS] = Field(
         default=True,
         description="Whether a response may end the refresh token that it was asked for with, and bring another. Then "
-        "only one process may use it, or processes that share a store. `false`: that of the config is always used, and any other is ignored.",
+        "only one process may use it, or processes that share a store. `false`: that of the config is always used, and "
+        "any other is ignored.",
     )
     assertion: AssertionSettings | None = Field(
         default=None, validate_default=True, description="The signed assertion of `private_key_jwt` or `jwt_bearer`."
