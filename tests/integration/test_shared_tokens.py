@@ -123,9 +123,47 @@ def live(world: World, times: int) -> None:
     # Nothing is under way in a process that was not asked for anything.
     with ThreadPoolExecutor(len(world.gateways)) as pool:
         list(pool.map(lambda gateway: gateway.child.stop(), world.gateways))
+    end_in_a_call(world)
     world.start()
     first.child.stop(signal.SIGKILL)
     first.start()
+    world.renew(2)
+    assert world.families()["revoked"] == 0
+
+
+def end_in_a_call(world: World) -> None:
+    """A process that ends in good order stores what its call brings, although no request waits for it."""
+    gateway = world.gateways[0]
+    gateway.start()
+    assert gateway.ask().status == 200
+    world.client.post("/hold")
+    # The token was used, so that it is renewed before its end.
+    within(lambda: world.client.post("/hold").json()["held"])
+    gateway.child.process.send_signal(signal.SIGTERM)
+    within(lambda: _is_refused(gateway))
+    world.client.post("/release")
+    assert gateway.child.wait() == 0
+
+
+def _is_refused(gateway: Gateway) -> bool:
+    try:
+        gateway.ask()
+    except ConnectionError:
+        return True
+    return False
+
+
+def cut(world: World, postgres: Postgres) -> None:
+    """While the database is away nothing is presented; once it is back, all goes on."""
+    postgres.stop()
+    renewed = world.families()["renewed"]
+    for gateway in world.gateways:
+        within(lambda gateway=gateway: gateway.ask().status == 502)
+        assert json.loads(gateway.ask().body)["detail"].startswith("the store cannot be used, so no token is asked for")
+    assert world.families() == {"renewed": renewed, "revoked": 0}
+    postgres.start()
+    for gateway in world.gateways:
+        within(lambda gateway=gateway: gateway.ask().status == 200)
     world.renew(2)
     assert world.families()["revoked"] == 0
 
@@ -187,6 +225,7 @@ def test_three_processes_on_one_postgresql_revoke_no_family(
         world = World(tmp_path, ca, provider, f"url: {{file: {tmp_path}/url}}", 3)
         try:
             live(world, 20)
+            cut(world, postgres)
             lose(world)
         finally:
             world.close()
