@@ -36,6 +36,7 @@ from sidekey.settings.load import Loaded, Loader
 from sidekey.sources.certificates.service import Certificates
 from sidekey.sources.leaves import Leaves
 from sidekey.sources.static import StaticSource
+from sidekey.sources.tokens.ledger import Closed, Ledger
 from sidekey.sources.tokens.service import Tokens
 
 if TYPE_CHECKING:
@@ -63,13 +64,11 @@ class App:
         self._certificates = Certificates(self._dialer, self.metrics, report_defect)
         identity_of = self._certificates.source
         self.leaves = Leaves(self.metrics, report_defect)
-        self._tokens = Tokens(
-            self._dialer,
-            self.metrics,
-            report_defect,
-            identity_of=identity_of,
-            ledger=None if managed is None else managed.ledger,
-        )
+        ledger: Ledger | None = None if managed is None else managed.ledger
+        if ledger is None and snapshot.store is not None:
+            # `sidekey test`: it would end what a running process has.
+            ledger = Closed()
+        self._tokens = Tokens(self._dialer, self.metrics, report_defect, identity_of=identity_of, ledger=ledger)
         access = AccessLog(writer, snapshot.log.access, snapshot.log.path)
         self.plane = DataPlane(
             snapshot,

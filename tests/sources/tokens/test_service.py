@@ -6,7 +6,6 @@ import asyncio
 import gc
 import weakref
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -18,8 +17,8 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration, NetworkRules, Snapshot, Trust
-from sidekey.runtime.store_rules import StoreRules
 from sidekey.sources.tokens.auth_flow import AuthFlow
+from sidekey.sources.tokens.ledger import Closed
 from sidekey.sources.tokens.service import Tokens
 from support.ca import Authority
 from support.certificates import Issued as ClientCertificate
@@ -343,20 +342,22 @@ async def test_a_source_that_was_taken_over_is_gone_once_nobody_holds_it(tokens:
     await tokens.close()
 
 
-@pytest.mark.parametrize("one_at_a_time", [{"rotates": True}, {"single_live_token": True}], ids=str)
-async def test_with_a_store_that_was_not_opened_what_processes_share_is_not_called_for(
-    one_at_a_time: dict[str, bool], tokens: Tokens, ca: Authority
+@pytest.mark.parametrize("traits", [{"rotates": True}, {"single_live_token": True}, {}], ids=str)
+async def test_only_what_processes_end_for_one_another_is_shared(
+    traits: dict[str, bool], metrics: Metrics, ca: Authority
 ) -> None:
-    """Such as by `sidekey test`: it would end what a running process has. All else is called for as ever."""
+    """All else is called for as ever, whatever the ledger says."""
+    tokens = Tokens(
+        Dialer(NetworkRules(hosts=HOSTS)), metrics, lambda _: "d1", identity_of=lambda _: None, ledger=Closed()
+    )
     async with RawUpstream(answering(OK), ssl_context=ca.server_context("up.test")) as upstream:
-        shared, other = integration(ca, upstream.port), integration(ca, upstream.port, "two")
-        shared = replace(shared, traits=shared.traits._replace(**one_at_a_time))
-        rules = StoreRules(Path("store.db"), None, (("k1", bytes(32)),), 1.0)
-        tokens.prepare(Snapshot({"crm": shared}, store=rules))()
-        with pytest.raises(ProblemError) as failed:
-            await tokens.source(shared).obtain()
-        assert "this process does not use the store" in failed.value.problem.detail
-        assert upstream.connections == []
-        tokens.prepare(Snapshot({"crm": other}, store=rules))()
-        assert (await tokens.source(other).obtain()).headers
+        found = integration(ca, upstream.port)
+        source = tokens.source(replace(found, traits=found.traits._replace(**traits)))
+        if not traits:
+            assert (await source.obtain()).headers
+        else:
+            with pytest.raises(ProblemError) as failed:
+                await source.obtain()
+            assert "this process does not use the store" in failed.value.problem.detail
+        assert len(upstream.connections) == (not traits)
         await tokens.close()

@@ -15,7 +15,7 @@ from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.sources.tokens.auth_flow import Fetch
-from sidekey.sources.tokens.ledger import Closed, Ledger
+from sidekey.sources.tokens.ledger import Ledger
 from sidekey.sources.tokens.token_source import TokenSource
 
 TOKEN_TIMEOUT = 10.0
@@ -30,8 +30,8 @@ class Tokens:
 
     `identity_of` finds where an integration's client certificate is, if it has one: every call offers it, since it may
     authenticate the client (RFC 8705 2) or be what the token is bound to (RFC 8705 3). `ledger` is where processes take
-    turns that must call one at a time; None where there is no store, or this process has not opened it. `report` is
-    passed every defect, returns the id under which it is logged, and must not raise.
+    turns that must call one at a time; None where there is no store. `report` is passed every defect, returns the id
+    under which it is logged, and must not raise.
     """
 
     def __init__(
@@ -60,11 +60,9 @@ class Tokens:
         It retires the sources of integrations that are not the very same objects as before. Their successors are made
         when they are asked for, and take over what they may: there is nothing here to prepare that could fail.
         """
-        return partial(self._commit, snapshot.integrations, has_store=snapshot.store is not None)
+        return partial(self._commit, snapshot.integrations)
 
-    def _commit(self, integrations: Mapping[str, Integration], *, has_store: bool) -> None:
-        if has_store and self._ledger is None:
-            self._ledger = Closed()
+    def _commit(self, integrations: Mapping[str, Integration]) -> None:
         former, self._integrations = self._integrations, integrations
         for name in [name for name in self._sources if integrations.get(name) is not former.get(name)]:
             source = self._former[name] = self._sources.pop(name)
