@@ -67,7 +67,7 @@ format: $(VENV)/.dev ## Format the code and sort imports
 	$(BIN)/python -m ruff check --fix $(SOURCES)
 	$(BIN)/python -m ruff format $(SOURCES)
 
-docs: $(VENV)/.runtime ## Regenerate config/schema.json, docs/config.md, docs/answers.md and docs/providers.md
+docs: $(VENV)/.runtime ## Regenerate config/schema.json, docs/config.md, docs/answers.md, docs/providers.md and docs/stored.md
 	$(BIN)/python -m sidekey.settings.reference
 
 charts: $(VENV)/.dev ## Regenerate the Helm chart's table of values, its plain manifest and the golden files of its tests

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from sidekey.core.build import build
 from support import peers
 from support.ca import Authority
+from support.postgres import Postgres
 
 # No test judges time, so Hypothesis shall not either. In CI it loads its own profile, which is repeatable as well.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -82,6 +83,13 @@ def pytest_collection_finish() -> None:
 def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """A throw-away certificate authority."""
     return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server, one for all the tests of a worker."""
+    with Postgres() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

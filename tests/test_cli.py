@@ -306,6 +306,7 @@ def test_list_usable_leaves_out_what_has_no_secret(tmp_path: Path) -> None:
         {
             "id": "crm",
             "kind": "basic",
+            "source": "file",
             "base": "https://crm.example.com/api",
             "description": "CRM send API",
             "tags": ["crm", "eu"],

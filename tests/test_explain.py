@@ -16,6 +16,7 @@ from sidekey.explain import (
     PASSED_CONNECT_NOTE,
     PLACEHOLDER_NOTE,
     REDACTED_NOTE,
+    STORED_NOTE,
     Explanation,
     explain,
 )
@@ -340,3 +341,10 @@ def test_nothing_is_said_to_pass_while_an_integration_is_undecided() -> None:
     found = explain(CRM, "http://other.example/", build_passing({"crm": CRM, "sms": undecided}, Trust()))
     assert (found.passes, found.upgraded, found.decision.code) == (False, False, "credential_unavailable")
     assert found.decision.reason == "the hosts covered by sms cannot be read: until they can, nothing passes"
+
+
+def test_a_stored_integration_says_where_tunnels_may_use_it() -> None:
+    """At the forward proxy, where clients send https:// URLs by CONNECT."""
+    given = replace(integration("https://up.test/api"), stored=True)
+    assert STORED_NOTE in explain(given, "https://up.test/api/x").notes
+    assert STORED_NOTE not in explain(given, "/x").notes

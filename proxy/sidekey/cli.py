@@ -515,10 +515,20 @@ def _load(config: str | None) -> Loaded:
 
 def _snapshot(config: str | None) -> Snapshot:
     """The config, where it has no error; secrets that cannot be read do not matter here."""
-    loaded = _load(config)
-    if loaded.snapshot is None:
+    loader = _loader(config)
+    loaded = loader.load()
+    snapshot = loaded.snapshot
+    if snapshot is None:
         _fail(*loaded.errors)
-    return loaded.snapshot
+    if snapshot.store is not None:
+        from sidekey.errors import StartError
+        from sidekey.managed import joined
+
+        try:
+            return joined(snapshot.store, loader, loaded)
+        except StartError as error:
+            click.echo(f"warning: {error}; only integrations of files are known", err=True)
+    return snapshot
 
 
 def _integration(snapshot: Snapshot, name: str) -> Integration:
@@ -533,6 +543,7 @@ def _summary(integration: Integration) -> dict[str, Any]:
     return {
         "id": integration.id,
         "kind": integration.kind,
+        "source": "store" if integration.stored else "file",
         "base": str(integration.base) if integration.base is not None else None,
         "description": integration.description,
         "tags": list(integration.tags),

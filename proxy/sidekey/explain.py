@@ -23,6 +23,8 @@ PASSED_CONNECT_NOTE = (
     "forward.pass_ports, and their TLS ends at the host itself"
 )
 
+STORED_NOTE = "it is stored: a tunnel (CONNECT) may use it only at the hosts in ca.hosts, and under them"
+
 LEARNT_NOTE = (
     "the base URL here is a placeholder: the token response brings the real one, and targets are judged again by that"
 )
@@ -220,6 +222,7 @@ def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> t
         notes += [LEARNT_NOTE] if integration.traits.learns else []
     else:
         notes += [CONNECT_NOTE] if sent.origin.scheme == "https" else []
+        notes += [STORED_NOTE] if integration.stored else []
         notes += [PLACEHOLDER_NOTE] if integration.policy.stand_in is not None else []
     notes += [BODY_NOTE] if integration.traits.places.body else []
     notes += [REDACTED_NOTE] if integration.redact_response else []

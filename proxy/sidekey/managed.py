@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any
 
 from sidekey.errors import StartError
-from sidekey.observe.logs import get_logger
+from sidekey.observe.logs import get_logger, report_defect
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.store_report import StoreReport
 from sidekey.reloading.reloader import Reloader, ReloadError
 from sidekey.runtime.publisher import Commit
 from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.runtime.store_rules import StoreRules
-from sidekey.settings.load import Loader
+from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.source import StoredSource
 from sidekey.sources.tokens.store_ledger import StoreLedger
@@ -63,7 +63,7 @@ class Managed:
         """Put in use from now on what others change in the store, too, and tell how the store is."""
         self._reloader = reloader
         self._report = StoreReport(metrics)
-        self.store.watch(self._look)
+        self.store.watch(self._look, report_defect)
         self._look()
 
     @property
@@ -144,7 +144,6 @@ class Managed:
                     integration=name,
                     reason=str(error),
                 )
-        await self._join()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))
@@ -157,3 +156,14 @@ class Managed:
         except ReloadError:
             # The reloader has reported why.
             self._log.error("what the store says is not in use because of a defect in Sidekey")
+
+
+def joined(rules: StoreRules, loader: Loader, loaded: Loaded) -> Snapshot:
+    """What was loaded of the files with what the store says now, for a command. Raises StartError."""
+
+    async def read() -> None:
+        managed = await Managed.open(rules, loader, patience=0, create=False)
+        await managed.close()
+
+    asyncio.run(read())
+    return loader.join(loaded)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.core.coverage import Coverage
+from sidekey.core.matching import is_under
 from sidekey.core.policy import Domain, Forbidden, Policy, Prefix, parse_domain, parse_learnt, parse_prefix
 from sidekey.core.urls import Origin, parse_target
 
@@ -110,3 +111,24 @@ def test_what_a_policy_allows_once_it_has_learnt_was_covered_before(policy: Poli
     assert all(before.covers(each) for each in after.hosts | after.suffixes)
     if learnt.prefixes or learnt.domains:
         assert before.covers(host)
+
+
+def test_what_is_covered_within_some_hosts() -> None:
+    """Of a wildcard that is wider, what is under both; nothing else of it."""
+    policies = [
+        Policy(prefixes=(Prefix(Origin("https", host, 443), ""),))
+        for host in ("a.in.test", "in.test", "out.test", "127.0.0.1")
+    ] + [Policy(domains=(parse_domain("https://*.co.test"), parse_domain("https://*.x.in.test")))]
+    found = Coverage.of(policies).within(frozenset({"in.test", "deep.co.test"}))
+    covered = ("a.in.test", "in.test", "y.x.in.test", "deep.co.test", "z.deep.co.test")
+    assert [host for host in covered if not found.covers(host)] == []
+    others = ("b.in.test", "out.test", "127.0.0.1", "other.co.test", "co.test")
+    assert [host for host in others if found.covers(host)] == []
+    assert Coverage.of(policies).within(frozenset()) == Coverage()
+
+
+@given(policies=st.lists(POLICIES, max_size=4), hosts=st.frozensets(HOSTS, max_size=2), host=HOSTS)
+def test_within_is_what_both_cover(policies: list[Policy], hosts: frozenset[str], host: str) -> None:
+    """Host by host."""
+    whole = Coverage.of(policies)
+    assert whole.within(hosts).covers(host) == (whole.covers(host) and is_under(host, hosts))

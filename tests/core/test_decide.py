@@ -25,7 +25,7 @@ from sidekey.core.decide import (
 )
 from sidekey.core.entry import Entry
 from sidekey.core.headers import Role
-from sidekey.core.matching import Matching
+from sidekey.core.matching import Matching, Narrowed
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.core.request import RequestHead
 from sidekey.core.routing import is_own_host
@@ -61,6 +61,9 @@ class Who:
     def may_use(self, integration: str) -> bool:
         return self.allowed is None or integration in self.allowed
 
+    def lists(self, integration: str) -> bool:
+        return self.allowed is not None and integration in self.allowed
+
 
 @dataclass
 class Integrations:
@@ -71,6 +74,7 @@ class Integrations:
     instance: bytes = b"word"
     asked: list[bytes] = field(default_factory=list)
     matching: Matching | None = None
+    stored_at: frozenset[str] = frozenset()
 
     def find(self, name: bytes) -> Known | None:
         self.asked.append(name)
@@ -86,10 +90,11 @@ def rules(
     *,
     parameters: tuple[str, ...] = (),
     unresolved: bool = False,
+    stored: bool = False,
 ) -> IntegrationRules:
     """The rules of an integration whose base is its first prefix."""
     base = policy.prefixes[0] if policy.prefixes else None
-    return IntegrationRules.of(name, policy, base, parameters, unresolved=unresolved)
+    return IntegrationRules.of(name, policy, base, parameters, unresolved=unresolved, stored=stored)
 
 
 def known(*integrations: Known, passing: bool = False, unresolved: tuple[str, ...] = ()) -> Integrations:
@@ -909,3 +914,66 @@ def test_in_a_tunnel_an_unknown_caller_comes_before_a_wrong_host() -> None:
     found = decide(given, tokens(two=None), known(Known(rules())), ENTRY)
     assert isinstance(found, Denied)
     assert (found.problem.status, found.problem.code, found.problem.headers) == (403, "caller_denied", ())
+
+
+STORED = Known(rules("s", Policy(prefixes=(parse_prefix("https://s.test/api"),)), stored=True))
+
+
+def stored_at(*hosts: str) -> Integrations:
+    """A stored integration beside one of a file, both matched by host."""
+    found = known(H, STORED)
+    policies = {each.rules.name: each.rules.policy for each in (H, STORED)}
+    found.matching = Matching.of(policies, Narrowed({"s"}, frozenset(hosts)))
+    found.stored_at = frozenset(hosts)
+    return found
+
+
+def test_nobody_is_let_in_where_callers_are_judged_and_there_are_none() -> None:
+    """As it is once the last caller of a store is removed."""
+    assert outcome(decide(head("/i/h/a"), {}, known(H))) == "caller_denied"
+    assert outcome(decide(head("/i/h/a", token="t"), {}, known(H))) == "caller_denied"
+    decision = decide_connect(head("a.test:443", b"CONNECT"), {}, known(H))
+    assert isinstance(decision, Denied)
+    assert decision.problem.code == "caller_denied"
+
+
+def test_a_named_stored_integration_is_used_in_tunnels_only_where_the_operator_says() -> None:
+    """The local CA signs for no other host because an editor names it; the other ways in need no CA."""
+    callers = tokens(t=frozenset({"s"}))
+    connect = head("s.test:443", b"CONNECT", integration_id="s", token="t")
+    for hosts, code in (
+        ((), "ca_unavailable"),
+        (("other.test",), "ca_unavailable"),
+        (("s.test",), None),
+        (("test",), None),
+    ):
+        decision = decide_connect(connect, callers, stored_at(*hosts))
+        assert (decision.problem.code if isinstance(decision, Denied) else None) == code
+        assert decision.candidate is STORED
+        if isinstance(decision, Denied):
+            assert (decision.problem.status, decision.problem.error) == (502, "proxy_configuration_error")
+    # One that is opened before the integration became a stored one is judged by the snapshot of each request.
+    entry = Entry(Origin("https", "s.test", 443), b"s", b"t")
+    inside = entry.absolute(head("/api/a", host=b"s.test"))
+    assert outcome(decide(inside, callers, stored_at(), entry)) == "ca_unavailable"
+    assert outcome(decide(inside, callers, stored_at("s.test"), entry)) == "https://s.test/api/a"
+    for target in ("/i/s/a", "https://s.test/api/a"):
+        assert (
+            outcome(decide(head(target, integration_id="s", token="t"), callers, stored_at())) == "https://s.test/api/a"
+        )
+
+
+def test_a_stored_integration_is_matched_for_callers_that_list_it() -> None:
+    """And only at the hosts of the operator's."""
+    callers = tokens(lists=frozenset({"s"}), all=None, other=frozenset({"h"}))
+
+    def found(token: str, *hosts: str) -> tuple[str, str]:
+        routes = stored_at(*hosts)
+        tunnel = decide_connect(head("s.test:443", b"CONNECT", token=token), callers, routes)
+        opened = tunnel.problem.code if isinstance(tunnel, Denied) else "opened"
+        return outcome(decide(head("https://s.test/api/a", token=token), callers, routes)), opened
+
+    assert found("lists", "s.test") == ("https://s.test/api/a", "opened")
+    for token, hosts in (("lists", ()), ("lists", ("x.s.test",)), ("all", ("s.test",)), ("other", ("s.test",))):
+        assert found(token, *hosts) == ("target_denied", "target_denied")
+    assert outcome(decide(head("https://a.test/api/a", token="all"), callers, stored_at())) == "https://a.test/api/a"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidekey.core.matching import Matching, Overlap, overlaps
+from sidekey.core.matching import Matching, Narrowed, Overlap, is_under, overlaps
 from sidekey.core.policy import Policy, parse_domain, parse_prefix
 from sidekey.core.urls import Origin
 
@@ -87,3 +87,37 @@ def test_many_integrations_at_one_host_are_compared_quickly() -> None:
     policies = {f"i{number}": policy(f"https://x.test/{number}/v1") for number in range(2000)}
     assert list(overlaps(policies, together)) == []
     assert asked == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "hosts", "under"),
+    [
+        ("a.test", {"a.test"}, True),
+        ("x.a.test", {"a.test"}, True),
+        ("y.x.a.test", {"a.test", "b.test"}, True),
+        ("xa.test", {"a.test"}, False),
+        ("test", {"a.test"}, False),
+        ("a.test", set(), False),
+    ],
+)
+def test_a_host_is_under_a_name(host: str, hosts: set[str], under: bool) -> None:
+    """At label boundaries."""
+    assert is_under(host, hosts) is under
+
+
+def test_what_is_narrowed_is_matched_at_some_hosts_alone() -> None:
+    """Exact hosts, and of a wildcard what is under both."""
+    policies = {
+        "file": policy("https://x.test"),
+        "exact": policy("https://x.test/a", "https://y.in.test/b"),
+        "wide": policy(domains=("https://*.in.test", "https://*.out.test")),
+        "wider": policy(domains=("https://*.co.test",)),
+    }
+    narrowed = Narrowed({"exact", "wide", "wider"}, frozenset({"in.test", "deep.co.test"}))
+    matching = Matching.of(policies, narrowed)
+    assert matching.at("x.test") == ["file"]
+    assert matching.at("y.in.test") == ["exact", "wide"]
+    assert matching.at("a.out.test") == matching.at("other.co.test") == []
+    assert matching.at("deep.co.test") == matching.at("z.deep.co.test") == ["wider"]
+    found = overlaps(policies, lambda *_: True, narrowed)
+    assert list(found) == [Overlap("exact", "wide", "https://y.in.test/b")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from base64 import b64encode
 from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -87,6 +88,17 @@ def ask_in_tunnel(proxy: int, port: int) -> int:
         return connection.getresponse().status
 
 
+def of_a_store(folder: Path) -> str:
+    """What a process with a store shows beside all that: its callers are judged, so it is one of its own."""
+    (folder / "beside").mkdir()
+    (folder / "k1").write_text(b64encode(b"1" * 32).decode())
+    text = "store: {path: beside/store.db, keys: [{id: k1, key: {file: k1}}]}\n"
+    with Child(text, folder, head=HEAD) as child:
+        page = get(child.admin_port, "/metrics").body
+        child.stop()
+    return "".join(f"{line}\n" for line in page.splitlines() if "sidekey_store_" in line)
+
+
 @pytest.fixture
 async def scraped(ca: Authority, tmp_path: Path) -> Scraped:
     """From a process of its own."""
@@ -99,7 +111,7 @@ async def scraped(ca: Authority, tmp_path: Path) -> Scraped:
             assert await asyncio.to_thread(ask_in_tunnel, child.proxy_port, upstream.port) == 403
             page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
             await asyncio.to_thread(child.stop)
-    return Scraped(page, tuple(statuses))
+    return Scraped(page + await asyncio.to_thread(of_a_store, tmp_path), tuple(statuses))
 
 
 async def test_promtool_has_nothing_to_say_of_a_live_scrape(scraped: Scraped) -> None:

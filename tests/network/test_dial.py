@@ -11,7 +11,7 @@ from operator import methodcaller
 
 import pytest
 
-from sidekey.core.addresses import Address
+from sidekey.core.addresses import Address, Only
 from sidekey.core.urls import Origin
 from sidekey.errors import ProblemError
 from sidekey.network.dial import Dialer
@@ -325,3 +325,15 @@ async def test_equal_rules_disturb_no_lookup(ca: Authority, silent: int, release
     for connecting in (first, second):
         (await connecting).transport.abort()
     assert asked == ["slow.test."]
+
+
+async def test_what_an_integration_allows_alone_takes_the_place_of_the_configs(ca: Authority, silent: int) -> None:
+    """A stored one must not reach what the operator opened for files."""
+    loopback = (ip_network("127.0.0.0/8"),)
+    dial = Dial(ca, NetworkRules(hosts=HOSTS, allow_private=loopback))
+    connection = await dial.connect("http://up.test", silent)
+    connection.transport.abort()
+    with pytest.raises(ProblemError, match="destination_denied"):
+        await dial.connect("http://up.test", silent, allow_private=Only())
+    connection = await dial.connect("http://up.test", silent, allow_private=Only(loopback))
+    connection.transport.abort()

@@ -19,7 +19,7 @@ from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.observe import exposition
 from sidekey.observe.exposition import expose
 from sidekey.observe.metrics import BOUNDS, Metrics
-from sidekey.runtime.snapshot import Integration
+from sidekey.runtime.snapshot import Integration, Judgement, Snapshot, Stored
 from support.peers import require
 
 
@@ -197,3 +197,18 @@ async def test_the_local_ca_has_two_families() -> None:
     page = b"".join([block async for block in expose(metrics)]).decode()
     assert "sidekey_leaves_minted_total 3\n" in page
     assert "sidekey_ca_expiry_timestamp_seconds 1790000000.0\n" in page
+
+
+async def test_stored_integrations_are_counted_by_state() -> None:
+    """Every state of them; without a store there is no series."""
+    metrics = Metrics()
+    assert "sidekey_store_integrations" not in await page(metrics)
+    stored = Stored(judgements={"a": Judgement("ok"), "b": Judgement("altered")})
+    metrics.prepare(Snapshot({}, stored=stored))()
+    found = [line for line in (await page(metrics)).splitlines() if line.startswith("sidekey_store_integrations{")]
+    assert found == [
+        f'sidekey_store_integrations{{state="{state}"}} {count}'
+        for state, count in (("ok", 1), ("hidden", 0), ("invalid", 0), ("altered", 1), ("sealed", 0))
+    ]
+    metrics.prepare(Snapshot({}))()
+    assert "sidekey_store_integrations" not in await page(metrics)

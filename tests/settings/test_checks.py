@@ -216,3 +216,21 @@ def test_an_integration_whose_policy_is_not_known_is_not_compared() -> None:
     """It is not matched either."""
     unknown = replace(integration("a", "https://api.example.com"), rebuild=lambda: integration("a"))
     assert list(checks.matching_errors({"a": unknown, "b": integration("b", "https://api.example.com")}, [])) == []
+
+
+def test_a_store_stands_in_for_callers() -> None:
+    """They are judged, also while there are none; the admin listener is another matter."""
+    raw = {"listen": {"proxy": "0.0.0.0:8080"}}
+    assert [loc for loc, _ in checks.global_errors(raw)] == [("listen", "proxy")]
+    store = {"path": "s.db", "keys": [{"id": "k1", "key": {"env": "K1"}}]}
+    assert list(checks.global_errors({**raw, "store": store})) == []
+
+
+def test_who_may_use_what_is_not_there_is_said_in_words_for_the_source() -> None:
+    """With a store it may be made later."""
+    raw = {"callers": {"a": {"integrations": ["known", "later"]}}}
+    place = ("callers", "a", "integrations", 1)
+    assert list(checks.caller_errors(raw, {"known"})) == [(place, "no integration has this ID")]
+    text = "no file has an integration of this ID: it must be made in the store"
+    assert list(checks.caller_errors({**raw, "store": {}}, {"known"})) == [(place, text)]
+    assert list(checks.caller_errors({**raw, "store": {}}, {"known"}, {"later"})) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from sidekey.credentials.base import FixedCredential, Grant
 from sidekey.runtime.snapshot import Snapshot, Trust
 from sidekey.settings.load import load
+from sidekey.settings.passing import build_passing
 from support.ca import Authority
+from support.plane import integration
 
 
 def snapshot(folder: Path, text: str, **environ: str) -> Snapshot:
@@ -65,3 +68,16 @@ def test_what_passes_carries_nothing_and_trusts_what_the_network_trusts(ca: Auth
     assert credential.grant == Grant()
     assert (nobody.trust.path, nobody.trust != Trust()) == (str(ca.bundle), True)
     assert (nobody.allow_private, nobody.certificate, nobody.usable) == ((), None, True)
+
+
+def test_stored_integrations_cover_what_the_operator_lets_them() -> None:
+    """And one of them that is unusable keeps nothing back."""
+    own, one, torn = (integration(name, f"https://{name}.test") for name in ("own", "one", "torn"))
+    stored = [replace(one, stored=True), replace(torn, stored=True, rebuild=lambda: torn)]
+    for hosts, covered in (
+        (frozenset[str](), ["own.test"]),
+        (frozenset({"one.test", "torn.test"}), ["own.test", "one.test"]),
+    ):
+        passing = build_passing({each.id: each for each in (own, *stored)}, Trust(), stored_at=hosts)
+        assert [host for host in ("own.test", "one.test", "torn.test") if passing.coverage.covers(host)] == covered
+        assert passing.undecided == frozenset()

@@ -103,3 +103,12 @@ def test_the_first_example_runs_on_a_fresh_clone() -> None:
 def test_the_examples_load_as_one_folder() -> None:
     """`--config config` works, too."""
     assert load(ROOT / "config", {}).errors == []
+
+
+def test_every_kind_says_what_may_change_without_its_secrets() -> None:
+    """As it is declared, in its mappings as well."""
+    page = reference.stored_page()
+    assert "| auth, type basic | `username` |" in page
+    assert "`assertion.key_id`" in page
+    assert "auth, type headers |" not in page
+    assert "| the integration | `description`, `tags`, `methods`, `limits`, `test` |" in page

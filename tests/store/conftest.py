@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.postgres import Postgres
 from support.stores import Place, PostgresPlace, SqlitePlace
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """One server for the tests of a worker."""
-    with Postgres() as running:
-        yield running
 
 
 @pytest.fixture

@@ -36,6 +36,21 @@ async def test_the_number_of_changed_rows_is_told(database: Database) -> None:
         assert await transaction.execute("DELETE FROM sidekey_t WHERE a > $1", 0) == 1
 
 
+async def test_a_statement_is_done_for_many_rows_or_for_none(database: Database) -> None:
+    insert = "INSERT INTO sidekey_t (a, b) VALUES ($1, $2)"
+    async with database.writing() as transaction:
+        await transaction.execute_many(insert, [(number, f"n{number}") for number in range(3)])
+    with pytest.raises(StoreUnavailable):
+        async with database.writing() as transaction:
+            await transaction.execute_many(insert, [(7, "x"), (1, "y")])
+    async with database.reading() as transaction:
+        assert await transaction.fetch("SELECT b FROM sidekey_t WHERE a < $1 ORDER BY a", 10) == [
+            ("n0",),
+            ("n1",),
+            ("n2",),
+        ]
+
+
 async def test_what_raises_is_rolled_back(database: Database) -> None:
     with pytest.raises(KeyError):
         async with database.writing() as transaction:

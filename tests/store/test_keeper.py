@@ -11,7 +11,7 @@ from sidekey.store.errors import RolledBack
 from sidekey.store.records import CallerRow, IntegrationRow, TokenRow, new_row
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
-from support.stores import ENTRY, Place, integration
+from support.stores import ENTRY, Place, integration, raised
 
 CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=None)
 TOKEN = TokenRow(row=new_row(), id="ops", role="viewer", token_sha256="1" * 64)
@@ -47,10 +47,12 @@ HEADS = {
     "the version of a row": "UPDATE sidekey_rows SET version = 7 WHERE id = 'two'",
     "the MAC of a row": "UPDATE sidekey_rows SET mac = (SELECT mac FROM sidekey_rows WHERE id = 'one') "
     "WHERE id = 'two'",
+    "what is no MAC": "UPDATE sidekey_rows SET mac = 'é' WHERE id = 'two'",
     "the revision": "UPDATE sidekey_head SET revision = revision + 1",
     "an older revision": "UPDATE sidekey_head SET revision = 1",
     "the epoch": "UPDATE sidekey_head SET epoch = epoch + 1",
     "the digest": "UPDATE sidekey_head SET digest = mac",
+    "what is no MAC of a head": "UPDATE sidekey_head SET mac = 'é'",
     "the MAC of the head": "UPDATE sidekey_head SET mac = digest",
     "no head": "DELETE FROM sidekey_head",
 }
@@ -114,7 +116,7 @@ async def test_a_running_process_keeps_what_it_has(
         await fill(store)
         known = store.state
         woken = asyncio.Event()
-        store.watch(woken.set)
+        store.watch(woken.set, raised)
         await place.sql(statement)
         async with asyncio.timeout(10):
             while not store.health.rolled_back:

@@ -141,6 +141,7 @@ ALTERED = {
     "the lineage": "UPDATE sidekey_leases SET lineage = result",
     "whether it rotates": "UPDATE sidekey_leases SET rotates = 0",
     "the MAC": "UPDATE sidekey_leases SET mac = 'x'",
+    "what is no MAC": "UPDATE sidekey_leases SET mac = 'é'",
     "the key": "UPDATE sidekey_leases SET \"key\" = 'k9'",
 }
 

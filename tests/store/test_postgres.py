@@ -14,7 +14,7 @@ from sidekey.store.postgres import PostgresDatabase
 from sidekey.store.state import Put
 from sidekey.store.store import Store
 from support.postgres import Postgres
-from support.stores import ENTRY, RING, PostgresPlace, integration
+from support.stores import ENTRY, RING, PostgresPlace, integration, raised
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ async def watched(place: PostgresPlace) -> AsyncIterator[tuple[Store, asyncio.Ev
     """A store that looks for changes."""
     async with place.open() as store:
         woken = asyncio.Event()
-        store.watch(woken.set)
+        store.watch(woken.set, raised)
         yield store, woken
 
 
@@ -50,6 +50,17 @@ async def test_changes_are_seen_although_connections_are_killed_in_between(place
             await writer.commit([Put(integration(f"i{number}"), None)], ENTRY)
             await seen(store, woken, names)
         assert store.health.up
+
+
+async def test_a_change_wakes_the_others(place: PostgresPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting for the next look, and on another connection as well."""
+    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 600.0)
+    async with place.open() as writer, watched(place) as (store, woken):
+        await writer.commit([Put(integration("one"), None)], ENTRY)
+        await seen(store, woken, {"one"})
+        await place.postgres.kill_connections()
+        await writer.commit([Put(integration("two"), None)], ENTRY)
+        await seen(store, woken, {"one", "two"})
 
 
 async def test_a_server_that_restarts_loses_nothing_that_was_acknowledged(place: PostgresPlace) -> None:
@@ -106,6 +117,20 @@ async def test_a_server_that_is_down_leaves_what_is_loaded(place: PostgresPlace)
         await store.commit([Put(integration("sms"), None)], ENTRY)
 
 
+async def test_a_server_that_is_down_is_down_whatever_was_wrong_before(place: PostgresPlace) -> None:
+    async with place.open() as store:
+        await place.sql("UPDATE sidekey_head SET revision = 5")
+        await store.read()
+        assert (store.health.up, store.health.rolled_back) == (True, True)
+        await asyncio.to_thread(place.postgres.stop)
+        try:
+            with pytest.raises(StoreUnavailable):
+                await store.read()
+            assert (store.health.up, store.health.rolled_back) == (False, True)
+        finally:
+            await asyncio.to_thread(place.postgres.start)
+
+
 async def test_a_start_waits_for_a_server(place: PostgresPlace) -> None:
     await asyncio.to_thread(place.postgres.stop)
     opening = asyncio.create_task(Store.open(place.database(), RING, retention=1, patience=30))
@@ -157,7 +182,8 @@ async def test_a_standby_is_named(place: PostgresPlace) -> None:
 
 
 URLS = {
-    "postgresql://canary-user:canary-password@127.0.0.1:1/x": "the database cannot be reached",
+    "postgresql://canary-user:canary-password@127.0.0.1:1/x": r"the database cannot be reached \(ECONNREFUSED\)",
+    "postgresql://canary@127.0.0.1/x?sslmode=verify-full&sslrootcert=/canary.crt": r"cannot be reached \(ENOENT\)",
     "postgresql://sidekey@/canary-name?host={folder}": r"has no database of this name \(SQLSTATE 3D000\)",
     "postgresql://canary-user@/postgres?host={folder}": r"rejects the user or the password \(SQLSTATE 28000\)",
     "postgresql://sidekey@/postgres?host=/canary-host": "the database cannot be reached",
@@ -174,7 +200,10 @@ async def test_what_a_url_is_refused_for_shows_nothing_of_it(postgres: Postgres,
     assert caught.value.__suppress_context__
 
 
-@pytest.mark.parametrize("url", ["postgresql://a:b@[canary/x", "postgresql://h:canary/x", "mysql://canary"])
+NO_ROOT = "postgresql://canary@127.0.0.1/x?sslmode=verify-full"
+
+
+@pytest.mark.parametrize("url", ["postgresql://a:b@[canary/x", "postgresql://h:canary/x", "mysql://canary", NO_ROOT])
 async def test_what_is_no_url_shows_nothing_of_it(url: str) -> None:
     with pytest.raises((StoreRefused, StoreUnavailable)) as caught:
         await Store.open(PostgresDatabase(url), RING, retention=1, patience=0)

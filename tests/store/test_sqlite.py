@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
@@ -15,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from sidekey.store.database import PATIENCE
-from sidekey.store.errors import StoreRefused, StoreUnavailable
+from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.sqlite import SqliteDatabase
 from sidekey.store.state import Put
 from sidekey.store.store import Store
-from support.stores import ENTRY, RING, SqlitePlace, integration
+from support.stores import ENTRY, RING, SqlitePlace, integration, raised
 
 
 @pytest.fixture
@@ -211,10 +212,38 @@ async def test_an_edited_row_is_noticed_while_it_runs(place: SqlitePlace, monkey
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         woken = asyncio.Event()
-        store.watch(woken.set)
+        store.watch(woken.set, raised)
         await place.sql("UPDATE sidekey_rows SET body = '{}'")
         async with asyncio.timeout(10):
             while not store.state.altered:
                 await woken.wait()
                 woken.clear()
         assert store.state.integrations["crm"].state == "altered"
+
+
+@pytest.mark.parametrize("value", ["x'ff00'", "CAST(x'eda080ff' AS TEXT)", "7"])
+@pytest.mark.parametrize("table", ["rows", "head", "keys", "store", "leases", "audit"])
+async def test_no_value_of_a_column_is_a_defect(
+    place: SqlitePlace, table: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite takes bytes that are no text, and numbers where there should be none; whoever runs goes on."""
+    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 0.005)
+    monkeypatch.setattr("sidekey.store.store.CHECK_EVERY", 0.01)
+    async with place.open() as store:
+        await store.commit([Put(integration("crm"), None)], ENTRY)
+        await store.lease("file:crm", "lineage", 60)
+        woken = asyncio.Event()
+        store.watch(woken.set, raised)
+        for (column,) in await place.sql(f"SELECT name FROM pragma_table_info('sidekey_{table}')"):
+            before = await place.backup()
+            await place.sql(f'UPDATE sidekey_{table} SET "{column}" = {value}')
+            for ask in (store.read, store.audit_page, lambda: store.left("file:crm", "lineage")):
+                with contextlib.suppress(StoreError):
+                    await ask()
+            with contextlib.suppress(StoreError):
+                async with place.open() as other:
+                    await other.verify(lambda _: ())
+                    await other.lease("file:crm", "lineage", 60)
+            await asyncio.sleep(0.02)
+            await place.restore(before)
+        assert set((await store.read()).integrations) == {"crm"}

@@ -14,7 +14,7 @@ from sidekey.store.records import CallerRow, TokenRow, new_row
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
-from support.stores import ENTRY, KEYS, Place, integration
+from support.stores import ENTRY, KEYS, Place, integration, raised
 
 CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=("crm",), presets=None)
 TOKEN = TokenRow(row=new_row(), id="ops", role="admin", token_sha256="1" * 64, expires_at=9)
@@ -133,7 +133,7 @@ async def test_changes_within_one_commit_follow_each_other(place: Place) -> None
 async def test_others_are_told_of_a_change(place: Place) -> None:
     async with place.open() as store, place.open() as other:
         woken = asyncio.Event()
-        other.watch(woken.set)
+        other.watch(woken.set, raised)
         await store.commit([Put(integration("crm"), None)], ENTRY)
         await changed(woken)
         assert (other.state.revision, other.health.revision) == (1, 1)
@@ -146,7 +146,7 @@ async def test_nothing_is_told_where_nothing_changes(place: Place, monkeypatch: 
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         woken = asyncio.Event()
-        store.watch(woken.set)
+        store.watch(woken.set, raised)
         with pytest.raises(TimeoutError):
             await changed(woken, 0.2)
 
@@ -215,7 +215,7 @@ async def test_entries_of_the_audit_are_dropped_in_time(place: Place, monkeypatc
     async with place.open(retention=1000) as store:
         await store.audit(AuditEntry(who="old", action="login", at=1))
         await store.audit(AuditEntry(who="new", action="login"))
-        store.watch(lambda: None)
+        store.watch(lambda: None, raised)
         while len((await store.audit_page()).entries) > 1:
             await asyncio.sleep(0.05)
         assert [entry.who for _, entry in (await store.audit_page()).entries] == ["new"]
@@ -237,3 +237,28 @@ async def test_last_uses_are_kept_outside_of_the_head(place: Place) -> None:
         assert (await store.read()).revision == 1
         await store.commit([Delete(TOKEN, 1)], ENTRY)
         assert await store.last_uses() == {}
+
+
+async def test_a_defect_is_reported_and_the_watch_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 0.01)
+    async with place.open() as store, place.open() as other:
+        read = store._keeper.read
+        broken = True
+
+        async def fail(*arguments: object) -> object:
+            if broken:
+                raise KeyError("defect")
+            return await read(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(store._keeper, "read", fail)
+        reported: list[BaseException] = []
+        woken = asyncio.Event()
+        store.watch(woken.set, reported.append)
+        async with asyncio.timeout(10):
+            while len(reported) < 2:
+                await asyncio.sleep(0.01)
+        assert {type(each) for each in reported} == {KeyError}
+        broken = False
+        await other.commit([Put(integration("crm"), None)], ENTRY)
+        await changed(woken)
+        assert set(store.state.integrations) == {"crm"}

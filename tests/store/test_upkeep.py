@@ -243,12 +243,14 @@ async def test_an_older_database_that_was_accepted_counts_for_those_who_run(plac
 @pytest.mark.parametrize("statement", ["DELETE FROM sidekey_head", "UPDATE sidekey_head SET mac = 'x'"])
 async def test_a_store_without_a_head_can_be_accepted(place: Place, statement: str) -> None:
     async with place.open() as store:
-        await store.commit([Put(ONE, None)], ENTRY)
+        for version in (None, 1, 2):
+            await store.commit([Put(ONE, version)], ENTRY)
     await place.sql(statement)
     async with place.open() as store:
         assert (await store.accept("ops")).counts["integrations"] == 1
+        assert await place.sql("SELECT revision FROM sidekey_rows") == [(store.state.revision,)] == [(1,)]
     async with place.open() as store:
-        assert store.state.integrations == {"one": ONE.at(1)}
+        assert store.state.integrations == {"one": ONE.at(3)}
 
 
 async def test_what_is_altered_stays_so_when_it_is_accepted(place: Place) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 
 import pytest
 
-from sidekey.core.addresses import Address, Network
+from sidekey.core.addresses import Address, AllowPrivate, Network
 from sidekey.core.urls import Origin
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
@@ -66,7 +66,7 @@ class Dial:
         url: str,
         port: int,
         timeout: float = DEADLINE,
-        allow_private: tuple[Network, ...] = (),
+        allow_private: AllowPrivate = (),
     ) -> Connection:
         """Connect to `scheme://host` on a port; the connection is the caller's to end."""
         return await self.connect_as(Connection, url, port, timeout, allow_private)
@@ -77,7 +77,7 @@ class Dial:
         url: str,
         port: int,
         timeout: float = DEADLINE,
-        allow_private: tuple[Network, ...] = (),
+        allow_private: AllowPrivate = (),
         identity: ClientIdentity | None = None,
         sessions: Sessions | None = None,
         source_address: Address | None = None,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sidekey.authority.leaf_source import LeafSource
-from sidekey.core.addresses import Network
+from sidekey.core.addresses import AllowPrivate, Network
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.credentials.base import FixedCredential, Grant, GrantSource, Pairs, Places, Traits
 from sidekey.credentials.identity import IdentitySource
@@ -128,7 +128,7 @@ def integration(
     headers: Pairs = AUTHORIZATION,
     traits: Traits | None = None,
     trust: Trust = MOZILLA,
-    allow_private: tuple[Network, ...] = (),
+    allow_private: AllowPrivate = (),
 ) -> Integration:
     """An integration whose base is its first prefix, else its first domain; `forbidden` are (base URL, path)."""
     policy = Policy(

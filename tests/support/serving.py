@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sidekey.app import App
+from sidekey.managed import Managed
 from sidekey.observe.logs import configure
 from sidekey.observe.writer import LineWriter
 from sidekey.settings.load import Loader
@@ -119,7 +120,11 @@ async def serving(
     log = folder / "sidekey.log"
     writer = LineWriter(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     configure("debug", writer)
-    app = App(loaded.snapshot, writer)
+    managed, snapshot = None, loaded.snapshot
+    if snapshot.store is not None:
+        managed = await Managed.open(snapshot.store, loader, patience=0)
+        snapshot = loader.join(loaded)
+    app = App(snapshot, writer, managed)
     try:
         await app.start()
         writer.start()

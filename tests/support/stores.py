@@ -96,6 +96,11 @@ class PostgresPlace(Place):
         return await self.postgres.sql(statement, self.schema)
 
 
+def raised(defect: BaseException) -> None:
+    """What a watch reports defects to: none is expected."""
+    raise AssertionError("a defect was reported") from defect
+
+
 def integration(name: str, document: str = "{}", *, row: str = "", **more: Any) -> IntegrationRow:
     """A new integration."""
     return IntegrationRow(row=row or new_row(), id=name, document=document, **more)
@@ -106,9 +111,9 @@ def destinations_of(row: IntegrationRow) -> tuple[Json, ...]:
     return "elsewhere", row.document
 
 
-def sealed(store: Store, name: str, text: str, document: str = "{}") -> IntegrationRow:
-    """A new integration with a secret, bound as `destinations_of` says."""
-    row = new_row()
+def sealed(store: Store, name: str, text: str, document: str = "{}", *, row: str = "") -> IntegrationRow:
+    """An integration with a secret, bound as `destinations_of` says."""
+    row = row or new_row()
     binding = Binding(store.id, row, name, "/auth/password", document)
     secrets = {"/auth/password": SealedField(seal(store.ring, text, binding), 1, "ops")}
     return integration(name, document, row=row, secrets=secrets)

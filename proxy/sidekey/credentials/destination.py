@@ -97,7 +97,7 @@ def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
         return destination_of(value)
     if isinstance(value, Reference):
         return None if value.source in ("stored", "stored_url") else value.value
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         forms = ((name, _form(each, None)) for name, each in value.items())
         return {name: each for name, each in forms if each is not None}
     if isinstance(value, list | tuple):
@@ -116,7 +116,7 @@ def _references(value: Any, place: Place) -> Iterator[tuple[Place, Reference]]:
         yield place, value
     elif isinstance(value, BaseModel):
         yield from references_in(value, place)
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         for name, each in value.items():
             yield from _references(each, (*place, name))
     elif isinstance(value, list):

@@ -112,10 +112,9 @@ def prepare_trust(snapshot: Snapshot) -> None:
 
     It takes some 20 ms, once in a process.
     """
-    users = [each for each in snapshot.integrations.values() if _uses_https(each)]
-    if snapshot.passing is not None:
-        users.append(snapshot.passing.nobody)
-    if any(each.trust.source == "mozilla" for each in users):
+    passed = snapshot.passing is not None and snapshot.passing.nobody.trust.source == "mozilla"
+    # It ends with the first: there may be ten thousand, and a part of the process does this on the event loop.
+    if passed or any(each.trust.source == "mozilla" and _uses_https(each) for each in snapshot.integrations.values()):
         ca_folder.mozilla()
 
 

@@ -159,6 +159,11 @@ def _tunnel_outcomes(metrics: Metrics) -> Iterator[str]:
         yield f'sidekey_tunnels_total{{integration="{integration}",outcome="{outcome}"}} {count}\n'
 
 
+def _stored(metrics: Metrics) -> Iterator[str]:
+    for state, count in metrics.store_integrations.items():
+        yield f'sidekey_store_integrations{{state="{state}"}} {count}\n'
+
+
 def _of_store(name: str, place: int) -> Callable[[Metrics], Iterator[str]]:
     """Render what the store is said to be; nothing where there is none."""
 
@@ -235,6 +240,7 @@ FAMILIES = (
         "Whether something that was stored is gone or older.",
         _of_store("sidekey_store_rolled_back", 2),
     ),
+    Family("sidekey_store_integrations", "gauge", "Stored integrations by what is to be said of them.", _stored),
     _plain(
         "sidekey_config_last_reload_successful",
         "Whether the last load of the config worked.",

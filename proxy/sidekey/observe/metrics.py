@@ -66,6 +66,7 @@ class Metrics:
     by mode; `tunnel_outcomes` counts by the integration that was named (`NOBODY` for none) what became of those that
     were answered 200. `ca_expires` is when the first of the local CAs that sign does; None where none does. `store` is
     whether the store can be reached, its revision, and whether it must not be believed; None where there is none.
+    `store_integrations` counts stored integrations by state; empty where there is no store.
     """
 
     __slots__ = (
@@ -85,6 +86,7 @@ class Metrics:
         "passed",
         "reload_failures",
         "store",
+        "store_integrations",
         "tunnel_outcomes",
         "tunnels",
         "unknown",
@@ -107,6 +109,7 @@ class Metrics:
         self.expiries: dict[tuple[str, str], float] = {}
         self.reload_failures: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.integrations: Mapping[str, Integration] = MappingProxyType({})
+        self.store_integrations: Mapping[str, int] = MappingProxyType({})
         self.tunnels: dict[str, int] = dict.fromkeys(TUNNEL_MODES, 0)
         self.tunnel_outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.config_loaded = False
@@ -131,9 +134,11 @@ class Metrics:
         Who still holds the counters of one that is gone may go on to write into them: nobody reads them.
         """
         integrations = snapshot.integrations
+        states = {} if snapshot.stored is None else snapshot.stored.counts
 
         def commit() -> None:
             self.integrations = integrations
+            self.store_integrations = states
             self._stats = {name: stats for name, stats in self._stats.items() if name in integrations}
             for series in (self.calls, self.expiries, self.reload_failures, self.tunnel_outcomes):
                 for key in [key for key in series if key[0] not in integrations and key[0] != NOBODY]:

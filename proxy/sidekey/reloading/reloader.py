@@ -57,7 +57,7 @@ class ReloadHooks(NamedTuple):
 
 
 class ReloadError(Exception):
-    """What the store says could not be put in use because of a defect in Sidekey, which was reported."""
+    """What the store says is not in use: because of a defect in Sidekey, which was reported, or since it stops."""
 
 
 class Reloader:
@@ -78,6 +78,7 @@ class Reloader:
         self._woken = asyncio.Event()
         self._asked = False
         self._due = True
+        self._closed = False
         self._loaded = loaded
         """Whose files are in use."""
         self._waiting: list[tuple[Callable[[], None], asyncio.Future[None]]] = []
@@ -102,6 +103,8 @@ class Reloader:
 
         `take` is called in the thread that loads. Raises ReloadError where it could not be put in use.
         """
+        if self._closed:
+            raise ReloadError
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((take, done))
         self._woken.set()
@@ -112,8 +115,9 @@ class Reloader:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        self._closed = True
         for _, done in self._waiting:
-            done.set_exception(ReloadError())
+            _tell(done, in_use=False)
         await self._watch.close()
         await asyncio.to_thread(self._thread.shutdown)
 
@@ -173,10 +177,7 @@ class Reloader:
                 published = self._publish(snapshot)
         finally:
             for _, done in waiting:
-                if published and not done.done():
-                    done.set_result(None)
-                elif not done.done():
-                    done.set_exception(ReloadError())
+                _tell(done, in_use=published)
         if published:
             await self._release(former, "store reloaded", began)
 
@@ -229,6 +230,8 @@ class Reloader:
             self._hooks.metrics.config_loaded = published
             if published:
                 self._hooks.metrics.config_loaded_at = time.time()
+                # Not after each change of the store: whatever is garbage just then would stay.
+                gc.freeze()
             if snapshot is not None and self._hooks.publisher.snapshot is snapshot:
                 before, self._loaded = self._loaded, loaded
             if snapshot is None or self._hooks.publisher.snapshot is snapshot:
@@ -285,7 +288,6 @@ class Reloader:
             return False
         held = self._hooks.certificate_files()
         self._certificates = {path: known for path, known in self._certificates.items() if path in held}
-        gc.freeze()
         return whole
 
     def _refused(self, loaded: Loaded) -> bool:
@@ -299,6 +301,16 @@ class Reloader:
 
     async def _in_thread(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+
+def _tell(done: asyncio.Future[None], *, in_use: bool) -> None:
+    """Tell whoever still waits whether what they wait for is in use."""
+    if done.done():
+        return
+    if in_use:
+        done.set_result(None)
+    else:
+        done.set_exception(ReloadError())
 
 
 def _differences(former: Mapping[str, Integration], now: Mapping[str, Integration]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 from sidekey.authority.rules import CaRules
 from sidekey.core import addresses
-from sidekey.core.addresses import AllowPrivate, Network
+from sidekey.core.addresses import AllowPrivate, Network, Only
 from sidekey.core.coverage import Coverage
 from sidekey.core.matching import Matching
 from sidekey.core.origins import named, several
@@ -201,7 +201,8 @@ class Stored:
     """What the store says at one `revision`, as far as it is used.
 
     `judgements` are of all its integrations, by ID, `integrations` those that are served. `newly_hidden` are the IDs of
-    those whose rows do not say yet that they are hidden. `counts` are the judgements' by state.
+    those whose rows do not say yet that they are hidden. `counts` are the judgements' by state. `trust` is that of
+    stored integrations which name none, `allow_private` what they may dial beyond global addresses.
     """
 
     revision: int = 0
@@ -209,6 +210,8 @@ class Stored:
     callers: Mapping[bytes, Caller] = field(default_factory=dict)
     judgements: Mapping[str, Judgement] = field(default_factory=dict)
     newly_hidden: tuple[str, ...] = ()
+    trust: Trust = Trust()
+    allow_private: Only = field(default_factory=Only)
     counts: Mapping[str, int] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -151,17 +151,15 @@ def _store_errors(raw: Mapping[str, Any]) -> Found:
             yield ("store", "keys", index, "id"), f"must differ from store.keys[{seen[name]}].id"
 
 
-def caller_errors(raw: Mapping[str, Any], known: Container[str]) -> Found:
-    """Callers that name integrations that do not exist."""
+def caller_errors(raw: Mapping[str, Any], known: Container[str], stored: Container[str] = ()) -> Found:
+    """Callers that name integrations that are neither `known` of files nor `stored`."""
     for name, caller in mapping(raw.get("callers")).items():
         granted = mapping(caller).get("integrations")
         for index, entry in enumerate(granted if isinstance(granted, list) else []):
-            if isinstance(entry, str) and entry not in known:
-                text = (
-                    "no integration has this ID"
-                    if raw.get("store") is None
-                    else "no file has an integration of this ID"
-                )
+            if isinstance(entry, str) and entry not in known and entry not in stored:
+                text = "no integration has this ID"
+                if raw.get("store") is not None:
+                    text = "no file has an integration of this ID: it must be made in the store"
                 yield ("callers", name, "integrations", index), text
 
 

@@ -6,7 +6,7 @@ import gc
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -48,6 +48,11 @@ def load(path: str | Path, environ: Mapping[str, str] | None = None, now: float 
 class StoreSide(ABC):
     """What a store says, built: each time it is asked it builds only what differs from the time before."""
 
+    @property
+    @abstractmethod
+    def ids(self) -> Container[str]:
+        """The IDs of its integrations."""
+
     @abstractmethod
     def build(self, side: FileSide, now: float) -> snapshot.Stored:
         """What the store says now, beside what the files say. Blocks; `now` is in seconds since the epoch."""
@@ -78,7 +83,8 @@ class Loader:
             read = SecretReader(joined.folder, self._environ)
             noting = NotingReader(joined.folder, self._environ, looks)
             moment = time.time() if now is None else now
-            loading = _Loading(joined, read, noting, self._memory, environ=self._environ, now=moment)
+            stored = () if self._store is None else self._store.ids
+            loading = _Loading(joined, read, noting, self._memory, environ=self._environ, now=moment, stored=stored)
             memory = loading.run()
             loaded = loading.loaded
             if loaded.files is not None:
@@ -137,6 +143,7 @@ class _Loading:
         *,
         environ: Mapping[str, str],
         now: float,
+        stored: Container[str],
     ) -> None:
         self.loaded = Loaded(errors=joined.errors)
         self._joined = joined
@@ -145,6 +152,7 @@ class _Loading:
         self._memory = memory
         self._environ = environ
         self._now = now
+        self._stored = stored
         self._trust_of = cache(partial(build_trust, read=read))
         self._is_local = cache(is_local)
 
@@ -208,11 +216,11 @@ class _Loading:
         if self._joined.documents:
             self._note(self.loaded.errors, checks.global_errors(values))
             if self._joined.complete:
-                unknown = checks.caller_errors(values, self._joined.integrations)
-                # With a store they may be made later, or be there.
+                unknown = checks.caller_errors(values, self._joined.integrations, self._stored)
+                # With a store they may be made later.
                 self._note(self.loaded.errors if values.get("store") is None else self.loaded.warnings, unknown)
             self._note(self.loaded.warnings, checks.global_warnings(values))
-        if self._joined.documents and not self._joined.integrations:
+        if self._joined.documents and not self._joined.integrations and values.get("store") is None:
             text = "no integration is configured: every request is denied"
             self._note(self.loaded.warnings, [(("integrations",), text)])
         invalid: set[str | int] = set()

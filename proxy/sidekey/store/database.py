@@ -6,11 +6,22 @@ Everything here is called in the store's own thread, by one task at a time.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 PATIENCE: Final = 5.0
 """Seconds that a database may take to let us connect, or to let another's transaction end."""
+
+
+def as_text(value: object) -> str:
+    """A text as it was read. Whoever can write to the database can put anything into a column of it."""
+    return value if isinstance(value, str) else repr(value)
+
+
+def as_number(value: object) -> int:
+    """A number as it was read; -1 where it is none."""
+    return value if isinstance(value, int) else -1
 
 
 class Transaction(ABC):
@@ -23,6 +34,10 @@ class Transaction(ABC):
     @abstractmethod
     async def execute(self, statement: str, *values: str | int | None) -> int:
         """How many rows a statement has changed. Raises StoreUnavailable."""
+
+    @abstractmethod
+    async def execute_many(self, statement: str, rows: Sequence[Sequence[str | int | None]]) -> None:
+        """Do a statement for each of these rows of values. Raises StoreUnavailable."""
 
     @abstractmethod
     async def now(self) -> int:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from sidekey.store.canonical import Json, canonical
+from sidekey.store.database import as_number, as_text
 from sidekey.store.records import IntegrationRow, Record, parse_record
 from sidekey.store.ring import KeyRing
 
@@ -39,6 +40,12 @@ class Head:
     key: str
     mac: str
 
+    @classmethod
+    def read(cls, columns: Sequence[object]) -> Head:
+        """Of the columns of the head."""
+        epoch, revision, rows_digest, key, mac = columns
+        return cls(as_number(epoch), as_number(revision), as_text(rows_digest), as_text(key), as_text(mac))
+
     @property
     def age(self) -> tuple[int, int]:
         """What is compared to say which of two is newer."""
@@ -54,6 +61,12 @@ class Line(NamedTuple):
     version: int
     key: str
     mac: str
+
+    @classmethod
+    def read(cls, columns: Sequence[object]) -> Line:
+        """Of the columns of a row."""
+        kind, row, name, version, key, mac = columns
+        return cls(as_text(kind), as_text(row), as_text(name), as_number(version), as_text(key), as_text(mac))
 
     def text(self) -> str:
         """What the digest is made of."""
@@ -88,7 +101,7 @@ class Seals:
 
     def held(self, line: Line, body: str) -> Held:
         """What a row is, once its MAC was verified."""
-        if line.key in self.ring and hmac.compare_digest(self._row_mac(line, body), line.mac):
+        if line.key in self.ring and _same(self._row_mac(line, body), line.mac):
             try:
                 return Held(line, line.text(), parse_record(line.kind, line.row, line.id, line.version, body))
             except (KeyError, TypeError, ValueError):
@@ -106,11 +119,15 @@ class Seals:
 
     def vouches(self, head: Head) -> bool:
         """Whether a head bears its own MAC. Raises KeyMissing."""
-        return hmac.compare_digest(self._head_mac(head), head.mac)
+        return _same(self._head_mac(head), head.mac)
 
     def key_check(self, key: str) -> str:
         """What proves that a ring has the key of this ID that a store was written with. Raises KeyMissing."""
         return self.mac(key, _KEY, canonical({"key": key, "store": self.store, "v": VERSION}))
+
+    def bears(self, key: str, info: bytes, text: str, mac: str) -> bool:
+        """Whether this is the MAC of a text by the key of this ID, which must be in the ring."""
+        return key in self.ring and _same(self.mac(key, info, text), mac)
 
     def mac(self, key: str, info: bytes, text: str) -> str:
         """HMAC-SHA-256 of a text for a purpose, in hexadecimal. Raises KeyMissing."""
@@ -142,6 +159,11 @@ class Seals:
             "v": VERSION,
         }
         return self.mac(head.key, _HEAD, canonical(said))
+
+
+def _same(own: str, read: str) -> bool:
+    # As bytes: what was read may hold any character.
+    return hmac.compare_digest(own.encode(), read.encode())
 
 
 def digest(texts: Iterable[str]) -> str:

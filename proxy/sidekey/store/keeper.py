@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from sidekey.store import audit
 from sidekey.store.audit import AuditEntry
-from sidekey.store.database import Database, Transaction
+from sidekey.store.database import Database, Transaction, as_text
 from sidekey.store.errors import Changed, Exists, RolledBack, StoreRefused, StoreUnavailable
 from sidekey.store.integrity import Head, Held, Line, Seals, digest
 from sidekey.store.ring import KeyMissing, KeyRing
@@ -66,7 +66,7 @@ class Keeper:
                 await migrate(transaction, create=create)
                 found = await transaction.fetch("SELECT id FROM sidekey_store")
                 if found:
-                    self._seals = Seals(self._ring, found[0][0])
+                    self._seals = Seals(self._ring, as_text(found[0][0]))
                     await self._check_keys(transaction)
                 else:
                     await self._make(transaction)
@@ -206,7 +206,7 @@ class Keeper:
             rows = await self.every_row(transaction)
             return rows if digest(each.text for each in rows.values()) == head.digest else None
         # Some were deleted, or what is known is not what the head was made of.
-        lines = [Line(*each) for each in await transaction.fetch(f"{_LINES} FROM sidekey_rows")]
+        lines = [Line.read(each) for each in await transaction.fetch(f"{_LINES} FROM sidekey_rows")]
         if digest(line.text() for line in lines) != head.digest:
             return None
         rows = _same(lines, known)
@@ -224,7 +224,7 @@ class Keeper:
     def _verified(self, found: Iterable[tuple[Any, ...]]) -> dict[str, Held]:
         rows: dict[str, Held] = {}
         for number, (*columns, body) in enumerate(found, 1):
-            held = self.seals.held(Line(*columns), body)
+            held = self.seals.held(Line.read(columns), as_text(body))
             former = self.state.rows.get(held.line.row)
             # Read again, and the same: it stays the same object.
             rows[held.line.row] = held if former is None or former != held else former
@@ -235,6 +235,8 @@ class Keeper:
     async def _write(self, transaction: Transaction, before: State, changes: Sequence[Change]) -> State:
         rows = dict(before.rows)
         names = {(each.line.kind, each.line.id): row for row, each in rows.items()}
+        # An import brings thousands: they are inserted together, before anything that may concern one of them.
+        new: list[tuple[Line, str]] = []
         for change in changes:
             record = change.record
             name = record.kind, record.id
@@ -248,12 +250,18 @@ class Keeper:
             if isinstance(change, Put):
                 written = record.at(version + 1)
                 line = self.seals.line(written)
-                await put_row(transaction, line, written.body(), before.revision + 1, version)
+                if present is None:
+                    new.append((line, written.body()))
+                else:
+                    new = await _insert(transaction, new, before.revision + 1)
+                    await put_row(transaction, line, written.body(), before.revision + 1, version)
                 rows[record.row] = Held(line, line.text(), written)
                 names[name] = record.row
             else:
+                new = await _insert(transaction, new, before.revision + 1)
                 await _delete_row(transaction, record.row, version)
                 del rows[record.row], names[name]
+        await _insert(transaction, new, before.revision + 1)
         return await self.vouch(transaction, before, rows)
 
 
@@ -285,7 +293,7 @@ def _same(lines: Iterable[Line], known: State) -> dict[str, Held]:
 async def read_head(transaction: Transaction) -> Head | None:
     """The head that is there, unverified."""
     found = await transaction.fetch('SELECT epoch, revision, digest, "key", mac FROM sidekey_head WHERE one = 1')
-    return Head(*found[0]) if found else None
+    return Head.read(found[0]) if found else None
 
 
 async def put_head(transaction: Transaction, head: Head) -> None:
@@ -302,23 +310,27 @@ async def put_head(transaction: Transaction, head: Head) -> None:
     )
 
 
-async def put_row(transaction: Transaction, line: Line, body: str, revision: int, former: int) -> None:
-    """Write a row whose version was `former`; 0: it was not there."""
-    values = (line.version, revision, line.key, line.mac, body)
-    if not former:
-        await transaction.execute(
-            'INSERT INTO sidekey_rows (version, revision, "key", mac, body, kind, id, row_id) '
+async def _insert(transaction: Transaction, rows: Sequence[tuple[Line, str]], revision: int) -> list[tuple[Line, str]]:
+    """Write rows that are new; none is left to do then."""
+    if rows:
+        await transaction.execute_many(
+            'INSERT INTO sidekey_rows (kind, row_id, id, version, "key", mac, revision, body) '
             "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            *values,
-            line.kind,
-            line.id,
-            line.row,
+            [(*line, revision, body) for line, body in rows],
         )
-        return
+    return []
+
+
+async def put_row(transaction: Transaction, line: Line, body: str, revision: int, former: int) -> None:
+    """Write a row over the one of version `former`."""
     changed = await transaction.execute(
         'UPDATE sidekey_rows SET version = $1, revision = $2, "key" = $3, mac = $4, body = $5 '
         "WHERE row_id = $6 AND version = $7",
-        *values,
+        line.version,
+        revision,
+        line.key,
+        line.mac,
+        body,
         line.row,
         former,
     )

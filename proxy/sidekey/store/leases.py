@@ -23,13 +23,12 @@ and a lease is found by an HMAC of its lineage.
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from sidekey.store.canonical import canonical
-from sidekey.store.database import Transaction
+from sidekey.store.database import Transaction, as_number, as_text
 from sidekey.store.errors import StoreError
 from sidekey.store.integrity import Seals
 from sidekey.store.sealing import Binding, NotOpened, open_sealed, seal
@@ -91,6 +90,20 @@ class _Row:
     result: str = ""
     key: str = ""
     mac: str = ""
+
+    @classmethod
+    def read(cls, columns: tuple[Any, ...]) -> _Row:
+        """Of the columns of a lease."""
+        name, chain, fence, until, stage, rotates, *texts = columns
+        return cls(
+            as_text(name),
+            as_text(chain),
+            as_number(fence),
+            as_number(until),
+            as_text(stage),
+            as_number(rotates),
+            *map(as_text, texts),
+        )
 
     def text(self, key: str) -> str:
         """What its MAC is made of."""
@@ -179,7 +192,7 @@ async def altered(transaction: Transaction, seals: Seals) -> list[str]:
 
 async def _find(transaction: Transaction, seals: Seals, name: str, lineage: str) -> _Row | None:
     """The lease of a lineage, or one of its name that may be: this ring lacks the key that it goes by."""
-    rows = [_Row(*each) for each in await transaction.fetch(f"{_SELECT} WHERE name = $1", name)]
+    rows = [_Row.read(each) for each in await transaction.fetch(f"{_SELECT} WHERE name = $1", name)]
     chains = {_chain(seals, key, name, lineage) for key in seals.ring.ids} if rows else frozenset()
     unknown = (row for row in rows if row.key not in seals.ring)
     return next((row for row in rows if row.chain in chains), next(unknown, None))
@@ -191,7 +204,7 @@ async def _delete(transaction: Transaction, row: _Row) -> None:
 
 async def _all(transaction: Transaction) -> AsyncIterator[_Row]:
     for each in await transaction.fetch(_SELECT):
-        yield _Row(*each)
+        yield _Row.read(each)
 
 
 async def _mine(transaction: Transaction, seals: Seals, lease: Lease) -> _Row:
@@ -229,7 +242,7 @@ async def _put(transaction: Transaction, seals: Seals, row: _Row, lineage: str, 
 
 
 def _is_intact(seals: Seals, row: _Row) -> bool:
-    return row.key in seals.ring and hmac.compare_digest(seals.mac(row.key, _INFO, row.text(row.key)), row.mac)
+    return seals.bears(row.key, _INFO, row.text(row.key), row.mac)
 
 
 def _chain(seals: Seals, key: str, name: str, lineage: str) -> str:

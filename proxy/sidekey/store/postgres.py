@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+import errno
+import ssl
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -42,10 +44,11 @@ _REASONS: Final = {
     "42P01": "lacks a table of the store",
     "53": "has no room left: its disk is full, or it has too many connections",
     "55P03": "is locked by another Sidekey",
-    "57": "is starting or shutting down",
+    "57P": "is starting or shutting down",
     "25006": "is read-only: a standby, perhaps; add target_session_attrs=read-write to the URL",
 }
-"""Classes of SQLSTATE, and states, whose meaning an operator can do something about (PostgreSQL, appendix A)."""
+_OTHER: Final = "refused a statement"
+"""SQLSTATEs, or what they begin with, whose meaning an operator can do something about (PostgreSQL, appendix A)."""
 
 
 class PostgresDatabase(Database):
@@ -138,7 +141,10 @@ class PostgresDatabase(Database):
             )
         except ValueError:
             # Of the URL, which its text repeats.
-            raise StoreRefused("store.url: must be a URL such as postgresql://USER:PASSWORD@HOST/DATABASE") from None
+            raise StoreRefused(
+                "store.url: must be a URL such as postgresql://USER:PASSWORD@HOST/DATABASE; with sslmode=verify-full "
+                "it needs sslrootcert=FILE"
+            ) from None
         try:
             connection.add_termination_listener(self._wake)
             await connection.add_listener(_CHANNEL, self._wake)
@@ -166,14 +172,22 @@ class PostgresDatabase(Database):
             raise
         except asyncpg.PostgresError as error:
             state = error.sqlstate or ""
-            reason = _REASONS.get(state) or _REASONS.get(state[:2]) or "refused a statement"
+            reason = next((_REASONS[key] for key in (state, state[:3], state[:2]) if key in _REASONS), _OTHER)
             if state[:2] in ("08", "57"):
                 self._drop()
             raise StoreUnavailable(f"store.url: the database {reason} (SQLSTATE {state})") from None
+        except ssl.SSLError:
+            self._drop()
+            raise StoreUnavailable("store.url: the database's certificate is not that of its name and CA") from None
         except TimeoutError:
             self._drop()
             raise StoreUnavailable("store.url: the database does not respond") from None
-        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        except OSError as error:
+            self._drop()
+            name = errno.errorcode.get(error.errno or 0)
+            why = f" ({name})" if name else ""
+            raise StoreUnavailable(f"store.url: the database cannot be reached{why}") from None
+        except (asyncpg.InterfaceError, asyncpg.InternalClientError):
             self._drop()
             raise StoreUnavailable("store.url: the database cannot be reached") from None
 
@@ -189,6 +203,9 @@ class _PostgresTransaction(Transaction):
         # The command tag, such as `UPDATE 1`.
         count = (await self._connection.execute(statement, *values)).rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
+
+    async def execute_many(self, statement: str, rows: Sequence[Sequence[str | int | None]]) -> None:
+        await self._connection.executemany(statement, rows)
 
     async def now(self) -> int:
         return int(await self._connection.fetchval("SELECT CAST(extract(epoch FROM clock_timestamp()) AS BIGINT)"))

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -96,6 +96,8 @@ class SqliteDatabase(Database):
         self._file = _identity(self._path.stat())
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
+        # Whoever can write to the file can put bytes there that are no text: such a row is altered, not a defect.
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
         ((mode,),) = connection.execute("PRAGMA journal_mode=WAL")
         if mode != "wal":
             raise StoreRefused(f"store.path: {self._path} must be on a local file system, for SQLite's WAL")
@@ -173,11 +175,9 @@ class SqliteDatabase(Database):
         except (sqlite3.ProgrammingError, sqlite3.NotSupportedError):
             raise
         except sqlite3.DatabaseError as error:
-            code: int | None = getattr(error, "sqlite_errorcode", None)
-            reason = _REASONS.get((code or 0) & 0xFF, "refused a statement")
+            reason = _REASONS.get(error.sqlite_errorcode & 0xFF, "refused a statement")
             # The name is SQLite's constant, such as SQLITE_IOERR_FSYNC; its text may repeat what was to be written.
-            name = getattr(error, "sqlite_errorname", type(error).__name__)
-            raise StoreUnavailable(f"store.path: {self._path} {reason} ({name})") from None
+            raise StoreUnavailable(f"store.path: {self._path} {reason} ({error.sqlite_errorname})") from None
 
     def _unavailable(self, what: str, error: OSError) -> StoreUnavailable:
         return StoreUnavailable(f"store.path: {self._path} {what}: {os.strerror(error.errno or 0)}")
@@ -193,6 +193,9 @@ class _SqliteTransaction(Transaction):
     async def execute(self, statement: str, *values: str | int | None) -> int:
         return self._connection.execute(statement, _named(values)).rowcount
 
+    async def execute_many(self, statement: str, rows: Sequence[Sequence[str | int | None]]) -> None:
+        self._connection.executemany(statement, [_named(values) for values in rows])
+
     async def now(self) -> int:
         return int(time.time())
 
@@ -200,7 +203,7 @@ class _SqliteTransaction(Transaction):
         """Nothing: another process sees it by the file."""
 
 
-def _named(values: tuple[str | int | None, ...]) -> dict[str, str | int | None]:
+def _named(values: Sequence[str | int | None]) -> dict[str, str | int | None]:
     """`$1` is to SQLite a name."""
     return {str(number): value for number, value in enumerate(values, 1)}
 

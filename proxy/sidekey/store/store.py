@@ -14,7 +14,7 @@ from typing import Any, Final, Self, TypeVar
 from sidekey.store import audit, leases, upkeep, uses
 from sidekey.store.audit import PAGE, AuditEntry, AuditPage
 from sidekey.store.database import Database, Transaction
-from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable
+from sidekey.store.errors import RolledBack, StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.integrity import Seals
 from sidekey.store.keeper import Depth, Keeper
 from sidekey.store.leases import Lease, NotLeased
@@ -175,13 +175,16 @@ class Store:
         """Read all of it, and say what is wrong."""
         return await self._worker.run(upkeep.verify(self._keeper, destinations_of))
 
-    def watch(self, on_change: Callable[[], None]) -> None:
-        """From now on look for changes, and call this on the running event loop when `state` or `health` is another.
+    def watch(self, on_change: Callable[[], None], report: Callable[[BaseException], object]) -> None:
+        """From now on look for changes, and call `on_change` on the running event loop when there is one.
 
-        Also after changes of this process's own.
+        That is when `state` or `health` is another, also by this process's own doing. A defect is given to `report`,
+        there too, and the watch goes on.
         """
         loop = asyncio.get_running_loop()
-        self._watching = self._worker.start(self._watch(lambda: _tell(loop, on_change)))
+        self._watching = self._worker.start(
+            self._watch(lambda: _soon(loop, on_change), lambda defect: _soon(loop, partial(report, defect)))
+        )
 
     async def close(self) -> None:
         """End the watch and disconnect."""
@@ -230,7 +233,7 @@ class Store:
         self._note(None)
         return state
 
-    async def _watch(self, tell: Callable[[], None]) -> None:
+    async def _watch(self, tell: Callable[[], None], report: Callable[[BaseException], None]) -> None:
         told = self.state, self._health
         checked = dropped = time.monotonic()
         while True:
@@ -251,6 +254,8 @@ class Store:
                     await self._drop()
             except StoreError as error:
                 self._note(error)
+            except Exception as defect:  # noqa: BLE001  the edge of a task: the next look may go well
+                report(defect)
             if told[0] is not self.state or told[1] != self._health:
                 told = self.state, self._health
                 tell()
@@ -261,12 +266,12 @@ class Store:
 
     def _note(self, error: StoreError | None) -> None:
         state = self._keeper.state
-        up = not isinstance(error, StoreUnavailable) or state.rolled_back
+        up = error is None or isinstance(error, (RolledBack, StoreRefused))
         problem = state.problem if error is None else str(error)
         self._health = Health(up, state.revision, problem, state.rolled_back)
 
 
-def _tell(loop: asyncio.AbstractEventLoop, on_change: Callable[[], None]) -> None:
+def _soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
     # The loop may have ended while the store's thread looked.
     with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(on_change)
+        loop.call_soon_threadsafe(callback)

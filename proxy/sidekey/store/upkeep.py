@@ -103,7 +103,7 @@ async def accept(keeper: Keeper, who: str) -> Accepted:
         if former is not None and believed:
             epoch, revision = max(epoch, former.epoch + 1), former.revision + 1
         rows = await keeper.every_row(transaction)
-        # Whoever reads what is newer than a revision must not pass over one of them.
+        # Where the head is not believed its revision begins again, and those above it would be read at each change.
         await transaction.execute("UPDATE sidekey_rows SET revision = $1", revision)
         head = seals.head(epoch, revision, digest(each.text for each in rows.values()))
         await keeper.note_key(transaction)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sidekey.core.addresses import Only
 from sidekey.core.policy import Policy, parse_domain, parse_prefix
 from sidekey.core.urls import Origin
 from sidekey.credentials.certificates.loader import CertificateLoader, Reading
@@ -311,3 +312,14 @@ async def test_a_connection_on_which_something_has_arrived_is_not_quiet(
         transport.protocol.descriptor = ours.fileno()
         end(peer)
         assert quiet(transport.protocol) is fit
+
+
+async def test_a_stored_integration_is_lent_no_connection_that_only_files_may_make() -> None:
+    """Although both name the same origin, and neither a network of its own."""
+    async with Upstream() as upstream:
+        url = base_url(upstream.port)
+        stored = integration("o", url, allow_private=Only())
+        async with running(integration("h", url), stored) as sidekey:
+            assert (await sidekey.ask(get())).status == 200
+            assert problem(await sidekey.ask(get(name="o")))["code"] == "destination_denied"
+        assert len(upstream.requests) == 1

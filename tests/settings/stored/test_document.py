@@ -146,9 +146,21 @@ def test_what_is_saved_is_read_again() -> None:
     assert Saved.load(row.document).text() == row.document
 
 
+_PROFILE = {"provider": "x", "parameters": [], "domains": True}
+_TORN: list[tuple[object, object]] = [(1, {"auth": {}}), ({}, {"auth": 1}), ({}, {}), ({}, 1)]
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"integration": 1}', '{"integration": {}, "profile": {}}', '{"integration": {}, "profile": 1}'],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"integration": 1}',
+        '{"integration": {}, "profile": {}}',
+        '{"integration": {}, "profile": 1}',
+        *(json.dumps({"integration": {"auth": auth}, "profile": {**_PROFILE, "keys": keys}}) for auth, keys in _TORN),
+    ],
 )
 def test_what_no_version_saves_is_malformed(text: str) -> None:
     """One row of it must not take anything else along."""

@@ -11,7 +11,7 @@ import pytest
 from sidekey.credentials.fields import Reference
 from sidekey.settings.stored.opening import StoredReader, Vault
 from sidekey.store.ring import KeyRing
-from support.stored import BASIC, CANARY, HEADERS, OAUTH2, VAULT, documents, opened, settings_in, stored
+from support.stored import BASIC, CANARY, HEADERS, OAUTH2, PROFILE, VAULT, documents, opened, settings_in, stored
 
 
 @pytest.mark.parametrize("name", documents())
@@ -85,3 +85,15 @@ def test_neither_vault_nor_reader_shows_or_copies_a_key() -> None:
         with pytest.raises(TypeError):
             pickle.dumps(each)
     assert CANARY not in json.dumps(row.document)
+
+
+def test_what_a_profile_brought_decides_as_what_is_written() -> None:
+    """An edit of it past Sidekey opens nothing; one of a parameter moves nothing, since that is not read again."""
+    row = stored(PROFILE)
+    moved = row.document.replace("auth.europe-west1.gcp.commercetools.com", "auth.evil.example.com")
+    assert moved != row.document
+    assert opened(replace(row, document=moved)).values == {}
+    region = row.document.replace('"region":"europe-west1.gcp"', '"region":"us-central1.gcp"')
+    assert region != row.document
+    assert opened(replace(row, document=region)).values
+    assert settings_in(region) == settings_in(row.document)

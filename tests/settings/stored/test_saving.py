@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.reading import shown
 from sidekey.settings.stored.saving import Former, Invalid, accepted
 from sidekey.store.records import IntegrationRow
 from support.certificates import private_chain
+from support.oauth import signer, stranger
 from support.stored import (
     BASIC,
     CANARY,
@@ -115,12 +118,10 @@ def test_another_destination_needs_every_secret_again(name: str, patch: dict[str
     kept = SECRETS[name] - ({"/auth/token_request/body/key"} if "GET" in str(patch) else set())
     assert reenter(former(row).patched(patch), former(row)) == tuple(sorted(kept))
     # What a document says of secrets may also be changed where it lies, by whoever can write to the database.
-    changed = copied(json.loads(row.document))
-    moved = former(row).patched(patch)
+    saved = json.loads(row.document)
+    moved = {**saved, "integration": merge_patch(saved["integration"], patch)}
     if name != "profile":
-        altered = IntegrationRow(
-            row=row.row, id=row.id, document=json.dumps({**changed, "integration": moved}), secrets=row.secrets
-        )
+        altered = replace(row, document=json.dumps(moved))
         assert opened(altered).values == {}
 
 
@@ -306,8 +307,27 @@ def test_certificate_and_key_are_entered_together() -> None:
     )
     both = {**document, "auth": {**document["auth"], "certificate": mtls()["auth"]["certificate"], "private_key": key}}
     assert draft(both, former(row)).entered == {"/auth/private_key": key["value"]}
+    assert reenter(former(row).patched({"auth": {"private_key": key}}), former(row)) == ("/auth/certificate",)
+    assert draft(former(row).patched({"description": "x"}), former(row)).kept == ("/auth/private_key",)
     swapped = {**both, "auth": {**both["auth"], "certificate": {"inline": other.leaf.pem.decode()}}}
     assert list(errors(swapped, former(row))) == ["/auth/private_key"]
+
+
+def test_the_certificate_of_an_assertion_goes_with_its_key() -> None:
+    """It is a text in the document, and reads as what is in it as well."""
+    row = stored(jwt_bearer())
+    document = read(row)
+    assert document["auth"]["assertion"]["certificate"].keys() == {"set", "subject", "issuer", "not_after"}
+    key = {"value": signer().private_pem.decode()}
+    one = {"auth": {"assertion": {"private_key": key}}}
+    assert reenter(merge_patch(document, one), former(row)) == ("/auth/assertion/certificate",)
+    other = {"auth": {"assertion": {"certificate": stranger().certificate_pem.decode()}}}
+    assert reenter(merge_patch(document, other), former(row)) == ("/auth/assertion/private_key",)
+    both = {"auth": {"assertion": {"private_key": key, "certificate": stranger().certificate_pem.decode()}}}
+    assert list(errors(merge_patch(document, both), former(row))) == ["/auth/assertion/certificate"]
+    assert list(errors(merge_patch(jwt_bearer(), {"auth": {"assertion": {"certificate": {"set": True}}}}))) == [
+        "/auth/assertion/certificate"
+    ]
 
 
 def test_a_url_of_a_certificate_is_sealed_like_a_secret() -> None:
@@ -329,6 +349,9 @@ def test_a_profile_is_filled_in_when_it_is_saved() -> None:
     row = stored(PROFILE)
     document = read(row)
     assert document["auth"].keys() == PROFILE["auth"].keys()
+    assert (
+        dict(former(row).filled)["auth.token_endpoint"] == "https://auth.europe-west1.gcp.commercetools.com/oauth/token"
+    )
     assert "token_endpoint" in json.loads(row.document)["profile"]["keys"]["auth"]
     assert settings_in(row.document).auth.destinations({("token_endpoint",): "https://a.example/t"}) is not None
     document["auth"]["client_id"] = "other"

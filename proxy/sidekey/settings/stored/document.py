@@ -55,7 +55,7 @@ def _refuse_constant(_: str) -> NoReturn:
     raise MalformedError("must be JSON (RFC 8259), which has no NaN and no infinity")
 
 
-def located(raw: Mapping[str, Any], kept: Mapping[str, Mapping[str, Any]] | None = None) -> StoredMapping:
+def located(raw: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> StoredMapping:
     """A document whose mappings know their places. Raises MalformedError where it is too deep, or not Unicode.
 
     `kept` is what is put, by pointers, in place of what says that a public value that is stored is kept.
@@ -63,19 +63,19 @@ def located(raw: Mapping[str, Any], kept: Mapping[str, Mapping[str, Any]] | None
     return _mapping(raw, "", 0, {} if kept is None else kept)
 
 
-def _mapping(raw: Mapping[str, Any], where: str, depth: int, kept: Mapping[str, Mapping[str, Any]]) -> StoredMapping:
-    if where in kept and is_kept(raw):
-        raw = kept[where]
+def _mapping(raw: Mapping[str, Any], where: str, depth: int, kept: Mapping[str, Any]) -> StoredMapping:
     found = StoredMapping(where)
     for key, value in raw.items():
         found[_checked(key)] = _value(value, f"{where}{pointer((key,))}", depth + 1, kept)
     return found
 
 
-def _value(raw: Any, where: str, depth: int, kept: Mapping[str, Mapping[str, Any]]) -> Any:
+def _value(raw: Any, where: str, depth: int, kept: Mapping[str, Any]) -> Any:
     if depth > DEEPEST:
         raise MalformedError(f"must not be nested deeper than {DEEPEST} levels")
-    if isinstance(raw, Mapping):
+    if where in kept and isinstance(raw, dict) and is_kept(raw):
+        raw = kept[where]
+    if isinstance(raw, dict):
         return _mapping(raw, where, depth, kept)
     if isinstance(raw, list):
         return [_value(each, f"{where}/{index}", depth + 1, kept) for index, each in enumerate(raw)]
@@ -156,7 +156,8 @@ class Saved:
             profile = document.get("profile")
             if profile is None:
                 return cls(written)
-            parameters = {key: written["auth"][key] for key in profile["parameters"]}
-            return cls(written, Brought(profile["provider"], parameters, profile["keys"], profile["domains"]))
+            auth, keys = dict(written["auth"]), {**profile["keys"], "auth": dict(profile["keys"]["auth"])}
+            parameters = {key: auth[key] for key in profile["parameters"]}
+            return cls(written, Brought(profile["provider"], parameters, keys, profile["domains"]))
         except (AttributeError, KeyError, TypeError, ValueError):
             raise MalformedError("is not what this version of Sidekey saves") from None

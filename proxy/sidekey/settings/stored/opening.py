@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from sidekey.credentials.base import Sealed
+from sidekey.credentials.destination import Json
 from sidekey.credentials.fields import Reference
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.secrets import ReferenceReader
@@ -37,12 +38,13 @@ class StoredReader(ReferenceReader):
     did not.
     """
 
-    __slots__ = ("_row", "_settings", "_vault", "refused")
+    __slots__ = ("_destinations", "_row", "_settings", "_vault", "refused")
 
     def __init__(self, vault: Vault, row: IntegrationRow, settings: IntegrationSettings) -> None:
         self._vault = vault
         self._row = row
         self._settings = settings
+        self._destinations: tuple[Mapping[str, Json], ...] | None = None
         self.refused = False
 
     def __repr__(self) -> str:
@@ -72,8 +74,10 @@ class StoredReader(ReferenceReader):
         sealed = row.secrets.get(where)
         if sealed is None:
             raise ValueError("no secret is stored here: enter it")
+        if self._destinations is None:
+            self._destinations = accepted(self._settings)
         reason = ""
-        for destination in accepted(self._settings):
+        for destination in self._destinations:
             binding = Binding(vault.store, row.row, row.id, where, destination)
             try:
                 return open_sealed(vault.ring, sealed.sealed, binding)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from sidekey.core import matching
 from sidekey.core.matching import Narrowed, Overlap
 from sidekey.core.policy import Policy
-from sidekey.runtime.snapshot import Caller
+from sidekey.runtime.snapshot import Caller, Integration, Snapshot
 
 
 def overlaps(
@@ -45,3 +45,29 @@ def hidden_by(found: Iterator[Overlap], age: Mapping[str, tuple[int, str]]) -> d
             other = overlap.second if later == overlap.first else overlap.first
             hidden[later] = f"covers {overlap.where} as integration {other} does, and one caller lists both: narrow one"
     return hidden
+
+
+def overlap_of(snapshot: Snapshot, integration: Integration) -> Overlap | None:
+    """Where an integration, once it is saved, would cover what another does; None: nowhere."""
+    others = {name: each for name, each in snapshot.integrations.items() if name != integration.id}
+    return _first(snapshot, {**others, integration.id: integration}, _callers(snapshot), of=integration.id)
+
+
+def overlap_for(snapshot: Snapshot, caller: Caller) -> Overlap | None:
+    """Which two integrations, once a caller is saved, would cover the same target for it; None: no two."""
+    return _first(snapshot, snapshot.integrations, [caller], of=None)
+
+
+def _first(
+    snapshot: Snapshot, integrations: Mapping[str, Integration], callers: Collection[Caller], *, of: str | None
+) -> Overlap | None:
+    if snapshot.matching is None:
+        return None
+    policies = {name: each.policy for name, each in integrations.items() if each.rebuild is None}
+    stored = frozenset(name for name, each in integrations.items() if each.stored)
+    found = overlaps(policies, stored, callers, frozenset(snapshot.ca.hosts))
+    return next((each for each in found if of is None or of in (each.first, each.second)), None)
+
+
+def _callers(snapshot: Snapshot) -> Collection[Caller]:
+    return [] if snapshot.callers is None else snapshot.callers.values()

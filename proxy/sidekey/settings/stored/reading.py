@@ -20,7 +20,8 @@ def shown(former: Former, secrets: Mapping[str, SealedField]) -> Any:
         for where, each in secrets.items()
     }
     for where, written in former.certificates().items():
-        values[where] = {"set": True, **_of_certificate(written["inline"])}
+        pem = written if isinstance(written, str) else written["inline"]
+        values[where] = {"set": True, **_of_certificate(pem)}
     return replaced(former.saved.written, values)
 
 

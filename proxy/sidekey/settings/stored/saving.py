@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from sidekey.credentials.base import Sealed
 from sidekey.credentials.destination import Json, destination_of, halves_in, references_in
@@ -30,9 +30,6 @@ from sidekey.settings.stored.document import (
     replaced,
 )
 from sidekey.settings.validated import validate, validate_saved
-
-if TYPE_CHECKING:
-    pass
 
 
 class DocumentError(NamedTuple):
@@ -75,33 +72,47 @@ class Draft(Sealed):
 
 @dataclass(frozen=True, slots=True)
 class Former:
-    """What is stored now: its document, the pointers of its secrets, and its settings where it is valid."""
+    """What is stored now: its document, the pointers of its secrets, and its settings where it is valid.
+
+    `filled` is what its provider profile brought when it was saved, for people: keys and values, as text.
+    """
 
     saved: Saved
     secrets: frozenset[str]
     settings: IntegrationSettings | None
+    filled: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def load(cls, document: str, secrets: Iterable[str]) -> Former:
         """By a row's document and the pointers of its secrets. Raises MalformedError."""
         saved = Saved.load(document)
         validated = validate_saved(saved.written, saved.brought)
-        return cls(saved, frozenset(secrets), None if validated.errors else validated.settings)
+        filled = validated.expansion.filled
+        return cls(
+            saved,
+            frozenset(secrets),
+            None if validated.errors else validated.settings,
+            () if filled is None else filled.entries,
+        )
 
     def references(self) -> tuple[Reference, ...]:
         """Those to its secrets, where it is valid."""
         return () if self.settings is None else tuple(secrets_of(self.settings).values())
 
-    def certificates(self) -> dict[str, Mapping[str, Any]]:
-        """The certificates, which read as what is in them, by their pointers."""
+    def certificates(self) -> dict[str, Any]:
+        """The certificates as they are written, by their pointers: they read as what is in them."""
         if self.settings is None:
             return {}
-        inline = (pointer(place) for place, each in references_in(self.settings) if each.source == "inline")
-        return {where: found_at(self.saved.written, where) for where in inline}
+        public = [
+            pointer(place)
+            for place, each in references_in(self.settings)
+            if each.source == "inline" or (each.source == "text" and each.pem)
+        ]
+        return {where: found_at(self.saved.written, where) for where in public}
 
     def patched(self, patch: Mapping[str, Any]) -> Any:
-        """The document after a merge patch (RFC 7396)."""
-        return merge_patch(self.saved.written, patch)
+        """The document after a merge patch (RFC 7396), which keeps what it leaves out."""
+        return merge_patch(replaced(self.saved.written, dict.fromkeys(self.certificates(), KEPT)), patch)
 
 
 def secrets_of(settings: IntegrationSettings) -> dict[Loc, Reference]:
@@ -168,7 +179,7 @@ def _reasons(
     settings: IntegrationSettings, entered: Mapping[str, str], secrets: Mapping[Loc, Reference], now: float
 ) -> Iterator[Finding]:
     """What is wrong with the values that were entered, as far as those that are kept need not be known."""
-    reader = _Entered(entered)
+    reader = EnteredReader(entered)
     _, reasons = settings.auth.read(reader, {})
     loader = build_certificate_loader(settings, reader, now)
     if loader is not None and loader.unreadable is not None:
@@ -210,8 +221,8 @@ def _text(reference: Reference, sent: Any) -> str:
     return str(sent) if reference.source == "stored_url" else cleaned(reference, sent["value"])
 
 
-class _Entered(ReferenceReader):
-    """Reads what was entered; what is kept it does not know."""
+class EnteredReader(ReferenceReader):
+    """Reads what was entered, by pointers; what is kept it does not know."""
 
     __slots__ = ("_values",)
 
@@ -223,7 +234,7 @@ class _Entered(ReferenceReader):
         if reference.source in ("text", "inline"):
             return reference.value
         if reference.value not in self._values:
-            raise ValueError("is not known")
+            raise ValueError("a stored secret is not used for a draft: send it")
         return self._values[reference.value]
 
     def raw(self, reference: Reference, largest: int) -> bytes:

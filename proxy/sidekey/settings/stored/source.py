@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -23,6 +23,7 @@ from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.stored.document import MalformedError, Saved
 from sidekey.settings.stored.opening import StoredReader, Vault
 from sidekey.settings.stored.overlaps import hidden_by, overlaps
+from sidekey.settings.stored.saving import Draft, EnteredReader
 from sidekey.settings.validated import validate_saved
 
 if TYPE_CHECKING:
@@ -81,12 +82,17 @@ class StoredSource(StoreSide):
         if self._vault is None or self._vault.ring is not vault.ring:
             self._vault = vault
 
+    @property
+    def ids(self) -> Container[str]:
+        """As `StoreSide.ids`."""
+        return () if self._state is None else self._state.integrations.keys()
+
     def build(self, side: FileSide, now: float) -> Stored:
         """As `StoreSide.build`."""
         state, vault = self._state, self._vault
-        if state is None or vault is None:
-            return Stored()
         allowed = Only(() if side.store is None else side.store.allow_private)
+        if state is None or vault is None:
+            return Stored(trust=side.trust, allow_private=allowed)
         around = _Around(vault, side.trust, allowed, side.settings.limits.in_flight)
         building = _Building(side, around, now)
         before, self._built = self._built, {}
@@ -111,7 +117,7 @@ class StoredSource(StoreSide):
             for name, row in state.integrations.items()
             if (name in side.integrations or row.row in self._hidden) and not row.hidden and row.state == "ok"
         )
-        return Stored(state.revision, served, callers, judgements, unsaid)
+        return Stored(state.revision, served, callers, judgements, unsaid, around.trust, around.allow_private)
 
     def in_use(self, stored: Stored) -> None:
         """What was built is in use: what a file has hidden stays hidden, also where its row does not say so yet."""
@@ -139,6 +145,28 @@ class StoredSource(StoreSide):
         rows = {name: self._built[name].row for name in served}
         age = {name: (row.updated_at, name) for name, row in rows.items()}
         return hidden_by(overlaps(policies, served.keys(), every, side.stored_at), age)
+
+
+def build_draft(name: str, draft: Draft, stored: Stored, now: float) -> Integration:
+    """An integration of a draft, with the secrets that came with it and no others: for a trial, not to be served.
+
+    Raises SecretUnreadable where it keeps one that is stored.
+    """
+    reader = EnteredReader(draft.entered)
+    certificate = build_certificate_loader(draft.settings, reader, now)
+    integration, _ = build_integration(
+        name,
+        draft.settings,
+        stored.trust,
+        reader,
+        lambda trust: (trust, None),
+        certificate=certificate,
+        stored=stored.allow_private,
+    )
+    for held in (integration.secrets, certificate):
+        if held is not None and held.unreadable is not None and not integration.usable:
+            raise held.unreadable
+    return integration
 
 
 class _Building:

@@ -1,0 +1,275 @@
+"""A stored secret opens for what it was entered for, and for nothing else, whichever way a document was changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from sidekey.credentials.certificates.settings import CertificateSettings
+from sidekey.credentials.destination import keys_of
+from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
+from sidekey.credentials.registry import KINDS
+from sidekey.settings.models import IntegrationSettings
+from sidekey.settings.stored.document import merge_patch
+from sidekey.settings.stored.reading import shown
+from sidekey.settings.stored.saving import Draft, Invalid, Reenter, accepted
+from support.certificates import private_chain
+from support.stored import (
+    BASIC,
+    CANARY,
+    HEADERS,
+    OAUTH2,
+    RESPONSYS,
+    beside,
+    copied,
+    destination,
+    documents,
+    draft,
+    former,
+    judged,
+    jwt_bearer,
+    mtls,
+    opened,
+    settings_in,
+    stored,
+)
+
+NESTED: dict[str, type[BaseModel]] = {
+    "client_certificate": CertificateSettings,
+    "auth.assertion": AssertionSettings,
+    "auth.token_request": TokenRequestSettings,
+    "auth.token_response": TokenResponseSettings,
+}
+"""Keys whose mapping has keys of its own."""
+
+SECRETS = {"password", "client_secret", "refresh_token", "private_key", "key_passphrase", "pem"}
+"""Keys that hold what is sealed, and so are bound by their places."""
+
+_CA = {"inline": private_chain("one.example").root.pem.decode()}
+_PATCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "endpoint_prefix": (BASIC, {"endpoint_prefix": "https://evil.example.com/v1"}),
+    "allow_other_domains": (BASIC, {"allow_other_domains": True, "allowed_domains": ["https://evil.example.com"]}),
+    "allowed_domains": (
+        {**BASIC, "allow_other_domains": True, "allowed_domains": ["https://api.example.com"]},
+        {"allowed_domains": ["https://api.example.com", "https://evil.example.com"]},
+    ),
+    "trusted_ca": (BASIC, {"trusted_ca": _CA}),
+    "source_address": (BASIC, {"source_address": "127.0.0.1"}),
+    "redact_response": ({**BASIC, "redact_response": True}, {"redact_response": False}),
+    "basic.type": (BASIC, {"auth": {"type": "responsys", "login_endpoint": "https://login2.responsys.net"}}),
+    "headers.type": (HEADERS, {"auth": {"type": "mtls"}}),
+    "headers.headers": (HEADERS, {"auth": {"headers": {"X-Rewrite-URL": "/admin"}}}),
+    "mtls.type": (mtls(), {"auth": {"type": "headers"}}),
+    "oauth2.type": (OAUTH2, {"auth": {"type": "basic"}}),
+    "oauth2.token_endpoint": (OAUTH2, {"auth": {"token_endpoint": "https://evil.example.com/token"}}),
+    "oauth2.grant": (OAUTH2, {"auth": {"grant": "refresh_token", "refresh_token": {"value": "x"}}}),
+    "oauth2.client_authentication": (OAUTH2, {"auth": {"client_authentication": "query"}}),
+    "oauth2.token_placement": (OAUTH2, {"auth": {"token_placement": "query"}}),
+    "oauth2.assertion.algorithm": (jwt_bearer(), {"auth": {"assertion": {"algorithm": "PS512"}}}),
+    "oauth2.assertion.audience": (jwt_bearer(), {"auth": {"assertion": {"audience": "https://evil.example.com"}}}),
+    "oauth2.assertion.issuer": (jwt_bearer(), {"auth": {"assertion": {"issuer": "other"}}}),
+    "oauth2.assertion.subject": (jwt_bearer(), {"auth": {"assertion": {"subject": "root@example.com"}}}),
+    "oauth2.assertion.claims": (jwt_bearer(), {"auth": {"assertion": {"claims": {"scope": "everything"}}}}),
+    "oauth2.token_request.method": (
+        {"auth": {**OAUTH2["auth"], "token_request": {"query": {"key": {"value": "x"}}}}},
+        {"auth": {"token_request": {"method": "GET"}}},
+    ),
+    "oauth2.token_request.format": (OAUTH2, {"auth": {"token_request": {"format": "json"}}}),
+    "oauth2.token_request.body": (OAUTH2, {"auth": {"token_request": {"body": {"scope": "everything"}}}}),
+    "oauth2.token_request.query": (
+        OAUTH2,
+        {"auth": {"token_request": {"query": {"redirect": "https://evil.example.com"}}}},
+    ),
+    "oauth2.token_response.access_token": (OAUTH2, {"auth": {"token_response": {"access_token": "refresh_token"}}}),
+    "oauth2.token_response.base_url": (OAUTH2, {"auth": {"token_response": {"base_url": "url"}}}),
+    "oauth2.token_response.pin_base_url": (
+        {"auth": {**OAUTH2["auth"], "token_response": {"base_url": "url", "pin_base_url": True}}},
+        {"auth": {"token_response": {"pin_base_url": False}}},
+    ),
+    "responsys.type": (RESPONSYS, {"endpoint_prefix": "https://login2.responsys.net", "auth": {"type": "basic"}}),
+    "responsys.login_endpoint": (RESPONSYS, {"auth": {"login_endpoint": "https://login5.responsys.net"}}),
+    "responsys.path_prefix": (RESPONSYS, {"auth": {"path_prefix": "/rest/api/v1.3/lists"}}),
+}
+"""For each key that decides where a secret may go: a document, and a patch of that key alone."""
+
+
+def deciding(model: type[BaseModel], where: str = "", shown_as: str = "") -> Iterator[str]:
+    """The keys of a model that are not declared harmless and hold no secret, those of its mappings included."""
+    for key in keys_of(model):
+        path, name = f"{where}{key.name}", f"{shown_as}{key.name}"
+        inner = NESTED.get(path)
+        if inner is not None:
+            yield from deciding(inner, f"{path}.", f"{name}.")
+        elif not key.harmless and key.name not in {*SECRETS, "auth", "allow_private"}:
+            yield name
+
+
+def test_every_key_that_decides_is_tried() -> None:
+    """A key that is added is declared harmless, or is added above."""
+    found = set(deciding(IntegrationSettings))
+    for name, kind in KINDS.items():
+        found |= set(deciding(kind, "auth.", f"{name}."))
+    assert found == _PATCHES.keys()
+
+
+@pytest.mark.parametrize("key", _PATCHES)
+def test_a_secret_does_not_open_where_what_decides_was_edited(key: str) -> None:
+    """By no change through the rules, and by none past them: each secret must be entered again."""
+    document, patch = _PATCHES[key]
+    row = stored(document)
+    moved = former(row).patched(patch)
+    saved = json.loads(row.document)
+    past = replace(row, document=json.dumps({**saved, "integration": merge_patch(saved["integration"], patch)}))
+    if not key.endswith(".type"):
+        kept = set(former(row).secrets)
+        found = judged(moved, former(row))
+        assert isinstance(found, Reenter), found
+        assert kept - {"/auth/token_request/body/key"} <= set(found.pointers) <= kept
+        assert kept <= set(opened(past).refused)
+        assert opened(past).values == {}
+        # Nor in a document that was written whole.
+        assert judged(copied(moved), former(row)) == found
+    else:
+        found = judged(merge_patch(shown(former(row), row.secrets), patch), former(row))
+        assert not isinstance(found, Draft)
+
+
+TEXT = st.text("abcXYZ 09-_", min_size=1, max_size=8).map(str.strip).filter(bool)
+HARMLESS_EDITS = st.fixed_dictionaries(
+    {},
+    optional={
+        "description": st.text("abc é*", max_size=8),
+        "tags": st.lists(TEXT, max_size=2),
+        "methods": st.just(["GET", "POST"]) | st.none(),
+        "limits": st.just({"in_flight": 7}),
+        "test": st.none(),
+    },
+)
+OF_AUTH = {
+    "basic": st.fixed_dictionaries({"username": TEXT}),
+    "beside": st.fixed_dictionaries({"username": TEXT}),
+    "headers": st.fixed_dictionaries({"headers": st.fixed_dictionaries({"X-Tenant": TEXT, "X-More": TEXT})}),
+    "oauth2": st.fixed_dictionaries(
+        {"client_id": TEXT, "raw_basic": st.booleans(), "single_live_token": st.booleans()}
+    ),
+    "profile": st.fixed_dictionaries({"client_id": TEXT, "renewal_interval": st.sampled_from(["5s", "1m"])}),
+    "responsys": st.fixed_dictionaries({"username": TEXT}),
+    "mtls": st.fixed_dictionaries({"allow_private_ca": st.just(True)}),
+    "jwt_bearer": st.fixed_dictionaries({"client_id": TEXT, "token_lifetime": st.sampled_from(["5s", "1m"])}),
+}
+
+
+@settings(max_examples=60)
+@given(data=st.data(), name=st.sampled_from(sorted(OF_AUTH)))
+def test_what_was_got_edited_and_put_keeps_every_secret(name: str, data: st.DataObject) -> None:
+    """Twice in a row, and each still opens; so does what is patched."""
+    row = first = stored(documents()[name])
+    for _ in range(2):
+        edits = {**data.draw(HARMLESS_EDITS), "auth": data.draw(OF_AUTH[name])}
+        document = merge_patch(shown(former(row), row.secrets), edits)
+        if data.draw(st.booleans()):
+            document = former(row).patched(edits)
+        row = stored(document, before=row)
+        assert row.secrets == first.secrets
+        assert opened(row).values == opened(first).values != {}
+
+
+HOST = st.sampled_from(["a.example.com", "b.example.com"])
+PREFIXES = st.lists(st.tuples(HOST, st.sampled_from(["", "/v1", "/v2"])), min_size=1, max_size=2)
+TOKEN_BODY = st.dictionaries(st.sampled_from(["scope", "resource"]), st.sampled_from(["x", "y", 1, True]), max_size=2)
+AUTHS = st.one_of(
+    st.fixed_dictionaries({"type": st.just("basic"), "username": TEXT, "password": st.just({"value": CANARY})}),
+    st.fixed_dictionaries(
+        {"type": st.just("responsys"), "username": TEXT, "password": st.just({"value": CANARY})},
+        optional={"path_prefix": st.sampled_from(["/rest/api/v1.3", "/rest/api/v1.4"])},
+    ).flatmap(lambda auth: HOST.map(lambda host: {**auth, "login_endpoint": f"https://{host}"})),
+    st.fixed_dictionaries(
+        {"type": st.just("oauth2"), "client_id": TEXT, "client_secret": st.just({"value": CANARY})},
+        optional={
+            "client_authentication": st.sampled_from(["header", "body", "query"]),
+            "token_placement": st.sampled_from(["header", "query", {"in": "header", "name": "X-T"}]),
+            "token_request": st.fixed_dictionaries({"body": TOKEN_BODY}),
+        },
+    ).flatmap(lambda auth: HOST.map(lambda host: {**auth, "token_endpoint": f"https://{host}/token"})),
+)
+DOCUMENTS = st.builds(
+    lambda auth, prefixes, redact: {
+        "auth": auth,
+        "endpoint_prefix": [f"https://{host}{path}" for host, path in prefixes],
+        "redact_response": redact,
+    },
+    AUTHS,
+    PREFIXES,
+    st.booleans(),
+)
+
+
+@settings(max_examples=150)
+@given(before=DOCUMENTS, after=DOCUMENTS)
+def test_what_the_rules_keep_is_what_opens(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """The two agree on any pair of documents: neither asks for too much, and nothing opens past the rules."""
+    row = stored(before)
+    changed = stored(after)
+    past = replace(row, document=changed.document)
+    same = destination(before) in accepted(settings_in(changed.document)) and set(row.secrets) == set(changed.secrets)
+    assert (set(opened(past).values) == set(changed.secrets)) is same
+    where = next(iter(changed.secrets)).rpartition("/")[2]
+    kept = {**after, "auth": {**after["auth"], where: {"set": True}}}
+    found = judged(kept, former(row))
+    if set(row.secrets) != set(changed.secrets):
+        assert isinstance(found, Invalid)
+    else:
+        assert isinstance(found, Draft if same else Reenter)
+
+
+def respelled(data: st.DataObject, document: dict[str, Any]) -> dict[str, Any]:
+    """The same document in other words."""
+    other = copied(document)
+    prefixes = [
+        prefix.replace("https://", data.draw(st.sampled_from(["https://", "HTTPS://"]))).replace(
+            "example.com", data.draw(st.sampled_from(["example.com", "EXAMPLE.com:443"]))
+        )
+        + data.draw(st.sampled_from(["", "/"]))
+        for prefix in other["endpoint_prefix"]
+    ]
+    prefixes = data.draw(st.permutations([*prefixes, *prefixes[: data.draw(st.integers(0, 1))]]))
+    other["endpoint_prefix"] = prefixes[0] if len(prefixes) == 1 and data.draw(st.booleans()) else prefixes
+    auth = other["auth"]
+    if data.draw(st.booleans()):
+        other |= {"allow_other_domains": False, "allowed_domains": [], "trusted_ca": None, "description": "other words"}
+        if auth["type"] == "oauth2":
+            defaults = {"grant": "client_credentials", "client_authentication": "header", "token_placement": "header"}
+            auth |= {key: auth.get(key, value) for key, value in defaults.items()}
+        if auth["type"] == "responsys":
+            auth["path_prefix"] = auth.get("path_prefix", "/rest/api/v1.3") + data.draw(st.sampled_from(["", "/"]))
+    for key in ("login_endpoint", "token_endpoint"):
+        if key in auth and data.draw(st.booleans()):
+            auth[key] = auth[key].replace("example.com", "Example.COM:443")
+    if auth.get("token_placement") == "header" and data.draw(st.booleans()):
+        auth["token_placement"] = {"in": "header", "name": "AUTHORIZATION", "scheme": "bearer"}
+    other["auth"] = dict(data.draw(st.permutations(list(auth.items()))))
+    return dict(data.draw(st.permutations(list(other.items()))))
+
+
+@settings(max_examples=100)
+@given(data=st.data(), document=DOCUMENTS)
+def test_documents_that_mean_the_same_have_one_destination(data: st.DataObject, document: dict[str, Any]) -> None:
+    """However they are spelled; so a secret is kept."""
+    row = stored(document)
+    other = respelled(data, document)
+    assert draft(other).destination == draft(document).destination
+    assert stored(former(row).patched(json.loads(json.dumps(other))), before=row).secrets.keys() == row.secrets.keys()
+
+
+def test_a_certificate_beside_another_kind_needs_no_other_secret_again() -> None:
+    """It is added to what is sent, and moves nothing."""
+    row = stored(BASIC)
+    block = beside()["client_certificate"]
+    assert draft(former(row).patched({"client_certificate": block}), former(row)).kept == ("/auth/password",)

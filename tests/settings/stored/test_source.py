@@ -1,0 +1,326 @@
+"""What a store says beside the files of a config: one error takes down one integration, and what is the same stays."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidekey.core.addresses import Only
+from sidekey.credentials.base import FixedCredential
+from sidekey.credentials.fields import SecretUnreadable
+from sidekey.errors import ProblemError
+from sidekey.runtime.snapshot import Integration, Snapshot, Stored
+from sidekey.settings.load import Loader
+from sidekey.settings.stored.opening import Vault
+from sidekey.settings.stored.source import StoredSource, build_draft
+from sidekey.store.records import CallerRow, IntegrationRow
+from sidekey.store.ring import KeyRing
+from sidekey.store.state import State
+from support.loading import good
+from support.stored import BASIC, CANARY, HEADERS, PRESENT, PROFILE, VAULT, copied, documents, draft, stored
+
+KEY = b64encode(b"1" * 32).decode()
+HEAD = "version: 1\nstore: {path: store/s.db, keys: [{id: k1, key: {file: k1}}], allow_private: ['10.0.0.0/8']}\n"
+OWN = "{endpoint_prefix: 'https://own.example.com', auth: {type: headers, headers: {X-A: b}}}"
+
+
+class Joined:
+    """A config in a folder, and a store beside it."""
+
+    def __init__(self, folder: Path, text: str = "") -> None:
+        self.folder = folder
+        (folder / "k1").write_text(KEY)
+        self.write(text)
+        self.loader = Loader(folder / "sidekey.yaml", {})
+        self.source = StoredSource()
+        self.loader.follow(self.source)
+        self.rows: dict[str, IntegrationRow] = {}
+        self.callers: dict[str, CallerRow] = {}
+        self.vault = VAULT
+
+    def write(self, text: str, head: str = HEAD) -> None:
+        (self.folder / "sidekey.yaml").write_text(head + text)
+
+    def put(self, *rows: IntegrationRow) -> None:
+        self.rows = {**self.rows, **{row.id: row for row in rows}}
+
+    def load(self) -> Snapshot:
+        self.source.take(State(integrations=self.rows, callers=self.callers), self.vault)
+        return good(self.loader.load(PRESENT))
+
+    def states(self, snapshot: Snapshot | None = None) -> dict[str, str]:
+        return {name: each.state for name, each in said(snapshot or self.load()).judgements.items()}
+
+
+@pytest.fixture
+def joined(tmp_path: Path) -> Joined:
+    return Joined(tmp_path)
+
+
+def said(snapshot: Snapshot) -> Stored:
+    assert snapshot.stored is not None
+    return snapshot.stored
+
+
+def sent(integration: Integration) -> str:
+    credential = integration.secrets.credential
+    assert isinstance(credential, FixedCredential)
+    return credential.grant.headers[0][1]
+
+
+async def refusal(integration: Integration) -> str:
+    """Why there is no credential."""
+    with pytest.raises(ProblemError) as raised:
+        await integration.secrets.obtain()
+    assert raised.value.problem.code == "credential_unavailable"
+    return raised.value.problem.detail
+
+
+@pytest.mark.parametrize("name", documents())
+def test_every_kind_is_served(name: str, joined: Joined) -> None:
+    """With its secrets opened, and where a store's may go."""
+    joined.put(stored(documents()[name]))
+    snapshot = joined.load()
+    crm = snapshot.integrations["crm"]
+    assert (joined.states(snapshot), crm.usable) == ({"crm": "ok"}, True)
+    assert crm.stored
+    assert crm.allow_private == Only(tuple(said(snapshot).allow_private.networks))
+    assert [str(each) for each in crm.allow_private.networks] == ["10.0.0.0/8"]
+    assert snapshot.callers == {}
+
+
+def test_what_is_the_same_is_the_same_object_whichever_source_changed(joined: Joined) -> None:
+    """Its connections and tokens go on."""
+    joined.write(f"integrations: {{own: {OWN}}}\n")
+    joined.put(stored(BASIC, "a"), stored(HEADERS, "b"), stored(PROFILE, "c"))
+    first = joined.load().integrations
+    joined.put(stored({**BASIC, "description": "x"}, "a", joined.rows["a"]))
+    second = joined.load().integrations
+    assert second["a"] is not first["a"]
+    assert [second[name] is first[name] for name in ("own", "b", "c")] == [True] * 3
+    joined.write(f"via: false\nintegrations: {{own: {OWN}, other: {OWN}}}\n")
+    third = joined.load().integrations
+    assert [third[name] is second[name] for name in ("own", "a", "b", "c")] == [True] * 4
+    joined.write("", HEAD.replace("10.0.0.0/8", "192.168.0.0/16"))
+    fourth = joined.load().integrations
+    assert [fourth[name] is third[name] for name in "abc"] == [False] * 3
+
+
+def test_files_that_are_not_read_again_are_joined_with_another_state(joined: Joined) -> None:
+    """A file that has errors meanwhile keeps no change of the store from use."""
+    joined.write(f"integrations: {{own: {OWN}}}\n")
+    joined.source.take(State(integrations=joined.rows), VAULT)
+    loaded = joined.loader.load(PRESENT)
+    joined.write("nonsense: 1\n")
+    assert joined.loader.load(PRESENT).errors
+    joined.put(stored(BASIC))
+    joined.source.take(State(integrations=joined.rows), VAULT)
+    snapshot = joined.loader.join(loaded, PRESENT)
+    assert sorted(snapshot.integrations) == ["crm", "own"]
+    assert snapshot.integrations["own"] is good(loaded).integrations["own"]
+
+
+def test_an_id_of_a_file_hides_the_stored_one_until_it_is_released(joined: Joined) -> None:
+    """Also once the file's is gone, and whether or not the row says so yet."""
+    joined.put(stored(BASIC, "own"))
+    assert joined.states() == {"own": "ok"}
+    joined.write(f"integrations: {{own: {OWN}}}\n")
+    snapshot = joined.load()
+    assert (joined.states(snapshot), snapshot.integrations["own"].stored) == ({"own": "hidden"}, False)
+    assert said(snapshot).newly_hidden == ("own",)
+    assert said(snapshot).counts == {"ok": 0, "hidden": 1, "invalid": 0, "altered": 0, "sealed": 0}
+    # A load that was not put in use says nothing about the next one.
+    joined.write("")
+    assert joined.states() == {"own": "ok"}
+    joined.source.in_use(said(snapshot))
+    gone = joined.load()
+    assert (joined.states(gone), "own" in gone.integrations, said(gone).newly_hidden) == (
+        {"own": "hidden"},
+        False,
+        ("own",),
+    )
+    joined.put(replace(joined.rows["own"], hidden=True))
+    assert said(joined.load()).newly_hidden == ()
+    joined.put(replace(joined.rows["own"], hidden=False))
+    assert joined.states() == {"own": "hidden"}
+    joined.source.release(joined.rows["own"])
+    assert joined.states() == {"own": "ok"}
+
+
+async def test_an_error_takes_down_that_integration_alone(joined: Joined) -> None:
+    """Its callers are told that it cannot be used, not that there is none; the reason is the operator's."""
+    fine, gone, moved, torn = (stored(BASIC, name) for name in ("fine", "gone", "moved", "torn"))
+    joined.put(
+        fine,
+        replace(gone, document=gone.document.replace('"basic"', '"vanished"')),
+        replace(moved, document=moved.document.replace("api.example.com", "evil.example.com")),
+        replace(torn, document="{"),
+        IntegrationRow(row="r", id="changed", version=3, state="altered"),
+        replace(stored(BASIC, "private"), document='{"integration":{"allow_private":["0.0.0.0/0"],"auth":{}}}'),
+    )
+    snapshot = joined.load()
+    assert joined.states(snapshot) == {
+        "fine": "ok",
+        "gone": "invalid",
+        "moved": "sealed",
+        "torn": "invalid",
+        "changed": "altered",
+        "private": "invalid",
+    }
+    judgements = said(snapshot).judgements
+    assert "auth.type: must be one of" in judgements["gone"].reason
+    assert "enter it again" in judgements["moved"].reason
+    assert "is not what this version of Sidekey saves" in judgements["torn"].reason
+    assert "allow_private" in judgements["private"].reason
+    assert sent(snapshot.integrations["fine"])
+    for name in ("gone", "torn", "changed", "private"):
+        integration = snapshot.integrations[name]
+        assert (integration.usable, integration.kind) == (False, "unknown")
+        assert (
+            await refusal(integration)
+            == f"store: the integration is {judgements[name].state}; an operator must look at it"
+        )
+        assert integration.rebuild is not None
+        with pytest.raises(SecretUnreadable):
+            integration.rebuild()
+    assert "enter it again" in await refusal(snapshot.integrations["moved"])
+    assert CANARY not in str(judgements)
+
+
+def test_a_key_that_comes_opens_what_was_sealed(joined: Joined) -> None:
+    """Without a change of the row."""
+    joined.put(stored(BASIC))
+    joined.vault = Vault(VAULT.store, KeyRing({"k2": b"2" * 32}))
+    assert joined.states() == {"crm": "sealed"}
+    joined.vault = VAULT
+    assert joined.states() == {"crm": "ok"}
+
+
+def test_what_the_rest_of_the_config_forbids_is_invalid_until_it_allows_it(joined: Joined) -> None:
+    """The row is the same all the time."""
+    joined.put(stored({**BASIC, "limits": {"in_flight": 500}}))
+    assert joined.states() == {"crm": "ok"}
+    joined.write("limits: {in_flight: 100}\n")
+    assert "must be at most" in said(joined.load()).judgements["crm"].reason
+    joined.write("")
+    assert joined.states() == {"crm": "ok"}
+
+
+def test_stored_callers_stand_beside_those_of_files(joined: Joined) -> None:
+    """A file's wins, by name and by token; with a store nobody is let in where there are none."""
+    assert joined.load().callers == {}
+    digest = {name: sha256(name.encode()).hexdigest() for name in ("a", "b", "c")}
+    joined.callers = {
+        "billing": CallerRow(row="1", id="billing", token_sha256=digest["a"], integrations=("crm",)),
+        "all": CallerRow(row="2", id="all", token_sha256=digest["b"], integrations=None),
+        "twin": CallerRow(row="3", id="twin", token_sha256=digest["c"], integrations=("crm",)),
+    }
+    joined.write(
+        "callers: {all: {token: {insecure_value: x}, integrations: [own]}, own: {token: {insecure_value: c}}}\n"
+    )
+    callers = joined.load().callers
+    assert callers is not None
+    assert {caller.name: caller.integrations for caller in callers.values()} == {
+        "billing": frozenset({"crm"}),
+        "all": frozenset({"own"}),
+        "own": frozenset(),
+    }
+    assert callers[bytes.fromhex(digest["a"])].lists("crm")
+
+
+def test_a_caller_of_a_file_may_name_what_is_made_later(joined: Joined) -> None:
+    """A warning; without a store it is an error."""
+    text = "callers: {billing: {token: {insecure_value: x}, integrations: [later]}}\n"
+    joined.write(text)
+    found = joined.loader.load(PRESENT)
+    assert found.errors == []
+    text_of = "no file has an integration of this ID: it must be made in the store"
+    assert text_of in [each.message for each in found.warnings]
+    joined.put(stored(BASIC, "later"))
+    joined.load()
+    assert text_of not in [each.message for each in joined.loader.load(PRESENT).warnings]
+    joined.write(text, "version: 1\n")
+    assert [each.message for each in Loader(joined.folder / "sidekey.yaml", {}).load().errors] == [
+        "no integration has this ID"
+    ]
+
+
+MATCHED = "forward: {match_by_host: true}\nca: {hosts: [example.com]}\n"
+
+
+def test_of_two_that_cover_a_target_the_later_is_hidden_and_a_file_wins(joined: Joined) -> None:
+    """Only where a caller lists both, at the hosts of the operator's, and where hosts are matched at all."""
+    first, second = stored(BASIC, "first"), replace(stored(BASIC, "second"), updated_at=2)
+    joined.put(first, second)
+    joined.write(MATCHED)
+    assert joined.states() == {"first": "ok", "second": "ok"}
+    token = sha256(b"t").hexdigest()
+    joined.callers = {"one": CallerRow(row="1", id="one", token_sha256=token, integrations=("first", "second"))}
+    snapshot = joined.load()
+    assert joined.states(snapshot) == {"first": "ok", "second": "hidden"}
+    assert said(snapshot).judgements["second"].reason == (
+        "covers https://api.example.com/v1 as integration first does, and one caller lists both: narrow one"
+    )
+    assert snapshot.matching is not None
+    assert snapshot.matching.at("api.example.com") == ["first"]
+    api = OWN.replace("own.", "api.")
+    joined.write(
+        f"{MATCHED}callers: {{one: {{token: {{insecure_value: t}}, integrations: [own, first]}}}}\n"
+        f"integrations: {{own: {api}}}\n"
+    )
+    snapshot = joined.load()
+    assert joined.states(snapshot)["first"] == "hidden"
+    joined.write(MATCHED.replace("[example.com]", "[]"))
+    assert joined.states() == {"first": "ok", "second": "ok"}
+
+
+def test_what_passes_is_kept_back_only_at_the_operators_hosts(joined: Joined) -> None:
+    """An editor must not stop what is none of theirs."""
+    joined.put(stored(BASIC), stored({**BASIC, "endpoint_prefix": "https://api.other.test"}, "other"))
+    joined.write("forward: {unmatched: pass}\nca: {hosts: [example.com]}\n")
+    snapshot = joined.load()
+    assert snapshot.passing is not None
+    assert snapshot.passing.coverage.covers("api.example.com")
+    assert not snapshot.passing.coverage.covers("api.other.test")
+    torn = replace(stored(BASIC, "torn"), document="{")
+    joined.put(torn)
+    passing = joined.load().passing
+    assert passing is not None
+    assert passing.undecided == frozenset()
+
+
+def test_the_local_ca_signs_for_no_host_because_a_stored_integration_names_it(joined: Joined) -> None:
+    """Only for those of files, and of the operator's list."""
+    joined.put(stored(BASIC))
+    joined.write(f"ca: {{hosts: [in.test]}}\nintegrations: {{own: {OWN}}}\n")
+    assert joined.load().ca.scope.hosts() == ["in.test", "own.example.com"]
+
+
+def test_a_draft_is_built_with_what_came_with_it_alone(joined: Joined) -> None:
+    """Never with what is stored."""
+    row = stored(BASIC)
+    joined.put(row)
+    snapshot = joined.load()
+    made = build_draft("crm", draft(BASIC), said(snapshot), PRESENT)
+    assert sent(made) == sent(snapshot.integrations["crm"])
+    assert (made.stored, made.allow_private) == (True, said(snapshot).allow_private)
+    document: dict[str, Any] = copied(BASIC)
+    document["auth"]["password"] = {"set": True}
+    from support.stored import former
+
+    with pytest.raises(SecretUnreadable, match="send it"):
+        build_draft("crm", draft(document, former(row)), said(snapshot), PRESENT)
+
+
+def test_before_anything_was_read_nothing_is_served(tmp_path: Path) -> None:
+    """The files' integrations are."""
+    joined = Joined(tmp_path, f"integrations: {{own: {OWN}}}\n")
+    snapshot = good(joined.loader.load(PRESENT))
+    assert (list(snapshot.integrations), snapshot.callers, said(snapshot).revision) == (["own"], {}, 0)
+    assert json.dumps(dict(said(snapshot).counts))

@@ -1,0 +1,61 @@
+"""One validation for both sources."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidekey.settings.config_errors import Finding
+from sidekey.settings.document import parse
+from sidekey.settings.stored.document import located
+from sidekey.settings.validated import validate, validate_saved
+from support.stored import BASIC, PROFILE, copied
+
+
+def test_a_file_and_a_stored_document_have_the_same_errors() -> None:
+    """Where they may say the same; a bare text has another way out."""
+    document = {"endpoint_prefix": "x", "methods": ["get"], "test": 1, "auth": {"type": "basic", "username": "a:b"}}
+    text = "endpoint_prefix: x\nmethods: [get]\ntest: 1\nauth: {type: basic, username: 'a:b'}\n"
+    of_file = validate(parse("c.yaml", text.encode())[0])
+    assert of_file.errors == validate(located(document)).errors
+    assert len(of_file.errors) == 5
+    assert of_file.settings is None
+
+
+@pytest.mark.parametrize(("stored", "way_out"), [(False, "use {file: PATH}"), (True, "send {value: SECRET}")])
+def test_the_way_out_is_that_of_the_source(stored: bool, way_out: str) -> None:
+    """A stored document has no files."""
+    document = copied(BASIC)
+    document["auth"]["password"] = "hunter2"
+    (error,) = validate(located(document) if stored else document).errors
+    assert error.loc == ("auth", "password")
+    assert way_out in error.message
+
+
+def test_what_a_profile_filled_in_is_wrong_where_it_is_named() -> None:
+    """The document has no other place for it."""
+    document = located({**PROFILE, "allow_other_domains": True, "allowed_domains": []})
+    assert validate(document).errors == (
+        Finding(
+            ("allow_other_domains",),
+            "needs allowed_domains: list the domains, or remove this key",
+            written=("allow_other_domains",),
+        ),
+    )
+    missing = validate(located({"auth": {"type": "oauth2", "provider": "commercetools"}}))
+    assert [each.place for each in missing.errors] == [
+        ("auth", "region"),
+        ("auth", "client_id"),
+        ("auth", "client_secret"),
+    ]
+
+
+def test_a_saved_document_is_validated_with_what_its_profile_brought_then() -> None:
+    """Also where that profile is gone."""
+    saved = located(PROFILE)
+    validated = validate(saved)
+    assert validated.expansion.brought is not None
+    brought = validated.expansion.brought._replace(provider="gone")
+    again = validate_saved(saved, brought)
+    assert again.errors == ()
+    assert again.settings == validated.settings
+    assert again.expansion.table == validated.expansion.table

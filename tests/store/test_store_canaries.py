@@ -1,0 +1,53 @@
+"""No secret is anywhere on a disk in clear: not in the database, its WAL or journal, nor in the server's log."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from sidekey.store.errors import StoreUnavailable
+from sidekey.store.leases import Lease
+from sidekey.store.state import Delete, Put
+from support.stores import ENTRY, KEYS, Place, PostgresPlace, SqlitePlace, destinations_of, sealed
+
+CANARY = "canary-5f0e6a"
+
+
+def found(folder: Path, text: bytes) -> list[Path]:
+    """The files below a folder that hold this text."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    return [path for path in files if text in path.read_bytes()]
+
+
+async def test_no_secret_is_on_the_disk_in_clear(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever is done with it: saved, changed, rotated, deleted, left by a lease; by statements that fail, too."""
+    caplog.set_level(logging.DEBUG)
+    lineage, result = f"{CANARY}-lineage", f"{CANARY}-result"
+    async with place.open({"k2": b"2" * 32, **KEYS}) as store:
+        one, two = sealed(store, "one", f"{CANARY}-one", "known"), sealed(store, "two", f"{CANARY}-two")
+        await store.commit([Put(one, None), Put(two, None)], ENTRY)
+        again = sealed(store, "one", f"{CANARY}-again", "known", row=one.row)
+        await store.commit([Put(again, 1), Delete(two, 1)], ENTRY)
+        lease = await store.lease("file:crm", lineage, 60)
+        assert isinstance(lease, Lease)
+        await store.intend(lease, 60)
+        await store.finish(lease, result)
+    async with place.open({"k3": b"3" * 32, "k2": b"2" * 32, **KEYS}) as store:
+        assert (await store.rotate_key(destinations_of, "ops")).stuck == ()
+        await place.sql("ALTER TABLE sidekey_rows RENAME TO sidekey_moved")
+        with pytest.raises(StoreUnavailable):
+            await store.commit([Put(sealed(store, "three", f"{CANARY}-three"), None)], ENTRY)
+        if isinstance(place, PostgresPlace):
+            await place.sql("CHECKPOINT")
+            folder = place.postgres.folder
+        else:
+            assert isinstance(place, SqlitePlace)
+            folder = place.path.parent
+            assert {path.name for path in folder.iterdir()} == {"store.db", "store.db-wal", "store.db-shm"}
+        assert found(folder, CANARY.encode()) == []
+        # What is not secret is there, or this would say nothing.
+        assert found(folder, b"known") != []
+    assert CANARY not in caplog.text

@@ -1,0 +1,235 @@
+"""A whole Sidekey with a store: stored integrations and callers are served beside those of files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from base64 import b64encode
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidekey.managed import Managed
+from sidekey.settings.stored.opening import sealed_fields
+from sidekey.settings.stored.saving import Former
+from sidekey.store.audit import AuditEntry
+from sidekey.store.records import CallerRow, IntegrationRow, new_row
+from sidekey.store.state import Delete, Put
+from support.ca import Authority
+from support.plane import eventually
+from support.raw import connect
+from support.serving import HEAD, Serving, problem, serving
+from support.stored import draft
+from support.tunnels import connect_request, problem_of
+from support.upstream import RawUpstream
+
+STORE = "store: {{path: store.db, keys: [{{id: k1, key: {{file: k1}}}}], allow_private: ['127.0.0.0/8']}}\n"
+MANAGED = HEAD.replace("log:", f"{STORE}log:")
+ENTRY = AuditEntry(who="ann", action="update")
+TOKEN = "Sidekey-Token: secret-of-billing"
+HOSTS = {"up.test": ["127.0.0.1"], "own.test": ["127.0.0.1"]}
+
+
+class Editor:
+    """Who writes into the store of a running Sidekey."""
+
+    def __init__(self, sidekey: Serving) -> None:
+        managed = sidekey.app.managed
+        assert managed is not None
+        self.managed: Managed = managed
+
+    async def put(self, name: str, document: Mapping[str, Any]) -> None:
+        """Save a document as the API does."""
+        vault, before = self.managed.vault, self.managed.store.state.integrations.get(name)
+        former = None if before is None else Former.load(before.document, before.secrets)
+        made = draft(document, former)
+        row = new_row() if before is None else before.row
+        fields = sealed_fields(vault, row, name, made, {} if before is None else before.secrets, by="ann", now=1)
+        record = IntegrationRow(row=row, id=name, document=made.saved.text(), secrets=fields)
+        await self.managed.commit([Put(record, None if before is None else before.version)], ENTRY)
+
+    async def delete(self, name: str) -> None:
+        row = self.managed.store.state.integrations[name]
+        await self.managed.commit([Delete(row, row.version)], ENTRY)
+
+    async def let_in(self, *integrations: str) -> None:
+        """One caller, who may use these."""
+        before = self.managed.store.state.callers.get("billing")
+        row = CallerRow(
+            row=new_row() if before is None else before.row,
+            id="billing",
+            token_sha256=sha256(b"secret-of-billing").hexdigest(),
+            integrations=integrations,
+        )
+        await self.managed.commit([Put(row, None if before is None else before.version)], ENTRY)
+
+
+def keyed(port: int, word: str, host: str = "up.test") -> dict[str, Any]:
+    """An integration whose path and credential tell which one it is."""
+    headers = {"X-Key": {"secret": {"value": f"{word}-secret"}}}
+    return {"endpoint_prefix": f"http://{host}:{port}/{word}", "auth": {"type": "headers", "headers": headers}}
+
+
+@asynccontextmanager
+async def managed(
+    folder: Path, ca: Authority, integrations: str = "  {}\n", head: str = MANAGED
+) -> AsyncIterator[tuple[Serving, Editor]]:
+    (folder / "k1").write_text(b64encode(b"1" * 32).decode())
+    async with serving(integrations, folder, ca, hosts=HOSTS, head=head) as sidekey:
+        yield sidekey, Editor(sidekey)
+
+
+async def test_an_integration_that_is_made_while_it_runs_is_served_at_once(tmp_path: Path, ca: Authority) -> None:
+    """Through every change: what arrives is what was saved last."""
+    async with RawUpstream() as upstream, managed(tmp_path, ca) as (sidekey, editor):
+        assert (await sidekey.reverse("/x", TOKEN)).status == 401
+        await editor.let_in("it")
+        assert (await sidekey.reverse("/x", TOKEN)).status == 403
+        await editor.put("it", keyed(upstream.port, "one"))
+        assert (await sidekey.reverse("/x")).status == 401
+        assert (await sidekey.reverse("/x", TOKEN)).status == 200
+        kept = keyed(upstream.port, "one")
+        kept["auth"]["headers"]["X-Key"]["secret"] = {"set": True}
+        await editor.put("it", {**kept, "description": "edited"})
+        assert (await sidekey.forward(f"http://up.test:{upstream.port}/one/y", TOKEN)).status == 200
+        await editor.put("it", keyed(upstream.port, "two"))
+        assert (await sidekey.reverse("/z", TOKEN)).status == 200
+        await editor.delete("it")
+        assert (await sidekey.reverse("/x", TOKEN)).status == 403
+        await editor.let_in()
+        assert (await sidekey.reverse("/x", TOKEN)).status == 403
+    assert [(each.target, each.values(b"x-key")) for each in upstream.requests] == [
+        (b"/one/x", [b"one-secret"]),
+        (b"/one/y", [b"one-secret"]),
+        (b"/two/z", [b"two-secret"]),
+    ]
+    assert b"secret-of-billing" not in b"".join(upstream.received)
+
+
+async def test_no_request_mixes_two_states_of_the_store(tmp_path: Path, ca: Authority) -> None:
+    """While files change as well, each request has path and credential of one saving."""
+    async with RawUpstream() as upstream, managed(tmp_path, ca) as (sidekey, editor):
+        await editor.let_in("it")
+        await editor.put("it", keyed(upstream.port, "w0"))
+        over = asyncio.Event()
+
+        async def ask() -> None:
+            while not over.is_set():
+                assert (await sidekey.reverse("/x", TOKEN)).status == 200
+
+        asking = [asyncio.create_task(ask()) for _ in range(4)]
+        config = tmp_path / "sidekey.yaml"
+        for number in range(1, 8):
+            await editor.put("it", keyed(upstream.port, f"w{number}"))
+            config.write_text(config.read_text() + f"# {number}\n")
+        over.set()
+        await asyncio.gather(*asking)
+    seen = {(each.target, *each.values(b"x-key")) for each in upstream.requests}
+    assert seen <= {(f"/w{number}/x".encode(), f"w{number}-secret".encode()) for number in range(8)}
+    assert len(seen) > 1
+
+
+async def test_a_stored_integration_reaches_only_what_the_store_allows(tmp_path: Path, ca: Authority) -> None:
+    """What the operator opened for files stays theirs."""
+    own = "  own: {{endpoint_prefix: 'http://own.test:{port}', auth: {{type: headers, headers: {{X-A: b}}}}}}\n"
+    closed = MANAGED.replace(", allow_private: ['127.0.0.0/8']}}\nlog", "}}\nlog")
+    assert closed != MANAGED
+    async with (
+        RawUpstream() as upstream,
+        managed(tmp_path, ca, own.format(port=upstream.port), closed) as (sidekey, editor),
+    ):
+        await editor.let_in("it", "own")
+        await editor.put("it", keyed(upstream.port, "one"))
+        assert (await sidekey.reverse("/x", TOKEN, name="own")).status == 200
+        assert problem(await sidekey.reverse("/x", TOKEN))["code"] == "destination_denied"
+    assert [each.target for each in upstream.requests] == [b"/x"]
+
+
+async def test_a_tunnel_that_names_a_stored_integration_needs_its_host_in_the_config(
+    tmp_path: Path, ca: Authority
+) -> None:
+    """502: the CA signs for no host because an editor names it."""
+
+    async def opened(sidekey: Serving, *, user: str) -> Any:
+        async with connect(sidekey.port) as caller:
+            await caller.send(connect_request("up.test:443", user=user))
+            return await caller.response()
+
+    secure = {**keyed(1, "one"), "endpoint_prefix": "https://up.test/one"}
+    head = MANAGED.replace("log:", "forward: {{match_by_host: true}}\nca: {{folder: authority, hosts: [HOSTS]}}\nlog:")
+    for hosts, status in (("other.test", 502), ("up.test", 200)):
+        folder = tmp_path / hosts
+        folder.mkdir()
+        async with managed(folder, ca, head=head.replace("HOSTS", hosts)) as (sidekey, editor):
+            await editor.let_in("it")
+            await editor.put("it", secure)
+            named = await opened(sidekey, user="it:secret-of-billing")
+            assert named.status == status
+            if status != 200:
+                assert problem_of(named)["code"] == "ca_unavailable"
+            by_host = await opened(sidekey, user="-:secret-of-billing")
+            assert by_host.status == (200 if status == 200 else 403)
+
+
+@pytest.mark.parametrize("edit", ["destination", "hidden"])
+async def test_a_row_that_is_edited_past_sidekey_takes_down_that_one_alone(
+    edit: str, tmp_path: Path, ca: Authority
+) -> None:
+    """Whoever can write to the database gets no secret sent to another place."""
+    async with RawUpstream() as upstream, managed(tmp_path, ca) as (sidekey, editor):
+        await editor.let_in("it", "fine")
+        await editor.put("it", keyed(upstream.port, "one"))
+        await editor.put("fine", keyed(upstream.port, "fine"))
+        with closing(sqlite3.connect(tmp_path / "store.db")) as database, database:
+            (body,) = database.execute("SELECT body FROM sidekey_rows WHERE id = 'it'").fetchone()
+            said = json.loads(body)
+            said["document"] = said["document"].replace("/one", "/two") if edit == "destination" else said["document"]
+            said["hidden"] = edit == "hidden"
+            database.execute(
+                "UPDATE sidekey_rows SET body = ? WHERE id = 'it'",
+                (json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False),),
+            )
+        await eventually(lambda: sidekey.app.metrics.store_integrations["altered"] == 1)
+        assert await sidekey.metric('sidekey_store_integrations{state="altered"}') == 1
+        assert await sidekey.metric('sidekey_store_integrations{state="ok"}') == 1
+        said = problem(await sidekey.reverse("/x", TOKEN))
+        assert (said["code"], said["detail"]) == (
+            "credential_unavailable",
+            "store: the integration is altered; an operator must look at it",
+        )
+        assert (await sidekey.reverse("/x", TOKEN, name="fine")).status == 200
+    assert [each.target for each in upstream.requests] == [b"/fine/x"]
+
+
+async def test_an_id_of_a_file_is_the_files(tmp_path: Path, ca: Authority) -> None:
+    """Before and after, never mixed; the stored one comes back only when it is released."""
+    async with RawUpstream() as upstream, managed(tmp_path, ca) as (sidekey, editor):
+        await editor.let_in("it")
+        await editor.put("it", keyed(upstream.port, "stored"))
+        assert (await sidekey.reverse("/x", TOKEN)).status == 200
+        config = tmp_path / "sidekey.yaml"
+        before = config.read_text()
+        auth = "{type: headers, headers: {X-A: b}}"
+        own = f"  it: {{endpoint_prefix: 'http://own.test:{upstream.port}', auth: {auth}}}\n"
+        config.write_text(before.replace("  {}\n", own))
+        await eventually(lambda: sidekey.app.metrics.store_integrations["hidden"] == 1)
+        assert (await sidekey.reverse("/x", TOKEN)).status == 200
+        await eventually(lambda: editor.managed.store.state.integrations["it"].hidden)
+        config.write_text(before)
+        await eventually(lambda: "it" not in sidekey.app.snapshot.integrations)
+        assert (await sidekey.reverse("/x", TOKEN)).status == 403
+        row = editor.managed.store.state.integrations["it"]
+        editor.managed.released(row)
+        await editor.managed.commit([Put(replace(row, hidden=False), row.version)], ENTRY)
+        assert (await sidekey.reverse("/x", TOKEN)).status == 200
+    assert [(each.target, each.values(b"x-key")) for each in upstream.requests] == [
+        (b"/stored/x", [b"stored-secret"]),
+        (b"/x", []),
+        (b"/stored/x", [b"stored-secret"]),
+    ]

@@ -1,0 +1,210 @@
+"""A store that a process manages: committed is in use, others' changes as well, and what a file hides stays hidden."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from sidekey.errors import StartError
+from sidekey.managed import Managed, joined
+from sidekey.observe.metrics import Metrics
+from sidekey.reloading.reloader import Reloader, ReloadHooks
+from sidekey.runtime.publisher import Publisher
+from sidekey.runtime.snapshot import Snapshot, Stored
+from sidekey.settings.load import Loader
+from sidekey.settings.stored.opening import Vault, sealed_fields
+from sidekey.store.audit import AuditEntry
+from sidekey.store.errors import Changed
+from sidekey.store.place import open_store
+from sidekey.store.records import IntegrationRow, new_row
+from sidekey.store.state import Delete, Put
+from sidekey.store.store import Store
+from support.loading import good
+from support.plane import eventually
+from support.stored import BASIC, draft
+
+HEAD = "version: 1\nstore: {path: store.db, keys: [{id: k1, key: {file: k1}}]}\n"
+OWN = "integrations: {crm: {endpoint_prefix: 'https://own.test', auth: {type: headers, headers: {X-A: b}}}}\n"
+ENTRY = AuditEntry(who="ann", action="create")
+
+
+@dataclass
+class Process:
+    """A running process, without its data plane."""
+
+    folder: Path
+    managed: Managed
+    publisher: Publisher
+    metrics: Metrics
+
+    def write(self, text: str, head: str = HEAD) -> None:
+        (self.folder / "sidekey.tmp").write_text(head + text)
+        (self.folder / "sidekey.tmp").rename(self.folder / "sidekey.yaml")
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.publisher.snapshot
+
+    @property
+    def stored(self) -> Stored:
+        assert self.snapshot.stored is not None
+        return self.snapshot.stored
+
+    def states(self) -> dict[str, str]:
+        return {name: each.state for name, each in self.stored.judgements.items()}
+
+    def row(self, name: str) -> IntegrationRow:
+        return self.managed.store.state.integrations[name]
+
+
+def record(vault: Vault, name: str) -> IntegrationRow:
+    """A new integration for a store."""
+    row, made = new_row(), draft(BASIC)
+    fields = sealed_fields(vault, row, name, made, {}, by="ann", now=1)
+    return IntegrationRow(row=row, id=name, document=made.saved.text(), secrets=fields)
+
+
+def prepare(folder: Path) -> None:
+    (folder / "k1").write_text(b64encode(b"1" * 32).decode())
+    (folder / "k2").write_text(b64encode(b"2" * 32).decode())
+    (folder / "sidekey.yaml").write_text(HEAD)
+
+
+@asynccontextmanager
+async def process(folder: Path) -> AsyncIterator[Process]:
+    loader = Loader(folder / "sidekey.yaml", {})
+    loaded = loader.load()
+    rules = good(loaded).store
+    assert rules is not None
+    managed = await Managed.open(rules, loader, patience=0)
+    defects: list[BaseException] = []
+    publisher = Publisher(loader.join(loaded), [managed], defects.append)
+    metrics = Metrics()
+
+    async def rotate(paths: set[Path]) -> None:
+        del paths
+
+    hooks = ReloadHooks(publisher, set, rotate, metrics, lambda defect: str(defects.append(defect)))
+    reloader = Reloader(loader, loaded, hooks, strict=False)
+    reloader.start()
+    managed.follow(reloader, metrics)
+    try:
+        yield Process(folder, managed, publisher, metrics)
+    finally:
+        await reloader.close()
+        await managed.close()
+    assert defects == []
+
+
+@asynccontextmanager
+async def other(folder: Path) -> AsyncIterator[Store]:
+    """Another process of the same store."""
+    rules = good(Loader(folder / "sidekey.yaml", {}).load()).store
+    assert rules is not None
+    store = await open_store(rules, patience=0, create=False)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def test_what_is_committed_is_in_use_here_and_soon_elsewhere(tmp_path: Path) -> None:
+    """And what others commit, here."""
+    prepare(tmp_path)
+    async with process(tmp_path) as one:
+        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
+        assert one.states() == {"crm": "ok"}
+        assert one.snapshot.integrations["crm"].usable
+        async with other(tmp_path) as store:
+            row = store.state.integrations["crm"]
+            await store.commit([Delete(row, row.version)], ENTRY)
+            await store.commit([Put(record(one.managed.vault, "sms"), None)], ENTRY)
+        await eventually(lambda: one.states() == {"sms": "ok"})
+        assert "crm" not in one.snapshot.integrations
+    async with process(tmp_path) as again:
+        assert again.states() == {"sms": "ok"}
+
+
+async def test_a_commit_that_is_refused_changes_nothing(tmp_path: Path) -> None:
+    """Of two with one version the second."""
+    prepare(tmp_path)
+    async with process(tmp_path) as one:
+        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
+        row = one.row("crm")
+        await one.managed.commit([Put(row, row.version)], ENTRY)
+        before = one.snapshot
+        with pytest.raises(Changed):
+            await one.managed.commit([Put(row, row.version)], ENTRY)
+        assert one.snapshot.integrations == before.integrations
+
+
+async def test_what_a_file_hides_stays_hidden_over_restarts_until_it_is_released(tmp_path: Path) -> None:
+    """The row says so."""
+    prepare(tmp_path)
+    async with process(tmp_path) as one:
+        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
+        one.write(OWN)
+        await eventually(lambda: one.row("crm").hidden)
+        assert one.states() == {"crm": "hidden"}
+        assert not one.snapshot.integrations["crm"].stored
+        page = await one.managed.store.audit_page()
+        assert next((entry.who, entry.action, entry.fields) for _, entry in page.entries) == (
+            "sidekey",
+            "hide",
+            ("hidden",),
+        )
+        one.write("")
+        await eventually(lambda: "crm" not in one.snapshot.integrations)
+        assert one.states() == {"crm": "hidden"}
+    async with process(tmp_path) as again:
+        assert again.states() == {"crm": "hidden"}
+        row = again.row("crm")
+        again.managed.released(row)
+        await again.managed.commit([Put(replace(row, hidden=False), row.version)], ENTRY)
+        assert again.states() == {"crm": "ok"}
+
+
+async def test_another_ring_is_in_use_after_a_reload(tmp_path: Path) -> None:
+    """A value that the first key does not open is sealed, until the ring has its key."""
+    prepare(tmp_path)
+    async with process(tmp_path) as one:
+        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
+        both = HEAD.replace("[{", "[{id: k2, key: {file: k2}}, {")
+        one.write("", both)
+        await eventually(lambda: one.managed.vault.ring.ids == ("k2", "k1"))
+        await one.managed.commit([Put(record(one.managed.vault, "sms"), None)], ENTRY)
+        assert one.row("sms").secrets["/auth/password"].sealed.startswith("1:k2:")
+        assert one.states() == {"crm": "ok", "sms": "ok"}
+
+
+async def test_a_store_that_cannot_be_opened_is_an_error_of_the_start(tmp_path: Path) -> None:
+    """With what to do."""
+    prepare(tmp_path)
+    loader = Loader(tmp_path / "sidekey.yaml", {})
+    rules = good(loader.load()).store
+    assert rules is not None
+    with pytest.raises(StartError):
+        await Managed.open(rules, loader, patience=0, create=False)
+
+
+def test_a_command_knows_what_is_stored(tmp_path: Path) -> None:
+    """Without watching it."""
+    prepare(tmp_path)
+
+    async def fill() -> None:
+        async with process(tmp_path) as one:
+            await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
+
+    asyncio.run(fill())
+    loader = Loader(tmp_path / "sidekey.yaml", {})
+    loaded = loader.load()
+    rules = good(loaded).store
+    assert rules is not None
+    assert good(loaded).integrations == {}
+    assert list(joined(rules, loader, loaded).integrations) == ["crm"]
