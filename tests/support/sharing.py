@@ -101,7 +101,8 @@ class _Turn(Turn):
 
     async def give_up(self) -> None:
         await self._process.do("give_up")
-        self._entry.stage, self._entry.until = "intended", 0.0
+        if self._entry.fence == self._fence:
+            self._entry.stage, self._entry.until = "intended", 0.0
 
     def _check(self) -> None:
         if self._entry.fence != self._fence:

@@ -165,6 +165,30 @@ async def test_a_turn_that_took_too_long_is_lost_and_its_result_not_used(world: 
     assert world.presented == ["r0", "r0"]
 
 
+async def test_who_was_held_up_before_the_intent_presents_nothing(world: World) -> None:
+    """Another has had the turn since: its number is the greater one, and its token is taken."""
+    slow, node = world.node(), world.node()
+    slow.ledger.waits_at = "intend"
+    waiting = asyncio.create_task(slow.token())
+    await advance(HOLD + 1, step=0.5)
+    assert await node.token() == "t1"
+    slow.ledger.gate.set()
+    assert await waiting == "t1"
+    assert world.presented == ["r0"]
+    await advance(1000)
+    assert await slow.token() == "t2"
+
+
+async def test_a_defect_after_the_intent_leaves_the_token_unknown(world: World) -> None:
+    node = world.node()
+    world.endpoint.defect = True
+    assert "a defect of Sidekey" in await node.problem()
+    assert [type(defect) for defect in node.defects] == [ZeroDivisionError]
+    node.defects.clear()
+    world.endpoint.defect = False
+    assert await world.node().problem() == SPENT
+
+
 async def test_who_dies_with_a_call_that_spends_nothing_is_followed(world: World) -> None:
     """One live token, of a client that proves itself by its secret."""
     world.endpoint.valid = None
@@ -237,6 +261,15 @@ async def test_the_edit_of_another_field_keeps_the_token(world: World) -> None:
     node.change(Rotating(world.endpoint), description="edited")
     assert await node.token() == "t1"
     assert world.presented == ["r0"]
+
+
+async def test_a_token_that_was_found_invalid_is_not_taken_again_after_an_edit(world: World) -> None:
+    """It is still the one in the store."""
+    node = world.node()
+    grant = await node.source.obtain()
+    assert not node.source.report_rejection(grant, 500, None)
+    node.change(Rotating(world.endpoint), description="edited")
+    assert await node.token() == "t2"
 
 
 @pytest.mark.parametrize(

@@ -113,9 +113,8 @@ class Sharing:
             # Nothing was sent: a certificate could not be read, or the intent not be kept.
             await _end(turn, calls.memory)
             raise
-        except TurnLost:
-            raise
         except Exception:
+            # A defect; or the turn is another's by now, and neither changes anything.
             await (turn.give_up() if presented else turn.release())
             raise
         token = self._token(obtained, asked)
