@@ -12,6 +12,7 @@ from sidekey.credentials.base import Lineage, Reply
 from sidekey.runtime.snapshot import Integration, Trust
 from sidekey.sources.tokens.origin import Origin
 from sidekey.sources.tokens.sharing import SPENT, WAIT, chain_of
+from sidekey.sources.tokens.token_source import STORE_PAUSE
 from support.sharing import HOLD, SINGLE_LIVE, Family, Node, Rotating, Shared
 from support.still import advance, settle
 from support.tokens import TRAITS, token_of
@@ -215,7 +216,7 @@ async def test_while_the_store_is_down_nothing_is_presented_and_a_valid_token_se
     assert await node.problem() == UNAVAILABLE
     assert world.presented == ["r0"]
     world.shared.is_down = False
-    await advance(60)
+    await advance(STORE_PAUSE)
     assert await node.token() == "t2"
 
 
@@ -225,7 +226,7 @@ async def test_without_a_kept_intent_no_call_is_made(world: World) -> None:
     assert await node.problem() == UNAVAILABLE
     assert world.presented == []
     node.ledger.down_at = ""
-    await advance(60)
+    await advance(STORE_PAUSE)
     assert await node.token() == "t1"
 
 

@@ -13,6 +13,7 @@ from sidekey.sources.tokens.ledger import Chain, Left, NoTurn, SharedToken, Turn
 from sidekey.sources.tokens.service import TOKEN_TIMEOUT
 from sidekey.sources.tokens.sharing import WAIT
 from sidekey.sources.tokens.store_ledger import BEFORE, LINGER, PRESENT, RETRY, StoreLedger
+from sidekey.store.errors import StoreUnavailable
 from sidekey.store.store import Store
 from support.still import StillLoop, advance
 from support.stores import SqlitePlace
@@ -133,6 +134,20 @@ async def test_a_store_that_is_not_believed_gives_no_turn(place: SqlitePlace, st
     await store.read()
     with pytest.raises(Unavailable, match="must not be believed"):
         await turn(StoreLedger(store))
+
+
+async def test_a_store_that_is_known_to_be_away_is_not_asked(place: SqlitePlace, store: Store) -> None:
+    """Until it has found by itself that the database is back."""
+    ledger = StoreLedger(store)
+    await place.sql("ALTER TABLE sidekey_head RENAME TO away")
+    with pytest.raises(StoreUnavailable):
+        await store.read()
+    with pytest.raises(Unavailable):
+        await turn(ledger)
+    await place.sql("ALTER TABLE away RENAME TO sidekey_head")
+    assert await place.sql("SELECT * FROM sidekey_leases") == []
+    await store.read()
+    assert isinstance(await turn(ledger), Turn)
 
 
 async def test_what_cannot_be_kept_is_kept_later_and_until_then_nobody_has_a_turn(

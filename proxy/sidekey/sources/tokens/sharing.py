@@ -49,7 +49,7 @@ class Sharing:
     async def obtain(self, origin: Origin, usable: Usable, calls: Calls) -> SharedToken:
         """The token that another process has left, where it is `usable`, or what `calls` bring.
 
-        Raises CallFault, and what `calls` raise.
+        Raises CallFault, Unavailable, and what `calls` raise.
         """
         chain = chain_of(self._integration, origin)
         asked = asked_of(origin)
@@ -68,8 +68,6 @@ class Sharing:
                     self._turn = loop.create_task(self._call(taken, asked, calls))
                     self._turn.add_done_callback(self._ended)
                     return await asyncio.shield(self._turn)
-            except Unavailable as error:
-                raise CallFault("unreachable", f"the store cannot be used, so no token is asked for: {error}") from None
             except TurnLost:
                 continue
             if taken.spent:

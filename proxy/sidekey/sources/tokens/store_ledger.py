@@ -50,8 +50,10 @@ class StoreLedger(Ledger):
         """Take the lease of the chain. Raises Unavailable."""
         if chain in self._unkept:
             raise Unavailable("what the last call has brought is not stored yet")
-        if self._store.health.rolled_back:
-            raise Unavailable(self._store.health.problem)
+        health = self._store.health
+        if health.rolled_back or not health.up:
+            # The store looks for itself each second: many integrations need not each wait for a database that is away.
+            raise Unavailable(health.problem)
         try:
             found = await self._store.lease(chain.name, chain.lineage, BEFORE if rotates else HOLD)
         except StoreError as error:

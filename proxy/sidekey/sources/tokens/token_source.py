@@ -34,7 +34,7 @@ from sidekey.runtime.snapshot import Integration
 from sidekey.sources.tokens.auth_flow import Fetch, FlowRunner, Obtained
 from sidekey.sources.tokens.call_limit import CallLimit
 from sidekey.sources.tokens.calls import Calls
-from sidekey.sources.tokens.ledger import Ledger, SharedToken
+from sidekey.sources.tokens.ledger import Ledger, SharedToken, Unavailable
 from sidekey.sources.tokens.origin import Origin, origin_of
 from sidekey.sources.tokens.schedule import Schedule, schedule
 from sidekey.sources.tokens.sharing import Sharing
@@ -52,6 +52,9 @@ PAUSES = (0.5, 0.5, 1.0)
 
 Platforms that return one token for its whole life say in its last second that it lives 0 seconds.
 """
+
+STORE_PAUSE = 1.0
+"""Seconds until the next attempt, where the store cannot be used: no endpoint is to be spared."""
 
 _RELOADED = Problem(
     "credential_unavailable",
@@ -445,6 +448,10 @@ class TokenSource:
             return self._keep(await self._call(credential))
         except CallFault as error:
             return self._failed(error)
+        except Unavailable as error:
+            reason = f"the store cannot be used, so no token is asked for: {error}"
+            self._log.warning("no token could be obtained", outcome="unreachable", reason=reason)
+            return Failed(Problem("credential_unavailable", reason), STORE_PAUSE, counts=False)
         except ProblemError as raised:
             # A secret or certificate: whoever reads it knows when to read it again.
             return Failed(replace(raised.problem, headers=()), counts=False)
