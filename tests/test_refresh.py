@@ -178,6 +178,16 @@ async def test_a_failure_that_does_not_count_blocks_nothing() -> None:
 
 
 @in_still_time
+async def test_a_failure_that_does_not_count_may_ask_for_a_pause() -> None:
+    """That one and no other, however often it fails."""
+    owner = Owner()
+    owner.failing = Failed("away", 1.5, counts=False)
+    for _ in range(3):
+        await owner.join()
+        assert owner.state == ("away", 0, 1.5)
+
+
+@in_still_time
 async def test_an_owner_may_lift_the_block() -> None:
     """The count of failures goes on."""
     owner = Owner()

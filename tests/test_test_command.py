@@ -179,3 +179,23 @@ def test_an_https_upstream_is_verified_against_the_trusted_ca(ca: Authority, tmp
 def test_an_outcome_reads_as_one_line(outcome: Outcome, text: str) -> None:
     """Verdict, request, status, code, reason."""
     assert str(outcome) == text
+
+
+async def test_a_token_that_running_processes_share_is_not_asked_for(tmp_path: Path) -> None:
+    """It would end what they have, and nobody would keep what came of it."""
+    path = tmp_path / "sidekey.yaml"
+    (tmp_path / "key").write_text(b64encode(bytes(range(32))).decode())
+    port = free_port()
+    path.write_text(f"""\
+version: 1
+network: {{allow_private: ["127.0.0.0/8"]}}
+store: {{path: store/store.db, keys: [{{id: k1, key: {{file: key}}}}]}}
+integrations:
+  crm:
+    auth: {{type: oauth2, token_endpoint: "https://127.0.0.1:{port}/token", client_id: id, grant: refresh_token,
+           refresh_token: {{insecure_value: token}}}}
+    test: {{method: GET, path: /whoami}}
+""")
+    result = await sidekey_test(str(path))
+    assert result.returncode == 1
+    assert "this process does not use the store: send a request to one that runs" in result.stdout

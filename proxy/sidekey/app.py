@@ -42,6 +42,7 @@ from sidekey.settings.load import Loaded, Loader
 from sidekey.sources.certificates.service import Certificates
 from sidekey.sources.leaves import Leaves
 from sidekey.sources.static import StaticSource
+from sidekey.sources.tokens.ledger import Closed, Ledger
 from sidekey.sources.tokens.service import Tokens
 
 if TYPE_CHECKING:
@@ -74,7 +75,13 @@ class App:
         self._certificates = Certificates(self._dialer, self._calls, self.metrics, report_defect)
         identity_of = self._certificates.source
         self.leaves = Leaves(self.metrics, report_defect)
-        self._tokens = Tokens(self._dialer, self._calls, self.metrics, report_defect, identity_of=identity_of)
+        ledger: Ledger | None = None if managed is None else managed.ledger
+        if ledger is None and snapshot.store is not None:
+            # `sidekey test`: it would end what a running process has.
+            ledger = Closed()
+        self._tokens = Tokens(
+            self._dialer, self._calls, self.metrics, report_defect, identity_of=identity_of, ledger=ledger
+        )
         access = AccessLog(writer, snapshot.log.access, snapshot.log.path)
         self.plane = DataPlane(
             snapshot,
@@ -265,10 +272,11 @@ class App:
         """End everything at once."""
         if self._reloader is not None:
             await self._reloader.close()
-        if self.managed is not None:
-            await self.managed.close()
         await self.plane.close()
         await self._tokens.close()
+        if self.managed is not None:
+            # What the last calls for tokens brought is in the store by now.
+            await self.managed.close()
         await self._certificates.close()
         await self.leaves.close()
         if self._listener is not None:

@@ -19,6 +19,7 @@ from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.source import StoredSource
+from sidekey.sources.tokens.store_ledger import StoreLedger
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, StoreError
 from sidekey.store.place import PATIENCE, open_store
@@ -36,6 +37,7 @@ class Managed:
 
     def __init__(self, store: Store, rules: StoreRules, loader: Loader) -> None:
         self.store = store
+        self.ledger = StoreLedger(store)
         self._rules = rules
         self._source = StoredSource()
         self._vault = Vault(store.id, store.ring)
@@ -103,6 +105,7 @@ class Managed:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.ledger.close()
         await self.store.close()
 
     def _look(self) -> None:

@@ -39,8 +39,8 @@ def _ignore() -> None:
 class Failed(Generic[E]):
     """The outcome of an attempt that got nothing, and why.
 
-    `retry_after` is the pause in seconds that was asked for. With `counts` false the next attempt may begin at once,
-    and this one makes no later pause longer.
+    `retry_after` is the pause in seconds that was asked for. With `counts` false there is no other, and this attempt
+    makes no later pause longer.
     """
 
     error: E
@@ -134,6 +134,8 @@ class Refresh(Generic[T, E]):
                 self._count_failure(outcome.retry_after)
             else:
                 self.allow()
+                if outcome.retry_after is not None:
+                    self.not_before = asyncio.get_running_loop().time() + outcome.retry_after
         then()
         return outcome
 

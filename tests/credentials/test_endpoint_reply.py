@@ -102,3 +102,15 @@ def test_a_status_becomes_an_error(status: int, word: str, outcome: str, setting
     error = endpoint_reply.error_of_status("login", Reply(status, {"retry-after": "7"}, b"hunter2"), word)
     assert (error.outcome, error.settings, error.retry_after) == (outcome, settings, 7)
     assert error.reason == f"login returned {status} {word}".strip()
+
+
+@pytest.mark.parametrize(
+    ("status", "unspent"),
+    [
+        *((status, False) for status in (200, 204, 500, 502, 504)),
+        *((status, True) for status in (302, 400, 401, 429, 503)),
+    ],
+)
+def test_an_error_says_whether_what_was_presented_may_be_used_up(status: int, unspent: bool) -> None:
+    """Behind a gateway, or in the middle of its work, a server may have done what it was asked for."""
+    assert endpoint_reply.error_of_status("token endpoint", Reply(status, {}, b"")).unspent is unspent

@@ -353,9 +353,11 @@ def test_the_base_url_is_always_learnt() -> None:
 
 def test_one_live_token_is_a_warning() -> None:
     """A second process would end it."""
-    (found,) = ResponsysSettings.find_warnings({"auth": {"type": "responsys", "single_live_token": True}})
+    (found,) = ResponsysSettings.find_single_process({"auth": {"type": "responsys", "single_live_token": True}})
     assert found == (("auth", "single_live_token"), ONE_PROCESS)
-    assert list(ResponsysSettings.find_warnings({"auth": {"type": "responsys", "single_live_token": False}})) == []
+    assert (
+        list(ResponsysSettings.find_single_process({"auth": {"type": "responsys", "single_live_token": False}})) == []
+    )
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,15 @@ def with_auth(**auth: object) -> helm.Values:
     return {"config": {"integrations": {"crm": {"auth": {"type": "oauth2", **auth}}}}}
 
 
+def stored(values: helm.Values) -> helm.Values:
+    """The same with a store in PostgreSQL."""
+    store = {
+        "url": {"file": "/run/secrets/store/url"},
+        "keys": [{"id": "k1", "key": {"file": "/run/secrets/store/k1"}}],
+    }
+    return {**values, "config": {**values["config"], "store": store}}
+
+
 def https(**values: object) -> helm.Values:
     """HTTPS_PROXY by a CA from a Secret, with these values."""
     return {"httpsProxy": {"caSecret": "sidekey-ca", **values}}
@@ -301,8 +310,9 @@ def test_an_invalid_value_is_refused_with_its_place(what: str) -> None:
         with_auth(grant="refresh_token") | {"replicaCount": 1, "strategy": {"type": "Recreate"}},
         with_auth(grant="refresh_token") | {"replicaCount": 0, "strategy": {"type": "Recreate"}},
         {"replicaCount": 3, "strategy": {"type": "Recreate"}},
+        stored(with_auth(grant="refresh_token", single_live_token=True)),
     ],
-    ids=["stays valid", "many tokens", "one pod", "no pod", "recreated"],
+    ids=["stays valid", "many tokens", "one pod", "no pod", "recreated", "shared in a store"],
 )
 def test_what_more_than_one_process_may_use_has_more_than_one(values: helm.Values) -> None:
     """And one process is enough for the rest."""

@@ -39,6 +39,8 @@ class Calls:
         self.dialer = Dialer(rules, resolver=resolver)
         self.fetcher = Fetcher(self.dialer, CallSlots(16))
         self.trust = ca.trust
+        self.unspent = False
+        """Of the last failure."""
 
     async def fetch(
         self,
@@ -77,6 +79,7 @@ class Calls:
         assert error.__context__ is None or error.__suppress_context__
         assert error.reason.startswith("token endpoint")
         assert not any(foreign in error.reason for foreign in ("127.0.0", "up.test", "upstream", "target", "https:"))
+        self.unspent = error.unspent
         return error.outcome, error.reason, error.settings
 
 
@@ -273,13 +276,14 @@ async def test_a_closed_port_is_unreachable(calls: Calls) -> None:
     """A refusal is told as one."""
     url = f"https://up.test:{free_port()}/"
     assert await calls.failure(url) == ("unreachable", "token endpoint: it refused the connection", False)
+    assert calls.unspent
 
 
 async def test_an_endpoint_that_drops_every_packet_is_a_timeout(calls: Calls) -> None:
     """A SYN without an answer."""
     with Blackhole("127.0.0.1") as hole:
         outcome, reason, _ = await calls.failure(f"https://up.test:{hole.port}/", 0.1)
-    assert (outcome, reason) == ("timeout", "token endpoint: the connection to it took too long")
+    assert (outcome, reason, calls.unspent) == ("timeout", "token endpoint: the connection to it took too long", True)
 
 
 async def silent(connection: RawConnection) -> None:
@@ -299,6 +303,7 @@ async def test_a_response_that_does_not_come_whole_in_time_is_a_timeout(
     """The budget covers head and body."""
     async with RawUpstream(script, ssl_context=tls) as upstream:
         outcome, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/", 0.3)
+    assert not calls.unspent
     assert (outcome, reason) == ("timeout", "token endpoint did not respond in time")
 
 
@@ -367,6 +372,7 @@ async def test_an_endpoint_that_leaves_in_the_handshake_is_told(calls: Calls) ->
     async with RawUpstream(leave) as upstream:
         outcome, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/")
     assert (outcome, reason) == ("unreachable", "token endpoint: it closed the connection during TLS")
+    assert calls.unspent
 
 
 @pytest.mark.parametrize(
@@ -402,7 +408,7 @@ async def test_a_response_that_cannot_be_used_is_told(
 
     async with RawUpstream(script, ssl_context=tls) as upstream:
         found, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/")
-    assert found == outcome
+    assert (found, calls.unspent) == (outcome, False)
     assert reason.startswith("token endpoint ")
     assert reason.endswith(words)
 

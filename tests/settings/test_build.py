@@ -1,20 +1,26 @@
 import hashlib
 from dataclasses import replace
+from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
+from sidekey.core.addresses import Only
 from sidekey.core.policy import decide
 from sidekey.credentials.base import FixedCredential
 from sidekey.errors import ProblemError
 from sidekey.network.tls import client_context
 from sidekey.runtime.rules import Limits, Timeouts
 from sidekey.runtime.snapshot import Address, Caller, Integration, Listen, Log, Snapshot, Trust
-from sidekey.settings.build import moved
+from sidekey.settings.build import build_integration, moved
 from sidekey.settings.load import load
+from sidekey.settings.stored.opening import StoredReader
 from support.ca import file_trust
+from support.loading import TENANT, good, prefix, write
+from support.stored import OAUTH2, VAULT, settings_in, stored
 
 
 def built(folder: Path, text: str, environ: dict[str, str] | None = None) -> Snapshot:
@@ -217,3 +223,28 @@ SOCKET = Address(path="/run/sidekey.sock")
 def test_a_listener_that_moved_is_named_by_its_key(one: Listen, other: Listen, keys: list[str]) -> None:
     """The mode is that of unix sockets alone, and the order of names says nothing."""
     assert list(moved(one, other)) == keys
+
+
+def built_of_store(document: dict[str, Any]) -> Integration:
+    """A stored integration of this document."""
+    row = stored(document)
+    settings = settings_in(row.document)
+    reader = StoredReader(VAULT, row, settings)
+    trust_of = cache(lambda trust: (trust, None))
+    return build_integration("crm", settings, Trust(), reader, trust_of, stored=Only(()), row=row.row)[0]
+
+
+def test_a_stored_integration_knows_its_row_and_what_its_secrets_are_bound_to() -> None:
+    """What its tokens are bound to as well. Redaction may be switched on without entering them again."""
+    found = built_of_store(OAUTH2)
+    assert (found.stored, found.row) == (True, "row-of-crm")
+    assert "https://auth.example.com/token" in found.destination
+    assert built_of_store({**OAUTH2, "description": "other", "redact_response": True}).destination == found.destination
+    other = {**OAUTH2, "auth": {**OAUTH2["auth"], "token_endpoint": "https://other.example.com/token"}}
+    assert built_of_store(other).destination != found.destination
+
+
+def test_an_integration_of_a_file_has_neither(tmp_path: Path) -> None:
+    write(tmp_path, f"crm {prefix('crm')}, {TENANT}")
+    found = good(load(tmp_path, {})).integrations["crm"]
+    assert (found.stored, found.row, found.destination) == (False, "", "")

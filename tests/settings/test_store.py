@@ -165,3 +165,27 @@ def test_keys_are_added_while_it_runs(tmp_path: Path) -> None:
     found = good(loader.load()).store
     assert found is not None
     assert found.keys == (("k2", K2), ("k1", K1))
+
+
+ROTATING = (
+    "crm auth: {type: oauth2, token_endpoint: 'https://a.example.com/t', client_id: c, single_live_token: true, "
+    "grant: refresh_token, refresh_token: {env: STORE_K1}}"
+)
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        (None, ["only one process may use this token", "only one process may use this client"]),
+        (f"path: store.db, {KEYS}", ["only processes that use the file of store.path may use this"] * 2),
+        (f"url: {{env: URL}}, {KEYS}", []),
+    ],
+    ids=["none", "a file", "PostgreSQL"],
+)
+def test_what_only_one_process_may_use_depends_on_the_store(store: str | None, said: list[str], tmp_path: Path) -> None:
+    """Processes on one store share such tokens."""
+    write(tmp_path, ROTATING, top="" if store is None else f"store: {{{store}}}\n")
+    found = load(tmp_path, ENVIRON)
+    good(found)
+    assert [words for words in said if not any(words in each.message for each in found.warnings)] == []
+    assert len([each for each in found.warnings if ".auth." in str(each)]) == len(said)

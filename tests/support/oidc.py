@@ -20,7 +20,15 @@ def clients() -> list[dict[str, Any]]:
     """One client for each way of authentication: `basic`, `post` and `jwt` (by the key of `oauth.signer`)."""
     jwks = {"keys": [oauth.signer().public_jwk]}
     return [
-        {"client_id": "basic", "client_secret": SECRET, "token_endpoint_auth_method": "client_secret_basic"},
+        {
+            "client_id": "basic",
+            "client_secret": SECRET,
+            "token_endpoint_auth_method": "client_secret_basic",
+            "grant_types": ["client_credentials", "refresh_token", "authorization_code"],
+            "response_types": ["code"],
+            "redirect_uris": ["https://localhost/unused"],
+            "scope": "orders offline_access",
+        },
         {"client_id": "post", "client_secret": SECRET, "token_endpoint_auth_method": "client_secret_post"},
         {"client_id": "jwt", "jwks": jwks, "token_endpoint_auth_method": "private_key_jwt"},
     ]

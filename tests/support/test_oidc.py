@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -115,3 +116,37 @@ def test_the_lock_is_whole_and_holds_no_address_of_a_registry() -> None:
     text = (PROGRAM / "package-lock.json").read_text()
     assert '"resolved"' not in text
     assert text.count('"integrity": "sha512-') == text.count('"node_modules/')
+
+
+def test_a_refresh_token_that_comes_twice_revokes_its_family(client: httpx.Client) -> None:
+    """RFC 9700 4.14.2: the newest one and the access tokens end with it. Each use counts."""
+    before = client.get("/families").json()
+
+    def use(token: str) -> httpx.Response:
+        return client.post("/token", data={"grant_type": "refresh_token", "refresh_token": token}, headers=HEADER)
+
+    def api(token: str) -> int:
+        return client.get("/api/x", headers={"Authorization": f"Bearer {token}"}).status_code
+
+    first = client.post("/families").json()["refresh_token"]
+    second = use(first).json()
+    third = use(second["refresh_token"]).json()
+    assert (api(second["access_token"]), api(third["access_token"])) == (200, 200)
+    assert (use(first).status_code, use(third["refresh_token"]).status_code) == (400, 400)
+    assert api(third["access_token"]) == 401
+    after = client.get("/families").json()
+    assert {key: after[key] - before[key] for key in after} == {"renewed": 2, "revoked": 1}
+
+
+def test_responses_are_kept_back_while_they_are_held(client: httpx.Client) -> None:
+    """The token is used up by then."""
+    token = client.post("/families").json()["refresh_token"]
+    client.post("/hold")
+    with ThreadPoolExecutor(1) as pool:
+        form = {"grant_type": "refresh_token", "refresh_token": token}
+        held = pool.submit(client.post, "/token", data=form, headers=HEADER)
+        while client.post("/hold").json()["held"] < 1:
+            pass
+        assert not held.done()
+        client.post("/release")
+        assert held.result().status_code == 200

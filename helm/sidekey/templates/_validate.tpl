@@ -35,11 +35,15 @@
 
 {{/*
 Integrations of the values' own config that only one process may use, as a JSON dict of their IDs to the reason: a
-refresh token that the provider ends with its use, and clients of which it keeps one token alive.
+refresh token that the provider ends with its use, and clients of which it keeps one token alive. Processes with a
+store in PostgreSQL share these.
 */}}
 {{- define "sidekey.singleProcess" -}}
 {{- $found := dict -}}
-{{- range $id, $integration := get (.values.config | default dict) "integrations" | default dict -}}
+{{- $config := .values.config | default dict -}}
+{{- $store := get $config "store" -}}
+{{- $shared := and (kindIs "map" $store) (hasKey ($store | default dict) "url") -}}
+{{- range $id, $integration := $shared | ternary dict (get $config "integrations" | default dict) -}}
 {{- $auth := kindIs "map" $integration | ternary (get ($integration | default dict) "auth") dict -}}
 {{- $auth = kindIs "map" $auth | ternary $auth dict -}}
 {{- if and (eq (get $auth "grant" | toString) "refresh_token") (ne (get $auth "refresh_token_rotates" | toString) "false") -}}
@@ -57,7 +61,7 @@ refresh token that the provider ends with its use, and clients of which it keeps
 {{- if eq $values.mode "gateway" -}}
 {{- range $id, $reason := include "sidekey.singleProcess" . | fromJson -}}
 {{- $why := printf "since only one process may use the integration %s (%s)" $id $reason -}}
-{{- $way := "set replicaCount: 1, strategy.type: Recreate and autoscaling.enabled: false" -}}
+{{- $way := "set replicaCount: 1, strategy.type: Recreate and autoscaling.enabled: false, or config.store.url" -}}
 {{- if $values.autoscaling.enabled -}}
 {{- fail (printf "sidekey: autoscaling.enabled: must be false, %s: %s." $why $way) -}}
 {{- end -}}

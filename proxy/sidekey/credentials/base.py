@@ -94,6 +94,8 @@ class CallFault(Sealed, Exception):
     `retry_after` is in seconds, as the response asked for; `settings` says that only a change of the config helps.
     `memory` is what the next attempt may use nevertheless, None where that does not change. `expired` says that the
     response brought a token, but one that has ended: the endpoint may return the next one at any moment.
+    `unspent` says that it is known what may be presented next: nothing was sent, the endpoint refused what was, or
+    `memory` has taken its place. It counts where what was presented may end with its use (`Traits.rotates`).
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class CallFault(Sealed, Exception):
         settings: bool = False,
         memory: str | None = None,
         expired: bool = False,
+        unspent: bool = False,
     ) -> None:
         super().__init__(outcome, reason)
         self.outcome: Outcome = outcome
@@ -113,6 +116,7 @@ class CallFault(Sealed, Exception):
         self.settings = settings
         self.memory = memory
         self.expired = expired
+        self.unspent = unspent
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -242,6 +246,8 @@ class Traits(NamedTuple):
     `calls`: it must call somewhere first. `learns`: its grants bring the base URL. `watched` are the statuses of
     upstream responses that may say something about the grant. `renewal_interval` is in seconds: how much time is
     between two renewals that such responses force. `single_live_token`: a new token ends the one before.
+    `rotates`: a call may end what it presents, which then must never be presented again, and bring what the next one
+    presents.
     """
 
     places: Places
@@ -250,6 +256,12 @@ class Traits(NamedTuple):
     watched: frozenset[int] = frozenset()
     renewal_interval: float = RENEWAL_INTERVAL
     single_live_token: bool = False
+    rotates: bool = False
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether processes that call with the same credential end what the others have."""
+        return self.rotates or self.single_live_token
 
 
 class Destinations(NamedTuple):
@@ -334,6 +346,12 @@ class KindSettings(BaseModel, ABC):
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
         """What loads but should be known, likewise."""
+        del integration
+        yield from ()
+
+    @classmethod
+    def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
+        """What only one process may use where processes share no store, likewise (`Traits.one_at_a_time`)."""
         del integration
         yield from ()
 

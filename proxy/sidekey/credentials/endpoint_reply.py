@@ -67,4 +67,6 @@ def error_of_status(step: str, reply: Reply, word: str = "", *, settings: bool =
         # These say that what was sent is not what the server knows.
         settings = settings or status in (400, 401, 403)
     reason = f"{step} returned {status} {word}".rstrip()
-    return CallFault(outcome, reason, retry_after=retry_after(reply.headers), settings=settings)
+    # RFC 9110 15.6: of errors of the server only 503 says that it did not begin; what is behind a gateway may have.
+    unspent = not 200 <= status < 300 and (status < 500 or status == 503)
+    return CallFault(outcome, reason, retry_after=retry_after(reply.headers), settings=settings, unspent=unspent)

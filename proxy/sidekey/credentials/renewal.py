@@ -40,7 +40,7 @@ SingleLiveToken = Annotated[
 ]
 
 ONE_PROCESS = (
-    "only one process may use this client: processes do not share tokens, and each new one ends that of the other; run "
-    "one replica"
+    "only one process may use this client: without a store processes do not share tokens, and each new one ends that "
+    "of the other; run one replica, or add store"
 )
 """The warning where a token is a single live one."""

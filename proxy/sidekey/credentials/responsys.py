@@ -247,8 +247,8 @@ class ResponsysSettings(KindSettings):
         return True
 
     @classmethod
-    def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
-        """What only one process may use."""
+    def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
+        """A client of which one token is live."""
         if mapping(integration.get("auth")).get("single_live_token") is True:
             yield ("auth", "single_live_token"), ONE_PROCESS
 

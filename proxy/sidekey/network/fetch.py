@@ -87,7 +87,8 @@ class Fetcher:
 
         `allow_private` and `source_address` are the integration's own, as for `Dialer.connect`. `identity` is the
         client certificate for a server that asks for one.
-        Raises CallFault: timeout, unreachable or invalid, in words of ours that name the call's step and no address.
+        Raises CallFault: timeout, unreachable or invalid, in words of ours that name the call's step and no address;
+        `unspent` where nothing of the request was sent.
         A response of any status is not an error. A call that has had no turn in time is a timeout.
         """
         target = parse_target(call.url)
@@ -99,9 +100,9 @@ class Fetcher:
         deadline = asyncio.get_running_loop().time() + timeout
         try:
             async with self._slots.turn(key.origin, deadline):
-                return await self._call(request, key, identity, deadline, largest, kept=not call.own_connection)
+                return await self._call(call, request, key, identity, deadline=deadline, largest=largest)
         except NoSlotError as error:
-            raise CallFault("timeout", f"{call.step} skipped: {error.reason}") from None
+            raise CallFault("timeout", f"{call.step} skipped: {error.reason}", unspent=True) from None
         except TimeoutError:
             raise CallFault("timeout", f"{call.step} did not respond in time") from None
         except ResponseError as error:
@@ -111,29 +112,32 @@ class Fetcher:
 
     async def _call(
         self,
+        call: Call,
         request: bytes,
         key: _Key,
         identity: ClientIdentity | None,
+        *,
         deadline: float,
         largest: int,
-        *,
-        kept: bool,
     ) -> Reply:
         """Send the request once: on a kept connection, if one is left and may be used, else on a new one."""
         drops = self._drops
-        connection = self._take(key) if kept else None
+        connection = None if call.own_connection else self._take(key)
         fresh = connection is None
         if connection is None:
             self._slots.make_room()
-            connection = await self._dialer.connect(
-                HttpConnection,
-                key.origin,
-                trust=key.trust,
-                allow_private=key.allow_private,
-                source_address=key.source_address,
-                timeout=deadline - asyncio.get_running_loop().time(),
-                identity=identity,
-            )
+            try:
+                connection = await self._dialer.connect(
+                    HttpConnection,
+                    key.origin,
+                    trust=key.trust,
+                    allow_private=key.allow_private,
+                    source_address=key.source_address,
+                    timeout=deadline - asyncio.get_running_loop().time(),
+                    identity=identity,
+                )
+            except ProblemError as raised:
+                raise _of_step(call.step, raised.problem, unspent=True) from None
         try:
             async with asyncio.timeout_at(deadline):
                 reply = await connection.call(request, largest)
@@ -142,7 +146,7 @@ class Fetcher:
             if fresh and identity is not None and isinstance(error, ClosedBeforeResponse):
                 raise ProblemError(certificate_refused()) from None
             raise
-        if connection.keep_for and kept and not self._closed and drops == self._drops:
+        if connection.keep_for and not (call.own_connection or self._closed) and drops == self._drops:
             self._keep(key, connection)
         else:
             connection.close()
@@ -202,7 +206,7 @@ def _request(call: Call, target: Target) -> bytes:
     return "\r\n".join((*lines, "", "")).encode("latin-1") + call.body
 
 
-def _of_step(step: str, problem: Problem) -> CallFault:
+def _of_step(step: str, problem: Problem, *, unspent: bool = False) -> CallFault:
     """A problem of an upstream, said of the step: "token endpoint: its certificate is refused: ..."."""
     detail = problem.detail
     for peer in ("the upstream", "the target"):
@@ -211,4 +215,5 @@ def _of_step(step: str, problem: Problem) -> CallFault:
         _OUTCOMES.get(problem.error, "unreachable"),
         f"{step}: {detail}",
         settings=problem.code == "destination_denied" or problem.error == "proxy_configuration_error",
+        unspent=unspent,
     )

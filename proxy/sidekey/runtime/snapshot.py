@@ -80,6 +80,10 @@ class Integration:
     """What a provider profile filled in: keys and values, as text."""
     stored: bool = False
     """Whether it is the store's: it is used in tunnels only to hosts under `ca.hosts`, and dials what the store may."""
+    row: str = ""
+    """The lasting ID of its row, where it is the store's."""
+    destination: str = ""
+    """All that a stored secret of it is bound to, in one spelling; empty where it is a file's."""
     rebuild: Callable[[], Integration] | None = None
     """Set where an unreadable value decides where the credential may go: builds the integration again, blocking."""
 

@@ -6,6 +6,7 @@ What cannot be read is returned beside the result, as places and reasons, and af
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from sidekey.core.matching import Matching, Narrowed
 from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
 from sidekey.credentials.base import Credential, Destinations
 from sidekey.credentials.certificates.loader import CertificateLoader
+from sidekey.credentials.destination import destination_of
 from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime import snapshot
@@ -46,11 +48,12 @@ def build_integration(
     certificate: CertificateLoader | None = None,
     noting: NotingReader | None = None,
     stored: Only | None = None,
+    row: str = "",
 ) -> tuple[snapshot.Integration, Reasons]:
     """One integration with its secrets read; `trust` is what holds where it names none itself.
 
     `noting` reads for this time, where it is to be known what was read; `read` for every later one. The errors of its
-    client certificate are the loader's. One that is `stored` dials global addresses and these.
+    client certificate are the loader's. One that is `stored`, in this `row`, dials global addresses and these.
     """
     auth = settings.auth
     now = read if noting is None else noting
@@ -66,7 +69,7 @@ def build_integration(
 
         def rebuild() -> snapshot.Integration:
             return build_integration(
-                name, settings, trust, read, trust_of, filled=filled, certificate=certificate, stored=stored
+                name, settings, trust, read, trust_of, filled=filled, certificate=certificate, stored=stored, row=row
             )[0]
 
     else:
@@ -106,9 +109,17 @@ def build_integration(
         redact_response=settings.redact_response,
         filled=filled,
         stored=stored is not None,
+        row=row,
+        destination="" if stored is None else _spelled_destination(settings),
         rebuild=rebuild,
     )
     return integration, reasons
+
+
+def _spelled_destination(settings: IntegrationSettings) -> str:
+    """What a stored secret of these settings is bound to. Redaction may be switched on without entering one again."""
+    bound = {key: value for key, value in destination_of(settings).items() if key != "redact_response"}
+    return json.dumps(bound, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _prefixes(settings: IntegrationSettings, read: ReferenceReader) -> tuple[tuple[Prefix, ...], list[Unread]]:

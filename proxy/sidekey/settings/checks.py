@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Literal
 
 from sidekey.core.matching import overlaps
 from sidekey.core.policy import Policy, decide, parse_prefix
@@ -246,6 +246,23 @@ def integration_warnings(raw: Mapping[str, Any]) -> Found:
         yield from kind.find_warnings(raw)
     yield from insecure_values(mapping(raw.get("auth")), ("auth",))
     yield from insecure_values(mapping(raw.get("client_certificate")), ("client_certificate",))
+
+
+Store = Literal["none", "file", "database"]
+"""What processes may share: nothing, what is in a file of one machine, or what is in a database."""
+
+_OF_ONE_FILE = (
+    "only processes that use the file of store.path may use this, each on this machine: to run more, keep the store in "
+    "PostgreSQL (store.url)"
+)
+
+
+def single_process_warnings(raw: Mapping[str, Any], store: Store) -> Found:
+    """What loads but should be known: credentials that processes use up for one another, if they do not share them."""
+    kind = kind_of(raw)
+    if kind is not None and store != "database":
+        for place, reason in kind.find_single_process(raw):
+            yield place, reason if store == "none" else _OF_ONE_FILE
 
 
 def policy_warnings(policy: Policy) -> Found:

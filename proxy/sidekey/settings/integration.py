@@ -24,6 +24,7 @@ class Integrations:
     """The integrations of one load; errors and warnings go into `loaded`.
 
     Secrets are read with `noting`, and with `read` whenever that is needed later. Certificates are checked at `now`.
+    `store` is what processes may share.
     """
 
     def __init__(
@@ -33,12 +34,15 @@ class Integrations:
         noting: NotingReader,
         trust_of: TrustOf,
         now: float,
+        *,
+        store: checks.Store,
     ) -> None:
         self._loaded = loaded
         self._read = read
         self._noting = noting
         self._trust_of = trust_of
         self._now = now
+        self._store = store
         self._looks = Looks()
         loaded.certificates = self._looks.stamps
 
@@ -59,7 +63,7 @@ class Integrations:
         return entry
 
     def _build(self, name: str, raw: Table, trust: Trust, former: Entry | None) -> Entry | None:
-        settings, errors, warnings, expansion = validate(raw)
+        settings, errors, warnings, expansion = validate(raw, store=self._store)
         self._note(self._loaded.errors, name, raw, errors)
         if settings is None:
             self._note(self._loaded.warnings, name, raw, warnings)

@@ -156,13 +156,12 @@ class _Loading:
         self._stored = stored
         self._trust_of = cache(partial(build_trust, read=read))
         self._is_local = cache(is_local)
-        self._integrations = Integrations(self.loaded, read, noting, self._trust_of, now)
 
     def run(self) -> Memory | None:
         """Load; what is to be remembered where there was no error."""
         settings = self._globals()
         trust = self._trust(settings)
-        entries = self._entries(trust, settings.limits.in_flight)
+        entries = self._entries(trust, settings)
         callers = build_callers(settings.callers, self._noting, self._memory.digests)
         self._note(self.loaded.unreadable, callers.unreadable)
         self._note(self.loaded.errors, callers.twice)
@@ -270,7 +269,11 @@ class _Loading:
             return trust
         return former if trust == former or not trust.usable else trust
 
-    def _entries(self, trust: snapshot.Trust, in_flight: int) -> dict[str, Entry]:
+    def _entries(self, trust: snapshot.Trust, settings: GlobalSettings) -> dict[str, Entry]:
+        store: checks.Store = "none"
+        if settings.store is not None:
+            store = "file" if settings.store.url is None else "database"
+        integrations = Integrations(self.loaded, self._read, self._noting, self._trust_of, self._now, store=store)
         entries: dict[str, Entry] = {}
         for name, document in self._joined.integrations.items():
             base = ("integrations", name)
@@ -282,9 +285,9 @@ class _Loading:
             if not isinstance(raw, Table):
                 self.loaded.errors.append(error_at(document, base, "must be a mapping"))
                 continue
-            found = checks.limit_errors(raw, in_flight)
+            found = checks.limit_errors(raw, settings.limits.in_flight)
             self.loaded.errors += [error_at(raw, loc, message, base=base) for loc, message in found]
-            entry = self._integrations.take(name, raw, trust, self._memory.entries.get(name))
+            entry = integrations.take(name, raw, trust, self._memory.entries.get(name))
             if entry is not None:
                 entries[name] = entry
                 # At each load, also of what has not changed: a machine's addresses do.

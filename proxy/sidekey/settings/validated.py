@@ -27,20 +27,23 @@ class Validated(NamedTuple):
     expansion: Expansion
 
 
-def validate(raw: Mapping[str, Any], known: Brought | None = None) -> Validated:
-    """Validate a document, its profile filled in; `known` as for `expand`."""
-    return _validated(expand(raw, known), stored=isinstance(raw, StoredMapping))
+def validate(raw: Mapping[str, Any], known: Brought | None = None, *, store: checks.Store = "database") -> Validated:
+    """Validate a document, its profile filled in; `known` as for `expand`. `store` is what processes may share."""
+    return _validated(expand(raw, known), stored=isinstance(raw, StoredMapping), store=store)
 
 
 def validate_saved(raw: Mapping[str, Any], brought: Brought | None) -> Validated:
     """Validate a document whose profile was filled in when it was saved, with `brought`; None: it names none."""
-    return _validated(Expansion(raw, [], None) if brought is None else merged(raw, brought), stored=True)
+    return _validated(
+        Expansion(raw, [], None) if brought is None else merged(raw, brought), stored=True, store="database"
+    )
 
 
-def _validated(expansion: Expansion, *, stored: bool) -> Validated:
+def _validated(expansion: Expansion, *, stored: bool, store: checks.Store) -> Validated:
     table = expansion.table
     found = [Finding(*each) for each in checks.integration_errors(table)]
     warnings = [Finding(*each) for each in checks.integration_warnings(table)]
+    warnings += [Finding(*each) for each in checks.single_process_warnings(table, store)]
     settings: IntegrationSettings | None = None
     try:
         settings = IntegrationSettings.model_validate(table)

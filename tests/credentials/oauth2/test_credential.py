@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.credentials.base import Attempt, CallFault, Lineage, Verdict
+from sidekey.credentials.base import Attempt, CallFault, Lineage, Reply, Verdict
 from sidekey.credentials.oauth2.clients import Client
 from sidekey.credentials.oauth2.credential import OAuth2Credential
 from sidekey.credentials.oauth2.grants import ClientCredentials, JwtBearer, RefreshToken
@@ -138,3 +138,27 @@ def test_a_credential_shows_no_secret() -> None:
     shown = repr(credential)
     assert "hunter2" not in shown
     assert "refresh-1" not in shown
+
+
+@pytest.mark.parametrize(
+    ("answer", "unspent"),
+    [
+        (reply({**TOKEN, "access_token": None}), True),
+        (reply({**TOKEN, "expires_in": 0}), True),
+        (reply({"access_token": None}), True),
+        (reply({"error": "invalid_grant"}), True),
+        (reply({"error": "invalid_grant"}, 400), True),
+        (reply(b"", 503), True),
+        (reply({**TOKEN, "access_token": None, "refresh_token": "a b"}), False),
+        (reply({"access_token": None, "refresh_token": None}), False),
+        (reply(b"<html>"), False),
+        (reply({}, 500), False),
+        (reply({**TOKEN, "refresh_token": "refresh-2"}, 502), False),
+    ],
+    ids=["next", "ended", "none", "said in 200", "400", "503", "unusable", "null", "no JSON", "500", "502"],
+)
+def test_a_response_without_a_token_says_whether_the_refresh_token_is_known(answer: Reply, unspent: bool) -> None:
+    """The next one is there, or the last one stays (RFC 6749 6); else it may be spent, and its successor lost."""
+    with pytest.raises(CallFault) as failed:
+        issue(credential_of(REFRESHING), answer)
+    assert failed.value.unspent is unspent

@@ -89,3 +89,9 @@ def test_a_secret_parameter_counts_like_any_other() -> None:
     body = {"body": {"api_key": {"insecure_value": "hunter2"}}}
     assert lineage(AUTH, token_request=body).token != lineage(AUTH).token
     assert "hunter2" not in repr(lineage(AUTH, token_request=body))
+
+
+def test_whose_a_refresh_token_is_stays_spelled_as_it_is() -> None:
+    """It is what processes find in the store: one that spelled it in another way would present what is spent."""
+    client = ("oauth2", "refresh_token", AUTH["token_endpoint"], "client-1", "refresh-1", None, None, None)
+    assert lineage(REFRESHING).client == client

@@ -249,8 +249,8 @@ def test_settings_show_no_secret(dump: type[str]) -> None:
     ],
 )
 def test_what_only_one_process_may_use_is_a_warning(auth: dict[str, object], keys: list[str]) -> None:
-    """Processes do not share tokens: with a second, each ends what the other has."""
-    found = list(OAuth2Settings.find_warnings({"auth": {"type": "oauth2", **auth}}))
+    """Without a store processes do not share tokens: with a second, each ends what the other has."""
+    found = list(OAuth2Settings.find_single_process({"auth": {"type": "oauth2", **auth}}))
     assert [place for place, _ in found] == [("auth", key) for key in keys]
     assert all(text.startswith("only one process may use this") and "run one replica" in text for _, text in found)
 
@@ -321,3 +321,19 @@ def test_what_may_change_without_the_stored_secrets_again() -> None:
     document = copied(OAUTH2)
     document["auth"]["token_placement"] = "query"
     assert destination(document)["auth"]["token_placement"] == ["query", "access_token", ""]  # type: ignore[index,call-overload]
+
+
+@pytest.mark.parametrize(
+    ("auth", "rotates", "one_at_a_time"),
+    [
+        ({}, False, False),
+        ({"single_live_token": True}, False, True),
+        ({"grant": "refresh_token", "refresh_token": {"env": "SECRET"}}, True, True),
+        ({"grant": "refresh_token", "refresh_token": {"env": "SECRET"}, "refresh_token_rotates": False}, False, False),
+    ],
+)
+def test_a_refresh_token_that_rotates_is_a_trait(auth: dict[str, object], rotates: bool, one_at_a_time: bool) -> None:
+    """And with one live token, too, processes call one at a time."""
+    base = {"type": "oauth2", "token_endpoint": "https://a.example.com/t", "client_id": "c"}
+    traits = settings_of({**base, "client_secret": {"env": "SECRET"}, **auth}).traits()
+    assert (traits.rotates, traits.one_at_a_time) == (rotates, one_at_a_time)

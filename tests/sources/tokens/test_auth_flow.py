@@ -127,6 +127,7 @@ async def test_a_call_over_the_limit_is_neither_made_nor_counted() -> None:
     with pytest.raises(CallFault) as failed:
         await road.run(refresh_then_login())
     assert (failed.value.outcome, failed.value.retry_after) == ("rate_limited", 58)
+    assert failed.value.unspent
     assert failed.value.reason == "login skipped: limit of 1 calls a minute reached"
     assert (road.steps, road.counted) == (["refresh"], ["refused"])
 
@@ -145,6 +146,7 @@ async def test_a_learnt_base_url_that_the_policy_does_not_allow_fails_the_attemp
     with pytest.raises(CallFault) as failed:
         await road.run(learning(base_url))
     assert failed.value.reason == f"the base URL that the login returned is not allowed: {words}"
+    assert failed.value.unspent
     assert (failed.value.outcome, road.counted) == ("invalid", ["invalid"])
     assert failed.value.memory == "refresh-2"
 

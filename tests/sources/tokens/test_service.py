@@ -19,6 +19,7 @@ from sidekey.network.dial import Dialer
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration, NetworkRules, Snapshot, Trust
 from sidekey.sources.tokens.auth_flow import AuthFlow
+from sidekey.sources.tokens.ledger import Closed
 from sidekey.sources.tokens.service import Tokens
 from support.ca import Authority
 from support.certificates import Issued as ClientCertificate
@@ -340,3 +341,24 @@ async def test_a_source_that_was_taken_over_is_gone_once_nobody_holds_it(tokens:
         finally:
             gc.enable()
     await tokens.close()
+
+
+@pytest.mark.parametrize("traits", [{"rotates": True}, {"single_live_token": True}, {}], ids=str)
+async def test_only_what_processes_end_for_one_another_is_shared(
+    traits: dict[str, bool], metrics: Metrics, ca: Authority
+) -> None:
+    """All else is called for as ever, whatever the ledger says."""
+    tokens = Tokens(
+        Dialer(NetworkRules(hosts=HOSTS)), metrics, lambda _: "d1", identity_of=lambda _: None, ledger=Closed()
+    )
+    async with RawUpstream(answering(OK), ssl_context=ca.server_context("up.test")) as upstream:
+        found = integration(ca, upstream.port)
+        source = tokens.source(replace(found, traits=found.traits._replace(**traits)))
+        if not traits:
+            assert (await source.obtain()).headers
+        else:
+            with pytest.raises(ProblemError) as failed:
+                await source.obtain()
+            assert "this process does not use the store" in failed.value.problem.detail
+        assert len(upstream.connections) == (not traits)
+        await tokens.close()

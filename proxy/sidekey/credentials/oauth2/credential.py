@@ -11,7 +11,7 @@ from sidekey.credentials.oauth2.clients import Client
 from sidekey.credentials.oauth2.grants import GrantType
 from sidekey.credentials.oauth2.placement import Placement
 from sidekey.credentials.oauth2.request import TokenRequest
-from sidekey.credentials.oauth2.token_response import ResponseShape, read_refresh_token, read_response
+from sidekey.credentials.oauth2.token_response import ResponseShape, names_successor, read_refresh_token, read_response
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -41,6 +41,7 @@ class OAuth2Credential(Sealed):
         except CallFault as error:
             # With the response the refresh token that was sent may have ended, whatever is wrong with the rest.
             error.memory = memory
+            error.unspent = error.unspent or names_successor(reply)
             raise
         return Issued(self.placement.grant(token.value, token.base_url), token.life, memory)
 

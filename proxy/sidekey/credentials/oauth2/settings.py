@@ -147,12 +147,13 @@ class OAuth2Settings(KindSettings):
         default=None,
         validate_default=True,
         description="The refresh token of that grant, as a reference. One that a response contains is used from "
-        "then on, until the next start, unless `refresh_token_rotates` says otherwise.",
+        "then on, until the next start or with a store for good, unless `refresh_token_rotates` says otherwise.",
     )
     refresh_token_rotates: Annotated[bool, HARMLESS] = Field(
         default=True,
         description="Whether a response may end the refresh token that it was asked for with, and bring another. Then "
-        "only one process may use it. `false`: that of the config is always used, and any other is ignored.",
+        "only one process may use it, or processes that share a store. `false`: that of the config is always used, and "
+        "any other is ignored.",
     )
     assertion: AssertionSettings | None = Field(
         default=None, validate_default=True, description="The signed assertion of `private_key_jwt` or `jwt_bearer`."
@@ -259,23 +260,28 @@ class OAuth2Settings(KindSettings):
 
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
-        """A placement of the token that has disadvantages, and what only one process may use."""
+        """A placement of the token that has disadvantages."""
         auth = mapping(integration.get("auth"))
-        if auth.get("grant") == "refresh_token" and auth.get("refresh_token_rotates") is not False:
-            yield (
-                ("auth", "refresh_token"),
-                "only one process may use this token: the provider may end it with each use, and no other process, nor "
-                "this one after a restart, has the next; run one replica, or write refresh_token_rotates: false if it "
-                "stays valid",
-            )
-        if auth.get("single_live_token") is True:
-            yield ("auth", "single_live_token"), ONE_PROCESS
         written = auth.get("token_placement")
         place = mapping(written).get("in", written)
         if place == "query":
             yield ("auth", "token_placement"), "a token in the query appears in the logs of servers (RFC 6750 2.3)"
         if place == "body" and integration.get("test") is not None:
             yield ("test",), "the test request has an empty body, into which no token can be put: the test fails"
+
+    @classmethod
+    def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
+        """A refresh token that ends with its use, and a client of which one token is live."""
+        auth = mapping(integration.get("auth"))
+        if auth.get("grant") == "refresh_token" and auth.get("refresh_token_rotates") is not False:
+            yield (
+                ("auth", "refresh_token"),
+                "only one process may use this token: the provider may end it with each use, and no other process, nor "
+                "this one after a restart, has the next; add store, or write refresh_token_rotates: false if it stays "
+                "valid, or run one replica",
+            )
+        if auth.get("single_live_token") is True:
+            yield ("auth", "single_live_token"), ONE_PROCESS
 
     @classmethod
     def hint(cls, key: str) -> str:
@@ -298,6 +304,7 @@ class OAuth2Settings(KindSettings):
             watched=frozenset({401}),
             renewal_interval=self.renewal_interval,
             single_live_token=self.single_live_token,
+            rotates=self.grant == "refresh_token" and self.refresh_token_rotates,
         )
 
     def inputs(self) -> Iterator[SecretInput]:

@@ -104,6 +104,12 @@ def read_refresh_token(reply: Reply) -> str | None:
     return found if isinstance(found, str) and is_token(found) else None
 
 
+def names_successor(reply: Reply) -> bool:
+    """Whether a response tells what to present next: a refresh token, or by naming none the same (RFC 6749 6)."""
+    response = json_object(reply.body) if reply.status in _SUCCESS else None
+    return response is not None and ("refresh_token" not in response or read_refresh_token(reply) is not None)
+
+
 def _number(response: dict[str, Any]) -> str:
     description = response.get("error_description")
     found = _NUMBER.match(description) if isinstance(description, str) else None

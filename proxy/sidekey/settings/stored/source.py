@@ -207,6 +207,7 @@ class _Building:
             filled=() if expansion.filled is None else expansion.filled.entries,
             certificate=certificate,
             stored=around.allow_private,
+            row=row.row,
         )
         judgement = Judgement("ok")
         for held in (integration.secrets, certificate):

@@ -76,20 +76,20 @@ class FlowRunner:
         wait = self.limit.wait(now)
         if wait:
             reason = f"{step} skipped: limit of {self.limit.most} calls a minute reached"
-            raise CallFault("rate_limited", reason, retry_after=wait)
+            raise CallFault("rate_limited", reason, retry_after=wait, unspent=True)
         self.limit.note(now)
 
     def _check(self, step: str, called: float, issued: Issued) -> None:
         if self.clock() >= called + issued.life:
             reason = f"{step} returned a token that had expired on arrival"
-            raise CallFault("invalid", reason, memory=issued.memory, expired=True)
+            raise CallFault("invalid", reason, memory=issued.memory, expired=True, unspent=True)
         if issued.grant.base_url is None:
             return
         try:
             self.learn(issued.grant.base_url)
         except ValueError as error:
             reason = f"the base URL that the {step} returned is not allowed: {error}"
-            raise CallFault("invalid", reason, memory=issued.memory) from None
+            raise CallFault("invalid", reason, memory=issued.memory, unspent=True) from None
 
 
 def _advance(advance: Callable[[], Call]) -> Call | Issued:

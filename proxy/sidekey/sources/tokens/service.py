@@ -16,6 +16,7 @@ from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.sources.tokens.auth_flow import Fetch
+from sidekey.sources.tokens.ledger import Ledger
 from sidekey.sources.tokens.token_source import TokenSource
 
 TOKEN_TIMEOUT = 10.0
@@ -29,8 +30,9 @@ class Tokens:
     """Makes the token source of each integration, whose calls go through `dialer` under the integration's own rules.
 
     `identity_of` finds where an integration's client certificate is, if it has one: every call offers it, since it may
-    authenticate the client (RFC 8705 2) or be what the token is bound to (RFC 8705 3). `report` is passed every defect,
-    returns the id under which it is logged, and must not raise.
+    authenticate the client (RFC 8705 2) or be what the token is bound to (RFC 8705 3). `ledger` is where processes take
+    turns that must call one at a time; None where there is no store. `report` is passed every defect, returns the id
+    under which it is logged, and must not raise.
     """
 
     def __init__(
@@ -41,11 +43,13 @@ class Tokens:
         report: Callable[[BaseException], str],
         *,
         identity_of: Callable[[Integration], IdentitySource | None],
+        ledger: Ledger | None = None,
     ) -> None:
         self._fetcher = Fetcher(dialer, slots)
         self._identity_of = identity_of
         self._metrics = metrics
         self._report = report
+        self._ledger = ledger
         self._integrations: Mapping[str, Integration] = MappingProxyType({})
         self._sources: dict[str, TokenSource] = {}
         self._former: dict[str, TokenSource] = {}
@@ -83,6 +87,7 @@ class Tokens:
                 self._report,
                 ready=partial(_present, certificate),
                 former=self._former.pop(name, None),
+                ledger=self._ledger if integration.traits.one_at_a_time else None,
             )
         return found
 

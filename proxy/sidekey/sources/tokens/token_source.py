@@ -23,7 +23,7 @@ from typing import NamedTuple
 from weakref import WeakSet
 
 from sidekey.core.policy import Policy, parse_learnt
-from sidekey.credentials.base import Attempt, CallFault, CallingCredential, FixedCredential, Grant, Verdict
+from sidekey.credentials.base import CallFault, CallingCredential, FixedCredential, Grant, Verdict
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.backoff import growing
 from sidekey.network.timers import call_weakly_at
@@ -31,10 +31,13 @@ from sidekey.observe.logs import get_logger
 from sidekey.observe.metrics import CredentialSeries, Metrics
 from sidekey.refresh import Failed, Refresh
 from sidekey.runtime.snapshot import Integration
-from sidekey.sources.tokens.auth_flow import AuthFlow, Fetch, FlowRunner, Obtained
+from sidekey.sources.tokens.auth_flow import Fetch, FlowRunner, Obtained
 from sidekey.sources.tokens.call_limit import CallLimit
+from sidekey.sources.tokens.calls import Calls
+from sidekey.sources.tokens.ledger import Ledger, SharedToken, Unavailable
 from sidekey.sources.tokens.origin import Origin, origin_of
 from sidekey.sources.tokens.schedule import Schedule, schedule
+from sidekey.sources.tokens.sharing import Sharing
 
 _RANDOM = SystemRandom()
 
@@ -49,6 +52,9 @@ PAUSES = (0.5, 0.5, 1.0)
 
 Platforms that return one token for its whole life say in its last second that it lives 0 seconds.
 """
+
+STORE_PAUSE = 1.0
+"""Seconds until the next attempt, where the store cannot be used: no endpoint is to be spared."""
 
 _RELOADED = Problem(
     "credential_unavailable",
@@ -68,6 +74,7 @@ class _Known(NamedTuple):
     held: _Held | None
     memory: str | None
     rejected: bool
+    number: str
     forced_at: float
     refresh: Refresh[Grant, Problem]
 
@@ -77,7 +84,8 @@ class TokenSource:
 
     `fetch` makes its calls, `ready` waits until a client certificate is there where one is needed (ProblemError: there
     is none); `report` is passed defects, returns the id under which one is logged and must not raise. `former` is the
-    source of what the integration was before, to be retired by then.
+    source of what the integration was before, to be retired by then. With a `ledger` the token is shared with other
+    processes, which call one at a time.
     """
 
     def __init__(
@@ -89,6 +97,7 @@ class TokenSource:
         *,
         ready: Callable[[], Awaitable[object]],
         former: TokenSource | None = None,
+        ledger: Ledger | None = None,
         jitter: Callable[[], float] = _RANDOM.random,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -111,6 +120,9 @@ class TokenSource:
         self._held: _Held | None = None
         self._memory: str | None = None
         self._rejected = False
+        self._sharing = None if ledger is None else Sharing(ledger, integration, fetch, wall)
+        self._number = ""
+        """That of the last shared token; another is newer."""
         self._doubted_until = -math.inf
         """Until when requests wait for an attempt under way, although a token is held."""
         self._timer: asyncio.TimerHandle | None = None
@@ -209,8 +221,13 @@ class TokenSource:
         self._plan()
 
     async def close(self) -> None:
-        """Forget the token and cancel the attempt under way, with everyone who waits for it."""
+        """Forget the token and cancel the attempt under way, with everyone who waits for it.
+
+        A call that may spend what is shared is waited for.
+        """
         await self._refresh.close()
+        if self._sharing is not None:
+            await self._sharing.close()
         self._drop()
 
     def _activate(self, held: _Held) -> Grant:
@@ -281,7 +298,7 @@ class TokenSource:
 
     def hand_over(self, heir: TokenSource) -> _Known:
         """What is known so far, for `heir`, which alone makes calls from now on. What is held serves here as well."""
-        known = _Known(self._held, self._memory, self._rejected, self._forced_at, self._refresh)
+        known = _Known(self._held, self._memory, self._rejected, self._number, self._forced_at, self._refresh)
         self._memory = None
         self.follow(heir)
         return known
@@ -335,7 +352,7 @@ class TokenSource:
         return True
 
     def _take_over(self, known: _Known, own: Origin, others: Origin) -> None:
-        self._memory, self._rejected = known.memory, known.rejected
+        self._memory, self._rejected, self._number = known.memory, known.rejected, known.number
         if own.proves_like(others):
             # Another secret may be what the last renewal has failed for want of.
             self._forced_at = known.forced_at
@@ -425,39 +442,58 @@ class TokenSource:
 
     async def _attempt(self) -> Grant | Failed[Problem]:
         try:
-            return self._keep(await self._call())
+            credential = await self._calling_credential()
+            if self._sharing is not None:
+                return self._keep_shared(await self._share(self._sharing, credential))
+            return self._keep(await self._call(credential))
         except CallFault as error:
             return self._failed(error)
+        except Unavailable as error:
+            reason = f"the store cannot be used, so no token is asked for: {error}"
+            self._log.warning("no token could be obtained", outcome="unreachable", reason=reason)
+            return Failed(Problem("credential_unavailable", reason), STORE_PAUSE, counts=False)
         except ProblemError as raised:
             # A secret or certificate: whoever reads it knows when to read it again.
             return Failed(replace(raised.problem, headers=()), counts=False)
         except Exception as defect:  # noqa: BLE001  an attempt may have nobody who waits: a defect is reported here
             return Failed(Problem("internal_error", f"a defect of Sidekey, logged as {self._report(defect)}"))
 
-    async def _call(self) -> Obtained:
+    async def _calling_credential(self) -> CallingCredential:
         credential = await self._secrets.obtain()
         if isinstance(credential, FixedCredential):
             raise TypeError("a token source is for kinds that must call first")
-        runner = self._make_runner(credential)
-        for pause in () if self._refresh.failures else PAUSES:
-            try:
-                return await runner.run(self._flow(credential))
-            except CallFault as error:
-                if not error.expired:
-                    raise
-                self._remember(error)
-            await asyncio.sleep(pause)
-        return await runner.run(self._flow(credential))
+        return credential
 
-    def _flow(self, credential: CallingCredential) -> AuthFlow:
-        return credential.obtain(Attempt(self._wall(), self._memory, self._rejected))
+    async def _call(self, credential: CallingCredential) -> Obtained:
+        calls = self._calls(credential)
+        try:
+            return await calls.run(self._fetch)
+        finally:
+            self._memory = calls.memory
 
-    def _make_runner(self, credential: CallingCredential) -> FlowRunner:
+    async def _share(self, sharing: Sharing, credential: CallingCredential) -> SharedToken:
+        await self._ready()
+        origin = self.origin
+        if origin is None:
+            raise CallFault("unreachable", "no token is asked for: trusted_ca cannot be read", settings=True)
+        return await sharing.obtain(origin, self._is_newer, self._calls(credential))
+
+    def _calls(self, credential: CallingCredential) -> Calls:
+        return Calls(
+            credential,
+            partial(self._make_runner, credential),
+            self._wall,
+            self._memory,
+            rejected=self._rejected,
+            pauses=() if self._refresh.failures else PAUSES,
+        )
+
+    def _make_runner(self, credential: CallingCredential, fetch: Fetch) -> FlowRunner:
         limit = self._limit
         if limit is None or limit.most != credential.calls_a_minute:
             limit = self._limit = CallLimit(credential.calls_a_minute)
         return FlowRunner(
-            fetch=self._fetch,
+            fetch=fetch,
             limit=limit,
             clock=self._loop.time,
             count=self._series.count_call,
@@ -465,28 +501,36 @@ class TokenSource:
         )
 
     def _keep(self, obtained: Obtained) -> Grant:
-        issued = obtained.issued
-        life = schedule(obtained.called, issued.life, self._jitter())
-        self._memory = issued.memory
+        return self._hand_out(obtained.issued.grant, obtained.called, obtained.issued.life)
+
+    def _keep_shared(self, token: SharedToken) -> Grant:
+        self._number = token.number
+        return self._hand_out(token.grant, self._moment(token.called), token.life)
+
+    def _is_newer(self, token: SharedToken) -> bool:
+        """Whether a token that another process has obtained is another than the last one here, and may be used."""
+        life = schedule(self._moment(token.called), token.life, 0.0)
+        return token.number != self._number and self._loop.time() < life.ends_at and self._allows(token.grant)
+
+    def _moment(self, wall: float) -> float:
+        """A moment in the past, on the loop's clock; another process's clock may be ahead."""
+        return self._loop.time() - max(0.0, self._wall() - wall)
+
+    def _hand_out(self, grant: Grant, called: float, seconds: float) -> Grant:
         self._rejected = False
-        self.grant = issued.grant if self._refresh.waiting else None
-        self._hold(_Held(issued.grant, life))
+        self.grant = grant if self._refresh.waiting else None
+        self._hold(_Held(grant, schedule(called, seconds, self._jitter())))
         if self._refresh.error is not None:
             self._log.info("tokens can be obtained again", failures=self._refresh.failures)
-        self._log.debug("a token was issued", life=round(issued.life, 3))
-        return issued.grant
+        self._log.debug("a token was issued", life=round(seconds, 3))
+        return grant
 
     def _hold(self, held: _Held) -> None:
         self._held = held
         self._series.expires(self._wall() + held.life.expires_at - self._loop.time())
         self._plan()
 
-    def _remember(self, error: CallFault) -> None:
-        if error.memory is not None:
-            self._memory = error.memory
-
     def _failed(self, error: CallFault) -> Failed[Problem]:
-        self._remember(error)
         status_error = "proxy_configuration_error" if error.settings else "proxy_internal_error"
         self._log.warning("no token could be obtained", outcome=error.outcome, reason=error.reason)
         return Failed(Problem("credential_unavailable", error.reason, error=status_error), error.retry_after)

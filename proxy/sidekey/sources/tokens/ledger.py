@@ -1,0 +1,124 @@
+"""What processes that use the same token know together, and whose turn it is to call for the next one.
+
+A token source needs no more than this of whatever keeps it. What is kept outlives the processes.
+
+```text
+             take                intend                    leave
+   nobody's ──────► a Turn ─────────────► a call may spend ───────► the next may be taken, with what was left
+                      │ release           │      │ release: it was not spent
+                      ▼                   │      ▼
+                   nobody's               │   nobody's
+                                          └─► give_up, or the process ends: spent, nobody has a turn any more
+```
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sidekey.credentials.base import Grant, Sealed
+
+
+class Unavailable(Exception):
+    """What is kept cannot be read or written now; the text says why. What may be spent must not be presented."""
+
+
+class TurnLost(Exception):
+    """The turn took too long, and another process has it now."""
+
+
+class Chain(NamedTuple):
+    """The tokens that come of one another: of the integration that `name` stands for, beginning at a `lineage`.
+
+    The lineage is text that may hold secrets; what begins with another refresh token is another chain.
+    """
+
+    name: str
+    lineage: str
+
+    def __repr__(self) -> str:
+        return f"Chain({self.name})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SharedToken(Sealed):
+    """A token that one process has obtained for all.
+
+    `number` is one that no other token has. `asked` says what it is for, and may hold secrets. `called` is when the
+    call for it was sent (seconds since the epoch, by the clock of the process that sent it), and `life` how many
+    seconds it lives from then on.
+    """
+
+    number: str
+    asked: str
+    grant: Grant
+    called: float
+    life: float
+
+    def __repr__(self) -> str:
+        return f"SharedToken({self.number})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Left(Sealed):
+    """What the last turn has left: what the next call may use (`Issued.memory`), and the last token."""
+
+    memory: str | None = None
+    token: SharedToken | None = None
+
+    def __repr__(self) -> str:
+        return f"Left({self.token!r})"
+
+
+class Turn(ABC):
+    """The right to call for the next token of a chain, for a while. What it may do next raises Unavailable, TurnLost.
+
+    `left` is what the turn before has left.
+    """
+
+    left: Left
+
+    @abstractmethod
+    async def intend(self) -> None:
+        """Note that a call is made now that may spend what it presents. No call may be made where this raises."""
+
+    @abstractmethod
+    async def leave(self, left: Left) -> None:
+        """Keep what the call has brought, and end the turn: what was left before is spent.
+
+        Where it is Unavailable, it is kept as soon as that is possible, and until then nobody has a turn.
+        """
+
+    @abstractmethod
+    async def release(self) -> None:
+        """End the turn with what was left before, which was not spent. Raises nothing: it is done once it can be."""
+
+    @abstractmethod
+    async def give_up(self) -> None:
+        """End the turn, and the chain: nobody knows whether what was left is spent. Raises nothing."""
+
+
+class NoTurn(NamedTuple):
+    """It is another process's turn; or nobody's any more, since what was left may be `spent`."""
+
+    spent: bool
+    left: Left
+
+
+class Ledger(ABC):
+    """Where turns are taken. A process has one."""
+
+    @abstractmethod
+    async def take(self, chain: Chain, *, rotates: bool) -> Turn | NoTurn:
+        """Take the turn, where it is nobody's. `rotates`: its calls are going to be intended. Raises Unavailable."""
+
+
+class Closed(Ledger):
+    """The ledger of a process that has not opened what is kept, although there is something."""
+
+    async def take(self, chain: Chain, *, rotates: bool) -> Turn | NoTurn:
+        """Nobody has a turn here."""
+        del chain, rotates
+        raise Unavailable("this process does not use the store: send a request to one that runs")

@@ -1,0 +1,163 @@
+"""Obtains a token that processes share: takes what another has obtained, or, in its turn, makes the calls itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Hashable
+from dataclasses import fields, is_dataclass
+from secrets import token_hex
+from typing import Any
+
+from sidekey.credentials.base import Call, CallFault, Issued, Reply
+from sidekey.errors import ProblemError
+from sidekey.runtime.snapshot import Integration
+from sidekey.sources.tokens.auth_flow import Fetch, Obtained
+from sidekey.sources.tokens.calls import Calls
+from sidekey.sources.tokens.ledger import Chain, Ledger, Left, SharedToken, Turn, TurnLost, Unavailable
+from sidekey.sources.tokens.origin import Origin
+
+WAIT = 20.0
+"""Seconds for which an attempt waits for another process's turn: longer than one lasts whose process has ended."""
+
+FIRST_LOOK = 0.1
+LONGEST_LOOK = 1.0
+"""Seconds between two looks at whether it has ended, which grow from the first to the longest."""
+
+LINGER = 15.0
+"""Seconds for which the end of a process waits for a turn: a call that was sent may have spent what it presented."""
+
+SPENT = (
+    "the refresh token may be spent: a process ended, or had no response, while it presented it; enter a new refresh "
+    "token"
+)
+
+Usable = Callable[[SharedToken], bool]
+
+
+class Sharing:
+    """The part of a token source that is there where an integration's processes must call one at a time."""
+
+    def __init__(self, ledger: Ledger, integration: Integration, fetch: Fetch, wall: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._integration = integration
+        self._rotates = integration.traits.rotates
+        self._fetch = fetch
+        self._wall = wall
+        self._turn: asyncio.Task[SharedToken] | None = None
+
+    async def obtain(self, origin: Origin, usable: Usable, calls: Calls) -> SharedToken:
+        """The token that another process has left, where it is `usable`, or what `calls` bring.
+
+        Raises CallFault, Unavailable, and what `calls` raise.
+        """
+        chain = chain_of(self._integration, origin)
+        asked = asked_of(origin)
+        loop = asyncio.get_running_loop()
+        end, pause = loop.time() + WAIT, FIRST_LOOK
+        while True:
+            try:
+                taken = await self._ledger.take(chain, rotates=self._rotates)
+                token = taken.left.token
+                if token is not None and token.asked == asked and usable(token):
+                    if isinstance(taken, Turn):
+                        await taken.release()
+                    return token
+                if isinstance(taken, Turn):
+                    # A task of its own: whoever stops waiting for a call must not keep what it brings from being kept.
+                    self._turn = loop.create_task(self._call(taken, asked, calls))
+                    self._turn.add_done_callback(self._ended)
+                    return await asyncio.shield(self._turn)
+            except TurnLost:
+                continue
+            if taken.spent:
+                raise CallFault("refused", SPENT, settings=True)
+            if loop.time() >= end:
+                raise CallFault("timeout", "another process is obtaining the token, and has not ended yet")
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_LOOK)
+
+    async def close(self) -> None:
+        """Wait for the turn to end, for some time."""
+        turn = self._turn
+        if turn is not None:
+            await asyncio.wait([turn], timeout=LINGER)
+            turn.cancel()
+
+    def _ended(self, turn: asyncio.Task[SharedToken]) -> None:
+        if self._turn is turn:
+            self._turn = None
+
+    async def _call(self, turn: Turn, asked: str, calls: Calls) -> SharedToken:
+        presented = False
+        calls.memory = turn.left.memory
+
+        async def fetch(call: Call) -> Reply:
+            nonlocal presented
+            if self._rotates:
+                await turn.intend()
+                presented = True
+            return await self._fetch(call)
+
+        try:
+            obtained = await calls.run(fetch)
+        except CallFault as error:
+            if presented and not error.unspent:
+                await turn.give_up()
+            else:
+                await _end(turn, calls.memory)
+            raise
+        except (ProblemError, Unavailable):
+            # Nothing was sent: a certificate could not be read, or the intent not be kept.
+            await _end(turn, calls.memory)
+            raise
+        except Exception:
+            # A defect; or the turn is another's by now, and neither changes anything.
+            await (turn.give_up() if presented else turn.release())
+            raise
+        token = self._token(obtained, asked)
+        await turn.leave(Left(obtained.issued.memory, token))
+        return token
+
+    def _token(self, obtained: Obtained, asked: str) -> SharedToken:
+        issued: Issued = obtained.issued
+        elapsed = asyncio.get_running_loop().time() - obtained.called
+        return SharedToken(token_hex(8), asked, issued.grant, self._wall() - elapsed, issued.life)
+
+
+async def _end(turn: Turn, memory: str | None) -> None:
+    """End a turn without a token. A response may have brought what is presented next nevertheless."""
+    if memory == turn.left.memory:
+        await turn.release()
+    else:
+        await turn.leave(Left(memory, turn.left.token))
+
+
+def chain_of(integration: Integration, origin: Origin) -> Chain:
+    """Whose token it is. What trusts the endpoint, and the client's certificate, are no part of it.
+
+    With another of these the refresh token of the config is still as spent as it was. A stored integration's is bound
+    to all of its destination as well.
+    """
+    name = integration.row or f"file:{integration.id}"
+    return Chain(name, _spelled((origin.kind.client, integration.destination)))
+
+
+def asked_of(origin: Origin) -> str:
+    """What a token is asked for, in which all must agree who use it."""
+    return _spelled((origin.kind.token, origin.trust, origin.certificate))
+
+
+def _spelled(value: Hashable) -> str:
+    """One spelling of what a lineage is made of, the same in every process."""
+    return json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if is_dataclass(value):
+        return [_plain(getattr(value, each.name)) for each in fields(value)]
+    raise TypeError(f"a lineage must be made of texts, numbers and tuples, and not of {type(value).__name__}")
