@@ -349,7 +349,12 @@ async def test_only_what_processes_end_for_one_another_is_shared(
 ) -> None:
     """All else is called for as ever, whatever the ledger says."""
     tokens = Tokens(
-        Dialer(NetworkRules(hosts=HOSTS)), metrics, lambda _: "d1", identity_of=lambda _: None, ledger=Closed()
+        Dialer(NetworkRules(hosts=HOSTS)),
+        CallSlots(16),
+        metrics,
+        lambda _: "d1",
+        identity_of=lambda _: None,
+        ledger=Closed(),
     )
     async with RawUpstream(answering(OK), ssl_context=ca.server_context("up.test")) as upstream:
         found = integration(ca, upstream.port)
