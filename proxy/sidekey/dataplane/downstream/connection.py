@@ -90,7 +90,8 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         """Since when it waits for the first byte of a request; NEVER where it does not."""
         if self.exchange is not None or self._in_head or self._discarding or self.unsent:
             return NEVER
-        timeouts = self.worker.rules.timeouts
+        # By the rules that the deadline was set by: a reload must not move this.
+        timeouts = self._rules.timeouts
         return self.deadline - (timeouts.request_head if self._head_due else timeouts.keep_alive)
 
     @property
@@ -106,7 +107,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         worker = self.worker
         has_room = worker.opened(self)
         worker.deadlines.watch(self)
-        self.deadline = worker.deadlines.now + worker.rules.timeouts.request_head
+        self.deadline = worker.deadlines.now + self._rules.timeouts.request_head
         if not has_room:
             # Everybody else has a request under way. What is said now, before the request is read, is all that can be
             # done without keeping the descriptor.
@@ -356,9 +357,9 @@ class CallerConnection(RequestReader, asyncio.Protocol):
 
     def _await_head(self) -> None:
         """Between two exchanges: the next request may take its time to begin, but not to end its head."""
-        worker = self.worker
-        seconds = self._rules.timeouts.request_head if self._in_head else worker.rules.timeouts.keep_alive
-        self.deadline = worker.deadlines.now + seconds
+        timeouts = self._rules.timeouts
+        seconds = timeouts.request_head if self._in_head else timeouts.keep_alive
+        self.deadline = self.worker.deadlines.now + seconds
 
     def close_if_idle(self) -> bool:
         """Close the connection where nothing is under way and nothing has arrived; whether it did."""
