@@ -113,6 +113,7 @@ class Tunnel(asyncio.Protocol):
         "_plain",
         "_tls",
         "_transport",
+        "_waiting_since",
         "_worker",
         "deadline",
     )
@@ -135,6 +136,7 @@ class Tunnel(asyncio.Protocol):
         self._tls: TlsTransport | None = None
         self._transport: asyncio.Transport | None = None
         self._full = False
+        self._waiting_since = NEVER
 
     # From the CONNECT to the first request.
 
@@ -147,7 +149,8 @@ class Tunnel(asyncio.Protocol):
         self._lifetime.enter(phases.WAITING)
         self._transport = transport
         self._full = full
-        self.deadline = worker.deadlines.now + worker.rules.timeouts.request_head
+        self._waiting_since = now = worker.deadlines.now
+        self.deadline = now + worker.rules.timeouts.request_head
         worker.deadlines.watch(self)
         transport.set_protocol(self)
         # First, since what takes the data may have to pause again.
@@ -240,9 +243,7 @@ class Tunnel(asyncio.Protocol):
     @property
     def idle_since(self) -> float:
         """Since when the first byte is awaited; NEVER where it has come."""
-        if self._lifetime.phase != phases.WAITING:
-            return NEVER
-        return self.deadline - self._worker.rules.timeouts.request_head
+        return self._waiting_since if self._lifetime.phase == phases.WAITING else NEVER
 
     @property
     def unsent(self) -> bool:
