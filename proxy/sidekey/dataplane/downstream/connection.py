@@ -13,7 +13,7 @@ from sidekey.dataplane.deadlines import NEVER, TICK
 from sidekey.dataplane.downstream.request_reader import Request, RequestReader
 from sidekey.dataplane.downstream.request_rules import OTHER_PROTOCOL
 from sidekey.dataplane.events import CallerEvents
-from sidekey.dataplane.sockets import descriptor_of, drop_rest, half_close, is_quiet, reset, seal_if_quiet
+from sidekey.dataplane.sockets import drop_rest, half_close, is_quiet, reset, seal_if_quiet
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
 
@@ -112,7 +112,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             # Everybody else has a request under way. What is said now, before the request is read, is all that can be
             # done without keeping the descriptor.
             self._refuse(NO_DESCRIPTOR, 0)
-            self._drop_rest()
+            drop_rest(self.transport)
             self.transport.close()
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -363,8 +363,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
 
     def close_if_idle(self) -> bool:
         """Close the connection where nothing is under way and nothing has arrived; whether it did."""
-        descriptor = descriptor_of(self.transport)
-        if self.idle_since == NEVER or (descriptor >= 0 and not seal_if_quiet(descriptor)):
+        if self.idle_since == NEVER or not seal_if_quiet(self.transport):
             return False
         self.close()
         return True
@@ -386,14 +385,8 @@ class CallerConnection(RequestReader, asyncio.Protocol):
 
     def _close_now(self, *, cut: bool) -> None:
         if not cut:
-            self._drop_rest()
+            drop_rest(self.transport)
         self.close(cut=cut)
-
-    def _drop_rest(self) -> None:
-        """Read no more, so that the connection can be closed at once without a reset."""
-        descriptor = descriptor_of(self.transport)
-        if descriptor >= 0:
-            drop_rest(descriptor)
 
     def close(self, *, unread: bool = False, cut: bool = False) -> None:
         """End the connection: after what was written (and, with `unread`, dropping what still comes), or by a reset.
@@ -412,9 +405,9 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         elif unread and transport.can_write_eof():
             try:
                 bare = transport.get_extra_info("ssl_object") is None
-                if bare and not self.unsent and (descriptor := descriptor_of(transport)) >= 0:
+                if bare and not self.unsent:
                     # uvloop does it at its next turn, and what arrives until then would be lost.
-                    half_close(descriptor)
+                    half_close(transport)
                 transport.write_eof()
             except OSError:
                 # The caller may have reset it.

@@ -16,7 +16,7 @@ from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.exchange.exchange import Exchange
 from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.dataplane.routing.index import Index
-from sidekey.dataplane.sockets import descriptor_of, seal_if_quiet
+from sidekey.dataplane.sockets import seal_if_quiet
 from sidekey.dataplane.tunnel.tunnels import Tunnels
 from sidekey.dataplane.worker import Worker
 from sidekey.network.tls_server import handshake_outcome
@@ -253,10 +253,7 @@ class Tunnel(asyncio.Protocol):
     def close_if_idle(self) -> bool:
         """Close it where no first byte has come; whether it did."""
         transport = self._transport
-        if self.idle_since == NEVER or transport is None:
-            return False
-        descriptor = descriptor_of(transport)
-        if descriptor >= 0 and not seal_if_quiet(descriptor):
+        if self.idle_since == NEVER or transport is None or not seal_if_quiet(transport):
             return False
         self._end("caller_gone")
         transport.close()
