@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from sidekey.credentials.base import Sealed
 from sidekey.credentials.fields import Reference, Source, clean_pem, clean_secret
@@ -48,6 +49,9 @@ class SecretReader(Sealed):
 
     __slots__ = ("_environ", "_folder")
 
+    start: ClassVar = "the config file's folder"
+    """What `folder` is, in words."""
+
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self._folder = folder
         self._environ = environ
@@ -87,7 +91,7 @@ class SecretReader(Sealed):
         except ValueError as error:
             if Path(name).is_absolute() or stamp(path) is not None:
                 raise
-            raise ValueError(f"{error}; a relative path starts at the config file's folder") from None
+            raise ValueError(f"{error}; a relative path starts at {self.start}") from None
 
     def _file(self, name: str, clean: Callable[[str], str]) -> str:
         try:
