@@ -124,6 +124,20 @@ async def test_a_second_signal_ends_it_at_once(number: signal.Signals, tmp_path:
                 await in_flight.until_ended()
 
 
+async def test_a_second_signal_cuts_a_response_visibly(tmp_path: Path) -> None:
+    """By a reset, where the end of the connection would end the body: to a caller of HTTP/1.0."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    async with RawUpstream(answering(head)) as upstream:
+        with Child(config(upstream.port, "{drain_delay: 1h, drain: 1h}"), tmp_path) as child:
+            async with connect(child.proxy_port) as in_flight:
+                await in_flight.send(REQUEST.replace(b"1.1", b"1.0"))
+                await in_flight.until_contains(b"hello")
+                await signalled(child)
+                assert await asyncio.to_thread(child.stop) == 128 + signal.SIGTERM
+                await in_flight.until_lost()
+                assert isinstance(in_flight.error, ConnectionResetError)
+
+
 async def test_an_idle_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
     """A caller that keeps its connection is closed with the listener."""
     async with RawUpstream() as upstream:

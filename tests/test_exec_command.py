@@ -23,6 +23,7 @@ def test_the_file_counts_before_the_variable(tmp_path: Path) -> None:
     ("file", "value", "reason"),
     [
         ("/etc/nowhere", "", "/etc/nowhere does not exist"),
+        ("nowhere.txt", "", "nowhere.txt does not exist; a relative path starts at the current folder"),
         (None, "", "SIDEKEY_TOKEN must not be empty"),
         (None, "s3cret\nx", "SIDEKEY_TOKEN must not contain a control character"),
         (None, "s3cret\udcff", "SIDEKEY_TOKEN must be UTF-8"),

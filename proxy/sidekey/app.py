@@ -243,8 +243,12 @@ class App:
 
     def _on_signal(self, number: int) -> None:
         if self._asked_to_stop.is_set():
-            self._writer.close(timeout=0.2)
-            process.leave(128 + number)
+            try:
+                # The kernel would end a response that is under way as if it were whole.
+                self.plane.worker.cut()
+                self._writer.close(timeout=0.2)
+            finally:
+                process.leave(128 + number)
         self._log.info("draining", signal=signal.Signals(number).name)
         self._asked_to_stop.set()
 

@@ -40,13 +40,21 @@ class NotStarted(Exception):
         self.status = status
 
 
+class _ReaderHere(SecretReader):
+    """Reads what an option names, as a shell's user writes it."""
+
+    __slots__ = ()
+
+    start = "the current folder"
+
+
 def read_token(file: str | None, environ: Mapping[str, str]) -> str | None:
     """The caller's token, from the file if one is named, else from the environment. Raises TokenError."""
     if file is None and TOKEN not in environ:
         return None
     reference = Reference("env", TOKEN) if file is None else Reference("file", file)
     try:
-        return SecretReader(Path(), environ)(reference)
+        return _ReaderHere(Path(), environ)(reference)
     except ValueError as error:
         raise TokenError(str(error)) from None
 

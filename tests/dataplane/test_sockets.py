@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
+from types import FrameType
 
 import pytest
 
@@ -52,6 +54,9 @@ def test_a_transport_is_quiet_until_something_has_arrived() -> None:
             assert not is_quiet(Over(one))
         assert descriptor_of(Over(one)) == -1
         assert is_quiet(Over(one))
+        half_close(Over(one))
+        drop_rest(Over(one))
+        assert seal_if_quiet(Over(one))
     for nothing in (None, Over(None)):
         assert descriptor_of(nothing) == -1
         assert is_quiet(nothing)
@@ -61,7 +66,7 @@ def test_an_end_of_stream_goes_out_at_once() -> None:
     """The socket stays open, to be read."""
     one, other = socket.socketpair()
     with one, other:
-        half_close(one.fileno())
+        half_close(Over(one))
         assert other.recv(16) == b""
         other.sendall(b"x")
         assert one.recv(16) == b"x"
@@ -71,7 +76,7 @@ def test_what_is_no_connection_any_more_is_told() -> None:
     """As the kernel says it; the descriptor stays its owner's."""
     with socket.socket() as sock:
         with pytest.raises(OSError, match="not connected"):
-            half_close(sock.fileno())
+            half_close(Over(sock))
         assert sock.getsockname()
 
 
@@ -97,7 +102,7 @@ def test_a_quiet_socket_that_is_sealed_can_be_closed_without_a_reset(kind: str) 
         peer.settimeout(10)
         peer.sendall(b"read")
         assert ours.recv(16) == b"read"
-        assert seal_if_quiet(ours.fileno())
+        assert seal_if_quiet(Over(ours))
         if kind == "unix":
             with pytest.raises(BrokenPipeError):
                 peer.sendall(b"late")
@@ -108,12 +113,33 @@ def test_a_quiet_socket_that_is_sealed_can_be_closed_without_a_reset(kind: str) 
 
 
 @every_kind
+def test_what_comes_between_the_look_and_the_seal_is_not_reset(kind: str) -> None:
+    """Sent as the look returns."""
+    ours, peer = pair(kind)
+    with ours, peer:
+        peer.settimeout(10)
+
+        def on_event(frame: FrameType, event: str, _: object) -> None:
+            if event == "return" and frame.f_code.co_name == has_arrived.__name__:
+                sys.setprofile(None)
+                peer.sendall(b"late")
+
+        sys.setprofile(on_event)
+        try:
+            assert seal_if_quiet(Over(ours))
+        finally:
+            sys.setprofile(None)
+        ours.close()
+        assert peer.recv(16) == b""
+
+
+@every_kind
 def test_a_socket_on_which_something_has_arrived_stays_open(kind: str) -> None:
     """For that, and for all that follows."""
     ours, peer = pair(kind)
     with ours, peer:
         peer.sendall(b"early")
-        assert not seal_if_quiet(ours.fileno())
+        assert not seal_if_quiet(Over(ours))
         assert ours.recv(16) == b"early"
         peer.sendall(b"more")
         ours.settimeout(10)
@@ -128,7 +154,7 @@ def test_a_socket_whose_rest_is_dropped_can_be_closed_without_a_reset(kind: str)
         peer.settimeout(10)
         ours.sendall(b"response")
         peer.sendall(b"x" * 100_000)
-        drop_rest(ours.fileno())
+        drop_rest(Over(ours))
         assert ours.fileno() >= 0
         ours.close()
         assert peer.recv(16) == b"response"
@@ -141,7 +167,7 @@ def test_dropping_the_rest_of_what_was_reset_is_no_error() -> None:
     with ours:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
-        drop_rest(ours.fileno())
+        drop_rest(Over(ours))
 
 
 @pytest.mark.parametrize("factory", [asyncio.SelectorEventLoop])

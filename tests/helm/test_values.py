@@ -60,6 +60,18 @@ SECRETS = {
         [{"secret": f"-----BEGIN PRIVATE KEY-----\n{PASTED}"}],
         "the name of an existing Secret",
     ),
+    "a CA in place of an extra root's ConfigMap": (
+        "httpsProxy.extraRoots",
+        [{"configMap": f"-----BEGIN PRIVATE KEY-----\n{PASTED}"}],
+        "the name of an existing ConfigMap",
+    ),
+    "a CA in place of an extra root's key": (
+        "httpsProxy.extraRoots",
+        [{"configMap": "company-ca", "key": f"-----BEGIN PRIVATE KEY-----\n{PASTED}"}],
+        "a key of the Secret or ConfigMap",
+    ),
+    "a user and a password in place of an ID": ("httpsProxy.integration", f"crm:{PASTED}", "the ID of an integration"),
+    "a token in place of an ID": ("httpProxy.integration", f"crm:{PASTED}", "the ID of an integration"),
     "secrets in the config": ("config.secrets", {"crm": PASTED}, "secrets"),
     "a value of an ExternalSecret": ("externalSecrets.0.data", [{"secretKey": "a", "value": PASTED}], "remoteRef"),
     "a variable's value in its source": ("env.0.valueFrom.value", PASTED, "secretKeyRef"),

@@ -229,6 +229,11 @@ async def test_a_context_holds_few_sessions(rig: Rig, monkeypatch: pytest.Monkey
     assert rig.metrics.leaves_minted == 2
 
 
+def test_the_sessions_of_all_leaves_fit_into_a_sidecars_memory() -> None:
+    """Each takes 1 KiB (measured with OpenSSL 3.5), and nothing else bounds how many hosts a caller may name."""
+    assert module.KEPT * module.SESSIONS <= 32 << 10
+
+
 async def test_a_leaf_that_ends_with_its_ca_is_made_again_in_time(rig: Rig) -> None:
     """Half of what is left is left."""
     await rig.use_urls(A)

@@ -35,40 +35,50 @@ def is_quiet(transport: asyncio.BaseTransport | None) -> bool:
     return descriptor < 0 or not has_arrived(descriptor)
 
 
-def half_close(descriptor: int) -> None:
-    """Send the end of stream now. Raises OSError where the peer has reset the connection."""
-    with _borrowed(descriptor) as sock:
-        sock.shutdown(socket.SHUT_WR)
+def half_close(transport: asyncio.BaseTransport) -> None:
+    """Send the end of stream now, where there is a socket. Raises OSError where the peer has reset the connection."""
+    descriptor = descriptor_of(transport)
+    if descriptor >= 0:
+        with _borrowed(descriptor) as sock:
+            sock.shutdown(socket.SHUT_WR)
 
 
-def seal_if_quiet(descriptor: int) -> bool:
+def seal_if_quiet(transport: asyncio.BaseTransport) -> bool:
     """Let nothing arrive any more where nothing has; whether that is so, and a close resets nothing.
 
     A transport closes its socket at the loop's next turn, and what arrives until then would be reset.
     """
+    descriptor = descriptor_of(transport)
+    if descriptor < 0:
+        return True
     with _borrowed(descriptor) as sock:
         refuse_payload(sock)
         if has_arrived(descriptor):
             receive_again(sock)
             return False
-        _end_stream(sock)
+        if sock.family == socket.AF_UNIX:
+            # Nothing was refused before the look.
+            _drop_rest(sock)
         return True
 
 
-def drop_rest(descriptor: int) -> None:
+def drop_rest(transport: asyncio.BaseTransport) -> None:
     """Let nothing arrive any more, and read and drop what has: a close resets nothing then."""
-    with _borrowed(descriptor) as sock, suppress(OSError):  # nothing is left to read, or the peer has reset it
-        refuse_payload(sock)
-        _end_stream(sock)
-        while sock.recv(_PIECE, socket.MSG_DONTWAIT):
-            pass
+    descriptor = descriptor_of(transport)
+    if descriptor >= 0:
+        with _borrowed(descriptor) as sock:
+            refuse_payload(sock)
+            _drop_rest(sock)
 
 
-def _end_stream(sock: socket.socket) -> None:
-    # No packets that could be dropped: here the kernel keeps a peer from sending.
+def _drop_rest(sock: socket.socket) -> None:
     if sock.family == socket.AF_UNIX:
+        # No packets that could be dropped: here the kernel keeps a peer from sending, once and for all.
         with suppress(OSError):  # the peer has left
             sock.shutdown(socket.SHUT_RD)
+    with suppress(OSError):  # nothing is left to read, or the peer has reset it
+        while sock.recv(_PIECE, socket.MSG_DONTWAIT):
+            pass
 
 
 @contextmanager

@@ -324,11 +324,15 @@ class Worker:
             connection.wind_down(patient=patient)
         return bool(self._connections or self.metrics.in_flight)
 
+    def cut(self) -> None:
+        """End every connection at once, what is cut of a response by a reset."""
+        for connection in self.connections:
+            connection.end()
+
     async def close(self) -> None:
         """End every connection, and every task, at once."""
         self.deadlines.stop()
-        for connection in self.connections:
-            connection.end()
+        self.cut()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

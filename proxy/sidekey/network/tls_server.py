@@ -26,7 +26,11 @@ def server_context(host: str, pem: bytes) -> ssl.SSLContext:
 
 
 def _judge_name(host: str, _: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> int | None:
-    """The alert for a server name that is not the host; names differ in case alone (RFC 6066 3)."""
+    """The alert for a server name that is not the host; names differ in case alone (RFC 6066 3).
+
+    Where a session of TLS 1.2 is resumed, OpenSSL tells the name that it began with. It began in this context, by the
+    same certificate, and Host is judged for each request, so a client that names another one gains nothing.
+    """
     return None if name is None or name.lower() == host else ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
 
 

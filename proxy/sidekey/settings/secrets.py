@@ -9,6 +9,7 @@ import stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from sidekey.credentials.base import Sealed
 from sidekey.credentials.fields import Reference, Source, cleaned
@@ -68,6 +69,9 @@ class SecretReader(ReferenceReader):
 
     __slots__ = ("_environ", "_folder")
 
+    start: ClassVar = "the config file's folder"
+    """What `folder` is, in words."""
+
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self._folder = folder
         self._environ = environ
@@ -110,7 +114,7 @@ class SecretReader(ReferenceReader):
         except ValueError as error:
             if Path(name).is_absolute() or stamp(path) is not None:
                 raise
-            raise ValueError(f"{error}; a relative path starts at the config file's folder") from None
+            raise ValueError(f"{error}; a relative path starts at {self.start}") from None
 
     def _file(self, reference: Reference) -> str:
         name = reference.value

@@ -47,11 +47,11 @@ WAITING: Final = 64
 LIFE: Final = 7 * DAY
 """How long a leaf is valid from when it was made; it is made again after half of it."""
 
-SESSIONS: Final = 1024
+SESSIONS: Final = 128
 """TLS sessions in a context after which another one takes its place, with a leaf of its own.
 
 OpenSSL keeps 1 KiB for each handshake of TLS 1.2 whose client takes no ticket, and up to 20 MiB for a context: the ssl
-module has no way to say less.
+module has no way to say less. So all leaves that are kept hold 32 MiB of them at most.
 """
 
 _SHOWN = 3

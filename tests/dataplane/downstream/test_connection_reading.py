@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -507,3 +508,20 @@ async def test_the_end_of_keep_alive_is_left_to_the_caller() -> None:
     assert (caller.ended, caller.is_closing()) == (True, False)
     deadlines.look(deadlines.now + LINGER)
     assert caller.is_closing()
+
+
+@pytest.mark.parametrize("keep_alive", [1.0, 7500.0])
+async def test_a_reload_does_not_move_since_when_a_connection_is_idle(keep_alive: float) -> None:
+    """So a drain ends it as soon, and a request that may be about to come has its tick: its deadline is of before."""
+    sidekey = Scripted(H)
+    caller, upstream = await cold(sidekey, get())
+    upstream.feed(OK)
+    connection, deadlines = connection_of(caller), sidekey.plane.worker.deadlines
+    timeouts = Timeouts(request_head=keep_alive, keep_alive=keep_alive)
+    sidekey.plane.prepare(replace(sidekey.snapshot, timeouts=timeouts))()
+    assert connection.idle_since == deadlines.now
+    connection.wind_down(patient=False)
+    assert not caller.ended
+    deadlines.look(deadlines.now + 2 * TICK)
+    connection.wind_down(patient=False)
+    assert caller.ended

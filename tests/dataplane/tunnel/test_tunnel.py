@@ -7,6 +7,7 @@ import gc
 import json
 import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -399,6 +400,17 @@ async def test_a_first_byte_that_has_arrived_is_read_before_the_tunnel_is_closed
         assert transport.is_closing() is not arrived
         assert lifetime.phase == (phases.WAITING if arrived else phases.ENDED)
     assert tunnels.count == int(arrived)
+
+
+async def test_a_reload_does_not_move_since_when_a_first_byte_is_awaited() -> None:
+    """Those that have waited for the longest time make room first."""
+    sidekey = Scripted()
+    waiting, _, _ = waiting_tunnel(sidekey)
+    transport = RecordingTransport(asyncio.Protocol())
+    waiting.begin(transport, b"", full=False)
+    sidekey.plane.prepare(replace(sidekey.snapshot, timeouts=Timeouts(request_head=1000)))()
+    assert waiting.idle_since == sidekey.plane.worker.deadlines.now
+    waiting.end()
 
 
 async def test_of_a_socket_that_is_closed_nothing_can_have_arrived() -> None:

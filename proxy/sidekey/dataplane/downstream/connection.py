@@ -13,7 +13,7 @@ from sidekey.dataplane.deadlines import NEVER, TICK
 from sidekey.dataplane.downstream.request_reader import Request, RequestReader
 from sidekey.dataplane.downstream.request_rules import OTHER_PROTOCOL
 from sidekey.dataplane.events import CallerEvents
-from sidekey.dataplane.sockets import descriptor_of, drop_rest, half_close, is_quiet, reset, seal_if_quiet
+from sidekey.dataplane.sockets import drop_rest, half_close, is_quiet, reset, seal_if_quiet
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
 
@@ -90,7 +90,8 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         """Since when it waits for the first byte of a request; NEVER where it does not."""
         if self.exchange is not None or self._in_head or self._discarding or self.unsent:
             return NEVER
-        timeouts = self.worker.rules.timeouts
+        # By the rules that the deadline was set by: a reload must not move this.
+        timeouts = self._rules.timeouts
         return self.deadline - (timeouts.request_head if self._head_due else timeouts.keep_alive)
 
     @property
@@ -106,12 +107,12 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         worker = self.worker
         has_room = worker.opened(self)
         worker.deadlines.watch(self)
-        self.deadline = worker.deadlines.now + worker.rules.timeouts.request_head
+        self.deadline = worker.deadlines.now + self._rules.timeouts.request_head
         if not has_room:
             # Everybody else has a request under way. What is said now, before the request is read, is all that can be
             # done without keeping the descriptor.
             self._refuse(NO_DESCRIPTOR, 0)
-            self._drop_rest()
+            drop_rest(self.transport)
             self.transport.close()
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -356,14 +357,13 @@ class CallerConnection(RequestReader, asyncio.Protocol):
 
     def _await_head(self) -> None:
         """Between two exchanges: the next request may take its time to begin, but not to end its head."""
-        worker = self.worker
-        seconds = self._rules.timeouts.request_head if self._in_head else worker.rules.timeouts.keep_alive
-        self.deadline = worker.deadlines.now + seconds
+        timeouts = self._rules.timeouts
+        seconds = timeouts.request_head if self._in_head else timeouts.keep_alive
+        self.deadline = self.worker.deadlines.now + seconds
 
     def close_if_idle(self) -> bool:
         """Close the connection where nothing is under way and nothing has arrived; whether it did."""
-        descriptor = descriptor_of(self.transport)
-        if self.idle_since == NEVER or (descriptor >= 0 and not seal_if_quiet(descriptor)):
+        if self.idle_since == NEVER or not seal_if_quiet(self.transport):
             return False
         self.close()
         return True
@@ -385,14 +385,8 @@ class CallerConnection(RequestReader, asyncio.Protocol):
 
     def _close_now(self, *, cut: bool) -> None:
         if not cut:
-            self._drop_rest()
+            drop_rest(self.transport)
         self.close(cut=cut)
-
-    def _drop_rest(self) -> None:
-        """Read no more, so that the connection can be closed at once without a reset."""
-        descriptor = descriptor_of(self.transport)
-        if descriptor >= 0:
-            drop_rest(descriptor)
 
     def close(self, *, unread: bool = False, cut: bool = False) -> None:
         """End the connection: after what was written (and, with `unread`, dropping what still comes), or by a reset.
@@ -411,9 +405,9 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         elif unread and transport.can_write_eof():
             try:
                 bare = transport.get_extra_info("ssl_object") is None
-                if bare and not self.unsent and (descriptor := descriptor_of(transport)) >= 0:
+                if bare and not self.unsent:
                     # uvloop does it at its next turn, and what arrives until then would be lost.
-                    half_close(descriptor)
+                    half_close(transport)
                 transport.write_eof()
             except OSError:
                 # The caller may have reset it.

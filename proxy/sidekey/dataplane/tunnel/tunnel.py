@@ -16,7 +16,7 @@ from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.exchange.exchange import Exchange
 from sidekey.dataplane.routing.compiled import CompiledIntegration
 from sidekey.dataplane.routing.index import Index
-from sidekey.dataplane.sockets import descriptor_of, seal_if_quiet
+from sidekey.dataplane.sockets import seal_if_quiet
 from sidekey.dataplane.tunnel.tunnels import Tunnels
 from sidekey.dataplane.worker import Worker
 from sidekey.network.tls_server import handshake_outcome
@@ -113,6 +113,7 @@ class Tunnel(asyncio.Protocol):
         "_plain",
         "_tls",
         "_transport",
+        "_waiting_since",
         "_worker",
         "deadline",
     )
@@ -135,6 +136,7 @@ class Tunnel(asyncio.Protocol):
         self._tls: TlsTransport | None = None
         self._transport: asyncio.Transport | None = None
         self._full = False
+        self._waiting_since = NEVER
 
     # From the CONNECT to the first request.
 
@@ -147,7 +149,8 @@ class Tunnel(asyncio.Protocol):
         self._lifetime.enter(phases.WAITING)
         self._transport = transport
         self._full = full
-        self.deadline = worker.deadlines.now + worker.rules.timeouts.request_head
+        self._waiting_since = now = worker.deadlines.now
+        self.deadline = now + worker.rules.timeouts.request_head
         worker.deadlines.watch(self)
         transport.set_protocol(self)
         # First, since what takes the data may have to pause again.
@@ -240,9 +243,7 @@ class Tunnel(asyncio.Protocol):
     @property
     def idle_since(self) -> float:
         """Since when the first byte is awaited; NEVER where it has come."""
-        if self._lifetime.phase != phases.WAITING:
-            return NEVER
-        return self.deadline - self._worker.rules.timeouts.request_head
+        return self._waiting_since if self._lifetime.phase == phases.WAITING else NEVER
 
     @property
     def unsent(self) -> bool:
@@ -252,10 +253,7 @@ class Tunnel(asyncio.Protocol):
     def close_if_idle(self) -> bool:
         """Close it where no first byte has come; whether it did."""
         transport = self._transport
-        if self.idle_since == NEVER or transport is None:
-            return False
-        descriptor = descriptor_of(transport)
-        if descriptor >= 0 and not seal_if_quiet(descriptor):
+        if self.idle_since == NEVER or transport is None or not seal_if_quiet(transport):
             return False
         self._end("caller_gone")
         transport.close()
