@@ -204,6 +204,7 @@ def test_a_metrics_listener_of_its_own_answers_to_any_name(tmp_path: Path) -> No
         assert get(child.admin_port, "/metrics", {"Host": "sidekey.prod.example"}).status == 421
 
 
+@pytest.mark.long
 def test_a_long_run_leaves_nothing_behind(tmp_path: Path) -> None:
     """F93, scaled: 20,000 requests by wrk, on kept and new connections; descriptors stay flat, memory nearly so."""
     wrk = peers.require("wrk")

@@ -8,6 +8,8 @@ import ssl
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from support.ask import get, within
 from support.child import Child
 from support.tunnels import connect_request
@@ -85,6 +87,7 @@ def metric(port: int, name: str) -> float:
     return float(found[1])
 
 
+@pytest.mark.long
 def test_ten_thousand_tunnels_leave_nothing_behind(tmp_path: Path) -> None:
     """The descriptors are those of the start; memory grows no more once allocator and caches are warm."""
     with Child(CONFIG, tmp_path) as child:

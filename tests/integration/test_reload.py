@@ -142,6 +142,7 @@ def running(tmp_path: Path) -> Iterator[Scene]:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_a_hundred_reloads_fail_no_request_and_mix_no_credentials(running: Scene) -> None:
     """Good configs, bad ones, and rotated secrets in turn; what is sent after a rotation was loaded carries it."""
     rotated = 0

@@ -216,6 +216,7 @@ def _without_token(gateway: Gateway) -> Answer:
     return found[-1]
 
 
+@pytest.mark.long
 def test_three_processes_on_one_postgresql_revoke_no_family(
     ca: Authority, provider: OidcProvider, tmp_path: Path
 ) -> None:
@@ -231,6 +232,7 @@ def test_three_processes_on_one_postgresql_revoke_no_family(
             world.close()
 
 
+@pytest.mark.long
 def test_two_processes_on_one_sqlite_file_revoke_no_family(
     ca: Authority, provider: OidcProvider, tmp_path: Path
 ) -> None:
