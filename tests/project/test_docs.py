@@ -25,7 +25,8 @@ PACKAGE = Path(sidekey.__file__).parent
 README = (ROOT / "README.md").read_text("utf-8")
 RECORDS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-WRITTEN = [path for path in DOCUMENTS if str(path.relative_to(ROOT)) not in pages()]
+GENERATED = pages().keys()
+WRITTEN = [path for path in DOCUMENTS if str(path.relative_to(ROOT)) not in GENERATED]
 """Those that people write; the others are generated, and tests/settings/test_reference.py keeps them up to date."""
 
 PROMISED = {
