@@ -20,7 +20,7 @@ from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.settings.load import Loader
 from sidekey.settings.stored.opening import Vault, sealed_fields
 from sidekey.store.audit import AuditEntry
-from sidekey.store.errors import Changed
+from sidekey.store.errors import Changed, StoreUnavailable
 from sidekey.store.place import open_store
 from sidekey.store.records import IntegrationRow, new_row
 from sidekey.store.state import Delete, Put
@@ -181,6 +181,21 @@ async def test_another_ring_is_in_use_after_a_reload(tmp_path: Path) -> None:
         await one.managed.commit([Put(record(one.managed.vault, "sms"), None)], ENTRY)
         assert one.row("sms").secrets["/auth/password"].sealed.startswith("1:k2:")
         assert one.states() == {"crm": "ok", "sms": "ok"}
+
+
+async def test_nothing_is_committed_before_it_can_be_in_use(tmp_path: Path) -> None:
+    """The admin listener opens before the store is followed: what it answers must be true."""
+    prepare(tmp_path)
+    async with process(tmp_path) as running:
+        loader = Loader(running.folder / "sidekey.yaml", {})
+        rules = running.snapshot.store
+        assert rules is not None
+        starting = await Managed.open(rules, loader)
+        row = record(starting.vault, "early")
+        with pytest.raises(StoreUnavailable, match="starting"):
+            await starting.commit([Put(row, None)], ENTRY)
+        assert "early" not in starting.store.state.integrations
+        await starting.close()
 
 
 async def test_a_store_that_cannot_be_opened_is_an_error_of_the_start(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.source import StoredSource
 from sidekey.sources.tokens.store_ledger import StoreLedger
 from sidekey.store.audit import AuditEntry
-from sidekey.store.errors import Changed, StoreError
+from sidekey.store.errors import Changed, StoreError, StoreUnavailable
 from sidekey.store.place import PATIENCE, open_store
 from sidekey.store.records import IntegrationRow
 from sidekey.store.ring import KeyRing
@@ -74,8 +74,11 @@ class Managed:
     async def commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
         """Do all changes, or none, with their entry in the audit; the state that has them, which is in use here.
 
-        Raises as `Store.commit`, and ReloadError where it is committed, but a defect keeps it from use.
+        Raises as `Store.commit`, StoreUnavailable before `follow`, when nothing could put it in use, and ReloadError
+        where it is committed, but a defect keeps it from use.
         """
+        if self._reloader is None:
+            raise StoreUnavailable("Sidekey is starting: send the change again in a moment")
         state = await self.store.commit(changes, entry)
         await self._join()
         return state
