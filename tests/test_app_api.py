@@ -277,7 +277,7 @@ def test_a_listener_that_others_reach_speaks_tls_and_shows_metrics_to_viewers(tm
     tls = "tls: {certificate: {file: tls.crt}, private_key: {file: tls.key}}, names: [sidekey.example.com], tokens:"
     head = HEAD.replace('admin: "127.0.0.1:{admin}"', 'admin: "0.0.0.0:{admin}", metrics: "127.0.0.1:{metrics}"')
     child = managed(tmp_path, head=head.replace("{metrics}", "0"))
-    child.config.write_text(child.config.read_text().replace("tokens:", tls, 1))
+    child.rewrite(child.config.read_text().replace("tokens:", tls, 1))
     child.start()
     try:
         line = child.wait_for_line(lambda line: '"listening"' in line)

@@ -78,7 +78,7 @@ async def test_a_slow_upstream_leaves_room_for_the_others(own: str, most: int, l
             assert (await asyncio.to_thread(get, child.proxy_port, "/i/quick/y")).status == 200
             # Another base for the slow one, so that it is compiled again: what is in flight still counts.
             text = child.config.read_text()
-            child.config.write_text(text.replace(f"http://127.0.0.1:{slow.port}", f"http://127.0.0.1:{slow.port}/new"))
+            child.rewrite(text.replace(f"http://127.0.0.1:{slow.port}", f"http://127.0.0.1:{slow.port}/new"))
             await asyncio.to_thread(child.wait_for_line, lambda line: '"event":"config reloaded"' in line)
             assert await asyncio.to_thread(refused, child) == limit
             assert (await asyncio.to_thread(get, child.proxy_port, "/i/quick/y")).status == 200

@@ -65,7 +65,7 @@ async def test_idle_callers_make_room_the_longest_idle_first(loop: str, tmp_path
         open_ = [number for number, each in enumerate(idle) if not each.ended]
         assert open_
         assert open_ == list(range(open_[0], IDLE))
-        child.config.write_text(child.config.read_text() + "    description: reloaded\n")
+        child.rewrite(child.config.read_text() + "    description: reloaded\n")
         await asyncio.to_thread(child.wait_for_line, lambda line: '"event":"config reloaded"' in line)
         assert (await asyncio.to_thread(get, child.admin_port, "/readyz")).status == 200
         assert await asyncio.to_thread(child.stop, signal.SIGTERM) == 0

@@ -69,7 +69,7 @@ def test_nothing_is_imported_on_the_loop_once_it_listens(stanza: str, top: str, 
         for page, status in (("/readyz", 200), ("/healthz", 200), ("/metrics", 200), ("/absent", 404)):
             assert get(child.admin_port, page).status == status
         added = "".join(f"  kind{number}:\n    {filled(each)}\n" for number, each in enumerate(STANZAS.values()))
-        child.config.write_text(child.config.read_text() + added)
+        child.rewrite(child.config.read_text() + added)
         child.process.send_signal(signal.SIGHUP)
         child.wait_for_line(lambda line: '"config reloaded"' in line)
         for name in ("one", *(f"kind{number}" for number in range(len(STANZAS)))):

@@ -6,17 +6,13 @@ import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sidekey.errors import StartError
 from sidekey.managed import Managed, joined
-from sidekey.observe.metrics import Metrics
-from sidekey.reloading.reloader import Reloader, ReloadHooks
-from sidekey.runtime.publisher import Publisher
-from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.settings.load import Loader
 from sidekey.settings.stored.opening import Vault, sealed_fields
 from sidekey.store.audit import AuditEntry
@@ -26,41 +22,13 @@ from sidekey.store.records import IntegrationRow, new_row
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
 from support.loading import good
+from support.managed import process
 from support.plane import eventually
 from support.stored import BASIC, draft
 
 HEAD = "version: 1\nstore: {path: store.db, keys: [{id: k1, key: {file: k1}}]}\n"
 OWN = "integrations: {crm: {endpoint_prefix: 'https://own.test', auth: {type: headers, headers: {X-A: b}}}}\n"
 ENTRY = AuditEntry(who="ann", action="create")
-
-
-@dataclass
-class Process:
-    """A running process, without its data plane."""
-
-    folder: Path
-    managed: Managed
-    publisher: Publisher
-    metrics: Metrics
-
-    def write(self, text: str, head: str = HEAD) -> None:
-        (self.folder / "sidekey.tmp").write_text(head + text)
-        (self.folder / "sidekey.tmp").rename(self.folder / "sidekey.yaml")
-
-    @property
-    def snapshot(self) -> Snapshot:
-        return self.publisher.snapshot
-
-    @property
-    def stored(self) -> Stored:
-        assert self.snapshot.stored is not None
-        return self.snapshot.stored
-
-    def states(self) -> dict[str, str]:
-        return {name: each.state for name, each in self.stored.judgements.items()}
-
-    def row(self, name: str) -> IntegrationRow:
-        return self.managed.store.state.integrations[name]
 
 
 def record(vault: Vault, name: str) -> IntegrationRow:
@@ -74,32 +42,6 @@ def prepare(folder: Path) -> None:
     (folder / "k1").write_text(b64encode(b"1" * 32).decode())
     (folder / "k2").write_text(b64encode(b"2" * 32).decode())
     (folder / "sidekey.yaml").write_text(HEAD)
-
-
-@asynccontextmanager
-async def process(folder: Path) -> AsyncIterator[Process]:
-    loader = Loader(folder / "sidekey.yaml", {})
-    loaded = loader.load()
-    rules = good(loaded).store
-    assert rules is not None
-    managed = await Managed.open(rules, loader, patience=0)
-    defects: list[BaseException] = []
-    publisher = Publisher(loader.join(loaded), [managed], defects.append)
-    metrics = Metrics()
-
-    async def rotate(paths: set[Path]) -> None:
-        del paths
-
-    hooks = ReloadHooks(publisher, set, rotate, metrics, lambda defect: str(defects.append(defect)))
-    reloader = Reloader(loader, loaded, hooks, strict=False)
-    reloader.start()
-    managed.follow(reloader, metrics)
-    try:
-        yield Process(folder, managed, publisher, metrics)
-    finally:
-        await reloader.close()
-        await managed.close()
-    assert defects == []
 
 
 @asynccontextmanager
@@ -149,7 +91,7 @@ async def test_what_a_file_hides_stays_hidden_over_restarts_until_it_is_released
     prepare(tmp_path)
     async with process(tmp_path) as one:
         await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
-        one.write(OWN)
+        one.write(HEAD + OWN)
         await eventually(lambda: one.row("crm").hidden)
         assert one.states() == {"crm": "hidden"}
         assert not one.snapshot.integrations["crm"].stored
@@ -159,7 +101,7 @@ async def test_what_a_file_hides_stays_hidden_over_restarts_until_it_is_released
             "hide",
             ("hidden",),
         )
-        one.write("")
+        one.write(HEAD)
         await eventually(lambda: "crm" not in one.snapshot.integrations)
         assert one.states() == {"crm": "hidden"}
     async with process(tmp_path) as again:
@@ -176,7 +118,7 @@ async def test_another_ring_is_in_use_after_a_reload(tmp_path: Path) -> None:
     async with process(tmp_path) as one:
         await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
         both = HEAD.replace("[{", "[{id: k2, key: {file: k2}}, {")
-        one.write("", both)
+        one.write(both)
         await eventually(lambda: one.managed.vault.ring.ids == ("k2", "k1"))
         await one.managed.commit([Put(record(one.managed.vault, "sms"), None)], ENTRY)
         assert one.row("sms").secrets["/auth/password"].sealed.startswith("1:k2:")

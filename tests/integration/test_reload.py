@@ -96,10 +96,7 @@ class Scene:
         return "integrations:" + "".join(blocks)
 
     def write(self, text: str) -> None:
-        """As kubelet and careful editors do it: beside, then renamed."""
-        beside = self.child.config.with_suffix(".new")
-        beside.write_text(self._head + text)
-        beside.rename(self.child.config)
+        self.child.rewrite(self._head + text)
 
     def hang_up(self) -> None:
         self.child.process.send_signal(signal.SIGHUP)
@@ -189,7 +186,7 @@ def test_an_invalid_config_leaves_the_former_in_use_and_turns_the_metric(running
 
 def test_a_changed_listener_is_an_error_that_says_it_needs_a_restart(running: Scene) -> None:
     text = running.child.config.read_text().replace(str(running.child.proxy_port), "1")
-    running.child.config.write_text(text)
+    running.child.rewrite(text)
     running.happens(REFUSED)
     place = str(running.happens("config error")["place"])
     assert "listen.proxy: needs a restart" in place

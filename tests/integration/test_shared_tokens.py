@@ -55,7 +55,7 @@ integrations:
         seen = len(self.child.lines)
         self._text = self._text.replace("description: first", "description: second")
         text = self.child.config.read_text().replace("description: first", "description: second")
-        self.child.config.write_text(text)
+        self.child.rewrite(text)
         self.child.process.send_signal(signal.SIGHUP)
         within(lambda: any('"config reloaded"' in line for line in self.child.lines[seen:]))
 

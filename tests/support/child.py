@@ -94,6 +94,12 @@ class Child:
         self._reader = threading.Thread(target=self._collect, args=(self.process.stdout,), daemon=True)
         self._reader.start()
 
+    def rewrite(self, text: str) -> None:
+        """Replace the config file in one step, as kubelet and careful editors do: the watch never sees half of it."""
+        beside = self.config.with_suffix(".new")
+        beside.write_text(text)
+        beside.rename(self.config)
+
     def __enter__(self) -> Self:
         self.start()
         try:

@@ -257,13 +257,13 @@ def test_an_integration_that_a_file_hides_is_released_by_an_editor_once_the_file
     written = child.config.read_text()
     auth = "{type: basic, username: svc, password: {insecure_value: of-the-file}}"
     stanza = f"  {name}: {{endpoint_prefix: 'http://127.0.0.1:{running.upstream}/file', auth: {auth}}}\n"
-    child.config.write_text(written + stanza)
+    child.rewrite(written + stanza)
     within(lambda: api.get(f"/integrations/{name}")["status"] == "hidden")
     assert "GET /file/x\nauthorization: Basic c3ZjOm9mLXRoZS1maWxl" in get(child.proxy_port, f"/i/{name}/x", TOKEN).body
     # Its row says so soon after.
     within(lambda: api.get(f"/integrations/{name}")["version"] == 2)
     assert api.ask("POST", f"/integrations/{name}/release", match='"2"').code == "read_only"
-    child.config.write_text(written)
+    child.rewrite(written)
     within(lambda: get(child.proxy_port, f"/i/{name}/x", TOKEN).status == 403)
     shown = api.get(f"/integrations/{name}")
     assert (shown["status"], shown["usable"]) == ("hidden", False)

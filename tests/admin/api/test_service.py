@@ -13,15 +13,12 @@ from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.service import Service, expect
-from sidekey.managed import Managed
-from sidekey.observe.metrics import Metrics
 from sidekey.probe import Outcome
 from sidekey.runtime import snapshot as runtime
-from sidekey.settings.load import Loader
 from sidekey.store.records import CallerRow, new_row
 from sidekey.store.state import Put
 from support.api import config
-from support.loading import good
+from support.managed import process
 
 OPERATOR = Operator("ann", "admin", "digest", "row-of-ann")
 ASK = Ask(OPERATOR, "create", "caller", body={"name": "billing"})
@@ -33,27 +30,22 @@ async def never(_: str | runtime.Integration, __: runtime.TestRequest) -> Outcom
 
 @asynccontextmanager
 async def serviced(folder: Path) -> AsyncIterator[tuple[Service, list[BaseException]]]:
-    """A service over a store in this process, that nothing is served by."""
+    """A service over a store in this process."""
     (folder / "sidekey.yaml").write_text(f"version: 1\n{config(folder)}")
-    loader = Loader(folder / "sidekey.yaml", {})
-    snapshot = good(loader.load())
-    assert snapshot.store is not None
-    managed = await Managed.open(snapshot.store, loader, patience=0)
-    defects: list[BaseException] = []
-    service = Service(
-        managed,
-        describe=dict,
-        snapshot=lambda: snapshot,
-        probe=never,
-        probe_draft=never,
-        metrics=Metrics(),
-        report=lambda defect: str(defects.append(defect)),
-    )
-    try:
-        yield service, defects
-    finally:
-        service.close()
-        await managed.close()
+    async with process(folder) as running:
+        service = Service(
+            running.managed,
+            describe=dict,
+            snapshot=lambda: running.snapshot,
+            probe=never,
+            probe_draft=never,
+            metrics=running.metrics,
+            report=running.report,
+        )
+        try:
+            yield service, running.defects
+        finally:
+            service.close()
 
 
 def caller(name: str = "billing") -> Put:

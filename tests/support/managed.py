@@ -1,0 +1,81 @@
+"""A process that manages a store, without its data plane and its listeners."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sidekey.managed import Managed
+from sidekey.observe.metrics import Metrics
+from sidekey.reloading.reloader import Reloader, ReloadHooks
+from sidekey.runtime.publisher import Publisher
+from sidekey.runtime.snapshot import Snapshot, Stored
+from sidekey.settings.load import Loader
+from sidekey.store.records import IntegrationRow
+from support.loading import good
+
+
+@dataclass
+class Process:
+    """It follows the store, and its config file; `defects` must be empty at its end."""
+
+    folder: Path
+    managed: Managed
+    publisher: Publisher
+    metrics: Metrics
+    defects: list[BaseException]
+
+    def write(self, text: str) -> None:
+        """Replace the config file in one step."""
+        (self.folder / "sidekey.tmp").write_text(text)
+        (self.folder / "sidekey.tmp").rename(self.folder / "sidekey.yaml")
+
+    def report(self, defect: BaseException) -> str:
+        """Keep a defect; the id that it is logged by."""
+        self.defects.append(defect)
+        return ""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.publisher.snapshot
+
+    @property
+    def stored(self) -> Stored:
+        assert self.snapshot.stored is not None
+        return self.snapshot.stored
+
+    def states(self) -> dict[str, str]:
+        return {name: each.state for name, each in self.stored.judgements.items()}
+
+    def row(self, name: str) -> IntegrationRow:
+        return self.managed.store.state.integrations[name]
+
+
+@asynccontextmanager
+async def process(folder: Path) -> AsyncIterator[Process]:
+    """Run it with `sidekey.yaml` of a folder."""
+    loader = Loader(folder / "sidekey.yaml", {})
+    loaded = loader.load()
+    rules = good(loaded).store
+    assert rules is not None
+    managed = await Managed.open(rules, loader, patience=0)
+    defects: list[BaseException] = []
+    publisher = Publisher(loader.join(loaded), [managed], defects.append)
+    metrics = Metrics()
+
+    async def rotate(paths: set[Path]) -> None:
+        del paths
+
+    running = Process(folder, managed, publisher, metrics, defects)
+    hooks = ReloadHooks(publisher, set, rotate, metrics, running.report)
+    reloader = Reloader(loader, loaded, hooks, strict=False)
+    reloader.start()
+    managed.follow(reloader, metrics)
+    try:
+        yield running
+    finally:
+        await reloader.close()
+        await managed.close()
+    assert defects == []
