@@ -9,7 +9,6 @@ import pytest
 from sidekey.store.audit import AuditEntry
 from sidekey.store.ring import KeyRing
 from sidekey.store.sessions import MOST, Session
-from sidekey.store.store import Store
 from support.stores import KEYS, Place
 
 LOGIN = AuditEntry(who="ann", action="login")
