@@ -6,13 +6,14 @@ import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.operators import Operator
+from sidekey.admin.api.operation import perform
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.service import Service
@@ -23,11 +24,6 @@ LARGEST: Final = 512 << 10
 
 BODY_TIMEOUT: Final = 30.0
 """Seconds in which a body must come."""
-
-_AUDITED: Final = frozenset(
-    {"forbidden", "not_found", "exists", "read_only", "overlaps", "changed", "invalid", "reenter"}
-)
-"""What the audit has of changes that are refused: those that somebody may have meant."""
 
 _TAG = re.compile(r'"([1-9][0-9]{0,17})"')
 _CLOSE: Final[Mapping[str, str]] = {hdrs.CONNECTION: "close"}
@@ -61,20 +57,12 @@ class Dispatcher:
         operator = self._service.authenticate(_single(request, hdrs.AUTHORIZATION))
         route, names = self._find(request)
         ask = Ask(operator, route.action, route.writes, names, source=request.remote or "unix")
-        try:
-            _check_role(operator, route)
-            query, body = _query(request, route), await self._body(request, route)
-            ask = replace(ask, query=query, body=body, version=_version(request) if route.conditional else None)
-            answer = await route.handle(self._service, ask)
-        except ApiProblem as problem:
-            if route.writes:
-                self._service.metrics.admin_changes[route.writes, problem.code] += 1
-                if problem.code in _AUDITED:
-                    await self._service.note_refusal(ask, problem.code)
-            raise
-        if route.writes:
-            self._service.metrics.admin_changes[route.writes, "ok"] += 1
-        return answer
+        return await perform(self._service, route, ask, partial(self._read, request, route))
+
+    async def _read(self, request: web.Request, route: Route, ask: Ask) -> Ask:
+        """What a request brings."""
+        query, body = _query(request, route), await self._body(request, route)
+        return replace(ask, query=query, body=body, version=_version(request) if route.conditional else None)
 
     def _find(self, request: web.Request) -> tuple[Route, Mapping[str, str]]:
         """The route of a request, by the bytes of its path: no name needs an escape."""
@@ -104,11 +92,6 @@ class Dispatcher:
             return await self._service.run(parse, data)
         except MalformedError as error:
             raise ApiProblem("malformed", f"the body {error}") from None
-
-
-def _check_role(operator: Operator, route: Route) -> None:
-    if not operator.may(route.role):
-        raise ApiProblem("forbidden", f"this needs the role {route.role}: yours is {operator.role}")
 
 
 def respond(answer: Answer) -> web.Response:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.operators import NOTE_EVERY, Login, Operator, Paces, authenticate
+from sidekey.admin.api.operators import NOTE_EVERY, Login, Operator, Paces, authenticate, operator_of
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.core.routing import valid_id
 from sidekey.managed import Managed
@@ -104,11 +104,21 @@ class Service:
         """The operator of an Authorization field. Raises ApiProblem."""
         configured = self.snapshot.admin.tokens
         operator = authenticate(header, configured, self.store.state.tokens, time.time(), self._count_login)
+        self._use(operator)
+        return operator
+
+    def operator(self, digest: str) -> Operator | Login:
+        """The operator whose token has this SHA-256, in hexadecimal, or why there is none."""
+        found = operator_of(digest, self.snapshot.admin.tokens, self.store.state.tokens, time.time())
+        if isinstance(found, Operator):
+            self._use(found)
+        return found
+
+    def _use(self, operator: Operator) -> None:
         if operator.row and self._uses.admit(operator.digest):
             task = asyncio.get_running_loop().create_task(self._note_use(operator.row))
             self._notes.add(task)
             task.add_done_callback(self._notes.discard)
-        return operator
 
     def _count_login(self, outcome: Login) -> None:
         self.metrics.admin_logins[outcome] += 1
