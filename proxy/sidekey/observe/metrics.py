@@ -32,7 +32,8 @@ class IntegrationStats:
     """The results of one integration's requests.
 
     `outcomes` counts by outcome: `2xx` to `5xx`, or a status `APART`, for an upstream's response, else a code of ours
-    (`errors.KINDS`, `errors.CALLER_GONE`). `buckets` are not cumulative and correspond to `BOUNDS`; `seconds` is the sum of durations.
+    (`errors.KINDS`, `errors.CALLER_GONE`). `buckets` are not cumulative and correspond to `BOUNDS`; `seconds` is the
+    sum of durations.
     `label` is the rendered label of the integration, made once because each scrape needs it about 20 times.
     """
 
