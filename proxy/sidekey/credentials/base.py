@@ -320,6 +320,9 @@ class KindSettings(BaseModel, ABC):
 
     type: str
 
+    title: ClassVar[str]
+    """What people call the kind."""
+
     needs_prefix: ClassVar[bool] = True
     """Whether the integration must write an `endpoint_prefix` itself."""
 

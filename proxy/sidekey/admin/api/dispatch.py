@@ -87,7 +87,7 @@ class Dispatcher:
         if not request.body_exists:
             raise ApiProblem("malformed", "a body must be sent")
         _check_type(request, route)
-        data = await _read(request, LARGEST)
+        data = await read_body(request)
         try:
             return await self._service.run(parse, data)
         except MalformedError as error:
@@ -154,16 +154,16 @@ def _check_type(request: web.Request, route: Route) -> None:
         raise ApiProblem("unsupported", f"Content-Type must be {accepted}, in UTF-8", headers=headers)
 
 
-async def _read(request: web.Request, largest: int) -> bytes:
+async def read_body(request: web.Request) -> bytes:
     """The whole body. Raises ApiProblem where it is larger, or does not come."""
-    if request.content_length is not None and request.content_length > largest:
+    if request.content_length is not None and request.content_length > LARGEST:
         raise _too_large()
     data = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
             async for chunk in request.content.iter_chunked(64 << 10):
                 data += chunk
-                if len(data) > largest:
+                if len(data) > LARGEST:
                     raise _too_large()
     except (TimeoutError, ConnectionError, web.RequestPayloadError):
         # Who has left needs no response.

@@ -103,7 +103,7 @@ class Service:
     def authenticate(self, header: str | None) -> Operator:
         """The operator of an Authorization field. Raises ApiProblem."""
         configured = self.snapshot.admin.tokens
-        operator = authenticate(header, configured, self.store.state.tokens, time.time(), self._count_login)
+        operator = authenticate(header, configured, self.store.state.tokens, time.time(), self.count_login)
         self._use(operator)
         return operator
 
@@ -120,7 +120,8 @@ class Service:
             self._notes.add(task)
             task.add_done_callback(self._notes.discard)
 
-    def _count_login(self, outcome: Login) -> None:
+    def count_login(self, outcome: Login) -> None:
+        """Count how an authentication ended."""
         self.metrics.admin_logins[outcome] += 1
 
     async def _note_use(self, row: str) -> None:

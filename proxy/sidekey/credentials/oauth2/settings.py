@@ -98,6 +98,8 @@ def _check_both_ways(given: object, needed: bool, whose: str) -> None:
 class OAuth2Settings(KindSettings):
     """An access token from an OAuth 2.0 token endpoint; it is fetched when needed and refreshed before it expires."""
 
+    title: ClassVar[str] = "OAuth 2.0"
+
     # The order counts: each check sees the keys above its own.
     needs_prefix = False
     placeholder_profile: ClassVar[Mapping[str, Any]] = {"token_endpoint": "https://provider.invalid/"}
