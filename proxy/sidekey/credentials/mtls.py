@@ -16,6 +16,7 @@ class MtlsSettings(CertificateSettings, KindSettings):
     """A client certificate in the TLS handshake, and nothing in the request."""
 
     title: ClassVar[str] = "Client certificate"
+    form_first: ClassVar[tuple[str, ...]] = ("certificate", "private_key")
 
     brings_certificate: ClassVar[bool] = True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from sidekey.admin.api.route import Route
 from sidekey.admin.api.service import Service, unavailable
 from sidekey.admin.console.backend import Backend
 from sidekey.admin.console.origin import CrossSiteToken, is_same_origin
-from sidekey.admin.console.page import Page, Redirect, View, Visit
+from sidekey.admin.console.page import Page, Redirect, Refused, View, Visit
 from sidekey.admin.console.render import Static, renderer
 from sidekey.admin.console.sessions import LIFE, LoginLimited, Sessions, Visitor
 from sidekey.runtime.snapshot import Address
@@ -109,10 +110,20 @@ class Console:
         if not visitor.operator.may(page.role):
             raise ApiProblem("forbidden", f"this needs the role {page.role}: yours is {visitor.operator.role}")
         backend = Backend(self._service, self._routes, visitor.operator, _source(request))
+        by_script = method == hdrs.METH_POST and request.headers.get(hdrs.ACCEPT) == "application/json"
         query = dict(parse_qsl(request.raw_path.partition("?")[2], keep_blank_values=True))
-        done = await page.handle(Visit(self._service, visitor, backend, self._proxy(), names, query, form))
+        done = await page.handle(Visit(self._service, visitor, backend, self._proxy(), names, query, form, by_script))
+        if isinstance(done, Refused):
+            return self._json(
+                {
+                    "detail": done.problem.detail,
+                    "code": done.problem.code,
+                    "errors": done.problem.errors,
+                    "rest": done.rest,
+                }
+            )
         if isinstance(done, Redirect):
-            return self._redirect(done.path)
+            return self._json({"location": done.path}) if by_script else self._redirect(done.path)
         return await self._page(request, done, visitor)
 
     # Logging in and out.
@@ -222,6 +233,10 @@ class Console:
         if gzipped:
             response.headers[hdrs.CONTENT_ENCODING] = "gzip"
         return response
+
+    def _json(self, value: Any) -> web.Response:
+        """What a script puts into the page; 200 also where a form was refused, since nothing has failed."""
+        return web.Response(body=json.dumps(value).encode(), headers={**_ALWAYS, hdrs.CONTENT_TYPE: "application/json"})
 
     def _redirect(self, path: str) -> web.Response:
         return web.Response(status=303, headers={**_ALWAYS, hdrs.LOCATION: path})

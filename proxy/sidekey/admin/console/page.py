@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sidekey.admin.api.problems import ApiProblem, ItemError
 from sidekey.admin.api.route import match
 from sidekey.admin.api.service import Service
 from sidekey.admin.console.backend import Backend
@@ -18,7 +19,8 @@ from sidekey.runtime.snapshot import Address
 class Visit:
     """A request of somebody who is logged in.
 
-    `proxy` is where the proxy listener is bound; `query` and `form` have the first value of each name.
+    `proxy` is where the proxy listener is bound; `query` and `form` have the first value of each name. `by_script` says
+    that a script has sent the form, and puts what comes of it into the page that is there.
     """
 
     service: Service
@@ -28,6 +30,8 @@ class Visit:
     names: Mapping[str, str]
     query: Mapping[str, str]
     form: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    by_script: bool = False
 
     def may(self, role: Role) -> bool:
         """Whether this operator may do what a role may."""
@@ -50,7 +54,15 @@ class Redirect:
     path: str
 
 
-Handle = Callable[[Visit], Awaitable[View | Redirect]]
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a form was not saved, for the script that has sent it; `rest` is what it has no field for."""
+
+    problem: ApiProblem
+    rest: tuple[ItemError, ...]
+
+
+Handle = Callable[[Visit], Awaitable[View | Redirect | Refused]]
 
 
 @dataclass(frozen=True, slots=True)

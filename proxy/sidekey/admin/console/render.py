@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 _HERE: Final = Path(__file__).parent
 _TYPES: Final[Mapping[str, str]] = {
@@ -45,9 +46,11 @@ class Renderer:
             auto_reload=False,
         )
         self._environment.globals["static"] = {name: f"/static/{each.name}" for name, each in found.items()}
-        self._environment.globals["parts"] = self._environment.get_template("parts.html").module
+        self._environment.filters["coded"] = coded
         self._environment.filters["day"] = day
         self._environment.filters["ago"] = ago
+        for name in ("parts", "fields"):
+            self._environment.globals[name] = self._environment.get_template(f"{name}.html").module
 
     def page(self, template: str, values: Mapping[str, Any]) -> bytes:
         """A page, in UTF-8."""
@@ -58,6 +61,12 @@ class Renderer:
 def renderer() -> Renderer:
     """The one of this process."""
     return Renderer()
+
+
+def coded(text: str) -> Markup:
+    """A text of ours with what stands in backticks as code, escaped."""
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
 
 
 def day(instant: str | None) -> str:

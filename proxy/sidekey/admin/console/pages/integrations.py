@@ -8,7 +8,9 @@ from urllib.parse import urlencode
 
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.console.calling import ways_to_call
-from sidekey.admin.console.page import Page, Redirect, View, Visit
+from sidekey.admin.console.form.entries import entries_of, form_of, sent_document
+from sidekey.admin.console.page import Page, Redirect, Refused, View, Visit
+from sidekey.admin.console.pages.saving import refused, saved, version_of
 from sidekey.admin.console.words import DONE, STATES, standing_of, title_of
 from sidekey.credentials.registry import KINDS
 
@@ -67,17 +69,30 @@ async def explain(visit: Visit) -> View:
     return await _shown(visit, explained=explained, url=url)
 
 
+async def save(visit: Visit) -> View | Redirect | Refused:
+    """Save it changed."""
+    given = await visit.backend.ask("getIntegration", visit.names)
+    form = form_of(given.value)
+    if form is None:
+        raise ApiProblem("invalid", "no form can show what is stored: change it by the API, or add it again")
+    document = sent_document(form, visit.form, given.value)
+    try:
+        await visit.backend.ask("replaceIntegration", visit.names, body=document, version=version_of(visit))
+    except ApiProblem as problem:
+        entries = entries_of(form, document, given.version, problem.errors)
+        return refused(visit, problem, form, await _shown(visit, entries=entries))
+    return await saved(visit, visit.names["id"])
+
+
 async def delete(visit: Visit) -> Redirect:
     """Delete it."""
-    version = visit.form.get("version", "")
-    await visit.backend.ask("deleteIntegration", visit.names, version=int(version) if version.isdigit() else 0)
+    await visit.backend.ask("deleteIntegration", visit.names, version=version_of(visit))
     return Redirect("/?done=deleted")
 
 
 async def release(visit: Visit) -> Redirect:
     """Serve it again."""
-    version = visit.form.get("version", "")
-    await visit.backend.ask("releaseIntegration", visit.names, version=int(version) if version.isdigit() else 0)
+    await visit.backend.ask("releaseIntegration", visit.names, version=version_of(visit))
     return Redirect(f"/integrations/{visit.names['id']}?done=released")
 
 
@@ -87,8 +102,12 @@ async def _shown(visit: Visit, **more: object) -> View:
     activity = None
     if found["source"] == "store":
         activity = (await visit.backend.ask("listActivity", visit.names)).value["items"][:10]
+    form = form_of(found) if found["source"] == "store" else None
     values = {
         "it": found,
+        "entries": None if form is None else entries_of(form, found, given.version),
+        "problem": None,
+        "rest": (),
         "standing": standing_of(found),
         "kind": title_of(found["kind"]),
         "version": given.version,
@@ -108,6 +127,7 @@ async def _shown(visit: Visit, **more: object) -> View:
 PAGES: Final = (
     Page("GET", "/", browse),
     Page("GET", "/integrations/{id}", show),
+    Page("POST", "/integrations/{id}", save, "editor"),
     Page("POST", "/integrations/{id}/test", test),
     Page("POST", "/integrations/{id}/explain", explain),
     Page("POST", "/integrations/{id}/delete", delete, "editor"),
