@@ -86,4 +86,3 @@ async def test_who_accepts_an_older_database_ends_them_all(place: Place) -> None
         await store.log_in(session(), LOGIN)
         await store.accept("ops")
         assert await store.session("s1") is None
-

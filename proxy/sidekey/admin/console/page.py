@@ -56,10 +56,14 @@ class Redirect:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a form was not saved, for the script that has sent it; `rest` is what it has no field for."""
+    """Why a form was not saved, for the script that has sent it.
+
+    `rest` is what it has no field for, `version` the one that the next attempt is for.
+    """
 
     problem: ApiProblem
     rest: tuple[ItemError, ...]
+    version: int | None
 
 
 Handle = Callable[[Visit], Awaitable[View | Redirect | Refused]]

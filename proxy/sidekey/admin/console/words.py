@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
+from sidekey.admin.api.problems import ApiProblem, ItemError
 from sidekey.credentials.registry import KINDS
 from sidekey.runtime.snapshot import STORED_STATES
 
@@ -54,3 +55,30 @@ def standing_of(item: Mapping[str, Any]) -> Standing:
         return Standing("bad", "Secret missing", reason or "what it needs cannot be read")
     mood, word = _STATES[status]
     return Standing(mood, word, reason)
+
+
+_AGAIN: Final = (
+    "You changed where the credential goes. Enter the marked secrets again, or put the address back: a stored secret "
+    "only ever goes to the place it was entered for"
+)
+
+
+def for_people(problem: ApiProblem) -> ApiProblem:
+    """A problem in the words of a form, where the API's are those of a document."""
+    if problem.code != "reenter":
+        return problem
+    errors = [ItemError(each.pointer, "Enter it again for where it goes now.") for each in problem.errors]
+    return ApiProblem("reenter", _AGAIN, errors=errors)
+
+
+def overtaken(activity: Sequence[Mapping[str, Any]], version: int | None, sent: int) -> str:
+    """Who has changed what since the version that a form was made of; `activity` is from the newest on."""
+    newer = [each for each in activity if each["outcome"] == "ok"][: max(1, (version or 0) - sent)]
+    said = "; ".join(
+        f"{each['who']} changed {', '.join(name.strip('/').replace('/', ' ') or 'all' for name in each['fields'])}"
+        for each in newer
+    )
+    return (
+        f"It was changed after this page was loaded: {said}. Save again to put yours in place of that, or load the "
+        "page again to see theirs"
+    )

@@ -76,7 +76,8 @@ class Reader:
         return tuple(found)
 
     def _field(self, schema: Schema, pointer: str, label: str, *, required: bool) -> Field:
-        said = schema.get("description", "")
+        # A reference is how a config file says where a secret is; in a form it is typed.
+        said = schema.get("description", "").replace(", as a reference", "")
         default = schema.get("default")
         node = self._bare(schema)
 

@@ -74,10 +74,10 @@ def _wanted(schema: Mapping[str, Any], first: tuple[str, ...], provider: str) ->
     """What must be there: by the schema, by the branch of it that has the provider, and by the kind's own word."""
     required = set(schema.get("required", ())) | set(first)
     for branch in schema.get("anyOf", ()):
-        if provider in branch.get("properties", {}).get("provider", {}).get("enum", ()):
-            required |= set(branch["required"])
-        elif not provider and "type" in branch["required"] and "provider" not in branch["required"]:
-            required |= set(branch["required"])
+        names = set(branch["required"])
+        by_hand = not provider and "type" in names and "provider" not in names
+        if by_hand or provider in branch.get("properties", {}).get("provider", {}).get("enum", ()):
+            required |= names
     return required - {"type", "provider"}
 
 

@@ -33,7 +33,8 @@ async def add(visit: Visit) -> View | Redirect | Refused:
     try:
         given = await visit.backend.ask("createIntegration", body=document)
     except ApiProblem as problem:
-        return refused(visit, problem, form, _view(form, entries_of(form, document, None, problem.errors)))
+        entries = entries_of(form, document, None, problem.errors)
+        return refused(visit, problem, entries, _view(form, entries))
     return await saved(visit, given.value["id"])
 
 

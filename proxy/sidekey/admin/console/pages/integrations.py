@@ -11,7 +11,7 @@ from sidekey.admin.console.calling import ways_to_call
 from sidekey.admin.console.form.entries import entries_of, form_of, sent_document
 from sidekey.admin.console.page import Page, Redirect, Refused, View, Visit
 from sidekey.admin.console.pages.saving import refused, saved, version_of
-from sidekey.admin.console.words import DONE, STATES, standing_of, title_of
+from sidekey.admin.console.words import DONE, STATES, for_people, overtaken, standing_of, title_of
 from sidekey.credentials.registry import KINDS
 
 _FILTERS: Final = ("q", "tag", "kind", "status", "after")
@@ -78,9 +78,14 @@ async def save(visit: Visit) -> View | Redirect | Refused:
     document = sent_document(form, visit.form, given.value)
     try:
         await visit.backend.ask("replaceIntegration", visit.names, body=document, version=version_of(visit))
-    except ApiProblem as problem:
+    except ApiProblem as error:
+        problem = for_people(error)
+        if problem.code == "changed":
+            given = await visit.backend.ask("getIntegration", visit.names)
+            activity = (await visit.backend.ask("listActivity", visit.names)).value["items"]
+            problem = ApiProblem("changed", overtaken(activity, given.version, version_of(visit)))
         entries = entries_of(form, document, given.version, problem.errors)
-        return refused(visit, problem, form, await _shown(visit, entries=entries))
+        return refused(visit, problem, entries, await _shown(visit))
     return await saved(visit, visit.names["id"])
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.console.form.entries import without_field
-from sidekey.admin.console.form.forms import Form
+from sidekey.admin.console.form.entries import Entries, without_field
 from sidekey.admin.console.page import Redirect, Refused, View, Visit
 
 
@@ -20,12 +19,12 @@ async def saved(visit: Visit, name: str) -> Redirect:
     return Redirect(f"/integrations/{name}?done=saved")
 
 
-def refused(visit: Visit, problem: ApiProblem, form: Form, view: View) -> View | Refused:
+def refused(visit: Visit, problem: ApiProblem, entries: Entries, view: View) -> View | Refused:
     """What was typed stays in the page where a script has sent it; else the page is shown again, without secrets."""
-    rest = without_field(form, problem.errors)
+    rest = without_field(entries.form, problem.errors)
     if visit.by_script:
-        return Refused(problem, rest)
-    return View(view.template, {**view.values, "problem": problem, "rest": rest})
+        return Refused(problem, rest, entries.version)
+    return View(view.template, {**view.values, "entries": entries, "problem": problem, "rest": rest})
 
 
 def version_of(visit: Visit) -> int:

@@ -119,9 +119,12 @@ const show = (form, refused) => {
     input?.setAttribute("aria-invalid", "true");
     first ??= input;
   }
+  const version = form.elements.namedItem("version");
+  if (version !== null && refused.version) version.value = refused.version;
   const message = form.querySelector("[data-message]");
   message.textContent = `${refused.detail}. ${refused.rest.map(([pointer, detail]) => `${pointer} ${detail}.`).join(" ")}`;
   message.hidden = false;
+  message.tabIndex = -1;
   (first ?? message).focus();
 };
 
