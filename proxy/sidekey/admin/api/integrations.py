@@ -13,7 +13,7 @@ from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.documents import ABOUT, Wanted
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Route
-from sidekey.admin.api.service import Service, expect
+from sidekey.admin.api.service import Service, Tested, expect
 from sidekey.credentials.registry import KINDS
 from sidekey.explain import explain as judge
 from sidekey.runtime.snapshot import STORED_STATES, Integration, Snapshot, Stored
@@ -125,7 +125,9 @@ async def test(service: Service, ask: Ask) -> Answer:
     service.admit_test(ask.operator)
     began = time.perf_counter()
     outcome = await service.probe(found.id, found.test)
-    return _tested(outcome.as_json(), began)
+    result = _timed(outcome.as_json(), began)
+    service.last_tests.note(found, Tested(int(time.time()), ask.operator.name, result))
+    return Answer.of(result)
 
 
 async def explain(service: Service, ask: Ask) -> Answer:
@@ -150,11 +152,11 @@ async def test_draft(service: Service, ask: Ask) -> Answer:
     service.admit_test(ask.operator)
     began = time.perf_counter()
     outcome = await service.probe_draft(integration, integration.test)
-    return _tested(outcome.as_json(), began)
+    return Answer.of(_timed(outcome.as_json(), began))
 
 
-def _tested(result: dict[str, Any], began: float) -> Answer:
-    return Answer.of({**result, "milliseconds": round((time.perf_counter() - began) * 1000)})
+def _timed(result: dict[str, Any], began: float) -> dict[str, Any]:
+    return {**result, "milliseconds": round((time.perf_counter() - began) * 1000)}
 
 
 def _served(service: Service, name: str) -> Integration:

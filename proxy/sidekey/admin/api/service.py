@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, TypeVarTuple
 
 from sidekey.admin.api.answer import Answer
@@ -31,11 +31,42 @@ Arguments = TypeVarTuple("Arguments")
 MOST_FIELDS = 100
 """Names of fields that an entry of the audit has at most."""
 
+MOST_TESTS = 1000
+"""Integrations whose last test is kept."""
+
 _TEST_EVERY = 1.0
 """Seconds between two tests by one token."""
 
 _REFUSAL_EVERY = 0.5
 """Seconds between two refused changes by one token that the audit has: all of them are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """A test of an integration that is served: when (seconds since the epoch), by whom, and what came of it."""
+
+    at: int
+    by: str
+    result: Mapping[str, Any]
+
+
+class LastTests:
+    """The last test of each integration by this process, of as many as were tested last."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[Integration, Tested]] = {}
+
+    def note(self, integration: Integration, tested: Tested) -> None:
+        """Keep a test."""
+        self._found.pop(integration.id, None)
+        self._found[integration.id] = integration, tested
+        if len(self._found) > MOST_TESTS:
+            del self._found[next(iter(self._found))]
+
+    def of(self, integration: Integration) -> Tested | None:
+        """The last test of an integration as it is now: once it is changed, it is another object."""
+        tested, result = self._found.get(integration.id, (None, None))
+        return result if tested is integration else None
 
 
 class Service:
@@ -66,6 +97,7 @@ class Service:
         # One thread: reading, validating and rendering one request after another leave the other core to the loop.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="admin-api")
         self._tests = Paces(_TEST_EVERY)
+        self.last_tests = LastTests()
         self._uses = Paces(NOTE_EVERY)
         self._refusals = Paces(_REFUSAL_EVERY)
         self._notes: set[asyncio.Task[None]] = set()

@@ -6,7 +6,6 @@ import json
 import shlex
 from typing import Final, NamedTuple
 
-from sidekey.environment import reachable
 from sidekey.runtime.snapshot import Address, Snapshot
 
 TOKEN_VARIABLE: Final = "SIDEKEY_TOKEN"  # noqa: S105  a variable's name
@@ -25,7 +24,7 @@ def ways_to_call(snapshot: Snapshot, at: Address, name: str, path: str) -> tuple
     callers = snapshot.callers is not None
     if at.path is not None:
         return (Way("curl", _curl(f"http://localhost/i/{name}{path}", callers=callers, socket=str(at.path))),)
-    proxy = reachable(at)
+    proxy = at.reachable()
     url = f"http://{proxy}/i/{name}{path}"
     return (
         Way("curl", _curl(url, callers=callers)),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -49,6 +50,7 @@ class Renderer:
         self._environment.filters["coded"] = coded
         self._environment.filters["day"] = day
         self._environment.filters["ago"] = ago
+        self._environment.filters["since"] = since
         for name in ("parts", "fields"):
             self._environment.globals[name] = self._environment.get_template(f"{name}.html").module
 
@@ -81,7 +83,12 @@ def ago(instant: str | None) -> str:
     """How long ago a time was, in its largest unit."""
     if instant is None:
         return "never"
-    seconds = max(0, int((datetime.now(UTC) - datetime.fromisoformat(instant)).total_seconds()))
+    return since(datetime.fromisoformat(instant).timestamp())
+
+
+def since(moment: float) -> str:
+    """How long ago a moment was, in seconds since the epoch, in its largest unit."""
+    seconds = max(0, int(time.time() - moment))
     for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= length:
             return f"{seconds // length} {unit} ago"

@@ -50,13 +50,13 @@ async def show(visit: Visit) -> View:
     return await _shown(visit)
 
 
-async def test(visit: Visit) -> View:
-    """One of them, with the result of its test."""
+async def test(visit: Visit) -> View | Redirect:
+    """Send its test request; the page shows what came of it."""
     try:
-        tested = (await visit.backend.ask("testIntegration", visit.names)).value
+        await visit.backend.ask("testIntegration", visit.names)
     except ApiProblem as problem:
         return await _shown(visit, refused=problem)
-    return await _shown(visit, tested=tested)
+    return Redirect(f"/integrations/{visit.names['id']}?done=tested")
 
 
 async def explain(visit: Visit) -> View:
@@ -107,6 +107,7 @@ async def _shown(visit: Visit, **more: object) -> View:
     activity = None
     if found["source"] == "store":
         activity = (await visit.backend.ask("listActivity", visit.names)).value["items"][:10]
+    served = visit.service.snapshot.integrations.get(found["id"])
     form = form_of(found) if found["source"] == "store" else None
     values = {
         "it": found,
@@ -120,7 +121,7 @@ async def _shown(visit: Visit, **more: object) -> View:
         "calls": ways_to_call(visit.service.snapshot, visit.proxy, found["id"], _path_of(found)),
         "done": DONE.get(visit.query.get("done", ""), ""),
         "may_edit": visit.may("editor") and found["source"] == "store",
-        "tested": None,
+        "tested": None if served is None else visit.service.last_tests.of(served),
         "explained": None,
         "refused": None,
         "url": "",
