@@ -60,4 +60,4 @@ class Managing(Extension):
     def add_to(self, app: web.Application) -> None:
         """Everything below the prefix is the API's, and everything else that has no route yet the console's."""
         app.router.add_route("*", f"{PREFIX}{{path:(/.*)?}}", self._dispatcher.serve)
-        app.router.add_route("*", "/{path:.*}", self._console.serve)
+        app.router.add_route("*", "/{path:(?!api(?:/|$)).*}", self._console.serve)
