@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import pytest
 from sidekey.sources.tokens.sharing import SPENT
 from support.ask import Answer, get, within
 from support.ca import Authority
-from support.child import Child
+from support.child import DEADLINE, Child
 from support.oidc import SECRET, OidcProvider
 from support.postgres import Postgres
 
@@ -149,8 +150,9 @@ def end_in_a_call(world: World) -> None:
 
 
 def _is_refused(gateway: Gateway) -> bool:
+    """Whether it accepts no connection any more; a request would wait for the call that is kept back."""
     try:
-        gateway.ask()
+        socket.create_connection(("127.0.0.1", gateway.child.proxy_port), DEADLINE).close()
     except ConnectionError:
         return True
     return False

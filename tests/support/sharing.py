@@ -16,8 +16,8 @@ from sidekey.errors import ProblemError
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration
 from sidekey.sources.tokens.ledger import Chain, Ledger, Left, NoTurn, Turn, TurnLost, Unavailable
-from sidekey.sources.tokens.sharing import LINGER
 from sidekey.sources.tokens.token_source import TokenSource
+from sidekey.sources.tokens.turns import LINGER, Turns
 from support.still import advance
 from support.tokens import EPOCH, Endpoint, Kind, nothing, token_of
 
@@ -165,6 +165,7 @@ class Node:
 
     def __init__(self, name: str, shared: Shared, endpoint: Endpoint, traits: Traits = ROTATING) -> None:
         self.ledger = Process(name, shared)
+        self.turns = Turns(self.ledger)
         self.metrics = Metrics()
         self.defects: list[BaseException] = []
         self._endpoint = endpoint
@@ -184,7 +185,7 @@ class Node:
             self._report,
             ready=nothing,
             former=former,
-            ledger=self.ledger,
+            turns=self.turns,
             jitter=float,
             wall=lambda: EPOCH + loop.time(),
         )
@@ -211,14 +212,19 @@ class Node:
     async def die(self) -> None:
         """End at once, whatever is under way."""
         self.ledger.dies_at = "any"
-        for source in self.sources:
-            ending = asyncio.create_task(source.close())
-            await advance(LINGER)
-            await ending
+        ending = asyncio.create_task(self.end())
+        await advance(LINGER)
+        await ending
 
-    async def close(self) -> None:
+    async def end(self) -> None:
+        """End in good order, as `Tokens.close` does."""
+        self.turns.end()
         for source in self.sources:
             await source.close()
+        await self.turns.close(self._report)
+
+    async def close(self) -> None:
+        await self.end()
         assert self.defects == []
 
     async def _fetch(self, call: Call) -> Reply:

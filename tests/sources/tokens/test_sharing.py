@@ -349,12 +349,75 @@ async def test_the_end_of_a_process_waits_for_what_a_call_brings(world: World) -
     world.endpoint.open.clear()
     waiting = asyncio.create_task(node.token())
     await settle()
-    closing = asyncio.create_task(node.source.close())
+    closing = asyncio.create_task(node.end())
     await settle()
     assert (waiting.cancelled(), closing.done()) == (True, False)
     world.endpoint.open.set()
     await closing
     assert await world.node().token() == "t1"
+    assert world.presented == ["r0"]
+
+
+async def test_the_end_of_a_process_waits_for_the_call_of_an_integration_that_was_changed(world: World) -> None:
+    """Also where the one before it is the only one that has called."""
+    node = world.node()
+    world.endpoint.open.clear()
+    waiting = asyncio.create_task(node.token())
+    await settle()
+    node.change(Rotating(world.endpoint), description="edited")
+    heirs = asyncio.create_task(node.token())
+    await settle()
+    closing = asyncio.create_task(node.end())
+    await settle()
+    assert (waiting.cancelled(), heirs.cancelled(), closing.done()) == (True, True, False)
+    world.endpoint.open.set()
+    await closing
+    assert await world.node().token() == "t1"
+    assert world.presented == ["r0"]
+
+
+async def test_a_turn_that_is_being_taken_at_the_end_of_a_process_is_given_back(world: World) -> None:
+    """At once: nobody else waits until it has run out, and nothing is presented."""
+    node, other = world.node("a"), world.node("b")
+    node.ledger.waits_at = "take"
+    waiting = asyncio.create_task(node.token())
+    await settle()
+    closing = asyncio.create_task(node.end())
+    await settle()
+    assert waiting.cancelled()
+    node.ledger.gate.set()
+    await closing
+    assert world.shared.events == ["a take", "a release"]
+    assert await other.token() == "t1"
+
+
+async def test_once_a_process_ends_no_turn_begins(world: World) -> None:
+    """Whoever asks: a request that is still let in, or the source of an integration that had none so far."""
+    node = world.node()
+    node.turns.end()
+    assert await node.problem() == "the store cannot be used, so no token is asked for: this process is ending"
+    node.change(Rotating(world.endpoint, "new"))
+    assert await node.problem() == "the store cannot be used, so no token is asked for: this process is ending"
+    assert world.shared.events == []
+
+
+async def test_once_a_process_ends_no_further_call_is_made(world: World) -> None:
+    """The response of the one under way brings a token that has ended, and the refresh token that counts from now."""
+    node = world.node("a")
+    world.endpoint.open.clear()
+    world.endpoint.brings_none = True
+    waiting = asyncio.create_task(node.token())
+    await settle()
+    closing = asyncio.create_task(node.end())
+    await settle()
+    world.endpoint.open.set()
+    await advance(5, step=0.5)
+    assert (waiting.cancelled(), closing.done()) == (True, True)
+    assert world.presented == ["r0"]
+    assert world.shared.events[-1] == "a leave"
+    world.endpoint.brings_none = False
+    assert await world.node().token() == "t2"
+    assert world.presented == ["r0", "r1"]
 
 
 async def test_a_token_that_was_rejected_is_refreshed_once_for_all(world: World) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Hashable
 from dataclasses import fields, is_dataclass
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
@@ -14,8 +15,9 @@ from sidekey.errors import ProblemError
 from sidekey.runtime.snapshot import Integration
 from sidekey.sources.tokens.auth_flow import Fetch, Obtained
 from sidekey.sources.tokens.calls import Calls
-from sidekey.sources.tokens.ledger import Chain, Ledger, Left, SharedToken, Turn, TurnLost, Unavailable
+from sidekey.sources.tokens.ledger import Chain, Left, NoTurn, SharedToken, Turn, TurnLost, Unavailable
 from sidekey.sources.tokens.origin import Origin
+from sidekey.sources.tokens.turns import Turns
 
 WAIT = 20.0
 """Seconds for which an attempt waits for another process's turn: longer than one lasts whose process has ended."""
@@ -23,9 +25,6 @@ WAIT = 20.0
 FIRST_LOOK = 0.1
 LONGEST_LOOK = 1.0
 """Seconds between two looks at whether it has ended, which grow from the first to the longest."""
-
-LINGER = 15.0
-"""Seconds for which the end of a process waits for a turn: a call that was sent may have spent what it presented."""
 
 SPENT = (
     "the refresh token may be spent: a process ended, or had no response, while it presented it; enter a new refresh "
@@ -38,55 +37,44 @@ Usable = Callable[[SharedToken], bool]
 class Sharing:
     """The part of a token source that is there where an integration's processes must call one at a time."""
 
-    def __init__(self, ledger: Ledger, integration: Integration, fetch: Fetch, wall: Callable[[], float]) -> None:
-        self._ledger = ledger
+    def __init__(self, turns: Turns, integration: Integration, fetch: Fetch, wall: Callable[[], float]) -> None:
+        self._turns = turns
         self._integration = integration
         self._rotates = integration.traits.rotates
         self._fetch = fetch
         self._wall = wall
-        self._turn: asyncio.Task[SharedToken] | None = None
 
     async def obtain(self, origin: Origin, usable: Usable, calls: Calls) -> SharedToken:
         """The token that another process has left, where it is `usable`, or what `calls` bring.
 
         Raises CallFault, Unavailable, and what `calls` raise.
         """
-        chain = chain_of(self._integration, origin)
-        asked = asked_of(origin)
+        look = partial(self._look, chain_of(self._integration, origin), asked_of(origin), usable, calls)
         loop = asyncio.get_running_loop()
         end, pause = loop.time() + WAIT, FIRST_LOOK
         while True:
             try:
-                taken = await self._ledger.take(chain, rotates=self._rotates)
-                token = taken.left.token
-                if token is not None and token.asked == asked and usable(token):
-                    if isinstance(taken, Turn):
-                        await taken.release()
-                    return token
-                if isinstance(taken, Turn):
-                    # A task of its own: whoever stops waiting for a call must not keep what it brings from being kept.
-                    self._turn = loop.create_task(self._call(taken, asked, calls))
-                    self._turn.add_done_callback(self._ended)
-                    return await asyncio.shield(self._turn)
+                found = await self._turns.run(look)
             except TurnLost:
                 continue
-            if taken.spent:
+            if isinstance(found, SharedToken):
+                return found
+            if found.spent:
                 raise CallFault("refused", SPENT, settings=True)
             if loop.time() >= end:
                 raise CallFault("timeout", "another process is obtaining the token, and has not ended yet")
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LONGEST_LOOK)
 
-    async def close(self) -> None:
-        """Wait for the turn to end, for some time."""
-        turn = self._turn
-        if turn is not None:
-            await asyncio.wait([turn], timeout=LINGER)
-            turn.cancel()
-
-    def _ended(self, turn: asyncio.Task[SharedToken]) -> None:
-        if self._turn is turn:
-            self._turn = None
+    async def _look(self, chain: Chain, asked: str, usable: Usable, calls: Calls) -> SharedToken | NoTurn:
+        """What is there, where it can be used; else what this turn brings, where it is nobody else's."""
+        taken = await self._turns.ledger.take(chain, rotates=self._rotates)
+        token = taken.left.token
+        if token is not None and token.asked == asked and usable(token):
+            if isinstance(taken, Turn):
+                await taken.release()
+            return token
+        return await self._call(taken, asked, calls) if isinstance(taken, Turn) else taken
 
     async def _call(self, turn: Turn, asked: str, calls: Calls) -> SharedToken:
         presented = False
@@ -94,6 +82,7 @@ class Sharing:
 
         async def fetch(call: Call) -> Reply:
             nonlocal presented
+            self._turns.check()
             if self._rotates:
                 await turn.intend()
                 presented = True
@@ -108,7 +97,7 @@ class Sharing:
                 await _end(turn, calls.memory)
             raise
         except (ProblemError, Unavailable):
-            # Nothing was sent: a certificate could not be read, or the intent not be kept.
+            # Nothing was sent: a certificate could not be read, the intent not be kept, or the process ends.
             await _end(turn, calls.memory)
             raise
         except Exception:

@@ -34,10 +34,11 @@ from sidekey.runtime.snapshot import Integration
 from sidekey.sources.tokens.auth_flow import Fetch, FlowRunner, Obtained
 from sidekey.sources.tokens.call_limit import CallLimit
 from sidekey.sources.tokens.calls import Calls
-from sidekey.sources.tokens.ledger import Ledger, SharedToken, Unavailable
+from sidekey.sources.tokens.ledger import SharedToken, Unavailable
 from sidekey.sources.tokens.origin import Origin, origin_of
 from sidekey.sources.tokens.schedule import Schedule, schedule
 from sidekey.sources.tokens.sharing import Sharing
+from sidekey.sources.tokens.turns import Turns
 
 _RANDOM = SystemRandom()
 
@@ -84,7 +85,7 @@ class TokenSource:
 
     `fetch` makes its calls, `ready` waits until a client certificate is there where one is needed (ProblemError: there
     is none); `report` is passed defects, returns the id under which one is logged and must not raise. `former` is the
-    source of what the integration was before, to be retired by then. With a `ledger` the token is shared with other
+    source of what the integration was before, to be retired by then. With `turns` the token is shared with other
     processes, which call one at a time.
     """
 
@@ -97,7 +98,7 @@ class TokenSource:
         *,
         ready: Callable[[], Awaitable[object]],
         former: TokenSource | None = None,
-        ledger: Ledger | None = None,
+        turns: Turns | None = None,
         jitter: Callable[[], float] = _RANDOM.random,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -120,7 +121,7 @@ class TokenSource:
         self._held: _Held | None = None
         self._memory: str | None = None
         self._rejected = False
-        self._sharing = None if ledger is None else Sharing(ledger, integration, fetch, wall)
+        self._sharing = None if turns is None else Sharing(turns, integration, fetch, wall)
         self._number = ""
         """That of the last shared token; another is newer."""
         self._doubted_until = -math.inf
@@ -223,11 +224,9 @@ class TokenSource:
     async def close(self) -> None:
         """Forget the token and cancel the attempt under way, with everyone who waits for it.
 
-        A call that may spend what is shared is waited for.
+        A call that may spend what is shared goes on: it is one of the `turns`.
         """
         await self._refresh.close()
-        if self._sharing is not None:
-            await self._sharing.close()
         self._drop()
 
     def _activate(self, held: _Held) -> Grant:
