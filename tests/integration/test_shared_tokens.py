@@ -25,7 +25,7 @@ T = TypeVar("T")
 CALLER = {"Sidekey-Token": "caller"}
 INTEGRATIONS = ("it", "lost")
 """Each has a refresh token of its own; that of the second is lost in a call."""
-AWAY = "the store cannot be used, so no token is asked for"
+AWAY = "no token is asked for: the store cannot be used: "
 HEAD = """\
 version: 1
 listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}

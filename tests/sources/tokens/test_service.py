@@ -377,7 +377,7 @@ async def test_only_what_processes_end_for_one_another_is_shared(
     traits: dict[str, bool], metrics: Metrics, ca: Authority
 ) -> None:
     """All else is called for as ever, whatever the ledger says."""
-    tokens = made(metrics, None, Closed())
+    tokens = made(metrics, None, Closed("ask another"))
     async with RawUpstream(answering(OK), ssl_context=ca.server_context("up.test")) as upstream:
         found = integration(ca, upstream.port)
         source = tokens.source(replace(found, traits=found.traits._replace(**traits)))
@@ -386,6 +386,6 @@ async def test_only_what_processes_end_for_one_another_is_shared(
         else:
             with pytest.raises(ProblemError) as failed:
                 await source.obtain()
-            assert "this process does not use the store" in failed.value.problem.detail
+            assert "no token is asked for: ask another" in failed.value.problem.detail
         assert len(upstream.connections) == (not traits)
         await tokens.close()

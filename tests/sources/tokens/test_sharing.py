@@ -17,7 +17,7 @@ from support.sharing import HOLD, SINGLE_LIVE, Family, Node, Rotating, Shared
 from support.still import advance, settle
 from support.tokens import TRAITS, token_of
 
-UNAVAILABLE = "the store cannot be used, so no token is asked for: it cannot be reached"
+UNAVAILABLE = "no token is asked for: it cannot be reached"
 
 
 class World:
@@ -395,9 +395,9 @@ async def test_once_a_process_ends_no_turn_begins(world: World) -> None:
     """Whoever asks: a request that is still let in, or the source of an integration that had none so far."""
     node = world.node()
     node.turns.end()
-    assert await node.problem() == "the store cannot be used, so no token is asked for: this process is ending"
+    assert await node.problem() == "no token is asked for: this process is ending"
     node.change(Rotating(world.endpoint, "new"))
-    assert await node.problem() == "the store cannot be used, so no token is asked for: this process is ending"
+    assert await node.problem() == "no token is asked for: this process is ending"
     assert world.shared.events == []
 
 

@@ -18,7 +18,7 @@ class Running:
     """Turns, and work that goes on until it is told how to end."""
 
     def __init__(self) -> None:
-        self.turns = Turns(Closed())
+        self.turns = Turns(Closed("ask another"))
         self.defects: list[BaseException] = []
         self.outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 

@@ -22,7 +22,10 @@ from sidekey.credentials.base import Grant, Sealed
 
 
 class Unavailable(Exception):
-    """What is kept cannot be read or written now; the text says why. What may be spent must not be presented."""
+    """What is kept cannot be read or written now. What may be spent must not be presented.
+
+    The text says why: it continues "no token is asked for: ".
+    """
 
 
 class TurnLost(Exception):
@@ -116,9 +119,12 @@ class Ledger(ABC):
 
 
 class Closed(Ledger):
-    """The ledger of a process that has not opened what is kept, although there is something."""
+    """The ledger of a process that must not ask for what others share. `reason` says why, and what to do."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
 
     async def take(self, chain: Chain, *, rotates: bool) -> Turn | NoTurn:
         """Nobody has a turn here."""
         del chain, rotates
-        raise Unavailable("this process does not use the store: send a request to one that runs")
+        raise Unavailable(self._reason)

@@ -53,11 +53,11 @@ class StoreLedger(Ledger):
         health = self._store.health
         if health.rolled_back or not health.up:
             # The store looks for itself each second: many integrations need not each wait for a database that is away.
-            raise Unavailable(health.problem)
+            raise _unavailable(health.problem)
         try:
             found = await self._store.lease(chain.name, chain.lineage, BEFORE if rotates else HOLD)
         except StoreError as error:
-            raise Unavailable(str(error)) from None
+            raise _unavailable(error) from None
         left = _read(found.result)
         if not isinstance(found, Lease):
             return NoTurn(found.unknown, left)
@@ -84,7 +84,7 @@ class StoreLedger(Ledger):
                 "what a call for a token brought cannot be stored yet", name=chain.name, reason=str(error)
             )
             self._unkept[chain] = asyncio.get_running_loop().create_task(self._keep_trying(chain, write))
-            raise Unavailable(str(error)) from None
+            raise _unavailable(error) from None
 
     async def _keep_trying(self, chain: Chain, write: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -125,7 +125,7 @@ class _StoreTurn(Turn):
         except LeaseLost:
             raise TurnLost from None
         except StoreError as error:
-            raise Unavailable(str(error)) from None
+            raise _unavailable(error) from None
 
     async def leave(self, left: Left) -> None:
         await self._ledger.keep(self._chain, partial(self._store.finish, self._lease, _write(left)))
@@ -138,6 +138,10 @@ class _StoreTurn(Turn):
         # Where this cannot be written the intent runs out, which says the same.
         with suppress(StoreError):
             await self._store.intend(self._lease, 0)
+
+
+def _unavailable(why: object) -> Unavailable:
+    return Unavailable(f"the store cannot be used: {why}")
 
 
 def _write(left: Left) -> str:

@@ -55,7 +55,7 @@ Platforms that return one token for its whole life say in its last second that i
 """
 
 STORE_PAUSE = 1.0
-"""Seconds until the next attempt, where the store cannot be used: no endpoint is to be spared."""
+"""Seconds until the next attempt, where no token is asked for: no endpoint is to be spared."""
 
 _RELOADED = Problem(
     "credential_unavailable",
@@ -448,7 +448,7 @@ class TokenSource:
         except CallFault as error:
             return self._failed(error)
         except Unavailable as error:
-            reason = f"the store cannot be used, so no token is asked for: {error}"
+            reason = f"no token is asked for: {error}"
             self._log.warning("no token could be obtained", outcome="unreachable", reason=reason)
             return Failed(Problem("credential_unavailable", reason), STORE_PAUSE, counts=False)
         except ProblemError as raised:
