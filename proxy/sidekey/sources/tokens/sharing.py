@@ -8,12 +8,12 @@ from collections.abc import Callable, Hashable
 from dataclasses import fields, is_dataclass
 from functools import partial
 from secrets import token_hex
-from typing import Any
+from typing import Any, NamedTuple
 
 from sidekey.credentials.base import Call, CallFault, Issued, Reply
 from sidekey.errors import ProblemError
 from sidekey.runtime.snapshot import Integration
-from sidekey.sources.tokens.auth_flow import Fetch, Obtained
+from sidekey.sources.tokens.auth_flow import Fetch
 from sidekey.sources.tokens.calls import Calls
 from sidekey.sources.tokens.ledger import Chain, Left, NoTurn, SharedToken, Turn, TurnLost, Unavailable
 from sidekey.sources.tokens.origin import Origin
@@ -31,20 +31,27 @@ SPENT = (
     "token"
 )
 
-Usable = Callable[[SharedToken], bool]
+
+class Found(NamedTuple):
+    """A token that processes share, and when the call for it was sent, on the loop's clock."""
+
+    token: SharedToken
+    called: float
+
+
+Usable = Callable[[Found], bool]
 
 
 class Sharing:
     """The part of a token source that is there where an integration's processes must call one at a time."""
 
-    def __init__(self, turns: Turns, integration: Integration, fetch: Fetch, wall: Callable[[], float]) -> None:
+    def __init__(self, turns: Turns, integration: Integration, fetch: Fetch) -> None:
         self._turns = turns
         self._integration = integration
         self._rotates = integration.traits.rotates
         self._fetch = fetch
-        self._wall = wall
 
-    async def obtain(self, origin: Origin, usable: Usable, calls: Calls) -> SharedToken:
+    async def obtain(self, origin: Origin, usable: Usable, calls: Calls) -> Found:
         """The token that another process has left, where it is `usable`, or what `calls` bring.
 
         Raises CallFault, Unavailable, and what `calls` raise.
@@ -57,7 +64,7 @@ class Sharing:
                 found = await self._turns.run(look)
             except TurnLost:
                 continue
-            if isinstance(found, SharedToken):
+            if isinstance(found, Found):
                 return found
             if found.spent:
                 raise CallFault("refused", SPENT, settings=True)
@@ -66,17 +73,23 @@ class Sharing:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LONGEST_LOOK)
 
-    async def _look(self, chain: Chain, asked: str, usable: Usable, calls: Calls) -> SharedToken | NoTurn:
+    async def _look(self, chain: Chain, asked: str, usable: Usable, calls: Calls) -> Found | NoTurn:
         """What is there, where it can be used; else what this turn brings, where it is nobody else's."""
+        clock = asyncio.get_running_loop().time
+        looked = clock()
         taken = await self._turns.ledger.take(chain, rotates=self._rotates)
         token = taken.left.token
-        if token is not None and token.asked == asked and usable(token):
-            if isinstance(taken, Turn):
-                await taken.release()
-            return token
-        return await self._call(taken, asked, calls) if isinstance(taken, Turn) else taken
+        if token is not None and token.asked == asked:
+            # The clocks are compared so that the token seems older by what that took, and never younger.
+            found = Found(token, looked - max(0.0, taken.now - token.called))
+            if usable(found):
+                if isinstance(taken, Turn):
+                    await taken.release()
+                return found
+        return await self._call(taken, taken.now - clock(), asked, calls) if isinstance(taken, Turn) else taken
 
-    async def _call(self, turn: Turn, asked: str, calls: Calls) -> SharedToken:
+    async def _call(self, turn: Turn, ahead: float, asked: str, calls: Calls) -> Found:
+        """What the calls bring. `ahead` is by how much the ledger's clock is ahead of the loop's."""
         presented = False
         calls.memory = turn.left.memory
 
@@ -104,14 +117,10 @@ class Sharing:
             # A defect; or the turn is another's by now, and neither changes anything.
             await (turn.give_up() if presented else turn.release())
             raise
-        token = self._token(obtained, asked)
-        await turn.leave(Left(obtained.issued.memory, token))
-        return token
-
-    def _token(self, obtained: Obtained, asked: str) -> SharedToken:
         issued: Issued = obtained.issued
-        elapsed = asyncio.get_running_loop().time() - obtained.called
-        return SharedToken(token_hex(8), asked, issued.grant, self._wall() - elapsed, issued.life)
+        token = SharedToken(token_hex(8), asked, issued.grant, obtained.called + ahead, issued.life)
+        await turn.leave(Left(issued.memory, token))
+        return Found(token, obtained.called)
 
 
 async def _end(turn: Turn, memory: str | None) -> None:
@@ -125,11 +134,11 @@ async def _end(turn: Turn, memory: str | None) -> None:
 def chain_of(integration: Integration, origin: Origin) -> Chain:
     """Whose token it is. What trusts the endpoint, and the client's certificate, are no part of it.
 
-    With another of these the refresh token of the config is still as spent as it was. A stored integration's is bound
-    to all of its destination as well.
+    With another of these the refresh token of the config is still as spent as it was; and so it is where a stored
+    integration has another destination, to which all that came of it is bound.
     """
     name = integration.row or f"file:{integration.id}"
-    return Chain(name, _spelled((origin.kind.client, integration.destination)))
+    return Chain(name, _spelled(origin.kind.client), integration.destinations)
 
 
 def asked_of(origin: Origin) -> str:

@@ -34,10 +34,10 @@ from sidekey.runtime.snapshot import Integration
 from sidekey.sources.tokens.auth_flow import Fetch, FlowRunner, Obtained
 from sidekey.sources.tokens.call_limit import CallLimit
 from sidekey.sources.tokens.calls import Calls
-from sidekey.sources.tokens.ledger import SharedToken, Unavailable
+from sidekey.sources.tokens.ledger import Unavailable
 from sidekey.sources.tokens.origin import Origin, origin_of
 from sidekey.sources.tokens.schedule import Schedule, schedule
-from sidekey.sources.tokens.sharing import Sharing
+from sidekey.sources.tokens.sharing import Found, Sharing
 from sidekey.sources.tokens.turns import Turns
 
 _RANDOM = SystemRandom()
@@ -121,7 +121,7 @@ class TokenSource:
         self._held: _Held | None = None
         self._memory: str | None = None
         self._rejected = False
-        self._sharing = None if turns is None else Sharing(turns, integration, fetch, wall)
+        self._sharing = None if turns is None else Sharing(turns, integration, fetch)
         self._number = ""
         """That of the last shared token; another is newer."""
         self._doubted_until = -math.inf
@@ -470,7 +470,7 @@ class TokenSource:
         finally:
             self._memory = calls.memory
 
-    async def _share(self, sharing: Sharing, credential: CallingCredential) -> SharedToken:
+    async def _share(self, sharing: Sharing, credential: CallingCredential) -> Found:
         await self._ready()
         origin = self.origin
         if origin is None:
@@ -502,18 +502,16 @@ class TokenSource:
     def _keep(self, obtained: Obtained) -> Grant:
         return self._hand_out(obtained.issued.grant, obtained.called, obtained.issued.life)
 
-    def _keep_shared(self, token: SharedToken) -> Grant:
+    def _keep_shared(self, found: Found) -> Grant:
+        token, called = found
         self._number = token.number
-        return self._hand_out(token.grant, self._moment(token.called), token.life)
+        return self._hand_out(token.grant, called, token.life)
 
-    def _is_newer(self, token: SharedToken) -> bool:
+    def _is_newer(self, found: Found) -> bool:
         """Whether a token that another process has obtained is another than the last one here, and may be used."""
-        life = schedule(self._moment(token.called), token.life, 0.0)
-        return token.number != self._number and self._loop.time() < life.ends_at and self._allows(token.grant)
-
-    def _moment(self, wall: float) -> float:
-        """A moment in the past, on the loop's clock; another process's clock may be ahead."""
-        return self._loop.time() - max(0.0, self._wall() - wall)
+        token, called = found
+        ends_at = schedule(called, token.life, 0.0).ends_at
+        return token.number != self._number and self._loop.time() < ends_at and self._allows(token.grant)
 
     def _hand_out(self, grant: Grant, called: float, seconds: float) -> Grant:
         self._rejected = False
