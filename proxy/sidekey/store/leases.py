@@ -135,7 +135,7 @@ class _Row:
 
     def text(self, key: str) -> str:
         """What its MAC is made of."""
-        columns = [self.name, self.chain, self.fence, self.until, self.stage, self.rotates, self.spent]
+        columns = (self.name, self.chain, self.fence, self.until, self.stage, self.rotates, self.spent)
         return canonical([*columns, self.lineage, self.result, key])
 
 
