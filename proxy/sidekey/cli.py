@@ -139,7 +139,7 @@ def test(config: str | None, as_json: bool, integration_id: str) -> None:
 
     if integration.test is None:
         _fail(f"integrations.{integration.id}.test: this key is missing: write test: {{method: GET, path: /whoami}}")
-    result = send_test(snapshot, integration.id, integration.test)
+    result = send_test(snapshot, integration, integration.test)
     if as_json:
         _print_json(result.as_json())
     else:

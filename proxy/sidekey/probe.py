@@ -64,10 +64,15 @@ async def probe(plane: DataPlane, name: str, test: TestRequest, asking: set[str]
     theirs.setblocking(False)
     with ours:
         await asyncio.get_running_loop().connect_accepted_socket(plane.own_connection, theirs)
-        outcome = await asyncio.to_thread(_request, ours, test.method, f"/i/{name}{test.path}")
+        outcome = await asyncio.to_thread(_request, ours, test.method, target_of(name, test))
     if asking is not None and outcome.code is None and _not_requested(plane, name, asking):
         return replace(outcome, note=NOT_REQUESTED)
     return outcome
+
+
+def target_of(name: str, test: TestRequest) -> str:
+    """Where the test request of an integration goes, at the reverse proxy."""
+    return f"/i/{name}{test.path}"
 
 
 def _not_requested(plane: DataPlane, name: str, asking: set[str]) -> bool:

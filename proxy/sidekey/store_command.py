@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sidekey.credentials.destination import Json
+from sidekey.credentials.destination import Json, accepted
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.stored.document import MalformedError
-from sidekey.settings.stored.saving import Former, accepted
+from sidekey.settings.stored.saving import Former
 from sidekey.store.errors import StoreError
 from sidekey.store.place import open_store
 from sidekey.store.records import IntegrationRow

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.destination import keys_of
+from sidekey.credentials.destination import accepted, keys_of
 from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
 from sidekey.credentials.registry import KINDS
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.reading import shown
-from sidekey.settings.stored.saving import Draft, Invalid, Reenter, accepted
+from sidekey.settings.stored.saving import Draft, Invalid, Reenter
 from support.certificates import private_chain
 from support.stored import (
     BASIC,

@@ -231,19 +231,19 @@ async def test_no_value_of_a_column_is_a_defect(
     monkeypatch.setattr("sidekey.store.store.CHECK_EVERY", 0.01)
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
-        await store.lease("file:crm", "lineage", 60)
+        await store.lease("file:crm", "lineage", ("",), 60)
         woken = asyncio.Event()
         store.watch(woken.set, raised)
         for (column,) in await place.sql(f"SELECT name FROM pragma_table_info('sidekey_{table}')"):
             before = await place.backup()
             await place.sql(f'UPDATE sidekey_{table} SET "{column}" = {value}')
-            for ask in (store.read, store.audit_page, lambda: store.left("file:crm", "lineage")):
+            for ask in (store.read, store.audit_page, lambda: store.lease("file:crm", "lineage", ("",), 60)):
                 with contextlib.suppress(StoreError):
                     await ask()
             with contextlib.suppress(StoreError):
                 async with place.open() as other:
                     await other.verify(lambda _: ())
-                    await other.lease("file:crm", "lineage", 60)
+                    await other.lease("file:crm", "lineage", ("",), 60)
             await asyncio.sleep(0.02)
             await place.restore(before)
         assert set((await store.read()).integrations) == {"crm"}

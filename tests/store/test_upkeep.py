@@ -45,7 +45,7 @@ async def filled(store: Store, count: int = 3) -> None:
         + [Put(CALLER, None), Put(integration("bare"), None)],
         ENTRY,
     )
-    await store.lease("file:crm", "lineage", 60)
+    await store.lease("file:crm", "lineage", ("",), 60)
 
 
 async def test_after_a_rotation_nothing_names_the_old_key(place: Place) -> None:

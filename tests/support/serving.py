@@ -124,7 +124,7 @@ async def serving(
     if snapshot.store is not None:
         managed = await Managed.open(snapshot.store, loader, patience=0)
         snapshot = loader.join(loaded)
-    app = App(snapshot, writer, managed)
+    app = App(snapshot, writer, managed, None if managed is None else managed.ledger)
     try:
         await app.start()
         writer.start()

@@ -90,6 +90,16 @@ def destination_of(settings: BaseModel) -> dict[str, Json]:
     return found
 
 
+def accepted(settings: BaseModel) -> tuple[dict[str, Json], ...]:
+    """The destinations that a secret may have been entered for, to be used by these settings; the first is their own.
+
+    Redaction of responses may be switched on for a secret that was entered without it, and not off.
+    """
+    own = destination_of(settings)
+    without = {key: value for key, value in own.items() if key != "redact_response"}
+    return (own,) if without == own else (own, without)
+
+
 def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
     if form is not None:
         return form(value)

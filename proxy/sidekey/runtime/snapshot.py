@@ -82,8 +82,8 @@ class Integration:
     """Whether it is the store's: it is used in tunnels only to hosts under `ca.hosts`, and dials what the store may."""
     row: str = ""
     """The lasting ID of its row, where it is the store's."""
-    destination: str = ""
-    """All that a stored secret of it is bound to, in one spelling; empty where it is a file's."""
+    destinations: tuple[str, ...] = ("",)
+    """All that its secrets may be bound to, where it is the store's, each in one spelling; its own is the first."""
     rebuild: Callable[[], Integration] | None = None
     """Set where an unreadable value decides where the credential may go: builds the integration again, blocking."""
 

@@ -18,7 +18,7 @@ from sidekey.core.matching import Matching, Narrowed
 from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
 from sidekey.credentials.base import Credential, Destinations
 from sidekey.credentials.certificates.loader import CertificateLoader
-from sidekey.credentials.destination import destination_of
+from sidekey.credentials.destination import Json, accepted
 from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime import snapshot
@@ -110,16 +110,14 @@ def build_integration(
         filled=filled,
         stored=stored is not None,
         row=row,
-        destination="" if stored is None else _spelled_destination(settings),
+        destinations=("",) if stored is None else tuple(map(_spelled, accepted(settings))),
         rebuild=rebuild,
     )
     return integration, reasons
 
 
-def _spelled_destination(settings: IntegrationSettings) -> str:
-    """What a stored secret of these settings is bound to. Redaction may be switched on without entering one again."""
-    bound = {key: value for key, value in destination_of(settings).items() if key != "redact_response"}
-    return json.dumps(bound, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def _spelled(destination: Mapping[str, Json]) -> str:
+    return json.dumps(destination, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _prefixes(settings: IntegrationSettings, read: ReferenceReader) -> tuple[tuple[Prefix, ...], list[Unread]]:

@@ -207,8 +207,10 @@ class _PostgresTransaction(Transaction):
     async def execute_many(self, statement: str, rows: Sequence[Sequence[str | int | None]]) -> None:
         await self._connection.executemany(statement, rows)
 
-    async def now(self) -> int:
-        return int(await self._connection.fetchval("SELECT CAST(extract(epoch FROM clock_timestamp()) AS BIGINT)"))
+    async def now(self) -> float:
+        return float(
+            await self._connection.fetchval("SELECT CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)")
+        )
 
     async def announce(self) -> None:
         """Sent by the server as the transaction commits."""

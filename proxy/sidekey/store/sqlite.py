@@ -196,8 +196,8 @@ class _SqliteTransaction(Transaction):
     async def execute_many(self, statement: str, rows: Sequence[Sequence[str | int | None]]) -> None:
         self._connection.executemany(statement, [_named(values) for values in rows])
 
-    async def now(self) -> int:
-        return int(time.time())
+    async def now(self) -> float:
+        return time.time()
 
     async def announce(self) -> None:
         """Nothing: another process sees it by the file."""

@@ -17,7 +17,7 @@ from sidekey.store.database import Database, Transaction
 from sidekey.store.errors import RolledBack, StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.integrity import Seals
 from sidekey.store.keeper import Depth, Keeper
-from sidekey.store.leases import Lease, NotLeased
+from sidekey.store.leases import Bound, Lease, NotLeased
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, State
 from sidekey.store.upkeep import Accepted, DestinationsOf, Rotated, Verified
@@ -137,28 +137,25 @@ class Store:
         ask = partial(audit.page, before=before, row=row, limit=limit)
         return await self._worker.run(self._keeper.query(ask))
 
-    async def lease(self, name: str, lineage: str, seconds: int) -> Lease | NotLeased:
-        """Take the lease of a token's renewal for so long, where nobody holds it."""
-        return await self._leasing(lambda transaction, seals: leases.take(transaction, seals, name, lineage, seconds))
+    async def lease(self, name: str, lineage: str, to: Sequence[str], seconds: int) -> Lease | NotLeased:
+        """Take the lease of a token's renewal for so long, where nobody holds it.
+
+        What it brings may go to the first of `to`; what was left for any of them is taken.
+        """
+        bounds = [Bound(lineage, each) for each in to]
+        return await self._leasing(lambda transaction, seals: leases.take(transaction, seals, name, bounds, seconds))
 
     async def intend(self, lease: Lease, seconds: int) -> None:
         """Note, before it is done, that the token is going to be presented within so long. Raises LeaseLost."""
         await self._leasing(lambda transaction, seals: leases.intend(transaction, seals, lease, seconds))
 
-    async def finish(self, lease: Lease, result: str) -> None:
-        """Leave what a call gave, sealed, and give the lease back. Raises LeaseLost."""
-        await self._leasing(lambda transaction, seals: leases.finish(transaction, seals, lease, result))
+    async def finish(self, lease: Lease, result: str, *, spent: bool) -> None:
+        """Leave what a call gave, sealed, and give the lease back; `spent`: for the first token. Raises LeaseLost."""
+        await self._leasing(lambda transaction, seals: leases.finish(transaction, seals, lease, result, spent=spent))
 
     async def release(self, lease: Lease) -> None:
         """Give the lease back, where its token was certainly not spent. Raises LeaseLost."""
         await self._leasing(lambda transaction, seals: leases.release(transaction, seals, lease))
-
-    async def left(self, name: str, lineage: str) -> str | None:
-        """What the last holder of a lease left; None: nothing of this lineage."""
-        seals = self._keeper.seals
-        return await self._worker.run(
-            self._keeper.query(lambda transaction: leases.read(transaction, seals, name, lineage))
-        )
 
     async def note_use(self, row: str) -> None:
         """Note that a row was used now."""

@@ -221,6 +221,18 @@ def test_a_draft_is_tested_with_the_secrets_that_came_with_it(api: Api, running:
     assert "draft" not in {each["id"] for each in api.get("/integrations?q=draft")["items"]}
 
 
+def test_a_draft_does_not_spend_a_refresh_token(api: Api, running: Running, named: Named) -> None:
+    """Nobody would have the next one, and it may be one that is in use."""
+    tester = api.by(api.make("/tokens", {"name": named("spends"), "role": "editor", "own_token": api.token})["token"])
+    auth = {"type": "oauth2", "token_endpoint": f"https://127.0.0.1:{running.upstream}/token", "client_id": "id"}
+    auth |= {"grant": "refresh_token", "refresh_token": {"value": "r0"}}
+    found = tester.ask("POST", "/drafts/integration/test", {"auth": auth, "test": {"path": "/whoami"}}).json
+    assert (found["status"], found["code"]) == (502, "credential_unavailable")
+    assert found["reason"] == (
+        "no token is asked for: other processes may share it: save the draft, and test what is saved"
+    )
+
+
 def test_explain_says_what_would_become_of_a_target(viewer: Api, running: Running, editor: Api, named: Named) -> None:
     """As the command does; a URL that no parser reads is an answer as well."""
     name = named("explained")

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from sidekey.credentials.destination import accepted
 from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.reading import shown
-from sidekey.settings.stored.saving import Former, Invalid, accepted
+from sidekey.settings.stored.saving import Former, Invalid
 from sidekey.store.records import IntegrationRow
 from support.certificates import private_chain
 from support.oauth import signer, stranger

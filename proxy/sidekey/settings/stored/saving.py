@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sidekey.credentials.base import Sealed
-from sidekey.credentials.destination import Json, destination_of, halves_in, references_in
+from sidekey.credentials.destination import Json, accepted, destination_of, halves_in, references_in
 from sidekey.credentials.fields import Reference, cleaned, is_kept
 from sidekey.settings import checks
 from sidekey.settings.certificates import build_certificate_loader
@@ -118,16 +118,6 @@ class Former:
 def secrets_of(settings: IntegrationSettings) -> dict[Loc, Reference]:
     """The references to what is stored sealed, by their places."""
     return {place: each for place, each in references_in(settings) if each.source in ("stored", "stored_url")}
-
-
-def accepted(settings: IntegrationSettings) -> tuple[dict[str, Json], ...]:
-    """The destinations that a secret may have been entered for, to be used by these settings; the first is their own.
-
-    Redaction of responses may be switched on for a secret that was entered without it, and not off.
-    """
-    own = destination_of(settings)
-    without = {key: value for key, value in own.items() if key != "redact_response"}
-    return (own,) if without == own else (own, without)
 
 
 def prepare(
