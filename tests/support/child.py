@@ -19,9 +19,7 @@ from typing import IO, Self
 from sidekey.kept_trust import ADDING, REPLACING
 from support.forked import Forked
 from support.ports import free_port
-
-DEADLINE = 15.0
-"""Seconds until a wait is given up as hanging."""
+from support.raw import DEADLINE
 
 _READ = frozenset({*REPLACING, *ADDING, "WGETRC", "NO_PROXY", "no_proxy", "JAVA_TOOL_OPTIONS"})
 
