@@ -21,6 +21,7 @@ from support.ask import get, within
 from support.ca import Authority
 from support.child import HEAD, Child, run_cli
 from support.client_files import ClientAuthority
+from support.files import replace
 from support.nginx import Nginx
 from support.postgres import Postgres
 from support.raw import DEADLINE
@@ -310,8 +311,8 @@ def test_a_listener_that_others_reach_speaks_tls_and_shows_metrics_to_viewers(tm
             plain.getresponse()
         assert run_cli("healthcheck", "--config", str(child.config)).stdout == "ok\n"
         first = ask("/healthz")[2]
-        (tmp_path / "tls.key").write_bytes(other.key.read_bytes())
-        (tmp_path / "tls.crt").write_bytes(other.certificate.read_bytes())
+        replace(tmp_path / "tls.key", other.key.read_bytes())
+        replace(tmp_path / "tls.crt", other.certificate.read_bytes())
         within(lambda: ask("/healthz")[2] != first)
         assert child.stop() == 0
     finally:
