@@ -352,8 +352,7 @@ async def test_tunnels_leave_no_object_behind(ca: Authority) -> None:
             await raw.send(connect_request("up.test:443") + b"\x16\x03\x01\x00\x04nope")
             await raw.until_ended()
         await eventually(lambda: not sidekey.plane.worker.connections)
-        await asyncio.sleep(0.05)
-        assert alive() == before
+        await eventually(lambda: alive() == before)
 
 
 class Readable(RecordingTransport):
