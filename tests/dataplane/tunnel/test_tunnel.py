@@ -196,7 +196,9 @@ async def test_a_caller_that_leaves_after_the_certificate_is_taken_for_one_that_
             await raw.send(TlsCaller(raw, client_context(ca, version), UPSTREAM).hello())
             await raw.until_received(size + 100)
             raw.reset()
-        await eventually(lambda: sidekey.metrics.tunnel_outcomes == {("h", "ca_untrusted"): 1})
+        await eventually(lambda: not sidekey.plane.worker.connections)
+        assert sidekey.metrics.tunnel_outcomes == {("h", "ca_untrusted"): 1}
+        assert not any(sidekey.metrics.tunnels.values())
 
 
 @VERSIONS
