@@ -21,6 +21,7 @@ from sidekey.settings.stored.saving import Former
 from sidekey.store.audit import AuditEntry
 from sidekey.store.records import CallerRow, IntegrationRow, new_row
 from sidekey.store.state import Delete, Put
+from support import files
 from support.ca import Authority
 from support.plane import eventually
 from support.raw import RawConnection, connect
@@ -127,7 +128,7 @@ async def test_no_request_mixes_two_states_of_the_store(tmp_path: Path, ca: Auth
         config = tmp_path / "sidekey.yaml"
         for number in range(1, 8):
             await editor.put("it", keyed(upstream.port, f"w{number}"))
-            config.write_text(config.read_text() + f"# {number}\n")
+            files.replace(config, config.read_text() + f"# {number}\n")
         over.set()
         await asyncio.gather(*asking)
     seen = {(each.target, *each.values(b"x-key")) for each in upstream.requests}
@@ -266,11 +267,11 @@ async def test_an_id_of_a_file_is_the_files(tmp_path: Path, ca: Authority) -> No
         before = config.read_text()
         auth = "{type: headers, headers: {X-A: b}}"
         own = f"  it: {{endpoint_prefix: 'http://own.test:{upstream.port}', auth: {auth}}}\n"
-        config.write_text(before.replace("  {}\n", own))
+        files.replace(config, before.replace("  {}\n", own))
         await eventually(lambda: sidekey.app.metrics.store_integrations["hidden"] == 1)
         assert (await sidekey.reverse("/x", TOKEN)).status == 200
         await eventually(lambda: editor.managed.store.state.integrations["it"].hidden)
-        config.write_text(before)
+        files.replace(config, before)
         await eventually(lambda: "it" not in sidekey.app.snapshot.integrations)
         assert (await sidekey.reverse("/x", TOKEN)).status == 403
         row = editor.managed.store.state.integrations["it"]

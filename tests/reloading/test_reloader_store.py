@@ -20,6 +20,7 @@ from sidekey.settings.load import Loader
 from sidekey.settings.stored.source import StoredSource
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
+from support.files import replace
 from support.plane import eventually
 from support.stored import BASIC, VAULT, stored
 
@@ -40,8 +41,7 @@ class Rig:
     reloader: Reloader | None = None
 
     def write(self, text: str, head: str = HEAD) -> None:
-        (self.folder / "sidekey.tmp").write_text(head + text)
-        (self.folder / "sidekey.tmp").rename(self.folder / "sidekey.yaml")
+        replace(self.folder / "sidekey.yaml", head + text)
 
     def prepare(self, snapshot: Snapshot) -> Commit:
         if self.fails:

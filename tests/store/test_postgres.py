@@ -14,6 +14,7 @@ from sidekey.store.postgres import PostgresDatabase
 from sidekey.store.state import Put
 from sidekey.store.store import Store
 from support.postgres import Postgres
+from support.raw import DEADLINE
 from support.stores import ENTRY, RING, PostgresPlace, integration, raised
 
 
@@ -34,7 +35,7 @@ async def watched(place: PostgresPlace) -> AsyncIterator[tuple[Store, asyncio.Ev
 
 async def seen(store: Store, woken: asyncio.Event, names: set[str]) -> None:
     """Wait until a store has these integrations."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         while set(store.state.integrations) != names:
             await woken.wait()
             woken.clear()
@@ -110,7 +111,7 @@ async def test_a_server_that_is_down_leaves_what_is_loaded(place: PostgresPlace)
             assert set(store.state.integrations) == {"crm"}
         finally:
             await asyncio.to_thread(place.postgres.start)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE):
             while not store.health.up:
                 await woken.wait()
                 woken.clear()

@@ -14,6 +14,7 @@ from sidekey.store.records import CallerRow, TokenRow, new_row
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
+from support.raw import DEADLINE
 from support.stores import ENTRY, KEYS, Place, integration, raised
 
 CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=("crm",), presets=None)
@@ -254,7 +255,7 @@ async def test_a_defect_is_reported_and_the_watch_goes_on(place: Place, monkeypa
         reported: list[BaseException] = []
         woken = asyncio.Event()
         store.watch(woken.set, reported.append)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while len(reported) < 2:
                 await asyncio.sleep(0.01)
         assert {type(each) for each in reported} == {KeyError}

@@ -25,8 +25,11 @@ version: 1
 listen: {{proxy: "127.0.0.1:0", admin: "127.0.0.1:0"}}
 network: {{allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {bundle}}}, hosts: {hosts}}}
 log: {{level: debug, access: all, path: true}}
+timeouts: {{connect: 45s, request_head: 45s, response: 45s}}
 integrations:
 """
+"""Time-outs are the subject of tests that write a head of their own: both ends share one loop, which may be slow."""
+
 NO_ENVIRON: Mapping[str, str] = {}
 
 
