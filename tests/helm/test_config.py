@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,9 @@ def token(caller: str) -> str:
     return f"token-of-{caller}-1a2b3c"
 
 
+DATABASE = "postgresql://sidekey:x@127.0.0.1:1/sidekey"
+"""The URL of a database that is not there."""
+
 CA = cert_manager_secret("crm.example.com")
 """What is in the Secret of a gateway's CA."""
 
@@ -49,6 +53,12 @@ def content(path: Path) -> str:
     """What is in a file that a config names."""
     if path.is_relative_to("/run/sidekey/callers"):
         return token(path.name)
+    if path.is_relative_to("/run/sidekey/operators"):
+        return token(path.name)
+    if path.is_relative_to("/run/sidekey/store/keys"):
+        return b64encode(path.name.encode().ljust(32, b"-")).decode()
+    if path.is_relative_to("/run/sidekey/store"):
+        return DATABASE
     if path.is_relative_to("/run/sidekey/ca"):
         return CA[path.name]
     if path.is_relative_to("/run/sidekey/extra-roots"):
@@ -67,7 +77,7 @@ def mounted(objects: list[helm.Object], folder: Path, config: str) -> str:
         return f"{match['key']}: {path}"
 
     places = [mount["mountPath"] for mount in _sidekey(objects)["volumeMounts"]]
-    named = re.compile(r"(?P<key>file|folder|trust_folder): (?P<path>/[\w./-]+)")
+    named = re.compile(r"(?P<key>file|folder|trust_folder|path): (?P<path>/[\w./-]+)")
     paths = [f"{match['path']}/" for match in named.finditer(config)]
     assert [path for path in paths if not any(path.startswith(f"{place}/") for place in places)] == []
     return named.sub(moved, config)
@@ -93,10 +103,14 @@ def test_the_rendered_config_loads(case: str, rendered: dict[str, list[helm.Obje
 
 
 @pytest.mark.parametrize(
-    "case", ["gateway", "gateway-https-proxy", "sidecar", "sidecar-https-proxy", "sidecar-by-host"]
+    "case",
+    [
+        *("gateway", "gateway-https-proxy", "gateway-store", "gateway-embedded"),
+        *("sidecar", "sidecar-https-proxy", "sidecar-by-host"),
+    ],
 )
 def test_the_check_of_the_chart_passes(case: str, rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
-    """The command of the hook, with the environment of its container, on the mounted folder."""
+    """The command of the hook, with the environment of its container, on the mounted folder. It opens no store."""
     folder = tmp_path / "etc"
     folder.mkdir()
     (folder / "sidekey.yaml").write_text(mounted(rendered[case], tmp_path, helm.config_of(rendered[case])))

@@ -42,8 +42,8 @@ SUPPRESSED = {
     ("CKV_K8S_35", "Prefer using secrets as files over secrets as environment variables"): (
         "gateway-teams|sidecar-https?-proxy|sidecar-secrets|/caller.yaml"
     ),
-    # gateway-bare leaves the user to the platform, as OpenShift wants it.
-    ("CKV_K8S_40", "Containers should run as a high UID to avoid host conflict"): "gateway-bare",
+    # gateway-bare and gateway-claim leave the user to the platform, as OpenShift wants it.
+    ("CKV_K8S_40", "Containers should run as a high UID to avoid host conflict"): "gateway-bare|gateway-claim",
     # The config check opens no connection and ends at once; gateway-bare is the case without a policy.
     ("CKV2_K8S_6", "Minimize the admission of pods which lack an associated NetworkPolicy"): (
         "config-check|gateway-bare"
