@@ -331,7 +331,7 @@ STORES = ["gateway-store", "gateway-embedded", "gateway-claim"]
 
 @pytest.mark.parametrize("case", STORES)
 def test_keys_and_tokens_of_a_store_are_files_where_the_config_names_them(case: str, rendered: Rendered) -> None:
-    """Each from its Secret, none in a variable; the config has the keys in the order of the values, and the volume not."""
+    """Each from its Secret, none in a variable; the order of the keys is in the config alone."""
     pod = deployment(rendered[case])["spec"]
     config = yaml.safe_load(helm.config_of(rendered[case]))
     named = {Path(entry["key"]["file"]) for entry in config["store"]["keys"]}

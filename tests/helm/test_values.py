@@ -454,7 +454,7 @@ def test_what_more_than_one_process_may_use_has_more_than_one(values: helm.Value
 )
 def test_without_a_store_nothing_of_it_is_rendered(empty: helm.Values) -> None:
     """No volume, no rule of the policy, no key of the config."""
-    without = {path: text for path, text in helm.files(helm.CHART, {**helm.values_of("gateway"), **empty}).items()}
+    without = helm.files(helm.CHART, {**helm.values_of("gateway"), **empty})
     assert without == helm.files(helm.CHART, helm.values_of("gateway"))
 
 
