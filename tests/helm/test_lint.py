@@ -122,6 +122,7 @@ def test_checkov_finds_no_error(rendered: dict[str, list[helm.Object]], tmp_path
 FILES = [
     charts.PLAIN,
     *helm.GATEWAY.glob("*.yaml"),
+    *helm.STORE.glob("*.yaml"),
     *charts.GOLDEN.glob("*.yaml"),
     *helm.CASES.glob("*.yaml"),
     *(path for chart in (helm.CHART, helm.EXAMPLE) for path in [*chart.glob("*.yaml"), *chart.glob("files/*.yaml")]),

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "sidekey"
 EXAMPLE = ROOT / "helm" / "examples" / "webhook-sender"
 GATEWAY = ROOT / "helm" / "examples" / "gateway-https"
+STORE = ROOT / "helm" / "examples" / "gateway-store"
 CASES = ROOT / "tests" / "helm" / "values"
 """Values that the golden files are rendered from: `sidecar*` are of the example chart, the others of the chart."""
 
