@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 
-from support import helm
+from support import helm, peers
 from support.api import Api, managed
 
 README = (helm.STORE / "README.md").read_text("utf-8")
@@ -73,6 +75,24 @@ def test_the_api_is_where_the_port_is_forwarded_from(rendered: dict[str, list[he
     (forwarded,) = re.findall(r"port-forward deployment/sidekey 9090:(\d+)", README)
     listen = yaml.safe_load(helm.config_of(rendered["values"]))["listen"]
     assert listen["admin"] == f"127.0.0.1:{forwarded}"
+
+
+def test_the_pod_that_accepts_a_backup_is_the_gateways_with_another_command(
+    rendered: dict[str, list[helm.Object]],
+) -> None:
+    """By the jq of docs/store.md: a valid pod that no Service finds, and that ends."""
+    (program,) = re.findall(r"jq '(.*?)' \|", (helm.ROOT / "docs" / "store.md").read_text("utf-8"), re.S)
+    (deployment,) = helm.of_kind(rendered["values-embedded"], "Deployment")
+    made = subprocess.run(
+        [peers.require("jq"), program], input=json.dumps(deployment), capture_output=True, text=True, check=True
+    )
+    pod = json.loads(made.stdout)
+    kubernetes_validate.validate(pod, "1.37", strict=True)
+    wanted = deployment["spec"]["template"]["spec"]
+    (container,) = wanted["containers"]
+    kept = {key: value for key, value in container.items() if not key.endswith("Probe")}
+    assert pod["spec"] == {**wanted, "restartPolicy": "Never", "containers": [{**kept, "args": ["store", "accept"]}]}
+    assert "labels" not in pod["metadata"]
 
 
 def test_each_request_of_the_readme_makes_what_it_says(tmp_path: Path) -> None:
