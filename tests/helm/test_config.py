@@ -283,7 +283,8 @@ def test_the_check_knows_whether_pods_share_tokens(case: str, warning: str, tmp_
 def of_store(case: str) -> helm.Values:
     """The values of a case, whose store may dial what is on this machine."""
     values = helm.values_of(case)
-    return {**values, "config": {"store": {"allow_private": ["127.0.0.0/8"]}}}
+    config = {"store": {"allow_private": ["127.0.0.0/8"]}, "timeouts": {"drain_delay": "0s"}}
+    return {**values, "config": config}
 
 
 def shop(upstream: Nginx) -> dict[str, Any]:
