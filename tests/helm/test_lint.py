@@ -37,7 +37,7 @@ SUPPRESSED = {
     ("CKV_K8S_15", "Image Pull Policy should be Always"): "",
     # The chart mounts files. Variables are for who asks for them in `env`, and for the service's own caller token.
     ("CKV_K8S_35", "Prefer using secrets as files over secrets as environment variables"): (
-        "gateway-teams|sidecar-https?-proxy|sidecar-secrets|/caller.yaml"
+        "gateway-teams|sidecar-https?-proxy|sidecar-secrets|sidecar-store|/caller.yaml"
     ),
     # gateway-bare and gateway-claim leave the user to the platform, as OpenShift wants it.
     ("CKV_K8S_40", "Containers should run as a high UID to avoid host conflict"): "gateway-bare|gateway-claim",

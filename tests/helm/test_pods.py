@@ -16,7 +16,9 @@ CASES = [case for case in helm.cases() if not case.startswith("none")]
 GATEWAYS = [case for case in CASES if case.startswith("gateway")]
 SIDECARS = [case for case in CASES if case.startswith("sidecar")]
 WITHOUT_CA = {
-    case for case in CASES if case not in {"sidecar", "sidecar-https-proxy", "sidecar-by-host", "gateway-https-proxy"}
+    case
+    for case in CASES
+    if case not in {"sidecar", "sidecar-https-proxy", "sidecar-by-host", "sidecar-store", "gateway-https-proxy"}
 }
 TRUST = {"name": "sidekey-trust", "mountPath": "/run/sidekey/trust", "readOnly": True}
 """What the service beside a sidecar sees of it."""
@@ -209,7 +211,7 @@ def test_the_service_beside_a_sidecar_sees_no_secret(case: str, rendered: Render
     mounts = [mount for mount in service["volumeMounts"] if mount["name"].startswith("sidekey")]
     assert mounts == ([] if case in WITHOUT_CA else [TRUST])
     assert [entry["name"] for entry in service["env"] if "valueFrom" in entry] == (
-        ["SIDEKEY_TOKEN"] if case in {"sidecar-http-proxy", "sidecar-https-proxy"} else []
+        ["SIDEKEY_TOKEN"] if case in {"sidecar-http-proxy", "sidecar-https-proxy", "sidecar-store"} else []
     )
 
 
@@ -326,7 +328,7 @@ def test_no_secret_is_rendered(rendered: Rendered) -> None:
     assert not [found for objects in [*rendered.values(), plain] for found in objects if found["kind"] == "Secret"]
 
 
-STORES = ["gateway-store", "gateway-embedded", "gateway-claim"]
+STORES = ["gateway-store", "gateway-embedded", "gateway-claim", "sidecar-store"]
 
 
 @pytest.mark.parametrize("case", STORES)
@@ -387,10 +389,10 @@ def test_an_embedded_store_is_in_a_volume_of_one_pod(case: str, rendered: Render
     claims = {
         volume["name"]: volume.get("persistentVolumeClaim") for volume in found["spec"]["template"]["spec"]["volumes"]
     }
-    if case == "gateway-store":
+    if "url" in config:
         assert not any(claims.values())
-        assert found["spec"]["replicas"] == 3
-        assert found["spec"]["strategy"]["type"] == "RollingUpdate"
+        assert found["spec"]["replicas"] == {"gateway-store": 3, "sidecar-store": 2}[case]
+        assert found["spec"].get("strategy", {}).get("type", "RollingUpdate") == "RollingUpdate"
         return
     assert (found["spec"]["replicas"], found["spec"]["strategy"]) == (1, {"type": "Recreate"})
     claim = claims[mounts[str(Path(config["path"]).parent)]]["claimName"]

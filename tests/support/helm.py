@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,15 @@ def chart_of(case: str, example: Path) -> Path:
     return example if case.startswith("sidecar") else CHART
 
 
+@cache
+def _loaded(chart: Path) -> helm_python.Chart:
+    """A chart, which its values do not change; no test writes into one."""
+    return helm_python.Chart.load(chart)
+
+
 def files(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> dict[str, str]:
     """What is rendered, by the template's path; nothing that is blank."""
-    with helm_python.Chart.load(chart) as loaded:
-        rendered = loaded.render(values, name=name, namespace=namespace)
+    rendered = _loaded(chart).render(values, name=name, namespace=namespace)
     return {path: text.strip() for path, text in sorted(rendered.items()) if text.strip()}
 
 
