@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import kubernetes_validate
 import pytest
 import yaml
 
-from support import helm
+from support import helm, kubeschema
 
 Rendered = dict[str, list[helm.Object]]
 GATEWAYS = [case for case in helm.cases() if case.startswith("gateway")]
@@ -84,8 +83,8 @@ def test_names_that_look_like_numbers_stay_text(case: str, name: str, namespace:
         metadata = found["metadata"]
         assert metadata["namespace"] == namespace
         assert metadata["labels"]["app.kubernetes.io/instance"] == name
-        if found["apiVersion"].partition("/")[0] not in {"external-secrets.io", "monitoring.coreos.com"}:
-            kubernetes_validate.validate(found, "1.37", strict=True)
+        if helm.is_built_in(found):
+            assert kubeschema.errors(found) == []
 
 
 def test_values_that_look_like_numbers_stay_text() -> None:
@@ -109,7 +108,7 @@ def test_values_that_look_like_numbers_stay_text() -> None:
         "service": {"annotations": {"27": "28"}},
     }
     for found in helm.objects(helm.CHART, values):
-        kubernetes_validate.validate(found, "1.37", strict=True)
+        assert kubeschema.errors(found) == []
 
 
 def test_callers_and_prometheus_come_in_and_dns_and_https_go_out(rendered: Rendered) -> None:
@@ -294,3 +293,30 @@ def test_the_notes_name_every_secret_that_pods_wait_for() -> None:
     }
     assert "Secret team-b" not in notes
     assert "Secret reports-token" not in notes
+
+
+def test_a_database_is_let_through_where_the_values_say_it_is(rendered: Rendered) -> None:
+    """At its port alone."""
+    *_, database = one(rendered["gateway-store"], "NetworkPolicy")["spec"]["egress"]
+    assert database == {
+        "to": [{"podSelector": {"matchLabels": {"app": "postgres"}}}],
+        "ports": [{"port": 6432, "protocol": "TCP"}],
+    }
+    for case in ("gateway-embedded", "gateway-claim"):
+        assert one(rendered[case], "NetworkPolicy") == one(rendered["gateway"], "NetworkPolicy")
+
+
+@pytest.mark.parametrize("case", ["gateway-store", "gateway-embedded"])
+def test_the_notes_of_a_store_say_how_to_begin(case: str) -> None:
+    """Its Secrets, the first token, the way to the API, and what is left of it."""
+    said = notes(helm.values_of(case))
+    assert "Secret sidekey-store, key k2" in said or case == "gateway-embedded"
+    assert "exec deployment/demo-sidekey -- sidekey token create NAME --role admin" in said
+    assert "port-forward deployment/demo-sidekey 9090:15090" in said
+    assert "http://127.0.0.1:9090/api/v1/integrations" in said
+    assert ("Secret sidekey-store, key url" in said) is (case == "gateway-store")
+    assert ("Secret sidekey-operators, key viewer: the token of the operator grafana" in said) is (
+        case == "gateway-store"
+    )
+    assert ("PersistentVolumeClaim demo-sidekey-store, which stays" in said) is (case == "gateway-embedded")
+    assert "port-forward" not in notes(helm.values_of("gateway"))

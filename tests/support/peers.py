@@ -28,6 +28,7 @@ PACKAGES = {
     "ip": "iproute2",
     "java": "default-jdk-headless",
     "javac": "default-jdk-headless",
+    "jq": "jq",
     "keytool": "default-jre-headless",
     "make": "make",
     "nginx": "nginx",
