@@ -107,9 +107,38 @@ async def test_what_a_file_hides_stays_hidden_over_restarts_until_it_is_released
     async with process(tmp_path) as again:
         assert again.states() == {"crm": "hidden"}
         row = again.row("crm")
-        again.managed.released(row)
         await again.managed.commit([Put(replace(row, hidden=False), row.version)], ENTRY)
         assert again.states() == {"crm": "ok"}
+
+
+async def test_what_is_released_by_one_process_is_served_by_all(tmp_path: Path) -> None:
+    """Although each had hidden it: nobody hides it again whose file is gone."""
+    prepare(tmp_path)
+    head = HEAD.replace("store.db", str(tmp_path / "store.db")).replace("file: k1", f"file: {tmp_path / 'k1'}")
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "sidekey.yaml").write_text(head)
+    async with process(folders[0]) as one, process(folders[1]) as two:
+        both = (one, two)
+        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
+        await eventually(lambda: two.states() == {"crm": "ok"})
+        for each in both:
+            each.write(head + OWN)
+        await eventually(lambda: all(each.row("crm").hidden and each.states() == {"crm": "hidden"} for each in both))
+        for each in both:
+            each.write(head)
+        await eventually(lambda: all("crm" not in each.snapshot.integrations for each in both))
+        row = one.row("crm")
+        assert row.version == 2
+        await one.managed.commit([Put(replace(row, hidden=False), row.version)], ENTRY)
+        await eventually(lambda: all(each.states() == {"crm": "ok"} for each in both))
+        # Another change of theirs comes after all that the release has caused.
+        for number, each in enumerate(both):
+            await each.managed.commit([Put(record(each.managed.vault, f"sms-{number}"), None)], ENTRY)
+        await eventually(lambda: all(len(each.states()) == 3 for each in both))
+        assert [each.states()["crm"] for each in both] == ["ok", "ok"]
+        assert one.row("crm").version == 3
 
 
 async def test_another_ring_is_in_use_after_a_reload(tmp_path: Path) -> None:

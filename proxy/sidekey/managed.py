@@ -23,7 +23,6 @@ from sidekey.sources.tokens.store_ledger import StoreLedger
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, StoreError, StoreUnavailable
 from sidekey.store.place import PATIENCE, open_store
-from sidekey.store.records import IntegrationRow
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, Put, State
 from sidekey.store.store import Store
@@ -83,10 +82,6 @@ class Managed:
         await self._join()
         return state
 
-    def released(self, row: IntegrationRow) -> None:
-        """Serve an integration that was hidden by a file which is gone, from the next commit on."""
-        self._source.release(row)
-
     def prepare(self, snapshot: Snapshot) -> Commit:
         """Get ready to go by the keys of another snapshot; the result does so from then on."""
         return partial(self._commit, snapshot.store, snapshot.stored)
@@ -132,21 +127,31 @@ class Managed:
     async def _mark(self, names: Sequence[str]) -> None:
         """Write into the rows of integrations that files have hidden that they stay so until they are released."""
         for name in names:
-            row = self.store.state.integrations.get(name)
-            if row is None or row.hidden or row.state != "ok":
-                continue
-            entry = AuditEntry(who="sidekey", action="hide", kind=row.kind, id=row.id, row=row.row, fields=("hidden",))
             try:
-                await self.store.commit([Put(replace(row, hidden=True), row.version)], entry)
-            except Changed:
-                # Whoever has changed it wakes the watch, and it is looked at again.
-                continue
+                await self._mark_one(name)
             except StoreError as error:
                 self._log.warning(
                     "a stored integration is hidden by a file, which could not be stored: it counts until a restart",
                     integration=name,
                     reason=str(error),
                 )
+
+    async def _mark_one(self, name: str) -> None:
+        while True:
+            row = (await self.store.read()).integrations.get(name)
+            if row is None or row.state != "ok":
+                return
+            if not row.hidden:
+                entry = AuditEntry(
+                    who="sidekey", action="hide", kind=row.kind, id=row.id, row=row.row, fields=("hidden",)
+                )
+                try:
+                    await self.store.commit([Put(replace(row, hidden=True), row.version)], entry)
+                except Changed:
+                    # By another process that has the same file, as a rule.
+                    continue
+            self._source.marked(row)
+            return
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))

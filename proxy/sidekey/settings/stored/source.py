@@ -79,6 +79,9 @@ class StoredSource(StoreSide):
     def take(self, state: State, vault: Vault) -> None:
         """Build this state from now on, and open its secrets with this vault."""
         self._state = state
+        for row in state.integrations.values() if self._hidden else ():
+            if row.hidden:
+                self.marked(row)
         if self._vault is None or self._vault.ring is not vault.ring:
             self._vault = vault
 
@@ -124,8 +127,8 @@ class StoredSource(StoreSide):
         rows = {} if self._state is None else self._state.integrations
         self._hidden.update(rows[name].row for name in stored.newly_hidden if name in rows)
 
-    def release(self, row: IntegrationRow) -> None:
-        """Whatever hid it, only its row counts from now on."""
+    def marked(self, row: IntegrationRow) -> None:
+        """Its row says, or said, that it is hidden: only the row counts from now on, whoever releases it and where."""
         self._hidden.discard(row.row)
 
     def _hides(self, row: IntegrationRow, side: FileSide) -> Judgement | None:
