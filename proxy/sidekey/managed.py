@@ -16,12 +16,12 @@ from sidekey.reloading.reloader import Reloader, ReloadError
 from sidekey.runtime.publisher import Commit
 from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.runtime.store_rules import StoreRules
-from sidekey.settings.load import Loaded, Loader
+from sidekey.settings.load import KeysError, Loaded, Loader
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.source import StoredSource
 from sidekey.sources.tokens.store_ledger import StoreLedger
 from sidekey.store.audit import AuditEntry
-from sidekey.store.errors import Changed, StoreError, StoreUnavailable
+from sidekey.store.errors import Changed, StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.place import PATIENCE, open_store
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, Put, State
@@ -38,7 +38,7 @@ class Managed:
         self.store = store
         self.ledger = StoreLedger(store)
         self._rules = rules
-        self._source = StoredSource()
+        self._source = StoredSource(self._check_keys)
         self._vault = Vault(store.id, store.ring)
         self._source.take(store.state, self._vault)
         self._reloader: Reloader | None = None
@@ -85,6 +85,16 @@ class Managed:
     def prepare(self, snapshot: Snapshot) -> Commit:
         """Get ready to go by the keys of another snapshot; the result does so from then on."""
         return partial(self._commit, snapshot.store, snapshot.stored)
+
+    def _check_keys(self, rules: StoreRules) -> KeysError | None:
+        """Why the store cannot go on with the keys of other rules; in the thread that loads."""
+        try:
+            self.store.check(KeyRing(dict(rules.keys)))
+        except StoreUnavailable as error:
+            return KeysError(f"are not changed while the store cannot be asked which are needed: {error}", True)
+        except StoreRefused as error:
+            return KeysError(str(error), False)
+        return None
 
     def _commit(self, rules: StoreRules | None, stored: Stored | None) -> None:
         if rules is not None and (rules.keys, rules.audit) != (self._rules.keys, self._rules.audit):

@@ -117,6 +117,10 @@ class Store:
         self._ring, self._retention = ring, retention
         self._worker.start(self._use(ring))
 
+    def check(self, ring: KeyRing) -> None:
+        """Raise StoreRefused for a ring that the store cannot go on with, and StoreUnavailable. Blocks."""
+        self._worker.start(self._keeper.check(ring)).result()
+
     async def read(self) -> State:
         """The present state."""
         return await self._worker.run(self._look())

@@ -38,7 +38,7 @@ class Joined:
         (folder / "k1").write_text(KEY)
         self.write(text)
         self.loader = Loader(folder / "sidekey.yaml", {})
-        self.source = StoredSource()
+        self.source = StoredSource(lambda _: None)
         self.loader.follow(self.source)
         self.rows: dict[str, IntegrationRow] = {}
         self.callers: dict[str, CallerRow] = {}
