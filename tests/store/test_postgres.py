@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -13,6 +14,8 @@ from sidekey.store.errors import StoreRefused, StoreUnavailable
 from sidekey.store.postgres import PostgresDatabase
 from sidekey.store.state import Put
 from sidekey.store.store import Store
+from support.ca import Authority
+from support.plane import eventually
 from support.postgres import Postgres
 from support.stores import ENTRY, RING, PostgresPlace, integration, raised
 
@@ -61,6 +64,7 @@ async def test_a_change_wakes_the_others(place: PostgresPlace, monkeypatch: pyte
         await place.postgres.kill_connections()
         await writer.commit([Put(integration("two"), None)], ENTRY)
         await seen(store, woken, {"one", "two"})
+        assert store.health.up
 
 
 async def test_a_server_that_restarts_loses_nothing_that_was_acknowledged(place: PostgresPlace) -> None:
@@ -132,10 +136,21 @@ async def test_a_server_that_is_down_is_down_whatever_was_wrong_before(place: Po
 
 
 async def test_a_start_waits_for_a_server(place: PostgresPlace) -> None:
+    class Counted(PostgresDatabase):
+        tries = 0
+
+        async def connect(self, *, create: bool) -> None:
+            self.tries += 1
+            await super().connect(create=create)
+
+    database = Counted(place.postgres.url(place.schema))
     await asyncio.to_thread(place.postgres.stop)
-    opening = asyncio.create_task(Store.open(place.database(), RING, retention=1, patience=30))
+    opening = asyncio.create_task(Store.open(database, RING, retention=1, patience=30))
+    await eventually(lambda: database.tries > 1)
+    assert not opening.done()
     await asyncio.to_thread(place.postgres.start)
     store = await opening
+    assert store.health.up
     await store.close()
 
 
@@ -209,6 +224,23 @@ async def test_what_is_no_url_shows_nothing_of_it(url: str) -> None:
         await Store.open(PostgresDatabase(url), RING, retention=1, patience=0)
     assert "store.url: must be a URL such as" in str(caught.value)
     assert "canary" not in str(caught.value)
+
+
+async def test_a_server_is_verified_as_the_url_says(ca: Authority, tmp_path: Path) -> None:
+    """A certificate that is not its own is no error of the URL, and may be renewed: it is tried again."""
+    other = tmp_path / "other"
+    other.mkdir()
+    stranger = Authority(other).bundle
+    with Postgres(ca.leaf("db.test", "127.0.0.1")) as postgres:
+        here = f"postgresql://sidekey:canary@127.0.0.1:{postgres.port}/postgres?sslmode=verify-full&sslrootcert="
+        store = await Store.open(PostgresDatabase(f"{here}{ca.bundle}"), RING, retention=1, patience=0)
+        await store.commit([Put(integration("crm"), None)], ENTRY)
+        await store.close()
+        elsewhere = here.replace("127.0.0.1", "localhost")
+        for url in (f"{here}{stranger}", f"{elsewhere}{ca.bundle}"):
+            with pytest.raises(StoreUnavailable, match="the database's certificate is not that of its name") as caught:
+                await Store.open(PostgresDatabase(url), RING, retention=1, patience=0)
+            assert "canary" not in str(caught.value)
 
 
 async def test_tables_that_are_gone_are_named(place: PostgresPlace) -> None:
