@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
 
+from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import StoreRefused, StoreUnavailable
 from sidekey.store.postgres import PostgresDatabase
 from sidekey.store.state import Put
@@ -165,6 +168,18 @@ async def test_a_commit_is_durable_whatever_the_server_does_by_default(place: Po
 
         await store._worker.run(ask())
         assert shown == [("on",)]
+
+
+async def test_a_machine_whose_clock_is_wrong_drops_nothing_of_the_audit(
+    place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database's time decides, for all."""
+    async with place.open(retention=1000) as store:
+        await store.audit(AuditEntry(who="ann", action="login"))
+        wrong = SimpleNamespace(time=lambda: time.time() + 1e9, monotonic=time.monotonic)
+        monkeypatch.setattr("sidekey.store.store.time", wrong)
+        await store._worker.run(store._drop())
+        assert [entry.who for _, entry in (await store.audit_page()).entries] == ["ann"]
 
 
 async def test_a_writer_that_does_not_end_is_named(place: PostgresPlace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,6 +228,22 @@ async def test_a_head_that_names_a_key_of_nobody_was_altered(place: Place) -> No
         assert not (await store.read()).rolled_back
 
 
+async def test_rows_without_the_id_of_their_store_are_left_alone(place: Place) -> None:
+    """As a backup that lacks a table: a new store in its place would be the end of the old one."""
+    async with place.open() as store:
+        await store.commit([Put(integration("crm"), None)], ENTRY)
+    whole = await place.backup()
+    await place.sql("DELETE FROM sidekey_store")
+    torn = await place.backup()
+    with pytest.raises(StoreRefused, match="has lost its ID: restore a backup"):
+        async with place.open():
+            pass
+    assert await place.backup() == torn
+    await place.restore(whole)
+    async with place.open() as store:
+        assert set(store.state.integrations) == {"crm"}
+
+
 async def test_a_commit_goes_on_where_its_caller_is_cancelled(place: Place) -> None:
     async with place.open() as store:
         task = asyncio.create_task(store.commit([Put(integration("crm"), None)], ENTRY))

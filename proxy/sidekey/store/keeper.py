@@ -150,6 +150,10 @@ class Keeper:
             yield transaction, before
 
     async def _make(self, transaction: Transaction) -> None:
+        """Make a new store of empty tables. Raises StoreRefused where these are not empty."""
+        if await transaction.fetch("SELECT 1 FROM sidekey_head UNION ALL SELECT 1 FROM sidekey_rows LIMIT 1"):
+            # Nothing counts without the ID, and a new head would take the place of the one that vouches for the rows.
+            raise StoreRefused("the store has lost its ID: restore a backup that has all tables")
         self._seals = seals = Seals(self._ring, secrets.token_hex(16))
         await transaction.execute("INSERT INTO sidekey_store (id) VALUES ($1)", seals.store)
         await self.note_key(transaction)

@@ -273,7 +273,8 @@ class Store:
 
     async def _drop(self) -> None:
         async with self._keeper.alone() as transaction:
-            await audit.drop(transaction, int(time.time() - self._retention))
+            # By the database's time: one machine whose clock is wrong must not drop what all have written.
+            await audit.drop(transaction, await transaction.now() - int(self._retention))
 
     def _note(self, error: StoreError | None) -> None:
         state = self._keeper.state
