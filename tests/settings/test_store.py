@@ -139,14 +139,15 @@ def test_a_url_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert loaded(tmp_path, f"path: store.db, {KEYS}").errors == []
 
 
-def test_a_key_beside_the_store_is_a_warning(tmp_path: Path) -> None:
-    """By whatever way round the two are named."""
-    (tmp_path / "state").mkdir()
+@pytest.mark.parametrize("near", ["near", "keys/near"])
+def test_a_key_beside_the_store_is_a_warning(tmp_path: Path, near: str) -> None:
+    """Or below it, by whatever way round the two are named."""
+    (tmp_path / "state" / "keys").mkdir(parents=True)
     (tmp_path / "keys").mkdir()
-    (tmp_path / "state" / "near").write_text(ENVIRON["STORE_K1"])
+    (tmp_path / "state" / near).write_text(ENVIRON["STORE_K1"])
     (tmp_path / "keys" / "far").write_text(ENVIRON["STORE_K2"])
     (tmp_path / "link").symlink_to("state")
-    keys = "keys: [{id: k2, key: {file: keys/far}}, {id: k1, key: {file: link/../state/near}}]"
+    keys = f"keys: [{{id: k2, key: {{file: keys/far}}}}, {{id: k1, key: {{file: link/../state/{near}}}}}]"
     found = loaded(tmp_path, f"path: link/store.db, {keys}")
     assert found.errors == []
     (warning,) = found.warnings

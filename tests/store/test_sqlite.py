@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
-import signal
 import sqlite3
 import stat
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,7 @@ from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.sqlite import SqliteDatabase
 from sidekey.store.state import Put
 from sidekey.store.store import Store
+from support.disk import limited
 from support.stores import ENTRY, RING, SqlitePlace, integration, raised
 
 
@@ -143,19 +141,6 @@ async def test_a_damaged_file_is_found(place: SqlitePlace) -> None:
         async with place.open() as store:
             findings = (await store.verify(lambda _: ())).findings
             raise StoreUnavailable("; ".join(findings))
-
-
-@contextmanager
-def limited(size: int) -> Iterator[None]:
-    """No file may become longer than this: what a full disk is to a writer."""
-    former = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, former)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 async def test_a_full_disk_leaves_nothing_half_done(place: SqlitePlace) -> None:

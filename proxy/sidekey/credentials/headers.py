@@ -116,14 +116,14 @@ def _check_unique(headers: dict[str, _Value]) -> dict[str, _Value]:
 def _deciding(headers: dict[str, _Value]) -> dict[str, str] | None:
     """Public headers by which a server may take a request for one of another target: those that no caller may send.
 
-    The names of secret headers are in the places of their values, which are sealed with them. Any other public text a
-    caller could send as well.
+    So does the text before a secret in one of these. The names of secret headers are in the places of their values,
+    which are sealed with them. Any other public text a caller could send as well.
     """
     found = {}
     for name, value in headers.items():
         normal = normal_name(name).encode()
-        text = value.text
-        if text is not None and (REQUEST_ROLES.get(normal, Role.FORWARD) != Role.FORWARD or normal in METHOD_OVERRIDES):
+        text = value.prefix if value.text is None else value.text
+        if text.value and (REQUEST_ROLES.get(normal, Role.FORWARD) != Role.FORWARD or normal in METHOD_OVERRIDES):
             found[normal.decode()] = text.value
     return found or None
 

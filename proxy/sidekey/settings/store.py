@@ -98,9 +98,9 @@ def _read_key(reference: Reference, read: SecretReader) -> bytes:
 
 
 def _beside(path: Path, settings: StoreSettings, read: SecretReader) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Keys that lie in the folder of the store, so that one copy holds both."""
+    """Keys that lie in the folder of the store or below it, so that one copy holds both."""
     folder = path.resolve().parent
     for index, entry in enumerate(settings.keys):
-        if entry.key.source == "file" and read.path(entry.key.value).resolve().parent == folder:
+        if entry.key.source == "file" and folder in read.path(entry.key.value).resolve().parents:
             text = f"key {entry.id} is in the folder of the store: who copies that has both; keep the key elsewhere"
             yield ("store", "keys", index, "key"), text

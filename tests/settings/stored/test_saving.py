@@ -153,6 +153,16 @@ def test_what_moves_no_secret_keeps_all_of_them(name: str, patch: dict[str, Any]
     assert set(opened(after).values) == SECRETS[name]
 
 
+def test_the_text_before_a_secret_decides_where_a_server_reads_a_target_in_it() -> None:
+    """A header that no caller may send, as those that are public."""
+    headers = {"X-Original-URL": {"prefix": "/log?key=", "secret": {"value": CANARY}}}
+    row = stored({**PREFIX, "auth": {"type": "headers", "headers": headers}})
+    patch = {"auth": {"headers": {"X-Original-URL": {"prefix": "/public?name="}}}}
+    assert reenter(former(row).patched(patch), former(row)) == ("/auth/headers/X-Original-URL/secret",)
+    moved = replace(row, document=row.document.replace("/log?key=", "/public?name="))
+    assert (moved.document != row.document, opened(moved).values) == (True, {})
+
+
 def test_redaction_may_be_switched_on_and_not_off() -> None:
     """An answer could show what it was entered to be kept out of."""
     row = stored({**BASIC, "redact_response": True})
