@@ -111,7 +111,7 @@ async def test_another_users_file_is_refused(place: SqlitePlace, monkeypatch: py
     beside = place.path.with_name("store.db-wal")
     beside.touch()
     monkeypatch.setattr(Path, "lstat", foreign)
-    with pytest.raises(StoreRefused, match="store.db-wal must belong to the user that Sidekey runs as"):
+    with pytest.raises(StoreRefused, match=r"store\.db-wal must belong to the user that Sidekey runs as"):
         async with place.open():
             pass
 

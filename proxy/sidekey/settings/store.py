@@ -83,7 +83,7 @@ def _is_verified(url: str) -> bool:
 def _is_here(host: str) -> bool:
     """Whether a host, perhaps with its port, is a socket's folder (or left out) or of this machine."""
     name = host.rpartition("]")[0].removeprefix("[") or host.partition(":")[0]
-    return name.startswith("/") or name in ("", "localhost", "::1") or name.startswith("127.")
+    return name in ("", "localhost", "::1") or name.startswith(("/", "127."))
 
 
 def _read_key(reference: Reference, read: SecretReader) -> bytes:

@@ -122,7 +122,7 @@ class SqliteDatabase(Database):
         finally:
             os.close(descriptor)
         for name in _BESIDE:
-            # Left by a process that was killed, or by a backup. Not opened here: closing it would give up SQLite's locks.
+            # Left by a process that was killed, or by a backup. Not opened here: closing would give up SQLite's locks.
             path = self._path.with_name(f"{self._path.name}{name}")
             with contextlib.suppress(FileNotFoundError):
                 self._take(path, path.lstat(), path)
