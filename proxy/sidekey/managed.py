@@ -56,6 +56,9 @@ class Managed:
             store = await open_store(rules, patience=patience, create=create)
         except StoreError as error:
             raise StartError(str(error)) from None
+        if store.made:
+            # Where one was expected, it is elsewhere: a volume that is not mounted, or another database.
+            get_logger().info("there was no store: an empty one was made", store=store.id)
         return cls(store, rules, loader)
 
     def follow(self, reloader: Reloader, metrics: Metrics) -> None:

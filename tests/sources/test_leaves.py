@@ -340,12 +340,14 @@ async def test_the_operators_ca_takes_effect_with_a_reload(rig: Rig) -> None:
 
 async def test_the_same_rules_change_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     await rig.use_urls(A)
+    first = await rig.leaves.obtain("a.test", None)
 
     def fail(*_: object) -> None:
         raise AssertionError("the files need not be looked at")
 
     monkeypatch.setattr(module.apart, "settle", fail)
     await rig.use_urls(A)
+    assert rig.leaves.context_for("a.test") is first
 
 
 @pytest.mark.parametrize(("configured", "level"), [(False, "info"), (True, "warning")])

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import asyncpg
 import pytest
@@ -68,6 +69,31 @@ async def test_a_change_wakes_the_others(place: PostgresPlace, monkeypatch: pyte
         await writer.commit([Put(integration("two"), None)], ENTRY)
         await seen(store, woken, {"one", "two"})
         assert store.health.up
+
+
+async def test_whoever_tells_of_changes_all_the_time_does_not_keep_it_busy(
+    place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody who may connect to the database can."""
+    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 600.0)
+    monkeypatch.setattr("sidekey.store.store._PACE", 0.5)
+    async with place.open() as writer, watched(place) as (store, woken):
+        looks = []
+        look = store._look
+
+        async def counted(*arguments: Any) -> Any:
+            looks.append(arguments)
+            return await look(*arguments)
+
+        monkeypatch.setattr(store, "_look", counted)
+        began = time.monotonic()
+        connection = await asyncpg.connect(place.postgres.url(place.schema))
+        for _ in range(500):
+            await connection.execute("NOTIFY sidekey_store")
+        await connection.close()
+        await writer.commit([Put(integration("crm"), None)], ENTRY)
+        await seen(store, woken, {"crm"})
+        assert 0 < len(looks) <= (time.monotonic() - began) / 0.5 + 2
 
 
 async def test_a_server_that_restarts_loses_nothing_that_was_acknowledged(place: PostgresPlace) -> None:

@@ -35,6 +35,7 @@ PACKAGES = {
     "npm": "npm",
     "openssl": "openssl",
     "postgres": "postgresql",
+    "prlimit": "util-linux",
     "promtool": "promtool",
     "setpriv": "util-linux",
     "slowhttptest": "slowhttptest",

@@ -47,6 +47,7 @@ class Keeper:
         self._seals: Seals | None = None
         self._disbelieved: Head | None = None
         self.state = State()
+        self.made = False
 
     @property
     def seals(self) -> Seals:
@@ -70,6 +71,7 @@ class Keeper:
                     await check_keys(transaction, self._seals)
                 else:
                     await self._make(transaction)
+            self.made = not found
         return await self.read()
 
     def use(self, ring: KeyRing) -> None:

@@ -37,6 +37,9 @@ EXAMINE_EVERY: Final = 10.0
 DROP_EVERY: Final = 3600.0
 """Seconds between two searches for entries of the audit that are too old."""
 
+_PACE: Final = 0.02
+"""Seconds between two looks at least: whoever may connect to the database may tell of changes, at any rate."""
+
 _RETRY: Final = 0.5
 _GRACE: Final = 2.0
 """Seconds that a database may take to let us disconnect."""
@@ -106,6 +109,11 @@ class Store:
     def state(self) -> State:
         """What was verified last."""
         return self._keeper.state
+
+    @property
+    def made(self) -> bool:
+        """Whether it was made just now: there was none."""
+        return self._keeper.made
 
     @property
     def health(self) -> Health:
@@ -246,9 +254,11 @@ class Store:
         told = self.state, self._health
         checked = dropped = time.monotonic()
         examined, touched = -EXAMINE_EVERY, False
+        looked = 0.0
         while True:
             await self._database.wait(LOOK_EVERY)
-            now = time.monotonic()
+            await asyncio.sleep(looked + _PACE - time.monotonic())
+            now = looked = time.monotonic()
             try:
                 # A row that was changed by other means than a store's leaves the revision what it was.
                 touched |= await self._database.touched()
