@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
@@ -20,7 +20,6 @@ from support.api import PREFIX, TOKENS, Api, basic, managed
 from support.ask import get, within
 from support.ca import Authority
 from support.child import HEAD, Child, run_cli
-from support.client_files import ClientAuthority
 from support.files import replace
 from support.nginx import Nginx
 from support.postgres import Postgres
@@ -194,74 +193,6 @@ def test_of_two_integrations_that_cover_a_target_the_later_save_is_refused(tmp_p
         wanted = {"integrations": ["first", "third"]}
         assert api.ask("POST", "/callers", {"name": "shipping", **wanted}).code == "overlaps"
         assert api.ask("PUT", "/callers/billing", wanted, match='"1"').code == "overlaps"
-
-
-CERTIFICATES: Final = (("mtls", "auth"), ("beside", "client_certificate"))
-KEY: Final = "-----BEGIN PRIVATE KEY-----"
-
-
-def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
-    """One of each kind, and of each way to have a secret; every one of them holds a canary."""
-    base = f"http://127.0.0.1:{port}/v1"
-    issued = ClientAuthority(folder).issue("client.example")
-    pair = {"certificate": {"inline": issued.pem.decode()}, "private_key": {"value": issued.key_pem.decode()}}
-    oauth2 = {"type": "oauth2", "token_endpoint": f"https://127.0.0.1:{port}/token", "client_id": "id"}
-    secret = {"prefix": "Bearer ", "secret": {"value": "canary-headers"}}
-    body = {"token_request": {"body": {"key": {"value": "canary-body"}}}}
-    login = {"type": "responsys", "login_endpoint": f"https://127.0.0.1:{port}", "username": "api"}
-    return {
-        "basic": basic(port, "canary-basic"),
-        "headers": {"endpoint_prefix": base, "auth": {"type": "headers", "headers": {"Authorization": secret}}},
-        "mtls": {"endpoint_prefix": base, "auth": {"type": "mtls", **pair, "allow_private_ca": True}},
-        "oauth2": {"auth": {**oauth2, "client_secret": {"value": "canary-oauth2"}, **body}},
-        "responsys": {"auth": {**login, "password": {"value": "canary-responsys"}}},
-        "beside": {**basic(port, "canary-beside"), "client_certificate": {**pair, "allow_private_ca": True}},
-    }
-
-
-def test_no_secret_is_shown_logged_or_written_anywhere(tmp_path: Path, upstream: int) -> None:
-    """In no response, no line of the log, no byte of the database or its WAL, no argument of a process."""
-    said: list[bytes] = []
-    with managed(tmp_path, more="log: {level: debug, access: all, path: true}\nintegrations: {}") as child:
-        api = Api(child.admin_port)
-
-        def ask(*arguments: Any, **more: Any) -> Any:
-            found = api.ask(*arguments, **more)
-            said.append(found.body + str(found.headers).encode())
-            return found
-
-        made = documents(upstream, tmp_path)
-        for name, document in made.items():
-            assert ask("POST", "/integrations", {"id": name, **document}).status == 201
-            canary = json.loads(json.dumps(document).replace("canary", "canary-wrong").replace(KEY, "no PEM: canary"))
-            ask("PUT", f"/integrations/{name}", {**canary, "nothing-we-know": "canary"}, match='"1"')
-            ask("PATCH", f"/integrations/{name}", {"endpoint_prefix": "https://canary.example"}, match='"1"')
-            ask("POST", f"/integrations/{name}/explain", {"url": "/x"})
-            ask("POST", "/drafts/integration/test", document)
-            get(child.proxy_port, f"/i/{name}/x")
-        caller = api.make("/callers", {"name": "billing", "integrations": "*"})["token"]
-        operator = api.make("/tokens", {"name": "ann", "role": "admin", "own_token": api.token})["token"]
-        for name in made:
-            get(child.proxy_port, f"/i/{name}/x", {"Sidekey-Token": caller})
-        for path in ("/integrations", "/audit", "/callers", "/tokens", *(f"/integrations/{name}" for name in made)):
-            ask("GET", path)
-        arguments = Path(f"/proc/{child.process.pid}/cmdline").read_bytes()
-        stored = b"".join(each.read_bytes() for each in tmp_path.glob("store.db*"))
-        assert {each.name for each in tmp_path.glob("store.db*")} >= {"store.db", "store.db-wal"}
-        assert child.stop() == 0
-    key = KEY.encode()
-    # The first line: what comes later may be the public half, which the certificate has as well.
-    lines = [made[name][block]["private_key"]["value"].splitlines()[1].encode() for name, block in CERTIFICATES]
-    tokens = [each.encode() for each in (caller, operator, *TOKENS.values())]
-    for where, data in {
-        "a response": b"".join(said),
-        "the log": "\n".join(child.lines).encode(),
-        "the database": stored,
-        "the arguments": arguments,
-    }.items():
-        for secret in (b"canary-", b64encode(b"svc:canary-basic"), key, *lines, *tokens):
-            place = data.find(secret)
-            assert place < 0, (where, data[max(0, place - 200) : place + 100])
 
 
 def test_a_listener_that_others_reach_speaks_tls_and_shows_metrics_to_viewers(tmp_path: Path, ca: Authority) -> None:

@@ -275,7 +275,6 @@ async def test_an_id_of_a_file_is_the_files(tmp_path: Path, ca: Authority) -> No
         await eventually(lambda: "it" not in sidekey.app.snapshot.integrations)
         assert (await sidekey.reverse("/x", TOKEN)).status == 403
         row = editor.managed.store.state.integrations["it"]
-        editor.managed.released(row)
         await editor.managed.commit([Put(replace(row, hidden=False), row.version)], ENTRY)
         assert (await sidekey.reverse("/x", TOKEN)).status == 200
     assert [(each.target, each.values(b"x-key")) for each in upstream.requests] == [

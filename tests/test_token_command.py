@@ -89,3 +89,15 @@ def test_a_lifetime_is_a_duration(text: str) -> None:
     assert lifetime("90d") == 90 * 86400
     with pytest.raises(ValueError, match="must"):
         lifetime(text)
+
+
+def test_a_token_that_was_altered_is_revoked_by_its_name(config: Path) -> None:
+    """It counts for nothing, and its name would be lost."""
+    token(config, "create", "ann", "--role", "viewer")
+    with closing(sqlite3.connect(config.parent / "store.db")) as database, database:
+        database.execute("UPDATE sidekey_rows SET body = replace(body, 'viewer', 'admin')")
+    assert json.loads(token(config, "list", "--json")) == []
+    assert "exists: revoke it" in token(config, "create", "ann", status=1)
+    assert token(config, "revoke", "ann") == ""
+    assert token(config, "create", "ann").startswith("sidekey_")
+    assert "no token has this name" in token(config, "revoke", "bob", status=1)

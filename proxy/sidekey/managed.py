@@ -16,14 +16,13 @@ from sidekey.reloading.reloader import Reloader, ReloadError
 from sidekey.runtime.publisher import Commit
 from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.runtime.store_rules import StoreRules
-from sidekey.settings.load import Loaded, Loader
+from sidekey.settings.load import KeysError, Loaded, Loader
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.source import StoredSource
 from sidekey.sources.tokens.store_ledger import StoreLedger
 from sidekey.store.audit import AuditEntry
-from sidekey.store.errors import Changed, StoreError, StoreUnavailable
+from sidekey.store.errors import Changed, StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.place import PATIENCE, open_store
-from sidekey.store.records import IntegrationRow
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, Put, State
 from sidekey.store.store import Store
@@ -39,7 +38,7 @@ class Managed:
         self.store = store
         self.ledger = StoreLedger(store)
         self._rules = rules
-        self._source = StoredSource()
+        self._source = StoredSource(self._check_keys)
         self._vault = Vault(store.id, store.ring)
         self._source.take(store.state, self._vault)
         self._reloader: Reloader | None = None
@@ -57,6 +56,9 @@ class Managed:
             store = await open_store(rules, patience=patience, create=create)
         except StoreError as error:
             raise StartError(str(error)) from None
+        if store.made:
+            # Where one was expected, it is elsewhere: a volume that is not mounted, or another database.
+            get_logger().info("there was no store: an empty one was made", store=store.id)
         return cls(store, rules, loader)
 
     def follow(self, reloader: Reloader, metrics: Metrics) -> None:
@@ -83,13 +85,19 @@ class Managed:
         await self._join()
         return state
 
-    def released(self, row: IntegrationRow) -> None:
-        """Serve an integration that was hidden by a file which is gone, from the next commit on."""
-        self._source.release(row)
-
     def prepare(self, snapshot: Snapshot) -> Commit:
         """Get ready to go by the keys of another snapshot; the result does so from then on."""
         return partial(self._commit, snapshot.store, snapshot.stored)
+
+    def _check_keys(self, rules: StoreRules) -> KeysError | None:
+        """Why the store cannot go on with the keys of other rules; in the thread that loads."""
+        try:
+            self.store.check(KeyRing(dict(rules.keys)))
+        except StoreUnavailable as error:
+            return KeysError(f"are not changed while the store cannot be asked which are needed: {error}", True)
+        except StoreRefused as error:
+            return KeysError(str(error), False)
+        return None
 
     def _commit(self, rules: StoreRules | None, stored: Stored | None) -> None:
         if rules is not None and (rules.keys, rules.audit) != (self._rules.keys, self._rules.audit):
@@ -132,21 +140,31 @@ class Managed:
     async def _mark(self, names: Sequence[str]) -> None:
         """Write into the rows of integrations that files have hidden that they stay so until they are released."""
         for name in names:
-            row = self.store.state.integrations.get(name)
-            if row is None or row.hidden or row.state != "ok":
-                continue
-            entry = AuditEntry(who="sidekey", action="hide", kind=row.kind, id=row.id, row=row.row, fields=("hidden",))
             try:
-                await self.store.commit([Put(replace(row, hidden=True), row.version)], entry)
-            except Changed:
-                # Whoever has changed it wakes the watch, and it is looked at again.
-                continue
+                await self._mark_one(name)
             except StoreError as error:
                 self._log.warning(
                     "a stored integration is hidden by a file, which could not be stored: it counts until a restart",
                     integration=name,
                     reason=str(error),
                 )
+
+    async def _mark_one(self, name: str) -> None:
+        while True:
+            row = (await self.store.read()).integrations.get(name)
+            if row is None or row.state != "ok":
+                return
+            if not row.hidden:
+                entry = AuditEntry(
+                    who="sidekey", action="hide", kind=row.kind, id=row.id, row=row.row, fields=("hidden",)
+                )
+                try:
+                    await self.store.commit([Put(replace(row, hidden=True), row.version)], entry)
+                except Changed:
+                    # By another process that has the same file, as a rule.
+                    continue
+            self._source.marked(row)
+            return
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))

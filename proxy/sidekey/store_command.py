@@ -36,11 +36,18 @@ def new_key() -> str:
 
 
 def write_key(path: Path) -> None:
-    """Write a new key into a new file that nobody else may read. Raises StoreCommandError."""
+    """Write a new key into a new file that nobody else may read, onto the disk. Raises StoreCommandError."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{new_key()}\n")
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(f"{new_key()}\n")
+                file.flush()
+                # What it is going to seal is lost with it.
+                os.fsync(file)
+        except OSError:
+            path.unlink()
+            raise
     except FileExistsError:
         raise StoreCommandError(f"{path} exists: a key that may be in use is not replaced") from None
     except OSError as error:

@@ -17,7 +17,7 @@ from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists
 from sidekey.store.place import open_store
 from sidekey.store.records import TokenRow, new_row
-from sidekey.store.state import Delete, Put
+from sidekey.store.state import Delete, Put, State
 from sidekey.store.store import Store
 from sidekey.store.tokens import new_token
 
@@ -91,7 +91,7 @@ def revoke(rules: StoreRules, name: str) -> None:
     """Delete a token. Raises StoreError, TokenCommandError."""
 
     async def delete(store: Store) -> None:
-        row = store.state.tokens.get(name)
+        row = store.state.tokens.get(name) or _altered(store.state, name)
         if row is None:
             raise TokenCommandError("no token has this name: `sidekey token list` shows those of the store")
         try:
@@ -100,6 +100,15 @@ def revoke(rules: StoreRules, name: str) -> None:
             raise TokenCommandError("somebody else has changed it meanwhile: look at it again") from None
 
     _with(rules, delete, create=False)
+
+
+def _altered(state: State, name: str) -> TokenRow | None:
+    """In place of a row that was changed by other means than Sidekey's: enough to delete it."""
+    lines = (held.line for held in state.rows.values() if not held.intact)
+    found = next((line for line in lines if (line.kind, line.id) == (TokenRow.kind, name)), None)
+    if found is None:
+        return None
+    return TokenRow(row=found.row, id=name, version=found.version, role="viewer", token_sha256="")
 
 
 def _with(rules: StoreRules, work: Callable[[Store], Awaitable[T]], *, create: bool = True) -> T:

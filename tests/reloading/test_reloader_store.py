@@ -33,7 +33,7 @@ class Rig:
     """A process that follows a config and a store; what is adopted is kept."""
 
     folder: Path
-    source: StoredSource = field(default_factory=StoredSource)
+    source: StoredSource = field(default_factory=lambda: StoredSource(lambda _: None))
     metrics: Metrics = field(default_factory=Metrics)
     adopted: list[Snapshot] = field(default_factory=list)
     defects: list[BaseException] = field(default_factory=list)

@@ -36,6 +36,7 @@ PACKAGES = {
     "npm": "npm",
     "openssl": "openssl",
     "postgres": "postgresql",
+    "prlimit": "util-linux",
     "promtool": "promtool",
     "setpriv": "util-linux",
     "slowhttptest": "slowhttptest",

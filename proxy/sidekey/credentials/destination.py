@@ -85,7 +85,8 @@ def destination_of(settings: BaseModel) -> dict[str, Json]:
     for key in keys_of(type(settings)):
         if not key.harmless:
             form = _form(getattr(settings, key.attribute), key.form)
-            if form != key.default and form is not None and form != {}:
+            # A section that says nothing is as one that is left out.
+            if form != key.default and (key.default is not None or form != {}):
                 found[key.name] = form
     return found
 
@@ -108,11 +109,19 @@ def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
     if isinstance(value, Reference):
         return None if value.source in ("stored", "stored_url") else value.value
     if isinstance(value, dict):
-        forms = ((name, _form(each, None)) for name, each in value.items())
-        return {name: each for name, each in forms if each is not None}
+        return {name: _named(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_form(each, None) for each in value]
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def _named(value: Any) -> Json:
+    """The form of what has a name that the document chose: of a secret that it is there, by what stands for no value.
+
+    What is sent by another name may decide as well, and whoever names it may not know the other secrets.
+    """
+    form = _form(value, None)
+    return {} if form is None else form
 
 
 def references_in(settings: BaseModel, place: Place = ()) -> Iterator[tuple[Place, Reference]]:

@@ -113,18 +113,26 @@ def _check_unique(headers: dict[str, _Value]) -> dict[str, _Value]:
     return headers
 
 
-def _deciding(headers: dict[str, _Value]) -> dict[str, str] | None:
-    """Public headers by which a server may take a request for one of another target: those that no caller may send.
+def _decides(name: str) -> bool:
+    """Whether a server may take a request for one of another target by this header: no caller may send it."""
+    normal = normal_name(name).encode()
+    return REQUEST_ROLES.get(normal, Role.FORWARD) != Role.FORWARD or normal in METHOD_OVERRIDES
 
-    The names of secret headers are in the places of their values, which are sealed with them. Any other public text a
-    caller could send as well.
-    """
-    found = {}
+
+def _check_public(headers: dict[str, _Value]) -> dict[str, _Value]:
+    """Refuse as secrets of a store what decides: nobody would be asked for the other secrets again."""
     for name, value in headers.items():
-        normal = normal_name(name).encode()
-        text = value.text
-        if text is not None and (REQUEST_ROLES.get(normal, Role.FORWARD) != Role.FORWARD or normal in METHOD_OVERRIDES):
-            found[normal.decode()] = text.value
+        if value.secret is not None and value.secret.source == "stored" and _decides(name):
+            raise ValueError(f"{name} must be a public text: a server may take the request for another by it")
+    return headers
+
+
+def _deciding(headers: dict[str, _Value]) -> dict[str, str] | None:
+    """Public headers that decide, by their normal names. Any other public text a caller could send as well.
+
+    The names of secret headers are in the places of their values, which are sealed with them.
+    """
+    found = {normal_name(name): value.text.value for name, value in headers.items() if value.text and _decides(name)}
     return found or None
 
 
@@ -132,7 +140,9 @@ class HeadersSettings(KindSettings):
     """Headers with fixed values, public or secret."""
 
     type: Literal["headers"] = Field(description="The kind: headers with fixed values.")
-    headers: Annotated[dict[HeaderName, HeaderValue], AfterValidator(_check_unique), CountsAs(_deciding)] = Field(
+    headers: Annotated[
+        dict[HeaderName, HeaderValue], AfterValidator(_check_unique), AfterValidator(_check_public), CountsAs(_deciding)
+    ] = Field(
         min_length=1,
         description="Header names to values: a public text, or `{prefix: TEXT, secret: REFERENCE}`.",
     )

@@ -37,6 +37,9 @@ EXAMINE_EVERY: Final = 10.0
 DROP_EVERY: Final = 3600.0
 """Seconds between two searches for entries of the audit that are too old."""
 
+_PACE: Final = 0.02
+"""Seconds between two looks at least: whoever may connect to the database may tell of changes, at any rate."""
+
 _RETRY: Final = 0.5
 _GRACE: Final = 2.0
 """Seconds that a database may take to let us disconnect."""
@@ -108,6 +111,11 @@ class Store:
         return self._keeper.state
 
     @property
+    def made(self) -> bool:
+        """Whether it was made just now: there was none."""
+        return self._keeper.made
+
+    @property
     def health(self) -> Health:
         """How it is."""
         return self._health
@@ -116,6 +124,10 @@ class Store:
         """Go on with another ring, and another time for which entries of the audit are kept."""
         self._ring, self._retention = ring, retention
         self._worker.start(self._use(ring))
+
+    def check(self, ring: KeyRing) -> None:
+        """Raise StoreRefused for a ring that the store cannot go on with, and StoreUnavailable. Blocks."""
+        self._worker.start(self._keeper.check(ring)).result()
 
     async def read(self) -> State:
         """The present state."""
@@ -239,9 +251,11 @@ class Store:
         told = self.state, self._health
         checked = dropped = time.monotonic()
         examined, touched = -EXAMINE_EVERY, False
+        looked = 0.0
         while True:
             await self._database.wait(LOOK_EVERY)
-            now = time.monotonic()
+            await asyncio.sleep(looked + _PACE - time.monotonic())
+            now = looked = time.monotonic()
             try:
                 # A row that was changed by other means than a store's leaves the revision what it was.
                 touched |= await self._database.touched()
@@ -266,7 +280,8 @@ class Store:
 
     async def _drop(self) -> None:
         async with self._keeper.alone() as transaction:
-            await audit.drop(transaction, int(time.time() - self._retention))
+            # By the database's time: one machine whose clock is wrong must not drop what all have written.
+            await audit.drop(transaction, int(await transaction.now() - self._retention))
 
     def _note(self, error: StoreError | None) -> None:
         state = self._keeper.state

@@ -111,7 +111,6 @@ async def release(service: Service, ask: Ask) -> Answer:
         raise ApiProblem("read_only", "a config file still has an integration of this ID: remove it there first")
     if not row.hidden:
         return await service.run(_shown, row, service.snapshot)
-    service.managed.released(row)
     released = IntegrationRow.parse(row.row, row.id, row.version, {**row.fields(), "hidden": False})
     state = await service.commit(ask, [Put(released, version)], ("hidden",))
     return await service.run(_shown, state.integrations[row.id], service.snapshot)
