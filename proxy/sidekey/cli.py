@@ -458,18 +458,68 @@ def _of_store(config: str | None, ask: Callable[[StoreRules], T]) -> T:
     from sidekey.store.errors import StoreError
     from sidekey.token_command import TokenCommandError
 
-    loaded = _load(config)
-    snapshot = loaded.snapshot
-    if snapshot is None:
-        _fail(*loaded.errors)
-    if snapshot.store is None:
-        _fail("store: is missing in the config: only a store holds tokens")
+    _, rules = _loaded_with_store(_loader(config))
     try:
-        return ask(snapshot.store)
+        return ask(rules)
     except StoreError as error:
         _fail(f"store: {error}")
     except TokenCommandError as error:
         _fail(error)
+
+
+def _loaded_with_store(loader: Loader) -> tuple[Loaded, StoreRules]:
+    """What a loader loads of a config that has a store, and what that is opened by."""
+    loaded = loader.load()
+    if loaded.snapshot is None:
+        _fail(*loaded.errors)
+    if loaded.snapshot.store is None:
+        _fail("store: the config has no store: add it, with path or url, and keys")
+    return loaded, loaded.snapshot.store
+
+
+@main.command("export")
+@config_option
+@json_option
+@click.option(
+    "--output", metavar="DIR", help="Write a file for each integration, and one for the callers, into this folder."
+)
+@click.option(
+    "--replace", is_flag=True, help="Write over the files of an export before, and remove those of what is gone."
+)
+def export_store(config: str | None, as_json: bool, output: str | None, replace: bool) -> None:
+    """Print what is stored as a config file, without secrets: integrations and callers.
+
+    Each secret is a reference to a file that you fill in, as the first lines say. Public values, provider parameters and
+    CAs are in it. `sidekey import` reads it.
+    """
+    from pathlib import Path
+
+    from sidekey.export_command import ExportError, export, write_files
+    from sidekey.store.errors import StoreError
+
+    if output is None and (as_json or replace):
+        raise click.UsageError("--json and --replace need --output")
+    _, rules = _loaded_with_store(_loader(config))
+    removed: list[str] = []
+    try:
+        found = export(rules, whole=output is None)
+        if output is not None:
+            removed = write_files(found, Path(output), replace=replace)
+    except StoreError as error:
+        _fail(f"store: {error}")
+    except ExportError as error:
+        _fail(error)
+    if as_json:
+        said = {"files": list(found.files), "removed": removed, "needs": list(found.needs), "notes": list(found.notes)}
+        _print_json({"ok": not found.left_out, **said, "left_out": list(found.left_out)})
+    else:
+        for text in found.files.values() if output is None else found.files:
+            click.echo(text, nl=output is not None)
+        for name in removed:
+            click.echo(f"removed {name}")
+        for note in (*found.notes, *(f"left out: {each}" for each in found.left_out)):
+            click.echo(note, err=True)
+    raise SystemExit(1 if found.left_out else 0)
 
 
 @main.group()
@@ -535,9 +585,7 @@ def _show_store(config: str | None, command: Callable[[StoreRules], dict[str, An
     """Run a command in the store of the config; an error where it has a finding."""
     from sidekey.store_command import StoreCommandError, lines
 
-    rules = _snapshot(config).store
-    if rules is None:
-        _fail("store: the config has no store: add it, with path or url, and keys")
+    _, rules = _loaded_with_store(_loader(config))
     try:
         found = command(rules)
     except StoreCommandError as error:
