@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sidekey.authority.rules import CaRules
     from sidekey.environment import WayIn
     from sidekey.runtime.admin_rules import Role
-    from sidekey.runtime.snapshot import Integration, Snapshot
+    from sidekey.runtime.snapshot import Integration, Judgement, Snapshot
     from sidekey.runtime.store_rules import StoreRules
     from sidekey.settings.config_errors import ConfigError
     from sidekey.settings.load import Loaded, Loader
@@ -123,7 +123,9 @@ def check(config: str | None, as_json: bool) -> None:
         for warning in warnings:
             click.echo(f"warning: {warning}")
         if not errors:
-            click.echo(f"ok: {integrations} integration{'' if integrations == 1 else 's'}")
+            managed = loaded.snapshot is not None and loaded.snapshot.store is not None
+            beside = "; of the store: sidekey store verify" if managed else ""
+            click.echo(f"ok: {integrations} integration{'' if integrations == 1 else 's'}{beside}")
     raise SystemExit(1 if errors else 0)
 
 
@@ -176,15 +178,20 @@ def explain(config: str | None, as_json: bool, integration_id: str, url: str) ->
 @click.option("--usable", is_flag=True, help="Omit integrations whose secrets or certificate cannot be used.")
 def list_integrations(config: str | None, as_json: bool, usable: bool) -> None:
     """List the integrations: ID, kind, base URL, tags and description."""
+    from sidekey.runtime.snapshot import Judgement
+
+    snapshot = _snapshot(config)
+    judgements = {} if snapshot.stored is None else snapshot.stored.judgements
     found = [
-        integration
-        for _, integration in sorted(_snapshot(config).integrations.items())
-        if not usable or integration.usable
+        # Of files each is what it must be.
+        (each, judgements.get(name, Judgement("ok")) if each.stored else Judgement("ok"))
+        for name, each in sorted(snapshot.integrations.items())
+        if not usable or each.usable
     ]
     if as_json:
-        _print_json([_summary(integration) for integration in found])
+        _print_json([_summary(*each) for each in found])
         return
-    rows = [(each.id, each.kind, str(each.base or "-"), _about(each)) for each in found]
+    rows = [(each.id, each.kind, str(each.base or "-"), _about(each, judgement)) for each, judgement in found]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     for row in rows:
         click.echo("  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip())
@@ -487,10 +494,10 @@ def _loaded_with_store(loader: Loader) -> tuple[Loaded, StoreRules]:
     "--replace", is_flag=True, help="Write over the files of an export before, and remove those of what is gone."
 )
 def export_store(config: str | None, as_json: bool, output: str | None, replace: bool) -> None:
-    """Print what is stored as a config file, without secrets: integrations and callers.
+    """Print integrations and callers of the store as a config file, without secrets.
 
-    Each secret is a reference to a file that you fill in, as the first lines say. Public values, provider parameters and
-    CAs are in it. `sidekey import` reads it.
+    Each secret is a reference to a file that you fill in, as the first lines say. Public values, provider parameters
+    and CAs are in it. `sidekey import` reads it.
     """
     from pathlib import Path
 
@@ -520,6 +527,42 @@ def export_store(config: str | None, as_json: bool, output: str | None, replace:
         for note in (*found.notes, *(f"left out: {each}" for each in found.left_out)):
             click.echo(note, err=True)
     raise SystemExit(1 if found.left_out else 0)
+
+
+@main.command("import")
+@config_option
+@json_option
+@click.option("--dry-run", is_flag=True, help="Say what would become of each ID, with every error; change nothing.")
+@click.option("--replace", is_flag=True, help="Write over what is in the store and differs; by default an error.")
+@click.argument("path", metavar="PATH")
+def import_into_store(config: str | None, as_json: bool, dry_run: bool, replace: bool, path: str) -> None:
+    """Put integrations and callers of config files into the store: all of them, or none.
+
+    PATH is a file or a folder, read as `sidekey run` reads it. The secrets that it names are read and sealed, CAs and
+    certificates written inline. A running Sidekey has it in use within two seconds.
+    """
+    from pathlib import Path
+
+    from sidekey.errors import StartError
+    from sidekey.import_command import ImportFailed, Wanted, import_config, lines
+    from sidekey.import_command import as_json as described
+    from sidekey.store.errors import StoreError
+
+    loader = _loader(config)
+    loaded, _ = _loaded_with_store(loader)
+    try:
+        wanted = Wanted(Path(path), os.environ, replace=replace, dry_run=dry_run)
+        imported = import_config(loader, loaded, wanted)
+    except (StartError, StoreError) as error:
+        _fail(f"store: {error}")
+    except ImportFailed as error:
+        _fail(error)
+    if as_json:
+        _print_json(described(imported))
+    else:
+        for line in lines(imported, dry_run=dry_run):
+            click.echo(line)
+    raise SystemExit(1 if imported.errors else 0)
 
 
 @main.group()
@@ -660,16 +703,21 @@ def _snapshot(config: str | None) -> Snapshot:
 def _integration(snapshot: Snapshot, name: str) -> Integration:
     integration = snapshot.integrations.get(name)
     if integration is None:
-        message = "no integration has this ID: `sidekey list` shows those of the config"
+        judgement = None if snapshot.stored is None else snapshot.stored.judgements.get(name)
+        if judgement is not None:
+            _fail(f"integration {name} of the store is {judgement.state}, and not served: {judgement.reason}")
+        message = "no integration has this ID: `sidekey list` shows those that there are"
         raise click.BadParameter(message, param_hint="ID")
     return integration
 
 
-def _summary(integration: Integration) -> dict[str, Any]:
+def _summary(integration: Integration, judgement: Judgement) -> dict[str, Any]:
     return {
         "id": integration.id,
         "kind": integration.kind,
         "source": "store" if integration.stored else "file",
+        "status": judgement.state,
+        "reason": judgement.reason or None,
         "base": str(integration.base) if integration.base is not None else None,
         "description": integration.description,
         "tags": list(integration.tags),
@@ -677,9 +725,10 @@ def _summary(integration: Integration) -> dict[str, Any]:
     }
 
 
-def _about(integration: Integration) -> str:
+def _about(integration: Integration, judgement: Judgement) -> str:
+    wrong = [f"{judgement.state}: {judgement.reason}"] if judgement.reason else []
     tags = [f"[{', '.join(integration.tags)}]"] if integration.tags else []
-    return " ".join([*tags, integration.description]).strip()
+    return " ".join([*wrong, *tags, integration.description]).strip()
 
 
 def _print_json(value: object) -> None:

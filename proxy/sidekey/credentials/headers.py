@@ -71,8 +71,7 @@ def _shape(raw: Any) -> Any:
     return {"text": raw}
 
 
-# A text that a file keeps elsewhere becomes a secret in the store, where a public one is readable: who kept it apart may
-# have meant it to be one.
+# A text that a config has elsewhere becomes a secret in the store, where public ones can be read: it may be meant as one.
 _parse_public = partial(parse_text, form="secret")
 
 
