@@ -259,11 +259,12 @@ class _Planning:
         errors = [*one.errors, *one.unreadable]
         errors += [error_at(raw, loc, message, base=base) for loc, message in only_stored(raw, in_flight)]
         settings = validate(raw).settings
-        if settings is None or errors:
+        if settings is None:
             return errors
         document, unread, warnings = rewritten(raw, settings, reader)
-        if unread:
-            return [error_of(raw, each, base=base) for each in unread]
+        errors += [error_of(raw, each, base=base) for each in unread]
+        if errors:
+            return errors
         found = prepare(document, former, in_flight=in_flight, now=self._now)
         if isinstance(found, Invalid):
             return [error_at(raw, place_in(raw, each.pointer), each.detail, base=base) for each in found.errors]

@@ -71,7 +71,7 @@ def _shape(raw: Any) -> Any:
     return {"text": raw}
 
 
-# A text that a config has elsewhere becomes a secret in the store, where public ones can be read: it may be meant as one.
+# A text that a config has elsewhere becomes a secret in the store, where public ones can be read: it may be one.
 _parse_public = partial(parse_text, form="secret")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -11,6 +12,9 @@ import yaml
 
 from sidekey.settings.config_errors import Loc, show
 from sidekey.settings.document import Malformed, parse
+
+_BREAK = re.compile("[\x85\u2028\u2029]")
+_CANNOT = "cannot be written in a config file"
 
 
 class Inexpressible(ValueError):
@@ -32,8 +36,14 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # PEM as lines, which a reader and a diff can follow.
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    style = None
+    if _BREAK.search(text):
+        # To YAML they end a line as \n does, and are read as that.
+        style = '"'
+    elif "\n" in text:
+        # PEM as lines, which a reader and a diff can follow.
+        style = "|"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 def _number(dumper: yaml.SafeDumper, number: float) -> yaml.ScalarNode:
@@ -54,10 +64,10 @@ def write(document: Mapping[str, Any], comment: str = "") -> str:
     try:
         read, errors = parse("", text.encode())
     except (Malformed, UnicodeEncodeError):
-        raise Inexpressible("it cannot be written in a config file") from None
-    differs = ("",) if errors else _differs(document, read)
-    if differs is not None:
-        raise Inexpressible(f"{show(differs)}: cannot be written in a config file")
+        raise Inexpressible(f"it {_CANNOT}") from None
+    differs = _differs(document, read)
+    if errors or differs is not None:
+        raise Inexpressible(f"{show(differs)}: {_CANNOT}" if differs else f"it {_CANNOT}")
     return "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines()) + text
 
 
