@@ -307,6 +307,8 @@ def test_list_usable_leaves_out_what_has_no_secret(tmp_path: Path) -> None:
             "id": "crm",
             "kind": "basic",
             "source": "file",
+            "status": "ok",
+            "reason": None,
             "base": "https://crm.example.com/api",
             "description": "CRM send API",
             "tags": ["crm", "eu"],

@@ -12,7 +12,10 @@ from sidekey.export_command import Export, ExportError, write_files
 MINE = "version: 1\n"
 
 
-def export(*names: str, text: str = "# Written by sidekey export: integration x\nversion: 1\n") -> Export:
+TEXT = "# Written by sidekey export: integration x\nversion: 1\n"
+
+
+def export(*names: str, text: str = TEXT) -> Export:
     return Export(dict.fromkeys(names, text), (), (), ())
 
 
@@ -22,7 +25,9 @@ def test_the_folder_is_made_and_everybody_may_read_what_is_in_it(tmp_path: Path)
     assert write_files(export("a.yaml", "b.yaml"), folder, replace=False) == []
     assert sorted(path.name for path in folder.iterdir()) == ["a.yaml", "b.yaml"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o644}
-    assert {path.read_text() for path in folder.iterdir()} == {"# Written by sidekey export: integration x\nversion: 1\n"}
+    assert {path.read_text() for path in folder.iterdir()} == {
+        "# Written by sidekey export: integration x\nversion: 1\n"
+    }
 
 
 def test_nothing_is_written_over_without_being_told(tmp_path: Path) -> None:

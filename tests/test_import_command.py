@@ -7,7 +7,7 @@ import getpass
 import json
 from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,8 @@ class Site:
 
     def run(self, *arguments: str, status: int = 0, environment: dict[str, str] | None = None) -> str:
         """What a command prints, on both; there is never a secret."""
-        config = ("--config", str(self.folder / "sidekey.yaml"))
-        done = run_cli(*arguments, *config, environment=environment or ENVIRONMENT, folder=self.folder)
+        environment = {**(environment or ENVIRONMENT), "SIDEKEY_CONFIG": str(self.folder / "sidekey.yaml")}
+        done = run_cli(*arguments, environment=environment, folder=self.folder)
         said = done.stdout + done.stderr
         assert done.returncode == status, said
         assert CANARY not in said
@@ -428,6 +428,90 @@ async def test_a_running_process_has_it_in_use_at_once(tmp_path: Path) -> None:
     assert request.target == b"/v1/x"
     assert request.values(b"authorization") == [b"Basic " + b64encode(f"svc:{CANARY}-env".encode())]
     assert CANARY not in "\n".join(child.lines)
+
+
+def test_what_must_not_be_believed_is_neither_exported_nor_added_to(sqlite: Site) -> None:
+    (sqlite.folder / "in.yaml").write_text(BASIC)
+    sqlite.run("import", "in.yaml")
+    asyncio.run(sqlite.place.sql("DELETE FROM sidekey_rows"))
+    for command in (("export",), ("import", "in.yaml"), ("import", "in.yaml", "--dry-run")):
+        said = sqlite.run(*command, status=1)
+        assert "the store must not be believed: rows are gone or older" in said
+        assert "sidekey store accept" in said
+
+
+def test_an_export_goes_to_standard_output_as_one_config(sqlite: Site) -> None:
+    """What the files do not say goes to standard error."""
+    (sqlite.folder / "in.yaml").write_text(BASIC.replace("[crm]", "[crm, sms]"))
+    sqlite.run("import", "in.yaml")
+    config = ("--config", str(sqlite.folder / "sidekey.yaml"))
+    done = run_cli("export", *config, environment=ENVIRONMENT)
+    assert done.returncode == 0
+    first, _, rest = done.stdout.partition("\n")
+    assert first == (
+        "# Written by sidekey export: integrations and callers of the store, without secrets. These must be filled in:"
+    )
+    assert rest == (
+        "#   secrets/crm.auth.password.txt\n"
+        "#   secrets/callers/billing.txt\n"
+        "version: 1\n"
+        "callers:\n"
+        "  billing:\n"
+        "    token:\n"
+        "      file: secrets/callers/billing.txt\n"
+        "    integrations:\n"
+        "      - crm\n"
+        "      - sms\n"
+        "integrations:\n"
+        "  crm:\n"
+        "    endpoint_prefix: https://crm.example.com/v1\n"
+        "    auth:\n"
+        "      type: basic\n"
+        "      username: svc\n"
+        "      password:\n"
+        "        file: secrets/crm.auth.password.txt\n"
+    )
+    assert done.stderr == "caller billing: lists what is not among these, which without a store is an error: sms\n"
+    for option in ("--json", "--replace"):
+        assert "need --output" in sqlite.run("export", option, status=2)
+    assert "has files that would be written over" in "".join(
+        sqlite.run("export", "--output", "out", status=status) for status in (0, 1)
+    )
+
+
+def test_every_command_knows_stored_ids(sqlite: Site) -> None:
+    """And says of one that is not served why."""
+    (sqlite.folder / "in.yaml").write_text(BASIC)
+    sqlite.run("import", "in.yaml")
+    assert sqlite.run("list") == "crm  basic  https://crm.example.com/v1\n"
+    assert "allowed      by https://crm.example.com/v1" in sqlite.run("explain", "crm", "/x")
+    assert "http://crm:PUT-THE-CALLERS-TOKEN-HERE@" in sqlite.run("env", "crm", "--shell", "docker")
+    assert "integrations.crm.test: this key is missing" in sqlite.run("test", "crm", status=1)
+    assert "no integration has this ID" in sqlite.run("explain", "none", "/x", status=2)
+    assert sqlite.run("check").endswith("ok: 0 integrations; of the store: sidekey store verify\n")
+    sqlite.write("integrations: {crm: {endpoint_prefix: 'https://a.test', auth: {type: headers, headers: {A: b}}}}\n")
+    assert sqlite.run("list") == "crm  headers  https://a.test\n"
+
+    async def hide() -> None:
+        async with sqlite.place.open() as store:
+            row = store.state.integrations["crm"]
+            await store.commit([Put(replace(row, hidden=True), row.version)], ENTRY)
+
+    asyncio.run(hide())
+    sqlite.write()
+    said = "integration crm of the store is hidden, and not served: a file had an integration of this ID: release this"
+    for command in (("explain", "crm", "/x"), ("env", "crm"), ("test", "crm"), ("exec", "crm", "--", "true")):
+        assert said in sqlite.run(*command, status=1)
+    assert "crm: stays hidden until it is released" in sqlite.run("import", "in.yaml")
+    asyncio.run(sqlite.place.sql("UPDATE sidekey_rows SET body = '{}'"))
+    assert sqlite.run("list").startswith("crm  unknown  -  altered: its row was changed by other means")
+    (listed,) = json.loads(sqlite.run("list", "--json"))
+    assert (listed["status"], listed["source"], listed["usable"]) == ("altered", "store", False)
+
+
+def test_a_config_without_either_has_nothing_to_import(sqlite: Site) -> None:
+    (sqlite.folder / "in.yaml").write_text("version: 1\n")
+    assert sqlite.run("import", "in.yaml") == "nothing to import: it has no integrations and no callers\n"
 
 
 @pytest.mark.parametrize("command", [("import", "x.yaml"), ("export",)])

@@ -427,6 +427,8 @@ def _token(settings: CallerSettings, reader: SecretReader) -> str:
 def lines(imported: Imported, *, dry_run: bool) -> list[str]:
     """What came of an import, for people."""
     refused = bool(imported.errors)
+    if not imported.items and not refused:
+        return ["nothing to import: it has no integrations and no callers"]
     shown = [each for each in imported.items if dry_run or each.outcome == "refused" or not refused]
     return [
         *(f"{each.outcome:<9}{each.kind} {each.id}" for each in shown),

@@ -21,7 +21,7 @@ URL = f"https://files.example.com/{CANARY}.pem"
 
 
 def every_kind(held: Chain | None = None) -> dict[str, dict[str, Any]]:
-    """One of every kind, and of every way to have a secret, a certificate or a CA; default: of what is valid at `NOW`."""
+    """One of every kind, and of every way to have a secret, a certificate or a CA; `held` or one valid at `NOW`."""
     held = held or chain()
     leaf = held.leaf
     both = leaf.pem.decode() + leaf.key_as().decode()
