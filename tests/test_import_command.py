@@ -262,6 +262,7 @@ integrations:
     endpoint_prefix: https://a.example.com
     allow_private: ["10.0.0.0/8"]
     limits: {in_flight: 999999}
+    trusted_ca: {file: none.pem}
     auth: {type: basic, username: svc, password: {file: none.txt}}
   stars:
     endpoint_prefix: https://a.example.com
@@ -292,15 +293,17 @@ def test_every_error_is_told_at_once_with_place_and_way_out(sqlite: Site) -> Non
         "callers.both.token:9": "a secret may not be written inline",
         "integrations.private.allow_private:13": "store.allow_private: remove this key",
         "integrations.private.limits.in_flight:14": "must be at most limits.in_flight",
-        "integrations.private.auth.password:15": "none.txt does not exist",
-        "integrations.stars.auth.password:18": "must not consist of *",
-        "integrations.keyed.auth.certificate:21": "write pem, which takes both",
-        "integrations.keyed.auth.private_key:21": "write pem, which takes both",
-        "integrations.unknown_kind.auth.type:22": "must be one of",
-        "integrations.?:24": "must be 1 to 63 of a-z",
-        "integrations.text:25": "must be a mapping",
+        "integrations.private.trusted_ca:15": "none.pem does not exist",
+        "integrations.private.auth.password:16": "none.txt does not exist",
+        "integrations.stars.auth.password:19": "must not consist of *",
+        "integrations.keyed.auth.certificate:22": "write pem, which takes both",
+        "integrations.keyed.auth.private_key:22": "write pem, which takes both",
+        "integrations.unknown_kind.auth.type:23": "must be one of",
+        "integrations.?:25": "must be 1 to 63 of a-z",
+        "integrations.text:26": "must be a mapping",
     }
     assert faults.keys() == expected.keys()
+    assert len(found["faults"]) == len(faults)
     for place, text in expected.items():
         assert text in faults[place], place
     outcomes = {each["id"]: each["outcome"] for each in found["items"]}

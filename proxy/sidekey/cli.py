@@ -47,7 +47,20 @@ def _show_version(context: click.Context, _: click.Parameter, asked: bool) -> No
         context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class WholeHelp(click.Group):
+    """A group whose list of commands has the first paragraph of each one's help whole, where click cuts it."""
+
+    group_class = type
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list."""
+        del ctx
+        helps = {name: (command.help or "").partition("\n\n")[0] for name, command in sorted(self.commands.items())}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, " ".join(text.split())) for name, text in helps.items()])
+
+
+@click.group(cls=WholeHelp, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
@@ -521,7 +534,8 @@ def export_store(config: str | None, as_json: bool, output: str | None, replace:
         _print_json({"ok": not found.left_out, **said, "left_out": list(found.left_out)})
     else:
         for text in found.files.values() if output is None else found.files:
-            click.echo(text, nl=output is not None)
+            # As bytes: a config file is UTF-8, wherever this goes.
+            click.echo(text.encode(), nl=output is not None)
         for name in removed:
             click.echo(f"removed {name}")
         for note in (*found.notes, *(f"left out: {each}" for each in found.left_out)):

@@ -262,7 +262,8 @@ class _Planning:
         if settings is None:
             return errors
         document, unread, warnings = rewritten(raw, settings, reader)
-        errors += [error_of(raw, each, base=base) for each in unread]
+        told = {error.message for error in errors}
+        errors += [error_of(raw, each, base=base) for each in unread if each.message not in told]
         if errors:
             return errors
         found = prepare(document, former, in_flight=in_flight, now=self._now)

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from sidekey.settings.stored.document import replaced
 from sidekey.settings.stored.importing import place_in
+from sidekey.settings.validated import validate
 from support.stored import PREFIX, chain, documents, draft, opened, stored
-from support.transfer import rewritten_of
+from support.transfer import every_kind, rewritten_of
 
 
 @pytest.fixture
@@ -120,3 +122,16 @@ def test_a_pointer_leads_to_a_place_in_a_file() -> None:
     assert place_in(raw, "/a/5/x") == ("a", 5, "x")
     assert place_in(raw, "/d/secret/value") == ("d", "secret", "value")
     assert place_in(raw, "/d/0") == ("d", "0")
+
+
+@pytest.mark.parametrize("name", sorted(every_kind()))
+@pytest.mark.parametrize("written", [{"set": True}, {"value": "entered"}], ids=["kept", "value"])
+def test_no_file_keeps_a_secret_that_is_stored(name: str, written: dict[str, Any]) -> None:
+    """What would be sealed for another destination must come with the file: each place is an error."""
+    document = every_kind()[name]
+    secrets = draft(document).entered
+    errors = validate(replaced(document, dict.fromkeys(secrets, written))).errors
+    places = {each.loc for each in errors}
+    for where in secrets:
+        place = place_in(document, where.removesuffix("/url"))
+        assert any(place[: len(loc)] == loc for loc in places), where
