@@ -502,6 +502,7 @@ def test_every_command_knows_stored_ids(sqlite: Site) -> None:
 
     asyncio.run(hide())
     sqlite.write()
+    assert sqlite.run("list").startswith("crm  -  -  hidden: a file had an integration of this ID")
     said = "integration crm of the store is hidden, and not served: a file had an integration of this ID: release this"
     for command in (("explain", "crm", "/x"), ("env", "crm"), ("test", "crm"), ("exec", "crm", "--", "true")):
         assert said in sqlite.run(*command, status=1)

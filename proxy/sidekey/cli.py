@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sidekey.authority.rules import CaRules
     from sidekey.environment import WayIn
     from sidekey.runtime.admin_rules import Role
-    from sidekey.runtime.snapshot import Integration, Judgement, Snapshot
+    from sidekey.runtime.snapshot import Integration, Snapshot
     from sidekey.runtime.store_rules import StoreRules
     from sidekey.settings.config_errors import ConfigError
     from sidekey.settings.load import Loaded, Loader
@@ -190,24 +190,16 @@ def explain(config: str | None, as_json: bool, integration_id: str, url: str) ->
 @json_option
 @click.option("--usable", is_flag=True, help="Omit integrations whose secrets or certificate cannot be used.")
 def list_integrations(config: str | None, as_json: bool, usable: bool) -> None:
-    """List the integrations: ID, kind, base URL, tags and description."""
-    from sidekey.runtime.snapshot import Judgement
+    """List the integrations of files and of the store: ID, kind, base URL, how it stands, tags and description."""
+    from sidekey.list_command import as_json as described
+    from sidekey.list_command import lines, listed
 
-    snapshot = _snapshot(config)
-    judgements = {} if snapshot.stored is None else snapshot.stored.judgements
-    found = [
-        # Of files each is what it must be.
-        (each, judgements.get(name, Judgement("ok")) if each.stored else Judgement("ok"))
-        for name, each in sorted(snapshot.integrations.items())
-        if not usable or each.usable
-    ]
+    found = listed(_snapshot(config), usable=usable)
     if as_json:
-        _print_json([_summary(*each) for each in found])
+        _print_json([described(each) for each in found])
         return
-    rows = [(each.id, each.kind, str(each.base or "-"), _about(each, judgement)) for each, judgement in found]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    for row in rows:
-        click.echo("  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip())
+    for line in lines(found):
+        click.echo(line)
 
 
 def service_options(command: F) -> F:
@@ -723,26 +715,6 @@ def _integration(snapshot: Snapshot, name: str) -> Integration:
         message = "no integration has this ID: `sidekey list` shows those that there are"
         raise click.BadParameter(message, param_hint="ID")
     return integration
-
-
-def _summary(integration: Integration, judgement: Judgement) -> dict[str, Any]:
-    return {
-        "id": integration.id,
-        "kind": integration.kind,
-        "source": "store" if integration.stored else "file",
-        "status": judgement.state,
-        "reason": judgement.reason or None,
-        "base": str(integration.base) if integration.base is not None else None,
-        "description": integration.description,
-        "tags": list(integration.tags),
-        "usable": integration.usable,
-    }
-
-
-def _about(integration: Integration, judgement: Judgement) -> str:
-    wrong = [f"{judgement.state}: {judgement.reason}"] if judgement.reason else []
-    tags = [f"[{', '.join(integration.tags)}]"] if integration.tags else []
-    return " ".join([*wrong, *tags, integration.description]).strip()
 
 
 def _print_json(value: object) -> None:
