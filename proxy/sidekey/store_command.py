@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 from base64 import b64encode
@@ -15,15 +14,12 @@ from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.stored.document import MalformedError
 from sidekey.settings.stored.saving import Former
 from sidekey.store.errors import StoreError
-from sidekey.store.place import open_store
 from sidekey.store.records import IntegrationRow
 from sidekey.store.ring import KEY_BYTES
 from sidekey.store.store import Store
+from sidekey.store_session import WHO, in_store
 
 T = TypeVar("T")
-
-WHO = "command line"
-"""Whom the audit names."""
 
 
 class StoreCommandError(Exception):
@@ -115,14 +111,7 @@ def _counted(revision: int, counts: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _in_store(rules: StoreRules, work: Callable[[Store], Awaitable[T]]) -> T:
-    async def main() -> T:
-        store = await open_store(rules, patience=0, create=False)
-        try:
-            return await work(store)
-        finally:
-            await store.close()
-
     try:
-        return asyncio.run(main())
+        return in_store(rules, work, create=False)
     except StoreError as error:
         raise StoreCommandError(str(error)) from None

@@ -157,6 +157,15 @@ def test_a_key_beside_the_store_is_a_warning(tmp_path: Path, near: str) -> None:
     )
 
 
+def test_a_folder_that_is_not_there_is_a_warning(tmp_path: Path) -> None:
+    """Sidekey makes the file, and no folder for it; a check may run where it is not mounted."""
+    found = loaded(tmp_path, f"path: state/store.db, {KEYS}")
+    assert found.errors == []
+    (warning,) = found.warnings
+    assert warning.path == "store.path"
+    assert "its folder does not exist: make it" in warning.message
+
+
 MOVES = [
     (f"store: {{path: a.db, {KEYS}}}\n", f"store: {{path: b.db, {KEYS}}}\n"),
     (f"store: {{path: a.db, {KEYS}}}\n", f"store: {{url: {{env: URL}}, {KEYS}}}\n"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
@@ -70,12 +71,16 @@ def _shape(raw: Any) -> Any:
     return {"text": raw}
 
 
+# A text that a config has elsewhere becomes a secret in the store, where public ones can be read: it may be one.
+_parse_public = partial(parse_text, form="secret")
+
+
 class _Value(BaseModel):
     """One header's value: `text` where it is public, else `prefix` and `secret`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
-    text: Annotated[Reference | None, PlainValidator(parse_text), AfterValidator(_literal_value), REDACT] = None
+    text: Annotated[Reference | None, PlainValidator(_parse_public), AfterValidator(_literal_value), REDACT] = None
     prefix: Annotated[Reference, PlainValidator(parse_text), AfterValidator(_literal_prefix), REDACT] = _NOTHING
     secret: Annotated[Reference | None, PlainValidator(parse_secret), AfterValidator(_literal_value), REDACT] = None
 

@@ -98,8 +98,10 @@ def _read_key(reference: Reference, read: SecretReader) -> bytes:
 
 
 def _beside(path: Path, settings: StoreSettings, read: SecretReader) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Keys that lie in the folder of the store or below it, so that one copy holds both."""
+    """A folder that is not there, and keys that lie in that of the store or below, so that one copy holds both."""
     folder = path.resolve().parent
+    if not folder.is_dir():
+        yield ("store", "path"), "its folder does not exist: make it before Sidekey starts, which makes the file alone"
     for index, entry in enumerate(settings.keys):
         if entry.key.source == "file" and folder in read.path(entry.key.value).resolve().parents:
             text = f"key {entry.id} is in the folder of the store: who copies that has both; keep the key elsewhere"

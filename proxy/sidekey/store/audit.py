@@ -13,6 +13,9 @@ from sidekey.store.database import Transaction
 PAGE: Final = 50
 """Entries of a page, where nothing else is asked for."""
 
+MOST_FIELDS: Final = 100
+"""Names of fields that an entry has at most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
@@ -48,7 +51,7 @@ async def add(transaction: Transaction, entry: AuditEntry) -> None:
     text = canonical(
         {
             "action": entry.action,
-            "fields": list(entry.fields),
+            "fields": list(entry.fields[:MOST_FIELDS]),
             "outcome": entry.outcome,
             "source": entry.source,
             "who": entry.who,

@@ -133,12 +133,12 @@ class Store:
         """The present state."""
         return await self._worker.run(self._look())
 
-    async def commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
-        """Do all changes, or none, with their entry in the audit; the state with them.
+    async def commit(self, changes: Sequence[Change], *entries: AuditEntry) -> State:
+        """Do all changes, or none, with their entries in the audit; the state with them.
 
         Raises Changed, Exists, and RolledBack, which is a StoreUnavailable.
         """
-        return await self._worker.run(self._commit(changes, entry))
+        return await self._worker.run(self._commit(changes, entries))
 
     async def audit(self, entry: AuditEntry) -> None:
         """Write an entry of what changed nothing."""
@@ -214,9 +214,9 @@ class Store:
     async def _use(self, ring: KeyRing) -> None:
         self._keeper.use(ring)
 
-    async def _commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
+    async def _commit(self, changes: Sequence[Change], entries: Sequence[AuditEntry]) -> State:
         try:
-            state = await self._keeper.commit(changes, (entry,))
+            state = await self._keeper.commit(changes, entries)
         except (StoreUnavailable, StoreRefused) as error:
             self._note(error)
             raise

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from admin.api.conftest import Running
-from sidekey.admin.api.integrations import differing
 from support.api import Api, basic
 from support.ask import get, within
 from support.client_files import ClientAuthority
@@ -306,10 +305,3 @@ def test_lists_are_searched_filtered_and_in_pages_of_50(editor: Api, running: Ru
     assert found(f"status=hidden&tag={word}") == []
     assert found(f"usable=false&tag={word}") == []
     assert len(found(f"usable=true&status=ok&tag={word}")) == 50
-
-
-def test_what_differs_is_told_by_pointers_alone() -> None:
-    """As deep as both have objects; a list is one value."""
-    before = {"a": 1, "b": {"c": [1], "d": 2}, "same": {"x": 1}}
-    after = {"a": 2, "b": {"c": [2], "d": 2, "e/f": 3}, "same": {"x": 1}}
-    assert list(differing(before, after)) == ["/a", "/b/c", "/b/e~1f"]

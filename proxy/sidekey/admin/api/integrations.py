@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sidekey.admin.api import documents
@@ -17,13 +17,12 @@ from sidekey.admin.api.service import Service, expect
 from sidekey.credentials.registry import KINDS
 from sidekey.explain import explain as judge
 from sidekey.runtime.snapshot import STORED_STATES, Integration, Snapshot, Stored
-from sidekey.settings.stored.document import MalformedError, pointer
-from sidekey.settings.stored.opening import sealed_fields
 from sidekey.settings.stored.overlaps import overlap_of
+from sidekey.settings.stored.rows import former_of, saved_row
 from sidekey.settings.stored.saving import Draft, Former, Invalid, Reenter, prepare
 from sidekey.settings.stored.source import build_draft
 from sidekey.settings.values import check_name
-from sidekey.store.records import IntegrationRow, new_row
+from sidekey.store.records import IntegrationRow
 from sidekey.store.state import Delete, Put, State
 
 _AFTER = re.compile("[a-z0-9][a-z0-9_-]{0,62}:(file|store)")
@@ -224,56 +223,21 @@ class _Saving:
 
     def written(self, sent: Mapping[str, Any], by: str, now: int) -> tuple[IntegrationRow, tuple[str, ...]]:
         """The row of a whole document, and the pointers of what it changes."""
-        self._former = self._load()
+        self._former = former_of(self._row)
         return self._saved(_document(sent, self._name), by, now)
 
     def patched(self, sent: Mapping[str, Any], by: str, now: int) -> tuple[IntegrationRow, tuple[str, ...]]:
         """The row of the document after a merge patch."""
-        self._former = former = self._load()
+        self._former = former = former_of(self._row)
         patch = _document(sent, self._name)
         if former is None:
             raise ApiProblem("invalid", "what is stored cannot be read: send the whole document by PUT")
         return self._saved(former.patched(patch), by, now)
 
-    def _load(self) -> Former | None:
-        row = self._row
-        if row is None or row.state != "ok":
-            return None
-        try:
-            return Former.load(row.document, row.secrets)
-        except MalformedError:
-            return None
-
     def _saved(self, document: Mapping[str, Any], by: str, now: int) -> tuple[IntegrationRow, tuple[str, ...]]:
         draft = _draft(document, self._former, self._snapshot)
         self._refuse_overlap(draft)
-        before = self._row
-        lasting = new_row() if before is None else before.row
-        intact = before is not None and before.state == "ok"
-        secrets = sealed_fields(
-            self._vault,
-            lasting,
-            self._name,
-            draft,
-            before.secrets if before is not None and intact else {},
-            by=by,
-            now=now,
-        )
-        row = IntegrationRow(
-            row=lasting,
-            id=self._name,
-            document=draft.saved.text(),
-            secrets=secrets,
-            created_at=before.created_at if before is not None and intact else now,
-            updated_at=now,
-            updated_by=by,
-            hidden=before is not None and before.hidden,
-        )
-        former = {} if self._former is None else self._former.saved.written
-        changed = {*differing(former, draft.saved.written), *draft.entered, *draft.removed}
-        if not changed and not intact:
-            changed = {""}
-        return row, tuple(sorted(changed))
+        return saved_row(self._vault, self._name, draft, self._row, self._former, by=by, now=now)
 
     def _refuse_overlap(self, draft: Draft) -> None:
         if draft.kept:
@@ -285,15 +249,6 @@ class _Saving:
             other = found.second if found.first == self._name else found.first
             detail = f"integration {other} covers {found.where} as well, and one caller lists both: narrow one of them"
             raise ApiProblem("overlaps", detail)
-
-
-def differing(before: Any, after: Any, where: str = "") -> Iterator[str]:
-    """The pointers of what differs between two documents, as deep as both are objects."""
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        for key in sorted({*before, *after}):
-            yield from differing(before.get(key), after.get(key), f"{where}{pointer((key,))}")
-    elif before != after:
-        yield where
 
 
 _COMMON: Final = ("not_found", "store_unavailable")

@@ -28,9 +28,6 @@ from sidekey.store.store import Store
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
-MOST_FIELDS = 100
-"""Names of fields that an entry of the audit has at most."""
-
 _TEST_EVERY = 1.0
 """Seconds between two tests by one token."""
 
@@ -140,7 +137,7 @@ class Service:
         `fields` are the names of what is changed.
         """
         record = changes[0].record
-        entry = replace(_entry(ask, record.id), row=record.row, fields=tuple(fields)[:MOST_FIELDS])
+        entry = replace(_entry(ask, record.id), row=record.row, fields=tuple(fields))
         try:
             return await self.managed.commit(changes, entry)
         except Changed:

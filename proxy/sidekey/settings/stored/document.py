@@ -15,6 +15,9 @@ from sidekey.settings.profiles import Brought
 KEPT: Final[Mapping[str, Any]] = {"set": True}
 """What stands for a secret in a document that is saved."""
 
+LARGEST: Final = 512 << 10
+"""Bytes of a document that is sent, or saved: what cannot be sent back could not be edited."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -114,7 +117,7 @@ def replaced(raw: Any, values: Mapping[str, Any], where: str = "") -> Any:
 
 def found_at(raw: Any, where: str) -> Any:
     """The value at a pointer; None where there is none."""
-    for part in _parts(where):
+    for part in parts_of(where):
         if isinstance(raw, Mapping):
             raw = raw.get(part)
         elif isinstance(raw, list) and part.isdecimal() and int(part) < len(raw):
@@ -124,7 +127,8 @@ def found_at(raw: Any, where: str) -> Any:
     return raw
 
 
-def _parts(where: str) -> Iterator[str]:
+def parts_of(where: str) -> Iterator[str]:
+    """The keys, and indexes as text, that a pointer names."""
     return (part.replace("~1", "/").replace("~0", "~") for part in where.split("/")[1:])
 
 

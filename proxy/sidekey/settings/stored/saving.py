@@ -132,7 +132,7 @@ def prepare(
     except MalformedError as error:
         return Invalid((DocumentError("", str(error)),))
     settings, errors, warnings, expansion = validate(raw, None if former is None else former.saved.brought)
-    findings = [*errors, *(Finding(*each) for each in _errors(raw, in_flight))]
+    findings = [*errors, *(Finding(*each) for each in only_stored(raw, in_flight))]
     if settings is None:
         return _invalid(findings)
     secrets = secrets_of(settings)
@@ -157,8 +157,8 @@ def prepare(
     )
 
 
-def _errors(raw: Mapping[str, Any], in_flight: int) -> Iterator[tuple[Loc, str]]:
-    """What only a stored integration may not say."""
+def only_stored(raw: Mapping[str, Any], in_flight: int) -> Iterator[tuple[Loc, str]]:
+    """What only a stored integration may not say. `in_flight` is the process's limit of requests in flight."""
     if "allow_private" in raw:
         way_out = "only the operator allows addresses that are not global, in store.allow_private: remove this key"
         yield ("allow_private",), way_out
