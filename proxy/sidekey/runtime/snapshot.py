@@ -83,7 +83,7 @@ class Integration:
     row: str = ""
     """The lasting ID of its row, where it is the store's."""
     destination: str = ""
-    """All that a stored secret of it is bound to, in one spelling; empty where it is a file's."""
+    """All that a stored secret of it is bound to, in one spelling, where a token is as well; else empty."""
     rebuild: Callable[[], Integration] | None = None
     """Set where an unreadable value decides where the credential may go: builds the integration again, blocking."""
 

@@ -62,6 +62,7 @@ def build_integration(
     reasons: Reasons = [*unread, *unreadable]
     methods = None if settings.methods is None else frozenset(settings.methods)
     destinations = auth.destinations(values)
+    traits = auth.traits()
     rebuild: Callable[[], snapshot.Integration] | None = None
     if unread or destinations is None:
         # What decides where the credential may go cannot be read: a policy without a rule denies everything.
@@ -81,7 +82,7 @@ def build_integration(
             path=destinations.path,
             placeholder_origin=destinations.placeholder_origin,
         )
-        base = _base(prefixes, settings.allowed_domains, destinations, learns=auth.traits().learns)
+        base = _base(prefixes, settings.allowed_domains, destinations, learns=traits.learns)
     # What was read decides the policy, and is not read a second time: the two always belong together.
     loader = SecretLoader(partial(_credential, settings, read, values))
     loader.load()
@@ -97,7 +98,7 @@ def build_integration(
         policy=policy,
         base=base,
         secrets=loader,
-        traits=auth.traits(),
+        traits=traits,
         trust=trust,
         certificate=certificate,
         allow_private=tuple(settings.allow_private) if stored is None else stored,
@@ -110,7 +111,7 @@ def build_integration(
         filled=filled,
         stored=stored is not None,
         row=row,
-        destination="" if stored is None else _spelled_destination(settings),
+        destination=_spelled_destination(settings) if stored is not None and traits.calls else "",
         rebuild=rebuild,
     )
     return integration, reasons
