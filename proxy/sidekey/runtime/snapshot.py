@@ -88,6 +88,13 @@ class Integration:
     """Set where an unreadable value decides where the credential may go: builds the integration again, blocking."""
 
     @property
+    def uses_https(self) -> bool:
+        """Whether a connection for it may be to an https server."""
+        policy = self.policy
+        origins = (*(prefix.origin for prefix in policy.prefixes), *(domain.origin for domain in policy.domains))
+        return self.traits.calls or any(origin.scheme == "https" for origin in origins)
+
+    @property
     def usable(self) -> bool:
         """Whether everything that can be read without a call is there, and may be used."""
         certificate = self.certificate
@@ -230,6 +237,7 @@ class Snapshot:
 
     `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes; None: callers are not checked.
     `several_origins` says whether requests go to two origins or more; those that no integration covers count as one.
+    `needs_mozilla`: something of it is verified by Mozilla's CAs.
     """
 
     integrations: Mapping[str, Integration]
@@ -253,6 +261,7 @@ class Snapshot:
     matching: Matching | None = None
     """Set where `forward.match_by_host` is true."""
     several_origins: bool = field(init=False, compare=False)
+    needs_mozilla: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """Look through all integrations here, where a reload has a thread for it."""
@@ -263,3 +272,6 @@ class Snapshot:
         )
         passing = () if self.passing is None else (NOBODY,)
         object.__setattr__(self, "several_origins", several(chain(origins, passing)))
+        passes = self.passing is not None and self.passing.nobody.trust.source == "mozilla"
+        needed = (each.trust.source == "mozilla" and each.uses_https for each in self.integrations.values())
+        object.__setattr__(self, "needs_mozilla", passes or any(needed))
