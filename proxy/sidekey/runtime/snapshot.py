@@ -87,12 +87,15 @@ class Integration:
     rebuild: Callable[[], Integration] | None = None
     """Set where an unreadable value decides where the credential may go: builds the integration again, blocking."""
 
-    @property
-    def uses_https(self) -> bool:
-        """Whether a connection for it may be to an https server."""
+    needs_mozilla: bool = field(init=False, compare=False)
+    """Whether a connection for it may be to an https server that Mozilla's CAs verify."""
+
+    def __post_init__(self) -> None:
+        """Look once: each snapshot asks ten thousand."""
         policy = self.policy
         origins = (*(prefix.origin for prefix in policy.prefixes), *(domain.origin for domain in policy.domains))
-        return self.traits.calls or any(origin.scheme == "https" for origin in origins)
+        https = self.traits.calls or any(origin.scheme == "https" for origin in origins)
+        object.__setattr__(self, "needs_mozilla", https and self.trust.source == "mozilla")
 
     @property
     def usable(self) -> bool:
@@ -273,5 +276,5 @@ class Snapshot:
         passing = () if self.passing is None else (NOBODY,)
         object.__setattr__(self, "several_origins", several(chain(origins, passing)))
         passes = self.passing is not None and self.passing.nobody.trust.source == "mozilla"
-        needed = (each.trust.source == "mozilla" and each.uses_https for each in self.integrations.values())
-        object.__setattr__(self, "needs_mozilla", passes or any(needed))
+        needed = passes or any(each.needs_mozilla for each in self.integrations.values())
+        object.__setattr__(self, "needs_mozilla", needed)
