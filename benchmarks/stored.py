@@ -106,7 +106,7 @@ class Operator:
         """Give the integration `bench` another description; seconds until that is in use. Raises MeasureFailed."""
         path = f"{_API}/bench"
         if not self._version:
-            self._version = self._ask("GET", path)["version"]
+            self._version = self.get("/bench")["version"]
         self._count += 1
         described = {"description": f"changed {self._count} times"}
         began = time.perf_counter()
@@ -120,8 +120,12 @@ class Operator:
     def page(self, query: str) -> float:
         """Get a page of the list, or of what a query finds; seconds. Raises MeasureFailed."""
         began = time.perf_counter()
-        self._ask("GET", f"{_API}{query}")
+        self.get(query)
         return time.perf_counter() - began
+
+    def get(self, rest: str) -> Any:
+        """What the API shows of integrations: of one by its path, or of those that a query finds."""
+        return self._ask("GET", f"{_API}{rest}")
 
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, fields: Mapping[str, str] | None = None

@@ -9,6 +9,7 @@ from base64 import b64encode
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import yaml
 
@@ -95,6 +96,15 @@ class Sidekey:
         """The reverse door of the integration `bench`."""
         return f"/i/bench/{rest}"
 
+    def _ca_folder(self, job: Job) -> Path:
+        """A new one where tunnels are served; else one for all starts of a build, as an installed Sidekey has.
+
+        Builds have roots of their own, which they would write to it again and again for one another.
+        """
+        if self.tunnel_hosts is not None:
+            return job.folder / CA_FOLDER
+        return job.folder.parent / f"state-{quote(self.interpreter, safe='')}"
+
     def _config(self, job: Job) -> dict[str, Any]:
         base = base_of(job.upstream)
         bench = _integration(base) | _client_certificate(job.upstream.client)
@@ -111,7 +121,7 @@ class Sidekey:
             "network": network,
             "limits": {"request_body": self.request_body},
             "log": {"access": self.access},
-            **({} if self.tunnel_hosts is None else {"ca": {"folder": str(job.folder / CA_FOLDER)}}),
+            "ca": {"folder": str(self._ca_folder(job))},
             **({} if self.store is None else _store(job.folder / _DATABASE)),
             "integrations": {
                 **({} if self.store is not None and self.store.count else {"bench": bench}),

@@ -5,17 +5,29 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from benchmarks.arena import Arena, Running, one_by_one
-from benchmarks.figures import P50, P99, P999, RESIDENT_IDLE, START, Figure, Line, Outcome, Reach, Sample, at_most, medians
+from benchmarks.figures import (
+    P50,
+    P99,
+    P999,
+    RESIDENT_IDLE,
+    START,
+    Figure,
+    Line,
+    Outcome,
+    Reach,
+    Sample,
+    at_most,
+    medians,
+)
 from benchmarks.pace import Pace, Paced
 from benchmarks.peers.base import Peer
 from benchmarks.peers.sidekey import Sidekey, base_of
-from benchmarks.processes import MeasureFailed
 from benchmarks.rows.idle import idle_sample
 from benchmarks.stored import Operator, fill
 
@@ -54,7 +66,7 @@ class Stored:
         """What is measured, in words."""
         return (
             f"{self.count:,} stored integrations (SQLite); changes of one, and lists, alone and beside "
-            f"{self.pace.rate:,} requests/s to it, {self.pace.seconds:g} s over {self.pace.connections} kept connections"
+            f"{self.pace.rate:,} requests/s to it, {self.pace.seconds:g} s on {self.pace.connections} connections"
         )
 
     def run(self, arena: Arena) -> Outcome:
@@ -70,7 +82,7 @@ class Stored:
             running = arena.start(_FULL, full, upstream, stack)
             with Operator(running.job.admin_port) as operator:
                 used = self.measure(running, operator)
-        lines = [*_starting(starts.medians()), *used.lines]
+        lines = [*starting(starts.medians()), *used.lines]
         return Outcome(lines, starts.failures, {**starts.rounds, **used.rounds})
 
     def measure(self, running: Running, operator: Operator) -> Outcome:
@@ -104,7 +116,7 @@ class Stored:
         return found
 
     def _beside_changes(self, running: Running, operator: Operator) -> Sample:
-        with _operating(operator) as changes:
+        with operating(operator) as changes:
             paced = self._load(running, self.pace)
         return {
             **_latencies(paced),
@@ -119,7 +131,7 @@ def _slowest(name: str) -> Figure:
 
 
 @contextmanager
-def _operating(operator: Operator) -> Iterator[list[float]]:
+def operating(operator: Operator) -> Iterator[list[float]]:
     """Change and list while the block runs; the seconds of the changes, at least one, complete once it has ended.
 
     Raises MeasureFailed, at the end of the block, where one did.
@@ -152,7 +164,8 @@ def _latencies(paced: Paced) -> Sample:
     }
 
 
-def _starting(found: Mapping[str, Sample]) -> list[Line]:
+def starting(found: Mapping[str, Sample]) -> list[Line]:
+    """What starts cost, from the medians of each subject."""
     if not found.keys() >= {_PLAIN, _EMPTY, _FULL}:
         return []
     plain, empty, full = found[_PLAIN], found[_EMPTY], found[_FULL]
