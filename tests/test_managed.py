@@ -13,6 +13,8 @@ import pytest
 
 from sidekey.errors import StartError
 from sidekey.managed import Managed, joined
+from sidekey.runtime.publisher import Commit
+from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.load import Loader
 from sidekey.settings.stored.opening import Vault, sealed_fields
 from sidekey.store.audit import AuditEntry
@@ -71,6 +73,32 @@ async def test_what_is_committed_is_in_use_here_and_soon_elsewhere(tmp_path: Pat
         assert "crm" not in one.snapshot.integrations
     async with process(tmp_path) as again:
         assert again.states() == {"sms": "ok"}
+
+
+class Counting:
+    """A part that counts how often something is put in use."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def prepare(self, snapshot: Snapshot) -> Commit:
+        del snapshot
+        return self._commit
+
+    def _commit(self) -> None:
+        self.count += 1
+
+
+async def test_what_is_committed_here_is_put_in_use_once(tmp_path: Path) -> None:
+    """The watch finds it as well, and joining ten thousand integrations again would change nothing."""
+    prepare(tmp_path)
+    async with process(tmp_path) as one:
+        counting = Counting()
+        one.publisher.parts.append(counting)
+        for count, name in enumerate(("crm", "sms"), 1):
+            state = await one.managed.commit([Put(record(one.managed.vault, name), None)], ENTRY)
+            await eventually(lambda state=state: one.metrics.store == (True, state.revision, False))
+            assert counting.count == count
 
 
 async def test_a_commit_that_is_refused_changes_nothing(tmp_path: Path) -> None:

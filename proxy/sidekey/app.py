@@ -373,6 +373,8 @@ def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
 
             managed = await Managed.open(of_files.store, loader)
             snapshot = await asyncio.to_thread(loader.join, loaded)
+        # The one collection of the start need not look through ten thousand integrations, which hold no garbage.
+        gc.freeze()
         app = App(snapshot, writer, managed, None if managed is None else managed.ledger)
         app.install_signal_handlers()
         await app.start()

@@ -40,7 +40,11 @@ class Managed:
         self._rules = rules
         self._source = StoredSource(self._check_keys)
         self._vault = Vault(store.id, store.ring)
-        self._source.take(store.state, self._vault)
+        self._taken = self._used = State()
+        """What a snapshot was made of last, and what the one in use was made of."""
+        self._take()
+        self._unsaid: Sequence[str] = ()
+        """The integrations that files hide, and whose rows do not say so yet."""
         self._reloader: Reloader | None = None
         self._report: StoreReport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -67,6 +71,7 @@ class Managed:
         self._report = StoreReport(metrics)
         self.store.watch(self._look, report_defect)
         self._look()
+        self._mark_unsaid()
 
     @property
     def vault(self) -> Vault:
@@ -105,11 +110,12 @@ class Managed:
             ring = KeyRing(dict(rules.keys))
             self._vault = Vault(self._vault.store, ring)
             self.store.use(ring, rules.audit)
-            self._look()
+            self._spawn(self._join())
+        self._used = self._taken
         if stored is not None:
             self._source.in_use(stored)
-            if stored.newly_hidden and self._reloader is not None:
-                self._spawn(self._mark(stored.newly_hidden))
+            self._unsaid = stored.newly_hidden
+            self._mark_unsaid()
 
     async def close(self) -> None:
         """End the watch, and disconnect."""
@@ -127,7 +133,9 @@ class Managed:
                 up=health.up, revision=health.revision, rolled_back=health.rolled_back, problem=health.problem
             )
             self._report.note_altered(self.store.state.altered)
-        self._spawn(self._join())
+        # What this process commits is in use before anybody looks.
+        if self.store.state is not self._used:
+            self._spawn(self._join())
 
     async def _join(self) -> None:
         if self._reloader is not None:
@@ -135,7 +143,13 @@ class Managed:
             await self._reloader.join(self._take)
 
     def _take(self) -> None:
-        self._source.take(self.store.state, self._vault)
+        self._taken = self.store.state
+        self._source.take(self._taken, self._vault)
+
+    def _mark_unsaid(self) -> None:
+        # A start begins to serve first.
+        if self._unsaid and self._reloader is not None:
+            self._spawn(self._mark(self._unsaid))
 
     async def _mark(self, names: Sequence[str]) -> None:
         """Write into the rows of integrations that files have hidden that they stay so until they are released."""

@@ -56,6 +56,7 @@ def build_integration(
     client certificate are the loader's. One that is `stored`, in this `row`, dials global addresses and these.
     """
     auth = settings.auth
+    traits = auth.traits()
     where = _where(settings, read if noting is None else noting)
     # What was read decides the policy, and is not read a second time: the two always belong together.
     loader = SecretLoader(partial(_credential, settings, read, where.values))
@@ -76,7 +77,7 @@ def build_integration(
         policy=where.policy,
         base=where.base,
         secrets=loader,
-        traits=auth.traits(),
+        traits=traits,
         trust=trust,
         certificate=certificate,
         allow_private=tuple(settings.allow_private) if stored is None else stored,
@@ -89,7 +90,7 @@ def build_integration(
         filled=filled,
         stored=stored is not None,
         row=row,
-        destinations=("",) if stored is None else tuple(map(_spelled, accepted(settings))),
+        destinations=("",) if stored is None or not traits.calls else tuple(map(_spelled, accepted(settings))),
         rebuild=rebuild,
     )
     return integration, [*where.unreadable, *unusable]

@@ -69,24 +69,30 @@ def located(raw: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> St
 def _mapping(raw: Mapping[str, Any], where: str, depth: int, kept: Mapping[str, Any]) -> StoredMapping:
     found = StoredMapping(where)
     for key, value in raw.items():
-        found[_checked(key)] = _value(value, f"{where}{pointer((key,))}", depth + 1, kept)
+        found[_checked(key)] = _value(value, where, key, depth + 1, kept)
     return found
 
 
-def _value(raw: Any, where: str, depth: int, kept: Mapping[str, Any]) -> Any:
+def _value(raw: Any, above: str, step: str | int, depth: int, kept: Mapping[str, Any]) -> Any:
+    """A value that is one `step` below a place."""
     if depth > DEEPEST:
         raise MalformedError(f"must not be nested deeper than {DEEPEST} levels")
+    if isinstance(raw, str):
+        return _checked(raw)
+    if not isinstance(raw, dict | list):
+        return raw
+    where = f"{above}{pointer((step,))}"
     if where in kept and isinstance(raw, dict) and is_kept(raw):
         raw = kept[where]
     if isinstance(raw, dict):
         return _mapping(raw, where, depth, kept)
     if isinstance(raw, list):
-        return [_value(each, f"{where}/{index}", depth + 1, kept) for index, each in enumerate(raw)]
-    return _checked(raw) if isinstance(raw, str) else raw
+        return [_value(each, where, index, depth + 1, kept) for index, each in enumerate(raw)]
+    return _checked(raw)
 
 
 def _checked(text: str) -> str:
-    if _SURROGATE.search(text):
+    if not text.isascii() and _SURROGATE.search(text):
         raise MalformedError("must not contain a lone surrogate, which is not a character")
     return text
 
