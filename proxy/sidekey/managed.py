@@ -83,9 +83,12 @@ class Managed:
         await self._join()
         return state
 
-    def released(self, row: IntegrationRow) -> None:
-        """Serve an integration that was hidden by a file which is gone, from the next commit on."""
-        self._source.release(row)
+    def release(self, row: IntegrationRow) -> bool:
+        """Serve an integration that was hidden by a file which is gone, from the next commit on, as its row says.
+
+        The result is whether it was hidden here although its row may not say so yet.
+        """
+        return self._source.release(row)
 
     def prepare(self, snapshot: Snapshot) -> Commit:
         """Get ready to go by the keys of another snapshot; the result does so from then on."""

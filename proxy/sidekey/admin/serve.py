@@ -45,6 +45,11 @@ _LOGGER = logging.getLogger("sidekey.admin")
 _LOGGER.addFilter(_is_defect)
 
 
+def is_whole(request: web.BaseRequest) -> bool:
+    """Whether all of a request has arrived."""
+    return not request.body_exists or request.content.is_eof()
+
+
 class _Handler(RequestHandler):
     """A connection, whose malformed requests are told nothing of what they sent: aiohttp would repeat the line."""
 
@@ -93,9 +98,13 @@ class _Connections:
         self._forget(request.protocol)
         self._responding.add(request.protocol)
         try:
-            return await handler(request)
+            response = await handler(request)
         finally:
             self._responding.discard(request.protocol)
+        if not is_whole(request) and not response.prepared:
+            # What is left of the body must not be taken for a request.
+            response.force_close()
+        return response
 
     def close(self) -> None:
         """Stop watching."""

@@ -10,16 +10,15 @@ from sidekey.admin.api.problems import CODES, TYPE
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.schemas import components, reference
 
-_ALWAYS: Final = ("malformed", "unauthenticated", "misdirected", "internal_error")
+_ALWAYS: Final = ("malformed", "unauthenticated", "forbidden", "misdirected", "internal_error")
 _OF_BODIES: Final = ("too_large", "unsupported")
 
 
 def codes_of(route: Route) -> tuple[str, ...]:
     """The problems that a route may respond with."""
+    # Pages of other sites are refused everywhere, so that a route which refuses nobody by role may say so, too.
     found = [*_ALWAYS, *route.codes]
-    # A viewer may do what needs no more: such a route refuses nobody by role.
-    found += [] if route.role == "viewer" else ["forbidden"]
-    found += _OF_BODIES
+    found += _OF_BODIES if route.body else ()
     found += ["changed", "precondition_required"] if route.conditional else []
     found += ["store_unavailable"] if route.writes else []
     return tuple(code for code in CODES if code in found)

@@ -28,8 +28,9 @@ _SOURCE: Final[Schema] = {"type": "string", "enum": ["file", "store"]}
 _VERSION: Final[Schema] = {"type": ["integer", "null"], "minimum": 1}
 _STATUS: Final[Schema] = {
     "type": "string",
-    "enum": ["ok", "altered"],
-    "description": "`altered`: the row was changed by other means, lets nobody in, and can only be deleted.",
+    "enum": ["ok", "hidden", "altered"],
+    "description": "`hidden`: a file has this name, so that the stored one lets nobody in. `altered`: the row was "
+    "changed by other means, lets nobody in, and can only be deleted.",
 }
 _GRANTED: Final[Schema] = {
     "oneOf": [{"const": "*"}, {"type": "array", "items": {"type": "string"}}],

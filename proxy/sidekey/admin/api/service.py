@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from typing import Any, TypeVar, TypeVarTuple
 
 from sidekey.admin.api.answer import Answer
@@ -30,6 +31,9 @@ Arguments = TypeVarTuple("Arguments")
 
 MOST_FIELDS = 100
 """Names of fields that an entry of the audit has at most."""
+
+LONGEST_FIELD = 200
+"""Characters of such a name: keys of documents may be as long as whoever writes them likes."""
 
 _TEST_EVERY = 1.0
 """Seconds between two tests by one token."""
@@ -83,10 +87,17 @@ class Service:
     @property
     def file_callers(self) -> dict[str, Caller]:
         """The callers of files, by name."""
+        return {caller.name: caller for caller in self._file_callers()}
+
+    def file_caller(self, name: str) -> Caller | None:
+        """The caller of this name that a file has."""
+        return next((caller for caller in self._file_callers() if caller.name == name), None)
+
+    def _file_callers(self) -> Iterator[Caller]:
         snapshot = self.snapshot
         stored = {} if snapshot.stored is None else snapshot.stored.callers
         callers = {} if snapshot.callers is None else snapshot.callers
-        return {caller.name: caller for digest, caller in callers.items() if digest not in stored}
+        return (caller for digest, caller in callers.items() if digest not in stored)
 
     def close(self) -> None:
         """End the thread; what is under way in it ends first."""
@@ -140,7 +151,7 @@ class Service:
         `fields` are the names of what is changed.
         """
         record = changes[0].record
-        entry = replace(_entry(ask, record.id), row=record.row, fields=tuple(fields)[:MOST_FIELDS])
+        entry = replace(_entry(ask, record.id), row=record.row, fields=_named(fields))
         try:
             return await self.managed.commit(changes, entry)
         except Changed:
@@ -164,6 +175,10 @@ class Service:
 
 def _answer(make: Callable[[*Arguments], Any], *arguments: *Arguments) -> Answer:
     return Answer.of(make(*arguments))
+
+
+def _named(fields: Iterable[str]) -> tuple[str, ...]:
+    return tuple(each[:LONGEST_FIELD] for each in islice(fields, MOST_FIELDS))
 
 
 def _entry(ask: Ask, name: str) -> AuditEntry:

@@ -124,9 +124,11 @@ class StoredSource(StoreSide):
         rows = {} if self._state is None else self._state.integrations
         self._hidden.update(rows[name].row for name in stored.newly_hidden if name in rows)
 
-    def release(self, row: IntegrationRow) -> None:
-        """Whatever hid it, only its row counts from now on."""
+    def release(self, row: IntegrationRow) -> bool:
+        """Whatever hid it, only its row counts from now on; whether something did."""
+        was_hidden = row.row in self._hidden
         self._hidden.discard(row.row)
+        return was_hidden
 
     def _hides(self, row: IntegrationRow, side: FileSide) -> Judgement | None:
         """Why a row is not served, although nothing is wrong with it."""
