@@ -48,5 +48,6 @@ class Api(Extension):
 
     def add_to(self, app: web.Application) -> None:
         """Everything below the prefix."""
-        path = f"{PREFIX}{{path:(/.*)?}}"
+        # Any character: aiohttp matches paths that are decoded, in which there may be ends of lines.
+        path = f"{PREFIX}{{path:(/(?s:.*))?}}"
         app.router.add_route("*", path, self._dispatcher.serve, expect_handler=expect_later)
