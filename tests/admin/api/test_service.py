@@ -12,7 +12,7 @@ import pytest
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.api.service import Service, expect
+from sidekey.admin.api.service import LONGEST_FIELD, MOST_FIELDS, Service, expect
 from sidekey.probe import Outcome
 from sidekey.runtime import snapshot as runtime
 from sidekey.store.records import CallerRow, new_row
@@ -24,8 +24,9 @@ OPERATOR = Operator("ann", "admin", "digest", "row-of-ann")
 ASK = Ask(OPERATOR, "create", "caller", body={"name": "billing"})
 
 
-async def never(_: str | runtime.Integration, __: runtime.TestRequest) -> Outcome:
-    raise NotImplementedError
+async def never(name: str | runtime.Integration, _: runtime.TestRequest) -> Outcome:
+    """What no test here asks for."""
+    raise AssertionError(f"a test request was sent: {name}")
 
 
 @asynccontextmanager
@@ -105,6 +106,14 @@ async def test_refusals_of_one_token_are_noted_at_a_bounded_pace(tmp_path: Path)
         page = await service.store.audit_page()
         assert 1 <= len(page.entries) <= 2
         assert page.entries[0][1].id == "billing"
+
+
+async def test_the_audit_has_so_many_names_of_fields_of_such_a_length(tmp_path: Path) -> None:
+    """Keys of a document may be as long as a body, and there may be thousands."""
+    async with serviced(tmp_path) as (service, _):
+        await service.commit(ASK, [caller()], ["/" + "k" * 100_000, *(f"/{number}" for number in range(1000))])
+        ((_, entry),) = (await service.store.audit_page()).entries
+        assert (len(entry.fields), len(entry.fields[0]), entry.fields[1]) == (MOST_FIELDS, LONGEST_FIELD, "/0")
 
 
 async def test_a_name_that_is_none_is_not_in_the_audit(tmp_path: Path) -> None:
