@@ -17,6 +17,7 @@ from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.service import Service
 from sidekey.admin.serve import is_whole
+from sidekey.core.addresses import literal
 from sidekey.settings.stored.document import MalformedError, parse
 
 LARGEST: Final = 512 << 10
@@ -58,7 +59,7 @@ class Dispatcher:
     async def _answer(self, request: web.Request) -> Answer:
         operator = self._service.authenticate(_single(request, hdrs.AUTHORIZATION))
         route, names = self._find(request)
-        ask = Ask(operator, route.action, route.writes, names, source=request.remote or "unix")
+        ask = Ask(operator, route.action, route.writes, names, source=self._source(request))
         try:
             _check_role(operator, route)
             query, body = _query(request, route), await self._body(request, route)
@@ -73,6 +74,18 @@ class Dispatcher:
         if route.writes:
             self._service.metrics.admin_changes[route.writes, "ok"] += 1
         return answer
+
+    def _source(self, request: web.Request) -> str:
+        """Where a request comes from: the peer's address, and behind a proxy whose it says that it passes on.
+
+        The last one of X-Forwarded-For is what the proxy that connects has seen; what is before it anybody may write.
+        """
+        peer = request.remote or "unix"
+        if not self._service.snapshot.admin.behind_tls:
+            return peer
+        said = ",".join(request.headers.getall("X-Forwarded-For", [])).rpartition(",")[2].strip(" \t")
+        address = literal(said.partition("%")[0])
+        return peer if address is None else f"{address} by {peer}"
 
     def _find(self, request: web.Request) -> tuple[Route, Mapping[str, str]]:
         """The route of a request, by the bytes of its path: no name needs an escape."""

@@ -316,7 +316,10 @@ _OWN: Final[Mapping[str, Schema]] = {
                 **_ACTIVITY,
                 "object": {"type": "string", "description": "integration, caller, token, or nothing."},
                 "name": _TEXT,
-                "from": {"type": "string", "description": "The address of whoever did it."},
+                "from": {
+                    "type": "string",
+                    "description": "The address of whoever did it, and `by` which proxy (`admin.behind_tls`).",
+                },
             }
         )
     ),
