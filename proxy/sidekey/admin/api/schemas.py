@@ -12,6 +12,7 @@ from sidekey.credentials.registry import KINDS
 from sidekey.runtime.admin_rules import ROLES
 from sidekey.runtime.snapshot import STORED_STATES
 from sidekey.settings.schema import schema as config_schema
+from sidekey.settings.stored.saving import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
 from sidekey.settings.values import NAME_PATTERN
 
 _REFERENCE_KEYS: Final = frozenset({"file", "env", "url", "insecure_value", "inline"})
@@ -129,10 +130,13 @@ def components() -> Mapping[str, Schema]:
     # Only operators of the machine let integrations dial what is not global.
     properties = {key: value for key, value in document["properties"].items() if key != "allow_private"}
     about = {key: {"readOnly": True, **_ABOUT_SCHEMAS[key]} for key in sorted(ABOUT)}
-    found["IntegrationDocument"] = {**document, "properties": {**about, **properties}}
+    sent = {**properties, "description": {**properties["description"], "maxLength": LONGEST_DESCRIPTION}}
+    tags: Schema = properties["tags"]
+    sent["tags"] = {**tags, "maxItems": MOST_TAGS, "items": {**tags["items"], "maxLength": LONGEST_TAG}}
+    found["IntegrationDocument"] = {**document, "properties": {**about, **sent}}
     found["NewIntegration"] = {
         **document,
-        "properties": {**about, "id": _ABOUT_SCHEMAS["id"], **properties},
+        "properties": {**about, "id": _ABOUT_SCHEMAS["id"], **sent},
         "required": ["id", *document["required"]],
     }
     found["Integration"] = {
