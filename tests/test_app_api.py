@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import socket
 import sqlite3
 import time
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from support.api import PREFIX, TOKENS, Api, basic, managed
+import sidekey
+from support.api import PREFIX, TOKENS, Api, basic, config, managed
 from support.ask import get, within
 from support.ca import Authority
 from support.child import HEAD, Child, run_cli
@@ -199,6 +202,75 @@ def test_of_two_integrations_that_cover_a_target_the_later_save_is_refused(tmp_p
         wanted = {"integrations": ["first", "third"]}
         assert api.ask("POST", "/callers", {"name": "shipping", **wanted}).code == "overlaps"
         assert api.ask("PUT", "/callers/billing", wanted, match='"1"').code == "overlaps"
+
+
+PINNED: Final = '''
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Places, SecretInput, Traits
+from sidekey.credentials.fields import Keys, Secret
+
+
+class PinnedSettings(KindSettings):
+    """A pin, sent as `Authorization: Pin`."""
+
+    type: Literal["pinned"] = Field(description="The kind: a pin.")
+    pin: Secret = Field(description="The pin, as a reference.")
+    place: str = Field(default="front", description="Where it is.")
+
+    def traits(self) -> Traits:
+        return Traits(Places(headers=("Authorization",)))
+
+    def inputs(self) -> Iterator[SecretInput]:
+        yield SecretInput(("pin",), self.pin)
+
+    def credential(self, values: Mapping[Keys, str]) -> Credential:
+        pin = values["pin",]
+        return FixedCredential(Grant(headers=(("Authorization", f"Pin {pin}"),), secrets=(pin.encode(),)))
+'''
+
+
+def test_a_new_kind_is_one_file_and_one_line(tmp_path: Path) -> None:
+    """Described, made, kept, moved only with its secret, tested and sent, by a Sidekey that has no more of it."""
+    package = tmp_path / "code" / "sidekey"
+    shutil.copytree(Path(sidekey.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "credentials" / "pinned.py").write_text(PINNED)
+    registry = package / "credentials" / "registry.py"
+    line = '    "pinned": __import__("sidekey.credentials.pinned", fromlist=["x"]).PinnedSettings,\n'
+    text = registry.read_text()
+    registry.write_text(text.replace('    "responsys":', f'{line}    "responsys":'))
+    assert registry.read_text() != text
+    more = "integrations: {}"
+    environment = {"PYTHONPATH": str(package.parent)}
+    with (
+        Nginx(tmp_path) as nginx,
+        Child(config(tmp_path, more=more), tmp_path, environment=environment, fresh=True) as child,
+    ):
+        api = Api(child.admin_port)
+        assert "pinned" in [each["kind"] for each in api.get("/kinds")["items"]]
+        schemas = api.get("/openapi.json")["components"]["schemas"]
+        assert schemas["PinnedSettings"]["properties"]["pin"]["$ref"] == "#/components/schemas/Secret"
+        base = f"http://127.0.0.1:{nginx.port}"
+        auth = {"type": "pinned", "pin": {"value": "canary-of-a-pin"}}
+        document = {"id": "pins", "endpoint_prefix": base, "auth": auth, "test": {"path": "/x"}}
+        Draft202012Validator({"components": {"schemas": schemas}, **schemas["NewIntegration"]}).validate(document)
+        shown = api.make("/integrations", document)
+        assert (shown["kind"], shown["usable"], shown["auth"]["pin"]["set"]) == ("pinned", True, True)
+        assert [each["id"] for each in api.get("/integrations?kind=pinned")["items"]] == ["pins"]
+        said = api.ask("PATCH", "/integrations/pins", {"auth": {"place": "back"}}, match='"1"')
+        assert (said.code, said.pointers) == ("reenter", {"/auth/pin"})
+        assert api.ask("POST", "/integrations", {**document, "id": "no", "auth": {"type": "pinned"}}).pointers == {
+            "/auth/pin"
+        }
+        assert api.ask("POST", "/integrations/pins/test").json["ok"] is True
+        explained = api.ask("POST", "/integrations/pins/explain", {"url": "/x"}).json
+        assert explained["credential"]["headers"] == ["Authorization"]
+        token = api.make("/callers", {"name": "billing", "integrations": ["pins"]})["token"]
+        assert sent(child.proxy_port, "pins", token) == (200, "GET /x\nauthorization: Pin canary-of-a-pin\n")
+        assert not [line for line in child.lines if "canary" in line or "defect" in line]
 
 
 CERTIFICATES: Final = (("mtls", "auth"), ("beside", "client_certificate"))

@@ -31,7 +31,6 @@ from sidekey.settings.stored.document import (
 )
 from sidekey.settings.validated import validate, validate_saved
 
-
 LONGEST_DESCRIPTION: Final = 2000
 MOST_TAGS: Final = 50
 LONGEST_TAG: Final = 100
