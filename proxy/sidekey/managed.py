@@ -23,6 +23,7 @@ from sidekey.sources.tokens.store_ledger import StoreLedger
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.place import PATIENCE, open_store
+from sidekey.store.records import IntegrationRow
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, Put, State
 from sidekey.store.store import Store
@@ -89,6 +90,13 @@ class Managed:
         state = await self.store.commit(changes, entry)
         await self._join()
         return state
+
+    def release(self, row: IntegrationRow) -> bool:
+        """Serve an integration that was hidden by a file which is gone, from the next commit on, as its row says.
+
+        The result is whether it was hidden here although its row may not say so yet.
+        """
+        return self._source.marked(row)
 
     def prepare(self, snapshot: Snapshot) -> Commit:
         """Get ready to go by the keys of another snapshot; the result does so from then on."""

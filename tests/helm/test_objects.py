@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -107,8 +109,26 @@ def test_values_that_look_like_numbers_stay_text() -> None:
         "podAnnotations": {"25": "26"},
         "service": {"annotations": {"27": "28"}},
     }
-    for found in helm.objects(helm.CHART, values):
+    rendered = helm.objects(helm.CHART, values)
+    for found in rendered:
         assert kubeschema.errors(found) == []
+    texts = set(texts_in(rendered))
+    # The image's two are one text, and the names of a source and of a volume become parts of others.
+    assert {str(number) for number in range(1, 29)} - texts == {"6", "12", "19", "20"}
+    assert {"19:20", "/run/secrets/12"} <= texts
+
+
+def texts_in(node: Any) -> Iterator[str]:
+    """Every key and every text of a value."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, list):
+        for each in node:
+            yield from texts_in(each)
+    elif isinstance(node, dict):
+        for key, each in node.items():
+            yield from texts_in(key)
+            yield from texts_in(each)
 
 
 def test_callers_and_prometheus_come_in_and_dns_and_https_go_out(rendered: Rendered) -> None:

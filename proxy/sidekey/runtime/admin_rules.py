@@ -46,9 +46,10 @@ class ServerCertificate(Sealed):
 class AdminRules:
     """`tokens` are by name; `names` are further host names of the admin listener, in lower case.
 
-    `certificate` is what the listener's TLS presents; None: it is plain HTTP.
+    `certificate` is what the listener's TLS presents; None: it is plain HTTP. `behind_tls`: who connects is a proxy.
     """
 
     tokens: Mapping[str, AdminToken] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
     certificate: ServerCertificate | None = None
+    behind_tls: bool = False

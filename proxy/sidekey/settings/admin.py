@@ -55,7 +55,8 @@ def build_admin(settings: AdminSettings, read: SecretReader, former: AdminRules)
             errors += reasons
         else:
             unreadable += reasons
-    return BuiltAdmin(AdminRules(tokens, frozenset(settings.names), certificate), unreadable, errors)
+    rules = AdminRules(tokens, frozenset(settings.names), certificate, settings.behind_tls)
+    return BuiltAdmin(rules, unreadable, errors)
 
 
 def _digest(token: str) -> bytes:

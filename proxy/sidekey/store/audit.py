@@ -16,6 +16,9 @@ PAGE: Final = 50
 MOST_FIELDS: Final = 100
 """Names of fields that an entry has at most."""
 
+LONGEST_FIELD: Final = 200
+"""Characters of such a name: keys of documents may be as long as whoever writes them likes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
@@ -51,7 +54,7 @@ async def add(transaction: Transaction, entry: AuditEntry) -> None:
     text = canonical(
         {
             "action": entry.action,
-            "fields": list(entry.fields[:MOST_FIELDS]),
+            "fields": [name[:LONGEST_FIELD] for name in entry.fields[:MOST_FIELDS]],
             "outcome": entry.outcome,
             "source": entry.source,
             "who": entry.who,

@@ -433,3 +433,11 @@ def test_a_header_of_a_stored_certificate_beside_another_kind_keeps_both() -> No
     """Two credentials, each at its place."""
     row = stored(beside())
     assert set(opened(row).values) == SECRETS["beside"]
+
+
+def test_what_lists_show_is_bounded() -> None:
+    """A page has fifty of them, and the interpreter is held until each is written."""
+    longest = {**BASIC, "description": "d" * 2000, "tags": ["t" * 100] * 50}
+    assert draft(longest).settings.description == "d" * 2000
+    assert errors({**longest, "description": "d" * 2001, "tags": ["t"] * 51}).keys() == {"/description", "/tags"}
+    assert errors({**longest, "tags": ["t" * 101]}).keys() == {"/tags"}

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 from aiohttp import hdrs, web
 
-from sidekey.admin.api.dispatch import Dispatcher, respond
+from sidekey.admin.api.dispatch import Dispatcher, expect_later, respond
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import PREFIX
 from sidekey.admin.api.service import Service
@@ -48,4 +48,6 @@ class Api(Extension):
 
     def add_to(self, app: web.Application) -> None:
         """Everything below the prefix."""
-        app.router.add_route("*", f"{PREFIX}{{path:(/.*)?}}", self._dispatcher.serve)
+        # Any character: aiohttp matches paths that are decoded, in which there may be ends of lines.
+        path = f"{PREFIX}{{path:(/(?s:.*))?}}"
+        app.router.add_route("*", path, self._dispatcher.serve, expect_handler=expect_later)

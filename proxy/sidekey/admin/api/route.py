@@ -55,12 +55,12 @@ class Route:
         return tuple(self.path.split("/")[1:])
 
     def match(self, segments: tuple[str, ...]) -> dict[str, str] | None:
-        """The names in a path; None where it is another."""
+        """The names in a path, none of which is empty; None where it is another."""
         if len(segments) != len(self.segments):
             return None
         names: dict[str, str] = {}
         for mine, given in zip(self.segments, segments, strict=True):
-            if mine.startswith("{"):
+            if mine.startswith("{") and given:
                 names[mine[1:-1]] = given
             elif mine != given:
                 return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar, TypeVarTuple
@@ -80,10 +80,17 @@ class Service:
     @property
     def file_callers(self) -> dict[str, Caller]:
         """The callers of files, by name."""
+        return {caller.name: caller for caller in self._file_callers()}
+
+    def file_caller(self, name: str) -> Caller | None:
+        """The caller of this name that a file has."""
+        return next((caller for caller in self._file_callers() if caller.name == name), None)
+
+    def _file_callers(self) -> Iterator[Caller]:
         snapshot = self.snapshot
         stored = {} if snapshot.stored is None else snapshot.stored.callers
         callers = {} if snapshot.callers is None else snapshot.callers
-        return {caller.name: caller for digest, caller in callers.items() if digest not in stored}
+        return (caller for digest, caller in callers.items() if digest not in stored)
 
     def close(self) -> None:
         """End the thread; what is under way in it ends first."""

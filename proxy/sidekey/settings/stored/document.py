@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final, NoReturn
 
 from sidekey.credentials.fields import StoredMapping, is_kept
@@ -18,7 +19,12 @@ KEPT: Final[Mapping[str, Any]] = {"set": True}
 LARGEST: Final = 512 << 10
 """Bytes of a document that is sent, or saved: what cannot be sent back could not be edited."""
 
+MOST_VALUES: Final = 20_000
+"""Values and keys of a document: reading, judging and dropping them holds the interpreter, which requests need."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+"""A text of JSON, also one that does not end: nothing is read twice."""
 
 
 class MalformedError(ValueError):
@@ -31,7 +37,12 @@ def pointer(place: Iterable[str | int]) -> str:
 
 
 def parse(data: bytes) -> dict[str, Any]:
-    """Read JSON (RFC 8259) that must be an object. Raises MalformedError, also where a key is given twice."""
+    """Read JSON (RFC 8259) that must be an object. Raises MalformedError, also where a key is given twice.
+
+    What it returns is no deeper than `DEEPEST`, and Unicode: whoever walks it need not look.
+    """
+    if _marks(data) > MOST_VALUES and _marks(_TEXT.sub(b"", data)) > MOST_VALUES:
+        raise MalformedError(f"must not have more than {MOST_VALUES} values")
     try:
         found = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse_constant)
     except UnicodeDecodeError:
@@ -44,7 +55,30 @@ def parse(data: bytes) -> dict[str, Any]:
         raise MalformedError("must be JSON (RFC 8259)") from None
     if not isinstance(found, dict):
         raise MalformedError("must be a JSON object")
+    _check(found, 0)
     return found
+
+
+def _marks(data: bytes) -> int:
+    """How many characters of JSON begin a value or a key, but for the first of all; texts may have more."""
+    return sum(map(data.count, (b",", b":", b"[", b"{")))
+
+
+def _check(value: Any, depth: int) -> None:
+    if depth > DEEPEST:
+        raise MalformedError(f"must not be nested deeper than {DEEPEST} levels")
+    if isinstance(value, str):
+        _checked(value)
+    elif isinstance(value, float):
+        if not isfinite(value):
+            raise MalformedError("must not have a number that no double can hold")
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            _checked(key)
+            _check(each, depth + 1)
+    elif isinstance(value, list):
+        for each in value:
+            _check(each, depth + 1)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

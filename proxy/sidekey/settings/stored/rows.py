@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from sidekey.settings.stored.document import MalformedError, pointer
 from sidekey.settings.stored.opening import Vault, sealed_fields
@@ -21,6 +21,13 @@ def former_of(row: IntegrationRow | None) -> Former | None:
         return None
 
 
+class Made(NamedTuple):
+    """A row that is not saved yet, and the pointers of what it changes: none, where it is what is saved."""
+
+    row: IntegrationRow
+    fields: tuple[str, ...]
+
+
 def saved_row(
     vault: Vault,
     name: str,
@@ -30,8 +37,8 @@ def saved_row(
     *,
     by: str,
     now: int,
-) -> tuple[IntegrationRow, tuple[str, ...]]:
-    """The row of a draft, in place of the one before, and the pointers of what it changes: none, where nothing is.
+) -> Made:
+    """The row of a draft, in place of the one before.
 
     `former` is `former_of` the row before. The version is for the store to count.
     """
@@ -60,7 +67,7 @@ def saved_row(
     changed |= {*draft.entered, *draft.removed}
     if not changed and not intact:
         changed = {""}
-    return row, tuple(sorted(changed))
+    return Made(row, tuple(sorted(changed)))
 
 
 def differing(before: Any, after: Any, where: str = "") -> Iterator[str]:

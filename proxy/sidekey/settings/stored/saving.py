@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sidekey.credentials.base import Sealed
 from sidekey.credentials.destination import Json, accepted, destination_of, halves_in, references_in
@@ -30,6 +30,11 @@ from sidekey.settings.stored.document import (
     replaced,
 )
 from sidekey.settings.validated import validate, validate_saved
+
+LONGEST_DESCRIPTION: Final = 2000
+MOST_TAGS: Final = 50
+LONGEST_TAG: Final = 100
+"""Characters and tags of a stored integration: a list shows those of fifty, to whoever may look."""
 
 
 class DocumentError(NamedTuple):
@@ -162,6 +167,13 @@ def only_stored(raw: Mapping[str, Any], in_flight: int) -> Iterator[tuple[Loc, s
     if "allow_private" in raw:
         way_out = "only the operator allows addresses that are not global, in store.allow_private: remove this key"
         yield ("allow_private",), way_out
+    description, tags = raw.get("description"), raw.get("tags")
+    if isinstance(description, str) and len(description) > LONGEST_DESCRIPTION:
+        yield ("description",), f"must have at most {LONGEST_DESCRIPTION} characters"
+    if isinstance(tags, list) and (
+        len(tags) > MOST_TAGS or any(isinstance(each, str) and len(each) > LONGEST_TAG for each in tags)
+    ):
+        yield ("tags",), f"must be at most {MOST_TAGS} texts, each of at most {LONGEST_TAG} characters"
     yield from checks.limit_errors(raw, in_flight)
 
 

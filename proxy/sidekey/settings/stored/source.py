@@ -133,9 +133,14 @@ class StoredSource(StoreSide):
         rows = {} if self._state is None else self._state.integrations
         self._hidden.update(rows[name].row for name in stored.newly_hidden if name in rows)
 
-    def marked(self, row: IntegrationRow) -> None:
-        """Its row says, or said, that it is hidden: only the row counts from now on, whoever releases it and where."""
+    def marked(self, row: IntegrationRow) -> bool:
+        """Its row says, or said, that it is hidden: only the row counts from now on, whoever releases it and where.
+
+        The result is whether it was hidden here, whatever its row says.
+        """
+        was_hidden = row.row in self._hidden
         self._hidden.discard(row.row)
+        return was_hidden
 
     def _hides(self, row: IntegrationRow, side: FileSide) -> Judgement | None:
         """Why a row is not served, although nothing is wrong with it."""
