@@ -1,12 +1,12 @@
-"""admin/api/saving.py: rows of what was sent. What of it is saved and shown is in test_integrations.py."""
+"""admin/api/saving.py: what of a request is a document. What is saved of it is in test_integrations.py."""
 
 from __future__ import annotations
 
-from sidekey.admin.api.saving import differing
+from sidekey.admin.api.documents import ABOUT
+from sidekey.admin.api.saving import document_in
 
 
-def test_what_differs_is_told_by_pointers_alone() -> None:
-    """As deep as both have objects; a list is one value."""
-    before = {"a": 1, "b": {"c": [1], "d": 2}, "same": {"x": 1}}
-    after = {"a": 2, "b": {"c": [2], "d": 2, "e/f": 3}, "same": {"x": 1}}
-    assert list(differing(before, after)) == ["/a", "/b/c", "/b/e~1f"]
+def test_what_is_said_about_an_integration_is_no_part_of_its_document() -> None:
+    """So that what was read can be edited and sent back."""
+    sent = {**dict.fromkeys(ABOUT, "as it was read"), "description": "d", "auth": {"id": "of the kind"}}
+    assert document_in(sent) == {"description": "d", "auth": {"id": "of the kind"}}
