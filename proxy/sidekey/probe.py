@@ -7,7 +7,6 @@ import json
 import socket
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
 
 from sidekey.dataplane.downstream.local_reply import PHRASES
@@ -15,7 +14,10 @@ from sidekey.dataplane.plane import DataPlane
 from sidekey.runtime.snapshot import TestRequest
 
 NOT_REQUESTED = "the server did not request a client certificate, so the integration's was not sent"
-_LARGEST_PROBLEM = 64 << 10
+_FIRST_FINAL = 200
+_MORE = 64 << 10
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+"""Methods whose requests have a body, so that an empty one must be said (RFC 9110 8.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +60,31 @@ class Outcome:
 async def probe(plane: DataPlane, name: str, test: TestRequest, asking: set[str] | None = None) -> Outcome:
     """Send the test request of an integration with an empty body, as at the reverse proxy.
 
-    `asking` are the names of servers that request a client certificate, where they are noted.
+    `asking` are the names of servers that request a client certificate, where they are noted. However many of them wait
+    for their upstreams, no thread does: there are few, which others need.
     """
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
-    with ours:
+    try:
         await asyncio.get_running_loop().connect_accepted_socket(plane.own_connection, theirs)
-        outcome = await asyncio.to_thread(_request, ours, test.method, f"/i/{name}{test.path}")
+        # A line is part of a head that the data plane let pass; what it wrote itself is in it as well.
+        longest = _MORE + plane.worker.rules.limits.response_head
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=longest)
+    except BaseException:
+        ours.close()
+        raise
+    try:
+        outcome = await _request(reader, writer, test.method, target_of(name, test))
+    finally:
+        writer.close()
     if asking is not None and outcome.code is None and _not_requested(plane, name, asking):
         return replace(outcome, note=NOT_REQUESTED)
     return outcome
+
+
+def target_of(name: str, test: TestRequest) -> str:
+    """Where the test request of an integration goes, at the reverse proxy."""
+    return f"/i/{name}{test.path}"
 
 
 def _not_requested(plane: DataPlane, name: str, asking: set[str]) -> bool:
@@ -78,28 +95,39 @@ def _not_requested(plane: DataPlane, name: str, asking: set[str]) -> bool:
     return asking.isdisjoint(route.origin.host for route in compiled.routes)
 
 
-def _request(sock: socket.socket, method: str, target: str) -> Outcome:
-    """Send the request and read the response head. Blocks; the data plane's own time limits end it."""
-    connection = HTTPConnection("localhost")
-    connection.sock = sock
+async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, target: str) -> Outcome:
+    """Send the request and read the response head. The data plane's own time limits end it."""
     request = f"{method} {target}"
+    lines = [f"{request} HTTP/1.1", "Host: localhost", "Accept-Encoding: identity"]
+    lines += ["Content-Length: 0"] if method in _WITH_BODY else []
+    writer.write("\r\n".join((*lines, "", "")).encode("ascii"))
     try:
-        connection.request(method, target)
-        response = connection.getresponse()
-        if response.headers["Proxy-Status"] is not None:
-            return _own_response(request, response)
-    except (OSError, HTTPException):
+        status, fields = await _head(reader)
+        while status < _FIRST_FINAL:
+            status, fields = await _head(reader)
+        if "proxy-status" not in fields:
+            return Outcome(request, status, None, f"{_phrase(status)}, from the upstream")
+        # A response of Sidekey's own, the only ones that have this field. To HEAD it has no body.
+        if method == "HEAD":
+            return Outcome(request, status, "sidekey", fields["proxy-status"])
+        said = json.loads(await reader.readexactly(int(fields["content-length"])))
+    except (OSError, asyncio.IncompleteReadError):
         return Outcome(request, 0, None, "the connection ended without a response")
-    return Outcome(request, response.status, None, f"{_phrase(response.status)}, from the upstream")
+    return Outcome(request, status, said["code"], said["detail"])
 
 
-def _own_response(request: str, response: HTTPResponse) -> Outcome:
-    """Read a response of Sidekey's own, the only ones that carry Proxy-Status. To HEAD it has no body."""
-    body = response.read(_LARGEST_PROBLEM)
-    if not body:
-        return Outcome(request, response.status, "sidekey", response.headers["Proxy-Status"])
-    said = json.loads(body)
-    return Outcome(request, response.status, said["code"], said["detail"])
+async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+    """The status and the fields of the next head, as the data plane writes it. Raises IncompleteReadError at its end.
+
+    Where a field is repeated, it is the last one: of those that are read here there is one.
+    """
+    lines = []
+    while (line := await reader.readline()) not in (b"\r\n", b""):
+        lines.append(line.decode("latin-1"))
+    if not line:
+        raise asyncio.IncompleteReadError(b"", None)
+    pairs = (each.partition(":") for each in lines[1:])
+    return int(lines[0].split(" ", 2)[1]), {name.lower(): value.strip() for name, _, value in pairs}
 
 
 def _phrase(status: int) -> str:

@@ -185,6 +185,39 @@ async def test_a_connection_too_many_ends_the_oldest_without_a_request_under_way
     await server.close()
 
 
+async def test_who_reads_nothing_of_what_they_asked_for_makes_room_as_well() -> None:
+    """A connection that closes once all of it is read would never close."""
+
+    async def large(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(32 << 20))
+
+    app = application()
+    app.router.add_get("/large", large)
+    server = await serve(app, Address(), "listen.admin", 1)
+    port = server.addresses[0].port
+    async with raw.connect(port) as greedy:
+        await greedy.send(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await greedy.until_received(1)
+        greedy.transport.pause_reading()
+        assert b"hello" in await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        greedy.transport.resume_reading()
+        await greedy.until_ended()
+        assert len(greedy.received) < 32 << 20
+    await server.close()
+
+
+@pytest.mark.parametrize("expected", [b"", b"Expect: 100-continue\r\n"])
+async def test_a_connection_ends_whose_body_was_not_read(server: Server, expected: bytes) -> None:
+    """What is left of it must not be taken for a request, and whoever sends no body before 100 sends none."""
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: 40\r\n\r\n" % expected
+    async with raw.connect(server.addresses[0].port) as caller:
+        await caller.send(head)
+        response = await caller.response()
+        while response.status == 100:
+            response = await caller.response()
+        assert (response.status, response.values(b"connection")) == (405, [b"close"])
+
+
 async def test_a_defect_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """A handler that raises is answered with 500 and leaves a record, whose text the log's hooks drop."""
 

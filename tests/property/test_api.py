@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,12 +16,12 @@ from sidekey.admin.api.openapi import document
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.table import ROUTES
 from sidekey.runtime.admin_rules import ROLES, includes
-from support.api import TOKENS, Api, managed
+from support.api import JSON, MERGE_PATCH, TOKENS, Api, Said, managed
 from support.stored import documents
 
 DOCUMENT = document(ROUTES)
+SCHEMAS: Mapping[str, Any] = DOCUMENT["components"]["schemas"]
 CANARY = "canary-of-a-property"
-KNOWN = ("first", "second", "of-a-file")
 MORE = """
 callers: {of-a-file: {token: {insecure_value: the-token-of-a-file}, integrations: "*"}}
 integrations:
@@ -33,12 +34,16 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """A process for all examples: what one leaves behind, the next one finds."""
     with managed(tmp_path_factory.mktemp("property"), more=MORE) as child:
         yield Api(child.admin_port)
-        assert not [line for line in child.lines if CANARY in line or "defect" in line]
+        assert child.stop() == 0
+    assert not [line for line in child.lines if CANARY in line or "defect" in line]
 
 
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 2**70) | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+WORDS = "basic first GET Authorization https://a.example/v1 http://127.0.0.1:1 10.0.0.0/8 2030-01-01T00:00:00Z /%2e%2e/"
+TEXTS = st.sampled_from(["", "*", "••", "a\x00b", "x" * 300, "-----BEGIN X-----", *WORDS.split()]) | st.text(max_size=6)
+NUMBERS = st.sampled_from([0, -1, 1, 2**31, 2**63, 2**70, 10**400, 1.5, -0.0, 1e300])
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=6,
 )
 """Anything that JSON can say."""
@@ -47,15 +52,48 @@ SECRETS = st.sampled_from(
     [{"value": CANARY}, {"set": True}, {"set": False}, {"file": "x"}, {"url": "https://a.example"}, {"value": "*"}]
 )
 
-BODIES: dict[str, list[dict[str, Any]]] = {
-    "integration": [{"id": "first", **each} for each in documents().values()]
-    + [
-        {"id": "second", "endpoint_prefix": "http://127.0.0.1:1/", "auth": {"type": "headers", "headers": {"X-A": "b"}}}
-    ],
-    "caller": [{"name": "first", "integrations": ["first"]}, {"name": "second", "integrations": "*"}],
-    "token": [{"name": "first", "role": "viewer", "own_token": TOKENS["admin"]}],
-    "": [{"url": "/x"}, {"url": "https://a.example/%2e%2e"}],
+
+@st.composite
+def described(draw: st.DrawFn, schema: Mapping[str, Any], depth: int = 0) -> Any:
+    """A value of a schema of the document, as far as its types say what one is."""
+    if "$ref" in schema:
+        schema = SCHEMAS[schema["$ref"].rpartition("/")[2]]
+    choices = schema.get("oneOf") or schema.get("anyOf")
+    if choices:
+        return draw(described(draw(st.sampled_from(choices)), depth))
+    if "const" in schema:
+        return schema["const"]
+    if "enum" in schema:
+        return draw(st.sampled_from(schema["enum"]))
+    kind = schema.get("type")
+    kind = draw(st.sampled_from(kind)) if isinstance(kind, list) else kind
+    if kind == "object" and depth < 6:
+        required, found = schema.get("required", ()), {}
+        for name, each in schema.get("properties", {}).items():
+            if name in required or draw(st.integers(0, 3)) == 0:
+                found[name] = CANARY if name == "value" else draw(described(each, depth + 1))
+        more = schema.get("additionalProperties")
+        if isinstance(more, Mapping):
+            found |= draw(st.dictionaries(TEXTS, described(more, depth + 1), max_size=2))
+        return found
+    if kind == "array":
+        return draw(st.lists(described(schema.get("items", {}), depth + 1), max_size=2))
+    if kind == "string":
+        return draw(st.from_regex(schema["pattern"], fullmatch=True) if "pattern" in schema else TEXTS)
+    plain = {"integer": NUMBERS, "number": NUMBERS, "boolean": st.booleans(), "null": st.none()}
+    return draw(plain.get(str(kind), VALUES))
+
+
+GOOD: dict[str, list[dict[str, Any]]] = {
+    "NewIntegration": [{"id": "first", **each} for each in documents().values()]
+    + [{"id": "second", "endpoint_prefix": "http://127.0.0.1:1", "auth": {"type": "headers", "headers": {"X-A": "b"}}}],
+    "NewCaller": [{"name": "first", "integrations": ["first"]}, {"name": "second", "integrations": "*"}],
+    "NewToken": [{"name": "first", "role": "viewer", "own_token": TOKENS["admin"]}],
+    "ExplainRequest": [{"url": "/x"}, {"url": "https://a.example/%2e%2e"}],
 }
+GOOD["IntegrationDocument"] = [{key: each[key] for key in each if key != "id"} for each in GOOD["NewIntegration"]]
+GOOD["CallerDocument"] = [{"integrations": []}, {"integrations": "*"}]
+GOOD["Patch"] = [*GOOD["IntegrationDocument"], *GOOD["CallerDocument"], {"description": "x"}, {"tags": None}]
 
 
 def _edited(node: Any, path: tuple[Any, ...], value: Any) -> Any:
@@ -77,60 +115,176 @@ def _paths(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 @st.composite
 def bodies(draw: st.DrawFn, of: str) -> Any:
-    """A good document with up to two changes, or anything."""
-    if draw(st.integers(0, 9)) == 0:
-        return draw(JSON_VALUES)
-    found: Any = draw(st.sampled_from(BODIES[of]))
+    """A good document with up to two changes, one of the schema, or anything."""
+    way = draw(st.integers(0, 9))
+    if way == 0:
+        return draw(VALUES)
+    if way <= 3:
+        return draw(described(SCHEMAS[of]))
+    found: Any = draw(st.sampled_from(GOOD[of]))
     for _ in range(draw(st.integers(0, 2))):
-        place = draw(st.sampled_from(list(_paths(found))))
-        found = _edited(found, place, draw(JSON_VALUES | SECRETS))
+        found = _edited(found, draw(st.sampled_from(list(_paths(found)))), draw(VALUES | SECRETS))
         if not isinstance(found, dict):
             break
     return found
 
 
+def _plain(text: str) -> bytes:
+    return text.encode()
+
+
+ODD: list[Callable[[str], bytes]] = [
+    lambda text: text.replace("{", '{"auth": 1, "auth": {}, ', 1).encode(),
+    lambda text: text.replace("{", '{"limits": {"in_flight": NaN}, ', 1).encode(),
+    lambda text: text.replace("{", '{"limits": {"in_flight": 1e999}, ', 1).encode(),
+    lambda text: text.replace("{", '{"description": "\\ud800", ', 1).encode(),
+    lambda text: text.replace("{", '{"own_token": "\\udfff", "\\ud800": 1, ', 1).encode(),
+    lambda text: text.replace("{", '{"tags": ' + "[" * 900 + "]" * 900 + ", ", 1).encode(),
+    lambda text: text.replace("{", '{"auth": ' + '{"a": ' * 5000 + "1" + "}" * 5000 + ", ", 1).encode(),
+    lambda text: text.replace("{", '{"tags": [' + "1," * 15_000 + "1], ", 1).encode(),
+    lambda text: text.replace("{", '{"tags": [' + "1," * 90_000 + "1], ", 1).encode(),
+    lambda text: text.encode("utf-16"),
+    lambda text: b"\xef\xbb\xbf" + text.encode(),
+    lambda text: text.encode() + b"\x00",
+    lambda text: text.encode()[:-1],
+    lambda text: text.encode().replace(b'"', b"\xff"),
+]
+"""What is no JSON, or is JSON that not everybody reads alike."""
+
+NAMES = ["first", "first", "first", "second", "of-a-file", "nobody", "A", "viewer-of-file"]
+ODD_NAMES = ["%66irst", "a%2Fb", "..", "%2e%2e", "%00", "x" * 300, "*", "first;x", "-", "first%0a"]
+ODD_FIELDS: list[dict[str, str]] = [
+    {"Content-Type": "text/plain"},
+    {"Content-Type": 'application/json; charset="UTF-8"'},
+    {"Content-Type": "application/json; charset=utf-7"},
+    {"Content-Encoding": "gzip"},
+    {"Expect": "100-continue"},
+    {"Expect": "something"},
+    {"X-HTTP-Method-Override": "DELETE", "X-Original-URL": f"{PREFIX}/tokens"},
+    {"Cookie": f"token={TOKENS['admin']}", "X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1"},
+    {"Accept": "text/html", "Accept-Encoding": "gzip, br", "If-None-Match": "*", "Range": "bytes=0-1"},
+    {"Origin": "https://other.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"},
+    {"Host": "rebound.example"},
+]
+
+
+class Sent(NamedTuple):
+    """One request. `match` "current" is the ETag that there is now."""
+
+    route: Route
+    method: str
+    path: str
+    role: str
+    body: bytes | None
+    match: str | None
+    fields: dict[str, str]
+
+
 @st.composite
-def requests(draw: st.DrawFn) -> tuple[Route, str, str, Any, str | None]:
-    """A route, a role, the path with its query, a body, and If-Match."""
+def requests(draw: st.DrawFn) -> Sent:
+    """A request of a route of the table, of any role or nobody, with at most a few odd things."""
+
+    def rarely(usual: Any, odd: Any) -> Any:
+        return draw(st.sampled_from(odd)) if draw(st.integers(0, 9)) == 0 else usual
+
     route = draw(st.sampled_from(ROUTES))
-    role = draw(st.sampled_from(["admin", *ROLES]))
+    method = rarely(route.method, ["HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "PROPFIND"])
     path = route.path
     for name in ("{id}", "{name}"):
-        path = path.replace(name, draw(st.sampled_from(["first", "first", *KNOWN, "nobody", "A", "viewer-of-file"])))
+        path = path.replace(name, rarely(draw(st.sampled_from(NAMES)), ODD_NAMES))
+    path = rarely(path, [f"{path}/", f"/{path}", f"{path}/..", f"/..{path}", path.upper(), f"{path}%2F", f"/.{path}"])
     names = [*route.query, *(["other"] if draw(st.integers(0, 9)) == 0 else [])]
-    values = st.sampled_from(["", "true", "ok", "1", "first:store", "basic"])
-    query = draw(st.dictionaries(st.sampled_from(names), values, max_size=2)) if names else {}
-    path += "?" + "&".join(f"{name}={value}" for name, value in query.items()) if query else ""
-    body = draw(bodies(route.writes)) if route.body else None
-    if isinstance(body, dict) and "{" in route.path:
-        body = {key: value for key, value in body.items() if key not in ("id", "name")}
-    tags = st.sampled_from(["current", "current", "current", None, '"1"', "*", 'W/"1"'])
-    return route, role, path, body, draw(tags) if route.conditional else None
+    values = st.sampled_from(
+        ["", "true", "ok", "1", "first:store", "basic", "%ff", "%ed%a0%80", "%0a", "first:store%0a"]
+    )
+    query = draw(st.lists(st.tuples(st.sampled_from(names), values), max_size=2)) if names else []
+    path += "?" + "&".join(map("=".join, query)) if query else ""
+    body = None
+    if route.body:
+        found = draw(bodies(route.body))
+        if isinstance(found, dict) and "{" in route.path and draw(st.integers(0, 9)):
+            found = {key: value for key, value in found.items() if key not in ("id", "name")}
+        body = rarely(_plain, ODD)(json.dumps(found))
+    match = draw(
+        st.sampled_from(["current", "current", "current", None, '"1"', "*", 'W/"1"', '"99999999999999999999"'])
+    )
+    role = draw(st.sampled_from(["admin", *ROLES]))
+    return Sent(
+        route,
+        method,
+        path,
+        rarely(role, ["", "wrong"]),
+        body,
+        match if route.conditional else None,
+        rarely({}, ODD_FIELDS),
+    )
 
 
-@given(request=requests())
-@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_response_is_in_the_document(api: Api, request: tuple[Route, str, str, Any, str | None]) -> None:
-    """Its status, its media type and its body; never a 500, a secret, or more than the role's table."""
-    route, role, path, body, match = request
-    by = api.by(TOKENS[role])
-    if match == "current":
-        match = api.ask("GET", path.partition("?")[0].removesuffix("/release")).headers.get("ETag")
-    said = by.ask(route.method, path, body, match=match)
-    operation = DOCUMENT["paths"][f"{PREFIX}{route.path}"][route.method.lower()]
-    responses = operation["responses"]
-    assert said.status < 500, (said, request)
-    assert str(said.status) in responses, (said, request)
-    assert (said.status != 403) or not includes(role, route.role) or route.name == "createToken", said  # type: ignore[arg-type]
-    if not includes(role, route.role):  # type: ignore[arg-type]
-        assert said.status == 403, said
-    content = responses[str(said.status)].get("content")
+ALWAYS = frozenset({"content-type", "content-length", "date", "server", "cache-control", "x-content-type-options"})
+"""Fields that any response may have; `Connection` says that what is left of a request is not read."""
+
+PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+ELSEWHERE = {
+    **DOCUMENT["paths"][f"{PREFIX}/whoami"]["get"]["responses"],
+    "404": {"content": PROBLEM},
+    "405": {"content": PROBLEM},
+}
+"""Where there is no such operation."""
+
+
+PATHS = {re.compile(re.sub(r"\{\w+\}", "[^/]+", path)): each for path, each in DOCUMENT["paths"].items()}
+
+
+def _operation(sent: Sent) -> Any:
+    """What the document says of a request; HEAD is GET without a body (RFC 9110 9.3.2)."""
+    path = PREFIX + sent.path.partition("?")[0]
+    found = [each for pattern, each in PATHS.items() if pattern.fullmatch(path)]
+    return found[0].get("get" if sent.method == "HEAD" else sent.method.lower()) if found else None
+
+
+def _check(said: Said, responses: Mapping[str, Any], *, body: bool) -> None:
+    """Status, media type, fields and body are those of the document."""
+    assert str(said.status) in responses, said
+    found = responses[str(said.status)]
+    headers = {name.lower(): each for name, each in found.get("headers", {}).items()}
+    own = {name.lower() for name in said.headers} - ALWAYS - {"connection"}
+    # What refuses a method says which there are (RFC 9110 15.5.6).
+    assert own <= headers.keys() | ({"allow"} if said.status == 405 else set()), said
+    assert {name for name, each in headers.items() if each["required"]} <= own, said
+    assert said.headers["Cache-Control"] == "no-store"
+    assert said.headers["X-Content-Type-Options"] == "nosniff"
+    content = found.get("content")
     if content is None:
+        assert (said.body, said.headers["Content-Type"]) == (b"", None)
+        return
+    ((media, each),) = content.items()
+    assert said.headers["Content-Type"] == media
+    if not body:
         assert said.body == b""
-    else:
-        ((media, described),) = content.items()
-        assert said.headers["Content-Type"] == media
-        schema = {"components": DOCUMENT["components"], **described["schema"]}
-        errors = list(Draft202012Validator(schema).iter_errors(said.json))
-        assert errors == [], (errors[0].message, json.dumps(said.json))
-    assert CANARY not in said.body.decode()
+        return
+    errors = list(Draft202012Validator({"components": DOCUMENT["components"], **each["schema"]}).iter_errors(said.json))
+    assert errors == [], (errors[0].message, said)
+
+
+@given(sent=requests())
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.data_too_large])
+def test_every_response_is_in_the_document(api: Api, sent: Sent) -> None:
+    """Its status, media type, fields and body; never a 500, a secret, or more than the role's table."""
+    route, match = sent.route, sent.match
+    if match == "current":
+        match = api.ask("GET", sent.path.partition("?")[0].removesuffix("/release")).headers.get("ETag")
+    media = MERGE_PATCH if route.method == "PATCH" else JSON
+    fields = {"Content-Type": media, **sent.fields} if sent.body is not None else sent.fields
+    said = api.by(TOKENS.get(sent.role, sent.role)).ask(
+        sent.method, sent.path, sent.body, match=match, headers=fields if sent.role else {**fields, "Authorization": ""}
+    )
+    assert said.status < 500, (said, sent)
+    assert CANARY.encode() not in said.body
+    operation = _operation(sent)
+    _check(said, ELSEWHERE if operation is None else operation["responses"], body=sent.method != "HEAD")
+    if sent.role not in TOKENS:
+        assert said.status in (401, 403, 421), (said, sent)
+    elif operation is not None and not includes(sent.role, operation["x-sidekey-role"]):  # type: ignore[arg-type]
+        assert said.status in (403, 421), (said, sent)
+    elif said.status == 403:
+        assert "own_token" in str(said.body) or "Sec-Fetch-Site" in sent.fields, (said, sent)

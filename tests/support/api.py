@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from base64 import b64encode
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPConnection
@@ -120,6 +120,17 @@ admin: {{tokens: {{{tokens}}}}}
 def managed(folder: Path, place: str = "", more: str = "", head: str = HEAD) -> Child:
     """A process with a store."""
     return Child(config(folder, place, more), folder, head=head)
+
+
+@contextmanager
+def rewritten(child: Child, text: str) -> Iterator[None]:
+    """While another text is in the config file; whoever cares waits until it counts, and until it does not any more."""
+    before = child.config.read_text()
+    child.rewrite(text)
+    try:
+        yield
+    finally:
+        child.rewrite(before)
 
 
 def basic(port: int, secret: str = "a-canary-of-basic", path: str = "/v1") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from aiohttp import hdrs, web
 
-from sidekey.admin.api.dispatch import Dispatcher, respond
+from sidekey.admin.api.dispatch import Dispatcher, expect_later, respond
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import PREFIX
 from sidekey.admin.api.service import Service
@@ -59,5 +59,7 @@ class Managing(Extension):
 
     def add_to(self, app: web.Application) -> None:
         """Everything below the prefix is the API's, and everything else that has no route yet the console's."""
-        app.router.add_route("*", f"{PREFIX}{{path:(/.*)?}}", self._dispatcher.serve)
-        app.router.add_route("*", "/{path:(?!api(?:/|$)).*}", self._console.serve)
+        # Any character: aiohttp matches paths that are decoded, in which there may be ends of lines.
+        api, pages = f"{PREFIX}{{path:(/(?s:.*))?}}", "/{path:(?!api(?:/|$))(?s:.*)}"
+        for path, serve in ((api, self._dispatcher.serve), (pages, self._console.serve)):
+            app.router.add_route("*", path, serve, expect_handler=expect_later)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from functools import partial
 from typing import cast
 
 from aiohttp import web, web_response
@@ -13,6 +14,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from sidekey.admin.guard import Handler
 from sidekey.network.listen import Listener, listen
+from sidekey.network.tls_transport import TlsTransport
 from sidekey.runtime.snapshot import Address
 
 HEAD_TIMEOUT = 10.0
@@ -45,6 +47,18 @@ _LOGGER = logging.getLogger("sidekey.admin")
 _LOGGER.addFilter(_is_defect)
 
 
+def is_whole(request: web.BaseRequest) -> bool:
+    """Whether all of a request has arrived."""
+    return not request.body_exists or request.content.is_eof()
+
+
+def _closing(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """The response, after which the connection closes where the body was not read: it would be taken for a request."""
+    if not is_whole(request) and not response.prepared:
+        response.force_close()
+    return response
+
+
 class _Handler(RequestHandler):
     """A connection, whose malformed requests are told nothing of what they sent: aiohttp would repeat the line."""
 
@@ -63,20 +77,36 @@ class _Handler(RequestHandler):
 
 
 class _Connections:
-    """Ends the connections that send no request head in time, and those that make room for others."""
+    """Ends the connections that send no request head in time, and those that make room for others.
 
-    def __init__(self, most: int) -> None:
+    With `tls` each begins with a handshake, in which it counts as well: aiohttp learns of it only afterwards.
+    """
+
+    def __init__(self, most: int, tls: ssl.SSLContext | None) -> None:
         self._most = most
+        self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[RequestHandler, asyncio.TimerHandle] = {}
+        self._shaking: dict[RequestHandler, TlsTransport] = {}
         self._responding: set[RequestHandler] = set()
 
-    def open(self, server: web.Server) -> RequestHandler:
-        """The handler of a new connection, which has its time for a first head."""
+    def open(self, server: web.Server) -> asyncio.BaseProtocol:
+        """The protocol of a new connection, which has its time for a first head."""
         self._make_room(server.connections)
         handler = _Handler(server, loop=self._loop, **server._kwargs)
         self._waiting[handler] = self._loop.call_later(HEAD_TIMEOUT, self._expire, handler)
-        return handler
+        if self._tls is None:
+            return handler
+        ready = self._loop.create_future()
+        ready.add_done_callback(partial(self._shaken, handler))
+        self._shaking[handler] = layer = TlsTransport(handler, self._tls, None, None, ready)
+        return layer
+
+    def _shaken(self, handler: RequestHandler, ready: asyncio.Future[None]) -> None:
+        """The handshake has ended; where it has failed, so has the connection."""
+        del self._shaking[handler]
+        if ready.exception() is not None:
+            self._forget(handler)
 
     def _make_room(self, handlers: list[RequestHandler]) -> None:
         """Close the oldest of these connections for a further one, those without a request under way first.
@@ -84,7 +114,8 @@ class _Connections:
         Whoever opens many must not keep others from the probes, nor the data plane from its descriptors.
         """
         handlers.sort(key=self._responding.__contains__)
-        for each in handlers[: max(0, len(handlers) + 1 - self._most)]:
+        waiting = [*self._shaking, *handlers]
+        for each in waiting[: max(0, len(waiting) + 1 - self._most)]:
             self._expire(each)
 
     @web.middleware
@@ -93,7 +124,10 @@ class _Connections:
         self._forget(request.protocol)
         self._responding.add(request.protocol)
         try:
-            return await handler(request)
+            return _closing(request, await handler(request))
+        except web.HTTPException as refused:
+            _closing(request, refused)
+            raise
         finally:
             self._responding.discard(request.protocol)
 
@@ -101,6 +135,8 @@ class _Connections:
         """Stop watching."""
         for handler in list(self._waiting):
             self._forget(handler)
+        for handler in list(self._shaking):
+            self._expire(handler)
 
     def _forget(self, handler: RequestHandler) -> None:
         timer = self._waiting.pop(handler, None)
@@ -109,7 +145,16 @@ class _Connections:
 
     def _expire(self, handler: RequestHandler) -> None:
         self._forget(handler)
+        layer = self._shaking.get(handler)
+        if layer is not None:
+            # Its TCP may be connected only at the loop's next turn.
+            self._loop.call_soon(layer.abort)
+            return
+        transport = handler.transport
         handler.force_close()
+        if transport is not None and transport.get_write_buffer_size():
+            # Whoever does not read what they asked for keeps a connection that is closing for as long as they like.
+            transport.abort()
 
 
 class Server:
@@ -147,12 +192,12 @@ async def serve(
         max_headers=64,
         auto_decompress=False,
     )
-    connections = _Connections(most)
+    connections = _Connections(most, tls)
     app.middlewares.insert(0, connections.arrived)
     await runner.setup()
     make = cast(web.Server, runner.server)
     try:
-        listener = await listen(lambda: connections.open(make), address, key, backlog=max(most, _BACKLOG), tls=tls)
+        listener = await listen(lambda: connections.open(make), address, key, backlog=max(most, _BACKLOG))
     except BaseException:
         await runner.cleanup()
         raise

@@ -9,7 +9,6 @@ import asyncio
 import errno
 import os
 import socket
-import ssl
 import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -118,21 +117,16 @@ def accept_waiting(sock: socket.socket) -> list[socket.socket]:
         accepted.append(connection)
 
 
-async def listen(
-    factory: Factory, address: Address, key: str, backlog: int = 1024, tls: ssl.SSLContext | None = None
-) -> Listener:
-    """Open the listener that `key` of the config names. Raises ListenError, or AddressInUse where that is why.
-
-    With `tls` it speaks that alone; such a listener may be closed, and not stopped.
-    """
+async def listen(factory: Factory, address: Address, key: str, backlog: int = 1024) -> Listener:
+    """Open the listener that `key` of the config names. Raises ListenError, or AddressInUse where that is why."""
     loop = asyncio.get_running_loop()
     try:
         if address.path is not None:
             sock = _bind_unix(address, key)
-            server = await loop.create_unix_server(factory, sock=sock, backlog=backlog, ssl=tls)
+            server = await loop.create_unix_server(factory, sock=sock, backlog=backlog)
             return Listener(factory, [server], [sock], (address,))
         sockets = _bind_tcp(await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM), backlog)
-        servers = [await loop.create_server(factory, sock=sock, backlog=backlog, ssl=tls) for sock in sockets]
+        servers = [await loop.create_server(factory, sock=sock, backlog=backlog) for sock in sockets]
     except socket.gaierror:
         raise ListenError(key, address, "names a host that cannot be resolved; write an IP address") from None
     except OSError as error:

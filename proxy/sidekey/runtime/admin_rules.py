@@ -46,8 +46,7 @@ class ServerCertificate(Sealed):
 class AdminRules:
     """`tokens` are by name; `names` are further host names of the admin listener, in lower case.
 
-    `certificate` is what the listener's TLS presents; None: it is plain HTTP. `behind_tls` says that a proxy which
-    speaks https to people is in front of it.
+    `certificate` is what the listener's TLS presents; None: it is plain HTTP. `behind_tls`: who connects is a proxy.
     """
 
     tokens: Mapping[str, AdminToken] = field(default_factory=dict)

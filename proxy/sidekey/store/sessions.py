@@ -39,7 +39,7 @@ class Session:
 
 async def begin(transaction: Transaction, seals: Seals, session: Session) -> None:
     """Keep a session. The oldest of its token makes room, and what is over goes."""
-    await transaction.execute("DELETE FROM sidekey_sessions WHERE ends_at <= $1", await transaction.now())
+    await transaction.execute("DELETE FROM sidekey_sessions WHERE ends_at <= $1", int(await transaction.now()))
     older = await transaction.fetch(
         "SELECT id FROM sidekey_sessions WHERE token_sha256 = $1 ORDER BY ends_at DESC", session.token_sha256
     )

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from admin.api.conftest import Running, serving
-from support.api import Api, basic
+from support.api import Api, basic, rewritten
+from support.ask import within
 
 Named = Callable[[str], str]
 
@@ -75,3 +76,22 @@ def test_pages_go_back_in_time(api: Api, editor: Api, running: Running, named: N
     assert len(api.get("/audit")["items"]) == 50
     for wrong in ("0", "-1", "x", "1" * 30):
         assert api.ask("GET", f"/audit?before={wrong}").code == "malformed"
+
+
+def test_behind_a_proxy_the_audit_has_whose_request_it_passed_on(api: Api, running: Running, named: Named) -> None:
+    """As far as the proxy itself has seen; elsewhere nobody is believed."""
+
+    def source(forwarded: str) -> str:
+        name = named("forwarded")
+        fields = {"X-Forwarded-For": forwarded}
+        assert api.ask("POST", "/callers", {"name": name}, headers=fields).status == 201
+        return str(next(each["from"] for each in api.get("/audit")["items"] if each["name"] == name))
+
+    assert source("203.0.113.7") == "127.0.0.1"
+    child = running.child
+    with rewritten(child, child.config.read_text().replace("admin: {tokens", "admin: {behind_tls: true, tokens")):
+        within(lambda: source("198.51.100.1, 203.0.113.7") == "203.0.113.7 by 127.0.0.1")
+        assert source("2001:DB8::7%eth0") == "2001:db8::7 by 127.0.0.1"
+        for forged in ("", "unknown", "203.0.113.7, <script>", "203.0.113.7,"):
+            assert source(forged) == "127.0.0.1"
+    within(lambda: source("203.0.113.7") == "127.0.0.1")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from admin.api.conftest import Running
-from support.api import Api, basic
-from support.ask import get
+from support.api import Api, basic, rewritten
+from support.ask import get, within
 
 Named = Callable[[str], str]
 
@@ -53,12 +53,13 @@ def test_what_a_caller_may_use_is_checked_whole(api: Api, named: Named) -> None:
     name = named("wrong")
     said = api.ask("POST", "/callers", {"name": name, "integrations": ["ok", "Not", 7], "token": "mine"})
     assert said.pointers == {"", "/integrations/1", "/integrations/2"}
+    assert api.ask("POST", "/callers", {"integrations": ["Not"]}).pointers == {"/name", "/integrations/0"}
     for wrong in ("all", {}, None, 7):
         assert api.ask("POST", "/callers", {"name": name, "integrations": wrong}).pointers == {"/integrations"}
     assert api.make("/callers", {"name": name})["integrations"] == []
     assert api.ask("PUT", f"/callers/{name}", {}, match='"1"').pointers == {"/integrations"}
-    said = api.ask("PUT", f"/callers/{name}", {"name": "other", "integrations": []}, match='"1"')
-    assert said.pointers == {"/name"}
+    said = api.ask("PUT", f"/callers/{name}", {"name": "other", "integrations": 7}, match='"1"')
+    assert said.pointers == {"/name", "/integrations"}
     assert api.ask("PATCH", f"/callers/{name}", {}, match='"1"').etag == '"1"'
     for method in ("PUT", "PATCH", "DELETE"):
         body = None if method == "DELETE" else {"integrations": []}
@@ -73,4 +74,30 @@ def test_callers_are_listed_by_name(api: Api, named: Named) -> None:
     found = api.get("/callers")["items"]
     assert {"of-a-file", name} <= {each["name"] for each in found}
     assert not any("token" in each for each in found)
-    assert api.get("/callers?after=zzz") == {"items": [], "next": None}
+    assert api.get("/callers?after=zzz:file") == {"items": [], "next": None}
+    assert api.ask("GET", "/callers?after=zzz").code == "malformed"
+
+
+def test_a_stored_caller_whose_name_a_file_has_is_shown_and_can_be_deleted(
+    api: Api, running: Running, named: Named
+) -> None:
+    """It lets nobody in meanwhile; whoever looks for it finds it, and not only the file's."""
+    name, child = named("both"), running.child
+    token = api.make("/callers", {"name": name, "integrations": "*"})["token"]
+    assert status(running, "of-a-file", token) != 401
+    written = child.config.read_text()
+    stanza = (
+        f"callers:\n  {name}: {{token: {{insecure_value: another-token-of-a-file}}, integrations: []}}\n  of-a-file:"
+    )
+    with rewritten(child, written.replace("callers: {of-a-file:", stanza).replace('"*"}}', '"*"}')):
+        within(lambda: api.get(f"/callers/{name}")["status"] == "hidden")
+        assert status(running, "of-a-file", token) == 401
+        found = [each for each in api.get("/callers")["items"] if each["name"] == name]
+        assert [(each["source"], each["status"]) for each in found] == [("file", "ok"), ("store", "hidden")]
+        said = api.ask("PUT", f"/callers/{name}", {"integrations": ["of-a-file"]}, match='"1"')
+        assert (said.status, said.json["status"], said.etag) == (200, "hidden", '"2"')
+        assert api.ask("POST", "/callers", {"name": name}).code == "exists"
+        assert api.ask("DELETE", f"/callers/{name}", match='"2"').status == 204
+        assert api.get(f"/callers/{name}")["source"] == "file"
+        assert api.ask("DELETE", f"/callers/{name}", match='"2"').code == "read_only"
+    within(lambda: api.ask("GET", f"/callers/{name}").status == 404)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from admin.api.conftest import Running
+from sidekey.admin.api.problems import MOST_ERRORS
 from sidekey.admin.api.route import PREFIX
 from sidekey.admin.api.table import ROUTES
 from support.api import TOKENS, Api, Said, basic
@@ -124,9 +125,66 @@ def test_a_body_is_at_most_512_kib(api: Api, running: Running) -> None:
     assert raw(port, f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk * 9)[0] == 413
 
 
+def test_a_body_is_asked_for_once_it_is_known_whose_it_is(running: Running) -> None:
+    """Who may not send it, or sends it to another listener, is not told to go on (RFC 9110 10.1.1)."""
+    port = running.child.admin_port
+
+    def first(fields: str, host: str = "localhost") -> tuple[int, bytes]:
+        head = f"POST {PREFIX}/callers HTTP/1.1\r\nHost: {host}\r\nContent-Length: 2\r\n{fields}"
+        return raw(port, f"{head}Expect: 100-continue\r\n\r\n".encode())
+
+    admin, viewer = (f"Authorization: Bearer {TOKENS[role]}\r\n" for role in ("admin", "viewer"))
+    for fields, host, status in (
+        ("", "localhost", 401),
+        (viewer, "localhost", 403),
+        (admin, "other.example", 421),
+        (f"{admin}Content-Type: text/plain\r\n", "localhost", 415),
+    ):
+        found, response = first(fields, host)
+        assert (found, b"Connection: close" in response) == (status, True)
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
+        head = f"POST {PREFIX}/callers HTTP/1.1\r\nHost: localhost\r\n{admin}Content-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: 2\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{}")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 422 ")
+
+
+def test_a_body_has_no_coding_in_transfer(running: Running) -> None:
+    """It would be taken for JSON as it came."""
+    head = f"POST {PREFIX}/callers HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKENS['admin']}\r\n"
+    coded = "Content-Type: application/json\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    status, response = raw(running.child.admin_port, (head + coded).encode())
+    assert (status, b'"malformed"' in response) == (400, True)
+
+
+def test_no_character_of_a_path_leads_past_the_api(api: Api) -> None:
+    """What is not there is a problem, and asks for a token as the rest does."""
+    for path in ("/tokens/a%0ab", "/%0a", "/tokens/a%0d%0aX:y", "/tokens/%00"):
+        assert api.ask("GET", path).code == "not_found", path
+        assert api.by("wrong").ask("GET", path).code == "unauthenticated", path
+
+
+def test_a_document_of_thousands_of_errors_costs_no_more_than_one_of_some(api: Api) -> None:
+    """The count is said, and the first of them."""
+    said = api.ask("POST", "/callers", {"name": "x", "integrations": ["Not"] * 9000})
+    assert (said.code, len(said.json["errors"])) == ("invalid", MOST_ERRORS)
+    assert said.json["detail"] == "9000 values are not valid: see errors, which has the first 200"
+    said = api.ask("POST", "/callers", b'{"name": "x", "integrations": [' + b"1," * 100_000 + b"1]}")
+    assert (said.code, said.json["detail"]) == ("malformed", "the body must not have more than 20000 values")
+
+
 def test_query_parameters_are_known_and_given_once(api: Api) -> None:
     """400, in words that repeat nothing of them."""
-    for query in ("canary=1", "q=a&q=b", "usable=canary", "kind=canary", "status=canary", "after=canary"):
+    for query in (
+        "canary=1",
+        "q=a&q=b",
+        "usable=canary",
+        "kind=canary",
+        "status=canary",
+        "after=canary",
+        "after=a:store%0a",
+    ):
         said = api.ask("GET", f"/integrations?{query}")
         assert (said.status, said.code) == (400, "malformed"), query
         assert b"canary" not in said.body

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from admin.api.conftest import Running
-from sidekey.admin.api.integrations import differing
 from support.api import Api, basic
 from support.ask import get, within
 from support.client_files import ClientAuthority
@@ -100,9 +99,10 @@ def test_all_errors_come_at_once_as_pointers_and_none_repeats_a_value(editor: Ap
         "trusted_ca": {"file": f"/{canary}"},
         "nothing-we-know": canary,
     }
-    said = editor.ask("POST", "/integrations", document)
+    said = editor.ask("POST", "/integrations", {**document, "id": f"Not {canary}"})
     assert (said.status, said.code) == (422, "invalid")
     assert {
+        "/id",
         "/endpoint_prefix",
         "/allow_private",
         "/auth/username",
@@ -179,58 +179,9 @@ def test_a_name_is_one_integrations(editor: Api, running: Running, named: Named)
     for wrong in ("Upper", "", "unknown", "a/b", None, 7, "-x"):
         said = editor.ask("POST", "/integrations", {"id": wrong, **basic(running.upstream)})
         assert (said.code, said.pointers) == ("invalid", {"/id"})
-    said = editor.ask("PUT", f"/integrations/{name}", {**shown, "id": "other"}, match='"1"')
-    assert (said.code, said.pointers) == ("invalid", {"/id"})
-
-
-def test_a_test_is_sent_through_the_data_plane_and_shows_a_status_alone(
-    api: Api, running: Running, named: Named
-) -> None:
-    """Only 200 is success; of Sidekey's own refusals it shows the code. One a second with one token."""
-    name = named("tested")
-    api.make("/integrations", {"id": name, **basic(running.upstream)})
-    tester, other = (
-        api.by(api.make("/tokens", {"name": named("tester"), "role": "viewer", "own_token": api.token})["token"])
-        for _ in range(2)
-    )
-    said = tester.ask("POST", f"/integrations/{name}/test")
-    assert said.status == 200
-    assert said.json.keys() == {"ok", "request", "status", "code", "reason", "note", "milliseconds"}
-    assert (said.json["ok"], said.json["status"], said.json["reason"]) == (True, 200, "OK, from the upstream")
-    again = tester.ask("POST", f"/integrations/{name}/test")
-    assert (again.status, again.code, again.headers["Retry-After"]) == (429, "too_many", "1")
-    said = other.ask("POST", "/integrations/of-a-file/test")
-    assert (said.code, said.pointers) == ("invalid", {"/test"})
-    unreachable = named("unreachable")
-    api.make("/integrations", {"id": unreachable, **basic(1)})
-    found = other.ask("POST", f"/integrations/{unreachable}/test").json
-    assert (found["ok"], found["status"], found["code"]) == (False, 502, "upstream_unreachable")
-
-
-def test_a_draft_is_tested_with_the_secrets_that_came_with_it(api: Api, running: Running, named: Named) -> None:
-    """And never with one that is stored, so that nobody learns by it what is."""
-    tester = api.by(api.make("/tokens", {"name": named("drafts"), "role": "editor", "own_token": api.token})["token"])
-    document = basic(running.upstream)
-    assert tester.ask("POST", "/drafts/integration/test", document).json["ok"] is True
-    name = named("kept")
-    shown = api.make("/integrations", {"id": name, **document})
-    said = tester.ask("POST", "/drafts/integration/test", shown)
-    assert (said.code, said.pointers) == ("invalid", {"/auth/password"})
-    said = tester.ask("POST", "/drafts/integration/test", {**document, "test": None})
-    assert (said.code, said.pointers) == ("invalid", {"/test"})
-    assert "draft" not in {each["id"] for each in api.get("/integrations?q=draft")["items"]}
-
-
-def test_explain_says_what_would_become_of_a_target(viewer: Api, running: Running, editor: Api, named: Named) -> None:
-    """As the command does; a URL that no parser reads is an answer as well."""
-    name = named("explained")
-    editor.make("/integrations", {"id": name, **basic(running.upstream)})
-    found = viewer.ask("POST", f"/integrations/{name}/explain", {"url": "/x"}).json
-    assert (found["allowed"], found["sent_on"]) == (True, f"http://127.0.0.1:{running.upstream}/v1/x")
-    found = viewer.ask("POST", f"/integrations/{name}/explain", {"url": "https://elsewhere.example/"}).json
-    assert (found["allowed"], found["code"], found["credential"]) == (False, "target_denied", None)
-    for wrong in ({"url": 7}, {"url": "/\n"}, {"url": "/é"}, {}, {"url": "/", "more": 1}):
-        assert viewer.ask("POST", f"/integrations/{name}/explain", wrong).pointers == {"/url"}
+    for method in ("PUT", "PATCH"):
+        said = editor.ask(method, f"/integrations/{name}", {**shown, "id": "other", "more": 1}, match='"1"')
+        assert (said.code, said.pointers) == ("invalid", {"/id", "/more"})
 
 
 def test_a_certificate_reads_as_what_is_in_it(editor: Api, named: Named, tmp_path: Path) -> None:
@@ -294,10 +245,3 @@ def test_lists_are_searched_filtered_and_in_pages_of_50(editor: Api, running: Ru
     assert found(f"status=hidden&tag={word}") == []
     assert found(f"usable=false&tag={word}") == []
     assert len(found(f"usable=true&status=ok&tag={word}")) == 50
-
-
-def test_what_differs_is_told_by_pointers_alone() -> None:
-    """As deep as both have objects; a list is one value."""
-    before = {"a": 1, "b": {"c": [1], "d": 2}, "same": {"x": 1}}
-    after = {"a": 2, "b": {"c": [2], "d": 2, "e/f": 3}, "same": {"x": 1}}
-    assert list(differing(before, after)) == ["/a", "/b/c", "/b/e~1f"]

@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import pytest
 
-from sidekey.admin.api.named import PAGE, altered_in, name_in, page_of
-from sidekey.admin.api.problems import ApiProblem
+from sidekey.admin.api.named import PAGE, altered_in, keys, name_in, other_name, page_of
 from sidekey.store.integrity import Held, Line
 from sidekey.store.state import State
 
 
-def test_a_page_ends_with_the_name_that_the_next_begins_after() -> None:
-    """None where it is the last."""
-    items = {f"n{number:03}": {"number": number} for number in range(PAGE + 1)}
-    first = page_of(items, "")
-    assert (len(first["items"]), first["next"]) == (PAGE, "n049")
-    assert page_of(items, first["next"]) == {"items": [{"number": PAGE}], "next": None}
-    assert page_of({}, "") == {"items": [], "next": None}
+def test_a_page_ends_with_the_key_that_the_next_begins_after() -> None:
+    """None where it is the last. Of a name that a file and the store have, a page may end between the two."""
+    names = [f"n{number:03}" for number in range(PAGE // 2 + 1)]
+
+    def page(after: str) -> tuple[list[str], str | None]:
+        found = page_of(keys(names, names), after, lambda key: {"key": str(key)} if key.name != "n000" else None)
+        return [each["key"] for each in found["items"]], found["next"]
+
+    first, following = page("")
+    assert (len(first), first[:2], following) == (PAGE, ["n001:file", "n001:store"], None)
+    names.append("n999")
+    first, following = page("")
+    assert (len(first), following) == (PAGE, "n025:store")
+    assert page("n025:store") == (["n999:file", "n999:store"], None)
+    assert page("n999:file") == (["n999:store"], None)
+    assert page_of([], "", lambda _: {}) == {"items": [], "next": None}
 
 
 @pytest.mark.parametrize("name", ["", "Ann", "a b", None, 7, "unknown", "x" * 64])
 def test_a_name_is_what_a_path_can_hold(name: object) -> None:
-    """The error is at /name."""
-    assert name_in({"name": "ann-1"}) == "ann-1"
-    with pytest.raises(ApiProblem) as refused:
-        name_in({"name": name})
-    assert [each.pointer for each in refused.value.errors] == ["/name"]
+    """The error is at its key."""
+    assert name_in({"id": "ann-1"}, "id") == ("ann-1", [])
+    found, errors = name_in({"name": name}, "name")
+    assert (found, [each.pointer for each in errors]) == ("", ["/name"])
+
+
+def test_a_name_stays() -> None:
+    """What is changed may be sent without it, and not with another."""
+    assert other_name({}, "id", "a") == other_name({"id": "a"}, "id", "a") == []
+    assert [each.pointer for each in other_name({"id": None}, "id", "a")] == ["/id"]
 
 
 def test_an_altered_row_is_known_by_a_name_that_is_one() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,22 +11,26 @@ from pathlib import Path
 import pytest
 
 from sidekey.admin.api.ask import Ask
+from sidekey.admin.api.integrations import create, read, release
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.service import Service, expect
 from sidekey.probe import Outcome
 from sidekey.runtime import snapshot as runtime
+from sidekey.store.audit import LONGEST_FIELD, MOST_FIELDS
 from sidekey.store.records import CallerRow, new_row
 from sidekey.store.state import Put
 from support.api import config
 from support.managed import process
+from support.stored import BASIC
 
 OPERATOR = Operator("ann", "admin", "digest", "row-of-ann")
 ASK = Ask(OPERATOR, "create", "caller", body={"name": "billing"})
 
 
-async def never(_: str | runtime.Integration, __: runtime.TestRequest) -> Outcome:
-    raise NotImplementedError
+async def never(name: str | runtime.Integration, _: runtime.TestRequest) -> Outcome:
+    """What no test here asks for."""
+    raise AssertionError(f"a test request was sent: {name}")
 
 
 @asynccontextmanager
@@ -107,9 +112,34 @@ async def test_refusals_of_one_token_are_noted_at_a_bounded_pace(tmp_path: Path)
         assert page.entries[0][1].id == "billing"
 
 
+async def test_the_audit_has_so_many_names_of_fields_of_such_a_length(tmp_path: Path) -> None:
+    """Keys of a document may be as long as a body, and there may be thousands."""
+    async with serviced(tmp_path) as (service, _):
+        await service.commit(ASK, [caller()], ["/" + "k" * 100_000, *(f"/{number}" for number in range(1000))])
+        ((_, entry),) = (await service.store.audit_page()).entries
+        assert (len(entry.fields), len(entry.fields[0]), entry.fields[1]) == (MOST_FIELDS, LONGEST_FIELD, "/0")
+
+
 async def test_a_name_that_is_none_is_not_in_the_audit(tmp_path: Path) -> None:
     """A secret may have been pasted there."""
     async with serviced(tmp_path) as (service, _):
         await service.note_refusal(Ask(OPERATOR, "create", "caller", body={"name": "A canary"}), "invalid")
         ((_, entry),) = (await service.store.audit_page()).entries
         assert entry.id == ""
+
+
+async def test_what_is_hidden_before_its_row_could_say_so_is_released_as_well(tmp_path: Path) -> None:
+    """The database may have been away when a file hid it."""
+    async with serviced(tmp_path) as (service, _):
+        made = await create(service, Ask(OPERATOR, "create", "integration", body={"id": "crm", **BASIC}))
+        assert made.status == 201
+        managed, row = service.managed, service.store.state.integrations["crm"]
+        (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
+        managed._source._hidden.add(row.row)
+        await managed._join()
+        await asyncio.gather(*managed._tasks)
+        (tmp_path / "elsewhere.db").rename(tmp_path / "store.db")
+        names = {"id": "crm"}
+        assert json.loads((await read(service, Ask(OPERATOR, names=names))).body)["status"] == "hidden"
+        found = await release(service, Ask(OPERATOR, "release", "integration", names=names, version=row.version))
+        assert json.loads(found.body)["status"] == "ok"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sidekey.credentials.fields import StoredMapping
 from sidekey.settings.stored.document import (
+    MOST_VALUES,
     MalformedError,
     Saved,
     found_at,
@@ -43,8 +44,16 @@ OBJECTS = st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), VA
         (b'{"a": NaN}', "NaN"),
         (b'{"a": -Infinity}', "infinity"),
         (b'{"a": {"b": 1, "b": 2}}', "twice"),
-        (b'{"a":' * 200_000 + b"1" + b"}" * 200_000, "nested deeper"),
+        (b'{"a":' * 9_000 + b"1" + b"}" * 9_000, "nested deeper"),
         (b'{"a": ' + b"9" * 5000 + b"}", "must be JSON"),
+        (b'{"a": [1e999]}', "number that no double"),
+        (b'{"a": {"b": ["x\\udc00"]}}', "surrogate"),
+        (b'{"\\ud800": 1}', "surrogate"),
+        (b'{"a": ' + b"[" * 33 + b"]" * 33 + b"}", "32 levels"),
+        (b'{"a": [1' + b",1" * MOST_VALUES + b"]}", "20000 values"),
+        (b'{"a": [' + b"{}," * MOST_VALUES + b"{}]}", "20000 values"),
+        # Text that does not end, which a careless look for it would read again and again.
+        (b"," * (MOST_VALUES + 1) + rb"\"" * 200_000, "20000 values"),
     ],
 )
 def test_what_is_no_json_object_is_malformed(data: bytes, reason: str) -> None:
@@ -56,6 +65,13 @@ def test_what_is_no_json_object_is_malformed(data: bytes, reason: str) -> None:
 def test_json_is_read() -> None:
     """As it is."""
     assert parse('{"a": ["é", 1, null]}'.encode()) == {"a": ["é", 1, None]}
+
+
+def test_only_values_are_counted_and_not_what_texts_hold() -> None:
+    """A list of as many as may be, and a text of ten times as many commas, brackets and quotes."""
+    text = r",[{:\"" * MOST_VALUES
+    document = {"a": [1] * (MOST_VALUES - 10), "b": text}
+    assert parse(json.dumps(document).encode()) == document
 
 
 @pytest.mark.parametrize("raw", [{"a": "\ud800"}, {"\udfff": 1}, {"a": [{"b": "x\udc00"}]}])

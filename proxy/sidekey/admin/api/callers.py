@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace as replaced
+from functools import partial
 from typing import Any, Final
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.named import altered_in, is_altered, name_in, page_of
+from sidekey.admin.api.named import AFTER, Key, altered_in, is_altered, keys, name_in, other_name, page_of
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Route
 from sidekey.admin.api.service import Service, expect
@@ -24,8 +25,10 @@ from sidekey.store.tokens import new_token
 MOST: Final = 10_000
 """IDs that one caller may list."""
 
-_KEYS: Final = ("integrations",)
-_ABOUT: Final = frozenset({"name", "source", "version", "status", "created_at", "updated_at", "updated_by"})
+_KEYS: Final = frozenset(
+    {"name", "integrations", "source", "version", "status", "created_at", "updated_at", "updated_by"}
+)
+"""What may be sent: what is said about a caller counts for nothing, so that what was read can be sent."""
 
 
 async def browse(service: Service, ask: Ask) -> Answer:
@@ -34,22 +37,22 @@ async def browse(service: Service, ask: Ask) -> Answer:
 
 
 async def read(service: Service, ask: Ask) -> Answer:
-    """One of them."""
+    """One of them: where a file has its name as well, the stored one, as it can be changed."""
     name = ask.names["name"]
-    of_file = _of_file(service, name)
-    if of_file is not None:
-        return Answer.of(_shown_of_file(of_file))
+    of_file = service.file_caller(name)
     row = _found(service.store.state, name)
-    if row is None:
+    if row is not None:
+        return await service.run(_answer, row, of_file is not None)
+    if of_file is None:
         raise not_found()
-    return await service.run(_answer, row)
+    return await service.answer(_shown_of_file, of_file)
 
 
 async def create(service: Service, ask: Ask) -> Answer:
     """Save a new one; the response is the only one that shows its token."""
-    name = name_in(ask.document)
-    granted = await service.run(_granted, ask.document, False, ())
-    if _of_file(service, name) is not None:
+    name, wrong = name_in(ask.document, "name")
+    granted = await service.run(_granted, ask.document, wrong, False, ())
+    if service.file_caller(name) is not None:
         raise ApiProblem("exists", "a config file has a caller of this name: choose another")
     token, digest = new_token()
     now = int(time.time())
@@ -62,9 +65,7 @@ async def create(service: Service, ask: Ask) -> Answer:
         updated_at=now,
         updated_by=ask.operator.name,
     )
-    await service.run(_refuse_overlap, service.snapshot, row)
-    state = await service.commit(ask, [Put(row, None)], ("/integrations", "token"))
-    return await service.run(_answer, state.callers[name], token)
+    return await _save(service, ask, row, None, ("/integrations", "token"), token=token)
 
 
 async def replace(service: Service, ask: Ask) -> Answer:
@@ -82,15 +83,21 @@ async def _change(service: Service, ask: Ask, *, required: bool) -> Answer:
     version = expect(row, ask.version)
     if _is_altered(row):
         raise is_altered()
-    if ask.document.get("name", row.id) != row.id:
-        raise invalid([ItemError("/name", "must be the name in the path: a caller keeps its name")])
-    granted = await service.run(_granted, ask.document, required, row.integrations)
+    wrong = other_name(ask.document, "name", row.id)
+    granted = await service.run(_granted, ask.document, wrong, required, row.integrations)
     if granted == row.integrations:
-        return await service.run(_answer, row)
+        return await service.run(_answer, row, service.file_caller(row.id) is not None)
     changed = replaced(row, integrations=granted, updated_at=int(time.time()), updated_by=ask.operator.name)
-    await service.run(_refuse_overlap, service.snapshot, changed)
-    state = await service.commit(ask, [Put(changed, version)], ("/integrations",))
-    return await service.run(_answer, state.callers[row.id])
+    return await _save(service, ask, changed, version, ("/integrations",))
+
+
+async def _save(
+    service: Service, ask: Ask, row: CallerRow, expected: int | None, fields: Sequence[str], *, token: str = ""
+) -> Answer:
+    """Save one and show it, with its token where it was just made."""
+    await service.run(_refuse_overlap, service.snapshot, row)
+    state = await service.commit(ask, [Put(row, expected)], fields)
+    return await service.run(_answer, state.callers[row.id], service.file_caller(row.id) is not None, token)
 
 
 async def delete(service: Service, ask: Ask) -> Answer:
@@ -110,12 +117,12 @@ def _refuse_overlap(snapshot: Snapshot, row: CallerRow) -> None:
 
 async def _stored(service: Service, ask: Ask) -> CallerRow:
     name = ask.names["name"]
-    if _of_file(service, name) is not None:
-        raise ApiProblem("read_only", "it is written in a config file: change it there")
     row = _found(await service.now(), name)
-    if row is None:
-        raise not_found()
-    return row
+    if row is not None:
+        return row
+    if service.file_caller(name) is not None:
+        raise ApiProblem("read_only", "it is written in a config file: change it there")
+    raise not_found()
 
 
 def _found(state: State, name: str) -> CallerRow | None:
@@ -133,32 +140,34 @@ def _is_altered(row: CallerRow) -> bool:
     return not row.token_sha256
 
 
-def _of_file(service: Service, name: str) -> Caller | None:
-    return service.file_callers.get(name)
-
-
-def _answer(row: CallerRow, token: str = "") -> Answer:
+def _answer(row: CallerRow, hidden: bool, token: str = "") -> Answer:
     """The response that shows a caller; with its token where it was just made. It may list thousands of IDs."""
     if not token:
-        return Answer.of(_shown(row), version=row.version)
-    shown = {**_shown(row), "token": token}
+        return Answer.of(_shown(row, hidden), version=row.version)
+    shown = {**_shown(row, hidden), "token": token}
     return Answer.of(shown, status=201, version=row.version, location=f"{PREFIX}/callers/{row.id}")
 
 
 def _page(service: Service, after: str) -> dict[str, Any]:
-    of_files = {name: _shown_of_file(caller) for name, caller in service.file_callers.items()}
-    state = service.store.state
-    stored = {name: _shown(row) for name, row in {**_altered(state), **state.callers}.items()}
-    return page_of({**stored, **of_files}, after)
+    files, state = service.file_callers, service.store.state
+    stored = {**_altered(state), **state.callers}
+
+    def item(key: Key) -> dict[str, Any]:
+        if key.source == "file":
+            return _shown_of_file(files[key.name])
+        return _shown(stored[key.name], key.name in files)
+
+    return page_of(keys(files, stored), after, item)
 
 
-def _shown(row: CallerRow) -> dict[str, Any]:
+def _shown(row: CallerRow, hidden: bool) -> dict[str, Any]:
+    """A stored one; `hidden`: a file has its name."""
     altered = _is_altered(row)
     return {
         "name": row.id,
         "source": "store",
         "version": row.version,
-        "status": "altered" if altered else "ok",
+        "status": "altered" if altered else "hidden" if hidden else "ok",
         "integrations": _written(row.integrations),
         "created_at": None if altered else instant(row.created_at),
         "updated_at": None if altered else instant(row.updated_at),
@@ -183,9 +192,16 @@ def _written(granted: Sequence[str] | None) -> Any:
     return "*" if granted is None else list(granted)
 
 
-def _granted(sent: Mapping[str, Any], required: bool, of: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """What a caller may use, as it was sent; `of` where it was left out, and is not `required`. Raises ApiProblem."""
-    errors = [ItemError("", "must have no other keys than name and integrations") for key in sent if _is_other(key)]
+def _granted(
+    sent: Mapping[str, Any], wrong: Sequence[ItemError], required: bool, of: tuple[str, ...] | None
+) -> tuple[str, ...] | None:
+    """What a caller may use, as it was sent; `of` where it was left out, and is not `required`.
+
+    Raises ApiProblem with all that is wrong with what was sent, of which `wrong` is known already.
+    """
+    errors = [*wrong]
+    if not sent.keys() <= _KEYS:
+        errors.append(ItemError("", "must have no other keys than name and integrations"))
     raw = sent.get("integrations")
     granted = of
     if "integrations" not in sent:
@@ -196,46 +212,44 @@ def _granted(sent: Mapping[str, Any], required: bool, of: tuple[str, ...] | None
         errors.append(ItemError("/integrations", f'must be a list of at most {MOST} IDs, or "*" for all'))
     else:
         errors += _errors(raw)
-        granted = tuple(dict.fromkeys(raw)) if not errors else of
+        granted = of if errors else tuple(dict.fromkeys(raw))
     if errors:
-        raise invalid(dict.fromkeys(errors))
+        raise invalid(errors)
     return granted
 
 
-def _is_other(key: str) -> bool:
-    return key not in _KEYS and key not in _ABOUT
-
-
-def _errors(raw: Sequence[Any]) -> list[ItemError]:
-    errors = []
+def _errors(raw: Sequence[Any]) -> Iterator[ItemError]:
     for index, each in enumerate(raw):
         try:
             check_name(each if isinstance(each, str) else "")
         except ValueError as error:
-            errors.append(ItemError(f"/integrations/{index}", str(error)))
-    return errors
+            yield ItemError(f"/integrations/{index}", str(error))
 
 
-_AFTER: Final = {"after": {"type": "string", "description": "`next` of the page before."}}
-_COMMON: Final = ("read_only", "not_found", "invalid", "overlaps", "store_unavailable")
+_ALL: Final = partial(Route, path="/callers", role="admin")
+_ONE: Final = partial(Route, path="/callers/{name}", role="admin")
+_CHANGE: Final = partial(
+    _ONE,
+    conditional=True,
+    codes=("read_only", "not_found", "invalid", "overlaps", "store_unavailable"),
+    writes="caller",
+    action="update",
+    gives="Caller",
+)
 
 ROUTES: Final = (
-    Route(
+    _ALL(
         method="GET",
-        path="/callers",
         name="listCallers",
         summary="List callers of files and of the store, by name.",
-        role="admin",
         handle=browse,
-        query=_AFTER,
+        query={"after": AFTER},
         gives="Callers",
     ),
-    Route(
+    _ALL(
         method="POST",
-        path="/callers",
         name="createCaller",
         summary="Let a caller in. Its token is in this response and in no other.",
-        role="admin",
         handle=create,
         body="NewCaller",
         gives="CallerWithToken",
@@ -244,56 +258,37 @@ ROUTES: Final = (
         writes="caller",
         action="create",
     ),
-    Route(
+    _ONE(
         method="GET",
-        path="/callers/{name}",
         name="getCaller",
         summary="Read a caller.",
-        role="admin",
         handle=read,
         gives="Caller",
         codes=("not_found",),
     ),
-    Route(
+    _CHANGE(
         method="PUT",
-        path="/callers/{name}",
         name="replaceCaller",
         summary="Replace what a caller may use. Its token stays.",
-        role="admin",
         handle=replace,
         body="CallerDocument",
-        gives="Caller",
-        conditional=True,
-        codes=_COMMON,
-        writes="caller",
-        action="update",
     ),
-    Route(
+    _CHANGE(
         method="PATCH",
-        path="/callers/{name}",
         name="patchCaller",
         summary="The same; what is left out stays.",
-        role="admin",
         handle=patch,
         body="Patch",
         accepts=(MERGE_PATCH, JSON),
-        gives="Caller",
-        conditional=True,
-        codes=_COMMON,
-        writes="caller",
-        action="update",
     ),
-    Route(
+    _CHANGE(
         method="DELETE",
-        path="/callers/{name}",
         name="deleteCaller",
         summary="Delete a caller: its token lets nobody in any more.",
-        role="admin",
         handle=delete,
+        gives="",
         status=204,
-        conditional=True,
         codes=("read_only", "not_found", "store_unavailable"),
-        writes="caller",
         action="delete",
     ),
 )

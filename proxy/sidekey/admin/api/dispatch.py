@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
@@ -17,18 +17,14 @@ from sidekey.admin.api.operation import perform
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.service import Service
-from sidekey.settings.stored.document import MalformedError, parse
-
-LARGEST: Final = 512 << 10
-"""Bytes of a body."""
+from sidekey.admin.serve import is_whole
+from sidekey.core.addresses import literal
+from sidekey.settings.stored.document import LARGEST, MalformedError, parse
 
 BODY_TIMEOUT: Final = 30.0
 """Seconds in which a body must come."""
 
 _TAG = re.compile(r'"([1-9][0-9]{0,17})"')
-_CLOSE: Final[Mapping[str, str]] = {hdrs.CONNECTION: "close"}
-"""Where the body was not read: what is left of it must not be taken for a request."""
-
 _ALWAYS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -56,7 +52,7 @@ class Dispatcher:
     async def _answer(self, request: web.Request) -> Answer:
         operator = self._service.authenticate(_single(request, hdrs.AUTHORIZATION))
         route, names = self._find(request)
-        ask = Ask(operator, route.action, route.writes, names, source=request.remote or "unix")
+        ask = Ask(operator, route.action, route.writes, names, source=source_of(self._service, request))
         return await perform(self._service, route, ask, partial(self._read, request, route))
 
     async def _read(self, request: web.Request, route: Route, ask: Ask) -> Ask:
@@ -82,7 +78,7 @@ class Dispatcher:
     async def _body(self, request: web.Request, route: Route) -> Mapping[str, Any] | None:
         if not route.body:
             if request.body_exists:
-                raise ApiProblem("malformed", "this takes no body", headers=_CLOSE)
+                raise ApiProblem("malformed", "this takes no body")
             return None
         if not request.body_exists:
             raise ApiProblem("malformed", "a body must be sent")
@@ -92,6 +88,19 @@ class Dispatcher:
             return await self._service.run(parse, data)
         except MalformedError as error:
             raise ApiProblem("malformed", f"the body {error}") from None
+
+
+def source_of(service: Service, request: web.Request) -> str:
+    """Where a request comes from: the peer's address, and behind a proxy whose it says that it passes on.
+
+    The last one of X-Forwarded-For is what the proxy that connects has seen; what is before it anybody may write.
+    """
+    peer = request.remote or "unix"
+    if not service.snapshot.admin.behind_tls:
+        return peer
+    said = ",".join(request.headers.getall("X-Forwarded-For", [])).rpartition(",")[2].strip(" \t")
+    address = literal(said.partition("%")[0])
+    return peer if address is None else f"{address} by {peer}"
 
 
 def respond(answer: Answer) -> web.Response:
@@ -122,7 +131,7 @@ def _query(request: web.Request, route: Route) -> dict[str, str]:
             raise ApiProblem("malformed", f"query parameter {name} must not be repeated")
         if "enum" in schema and value not in schema["enum"]:
             raise ApiProblem("malformed", f"query parameter {name} must be one of {', '.join(schema['enum'])}")
-        if "pattern" in schema and re.search(schema["pattern"], value) is None:
+        if "pattern" in schema and re.fullmatch(schema["pattern"], value) is None:
             raise ApiProblem("malformed", f"query parameter {name} must be as the page before says in next")
         found[name] = value
     return found
@@ -143,15 +152,25 @@ def _version(request: web.Request) -> int:
 def _check_type(request: web.Request, route: Route) -> None:
     """Raise ApiProblem where the body is not of a type that is accepted."""
     accepted = " or ".join(route.accepts)
-    headers: dict[str, str] = {
-        **_CLOSE,
-        "Accept-Patch" if route.method == hdrs.METH_PATCH else "Accept": ", ".join(route.accepts),
-    }
+    headers = {"Accept-Patch" if route.method == hdrs.METH_PATCH else "Accept": ", ".join(route.accepts)}
+    if (_single(request, hdrs.TRANSFER_ENCODING) or "chunked").lower() != "chunked":
+        # aiohttp passes any coding before it on as it came.
+        raise ApiProblem("malformed", "Transfer-Encoding must be chunked alone")
     if _single(request, hdrs.CONTENT_ENCODING) not in (None, "identity"):
         raise ApiProblem("unsupported", "a body must come without content coding", headers=headers)
     charset = (request.charset or "utf-8").lower()
     if _single(request, hdrs.CONTENT_TYPE) is None or request.content_type not in route.accepts or charset != "utf-8":
         raise ApiProblem("unsupported", f"Content-Type must be {accepted}, in UTF-8", headers=headers)
+
+
+async def expect_later(_: web.Request) -> None:
+    """Say nothing yet: aiohttp would have a body sent before it is known whose it is (RFC 9110 10.1.1)."""
+
+
+def _expects(request: web.Request) -> bool:
+    """Whether the body is only sent once somebody asks for it. Any other expectation is met by being ignored."""
+    expected = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
+    return expected and request.version >= HttpVersion11 and not is_whole(request)
 
 
 async def read_body(request: web.Request) -> bytes:
@@ -161,15 +180,18 @@ async def read_body(request: web.Request) -> bytes:
     data = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
+            if _expects(request):
+                await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                request.writer.output_size = 0
             async for chunk in request.content.iter_chunked(64 << 10):
                 data += chunk
                 if len(data) > LARGEST:
                     raise _too_large()
     except (TimeoutError, ConnectionError, web.RequestPayloadError):
         # Who has left needs no response.
-        raise ApiProblem("malformed", "the body did not come whole", headers=_CLOSE) from None
+        raise ApiProblem("malformed", "the body did not come whole") from None
     return bytes(data)
 
 
 def _too_large() -> ApiProblem:
-    return ApiProblem("too_large", f"a body must be at most {LARGEST >> 10} KiB", headers=_CLOSE)
+    return ApiProblem("too_large", f"a body must be at most {LARGEST >> 10} KiB")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from sidekey.admin.api.named import Key, keys, page_of
 from sidekey.credentials.fields import mapping
 from sidekey.runtime.snapshot import Integration, Judgement, Snapshot, Stored
 from sidekey.settings.stored.document import MalformedError, Saved
@@ -29,8 +30,6 @@ ABOUT: Final = frozenset(
     }
 )
 """What is said of an integration beside its document; sent back, only `id` counts, which must be the same."""
-
-PAGE: Final = 50
 
 _WAITING: Final = Judgement("ok", "it was saved a moment ago")
 
@@ -140,20 +139,13 @@ class Wanted(NamedTuple):
 
 def page(state: State, snapshot: Snapshot, wanted: Wanted) -> dict[str, Any]:
     """A page of all integrations, by ID; where a file and the store have the same, both."""
-    found: list[_Entry] = []
-    after = (*wanted.after.partition(":")[::2],) if wanted.after else ("", "")
-    for key in _keys(state, snapshot):
-        if key > after and _is_wanted(entry := _entry(key, state, snapshot), wanted):
-            if len(found) == PAGE:
-                last = found[-1]
-                return {"items": [_item(each, snapshot) for each in found], "next": f"{last.name}:{last.source}"}
-            found.append(entry)
-    return {"items": [_item(each, snapshot) for each in found], "next": None}
 
+    def item(key: Key) -> dict[str, Any] | None:
+        entry = _entry(key, state, snapshot)
+        return _item(entry, snapshot) if _is_wanted(entry, wanted) else None
 
-def _keys(state: State, snapshot: Snapshot) -> list[tuple[str, str]]:
-    files = [(name, "file") for name, each in snapshot.integrations.items() if not each.stored]
-    return sorted([*files, *((name, "store") for name in state.integrations)])
+    files = (name for name, each in snapshot.integrations.items() if not each.stored)
+    return page_of(keys(files, state.integrations), wanted.after, item)
 
 
 class _Entry(NamedTuple):
@@ -169,7 +161,7 @@ class _Entry(NamedTuple):
     row: IntegrationRow | None
 
 
-def _entry(key: tuple[str, str], state: State, snapshot: Snapshot) -> _Entry:
+def _entry(key: Key, state: State, snapshot: Snapshot) -> _Entry:
     name, source = key
     if source == "file":
         each = snapshot.integrations[name]

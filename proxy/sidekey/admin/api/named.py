@@ -1,26 +1,73 @@
-"""What callers and operators' tokens have in common: names, and pages by them."""
+"""What integrations, callers and operators' tokens have in common: names, where they come from, and pages of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
-from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
+from sidekey.admin.api.problems import ApiProblem, ItemError
 from sidekey.core.routing import valid_id
-from sidekey.settings.values import check_name
+from sidekey.settings.values import NAME_PATTERN, check_name
 from sidekey.store.integrity import Line
 from sidekey.store.state import State
 
 PAGE: Final = 50
 
+AFTER: Final[Mapping[str, Any]] = {
+    "type": "string",
+    "pattern": f"^{NAME_PATTERN}:(file|store)$",
+    "description": "`next` of the page before.",
+}
 
-def name_in(document: Mapping[str, Any]) -> str:
-    """The name of what is to be made. Raises ApiProblem."""
-    name = document.get("name")
+
+class Key(NamedTuple):
+    """What a list is sorted by: a file and the store may have the same name, and then it has both."""
+
+    name: str
+    source: str
+
+    @classmethod
+    def parse(cls, after: str) -> Key:
+        """Where a page ended; empty: nowhere yet."""
+        return cls(*after.partition(":")[::2])
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.source}"
+
+
+def keys(files: Iterable[str], stored: Iterable[str]) -> list[Key]:
+    """The keys of what files and the store have."""
+    return [*(Key(name, "file") for name in files), *(Key(name, "store") for name in stored)]
+
+
+def page_of(found: Iterable[Key], after: str, make: Callable[[Key], dict[str, Any] | None]) -> dict[str, Any]:
+    """A page of what `make` makes of keys: None where it is not wanted. `after` is `next` of the page before."""
+    begin = Key.parse(after)
+    items: list[dict[str, Any]] = []
+    last = begin
+    for key in sorted(found):
+        if key > begin and (item := make(key)) is not None:
+            if len(items) == PAGE:
+                return {"items": items, "next": str(last)}
+            items.append(item)
+            last = key
+    return {"items": items, "next": None}
+
+
+def name_in(document: Mapping[str, Any], key: str) -> tuple[str, list[ItemError]]:
+    """The name of what is to be made; empty, with why, where it is none."""
+    name = document.get(key)
     try:
-        return check_name(name if isinstance(name, str) else "")
+        return check_name(name if isinstance(name, str) else ""), []
     except ValueError as error:
-        raise invalid([ItemError("/name", str(error))]) from None
+        return "", [ItemError(f"/{key}", str(error))]
+
+
+def other_name(document: Mapping[str, Any], key: str, name: str) -> list[ItemError]:
+    """What is wrong where what is to be changed is sent with another name."""
+    if document.get(key, name) == name:
+        return []
+    return [ItemError(f"/{key}", "must be the one in the path: what is there keeps it")]
 
 
 def altered_in(state: State, kind: str) -> dict[str, Line]:
@@ -34,10 +81,3 @@ def altered_in(state: State, kind: str) -> dict[str, Line]:
 def is_altered() -> ApiProblem:
     """The 409 of what only can be deleted."""
     return ApiProblem("read_only", "its row was changed by other means than Sidekey's: delete it, and make it again")
-
-
-def page_of(items: Mapping[str, dict[str, Any]], after: str) -> dict[str, Any]:
-    """A page of items by name; `after` is the last of the page before."""
-    names = [name for name in sorted(items) if name > after]
-    rest = len(names) > PAGE
-    return {"items": [items[name] for name in names[:PAGE]], "next": names[PAGE - 1] if rest else None}

@@ -10,16 +10,26 @@ from sidekey.admin.api.problems import CODES, TYPE
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.schemas import components, reference
 
-_ALWAYS: Final = ("malformed", "unauthenticated", "misdirected", "internal_error")
+_ALWAYS: Final = ("malformed", "unauthenticated", "forbidden", "misdirected", "internal_error")
 _OF_BODIES: Final = ("too_large", "unsupported")
+
+
+_CREATED: Final = 201
+_UNSUPPORTED: Final = 415
+_LATER: Final = {"Retry-After": "Seconds until it may be tried again."}
+_OF_STATUS: Final[Mapping[int, Mapping[str, str]]] = {
+    401: {"WWW-Authenticate": "The challenge of RFC 6750."},
+    429: _LATER,
+    503: _LATER,
+}
+"""What problems of a status have in their headers."""
 
 
 def codes_of(route: Route) -> tuple[str, ...]:
     """The problems that a route may respond with."""
+    # Pages of other sites are refused everywhere, so that a route which refuses nobody by role may say so, too.
     found = [*_ALWAYS, *route.codes]
-    # A viewer may do what needs no more: such a route refuses nobody by role.
-    found += [] if route.role == "viewer" else ["forbidden"]
-    found += _OF_BODIES
+    found += _OF_BODIES if route.body else ()
     found += ["changed", "precondition_required"] if route.conditional else []
     found += ["store_unavailable"] if route.writes else []
     return tuple(code for code in CODES if code in found)
@@ -88,6 +98,10 @@ def _responses(route: Route) -> dict[str, Any]:
     good: dict[str, Any] = {"description": "It is done."}
     if route.gives:
         good = {"description": "See the schema.", "content": {"application/json": {"schema": reference(route.gives)}}}
+        if "version" in components()[route.gives].get("properties", {}):
+            good["headers"] = {"ETag": _header("The version, which a change must name; without one it is read-only.")}
+    if route.status == _CREATED:
+        good["headers"]["Location"] = _header("The path of what was made.", required=True)
     by_status: dict[int, list[str]] = {}
     for code in codes_of(route):
         by_status.setdefault(CODES[code].status, []).append(code)
@@ -95,4 +109,14 @@ def _responses(route: Route) -> dict[str, Any]:
     for status, codes in sorted(by_status.items()):
         text = "; ".join(f"`{code}`: {CODES[code].title}" for code in codes)
         found[str(status)] = {"description": f"{text}.", "content": {TYPE: {"schema": reference("Problem")}}}
+        headers = {name: _header(text, required=True) for name, text in _OF_STATUS.get(status, {}).items()}
+        if status == _UNSUPPORTED:
+            name = "Accept-Patch" if route.method == "PATCH" else "Accept"
+            headers = {name: _header("The media types that are taken.", required=True)}
+        if headers:
+            found[str(status)]["headers"] = headers
     return found
+
+
+def _header(description: str, *, required: bool = False) -> dict[str, Any]:
+    return {"description": description, "required": required, "schema": {"type": "string"}}

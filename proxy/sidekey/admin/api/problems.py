@@ -13,6 +13,10 @@ TYPE: Final = "application/problem+json"
 """RFC 9457."""
 
 
+MOST_ERRORS: Final = 200
+"""Errors that a response has at most: they are written on the event loop, and a document may hold thousands."""
+
+
 class Code(NamedTuple):
     """One row of the table."""
 
@@ -91,7 +95,8 @@ def invalid(errors: Iterable[ItemError]) -> ApiProblem:
     """The 422 of these errors."""
     found = tuple(errors)
     said = "one value is" if len(found) == 1 else f"{len(found)} values are"
-    return ApiProblem("invalid", f"{said} not valid: see errors", errors=found)
+    more = "" if len(found) <= MOST_ERRORS else f", which has the first {MOST_ERRORS}"
+    return ApiProblem("invalid", f"{said} not valid: see errors{more}", errors=found[:MOST_ERRORS])
 
 
 def not_found() -> ApiProblem:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from sidekey.admin.api.dispatch import LARGEST
 from sidekey.admin.api.openapi import codes_of
 from sidekey.admin.api.problems import CODES
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.table import ROUTES
+from sidekey.settings.stored.document import LARGEST
 
 PAGE: Final = "docs/api.md"
 

@@ -55,18 +55,18 @@ class Route:
         return tuple(self.path.split("/")[1:])
 
     def match(self, segments: Sequence[str]) -> dict[str, str] | None:
-        """The names in a path; None where it is another."""
+        """The names in a path, none of which is empty; None where it is another."""
         return match(self.path, segments)
 
 
 def match(path: str, segments: Sequence[str]) -> dict[str, str] | None:
-    """What stands in these segments for the names in braces of a path; None where it is another."""
+    """What stands in these segments for the names in braces of a path, none of it empty; None where it is another."""
     own = path.split("/")[1:]
     if len(own) != len(segments):
         return None
     names: dict[str, str] = {}
     for mine, given in zip(own, segments, strict=True):
-        if mine.startswith("{"):
+        if mine.startswith("{") and given:
             names[mine[1:-1]] = given
         elif mine != given:
             return None

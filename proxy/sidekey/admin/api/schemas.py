@@ -12,6 +12,7 @@ from sidekey.credentials.registry import KINDS
 from sidekey.runtime.admin_rules import ROLES
 from sidekey.runtime.snapshot import STORED_STATES
 from sidekey.settings.schema import schema as config_schema
+from sidekey.settings.stored.saving import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
 from sidekey.settings.values import NAME_PATTERN
 
 _REFERENCE_KEYS: Final = frozenset({"file", "env", "url", "insecure_value", "inline"})
@@ -28,8 +29,9 @@ _SOURCE: Final[Schema] = {"type": "string", "enum": ["file", "store"]}
 _VERSION: Final[Schema] = {"type": ["integer", "null"], "minimum": 1}
 _STATUS: Final[Schema] = {
     "type": "string",
-    "enum": ["ok", "altered"],
-    "description": "`altered`: the row was changed by other means, lets nobody in, and can only be deleted.",
+    "enum": ["ok", "hidden", "altered"],
+    "description": "`hidden`: a file has this name, so that the stored one lets nobody in. `altered`: the row was "
+    "changed by other means, lets nobody in, and can only be deleted.",
 }
 _GRANTED: Final[Schema] = {
     "oneOf": [{"const": "*"}, {"type": "array", "items": {"type": "string"}}],
@@ -128,10 +130,13 @@ def components() -> Mapping[str, Schema]:
     # Only operators of the machine let integrations dial what is not global.
     properties = {key: value for key, value in document["properties"].items() if key != "allow_private"}
     about = {key: {"readOnly": True, **_ABOUT_SCHEMAS[key]} for key in sorted(ABOUT)}
-    found["IntegrationDocument"] = {**document, "properties": {**about, **properties}}
+    sent = {**properties, "description": {**properties["description"], "maxLength": LONGEST_DESCRIPTION}}
+    tags: Schema = properties["tags"]
+    sent["tags"] = {**tags, "maxItems": MOST_TAGS, "items": {**tags["items"], "maxLength": LONGEST_TAG}}
+    found["IntegrationDocument"] = {**document, "properties": {**about, **sent}}
     found["NewIntegration"] = {
         **document,
-        "properties": {**about, "id": _ABOUT_SCHEMAS["id"], **properties},
+        "properties": {**about, "id": _ABOUT_SCHEMAS["id"], **sent},
         "required": ["id", *document["required"]],
     }
     found["Integration"] = {
@@ -315,7 +320,10 @@ _OWN: Final[Mapping[str, Schema]] = {
                 **_ACTIVITY,
                 "object": {"type": "string", "description": "integration, caller, token, or nothing."},
                 "name": _TEXT,
-                "from": {"type": "string", "description": "The address of whoever did it."},
+                "from": {
+                    "type": "string",
+                    "description": "The address of whoever did it, and `by` which proxy (`admin.behind_tls`).",
+                },
             }
         )
     ),

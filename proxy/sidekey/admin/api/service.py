@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, TypeVarTuple
@@ -27,9 +27,6 @@ from sidekey.store.store import Store
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
-
-MOST_FIELDS = 100
-"""Names of fields that an entry of the audit has at most."""
 
 MOST_TESTS = 1000
 """Integrations whose last test is kept."""
@@ -115,10 +112,17 @@ class Service:
     @property
     def file_callers(self) -> dict[str, Caller]:
         """The callers of files, by name."""
+        return {caller.name: caller for caller in self._file_callers()}
+
+    def file_caller(self, name: str) -> Caller | None:
+        """The caller of this name that a file has."""
+        return next((caller for caller in self._file_callers() if caller.name == name), None)
+
+    def _file_callers(self) -> Iterator[Caller]:
         snapshot = self.snapshot
         stored = {} if snapshot.stored is None else snapshot.stored.callers
         callers = {} if snapshot.callers is None else snapshot.callers
-        return {caller.name: caller for digest, caller in callers.items() if digest not in stored}
+        return (caller for digest, caller in callers.items() if digest not in stored)
 
     def close(self) -> None:
         """End the thread; what is under way in it ends first."""
@@ -183,7 +187,7 @@ class Service:
         `fields` are the names of what is changed.
         """
         record = changes[0].record
-        entry = replace(_entry(ask, record.id), row=record.row, fields=tuple(fields)[:MOST_FIELDS])
+        entry = replace(_entry(ask, record.id), row=record.row, fields=tuple(fields))
         try:
             return await self.managed.commit(changes, entry)
         except Changed:

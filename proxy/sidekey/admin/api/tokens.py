@@ -6,11 +6,12 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.named import altered_in, name_in, page_of
+from sidekey.admin.api.named import AFTER, Key, altered_in, keys, name_in, page_of
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.service import Service, expect, unavailable
@@ -42,61 +43,66 @@ async def whoami(service: Service, ask: Ask) -> Answer:
 
 async def browse(service: Service, ask: Ask) -> Answer:
     """A page of them."""
+    uses = await _uses(service)
+    after, configured = ask.query.get("after", ""), service.snapshot.admin.tokens
+    return await service.answer(_page, configured, service.store.state, uses, after)
+
+
+async def _uses(service: Service) -> Mapping[str, int]:
     try:
-        uses = await service.store.last_uses()
+        return await service.store.last_uses()
     except (StoreUnavailable, StoreRefused) as error:
         raise unavailable(error) from None
-    return await service.answer(_page, service, uses, ask.query.get("after", ""))
 
 
 async def create(service: Service, ask: Ask) -> Answer:
     """Save a new one; the response is the only one that shows it."""
     document = ask.document
-    name, now = name_in(document), int(time.time())
-    role, expires_at = _wanted(document, now)
-    own = document["own_token"]
-    if not isinstance(own, str) or not ask.operator.owns(own):
+    now = int(time.time())
+    wanted = await service.run(_wanted, document, now)
+    if not ask.operator.owns(wanted.own_token):
         raise ApiProblem("forbidden", "own_token must be the token that this request is sent with")
-    if name in service.snapshot.admin.tokens:
+    if wanted.name in service.snapshot.admin.tokens:
         raise ApiProblem("exists", "admin.tokens of the config has this name: choose another")
     token, digest = new_token()
     row = TokenRow(
         row=new_row(),
-        id=name,
-        role=role,
+        id=wanted.name,
+        role=wanted.role,
         token_sha256=digest,
-        expires_at=expires_at,
+        expires_at=wanted.expires_at,
         created_at=now,
         created_by=ask.operator.name,
     )
     state = await service.commit(ask, [Put(row, None)], ("role", "expires_at", "token"))
-    saved = state.tokens[name]
-    shown = {**_shown(saved, None), "token": token}
-    return Answer.of(shown, status=201, version=saved.version, location=f"{PREFIX}/tokens/{name}")
+    saved = state.tokens[row.id]
+    shown = {**_shown(saved, saved.id in service.snapshot.admin.tokens, None), "token": token}
+    return Answer.of(shown, status=201, version=saved.version, location=f"{PREFIX}/tokens/{saved.id}")
 
 
 async def read(service: Service, ask: Ask) -> Answer:
-    """One of them."""
+    """One of them: where a file has its name as well, the stored one, as it can be revoked."""
     name = ask.names["name"]
     configured = service.snapshot.admin.tokens.get(name)
-    if configured is not None:
-        return Answer.of(_shown_of_file(name, configured))
     row = _found(service.store.state, name)
-    if row is None:
+    if row is not None:
+        used = (await _uses(service)).get(row.row)
+        return Answer.of(_shown(row, configured is not None, used), version=row.version)
+    if configured is None:
         raise not_found()
-    return Answer.of(_shown(row, None), version=row.version)
+    return Answer.of(_shown_of_file(name, configured))
 
 
 async def delete(service: Service, ask: Ask) -> Answer:
     """Revoke it."""
     name = ask.names["name"]
+    row = _found(await service.now(), name)
+    if row is not None:
+        await service.commit(ask, [Delete(row, expect(row, ask.version))])
+        return Answer(204)
     if name in service.snapshot.admin.tokens:
         raise ApiProblem("read_only", "it is written in a config file: remove it there")
-    row = _found(await service.now(), name)
-    if row is None:
-        raise not_found()
-    await service.commit(ask, [Delete(row, expect(row, ask.version))])
-    return Answer(204)
+    raise not_found()
 
 
 def _found(state: State, name: str) -> TokenRow | None:
@@ -113,9 +119,18 @@ def _altered(state: State) -> dict[str, TokenRow]:
     }
 
 
-def _wanted(document: Mapping[str, Any], now: int) -> tuple[Role, int | None]:
-    """Role and end of a new token. Raises ApiProblem."""
-    errors = []
+class _Wanted(NamedTuple):
+    """A token that is to be made. `own_token` is what its maker sends as theirs."""
+
+    name: str
+    role: Role
+    expires_at: int | None
+    own_token: str
+
+
+def _wanted(document: Mapping[str, Any], now: int) -> _Wanted:
+    """What was sent. Raises ApiProblem with all that is wrong with it."""
+    name, errors = name_in(document, "name")
     role = next((each for each in ROLES if each == document.get("role")), None)
     if role is None:
         errors.append(ItemError("/role", f"must be one of {', '.join(ROLES)}"))
@@ -125,13 +140,14 @@ def _wanted(document: Mapping[str, Any], now: int) -> tuple[Role, int | None]:
         if expires_at is None or expires_at <= now:
             text = "must be a time to come, such as 2030-01-31T00:00:00Z, or null"
             errors.append(ItemError("/expires_at", text))
-    if "own_token" not in document:
-        errors.append(ItemError("/own_token", "is missing: send the token of this request again"))
-    if document.keys() - _KEYS:
+    own = document.get("own_token")
+    if not isinstance(own, str):
+        errors.append(ItemError("/own_token", "must be the token of this request, again"))
+    if not document.keys() <= _KEYS:
         errors.append(ItemError("", "must have no other keys than name, role, expires_at and own_token"))
-    if errors or role is None:
+    if errors or role is None or not isinstance(own, str):
         raise invalid(errors)
-    return role, expires_at
+    return _Wanted(name, role, expires_at, own)
 
 
 def _moment(raw: object) -> int | None:
@@ -144,22 +160,26 @@ def _moment(raw: object) -> int | None:
         return None
 
 
-def _page(service: Service, uses: Mapping[str, int], after: str) -> dict[str, Any]:
-    configured = service.snapshot.admin.tokens
-    of_files = {name: _shown_of_file(name, each) for name, each in configured.items()}
-    state = service.store.state
-    rows = {**_altered(state), **state.tokens}
-    stored = {name: _shown(row, uses.get(row.row)) for name, row in rows.items()}
-    return page_of({**stored, **of_files}, after)
+def _page(configured: Mapping[str, AdminToken], state: State, uses: Mapping[str, int], after: str) -> dict[str, Any]:
+    stored = {**_altered(state), **state.tokens}
+
+    def item(key: Key) -> dict[str, Any]:
+        if key.source == "file":
+            return _shown_of_file(key.name, configured[key.name])
+        row = stored[key.name]
+        return _shown(row, key.name in configured, uses.get(row.row))
+
+    return page_of(keys(configured, stored), after, item)
 
 
-def _shown(row: TokenRow, used: int | None) -> dict[str, Any]:
+def _shown(row: TokenRow, hidden: bool, used: int | None) -> dict[str, Any]:
+    """A stored one; `hidden`: a file has its name."""
     altered = not row.token_sha256
     return {
         "name": row.id,
         "source": "store",
         "version": row.version,
-        "status": "altered" if altered else "ok",
+        "status": "altered" if altered else "hidden" if hidden else "ok",
         "role": row.role,
         "expires_at": None if row.expires_at is None else instant(row.expires_at),
         "created_at": None if altered else instant(row.created_at),
@@ -182,7 +202,8 @@ def _shown_of_file(name: str, token: AdminToken) -> dict[str, Any]:
     }
 
 
-_AFTER: Final = {"after": {"type": "string", "description": "`next` of the page before."}}
+_ALL: Final = partial(Route, path="/tokens", role="admin")
+_ONE: Final = partial(Route, path="/tokens/{name}", role="admin")
 
 ROUTES: Final = (
     Route(
@@ -194,23 +215,19 @@ ROUTES: Final = (
         handle=whoami,
         gives="WhoAmI",
     ),
-    Route(
+    _ALL(
         method="GET",
-        path="/tokens",
         name="listTokens",
         summary="List operators' tokens, by name.",
-        role="admin",
         handle=browse,
-        query=_AFTER,
+        query={"after": AFTER},
         gives="Tokens",
         codes=("store_unavailable",),
     ),
-    Route(
+    _ALL(
         method="POST",
-        path="/tokens",
         name="createToken",
         summary="Make an operator's token. It is in this response and in no other.",
-        role="admin",
         handle=create,
         body="NewToken",
         gives="TokenWithToken",
@@ -219,22 +236,18 @@ ROUTES: Final = (
         writes="token",
         action="create",
     ),
-    Route(
+    _ONE(
         method="GET",
-        path="/tokens/{name}",
         name="getToken",
         summary="Read what is known of an operator's token.",
-        role="admin",
         handle=read,
         gives="Token",
-        codes=("not_found",),
+        codes=("not_found", "store_unavailable"),
     ),
-    Route(
+    _ONE(
         method="DELETE",
-        path="/tokens/{name}",
         name="revokeToken",
         summary="Revoke an operator's token.",
-        role="admin",
         handle=delete,
         status=204,
         conditional=True,

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote
 
 from aiohttp import hdrs, web
 
-from sidekey.admin.api.dispatch import read_body
+from sidekey.admin.api.dispatch import read_body, source_of
 from sidekey.admin.api.problems import CODES, ApiProblem
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.service import Service, unavailable
@@ -109,7 +109,7 @@ class Console:
             raise ApiProblem(code, "there is no such page", headers={hdrs.ALLOW: "GET"} if found else {})
         if not visitor.operator.may(page.role):
             raise ApiProblem("forbidden", f"this needs the role {page.role}: yours is {visitor.operator.role}")
-        backend = Backend(self._service, self._routes, visitor.operator, _source(request))
+        backend = Backend(self._service, self._routes, visitor.operator, source_of(self._service, request))
         by_script = method == hdrs.METH_POST and request.headers.get(hdrs.ACCEPT) == "application/json"
         query = dict(parse_qsl(request.raw_path.partition("?")[2], keep_blank_values=True))
         done = await page.handle(Visit(self._service, visitor, backend, self._proxy(), names, query, form, by_script))
@@ -139,7 +139,7 @@ class Console:
     async def _log_in(self, request: web.Request) -> web.Response:
         form = await self._form(request, request.cookies.get(self._login_cookie, ""))
         try:
-            secret = await self._sessions.log_in(form.get("token", "").strip(), _source(request))
+            secret = await self._sessions.log_in(form.get("token", "").strip(), source_of(self._service, request))
         except LoginLimited:
             text = "Too many log-ins have failed: wait a minute."
             return await self._login_form(request, status=429, error=text)
@@ -260,10 +260,6 @@ def _render(template: str, values: Mapping[str, Any], gzipped: bool) -> bytes:
 def _takes_gzip(request: web.Request) -> bool:
     codings = [part.strip().lower() for part in request.headers.get(hdrs.ACCEPT_ENCODING, "").split(",")]
     return "gzip" in codings
-
-
-def _source(request: web.Request) -> str:
-    return request.remote or "unix"
 
 
 def _next(request: web.Request) -> str:

@@ -1,0 +1,88 @@
+"""Makes the row of an integration of the document that was sent, or says all that is wrong with it. In a thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sidekey.admin.api.documents import ABOUT
+from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
+from sidekey.runtime.snapshot import Snapshot, Stored
+from sidekey.settings.stored.opening import Vault
+from sidekey.settings.stored.overlaps import overlap_of
+from sidekey.settings.stored.rows import Made, former_of, saved_row
+from sidekey.settings.stored.saving import Draft, Former, Invalid, Reenter, prepare
+from sidekey.settings.stored.source import build_draft
+from sidekey.store.records import IntegrationRow
+
+
+def document_in(sent: Mapping[str, Any]) -> dict[str, Any]:
+    """What is a document of what was sent."""
+    return {key: value for key, value in sent.items() if key not in ABOUT}
+
+
+def draft_of(
+    document: Mapping[str, Any], former: Former | None, snapshot: Snapshot, wrong: Sequence[ItemError] = ()
+) -> Draft:
+    """A document that may be saved. Raises ApiProblem with all that is wrong with it, of which `wrong` is known."""
+    found = prepare(document, former, in_flight=snapshot.limits.in_flight, now=time.time())
+    errors = [*wrong, *(ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ()))]
+    if errors or isinstance(found, Invalid):
+        raise invalid(errors)
+    if isinstance(found, Reenter):
+        text = "must be sent again as {value: ...}: where it would go has changed, or what it belongs to"
+        detail = "the destination of secrets has changed: enter them again, see errors"
+        raise ApiProblem("reenter", detail, errors=[ItemError(each, text) for each in found.pointers])
+    return found
+
+
+class Saving:
+    """Makes the row of one request: of the integration `name` in place of `row`, None: there is none.
+
+    `wrong` is what is wrong already; `by` is who sends it.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        vault: Vault,
+        name: str,
+        row: IntegrationRow | None,
+        *,
+        wrong: Sequence[ItemError],
+        by: str,
+    ) -> None:
+        self._snapshot = snapshot
+        self._vault = vault
+        self._name = name
+        self.row = row
+        self._wrong = wrong
+        self._by = by
+
+    def written(self, sent: Mapping[str, Any]) -> Made:
+        """Of a whole document."""
+        return self._saved(document_in(sent), former_of(self.row))
+
+    def patched(self, sent: Mapping[str, Any]) -> Made:
+        """Of what is stored after a merge patch."""
+        former = former_of(self.row)
+        if former is None:
+            raise ApiProblem("invalid", "what is stored cannot be read: send the whole document by PUT")
+        return self._saved(former.patched(document_in(sent)), former)
+
+    def _saved(self, document: Mapping[str, Any], former: Former | None) -> Made:
+        draft = draft_of(document, former, self._snapshot, self._wrong)
+        self._refuse_overlap(draft)
+        return saved_row(self._vault, self._name, draft, self.row, former, by=self._by, now=int(time.time()))
+
+    def _refuse_overlap(self, draft: Draft) -> None:
+        if draft.kept:
+            # What is kept is for the same destination as before, so that the targets are the same, too.
+            return
+        integration = build_draft(self._name, draft, self._snapshot.stored or Stored(), time.time())
+        found = overlap_of(self._snapshot, integration)
+        if found is not None:
+            other = found.second if found.first == self._name else found.first
+            detail = f"integration {other} covers {found.where} as well, and one caller lists both: narrow one of them"
+            raise ApiProblem("overlaps", detail)

@@ -1,0 +1,111 @@
+"""`/test`, `/explain` and `/drafts`: what becomes of a request, without anything being changed."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from sidekey.admin.api import documents
+from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.ask import Ask
+from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
+from sidekey.admin.api.route import Route
+from sidekey.admin.api.saving import document_in, draft_of
+from sidekey.admin.api.service import Service, Tested
+from sidekey.explain import explain as judge
+from sidekey.probe import Outcome
+from sidekey.runtime.snapshot import Integration, Stored
+from sidekey.settings.stored.source import build_draft
+
+_DRAFT: Final = "draft"
+"""The ID of a draft while it is tested."""
+
+
+async def test(service: Service, ask: Ask) -> Answer:
+    """Send its test request through the data plane."""
+    found = _served(service, ask.names["id"])
+    if found.test is None:
+        raise invalid([ItemError("/test", 'is missing in what is saved: add {"method": "GET", "path": "/..."}')])
+    service.admit_test(ask.operator)
+    began = time.perf_counter()
+    result = _timed(await service.probe(found.id, found.test), began)
+    service.last_tests.note(found, Tested(int(time.time()), ask.operator.name, result))
+    return Answer.of(result)
+
+
+async def explain(service: Service, ask: Ask) -> Answer:
+    """Say what would become of a request for a URL."""
+    url = ask.document.get("url")
+    if not isinstance(url, str) or ask.document.keys() != {"url"}:
+        raise invalid([ItemError("/url", "must be the one key: a URL, or a path such as /whoami")])
+    if not url.isprintable() or not url.isascii():
+        raise invalid([ItemError("/url", "must be ASCII and printable, as it is sent")])
+    longest = service.snapshot.limits.target
+    if len(url) > longest:
+        raise invalid([ItemError("/url", f"must be at most {longest} bytes, as limits.target says")])
+    found = _served(service, ask.names["id"])
+    explanation = await service.run(judge, found, url, service.snapshot.passing)
+    return Answer.of(explanation.as_json())
+
+
+async def test_draft(service: Service, ask: Ask) -> Answer:
+    """Send the test request of a document that is not saved, with the secrets that it brings."""
+    snapshot = service.snapshot
+    draft = await service.run(draft_of, document_in(ask.document), None, snapshot)
+    integration = await service.run(build_draft, _DRAFT, draft, snapshot.stored or Stored(), time.time())
+    if integration.test is None:
+        raise invalid([ItemError("/test", 'is missing: add {"method": "GET", "path": "/..."}')])
+    service.admit_test(ask.operator)
+    began = time.perf_counter()
+    return Answer.of(_timed(await service.probe_draft(integration, integration.test), began))
+
+
+def _timed(outcome: Outcome, began: float) -> dict[str, Any]:
+    return {**outcome.as_json(), "milliseconds": round((time.perf_counter() - began) * 1000)}
+
+
+def _served(service: Service, name: str) -> Integration:
+    """What is served under a name. Raises ApiProblem, also where something else responds in its place."""
+    snapshot = service.snapshot
+    found = snapshot.integrations.get(name)
+    if found is not None and not (found.stored and found.rebuild is not None):
+        return found
+    if name not in service.store.state.integrations:
+        raise not_found()
+    raise ApiProblem("not_found", f"it is not served now: {documents.judgement_of(snapshot, name).reason}")
+
+
+ROUTES: Final = (
+    Route(
+        method="POST",
+        path="/integrations/{id}/test",
+        name="testIntegration",
+        summary="Send the test request that is saved, through the data plane. Only 200 is success.",
+        role="viewer",
+        handle=test,
+        gives="TestResult",
+        codes=("not_found", "invalid", "too_many"),
+    ),
+    Route(
+        method="POST",
+        path="/integrations/{id}/explain",
+        name="explainIntegration",
+        summary="Say which rule allows a target, or why none does, and where the credential would go.",
+        role="viewer",
+        handle=explain,
+        body="ExplainRequest",
+        gives="Explanation",
+        codes=("not_found", "invalid"),
+    ),
+    Route(
+        method="POST",
+        path="/drafts/integration/test",
+        name="testDraft",
+        summary="Send the test request of a document that is not saved, with secrets of this request alone.",
+        role="editor",
+        handle=test_draft,
+        body="IntegrationDocument",
+        gives="TestResult",
+        codes=("invalid", "too_many"),
+    ),
+)

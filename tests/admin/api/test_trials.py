@@ -1,0 +1,68 @@
+"""admin/api/trials.py: what becomes of a request, without anything being changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from admin.api.conftest import Running
+from support.api import Api, basic
+
+Named = Callable[[str], str]
+
+
+def test_a_test_is_sent_through_the_data_plane_and_shows_a_status_alone(
+    api: Api, running: Running, named: Named
+) -> None:
+    """Only 200 is success; of Sidekey's own refusals it shows the code. One a second with one token."""
+    name = named("tested")
+    api.make("/integrations", {"id": name, **basic(running.upstream)})
+    tester, other = (
+        api.by(api.make("/tokens", {"name": named("tester"), "role": "viewer", "own_token": api.token})["token"])
+        for _ in range(2)
+    )
+    said = tester.ask("POST", f"/integrations/{name}/test")
+    assert said.status == 200
+    assert said.json.keys() == {"ok", "request", "status", "code", "reason", "note", "milliseconds"}
+    assert (said.json["ok"], said.json["status"], said.json["reason"]) == (True, 200, "OK, from the upstream")
+    again = tester.ask("POST", f"/integrations/{name}/test")
+    assert (again.status, again.code, again.headers["Retry-After"]) == (429, "too_many", "1")
+    said = other.ask("POST", "/integrations/of-a-file/test")
+    assert (said.code, said.pointers) == ("invalid", {"/test"})
+    unreachable = named("unreachable")
+    api.make("/integrations", {"id": unreachable, **basic(1)})
+    found = other.ask("POST", f"/integrations/{unreachable}/test").json
+    assert (found["ok"], found["status"], found["code"]) == (False, 502, "upstream_unreachable")
+
+
+def test_a_draft_is_tested_with_the_secrets_that_came_with_it(api: Api, running: Running, named: Named) -> None:
+    """And never with one that is stored, so that nobody learns by it what is."""
+    tester = api.by(api.make("/tokens", {"name": named("drafts"), "role": "editor", "own_token": api.token})["token"])
+    document = basic(running.upstream)
+    assert tester.ask("POST", "/drafts/integration/test", document).json["ok"] is True
+    name = named("kept")
+    shown = api.make("/integrations", {"id": name, **document})
+    said = tester.ask("POST", "/drafts/integration/test", shown)
+    assert (said.code, said.pointers) == ("invalid", {"/auth/password"})
+    said = tester.ask("POST", "/drafts/integration/test", {**document, "test": None})
+    assert (said.code, said.pointers) == ("invalid", {"/test"})
+    assert "draft" not in {each["id"] for each in api.get("/integrations?q=draft")["items"]}
+
+
+def test_explain_says_what_would_become_of_a_target(viewer: Api, running: Running, editor: Api, named: Named) -> None:
+    """As the command does; a URL that no parser reads is an answer as well."""
+    name = named("explained")
+    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    found = viewer.ask("POST", f"/integrations/{name}/explain", {"url": "/x"}).json
+    assert (found["allowed"], found["sent_on"]) == (True, f"http://127.0.0.1:{running.upstream}/v1/x")
+    found = viewer.ask("POST", f"/integrations/{name}/explain", {"url": "https://elsewhere.example/"}).json
+    assert (found["allowed"], found["code"], found["credential"]) == (False, "target_denied", None)
+    for wrong in ({"url": 7}, {"url": "/\n"}, {"url": "/é"}, {}, {"url": "/", "more": 1}):
+        assert viewer.ask("POST", f"/integrations/{name}/explain", wrong).pointers == {"/url"}
+
+
+def test_a_target_is_explained_that_may_be_sent(viewer: Api) -> None:
+    """The data plane refuses a longer one, whatever it says."""
+    longest = "/" + "x" * ((16 << 10) - 1)
+    assert viewer.ask("POST", "/integrations/of-a-file/explain", {"url": longest}).status == 200
+    said = viewer.ask("POST", "/integrations/of-a-file/explain", {"url": f"{longest}x"})
+    assert (said.code, said.pointers) == ("invalid", {"/url"})
