@@ -24,7 +24,6 @@ from sidekey.admin.console.sessions import LIFE, LoginLimited, Sessions, Visitor
 from sidekey.runtime.snapshot import Address
 from sidekey.store.errors import StoreError
 
-_CLOSE: Final[Mapping[str, str]] = {hdrs.CONNECTION: "close"}
 FORM: Final = "application/x-www-form-urlencoded"
 
 _POLICY: Final = "; ".join(
@@ -191,7 +190,7 @@ class Console:
                 "forbidden", "this was not sent by a page of this console", headers={"Connection": "close"}
             )
         if request.content_type != FORM:
-            raise ApiProblem("unsupported", f"Content-Type must be {FORM}", headers=_CLOSE)
+            raise ApiProblem("unsupported", f"Content-Type must be {FORM}")
         data = await read_body(request)
         try:
             pairs = parse_qsl(data.decode(), keep_blank_values=True, errors="strict", max_num_fields=2000)

@@ -154,7 +154,7 @@ NASTY = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
     "\u202eevil\u2066",
-    "x" * 4096,
+    "x" * 2000,
     "{{ 7*7 }}",
     "'`&",
 ]
@@ -164,7 +164,7 @@ NASTY = [
 def test_texts_of_others_are_inert(log_in: LogIn, running: Running, named: Named, api: Api, text: str) -> None:
     """Markup, quotes, directions and templates, wherever a page shows them."""
     pages, name = log_in("editor"), named("nasty")
-    api.make("/integrations", {"id": name, "description": text, "tags": [text], **basic(running.upstream)})
+    api.make("/integrations", {"id": name, "description": text, "tags": [text[:100]], **basic(running.upstream)})
     for path in (f"/?q={name}", f"/integrations/{name}"):
         body = pages.get(path).body
         assert "<script>alert" not in body
