@@ -165,6 +165,7 @@ def test_an_export_is_imported_as_what_it_was(kinds: dict[str, dict[str, Any]], 
     assert sha256(TOKEN.encode()).hexdigest() not in str(texts)
     assert CANARY not in site.dump()
     assert "PRIVATE KEY" not in site.dump() + str(texts)
+    assert not [path for path in tmp_path.glob("store.db*") if CANARY.encode() in path.read_bytes()]
     # Nothing is there yet: each place is named, and nothing is imported.
     other = site_of(SqlitePlace(tmp_path / "other"), tmp_path / "other")
     refused = other.json("import", str(tmp_path / "out"), status=1)

@@ -442,6 +442,21 @@ def test_what_more_than_one_process_may_use_has_more_than_one(values: helm.Value
 
 
 @pytest.mark.parametrize(
+    ("values", "one"),
+    [
+        (with_auth(single_live_token=True) | ONE, True),
+        (embedded(with_auth(single_live_token=True)), True),
+        (stored(with_auth(single_live_token=True)), False),
+    ],
+    ids=["no store", "a file", "a database"],
+)
+def test_the_notes_say_what_only_one_process_may_use(values: helm.Values, one: bool) -> None:
+    """Whoever has a second Sidekey elsewhere must know; in a database they share it."""
+    rendered = helm.files(helm.CHART, {**helm.values_of("gateway"), **values})
+    assert ("Only one process may use crm" in rendered["sidekey/templates/NOTES.txt"]) is one
+
+
+@pytest.mark.parametrize(
     "empty",
     [
         {"store": None, "admin": None},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,13 @@ def objects(chart: Path, values: Values, *, name: str = "demo", namespace: str =
 
 def parsed(rendered: dict[str, str]) -> list[Object]:
     """The objects of what `files` rendered."""
-    texts = _without_notes(rendered).values()
-    return [found for text in texts for found in yaml.load_all(text, _LOADER) if found is not None]
+    return deepcopy([found for text in _without_notes(rendered).values() for found in _read(text)])
+
+
+@cache
+def _read(text: str) -> list[Object]:
+    """The objects of a text. Most of what is rendered, a dashboard with it, comes again with other values."""
+    return [found for found in yaml.load_all(text, _LOADER) if found is not None]
 
 
 def text_of(found: list[Object]) -> str:
