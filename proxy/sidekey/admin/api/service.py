@@ -208,6 +208,24 @@ class Service:
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
 
+    async def note_test(self, ask: Ask, integration: Integration, result: Mapping[str, Any]) -> None:
+        """Keep what came of a test, and write into the audit that it was sent."""
+        self.last_tests.note(integration, Tested(int(time.time()), ask.operator.name, result))
+        entry = AuditEntry(
+            who=ask.operator.name,
+            action="test",
+            kind="integration",
+            id=integration.id,
+            row=integration.row,
+            source=ask.source,
+            outcome="ok" if result["ok"] else "failed",
+        )
+        try:
+            await self.store.audit(entry)
+        except StoreError:
+            # What is loaded can be tested while the store is away, which its metrics say.
+            return
+
 
 def _answer(make: Callable[[*Arguments], Any], *arguments: *Arguments) -> Answer:
     return Answer.of(make(*arguments))

@@ -37,6 +37,9 @@ DONE: Final[Mapping[str, str]] = {
     "tested": "Tested: see the result.",
     "untested": "Saved, and in use. It was not tested: it needs a test request, and at most one test a second is sent.",
     "deleted": "Deleted, with its secrets.",
+    "revoked": "Revoked: whoever has the token is out.",
+    "changed": "Saved, and in use.",
+    "removed": "Deleted: its token lets nobody in any more.",
     "released": "Served again.",
 }
 """What a page says after a change, by the word that its address has."""
