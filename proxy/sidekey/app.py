@@ -200,10 +200,10 @@ class App:
         if self.managed is None:
             return None
         process.share_interpreter()
-        from sidekey.admin.api.openapi import document  # noqa: PLC0415
+        from sidekey.admin.api.openapi import document  # noqa: PLC0415 - as the line above says
         from sidekey.admin.api.service import Service  # noqa: PLC0415
         from sidekey.admin.api.table import ROUTES  # noqa: PLC0415
-        from sidekey.admin.extension import Managing  # noqa: PLC0415 - as the line above says
+        from sidekey.admin.extension import Managing  # noqa: PLC0415
 
         self._service = Service(
             self.managed,

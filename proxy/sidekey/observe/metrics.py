@@ -72,7 +72,8 @@ class Metrics:
     whether the store can be reached, its revision, and whether it must not be believed; None where there is none.
     `store_integrations` counts stored integrations by state; empty where there is no store.
     `admin_logins` counts operators' requests by whether their token counts, `admin_changes` the changes they asked for,
-    by what of and by outcome: "ok", or a code of the API.
+    by what of and by outcome: "ok", or a code of the API. `note_failure` is told of each exchange that ended in a code
+    of ours or in a status of 400 or more, with both (`traffic.Traffic`); None where nobody asks.
     """
 
     __slots__ = (
@@ -91,6 +92,7 @@ class Metrics:
         "in_flight_limit",
         "integrations",
         "leaves_minted",
+        "note_failure",
         "passed",
         "reload_failures",
         "store",
@@ -127,6 +129,7 @@ class Metrics:
         self.leaves_minted = 0
         self.store: tuple[bool, int, bool] | None = None
         self.ca_expires: float | None = None
+        self.note_failure: Callable[[IntegrationStats, str, int], None] | None = None
 
     @property
     def upstream_idle(self) -> int:
@@ -162,6 +165,10 @@ class Metrics:
         if found is None:
             found = self._stats[integration] = IntegrationStats(integration)
         return found
+
+    def counted(self, integration: str) -> IntegrationStats | None:
+        """The counters of an integration that has had a request by now."""
+        return self._stats.get(integration)
 
     def recorded(self) -> Iterator[IntegrationStats]:
         """Yield the counters of the integrations that have had a request by now, `passed` and `unknown` last."""

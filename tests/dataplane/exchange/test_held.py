@@ -82,7 +82,7 @@ async def test_it_is_sent_once_more_and_not_twice() -> None:
         assert (answer.status, answer.body) == (401, b"stop")
         assert answer.values(b"www-authenticate") == [b"Bearer"]
         assert tokens(upstream) == [b"Bearer old", b"Bearer new"]
-        await sidekey.outcomes("h", c4xx=1)
+        await sidekey.outcomes("h", c401=1)
 
 
 async def test_a_body_that_is_not_kept_is_not_sent_again() -> None:

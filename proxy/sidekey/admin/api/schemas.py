@@ -231,7 +231,7 @@ _ACTIVITY: Final[Schema] = {
     "who": {"type": "string", "description": "The name of an operator's token, or of a command."},
     "action": _TEXT,
     "fields": {"type": "array", "items": _TEXT, "description": "Names or JSON pointers of what was changed."},
-    "outcome": {"type": "string", "description": "`ok`, or the code of the problem."},
+    "outcome": {"type": "string", "description": "`ok`, or the code of the problem; of a test `failed`."},
 }
 _READ_ONLY_ABOUT_CALLER: Final = {
     key: {"readOnly": True, **_CALLER[key]} for key in _CALLER if key not in ("name", "integrations")

@@ -16,6 +16,7 @@ from sidekey.admin.api.problems import ApiProblem
 from sidekey.core.routing import valid_id
 from sidekey.managed import Managed
 from sidekey.observe.metrics import Metrics
+from sidekey.observe.traffic import Traffic
 from sidekey.probe import Outcome
 from sidekey.reloading.reloader import ReloadError
 from sidekey.runtime.snapshot import Caller, Integration, Snapshot, TestRequest
@@ -98,6 +99,15 @@ class Service:
         self._uses = Paces(NOTE_EVERY)
         self._refusals = Paces(_REFUSAL_EVERY)
         self._notes: set[asyncio.Task[None]] = set()
+        self.traffic = Traffic(metrics)
+        metrics.note_failure = self.traffic.failed
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        try:
+            await self.traffic.watch()
+        except Exception as defect:  # noqa: BLE001  the edge of a task
+            self.report(defect)
 
     @property
     def store(self) -> Store:
@@ -126,6 +136,8 @@ class Service:
 
     def close(self) -> None:
         """End the thread; what is under way in it ends first."""
+        self._watching.cancel()
+        self.metrics.note_failure = None
         self._thread.shutdown(wait=False)
 
     async def run(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
@@ -207,6 +219,24 @@ class Service:
             await self.store.audit(replace(_entry(ask, _name_in(ask)), outcome=code))
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
+
+    async def note_test(self, ask: Ask, integration: Integration, result: Mapping[str, Any]) -> None:
+        """Keep what came of a test, and write into the audit that it was sent."""
+        self.last_tests.note(integration, Tested(int(time.time()), ask.operator.name, result))
+        entry = AuditEntry(
+            who=ask.operator.name,
+            action="test",
+            kind="integration",
+            id=integration.id,
+            row=integration.row,
+            source=ask.source,
+            outcome="ok" if result["ok"] else "failed",
+        )
+        try:
+            await self.store.audit(entry)
+        except StoreError:
+            # What is loaded can be tested while the store is away, which its metrics say.
+            return
 
 
 def _answer(make: Callable[[*Arguments], Any], *arguments: *Arguments) -> Answer:

@@ -11,7 +11,7 @@ from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.saving import document_in, draft_of
-from sidekey.admin.api.service import Service, Tested
+from sidekey.admin.api.service import Service
 from sidekey.explain import explain as judge
 from sidekey.probe import Outcome
 from sidekey.runtime.snapshot import Integration, Stored
@@ -29,7 +29,7 @@ async def test(service: Service, ask: Ask) -> Answer:
     service.admit_test(ask.operator)
     began = time.perf_counter()
     result = _timed(await service.probe(found.id, found.test), began)
-    service.last_tests.note(found, Tested(int(time.time()), ask.operator.name, result))
+    await service.note_test(ask, found, result)
     return Answer.of(result)
 
 

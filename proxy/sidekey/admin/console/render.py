@@ -6,13 +6,15 @@ import gzip
 import hashlib
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+
+from sidekey.admin.console.words import line_of
 
 _HERE: Final = Path(__file__).parent
 _TYPES: Final[Mapping[str, str]] = {
@@ -50,6 +52,8 @@ class Renderer:
         self._environment.filters["coded"] = coded
         self._environment.filters["day"] = day
         self._environment.filters["ago"] = ago
+        self._environment.filters["clock"] = clock
+        self._environment.filters["line"] = line_of
         self._environment.filters["since"] = since
         for name in ("parts", "fields"):
             self._environment.globals[name] = self._environment.get_template(f"{name}.html").module
@@ -84,6 +88,12 @@ def ago(instant: str | None) -> str:
     if instant is None:
         return "never"
     return since(datetime.fromisoformat(instant).timestamp())
+
+
+def clock(moment: float) -> str:
+    """`3 November, 09:42:07 UTC` of seconds since the epoch."""
+    at = datetime.fromtimestamp(moment, UTC)
+    return f"{at.day} {at:%B, %H:%M:%S} UTC"
 
 
 def since(moment: float) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from sidekey.admin.api.problems import ApiProblem, ItemError
 from sidekey.credentials.registry import KINDS
+from sidekey.observe.traffic import FAILING, Seen
 from sidekey.runtime.snapshot import STORED_STATES
 
 Mood = Literal["good", "warning", "bad", "quiet"]
@@ -37,6 +39,9 @@ DONE: Final[Mapping[str, str]] = {
     "tested": "Tested: see the result.",
     "untested": "Saved, and in use. It was not tested: it needs a test request, and at most one test a second is sent.",
     "deleted": "Deleted, with its secrets.",
+    "revoked": "Revoked: whoever has the token is out.",
+    "changed": "Saved, and in use.",
+    "removed": "Deleted: its token lets nobody in any more.",
     "released": "Served again.",
 }
 """What a page says after a change, by the word that its address has."""
@@ -48,12 +53,15 @@ def title_of(kind: str | None) -> str:
     return kind or "" if found is None else found.title
 
 
-def standing_of(item: Mapping[str, Any]) -> Standing:
-    """How an integration of the API's stands."""
+def standing_of(item: Mapping[str, Any], seen: Seen | None = None) -> Standing:
+    """How an integration of the API's stands; `seen` is what its requests were like."""
     status = str(item["status"])
     reason = str(item["reason"] or "")
     if status == "ok" and not item["usable"]:
         return Standing("bad", "Secret missing", reason or "what it needs cannot be read")
+    if status == "ok" and seen is not None and seen.failing_since is not None:
+        since = datetime.fromtimestamp(seen.failing_since, UTC)
+        return Standing("bad", f"Failing since {since:%H:%M} UTC", f"its last {FAILING} requests and more have failed")
     mood, word = _STATES[status]
     return Standing(mood, word, reason)
 
@@ -83,3 +91,13 @@ def overtaken(activity: Sequence[Mapping[str, Any]], version: int | None, sent: 
         f"It was changed after this page was loaded: {said}. Save again to put yours in place of that, or load the "
         "page again to see theirs"
     )
+
+
+def line_of(counts: Sequence[int], most: int, width: int = 94, height: int = 22) -> str:
+    """Where a small line of counts goes, as the points of an SVG; `most` is what reaches its top."""
+    step = width / max(1, len(counts) - 1)
+    points = (
+        f"{number * step:.0f},{height - 1 - count * (height - 2) / max(1, most):.0f}"
+        for number, count in enumerate(counts)
+    )
+    return " ".join(points)

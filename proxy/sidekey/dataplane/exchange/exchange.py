@@ -808,7 +808,12 @@ class Exchange(ExchangeEvents):
         if request.rules.timeouts.total:
             worker.deadlines.forget(self)
         access = worker.access
-        if access.every or (access.errors and (code or status >= 400)):
+        if code or status >= 400:
+            if worker.metrics.note_failure is not None:
+                worker.metrics.note_failure(stats, code, status)
+            if access.errors:
+                self._log(code, seconds)
+        elif access.every:
             self._log(code, seconds)
 
     def _log(self, code: str, seconds: float) -> None:

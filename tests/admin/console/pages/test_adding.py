@@ -140,6 +140,27 @@ def test_one_is_tested_explained_and_deleted(log_in: LogIn, running: Running, na
     assert pages.ask("GET", path).status == 404
 
 
+def test_a_failing_integration_is_told_with_its_last_errors(
+    log_in: LogIn, running: Running, named: Named, api: Api
+) -> None:
+    """In the list and on its page, until a request succeeds: here, with another secret."""
+    pages, name = log_in("editor"), named("failing")
+    made(pages, running, name, **{"/endpoint_prefix": "http://127.0.0.1:1"})
+    assert "not recorded" in pages.get(f"/?q={name}").text
+    for _ in range(3):
+        assert get(running.child.proxy_port, f"/i/{name}/x", CALLER).status == 502
+    assert "Failing since" in pages.get(f"/?q={name}").text
+    seen = pages.get(f"/integrations/{name}")
+    assert "3 in 24 hours, 3 failed" in seen.text
+    assert seen.text.count(": 502, upstream_unreachable") == 3
+    form = seen.form(f"/integrations/{name}")
+    repaired = {"/endpoint_prefix": f"http://127.0.0.1:{running.upstream}", "/auth/password#do": "replace"}
+    pages.send(form, {**repaired, "/auth/password": "new"})
+    assert get(running.child.proxy_port, f"/i/{name}/whoami", CALLER).status == 200
+    assert "Failing" not in pages.get(f"/?q={name}").text
+    assert api.get(f"/integrations/{name}")["status"] == "ok"
+
+
 def test_one_of_a_file_is_shown_and_cannot_be_changed(log_in: LogIn) -> None:
     pages = log_in("editor")
     seen = pages.get("/integrations/of-a-file")

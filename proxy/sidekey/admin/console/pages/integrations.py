@@ -21,7 +21,7 @@ async def browse(visit: Visit) -> View:
     """A page of the list."""
     wanted = {name: visit.query[name] for name in _FILTERS if visit.query.get(name)}
     given = await visit.backend.ask("listIntegrations", query=wanted)
-    items = [{**each, "standing": standing_of(each), "title": title_of(each["kind"])} for each in given.value["items"]]
+    items = [_entry(visit, each) for each in given.value["items"]]
     values = {
         "items": items,
         "wanted": {name: wanted.get(name, "") for name in _FILTERS},
@@ -33,6 +33,17 @@ async def browse(visit: Visit) -> View:
         "may_edit": visit.may("editor"),
     }
     return View("integrations.html", values)
+
+
+def _entry(visit: Visit, item: Mapping[str, Any]) -> dict[str, Any]:
+    seen = visit.service.traffic.of(item["id"]) if _is_served(visit, item) else None
+    return {**item, "standing": standing_of(item, seen), "title": title_of(item["kind"]), "seen": seen}
+
+
+def _is_served(visit: Visit, item: Mapping[str, Any]) -> bool:
+    """Whether requests for an ID come to this one: a file and the store may have the same."""
+    served = visit.service.snapshot.integrations.get(item["id"])
+    return served is not None and served.stored == (item["source"] == "store")
 
 
 def _with(wanted: dict[str, str], after: str) -> str:
@@ -107,6 +118,7 @@ async def _shown(visit: Visit, **more: object) -> View:
     activity = None
     if found["source"] == "store":
         activity = (await visit.backend.ask("listActivity", visit.names)).value["items"][:10]
+    seen = visit.service.traffic.of(found["id"]) if _is_served(visit, found) else None
     served = visit.service.snapshot.integrations.get(found["id"])
     form = form_of(found) if found["source"] == "store" else None
     values = {
@@ -114,7 +126,8 @@ async def _shown(visit: Visit, **more: object) -> View:
         "entries": None if form is None else entries_of(form, found, given.version),
         "problem": None,
         "rest": (),
-        "standing": standing_of(found),
+        "standing": standing_of(found, seen),
+        "seen": seen,
         "kind": title_of(found["kind"]),
         "version": given.version,
         "activity": activity,

@@ -1,0 +1,173 @@
+"""What each integration's requests of the last day were like, for people: of this process, since its start.
+
+Nothing is added to a request that succeeds: the counters there are are looked at each minute, and only failures are
+told one by one. At most `MOST` integrations are remembered, those that were used last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from sidekey.observe.metrics import IntegrationStats, Metrics
+
+SLOT: Final = 1800
+"""Seconds of a slot."""
+
+SLOTS: Final = 48
+"""A day."""
+
+EVERY: Final = 60.0
+"""Seconds between two looks at the counters."""
+
+MOST: Final = 1000
+"""Integrations that are remembered. One takes at most 4 KiB."""
+
+ERRORS: Final = 20
+"""Failures of an integration that are remembered."""
+
+FAILING: Final = 3
+"""Failures one after another, from which on an integration is failing."""
+
+_AT_ONCE: Final = 200
+"""Integrations that are looked at before others have the loop again."""
+
+
+class Failure(NamedTuple):
+    """A request that failed: when (seconds since the epoch), our code or "", and the upstream's status or ours."""
+
+    at: int
+    code: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What an integration's requests were like.
+
+    `requests` and `failures` are of the slots of the last day, the oldest first; `used_at` is to the minute, and
+    `failing_since` when the first of the last failures was, None where fewer than `FAILING` followed one another. Both
+    are in seconds since the epoch. `errors` are from the newest on.
+    """
+
+    requests: tuple[int, ...]
+    failures: tuple[int, ...]
+    used_at: int
+    failing_since: int | None
+    errors: tuple[Failure, ...]
+
+
+class _Record:
+    """Of one integration. `slot` is the number of the newest slot since the epoch."""
+
+    __slots__ = ("errors", "failures", "good", "requests", "since", "slot", "streak", "total", "used_at")
+
+    def __init__(self, slot: int) -> None:
+        self.requests = array("L", bytes(SLOTS * 8))
+        self.failures = array("L", bytes(SLOTS * 8))
+        self.errors: deque[Failure] = deque(maxlen=ERRORS)
+        self.slot = slot
+        self.total = 0
+        self.good = 0
+        """Requests that did not fail, as of the last failure."""
+        self.streak = 0
+        self.since = 0
+        self.used_at = 0
+
+    def turn_to(self, slot: int) -> None:
+        """Let the slots since the newest one begin at nothing."""
+        for number in range(max(self.slot + 1, slot - SLOTS + 1), slot + 1):
+            self.requests[number % SLOTS] = self.failures[number % SLOTS] = 0
+        self.slot = max(self.slot, slot)
+
+
+class Traffic:
+    """Remembers what requests were like. `wall` gives seconds since the epoch."""
+
+    def __init__(self, metrics: Metrics, wall: Callable[[], float] = time.time) -> None:
+        self._metrics = metrics
+        self._wall = wall
+        self._records: OrderedDict[str, _Record] = OrderedDict()
+
+    async def watch(self) -> None:
+        """Look at the counters each minute, for ever."""
+        while True:
+            await asyncio.sleep(EVERY)
+            await self.look()
+
+    async def look(self) -> None:
+        """Take what has been counted since the last look."""
+        now = int(self._wall())
+        for number, stats in enumerate(list(self._metrics.recorded())):
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+            self._take(stats, now)
+
+    def _take(self, stats: IntegrationStats, now: int) -> None:
+        total = sum(stats.outcomes.values())
+        record = self._records.get(stats.integration)
+        if record is not None and record.total > total:
+            # The integration was away for a while, and its counters began again.
+            record.total = 0
+        if record is None or record.total != total:
+            record = self._record(stats.integration, now)
+            record.requests[record.slot % SLOTS] += total - record.total
+            record.total = total
+            record.used_at = now
+
+    def failed(self, stats: IntegrationStats, code: str, status: int) -> None:
+        """Note a request that failed; its outcome is counted already."""
+        now = int(self._wall())
+        record = self._record(stats.integration, now)
+        if not code and status < 500 and status not in (401, 403):
+            # The caller's mistake, or too many requests: no sign that the integration does not work.
+            record.errors.appendleft(Failure(now, code, status))
+            return
+        record.failures[record.slot % SLOTS] += 1
+        record.errors.appendleft(Failure(now, code, status))
+        good = _good(stats)
+        if record.streak == 0 or good != record.good:
+            record.streak, record.since = 0, now
+        record.good = good
+        record.streak += 1
+
+    def of(self, integration: str) -> Seen | None:
+        """What is remembered of an integration, and counted by now; None: nothing."""
+        stats, now = self._metrics.counted(integration), int(self._wall())
+        if stats is not None:
+            self._take(stats, now)
+        record = self._records.get(integration)
+        if record is None:
+            return None
+        record.turn_to(now // SLOT)
+        order = [number % SLOTS for number in range(record.slot - SLOTS + 1, record.slot + 1)]
+        failing = record.streak >= FAILING and stats is not None and _good(stats) == record.good
+        return Seen(
+            tuple(record.requests[each] for each in order),
+            tuple(record.failures[each] for each in order),
+            record.used_at,
+            record.since if failing else None,
+            tuple(record.errors),
+        )
+
+    def _record(self, integration: str, now: int) -> _Record:
+        record = self._records.get(integration)
+        if record is None:
+            record = self._records[integration] = _Record(now // SLOT)
+            if len(self._records) > MOST:
+                self._records.popitem(last=False)
+        else:
+            self._records.move_to_end(integration)
+        record.turn_to(now // SLOT)
+        return record
+
+
+def _good(stats: IntegrationStats) -> int:
+    """How many requests did not fail in a way that tells of the integration."""
+    outcomes = stats.outcomes
+    return sum(outcomes.get(outcome, 0) for outcome in ("1xx", "2xx", "3xx", "4xx", "429"))

@@ -1,0 +1,127 @@
+"""observe/traffic.py: slots of a day, failures one after another, and a bound on what is remembered."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from sidekey.observe.metrics import Metrics
+from sidekey.observe.traffic import ERRORS, MOST, SLOT, SLOTS, Failure, Traffic
+
+
+class Day:
+    """Counters, a clock, and what is remembered of them."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000
+        self.metrics = Metrics()
+        self.traffic = Traffic(self.metrics, lambda: self.now)
+        self.metrics.note_failure = self.traffic.failed
+
+    def request(self, outcome: str = "2xx", name: str = "crm", *, code: str = "", status: int = 200) -> None:
+        """One request, as the data plane counts it."""
+        stats = self.metrics.stats(name)
+        stats.record(outcome, 0.001)
+        if code or status >= 400:
+            self.traffic.failed(stats, code, status)
+
+
+@pytest.fixture
+def day() -> Day:
+    return Day()
+
+
+async def test_requests_fall_into_slots_of_half_an_hour(day: Day) -> None:
+    """The newest is the last; after a day they are gone."""
+    for count in (3, 5):
+        for _ in range(count):
+            day.request()
+        await day.traffic.look()
+        day.now += SLOT
+    seen = day.traffic.of("crm")
+    assert seen is not None
+    assert seen.requests[-3:] == (3, 5, 0)
+    assert (len(seen.requests), sum(seen.requests), sum(seen.failures)) == (SLOTS, 8, 0)
+    assert seen.used_at == day.now - SLOT
+    day.now += SLOT * SLOTS
+    seen = day.traffic.of("crm")
+    assert seen is not None
+    assert sum(seen.requests) == 0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "status"),
+    [("401", "", 401), ("403", "", 403), ("5xx", "", 503), ("upstream_timeout", "upstream_timeout", 504)],
+)
+def test_three_failures_one_after_another_are_failing(day: Day, outcome: str, code: str, status: int) -> None:
+    """Since the first of them; one that succeeds ends it, without anything being noted of it."""
+    day.request()
+    began = day.now
+    for _ in range(2):
+        day.request(outcome, code=code, status=status)
+        day.now += 60
+    assert _since(day) is None
+    day.request(outcome, code=code, status=status)
+    assert _since(day) == began
+    day.request()
+    assert _since(day) is None
+    for _ in range(3):
+        day.now += 60
+        day.request(outcome, code=code, status=status)
+    assert _since(day) == day.now - 120
+
+
+def _since(day: Day) -> int | None:
+    seen = day.traffic.of("crm")
+    return None if seen is None else seen.failing_since
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("4xx", 404), ("429", 429)])
+def test_what_tells_nothing_of_the_integration_ends_a_row_of_failures(day: Day, outcome: str, status: int) -> None:
+    """It is an error for people to see all the same."""
+    for _ in range(2):
+        day.request("5xx", status=500)
+    day.request(outcome, status=status)
+    day.request("5xx", status=500)
+    seen = day.traffic.of("crm")
+    assert seen is not None
+    assert seen.failing_since is None
+    assert [each.status for each in seen.errors] == [500, status, 500, 500]
+    assert sum(seen.failures) == 3
+
+
+def test_the_last_errors_are_remembered(day: Day) -> None:
+    """Time, code and status; no path."""
+    for number in range(ERRORS + 5):
+        day.now += 1
+        day.request("5xx", status=500 + number)
+    seen = day.traffic.of("crm")
+    assert seen is not None
+    assert len(seen.errors) == ERRORS
+    assert seen.errors[0] == Failure(day.now, "", 500 + ERRORS + 4)
+
+
+async def test_those_that_were_used_last_are_remembered_within_the_bound_on_memory(day: Day) -> None:
+    """Each with all that it may have: 4 MB."""
+    for number in range(MOST + 10):
+        for _ in range(ERRORS):
+            day.request("5xx", f"i{number}", status=500)
+    await day.traffic.look()
+    assert day.traffic.of("never") is None
+    assert len(day.traffic._records) == MOST
+    record = day.traffic._records[f"i{MOST}"]
+    size = sum(sys.getsizeof(each) for each in (record.requests, record.failures, record.errors, *record.errors))
+    assert size * MOST < 4 << 20
+
+
+async def test_counters_that_began_again_count_from_nothing(day: Day) -> None:
+    """An integration that was deleted and made again."""
+    for _ in range(5):
+        day.request()
+    await day.traffic.look()
+    day.metrics._stats.clear()
+    day.request()
+    seen = day.traffic.of("crm")
+    assert seen is not None
+    assert sum(seen.requests) == 6
