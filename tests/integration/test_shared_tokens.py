@@ -263,5 +263,6 @@ def test_two_processes_on_one_sqlite_file_revoke_no_family(
     try:
         world.at_once(Gateway.start)
         live(world, 4)
+        assert world.families()["revoked"] == 0
     finally:
         world.close()

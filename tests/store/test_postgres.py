@@ -136,6 +136,7 @@ async def test_a_start_waits_for_a_server(place: PostgresPlace) -> None:
     opening = asyncio.create_task(Store.open(place.database(), RING, retention=1, patience=30))
     await asyncio.to_thread(place.postgres.start)
     store = await opening
+    assert store.health.up
     await store.close()
 
 

@@ -422,6 +422,21 @@ async def test_a_turn_that_is_being_taken_at_the_end_of_a_process_is_given_back(
     assert await other.token() == "t1"
 
 
+async def test_what_is_intended_as_a_process_ends_is_not_presented(world: World) -> None:
+    node = world.node("a")
+    node.ledger.waits_at = "intend"
+    waiting = asyncio.create_task(node.token())
+    await settle()
+    closing = asyncio.create_task(node.end())
+    await settle()
+    node.ledger.gate.set()
+    await closing
+    assert waiting.cancelled()
+    assert world.shared.events == ["a take", "a intend", "a release"]
+    assert world.presented == []
+    assert await world.node().token() == "t1"
+
+
 async def test_once_a_process_ends_no_turn_begins(world: World) -> None:
     """Whoever asks: a request that is still let in, or the source of an integration that had none so far."""
     node = world.node()

@@ -98,6 +98,8 @@ class Sharing:
             self._turns.check()
             if self._rotates:
                 await turn.intend()
+                # The end may have begun meanwhile: what is sent now would be waited for from the beginning.
+                self._turns.check()
                 presented = True
             return await self._fetch(call)
 
