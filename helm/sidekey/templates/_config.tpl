@@ -43,7 +43,12 @@ whose response is still under way, or not stored yet, would be lost.
 */}}
 {{- define "sidekey.gracePeriod" -}}
 {{- $timeouts := include "sidekey.timeouts" . | fromJson -}}
-{{- $rest := hasKey (.values.config | default dict) "store" | ternary 25 5 -}}
+{{- $store := .values.store | default dict -}}
+{{- $stored := or (get ($store.url | default dict) "secret") (get ($store.embedded | default dict) "enabled") -}}
+{{- $rest := 5 -}}
+{{- if or $stored (hasKey (.values.config | default dict) "store") -}}
+{{- $rest = 25 -}}
+{{- end -}}
 {{- add (include "sidekey.seconds" $timeouts.drain_delay) (include "sidekey.seconds" $timeouts.drain) $rest -}}
 {{- end }}
 
