@@ -166,14 +166,6 @@ def test_the_grace_period_follows_the_config(timeouts: dict[str, str], wanted: i
     assert {name: told[name] for name in timeouts} == timeouts
 
 
-def test_with_a_store_a_pod_has_time_to_keep_what_a_call_for_a_token_brings() -> None:
-    """Who is killed while a refresh token is presented leaves it unknown."""
-    store = {"url": {"file": "/run/secrets/url"}, "keys": [{"id": "k1", "key": {"file": "/run/secrets/k1"}}]}
-    values = {**helm.values_of("gateway"), "config": {"store": store}}
-    seconds = deployment(helm.objects(helm.CHART, values))["spec"]["terminationGracePeriodSeconds"]
-    assert seconds == 35 + LINGER_OF_TURNS + LINGER_OF_LEDGER
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_probes_ask_the_metrics_listener(case: str, rendered: Rendered) -> None:
     """Startup asks whether it is ready, liveness only whether it lives; a gateway is asked for readiness as well."""

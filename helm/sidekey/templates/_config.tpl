@@ -45,10 +45,7 @@ whose response is still under way, or not stored yet, would be lost.
 {{- $timeouts := include "sidekey.timeouts" . | fromJson -}}
 {{- $store := .values.store | default dict -}}
 {{- $stored := or (get ($store.url | default dict) "secret") (get ($store.embedded | default dict) "enabled") -}}
-{{- $rest := 5 -}}
-{{- if or $stored (hasKey (.values.config | default dict) "store") -}}
-{{- $rest = 25 -}}
-{{- end -}}
+{{- $rest := empty $stored | ternary 5 25 -}}
 {{- add (include "sidekey.seconds" $timeouts.drain_delay) (include "sidekey.seconds" $timeouts.drain) $rest -}}
 {{- end }}
 
