@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sidekey.sources.tokens.store_ledger import LINGER as LINGER_OF_LEDGER
+from sidekey.sources.tokens.turns import LINGER as LINGER_OF_TURNS
 from support import charts, helm
 
 ALLOWED_VOLUMES = {"configMap", "csi", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
@@ -140,10 +142,11 @@ def test_nothing_runs_before_the_end(case: str, rendered: Rendered) -> None:
 
 @pytest.mark.parametrize("case", GATEWAYS)
 def test_a_gateway_has_time_to_drain(case: str, rendered: Rendered) -> None:
-    """The grace period is drain_delay and drain, in whole seconds, and 5 s."""
+    """The grace period is drain_delay and drain, in whole seconds, and 5 s; 20 more for what a store must be told."""
     seconds = {"5s": 5.0, "25s": 25.0, "1500ms": 1.5, "2m": 120.0}
-    timeouts = yaml.safe_load(helm.config_of(rendered[case]))["timeouts"]
-    wanted = sum(-(-seconds[timeouts[name]] // 1) for name in ("drain_delay", "drain")) + 5
+    config = yaml.safe_load(helm.config_of(rendered[case]))
+    rest = 5 if config.get("store") is None else 5 + LINGER_OF_TURNS + LINGER_OF_LEDGER
+    wanted = sum(-(-seconds[config["timeouts"][name]] // 1) for name in ("drain_delay", "drain")) + rest
     assert deployment(rendered[case])["spec"]["terminationGracePeriodSeconds"] == wanted
 
 

@@ -17,7 +17,7 @@ import pytest
 from sidekey.sources.tokens.sharing import SPENT
 from support.ask import Answer, get, within
 from support.ca import Authority
-from support.child import DEADLINE, Child
+from support.child import DEADLINE, Child, run_cli
 from support.oidc import SECRET, OidcProvider
 from support.postgres import Postgres
 
@@ -51,6 +51,7 @@ integrations:
     description: first
     auth: {{type: oauth2, token_endpoint: '{endpoint}', client_id: basic, client_secret: {{file: secret}},
            grant: refresh_token, refresh_token: {{file: {name}}}}}
+    test: {{path: /api/orders}}
 """
         self.child: Child
 
@@ -144,9 +145,14 @@ def provider(ca: Authority, tmp_path: Path) -> Iterator[OidcProvider]:
 
 
 def live(world: World, times: int) -> None:
-    """Renewals by all, an edit, restarts in good order and by SIGKILL: no refresh token comes twice."""
+    """Renewals by all, a command beside them, an edit, restarts in good order and by SIGKILL.
+
+    No refresh token comes twice.
+    """
     first = world.gateways[0]
     world.renew(times)
+    tested = run_cli("test", "it", "--config", str(first.child.config))
+    assert tested.returncode == 0, tested
     world.at_once(Gateway.edit)
     world.renew(2)
     assert first.child.stop() == 0
@@ -257,5 +263,6 @@ def test_two_processes_on_one_sqlite_file_revoke_no_family(
     try:
         world.at_once(Gateway.start)
         live(world, 4)
+        assert world.families()["revoked"] == 0
     finally:
         world.close()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 import math
+import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 
 from sidekey.credentials.base import Reply
 from sidekey.network.http_connection import LARGEST_HEAD, HttpConnection, ResponseError
@@ -18,6 +21,11 @@ from support.upstream import OK, RawUpstream, Script, answering
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: up.test\r\n\r\n"
 LARGEST = 1 << 10
+
+
+def soon() -> float:
+    """A deadline that is not reached."""
+    return asyncio.get_running_loop().time() + DEADLINE
 
 
 @asynccontextmanager
@@ -35,7 +43,7 @@ async def connected(script: Script) -> AsyncIterator[HttpConnection]:
 async def answer_to(script: Script) -> tuple[Reply, float]:
     """The response, and how long its connection may be kept."""
     async with connected(script) as connection, asyncio.timeout(DEADLINE):
-        reply = await connection.call(REQUEST, LARGEST)
+        reply = await connection.call(REQUEST, LARGEST, soon())
         return reply, connection.keep_for
 
 
@@ -43,7 +51,7 @@ async def failure_of(script: Script) -> tuple[str, str]:
     """Outcome and reason of a response that cannot be used."""
     async with connected(script) as connection, asyncio.timeout(DEADLINE):
         with pytest.raises(ResponseError) as failed:
-            await connection.call(REQUEST, LARGEST)
+            await connection.call(REQUEST, LARGEST, soon())
         assert not connection.keep_for
         return failed.value.outcome, failed.value.reason
 
@@ -256,11 +264,51 @@ async def test_a_connection_is_quiet_until_something_arrives() -> None:
 
     told = asyncio.Event()
     async with connected(script) as connection:
-        await connection.call(REQUEST, LARGEST)
+        await connection.call(REQUEST, LARGEST, soon())
         assert connection.is_quiet()
         told.set()
         await ended(connection, lambda: not connection.is_quiet())
         for _ in range(10):
             await asyncio.sleep(0)
         with pytest.raises(ResponseError, match="closed the connection before it responded"):
-            await connection.call(REQUEST, LARGEST)
+            await connection.call(REQUEST, LARGEST, soon())
+
+
+async def test_a_response_that_does_not_come_in_time_is_a_timeout() -> None:
+    async with connected(answering()) as connection:
+        with pytest.raises(TimeoutError):
+            await connection.call(REQUEST, LARGEST, asyncio.get_running_loop().time() + 0.05)
+
+
+@pytest.mark.parametrize("factory", [asyncio.SelectorEventLoop, uvloop.new_event_loop])
+def test_a_response_that_came_while_the_process_was_stopped_is_read(
+    factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """Its time is over by then; what it brings may be the only refresh token that counts."""
+
+    async def stopped() -> Reply:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        bell, rung = socket.socketpair()
+        with ours, theirs, bell, rung:
+            _, connection = await loop.create_connection(HttpConnection, sock=ours)
+            call = asyncio.ensure_future(connection.call(REQUEST, LARGEST, loop.time() + 0.1))
+            await asyncio.sleep(0)
+            theirs.setblocking(False)
+            assert await loop.sock_recv(theirs, 1024) == REQUEST
+
+            def stop() -> None:
+                # Nothing of this loop runs: it has looked at its sockets, and looks at its timers next.
+                loop.remove_reader(rung)
+                theirs.send(OK)
+                time.sleep(0.2)
+
+            loop.add_reader(rung, stop)
+            bell.send(b"!")
+            try:
+                return await call
+            finally:
+                connection.abort()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        assert runner.run(stopped()).body == b"ok"

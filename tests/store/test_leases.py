@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from sidekey.store.errors import StoreRefused
 from sidekey.store.leases import Lease, LeaseLost, NotLeased
+from sidekey.store.ring import KeyRing
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
 from support.stores import ENTRY, KEYS, Place, integration
@@ -160,12 +162,19 @@ async def test_a_process_that_has_the_former_token_still_spoils_neither(place: P
         assert (await leased(early)).result == "the next"
 
 
-async def test_a_ring_without_the_key_presents_nothing(place: Place) -> None:
-    """It cannot tell whose what is there is."""
-    async with place.open() as former, place.open({"k2": b"2" * 32, **KEYS}) as store:
-        await store.finish(await leased(store), RESULT, spent=True)
-        assert (await not_leased(former)).unknown
-        assert (await leased(store)).result == RESULT
+async def test_a_ring_without_the_key_presents_nothing_and_keeps_what_was_presented(place: Place) -> None:
+    """It cannot tell whose what is there is; with the key it goes on, also in the middle of a turn."""
+    both = {"k2": b"2" * 32, **KEYS}
+    async with place.open() as former, place.open(both) as store:
+        lease = await leased(former)
+        await former.intend(lease, 60)
+        assert (await store.rotate_key(lambda _: (), "ops")).stuck == ()
+        for step in (former.lease(NAME, LINEAGE, ("",), 60), former.finish(lease, RESULT, spent=True)):
+            with pytest.raises(StoreRefused, match="key k2 is missing"):
+                await step
+        former.use(KeyRing(both), 1.0)
+        await former.finish(lease, RESULT, spent=True)
+        assert await left(store) == RESULT
 
 
 async def test_a_lease_taken_by_another_first_key_goes_over_to_it_whole(place: Place) -> None:

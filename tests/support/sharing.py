@@ -44,7 +44,10 @@ class Shared:
 
 
 class Process(Ledger):
-    """The ledger of one process. It dies where it is told to: before it does the event of `dies_at`."""
+    """The ledger of one process. It dies where it is told to: before it does the event of `dies_at`.
+
+    At that of `down_at` what is kept cannot be reached, and at that of `loses_at` the turn is lost.
+    """
 
     def __init__(self, name: str, shared: Shared) -> None:
         self.name = name
@@ -52,6 +55,7 @@ class Process(Ledger):
         self.dies_at = ""
         self.down_at = ""
         self.waits_at = ""
+        self.loses_at = ""
         self.gate = asyncio.Event()
         """What the event of `waits_at` waits for."""
 
@@ -77,6 +81,8 @@ class Process(Ledger):
             await self.gate.wait()
         if self.shared.is_down or event == self.down_at:
             raise Unavailable("it cannot be reached")
+        if event == self.loses_at:
+            raise TurnLost
         self.shared.events.append(f"{self.name} {event}")
 
 

@@ -37,10 +37,16 @@ endpoint any more; this is why there is no preStop hook. A sidecar is told to en
 {{- div (add $milliseconds 999) 1000 -}}
 {{- end }}
 
-{{/* How long the gateway's pod may take to end: what it takes to drain, and 5 s. */}}
+{{/*
+How long the gateway's pod may take to end: what it takes to drain, and 5 s. With a store, 20 s more: a refresh token
+whose response is still under way, or not stored yet, would be lost.
+*/}}
 {{- define "sidekey.gracePeriod" -}}
 {{- $timeouts := include "sidekey.timeouts" . | fromJson -}}
-{{- add (include "sidekey.seconds" $timeouts.drain_delay) (include "sidekey.seconds" $timeouts.drain) 5 -}}
+{{- $store := .values.store | default dict -}}
+{{- $stored := or (get ($store.url | default dict) "secret") (get ($store.embedded | default dict) "enabled") -}}
+{{- $rest := empty $stored | ternary 5 25 -}}
+{{- add (include "sidekey.seconds" $timeouts.drain_delay) (include "sidekey.seconds" $timeouts.drain) $rest -}}
 {{- end }}
 
 {{/* The chart's own file of the config, as YAML. */}}

@@ -139,8 +139,7 @@ class Fetcher:
             except ProblemError as raised:
                 raise _of_step(call.step, raised.problem, unspent=True) from None
         try:
-            async with asyncio.timeout_at(deadline):
-                reply = await connection.call(request, largest)
+            reply = await connection.call(request, largest, deadline)
         except BaseException as error:
             connection.abort()
             if fresh and identity is not None and isinstance(error, ClosedBeforeResponse):

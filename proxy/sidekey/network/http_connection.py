@@ -24,6 +24,9 @@ from sidekey.network.tls import tls_problem
 LARGEST_HEAD = 256 << 10
 """Bytes of a response's head and its interim ones, and of chunk extensions or trailers in a row."""
 
+LAST_LOOK = 0.05
+"""Seconds after the deadline for which what has arrived by then is read."""
+
 LARGEST_FIELD = 64 << 10
 """Bytes of one header field: platforms send policies and cookies of more than the usual 8 KiB."""
 
@@ -62,21 +65,26 @@ class HttpConnection(asyncio.Protocol):
         self._response: _Response | None = None
         self._waiter: asyncio.Future[Reply] | None = None
 
-    async def call(self, request: bytes, largest: int) -> Reply:
-        """Send a request and read its response, of whose body at most `largest` bytes are accepted.
+    async def call(self, request: bytes, largest: int, deadline: float) -> Reply:
+        """Send a request and read its response until `deadline`; of its body at most `largest` bytes are accepted.
 
-        Raises ResponseError, or ProblemError (upstream_tls_failed). Where it raises anything, the connection must be
-        aborted.
+        What has arrived by then counts, also where the process was stopped and nobody could read it.
+        Raises TimeoutError, ResponseError, or ProblemError (upstream_tls_failed). Where it raises anything, the
+        connection must be aborted.
         """
         if self._transport.is_closing():
             raise ClosedBeforeResponse
         self.keep_for = 0.0
         response = self._response = _Response(largest)
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter = self._waiter = loop.create_future()
+        # A loop may look at its timers before its sockets: between these two it has looked at both.
+        timer = loop.call_at(deadline, loop.call_later, LAST_LOOK, _expire, waiter)
         try:
             self._transport.write(request)
             reply: Reply = await waiter
         finally:
+            timer.cancel()
             self._response = self._waiter = None
             response.release()
             # An error that it holds refers to this frame: the two would wait for the garbage collector.
@@ -137,6 +145,11 @@ class HttpConnection(asyncio.Protocol):
             waiter.set_exception(ProblemError(tls_problem(exc)))
         else:
             waiter.set_exception(ClosedBeforeResponse())
+
+
+def _expire(waiter: asyncio.Future[Reply]) -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError())
 
 
 def _settle(waiter: asyncio.Future[Reply], outcome: Reply | ResponseError) -> None:

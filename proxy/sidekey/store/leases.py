@@ -33,7 +33,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from sidekey.store.canonical import canonical
 from sidekey.store.database import Transaction, as_number, as_text
-from sidekey.store.errors import StoreError
+from sidekey.store.errors import StoreError, StoreRefused
 from sidekey.store.integrity import Seals
 from sidekey.store.sealing import Binding, NotOpened, open_sealed, seal
 
@@ -218,7 +218,7 @@ async def altered(transaction: Transaction, seals: Seals) -> list[str]:
 
 
 async def _find(transaction: Transaction, seals: Seals, name: str, lineage: str) -> _Row | None:
-    """The lease of a lineage, or one of its name that may be: this ring lacks the key that it goes by."""
+    """The lease of a lineage. Raises StoreRefused where it may be one that goes by a key which this ring lacks."""
     for key in seals.ring.ids:
         found = await transaction.fetch(
             f"{_SELECT} WHERE name = $1 AND chain = $2", name, _chain(seals, key, name, lineage)
@@ -227,7 +227,9 @@ async def _find(transaction: Transaction, seals: Seals, name: str, lineage: str)
             return _Row.read(found[0])
     keys = await transaction.fetch('SELECT DISTINCT "key" FROM sidekey_leases WHERE name = $1', name)
     foreign = next((as_text(key) for (key,) in keys if as_text(key) not in seals.ring), None)
-    return None if foreign is None else _Row(name, key=foreign)
+    if foreign is not None:
+        raise StoreRefused(f"store.keys: key {foreign} is missing: a lease is written with it")
+    return None
 
 
 async def _delete(transaction: Transaction, row: _Row) -> None:

@@ -107,6 +107,7 @@ async def test_while_a_grant_is_fetched_in_vain(code: str) -> None:
     caller = sidekey.caller()
     caller.feed(ORDER)
     await settle()
+    assert source.asked == 1
     await ended(sidekey, caller, code)
     source.go.set()
     await nothing_came_of_it(sidekey, code)
@@ -141,6 +142,7 @@ async def test_while_its_integration_is_read(path: str, code: str) -> None:
     await idle(sidekey)
     caller = sidekey.caller()
     caller.feed(request("POST", path, body=b"order"))
+    assert sidekey.plane.worker.is_waiting
     await ended(sidekey, caller, code)
     await nothing_came_of_it(sidekey, code)
 
@@ -172,6 +174,7 @@ async def test_while_a_connection_is_made(lapsed: bool, code: str) -> None:
     caller = sidekey.caller()
     caller.feed(ORDER)
     await settle()
+    assert sidekey.metrics.upstream_connecting == 1
     await ended(sidekey, caller, code)
     if lapsed:
         source.grant = None
@@ -188,6 +191,7 @@ async def test_while_no_connection_can_be_made(code: str) -> None:
     caller = sidekey.caller()
     caller.feed(ORDER)
     await settle()
+    assert sidekey.metrics.upstream_connecting == 1
     await ended(sidekey, caller, code)
     sidekey.dialer.error = ProblemError(Problem("upstream_unreachable", "the upstream refused the connection"))
     sidekey.dialer.go.set()
@@ -231,6 +235,7 @@ async def test_while_it_is_sent_again(code: str) -> None:
     sidekey.dialer.go.clear()
     upstream.lose(ConnectionResetError())
     await settle()
+    assert sidekey.metrics.upstream_connecting == 1
     ENDS[code](sidekey, caller)
     sidekey.dialer.go.set()
     await settle()
@@ -252,6 +257,7 @@ async def test_while_it_cannot_be_sent_again(code: str) -> None:
     sidekey.dialer.go.clear()
     upstream.lose(ConnectionResetError())
     await settle()
+    assert sidekey.metrics.upstream_connecting == 1
     ENDS[code](sidekey, caller)
     await settle()
     caller.take()

@@ -17,6 +17,7 @@ from sidekey.credentials.certificates.loader import CertificateLoader, Reading
 from sidekey.errors import ProblemError
 from sidekey.network.call_slots import CallSlots
 from sidekey.network.dial import Dialer
+from sidekey.network.http_connection import LAST_LOOK
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.sources.certificates.certificate_source import CertificateSource
@@ -495,6 +496,7 @@ async def test_a_server_that_hangs_is_a_timeout(
     waiting = asyncio.create_task(kept(certificates, by_url(tmp_path, ca, port)).obtain())
     await until(lambda: not waiting.done())
     await advance(TIMEOUT, step=1)
+    await advance(LAST_LOOK)
     async with asyncio.timeout(DEADLINE):
         with pytest.raises(ProblemError, match="did not respond in time"):
             await waiting

@@ -11,7 +11,7 @@ import pytest
 from sidekey.credentials.base import Lineage, Reply
 from sidekey.runtime.snapshot import Integration, Trust
 from sidekey.sources.tokens.origin import Origin
-from sidekey.sources.tokens.sharing import SPENT, WAIT, chain_of
+from sidekey.sources.tokens.sharing import FIRST_LOOK, SPENT, WAIT, chain_of
 from sidekey.sources.tokens.token_source import STORE_PAUSE
 from support.sharing import HOLD, SINGLE_LIVE, Family, Node, Rotating, Shared
 from support.still import advance, settle
@@ -162,6 +162,7 @@ async def test_a_turn_that_took_too_long_is_lost_and_its_result_not_used(world: 
     await advance(HOLD + 1, step=0.5)
     assert await node.token() == "t2"
     slow.ledger.gate.set()
+    await advance(FIRST_LOOK)
     assert await waiting == "t2"
     assert world.presented == ["r0", "r0"]
 
@@ -174,6 +175,7 @@ async def test_who_was_held_up_before_the_intent_presents_nothing(world: World) 
     await advance(HOLD + 1, step=0.5)
     assert await node.token() == "t1"
     slow.ledger.gate.set()
+    await advance(FIRST_LOOK)
     assert await waiting == "t1"
     assert world.presented == ["r0"]
     await advance(1000)
@@ -420,6 +422,21 @@ async def test_a_turn_that_is_being_taken_at_the_end_of_a_process_is_given_back(
     assert await other.token() == "t1"
 
 
+async def test_what_is_intended_as_a_process_ends_is_not_presented(world: World) -> None:
+    node = world.node("a")
+    node.ledger.waits_at = "intend"
+    waiting = asyncio.create_task(node.token())
+    await settle()
+    closing = asyncio.create_task(node.end())
+    await settle()
+    node.ledger.gate.set()
+    await closing
+    assert waiting.cancelled()
+    assert world.shared.events == ["a take", "a intend", "a release"]
+    assert world.presented == []
+    assert await world.node().token() == "t1"
+
+
 async def test_once_a_process_ends_no_turn_begins(world: World) -> None:
     """Whoever asks: a request that is still let in, or the source of an integration that had none so far."""
     node = world.node()
@@ -473,6 +490,17 @@ async def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(world: World)
     assert await waiting == "another process is obtaining the token, and has not ended yet"
     world.endpoint.open.set()
     assert await lost == "t1"
+
+
+async def test_a_turn_that_is_lost_each_time_is_not_tried_for_ever(world: World) -> None:
+    """Nor without a pause: something takes leases away, which is not another process's turn."""
+    node = world.node("a")
+    node.ledger.loses_at = "intend"
+    waiting = asyncio.create_task(node.problem())
+    await advance(WAIT + 2, step=0.05)
+    assert await waiting == "another process is obtaining the token, and has not ended yet"
+    assert world.shared.events.count("a take") < 2 * WAIT
+    assert world.presented == []
 
 
 def test_a_chain_is_spelled_the_same_for_good() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import partial
 from secrets import token_hex
@@ -60,14 +61,13 @@ class Sharing:
         loop = asyncio.get_running_loop()
         end, pause = loop.time() + WAIT, FIRST_LOOK
         while True:
-            try:
+            # Where a turn is lost another process has it, and with it the newer token.
+            with suppress(TurnLost):
                 found = await self._turns.run(look)
-            except TurnLost:
-                continue
-            if isinstance(found, Found):
-                return found
-            if found.spent:
-                raise CallFault("refused", SPENT, settings=True)
+                if isinstance(found, Found):
+                    return found
+                if found.spent:
+                    raise CallFault("refused", SPENT, settings=True)
             if loop.time() >= end:
                 raise CallFault("timeout", "another process is obtaining the token, and has not ended yet")
             await asyncio.sleep(pause)
@@ -98,6 +98,8 @@ class Sharing:
             self._turns.check()
             if self._rotates:
                 await turn.intend()
+                # The end may have begun meanwhile: what is sent now would be waited for from the beginning.
+                self._turns.check()
                 presented = True
             return await self._fetch(call)
 
