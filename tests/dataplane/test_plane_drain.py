@@ -137,7 +137,7 @@ async def asked(sidekey: Running, caller: socket.socket) -> None:
 
 @asynccontextmanager
 async def idle(*targets: bytes) -> AsyncIterator[tuple[Running, socket.socket]]:
-    """A connection that is idle after its first request; in the end these targets have arrived as well, and no other."""
+    """A connection that is idle after its first request; in the end these targets have arrived too, and no other."""
     async with RawUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey:
             with kept(sidekey) as caller:
