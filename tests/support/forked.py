@@ -38,6 +38,7 @@ _FORKS.set_forkserver_preload(
         "sidekey.test_command",
         "sidekey.sources.certificates.service",
         "uvloop",
+        "support.frozen",
     ]
 )
 
