@@ -121,9 +121,10 @@ _STATES = count()
 
 
 @pytest.fixture(autouse=True)
-def state_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where Sidekey keeps its local CA by default: for each test its own, which is made only where it is needed."""
     home = tmp_path_factory.getbasetemp() / f"state-{next(_STATES)}"
-    monkeypatch.setenv("XDG_STATE_HOME", str(home))
-    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    # Every test sets it, so that nothing has to be put back after one.
+    os.environ["XDG_STATE_HOME"] = str(home)
+    os.environ.pop("STATE_DIRECTORY", None)
     return home

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,7 +15,7 @@ from support.plane import eventually
 from support.raw import connect
 from support.upstream import OK, RawUpstream, answering
 
-FEW = ["/bin/sh", "-c", 'ulimit -n 64 && exec "$@"', "sh"]
+FEW = 64
 IDLE = 300
 REQUEST = b"GET /i/crm/x HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -32,23 +31,14 @@ integrations:
 """
 
 
-def without_uvloop(folder: Path) -> dict[str, str]:
-    """Variables by which a child finds no uvloop."""
-    hidden = folder / "hidden"
-    hidden.mkdir()
-    (hidden / "uvloop.py").write_text("raise ImportError\n")
-    return {"PYTHONPATH": os.pathsep.join([str(hidden), *filter(None, [os.environ.get("PYTHONPATH")])])}
-
-
-both_loops = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+both_loops = pytest.mark.parametrize("absent", [[], ["uvloop"]], ids=["uvloop", "asyncio"])
 
 
 @both_loops
-async def test_idle_callers_make_room_the_longest_idle_first(loop: str, tmp_path: Path) -> None:
+async def test_idle_callers_make_room_the_longest_idle_first(absent: list[str], tmp_path: Path) -> None:
     """300 of them with 64 descriptors: a new caller is served, the probes answer, a reload works, nothing is logged."""
-    environment = without_uvloop(tmp_path) if loop == "asyncio" else {}
     async with RawUpstream() as upstream, AsyncExitStack() as stack:
-        child = stack.enter_context(Child(config(upstream.port), tmp_path, environment=environment, wrapper=FEW))
+        child = stack.enter_context(Child(config(upstream.port), tmp_path, descriptors=FEW, absent=absent))
         idle = []
         for number in range(IDLE):
             idle.append(await stack.enter_async_context(connect(child.proxy_port)))
@@ -75,11 +65,10 @@ async def test_idle_callers_make_room_the_longest_idle_first(loop: str, tmp_path
 
 
 @both_loops
-async def test_where_nobody_is_idle_a_new_caller_is_told_at_once(loop: str, tmp_path: Path) -> None:
+async def test_where_nobody_is_idle_a_new_caller_is_told_at_once(absent: list[str], tmp_path: Path) -> None:
     """503 with Retry-After, by the limit's name; the requests under way go on, and so do the probes."""
-    environment = without_uvloop(tmp_path) if loop == "asyncio" else {}
     async with RawUpstream(answering(OK)) as upstream, AsyncExitStack() as stack:
-        child = stack.enter_context(Child(config(upstream.port), tmp_path, environment=environment, wrapper=FEW))
+        child = stack.enter_context(Child(config(upstream.port), tmp_path, descriptors=FEW, absent=absent))
         # Heads that do not end: no idle connections, and no requests in flight either.
         for _ in range(10):
             slow = await stack.enter_async_context(connect(child.proxy_port))
@@ -98,11 +87,10 @@ async def test_where_nobody_is_idle_a_new_caller_is_told_at_once(loop: str, tmp_
 
 
 @both_loops
-async def test_connections_to_the_admin_listener_take_nobody_else_s_place(loop: str, tmp_path: Path) -> None:
+async def test_connections_to_the_admin_listener_take_nobody_else_s_place(absent: list[str], tmp_path: Path) -> None:
     """Nor do they keep the probes out: the oldest make room."""
-    environment = without_uvloop(tmp_path) if loop == "asyncio" else {}
     async with RawUpstream(answering(OK)) as upstream, AsyncExitStack() as stack:
-        child = stack.enter_context(Child(config(upstream.port), tmp_path, environment=environment, wrapper=FEW))
+        child = stack.enter_context(Child(config(upstream.port), tmp_path, descriptors=FEW, absent=absent))
         idle = [await stack.enter_async_context(connect(child.admin_port)) for _ in range(100)]
         async with connect(child.proxy_port) as caller:
             await caller.send(REQUEST)
@@ -113,9 +101,8 @@ async def test_connections_to_the_admin_listener_take_nobody_else_s_place(loop: 
 
 
 @both_loops
-async def test_connections_to_upstreams_find_descriptors(loop: str, tmp_path: Path) -> None:
+async def test_connections_to_upstreams_find_descriptors(absent: list[str], tmp_path: Path) -> None:
     """Idle ones of other upstreams make room, so that no request fails for want of one."""
-    environment = without_uvloop(tmp_path) if loop == "asyncio" else {}
     async with AsyncExitStack() as stack:
         upstreams = [await stack.enter_async_context(RawUpstream()) for _ in range(60)]
         stanzas = "".join(
@@ -123,7 +110,7 @@ async def test_connections_to_upstreams_find_descriptors(loop: str, tmp_path: Pa
             "    auth: {type: basic, username: svc, password: {insecure_value: secret}}\n"
             for number, upstream in enumerate(upstreams)
         )
-        child = stack.enter_context(Child(f"integrations:\n{stanzas}", tmp_path, environment=environment, wrapper=FEW))
+        child = stack.enter_context(Child(f"integrations:\n{stanzas}", tmp_path, descriptors=FEW, absent=absent))
         caller = await stack.enter_async_context(connect(child.proxy_port))
         for _ in range(2):
             for number in range(len(upstreams)):
@@ -134,19 +121,18 @@ async def test_connections_to_upstreams_find_descriptors(loop: str, tmp_path: Pa
 
 
 @both_loops
-async def test_calls_that_hang_take_nobody_else_s_place(loop: str, tmp_path: Path) -> None:
+async def test_calls_that_hang_take_nobody_else_s_place(absent: list[str], tmp_path: Path) -> None:
     """A token endpoint that never responds has half of the descriptors for calls; the others wait without one.
 
     Requests for 60 integrations come and go, each with its own call; then all else is served as before.
     """
-    environment = without_uvloop(tmp_path) if loop == "asyncio" else {}
     async with RawUpstream() as upstream, RawUpstream(answering()) as hanging, AsyncExitStack() as stack:
         stanzas = config(upstream.port) + "".join(
             f"  t{number}:\n    auth: {{type: oauth2, token_endpoint: 'https://127.0.0.1:{hanging.port}/token', "
             "client_id: me, client_secret: {insecure_value: secret}}\n"
             for number in range(60)
         )
-        child = stack.enter_context(Child(stanzas, tmp_path, environment=environment, wrapper=FEW))
+        child = stack.enter_context(Child(stanzas, tmp_path, descriptors=FEW, absent=absent))
         for number in range(60):
             async with connect(child.proxy_port) as leaving:
                 await leaving.send(REQUEST.replace(b"crm", b"t%d" % number))

@@ -394,11 +394,11 @@ def test_a_foreign_name_in_a_value_is_no_name() -> None:
     assert parameters.names_any("a=b%26acce%c5%bfs_token=1", ["access_token"])
 
 
-@pytest.mark.parametrize("name", [*string.ascii_letters, *string.digits, "-", "~"])
-def test_only_dots_and_blanks_stand_for_an_underscore(name: str) -> None:
+def test_only_dots_and_blanks_stand_for_an_underscore() -> None:
     """Every other character of a name is itself."""
-    assert parameters.names_any(f"k{name}y=1", [f"k{name}y"])
-    assert not parameters.names_any("k_y=1", [f"k{name}y"])
+    names = [f"k{character}y" for character in (*string.ascii_letters, *string.digits, "-", "~")]
+    assert [name for name in names if not parameters.names_any(f"{name}=1", [name])] == []
+    assert [name for name in names if parameters.names_any("k_y=1", [name])] == []
 
 
 def test_one_of_several_names_is_enough() -> None:

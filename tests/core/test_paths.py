@@ -313,17 +313,18 @@ def test_encoded_slashes_and_signs_of_money_stay_allowed(path: str) -> None:
     assert paths.inside(path, "/api/v1")
 
 
-@pytest.mark.parametrize("blank", ["%20", "%2520", "%25252520", "%20%20", "%20+", "%85", "%a0", "%c2%a0", "%e2%80%8b"])
-@pytest.mark.parametrize("dots", [".", "..", "%2e%2e", "..%20", "...", "..;a", "..:x"])
-@pytest.mark.parametrize("behind", ["", "/v2"])
-def test_a_dot_segment_behind_blanks_has_no_honest_meaning(blank: str, dots: str, behind: str) -> None:
+@pytest.mark.parametrize("blank", ["%20", "%2520", "%20%20", "%20+", "%85", "%a0", "%c2%a0", "%e2%80%8b"])
+def test_a_dot_segment_behind_blanks_has_no_honest_meaning(blank: str) -> None:
     """Servers that trim each segment read it without them."""
-    if blank == "%25252520":
-        # A fourth layer, which nobody decodes.
-        assert paths.inside(f"/api/v1/{blank}x", "/api/v1")
-        return
-    with pytest.raises(paths.UnreadablePath, match=r"\Athe path must not contain a dot segment "):
-        paths.inside(f"/api/v1/{blank}{dots}{behind}", "/api/v1")
+    for dots in (".", "..", "%2e%2e", "..%20", "...", "..;a", "..:x"):
+        for behind in ("", "/v2"):
+            with pytest.raises(paths.UnreadablePath, match=r"\Athe path must not contain a dot segment "):
+                paths.inside(f"/api/v1/{blank}{dots}{behind}", "/api/v1")
+
+
+def test_a_blank_below_four_layers_is_none() -> None:
+    """Nobody decodes the fourth."""
+    assert paths.inside("/api/v1/%25252520x", "/api/v1")
 
 
 @pytest.mark.parametrize(

@@ -116,18 +116,19 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        *((url, reason) for reason, urls in REFUSED.items() for url in urls),
-        ("https://[::1/p", NOT_A_PORT),
-    ],
-)
-def test_a_malformed_or_ambiguous_target_is_refused_without_repeating_it(url: str, reason: str) -> None:
-    """What is not exactly one http(s) URL is refused, in words that repeat nothing of it."""
-    with pytest.raises(InvalidTarget) as refused:
+def refusal(url: str) -> str | None:
+    """Why this URL is no target; None where it is one."""
+    try:
         parse_target(url)
-    assert str(refused.value) == reason
+    except InvalidTarget as refused:
+        return str(refused)
+    return None
+
+
+def test_a_malformed_or_ambiguous_target_is_refused_without_repeating_it() -> None:
+    """What is not exactly one http(s) URL is refused, in words that repeat nothing of it."""
+    reasons = {url: reason for reason, urls in REFUSED.items() for url in urls} | {"https://[::1/p": NOT_A_PORT}
+    assert {url: refusal(url) for url in reasons} == reasons
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,12 @@ def test_one_trailing_newline_of_a_secret_is_dropped(text: str) -> None:
     assert fields.clean_secret(text) == "hunter2"
 
 
-@pytest.mark.parametrize("control", CONTROLS)
-def test_a_control_character_inside_a_secret_is_an_error(control: str) -> None:
+def test_a_control_character_inside_a_secret_is_an_error() -> None:
     """CR, LF and NUL would end a header early; no other control belongs into one."""
-    with pytest.raises(ValueError, match="control character") as caught:
-        fields.clean_secret(f"hunter{control}2")
-    assert "hunter" not in str(caught.value)
+    for control in CONTROLS:
+        with pytest.raises(ValueError, match="control character") as caught:
+            fields.clean_secret(f"hunter{control}2")
+        assert "hunter" not in str(caught.value), ascii(control)
 
 
 @pytest.mark.parametrize("text", ["hunter2\ud800", "\udc00"])
@@ -136,11 +136,11 @@ def test_a_header_name_is_a_token_or_an_error(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*sorted(fields.NOT_INJECTED), "sidekey-token", "sidekey-anything"])
-@pytest.mark.parametrize("spell", [str, str.upper, str.title, lambda name: name.replace("-", "_")])
-def test_names_of_the_connection_are_refused_in_every_spelling(name: str, spell: type[str]) -> None:
+def test_names_of_the_connection_are_refused_in_every_spelling(name: str) -> None:
     """Case does not count, and an underscore counts as a hyphen."""
-    with pytest.raises(ValueError, match="may not be injected"):
-        fields.check_header_name(spell(name))
+    for spelled in (name, name.upper(), name.title(), name.replace("-", "_")):
+        with pytest.raises(ValueError, match="may not be injected"):
+            fields.check_header_name(spelled)
 
 
 @pytest.mark.parametrize("value", [" a", "a ", " "])

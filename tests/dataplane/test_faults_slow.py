@@ -11,7 +11,8 @@ from support.plane import Running, base_url, eventually, integration, running
 from support.slow import attack
 from support.upstream import RawUpstream, answering
 
-HASTE = Timeouts(request_head=0.4, idle=0.4, write=0.4)
+HASTE = Timeouts(request_head=2.0, idle=0.4, write=0.4)
+"""Two seconds for a head, so that a probe of the program's gets its own through on a busy machine as well."""
 
 
 def url(sidekey: Running) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -46,29 +48,30 @@ def unsent(held: CallerConnection) -> int:
     return held.transport.get_write_buffer_size()
 
 
-async def hold_an_answer(sidekey: Running, caller: RawConnection, version: str) -> CallerConnection:
-    """Ask without reading, until the exchange is over and the end of its response waits in the plane."""
-    await eventually(lambda: sidekey.plane.worker.connections)
-    (held,) = sidekey.plane.worker.connections
-    held.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL)
-    caller.transport.pause_reading()
-    await caller.send(get(version=version))
-    await sidekey.outcomes("h", c2xx=1)
-    assert sidekey.metrics.in_flight == 0
-    assert unsent(held)
-    return held
+@asynccontextmanager
+async def holding(answer: bytes, version: str) -> AsyncIterator[tuple[Running, RawConnection, CallerConnection]]:
+    """A caller who has asked and does not read: the exchange is over, the end of its response waits in the plane."""
+    async with (
+        once(answer) as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as caller,
+    ):
+        await eventually(lambda: sidekey.plane.worker.connections)
+        (held,) = sidekey.plane.worker.connections
+        held.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL)
+        caller.transport.pause_reading()
+        await caller.send(get(version=version))
+        await sidekey.outcomes("h", c2xx=1)
+        assert sidekey.metrics.in_flight == 0
+        assert unsent(held)
+        yield sidekey, caller, held
 
 
 @every_version
 @every_answer
 async def test_a_drain_waits_until_the_caller_took_the_response(answer: bytes, version: str) -> None:
     """Though no exchange is under way any more: all of it arrives, then an orderly end."""
-    async with (
-        once(answer) as upstream,
-        running(integration("h", base_url(upstream.port))) as sidekey,
-        sidekey.connect() as caller,
-    ):
-        held = await hold_an_answer(sidekey, caller, version)
+    async with holding(answer, version) as (sidekey, caller, held):
         sidekey.plane.drain()
         end = asyncio.create_task(sidekey.plane.finish(30))
         await asyncio.wait([end], timeout=0.2)
@@ -85,12 +88,7 @@ async def test_a_drain_waits_until_the_caller_took_the_response(answer: bytes, v
 @every_answer
 async def test_a_response_that_is_not_taken_is_cut_at_the_end_of_the_grace(answer: bytes, version: str) -> None:
     """By a reset: to a caller whose answer ends with its connection, a clean end would make less of it look whole."""
-    async with (
-        once(answer) as upstream,
-        running(integration("h", base_url(upstream.port))) as sidekey,
-        sidekey.connect() as caller,
-    ):
-        await hold_an_answer(sidekey, caller, version)
+    async with holding(answer, version) as (sidekey, caller, _):
         sidekey.plane.drain()
         assert await sidekey.plane.finish(0.1) is False
         caller.transport.resume_reading()
@@ -102,12 +100,7 @@ async def test_a_response_that_is_not_taken_is_cut_at_the_end_of_the_grace(answe
 
 async def test_a_response_that_was_taken_does_not_hold_up_the_end() -> None:
     """A kept connection with nothing left to send is closed at once, in order."""
-    async with (
-        once(ANSWERS["Content-Length"]) as upstream,
-        running(integration("h", base_url(upstream.port))) as sidekey,
-        sidekey.connect() as caller,
-    ):
-        held = await hold_an_answer(sidekey, caller, "1.1")
+    async with holding(ANSWERS["Content-Length"], "1.1") as (sidekey, caller, held):
         caller.transport.resume_reading()
         assert (await caller.response()).body == BODY
         await eventually(lambda: not unsent(held))
@@ -142,21 +135,28 @@ async def asked(sidekey: Running, caller: socket.socket) -> None:
     caller.setblocking(True)
 
 
-async def test_a_request_that_has_arrived_is_no_idle_connection() -> None:
-    """Though nobody has read it yet when the drain ends what is idle: it is answered, and not reset."""
+@asynccontextmanager
+async def idle(*targets: bytes) -> AsyncIterator[tuple[Running, socket.socket]]:
+    """A connection that is idle after its first request; in the end these targets have arrived too, and no other."""
     async with RawUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey:
             with kept(sidekey) as caller:
                 await asked(sidekey, caller)
-                sidekey.plane.drain()
-                end = sidekey.plane.finish(30)
-                caller.sendall(get("/second"))
-                reading = asyncio.create_task(read_all(caller))
-                assert await end is True
-                answer = await reading
-                assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-                assert b"\r\nConnection: close\r\n" in answer
-        assert [each.target for each in upstream.requests] == [b"/api/first", b"/api/second"]
+                yield sidekey, caller
+        assert [each.target for each in upstream.requests] == [b"/api/first", *targets]
+
+
+async def test_a_request_that_has_arrived_is_no_idle_connection() -> None:
+    """Though nobody has read it yet when the drain ends what is idle: it is answered, and not reset."""
+    async with idle(b"/api/second") as (sidekey, caller):
+        sidekey.plane.drain()
+        end = sidekey.plane.finish(30)
+        caller.sendall(get("/second"))
+        reading = asyncio.create_task(read_all(caller))
+        assert await end is True
+        answer = await reading
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\r\nConnection: close\r\n" in answer
 
 
 def error_of(caller: socket.socket) -> int:
@@ -169,75 +169,59 @@ async def test_a_request_that_crosses_the_end_of_its_connection_is_not_reset() -
 
     However long it takes for them to look: until they end their side as well, or LINGER.
     """
-    async with RawUpstream() as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey:
-            with kept(sidekey) as caller:
-                await asked(sidekey, caller)
-                sidekey.plane.drain()
-                (connection,) = sidekey.plane.worker.connections
-                sidekey.wait(1)
-                connection.wind_down(patient=True)
-                for number in range(5):
-                    connection.wind_down(patient=False)
-                    caller.sendall(get(f"/{number}"))
-                    await asyncio.sleep(0)
-                    assert error_of(caller) == 0
-                assert await read_all(caller) == b""
-                assert connection in sidekey.plane.worker.connections
-                caller.shutdown(socket.SHUT_WR)
-                await eventually(lambda: not sidekey.plane.worker.connections)
-                assert error_of(caller) == 0
-        assert [each.target for each in upstream.requests] == [b"/api/first"]
+    async with idle() as (sidekey, caller):
+        sidekey.plane.drain()
+        (connection,) = sidekey.plane.worker.connections
+        sidekey.wait(1)
+        connection.wind_down(patient=True)
+        for number in range(5):
+            connection.wind_down(patient=False)
+            caller.sendall(get(f"/{number}"))
+            await asyncio.sleep(0)
+            assert error_of(caller) == 0
+        assert await read_all(caller) == b""
+        assert connection in sidekey.plane.worker.connections
+        caller.shutdown(socket.SHUT_WR)
+        await eventually(lambda: not sidekey.plane.worker.connections)
+        assert error_of(caller) == 0
 
 
 async def test_what_arrives_before_an_idle_connection_is_really_closed_is_not_reset() -> None:
     """A loop closes a socket at its next turn only; its caller sees an end, as if the request had come after that."""
-    async with RawUpstream() as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey:
-            with kept(sidekey) as caller:
-                await asked(sidekey, caller)
-                (connection,) = sidekey.plane.worker.connections
-                assert connection.close_if_idle()
-                caller.sendall(get("/second"))
-                assert await read_all(caller) == b""
-                assert error_of(caller) == 0
-        assert [each.target for each in upstream.requests] == [b"/api/first"]
+    async with idle() as (sidekey, caller):
+        (connection,) = sidekey.plane.worker.connections
+        assert connection.close_if_idle()
+        caller.sendall(get("/second"))
+        assert await read_all(caller) == b""
+        assert error_of(caller) == 0
 
 
 async def test_what_arrives_before_a_connection_has_lingered_long_enough_is_not_reset() -> None:
     """Though nobody has read it when the time is up."""
-    async with RawUpstream() as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey:
-            with kept(sidekey) as caller:
-                await asked(sidekey, caller)
-                (connection,) = sidekey.plane.worker.connections
-                sidekey.wait(1)
-                connection.wind_down(patient=False)
-                caller.sendall(get("/second"))
-                sidekey.wait(LINGER)
-                caller.sendall(get("/third"))
-                await eventually(lambda: not sidekey.plane.worker.connections)
-                assert error_of(caller) == 0
-                assert await read_all(caller) == b""
-        assert [each.target for each in upstream.requests] == [b"/api/first"]
+    async with idle() as (sidekey, caller):
+        (connection,) = sidekey.plane.worker.connections
+        sidekey.wait(1)
+        connection.wind_down(patient=False)
+        caller.sendall(get("/second"))
+        sidekey.wait(LINGER)
+        caller.sendall(get("/third"))
+        await eventually(lambda: not sidekey.plane.worker.connections)
+        assert error_of(caller) == 0
+        assert await read_all(caller) == b""
 
 
 async def test_a_pipelined_request_behind_the_last_response_is_not_reset() -> None:
     """The response said that the connection ends; what its caller had sent before they read that is dropped."""
-    async with RawUpstream() as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey:
-            with kept(sidekey) as caller:
-                await asked(sidekey, caller)
-                sidekey.plane.drain()
-                caller.sendall(get("/second"))
-                answer = await read_all(caller)
-                assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-                assert b"\r\nConnection: close\r\n" in answer
-                for _ in range(3):
-                    caller.sendall(get("/third"))
-                    await asyncio.sleep(0)
-                assert error_of(caller) == 0
-        assert [each.target for each in upstream.requests] == [b"/api/first", b"/api/second"]
+    async with idle(b"/api/second") as (sidekey, caller):
+        sidekey.plane.drain()
+        caller.sendall(get("/second"))
+        answer = await read_all(caller)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\r\nConnection: close\r\n" in answer
+        for _ in range(3):
+            caller.sendall(get("/third"))
+            await asyncio.sleep(0)
+        assert error_of(caller) == 0
 
 
 async def test_a_connection_that_stays_idle_is_ended_in_order() -> None:
@@ -252,11 +236,7 @@ async def test_a_connection_that_stays_idle_is_ended_in_order() -> None:
 
 async def test_a_request_that_comes_as_keep_alive_ends_is_answered() -> None:
     """It had arrived before the connection was closed."""
-    async with RawUpstream() as upstream:
-        async with running(integration("h", base_url(upstream.port))) as sidekey:
-            with kept(sidekey) as caller:
-                await asked(sidekey, caller)
-                caller.sendall(get("/second", "Connection: close"))
-                sidekey.wait(sidekey.plane.worker.rules.timeouts.keep_alive)
-                assert (await read_all(caller)).startswith(b"HTTP/1.1 200 OK\r\n")
-        assert [each.target for each in upstream.requests] == [b"/api/first", b"/api/second"]
+    async with idle(b"/api/second") as (sidekey, caller):
+        caller.sendall(get("/second", "Connection: close"))
+        sidekey.wait(sidekey.plane.worker.rules.timeouts.keep_alive)
+        assert (await read_all(caller)).startswith(b"HTTP/1.1 200 OK\r\n")

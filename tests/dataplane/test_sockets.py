@@ -6,6 +6,8 @@ import asyncio
 import socket
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import pytest
@@ -81,15 +83,19 @@ def test_what_is_no_connection_any_more_is_told() -> None:
         assert sock.getsockname()
 
 
-def pair(kind: str) -> tuple[socket.socket, socket.socket]:
-    """Both ends of a connection; the second is the peer's."""
+@contextmanager
+def pair(kind: str) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a connection; the second is the peer's, which does not wait for ever."""
     if kind == "unix":
-        return socket.socketpair()
-    family, host = (socket.AF_INET6, "::1") if kind == "IPv6" else (socket.AF_INET, "127.0.0.1")
-    with socket.create_server((host, 0), family=family) as listener:
-        peer = socket.create_connection(listener.getsockname()[:2])
-        ours, _ = listener.accept()
-    return ours, peer
+        ours, peer = socket.socketpair()
+    else:
+        family, host = (socket.AF_INET6, "::1") if kind == "IPv6" else (socket.AF_INET, "127.0.0.1")
+        with socket.create_server((host, 0), family=family) as listener:
+            peer = socket.create_connection(listener.getsockname()[:2])
+            ours, _ = listener.accept()
+    peer.settimeout(DEADLINE)
+    with ours, peer:
+        yield ours, peer
 
 
 every_kind = pytest.mark.parametrize("kind", ["IPv4", "IPv6", "unix"])
@@ -98,9 +104,7 @@ every_kind = pytest.mark.parametrize("kind", ["IPv4", "IPv6", "unix"])
 @every_kind
 def test_a_quiet_socket_that_is_sealed_can_be_closed_without_a_reset(kind: str) -> None:
     """What is sent from then on has not arrived."""
-    ours, peer = pair(kind)
-    with ours, peer:
-        peer.settimeout(DEADLINE)
+    with pair(kind) as (ours, peer):
         peer.sendall(b"read")
         assert ours.recv(16) == b"read"
         assert seal_if_quiet(Over(ours))
@@ -116,9 +120,7 @@ def test_a_quiet_socket_that_is_sealed_can_be_closed_without_a_reset(kind: str) 
 @every_kind
 def test_what_comes_between_the_look_and_the_seal_is_not_reset(kind: str) -> None:
     """Sent as the look returns."""
-    ours, peer = pair(kind)
-    with ours, peer:
-        peer.settimeout(DEADLINE)
+    with pair(kind) as (ours, peer):
 
         def on_event(frame: FrameType, event: str, _: object) -> None:
             if event == "return" and frame.f_code.co_name == has_arrived.__name__:
@@ -137,8 +139,7 @@ def test_what_comes_between_the_look_and_the_seal_is_not_reset(kind: str) -> Non
 @every_kind
 def test_a_socket_on_which_something_has_arrived_stays_open(kind: str) -> None:
     """For that, and for all that follows."""
-    ours, peer = pair(kind)
-    with ours, peer:
+    with pair(kind) as (ours, peer):
         peer.sendall(b"early")
         assert not seal_if_quiet(Over(ours))
         assert ours.recv(16) == b"early"
@@ -150,9 +151,7 @@ def test_a_socket_on_which_something_has_arrived_stays_open(kind: str) -> None:
 @every_kind
 def test_a_socket_whose_rest_is_dropped_can_be_closed_without_a_reset(kind: str) -> None:
     """Also where the peer has not read all, and had sent a lot."""
-    ours, peer = pair(kind)
-    with ours, peer:
-        peer.settimeout(DEADLINE)
+    with pair(kind) as (ours, peer):
         ours.sendall(b"response")
         peer.sendall(b"x" * 100_000)
         drop_rest(Over(ours))
@@ -164,8 +163,7 @@ def test_a_socket_whose_rest_is_dropped_can_be_closed_without_a_reset(kind: str)
 
 def test_dropping_the_rest_of_what_was_reset_is_no_error() -> None:
     """The reset is dropped with it: a later read finds the end."""
-    ours, peer = pair("IPv4")
-    with ours:
+    with pair("IPv4") as (ours, peer):
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
         drop_rest(Over(ours))

@@ -98,8 +98,7 @@ def checkout(tmp_path: Path) -> Path:
         "victim/core/m.py": MODULE,
         "tests/core/test_m.py": TESTS,
         "program.py": PROGRAM,
-        "pytest.ini": "[pytest]\naddopts = --import-mode=importlib\npythonpath = .\nfilterwarnings = error\n"
-        "asyncio_default_fixture_loop_scope = function\n",
+        "pytest.ini": "[pytest]\naddopts = --import-mode=importlib\npythonpath = .\nfilterwarnings = error\n",
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
@@ -109,6 +108,8 @@ def checkout(tmp_path: Path) -> Path:
 def start(folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the program, without the pytest around it."""
     environment = {"PYTHONPATH": str(ROOT / "tests"), "PATH": "", "TMPDIR": str(folder)}
+    # Each mutant is a pytest of its own: what it loads for nothing takes longer than its tests.
+    environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_timeout"}
     command = [sys.executable, "program.py"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 

@@ -193,7 +193,7 @@ async def test_a_dial_that_is_given_up_is_no_defect(dial: Dial, ca: Authority) -
                 await asyncio.wait([task])
                 if not task.cancelled():
                     assert isinstance(task.exception(), ProblemError)
-            gc.collect()
+        gc.collect()
     assert [report["message"] for report in reported if "retrieved" in report["message"]] == []
 
 

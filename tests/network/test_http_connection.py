@@ -207,7 +207,7 @@ def endless(begin: bytes, piece: bytes) -> Script:
         await connection.request()
         await connection.send(begin)
         while True:
-            await connection.send(piece)
+            await connection.send(50 * piece)
 
     return script
 

@@ -163,24 +163,26 @@ async def test_each_row_of_the_table_of_targets_holds_at_the_upstream(row: dict[
             assert head.startswith(f"GET {row['expect_target']} HTTP/1.1\r\nHost: secure.example.com\r\n".encode())
 
 
-@pytest.mark.parametrize("spelling", CLIMBING)
 @pytest.mark.parametrize("shape", ["/{}/v2", "/{}", "/{}/{}/v2?q=1"])
-async def test_no_credential_leaves_for_a_path_that_leads_out_somewhere(spelling: str, shape: str) -> None:
+async def test_no_credential_leaves_for_a_path_that_leads_out_somewhere(shape: str) -> None:
     """By either proxy, whatever else the path has."""
-    rest = shape.format(spelling, spelling)
-    assert await reached(PREFIX, get(rest)) is None
-    assert await reached(PREFIX, forward(PREFIX + rest)) is None
+    paths = [shape.format(spelling, spelling) for spelling in CLIMBING]
+    requests = [request for path in paths for request in (get(path), forward(PREFIX + path))]
+    heads = {request: await reached(PREFIX, request) for request in requests}
+    assert heads == dict.fromkeys(requests)
 
 
-@pytest.mark.parametrize("spelling", ORDINARY)
 @pytest.mark.parametrize("shape", ["/{}/v2", "/{}", "/x/{}?q={}"])
-async def test_ordinary_text_reaches_the_upstream_as_it_was_written(spelling: str, shape: str) -> None:
+async def test_ordinary_text_reaches_the_upstream_as_it_was_written(shape: str) -> None:
     """By either proxy, byte for byte."""
-    rest = shape.format(spelling, spelling)
-    for request in (get(rest), forward(PREFIX + rest)):
-        head = await reached(PREFIX, request)
-        assert head is not None
-        assert head.startswith(f"GET /api/v1{rest} HTTP/1.1\r\nHost: secure.example.com\r\n".encode())
+    paths = [shape.format(spelling, spelling) for spelling in ORDINARY]
+    written = {
+        request: f"GET /api/v1{path} HTTP/1.1\r\nHost: secure.example.com".encode()
+        for path in paths
+        for request in (get(path), forward(PREFIX + path))
+    }
+    heads = {request: await reached(PREFIX, request) for request in written}
+    assert {request: head and head[: len(written[request])] for request, head in heads.items()} == written
 
 
 @pytest.mark.parametrize(

@@ -169,13 +169,12 @@ def test_a_parameter_never_changes_whose_host_it_is(name: str, key: str, data: s
         assert target.path.count("/") == max(template.count("/") - 2, 1)
 
 
-@pytest.mark.parametrize("value", HOSTILE, ids=ascii)
 @pytest.mark.parametrize(("name", "key"), IN_URLS)
-def test_what_would_add_to_a_url_is_refused_without_an_echo(name: str, key: str, value: str) -> None:
+def test_what_would_add_to_a_url_is_refused_without_an_echo(name: str, key: str) -> None:
     """Labels, ports, paths, userinfo, controls, look-alike digits: the error tells the rule and an example."""
     parameter = profiles.profile(name).parameters[key]
-    reason = parameter.error(value)
-    assert reason == f"must be {parameter.rule}, such as {parameter.example}"
+    reason = f"must be {parameter.rule}, such as {parameter.example}"
+    assert {value: parameter.error(value) for value in HOSTILE} == dict.fromkeys(HOSTILE, reason)
 
 
 @pytest.mark.parametrize(("name", "key"), sorted({*IN_URLS} - {("microsoft-entra", "tenant")} - WHOLE_HOSTS))
@@ -185,10 +184,10 @@ def test_a_parameter_adds_no_label_of_its_own_to_a_host(name: str, key: str) -> 
 
 
 @pytest.mark.parametrize("value", [None, True, 1.5, ["a"], {"env": "REGION"}])
-@pytest.mark.parametrize(("name", "key"), PARAMETERS)
-def test_a_parameter_is_a_plain_value(name: str, key: str, value: object) -> None:
+def test_a_parameter_is_a_plain_value(value: object) -> None:
     """No reference, list or truth value."""
-    assert (profiles.profile(name).parameters[key].error(value) or "").startswith("must be ")
+    errors = {(name, key): profiles.profile(name).parameters[key].error(value) for name, key in PARAMETERS}
+    assert [where for where, error in errors.items() if not (error or "").startswith("must be ")] == []
 
 
 def test_the_parameters_are_taken_out_and_the_provider_stays() -> None:

@@ -47,7 +47,8 @@ class Child:
     """`with Child(config, tmp_path) as child`: a running `sidekey run` whose /readyz on `admin_port` says 200.
 
     `config` is YAML text without `version`, `listen` and `network`, which are written in front of it; with `head=""`
-    it is the whole file. `wrapper` stands in front of the command (unshare, taskset). All methods block: in an async
+    it is the whole file. `wrapper` stands in front of the command (unshare, taskset), which makes the process a `fresh`
+    one; one that is not may have few `descriptors`, and modules that are `absent`. All methods block: in an async
     test call `stop` by `asyncio.to_thread` where an upstream of the same loop has answers to give during the drain.
     """
 
@@ -61,6 +62,8 @@ class Child:
         environment: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
         fresh: bool = False,
+        descriptors: int | None = None,
+        absent: Sequence[str] = (),
     ) -> None:
         self.proxy_port = free_port()
         self.admin_port = free_port()
@@ -71,6 +74,8 @@ class Child:
         self._arguments = ["run", "--config", str(self.config), *arguments]
         self._wrapper = wrapper
         self._fresh = fresh or bool(wrapper)
+        self._descriptors = descriptors
+        self._absent = absent
         self._env = _environment(environment)
         self._written = threading.Condition()
         self.process: subprocess.Popen[str] | Forked
@@ -88,7 +93,9 @@ class Child:
                 text=True,
             )
         else:
-            self.process = Forked(self._arguments, self._env, merged=True)
+            self.process = Forked(
+                self._arguments, self._env, merged=True, descriptors=self._descriptors, absent=self._absent
+            )
         assert self.process.stdout is not None
         self._reader = threading.Thread(target=self._collect, args=(self.process.stdout,), daemon=True)
         self._reader.start()

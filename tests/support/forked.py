@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
@@ -37,15 +38,26 @@ _FORKS.set_forkserver_preload(
         "sidekey.test_command",
         "sidekey.sources.certificates.service",
         "uvloop",
+        "support.frozen",
     ]
 )
 
 
 class Forked:
-    """A running process, with the part of `subprocess.Popen` that tests use; `merged` sends stderr into stdout."""
+    """A running process, with the part of `subprocess.Popen` that tests use; `merged` sends stderr into stdout.
+
+    With `descriptors` it may open no more files; modules that are `absent` are not installed, to it.
+    """
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path | None = None, *, merged: bool
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path | None = None,
+        *,
+        merged: bool,
+        descriptors: int | None = None,
+        absent: Sequence[str] = (),
     ) -> None:
         unheard = sorted(name for name in environment.keys() - os.environ.keys() if name.startswith("PYTHON"))
         if unheard:
@@ -55,8 +67,9 @@ class Forked:
         errors = output
         if not merged:
             self.stderr, errors = _pipe()
+        limits = (descriptors, tuple(absent))
         self._process = _FORKS.Process(
-            target=_main, args=(list(arguments), dict(environment), folder, output, errors), daemon=True
+            target=_main, args=(list(arguments), dict(environment), folder, limits, output, errors), daemon=True
         )
         self._process.start()
         output.close()
@@ -98,7 +111,12 @@ def _pipe() -> tuple[IO[str], Connection]:
 
 
 def _main(
-    arguments: list[str], environment: dict[str, str], folder: Path | None, output: Connection, errors: Connection
+    arguments: list[str],
+    environment: dict[str, str],
+    folder: Path | None,
+    limits: tuple[int | None, tuple[str, ...]],
+    output: Connection,
+    errors: Connection,
 ) -> None:
     os.dup2(output.fileno(), 1)
     os.dup2(errors.fileno(), 2)
@@ -108,5 +126,10 @@ def _main(
     os.environ.update(environment)
     if folder is not None:
         os.chdir(folder)
+    descriptors, absent = limits
+    if descriptors is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment]  # an import of it raises ImportError
     sys.argv = ["sidekey", *arguments]
     runpy.run_module("sidekey", run_name="__main__", alter_sys=True)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
+
 import pytest
 
-from support.child import run_cli
+from support.child import Child, run_cli
 
 
 def test_a_variable_of_the_interpreter_is_refused() -> None:
     """It would have no effect: the interpreter has started before."""
     with pytest.raises(ValueError, match="PYTHONPROFILEIMPORTTIME"):
         run_cli("--version", environment={"PYTHONPROFILEIMPORTTIME": "1"})
+
+
+@pytest.mark.parametrize("absent", [[], ["uvloop"]])
+def test_a_process_has_few_descriptors_and_lacks_a_module(absent: list[str], tmp_path: Path) -> None:
+    """As `ulimit` and another installation would have it; uvloop wakes itself by an eventfd, asyncio by sockets."""
+    with Child("integrations: {}\n", tmp_path, descriptors=64, absent=absent) as child:
+        process = Path(f"/proc/{child.process.pid}")
+        assert re.search(r"^Max open files +64 +64 ", (process / "limits").read_text(), re.MULTILINE)
+        assert ("[eventfd]" in " ".join(map(os.readlink, (process / "fd").iterdir()))) is (not absent)
+        assert child.stop() == 0

@@ -140,10 +140,10 @@ def test_an_expired_intermediate_is_remarked() -> None:
     ]
 
 
-@pytest.mark.parametrize("root", PUBLIC, ids=count())
-def test_a_ca_of_mozillas_bundle_is_trusted(root: x509.Certificate) -> None:
-    """Each of them, whatever its key: it leads to itself."""
-    assert chains.distrust([root]) is None
+def test_every_ca_of_mozillas_bundle_is_trusted() -> None:
+    """Whatever its key: it leads to itself."""
+    assert len(PUBLIC) > 100
+    assert [root.subject for root in PUBLIC if chains.distrust([root]) is not None] == []
 
 
 def test_a_self_signed_certificate_is_reported() -> None:

@@ -36,18 +36,26 @@ def test_what_no_form_can_hold_is_an_error(value: object) -> None:
         parameters.parse_value(value)
 
 
+def said(check: Callable[[str], object], text: str) -> str:
+    """Why this is refused; empty where it is not."""
+    try:
+        check(text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("spelling", ["{}", "{}[]", "{}[0]", " {}", "{} ", "[{}]", "a;{}", "a&{}", "%63{}", "{}%00x"])
-@pytest.mark.parametrize("spell", [str, str.upper, str.title, lambda name: name.replace("_", ".")])
-@pytest.mark.parametrize("name", OWN)
-def test_what_sidekey_sends_cannot_be_overridden(name: str, spell: Callable[[str], str], spelling: str) -> None:
+def test_what_sidekey_sends_cannot_be_overridden(spelling: str) -> None:
     """Servers ignore case, cut names at brackets and NUL, trim them, and read semicolons in ways of their own."""
-    spelled = spelling.replace("%63{}", f"%{ord(name[0]):x}{name[1:]}").format(spell(name))
-    with pytest.raises(ValueError, match="may not be set"):
-        parameters.check_parameter_name(spelled)
-    with pytest.raises(ValueError, match="Sidekey sends"):
-        parameters.check_query(f"a=b&{spelled}=c")
-    with pytest.raises(ValueError, match="Sidekey sends"):
-        parameters.check_query(f"a=b&{quote(spelled, safe='')}=c")
+    names = [
+        spelling.replace("%63{}", f"%{ord(name[0]):x}{name[1:]}").format(spelled)
+        for name in OWN
+        for spelled in (name, name.upper(), name.title(), name.replace("_", "."))
+    ]
+    assert [name for name in names if "may not be set" not in said(parameters.check_parameter_name, name)] == []
+    queries = [f"a=b&{written}=c" for name in names for written in (name, quote(name, safe=""))]
+    assert [query for query in queries if "Sidekey sends" not in said(parameters.check_query, query)] == []
     assert set(OWN) == parameters.OWN
 
 

@@ -87,11 +87,11 @@ async def test_every_cut_into_reads_gives_the_same_requests(size: int) -> None:
         assert not {b"upgrade", b"http2-settings", b"connection"} & {name for name, _ in message.headers}
 
 
-@pytest.mark.parametrize("at", range(1, len(MIXED), 5))
-async def test_every_cut_in_two_gives_the_same_requests(at: int) -> None:
+async def test_every_cut_in_two_gives_the_same_requests() -> None:
     """Wherever the one cut is."""
-    arrived, _ = await converse(Scripted(H, limits=Limits(pipelined=3)), MIXED[:at], MIXED[at:])
-    assert [message.body for message in arrived] == BODIES
+    for at in range(1, len(MIXED), 5):
+        arrived, _ = await converse(Scripted(H, limits=Limits(pipelined=3)), MIXED[:at], MIXED[at:])
+        assert [message.body for message in arrived] == BODIES, at
 
 
 @pytest.mark.parametrize("framing", ["Content-Length", "chunked"])
