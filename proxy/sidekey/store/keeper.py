@@ -74,11 +74,12 @@ class Keeper:
             self.made = not found
         return await self.read()
 
-    def use(self, ring: KeyRing) -> None:
-        """Go on with another ring."""
-        self._ring = ring
-        if self._seals is not None:
-            self._seals = Seals(ring, self._seals.store)
+    async def use(self, ring: KeyRing) -> None:
+        """Go on with another ring, from the next transaction on."""
+        async with self._one:
+            self._ring = ring
+            if self._seals is not None:
+                self._seals = Seals(ring, self._seals.store)
 
     async def read(self, depth: Depth = "changes") -> State:
         """The present state.
