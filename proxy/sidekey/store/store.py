@@ -123,7 +123,7 @@ class Store:
     def use(self, ring: KeyRing, retention: float) -> None:
         """Go on with another ring, and another time for which entries of the audit are kept."""
         self._ring, self._retention = ring, retention
-        self._worker.start(self._keeper.use(ring))
+        self._worker.start(self._use(ring))
 
     def check(self, ring: KeyRing) -> None:
         """Raise StoreRefused for a ring that the store cannot go on with, and StoreUnavailable. Blocks."""
@@ -213,6 +213,9 @@ class Store:
         await self._worker.close()
 
     # In the thread from here on.
+
+    async def _use(self, ring: KeyRing) -> None:
+        await self._keeper.use(ring)
 
     async def _commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
         try:
