@@ -156,6 +156,10 @@ class StoredSource(StoreSide):
         """Its row says, or said, that it is hidden: only the row counts from now on, whoever releases it and where."""
         self._hidden.discard(row.row)
 
+    def has_hidden(self, row: IntegrationRow) -> bool:
+        """Whether a file has hidden it here, and its row did not say so yet."""
+        return row.row in self._hidden
+
     def _hides(self, row: IntegrationRow, side: FileSide) -> Judgement | None:
         """Why a row is not served, although nothing is wrong with it."""
         if row.id in side.integrations:
