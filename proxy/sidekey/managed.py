@@ -156,7 +156,7 @@ class Managed:
                     if str(failed) != reason:
                         reason = str(failed)
                         self._log.warning(
-                            "a stored integration is hidden by a file, which cannot be stored now: a restart forgets it",
+                            "a stored integration is hidden by a file, which cannot be stored yet",
                             integration=name,
                             reason=reason,
                         )
