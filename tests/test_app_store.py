@@ -65,7 +65,7 @@ def test_what_is_loaded_goes_on_while_the_store_is_away(postgres: Postgres, tmp_
         assert series(child)["up"] == "1"
         postgres.stop()
         try:
-            child.wait_for_line(lambda line: "the store cannot be reached: what is loaded stays in use" in line)
+            child.wait_for_line(lambda line: "the store cannot be used: what is loaded stays in use" in line)
             assert series(child)["up"] == "0"
             assert get(child.admin_port, "/readyz").status == 200
         finally:

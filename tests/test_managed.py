@@ -139,6 +139,24 @@ async def test_what_a_file_hides_stays_hidden_over_restarts_until_it_is_released
         assert again.states() == {"crm": "ok"}
 
 
+async def test_what_a_file_hides_while_the_store_is_away_is_marked_when_it_is_back(tmp_path: Path) -> None:
+    """It is hidden meanwhile, and once the file is done."""
+    prepare(tmp_path)
+    async with process(tmp_path) as one:
+        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
+        (tmp_path / "store.db").rename(tmp_path / "away.db")
+        await eventually(lambda: not one.managed.store.health.up)
+        one.write(HEAD + OWN)
+        await eventually(lambda: not one.snapshot.integrations["crm"].stored)
+        one.write(HEAD)
+        await eventually(lambda: "crm" not in one.snapshot.integrations)
+        assert (one.states(), one.row("crm").hidden) == ({"crm": "hidden"}, False)
+        (tmp_path / "away.db").rename(tmp_path / "store.db")
+        await eventually(lambda: one.row("crm").hidden)
+    async with process(tmp_path) as again:
+        assert again.states() == {"crm": "hidden"}
+
+
 async def test_what_is_released_by_one_process_is_served_by_all(tmp_path: Path) -> None:
     """Although each had hidden it: nobody hides it again whose file is gone."""
     prepare(tmp_path)

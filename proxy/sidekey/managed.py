@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from sidekey.errors import StartError
 from sidekey.observe.logs import get_logger, report_defect
@@ -27,6 +28,9 @@ from sidekey.store.records import IntegrationRow
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, Put, State
 from sidekey.store.store import Store
+
+AGAIN: Final = 1.0
+"""Seconds between two attempts to write what must be written once the store is back."""
 
 
 class Managed:
@@ -49,6 +53,7 @@ class Managed:
         self._reloader: Reloader | None = None
         self._report: StoreReport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._marking: set[str] = set()
         self._log = get_logger()
         loader.follow(self._source)
 
@@ -160,33 +165,46 @@ class Managed:
             self._spawn(self._mark(self._unsaid))
 
     async def _mark(self, names: Sequence[str]) -> None:
-        """Write into the rows of integrations that files have hidden that they stay so until they are released."""
-        for name in names:
-            try:
-                await self._mark_one(name)
-            except StoreError as error:
-                self._log.warning(
-                    "a stored integration is hidden by a file, which could not be stored: it counts until a restart",
-                    integration=name,
-                    reason=str(error),
-                )
+        """Write into the rows of integrations that files have hidden that they stay so until they are released.
 
-    async def _mark_one(self, name: str) -> None:
-        while True:
-            row = (await self.store.read()).integrations.get(name)
-            if row is None or row.state != "ok":
-                return
-            if not row.hidden:
-                entry = AuditEntry(
-                    who="sidekey", action="hide", kind=row.kind, id=row.id, row=row.row, fields=("hidden",)
-                )
-                try:
-                    await self.store.commit([Put(replace(row, hidden=True), row.version)], entry)
-                except Changed:
-                    # By another process that has the same file, as a rule.
-                    continue
-            self._source.marked(row)
-            return
+        While the store is away it is tried again and again: a restart would serve what nobody has released.
+        """
+        mine = [name for name in names if name not in self._marking]
+        self._marking.update(mine)
+        try:
+            for name in mine:
+                reason = ""
+                while (failed := await self._mark_one(name)) is not None:
+                    if str(failed) != reason:
+                        reason = str(failed)
+                        self._log.warning(
+                            "a stored integration is hidden by a file, which cannot be stored yet",
+                            integration=name,
+                            reason=reason,
+                        )
+                    await asyncio.sleep(AGAIN)
+        finally:
+            self._marking.difference_update(mine)
+
+    async def _mark_one(self, name: str) -> StoreError | None:
+        """Mark an integration that is hidden here; why it cannot be done now."""
+        try:
+            while True:
+                row = (await self.store.read()).integrations.get(name)
+                if row is None or row.state != "ok" or not self._source.has_hidden(row):
+                    return None
+                if not row.hidden:
+                    entry = AuditEntry(
+                        who="sidekey", action="hide", kind=row.kind, id=row.id, row=row.row, fields=("hidden",)
+                    )
+                    # By another process that has the same file, as a rule: it is looked at again.
+                    with suppress(Changed):
+                        await self.store.commit([Put(replace(row, hidden=True), row.version)], entry)
+                        self._source.marked(row)
+                else:
+                    self._source.marked(row)
+        except StoreError as error:
+            return error
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))

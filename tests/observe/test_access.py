@@ -76,7 +76,7 @@ def test_a_line_is_what_json_dumps_would_write_for_any_text(
     if target is not None:
         expected["target"] = target
     text = json.dumps(expected, separators=(",", ":")) + "\n"
-    assert line.decode() == text.replace('"DURATION"', f"{seconds:.6f}", 1)
+    assert line.decode() == text.replace('"duration":"DURATION"', f'"duration":{seconds:.6f}')
 
 
 def write(log: AccessLog, status: int, code: str = "", target: str | None = None) -> None:

@@ -50,7 +50,7 @@ def test_the_log_says_what_changes_and_nothing_twice(logged: list[Mapping[str, A
     for _ in range(2):
         report.note(up=True, revision=3, rolled_back=False, problem="")
     assert [(line["log_level"], line["event"].partition(":")[0], line.get("reason")) for line in logged] == [
-        ("warning", "the store cannot be reached", "gone"),
+        ("warning", "the store cannot be used", "gone"),
         ("error", "the store is not used", "older"),
         ("info", "the store is in use", None),
     ]

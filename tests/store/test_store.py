@@ -212,9 +212,10 @@ async def test_who_has_another_key_than_the_others_is_told_so(place: Place, rows
             with pytest.raises(StoreRefused, match="key k2 is not the key that the store is written with"):
                 await ask
         assert set(other.state.integrations) == {"crm"}
-        assert not other.health.rolled_back
+        assert (other.health.up, other.health.rolled_back) == (False, False)
         other.use(KeyRing({"k2": b"2" * 32, **KEYS}), 1000.0)
         assert set((await other.read()).integrations) == {"crm", *rows}
+        assert other.health.up
 
 
 async def test_a_head_that_names_a_key_of_nobody_was_altered(place: Place) -> None:

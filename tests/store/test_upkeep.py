@@ -273,3 +273,24 @@ async def test_what_is_altered_stays_so_when_it_is_accepted(place: Place) -> Non
         assert done.altered == ("integration one: it was altered: write it again, or delete it",)
         assert store.state.integrations["one"].state == "altered"
         assert store.state.integrations["two"] == TWO.at(1)
+
+
+async def test_nothing_of_the_database_reaches_a_terminal_as_it_stands(place: Place) -> None:
+    """Names in it are whoever's who writes to it: they may hold what a terminal obeys, or look like a line of ours."""
+    async with place.open() as store:
+        await filled(store, 1)
+    for table, column in (("leases", "name"), ("rows", "id"), ("rows", "kind")):
+        where = "WHERE id = 'bare'" if table == "rows" else ""
+        await place.sql(f"UPDATE sidekey_{table} SET {column} = '\x1b[2J\n{column} is fine' {where}")
+    async with place.open(BOTH) as store:
+        said = list((await store.verify(destinations_of)).findings)
+        accepted = await store.accept("ops")
+        assert set(store.state.integrations) == {"i0"}
+        said += [*accepted.altered, *accepted.leases, *(await store.rotate_key(destinations_of, "ops")).stuck]
+    await place.sql("INSERT INTO sidekey_keys VALUES ('\x1b[2J', '')")
+    with pytest.raises(StoreRefused) as refused:
+        async with place.open():
+            pass
+    said.append(str(refused.value))
+    assert len(said) > 4
+    assert [text for text in said if not text.isprintable()] == []

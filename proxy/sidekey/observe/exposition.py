@@ -252,7 +252,7 @@ FAMILIES = (
         _changes,
     ),
     Family("sidekey_integration_info", "gauge", "The kind of each integration that has had a request.", _info),
-    Family("sidekey_store_up", "gauge", "Whether the store could be reached last.", _of_store("sidekey_store_up", 0)),
+    Family("sidekey_store_up", "gauge", "Whether the store could be used last.", _of_store("sidekey_store_up", 0)),
     Family(
         "sidekey_store_revision", "gauge", "The revision of the store in use.", _of_store("sidekey_store_revision", 1)
     ),

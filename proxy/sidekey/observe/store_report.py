@@ -19,13 +19,13 @@ class StoreReport:
         self._altered: frozenset[tuple[str, str]] = frozenset()
 
     def note(self, *, up: bool, revision: int, rolled_back: bool, problem: str) -> None:
-        """Note how the store is; `problem` says why it is not `up`, or not to be believed, or lacks a key."""
+        """Note how the store is; `problem` says why it is not `up`, or not to be believed."""
         self._metrics.store = (up, revision, rolled_back)
         if (up, problem) == (self._up, self._problem):
             return
         self._up, self._problem = up, problem
         if not up:
-            self._log.warning("the store cannot be reached: what is loaded stays in use", reason=problem)
+            self._log.warning("the store cannot be used: what is loaded stays in use", reason=problem)
         elif problem:
             self._log.error("the store is not used: what is loaded stays in use", reason=problem)
         else:

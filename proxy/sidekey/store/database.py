@@ -14,6 +14,9 @@ PATIENCE: Final = 5.0
 """Seconds that a database may take to let us connect, or to let another's transaction end."""
 
 
+_LONGEST: Final = 200
+
+
 def as_text(value: object) -> str:
     """A text as it was read. Whoever can write to the database can put anything into a column of it."""
     return value if isinstance(value, str) else repr(value)
@@ -22,6 +25,11 @@ def as_text(value: object) -> str:
 def as_number(value: object) -> int:
     """A number as it was read; -1 where it is none."""
     return value if isinstance(value, int) else -1
+
+
+def shown(text: str) -> str:
+    """A text of the database for a terminal or a log: whoever wrote it may have had these in mind."""
+    return text if text.isascii() and text.isprintable() and len(text) <= _LONGEST else ascii(text[:_LONGEST])
 
 
 class Transaction(ABC):

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from sidekey.store import audit
 from sidekey.store.audit import AuditEntry
-from sidekey.store.database import Database, Transaction, as_text
+from sidekey.store.database import Database, Transaction, as_text, shown
 from sidekey.store.errors import Changed, Exists, RolledBack, StoreRefused, StoreUnavailable
 from sidekey.store.integrity import Head, Held, Line, Seals, digest
 from sidekey.store.ring import KeyRing
@@ -74,11 +74,12 @@ class Keeper:
             self.made = not found
         return await self.read()
 
-    def use(self, ring: KeyRing) -> None:
-        """Go on with another ring."""
-        self._ring = ring
-        if self._seals is not None:
-            self._seals = Seals(ring, self._seals.store)
+    async def use(self, ring: KeyRing) -> None:
+        """Go on with another ring, from the next transaction on."""
+        async with self._one:
+            self._ring = ring
+            if self._seals is not None:
+                self._seals = Seals(ring, self._seals.store)
 
     async def read(self, depth: Depth = "changes") -> State:
         """The present state.
@@ -296,7 +297,7 @@ async def check_keys(transaction: Transaction, seals: Seals) -> None:
     """Raise StoreRefused for a ring without, or with another, key of those that the store is written with."""
     for key, proof in await transaction.fetch('SELECT "key", proof FROM sidekey_keys ORDER BY "key"'):
         if key not in seals.ring:
-            raise StoreRefused(f"store.keys: key {key} is missing: the store is written with it")
+            raise StoreRefused(f"store.keys: key {shown(as_text(key))} is missing: the store is written with it")
         if seals.key_check(key) != proof:
             raise StoreRefused(f"store.keys: key {key} is not the key that the store is written with")
 

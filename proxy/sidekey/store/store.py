@@ -48,7 +48,10 @@ _GRACE: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How the store is. `up`: the last call reached the database; `problem` says why it is not, or must not be used."""
+    """How the store is. `up`: the last call reached the database, and had the keys; `problem` says why it is not.
+
+    Or why what is there must not be believed.
+    """
 
     up: bool
     revision: int
@@ -227,7 +230,7 @@ class Store:
     # In the thread from here on.
 
     async def _use(self, ring: KeyRing) -> None:
-        self._keeper.use(ring)
+        await self._keeper.use(ring)
 
     async def _commit(self, changes: Sequence[Change], entries: Sequence[AuditEntry]) -> State:
         try:
@@ -309,7 +312,7 @@ class Store:
 
     def _note(self, error: StoreError | None) -> None:
         state = self._keeper.state
-        up = error is None or isinstance(error, (RolledBack, StoreRefused))
+        up = error is None or isinstance(error, RolledBack)
         problem = state.problem if error is None else str(error)
         self._health = Health(up, state.revision, problem, state.rolled_back)
 

@@ -14,7 +14,7 @@ from typing import Final
 from sidekey.store import audit, leases, sessions
 from sidekey.store.audit import AuditEntry
 from sidekey.store.canonical import Json
-from sidekey.store.database import Transaction
+from sidekey.store.database import Transaction, as_text, shown
 from sidekey.store.integrity import Held, Seals, digest
 from sidekey.store.keeper import Keeper, put_head, put_row, read_head
 from sidekey.store.records import IntegrationRow, Record, SealedField
@@ -114,7 +114,7 @@ async def accept(keeper: Keeper, who: str) -> Accepted:
         await audit.add(transaction, AuditEntry(who=who, action="accept"))
         await transaction.announce()
     state = keeper.adopt(State.of(head, rows))
-    return Accepted(revision, _counts(state), tuple(_altered(state)), tuple(dropped))
+    return Accepted(revision, _counts(state), tuple(_altered(state)), tuple(map(shown, dropped)))
 
 
 async def verify(keeper: Keeper, destinations_of: DestinationsOf) -> Verified:
@@ -132,7 +132,7 @@ async def verify(keeper: Keeper, destinations_of: DestinationsOf) -> Verified:
 
 async def _outside(transaction: Transaction, seals: Seals) -> tuple[list[str], tuple[str, ...]]:
     found = await transaction.fetch('SELECT "key" FROM sidekey_keys ORDER BY "key"')
-    return await leases.altered(transaction, seals), tuple(key for (key,) in found)
+    return await leases.altered(transaction, seals), tuple(shown(as_text(key)) for (key,) in found)
 
 
 def _names_another(held: Held, first: str) -> bool:
@@ -148,7 +148,7 @@ def _resealed(held: Held, seals: Seals, destinations_of: DestinationsOf) -> tupl
     """The record with its secrets sealed by the first key, or why that cannot be."""
     record, line = held.record, held.line
     if record is None or not held.intact:
-        return None, (f"{line.kind} {line.id}: it was altered: write it again, or delete it",)
+        return None, (_of_altered(line.kind, line.id),)
     if not isinstance(record, IntegrationRow) or not record.secrets:
         return record, ()
     try:
@@ -179,11 +179,15 @@ def _sealed_again(sealed: str, bindings: Sequence[Binding], seals: Seals) -> str
 
 
 def _altered(state: State) -> list[str]:
-    return [f"{kind} {name}: it was altered: write it again, or delete it" for kind, name in sorted(state.altered)]
+    return [_of_altered(kind, name) for kind, name in sorted(state.altered)]
+
+
+def _of_altered(kind: str, name: str) -> str:
+    return f"{shown(kind)} {shown(name)}: it was altered: write it again, or delete it"
 
 
 def _altered_leases(names: list[str]) -> list[str]:
-    return [f"lease {name}: it was altered: enter the refresh token again" for name in names]
+    return [f"lease {shown(name)}: it was altered: enter the refresh token again" for name in names]
 
 
 def _counts(state: State) -> dict[str, int]:

@@ -13,6 +13,7 @@ import pytest
 
 from sidekey.core.addresses import Only
 from sidekey.credentials.base import FixedCredential
+from sidekey.credentials.destination import destination_of
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.errors import ProblemError
 from sidekey.runtime.snapshot import Integration, Snapshot, Stored
@@ -21,9 +22,23 @@ from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.source import StoredSource, build_draft
 from sidekey.store.records import CallerRow, IntegrationRow
 from sidekey.store.ring import KeyRing
+from sidekey.store.sealing import Binding, seal
 from sidekey.store.state import State
 from support.loading import good
-from support.stored import BASIC, CANARY, HEADERS, PRESENT, PROFILE, VAULT, copied, documents, draft, stored
+from support.stored import (
+    BASIC,
+    CANARY,
+    HEADERS,
+    PRESENT,
+    PROFILE,
+    VAULT,
+    copied,
+    documents,
+    draft,
+    opened,
+    settings_in,
+    stored,
+)
 
 KEY = b64encode(b"1" * 32).decode()
 HEAD = "version: 1\nstore: {path: store/s.db, keys: [{id: k1, key: {file: k1}}], allow_private: ['10.0.0.0/8']}\n"
@@ -110,6 +125,47 @@ def test_what_is_the_same_is_the_same_object_whichever_source_changed(joined: Jo
     joined.write("", HEAD.replace("10.0.0.0/8", "192.168.0.0/16"))
     fourth = joined.load().integrations
     assert [fourth[name] is third[name] for name in "abc"] == [False] * 3
+
+
+def resealed(row: IntegrationRow, ring: KeyRing) -> IntegrationRow:
+    """A row as a rotation writes it."""
+    to = destination_of(settings_in(row.document))
+    values = opened(row).values
+    secrets = {
+        where: replace(each, sealed=seal(ring, values[where], Binding(VAULT.store, row.row, row.id, where, to)))
+        for where, each in row.secrets.items()
+    }
+    return replace(row, secrets=secrets)
+
+
+@pytest.mark.parametrize("name", documents())
+def test_what_is_written_again_with_another_key_is_the_same_object(name: str, joined: Joined) -> None:
+    """While a key is replaced connections and tokens go on."""
+    row = stored(documents()[name])
+    joined.put(row)
+    first = joined.load().integrations["crm"]
+    ring = KeyRing({"k2": b"2" * 32, "k1": b"1" * 32})
+    joined.vault = Vault(VAULT.store, ring)
+    assert joined.load().integrations["crm"] is first
+    again = resealed(row, ring)
+    assert again != row
+    joined.put(again)
+    assert joined.load().integrations["crm"] is first
+    joined.vault = Vault(VAULT.store, KeyRing({"k2": b"2" * 32}))
+    assert joined.load().integrations["crm"] is first
+    assert joined.states() == {"crm": "ok"}
+    joined.put(stored(documents()[name], before=row))
+    assert joined.load().integrations["crm"] is not first
+
+
+def test_what_did_not_open_does_once_it_is_written_with_a_key_that_is_there(joined: Joined) -> None:
+    """By another process."""
+    row, ring = stored(BASIC), KeyRing({"k2": b"2" * 32})
+    joined.put(row)
+    joined.vault = Vault(VAULT.store, ring)
+    assert joined.states() == {"crm": "sealed"}
+    joined.put(resealed(row, ring))
+    assert joined.states() == {"crm": "ok"}
 
 
 def test_files_that_are_not_read_again_are_joined_with_another_state(joined: Joined) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -58,13 +59,28 @@ class _Built(NamedTuple):
 
     def is_current(self, row: IntegrationRow, around: _Around) -> bool:
         """Whether it is still what would be built."""
-        before, integration = self.around, self.integration
-        if self.row is not row or before.vault is not around.vault or before.allow_private != around.allow_private:
+        before, integration, state = self.around, self.integration, self.judgement.state
+        if not _says_the_same(self.row, row) or before.allow_private != around.allow_private:
             return False
-        if self.judgement.state == "invalid" or integration.in_flight > around.in_flight:
+        if state != "ok" and (self.row is not row or before.vault is not around.vault):
+            # Another key may open it. What was opened stays so, whichever key it is sealed with now.
+            return False
+        if state == "invalid" or integration.in_flight > around.in_flight:
             # What is wrong may be the machine's, or the rest of the config's.
             return False
         return before.trust == around.trust or integration.trust is not before.trust
+
+
+def _says_the_same(before: IntegrationRow, row: IntegrationRow) -> bool:
+    """Whether a row says what it said before: it may have been written again with another key."""
+    if before is row:
+        return True
+    return _entered(before) == _entered(row) and replace(row, secrets=before.secrets) == before
+
+
+def _entered(row: IntegrationRow) -> dict[str, tuple[int, str]]:
+    """When, and by whom, each secret was entered."""
+    return {where: (each.updated_at, each.updated_by) for where, each in row.secrets.items()}
 
 
 class StoredSource(StoreSide):
@@ -113,7 +129,10 @@ class StoredSource(StoreSide):
                 judgements[name] = hidden
                 continue
             former = before.get(name)
-            built = former if former is not None and former.is_current(row, around) else building.build(row)
+            if former is not None and former.is_current(row, around):
+                built = former if former.row is row else former._replace(row=row)
+            else:
+                built = building.build(row)
             self._built[name] = built
             judgements[name], served[name] = built.judgement, built.integration
         callers = dict(_callers(state.callers, side))
@@ -141,6 +160,10 @@ class StoredSource(StoreSide):
         was_hidden = row.row in self._hidden
         self._hidden.discard(row.row)
         return was_hidden
+
+    def has_hidden(self, row: IntegrationRow) -> bool:
+        """Whether a file has hidden it here, and its row did not say so yet."""
+        return row.row in self._hidden
 
     def _hides(self, row: IntegrationRow, side: FileSide) -> Judgement | None:
         """Why a row is not served, although nothing is wrong with it."""
