@@ -98,7 +98,7 @@ class Arena:
         command = peer.command(job)
         began = time.perf_counter()
         program = stack.enter_context(Program(command, folder / "output.log", self.cores.proxy))
-        await_response(program, job.port, peer.path(CHECK), {})
+        await_response(program, job.port, peer.path(CHECK), peer.fields)
         seconds = time.perf_counter() - began
         for page in peer.pages:
             read_page(job.admin_port, page)

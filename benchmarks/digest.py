@@ -56,6 +56,14 @@ _ALONE = (
     ("p99.9 of requests during such a reload, 1,000 requests/s, ms", "reload10k", "p99.9 ms during a reload"),
     ("failed requests in reloads under load", "reload10k", "failed requests"),
     ("memory after 100 reloads, to that after 10", "reloads100", "RSS after 100 / after 10"),
+    ("10,000 stored integrations: start to first response, s", "store10k", "start to first response s"),
+    ("a change of one by the API: s until it is in use, slowest of ten", "store10k", "change s, slowest"),
+    (
+        "p99.9 of requests beside changes and lists, 1,000 requests/s, ms",
+        "store10k",
+        "p99.9 ms, beside changes and lists",
+    ),
+    ("MB that an empty store takes", "store10k", "RSS idle, MB more with an empty store"),
 )
 
 Line = Mapping[str, Any]

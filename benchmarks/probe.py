@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
+from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 
 from benchmarks.processes import MeasureFailed, Program
@@ -16,7 +17,7 @@ CHECK = "check"
 _TIMEOUT = 5.0
 
 
-def await_response(program: Program, port: int, path: str, headers: dict[str, str], limit: float = 30.0) -> None:
+def await_response(program: Program, port: int, path: str, headers: Mapping[str, str], limit: float = 30.0) -> None:
     """Request the check path until the upstream has received exactly the one credential.
 
     Raises MeasureFailed where the program ends, where it sends another credential, and after `limit` seconds.
@@ -51,10 +52,10 @@ def read_page(port: int, path: str) -> str:
     return text
 
 
-def _request(method: str, port: int, path: str, headers: dict[str, str]) -> tuple[int, str]:
+def _request(method: str, port: int, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
     connection = HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT)
     try:
-        connection.request(method, path, b"{}" if method == "POST" else None, headers)
+        connection.request(method, path, b"{}" if method == "POST" else None, dict(headers))
         response = connection.getresponse()
         return response.status, response.read().decode("latin-1")
     finally:

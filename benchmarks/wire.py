@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from benchmarks.processes import MeasureFailed
@@ -38,10 +38,14 @@ def parse_head(raw: bytes) -> Head:
     return Head((one, two, three), tuple((name.lower(), value.strip()) for name, _, value in pairs))
 
 
-def request(method: str, path: str, body: bytes = b"", length: int | None = None) -> bytes:
-    """A request; `length` announces a body that is sent later."""
+def request(
+    method: str, path: str, body: bytes = b"", length: int | None = None, *, fields: Mapping[str, str] | None = None
+) -> bytes:
+    """A request, with further header fields; `length` announces a body that is sent later."""
     size = len(body) if length is None else length
-    return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {size}\r\n\r\n".encode() + body
+    lines = (f"{name}: {value}\r\n" for name, value in (fields or {}).items())
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {size}\r\n{''.join(lines)}\r\n"
+    return head.encode() + body
 
 
 def response(

@@ -79,10 +79,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
-def pytest_collection_finish() -> None:
-    """Spare what was imported and collected from each later search for garbage: many tests ask for a whole one."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Spare what is imported and collected from searches for garbage, these and all later: many tests ask for one."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +108,13 @@ def unconfigured_logs() -> Iterator[None]:
     """What a test sets for the process's log ends with it: a level, or a writer that is closed by then."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def of_the_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run share, for `support.once`."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if hasattr(request.config, "workerinput") else folder
 
 
 _STATES = count()

@@ -17,6 +17,7 @@ import pytest
 from support import peers
 from support.ask import get, within
 from support.child import HEAD, Child, run_cli
+from support.files import replace
 from support.nginx import Nginx
 from support.ports import free_port
 from support.upstream import RawUpstream, answering
@@ -55,7 +56,7 @@ def test_a_secret_that_cannot_be_read_takes_down_its_own_integration_until_it_ca
             assert get(child.proxy_port, "/i/one/x").status == 200
             denied = get(child.proxy_port, "/i/two/x")
             assert (denied.status, json.loads(denied.body)["code"]) == (502, "credential_unavailable")
-            (tmp_path / "late").write_text("secret\n")
+            replace(tmp_path / "late", "secret\n")
             while (answer := get(child.proxy_port, "/i/two/x")).status == 502:
                 # Readings of a secret that failed are a second apart.
                 continue

@@ -11,6 +11,7 @@ from support.ask import get
 from support.ca import Authority
 from support.certificates import issue
 from support.child import Child, run_cli
+from support.files import replace
 from support.mounted import asking, current, mount, shown
 from support.raw import RawConnection
 from support.upstream import RawUpstream, always_ok
@@ -47,10 +48,10 @@ async def test_a_rotated_certificate_is_loaded_without_a_restart(ca: Authority, 
                 await asyncio.to_thread(child.wait_for_line, lambda line: f'"event":"{event}"' in line)
 
             assert await ask() == 200
-            (tmp_path / "tls.crt").write_bytes(second.pem)
+            replace(tmp_path / "tls.crt", second.pem)
             await logged("a client certificate could not be loaded")
             assert await ask() == 200
-            (tmp_path / "tls.key").write_bytes(second.key_pem)
+            replace(tmp_path / "tls.key", second.key_pem)
             await logged("a client certificate was loaded")
             assert await ask() == 200
             page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body

@@ -94,7 +94,7 @@ def test_the_demo_works_there_as_well(folder: Path) -> None:
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", ">&- 2>&- <&-"])
 def test_it_serves_where_its_log_can_not_be_written(redirection: str, folder: Path) -> None:
     """F90: a full disk under standard error, or none at all, stops nothing."""
-    served(folder, ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh"])
+    assert served(folder, ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh"]).lines == []
 
 
 def peek(pid: int, name: str) -> str:

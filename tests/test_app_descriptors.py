@@ -12,6 +12,7 @@ import pytest
 
 from support.ask import get, within
 from support.child import Child
+from support.plane import eventually
 from support.raw import connect
 from support.upstream import OK, RawUpstream, answering
 
@@ -151,13 +152,14 @@ async def test_calls_that_hang_take_nobody_else_s_place(loop: str, tmp_path: Pat
                 await leaving.send(REQUEST.replace(b"crm", b"t%d" % number))
                 await asyncio.to_thread(within, lambda: in_flight(child) == 1)
             await asyncio.to_thread(within, lambda: in_flight(child) == 0)
+            # A call that has timed out makes room for the next; its end may arrive after the other's beginning.
+            await eventually(lambda: sum(not each.lost for each in hanging.connections) <= 2)
         async with connect(child.proxy_port) as caller:
             await caller.send(REQUEST)
             assert (await caller.response()).status == 200
         assert (await asyncio.to_thread(get, child.admin_port, "/healthz")).status == 200
         page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
         assert 'outcome="caller_gone"} 1' in page
-        assert len(hanging.connections) <= 2
         assert await asyncio.to_thread(child.stop, signal.SIGTERM) == 0
     assert [line for line in child.lines if '"level":"error"' in line or '"level":"critical"' in line] == []
 

@@ -62,7 +62,7 @@ async def test_readiness_fails_first_and_requests_in_flight_finish(number: signa
         await connection.send(OK)
 
     async with RawUpstream(script) as upstream:
-        with Child(config(upstream.port, "{drain_delay: 2s, drain: 30s}"), tmp_path) as child:
+        with Child(config(upstream.port, "{drain_delay: 4s, drain: 60s}"), tmp_path) as child:
             async with connect(child.proxy_port) as in_flight:
                 await in_flight.send(REQUEST)
                 await (await upstream.connection()).until_contains(b"\r\n\r\n")

@@ -21,13 +21,14 @@ from sidekey.settings.stored.saving import Former
 from sidekey.store.audit import AuditEntry
 from sidekey.store.records import CallerRow, IntegrationRow, new_row
 from sidekey.store.state import Delete, Put
+from support import files
 from support.ca import Authority
 from support.plane import eventually
-from support.raw import connect
+from support.raw import RawConnection, connect
 from support.serving import HEAD, Serving, problem, serving
 from support.stored import draft
 from support.tunnels import connect_request, problem_of
-from support.upstream import RawUpstream
+from support.upstream import OK, RawUpstream
 
 STORE = "store: {{path: store.db, keys: [{{id: k1, key: {{file: k1}}}}], allow_private: ['127.0.0.0/8']}}\n"
 MANAGED = HEAD.replace("log:", f"{STORE}log:")
@@ -127,7 +128,7 @@ async def test_no_request_mixes_two_states_of_the_store(tmp_path: Path, ca: Auth
         config = tmp_path / "sidekey.yaml"
         for number in range(1, 8):
             await editor.put("it", keyed(upstream.port, f"w{number}"))
-            config.write_text(config.read_text() + f"# {number}\n")
+            files.replace(config, config.read_text() + f"# {number}\n")
         over.set()
         await asyncio.gather(*asking)
     seen = {(each.target, *each.values(b"x-key")) for each in upstream.requests}
@@ -178,6 +179,54 @@ async def test_a_tunnel_that_names_a_stored_integration_needs_its_host_in_the_co
             assert by_host.status == (200 if status == 200 else 403)
 
 
+class Issuer:
+    """A token endpoint that returns t1, t2 and so on for the client's secret, and an API that takes what comes."""
+
+    def __init__(self) -> None:
+        self.issued = 0
+        self.used: list[tuple[bytes, list[bytes]]] = []
+
+    async def __call__(self, connection: RawConnection) -> None:
+        while True:
+            request = await connection.request()
+            if request.target != b"/token":
+                self.used.append((request.target, request.values(b"authorization")))
+                await connection.send(OK)
+            elif b"right" not in request.body:
+                await connection.send(b'HTTP/1.1 401 No\r\nContent-Length: 26\r\n\r\n{"error":"invalid_client"}')
+            else:
+                self.issued += 1
+                body = b'{"access_token": "t%d", "expires_in": 3600}' % self.issued
+                await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+async def test_a_token_goes_only_where_its_secret_was_entered_for(tmp_path: Path, ca: Authority) -> None:
+    """An editor who moves an integration without knowing its secret gets nothing that came of that."""
+    issuer = Issuer()
+
+    def document(port: int, host: str, secret: str, *, redact: bool = False) -> dict[str, Any]:
+        auth = {"type": "oauth2", "token_endpoint": f"https://127.0.0.1:{port}/token", "client_id": "id"}
+        auth |= {"client_authentication": "body", "client_secret": {"value": secret}}
+        where = {"allow_other_domains": True, "allowed_domains": [f"https://{host}:{port}"]}
+        return {**where, "auth": auth, "redact_response": redact}
+
+    context = ca.server_context("127.0.0.1", "up.test", "own.test")
+    async with RawUpstream(issuer, ssl_context=context) as upstream, managed(tmp_path, ca) as (sidekey, editor):
+        port = upstream.port
+        await editor.let_in("it")
+        await editor.put("it", document(port, "up.test", "right"))
+        assert (await sidekey.reverse("/x", TOKEN)).status == 200
+        await editor.put("it", {**document(port, "up.test", "right"), "description": "edited"})
+        assert (await sidekey.reverse("/x", TOKEN)).status == 200
+        # What may only become safer keeps its secrets.
+        await editor.put("it", document(port, "up.test", "right", redact=True))
+        assert (await sidekey.reverse("/x", TOKEN)).status == 200
+        for moved in (document(port, "own.test", "wrong"), document(port, "up.test", "wrong")):
+            await editor.put("it", moved)
+            assert problem(await sidekey.reverse("/x", TOKEN))["detail"] == "token endpoint returned 401 invalid_client"
+    assert issuer.used == [(b"/x", [b"Bearer t1"])] * 3
+
+
 @pytest.mark.parametrize("edit", ["destination", "hidden"])
 async def test_a_row_that_is_edited_past_sidekey_takes_down_that_one_alone(
     edit: str, tmp_path: Path, ca: Authority
@@ -218,15 +267,14 @@ async def test_an_id_of_a_file_is_the_files(tmp_path: Path, ca: Authority) -> No
         before = config.read_text()
         auth = "{type: headers, headers: {X-A: b}}"
         own = f"  it: {{endpoint_prefix: 'http://own.test:{upstream.port}', auth: {auth}}}\n"
-        config.write_text(before.replace("  {}\n", own))
+        files.replace(config, before.replace("  {}\n", own))
         await eventually(lambda: sidekey.app.metrics.store_integrations["hidden"] == 1)
         assert (await sidekey.reverse("/x", TOKEN)).status == 200
         await eventually(lambda: editor.managed.store.state.integrations["it"].hidden)
-        config.write_text(before)
+        files.replace(config, before)
         await eventually(lambda: "it" not in sidekey.app.snapshot.integrations)
         assert (await sidekey.reverse("/x", TOKEN)).status == 403
         row = editor.managed.store.state.integrations["it"]
-        editor.managed.released(row)
         await editor.managed.commit([Put(replace(row, hidden=False), row.version)], ENTRY)
         assert (await sidekey.reverse("/x", TOKEN)).status == 200
     assert [(each.target, each.values(b"x-key")) for each in upstream.requests] == [

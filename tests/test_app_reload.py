@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from sidekey.runtime.publisher import Commit, CommitError, Part
 from sidekey.runtime.snapshot import Address, Listen, Snapshot
 from support.ca import Authority
 from support.certificates import issue
+from support.files import replace
 from support.mounted import mount
 from support.plane import eventually, problem
 from support.raw import connect
@@ -59,9 +61,7 @@ def keyed(port: int, word: str, host: str = "up.test", name: str = "it") -> str:
 
 def write(folder: Path, head: str, integrations: str) -> None:
     """Put another config in place, as editors do it."""
-    beside = folder / "sidekey.new"
-    beside.write_text(head + integrations)
-    beside.rename(folder / "sidekey.yaml")
+    replace(folder / "sidekey.yaml", head + integrations)
 
 
 def head_of(folder: Path) -> str:
@@ -179,8 +179,8 @@ async def test_an_upload_in_flight_is_not_cut_by_a_file_that_lowers_its_limits(
     ):
         await caller.send(head + part)
         await (await upstream.connection()).until_received(len(half))
-        limits = "limits: {request_body: 10KiB}\ntimeouts: {response: 300ms, idle: 300ms}\nintegrations:"
-        write(tmp_path, head_of(tmp_path).replace("integrations:", limits), keyed(upstream.port, "new"))
+        tighter = "limits: {request_body: 10KiB}\ntimeouts: {response: 300ms, idle: 300ms}"
+        write(tmp_path, re.sub("timeouts: .*", tighter, head_of(tmp_path)), keyed(upstream.port, "new"))
         await sidekey.logged(RELOADED)
         await caller.send(part + end)
         assert (await caller.response()).status == 200

@@ -12,6 +12,7 @@ import pytest
 
 from support.ca import Authority
 from support.child import run_cli
+from support.files import replace
 from support.plane import eventually
 from support.raw import connect
 from support.serving import HEAD, Serving, serving
@@ -33,10 +34,9 @@ def integration(port: int, word: str) -> str:
 
 def write(folder: Path, port: int, number: int) -> None:
     """Put the config of this number in place of the one before, as editors do it."""
-    path, beside = folder / "sidekey.yaml", folder / "sidekey.new"
+    path = folder / "sidekey.yaml"
     head, key, _ = path.read_text().partition("integrations:\n")
-    beside.write_text(head + key + integration(port, str(number)))
-    beside.rename(path)
+    replace(path, head + key + integration(port, str(number)))
 
 
 def trusting(*pems: str) -> ssl.SSLContext:

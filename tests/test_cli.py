@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import sidekey
+from sidekey.cli import main
 from sidekey.core.build import build
 from sidekey.settings.schema import schema
 from support.child import Child, run_cli
@@ -93,8 +94,15 @@ def test_help_names_every_command() -> None:
     """Whoever starts finds what there is."""
     result = run_cli("--help")
     assert result.returncode == 0
-    for command in ("run", "demo", "check", "test", "explain", "list", "env", "exec", "schema", "healthcheck"):
+    for command in main.commands:
         assert f"\n  {command} " in result.stdout
+
+
+def test_no_help_is_cut() -> None:
+    """In the lists of commands each says all of its first paragraph."""
+    for arguments in ([], *([name] for name in main.commands)):
+        text = run_cli(*arguments, "--help").stdout
+        assert "..." not in text.replace("COMMAND...", "").replace("[ARGS]...", ""), arguments
 
 
 def test_the_version_is_the_packages() -> None:
@@ -307,6 +315,8 @@ def test_list_usable_leaves_out_what_has_no_secret(tmp_path: Path) -> None:
             "id": "crm",
             "kind": "basic",
             "source": "file",
+            "status": "ok",
+            "reason": None,
             "base": "https://crm.example.com/api",
             "description": "CRM send API",
             "tags": ["crm", "eu"],

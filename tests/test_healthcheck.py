@@ -13,6 +13,7 @@ import pytest
 from sidekey import healthcheck
 from sidekey.healthcheck import NotReady, ask
 from support.ports import free_port, listening_socket
+from support.raw import DEADLINE
 
 READY = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
 DRAINING = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\n\r\ndraining\n"
@@ -36,7 +37,7 @@ def answering(listener: socket.socket, answer: bytes) -> Iterator[list[bytes]]:
     thread.start()
     with listener:
         yield received
-        thread.join(timeout=15)
+        thread.join(timeout=DEADLINE)
 
 
 def config(folder: Path, text: str) -> str:

@@ -13,6 +13,8 @@ import pytest
 
 from sidekey.errors import StartError
 from sidekey.managed import Managed, joined
+from sidekey.runtime.publisher import Commit
+from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.load import Loader
 from sidekey.settings.stored.opening import Vault, sealed_fields
 from sidekey.store.audit import AuditEntry
@@ -73,6 +75,32 @@ async def test_what_is_committed_is_in_use_here_and_soon_elsewhere(tmp_path: Pat
         assert again.states() == {"sms": "ok"}
 
 
+class Counting:
+    """A part that counts how often something is put in use."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def prepare(self, snapshot: Snapshot) -> Commit:
+        del snapshot
+        return self._commit
+
+    def _commit(self) -> None:
+        self.count += 1
+
+
+async def test_what_is_committed_here_is_put_in_use_once(tmp_path: Path) -> None:
+    """The watch finds it as well, and joining ten thousand integrations again would change nothing."""
+    prepare(tmp_path)
+    async with process(tmp_path) as one:
+        counting = Counting()
+        one.publisher.parts.append(counting)
+        for count, name in enumerate(("crm", "sms"), 1):
+            state = await one.managed.commit([Put(record(one.managed.vault, name), None)], ENTRY)
+            await eventually(lambda state=state: one.metrics.store == (True, state.revision, False))
+            assert counting.count == count
+
+
 async def test_a_commit_that_is_refused_changes_nothing(tmp_path: Path) -> None:
     """Of two with one version the second."""
     prepare(tmp_path)
@@ -107,9 +135,38 @@ async def test_what_a_file_hides_stays_hidden_over_restarts_until_it_is_released
     async with process(tmp_path) as again:
         assert again.states() == {"crm": "hidden"}
         row = again.row("crm")
-        again.managed.released(row)
         await again.managed.commit([Put(replace(row, hidden=False), row.version)], ENTRY)
         assert again.states() == {"crm": "ok"}
+
+
+async def test_what_is_released_by_one_process_is_served_by_all(tmp_path: Path) -> None:
+    """Although each had hidden it: nobody hides it again whose file is gone."""
+    prepare(tmp_path)
+    head = HEAD.replace("store.db", str(tmp_path / "store.db")).replace("file: k1", f"file: {tmp_path / 'k1'}")
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "sidekey.yaml").write_text(head)
+    async with process(folders[0]) as one, process(folders[1]) as two:
+        both = (one, two)
+        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
+        await eventually(lambda: two.states() == {"crm": "ok"})
+        for each in both:
+            each.write(head + OWN)
+        await eventually(lambda: all(each.row("crm").hidden and each.states() == {"crm": "hidden"} for each in both))
+        for each in both:
+            each.write(head)
+        await eventually(lambda: all("crm" not in each.snapshot.integrations for each in both))
+        row = one.row("crm")
+        assert row.version == 2
+        await one.managed.commit([Put(replace(row, hidden=False), row.version)], ENTRY)
+        await eventually(lambda: all(each.states() == {"crm": "ok"} for each in both))
+        # Another change of theirs comes after all that the release has caused.
+        for number, each in enumerate(both):
+            await each.managed.commit([Put(record(each.managed.vault, f"sms-{number}"), None)], ENTRY)
+        await eventually(lambda: all(len(each.states()) == 3 for each in both))
+        assert [each.states()["crm"] for each in both] == ["ok", "ok"]
+        assert one.row("crm").version == 3
 
 
 async def test_another_ring_is_in_use_after_a_reload(tmp_path: Path) -> None:
@@ -123,6 +180,73 @@ async def test_another_ring_is_in_use_after_a_reload(tmp_path: Path) -> None:
         await one.managed.commit([Put(record(one.managed.vault, "sms"), None)], ENTRY)
         assert one.row("sms").secrets["/auth/password"].sealed.startswith("1:k2:")
         assert one.states() == {"crm": "ok", "sms": "ok"}
+
+
+async def logged(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """Wait until this was logged."""
+    said: list[str] = []
+
+    def was_said() -> bool:
+        said.append(capsys.readouterr().out)
+        return text in "".join(said)
+
+    await eventually(was_said)
+
+
+BAD_RINGS = {
+    "another": (HEAD, b64encode(b"x" * 32).decode(), "key k1 is not the key that the store is written with"),
+    "another behind the first": (
+        HEAD.replace("[{", "[{id: k2, key: {file: k2}}, {"),
+        b64encode(b"x" * 32).decode(),
+        "key k1 is not the key that the store is written with",
+    ),
+    "missing": (
+        HEAD.replace("[{id: k1, key: {file: k1}}]", "[{id: k2, key: {file: k2}}]"),
+        b64encode(b"1" * 32).decode(),
+        "key k1 is missing: the store is written with it",
+    ),
+    "empty": (HEAD, "", "must not be empty"),
+    "short": (HEAD, b64encode(b"1" * 31).decode(), "key k1: the file must be 32 bytes in base64"),
+}
+
+
+@pytest.mark.parametrize(("text", "key", "reason"), BAD_RINGS.values(), ids=BAD_RINGS)
+async def test_a_ring_that_the_store_is_not_written_with_is_not_reloaded(
+    text: str, key: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it would sign and seal nobody could read with the right one: the ring in use stays, and all goes on."""
+    prepare(tmp_path)
+    async with process(tmp_path) as one:
+        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
+        vault = one.managed.vault
+        one.metrics.config_loaded = True
+        (tmp_path / "k1").write_text(key)
+        one.write(f"{text}# {reason}\n")
+        await logged(capsys, reason)
+        assert not one.metrics.config_loaded
+        assert one.managed.vault is vault
+        await one.managed.commit([Put(record(one.managed.vault, "sms"), None)], ENTRY)
+        assert one.states() == {"crm": "ok", "sms": "ok"}
+    prepare(tmp_path)
+    async with process(tmp_path) as again:
+        assert again.states() == {"crm": "ok", "sms": "ok"}
+
+
+async def test_keys_are_not_changed_while_the_store_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is tried again by itself."""
+    monkeypatch.setattr("sidekey.reloading.reloader.CHECK_EVERY_UNWATCHED", 0.05)
+    prepare(tmp_path)
+    both = HEAD.replace("}}]", "}}, {id: k2, key: {file: k2}}]")
+    async with process(tmp_path) as one:
+        one.metrics.config_loaded = True
+        (tmp_path / "store.db").rename(tmp_path / "away.db")
+        one.write(both)
+        await logged(capsys, "are not changed while the store cannot be asked which are needed")
+        (tmp_path / "away.db").rename(tmp_path / "store.db")
+        await eventually(lambda: one.metrics.config_loaded)
+        assert one.managed.vault.ring.ids == ("k1", "k2")
 
 
 async def test_nothing_is_committed_before_it_can_be_in_use(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from sidekey.store.place import open_store
 from sidekey.store.records import IntegrationRow, new_row
 from sidekey.store.state import Put
 from sidekey.store.store import Store
-from sidekey.store_command import destinations_of
+from sidekey.store_command import StoreCommandError, destinations_of, write_key
 from support.child import run_cli
+from support.disk import limited
 from support.stores import ENTRY, KEYS, SqlitePlace
 
 CONFIG = """\
@@ -105,6 +106,16 @@ def test_a_new_key_goes_into_a_file_of_its_own(tmp_path: Path) -> None:
     assert (again.returncode, path.read_text()) == (1, key)
     assert "exists: a key that may be in use is not replaced" in again.stderr
     assert "cannot be written: No such file" in run_cli("store", "new-key", "--out", str(tmp_path / "no" / "k")).stderr
+
+
+def test_a_full_disk_leaves_no_file_without_a_key(tmp_path: Path) -> None:
+    """It would keep the next attempt from its name."""
+    path = tmp_path / "k1"
+    with limited(10), pytest.raises(StoreCommandError, match="k1 cannot be written: File too large"):
+        write_key(path)
+    assert not path.exists()
+    write_key(path)
+    assert len(b64decode(path.read_text())) == 32
 
 
 def test_a_key_is_replaced_in_four_steps(config: Path) -> None:

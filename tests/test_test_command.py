@@ -7,16 +7,20 @@ import json
 from base64 import b64encode
 from pathlib import Path
 from subprocess import CompletedProcess
+from urllib.parse import parse_qs
 
 import pytest
 
-from sidekey.test_command import Outcome
+from sidekey.settings.load import Loader
+from sidekey.store.place import open_store
+from sidekey.test_command import WOULD_SPEND, Outcome
 from support.ca import Authority
 from support.child import run_cli
+from support.loading import good
 from support.nginx import Nginx
 from support.ports import free_port
 from support.raw import RawConnection
-from support.upstream import RawUpstream, answering
+from support.upstream import OK, RawUpstream, answering
 
 SECRET = "not-to-be-seen-4711"
 AUTHORIZATION = b"Basic " + b64encode(f"svc:{SECRET}".encode())
@@ -181,21 +185,88 @@ def test_an_outcome_reads_as_one_line(outcome: Outcome, text: str) -> None:
     assert str(outcome) == text
 
 
-async def test_a_token_that_running_processes_share_is_not_asked_for(tmp_path: Path) -> None:
-    """It would end what they have, and nobody would keep what came of it."""
-    path = tmp_path / "sidekey.yaml"
-    (tmp_path / "key").write_text(b64encode(bytes(range(32))).decode())
-    port = free_port()
+def rotating(folder: Path, ca: Authority, port: int, *, scope: str = "orders", store: bool = True) -> str:
+    """The path of a config with a refresh token, in whose place another comes with each use."""
+    (folder / "key").write_text(b64encode(bytes(range(32))).decode())
+    path = folder / "sidekey.yaml"
+    kept = "store: {path: store.db, keys: [{id: k1, key: {file: key}}]}" if store else ""
     path.write_text(f"""\
 version: 1
-network: {{allow_private: ["127.0.0.0/8"]}}
-store: {{path: store/store.db, keys: [{{id: k1, key: {{file: key}}}}]}}
+network: {{allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {ca.bundle}}}}}
+{kept}
 integrations:
   crm:
     auth: {{type: oauth2, token_endpoint: "https://127.0.0.1:{port}/token", client_id: id, grant: refresh_token,
-           refresh_token: {{insecure_value: token}}}}
+           refresh_token: {{insecure_value: r0}}, token_request: {{body: {{scope: {scope}}}}}}}
     test: {{method: GET, path: /whoami}}
 """)
-    result = await sidekey_test(str(path))
+    return str(path)
+
+
+class Issuer:
+    """A token endpoint, which returns the tokens t1, r1, t2, r2 and so on, and an API beside it."""
+
+    def __init__(self) -> None:
+        self.presented: list[str] = []
+        self.used: list[bytes] = []
+
+    async def __call__(self, connection: RawConnection) -> None:
+        while True:
+            request = await connection.request()
+            if request.target == b"/token":
+                self.presented += parse_qs(request.body.decode())["refresh_token"]
+                number = len(self.presented)
+                tokens = {"access_token": f"t{number}", "refresh_token": f"r{number}", "expires_in": 3600}
+                body = json.dumps(tokens).encode()
+                await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            else:
+                self.used += request.values(b"authorization")
+                await connection.send(OK)
+
+
+async def make_store(path: str) -> None:
+    """What the first `sidekey run` does."""
+    rules = good(Loader(path, {}).load()).store
+    assert rules is not None
+    store = await open_store(rules, patience=0)
+    await store.close()
+
+
+async def test_a_token_that_running_processes_share_is_taken_from_the_store_and_left_there(
+    ca: Authority, tmp_path: Path
+) -> None:
+    """Each command is a process of its own: no refresh token comes twice, and no call is made without need."""
+    issuer = Issuer()
+    async with RawUpstream(issuer, ssl_context=ca.server_context("127.0.0.1")) as upstream:
+        path = rotating(tmp_path, ca, upstream.port)
+        await make_store(path)
+        for _ in range(2):
+            result = await sidekey_test(path)
+            assert (result.returncode, result.stderr) == (0, ""), result
+        # Another token, of the newest refresh token.
+        result = await sidekey_test(rotating(tmp_path, ca, upstream.port, scope="invoices"))
+        assert result.returncode == 0
+    assert issuer.presented == ["r0", "r1"]
+    assert issuer.used == [b"Bearer t1", b"Bearer t1", b"Bearer t2"]
+
+
+async def test_without_its_store_a_token_that_processes_share_is_not_asked_for(ca: Authority, tmp_path: Path) -> None:
+    """It would end what they have, and nobody would keep what came of it."""
+    async with RawUpstream(Issuer(), ssl_context=ca.server_context("127.0.0.1")) as upstream:
+        result = await sidekey_test(rotating(tmp_path, ca, upstream.port))
+        assert upstream.connections == []
     assert result.returncode == 1
-    assert "this process does not use the store: send a request to one that runs" in result.stdout
+    assert "no token is asked for: the store cannot be used: store.path: " in result.stdout
+
+
+async def test_without_any_store_a_refresh_token_that_rotates_is_not_spent(ca: Authority, tmp_path: Path) -> None:
+    """A process that runs, or is to run, would have a spent one. It can be said that it stays valid."""
+    issuer = Issuer()
+    async with RawUpstream(issuer, ssl_context=ca.server_context("127.0.0.1")) as upstream:
+        path = Path(rotating(tmp_path, ca, upstream.port, store=False))
+        result = await sidekey_test(str(path))
+        assert upstream.connections == []
+        path.write_text(path.read_text().replace("grant: ", "refresh_token_rotates: false, grant: "))
+        fixed = await sidekey_test(str(path))
+    assert (result.returncode, result.stdout) == (1, f"failed: GET /i/crm/whoami: {WOULD_SPEND}\n")
+    assert (fixed.returncode, issuer.presented) == (0, ["r0"])

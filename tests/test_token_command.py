@@ -72,7 +72,7 @@ def test_what_cannot_be_done_says_why(config: Path) -> None:
     assert "no token has this name" in token(config, "revoke", "bob", status=1)
     assert "--expires" in token(config, "create", "bob", "--expires", "soon", status=2)
     config.write_text("version: 1\nintegrations: {}\n")
-    assert "only a store holds tokens" in token(config, "list", status=1)
+    assert "the config has no store" in token(config, "list", status=1)
     config.write_text("version: 2\n")
     assert "version" in token(config, "list", status=1)
 
@@ -89,3 +89,15 @@ def test_a_lifetime_is_a_duration(text: str) -> None:
     assert lifetime("90d") == 90 * 86400
     with pytest.raises(ValueError, match="must"):
         lifetime(text)
+
+
+def test_a_token_that_was_altered_is_revoked_by_its_name(config: Path) -> None:
+    """It counts for nothing, and its name would be lost."""
+    token(config, "create", "ann", "--role", "viewer")
+    with closing(sqlite3.connect(config.parent / "store.db")) as database, database:
+        database.execute("UPDATE sidekey_rows SET body = replace(body, 'viewer', 'admin')")
+    assert json.loads(token(config, "list", "--json")) == []
+    assert "exists: revoke it" in token(config, "create", "ann", status=1)
+    assert token(config, "revoke", "ann") == ""
+    assert token(config, "create", "ann").startswith("sidekey_")
+    assert "no token has this name" in token(config, "revoke", "bob", status=1)

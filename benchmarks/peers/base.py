@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -37,6 +38,11 @@ class Peer(Protocol):
         """Its status pages at the admin port: whether it is ready, and its metrics."""
         ...
 
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """Header fields that a caller must send."""
+        ...
+
     def program(self) -> str | None:
         """The program's path, or None where it is not installed."""
         ...
@@ -59,6 +65,7 @@ class Installed:
 
     name: ClassVar[str]
     pages: ClassVar[tuple[str, ...]] = ()
+    fields: ClassVar[Mapping[str, str]] = {}
 
     def program(self) -> str | None:
         """Where it is installed."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from base64 import b64encode
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import yaml
 
@@ -16,10 +19,13 @@ from benchmarks.issuer import SECRET, TokenEndpoint
 from benchmarks.machine import find_program
 from benchmarks.peers.base import Job
 from benchmarks.probe import PASSWORD, USER
+from benchmarks.stored import KEY, KEY_ID, TOKEN, Filled
 from benchmarks.upstream import HOST, Upstream
 
 CA_FOLDER = "ca"
 """Below a job's folder; what callers must trust is in `trust/ca.pem` below that."""
+
+_DATABASE = "store.db"
 
 GROUP = 10
 """Hosts of one integration: few, since each is a prefix that is looked at; what is done once counts little for each."""
@@ -42,7 +48,8 @@ class Sidekey:
     There are `tenants` further integrations, t0 and on, each with a prefix of its own; an `oauth2` integration for each
     client of `tokens`, under the client's name; and an `mtls` integration, m0 and on, for each of `certificates`.
     `tunnel_hosts`, where it is not None, gives it a local CA of its own, and so many hosts more, h0 and on under HOST,
-    of integrations g0 and on, each with GROUP of them.
+    of integrations g0 and on, each with GROUP of them. `store` gives it a copy of a store, of which `bench` is where
+    that is filled, and one caller and one operator, whose token is TOKEN.
     """
 
     name: ClassVar[str] = "sidekey"
@@ -54,6 +61,12 @@ class Sidekey:
     tokens: TokenEndpoint | None = None
     certificates: tuple[ClientPair, ...] = ()
     tunnel_hosts: int | None = None
+    store: Filled | None = None
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What a caller must send."""
+        return {} if self.store is None else {"Sidekey-Token": TOKEN}
 
     def program(self) -> str | None:
         """The interpreter."""
@@ -67,7 +80,11 @@ class Sidekey:
         """Write sidekey.yaml and the secrets' files, and run it."""
         config = config_file(job)
         config.parent.mkdir()
-        for name, value in (("password", PASSWORD), ("client_secret", SECRET)):
+        secrets = {"password": PASSWORD, "client_secret": SECRET}
+        if self.store is not None:
+            shutil.copyfile(self.store.database, job.folder / _DATABASE)
+            secrets |= {"token": TOKEN, KEY_ID: b64encode(KEY).decode()}
+        for name, value in secrets.items():
             secret = config.parent / name
             secret.write_text(value, encoding="utf-8")
             secret.chmod(0o600)
@@ -79,8 +96,18 @@ class Sidekey:
         """The reverse door of the integration `bench`."""
         return f"/i/bench/{rest}"
 
+    def _ca_folder(self, job: Job) -> Path:
+        """A new one where tunnels are served; else one for all starts of a build, as an installed Sidekey has.
+
+        Builds have roots of their own, which they would write to it again and again for one another.
+        """
+        if self.tunnel_hosts is not None:
+            return job.folder / CA_FOLDER
+        return job.folder.parent / f"state-{quote(self.interpreter, safe='')}"
+
     def _config(self, job: Job) -> dict[str, Any]:
-        base = _base(job.upstream)
+        base = base_of(job.upstream)
+        bench = _integration(base) | _client_certificate(job.upstream.client)
         more = [f"h{number}.{HOST}" for number in range(self.tunnel_hosts or 0)]
         groups = [more[start : start + GROUP] for start in range(0, len(more), GROUP)]
         hosts = {name: ["127.0.0.1"] for name in (HOST, TOKEN_HOST, *more)}
@@ -94,9 +121,10 @@ class Sidekey:
             "network": network,
             "limits": {"request_body": self.request_body},
             "log": {"access": self.access},
-            **({} if self.tunnel_hosts is None else {"ca": {"folder": str(job.folder / CA_FOLDER)}}),
+            "ca": {"folder": str(self._ca_folder(job))},
+            **({} if self.store is None else _store(job.folder / _DATABASE)),
             "integrations": {
-                "bench": _integration(base) | _client_certificate(job.upstream.client),
+                **({} if self.store is not None and self.store.count else {"bench": bench}),
                 **{f"t{number}": _integration(f"{base}/t{number}") for number in range(self.tenants)},
                 **{
                     f"g{number}": _integration([base.replace(HOST, host) for host in group])
@@ -116,8 +144,19 @@ def config_file(job: Job) -> Path:
     return job.folder / "config" / "sidekey.yaml"
 
 
-def _base(upstream: Upstream) -> str:
+def base_of(upstream: Upstream) -> str:
+    """The endpoint prefix of `bench`, under which those of all others are."""
     return f"{upstream.scheme}://{upstream.authority}/api"
+
+
+def _store(database: Path) -> dict[str, Any]:
+    token = {"token": {"file": "token"}}
+    keys = [{"id": KEY_ID, "key": {"file": KEY_ID}}]
+    return {
+        "store": {"path": str(database), "keys": keys, "allow_private": ["127.0.0.0/8"]},
+        "callers": {"bench": {**token, "integrations": "*"}},
+        "admin": {"tokens": {"bench": {**token, "role": "admin"}}},
+    }
 
 
 def _integration(prefix: str | list[str]) -> dict[str, Any]:
@@ -138,7 +177,7 @@ def _clients(tokens: TokenEndpoint, upstream: Upstream) -> dict[str, Any]:
     """An integration for each client. Tokens do not go to the upstream's domain by default, so it is allowed here."""
     return {
         client: {
-            "endpoint_prefix": f"{_base(upstream)}/{client}",
+            "endpoint_prefix": f"{base_of(upstream)}/{client}",
             "allow_other_domains": True,
             "allowed_domains": [f"{upstream.scheme}://{upstream.authority}"],
             "auth": {

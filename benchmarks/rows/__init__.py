@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import alone, mtls, oauth2, reload, throughput, tunnel
+from benchmarks.rows import alone, mtls, oauth2, reload, stored, throughput, tunnel
 from benchmarks.rows.accesslog import AccessLog
 from benchmarks.rows.base import Row
 from benchmarks.rows.bulk import Bulk
@@ -23,6 +23,7 @@ _ALL: tuple[Row, ...] = (
     *mtls.ROWS,
     *tunnel.ROWS,
     *reload.ROWS,
+    *stored.ROWS,
     Drain(),
 )
 ROWS: dict[str, Row] = {row.name: row for row in _ALL}

@@ -186,4 +186,4 @@ def _line(figure: Figure, value: float, reach: Reach | None = None, *, label: st
     return Line(label or figure.label, figure, {"sidekey": value}, reach)
 
 
-ROWS = (Reloads(Pace(1_000, 10)), Memory())
+ROWS = (Reloads(Pace(1_000, 7)), Memory())

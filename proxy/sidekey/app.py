@@ -54,9 +54,19 @@ T = TypeVar("T")
 
 
 class App:
-    """One running Sidekey. `start` opens the listeners, `serve` ends with a signal, `stop` drains."""
+    """One running Sidekey. `start` opens the listeners, `serve` ends with a signal, `stop` drains.
 
-    def __init__(self, snapshot: Snapshot, writer: LineWriter, managed: Managed | None = None) -> None:
+    `managed` is the store whose integrations it serves and which it manages, `ledger` where tokens are taken that
+    processes share: None where it shares none.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        writer: LineWriter,
+        managed: Managed | None = None,
+        ledger: Ledger | None = None,
+    ) -> None:
         self.health = Health()
         self.metrics = Metrics()
         self._writer = writer
@@ -75,10 +85,6 @@ class App:
         self._certificates = Certificates(self._dialer, self._calls, self.metrics, report_defect)
         identity_of = self._certificates.source
         self.leaves = Leaves(self.metrics, report_defect)
-        ledger: Ledger | None = None if managed is None else managed.ledger
-        if ledger is None and snapshot.store is not None:
-            # `sidekey test`: it would end what a running process has.
-            ledger = Closed()
         self._tokens = Tokens(
             self._dialer, self._calls, self.metrics, report_defect, identity_of=identity_of, ledger=ledger
         )
@@ -216,7 +222,9 @@ class App:
 
     async def probe_draft(self, draft: Integration, test: TestRequest) -> Outcome:
         """Send the test request of an integration that nobody else may use."""
-        trial = App(_alone(self.snapshot, draft), self._writer)
+        # Nobody would keep what comes of a refresh token, and a token could be the end of one that is in use.
+        ledger = Closed("other processes may share it: save the draft, and test what is saved")
+        trial = App(_alone(self.snapshot, draft), self._writer, ledger=ledger)
         # What listens is this process's, whatever its config says.
         trial._dialer.own_listeners = self._dialer.own_listeners
         trial.plane.worker.deadlines.start(asyncio.get_running_loop())
@@ -365,7 +373,9 @@ def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
 
             managed = await Managed.open(of_files.store, loader)
             snapshot = await asyncio.to_thread(loader.join, loaded)
-        app = App(snapshot, writer, managed)
+        # The one collection of the start need not look through ten thousand integrations, which hold no garbage.
+        gc.freeze()
+        app = App(snapshot, writer, managed, None if managed is None else managed.ledger)
         app.install_signal_handlers()
         await app.start()
         writer.start()

@@ -47,7 +47,20 @@ def _show_version(context: click.Context, _: click.Parameter, asked: bool) -> No
         context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class WholeHelp(click.Group):
+    """A group whose list of commands has the first paragraph of each one's help whole, where click cuts it."""
+
+    group_class = type
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list."""
+        del ctx
+        helps = {name: (command.help or "").partition("\n\n")[0] for name, command in sorted(self.commands.items())}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, " ".join(text.split())) for name, text in helps.items()])
+
+
+@click.group(cls=WholeHelp, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
@@ -123,7 +136,9 @@ def check(config: str | None, as_json: bool) -> None:
         for warning in warnings:
             click.echo(f"warning: {warning}")
         if not errors:
-            click.echo(f"ok: {integrations} integration{'' if integrations == 1 else 's'}")
+            managed = loaded.snapshot is not None and loaded.snapshot.store is not None
+            beside = "; of the store: sidekey store verify" if managed else ""
+            click.echo(f"ok: {integrations} integration{'' if integrations == 1 else 's'}{beside}")
     raise SystemExit(1 if errors else 0)
 
 
@@ -139,7 +154,7 @@ def test(config: str | None, as_json: bool, integration_id: str) -> None:
 
     if integration.test is None:
         _fail(f"integrations.{integration.id}.test: this key is missing: write test: {{method: GET, path: /whoami}}")
-    result = send_test(snapshot, integration.id, integration.test)
+    result = send_test(snapshot, integration, integration.test)
     if as_json:
         _print_json(result.as_json())
     else:
@@ -175,19 +190,16 @@ def explain(config: str | None, as_json: bool, integration_id: str, url: str) ->
 @json_option
 @click.option("--usable", is_flag=True, help="Omit integrations whose secrets or certificate cannot be used.")
 def list_integrations(config: str | None, as_json: bool, usable: bool) -> None:
-    """List the integrations: ID, kind, base URL, tags and description."""
-    found = [
-        integration
-        for _, integration in sorted(_snapshot(config).integrations.items())
-        if not usable or integration.usable
-    ]
+    """List the integrations of files and of the store: ID, kind, base URL, how it stands, tags and description."""
+    from sidekey.list_command import as_json as described
+    from sidekey.list_command import lines, listed
+
+    found = listed(_snapshot(config), usable=usable)
     if as_json:
-        _print_json([_summary(integration) for integration in found])
+        _print_json([described(each) for each in found])
         return
-    rows = [(each.id, each.kind, str(each.base or "-"), _about(each)) for each in found]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    for row in rows:
-        click.echo("  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip())
+    for line in lines(found):
+        click.echo(line)
 
 
 def service_options(command: F) -> F:
@@ -458,18 +470,105 @@ def _of_store(config: str | None, ask: Callable[[StoreRules], T]) -> T:
     from sidekey.store.errors import StoreError
     from sidekey.token_command import TokenCommandError
 
-    loaded = _load(config)
-    snapshot = loaded.snapshot
-    if snapshot is None:
-        _fail(*loaded.errors)
-    if snapshot.store is None:
-        _fail("store: is missing in the config: only a store holds tokens")
+    _, rules = _loaded_with_store(_loader(config))
     try:
-        return ask(snapshot.store)
+        return ask(rules)
     except StoreError as error:
         _fail(f"store: {error}")
     except TokenCommandError as error:
         _fail(error)
+
+
+def _loaded_with_store(loader: Loader) -> tuple[Loaded, StoreRules]:
+    """What a loader loads of a config that has a store, and what that is opened by."""
+    loaded = loader.load()
+    if loaded.snapshot is None:
+        _fail(*loaded.errors)
+    if loaded.snapshot.store is None:
+        _fail("store: the config has no store: add it, with path or url, and keys")
+    return loaded, loaded.snapshot.store
+
+
+@main.command("export")
+@config_option
+@json_option
+@click.option(
+    "--output", metavar="DIR", help="Write a file for each integration, and one for the callers, into this folder."
+)
+@click.option(
+    "--replace", is_flag=True, help="Write over the files of an export before, and remove those of what is gone."
+)
+def export_store(config: str | None, as_json: bool, output: str | None, replace: bool) -> None:
+    """Print integrations and callers of the store as a config file, without secrets.
+
+    Each secret is a reference to a file that you fill in, as the first lines say. Public values, provider parameters
+    and CAs are in it. `sidekey import` reads it.
+    """
+    from pathlib import Path
+
+    from sidekey.export_command import ExportError, export, write_files
+    from sidekey.store.errors import StoreError
+
+    if output is None and (as_json or replace):
+        raise click.UsageError("--json and --replace need --output")
+    _, rules = _loaded_with_store(_loader(config))
+    removed: list[str] = []
+    try:
+        found = export(rules, whole=output is None)
+        if output is not None:
+            removed = write_files(found, Path(output), replace=replace)
+    except StoreError as error:
+        _fail(f"store: {error}")
+    except ExportError as error:
+        _fail(error)
+    if as_json:
+        said = {"files": list(found.files), "removed": removed, "needs": list(found.needs), "notes": list(found.notes)}
+        _print_json({"ok": not found.left_out, **said, "left_out": list(found.left_out)})
+    else:
+        for text in found.files.values() if output is None else found.files:
+            # As bytes: a config file is UTF-8, wherever this goes.
+            click.echo(text.encode(), nl=output is not None)
+        for name in removed:
+            click.echo(f"removed {name}")
+        for note in (*found.notes, *(f"left out: {each}" for each in found.left_out)):
+            click.echo(note, err=True)
+    raise SystemExit(1 if found.left_out else 0)
+
+
+@main.command("import")
+@config_option
+@json_option
+@click.option("--dry-run", is_flag=True, help="Say what would become of each ID, with every error; change nothing.")
+@click.option("--replace", is_flag=True, help="Write over what is in the store and differs; by default an error.")
+@click.argument("path", metavar="PATH")
+def import_into_store(config: str | None, as_json: bool, dry_run: bool, replace: bool, path: str) -> None:
+    """Put integrations and callers of config files into the store: all of them, or none.
+
+    PATH is a file or a folder, read as `sidekey run` reads it. The secrets that it names are read and sealed, CAs and
+    certificates written inline. A running Sidekey has it in use within two seconds.
+    """
+    from pathlib import Path
+
+    from sidekey.errors import StartError
+    from sidekey.import_command import ImportFailed, Wanted, import_config, lines
+    from sidekey.import_command import as_json as described
+    from sidekey.store.errors import StoreError
+
+    loader = _loader(config)
+    loaded, _ = _loaded_with_store(loader)
+    try:
+        wanted = Wanted(Path(path), os.environ, replace=replace, dry_run=dry_run)
+        imported = import_config(loader, loaded, wanted)
+    except (StartError, StoreError) as error:
+        _fail(f"store: {error}")
+    except ImportFailed as error:
+        _fail(error)
+    if as_json:
+        _print_json(described(imported))
+    else:
+        for line in lines(imported, dry_run=dry_run):
+            click.echo(line)
+    raise SystemExit(1 if imported.errors else 0)
 
 
 @main.group()
@@ -535,9 +634,7 @@ def _show_store(config: str | None, command: Callable[[StoreRules], dict[str, An
     """Run a command in the store of the config; an error where it has a finding."""
     from sidekey.store_command import StoreCommandError, lines
 
-    rules = _snapshot(config).store
-    if rules is None:
-        _fail("store: the config has no store: add it, with path or url, and keys")
+    _, rules = _loaded_with_store(_loader(config))
     try:
         found = command(rules)
     except StoreCommandError as error:
@@ -612,26 +709,12 @@ def _snapshot(config: str | None) -> Snapshot:
 def _integration(snapshot: Snapshot, name: str) -> Integration:
     integration = snapshot.integrations.get(name)
     if integration is None:
-        message = "no integration has this ID: `sidekey list` shows those of the config"
+        judgement = None if snapshot.stored is None else snapshot.stored.judgements.get(name)
+        if judgement is not None:
+            _fail(f"integration {name} of the store is {judgement.state}, and not served: {judgement.reason}")
+        message = "no integration has this ID: `sidekey list` shows those that there are"
         raise click.BadParameter(message, param_hint="ID")
     return integration
-
-
-def _summary(integration: Integration) -> dict[str, Any]:
-    return {
-        "id": integration.id,
-        "kind": integration.kind,
-        "source": "store" if integration.stored else "file",
-        "base": str(integration.base) if integration.base is not None else None,
-        "description": integration.description,
-        "tags": list(integration.tags),
-        "usable": integration.usable,
-    }
-
-
-def _about(integration: Integration) -> str:
-    tags = [f"[{', '.join(integration.tags)}]"] if integration.tags else []
-    return " ".join([*tags, integration.description]).strip()
 
 
 def _print_json(value: object) -> None:

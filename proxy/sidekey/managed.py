@@ -16,12 +16,12 @@ from sidekey.reloading.reloader import Reloader, ReloadError
 from sidekey.runtime.publisher import Commit
 from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.runtime.store_rules import StoreRules
-from sidekey.settings.load import Loaded, Loader
+from sidekey.settings.load import KeysError, Loaded, Loader
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.source import StoredSource
 from sidekey.sources.tokens.store_ledger import StoreLedger
 from sidekey.store.audit import AuditEntry
-from sidekey.store.errors import Changed, StoreError, StoreUnavailable
+from sidekey.store.errors import Changed, StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.place import PATIENCE, open_store
 from sidekey.store.records import IntegrationRow
 from sidekey.store.ring import KeyRing
@@ -39,9 +39,13 @@ class Managed:
         self.store = store
         self.ledger = StoreLedger(store)
         self._rules = rules
-        self._source = StoredSource()
+        self._source = StoredSource(self._check_keys)
         self._vault = Vault(store.id, store.ring)
-        self._source.take(store.state, self._vault)
+        self._taken = self._used = State()
+        """What a snapshot was made of last, and what the one in use was made of."""
+        self._take()
+        self._unsaid: Sequence[str] = ()
+        """The integrations that files hide, and whose rows do not say so yet."""
         self._reloader: Reloader | None = None
         self._report: StoreReport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -57,6 +61,9 @@ class Managed:
             store = await open_store(rules, patience=patience, create=create)
         except StoreError as error:
             raise StartError(str(error)) from None
+        if store.made:
+            # Where one was expected, it is elsewhere: a volume that is not mounted, or another database.
+            get_logger().info("there was no store: an empty one was made", store=store.id)
         return cls(store, rules, loader)
 
     def follow(self, reloader: Reloader, metrics: Metrics) -> None:
@@ -65,6 +72,7 @@ class Managed:
         self._report = StoreReport(metrics)
         self.store.watch(self._look, report_defect)
         self._look()
+        self._mark_unsaid()
 
     @property
     def vault(self) -> Vault:
@@ -88,11 +96,21 @@ class Managed:
 
         The result is whether it was hidden here although its row may not say so yet.
         """
-        return self._source.release(row)
+        return self._source.marked(row)
 
     def prepare(self, snapshot: Snapshot) -> Commit:
         """Get ready to go by the keys of another snapshot; the result does so from then on."""
         return partial(self._commit, snapshot.store, snapshot.stored)
+
+    def _check_keys(self, rules: StoreRules) -> KeysError | None:
+        """Why the store cannot go on with the keys of other rules; in the thread that loads."""
+        try:
+            self.store.check(KeyRing(dict(rules.keys)))
+        except StoreUnavailable as error:
+            return KeysError(f"are not changed while the store cannot be asked which are needed: {error}", True)
+        except StoreRefused as error:
+            return KeysError(str(error), False)
+        return None
 
     def _commit(self, rules: StoreRules | None, stored: Stored | None) -> None:
         if rules is not None and (rules.keys, rules.audit) != (self._rules.keys, self._rules.audit):
@@ -100,11 +118,12 @@ class Managed:
             ring = KeyRing(dict(rules.keys))
             self._vault = Vault(self._vault.store, ring)
             self.store.use(ring, rules.audit)
-            self._look()
+            self._spawn(self._join())
+        self._used = self._taken
         if stored is not None:
             self._source.in_use(stored)
-            if stored.newly_hidden and self._reloader is not None:
-                self._spawn(self._mark(stored.newly_hidden))
+            self._unsaid = stored.newly_hidden
+            self._mark_unsaid()
 
     async def close(self) -> None:
         """End the watch, and disconnect."""
@@ -122,7 +141,9 @@ class Managed:
                 up=health.up, revision=health.revision, rolled_back=health.rolled_back, problem=health.problem
             )
             self._report.note_altered(self.store.state.altered)
-        self._spawn(self._join())
+        # What this process commits is in use before anybody looks.
+        if self.store.state is not self._used:
+            self._spawn(self._join())
 
     async def _join(self) -> None:
         if self._reloader is not None:
@@ -130,26 +151,42 @@ class Managed:
             await self._reloader.join(self._take)
 
     def _take(self) -> None:
-        self._source.take(self.store.state, self._vault)
+        self._taken = self.store.state
+        self._source.take(self._taken, self._vault)
+
+    def _mark_unsaid(self) -> None:
+        # A start begins to serve first.
+        if self._unsaid and self._reloader is not None:
+            self._spawn(self._mark(self._unsaid))
 
     async def _mark(self, names: Sequence[str]) -> None:
         """Write into the rows of integrations that files have hidden that they stay so until they are released."""
         for name in names:
-            row = self.store.state.integrations.get(name)
-            if row is None or row.hidden or row.state != "ok":
-                continue
-            entry = AuditEntry(who="sidekey", action="hide", kind=row.kind, id=row.id, row=row.row, fields=("hidden",))
             try:
-                await self.store.commit([Put(replace(row, hidden=True), row.version)], entry)
-            except Changed:
-                # Whoever has changed it wakes the watch, and it is looked at again.
-                continue
+                await self._mark_one(name)
             except StoreError as error:
                 self._log.warning(
                     "a stored integration is hidden by a file, which could not be stored: it counts until a restart",
                     integration=name,
                     reason=str(error),
                 )
+
+    async def _mark_one(self, name: str) -> None:
+        while True:
+            row = (await self.store.read()).integrations.get(name)
+            if row is None or row.state != "ok":
+                return
+            if not row.hidden:
+                entry = AuditEntry(
+                    who="sidekey", action="hide", kind=row.kind, id=row.id, row=row.row, fields=("hidden",)
+                )
+                try:
+                    await self.store.commit([Put(replace(row, hidden=True), row.version)], entry)
+                except Changed:
+                    # By another process that has the same file, as a rule.
+                    continue
+            self._source.marked(row)
+            return
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))

@@ -74,12 +74,17 @@ async def probe(plane: DataPlane, name: str, test: TestRequest, asking: set[str]
         ours.close()
         raise
     try:
-        outcome = await _request(reader, writer, test.method, f"/i/{name}{test.path}")
+        outcome = await _request(reader, writer, test.method, target_of(name, test))
     finally:
         writer.close()
     if asking is not None and outcome.code is None and _not_requested(plane, name, asking):
         return replace(outcome, note=NOT_REQUESTED)
     return outcome
+
+
+def target_of(name: str, test: TestRequest) -> str:
+    """Where the test request of an integration goes, at the reverse proxy."""
+    return f"/i/{name}{test.path}"
 
 
 def _not_requested(plane: DataPlane, name: str, asking: set[str]) -> bool:

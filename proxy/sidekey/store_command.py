@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 from base64 import b64encode
@@ -10,20 +9,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sidekey.credentials.destination import Json
+from sidekey.credentials.destination import Json, accepted
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings.stored.document import MalformedError
-from sidekey.settings.stored.saving import Former, accepted
+from sidekey.settings.stored.saving import Former
 from sidekey.store.errors import StoreError
-from sidekey.store.place import open_store
 from sidekey.store.records import IntegrationRow
 from sidekey.store.ring import KEY_BYTES
 from sidekey.store.store import Store
+from sidekey.store_session import WHO, in_store
 
 T = TypeVar("T")
-
-WHO = "command line"
-"""Whom the audit names."""
 
 
 class StoreCommandError(Exception):
@@ -36,11 +32,18 @@ def new_key() -> str:
 
 
 def write_key(path: Path) -> None:
-    """Write a new key into a new file that nobody else may read. Raises StoreCommandError."""
+    """Write a new key into a new file that nobody else may read, onto the disk. Raises StoreCommandError."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{new_key()}\n")
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(f"{new_key()}\n")
+                file.flush()
+                # What it is going to seal is lost with it.
+                os.fsync(file)
+        except OSError:
+            path.unlink()
+            raise
     except FileExistsError:
         raise StoreCommandError(f"{path} exists: a key that may be in use is not replaced") from None
     except OSError as error:
@@ -108,14 +111,7 @@ def _counted(revision: int, counts: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _in_store(rules: StoreRules, work: Callable[[Store], Awaitable[T]]) -> T:
-    async def main() -> T:
-        store = await open_store(rules, patience=0, create=False)
-        try:
-            return await work(store)
-        finally:
-            await store.close()
-
     try:
-        return asyncio.run(main())
+        return in_store(rules, work, create=False)
     except StoreError as error:
         raise StoreCommandError(str(error)) from None

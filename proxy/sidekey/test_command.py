@@ -3,26 +3,62 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
 from sidekey.app import App, run_logged
 from sidekey.observe.writer import LineWriter
-from sidekey.probe import Outcome, probe
-from sidekey.runtime.snapshot import Snapshot, TestRequest
+from sidekey.probe import Outcome, probe, target_of
+from sidekey.runtime.snapshot import Integration, Snapshot, TestRequest
+from sidekey.runtime.store_rules import StoreRules
+from sidekey.sources.tokens.ledger import Closed, Ledger
+
+WOULD_SPEND = (
+    "not sent: this command would use up the refresh token, and nobody would have the next one; send a request to a "
+    "process that runs, add store, or write refresh_token_rotates: false if the provider lets it stay valid"
+)
 
 
-def send_test(snapshot: Snapshot, integration: str, test: TestRequest) -> Outcome:
+def send_test(snapshot: Snapshot, integration: Integration, test: TestRequest) -> Outcome:
     """Send the integration's test request with an empty body through the reverse proxy."""
     quiet = replace(snapshot, log=replace(snapshot.log, access="off"))
     return run_logged("error", partial(_send, quiet, integration, test))
 
 
-async def _send(snapshot: Snapshot, name: str, test: TestRequest, writer: LineWriter) -> Outcome:
-    app = App(snapshot, writer)
-    app.plane.worker.deadlines.start(asyncio.get_running_loop())
-    asking = app.note_certificate_requests()
+async def _send(snapshot: Snapshot, integration: Integration, test: TestRequest, writer: LineWriter) -> Outcome:
+    if snapshot.store is None and integration.traits.rotates:
+        return Outcome(f"{test.method} {target_of(integration.id, test)}", 0, None, WOULD_SPEND)
+    async with _shared(snapshot.store if integration.traits.one_at_a_time else None) as ledger:
+        app = App(snapshot, writer, ledger=ledger)
+        app.plane.worker.deadlines.start(asyncio.get_running_loop())
+        asking = app.note_certificate_requests()
+        try:
+            return await probe(app.plane, integration.id, test, asking)
+        finally:
+            await app.close()
+
+
+@asynccontextmanager
+async def _shared(rules: StoreRules | None) -> AsyncIterator[Ledger | None]:
+    """Where running processes take the tokens that they share, and this one with them."""
+    if rules is None:
+        yield None
+        return
+    # Nothing of a store is imported where there is none.
+    from sidekey.sources.tokens.store_ledger import StoreLedger  # noqa: PLC0415 - as the line above says
+    from sidekey.store.errors import StoreError  # noqa: PLC0415
+    from sidekey.store.place import open_store  # noqa: PLC0415
+
     try:
-        return await probe(app.plane, name, test, asking)
+        store = await open_store(rules, patience=0, create=False)
+    except StoreError as error:
+        yield Closed(f"the store cannot be used: {error}")
+        return
+    ledger = StoreLedger(store)
+    try:
+        yield ledger
     finally:
-        await app.close()
+        await ledger.close()
+        await store.close()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import getpass
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sidekey.credentials.quantities import parse_duration
 from sidekey.runtime.admin_rules import Role
@@ -15,16 +13,11 @@ from sidekey.settings.stored.reading import instant
 from sidekey.settings.values import check_name
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists
-from sidekey.store.place import open_store
 from sidekey.store.records import TokenRow, new_row
-from sidekey.store.state import Delete, Put
+from sidekey.store.state import Delete, Put, State
 from sidekey.store.store import Store
 from sidekey.store.tokens import new_token
-
-T = TypeVar("T")
-
-WHO = "command line"
-"""Whom the audit names, beside the user."""
+from sidekey.store_session import WHO, in_store, user
 
 
 class TokenCommandError(Exception):
@@ -64,7 +57,7 @@ def create(rules: StoreRules, name: str, role: Role, life: int | None) -> dict[s
             raise TokenCommandError(f"a token named {name} exists: revoke it, or choose another name") from None
         return {**_shown(state.tokens[name], None), "token": token}
 
-    return _with(rules, put)
+    return in_store(rules, put, create=True)
 
 
 def found(rules: StoreRules) -> list[dict[str, Any]]:
@@ -74,7 +67,7 @@ def found(rules: StoreRules) -> list[dict[str, Any]]:
         uses = await store.last_uses()
         return [_shown(row, uses.get(row.row)) for _, row in sorted(store.state.tokens.items())]
 
-    return _with(rules, read, create=False)
+    return in_store(rules, read, create=False)
 
 
 def lines(tokens: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -91,7 +84,7 @@ def revoke(rules: StoreRules, name: str) -> None:
     """Delete a token. Raises StoreError, TokenCommandError."""
 
     async def delete(store: Store) -> None:
-        row = store.state.tokens.get(name)
+        row = store.state.tokens.get(name) or _altered(store.state, name)
         if row is None:
             raise TokenCommandError("no token has this name: `sidekey token list` shows those of the store")
         try:
@@ -99,30 +92,20 @@ def revoke(rules: StoreRules, name: str) -> None:
         except Changed:
             raise TokenCommandError("somebody else has changed it meanwhile: look at it again") from None
 
-    _with(rules, delete, create=False)
+    in_store(rules, delete, create=False)
 
 
-def _with(rules: StoreRules, work: Callable[[Store], Awaitable[T]], *, create: bool = True) -> T:
-    async def main() -> T:
-        store = await open_store(rules, patience=0, create=create)
-        try:
-            return await work(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(main())
+def _altered(state: State, name: str) -> TokenRow | None:
+    """In place of a row that was changed by other means than Sidekey's: enough to delete it."""
+    lines = (held.line for held in state.rows.values() if not held.intact)
+    found = next((line for line in lines if (line.kind, line.id) == (TokenRow.kind, name)), None)
+    if found is None:
+        return None
+    return TokenRow(row=found.row, id=name, version=found.version, role="viewer", token_sha256="")
 
 
 def _entry(action: str, row: TokenRow, fields: tuple[str, ...]) -> AuditEntry:
-    return AuditEntry(who=WHO, action=action, kind=row.kind, id=row.id, row=row.row, fields=fields, source=_user())
-
-
-def _user() -> str:
-    """Who runs the command, as far as the system knows."""
-    try:
-        return f"user {getpass.getuser()}"
-    except (KeyError, OSError):
-        return "user unknown"
+    return AuditEntry(who=WHO, action=action, kind=row.kind, id=row.id, row=row.row, fields=fields, source=user())
 
 
 def _until(moment: str | None) -> str:

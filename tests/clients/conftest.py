@@ -14,6 +14,8 @@ import pytest
 
 from support import peers
 from support.clients import SERVICES
+from support.java import QUICKLY
+from support.once import once
 
 PROGRAMS = Path(__file__).parent / "programs"
 NAMES = ("curl", "requests", "httpx", "aiohttp", "go", "java", "node")
@@ -27,7 +29,7 @@ _PROXY_VARIABLES = (
     "no_proxy",
     "NO_PROXY",
 )
-_QUICKLY = ("-gcflags=all=-l", "-ldflags=-s -w")
+_GO_QUICKLY = ("-gcflags=all=-l", "-ldflags=-s -w")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,46 +65,52 @@ def _java_properties(variables: Mapping[str, str]) -> list[str]:
     return [*properties, f"-Dproxy.user={proxy.username}"] if proxy.username else properties
 
 
-def _build_go(source: Path, folder: Path) -> str:
-    """A Go program, compiled without a network."""
+def _build_go(source: Path, folder: Path) -> None:
+    """Compile a Go program without a network."""
     program = folder / source.stem
     offline = {"GOPROXY": "off", "GOTOOLCHAIN": "local", "GOFLAGS": "", "GO111MODULE": "off", "CGO_ENABLED": "0"}
     environment = {"GOCACHE": str(folder / "cache")} if "HOME" not in os.environ else {}
     subprocess.run(
         # Without inlining, symbols and debug information: where nothing is cached, Go compiles its library first.
-        [peers.require("go"), "build", *_QUICKLY, "-o", str(program), str(source)],
+        [peers.require("go"), "build", *_GO_QUICKLY, "-o", str(program), str(source)],
         env={**os.environ, **offline, **environment},
         capture_output=True,
         check=True,
     )
-    return str(program)
 
 
 @pytest.fixture(scope="session")
-def go_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where Go programs are built."""
-    return tmp_path_factory.mktemp("go")
+def go_programs(of_the_run: Path) -> Path:
+    """The client and the service in Go, compiled once."""
+
+    def build(folder: Path) -> None:
+        for source in (PROGRAMS / "client.go", SERVICES / "cases.go"):
+            _build_go(source, folder)
+
+    return once(of_the_run / "go", build)
 
 
 @pytest.fixture(scope="session")
-def go_program(go_folder: Path) -> str:
+def go_program(go_programs: Path) -> str:
     """The Go client."""
-    return _build_go(PROGRAMS / "client.go", go_folder)
+    return str(go_programs / "client")
 
 
 @pytest.fixture(scope="session")
-def go_service(go_folder: Path) -> str:
+def go_service(go_programs: Path) -> str:
     """The service in Go."""
-    return _build_go(SERVICES / "cases.go", go_folder)
+    return str(go_programs / "cases")
 
 
 @pytest.fixture(scope="session")
-def java_classes(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The Java client and the service in Java, compiled once: `java Client.java` compiles it for each start."""
-    folder = str(tmp_path_factory.mktemp("java"))
-    sources = [str(PROGRAMS / "Client.java"), str(SERVICES / "Cases.java")]
-    subprocess.run([peers.require("javac"), "-d", folder, *sources], check=True)
-    return folder
+def java_classes(of_the_run: Path) -> str:
+    """The programs in Java, compiled once: `java Client.java` compiles it for each start."""
+    sources = [PROGRAMS / "Client.java", PROGRAMS / "Handshake.java", SERVICES / "Cases.java"]
+
+    def build(folder: Path) -> None:
+        subprocess.run([peers.require("javac"), "-d", folder, *sources], check=True)
+
+    return str(once(of_the_run / "java", build))
 
 
 @pytest.fixture(params=NAMES)
@@ -115,7 +123,7 @@ def client(request: pytest.FixtureRequest) -> Client:
     if name == "go":
         return Client(name, (request.getfixturevalue("go_program"),))
     if name == "java":
-        return Client(name, (peers.require("java"), "-cp", request.getfixturevalue("java_classes"), "Client"))
+        return Client(name, (peers.require("java"), *QUICKLY, "-cp", request.getfixturevalue("java_classes"), "Client"))
     if name == "node":
         return Client(name, (peers.require("node"), str(PROGRAMS / "client.mjs")))
     return Client(name, (sys.executable, str(PROGRAMS / f"with_{name}.py")))

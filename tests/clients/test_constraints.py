@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from clients.conftest import PROGRAMS
 from sidekey.authority import trust
 from sidekey.authority.certificates import Signer, make_key
 from sidekey.authority.own import examine
@@ -19,6 +18,7 @@ from sidekey.authority.scope import Scope
 from sidekey.network.tls_server import server_context
 from support import peers
 from support.authorities import cert_manager_secret
+from support.java import QUICKLY
 
 HOST = "crm.example.com"
 
@@ -36,7 +36,9 @@ def accept(listener: socket.socket, context: ssl.SSLContext) -> None:
 
 
 @pytest.mark.parametrize(("host", "said"), [(HOST, "trusted"), ("evil.example", "name constraints check failed")])
-def test_java_enforces_the_constraints_of_an_intermediate(host: str, said: str, tmp_path: Path) -> None:
+def test_java_enforces_the_constraints_of_an_intermediate(
+    host: str, said: str, tmp_path: Path, java_classes: str
+) -> None:
     """Not those of a root: so a CA below a root keeps its key worth no more than its hosts to Java too."""
     java = peers.require("java")
     secret, now = cert_manager_secret(HOST), time.time()
@@ -48,7 +50,7 @@ def test_java_enforces_the_constraints_of_an_intermediate(host: str, said: str, 
     pem, _ = Signer(own, make_key()).leaf(host, now)
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as serving:
         served = serving.submit(accept, listener, server_context(host, pem.encode()))
-        command = [java, *properties, str(PROGRAMS / "Handshake.java"), str(listener.getsockname()[1]), host]
+        command = [java, *QUICKLY, *properties, "-cp", java_classes, "Handshake", str(listener.getsockname()[1]), host]
         result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
         served.result(60)
     assert said in result.stdout

@@ -27,6 +27,7 @@ from support.child import Child, run_cli
 from support.client_upstream import EVENTS, GOT, LARGE, SMALL, ClientUpstream
 from support.clients import CLIENTS, ClientKind, record
 from support.forked import Forked
+from support.java import QUICKLY
 
 pytestmark = pytest.mark.timeout(600 if os.environ.get("SIDEKEY_RECORD") else 180)
 
@@ -131,7 +132,7 @@ def command(kind: ClientKind, request: pytest.FixtureRequest) -> list[str]:
     if program.endswith(".go"):
         return [request.getfixturevalue("go_service")]
     if program.endswith(".java"):
-        return [peers.require("java"), "-cp", request.getfixturevalue("java_classes"), kind.path.stem]
+        return [peers.require("java"), *QUICKLY, "-cp", request.getfixturevalue("java_classes"), kind.path.stem]
     if program.endswith(".sh"):
         return ["env", f"PYTHON={sys.executable}", "sh", program]
     if program.endswith(".py"):

@@ -17,7 +17,7 @@ from sidekey.credentials.destination import (
     references_in,
 )
 from sidekey.credentials.fields import Reference
-from sidekey.settings.models import IntegrationSettings
+from sidekey.settings.models import IntegrationLimits, IntegrationSettings, TestSettings
 from support.stored import BASIC, HEADERS, OAUTH2, RESPONSYS, beside, destination, harmless, jwt_bearer, mtls
 
 TEXT = Reference("text", "public")
@@ -40,6 +40,7 @@ class Outer(BaseModel):
     many: dict[str, Reference] = Field(default_factory=dict)
     number: int = Field(default=1, alias="count")
     further: list[str] = []
+    off: str | None = "on"
 
 
 def test_a_key_counts_unless_it_is_declared_harmless() -> None:
@@ -47,8 +48,13 @@ def test_a_key_counts_unless_it_is_declared_harmless() -> None:
     assert destination_of(Outer(kind="a")) == {"kind": "a"}
     settings = Outer(kind="a", inner=Inner(public="x", secret=STORED), count=2, further=["b"], where="THERE")
     assert destination_of(settings) == {"kind": "a", "count": 2, "further": ["b"]}
-    assert destination_of(Outer(kind="a", many={"x": STORED, "y": TEXT})) == {"kind": "a", "many": {"y": "public"}}
+    assert destination_of(Outer(kind="a", many={"x": STORED, "y": TEXT})) == {
+        "kind": "a",
+        "many": {"x": {}, "y": "public"},
+    }
     assert destination_of(Outer(kind="a", inner=Inner(secret=TEXT))) == {"kind": "a", "inner": {"secret": "public"}}
+    # What is off is no default of another kind.
+    assert destination_of(Outer(kind="a", off=None)) == {"kind": "a", "off": None}
 
 
 def test_references_and_halves_are_found_by_their_places() -> None:
@@ -56,12 +62,14 @@ def test_references_and_halves_are_found_by_their_places() -> None:
     settings = Outer(kind="a", inner=Inner(public="x", secret=STORED), many={"y": TEXT})
     assert dict(references_in(settings)) == {("inner", "secret"): STORED, ("many", "y"): TEXT}
     assert list(halves_in(settings)) == [(("inner", "public"), "secret")]
-    assert [key.name for key in keys_of(Outer)] == ["kind", "where", "inner", "many", "count", "further"]
+    assert [key.name for key in keys_of(Outer)] == ["kind", "where", "inner", "many", "count", "further", "off"]
 
 
 def test_what_every_integration_may_change_freely() -> None:
     """All else needs the secrets again."""
-    assert harmless(IntegrationSettings) == {"description", "tags", "methods", "limits", "test"}
+    assert harmless(IntegrationSettings) == {"description", "tags", "methods"}
+    assert harmless(IntegrationLimits) == {"in_flight"}
+    assert harmless(TestSettings) == {"method", "path"}
     assert harmless(CertificateSettings) == {"certificate", "allow_private_ca", "refresh"}
 
 
@@ -73,7 +81,7 @@ def test_the_forms_stay_what_they_are() -> None:
         "auth": {
             "type": "oauth2",
             "token_endpoint": "https://auth.example.com/token",
-            "token_request": {"body": {"scope": "read"}},
+            "token_request": {"body": {"scope": "read", "key": {}}},
         }
     }
     assert destination(jwt_bearer()) == {

@@ -183,3 +183,20 @@ def test_what_is_no_mapping_is_taken_for_an_empty_one(raw: object) -> None:
     """Checks that read a config before it is valid pass it over."""
     assert fields.mapping(raw) == {}
     assert fields.mapping({"key": raw}) == {"key": raw}
+
+
+@pytest.mark.parametrize(
+    ("form", "stored"),
+    [
+        ("value", {"value": "x"}),
+        ("text", "x"),
+        ("inline", {"inline": "x"}),
+        ("secret", {"secret": {"value": "x"}}),
+    ],
+)
+def test_each_form_of_a_reference_has_one_in_the_store(form: fields.Form, stored: object) -> None:
+    """Secrets are sealed there, texts and certificates are public. Two references to one place are the same."""
+    assert fields.as_stored(form, "x") == stored
+    assert fields.parse_secret({"file": "f"}).form == "value"
+    assert fields.parse_text({"file": "f"}).form == "text"
+    assert fields.parse_text({"file": "f"}) == fields.parse_secret({"file": "f"})

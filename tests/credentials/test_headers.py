@@ -117,3 +117,12 @@ def test_public_headers_move_no_stored_secret_unless_they_name_another_target() 
         "type": "headers",
         "headers": {"x-original-url": "/a", "x-http-method-override": "PUT", "proxy-authorization": "y"},
     }
+
+
+def test_what_a_file_has_elsewhere_is_sealed_in_a_store() -> None:
+    """A public text that is written stays public."""
+    headers = settings_of({"X-A": {"file": "a"}, "X-B": "b", "X-C": {"prefix": {"env": "P"}, "secret": {"file": "c"}}})
+    text, prefix, secret = headers.headers["X-A"].text, headers.headers["X-C"].prefix, headers.headers["X-C"].secret
+    assert text is not None
+    assert secret is not None
+    assert (text.form, prefix.form, secret.form) == ("secret", "text", "value")

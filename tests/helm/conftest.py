@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 import pytest
-from kubernetes_validate import utils
 
 from support import helm
 
@@ -22,11 +19,3 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rendered(example: Path) -> dict[str, list[helm.Object]]:
     """The objects of every case."""
     return {case: helm.objects(helm.chart_of(case, example), helm.values_of(case)) for case in helm.cases()}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def schemas_are_read_once() -> Iterator[None]:
-    """kubernetes-validate reads the schemas of a version, some megabytes, again for every object."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(utils, "schema_contents", lru_cache(maxsize=32)(utils.schema_contents))
-        yield

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
+from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ import yaml
 from sidekey.environment import TOKEN_PLACE
 from sidekey.settings.load import load
 from support import helm, peers
-from support.ask import get
+from support.api import Api
+from support.ask import get, within
 from support.authorities import cert_manager_secret
 from support.ca import Authority
 from support.child import Child, run_cli
 from support.nginx import Nginx
 from support.ports import free_port
+from support.postgres import Postgres
 
 CASES = [case for case in helm.cases() if not case.startswith("none")]
 PASSWORD = "s3cret-of-crm"
@@ -41,6 +45,9 @@ def token(caller: str) -> str:
     return f"token-of-{caller}-1a2b3c"
 
 
+DATABASE = "postgresql://sidekey:x@127.0.0.1:1/sidekey"
+"""The URL of a database that is not there."""
+
 CA = cert_manager_secret("crm.example.com")
 """What is in the Secret of a gateway's CA."""
 
@@ -49,6 +56,12 @@ def content(path: Path) -> str:
     """What is in a file that a config names."""
     if path.is_relative_to("/run/sidekey/callers"):
         return token(path.name)
+    if path.is_relative_to("/run/sidekey/operators"):
+        return token(path.name)
+    if path.is_relative_to("/run/sidekey/store/keys"):
+        return b64encode(path.name.encode().ljust(32, b"-")).decode()
+    if path.is_relative_to("/run/sidekey/store"):
+        return DATABASE
     if path.is_relative_to("/run/sidekey/ca"):
         return CA[path.name]
     if path.is_relative_to("/run/sidekey/extra-roots"):
@@ -61,13 +74,14 @@ def mounted(objects: list[helm.Object], folder: Path, config: str) -> str:
 
     def moved(match: re.Match[str]) -> str:
         path = folder / match["path"].lstrip("/")
-        if match["key"] == "file":
+        if match["key"] in {"file", "path"}:
             path.parent.mkdir(parents=True, exist_ok=True)
+        if match["key"] == "file":
             path.write_text(content(Path(match["path"])))
         return f"{match['key']}: {path}"
 
     places = [mount["mountPath"] for mount in _sidekey(objects)["volumeMounts"]]
-    named = re.compile(r"(?P<key>file|folder|trust_folder): (?P<path>/[\w./-]+)")
+    named = re.compile(r"(?P<key>file|folder|trust_folder|path): (?P<path>/[\w./-]+)")
     paths = [f"{match['path']}/" for match in named.finditer(config)]
     assert [path for path in paths if not any(path.startswith(f"{place}/") for place in places)] == []
     return named.sub(moved, config)
@@ -93,10 +107,14 @@ def test_the_rendered_config_loads(case: str, rendered: dict[str, list[helm.Obje
 
 
 @pytest.mark.parametrize(
-    "case", ["gateway", "gateway-https-proxy", "sidecar", "sidecar-https-proxy", "sidecar-by-host"]
+    "case",
+    [
+        *("gateway", "gateway-https-proxy", "gateway-store", "gateway-embedded"),
+        *("sidecar", "sidecar-https-proxy", "sidecar-by-host"),
+    ],
 )
 def test_the_check_of_the_chart_passes(case: str, rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
-    """The command of the hook, with the environment of its container, on the mounted folder."""
+    """The command of the hook, with the environment of its container, on the mounted folder. It opens no store."""
     folder = tmp_path / "etc"
     folder.mkdir()
     (folder / "sidekey.yaml").write_text(mounted(rendered[case], tmp_path, helm.config_of(rendered[case])))
@@ -148,12 +166,12 @@ def test_the_check_of_the_chart_names_a_host_that_the_ca_may_not_sign_for(tmp_pa
 
 @contextmanager
 def running(
-    chart: Path, values: helm.Values, tmp_path: Path, ca: Authority, upstream: str
+    chart: Path, values: helm.Values, tmp_path: Path, ca: Authority, upstream: str, database: str = DATABASE
 ) -> Iterator[tuple[Child, int, list[helm.Object]]]:
     """A process that runs the rendered config, its port of metrics, and the objects.
 
-    `upstream` is the base URL of the CRM. Only what a test machine lacks is different: ports, places of files, and that
-    `crm.example.com` is here.
+    `upstream` is the base URL of the CRM, `database` the URL of a store. Only what a test machine lacks is different:
+    ports, places of files, and that `crm.example.com` is here.
     """
     crm = {
         "endpoint_prefix": f"{upstream}/hooks/v1",
@@ -175,6 +193,8 @@ def running(
     objects = helm.objects(chart, values if chart == helm.CHART else {"sidekey": values})
     text = mounted(objects, tmp_path, helm.config_of(objects))
     (tmp_path / "etc/company-ca/ca.pem").write_text(ca.bundle.read_text())
+    if "url:" in text:
+        (tmp_path / "run/sidekey/store/url").write_text(database)
     metrics = free_port()
     head = text.replace("{", "{{").replace("}", "}}").replace(":15091", f":{metrics}")
     head = head.replace(":15080", ":{proxy}").replace(":15090", ":{admin}")
@@ -237,6 +257,86 @@ def test_probes_and_metrics_answer_where_the_objects_say(upstream: Nginx, ca: Au
         probes = [container[name]["httpGet"]["path"] for name in container if name.endswith("Probe")]
         statuses = {path: get(metrics, path, {"Host": "10.1.2.3:15091"}).status for path in [*probes, "/metrics"]}
     assert statuses == {"/readyz": 200, "/healthz": 200, "/metrics": 200}
+
+
+@pytest.mark.parametrize(
+    ("case", "warning"),
+    [
+        ("gateway-one", "only one process may use this"),
+        ("gateway-embedded", "the file of store.path"),
+        ("gateway-store", ""),
+    ],
+)
+def test_the_check_knows_whether_pods_share_tokens(case: str, warning: str, tmp_path: Path) -> None:
+    """By a database they do; a file is one pod's, and without a store each has its own."""
+    one, values = helm.values_of("gateway-one"), helm.values_of(case)
+    config = {**values.get("config", {}), "integrations": one["config"]["integrations"]}
+    objects = helm.objects(helm.CHART, {**values, "config": config, "secrets": one["secrets"]})
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(mounted(objects, tmp_path, helm.config_of(objects)))
+    result = run_cli("check", environment={"SIDEKEY_CONFIG": str(path)})
+    warnings = [line for line in result.stdout.splitlines() if line.startswith("warning: ")]
+    assert result.returncode == 0
+    assert [warning in line for line in warnings] == ([True, True] if warning else [])
+
+
+def of_store(case: str) -> helm.Values:
+    """The values of a case, whose store may dial what is on this machine."""
+    values = helm.values_of(case)
+    config = {"store": {"allow_private": ["127.0.0.0/8"]}, "timeouts": {"drain_delay": "0s"}}
+    return {**values, "config": config}
+
+
+def shop(upstream: Nginx) -> dict[str, Any]:
+    """An integration as it is sent to the API."""
+    auth = {"type": "basic", "username": "svc", "password": {"value": PASSWORD}}
+    return {"id": "shop", "endpoint_prefix": f"{base(upstream)}/hooks/v1", "auth": auth}
+
+
+def test_the_store_in_a_volume_outlives_the_pod(upstream: Nginx, ca: Authority, tmp_path: Path) -> None:
+    """The first token as by `kubectl exec`, the rest by the API; probes and Prometheus need none."""
+    values = of_store("gateway-embedded")
+    with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, metrics, _):
+        made = run_cli("token", "create", "me", "--role", "admin", environment={"SIDEKEY_CONFIG": str(child.config)})
+        api = Api(child.admin_port, made.stdout.strip())
+        within(lambda: api.ask("GET", "/whoami").status == 200)
+        api.make("/integrations", shop(upstream))
+        caller = {"Sidekey-Token": api.make("/callers", {"name": "billing", "integrations": ["shop"]})["token"]}
+        answers = [get(child.proxy_port, "/i/shop/events", caller)]
+        scraped = {path: get(metrics, path, {"Host": "10.1.2.3:15091"}) for path in ("/readyz", "/healthz", "/metrics")}
+        assert get(child.proxy_port, "/i/shop/events").status == 401
+        assert child.stop() == 0
+    with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, _, _):
+        answers.append(get(child.proxy_port, "/i/shop/events", caller))
+    assert [(answer.status, f"authorization: {AUTHORIZATION}" in answer.body) for answer in answers] == [
+        (200, True)
+    ] * 2
+    assert {path: answer.status for path, answer in scraped.items()} == {
+        "/readyz": 200,
+        "/healthz": 200,
+        "/metrics": 200,
+    }
+    assert "\nsidekey_store_up 1\n" in scraped["/metrics"].body
+    assert PASSWORD.encode() not in (tmp_path / "var/lib/sidekey/store.db").read_bytes()
+
+
+def test_pods_share_a_store_in_postgresql(upstream: Nginx, ca: Authority, tmp_path: Path, postgres: Postgres) -> None:
+    """What one is told by the operator of the values, the other serves; what it changes, the first."""
+    values, url = of_store("gateway-store"), postgres.url(asyncio.run(postgres.schema()))
+    with ExitStack() as stack:
+        pods = []
+        for name in ("first", "second"):
+            (tmp_path / name).mkdir()
+            pod = running(helm.CHART, values, tmp_path / name, ca, base(upstream), url)
+            pods.append(stack.enter_context(pod)[0])
+        first, second = (Api(pod.admin_port, token("ops")) for pod in pods)
+        assert Api(pods[1].admin_port, token("grafana")).get("/whoami")["role"] == "viewer"
+        first.make("/integrations", shop(upstream))
+        caller = {"Sidekey-Token": first.make("/callers", {"name": "billing", "integrations": ["shop"]})["token"]}
+        within(lambda: get(pods[1].proxy_port, "/i/shop/events", caller).status == 200)
+        assert second.ask("DELETE", "/integrations/shop", match='"1"').status == 204
+        within(lambda: get(pods[0].proxy_port, "/i/shop/events", caller).status == 403)
+    assert len(upstream.requests(1)) >= 1
 
 
 def environment_of(objects: list[helm.Object], ports: dict[str, str]) -> dict[str, str]:

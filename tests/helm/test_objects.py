@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 
-from support import helm
+from support import helm, kubeschema
 
 Rendered = dict[str, list[helm.Object]]
 GATEWAYS = [case for case in helm.cases() if case.startswith("gateway")]
@@ -86,8 +85,8 @@ def test_names_that_look_like_numbers_stay_text(case: str, name: str, namespace:
         metadata = found["metadata"]
         assert metadata["namespace"] == namespace
         assert metadata["labels"]["app.kubernetes.io/instance"] == name
-        if found["apiVersion"].partition("/")[0] not in {"external-secrets.io", "monitoring.coreos.com"}:
-            kubernetes_validate.validate(found, "1.37", strict=True)
+        if helm.is_built_in(found):
+            assert kubeschema.errors(found) == []
 
 
 def test_values_that_look_like_numbers_stay_text() -> None:
@@ -112,7 +111,7 @@ def test_values_that_look_like_numbers_stay_text() -> None:
     }
     rendered = helm.objects(helm.CHART, values)
     for found in rendered:
-        kubernetes_validate.validate(found, "1.37", strict=True)
+        assert kubeschema.errors(found) == []
     texts = set(texts_in(rendered))
     # The image's two are one text, and the names of a source and of a volume become parts of others.
     assert {str(number) for number in range(1, 29)} - texts == {"6", "12", "19", "20"}
@@ -314,3 +313,30 @@ def test_the_notes_name_every_secret_that_pods_wait_for() -> None:
     }
     assert "Secret team-b" not in notes
     assert "Secret reports-token" not in notes
+
+
+def test_a_database_is_let_through_where_the_values_say_it_is(rendered: Rendered) -> None:
+    """At its port alone."""
+    *_, database = one(rendered["gateway-store"], "NetworkPolicy")["spec"]["egress"]
+    assert database == {
+        "to": [{"podSelector": {"matchLabels": {"app": "postgres"}}}],
+        "ports": [{"port": 6432, "protocol": "TCP"}],
+    }
+    for case in ("gateway-embedded", "gateway-claim"):
+        assert one(rendered[case], "NetworkPolicy") == one(rendered["gateway"], "NetworkPolicy")
+
+
+@pytest.mark.parametrize("case", ["gateway-store", "gateway-embedded"])
+def test_the_notes_of_a_store_say_how_to_begin(case: str) -> None:
+    """Its Secrets, the first token, the way to the API, and what is left of it."""
+    said = notes(helm.values_of(case))
+    assert "Secret sidekey-store, key k2" in said or case == "gateway-embedded"
+    assert "exec deployment/demo-sidekey -- sidekey token create NAME --role admin" in said
+    assert "port-forward deployment/demo-sidekey 9090:15090" in said
+    assert "http://127.0.0.1:9090/api/v1/integrations" in said
+    assert ("Secret sidekey-store, key url" in said) is (case == "gateway-store")
+    assert ("Secret sidekey-operators, key viewer: the token of the operator grafana" in said) is (
+        case == "gateway-store"
+    )
+    assert ("PersistentVolumeClaim demo-sidekey-store, which stays" in said) is (case == "gateway-embedded")
+    assert "port-forward" not in notes(helm.values_of("gateway"))

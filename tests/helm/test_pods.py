@@ -10,12 +10,15 @@ import yaml
 
 from support import charts, helm
 
-ALLOWED_VOLUMES = {"configMap", "csi", "emptyDir", "projected", "secret"}
+ALLOWED_VOLUMES = {"configMap", "csi", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+WRITABLE = {"emptyDir", "persistentVolumeClaim"}
 CASES = [case for case in helm.cases() if not case.startswith("none")]
 GATEWAYS = [case for case in CASES if case.startswith("gateway")]
 SIDECARS = [case for case in CASES if case.startswith("sidecar")]
 WITHOUT_CA = {
-    case for case in CASES if case not in {"sidecar", "sidecar-https-proxy", "sidecar-by-host", "gateway-https-proxy"}
+    case
+    for case in CASES
+    if case not in {"sidecar", "sidecar-https-proxy", "sidecar-by-host", "sidecar-store", "gateway-https-proxy"}
 }
 TRUST = {"name": "sidekey-trust", "mountPath": "/run/sidekey/trust", "readOnly": True}
 """What the service beside a sidecar sees of it."""
@@ -186,7 +189,7 @@ def test_config_and_secrets_are_mounted_as_folders(case: str, rendered: Rendered
     assert {"name": "SIDEKEY_CONFIG", "value": "/etc/sidekey"} in container["env"]
     volumes = {volume["name"]: volume for volume in deployment(rendered[case])["spec"]["volumes"]}
     for mount in mounts.values():
-        assert mount.get("readOnly", False) is ("emptyDir" not in volumes[mount["name"]])
+        assert mount.get("readOnly", False) is (not WRITABLE & volumes[mount["name"]].keys())
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -208,7 +211,7 @@ def test_the_service_beside_a_sidecar_sees_no_secret(case: str, rendered: Render
     mounts = [mount for mount in service["volumeMounts"] if mount["name"].startswith("sidekey")]
     assert mounts == ([] if case in WITHOUT_CA else [TRUST])
     assert [entry["name"] for entry in service["env"] if "valueFrom" in entry] == (
-        ["SIDEKEY_TOKEN"] if case in {"sidecar-http-proxy", "sidecar-https-proxy"} else []
+        ["SIDEKEY_TOKEN"] if case in {"sidecar-http-proxy", "sidecar-https-proxy", "sidecar-store"} else []
     )
 
 
@@ -323,3 +326,122 @@ def test_no_secret_is_rendered(rendered: Rendered) -> None:
     """The chart makes no Secret: who holds one names it."""
     plain = list(yaml.safe_load_all(charts.PLAIN.read_text("utf-8")))
     assert not [found for objects in [*rendered.values(), plain] for found in objects if found["kind"] == "Secret"]
+
+
+STORES = ["gateway-store", "gateway-embedded", "gateway-claim", "sidecar-store"]
+
+
+@pytest.mark.parametrize("case", STORES)
+def test_keys_and_tokens_of_a_store_are_files_where_the_config_names_them(case: str, rendered: Rendered) -> None:
+    """Each from its Secret, none in a variable; the order of the keys is in the config alone."""
+    pod = deployment(rendered[case])["spec"]
+    config = yaml.safe_load(helm.config_of(rendered[case]))
+    named = {Path(entry["key"]["file"]) for entry in config["store"]["keys"]}
+    named |= {Path(config["store"]["url"]["file"])} if "url" in config["store"] else set()
+    named |= {Path(entry["token"]["file"]) for entry in config.get("admin", {}).get("tokens", {}).values()}
+    mounts = {mount["name"]: Path(mount["mountPath"]) for mount in of_sidekey(rendered, case)["volumeMounts"]}
+    volumes = [volume for volume in pod["volumes"] if volume["name"] in {"sidekey-store", "sidekey-operators"}]
+    files = [
+        mounts[volume["name"]] / item["path"]
+        for volume in volumes
+        for source in volume["projected"]["sources"]
+        for item in source["secret"]["items"]
+    ]
+    assert set(files) == named
+    assert len(files) == len(named)
+    assert [entry["id"] for entry in config["store"]["keys"]] == (["k2", "k1"] if case == "gateway-store" else ["k1"])
+    assert [entry for entry in of_sidekey(rendered, case)["env"] if "valueFrom" in entry] == []
+
+
+def test_each_secret_of_a_store_is_the_one_of_the_values(rendered: Rendered) -> None:
+    """By name and key, where the key's default is the ID, the operator's name or `url`."""
+    volumes = {volume["name"]: volume for volume in deployment(rendered["gateway-store"])["spec"]["volumes"]}
+    found = {
+        item["path"]: (source["secret"]["name"], item["key"])
+        for name in ("sidekey-store", "sidekey-operators")
+        for source in volumes[name]["projected"]["sources"]
+        for item in source["secret"]["items"]
+    }
+    assert found == {
+        "keys/k1": ("sidekey-store", "former"),
+        "keys/k2": ("sidekey-store", "k2"),
+        "url": ("sidekey-store", "url"),
+        "ops": ("sidekey-operators", "ops"),
+        "grafana": ("sidekey-operators", "viewer"),
+    }
+
+
+def test_putting_another_key_first_restarts_no_pod() -> None:
+    """It is a reload: their order counts in the config alone."""
+    values = helm.values_of("gateway-store")
+    turned = {**values, "store": {**values["store"], "keys": values["store"]["keys"][::-1]}}
+    before, after = (helm.objects(helm.CHART, each) for each in (values, turned))
+    assert deployment(before) == deployment(after)
+    assert helm.config_of(before) != helm.config_of(after)
+
+
+@pytest.mark.parametrize("case", STORES)
+def test_an_embedded_store_is_in_a_volume_of_one_pod(case: str, rendered: Rendered) -> None:
+    """Its pod goes before its successor comes, and no budget keeps it from going; with a database nothing is kept."""
+    (found,) = helm.of_kind(rendered[case], "Deployment")
+    config = yaml.safe_load(helm.config_of(rendered[case]))["store"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in of_sidekey(rendered, case)["volumeMounts"]}
+    claims = {
+        volume["name"]: volume.get("persistentVolumeClaim") for volume in found["spec"]["template"]["spec"]["volumes"]
+    }
+    if "url" in config:
+        assert not any(claims.values())
+        assert found["spec"]["replicas"] == {"gateway-store": 3, "sidecar-store": 2}[case]
+        assert found["spec"].get("strategy", {}).get("type", "RollingUpdate") == "RollingUpdate"
+        return
+    assert (found["spec"]["replicas"], found["spec"]["strategy"]) == (1, {"type": "Recreate"})
+    claim = claims[mounts[str(Path(config["path"]).parent)]]["claimName"]
+    made = [each["metadata"]["name"] for each in helm.of_kind(rendered[case], "PersistentVolumeClaim")]
+    assert made == ([claim] if case == "gateway-embedded" else [])
+    assert claim == ("demo-sidekey-store" if case == "gateway-embedded" else "sidekey")
+    (budget,) = helm.of_kind(rendered[case], "PodDisruptionBudget")
+    assert budget["spec"].keys() & {"minAvailable", "maxUnavailable"} == {"maxUnavailable"}
+    assert budget["spec"]["maxUnavailable"] == 1
+
+
+def test_the_claim_that_the_chart_makes_outlives_the_release(rendered: Rendered) -> None:
+    """With its class, size and mode."""
+    (claim,) = helm.of_kind(rendered["gateway-embedded"], "PersistentVolumeClaim")
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert claim["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "fast",
+        "resources": {"requests": {"storage": "2Gi"}},
+    }
+    (default,) = helm.of_kind(
+        helm.objects(
+            helm.CHART, helm.values_of("gateway-embedded") | {"store": {**STORE, "embedded": {"enabled": True}}}
+        ),
+        "PersistentVolumeClaim",
+    )
+    assert default["spec"] == {"accessModes": ["ReadWriteOncePod"], "resources": {"requests": {"storage": "1Gi"}}}
+
+
+STORE = {"keys": [{"id": "k1", "secret": {"name": "sidekey-store"}}]}
+
+
+@pytest.mark.parametrize(
+    ("case", "group"), [("gateway-embedded", {"fsGroup": 65532}), ("gateway-claim", {}), ("gateway-store", None)]
+)
+def test_the_volume_of_a_store_is_writable_by_its_user(
+    case: str, group: dict[str, int] | None, rendered: Rendered
+) -> None:
+    """By its group, which the platform chooses where it chooses the user; nothing else needs one."""
+    context = deployment(rendered[case])["spec"]["securityContext"]
+    wanted = {} if group is None else {**group, "fsGroupChangePolicy": "OnRootMismatch"}
+    assert {key: value for key, value in context.items() if key.startswith("fsGroup")} == wanted
+
+
+@pytest.mark.parametrize("case", STORES)
+def test_the_check_opens_no_store(case: str, rendered: Rendered) -> None:
+    """It waits for no Secret, and has no volume, which the gateway's pod may have, or which is not there yet."""
+    ((_, pod),) = helm.pods(helm.of_kind(rendered[case], "Job"))
+    sources = [source for volume in pod["volumes"] for source in volume.get("projected", {}).get("sources", [])]
+    assert {source["secret"].get("optional") for source in sources if "secret" in source} == {True}
+    assert not [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+    assert not [key for key in pod["securityContext"] if key.startswith("fsGroup")]

@@ -42,6 +42,13 @@ def test_the_values_of_several_teams_render_on_top() -> None:
     assert all(source["optional"] for source in teams)
 
 
+def test_the_values_of_a_store_render_on_top() -> None:
+    """Copied as they stand: three pods, and no more callers than before."""
+    values = helm.values_of("gateway") | yaml.safe_load(block("\nstore:"))
+    (deployment,) = helm.of_kind(helm.objects(helm.CHART, values), "Deployment")
+    assert deployment["spec"]["replicas"] == 3
+
+
 def test_the_four_lines_of_a_sidecar_are_those_of_the_example() -> None:
     """With the indentation that the example needs."""
     lines = re.findall(r"{{- include .*}}", block("initContainers:"))

@@ -7,12 +7,11 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 
 from sidekey.settings import profiles
-from support import charts, helm
+from support import charts, helm, kubeschema
 
 PASTED = "hunter2-9f8e7d"
 UNTRIED = {"enabled": "not read by the chart: it is for a parent's `condition`"}
@@ -43,6 +42,27 @@ SECRETS = {
     "a field that says it is a key": ("config.integrations.crm.auth.headers.Api-Key", PASTED, "REFERENCE"),
     "a misnamed password": ("config.integrations.crm.auth.passwd", PASTED, "file: /run/secrets"),
     "a password beside auth": ("config.integrations.crm.password", PASTED, "file: /run/secrets"),
+    "a key of the store": ("store.keys", [{"id": "k1", "key": PASTED}], "only the name of the Secret"),
+    "a key of the store alone": ("store.keys", [PASTED], "the name of an existing Secret"),
+    "keys of the store by name": ("store.keys", {"k1": PASTED}, "names of existing Secrets"),
+    "a key of the store in place of its Secret": (
+        "store.keys",
+        [{"id": "k1", "secret": {"name": f"{PASTED}="}}],
+        "the name of an existing Secret",
+    ),
+    "a key of the store beside its Secret": (
+        "store.keys",
+        [{"id": "k1", "secret": {"name": "sidekey-store", "value": PASTED}}],
+        "only the name of the Secret",
+    ),
+    "the URL of a database": ("store.url", f"postgresql://sidekey:{PASTED}@db.example.com", "an existing Secret"),
+    "the value of a URL": ("store.url.value", f"postgresql://sidekey:{PASTED}@db", "only the name of the Secret"),
+    "a URL in place of its Secret": ("store.url.secret", f"postgresql://sidekey:{PASTED}@db", "an existing Secret"),
+    "a URL of a database in the config": ("config.store.url", f"postgresql://sidekey:{PASTED}@db", "see store.url"),
+    "keys of the store in the config": ("config.store.keys", [{"id": "k1", "key": PASTED}], "see store.keys"),
+    "an operator's token": ("admin.tokens.ops.token", PASTED, "only the name of the Secret"),
+    "an operator's token alone": ("admin.tokens.ops", PASTED, "the name of an existing Secret"),
+    "operators' tokens in the config": ("config.admin.tokens", {"ops": {"token": PASTED}}, "see admin.tokens"),
     "a password in a URL": (
         "config.integrations.crm.endpoint_prefix",
         f"https://svc:{PASTED}@crm.example.com",
@@ -101,13 +121,21 @@ def with_auth(**auth: object) -> helm.Values:
     return {"config": {"integrations": {"crm": {"auth": {"type": "oauth2", **auth}}}}}
 
 
+KEYS = {"keys": [{"id": "k1", "secret": {"name": "sidekey-store"}}]}
+DATABASE = {"url": {"secret": {"name": "sidekey-store"}}}
+EMBEDDED = {"embedded": {"enabled": True}}
+ONE: helm.Values = {"replicaCount": 1, "strategy": {"type": "Recreate"}}
+TO_DATABASE: helm.Values = {"networkPolicy": {"database": {"to": [{"podSelector": {}}]}}}
+
+
 def stored(values: helm.Values) -> helm.Values:
     """The same with a store in PostgreSQL."""
-    store = {
-        "url": {"file": "/run/secrets/store/url"},
-        "keys": [{"id": "k1", "key": {"file": "/run/secrets/store/k1"}}],
-    }
-    return {**values, "config": {**values["config"], "store": store}}
+    return {**values, **TO_DATABASE, "store": {**KEYS, **DATABASE}}
+
+
+def embedded(values: helm.Values, **store: object) -> helm.Values:
+    """The same with a store in a volume of one pod."""
+    return {**ONE, **values, "store": {**KEYS, **EMBEDDED, **store}}
 
 
 def https(**values: object) -> helm.Values:
@@ -116,7 +144,78 @@ def https(**values: object) -> helm.Values:
 
 
 ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
-    "no caller": ({"callers": None}, ["callers", "at least one caller", "mode: none"]),
+    "no caller": ({"callers": None}, ["callers", "at least one caller", "or a store", "mode: none"]),
+    "two pods with one file": (
+        embedded({"replicaCount": 2}),
+        ["replicaCount", "at most 1 with store.embedded", "set store.url"],
+    ),
+    "a rollout with two pods of one file": (
+        embedded({"strategy": {"type": "RollingUpdate"}}),
+        ["strategy.type", "Recreate with store.embedded", "set store.url"],
+    ),
+    "an autoscaler with one file": (
+        embedded({"autoscaling": {"enabled": True}}),
+        ["autoscaling.enabled", "false with store.embedded", "set store.url"],
+    ),
+    "a file in each sidecar": (
+        embedded({"mode": "none"}),
+        ["mode", "gateway with store.embedded, which is a volume of one pod", "set store.url"],
+    ),
+    "a store in two places": (
+        embedded({}, **DATABASE),
+        ["store.url", "left out with store.embedded.enabled", "a store is in one place"],
+    ),
+    "a store in no place": (
+        {"store": KEYS},
+        ["store.keys", "left out without a store", "store.url, or store.embedded.enabled"],
+    ),
+    "operators of no store": (
+        {"admin": {"tokens": {"ops": {"secret": {"name": "a"}, "role": "admin"}}}},
+        ["admin.tokens", "left out without a store", "store.url, or store.embedded.enabled"],
+    ),
+    "an operator without a role": (
+        stored({"admin": {"tokens": {"ops": {"secret": {"name": "a"}}}}}),
+        ["admin.tokens.ops", "role"],
+    ),
+    "a file without a key": (
+        embedded({}, keys=[]),
+        ["store.keys", "a store needs a key", "sidekey store new-key"],
+    ),
+    "a database without a key": (
+        {"store": DATABASE},
+        ["store.keys", "a store needs a key", "sidekey store new-key"],
+    ),
+    "keys that are null": (embedded({}, keys=None), ["store", "with keys", "sidekey store new-key"]),
+    "one ID for two keys": (
+        embedded({}, keys=[*KEYS["keys"], {"id": "k1", "secret": {"name": "another"}}]),
+        ["store.keys", "k1", "twice"],
+    ),
+    "an ID that is none": (embedded({}, keys=[{"id": "../k1", "secret": {"name": "a"}}]), ["store.keys.0.id"]),
+    "a volume of many pods": (
+        embedded({}, embedded={"enabled": True, "accessMode": "ReadWriteMany"}),
+        ["store.embedded.accessMode", "ReadWriteOncePod"],
+    ),
+    "a size that is none": (embedded({}, embedded={"enabled": True, "size": "1 GB"}), ["store.embedded.size"]),
+    "a database that the policy keeps away": (
+        {"store": {**KEYS, **DATABASE}},
+        ["networkPolicy.database.to", "where the database of store.url is", "networkPolicy.extraEgress"],
+    ),
+    "a store's place in the config": ({"config": {"store": {"path": "/x"}}}, ["config.store.path", "store.embedded"]),
+    "what the config says of no store": (
+        {"config": {"store": {"audit": "90d"}}},
+        ["config.store: must be left out without a store", "store.url or store.embedded.enabled"],
+    ),
+    "TLS of a listener at loopback": (
+        {"config": {"admin": {"tls": {}}}},
+        ["config.admin.tls", "loopback", "kubectl port-forward"],
+    ),
+    "one that a proxy is in front of": (
+        {"config": {"admin": {"behind_tls": True}}},
+        ["config.admin.behind_tls", "loopback", "kubectl port-forward"],
+    ),
+    "a mount over the store": (embedded(mount("/var/lib/sidekey/x")), ["the store", "another mountPath"]),
+    "a mount over the store's keys": (mount("/run/sidekey/store/keys"), ["the store's keys", "another mountPath"]),
+    "a mount over the operators' tokens": (mount("/run/sidekey/operators"), ["the operators' tokens", "another"]),
     "a mode of another chart": ({"mode": "sidecar"}, ["mode", "gateway", "none"]),
     "an unknown value": ({"replicas": 3}, ["replicas"]),
     "an own listener": ({"config": {"listen": {"proxy": "0.0.0.0:1"}}}, ["config.listen", "belong to the chart"]),
@@ -222,7 +321,13 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
     ),
     "two pods with one live token": (
         with_auth(single_live_token=True) | {"replicaCount": 2},
-        ["replicaCount: must be at most 1", "integration crm", "single_live_token", "set replicaCount: 1"],
+        [
+            "replicaCount: must be at most 1",
+            "integration crm",
+            "single_live_token",
+            "set replicaCount: 1",
+            "or store.url",
+        ],
     ),
     "two pods with a refresh token that rotates": (
         with_auth(grant="refresh_token"),
@@ -322,13 +427,47 @@ def test_an_invalid_value_is_refused_with_its_place(what: str) -> None:
         with_auth(grant="refresh_token") | {"replicaCount": 1, "strategy": {"type": "Recreate"}},
         with_auth(grant="refresh_token") | {"replicaCount": 0, "strategy": {"type": "Recreate"}},
         {"replicaCount": 3, "strategy": {"type": "Recreate"}},
-        stored(with_auth(grant="refresh_token", single_live_token=True)),
+        stored(with_auth(grant="refresh_token", single_live_token=True)) | {"replicaCount": 3},
+        stored(with_auth(single_live_token=True)) | {"autoscaling": {"enabled": True}},
+        embedded(with_auth(grant="refresh_token", single_live_token=True)),
     ],
-    ids=["stays valid", "many tokens", "one pod", "no pod", "recreated", "shared in a store"],
+    ids=[
+        *("stays valid", "many tokens", "one pod", "no pod", "recreated"),
+        *("shared in a database", "shared by an autoscaler's pods", "one pod with a file"),
+    ],
 )
 def test_what_more_than_one_process_may_use_has_more_than_one(values: helm.Values) -> None:
     """And one process is enough for the rest."""
     assert helm.of_kind(helm.objects(helm.CHART, {**helm.values_of("gateway"), **values}), "Deployment")
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        {"store": None, "admin": None},
+        {"store": {"keys": None, "url": None, "embedded": None}, "admin": {"tokens": None}},
+        {"store": {"embedded": {"enabled": None}}, "networkPolicy": {"database": None}},
+        {"networkPolicy": {"database": {"to": [{"podSelector": {}}]}}},
+    ],
+    ids=["null", "null within", "null far within", "a database of nobody's"],
+)
+def test_without_a_store_nothing_of_it_is_rendered(empty: helm.Values) -> None:
+    """No volume, no rule of the policy, no key of the config."""
+    without = helm.files(helm.CHART, {**helm.values_of("gateway"), **empty})
+    assert without == helm.files(helm.CHART, helm.values_of("gateway"))
+
+
+def test_what_the_config_says_of_a_store_stays() -> None:
+    """Beside what the chart writes: how long its audit is kept, and which private networks it may dial."""
+    written = yaml.safe_load(helm.config_of(helm.objects(helm.CHART, helm.values_of("gateway-store"))))["store"]
+    assert (written["audit"], written["allow_private"]) == ("90d", ["10.20.0.0/16"])
+    assert written.keys() == {"audit", "allow_private", "keys", "url"}
+
+
+def test_a_gateway_with_a_store_needs_no_caller_of_its_values() -> None:
+    """The store has them, and lets nobody in while it has none."""
+    objects = helm.objects(helm.CHART, helm.values_of("gateway-embedded"))
+    assert "callers" not in yaml.safe_load(helm.config_of(objects))
 
 
 @pytest.mark.parametrize("empty", [None, {}, {"integration": "", "matchByHost": False}, {"integration": None}])
@@ -350,6 +489,7 @@ def test_a_sidecar_may_have_what_only_one_process_may_use(example: Path) -> None
     """How many pods the service has is not the chart's to know; its notes say what must be true."""
     values = with_auth(single_live_token=True) | {"mode": "none"}
     assert "run one pod of the service" in helm.files(helm.CHART, values)["sidekey/templates/NOTES.txt"]
+    assert "run one pod of the service" not in helm.files(helm.CHART, stored(values))["sidekey/templates/NOTES.txt"]
     assert helm.of_kind(helm.objects(example, {"sidekey": with_auth(grant="refresh_token")}), "Deployment")
 
 
@@ -403,10 +543,13 @@ def test_null_is_the_same_as_empty_or_is_refused(path: str) -> None:
         assert "nil pointer" not in str(error)
         assert "executing" not in str(error)
         return
-    inner[keys[-1]] = EMPTY.get(type(EVERY[path]))
-    assert path in UNLIKE_EMPTY or taken == helm.files(helm.CHART, values)
-    for found in helm.objects(helm.CHART, {**values, "metrics": {}, "prometheusRule": {}}):
-        kubernetes_validate.validate(found, "1.37", strict=True)
+    assert [
+        error for found in helm.parsed(taken) if helm.is_built_in(found) for error in kubeschema.errors(found)
+    ] == []
+    empty = EMPTY.get(type(EVERY[path]))
+    if empty is not None and path not in UNLIKE_EMPTY:
+        inner[keys[-1]] = empty
+        assert taken == helm.files(helm.CHART, values)
 
 
 @pytest.mark.parametrize(
@@ -440,11 +583,12 @@ def test_a_null_does_not_stop_a_sidecar(path: str, example: Path) -> None:
         ({"httpProxy": {"integration": "crm"}}, ["httpProxy.integration: must be empty with httpsProxy"]),
         ({"callers": {"a": {"secret": {"name": "a"}}}}, ["caller", "a"]),
         ({"caller": "a"}, ["caller", "must be one of callers"]),
+        (stored({}), ["caller: must be set with a store", "every request needs a token"]),
         ({"metrics": {"monitor": "ServiceMonitor"}}, ["metrics.monitor", "PodMonitor"]),
     ],
     ids=[
         *("mode", "integration", "integration of HTTPS_PROXY", "CA", "Java", "two ways", "two proxies"),
-        *("caller missing", "callers missing", "monitor"),
+        *("caller missing", "callers missing", "caller missing for a store", "monitor"),
     ],
 )
 def test_a_sidecar_that_does_not_fit_is_refused(values: helm.Values, words: list[str], example: Any) -> None:

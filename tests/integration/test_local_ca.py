@@ -17,6 +17,7 @@ from sidekey.authority.local import Authority
 from sidekey.network.tls_server import server_context
 from support import peers
 from support.authorities import rules_in
+from support.java import QUICKLY
 
 NODE = """
 const [host, port] = process.argv.slice(1), tls = require('tls');
@@ -124,8 +125,8 @@ async def node(site: Site, host: str, port: str) -> tuple[int, str]:
 async def java(site: Site, host: str, port: str) -> tuple[int, str]:
     program = site.trust.parent / "Get.java"
     program.write_text(JAVA)
-    store = f"-Djavax.net.ssl.trustStore={site.trust / 'truststore.p12'}"
-    return await run(peers.require("java"), store, "-Djavax.net.ssl.trustStoreType=PKCS12", str(program), host, port)
+    store = (f"-Djavax.net.ssl.trustStore={site.trust / 'truststore.p12'}", "-Djavax.net.ssl.trustStoreType=PKCS12")
+    return await run(peers.require("java"), *QUICKLY, *store, str(program), host, port)
 
 
 @pytest.mark.parametrize("host", HOSTS)

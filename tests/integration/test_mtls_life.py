@@ -11,7 +11,8 @@ import pytest
 
 from sidekey.network.sessions import RESUMES
 from support.ca import Authority
-from support.client_files import ClientAuthority, ClientFiles, replace
+from support.client_files import ClientAuthority, ClientFiles
+from support.files import replace
 from support.nginx import ECHO, Nginx
 from support.serving import Serving, serving
 from support.wire import Message

@@ -15,8 +15,9 @@ import pytest
 import requests
 
 from support import peers
-from support.child import DEADLINE, Child
+from support.child import Child
 from support.nginx import Nginx
+from support.raw import DEADLINE
 
 SECRET = "not-to-be-seen/4711"
 PAIR = "c3ZjOm5vdC10by1iZS1zZWVuLzQ3MTE="
@@ -107,7 +108,9 @@ def test_requests_reads_what_nginx_compressed(codings: str, tmp_path: Path) -> N
     ):
         for _ in range(3):
             answer = session.get(
-                f"http://127.0.0.1:{child.proxy_port}/i/crm/echo", headers={"Accept-Encoding": codings}, timeout=15
+                f"http://127.0.0.1:{child.proxy_port}/i/crm/echo",
+                headers={"Accept-Encoding": codings},
+                timeout=DEADLINE,
             )
             assert answer.status_code == 200
             said = json.loads(answer.content)

@@ -18,6 +18,7 @@ import pytest
 from support.child import Child
 from support.nginx import Nginx
 from support.projected import Projected
+from support.raw import DEADLINE
 
 TELL = """
         location / {
@@ -51,7 +52,7 @@ class Load:
         self._threads = [threading.Thread(target=self._call, daemon=True) for _ in range(CALLERS)]
 
     def _call(self) -> None:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=DEADLINE)
         while not self._over.is_set():
             oldest = self.newest
             try:
@@ -76,7 +77,7 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         for thread in self._threads:
-            thread.join(timeout=15)
+            thread.join(timeout=DEADLINE)
 
 
 class Scene:
@@ -116,7 +117,7 @@ class Scene:
         return found
 
     def metric(self, series: str) -> float:
-        connection = HTTPConnection("127.0.0.1", self.child.admin_port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.child.admin_port, timeout=DEADLINE)
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
         connection.close()
@@ -245,7 +246,7 @@ def test_a_hangup_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
 
 
 def _get(port: int, path: str) -> tuple[int, str]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
     connection.request("GET", path)
     answer = connection.getresponse()
     body = answer.read().decode()

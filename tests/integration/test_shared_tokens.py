@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from base64 import b64encode
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import pytest
@@ -15,11 +17,15 @@ import pytest
 from sidekey.sources.tokens.sharing import SPENT
 from support.ask import Answer, get, within
 from support.ca import Authority
-from support.child import Child
+from support.child import DEADLINE, Child
 from support.oidc import SECRET, OidcProvider
 from support.postgres import Postgres
 
+T = TypeVar("T")
 CALLER = {"Sidekey-Token": "caller"}
+INTEGRATIONS = ("it", "lost")
+"""Each has a refresh token of its own; that of the second is lost in a call."""
+AWAY = "no token is asked for: the store cannot be used: "
 HEAD = """\
 version: 1
 listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
@@ -32,17 +38,19 @@ class Gateway:
     def __init__(self, folder: Path, ca: Authority, place: str, endpoint: str) -> None:
         folder.mkdir()
         (folder / "secret").write_text(SECRET)
-        self.token = folder / "token"
         self._folder = folder
         self._text = f"""\
 network: {{allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {ca.bundle}}}}}
 store: {{{place}, keys: [{{id: k1, key: {{file: {folder.parent}/key}}}}]}}
 callers: {{all: {{token: {{insecure_value: caller}}, integrations: "*"}}}}
 integrations:
-  it:
+"""
+        for name in INTEGRATIONS:
+            self._text += f"""\
+  {name}:
     description: first
     auth: {{type: oauth2, token_endpoint: '{endpoint}', client_id: basic, client_secret: {{file: secret}},
-           grant: refresh_token, refresh_token: {{file: token}}}}
+           grant: refresh_token, refresh_token: {{file: {name}}}}}
 """
         self.child: Child
 
@@ -59,9 +67,18 @@ integrations:
         self.child.process.send_signal(signal.SIGHUP)
         within(lambda: any('"config reloaded"' in line for line in self.child.lines[seen:]))
 
-    def ask(self) -> Answer:
+    def enter(self, name: str, token: str) -> None:
+        """Write a refresh token into its file."""
+        (self._folder / name).write_text(token)
+
+    def ask(self, name: str = "it") -> Answer:
         """A request, with whatever is the token."""
-        return get(self.child.proxy_port, "/i/it/api/orders", CALLER)
+        return get(self.child.proxy_port, f"/i/{name}/api/orders", CALLER)
+
+    def is_told(self, reason: str, name: str = "it") -> bool:
+        """Whether a request has no token, for this reason."""
+        answer = self.ask(name)
+        return answer.status == 502 and reason in json.loads(answer.body)["detail"]
 
 
 class World:
@@ -71,18 +88,36 @@ class World:
         self.client = httpx.Client(base_url=provider.issuer, verify=ca.client_context(), trust_env=False)
         (folder / "key").write_text(b64encode(bytes(range(32))).decode())
         self.gateways = [Gateway(folder / f"g{n}", ca, place, provider.token_endpoint) for n in range(count)]
-        self.enter()
+        for name in INTEGRATIONS:
+            self.enter(name)
 
-    def enter(self) -> None:
+    def enter(self, name: str) -> None:
         """Write a new refresh token into the files of all."""
         token = self.client.post("/families").json()["refresh_token"]
         for gateway in self.gateways:
-            gateway.token.write_text(token)
+            gateway.enter(name, token)
 
-    def start(self) -> None:
-        """Start all of them at once."""
+    def at_once(self, do: Callable[[Gateway], T]) -> list[T]:
+        """What comes of doing it with all of them at once."""
         with ThreadPoolExecutor(len(self.gateways)) as pool:
-            list(pool.map(Gateway.start, self.gateways))
+            return list(pool.map(do, self.gateways))
+
+    def hold(self, gateways: Sequence[Gateway], name: str, pool: ThreadPoolExecutor) -> list[Future[Answer]]:
+        """Keep back the response to a call that one of these makes. The requests that wait for it, or did not need to.
+
+        They are sent until there is a call: a token may just have been renewed, and one that is not used is not again.
+        """
+        asked: list[Future[Answer]] = []
+
+        def held() -> bool:
+            if self.client.post("/hold").json()["held"]:
+                return True
+            if all(each.done() for each in asked):
+                asked[:] = [pool.submit(gateway.ask, name) for gateway in gateways]
+            return False
+
+        within(held)
+        return asked
 
     def close(self) -> None:
         for gateway in self.gateways:
@@ -96,10 +131,9 @@ class World:
     def renew(self, times: int) -> None:
         """Send requests by all until their tokens were renewed so often; each of them is answered 200."""
         until = self.families()["renewed"] + times
-        with ThreadPoolExecutor(len(self.gateways)) as pool:
-            while self.families()["renewed"] < until:
-                answers = list(pool.map(Gateway.ask, self.gateways))
-                assert [answer.status for answer in answers] == [200] * len(answers), answers
+        while self.families()["renewed"] < until:
+            answers = self.at_once(Gateway.ask)
+            assert [answer.status for answer in answers] == [200] * len(answers), answers
 
 
 @pytest.fixture
@@ -112,19 +146,16 @@ def provider(ca: Authority, tmp_path: Path) -> Iterator[OidcProvider]:
 def live(world: World, times: int) -> None:
     """Renewals by all, an edit, restarts in good order and by SIGKILL: no refresh token comes twice."""
     first = world.gateways[0]
-    world.start()
     world.renew(times)
-    for gateway in world.gateways:
-        gateway.edit()
+    world.at_once(Gateway.edit)
     world.renew(2)
     assert first.child.stop() == 0
     first.start()
     world.renew(2)
-    # Nothing is under way in a process that was not asked for anything.
-    with ThreadPoolExecutor(len(world.gateways)) as pool:
-        list(pool.map(lambda gateway: gateway.child.stop(), world.gateways))
+    assert world.at_once(lambda gateway: gateway.child.stop()) == [0] * len(world.gateways)
     end_in_a_call(world)
-    world.start()
+    world.at_once(Gateway.start)
+    # Nothing is under way in a process that was not asked for anything.
     first.child.stop(signal.SIGKILL)
     first.start()
     world.renew(2)
@@ -136,11 +167,8 @@ def end_in_a_call(world: World) -> None:
     gateway = world.gateways[0]
     gateway.start()
     assert gateway.ask().status == 200
-    world.client.post("/hold")
     with ThreadPoolExecutor(1) as pool:
-        # A token that is used is renewed before its end; the one of the first request may have been renewed by now.
-        used = pool.submit(gateway.ask)
-        within(lambda: world.client.post("/hold").json()["held"])
+        (used,) = world.hold([gateway], "it", pool)
         gateway.child.process.send_signal(signal.SIGTERM)
         within(lambda: _is_refused(gateway))
         world.client.post("/release")
@@ -149,88 +177,72 @@ def end_in_a_call(world: World) -> None:
 
 
 def _is_refused(gateway: Gateway) -> bool:
+    """Whether it accepts no connection any more; a request would wait for the call that is kept back."""
     try:
-        gateway.ask()
+        socket.create_connection(("127.0.0.1", gateway.child.proxy_port), DEADLINE).close()
     except ConnectionError:
         return True
     return False
 
 
 def cut(world: World, postgres: Postgres) -> None:
-    """While the database is away nothing is presented; once it is back, all goes on."""
-    postgres.stop()
+    """The database ends while a call is under way. Nothing is presented while it is away; once it is back, all goes on.
+
+    With what that call has brought: it is stored as soon as it can be.
+    """
+    with ThreadPoolExecutor(len(world.gateways)) as pool:
+        asked = world.hold(world.gateways, "it", pool)
+        postgres.stop()
+        world.client.post("/release")
+        # Those that did not wait had a token still.
+        assert {each.result().status for each in asked} <= {200, 502}
     renewed = world.families()["renewed"]
-    for gateway in world.gateways:
-        within(lambda gateway=gateway: gateway.ask().status == 502)
-        assert json.loads(gateway.ask().body)["detail"].startswith("the store cannot be used, so no token is asked for")
+    world.at_once(lambda gateway: within(lambda: gateway.is_told(AWAY)))
     assert world.families() == {"renewed": renewed, "revoked": 0}
     postgres.start()
-    for gateway in world.gateways:
-        within(lambda gateway=gateway: gateway.ask().status == 200)
+    world.at_once(lambda gateway: within(lambda: gateway.ask().status == 200))
     world.renew(2)
     assert world.families()["revoked"] == 0
 
 
 def lose(world: World) -> None:
     """The response is kept back, and whoever waits for it is killed: its token may be spent, and is."""
-    first, *others = world.gateways
-    for gateway in others:
-        assert gateway.child.stop() == 0
-    world.client.post("/hold")
+    first = world.gateways[0]
     with ThreadPoolExecutor(1) as pool:
-        lost = pool.submit(_until_lost, first)
-        within(lambda: world.client.post("/hold").json()["held"])
+        (lost,) = world.hold([first], "lost", pool)
         first.child.stop(signal.SIGKILL)
-        lost.result()
+        with pytest.raises(ConnectionError):
+            lost.result()
     world.client.post("/release")
-    renewed = world.families()["renewed"]
-    world.start()
-    for gateway in world.gateways:
-        answer = _without_token(gateway)
-        assert json.loads(answer.body)["detail"] == SPENT
-    assert world.families() == {"renewed": renewed, "revoked": 0}
+    first.start()
 
-    world.enter()
+
+def miss(world: World) -> None:
+    """Once the turn of whoever was killed has run out, no one presents what was lost, until another is entered."""
+    world.at_once(lambda gateway: within(lambda: gateway.is_told(SPENT, "lost")))
+    assert world.families()["revoked"] == 0
+    world.enter("lost")
     for gateway in world.gateways:
         gateway.child.process.send_signal(signal.SIGHUP)
-        within(lambda gateway=gateway: gateway.ask().status == 200)
-    world.renew(2)
+    world.at_once(lambda gateway: within(lambda: gateway.ask("lost").status == 200))
     assert world.families()["revoked"] == 0
-
-
-def _until_lost(gateway: Gateway) -> None:
-    """Ask until the connection ends."""
-    try:
-        while True:
-            gateway.ask()
-    except (ConnectionError, OSError):
-        return
-
-
-def _without_token(gateway: Gateway) -> Answer:
-    """The answer once the last token has ended, and the turn of whoever was killed."""
-    found: list[Answer] = []
-
-    def ended() -> bool:
-        found.append(gateway.ask())
-        return found[-1].status == 502 and json.loads(found[-1].body)["detail"] == SPENT
-
-    within(ended)
-    return found[-1]
 
 
 @pytest.mark.long
 def test_three_processes_on_one_postgresql_revoke_no_family(
     ca: Authority, provider: OidcProvider, tmp_path: Path
 ) -> None:
-    """Twenty renewals and more, and one that is lost: it takes the 15 s that a turn may last."""
+    """Twenty renewals and more, while the turn lasts of one who is lost in a call."""
     with Postgres() as postgres:
         (tmp_path / "url").write_text(postgres.url())
         world = World(tmp_path, ca, provider, f"url: {{file: {tmp_path}/url}}", 3)
         try:
-            live(world, 20)
-            cut(world, postgres)
+            world.at_once(Gateway.start)
             lose(world)
+            live(world, 12)
+            cut(world, postgres)
+            miss(world)
+            assert world.families()["renewed"] >= 20
         finally:
             world.close()
 
@@ -243,6 +255,7 @@ def test_two_processes_on_one_sqlite_file_revoke_no_family(
     (tmp_path / "db").mkdir()
     world = World(tmp_path, ca, provider, f"path: {tmp_path}/db/store.db", 2)
     try:
+        world.at_once(Gateway.start)
         live(world, 4)
     finally:
         world.close()

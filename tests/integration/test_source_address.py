@@ -12,6 +12,7 @@ import uvloop
 
 from support.ca import Authority
 from support.child import Child, run_cli
+from support.files import replace
 from support.mounted import current
 from support.plane import eventually
 from support.raw import RawConnection
@@ -99,10 +100,8 @@ async def test_another_address_is_used_from_the_reload_on(ca: Authority, tmp_pat
     platform = Platform(ca)
 
     def write(source: str) -> None:
-        text = (tmp_path / "sidekey.yaml").read_text()
-        beside = tmp_path / "sidekey.new"
-        beside.write_text(text.replace(NETWORK, source).replace(OWN, source))
-        beside.rename(tmp_path / "sidekey.yaml")
+        path = tmp_path / "sidekey.yaml"
+        replace(path, path.read_text().replace(NETWORK, source).replace(OWN, source))
 
     async with platform.upstream as upstream:
         text = keyed("it", upstream.port)

@@ -16,6 +16,7 @@ from fakes.server import Arrived
 from support import authlib_server
 from support.authlib_server import AuthlibServer
 from support.ca import Authority
+from support.files import replace
 from support.plane import eventually
 from support.projected import Projected
 from support.serving import Serving, problem, serving
@@ -38,9 +39,7 @@ class Config:
     async def edit(self, integrations: str) -> None:
         """Replace the integrations as editors do it, and wait until they are in use."""
         head, key, _ = self._path.read_text().partition("integrations:\n")
-        beside = self._path.with_suffix(".new")
-        beside.write_text(head + key + integrations)
-        beside.rename(self._path)
+        replace(self._path, head + key + integrations)
         await self.reloaded()
 
     async def reloaded(self) -> None:
@@ -72,9 +71,7 @@ async def test_edits_of_an_integration_make_no_login(ca: Authority, tmp_path: Pa
             if number % 2:
                 await config.edit(RESPONSYS.format(text=number, password=password, more=""))
             else:
-                beside = tmp_path / "beside"
-                beside.write_text(responsys.PASSWORD + "\n")
-                beside.rename(password)
+                replace(password, responsys.PASSWORD + "\n")
                 await config.reloaded()
             assert (await sidekey.reverse("/campaigns")).status == 200
         assert len(platform.login.received) == 1
@@ -97,7 +94,7 @@ async def test_an_edit_while_the_token_endpoint_is_down_loses_no_token(ca: Autho
         await platform.login.close()
         await config.edit(RESPONSYS.format(text="after", password=password, more=""))
         assert (await sidekey.reverse("/campaigns")).status == 200
-        password.write_text("a new one, which nobody can check now")
+        replace(password, "a new one, which nobody can check now")
         await config.reloaded()
         assert (await sidekey.reverse("/campaigns")).status == 200
         assert authorizations(platform.api.received) == platform.issued * 3
@@ -162,7 +159,7 @@ async def test_a_rotating_refresh_token_outlives_changes(ca: Authority, tmp_path
             used = [dict(parse_qsl(arrived.body.decode()))["refresh_token"] for arrived in asked(server)]
             assert len(set(used)) == len(used) >= 3
             # A new one in the config is for good reason there.
-            spent.write_text(new := server.refresh_token(rotates=True))
+            replace(spent, new := server.refresh_token(rotates=True))
             await config.reloaded()
             assert (await sidekey.reverse("/api/orders")).status == 200
             used = [dict(parse_qsl(arrived.body.decode()))["refresh_token"] for arrived in asked(server)]
@@ -235,7 +232,7 @@ async def test_a_changed_secret_ends_the_wait_that_the_endpoint_asked_for(
             refused = await sidekey.reverse("/api/orders")
             assert refused.values(b"retry-after") == [b"3600"]
             if secret:
-                file.write_text(authlib_server.SECRET)
+                replace(file, authlib_server.SECRET)
                 await config.reloaded()
             else:
                 await config.edit(auth.format(text="after", endpoint=server.token_endpoint, file=file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -12,7 +13,8 @@ import yaml
 from sidekey.credentials.base import Outcome
 from sidekey.errors import KINDS
 from sidekey.observe.exposition import FAMILIES
-from support.prometheus import metrics_of, promtool, rules_of, values_of
+from sidekey.observe.metrics import APART
+from support.prometheus import examples_of, expressions_of, metrics_of, promtool, rules_of, values_of
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "helm" / "sidekey" / "files" / "alerts.yaml"
@@ -111,8 +113,19 @@ def test_every_metric_of_the_rules_exists() -> None:
 
 def test_every_outcome_of_the_rules_exists() -> None:
     """It is a class of status, a code of ours, or what comes of a call for a token."""
-    known = {"2xx", "3xx", "4xx", "5xx", *KINDS, *get_args(Outcome)}
+    known = {"2xx", "3xx", "4xx", "5xx", *map(str, APART), *KINDS, *get_args(Outcome)}
     assert {value for rule in RULES for value in values_of(rule["expr"], "outcome")} - known == set()
+
+
+def test_whoever_asks_for_all_responses_of_upstreams_asks_for_those_that_are_counted_apart() -> None:
+    """In rules, on the dashboard and in the docs: an expression that is from before they were would miss them."""
+    pages = [text for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] for text in examples_of(path)]
+    dashboard = json.loads((ALERTS.parent / "dashboard.json").read_text("utf-8"))
+    expressions = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard), *pages]
+    patterns = [found for text in expressions for found in re.findall(r'\boutcome\s*[=!]~\s*"([^"]*)"', text)]
+    general = [pattern for pattern in patterns if re.fullmatch(pattern, "4xx")]
+    assert len(general) >= 2
+    assert [each for each in general if not all(re.fullmatch(each, str(status)) for status in APART)] == []
 
 
 def test_every_denial_and_every_failure_of_an_upstream_is_in_an_alert() -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from sidekey.errors import CALLER_GONE, KINDS
 from sidekey.observe.exposition import FAMILIES, Family
-from support.prometheus import promtool
+from sidekey.observe.metrics import APART
+from support.prometheus import examples_of, promtool
 
-PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
+FILE = Path(__file__).parents[2] / "docs" / "metrics.md"
+PAGE = FILE.read_text("utf-8")
 ROWS = {row[0]: row[1:] for row in re.findall(r"^\| `(sidekey_\w+)` \| (\w+) \|([^|]*)\| (.*) \|$", PAGE, re.M)}
 
 
@@ -31,14 +33,12 @@ def test_the_page_names_every_outcome_of_a_request() -> None:
     """The classes of status, every code of ours, and the caller who left."""
     section = PAGE.partition("\n## Outcomes\n")[2].partition("\n## ")[0]
     named = set(re.findall(r"`(\w+)`", section))
-    assert {"2xx", "3xx", "4xx", "5xx", CALLER_GONE, *KINDS} - named == set()
+    assert {"2xx", "3xx", "4xx", "5xx", *map(str, APART), CALLER_GONE, *KINDS} - named == set()
 
 
 def test_every_example_is_promql(tmp_path: Path) -> None:
     """promtool takes each as the expression of a rule."""
-    examples = [
-        line for block in re.findall(r"^```promql\n(.*?)^```", PAGE, re.M | re.S) for line in block.splitlines()
-    ]
+    examples = examples_of(FILE)
     assert examples
     rules = "".join(f"      - {{record: 'example:{number}', expr: '{text}'}}\n" for number, text in enumerate(examples))
     path = tmp_path / "rules.yaml"

@@ -16,11 +16,11 @@ import pytest
 from sidekey.observe.exposition import FAMILIES
 from support.ask import get
 from support.ca import Authority
-from support.child import DEADLINE, Child
+from support.child import Child
 from support.mounted import asking, current, mount
 from support.ports import free_port
 from support.prometheus import expressions_of, metrics_of, promtool, rules_of, without_data
-from support.raw import RawConnection
+from support.raw import DEADLINE, RawConnection
 from support.upstream import RawUpstream
 
 FILES = Path(__file__).parents[2] / "helm" / "sidekey" / "files"

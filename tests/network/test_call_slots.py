@@ -110,7 +110,9 @@ async def test_the_limit_may_be_set_before_the_first_call() -> None:
     slots = CallSlots(1)
     slots.limit(2)
     async with slots.turn(ONE, LATE), slots.turn(TWO, LATE):
-        pass
+        with pytest.raises(NoSlotError):
+            async with slots.turn(THREE, 0.0):
+                pytest.fail("it had a turn")
 
 
 async def test_a_kept_connection_makes_room_the_longest_idle_first() -> None:

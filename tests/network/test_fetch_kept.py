@@ -171,6 +171,7 @@ async def test_a_closed_fetcher_keeps_nothing(calls: Calls, tls: ssl.SSLContext)
         await calls.fetch(upstream.port)
         for connection in upstream.connections:
             await connection.until_lost()
+        assert counts(upstream) == [1, 1]
 
 
 async def test_an_idle_connection_closes_in_time(

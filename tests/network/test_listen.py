@@ -15,6 +15,7 @@ import pytest
 from sidekey.network.listen import AddressInUse, ListenError, listen
 from sidekey.network.socket_filter import receive_again, refuse_everything
 from sidekey.runtime.snapshot import Address
+from support.raw import DEADLINE
 
 KEY = "listen.proxy"
 
@@ -208,9 +209,9 @@ async def test_a_handshake_that_is_under_way_may_end() -> None:
     listener = await listen(lambda: Received(known), Address(), KEY)
     where = listener.addresses[0]
     with half_connected((where.host, where.port)) as caller:
-        stopping = asyncio.create_task(listener.stop(grace=5))
+        stopping = asyncio.create_task(listener.stop(grace=DEADLINE))
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             await loop.sock_connect(caller, (where.host, where.port))
             await loop.sock_sendall(caller, b"request")
             while not (known and known[0].data):

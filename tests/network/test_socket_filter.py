@@ -12,6 +12,7 @@ import pytest
 
 from sidekey.network.listen import accept_waiting
 from sidekey.network.socket_filter import receive_again, refuse_everything, refuse_new, refuse_payload
+from support.raw import DEADLINE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")
 
@@ -48,7 +49,7 @@ def test_nobody_new_can_connect(server: socket.socket, refuse: type[refuse_new])
             (accepted,) = accept_waiting(server)
             with accepted:
                 early.sendall(b"early")
-                accepted.settimeout(10)
+                accepted.settimeout(DEADLINE)
                 assert accepted.recv(16) == b"early"
             assert accept_waiting(server) == []
 
@@ -77,7 +78,7 @@ def test_a_stream_without_payload_still_ends(server: socket.socket) -> None:
             ours.sendall(b"to the peer")
             assert peer.recv(16) == b"to the peer"
             receive_again(ours)
-            ours.settimeout(10)
+            ours.settimeout(DEADLINE)
             assert ours.recv(16) == b"x"
             refuse_payload(ours)
             peer.shutdown(socket.SHUT_WR)

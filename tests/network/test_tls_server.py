@@ -51,7 +51,10 @@ def test_old_versions_are_refused() -> None:
 @pytest.mark.parametrize("name", ["up.test", "UP.TEST", None])
 def test_the_name_is_the_hosts_or_absent(name: str | None) -> None:
     """An address is never sent as a server name (RFC 6066 3)."""
-    shake(client(), server_context("up.test", PEM), name=name)
+    ours, _ = shake(client(), server_context("up.test", PEM), name=name)
+    shown = ours.getpeercert(binary_form=True)
+    assert shown is not None
+    assert ssl.DER_cert_to_PEM_cert(shown) in PEM.decode()
 
 
 @pytest.mark.parametrize("name", ["other.test", "a.up.test", "test"])

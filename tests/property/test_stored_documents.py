@@ -10,23 +10,20 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.destination import keys_of
+from sidekey.credentials.destination import accepted, destination_of, keys_of
 from sidekey.credentials.oauth2.sections import AssertionSettings, TokenRequestSettings, TokenResponseSettings
 from sidekey.credentials.registry import KINDS
-from sidekey.settings.models import IntegrationSettings
+from sidekey.settings.models import IntegrationLimits, IntegrationSettings, TestSettings
 from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.reading import shown
-from sidekey.settings.stored.saving import Draft, Invalid, Reenter, accepted
-from support.certificates import private_chain
+from sidekey.settings.stored.saving import Draft, Invalid, Reenter
+from support.edits import EDITS
 from support.stored import (
     BASIC,
     CANARY,
-    HEADERS,
-    OAUTH2,
-    RESPONSYS,
     beside,
     copied,
     destination,
@@ -34,14 +31,14 @@ from support.stored import (
     draft,
     former,
     judged,
-    jwt_bearer,
-    mtls,
     opened,
     settings_in,
     stored,
 )
 
 NESTED: dict[str, type[BaseModel]] = {
+    "limits": IntegrationLimits,
+    "test": TestSettings,
     "client_certificate": CertificateSettings,
     "auth.assertion": AssertionSettings,
     "auth.token_request": TokenRequestSettings,
@@ -51,53 +48,6 @@ NESTED: dict[str, type[BaseModel]] = {
 
 SECRETS = {"password", "client_secret", "refresh_token", "private_key", "key_passphrase", "pem"}
 """Keys that hold what is sealed, and so are bound by their places."""
-
-_CA = {"inline": private_chain("one.example").root.pem.decode()}
-_PATCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "endpoint_prefix": (BASIC, {"endpoint_prefix": "https://evil.example.com/v1"}),
-    "allow_other_domains": (BASIC, {"allow_other_domains": True, "allowed_domains": ["https://evil.example.com"]}),
-    "allowed_domains": (
-        {**BASIC, "allow_other_domains": True, "allowed_domains": ["https://api.example.com"]},
-        {"allowed_domains": ["https://api.example.com", "https://evil.example.com"]},
-    ),
-    "trusted_ca": (BASIC, {"trusted_ca": _CA}),
-    "source_address": (BASIC, {"source_address": "127.0.0.1"}),
-    "redact_response": ({**BASIC, "redact_response": True}, {"redact_response": False}),
-    "basic.type": (BASIC, {"auth": {"type": "responsys", "login_endpoint": "https://login2.responsys.net"}}),
-    "headers.type": (HEADERS, {"auth": {"type": "mtls"}}),
-    "headers.headers": (HEADERS, {"auth": {"headers": {"X-Rewrite-URL": "/admin"}}}),
-    "mtls.type": (mtls(), {"auth": {"type": "headers"}}),
-    "oauth2.type": (OAUTH2, {"auth": {"type": "basic"}}),
-    "oauth2.token_endpoint": (OAUTH2, {"auth": {"token_endpoint": "https://evil.example.com/token"}}),
-    "oauth2.grant": (OAUTH2, {"auth": {"grant": "refresh_token", "refresh_token": {"value": "x"}}}),
-    "oauth2.client_authentication": (OAUTH2, {"auth": {"client_authentication": "query"}}),
-    "oauth2.token_placement": (OAUTH2, {"auth": {"token_placement": "query"}}),
-    "oauth2.assertion.algorithm": (jwt_bearer(), {"auth": {"assertion": {"algorithm": "PS512"}}}),
-    "oauth2.assertion.audience": (jwt_bearer(), {"auth": {"assertion": {"audience": "https://evil.example.com"}}}),
-    "oauth2.assertion.issuer": (jwt_bearer(), {"auth": {"assertion": {"issuer": "other"}}}),
-    "oauth2.assertion.subject": (jwt_bearer(), {"auth": {"assertion": {"subject": "root@example.com"}}}),
-    "oauth2.assertion.claims": (jwt_bearer(), {"auth": {"assertion": {"claims": {"scope": "everything"}}}}),
-    "oauth2.token_request.method": (
-        {"auth": {**OAUTH2["auth"], "token_request": {"query": {"key": {"value": "x"}}}}},
-        {"auth": {"token_request": {"method": "GET"}}},
-    ),
-    "oauth2.token_request.format": (OAUTH2, {"auth": {"token_request": {"format": "json"}}}),
-    "oauth2.token_request.body": (OAUTH2, {"auth": {"token_request": {"body": {"scope": "everything"}}}}),
-    "oauth2.token_request.query": (
-        OAUTH2,
-        {"auth": {"token_request": {"query": {"redirect": "https://evil.example.com"}}}},
-    ),
-    "oauth2.token_response.access_token": (OAUTH2, {"auth": {"token_response": {"access_token": "refresh_token"}}}),
-    "oauth2.token_response.base_url": (OAUTH2, {"auth": {"token_response": {"base_url": "url"}}}),
-    "oauth2.token_response.pin_base_url": (
-        {"auth": {**OAUTH2["auth"], "token_response": {"base_url": "url", "pin_base_url": True}}},
-        {"auth": {"token_response": {"pin_base_url": False}}},
-    ),
-    "responsys.type": (RESPONSYS, {"endpoint_prefix": "https://login2.responsys.net", "auth": {"type": "basic"}}),
-    "responsys.login_endpoint": (RESPONSYS, {"auth": {"login_endpoint": "https://login5.responsys.net"}}),
-    "responsys.path_prefix": (RESPONSYS, {"auth": {"path_prefix": "/rest/api/v1.3/lists"}}),
-}
-"""For each key that decides where a secret may go: a document, and a patch of that key alone."""
 
 
 def deciding(model: type[BaseModel], where: str = "", shown_as: str = "") -> Iterator[str]:
@@ -116,13 +66,74 @@ def test_every_key_that_decides_is_tried() -> None:
     found = set(deciding(IntegrationSettings))
     for name, kind in KINDS.items():
         found |= set(deciding(kind, "auth.", f"{name}."))
-    assert found == _PATCHES.keys()
+    assert found == EDITS.keys()
 
 
-@pytest.mark.parametrize("key", _PATCHES)
+def kinds() -> Iterator[tuple[type[BaseModel], str]]:
+    """Every model that a stored document is read by, and a key of the destination that is its mapping."""
+    yield IntegrationSettings, ""
+    yield from ((kind, "auth") for kind in KINDS.values())
+    yield from ((model, path) for path, model in NESTED.items())
+
+
+@pytest.mark.parametrize(("model", "where"), tuple(kinds()), ids=lambda each: getattr(each, "__name__", each))
+def test_a_key_that_is_added_counts_and_changes_nothing_of_what_is_sealed(model: type[BaseModel], where: str) -> None:
+    """To every kind and section, by whoever has not thought of stored secrets."""
+    later = create_model(f"Later{model.__name__}", __base__=model, added=(str, "as before"))
+    before = {key.name for key in keys_of(model) if not key.harmless}
+    assert {key.name for key in keys_of(later) if not key.harmless} == {*before, "added"}
+    found = [
+        made for document in documents().values() if (made := at(settings_in(draft(document).saved.text()), where))
+    ]
+    found = [made for made in found if type(made) is model] or [model.model_construct()]
+    for made in found:
+        values = {name: getattr(made, name) for name in type(made).model_fields}
+        assert destination_of(later.model_construct(**values)) == destination_of(made)
+        other = destination_of(later.model_construct(**values, added="elsewhere"))
+        assert other == {**destination_of(made), "added": "elsewhere"}
+
+
+def at(model: Any, where: str) -> Any:
+    """What is at dotted keys of settings."""
+    for name in filter(None, where.split(".")):
+        model = getattr(model, name, None)
+    return model
+
+
+DEFAULTS: dict[str, Any] = {
+    "allow_other_domains": False,
+    "allow_private": [],
+    "allowed_domains": [],
+    "endpoint_prefix": [],
+    "redact_response": False,
+    "auth.client_authentication": "header",
+    "auth.grant": "client_credentials",
+    "auth.path_prefix": "/rest/api/v1.3",
+    "auth.token_placement": ["header", "authorization", "bearer"],
+    "auth.assertion.algorithm": "RS256",
+    "auth.token_request.format": "form",
+    "auth.token_request.method": "POST",
+    "auth.token_response.access_token": "access_token",
+    "auth.token_response.pin_base_url": False,
+}
+"""What decides where a document says nothing."""
+
+
+def test_no_default_of_what_decides_changes() -> None:
+    """For good: what a document leaves out is no part of what is sealed, so another default would move its secrets."""
+    found: dict[str, Any] = {}
+    for model, where in kinds():
+        for key in keys_of(model):
+            if not key.harmless and key.default not in (None, {}):
+                name = f"{where}.{key.name}".removeprefix(".")
+                assert found.setdefault(name, key.default) == key.default
+    assert found == DEFAULTS
+
+
+@pytest.mark.parametrize("key", EDITS)
 def test_a_secret_does_not_open_where_what_decides_was_edited(key: str) -> None:
     """By no change through the rules, and by none past them: each secret must be entered again."""
-    document, patch = _PATCHES[key]
+    document, patch = EDITS[key]
     row = stored(document)
     moved = former(row).patched(patch)
     saved = json.loads(row.document)

@@ -21,6 +21,7 @@ from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.config_errors import ConfigError
 from sidekey.settings.load import Loaded, Loader
 from sidekey.settings.stamps import stamp
+from support.files import replace
 from support.plane import eventually
 from support.projected import Projected
 
@@ -64,9 +65,7 @@ class Rig:
 
     def write(self, text: str) -> None:
         """As editors do it: beside, then renamed."""
-        beside = self.folder / "sidekey.tmp"
-        beside.write_text(CONFIG.format(text=text, secret=self.secret.folder / "pw"))
-        beside.rename(self.config)
+        replace(self.config, CONFIG.format(text=text, secret=self.secret.folder / "pw"))
 
     async def rotate(self, paths: set[Path]) -> None:
         self.rotated.append(paths)
@@ -146,7 +145,7 @@ async def test_an_invalid_config_changes_nothing_and_tells_every_error(tmp_path:
     with capture_logs() as lines:
         async with following(rig_folder) as rig:
             rig.metrics.config_loaded = True
-            rig.config.write_text("version: 1\nbogus: 1\nother: 2\n")
+            replace(rig.config, "version: 1\nbogus: 1\nother: 2\n")
             await eventually(lambda: not rig.metrics.config_loaded)
             assert rig.adopted == []
             rig.write("corrected")
@@ -160,7 +159,7 @@ async def test_an_invalid_config_changes_nothing_and_tells_every_error(tmp_path:
 async def test_an_invalid_config_is_not_read_again_before_it_changes(tmp_path: Path) -> None:
     with capture_logs() as lines:
         async with following(tmp_path) as rig:
-            rig.config.write_text("version: 1\nbogus: 1\n")
+            replace(rig.config, "version: 1\nbogus: 1\n")
             await eventually(lambda: any("not reloaded" in line["event"] for line in lines))
             (tmp_path / "unrelated").write_text("wakes the watch")
             (tmp_path / "secret/also-unrelated").write_text("and again")
@@ -189,7 +188,7 @@ async def test_strict_reloads_nothing_while_a_secret_cannot_be_read(tmp_path: Pa
     async with following(tmp_path, strict=True) as rig:
         rig.metrics.config_loaded = True
         text = rig.config.read_text().replace("/pw", "/none").replace("first", "second")
-        rig.config.write_text(text)
+        replace(rig.config, text)
         await eventually(lambda: not rig.metrics.config_loaded)
         assert rig.adopted == []
 
@@ -198,7 +197,7 @@ async def test_a_certificates_file_is_for_its_holder_alone(tmp_path: Path) -> No
     file = tmp_path / "tls.crt"
     file.write_text("one")
     async with following(tmp_path, certificates=frozenset({file})) as rig:
-        file.write_text("another")
+        replace(file, "another")
         await eventually(lambda: rig.rotated)
         assert rig.rotated[0] == {file}
         assert rig.adopted == []
@@ -212,7 +211,7 @@ async def test_a_secret_that_appears_later_is_reloaded_from_a_folder_that_was_no
     reloader = Reloader(loader, loaded, rig.hooks(loaded), strict=False)
     reloader.start()
     (tmp_path / "later").mkdir()
-    (tmp_path / "later/pw").write_text("there")
+    replace(tmp_path / "later/pw", "there")
     await eventually(lambda: rig.adopted and rig.adopted[-1].integrations["a"].usable)
     await reloader.close()
     assert rig.adopted[-1].integrations["a"].secrets.unreadable is None
@@ -270,7 +269,7 @@ async def test_a_commit_that_fails_is_a_reload_that_failed(tmp_path: Path) -> No
             rig.metrics.config_loaded = True
             rig.fails_to_commit = ZeroDivisionError
             text = rig.config.read_text().replace("/pw", "/none").replace("first", "second")
-            rig.config.write_text(text)
+            replace(rig.config, text)
             await eventually(lambda: rig.defects)
             assert (rig.metrics.config_loaded, rig.metrics.config_loaded_at) == (False, 0.0)
             assert rig.description() == "second"
@@ -294,7 +293,7 @@ async def test_a_config_that_cannot_be_prepared_is_not_told_to_be_in_use(tmp_pat
     with capture_logs() as lines:
         async with following(tmp_path) as rig:
             rig.fails = ZeroDivisionError
-            rig.config.write_text(rig.config.read_text().replace("/pw", "/none"))
+            replace(rig.config, rig.config.read_text().replace("/pw", "/none"))
             await eventually(lambda: rig.defects)
             rig.defects.clear()
     assert [line["event"] for line in lines] == [NOT_RELOADED]
@@ -343,7 +342,7 @@ async def test_a_secret_that_is_rotated_beside_an_invalid_config_is_no_reason_to
             return len([line for line in lines if "not reloaded" in line["event"]])
 
         async with following(tmp_path) as rig:
-            rig.config.write_text("version: 1\nintegrations: [")
+            replace(rig.config, "version: 1\nintegrations: [")
             await eventually(lambda: refused() == 1)
             rig.secret.update({"pw": "two"})
             await eventually(lambda: refused() == 2)

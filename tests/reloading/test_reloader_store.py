@@ -20,6 +20,7 @@ from sidekey.settings.load import Loader
 from sidekey.settings.stored.source import StoredSource
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
+from support.files import replace
 from support.plane import eventually
 from support.stored import BASIC, VAULT, stored
 
@@ -32,7 +33,7 @@ class Rig:
     """A process that follows a config and a store; what is adopted is kept."""
 
     folder: Path
-    source: StoredSource = field(default_factory=StoredSource)
+    source: StoredSource = field(default_factory=lambda: StoredSource(lambda _: None))
     metrics: Metrics = field(default_factory=Metrics)
     adopted: list[Snapshot] = field(default_factory=list)
     defects: list[BaseException] = field(default_factory=list)
@@ -40,8 +41,7 @@ class Rig:
     reloader: Reloader | None = None
 
     def write(self, text: str, head: str = HEAD) -> None:
-        (self.folder / "sidekey.tmp").write_text(head + text)
-        (self.folder / "sidekey.tmp").rename(self.folder / "sidekey.yaml")
+        replace(self.folder / "sidekey.yaml", head + text)
 
     def prepare(self, snapshot: Snapshot) -> Commit:
         if self.fails:

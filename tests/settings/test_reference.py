@@ -111,4 +111,5 @@ def test_every_kind_says_what_may_change_without_its_secrets() -> None:
     assert "| auth, type basic | `username` |" in page
     assert "`assertion.key_id`" in page
     assert "auth, type headers |" not in page
-    assert "| the integration | `description`, `tags`, `methods`, `limits`, `test` |" in page
+    freely = "`description`, `tags`, `methods`, `limits.in_flight`, `test.method`, `test.path`"
+    assert f"| the integration | {freely} |" in page

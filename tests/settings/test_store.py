@@ -101,6 +101,29 @@ def test_a_url_is_postgresqls(tmp_path: Path, value: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("postgresql://u:canary@db.test/x", True),
+        ("postgresql://db.test,127.0.0.1/x?sslmode=require", True),
+        ("postgresql://u@db.test:5432/x?sslmode=verify-ca&sslrootcert=/ca", True),
+        ("postgresql:///x?host=db.test", True),
+        ("postgresql://[2001:db8::1]/x", True),
+        ("postgresql://u:canary@db.test/x?sslmode=verify-full&sslrootcert=/ca", False),
+        ("postgresql://u@127.0.0.1:5432,localhost,[::1]:5432/x", False),
+        ("postgresql://u@/x?host=/run/postgresql", False),
+        ("postgresql:///x", False),
+        ("postgres://u@%2Frun%2Fpostgresql/x", False),
+    ],
+)
+def test_a_database_elsewhere_must_prove_its_name(tmp_path: Path, url: str, warned: bool) -> None:
+    """A warning: networks differ. Nothing of the URL is shown."""
+    found = loaded(tmp_path, f"url: {{env: URL}}, {KEYS}", {**ENVIRON, "URL": url})
+    assert found.errors == []
+    assert [each.path for each in found.warnings] == (["store.url"] if warned else [])
+    assert "canary" not in str(found.warnings)
+
+
 def test_a_url_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And says how to get it; a store in a file does not."""
 
@@ -116,14 +139,15 @@ def test_a_url_needs_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert loaded(tmp_path, f"path: store.db, {KEYS}").errors == []
 
 
-def test_a_key_beside_the_store_is_a_warning(tmp_path: Path) -> None:
-    """By whatever way round the two are named."""
-    (tmp_path / "state").mkdir()
+@pytest.mark.parametrize("near", ["near", "keys/near"])
+def test_a_key_beside_the_store_is_a_warning(tmp_path: Path, near: str) -> None:
+    """Or below it, by whatever way round the two are named."""
+    (tmp_path / "state" / "keys").mkdir(parents=True)
     (tmp_path / "keys").mkdir()
-    (tmp_path / "state" / "near").write_text(ENVIRON["STORE_K1"])
+    (tmp_path / "state" / near).write_text(ENVIRON["STORE_K1"])
     (tmp_path / "keys" / "far").write_text(ENVIRON["STORE_K2"])
     (tmp_path / "link").symlink_to("state")
-    keys = "keys: [{id: k2, key: {file: keys/far}}, {id: k1, key: {file: link/../state/near}}]"
+    keys = f"keys: [{{id: k2, key: {{file: keys/far}}}}, {{id: k1, key: {{file: link/../state/{near}}}}}]"
     found = loaded(tmp_path, f"path: link/store.db, {keys}")
     assert found.errors == []
     (warning,) = found.warnings
@@ -131,6 +155,15 @@ def test_a_key_beside_the_store_is_a_warning(tmp_path: Path) -> None:
         "store.keys[1].key",
         "key k1 is in the folder of the store: who copies that has both; keep the key elsewhere",
     )
+
+
+def test_a_folder_that_is_not_there_is_a_warning(tmp_path: Path) -> None:
+    """Sidekey makes the file, and no folder for it; a check may run where it is not mounted."""
+    found = loaded(tmp_path, f"path: state/store.db, {KEYS}")
+    assert found.errors == []
+    (warning,) = found.warnings
+    assert warning.path == "store.path"
+    assert "its folder does not exist: make it" in warning.message
 
 
 MOVES = [

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from sidekey.store.audit import AuditEntry
+from dataclasses import replace
+
+import pytest
+
+from sidekey.store.audit import MOST_FIELDS, AuditEntry
+from sidekey.store.errors import Exists
 from sidekey.store.records import new_row
-from support.stores import Place
+from sidekey.store.state import Put
+from support.stores import Place, integration
 
 ROW = new_row()
 
@@ -52,3 +58,20 @@ async def test_an_entry_is_of_now_where_it_says_nothing_else(place: Place) -> No
         ((_, found),) = (await store.audit_page()).entries
         assert found.at > 1_700_000_000
         assert (found.kind, found.id, found.row, found.fields, found.source) == ("", "", "", (), "")
+
+
+async def test_one_commit_may_have_an_entry_for_each_change(place: Place) -> None:
+    """As an import has; in their order, and none of them where it fails."""
+    async with place.open() as store:
+        await store.commit([Put(integration("a"), None), Put(integration("b"), None)], entry(1), entry(2))
+        with pytest.raises(Exists):
+            await store.commit([Put(integration("c"), None), Put(integration("b"), None)], entry(3), entry(4))
+        page = await store.audit_page()
+    assert page.entries == ((2, entry(2)), (1, entry(1)))
+
+
+async def test_an_entry_has_a_bounded_number_of_fields(place: Place) -> None:
+    async with place.open() as store:
+        await store.audit(replace(entry(1), fields=tuple(map(str, range(1000)))))
+        ((_, found),) = (await store.audit_page()).entries
+    assert found.fields == tuple(map(str, range(MOST_FIELDS)))

@@ -11,6 +11,7 @@ from sidekey.store.errors import RolledBack
 from sidekey.store.records import CallerRow, IntegrationRow, TokenRow, new_row
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
+from support.raw import DEADLINE
 from support.stores import ENTRY, Place, integration, raised
 
 CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=None)
@@ -118,7 +119,7 @@ async def test_a_running_process_keeps_what_it_has(
         woken = asyncio.Event()
         store.watch(woken.set, raised)
         await place.sql(statement)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while not store.health.rolled_back:
                 await woken.wait()
                 woken.clear()

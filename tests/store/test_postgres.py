@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import asyncpg
 import pytest
 
+from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import StoreRefused, StoreUnavailable
 from sidekey.store.postgres import PostgresDatabase
 from sidekey.store.state import Put
 from sidekey.store.store import Store
+from support.ca import Authority
+from support.plane import eventually
 from support.postgres import Postgres
+from support.raw import DEADLINE
 from support.stores import ENTRY, RING, PostgresPlace, integration, raised
 
 
@@ -34,7 +42,7 @@ async def watched(place: PostgresPlace) -> AsyncIterator[tuple[Store, asyncio.Ev
 
 async def seen(store: Store, woken: asyncio.Event, names: set[str]) -> None:
     """Wait until a store has these integrations."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(DEADLINE):
         while set(store.state.integrations) != names:
             await woken.wait()
             woken.clear()
@@ -61,6 +69,32 @@ async def test_a_change_wakes_the_others(place: PostgresPlace, monkeypatch: pyte
         await place.postgres.kill_connections()
         await writer.commit([Put(integration("two"), None)], ENTRY)
         await seen(store, woken, {"one", "two"})
+        assert store.health.up
+
+
+async def test_whoever_tells_of_changes_all_the_time_does_not_keep_it_busy(
+    place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody who may connect to the database can."""
+    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 600.0)
+    monkeypatch.setattr("sidekey.store.store._PACE", 0.5)
+    async with place.open() as writer, watched(place) as (store, woken):
+        looks = []
+        look = store._look
+
+        async def counted(*arguments: Any) -> Any:
+            looks.append(arguments)
+            return await look(*arguments)
+
+        monkeypatch.setattr(store, "_look", counted)
+        began = time.monotonic()
+        connection = await asyncpg.connect(place.postgres.url(place.schema))
+        for _ in range(500):
+            await connection.execute("NOTIFY sidekey_store")
+        await connection.close()
+        await writer.commit([Put(integration("crm"), None)], ENTRY)
+        await seen(store, woken, {"crm"})
+        assert 0 < len(looks) <= (time.monotonic() - began) / 0.5 + 2
 
 
 async def test_a_server_that_restarts_loses_nothing_that_was_acknowledged(place: PostgresPlace) -> None:
@@ -110,7 +144,7 @@ async def test_a_server_that_is_down_leaves_what_is_loaded(place: PostgresPlace)
             assert set(store.state.integrations) == {"crm"}
         finally:
             await asyncio.to_thread(place.postgres.start)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE):
             while not store.health.up:
                 await woken.wait()
                 woken.clear()
@@ -132,10 +166,21 @@ async def test_a_server_that_is_down_is_down_whatever_was_wrong_before(place: Po
 
 
 async def test_a_start_waits_for_a_server(place: PostgresPlace) -> None:
+    class Counted(PostgresDatabase):
+        tries = 0
+
+        async def connect(self, *, create: bool) -> None:
+            self.tries += 1
+            await super().connect(create=create)
+
+    database = Counted(place.postgres.url(place.schema))
     await asyncio.to_thread(place.postgres.stop)
-    opening = asyncio.create_task(Store.open(place.database(), RING, retention=1, patience=30))
+    opening = asyncio.create_task(Store.open(database, RING, retention=1, patience=30))
+    await eventually(lambda: database.tries > 1)
+    assert not opening.done()
     await asyncio.to_thread(place.postgres.start)
     store = await opening
+    assert store.health.up
     await store.close()
 
 
@@ -150,6 +195,18 @@ async def test_a_commit_is_durable_whatever_the_server_does_by_default(place: Po
 
         await store._worker.run(ask())
         assert shown == [("on",)]
+
+
+async def test_a_machine_whose_clock_is_wrong_drops_nothing_of_the_audit(
+    place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database's time decides, for all."""
+    async with place.open(retention=1000) as store:
+        await store.audit(AuditEntry(who="ann", action="login"))
+        wrong = SimpleNamespace(time=lambda: time.time() + 1e9, monotonic=time.monotonic)
+        monkeypatch.setattr("sidekey.store.store.time", wrong)
+        await store._worker.run(store._drop())
+        assert [entry.who for _, entry in (await store.audit_page()).entries] == ["ann"]
 
 
 async def test_a_writer_that_does_not_end_is_named(place: PostgresPlace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,6 +266,23 @@ async def test_what_is_no_url_shows_nothing_of_it(url: str) -> None:
         await Store.open(PostgresDatabase(url), RING, retention=1, patience=0)
     assert "store.url: must be a URL such as" in str(caught.value)
     assert "canary" not in str(caught.value)
+
+
+async def test_a_server_is_verified_as_the_url_says(ca: Authority, tmp_path: Path) -> None:
+    """A certificate that is not its own is no error of the URL, and may be renewed: it is tried again."""
+    other = tmp_path / "other"
+    other.mkdir()
+    stranger = Authority(other).bundle
+    with Postgres(ca.leaf("db.test", "127.0.0.1")) as postgres:
+        here = f"postgresql://sidekey:canary@127.0.0.1:{postgres.port}/postgres?sslmode=verify-full&sslrootcert="
+        store = await Store.open(PostgresDatabase(f"{here}{ca.bundle}"), RING, retention=1, patience=0)
+        await store.commit([Put(integration("crm"), None)], ENTRY)
+        await store.close()
+        elsewhere = here.replace("127.0.0.1", "localhost")
+        for url in (f"{here}{stranger}", f"{elsewhere}{ca.bundle}"):
+            with pytest.raises(StoreUnavailable, match="the database's certificate is not that of its name") as caught:
+                await Store.open(PostgresDatabase(url), RING, retention=1, patience=0)
+            assert "canary" not in str(caught.value)
 
 
 async def test_tables_that_are_gone_are_named(place: PostgresPlace) -> None:

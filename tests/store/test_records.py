@@ -8,19 +8,10 @@ from typing import Any
 
 import pytest
 
-from sidekey.store.records import CallerRow, IntegrationRow, Record, SealedField, TokenRow, new_row, parse_record
+from sidekey.store.records import CallerRow, Record, TokenRow, new_row, parse_record
+from support.stores import PINNED
 
-INTEGRATION = IntegrationRow(
-    row="1" * 32,
-    id="crm",
-    version=3,
-    document='{"auth":{"type":"basic"}}',
-    secrets={"/auth/password": SealedField("1:k1:AA", 7, "ops")},
-    created_at=5,
-    updated_at=6,
-    updated_by="é",
-    hidden=True,
-)
+INTEGRATION = replace(PINNED, updated_by="é", hidden=True)
 CALLER = CallerRow(
     row="2" * 32,
     id="billing",

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
-import signal
 import sqlite3
 import stat
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,8 @@ from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.sqlite import SqliteDatabase
 from sidekey.store.state import Put
 from sidekey.store.store import Store
+from support.disk import limited
+from support.raw import DEADLINE
 from support.stores import ENTRY, RING, SqlitePlace, integration, raised
 
 
@@ -47,11 +46,15 @@ async def test_the_files_are_this_users_alone(place: SqlitePlace) -> None:
 
 async def test_a_file_that_others_may_read_is_taken_from_them(place: SqlitePlace) -> None:
     """A volume's fsGroup gives it to them at each mount."""
-    async with place.open():
-        pass
-    place.path.chmod(0o664)
-    async with place.open():
-        assert modes(place.path.parent)["store.db"] == 0o600
+    async with place.open() as store:
+        await store.commit([Put(integration("crm"), None)], ENTRY)
+        killed = {path: path.read_bytes() for path in place.path.parent.iterdir()}
+    for path, content in killed.items():
+        path.write_bytes(content)
+        path.chmod(0o664)
+    async with place.open() as store:
+        assert set(modes(place.path.parent).values()) == {0o600}
+        assert set(store.state.integrations) == {"crm"}
 
 
 async def test_what_is_committed_is_on_the_disk_and_what_is_deleted_is_overwritten(place: SqlitePlace) -> None:
@@ -74,24 +77,42 @@ async def test_deleted_text_is_gone_from_the_file(place: SqlitePlace) -> None:
     assert b"canary-8d2f" not in place.path.read_bytes()
 
 
+@pytest.mark.parametrize("name", ["store.db", "store.db-wal", "store.db-shm"])
 @pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
-async def test_only_a_regular_file_is_opened(place: SqlitePlace, kind: str) -> None:
+async def test_only_regular_files_are_opened(place: SqlitePlace, kind: str, name: str) -> None:
+    path = place.path.with_name(name)
+    elsewhere = path.with_name("elsewhere")
+    elsewhere.write_text("precious")
     if kind == "folder":
-        place.path.mkdir()
+        path.mkdir()
     elif kind == "link":
-        place.path.symlink_to(place.path.parent / "elsewhere")
+        path.symlink_to(elsewhere)
     else:
-        os.mkfifo(place.path)
-    with pytest.raises((StoreRefused, StoreUnavailable), match=str(place.path)):
+        os.mkfifo(path)
+    with pytest.raises((StoreRefused, StoreUnavailable), match=str(path)):
         async with place.open():
             pass
+    assert elsewhere.read_text() == "precious"
 
 
 async def test_another_users_file_is_refused(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
     async with place.open():
         pass
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    with pytest.raises(StoreRefused, match="must belong to the user that Sidekey runs as"):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: 12345)
+        with pytest.raises(StoreRefused, match="must belong to the user that Sidekey runs as"):
+            async with place.open():
+                pass
+    lstat = Path.lstat
+
+    def foreign(path: Path) -> os.stat_result:
+        found = lstat(path)
+        return os.stat_result((*found[:4], 12345, *found[5:]))
+
+    beside = place.path.with_name("store.db-wal")
+    beside.touch()
+    monkeypatch.setattr(Path, "lstat", foreign)
+    with pytest.raises(StoreRefused, match=r"store\.db-wal must belong to the user that Sidekey runs as"):
         async with place.open():
             pass
 
@@ -121,19 +142,6 @@ async def test_a_damaged_file_is_found(place: SqlitePlace) -> None:
         async with place.open() as store:
             findings = (await store.verify(lambda _: ())).findings
             raise StoreUnavailable("; ".join(findings))
-
-
-@contextmanager
-def limited(size: int) -> Iterator[None]:
-    """No file may become longer than this: what a full disk is to a writer."""
-    former = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, former)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 async def test_a_full_disk_leaves_nothing_half_done(place: SqlitePlace) -> None:
@@ -169,7 +177,7 @@ async def test_a_file_that_has_become_read_only_is_served(place: SqlitePlace) ->
 
 async def test_a_writer_that_does_not_end_is_named(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Meanwhile the event loop goes on, and rows are read."""
-    monkeypatch.setattr("sidekey.store.sqlite.PATIENCE", 0.1)
+    monkeypatch.setattr("sidekey.store.sqlite.PATIENCE", 0.3)
     assert PATIENCE == 5.0
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
@@ -182,7 +190,7 @@ async def test_a_writer_that_does_not_end_is_named(place: SqlitePlace, monkeypat
                 turns += 1
             with pytest.raises(StoreUnavailable, match="is locked by another process"):
                 await writing
-            assert turns > 10
+            assert turns > 2
             assert set((await store.read()).integrations) == {"crm"}
             other.execute("ROLLBACK")
         await store.commit([Put(integration("sms"), None)], ENTRY)
@@ -214,7 +222,7 @@ async def test_an_edited_row_is_noticed_while_it_runs(place: SqlitePlace, monkey
         woken = asyncio.Event()
         store.watch(woken.set, raised)
         await place.sql("UPDATE sidekey_rows SET body = '{}'")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while not store.state.altered:
                 await woken.wait()
                 woken.clear()
@@ -231,19 +239,19 @@ async def test_no_value_of_a_column_is_a_defect(
     monkeypatch.setattr("sidekey.store.store.CHECK_EVERY", 0.01)
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
-        await store.lease("file:crm", "lineage", 60)
+        await store.lease("file:crm", "lineage", ("",), 60)
         woken = asyncio.Event()
         store.watch(woken.set, raised)
         for (column,) in await place.sql(f"SELECT name FROM pragma_table_info('sidekey_{table}')"):
             before = await place.backup()
             await place.sql(f'UPDATE sidekey_{table} SET "{column}" = {value}')
-            for ask in (store.read, store.audit_page, lambda: store.left("file:crm", "lineage")):
+            for ask in (store.read, store.audit_page, lambda: store.lease("file:crm", "lineage", ("",), 60)):
                 with contextlib.suppress(StoreError):
                     await ask()
             with contextlib.suppress(StoreError):
                 async with place.open() as other:
                     await other.verify(lambda _: ())
-                    await other.lease("file:crm", "lineage", 60)
+                    await other.lease("file:crm", "lineage", ("",), 60)
             await asyncio.sleep(0.02)
             await place.restore(before)
         assert set((await store.read()).integrations) == {"crm"}

@@ -14,6 +14,7 @@ from sidekey.store.records import CallerRow, TokenRow, new_row
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
+from support.raw import DEADLINE
 from support.stores import ENTRY, KEYS, Place, integration, raised
 
 CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=("crm",), presets=None)
@@ -199,6 +200,51 @@ async def test_a_key_that_the_first_is_put_before_goes_on_to_verify(place: Place
         assert set((await store.read()).integrations) == {"crm", "sms"}
 
 
+@pytest.mark.parametrize("rows", [(), ("sms",)], ids=["nothing", "rows"])
+async def test_who_has_another_key_than_the_others_is_told_so(place: Place, rows: tuple[str, ...]) -> None:
+    """And not to accept what they have written, which would be lost by it."""
+    async with place.open() as store, place.open({**KEYS, "k2": b"y" * 32}) as other:
+        await store.commit([Put(integration("crm"), None)], ENTRY)
+        assert set((await other.read()).integrations) == {"crm"}
+        store.use(KeyRing({"k2": b"2" * 32, **KEYS}), 1000.0)
+        await store.commit([Put(integration(name), None) for name in rows], ENTRY)
+        for ask in (other.read(), other.commit([Put(integration("new"), None)], ENTRY)):
+            with pytest.raises(StoreRefused, match="key k2 is not the key that the store is written with"):
+                await ask
+        assert set(other.state.integrations) == {"crm"}
+        assert not other.health.rolled_back
+        other.use(KeyRing({"k2": b"2" * 32, **KEYS}), 1000.0)
+        assert set((await other.read()).integrations) == {"crm", *rows}
+
+
+async def test_a_head_that_names_a_key_of_nobody_was_altered(place: Place) -> None:
+    """A store that is written with a key says so: an administrator of the database cannot ask for another."""
+    async with place.open() as store:
+        await store.commit([Put(integration("crm"), None)], ENTRY)
+        await place.sql("UPDATE sidekey_head SET \"key\" = 'k9'")
+        assert (await store.read()).rolled_back
+        async with place.open() as other:
+            assert "the head was altered" in other.state.problem
+            await other.accept("ops")
+        assert not (await store.read()).rolled_back
+
+
+async def test_rows_without_the_id_of_their_store_are_left_alone(place: Place) -> None:
+    """As a backup that lacks a table: a new store in its place would be the end of the old one."""
+    async with place.open() as store:
+        await store.commit([Put(integration("crm"), None)], ENTRY)
+    whole = await place.backup()
+    await place.sql("DELETE FROM sidekey_store")
+    torn = await place.backup()
+    with pytest.raises(StoreRefused, match="has lost its ID: restore a backup"):
+        async with place.open():
+            pass
+    assert await place.backup() == torn
+    await place.restore(whole)
+    async with place.open() as store:
+        assert set(store.state.integrations) == {"crm"}
+
+
 async def test_a_commit_goes_on_where_its_caller_is_cancelled(place: Place) -> None:
     async with place.open() as store:
         task = asyncio.create_task(store.commit([Put(integration("crm"), None)], ENTRY))
@@ -254,7 +300,7 @@ async def test_a_defect_is_reported_and_the_watch_goes_on(place: Place, monkeypa
         reported: list[BaseException] = []
         woken = asyncio.Event()
         store.watch(woken.set, reported.append)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while len(reported) < 2:
                 await asyncio.sleep(0.01)
         assert {type(each) for each in reported} == {KeyError}

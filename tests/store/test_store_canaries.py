@@ -31,10 +31,10 @@ async def test_no_secret_is_on_the_disk_in_clear(place: Place, caplog: pytest.Lo
         await store.commit([Put(one, None), Put(two, None)], ENTRY)
         again = sealed(store, "one", f"{CANARY}-again", "known", row=one.row)
         await store.commit([Put(again, 1), Delete(two, 1)], ENTRY)
-        lease = await store.lease("file:crm", lineage, 60)
+        lease = await store.lease("file:crm", lineage, ("",), 60)
         assert isinstance(lease, Lease)
         await store.intend(lease, 60)
-        await store.finish(lease, result)
+        await store.finish(lease, result, spent=True)
     async with place.open({"k3": b"3" * 32, "k2": b"2" * 32, **KEYS}) as store:
         assert (await store.rotate_key(destinations_of, "ops")).stuck == ()
         await place.sql("ALTER TABLE sidekey_rows RENAME TO sidekey_moved")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 
 import pytest
 
 from sidekey.store.worker import Worker
+from support.raw import DEADLINE
 
 
 async def name() -> str:
@@ -33,16 +33,18 @@ async def test_what_work_raises_is_raised_here() -> None:
 
 
 async def test_work_that_blocks_blocks_nobody_else() -> None:
-    async def block() -> None:
-        time.sleep(0.05)
+    over = threading.Event()
+
+    async def block() -> bool:
+        return over.wait(DEADLINE)
 
     worker = Worker()
     blocking = asyncio.create_task(worker.run(block()))
-    turns = 0
-    while not blocking.done():
+    for _ in range(10):
         await asyncio.sleep(0)
-        turns += 1
-    assert turns > 10
+    assert not blocking.done()
+    over.set()
+    assert await blocking
     await worker.close()
 
 
@@ -57,7 +59,7 @@ async def test_what_has_begun_goes_on_where_nobody_waits_any_more() -> None:
     waiting = asyncio.create_task(worker.run(work()))
     await asyncio.sleep(0)
     waiting.cancel()
-    assert await asyncio.to_thread(done.wait, 10)
+    assert await asyncio.to_thread(done.wait, DEADLINE)
     await worker.close()
 
 

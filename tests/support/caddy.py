@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from support import peers, ports
 from support.ca import Leaf
+from support.raw import DEADLINE
 
 _SEEN = {
     "X-Client-Certificate": ["{http.request.tls.client.fingerprint}"],
@@ -59,11 +60,11 @@ class Caddy:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._process.terminate()
-        self._process.wait(timeout=15)
+        self._process.wait(timeout=DEADLINE)
 
     def refusals(self, count: int = 0) -> list[str]:
         """What Caddy says in its log of handshakes that failed, once there are `count`: it comes after the alert."""
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + DEADLINE
         while True:
             lines = (self._folder / "caddy.log").read_text().splitlines()
             found = [line for line in lines if "TLS handshake error" in line]

@@ -17,11 +17,10 @@ from types import TracebackType
 from typing import IO, Self
 
 from sidekey.kept_trust import ADDING, REPLACING
+from support.files import replace
 from support.forked import Forked
 from support.ports import free_port
-
-DEADLINE = 15.0
-"""Seconds until a wait is given up as hanging."""
+from support.raw import DEADLINE
 
 _READ = frozenset({*REPLACING, *ADDING, "WGETRC", "NO_PROXY", "no_proxy", "JAVA_TOOL_OPTIONS"})
 
@@ -95,10 +94,8 @@ class Child:
         self._reader.start()
 
     def rewrite(self, text: str) -> None:
-        """Replace the config file in one step, as kubelet and careful editors do: the watch never sees half of it."""
-        beside = self.config.with_suffix(".new")
-        beside.write_text(text)
-        beside.rename(self.config)
+        """Put another config in the place of its own, in one step."""
+        replace(self.config, text)
 
     def __enter__(self) -> Self:
         self.start()

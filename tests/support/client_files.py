@@ -9,6 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 
 from support.certificates import Issued, issue
+from support.files import replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +63,6 @@ class ClientAuthority:
     ) -> ClientFiles:
         """Put what was issued into the files of a client, in the place of what is there; the key comes last."""
         files = ClientFiles(self._folder / f"{name}.crt", self._folder / f"{name}.key", issued)
-        replace(files.certificate, issued.pem if chain is None else chain)
-        replace(files.key, issued.key_as(passphrase=passphrase))
+        replace(files.certificate, issued.pem if chain is None else chain, 0o600)
+        replace(files.key, issued.key_as(passphrase=passphrase), 0o600)
         return files
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file in one step, as whoever rotates one should."""
-    beside = path.with_suffix(".new")
-    beside.write_bytes(content)
-    beside.chmod(0o600)
-    beside.replace(path)

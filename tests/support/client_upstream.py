@@ -43,7 +43,7 @@ LARGE = random.Random(4711).randbytes(10_000_000)
 """10 MB that no coding makes smaller."""
 
 EVENTS = ("one", "two", "three")
-DEADLINE = 30.0
+DEADLINE = 45.0
 """Seconds until an event counts as not seen."""
 
 

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,12 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "sidekey"
 EXAMPLE = ROOT / "helm" / "examples" / "webhook-sender"
 GATEWAY = ROOT / "helm" / "examples" / "gateway-https"
+STORE = ROOT / "helm" / "examples" / "gateway-store"
 CASES = ROOT / "tests" / "helm" / "values"
 """Values that the golden files are rendered from: `sidecar*` are of the example chart, the others of the chart."""
+
+OPERATORS = ("cert-manager.io", "external-secrets.io", "monitoring.coreos.com")
+"""Groups of the custom resources that are rendered, or are in an example."""
 
 Values = dict[str, Any]
 Object = dict[str, Any]
@@ -57,23 +63,46 @@ def chart_of(case: str, example: Path) -> Path:
     return example if case.startswith("sidecar") else CHART
 
 
+@cache
+def _loaded(chart: Path) -> helm_python.Chart:
+    """A chart, which its values do not change; no test writes into one."""
+    return helm_python.Chart.load(chart)
+
+
 def files(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> dict[str, str]:
     """What is rendered, by the template's path; nothing that is blank."""
-    with helm_python.Chart.load(chart) as loaded:
-        rendered = loaded.render(values, name=name, namespace=namespace)
+    rendered = _loaded(chart).render(values, name=name, namespace=namespace)
     return {path: text.strip() for path, text in sorted(rendered.items()) if text.strip()}
 
 
 def manifests(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> dict[str, str]:
     """The same without the notes, which are for people."""
-    rendered = files(chart, values, name=name, namespace=namespace)
+    return _without_notes(files(chart, values, name=name, namespace=namespace))
+
+
+def _without_notes(rendered: dict[str, str]) -> dict[str, str]:
     return {path: text for path, text in rendered.items() if not path.endswith("NOTES.txt")}
 
 
 def objects(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> list[Object]:
     """Every object that is rendered."""
-    texts = manifests(chart, values, name=name, namespace=namespace).values()
+    return parsed(files(chart, values, name=name, namespace=namespace))
+
+
+def parsed(rendered: dict[str, str]) -> list[Object]:
+    """The objects of what `files` rendered."""
+    texts = _without_notes(rendered).values()
     return [found for text in texts for found in yaml.load_all(text, _LOADER) if found is not None]
+
+
+def text_of(found: list[Object]) -> str:
+    """They as one manifest. What is JSON is YAML."""
+    return "\n---\n".join(json.dumps(each) for each in found)
+
+
+def distinct(found: Iterable[Object]) -> list[Object]:
+    """Each of them once: most cases differ in a few objects."""
+    return list({json.dumps(each, sort_keys=True): each for each in found}.values())
 
 
 def documents(path: Path) -> list[Object]:
@@ -95,6 +124,11 @@ def lint(chart: Path, values: Values) -> list[str]:
     report = helm_python.lint(chart, values, strict=True)
     messages = [f"{found['path']}: {found['error']}" for found in report["messages"] if found["severity"] >= 2]
     return [*messages, *report["errors"]]
+
+
+def is_built_in(found: Object) -> bool:
+    """Whether Kubernetes knows the kind of an object by itself, not an operator."""
+    return found["apiVersion"].partition("/")[0] not in OPERATORS
 
 
 def of_kind(found: list[Object], kind: str) -> list[Object]:

@@ -68,6 +68,7 @@ async def process(folder: Path) -> AsyncIterator[Process]:
     async def rotate(paths: set[Path]) -> None:
         del paths
 
+    publisher.publish(publisher.snapshot)
     running = Process(folder, managed, publisher, metrics, defects)
     hooks = ReloadHooks(publisher, set, rotate, metrics, running.report)
     reloader = Reloader(loader, loaded, hooks, strict=False)

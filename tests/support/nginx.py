@@ -12,6 +12,7 @@ from typing import Self
 
 from support import peers, ports
 from support.ca import Leaf
+from support.raw import DEADLINE
 
 # Started by root, workers of another user could not write below pytest's private folder; for others nginx ignores it.
 _CONFIG = """
@@ -104,7 +105,7 @@ class Nginx:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._process.terminate()
-        self._process.wait(timeout=15)
+        self._process.wait(timeout=DEADLINE)
 
     def requests(self, count: int) -> list[dict[str, str]]:
         """The access log once it has `count` lines: nginx writes a line after the response has left.
@@ -114,7 +115,7 @@ class Nginx:
         joins a header that came twice with a comma.
         """
         log = self._folder / "access.log"
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + DEADLINE
         while True:
             lines = log.read_text().splitlines() if log.exists() else []
             if len(lines) >= count:

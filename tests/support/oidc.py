@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from support import oauth, peers
 from support.ca import Leaf
+from support.raw import DEADLINE
 
 PROGRAM = Path(__file__).parents[1] / "peers" / "oidc"
 SECRET = "s3cret/+ &=%:~"
@@ -94,6 +95,6 @@ class OidcProvider:
 
     def _end(self) -> None:
         self._process.kill()
-        self._process.wait(timeout=15)
+        self._process.wait(timeout=DEADLINE)
         assert self._process.stdout is not None
         self._process.stdout.close()

@@ -11,6 +11,7 @@ from typing import Self
 
 from support import peers
 from support.ca import Leaf
+from support.raw import DEADLINE
 
 _ACCEPT = re.compile(r"^ACCEPT .*:(\d+)$", re.MULTILINE)
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", re.DOTALL)
@@ -36,7 +37,7 @@ class OpensslServer:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + DEADLINE
         while (found := _ACCEPT.search(self.said())) is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._end()
@@ -56,7 +57,7 @@ class OpensslServer:
 
     def until_said(self, words: str) -> str:
         """Everything it wrote once these words are there: it speaks of a failure after its alert was sent."""
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + DEADLINE
         while words not in (said := self.said()):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"openssl s_server said only: {said}")
@@ -65,7 +66,7 @@ class OpensslServer:
 
     def _end(self) -> None:
         self._process.kill()
-        self._process.wait(timeout=15)
+        self._process.wait(timeout=DEADLINE)
 
 
 def shown(page: bytes) -> bytes:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 
-_BELOW_EPHEMERAL = range(10_240, 32_768)
-"""Linux gives outgoing connections and port 0 their ports from 32768 up, so nobody gets one of these by chance."""
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+_BELOW_EPHEMERAL = range(10_240 + _WORKER, 32_768, _WORKERS)
+"""Linux gives outgoing connections and port 0 their ports from 32768 up, so nobody gets one of these by chance; each
+worker of a run has its own, since a port is free until the program that it was chosen for has started."""
 
 _choose = random.SystemRandom().choice
 _given: set[int] = set()

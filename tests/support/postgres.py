@@ -17,6 +17,8 @@ from typing import Any, Self
 import asyncpg
 
 from support import peers
+from support.ca import Leaf
+from support.ports import free_port
 
 _SETTINGS = """
 listen_addresses = ''
@@ -35,9 +37,14 @@ _USER = "nobody"
 
 
 class Postgres:
-    """`with Postgres() as postgres`: `url(schema)` is that of a schema of its own, which `schema()` makes."""
+    """`with Postgres() as postgres`: `url(schema)` is that of a schema of its own, which `schema()` makes.
 
-    def __init__(self) -> None:
+    With a `leaf` it is reached on a `port` of 127.0.0.1 too, by TLS with this certificate.
+    """
+
+    def __init__(self, leaf: Leaf | None = None) -> None:
+        self._leaf = leaf
+        self.port = free_port()
         self._binaries = Path(peers.require("postgres")).resolve().parent
         # Where an unprivileged user gets to, and short enough for a socket's path.
         self.folder = Path(tempfile.mkdtemp(prefix="sidekey-pg-"))
@@ -50,6 +57,8 @@ class Postgres:
         self._run("initdb", "-D", str(data), "-U", "sidekey", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         with (data / "postgresql.conf").open("a") as config:
             config.write(_SETTINGS.format(folder=self.folder))
+            if self._leaf is not None:
+                config.write(self._tls(self._leaf, data))
         self.start()
         return self
 
@@ -58,6 +67,14 @@ class Postgres:
     ) -> None:
         self.stop()
         shutil.rmtree(self.folder)
+
+    def _tls(self, leaf: Leaf, data: Path) -> str:
+        for name, path in (("server.crt", leaf.certificate), ("server.key", leaf.key)):
+            (data / name).write_bytes(path.read_bytes())
+            (data / name).chmod(0o600)
+            if os.geteuid() == 0:
+                shutil.chown(data / name, _USER)
+        return f"listen_addresses = '127.0.0.1'\nport = {self.port}\nssl = on\n"
 
     def start(self) -> None:
         """Start the server, and wait until it serves."""
@@ -73,7 +90,8 @@ class Postgres:
 
     def url(self, schema: str = "public") -> str:
         """Where the tables of this schema are."""
-        return f"postgresql://sidekey@/postgres?host={self.folder}&search_path={schema}"
+        port = "" if self._leaf is None else f"&port={self.port}"
+        return f"postgresql://sidekey@/postgres?host={self.folder}{port}&search_path={schema}"
 
     async def schema(self) -> str:
         """Make an empty schema; its name."""

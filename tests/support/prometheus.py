@@ -44,6 +44,12 @@ def values_of(expression: str, label: str) -> set[str]:
     return {value for pattern in found for value in pattern.split("|")}
 
 
+def examples_of(page: Path) -> list[str]:
+    """The expressions in the text of a page, each a line."""
+    text = page.read_text("utf-8")
+    return [line for block in re.findall(r"^```promql\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
+
+
 def rules_of(path: Path) -> list[dict[str, Any]]:
     """Every rule of a rules file, in its order."""
     return [rule for group in yaml.safe_load(path.read_text("utf-8"))["groups"] for rule in group["rules"]]

@@ -25,8 +25,11 @@ version: 1
 listen: {{proxy: "127.0.0.1:0", admin: "127.0.0.1:0"}}
 network: {{allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {bundle}}}, hosts: {hosts}}}
 log: {{level: debug, access: all, path: true}}
+timeouts: {{connect: 45s, request_head: 45s, response: 45s}}
 integrations:
 """
+"""Time-outs are the subject of tests that write a head of their own: both ends share one loop, which may be slow."""
+
 NO_ENVIRON: Mapping[str, str] = {}
 
 
@@ -124,7 +127,7 @@ async def serving(
     if snapshot.store is not None:
         managed = await Managed.open(snapshot.store, loader, patience=0)
         snapshot = loader.join(loaded)
-    app = App(snapshot, writer, managed)
+    app = App(snapshot, writer, managed, None if managed is None else managed.ledger)
     try:
         await app.start()
         writer.start()

@@ -16,8 +16,8 @@ from sidekey.errors import ProblemError
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration
 from sidekey.sources.tokens.ledger import Chain, Ledger, Left, NoTurn, Turn, TurnLost, Unavailable
-from sidekey.sources.tokens.sharing import LINGER
 from sidekey.sources.tokens.token_source import TokenSource
+from sidekey.sources.tokens.turns import LINGER, Turns
 from support.still import advance
 from support.tokens import EPOCH, Endpoint, Kind, nothing, token_of
 
@@ -31,13 +31,14 @@ class _Entry:
     until: float = 0.0
     stage: str = "free"
     left: Left = field(default_factory=Left)
+    to: str = ""
 
 
 class Shared:
     """What is kept. `events` are all that was done, in order, with the name of the process."""
 
     def __init__(self) -> None:
-        self.entries: dict[Chain, _Entry] = {}
+        self.entries: dict[tuple[str, str], _Entry] = {}
         self.events: list[str] = []
         self.is_down = False
 
@@ -56,13 +57,15 @@ class Process(Ledger):
 
     async def take(self, chain: Chain, *, rotates: bool) -> Turn | NoTurn:
         await self.do("take")
-        entry = self.shared.entries.setdefault(chain, _Entry())
+        entry = self.shared.entries.setdefault((chain.name, chain.lineage), _Entry())
         now = asyncio.get_running_loop().time()
+        left = entry.left if entry.to in chain.to else Left()
         spent = entry.stage == "intended" and entry.until <= now
+        spent = spent or (left is not entry.left and entry.left.memory is not None)
         if spent or (entry.stage != "free" and entry.until > now):
-            return NoTurn(spent, entry.left)
+            return NoTurn(spent, left, EPOCH + now)
         entry.fence, entry.until, entry.stage = entry.fence + 1, now + HOLD, "held"
-        return _Turn(self, entry)
+        return _Turn(self, entry, left, chain.to[0])
 
     async def do(self, event: str) -> None:
         """Note an event, unless the process is dead by now or the store down."""
@@ -78,8 +81,10 @@ class Process(Ledger):
 
 
 class _Turn(Turn):
-    def __init__(self, process: Process, entry: _Entry) -> None:
-        self.left = entry.left
+    def __init__(self, process: Process, entry: _Entry, left: Left, to: str) -> None:
+        self.left = left
+        self.now = EPOCH + asyncio.get_running_loop().time()
+        self._to = to
         self._process = process
         self._entry = entry
         self._fence = entry.fence
@@ -92,7 +97,7 @@ class _Turn(Turn):
     async def leave(self, left: Left) -> None:
         await self._process.do("leave")
         self._check()
-        self._entry.stage, self._entry.left = "free", left
+        self._entry.stage, self._entry.left, self._entry.to = "free", left, self._to
 
     async def release(self) -> None:
         await self._process.do("release")
@@ -163,12 +168,17 @@ SINGLE_LIVE = ROTATING._replace(rotates=False, single_live_token=True)
 class Node:
     """One process: a source of the integration `crm` at a time, and the ledger that it shares with others."""
 
-    def __init__(self, name: str, shared: Shared, endpoint: Endpoint, traits: Traits = ROTATING) -> None:
+    def __init__(
+        self, name: str, shared: Shared, endpoint: Endpoint, traits: Traits = ROTATING, *, ahead: float = 0.0
+    ) -> None:
+        """`ahead`: of the ledger's clock is its own, by so many seconds."""
         self.ledger = Process(name, shared)
+        self.turns = Turns(self.ledger)
         self.metrics = Metrics()
         self.defects: list[BaseException] = []
         self._endpoint = endpoint
         self._traits = traits
+        self._ahead = ahead
         self.sources: list[TokenSource] = []
         self.source = self.make(Rotating(endpoint))
 
@@ -184,9 +194,9 @@ class Node:
             self._report,
             ready=nothing,
             former=former,
-            ledger=self.ledger,
+            turns=self.turns,
             jitter=float,
-            wall=lambda: EPOCH + loop.time(),
+            wall=lambda: EPOCH + self._ahead + loop.time(),
         )
         self.sources.append(source)
         return source
@@ -211,14 +221,19 @@ class Node:
     async def die(self) -> None:
         """End at once, whatever is under way."""
         self.ledger.dies_at = "any"
-        for source in self.sources:
-            ending = asyncio.create_task(source.close())
-            await advance(LINGER)
-            await ending
+        ending = asyncio.create_task(self.end())
+        await advance(LINGER)
+        await ending
 
-    async def close(self) -> None:
+    async def end(self) -> None:
+        """End in good order, as `Tokens.close` does."""
+        self.turns.end()
         for source in self.sources:
             await source.close()
+        await self.turns.close(self._report)
+
+    async def close(self) -> None:
+        await self.end()
         assert self.defects == []
 
     async def _fetch(self, call: Call) -> Reply:

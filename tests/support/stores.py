@@ -25,6 +25,18 @@ RING: Final = KeyRing(KEYS)
 ENTRY: Final = AuditEntry(who="ops", action="test")
 TABLES: Final = ("store", "keys", "head", "rows", "audit", "uses", "leases")
 
+PINNED: Final = IntegrationRow(
+    row="1" * 32,
+    id="crm",
+    version=3,
+    document='{"auth":{"type":"basic"}}',
+    secrets={"/auth/password": SealedField("1:k1:AA", 7, "ops")},
+    created_at=5,
+    updated_at=6,
+    updated_by="ops",
+)
+"""A row whose bytes tests pin."""
+
 Rows = dict[str, Sequence[Sequence[Any]]]
 
 

@@ -41,7 +41,7 @@ spec:
     spec:
       restartPolicy: Never
       serviceAccountName: {{ .values.configCheck.serviceAccountName | default $account | quote }}
-      {{- include "sidekey.podBase" . | nindent 6 }}
+      {{- include "sidekey.podBase" (merge (dict "check" true) .) | nindent 6 }}
       containers:
         - name: config-check
           args: [check]

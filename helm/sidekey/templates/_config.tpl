@@ -58,6 +58,17 @@ endpoint any more; this is why there is no preStop hook. A sidecar is told to en
 {{- if $callers -}}
 {{- $_ := set $config "callers" $callers -}}
 {{- end -}}
+{{- $store := include "sidekey.store" . | fromJson -}}
+{{- if $store.on -}}
+{{- $_ := set $config "store" (merge (include "sidekey.storeConfig" . | fromJson) ($config.store | default dict)) -}}
+{{- end -}}
+{{- if $store.tokens -}}
+{{- $tokens := dict -}}
+{{- range $store.tokens -}}
+{{- $_ := set $tokens .id (dict "token" (dict "file" (printf "/run/sidekey/operators/%s" .id)) "role" .role) -}}
+{{- end -}}
+{{- $_ := set $config "admin" (merge (dict "tokens" $tokens) ($config.admin | default dict)) -}}
+{{- end -}}
 {{- $https := include "sidekey.httpsProxy" . | fromJson -}}
 {{- if $https.on -}}
 {{- $_ := set $config "ca" (merge (include "sidekey.ca" . | fromJson) ($config.ca | default dict)) -}}

@@ -8,6 +8,13 @@ securityContext:
   runAsUser: {{ int64 . }}
   runAsGroup: {{ int64 . }}
   {{- end }}
+  {{- if and (get (include "sidekey.store" . | fromJson) "embedded") (not .check) }}
+  {{- with .values.runAsUser }}
+  fsGroup: {{ int64 . }}
+  {{- end }}
+  # What is there belongs to Sidekey alone (0600), and is not opened to the group with each start.
+  fsGroupChangePolicy: OnRootMismatch
+  {{- end }}
   seccompProfile:
     type: RuntimeDefault
 {{- with .values.imagePullSecrets }}

@@ -2,8 +2,8 @@
 
 {{- define "sidekey.validate" -}}
 {{- $values := .values -}}
-{{- if and (eq $values.mode "gateway") (not $values.callers) -}}
-{{- fail "sidekey: callers: a gateway needs at least one caller. Name who may use it and the Secret that holds the token, such as callers: {billing: {secret: {name: sidekey-callers}, integrations: [crm]}}; or set mode: none and add Sidekey to the pods of your own chart." -}}
+{{- if and (eq $values.mode "gateway") (not $values.callers) (not (get (include "sidekey.store" . | fromJson) "on")) -}}
+{{- fail "sidekey: callers: a gateway needs at least one caller, or a store with callers of its own. Name who may use it and the Secret that holds the token, such as callers: {billing: {secret: {name: sidekey-callers}, integrations: [crm]}}; or set store; or set mode: none and add Sidekey to the pods of your own chart." -}}
 {{- end -}}
 {{- if and $values.autoscaling.enabled (gt (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas)) -}}
 {{- fail (printf "sidekey: autoscaling: minReplicas (%d) must be at most maxReplicas (%d)." (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas)) -}}
@@ -26,6 +26,7 @@
 {{- $_ := set $names .name "a source above" -}}
 {{- end -}}
 {{- include "sidekey.validateHttpsProxy" . -}}
+{{- include "sidekey.validateStore" . -}}
 {{- include "sidekey.validateProcesses" . -}}
 {{- include "sidekey.validateVolumes" . -}}
 {{- include "sidekey.validateMounts" . -}}
@@ -41,8 +42,7 @@ store in PostgreSQL share these.
 {{- define "sidekey.singleProcess" -}}
 {{- $found := dict -}}
 {{- $config := .values.config | default dict -}}
-{{- $store := get $config "store" -}}
-{{- $shared := and (kindIs "map" $store) (hasKey ($store | default dict) "url") -}}
+{{- $shared := get (include "sidekey.store" . | fromJson) "url" | empty | not -}}
 {{- range $id, $integration := $shared | ternary dict (get $config "integrations" | default dict) -}}
 {{- $auth := kindIs "map" $integration | ternary (get ($integration | default dict) "auth") dict -}}
 {{- $auth = kindIs "map" $auth | ternary $auth dict -}}
@@ -61,7 +61,7 @@ store in PostgreSQL share these.
 {{- if eq $values.mode "gateway" -}}
 {{- range $id, $reason := include "sidekey.singleProcess" . | fromJson -}}
 {{- $why := printf "since only one process may use the integration %s (%s)" $id $reason -}}
-{{- $way := "set replicaCount: 1, strategy.type: Recreate and autoscaling.enabled: false, or config.store.url" -}}
+{{- $way := "set replicaCount: 1, strategy.type: Recreate and autoscaling.enabled: false, or store.url" -}}
 {{- if $values.autoscaling.enabled -}}
 {{- fail (printf "sidekey: autoscaling.enabled: must be false, %s: %s." $why $way) -}}
 {{- end -}}
@@ -72,6 +72,26 @@ store in PostgreSQL share these.
 {{- fail (printf "sidekey: strategy.type: must be Recreate, %s: %s." $why $way) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* store: what the schema cannot compare. Of a store in two places, or with two pods that open one file, it says so. */}}
+{{- define "sidekey.validateStore" -}}
+{{- $values := .values -}}
+{{- $store := include "sidekey.store" . | fromJson -}}
+{{- $seen := dict -}}
+{{- range $store.keys -}}
+{{- if hasKey $seen .id -}}
+{{- fail (printf "sidekey: store.keys: the ID %s is given twice: each key has one of its own." .id) -}}
+{{- end -}}
+{{- $_ := set $seen .id true -}}
+{{- end -}}
+{{- if and (get ($values.config | default dict) "store") (not $store.on) -}}
+{{- fail "sidekey: config.store: must be left out without a store: set store.url or store.embedded.enabled, and store.keys." -}}
+{{- end -}}
+{{- $policy := $values.networkPolicy -}}
+{{- if and (eq $values.mode "gateway") $store.url $policy.enabled (not (get ($policy.database | default dict) "to")) (not $policy.extraEgress) -}}
+{{- fail "sidekey: networkPolicy.database.to: must say where the database of store.url is, since the policy keeps pods from it: such as [{podSelector: {matchLabels: {app: postgres}}}] or [{ipBlock: {cidr: 10.1.2.3/32}}]; or write a rule in networkPolicy.extraEgress." -}}
 {{- end -}}
 {{- end }}
 
@@ -143,6 +163,10 @@ mounted read-only, and a volume over the config would hide it.
 {{- define "sidekey.validateMounts" -}}
 {{- $taken := dict "/etc/sidekey" "the config" "/run/sidekey/callers" "the callers' tokens" "/dev/shm" "Sidekey's own memory" -}}
 {{- $taken = merge $taken (dict "/run/sidekey/state" "the local CA" "/run/sidekey/ca" "the CA" "/run/sidekey/trust" "the trust folder" "/run/sidekey/extra-roots" "the extra roots") -}}
+{{- $taken = merge $taken (dict "/run/sidekey/store" "the store's keys" "/run/sidekey/operators" "the operators' tokens") -}}
+{{- if get (include "sidekey.store" . | fromJson) "embedded" -}}
+{{- $_ := set $taken "/var/lib/sidekey" "the store" -}}
+{{- end -}}
 {{- $mounts := include "sidekey.mounts" . | fromJsonArray -}}
 {{- range .values.extraVolumeMounts -}}
 {{- $mounts = append $mounts (dict "list" "extraVolumeMounts" "name" .name "path" .mountPath) -}}
@@ -200,6 +224,10 @@ mounted read-only, and a volume over the config would hide it.
 {{- include "sidekey.validateHttpsProxy" . -}}
 {{- if and $values.callers (not (hasKey $values.callers ($values.caller | default ""))) -}}
 {{- fail (printf "sidekey: caller: must say which of the callers this service is: %s." (keys $values.callers | sortAlpha | join ", ")) -}}
+{{- end -}}
+{{- $proxied := or (get ($values.httpProxy | default dict) "integration") (get (include "sidekey.httpsProxy" . | fromJson) "on") -}}
+{{- if and (get (include "sidekey.store" . | fromJson) "on") $proxied (not $values.caller) -}}
+{{- fail "sidekey: caller: must be set with a store, where every request needs a token: add this service to callers, with the Secret that holds its token, and name it here." -}}
 {{- end -}}
 {{- if and $values.caller (not $values.callers) -}}
 {{- fail (printf "sidekey: caller: %s must be one of callers, and there are none: add it there, or remove this." $values.caller) -}}

@@ -77,6 +77,7 @@ Each source of the config is one file: items give it a name, so that two can nev
 - name: sidekey-secret-{{ $index }}
   {{- toYaml $mount.source | nindent 2 }}
 {{- end }}
+{{- include "sidekey.storeVolumes" . }}
 {{- include "sidekey.caVolumes" . }}
 {{- /* The containers of a pod share one /dev/shm; Sidekey keeps the CAs that it trusts there, so it gets its own. */}}
 - name: sidekey-shm
@@ -102,6 +103,7 @@ Each source of the config is one file: items give it a name, so that two can nev
   mountPath: {{ $mount.path }}
   readOnly: true
 {{- end }}
+{{- include "sidekey.storeVolumeMounts" . }}
 {{- include "sidekey.caVolumeMounts" . }}
 - name: sidekey-shm
   mountPath: /dev/shm

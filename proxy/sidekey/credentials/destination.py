@@ -46,7 +46,7 @@ class GoesWith:
 class Key(NamedTuple):
     """A key of a model: its attribute, its name in documents, and what was declared about it.
 
-    `default` is what its form is where a document leaves it out.
+    `made` is its value where a document leaves it out, and `default` the form of that.
     """
 
     attribute: str
@@ -54,6 +54,7 @@ class Key(NamedTuple):
     harmless: bool
     form: Callable[[Any], Json] | None
     goes_with: str | None
+    made: Any
     default: Json
 
 
@@ -75,6 +76,7 @@ def _keys(model: type[BaseModel]) -> Iterator[Key]:
             HARMLESS in field.metadata,
             form,
             next((each.secret for each in field.metadata if isinstance(each, GoesWith)), None),
+            made,
             default,
         )
 
@@ -83,26 +85,49 @@ def destination_of(settings: BaseModel) -> dict[str, Json]:
     """Where secrets that are stored for these settings may go. Secrets themselves are no part of it."""
     found: dict[str, Json] = {}
     for key in keys_of(type(settings)):
-        if not key.harmless:
-            form = _form(getattr(settings, key.attribute), key.form)
-            if form != key.default and form is not None and form != {}:
+        value = getattr(settings, key.attribute)
+        # There are more keys than documents have: what is left out is mostly the very object.
+        if not key.harmless and value is not key.made:
+            form = _form(value, key.form)
+            # A section that says nothing is as one that is left out.
+            if form != key.default and (key.default is not None or form != {}):
                 found[key.name] = form
     return found
+
+
+def accepted(settings: BaseModel) -> tuple[dict[str, Json], ...]:
+    """The destinations that a secret may have been entered for, to be used by these settings; the first is their own.
+
+    Redaction of responses may be switched on for a secret that was entered without it, and not off.
+    """
+    own = destination_of(settings)
+    without = {key: value for key, value in own.items() if key != "redact_response"}
+    return (own,) if without == own else (own, without)
 
 
 def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
     if form is not None:
         return form(value)
+    if value is None or type(value) is str:
+        return value
     if isinstance(value, BaseModel):
         return destination_of(value)
     if isinstance(value, Reference):
         return None if value.source in ("stored", "stored_url") else value.value
     if isinstance(value, dict):
-        forms = ((name, _form(each, None)) for name, each in value.items())
-        return {name: each for name, each in forms if each is not None}
+        return {name: _named(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_form(each, None) for each in value]
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _named(value: Any) -> Json:
+    """The form of what has a name that the document chose: of a secret that it is there, by what stands for no value.
+
+    What is sent by another name may decide as well, and whoever names it may not know the other secrets.
+    """
+    form = _form(value, None)
+    return {} if form is None else form
 
 
 def references_in(settings: BaseModel, place: Place = ()) -> Iterator[tuple[Place, Reference]]:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, PlainSerializer, PlainValidator, WithJsonSchema
 
 Source = Literal["file", "env", "url", "insecure_value", "inline", "text", "stored", "stored_url"]
+
+Form = Literal["value", "text", "inline", "secret"]
+"""How a stored document says itself what a file refers to: `{value}`, the text, `{inline}`, `{secret: {value}}`."""
 
 Keys = tuple[str, ...]
 """The keys that lead to a value."""
@@ -122,6 +125,8 @@ class Reference:
     value: str
     pem: bool = False
     """Whether what is read is PEM, which has more than one line."""
+    form: Form = field(default="value", compare=False)
+    """What becomes of it in the store, where it refers to something else."""
 
     def __repr__(self) -> str:
         return f"Reference({self.source}, {REDACTED})"
@@ -188,7 +193,7 @@ def parse_secret_elsewhere(raw: object) -> Reference:
     return elsewhere(*single(raw, ("file", "env"), WAY_OUT))
 
 
-def parse_text(raw: object, *, pem: bool = False) -> Reference:
+def parse_text(raw: object, *, pem: bool = False, form: Form = "text") -> Reference:
     """Read a text that is not a secret: the text itself, {file} or {env}."""
     way_out = "use a text, {file: PATH} or {env: NAME}"
     if isinstance(raw, str):
@@ -199,7 +204,7 @@ def parse_text(raw: object, *, pem: bool = False) -> Reference:
     if not isinstance(raw, Mapping):
         reason = "must be a text, {file: PATH} or {env: NAME}: put numbers, true, false and null in quotes"
         raise NotAReference(reason, "must be a text")
-    return elsewhere(*single(raw, ("file", "env"), way_out), pem)
+    return elsewhere(*single(raw, ("file", "env"), way_out), pem, form)
 
 
 def _literal(text: str, cleaned: Callable[[str], str]) -> str:
@@ -222,15 +227,24 @@ def single(raw: Mapping[Any, Any], sources: tuple[str, ...], way_out: str) -> tu
     return source, value
 
 
-def elsewhere(source: str, value: str, pem: bool = False) -> Reference:
+def elsewhere(source: str, value: str, pem: bool = False, form: Form = "value") -> Reference:
     """The reference to a file or a variable. Raises ValueError."""
     if source == "env":
         if not _ENV_NAME.fullmatch(value):
             raise ValueError("env must be the name of an environment variable: letters, digits and _")
-        return Reference("env", value, pem)
+        return Reference("env", value, pem, form)
     if not value or _CONTROL.search(value):
         raise ValueError("file must be a path, not empty and without control characters")
-    return Reference("file", value, pem)
+    return Reference("file", value, pem, form)
+
+
+def as_stored(form: Form, text: str) -> Any:
+    """How a stored document says a text itself that was read for a reference of this form."""
+    if form == "text":
+        return text
+    if form == "secret":
+        return {"secret": {"value": text}}
+    return {form: text}
 
 
 def stored_secret(raw: StoredMapping, *, pem: bool) -> Reference:

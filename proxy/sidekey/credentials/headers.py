@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
@@ -70,12 +71,16 @@ def _shape(raw: Any) -> Any:
     return {"text": raw}
 
 
+# A text that a config has elsewhere becomes a secret in the store, where public ones can be read: it may be one.
+_parse_public = partial(parse_text, form="secret")
+
+
 class _Value(BaseModel):
     """One header's value: `text` where it is public, else `prefix` and `secret`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
-    text: Annotated[Reference | None, PlainValidator(parse_text), AfterValidator(_literal_value), REDACT] = None
+    text: Annotated[Reference | None, PlainValidator(_parse_public), AfterValidator(_literal_value), REDACT] = None
     prefix: Annotated[Reference, PlainValidator(parse_text), AfterValidator(_literal_prefix), REDACT] = _NOTHING
     secret: Annotated[Reference | None, PlainValidator(parse_secret), AfterValidator(_literal_value), REDACT] = None
 
@@ -113,18 +118,26 @@ def _check_unique(headers: dict[str, _Value]) -> dict[str, _Value]:
     return headers
 
 
-def _deciding(headers: dict[str, _Value]) -> dict[str, str] | None:
-    """Public headers by which a server may take a request for one of another target: those that no caller may send.
+def _decides(name: str) -> bool:
+    """Whether a server may take a request for one of another target by this header: no caller may send it."""
+    normal = normal_name(name).encode()
+    return REQUEST_ROLES.get(normal, Role.FORWARD) != Role.FORWARD or normal in METHOD_OVERRIDES
 
-    The names of secret headers are in the places of their values, which are sealed with them. Any other public text a
-    caller could send as well.
-    """
-    found = {}
+
+def _check_public(headers: dict[str, _Value]) -> dict[str, _Value]:
+    """Refuse as secrets of a store what decides: nobody would be asked for the other secrets again."""
     for name, value in headers.items():
-        normal = normal_name(name).encode()
-        text = value.text
-        if text is not None and (REQUEST_ROLES.get(normal, Role.FORWARD) != Role.FORWARD or normal in METHOD_OVERRIDES):
-            found[normal.decode()] = text.value
+        if value.secret is not None and value.secret.source == "stored" and _decides(name):
+            raise ValueError(f"{name} must be a public text: a server may take the request for another by it")
+    return headers
+
+
+def _deciding(headers: dict[str, _Value]) -> dict[str, str] | None:
+    """Public headers that decide, by their normal names. Any other public text a caller could send as well.
+
+    The names of secret headers are in the places of their values, which are sealed with them.
+    """
+    found = {normal_name(name): value.text.value for name, value in headers.items() if value.text and _decides(name)}
     return found or None
 
 
@@ -132,7 +145,9 @@ class HeadersSettings(KindSettings):
     """Headers with fixed values, public or secret."""
 
     type: Literal["headers"] = Field(description="The kind: headers with fixed values.")
-    headers: Annotated[dict[HeaderName, HeaderValue], AfterValidator(_check_unique), CountsAs(_deciding)] = Field(
+    headers: Annotated[
+        dict[HeaderName, HeaderValue], AfterValidator(_check_unique), AfterValidator(_check_public), CountsAs(_deciding)
+    ] = Field(
         min_length=1,
         description="Header names to values: a public text, or `{prefix: TEXT, secret: REFERENCE}`.",
     )

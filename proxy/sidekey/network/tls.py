@@ -22,7 +22,7 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.network import ca_folder, system_roots
 from sidekey.network.tls_identity import present
 from sidekey.network.tls_requests import note_requests
-from sidekey.runtime.snapshot import Integration, Snapshot, Trust
+from sidekey.runtime.snapshot import Snapshot, Trust
 
 # OpenSSL's numbers (x509_vfy.h, X509_V_ERR_*), part of its stable interface; the ssl module names none of them.
 _CERTIFICATE_ERRORS = {
@@ -152,16 +152,8 @@ def prepare_trust(snapshot: Snapshot) -> None:
 
     It takes some 20 ms, once in a process.
     """
-    passed = snapshot.passing is not None and snapshot.passing.nobody.trust.source == "mozilla"
-    # It ends with the first: there may be ten thousand, and a part of the process does this on the event loop.
-    if passed or any(each.trust.source == "mozilla" and _uses_https(each) for each in snapshot.integrations.values()):
+    if snapshot.needs_mozilla:
         ca_folder.mozilla()
-
-
-def _uses_https(integration: Integration) -> bool:
-    policy = integration.policy
-    origins = (*(prefix.origin for prefix in policy.prefixes), *(domain.origin for domain in policy.domains))
-    return integration.traits.calls or any(origin.scheme == "https" for origin in origins)
 
 
 def client_context(trust: Trust, folder: str | None = None, denied: frozenset[bytes] = frozenset()) -> ssl.SSLContext:

@@ -17,6 +17,9 @@ from sidekey.runtime.snapshot import NOBODY, Integration, Snapshot
 BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the duration histogram in seconds, inclusive; one more bucket takes what is longer."""
 
+APART: Final[tuple[int, ...]] = (401, 403, 429)
+"""Statuses that have an outcome of their own: a credential that is rejected, and an upstream that wants fewer."""
+
 UNKNOWN: Final = "unknown"
 """The `integration` label of requests that name none we know; no ID may be this word."""
 
@@ -28,8 +31,9 @@ TUNNEL_MODES: Final[tuple[str, ...]] = ("terminated", "plain", "passed")
 class IntegrationStats:
     """The results of one integration's requests.
 
-    `outcomes` counts by outcome: `2xx` to `5xx` for an upstream's response, else a code of ours (`errors.KINDS`,
-    `errors.CALLER_GONE`). `buckets` are not cumulative and correspond to `BOUNDS`; `seconds` is the sum of durations.
+    `outcomes` counts by outcome: `2xx` to `5xx`, or a status `APART`, for an upstream's response, else a code of ours
+    (`errors.KINDS`, `errors.CALLER_GONE`). `buckets` are not cumulative and correspond to `BOUNDS`; `seconds` is the
+    sum of durations.
     `label` is the rendered label of the integration, made once because each scrape needs it about 20 times.
     """
 

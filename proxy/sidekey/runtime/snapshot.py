@@ -82,10 +82,23 @@ class Integration:
     """Whether it is the store's: it is used in tunnels only to hosts under `ca.hosts`, and dials what the store may."""
     row: str = ""
     """The lasting ID of its row, where it is the store's."""
-    destination: str = ""
-    """All that a stored secret of it is bound to, in one spelling; empty where it is a file's."""
+    destinations: tuple[str, ...] = ("",)
+    """All that its secrets may be bound to, where it is the store's and a token is as well, each in one spelling.
+
+    Its own is the first.
+    """
     rebuild: Callable[[], Integration] | None = None
     """Set where an unreadable value decides where the credential may go: builds the integration again, blocking."""
+
+    needs_mozilla: bool = field(init=False, compare=False)
+    """Whether a connection for it may be to an https server that Mozilla's CAs verify."""
+
+    def __post_init__(self) -> None:
+        """Look once: each snapshot asks ten thousand."""
+        policy = self.policy
+        origins = (*(prefix.origin for prefix in policy.prefixes), *(domain.origin for domain in policy.domains))
+        https = self.traits.calls or any(origin.scheme == "https" for origin in origins)
+        object.__setattr__(self, "needs_mozilla", https and self.trust.source == "mozilla")
 
     @property
     def usable(self) -> bool:
@@ -230,6 +243,7 @@ class Snapshot:
 
     `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes; None: callers are not checked.
     `several_origins` says whether requests go to two origins or more; those that no integration covers count as one.
+    `needs_mozilla`: something of it is verified by Mozilla's CAs.
     """
 
     integrations: Mapping[str, Integration]
@@ -253,6 +267,7 @@ class Snapshot:
     matching: Matching | None = None
     """Set where `forward.match_by_host` is true."""
     several_origins: bool = field(init=False, compare=False)
+    needs_mozilla: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """Look through all integrations here, where a reload has a thread for it."""
@@ -263,3 +278,6 @@ class Snapshot:
         )
         passing = () if self.passing is None else (NOBODY,)
         object.__setattr__(self, "several_origins", several(chain(origins, passing)))
+        passes = self.passing is not None and self.passing.nobody.trust.source == "mozilla"
+        needed = passes or any(each.needs_mozilla for each in self.integrations.values())
+        object.__setattr__(self, "needs_mozilla", needed)

@@ -18,7 +18,7 @@ from sidekey.core.matching import Matching, Narrowed
 from sidekey.core.policy import Domain, Policy, Prefix, parse_prefix
 from sidekey.credentials.base import Credential, Destinations
 from sidekey.credentials.certificates.loader import CertificateLoader
-from sidekey.credentials.destination import destination_of
+from sidekey.credentials.destination import Json, accepted
 from sidekey.credentials.fields import Keys, Reference, SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime import snapshot
@@ -56,48 +56,28 @@ def build_integration(
     client certificate are the loader's. One that is `stored`, in this `row`, dials global addresses and these.
     """
     auth = settings.auth
-    now = read if noting is None else noting
-    prefixes, unread = _prefixes(settings, now)
-    values, unreadable = auth.read(now, {})
-    reasons: Reasons = [*unread, *unreadable]
-    methods = None if settings.methods is None else frozenset(settings.methods)
-    destinations = auth.destinations(values)
+    traits = auth.traits()
+    where = _where(settings, read if noting is None else noting)
+    # What was read decides the policy, and is not read a second time: the two always belong together.
+    loader = SecretLoader(partial(_credential, settings, read, where.values))
+    loader.load()
+    trust, unusable = _trust(settings, trust, trust_of, noting)
     rebuild: Callable[[], snapshot.Integration] | None = None
-    if unread or destinations is None:
-        # What decides where the credential may go cannot be read: a policy without a rule denies everything.
-        policy, base = Policy(methods=methods), None
+    if not where.known:
 
         def rebuild() -> snapshot.Integration:
             return build_integration(
                 name, settings, trust, read, trust_of, filled=filled, certificate=certificate, stored=stored, row=row
             )[0]
 
-    else:
-        policy = Policy(
-            prefixes=prefixes,
-            domains=(*settings.allowed_domains, *destinations.domains),
-            forbidden=destinations.forbidden,
-            methods=methods,
-            path=destinations.path,
-            placeholder_origin=destinations.placeholder_origin,
-        )
-        base = _base(prefixes, settings.allowed_domains, destinations, learns=auth.traits().learns)
-    # What was read decides the policy, and is not read a second time: the two always belong together.
-    loader = SecretLoader(partial(_credential, settings, read, values))
-    loader.load()
-    if settings.trusted_ca is not None:
-        if noting is not None and settings.trusted_ca.path is not None:
-            noting.note(settings.trusted_ca.path)
-        trust, reason = trust_of(settings.trusted_ca)
-        reasons += [(("trusted_ca",), reason)] if reason else []
     test = settings.test
     integration = snapshot.Integration(
         id=name,
         kind=auth.type,
-        policy=policy,
-        base=base,
+        policy=where.policy,
+        base=where.base,
         secrets=loader,
-        traits=auth.traits(),
+        traits=traits,
         trust=trust,
         certificate=certificate,
         allow_private=tuple(settings.allow_private) if stored is None else stored,
@@ -110,16 +90,60 @@ def build_integration(
         filled=filled,
         stored=stored is not None,
         row=row,
-        destination="" if stored is None else _spelled_destination(settings),
+        destinations=("",) if stored is None or not traits.calls else tuple(map(_spelled, accepted(settings))),
         rebuild=rebuild,
     )
-    return integration, reasons
+    return integration, [*where.unreadable, *unusable]
 
 
-def _spelled_destination(settings: IntegrationSettings) -> str:
-    """What a stored secret of these settings is bound to. Redaction may be switched on without entering one again."""
-    bound = {key: value for key, value in destination_of(settings).items() if key != "redact_response"}
-    return json.dumps(bound, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+class _Where(NamedTuple):
+    """Where a credential may go, with all that was read of the credential, and why the rest was not.
+
+    Where it is not `known`, what decides it cannot be read, and nothing is allowed.
+    """
+
+    policy: Policy
+    base: Prefix | None
+    values: Mapping[Keys, str]
+    unreadable: Reasons
+    known: bool
+
+
+def _where(settings: IntegrationSettings, read: ReferenceReader) -> _Where:
+    prefixes, unread = _prefixes(settings, read)
+    values, unreadable = settings.auth.read(read, {})
+    reasons: Reasons = [*unread, *unreadable]
+    methods = None if settings.methods is None else frozenset(settings.methods)
+    destinations = settings.auth.destinations(values)
+    if unread or destinations is None:
+        # A policy without a rule denies everything.
+        return _Where(Policy(methods=methods), None, values, reasons, known=False)
+    policy = Policy(
+        prefixes=prefixes,
+        domains=(*settings.allowed_domains, *destinations.domains),
+        forbidden=destinations.forbidden,
+        methods=methods,
+        path=destinations.path,
+        placeholder_origin=destinations.placeholder_origin,
+    )
+    base = _base(prefixes, settings.allowed_domains, destinations, learns=settings.auth.traits().learns)
+    return _Where(policy, base, values, reasons, known=True)
+
+
+def _trust(
+    settings: IntegrationSettings, trust: snapshot.Trust, trust_of: TrustOf, noting: NotingReader | None
+) -> tuple[snapshot.Trust, Reasons]:
+    """The CAs of an integration, `trust` where it names none; and why they cannot be read."""
+    if settings.trusted_ca is None:
+        return trust, []
+    if noting is not None and settings.trusted_ca.path is not None:
+        noting.note(settings.trusted_ca.path)
+    found, reason = trust_of(settings.trusted_ca)
+    return found, [(("trusted_ca",), reason)] if reason else []
+
+
+def _spelled(destination: Mapping[str, Json]) -> str:
+    return json.dumps(destination, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _prefixes(settings: IntegrationSettings, read: ReferenceReader) -> tuple[tuple[Prefix, ...], list[Unread]]:

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -46,6 +46,13 @@ def load(path: str | Path, environ: Mapping[str, str] | None = None, now: float 
     return Loader(path, environ).load(now)
 
 
+class KeysError(NamedTuple):
+    """Keys that a store in use cannot go on with. `transient` says that it may pass by itself."""
+
+    reason: str
+    transient: bool
+
+
 class StoreSide(ABC):
     """What a store says, built: each time it is asked it builds only what differs from the time before."""
 
@@ -53,6 +60,10 @@ class StoreSide(ABC):
     @abstractmethod
     def ids(self) -> Container[str]:
         """The IDs of its integrations."""
+
+    @abstractmethod
+    def check(self, rules: StoreRules) -> KeysError | None:
+        """Why it cannot go on with the keys of these rules; None: it can. Blocks."""
 
     @abstractmethod
     def build(self, side: FileSide, now: float) -> snapshot.Stored:
@@ -84,14 +95,14 @@ class Loader:
             read = SecretReader(joined.folder, self._environ)
             noting = NotingReader(joined.folder, self._environ, looks)
             moment = time.time() if now is None else now
-            stored = () if self._store is None else self._store.ids
-            loading = _Loading(joined, read, noting, self._memory, environ=self._environ, now=moment, stored=stored)
+            loading = _Loading(joined, read, noting, self._memory, environ=self._environ, now=moment, store=self._store)
             memory = loading.run()
             loaded = loading.loaded
             if loaded.files is not None:
                 loaded.snapshot = self._join(loaded.files, moment)
             self._keep(memory, joined.files)
-        loaded.stamps, loaded.transient = looks.stamps, joined.transient or noting.transient
+        loaded.stamps = looks.stamps
+        loaded.transient |= joined.transient or noting.transient
         loaded.sort()
         return loaded
 
@@ -144,7 +155,7 @@ class _Loading:
         *,
         environ: Mapping[str, str],
         now: float,
-        stored: Container[str],
+        store: StoreSide | None,
     ) -> None:
         self.loaded = Loaded(errors=joined.errors)
         self._joined = joined
@@ -153,7 +164,7 @@ class _Loading:
         self._memory = memory
         self._environ = environ
         self._now = now
-        self._stored = stored
+        self._in_use = store
         self._trust_of = cache(partial(build_trust, read=read))
         self._is_local = cache(is_local)
 
@@ -211,7 +222,16 @@ class _Loading:
             if not same:
                 text = "needs a restart of Sidekey: a store cannot be added, moved or removed while it runs"
                 self._note(self.loaded.errors, [(("store",), text)])
+            elif former is not None and rules is not None and former.keys != rules.keys:
+                self._check_keys(rules)
         return rules
+
+    def _check_keys(self, rules: StoreRules) -> None:
+        """Refuse keys that the store in use is not written with: what they sign and seal would be lost with them."""
+        error = None if self._in_use is None else self._in_use.check(rules)
+        if error is not None:
+            self.loaded.transient |= error.transient
+            self._note(self.loaded.errors, [(("store", "keys"), error.reason)])
 
     def _root(self, loc: Loc) -> Table:
         owners, documents = self._joined.owners, self._joined.documents
@@ -226,7 +246,8 @@ class _Loading:
         if self._joined.documents:
             self._note(self.loaded.errors, checks.global_errors(values))
             if self._joined.complete:
-                unknown = checks.caller_errors(values, self._joined.integrations, self._stored)
+                stored = () if self._in_use is None else self._in_use.ids
+                unknown = checks.caller_errors(values, self._joined.integrations, stored)
                 # With a store they may be made later.
                 self._note(self.loaded.errors if values.get("store") is None else self.loaded.warnings, unknown)
             self._note(self.loaded.warnings, checks.global_warnings(values))

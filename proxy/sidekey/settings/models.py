@@ -328,14 +328,16 @@ class TestSettings(Section):
 
     __test__ = False
 
-    method: values.Method = Field(default="GET", description="Method.")
-    path: values.TestPath = Field(default="", description="Path and query under the base URL, as after `/i/ID`.")
+    method: Annotated[values.Method, HARMLESS] = Field(default="GET", description="Method.")
+    path: Annotated[values.TestPath, HARMLESS] = Field(
+        default="", description="Path and query under the base URL, as after `/i/ID`."
+    )
 
 
 class IntegrationLimits(Section):
     """Limits of one integration."""
 
-    in_flight: Count | None = Field(
+    in_flight: Annotated[Count | None, HARMLESS] = Field(
         default=None,
         description="Requests of this integration at the same time, at most `limits.in_flight`. They do not count "
         "against what one origin may have then, which is half of `limits.in_flight` where there are several origins.",
@@ -368,9 +370,7 @@ class IntegrationSettings(Section):
     trusted_ca: Annotated[values.TrustedCA | None, CountsAs(_anchors)] = Field(
         default=None, description="As `network.trusted_ca`, for this integration, instead."
     )
-    limits: Annotated[IntegrationLimits, HARMLESS] = Field(
-        default=IntegrationLimits(), description="Limits of this integration."
-    )
+    limits: IntegrationLimits = Field(default=IntegrationLimits(), description="Limits of this integration.")
     source_address: values.SourceAddress | None = Field(
         default=None, description="As `network.source_address`, for this integration, instead."
     )
@@ -384,7 +384,7 @@ class IntegrationSettings(Section):
         "too, as they always are in heads. Bodies then come chunked, without content coding and `ETag`; `Range` is not "
         "passed on.",
     )
-    test: Annotated[TestSettings | None, HARMLESS] = Field(default=None, description="The request of `sidekey test`.")
+    test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
 
 
 class GlobalSettings(Section):

@@ -29,21 +29,26 @@ class Validated(NamedTuple):
 
 def validate(raw: Mapping[str, Any], known: Brought | None = None, *, store: checks.Store = "database") -> Validated:
     """Validate a document, its profile filled in; `known` as for `expand`. `store` is what processes may share."""
-    return _validated(expand(raw, known), stored=isinstance(raw, StoredMapping), store=store)
+    expansion = expand(raw, known)
+    return _validated(expansion, _warnings(expansion.table, store), stored=isinstance(raw, StoredMapping))
 
 
 def validate_saved(raw: Mapping[str, Any], brought: Brought | None) -> Validated:
-    """Validate a document whose profile was filled in when it was saved, with `brought`; None: it names none."""
-    return _validated(
-        Expansion(raw, [], None) if brought is None else merged(raw, brought), stored=True, store="database"
-    )
+    """Validate a document whose profile was filled in when it was saved, with `brought`; None: it names none.
+
+    What loads but should be known was told when it was saved.
+    """
+    return _validated(Expansion(raw, [], None) if brought is None else merged(raw, brought), stored=True)
 
 
-def _validated(expansion: Expansion, *, stored: bool, store: checks.Store) -> Validated:
+def _warnings(table: Mapping[str, Any], store: checks.Store) -> Iterator[Finding]:
+    yield from (Finding(*each) for each in checks.integration_warnings(table))
+    yield from (Finding(*each) for each in checks.single_process_warnings(table, store))
+
+
+def _validated(expansion: Expansion, warnings: Iterable[Finding] = (), *, stored: bool) -> Validated:
     table = expansion.table
     found = [Finding(*each) for each in checks.integration_errors(table)]
-    warnings = [Finding(*each) for each in checks.integration_warnings(table)]
-    warnings += [Finding(*each) for each in checks.single_process_warnings(table, store)]
     settings: IntegrationSettings | None = None
     try:
         settings = IntegrationSettings.model_validate(table)

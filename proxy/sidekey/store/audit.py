@@ -13,6 +13,12 @@ from sidekey.store.database import Transaction
 PAGE: Final = 50
 """Entries of a page, where nothing else is asked for."""
 
+MOST_FIELDS: Final = 100
+"""Names of fields that an entry has at most."""
+
+LONGEST_FIELD: Final = 200
+"""Characters of such a name: keys of documents may be as long as whoever writes them likes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
@@ -48,7 +54,7 @@ async def add(transaction: Transaction, entry: AuditEntry) -> None:
     text = canonical(
         {
             "action": entry.action,
-            "fields": list(entry.fields),
+            "fields": [name[:LONGEST_FIELD] for name in entry.fields[:MOST_FIELDS]],
             "outcome": entry.outcome,
             "source": entry.source,
             "who": entry.who,

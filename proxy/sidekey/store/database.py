@@ -40,7 +40,7 @@ class Transaction(ABC):
         """Do a statement for each of these rows of values. Raises StoreUnavailable."""
 
     @abstractmethod
-    async def now(self) -> int:
+    async def now(self) -> float:
         """The database's time, in seconds since the epoch: that of processes may differ. Raises StoreUnavailable."""
 
     @abstractmethod

@@ -118,8 +118,8 @@ class Seals:
         return Head(epoch, revision, rows_digest, self.ring.first, self._head_mac(unsigned))
 
     def vouches(self, head: Head) -> bool:
-        """Whether a head bears its own MAC. Raises KeyMissing."""
-        return _same(self._head_mac(head), head.mac)
+        """Whether a head bears its own MAC, by a key of the ring."""
+        return head.key in self.ring and _same(self._head_mac(head), head.mac)
 
     def key_check(self, key: str) -> str:
         """What proves that a ring has the key of this ID that a store was written with. Raises KeyMissing."""

@@ -19,7 +19,7 @@ from sidekey.store.audit import AuditEntry
 from sidekey.store.database import Database, Transaction, as_text
 from sidekey.store.errors import Changed, Exists, RolledBack, StoreRefused, StoreUnavailable
 from sidekey.store.integrity import Head, Held, Line, Seals, digest
-from sidekey.store.ring import KeyMissing, KeyRing
+from sidekey.store.ring import KeyRing
 from sidekey.store.schema import migrate
 from sidekey.store.state import Change, Put, State
 
@@ -47,6 +47,7 @@ class Keeper:
         self._seals: Seals | None = None
         self._disbelieved: Head | None = None
         self.state = State()
+        self.made = False
 
     @property
     def seals(self) -> Seals:
@@ -67,9 +68,10 @@ class Keeper:
                 found = await transaction.fetch("SELECT id FROM sidekey_store")
                 if found:
                     self._seals = Seals(self._ring, as_text(found[0][0]))
-                    await self._check_keys(transaction)
+                    await check_keys(transaction, self._seals)
                 else:
                     await self._make(transaction)
+            self.made = not found
         return await self.read()
 
     def use(self, ring: KeyRing) -> None:
@@ -81,14 +83,17 @@ class Keeper:
     async def read(self, depth: Depth = "changes") -> State:
         """The present state.
 
-        Raises StoreUnavailable, StoreRefused (a key is missing).
+        Raises StoreUnavailable, StoreRefused (a key is missing, or is another).
         """
         async with self._one, self._database.reading() as transaction:
-            try:
-                self.state = await self._read(transaction, depth)
-            except KeyMissing as error:
-                raise StoreRefused(f"store.keys: {error}: the store is written with it") from None
+            self.state = await self._read(transaction, depth)
         return self.state
+
+    async def check(self, ring: KeyRing) -> None:
+        """Raise StoreRefused for a ring that the store cannot go on with, and StoreUnavailable."""
+        seals = Seals(ring, self.seals.store)
+        async with self._one, self._database.reading() as transaction:
+            await check_keys(transaction, seals)
 
     async def commit(self, changes: Sequence[Change], entries: Sequence[AuditEntry] = ()) -> State:
         """Do all changes, or none, with their entries in the audit.
@@ -139,10 +144,7 @@ class Keeper:
         Raises StoreUnavailable, RolledBack (but where `disbelieved` says that it may be), StoreRefused.
         """
         async with self._one, self._database.writing() as transaction:
-            try:
-                before = await self._read(transaction)
-            except KeyMissing as error:
-                raise StoreRefused(f"store.keys: {error}: the store is written with it") from None
+            before = await self._read(transaction)
             # What was read stays true where this is rolled back.
             self.state = before
             if before.rolled_back and not disbelieved:
@@ -150,18 +152,14 @@ class Keeper:
             yield transaction, before
 
     async def _make(self, transaction: Transaction) -> None:
+        """Make a new store of empty tables. Raises StoreRefused where these are not empty."""
+        if await transaction.fetch("SELECT 1 FROM sidekey_head UNION ALL SELECT 1 FROM sidekey_rows LIMIT 1"):
+            # Nothing counts without the ID, and a new head would take the place of the one that vouches for the rows.
+            raise StoreRefused("the store has lost its ID: restore a backup that has all tables")
         self._seals = seals = Seals(self._ring, secrets.token_hex(16))
         await transaction.execute("INSERT INTO sidekey_store (id) VALUES ($1)", seals.store)
         await self.note_key(transaction)
         await put_head(transaction, seals.head(_milliseconds(), 0, digest(())))
-
-    async def _check_keys(self, transaction: Transaction) -> None:
-        """Refuse a ring without, or with another, key of those that the store is written with."""
-        for key, proof in await transaction.fetch('SELECT "key", proof FROM sidekey_keys ORDER BY "key"'):
-            if key not in self._ring:
-                raise StoreRefused(f"store.keys: key {key} is missing: the store is written with it")
-            if self.seals.key_check(key) != proof:
-                raise StoreRefused(f"store.keys: key {key} is not the key that the store is written with")
 
     async def note_key(self, transaction: Transaction) -> None:
         """Note that the store is written with the first key."""
@@ -173,7 +171,7 @@ class Keeper:
         )
 
     async def _read(self, transaction: Transaction, depth: Depth = "changes") -> State:
-        """The state as this transaction sees it. Raises KeyMissing."""
+        """The state as this transaction sees it. Raises StoreRefused."""
         known = self.state
         head = await read_head(transaction)
         if depth == "changes" and head is not None and head == self._disbelieved:
@@ -181,7 +179,11 @@ class Keeper:
             return known
         if depth == "changes" and head is not None and head == known.head:
             return replace(known, problem="") if known.problem else known
-        problem = _contradicts(head, known) or ("" if head and self.seals.vouches(head) else "the head was altered")
+        problem = _contradicts(head, known)
+        if head is not None and not problem and not self.seals.vouches(head):
+            # Whoever has another key than the others must not be told to accept what these have written.
+            await check_keys(transaction, self.seals)
+            problem = "the head was altered"
         if head is not None and not problem:
             rows = await self._rows(transaction, head, known, depth)
             problem = "rows are gone or older" if rows is None else _older(rows, head, known)
@@ -288,6 +290,15 @@ def _older(rows: Mapping[str, Held], head: Head, known: State) -> str:
 def _same(lines: Iterable[Line], known: State) -> dict[str, Held]:
     """The rows that are what they were."""
     return {line.row: held for line in lines if (held := known.rows.get(line.row)) is not None and held.line == line}
+
+
+async def check_keys(transaction: Transaction, seals: Seals) -> None:
+    """Raise StoreRefused for a ring without, or with another, key of those that the store is written with."""
+    for key, proof in await transaction.fetch('SELECT "key", proof FROM sidekey_keys ORDER BY "key"'):
+        if key not in seals.ring:
+            raise StoreRefused(f"store.keys: key {key} is missing: the store is written with it")
+        if seals.key_check(key) != proof:
+            raise StoreRefused(f"store.keys: key {key} is not the key that the store is written with")
 
 
 async def read_head(transaction: Transaction) -> Head | None:

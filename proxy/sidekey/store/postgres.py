@@ -139,6 +139,9 @@ class PostgresDatabase(Database):
                 statement_cache_size=0,
                 server_settings={"application_name": "sidekey"},
             )
+        except ssl.SSLError:
+            # That of a certificate is a ValueError as well.
+            raise
         except ValueError:
             # Of the URL, which its text repeats.
             raise StoreRefused(
@@ -176,9 +179,12 @@ class PostgresDatabase(Database):
             if state[:2] in ("08", "57"):
                 self._drop()
             raise StoreUnavailable(f"store.url: the database {reason} (SQLSTATE {state})") from None
-        except ssl.SSLError:
+        except ssl.SSLCertVerificationError:
             self._drop()
             raise StoreUnavailable("store.url: the database's certificate is not that of its name and CA") from None
+        except ssl.SSLError:
+            self._drop()
+            raise StoreUnavailable("store.url: the TLS handshake with the database failed") from None
         except TimeoutError:
             self._drop()
             raise StoreUnavailable("store.url: the database does not respond") from None
@@ -207,8 +213,10 @@ class _PostgresTransaction(Transaction):
     async def execute_many(self, statement: str, rows: Sequence[Sequence[str | int | None]]) -> None:
         await self._connection.executemany(statement, rows)
 
-    async def now(self) -> int:
-        return int(await self._connection.fetchval("SELECT CAST(extract(epoch FROM clock_timestamp()) AS BIGINT)"))
+    async def now(self) -> float:
+        return float(
+            await self._connection.fetchval("SELECT CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)")
+        )
 
     async def announce(self) -> None:
         """Sent by the server as the transaction commits."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import secrets
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Final, Literal, Self, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, cast
 
 from sidekey.runtime.admin_rules import ROLES, Role
 from sidekey.store.canonical import Json, canonical
@@ -31,24 +31,72 @@ class SealedField:
     updated_by: str
 
 
+class _Form(NamedTuple):
+    """How a value is written in a body, and read from it; `parse` raises KeyError, TypeError or ValueError."""
+
+    write: Callable[[Any], Json]
+    parse: Callable[[Any], Any]
+
+
+_FORM: Final = "form"
+_AS_IT_IS: Final = _Form(lambda value: value, lambda raw: raw)
+_OUTSIDE: Final = frozenset({"row", "id", "version", "state"})
+"""What no body says: columns of their own, and what was found."""
+
+
+def _written(form: _Form) -> Mapping[str, _Form]:
+    """The metadata of a field whose value is not JSON as it is."""
+    return {_FORM: form}
+
+
+def _granted(ids: tuple[str, ...] | None) -> Json:
+    return "*" if ids is None else list(ids)
+
+
+def _parse_granted(raw: Any) -> tuple[str, ...] | None:
+    return None if raw == "*" else tuple(raw)
+
+
+def _sealed(secrets: Mapping[str, SealedField]) -> Json:
+    return {
+        pointer: {"sealed": each.sealed, "updated_at": each.updated_at, "updated_by": each.updated_by}
+        for pointer, each in secrets.items()
+    }
+
+
+def _parse_sealed(raw: Any) -> dict[str, SealedField]:
+    return {pointer: SealedField(**each) for pointer, each in raw.items()}
+
+
+def _parse_role(raw: Any) -> Role:
+    if raw not in ROLES:
+        raise ValueError("must be a role")
+    return cast(Role, raw)
+
+
+_GRANTED: Final = _written(_Form(_granted, _parse_granted))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record(ABC):
-    """A row that decides something. A new one has `version` 0; the store counts."""
+class Record:
+    """A row that decides something. A new one has `version` 0; the store counts. Times are seconds since the epoch."""
 
     kind: ClassVar[str]
 
     row: str
     id: str
     version: int = 0
+    created_at: int = 0
 
-    @abstractmethod
     def fields(self) -> dict[str, Json]:
-        """What it says, beside the above."""
+        """What it says, beside its ID and version."""
+        return {name: form.write(getattr(self, name)) for name, form in _forms(self.kind)}
 
     @classmethod
-    @abstractmethod
     def parse(cls, row: str, id: str, version: int, fields: Mapping[str, Any]) -> Self:  # noqa: A002  its name
         """The record of these fields. Raises KeyError, TypeError, ValueError where they are not of this kind."""
+        said = {name: form.parse(fields[name]) for name, form in _forms(cls.kind)}
+        return cls(row=row, id=id, version=version, **said)
 
     def body(self) -> str:
         """What it says as it is stored."""
@@ -64,48 +112,18 @@ class IntegrationRow(Record):
     """A stored integration.
 
     `document` is canonical JSON without secrets; `secrets` has the sealed values by the JSON pointers (RFC 6901) of
-    their places in it. Times are seconds since the epoch. `hidden`: a file had the same ID, and nobody has released
-    this one since. In an `altered` one nothing but `id` and `version` is to be relied upon.
+    their places in it. `hidden`: a file had the same ID, and nobody has released this one since. In an `altered` one
+    nothing but `id` and `version` is to be relied upon.
     """
 
     kind: ClassVar[str] = "integration"
 
     document: str = "{}"
-    secrets: Mapping[str, SealedField] = field(default_factory=dict)
-    created_at: int = 0
+    secrets: Mapping[str, SealedField] = field(default_factory=dict, metadata=_written(_Form(_sealed, _parse_sealed)))
     updated_at: int = 0
     updated_by: str = ""
     hidden: bool = False
     state: Literal["ok", "altered"] = "ok"
-
-    def fields(self) -> dict[str, Json]:
-        """What it says."""
-        return {
-            "created_at": self.created_at,
-            "document": self.document,
-            "hidden": self.hidden,
-            "secrets": {
-                pointer: {"sealed": each.sealed, "updated_at": each.updated_at, "updated_by": each.updated_by}
-                for pointer, each in self.secrets.items()
-            },
-            "updated_at": self.updated_at,
-            "updated_by": self.updated_by,
-        }
-
-    @classmethod
-    def parse(cls, row: str, id: str, version: int, fields: Mapping[str, Any]) -> Self:  # noqa: A002
-        """As `Record.parse`."""
-        return cls(
-            row=row,
-            id=id,
-            version=version,
-            document=fields["document"],
-            secrets={pointer: SealedField(**each) for pointer, each in fields["secrets"].items()},
-            created_at=fields["created_at"],
-            updated_at=fields["updated_at"],
-            updated_by=fields["updated_by"],
-            hidden=fields["hidden"],
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,37 +133,10 @@ class CallerRow(Record):
     kind: ClassVar[str] = "caller"
 
     token_sha256: str = field(repr=False)
-    integrations: tuple[str, ...] | None = ()
-    presets: tuple[str, ...] | None = ()
-    created_at: int = 0
+    integrations: tuple[str, ...] | None = field(default=(), metadata=_GRANTED)
+    presets: tuple[str, ...] | None = field(default=(), metadata=_GRANTED)
     updated_at: int = 0
     updated_by: str = ""
-
-    def fields(self) -> dict[str, Json]:
-        """What it says."""
-        return {
-            "created_at": self.created_at,
-            "integrations": _granted(self.integrations),
-            "presets": _granted(self.presets),
-            "token_sha256": self.token_sha256,
-            "updated_at": self.updated_at,
-            "updated_by": self.updated_by,
-        }
-
-    @classmethod
-    def parse(cls, row: str, id: str, version: int, fields: Mapping[str, Any]) -> Self:  # noqa: A002
-        """As `Record.parse`."""
-        return cls(
-            row=row,
-            id=id,
-            version=version,
-            token_sha256=fields["token_sha256"],
-            integrations=_parse_granted(fields["integrations"]),
-            presets=_parse_granted(fields["presets"]),
-            created_at=fields["created_at"],
-            updated_at=fields["updated_at"],
-            updated_by=fields["updated_by"],
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,54 +145,26 @@ class TokenRow(Record):
 
     kind: ClassVar[str] = "token"
 
-    role: Role
+    role: Role = field(metadata=_written(_Form(_AS_IT_IS.write, _parse_role)))
     token_sha256: str = field(repr=False)
     expires_at: int | None = None
-    created_at: int = 0
     created_by: str = ""
-
-    def fields(self) -> dict[str, Json]:
-        """What it says."""
-        return {
-            "created_at": self.created_at,
-            "created_by": self.created_by,
-            "expires_at": self.expires_at,
-            "role": self.role,
-            "token_sha256": self.token_sha256,
-        }
-
-    @classmethod
-    def parse(cls, row: str, id: str, version: int, fields: Mapping[str, Any]) -> Self:  # noqa: A002
-        """As `Record.parse`."""
-        if fields["role"] not in ROLES:
-            raise ValueError("must be a role")
-        return cls(
-            row=row,
-            id=id,
-            version=version,
-            role=cast(Role, fields["role"]),
-            token_sha256=fields["token_sha256"],
-            expires_at=fields["expires_at"],
-            created_at=fields["created_at"],
-            created_by=fields["created_by"],
-        )
 
 
 RECORDS: Final[Mapping[str, type[Record]]] = {each.kind: each for each in (IntegrationRow, CallerRow, TokenRow)}
 """The kinds of records by the word that rows have for them."""
 
 
+@cache
+def _forms(kind: str) -> tuple[tuple[str, _Form], ...]:
+    """What the body of a record of this kind says, and how."""
+    said = (each for each in fields(RECORDS[kind]) if each.name not in _OUTSIDE)
+    return tuple((each.name, each.metadata.get(_FORM, _AS_IT_IS)) for each in said)
+
+
 def parse_record(kind: str, row: str, id: str, version: int, body: str) -> Record:  # noqa: A002
     """The record of a body. Raises KeyError, TypeError, ValueError where it is of no kind that is known."""
-    fields = json.loads(body)
-    if not isinstance(fields, dict):
+    said = json.loads(body)
+    if not isinstance(said, dict):
         raise TypeError("must be an object")
-    return RECORDS[kind].parse(row, id, version, fields)
-
-
-def _granted(ids: tuple[str, ...] | None) -> Json:
-    return "*" if ids is None else list(ids)
-
-
-def _parse_granted(raw: Any) -> tuple[str, ...] | None:
-    return None if raw == "*" else tuple(raw)
+    return RECORDS[kind].parse(row, id, version, said)

@@ -30,8 +30,9 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         # Outside the head: they change too often, and decide nothing by themselves.
         "CREATE TABLE sidekey_uses (row_id TEXT PRIMARY KEY, at BIGINT NOT NULL)",
         "CREATE TABLE sidekey_leases (name TEXT NOT NULL, chain TEXT NOT NULL, fence BIGINT NOT NULL, "
-        "until BIGINT NOT NULL, stage TEXT NOT NULL, rotates BIGINT NOT NULL, lineage TEXT NOT NULL, "
-        'result TEXT NOT NULL, "key" TEXT NOT NULL, mac TEXT NOT NULL, PRIMARY KEY (name, chain))',
+        "until BIGINT NOT NULL, stage TEXT NOT NULL, rotates BIGINT NOT NULL, spent BIGINT NOT NULL, "
+        'lineage TEXT NOT NULL, result TEXT NOT NULL, "key" TEXT NOT NULL, mac TEXT NOT NULL, '
+        "PRIMARY KEY (name, chain))",
     ),
 )
 """Each brings the tables from one version of the schema to the next; none is ever edited once it was released."""

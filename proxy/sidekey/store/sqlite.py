@@ -34,6 +34,10 @@ _REASONS: Final = {
 }
 
 
+_BESIDE: Final = ("-wal", "-shm")
+"""What SQLite adds to the name of a database for the files beside it."""
+
+
 class SqliteDatabase(Database):
     """The database in the file at `path`."""
 
@@ -114,17 +118,27 @@ class SqliteDatabase(Database):
         except OSError as error:
             raise self._unavailable("cannot be opened", error) from None
         try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise StoreRefused(f"store.path: {self._path} must be a regular file")
-            if found.st_uid != os.geteuid():
-                raise StoreRefused(f"store.path: {self._path} must belong to the user that Sidekey runs as")
-            if stat.S_IMODE(found.st_mode) & 0o077:
-                os.fchmod(descriptor, 0o600)
-        except OSError as error:
-            raise self._unavailable("must be closed to other users, and its mode cannot be changed", error) from None
+            self._take(self._path, os.fstat(descriptor), descriptor)
         finally:
             os.close(descriptor)
+        for name in _BESIDE:
+            # Left by a process that was killed, or by a backup. Not opened here: closing would give up SQLite's locks.
+            path = self._path.with_name(f"{self._path.name}{name}")
+            with contextlib.suppress(FileNotFoundError):
+                self._take(path, path.lstat(), path)
+
+    def _take(self, path: Path, found: os.stat_result, file: int | Path) -> None:
+        """Refuse a file that is not this user's, and take it from everybody else."""
+        if not stat.S_ISREG(found.st_mode):
+            raise StoreRefused(f"store.path: {path} must be a regular file")
+        if found.st_uid != os.geteuid():
+            raise StoreRefused(f"store.path: {path} must belong to the user that Sidekey runs as")
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            try:
+                os.chmod(file, 0o600)  # noqa: PTH101 - a descriptor, where there is one
+            except OSError as error:
+                what = "must be closed to other users, and its mode cannot be changed"
+                raise self._unavailable(what, error) from None
 
     def _current(self) -> sqlite3.Connection:
         """The connection, to the file that is at the path now: it may have been restored from a backup."""
@@ -196,8 +210,8 @@ class _SqliteTransaction(Transaction):
     async def execute_many(self, statement: str, rows: Sequence[Sequence[str | int | None]]) -> None:
         self._connection.executemany(statement, [_named(values) for values in rows])
 
-    async def now(self) -> int:
-        return int(time.time())
+    async def now(self) -> float:
+        return time.time()
 
     async def announce(self) -> None:
         """Nothing: another process sees it by the file."""

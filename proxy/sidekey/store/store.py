@@ -17,7 +17,7 @@ from sidekey.store.database import Database, Transaction
 from sidekey.store.errors import RolledBack, StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.integrity import Seals
 from sidekey.store.keeper import Depth, Keeper
-from sidekey.store.leases import Lease, NotLeased
+from sidekey.store.leases import Bound, Lease, NotLeased
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, State
 from sidekey.store.upkeep import Accepted, DestinationsOf, Rotated, Verified
@@ -36,6 +36,9 @@ EXAMINE_EVERY: Final = 10.0
 
 DROP_EVERY: Final = 3600.0
 """Seconds between two searches for entries of the audit that are too old."""
+
+_PACE: Final = 0.02
+"""Seconds between two looks at least: whoever may connect to the database may tell of changes, at any rate."""
 
 _RETRY: Final = 0.5
 _GRACE: Final = 2.0
@@ -108,6 +111,11 @@ class Store:
         return self._keeper.state
 
     @property
+    def made(self) -> bool:
+        """Whether it was made just now: there was none."""
+        return self._keeper.made
+
+    @property
     def health(self) -> Health:
         """How it is."""
         return self._health
@@ -117,16 +125,20 @@ class Store:
         self._ring, self._retention = ring, retention
         self._worker.start(self._use(ring))
 
+    def check(self, ring: KeyRing) -> None:
+        """Raise StoreRefused for a ring that the store cannot go on with, and StoreUnavailable. Blocks."""
+        self._worker.start(self._keeper.check(ring)).result()
+
     async def read(self) -> State:
         """The present state."""
         return await self._worker.run(self._look())
 
-    async def commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
-        """Do all changes, or none, with their entry in the audit; the state with them.
+    async def commit(self, changes: Sequence[Change], *entries: AuditEntry) -> State:
+        """Do all changes, or none, with their entries in the audit; the state with them.
 
         Raises Changed, Exists, and RolledBack, which is a StoreUnavailable.
         """
-        return await self._worker.run(self._commit(changes, entry))
+        return await self._worker.run(self._commit(changes, entries))
 
     async def audit(self, entry: AuditEntry) -> None:
         """Write an entry of what changed nothing."""
@@ -137,28 +149,25 @@ class Store:
         ask = partial(audit.page, before=before, row=row, limit=limit)
         return await self._worker.run(self._keeper.query(ask))
 
-    async def lease(self, name: str, lineage: str, seconds: int) -> Lease | NotLeased:
-        """Take the lease of a token's renewal for so long, where nobody holds it."""
-        return await self._leasing(lambda transaction, seals: leases.take(transaction, seals, name, lineage, seconds))
+    async def lease(self, name: str, lineage: str, to: Sequence[str], seconds: int) -> Lease | NotLeased:
+        """Take the lease of a token's renewal for so long, where nobody holds it.
+
+        What it brings may go to the first of `to`; what was left for any of them is taken.
+        """
+        bounds = [Bound(lineage, each) for each in to]
+        return await self._leasing(lambda transaction, seals: leases.take(transaction, seals, name, bounds, seconds))
 
     async def intend(self, lease: Lease, seconds: int) -> None:
         """Note, before it is done, that the token is going to be presented within so long. Raises LeaseLost."""
         await self._leasing(lambda transaction, seals: leases.intend(transaction, seals, lease, seconds))
 
-    async def finish(self, lease: Lease, result: str) -> None:
-        """Leave what a call gave, sealed, and give the lease back. Raises LeaseLost."""
-        await self._leasing(lambda transaction, seals: leases.finish(transaction, seals, lease, result))
+    async def finish(self, lease: Lease, result: str, *, spent: bool) -> None:
+        """Leave what a call gave, sealed, and give the lease back; `spent`: for the first token. Raises LeaseLost."""
+        await self._leasing(lambda transaction, seals: leases.finish(transaction, seals, lease, result, spent=spent))
 
     async def release(self, lease: Lease) -> None:
         """Give the lease back, where its token was certainly not spent. Raises LeaseLost."""
         await self._leasing(lambda transaction, seals: leases.release(transaction, seals, lease))
-
-    async def left(self, name: str, lineage: str) -> str | None:
-        """What the last holder of a lease left; None: nothing of this lineage."""
-        seals = self._keeper.seals
-        return await self._worker.run(
-            self._keeper.query(lambda transaction: leases.read(transaction, seals, name, lineage))
-        )
 
     async def note_use(self, row: str) -> None:
         """Note that a row was used now."""
@@ -205,9 +214,9 @@ class Store:
     async def _use(self, ring: KeyRing) -> None:
         self._keeper.use(ring)
 
-    async def _commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
+    async def _commit(self, changes: Sequence[Change], entries: Sequence[AuditEntry]) -> State:
         try:
-            state = await self._keeper.commit(changes, (entry,))
+            state = await self._keeper.commit(changes, entries)
         except (StoreUnavailable, StoreRefused) as error:
             self._note(error)
             raise
@@ -242,9 +251,11 @@ class Store:
         told = self.state, self._health
         checked = dropped = time.monotonic()
         examined, touched = -EXAMINE_EVERY, False
+        looked = 0.0
         while True:
             await self._database.wait(LOOK_EVERY)
-            now = time.monotonic()
+            await asyncio.sleep(looked + _PACE - time.monotonic())
+            now = looked = time.monotonic()
             try:
                 # A row that was changed by other means than a store's leaves the revision what it was.
                 touched |= await self._database.touched()
@@ -269,7 +280,8 @@ class Store:
 
     async def _drop(self) -> None:
         async with self._keeper.alone() as transaction:
-            await audit.drop(transaction, int(time.time() - self._retention))
+            # By the database's time: one machine whose clock is wrong must not drop what all have written.
+            await audit.drop(transaction, int(await transaction.now() - self._retention))
 
     def _note(self, error: StoreError | None) -> None:
         state = self._keeper.state

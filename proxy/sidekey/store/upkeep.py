@@ -97,7 +97,7 @@ async def accept(keeper: Keeper, who: str) -> Accepted:
     async with keeper.writing(disbelieved=True) as (transaction, _):
         seals = keeper.seals
         former = await read_head(transaction)
-        believed = former is not None and former.key in seals.ring and seals.vouches(former)
+        believed = former is not None and seals.vouches(former)
         epoch = time.time_ns() // 1_000_000
         revision = 1
         if former is not None and believed:

@@ -12,7 +12,7 @@ async def note(transaction: Transaction, row: str) -> None:
     await transaction.execute(
         "INSERT INTO sidekey_uses (row_id, at) VALUES ($1, $2) ON CONFLICT (row_id) DO UPDATE SET at = excluded.at",
         row,
-        await transaction.now(),
+        int(await transaction.now()),
     )
 
 

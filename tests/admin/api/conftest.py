@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -31,12 +33,18 @@ class Running:
     upstream: int
 
 
-@pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+@contextmanager
+def serving(folder: Path) -> Iterator[Running]:
     """A Sidekey with a store, and an echoing upstream."""
-    folder = tmp_path_factory.mktemp("api")
     with Nginx(folder) as nginx, managed(folder, more=MORE) as child:
         yield Running(child, nginx.port)
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One for all."""
+    with serving(tmp_path_factory.mktemp("api")) as found:
+        yield found
 
 
 @pytest.fixture

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from admin.api.conftest import Running
+import pytest
+
+from admin.api.conftest import Running, serving
 from support.api import Api, basic, rewritten
 from support.ask import within
 
 Named = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A process of its own: what is refused to one token is noted at a bounded pace, and others' tests are refused."""
+    with serving(tmp_path_factory.mktemp("audit")) as found:
+        yield found
 
 
 def test_each_change_is_noted_with_the_names_of_its_fields(

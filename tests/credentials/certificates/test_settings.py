@@ -108,3 +108,10 @@ def test_other_shapes_are_errors(raw: object) -> None:
             parse(raw)
     with pytest.raises(ValueError, match="must not be empty"):
         parse_key({"insecure_value": "\n"})
+
+
+def test_a_certificate_is_public_in_a_store_and_a_key_is_not() -> None:
+    """Whatever a file has it in."""
+    for source in ("file", "env"):
+        assert parse_certificate({source: "NAME"}).form == "inline"
+        assert parse_key({source: "NAME"}).form == "value"

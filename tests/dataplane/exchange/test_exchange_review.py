@@ -111,9 +111,23 @@ async def test_a_response_waits_for_a_caller_who_took_no_100() -> None:
     assert caller.take().endswith(b"ok")
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(200, "2xx"), (302, "3xx"), (404, "4xx"), (500, "5xx"), (599, "5xx")])
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (200, "2xx"),
+        (302, "3xx"),
+        (400, "4xx"),
+        (401, "401"),
+        (403, "403"),
+        (404, "4xx"),
+        (429, "429"),
+        (499, "4xx"),
+        (500, "5xx"),
+        (599, "5xx"),
+    ],
+)
 async def test_a_response_counts_by_the_class_of_its_status(status: int, outcome: str) -> None:
-    """The label of the metric."""
+    """The label of the metric; what tells of a credential or a limit stands apart."""
     sidekey = Scripted(H)
     sidekey.caller().feed(get())
     (await sidekey.upstream()).feed(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)

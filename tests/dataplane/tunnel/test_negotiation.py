@@ -221,7 +221,9 @@ async def test_a_caller_that_leaves_before_the_leaf_is_there_is_counted(ca: Auth
             await eventually(lambda: leaves.asked)
             raw.reset()
         leaves.go.set()
-        await eventually(lambda: sidekey.metrics.tunnel_outcomes == {("h", "caller_gone"): 1})
+        await eventually(lambda: not sidekey.plane.worker.connections)
+        assert sidekey.metrics.tunnel_outcomes == {("h", "caller_gone"): 1}
+        assert not any(sidekey.metrics.tunnels.values())
 
 
 async def test_requests_before_a_connect_are_answered_first(ca: Authority) -> None:

@@ -85,9 +85,11 @@ async def test_a_server_that_speaks_first_is_heard() -> None:
     async with (
         RawUpstream(greeting) as upstream,
         running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS) as sidekey,
-        passing(sidekey, upstream) as (caller, _),
+        passing(sidekey, upstream) as (caller, far),
     ):
         await caller.until_contains(b"220 hello")
+        assert bytes(caller.received[caller.taken :]) == b"220 hello"
+        assert bytes(far.received) == b""
 
 
 async def test_a_slow_receiver_holds_the_sender() -> None:
@@ -193,6 +195,9 @@ async def test_the_end_of_the_drain_cuts_what_passes() -> None:
         await sidekey.plane.finish(0.2)
         await caller.until_lost()
         await far.until_lost()
+        assert [type(each.error) for each in (caller, far)] == [ConnectionResetError] * 2
+        assert sidekey.metrics.tunnels["passed"] == 0
+        assert sidekey.metrics.tunnel_outcomes == {("-", "opened"): 1}
 
 
 # Without sockets: what each end is told.

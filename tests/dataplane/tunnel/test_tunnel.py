@@ -196,7 +196,9 @@ async def test_a_caller_that_leaves_after_the_certificate_is_taken_for_one_that_
             await raw.send(TlsCaller(raw, client_context(ca, version), UPSTREAM).hello())
             await raw.until_received(size + 100)
             raw.reset()
-        await eventually(lambda: sidekey.metrics.tunnel_outcomes == {("h", "ca_untrusted"): 1})
+        await eventually(lambda: not sidekey.plane.worker.connections)
+        assert sidekey.metrics.tunnel_outcomes == {("h", "ca_untrusted"): 1}
+        assert not any(sidekey.metrics.tunnels.values())
 
 
 @VERSIONS
@@ -352,8 +354,7 @@ async def test_tunnels_leave_no_object_behind(ca: Authority) -> None:
             await raw.send(connect_request("up.test:443") + b"\x16\x03\x01\x00\x04nope")
             await raw.until_ended()
         await eventually(lambda: not sidekey.plane.worker.connections)
-        await asyncio.sleep(0.05)
-        assert alive() == before
+        await eventually(lambda: alive() == before)
 
 
 class Readable(RecordingTransport):

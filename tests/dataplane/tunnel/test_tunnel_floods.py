@@ -102,5 +102,9 @@ async def test_attempts_to_renegotiate_are_refused_and_at_most_so_many(ca: Autho
             # Python's client takes the alert for the end.
             before = len(caller.raw.received)
             await caller.raw.until_received(before + 400)
+            assert sidekey.plane.worker.connections
+        before = len(caller.raw.received)
         await caller.raw.send(b"".join(records.hello() for _ in range(1000)))
         await until_lost(sidekey, caller)
+        assert len(caller.raw.received) - before < 3 * BARE_RECORDS * 31
+        assert sidekey.metrics.stats("h").outcomes == {"target_denied": 2}

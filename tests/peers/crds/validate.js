@@ -18,6 +18,7 @@ const OPTIONS = {
   strict: true,
   skipLibCheck: true,
   types: [],
+  lib: ["lib.es2022.d.ts"],
   module: ts.ModuleKind.NodeNext,
   moduleResolution: ts.ModuleResolutionKind.NodeNext,
   target: ts.ScriptTarget.ES2022,

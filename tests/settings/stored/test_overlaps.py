@@ -12,7 +12,7 @@ from sidekey.authority.rules import CaRules
 from sidekey.core.matching import Matching, Overlap
 from sidekey.core.policy import Policy, parse_prefix
 from sidekey.runtime.snapshot import Caller, Snapshot
-from sidekey.settings.stored.overlaps import hidden_by, overlap_for, overlap_of, overlaps
+from sidekey.settings.stored.overlaps import hidden_by, overlap_for, overlap_of, overlaps, overlaps_beside
 from support.plane import integration
 
 AT = frozenset({"in.test"})
@@ -77,3 +77,29 @@ def test_a_save_is_told_what_it_would_cover() -> None:
     assert overlap_for(whole, caller) == Overlap("one", "two", "https://a.in.test/x/y")
     assert overlap_for(whole, Caller("c", frozenset({"one"}))) is None
     assert overlap_of(whole, one) is None
+
+
+def test_what_is_saved_together_is_judged_together() -> None:
+    """New ones against each other and what is there, for callers that are new as well; what is so now is not told."""
+    one = replace(integration("one", "https://a.in.test/x"), stored=True)
+    two = replace(integration("two", "https://a.in.test/x/y"), stored=True)
+    three = replace(integration("three", "https://a.in.test/x/y/z"), stored=True)
+    both, all_three = Caller("c", frozenset({"one", "two"})), Caller("d", frozenset({"one", "two", "three"}))
+    snapshot = Snapshot(
+        MappingProxyType({"one": one}),
+        callers={sha256(b"t").digest(): both},
+        ca=CaRules(hosts=("in.test",)),
+        matching=Matching(),
+    )
+    first = Overlap("one", "two", "https://a.in.test/x/y")
+    assert overlaps_beside(snapshot, {"two": two}, {}) == [first]
+    assert overlaps_beside(snapshot, {"two": two, "three": three}, {"d": all_three}) == [
+        Overlap("one", "three", "https://a.in.test/x/y/z"),
+        first,
+        Overlap("three", "two", "https://a.in.test/x/y/z"),
+    ]
+    assert overlaps_beside(snapshot, {"two": two}, {"c": Caller("c", frozenset({"one"}))}) == []
+    assert overlaps_beside(replace(snapshot, matching=None), {"two": two}, {}) == []
+    already = replace(snapshot, integrations={"one": one, "two": two})
+    assert overlaps_beside(already, {"two": two}, {}) == []
+    assert overlaps_beside(replace(already, callers={}), {}, {"c": both}) == [first]

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from sidekey.credentials.destination import accepted
 from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.reading import shown
-from sidekey.settings.stored.saving import Former, Invalid, accepted
+from sidekey.settings.stored.saving import Former, Invalid
 from sidekey.store.records import IntegrationRow
 from support.certificates import private_chain
 from support.oauth import signer, stranger
@@ -98,6 +99,8 @@ def test_a_document_that_was_got_and_is_put_keeps_everything(name: str) -> None:
         ("oauth2", {"auth": {"token_placement": "query"}}),
         ("oauth2", {"auth": {"token_request": {"method": "GET", "body": None, "query": {"a": "b"}}}}),
         ("oauth2", {"auth": {"token_request": {"body": {"scope": "write"}}}}),
+        ("oauth2", {"auth": {"token_request": {"body": {"resource": {"value": "https://evil.example.com"}}}}}),
+        ("oauth2", {"auth": {"token_request": {"query": {"resource": {"value": "https://evil.example.com"}}}}}),
         ("oauth2", {"auth": {"token_response": {"access_token": "refresh_token"}}}),
         ("oauth2", {"endpoint_prefix": "https://auth.example.com/x"}),
         ("profile", {"auth": {"region": "us-central1.gcp"}}),
@@ -109,6 +112,7 @@ def test_a_document_that_was_got_and_is_put_keeps_everything(name: str) -> None:
         ("jwt_bearer", {"auth": {"assertion": {"audience": "https://evil.example.com"}}}),
         ("jwt_bearer", {"auth": {"assertion": {"subject": "root@example.com"}}}),
         ("jwt_bearer", {"auth": {"assertion": {"claims": {"scope": "all"}}}}),
+        ("jwt_bearer", {"auth": {"assertion": {"claims": {"scope": {"value": "all"}}}}}),
         ("jwt_bearer", {"auth": {"assertion": {"algorithm": "PS256"}}}),
     ],
 )
@@ -153,6 +157,19 @@ def test_what_moves_no_secret_keeps_all_of_them(name: str, patch: dict[str, Any]
     assert set(opened(after).values) == SECRETS[name]
 
 
+@pytest.mark.parametrize("name", ["X-Original-URL", "x_rewrite_url", "X-HTTP-Method-Override"])
+def test_what_decides_where_a_server_reads_a_target_is_public(name: str) -> None:
+    """As a secret it would be entered, and the others kept."""
+    row = stored(HEADERS)
+    patch = {"auth": {"headers": {name: {"secret": {"value": "/admin"}}}}}
+    assert errors(former(row).patched(patch), former(row)) == {
+        "/auth/headers": f"{name} must be a public text: a server may take the request for another by it"
+    }
+    assert reenter(former(row).patched({"auth": {"headers": {name: "/admin"}}}), former(row)) == (
+        "/auth/headers/Authorization/secret",
+    )
+
+
 def test_redaction_may_be_switched_on_and_not_off() -> None:
     """An answer could show what it was entered to be kept out of."""
     row = stored({**BASIC, "redact_response": True})
@@ -171,13 +188,24 @@ def test_redaction_may_be_switched_on_and_not_off() -> None:
 
 def test_what_is_left_out_of_a_document_is_removed() -> None:
     """And what a patch leaves out is kept."""
+    both: dict[str, Any] = copied(HEADERS)
+    both["auth"]["headers"]["X-Key"] = {"secret": {"value": f"{CANARY}-key"}}
+    row = stored(both)
+    document = read(row)
+    del document["auth"]["headers"]["X-Key"]
+    made = draft(document, former(row))
+    kept, removed = "/auth/headers/Authorization/secret", "/auth/headers/X-Key/secret"
+    assert (made.kept, made.removed) == ((kept,), (removed,))
+    patched = draft(former(row).patched({"description": "x"}), former(row))
+    assert (patched.kept, patched.removed) == ((kept, removed), ())
+
+
+def test_a_token_request_with_fewer_parameters_is_another() -> None:
+    """Whether they are secret or not."""
     row = stored(OAUTH2)
     document = read(row)
     del document["auth"]["token_request"]["body"]["key"]
-    made = draft(document, former(row))
-    assert (made.kept, made.removed) == (("/auth/client_secret",), ("/auth/token_request/body/key",))
-    patched = draft(former(row).patched({"description": "x"}), former(row))
-    assert (len(patched.kept), patched.removed) == (2, ())
+    assert reenter(document, former(row)) == ("/auth/client_secret",)
 
 
 def test_a_patch_replaces_a_secret_whole() -> None:

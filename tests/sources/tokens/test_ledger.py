@@ -1,4 +1,4 @@
-"""sources/tokens/ledger.py: what is shared shows no secret, and a process without the store has no turn."""
+"""sources/tokens/ledger.py: what is shared shows no secret, and a process that must not ask has no turn."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ def test_what_is_shared_is_not_pickled(secret: object) -> None:
 
 
 @pytest.mark.parametrize("rotates", [False, True])
-async def test_a_process_that_has_not_opened_the_store_has_no_turn(rotates: bool) -> None:
-    with pytest.raises(Unavailable, match="this process does not use the store: send a request to one that runs"):
-        await Closed().take(CHAIN, rotates=rotates)
+async def test_a_process_that_must_not_ask_has_no_turn(rotates: bool) -> None:
+    with pytest.raises(Unavailable, match="ask another"):
+        await Closed("ask another").take(CHAIN, rotates=rotates)

@@ -52,11 +52,18 @@ CRM = Integration("crm", "oauth2", Policy(), None, secrets(Kind(Endpoint())), TR
         (HERE._replace(kind=replace(LINEAGE, client=("x",))), False, False, False),
         (HERE._replace(trust=("file", "digest")), False, False, False),
         (HERE._replace(certificate="x"), False, False, False),
+        (HERE._replace(destinations=("x",)), False, False, False),
     ],
 )
 def test_what_is_the_same_leaves_the_more_the_more_it_is(other: Origin, client: bool, token: bool, proof: bool) -> None:
     """Client, token and proof, one upon the other."""
     assert (HERE.is_client_of(other), HERE.has_token_of(other), HERE.asks_like(other)) == (client, token, proof)
+
+
+def test_a_token_goes_on_to_every_destination_that_its_own_may_become() -> None:
+    """As where redaction is switched on, and not where it is switched off."""
+    plain, redacting = HERE._replace(destinations=("plain",)), HERE._replace(destinations=("redacting", "plain"))
+    assert (redacting.is_client_of(plain), plain.is_client_of(redacting)) == (True, False)
 
 
 def test_it_is_what_the_kind_says_and_how_its_calls_go() -> None:
@@ -65,6 +72,8 @@ def test_it_is_what_the_kind_says_and_how_its_calls_go() -> None:
     assert origin_of(CRM) == Origin(LINEAGE, ("mozilla", ""), "")
     found = origin_of(replace(CRM, trust=trust, certificate=certificate(IDENTITY)))
     assert found == Origin(LINEAGE, ("file", "digest"), IDENTITY.fingerprint)
+    stored = origin_of(replace(CRM, destinations=("a", "b")))
+    assert stored == Origin(LINEAGE, ("mozilla", ""), "", ("a", "b"))
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,15 @@ from sidekey.network.dial import Dialer
 from sidekey.observe.metrics import Metrics
 from sidekey.runtime.snapshot import Integration, NetworkRules, Snapshot, Trust
 from sidekey.sources.tokens.auth_flow import AuthFlow
-from sidekey.sources.tokens.ledger import Closed
+from sidekey.sources.tokens.ledger import Closed, Ledger
 from sidekey.sources.tokens.service import Tokens
 from support.ca import Authority
 from support.certificates import Issued as ClientCertificate
 from support.dialling import HOSTS, LOOPBACK
 from support.mounted import asking, current, identity_of, shown
 from support.raw import RawConnection
+from support.sharing import Process, Shared
+from support.still import settle
 from support.upstream import OK, RawUpstream, answering
 
 
@@ -64,9 +66,9 @@ def tokens(metrics: Metrics) -> Tokens:
     return made(metrics, None)
 
 
-def made(metrics: Metrics, certificate: IdentitySource | None) -> Tokens:
+def made(metrics: Metrics, certificate: IdentitySource | None, ledger: Ledger | None = None) -> Tokens:
     dialer = Dialer(NetworkRules(hosts=HOSTS))
-    return Tokens(dialer, CallSlots(16), metrics, lambda defect: "d1", identity_of=lambda integration: certificate)
+    return Tokens(dialer, CallSlots(16), metrics, lambda _: "d1", identity_of=lambda _: certificate, ledger=ledger)
 
 
 class Certificate:
@@ -343,19 +345,39 @@ async def test_a_source_that_was_taken_over_is_gone_once_nobody_holds_it(tokens:
     await tokens.close()
 
 
+async def test_the_end_waits_for_a_call_that_may_spend_what_is_shared(metrics: Metrics, ca: Authority) -> None:
+    """Its request is cut, its call is not, and what that brings is kept. No other begins."""
+    called, answered = asyncio.Event(), asyncio.Event()
+
+    async def slow(connection: RawConnection) -> None:
+        await connection.request()
+        called.set()
+        await answered.wait()
+        await connection.send(OK)
+
+    shared = Shared()
+    tokens = made(metrics, None, Process("a", shared))
+    async with RawUpstream(slow, ssl_context=ca.server_context("up.test")) as upstream:
+        found = integration(ca, upstream.port)
+        rotating = replace(found, traits=found.traits._replace(rotates=True))
+        waiting = asyncio.create_task(tokens.source(rotating).obtain())
+        await called.wait()
+        closing = asyncio.create_task(tokens.close())
+        await settle()
+        assert (waiting.cancelled(), closing.done(), shared.events) == (True, False, ["a take", "a intend"])
+        with pytest.raises(ProblemError, match="this process is ending"):
+            await tokens.source(replace(rotating, id="other")).obtain()
+        answered.set()
+        await closing
+    assert shared.events == ["a take", "a intend", "a leave"]
+
+
 @pytest.mark.parametrize("traits", [{"rotates": True}, {"single_live_token": True}, {}], ids=str)
 async def test_only_what_processes_end_for_one_another_is_shared(
     traits: dict[str, bool], metrics: Metrics, ca: Authority
 ) -> None:
     """All else is called for as ever, whatever the ledger says."""
-    tokens = Tokens(
-        Dialer(NetworkRules(hosts=HOSTS)),
-        CallSlots(16),
-        metrics,
-        lambda _: "d1",
-        identity_of=lambda _: None,
-        ledger=Closed(),
-    )
+    tokens = made(metrics, None, Closed("ask another"))
     async with RawUpstream(answering(OK), ssl_context=ca.server_context("up.test")) as upstream:
         found = integration(ca, upstream.port)
         source = tokens.source(replace(found, traits=found.traits._replace(**traits)))
@@ -364,6 +386,6 @@ async def test_only_what_processes_end_for_one_another_is_shared(
         else:
             with pytest.raises(ProblemError) as failed:
                 await source.obtain()
-            assert "this process does not use the store" in failed.value.problem.detail
+            assert "no token is asked for: ask another" in failed.value.problem.detail
         assert len(upstream.connections) == (not traits)
         await tokens.close()

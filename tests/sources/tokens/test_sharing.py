@@ -17,7 +17,7 @@ from support.sharing import HOLD, SINGLE_LIVE, Family, Node, Rotating, Shared
 from support.still import advance, settle
 from support.tokens import TRAITS, token_of
 
-UNAVAILABLE = "the store cannot be used, so no token is asked for: it cannot be reached"
+UNAVAILABLE = "no token is asked for: it cannot be reached"
 
 
 class World:
@@ -291,6 +291,35 @@ async def test_another_token_is_asked_for_by_the_newest_refresh_token(changes: d
     assert world.presented == ["r0", "r1"]
 
 
+async def test_with_another_destination_what_was_entered_again_is_not_presented_again(world: World) -> None:
+    """An editor who moves an integration enters its secrets again: the refresh token that was entered first is spent.
+
+    And what came of it is not theirs to move; where it was before it goes on.
+    """
+    node = world.node()
+    node.change(Rotating(world.endpoint), row="r1", destinations=("here",))
+    assert await node.token() == "t1"
+    node.change(Rotating(world.endpoint), row="r1", destinations=("there",))
+    assert await node.problem() == SPENT
+    node.change(Rotating(world.endpoint), row="r1", destinations=("here",))
+    assert await node.token() == "t1"
+    of_former, world.endpoint.valid = world.endpoint.valid, "new"
+    node.change(Rotating(world.endpoint, "new"), row="r1", destinations=("there",))
+    assert await node.token() == "t2"
+    assert (of_former, world.presented) == ("r1", ["r0", "new"])
+
+
+async def test_the_clocks_of_processes_may_differ(world: World) -> None:
+    """By hours: how old a token is, the ledger's clock says."""
+    nodes = [world.node(ahead=ahead) for ahead in (-7200.0, 7200.0, 0.0)]
+    assert [await node.token() for node in nodes[:2]] == ["t1"] * 2
+    await advance(890, step=10)
+    assert [await node.token() for node in nodes] == ["t1"] * 3
+    await advance(200, step=10)
+    assert [await node.token() for node in nodes] == ["t2"] * 3
+    assert world.presented == ["r0", "r1"]
+
+
 @pytest.mark.parametrize("is_sent", [False, True])
 async def test_what_was_certainly_not_spent_is_presented_again(is_sent: bool, world: World) -> None:
     """Nothing was sent, or the endpoint has refused it."""
@@ -349,12 +378,75 @@ async def test_the_end_of_a_process_waits_for_what_a_call_brings(world: World) -
     world.endpoint.open.clear()
     waiting = asyncio.create_task(node.token())
     await settle()
-    closing = asyncio.create_task(node.source.close())
+    closing = asyncio.create_task(node.end())
     await settle()
     assert (waiting.cancelled(), closing.done()) == (True, False)
     world.endpoint.open.set()
     await closing
     assert await world.node().token() == "t1"
+    assert world.presented == ["r0"]
+
+
+async def test_the_end_of_a_process_waits_for_the_call_of_an_integration_that_was_changed(world: World) -> None:
+    """Also where the one before it is the only one that has called."""
+    node = world.node()
+    world.endpoint.open.clear()
+    waiting = asyncio.create_task(node.token())
+    await settle()
+    node.change(Rotating(world.endpoint), description="edited")
+    heirs = asyncio.create_task(node.token())
+    await settle()
+    closing = asyncio.create_task(node.end())
+    await settle()
+    assert (waiting.cancelled(), heirs.cancelled(), closing.done()) == (True, True, False)
+    world.endpoint.open.set()
+    await closing
+    assert await world.node().token() == "t1"
+    assert world.presented == ["r0"]
+
+
+async def test_a_turn_that_is_being_taken_at_the_end_of_a_process_is_given_back(world: World) -> None:
+    """At once: nobody else waits until it has run out, and nothing is presented."""
+    node, other = world.node("a"), world.node("b")
+    node.ledger.waits_at = "take"
+    waiting = asyncio.create_task(node.token())
+    await settle()
+    closing = asyncio.create_task(node.end())
+    await settle()
+    assert waiting.cancelled()
+    node.ledger.gate.set()
+    await closing
+    assert world.shared.events == ["a take", "a release"]
+    assert await other.token() == "t1"
+
+
+async def test_once_a_process_ends_no_turn_begins(world: World) -> None:
+    """Whoever asks: a request that is still let in, or the source of an integration that had none so far."""
+    node = world.node()
+    node.turns.end()
+    assert await node.problem() == "no token is asked for: this process is ending"
+    node.change(Rotating(world.endpoint, "new"))
+    assert await node.problem() == "no token is asked for: this process is ending"
+    assert world.shared.events == []
+
+
+async def test_once_a_process_ends_no_further_call_is_made(world: World) -> None:
+    """The response of the one under way brings a token that has ended, and the refresh token that counts from now."""
+    node = world.node("a")
+    world.endpoint.open.clear()
+    world.endpoint.brings_none = True
+    waiting = asyncio.create_task(node.token())
+    await settle()
+    closing = asyncio.create_task(node.end())
+    await settle()
+    world.endpoint.open.set()
+    await advance(5, step=0.5)
+    assert (waiting.cancelled(), closing.done()) == (True, True)
+    assert world.presented == ["r0"]
+    assert world.shared.events[-1] == "a leave"
+    world.endpoint.brings_none = False
+    assert await world.node().token() == "t2"
+    assert world.presented == ["r0", "r1"]
 
 
 async def test_a_token_that_was_rejected_is_refreshed_once_for_all(world: World) -> None:
@@ -389,9 +481,9 @@ def test_a_chain_is_spelled_the_same_for_good() -> None:
     origin = Origin(Lineage(client, (), ()), ("file", "digest"), "fingerprint")
     of_file = Integration("crm", "oauth2", None, None, None, TRAITS)  # type: ignore[arg-type]
     spelled = '["oauth2","refresh_token","https://auth.example.com/token","id","r0",null,null,null]'
-    assert chain_of(of_file, origin) == ("file:crm", f'[{spelled},""]')
-    stored = Integration("crm", "oauth2", None, None, None, TRAITS, row="r1", destination='{"a":"ü"}')  # type: ignore[arg-type]
-    assert chain_of(stored, origin) == ("r1", f'[{spelled},"{{\\"a\\":\\"ü\\"}}"]')
+    assert chain_of(of_file, origin) == ("file:crm", spelled, ("",))
+    stored = Integration("crm", "oauth2", None, None, None, TRAITS, row="r1", destinations=("a", "b"))  # type: ignore[arg-type]
+    assert chain_of(stored, origin) == ("r1", spelled, ("a", "b"))
     assert "r0" not in repr(chain_of(of_file, origin))
 
 

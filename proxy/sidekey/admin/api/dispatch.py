@@ -18,10 +18,7 @@ from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.service import Service
 from sidekey.admin.serve import is_whole
 from sidekey.core.addresses import literal
-from sidekey.settings.stored.document import MalformedError, parse
-
-LARGEST: Final = 512 << 10
-"""Bytes of a body."""
+from sidekey.settings.stored.document import LARGEST, MalformedError, parse
 
 BODY_TIMEOUT: Final = 30.0
 """Seconds in which a body must come."""

@@ -13,10 +13,11 @@ from sidekey.admin.api.documents import Wanted
 from sidekey.admin.api.named import AFTER, name_in, other_name
 from sidekey.admin.api.problems import ApiProblem, ItemError, not_found
 from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Route
-from sidekey.admin.api.saving import Made, Saving
+from sidekey.admin.api.saving import Saving
 from sidekey.admin.api.service import Service, expect
 from sidekey.credentials.registry import KINDS
 from sidekey.runtime.snapshot import STORED_STATES, Snapshot
+from sidekey.settings.stored.rows import Made
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import Delete, Put
 

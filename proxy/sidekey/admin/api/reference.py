@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from sidekey.admin.api.dispatch import LARGEST
 from sidekey.admin.api.openapi import codes_of
 from sidekey.admin.api.problems import CODES
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.table import ROUTES
 from sidekey.settings.document import DEEPEST
-from sidekey.settings.stored.document import MOST_VALUES
+from sidekey.settings.stored.document import LARGEST, MOST_VALUES
 from sidekey.settings.stored.saving import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
 
 PAGE: Final = "docs/api.md"

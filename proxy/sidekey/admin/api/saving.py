@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sidekey.admin.api.documents import ABOUT
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
 from sidekey.runtime.snapshot import Snapshot, Stored
-from sidekey.settings.stored.document import MalformedError, pointer
-from sidekey.settings.stored.opening import Vault, sealed_fields
+from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.overlaps import overlap_of
+from sidekey.settings.stored.rows import Made, former_of, saved_row
 from sidekey.settings.stored.saving import Draft, Former, Invalid, Reenter, prepare
 from sidekey.settings.stored.source import build_draft
-from sidekey.store.records import IntegrationRow, new_row
+from sidekey.store.records import IntegrationRow
 
 
 def document_in(sent: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,13 +35,6 @@ def draft_of(
         detail = "the destination of secrets has changed: enter them again, see errors"
         raise ApiProblem("reenter", detail, errors=[ItemError(each, text) for each in found.pointers])
     return found
-
-
-class Made(NamedTuple):
-    """A row that is not saved yet, and the pointers of what it changes: none, where it is what is saved."""
-
-    row: IntegrationRow
-    fields: tuple[str, ...]
 
 
 class Saving:
@@ -69,46 +62,19 @@ class Saving:
 
     def written(self, sent: Mapping[str, Any]) -> Made:
         """Of a whole document."""
-        return self._saved(document_in(sent), self._load())
+        return self._saved(document_in(sent), former_of(self.row))
 
     def patched(self, sent: Mapping[str, Any]) -> Made:
         """Of what is stored after a merge patch."""
-        former = self._load()
+        former = former_of(self.row)
         if former is None:
             raise ApiProblem("invalid", "what is stored cannot be read: send the whole document by PUT")
         return self._saved(former.patched(document_in(sent)), former)
 
-    def _load(self) -> Former | None:
-        row = self.row
-        if row is None or row.state != "ok":
-            return None
-        try:
-            return Former.load(row.document, row.secrets)
-        except MalformedError:
-            return None
-
     def _saved(self, document: Mapping[str, Any], former: Former | None) -> Made:
         draft = draft_of(document, former, self._snapshot, self._wrong)
         self._refuse_overlap(draft)
-        before, now, by = self.row, int(time.time()), self._by
-        intact = before if before is not None and before.state == "ok" else None
-        lasting = new_row() if before is None else before.row
-        kept = {} if intact is None else intact.secrets
-        row = IntegrationRow(
-            row=lasting,
-            id=self._name,
-            document=draft.saved.text(),
-            secrets=sealed_fields(self._vault, lasting, self._name, draft, kept, by=by, now=now),
-            created_at=now if intact is None else intact.created_at,
-            updated_at=now,
-            updated_by=by,
-            hidden=before is not None and before.hidden,
-        )
-        written = {} if former is None else former.saved.written
-        fields = {*differing(written, draft.saved.written), *draft.entered, *draft.removed}
-        if not fields and intact is None:
-            fields = {""}
-        return Made(row, tuple(sorted(fields)))
+        return saved_row(self._vault, self._name, draft, self.row, former, by=self._by, now=int(time.time()))
 
     def _refuse_overlap(self, draft: Draft) -> None:
         if draft.kept:
@@ -120,12 +86,3 @@ class Saving:
             other = found.second if found.first == self._name else found.first
             detail = f"integration {other} covers {found.where} as well, and one caller lists both: narrow one of them"
             raise ApiProblem("overlaps", detail)
-
-
-def differing(before: Any, after: Any, where: str = "") -> Iterator[str]:
-    """The pointers of what differs between two documents, as deep as both are objects."""
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        for key in sorted({*before, *after}):
-            yield from differing(before.get(key), after.get(key), f"{where}{pointer((key,))}")
-    elif before != after:
-        yield where

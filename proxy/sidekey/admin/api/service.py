@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
 from typing import Any, TypeVar, TypeVarTuple
 
 from sidekey.admin.api.answer import Answer
@@ -28,12 +27,6 @@ from sidekey.store.store import Store
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
-
-MOST_FIELDS = 100
-"""Names of fields that an entry of the audit has at most."""
-
-LONGEST_FIELD = 200
-"""Characters of such a name: keys of documents may be as long as whoever writes them likes."""
 
 _TEST_EVERY = 1.0
 """Seconds between two tests by one token."""
@@ -151,7 +144,7 @@ class Service:
         `fields` are the names of what is changed.
         """
         record = changes[0].record
-        entry = replace(_entry(ask, record.id), row=record.row, fields=_named(fields))
+        entry = replace(_entry(ask, record.id), row=record.row, fields=tuple(fields))
         try:
             return await self.managed.commit(changes, entry)
         except Changed:
@@ -176,10 +169,6 @@ class Service:
 
 def _answer(make: Callable[[*Arguments], Any], *arguments: *Arguments) -> Answer:
     return Answer.of(make(*arguments))
-
-
-def _named(fields: Iterable[str]) -> tuple[str, ...]:
-    return tuple(each[:LONGEST_FIELD] for each in islice(fields, MOST_FIELDS))
 
 
 def _entry(ask: Ask, name: str) -> AuditEntry:

@@ -13,6 +13,7 @@ from sidekey.credentials.destination import HARMLESS, GoesWith
 from sidekey.credentials.endpoint import check_endpoint
 from sidekey.credentials.fields import (
     REDACT,
+    Form,
     NotAReference,
     Reference,
     Secret,
@@ -51,7 +52,7 @@ def parse_certificate(raw: object) -> Reference:
             raise ValueError(f"no certificate is stored here: {_SEND_PEM}")
     source, value = single(raw, ("file", "env", "url", "inline"), _CERTIFICATE_WAY_OUT)
     if source != "inline":
-        return _elsewhere(source, value)
+        return _elsewhere(source, value, "inline")
     if "PRIVATE KEY-----" in value:
         raise ValueError("must not contain a private key, which is a secret: write it under private_key or pem")
     return Reference("inline", _pasted(value))
@@ -83,9 +84,9 @@ def _stored_url(raw: StoredMapping) -> Reference:
     return Reference("stored_url", f"{raw.pointer}/url")
 
 
-def _elsewhere(source: str, value: str) -> Reference:
+def _elsewhere(source: str, value: str, form: Form = "value") -> Reference:
     if source != "url":
-        return elsewhere(source, value)
+        return elsewhere(source, value, form=form)
     if not value.lower().startswith("https://"):
         raise ValueError("must be an https URL: http does not prove where a certificate or key comes from")
     check_endpoint(value)

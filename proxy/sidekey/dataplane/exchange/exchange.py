@@ -31,12 +31,16 @@ from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.dataplane.upstream.request_head import request_head
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import CALLER_GONE, Problem
+from sidekey.observe.metrics import APART
 from sidekey.runtime.snapshot import NOBODY
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
 """RFC 9110 9.2.2, of the methods whose servers are known to keep it."""
 
-_CLASSES: Final = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
+_OUTCOMES: Final[tuple[str, ...]] = tuple(
+    str(status) if status in APART else f"{status // 100}xx" for status in range(600)
+)
+"""Of an upstream's response, by its status."""
 _CLOSING: Final = frozenset(
     {"request_invalid", "request_too_large", "request_timeout", "not_implemented", "door_denied"}
 )
@@ -797,7 +801,7 @@ class Exchange(ExchangeEvents):
         self._enter(phases.OVER)
         worker, request, integration, status = self._worker, self._request, self._integration, self._status
         stats = worker.metrics.unknown if integration is None else integration.stats
-        seconds = worker.leave(stats, code or _CLASSES[status // 100], self._began)
+        seconds = worker.leave(stats, code or _OUTCOMES[status], self._began)
         if self._share is not None:
             self._share.leave()
             self._share = None

@@ -16,6 +16,9 @@ from sidekey.settings.profiles import Brought
 KEPT: Final[Mapping[str, Any]] = {"set": True}
 """What stands for a secret in a document that is saved."""
 
+LARGEST: Final = 512 << 10
+"""Bytes of a document that is sent, or saved: what cannot be sent back could not be edited."""
+
 MOST_VALUES: Final = 20_000
 """Values and keys of a document: reading, judging and dropping them holds the interpreter, which requests need."""
 
@@ -100,24 +103,30 @@ def located(raw: Mapping[str, Any], kept: Mapping[str, Any] | None = None) -> St
 def _mapping(raw: Mapping[str, Any], where: str, depth: int, kept: Mapping[str, Any]) -> StoredMapping:
     found = StoredMapping(where)
     for key, value in raw.items():
-        found[_checked(key)] = _value(value, f"{where}{pointer((key,))}", depth + 1, kept)
+        found[_checked(key)] = _value(value, where, key, depth + 1, kept)
     return found
 
 
-def _value(raw: Any, where: str, depth: int, kept: Mapping[str, Any]) -> Any:
+def _value(raw: Any, above: str, step: str | int, depth: int, kept: Mapping[str, Any]) -> Any:
+    """A value that is one `step` below a place."""
     if depth > DEEPEST:
         raise MalformedError(f"must not be nested deeper than {DEEPEST} levels")
+    if isinstance(raw, str):
+        return _checked(raw)
+    if not isinstance(raw, dict | list):
+        return raw
+    where = f"{above}{pointer((step,))}"
     if where in kept and isinstance(raw, dict) and is_kept(raw):
         raw = kept[where]
     if isinstance(raw, dict):
         return _mapping(raw, where, depth, kept)
     if isinstance(raw, list):
-        return [_value(each, f"{where}/{index}", depth + 1, kept) for index, each in enumerate(raw)]
-    return _checked(raw) if isinstance(raw, str) else raw
+        return [_value(each, where, index, depth + 1, kept) for index, each in enumerate(raw)]
+    return _checked(raw)
 
 
 def _checked(text: str) -> str:
-    if _SURROGATE.search(text):
+    if not text.isascii() and _SURROGATE.search(text):
         raise MalformedError("must not contain a lone surrogate, which is not a character")
     return text
 
@@ -148,7 +157,7 @@ def replaced(raw: Any, values: Mapping[str, Any], where: str = "") -> Any:
 
 def found_at(raw: Any, where: str) -> Any:
     """The value at a pointer; None where there is none."""
-    for part in _parts(where):
+    for part in parts_of(where):
         if isinstance(raw, Mapping):
             raw = raw.get(part)
         elif isinstance(raw, list) and part.isdecimal() and int(part) < len(raw):
@@ -158,7 +167,8 @@ def found_at(raw: Any, where: str) -> Any:
     return raw
 
 
-def _parts(where: str) -> Iterator[str]:
+def parts_of(where: str) -> Iterator[str]:
+    """The keys, and indexes as text, that a pointer names."""
     return (part.replace("~1", "/").replace("~0", "~") for part in where.split("/")[1:])
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from sidekey.credentials.base import Sealed
-from sidekey.credentials.destination import Json
+from sidekey.credentials.destination import Json, accepted
 from sidekey.credentials.fields import Reference
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.secrets import ReferenceReader
-from sidekey.settings.stored.saving import Draft, accepted
+from sidekey.settings.stored.saving import Draft
 
 if TYPE_CHECKING:
     from sidekey.store.records import IntegrationRow, SealedField

@@ -58,15 +58,31 @@ def overlap_for(snapshot: Snapshot, caller: Caller) -> Overlap | None:
     return _first(snapshot, snapshot.integrations, [caller], of=None)
 
 
+def overlaps_beside(
+    snapshot: Snapshot, integrations: Mapping[str, Integration], callers: Mapping[str, Caller]
+) -> list[Overlap]:
+    """What these integrations and callers, once all of them are saved, would cover twice that is not so now."""
+    others = {caller.name: caller for caller in _callers(snapshot)}
+    now = _every(snapshot, snapshot.integrations, others.values())
+    then = _every(snapshot, {**snapshot.integrations, **integrations}, {**others, **callers}.values())
+    return sorted({*then} - {*now})
+
+
 def _first(
     snapshot: Snapshot, integrations: Mapping[str, Integration], callers: Collection[Caller], *, of: str | None
 ) -> Overlap | None:
+    found = _every(snapshot, integrations, callers)
+    return next((each for each in found if of is None or of in (each.first, each.second)), None)
+
+
+def _every(
+    snapshot: Snapshot, integrations: Mapping[str, Integration], callers: Collection[Caller]
+) -> Iterator[Overlap]:
     if snapshot.matching is None:
-        return None
+        return iter(())
     policies = {name: each.policy for name, each in integrations.items() if each.rebuild is None}
     stored = frozenset(name for name, each in integrations.items() if each.stored)
-    found = overlaps(policies, stored, callers, frozenset(snapshot.ca.hosts))
-    return next((each for each in found if of is None or of in (each.first, each.second)), None)
+    return overlaps(policies, stored, callers, frozenset(snapshot.ca.hosts))
 
 
 def _callers(snapshot: Snapshot) -> Collection[Caller]:

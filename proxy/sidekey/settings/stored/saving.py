@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from sidekey.credentials.base import Sealed
-from sidekey.credentials.destination import Json, destination_of, halves_in, references_in
+from sidekey.credentials.destination import Json, accepted, destination_of, halves_in, references_in
 from sidekey.credentials.fields import Reference, cleaned, is_kept
 from sidekey.settings import checks
 from sidekey.settings.certificates import build_certificate_loader
@@ -125,16 +125,6 @@ def secrets_of(settings: IntegrationSettings) -> dict[Loc, Reference]:
     return {place: each for place, each in references_in(settings) if each.source in ("stored", "stored_url")}
 
 
-def accepted(settings: IntegrationSettings) -> tuple[dict[str, Json], ...]:
-    """The destinations that a secret may have been entered for, to be used by these settings; the first is their own.
-
-    Redaction of responses may be switched on for a secret that was entered without it, and not off.
-    """
-    own = destination_of(settings)
-    without = {key: value for key, value in own.items() if key != "redact_response"}
-    return (own,) if without == own else (own, without)
-
-
 def prepare(
     given: Mapping[str, Any], former: Former | None, *, in_flight: int, now: float
 ) -> Draft | Invalid | Reenter:
@@ -147,7 +137,7 @@ def prepare(
     except MalformedError as error:
         return Invalid((DocumentError("", str(error)),))
     settings, errors, warnings, expansion = validate(raw, None if former is None else former.saved.brought)
-    findings = [*errors, *(Finding(*each) for each in _errors(raw, in_flight))]
+    findings = [*errors, *(Finding(*each) for each in only_stored(raw, in_flight))]
     if settings is None:
         return _invalid(findings)
     secrets = secrets_of(settings)
@@ -172,8 +162,8 @@ def prepare(
     )
 
 
-def _errors(raw: Mapping[str, Any], in_flight: int) -> Iterator[tuple[Loc, str]]:
-    """What only a stored integration may not say."""
+def only_stored(raw: Mapping[str, Any], in_flight: int) -> Iterator[tuple[Loc, str]]:
+    """What only a stored integration may not say. `in_flight` is the process's limit of requests in flight."""
     if "allow_private" in raw:
         way_out = "only the operator allows addresses that are not global, in store.allow_private: remove this key"
         yield ("allow_private",), way_out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -12,12 +12,13 @@ from sidekey.credentials.base import Credential, Places, Traits
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime.snapshot import Caller, Integration, Judgement, Stored, Trust
+from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings import checks
 from sidekey.settings.build import build_integration, build_trust
 from sidekey.settings.certificates import build_certificate_loader
 from sidekey.settings.config_errors import show
 from sidekey.settings.file_side import FileSide
-from sidekey.settings.load import StoreSide
+from sidekey.settings.load import KeysError, StoreSide
 from sidekey.settings.local_address import ABSENT, is_local
 from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.stored.document import MalformedError, Saved
@@ -67,9 +68,10 @@ class _Built(NamedTuple):
 
 
 class StoredSource(StoreSide):
-    """The store as it is `taken`, for one thread at a time."""
+    """The store as it is `taken`, for one thread at a time. `check` is what `StoreSide.check` does."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[StoreRules], KeysError | None]) -> None:
+        self._check = check
         self._vault: Vault | None = None
         self._state: State | None = None
         self._built: dict[str, _Built] = {}
@@ -79,6 +81,9 @@ class StoredSource(StoreSide):
     def take(self, state: State, vault: Vault) -> None:
         """Build this state from now on, and open its secrets with this vault."""
         self._state = state
+        for row in state.integrations.values() if self._hidden else ():
+            if row.hidden:
+                self.marked(row)
         if self._vault is None or self._vault.ring is not vault.ring:
             self._vault = vault
 
@@ -86,6 +91,10 @@ class StoredSource(StoreSide):
     def ids(self) -> Container[str]:
         """As `StoreSide.ids`."""
         return () if self._state is None else self._state.integrations.keys()
+
+    def check(self, rules: StoreRules) -> KeysError | None:
+        """As `StoreSide.check`."""
+        return self._check(rules)
 
     def build(self, side: FileSide, now: float) -> Stored:
         """As `StoreSide.build`."""
@@ -124,8 +133,11 @@ class StoredSource(StoreSide):
         rows = {} if self._state is None else self._state.integrations
         self._hidden.update(rows[name].row for name in stored.newly_hidden if name in rows)
 
-    def release(self, row: IntegrationRow) -> bool:
-        """Whatever hid it, only its row counts from now on; whether something did."""
+    def marked(self, row: IntegrationRow) -> bool:
+        """Its row says, or said, that it is hidden: only the row counts from now on, whoever releases it and where.
+
+        The result is whether it was hidden here, whatever its row says.
+        """
         was_hidden = row.row in self._hidden
         self._hidden.discard(row.row)
         return was_hidden

@@ -22,7 +22,10 @@ from sidekey.credentials.base import Grant, Sealed
 
 
 class Unavailable(Exception):
-    """What is kept cannot be read or written now; the text says why. What may be spent must not be presented."""
+    """What is kept cannot be read or written now. What may be spent must not be presented.
+
+    The text says why: it continues "no token is asked for: ".
+    """
 
 
 class TurnLost(Exception):
@@ -32,11 +35,14 @@ class TurnLost(Exception):
 class Chain(NamedTuple):
     """The tokens that come of one another: of the integration that `name` stands for, beginning at a `lineage`.
 
-    The lineage is text that may hold secrets; what begins with another refresh token is another chain.
+    The lineage is text that may hold secrets; what begins with another refresh token is another chain. `to` is where
+    the tokens may go, beside the endpoint: what is left is for the first of these, and what was left for none of them
+    is not handed out; where it took the place of the first refresh token, that one is spent.
     """
 
     name: str
     lineage: str
+    to: tuple[str, ...] = ("",)
 
     def __repr__(self) -> str:
         return f"Chain({self.name})"
@@ -47,8 +53,7 @@ class SharedToken(Sealed):
     """A token that one process has obtained for all.
 
     `number` is one that no other token has. `asked` says what it is for, and may hold secrets. `called` is when the
-    call for it was sent (seconds since the epoch, by the clock of the process that sent it), and `life` how many
-    seconds it lives from then on.
+    call for it was sent, by the ledger's clock, and `life` how many seconds it lives from then on.
     """
 
     number: str
@@ -75,10 +80,12 @@ class Left(Sealed):
 class Turn(ABC):
     """The right to call for the next token of a chain, for a while. What it may do next raises Unavailable, TurnLost.
 
-    `left` is what the turn before has left.
+    `left` is what the turn before has left, `now` what the ledger's clock showed as the turn was taken: in seconds,
+    and one for all processes, whose own may differ.
     """
 
     left: Left
+    now: float
 
     @abstractmethod
     async def intend(self) -> None:
@@ -101,10 +108,11 @@ class Turn(ABC):
 
 
 class NoTurn(NamedTuple):
-    """It is another process's turn; or nobody's any more, since what was left may be `spent`."""
+    """It is another process's turn; or nobody's any more, since what was left may be `spent`. `now` as in a turn."""
 
     spent: bool
     left: Left
+    now: float
 
 
 class Ledger(ABC):
@@ -116,9 +124,12 @@ class Ledger(ABC):
 
 
 class Closed(Ledger):
-    """The ledger of a process that has not opened what is kept, although there is something."""
+    """The ledger of a process that must not ask for what others share. `reason` says why, and what to do."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
 
     async def take(self, chain: Chain, *, rotates: bool) -> Turn | NoTurn:
         """Nobody has a turn here."""
         del chain, rotates
-        raise Unavailable("this process does not use the store: send a request to one that runs")
+        raise Unavailable(self._reason)

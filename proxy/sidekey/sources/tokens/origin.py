@@ -13,16 +13,21 @@ class Origin(NamedTuple):
 
     `trust` is the source of the CAs that vouch for the endpoint, and the digest of their content; `certificate` the
     fingerprint of the client certificate, empty where there is none (RFC 8705: a token may be bound to it).
+    `destinations` are the integration's: a token is bound to the first of them.
     """
 
     kind: Lineage
     trust: tuple[str, str]
     certificate: str
+    destinations: tuple[str, ...] = ("",)
 
     def is_client_of(self, other: Origin) -> bool:
-        """Whether it is the same client, of the same endpoint."""
-        own, others = (self.kind.client, *self[1:]), (other.kind.client, *other[1:])
-        return own == others
+        """Whether it is the same client, of the same endpoint, for where the other's tokens may go.
+
+        The client alone is not enough: an editor of stored integrations names any, without a secret of it.
+        """
+        own, others = (self.kind.client, *self[1:3]), (other.kind.client, *other[1:3])
+        return own == others and other.destinations[0] in self.destinations
 
     def has_token_of(self, other: Origin) -> bool:
         """Whether, beside that, the same token is asked for."""
@@ -42,7 +47,10 @@ def origin_of(integration: Integration) -> Origin | None:
     credential, trust, certificate = integration.secrets.credential, integration.trust, integration.certificate
     if credential is None or isinstance(credential, FixedCredential) or not trust.usable:
         return None
-    if certificate is None:
-        return Origin(credential.lineage, (trust.source, trust.digest), "")
-    identity = certificate.identity
-    return None if identity is None else Origin(credential.lineage, (trust.source, trust.digest), identity.fingerprint)
+    fingerprint = ""
+    if certificate is not None:
+        identity = certificate.identity
+        if identity is None:
+            return None
+        fingerprint = identity.fingerprint
+    return Origin(credential.lineage, (trust.source, trust.digest), fingerprint, integration.destinations)

@@ -18,6 +18,7 @@ from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.sources.tokens.auth_flow import Fetch
 from sidekey.sources.tokens.ledger import Ledger
 from sidekey.sources.tokens.token_source import TokenSource
+from sidekey.sources.tokens.turns import Turns
 
 TOKEN_TIMEOUT = 10.0
 """Seconds for one call, from the lookup to the response's last byte."""
@@ -49,7 +50,7 @@ class Tokens:
         self._identity_of = identity_of
         self._metrics = metrics
         self._report = report
-        self._ledger = ledger
+        self._turns = None if ledger is None else Turns(ledger)
         self._integrations: Mapping[str, Integration] = MappingProxyType({})
         self._sources: dict[str, TokenSource] = {}
         self._former: dict[str, TokenSource] = {}
@@ -87,7 +88,7 @@ class Tokens:
                 self._report,
                 ready=partial(_present, certificate),
                 former=self._former.pop(name, None),
-                ledger=self._ledger if integration.traits.one_at_a_time else None,
+                turns=self._turns if integration.traits.one_at_a_time else None,
             )
         return found
 
@@ -107,8 +108,15 @@ class Tokens:
         return fetch
 
     async def close(self) -> None:
-        """Cancel every timer and every call under way, those of retired sources too."""
+        """Cancel every timer and every call under way, those of retired sources too.
+
+        A call that may spend what processes share is waited for, and none is begun any more.
+        """
+        if self._turns is not None:
+            self._turns.end()
         await asyncio.gather(*(source.close() for source in (*self._sources.values(), *self._retired)))
+        if self._turns is not None:
+            await self._turns.close(self._report)
         self._fetcher.close()
 
 

@@ -6,16 +6,18 @@ import asyncio
 import json
 from collections.abc import Callable, Hashable
 from dataclasses import fields, is_dataclass
+from functools import partial
 from secrets import token_hex
-from typing import Any
+from typing import Any, NamedTuple
 
 from sidekey.credentials.base import Call, CallFault, Issued, Reply
 from sidekey.errors import ProblemError
 from sidekey.runtime.snapshot import Integration
-from sidekey.sources.tokens.auth_flow import Fetch, Obtained
+from sidekey.sources.tokens.auth_flow import Fetch
 from sidekey.sources.tokens.calls import Calls
-from sidekey.sources.tokens.ledger import Chain, Ledger, Left, SharedToken, Turn, TurnLost, Unavailable
+from sidekey.sources.tokens.ledger import Chain, Left, NoTurn, SharedToken, Turn, TurnLost, Unavailable
 from sidekey.sources.tokens.origin import Origin
+from sidekey.sources.tokens.turns import Turns
 
 WAIT = 20.0
 """Seconds for which an attempt waits for another process's turn: longer than one lasts whose process has ended."""
@@ -24,76 +26,76 @@ FIRST_LOOK = 0.1
 LONGEST_LOOK = 1.0
 """Seconds between two looks at whether it has ended, which grow from the first to the longest."""
 
-LINGER = 15.0
-"""Seconds for which the end of a process waits for a turn: a call that was sent may have spent what it presented."""
-
 SPENT = (
     "the refresh token may be spent: a process ended, or had no response, while it presented it; enter a new refresh "
     "token"
 )
 
-Usable = Callable[[SharedToken], bool]
+
+class Found(NamedTuple):
+    """A token that processes share, and when the call for it was sent, on the loop's clock."""
+
+    token: SharedToken
+    called: float
+
+
+Usable = Callable[[Found], bool]
 
 
 class Sharing:
     """The part of a token source that is there where an integration's processes must call one at a time."""
 
-    def __init__(self, ledger: Ledger, integration: Integration, fetch: Fetch, wall: Callable[[], float]) -> None:
-        self._ledger = ledger
+    def __init__(self, turns: Turns, integration: Integration, fetch: Fetch) -> None:
+        self._turns = turns
         self._integration = integration
         self._rotates = integration.traits.rotates
         self._fetch = fetch
-        self._wall = wall
-        self._turn: asyncio.Task[SharedToken] | None = None
 
-    async def obtain(self, origin: Origin, usable: Usable, calls: Calls) -> SharedToken:
+    async def obtain(self, origin: Origin, usable: Usable, calls: Calls) -> Found:
         """The token that another process has left, where it is `usable`, or what `calls` bring.
 
         Raises CallFault, Unavailable, and what `calls` raise.
         """
-        chain = chain_of(self._integration, origin)
-        asked = asked_of(origin)
+        look = partial(self._look, chain_of(self._integration, origin), asked_of(origin), usable, calls)
         loop = asyncio.get_running_loop()
         end, pause = loop.time() + WAIT, FIRST_LOOK
         while True:
             try:
-                taken = await self._ledger.take(chain, rotates=self._rotates)
-                token = taken.left.token
-                if token is not None and token.asked == asked and usable(token):
-                    if isinstance(taken, Turn):
-                        await taken.release()
-                    return token
-                if isinstance(taken, Turn):
-                    # A task of its own: whoever stops waiting for a call must not keep what it brings from being kept.
-                    self._turn = loop.create_task(self._call(taken, asked, calls))
-                    self._turn.add_done_callback(self._ended)
-                    return await asyncio.shield(self._turn)
+                found = await self._turns.run(look)
             except TurnLost:
                 continue
-            if taken.spent:
+            if isinstance(found, Found):
+                return found
+            if found.spent:
                 raise CallFault("refused", SPENT, settings=True)
             if loop.time() >= end:
                 raise CallFault("timeout", "another process is obtaining the token, and has not ended yet")
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LONGEST_LOOK)
 
-    async def close(self) -> None:
-        """Wait for the turn to end, for some time."""
-        turn = self._turn
-        if turn is not None:
-            await asyncio.wait([turn], timeout=LINGER)
-            turn.cancel()
+    async def _look(self, chain: Chain, asked: str, usable: Usable, calls: Calls) -> Found | NoTurn:
+        """What is there, where it can be used; else what this turn brings, where it is nobody else's."""
+        clock = asyncio.get_running_loop().time
+        looked = clock()
+        taken = await self._turns.ledger.take(chain, rotates=self._rotates)
+        token = taken.left.token
+        if token is not None and token.asked == asked:
+            # The clocks are compared so that the token seems older by what that took, and never younger.
+            found = Found(token, looked - max(0.0, taken.now - token.called))
+            if usable(found):
+                if isinstance(taken, Turn):
+                    await taken.release()
+                return found
+        return await self._call(taken, taken.now - clock(), asked, calls) if isinstance(taken, Turn) else taken
 
-    def _ended(self, turn: asyncio.Task[SharedToken]) -> None:
-        if self._turn is turn:
-            self._turn = None
-
-    async def _call(self, turn: Turn, asked: str, calls: Calls) -> SharedToken:
+    async def _call(self, turn: Turn, ahead: float, asked: str, calls: Calls) -> Found:
+        """What the calls bring. `ahead` is by how much the ledger's clock is ahead of the loop's."""
         presented = False
         calls.memory = turn.left.memory
 
         async def fetch(call: Call) -> Reply:
             nonlocal presented
+            self._turns.check()
             if self._rotates:
                 await turn.intend()
                 presented = True
@@ -108,21 +110,17 @@ class Sharing:
                 await _end(turn, calls.memory)
             raise
         except (ProblemError, Unavailable):
-            # Nothing was sent: a certificate could not be read, or the intent not be kept.
+            # Nothing was sent: a certificate could not be read, the intent not be kept, or the process ends.
             await _end(turn, calls.memory)
             raise
         except Exception:
             # A defect; or the turn is another's by now, and neither changes anything.
             await (turn.give_up() if presented else turn.release())
             raise
-        token = self._token(obtained, asked)
-        await turn.leave(Left(obtained.issued.memory, token))
-        return token
-
-    def _token(self, obtained: Obtained, asked: str) -> SharedToken:
         issued: Issued = obtained.issued
-        elapsed = asyncio.get_running_loop().time() - obtained.called
-        return SharedToken(token_hex(8), asked, issued.grant, self._wall() - elapsed, issued.life)
+        token = SharedToken(token_hex(8), asked, issued.grant, obtained.called + ahead, issued.life)
+        await turn.leave(Left(issued.memory, token))
+        return Found(token, obtained.called)
 
 
 async def _end(turn: Turn, memory: str | None) -> None:
@@ -136,11 +134,11 @@ async def _end(turn: Turn, memory: str | None) -> None:
 def chain_of(integration: Integration, origin: Origin) -> Chain:
     """Whose token it is. What trusts the endpoint, and the client's certificate, are no part of it.
 
-    With another of these the refresh token of the config is still as spent as it was. A stored integration's is bound
-    to all of its destination as well.
+    With another of these the refresh token of the config is still as spent as it was; and so it is where a stored
+    integration has another destination, to which all that came of it is bound.
     """
     name = integration.row or f"file:{integration.id}"
-    return Chain(name, _spelled((origin.kind.client, integration.destination)))
+    return Chain(name, _spelled(origin.kind.client), integration.destinations)
 
 
 def asked_of(origin: Origin) -> str:

@@ -53,21 +53,21 @@ class StoreLedger(Ledger):
         health = self._store.health
         if health.rolled_back or not health.up:
             # The store looks for itself each second: many integrations need not each wait for a database that is away.
-            raise Unavailable(health.problem)
+            raise _unavailable(health.problem)
         try:
-            found = await self._store.lease(chain.name, chain.lineage, BEFORE if rotates else HOLD)
+            found = await self._store.lease(*chain, BEFORE if rotates else HOLD)
         except StoreError as error:
-            raise Unavailable(str(error)) from None
+            raise _unavailable(error) from None
         left = _read(found.result)
         if not isinstance(found, Lease):
-            return NoTurn(found.unknown, left)
+            return NoTurn(found.unknown, left, found.now)
         turn = _StoreTurn(self, self._store, chain, found, left)
-        key = hashlib.sha256(repr(tuple(chain)).encode()).digest()
+        key = hashlib.sha256(f"{chain.name} {chain.lineage}".encode()).digest()
         former = self._fences.get(key, 0)
-        if found.fence <= former:
-            await (turn.give_up() if rotates else turn.release())
-            return NoTurn(spent=True, left=left)
-        self._fences[key] = found.fence
+        self._fences[key] = max(former, found.fence)
+        if found.fence <= former and rotates:
+            await turn.give_up()
+            return NoTurn(spent=True, left=left, now=found.now)
         return turn
 
     async def keep(self, chain: Chain, write: Callable[[], Awaitable[None]]) -> None:
@@ -84,7 +84,7 @@ class StoreLedger(Ledger):
                 "what a call for a token brought cannot be stored yet", name=chain.name, reason=str(error)
             )
             self._unkept[chain] = asyncio.get_running_loop().create_task(self._keep_trying(chain, write))
-            raise Unavailable(str(error)) from None
+            raise _unavailable(error) from None
 
     async def _keep_trying(self, chain: Chain, write: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -114,6 +114,7 @@ class StoreLedger(Ledger):
 class _StoreTurn(Turn):
     def __init__(self, ledger: StoreLedger, store: Store, chain: Chain, lease: Lease, left: Left) -> None:
         self.left = left
+        self.now = lease.now
         self._ledger = ledger
         self._store = store
         self._chain = chain
@@ -125,10 +126,12 @@ class _StoreTurn(Turn):
         except LeaseLost:
             raise TurnLost from None
         except StoreError as error:
-            raise Unavailable(str(error)) from None
+            raise _unavailable(error) from None
 
     async def leave(self, left: Left) -> None:
-        await self._ledger.keep(self._chain, partial(self._store.finish, self._lease, _write(left)))
+        await self._ledger.keep(
+            self._chain, partial(self._store.finish, self._lease, _write(left), spent=left.memory is not None)
+        )
 
     async def release(self) -> None:
         with suppress(Unavailable, TurnLost):
@@ -138,6 +141,10 @@ class _StoreTurn(Turn):
         # Where this cannot be written the intent runs out, which says the same.
         with suppress(StoreError):
             await self._store.intend(self._lease, 0)
+
+
+def _unavailable(why: object) -> Unavailable:
+    return Unavailable(f"the store cannot be used: {why}")
 
 
 def _write(left: Left) -> str:

@@ -34,10 +34,11 @@ from sidekey.runtime.snapshot import Integration
 from sidekey.sources.tokens.auth_flow import Fetch, FlowRunner, Obtained
 from sidekey.sources.tokens.call_limit import CallLimit
 from sidekey.sources.tokens.calls import Calls
-from sidekey.sources.tokens.ledger import Ledger, SharedToken, Unavailable
+from sidekey.sources.tokens.ledger import Unavailable
 from sidekey.sources.tokens.origin import Origin, origin_of
 from sidekey.sources.tokens.schedule import Schedule, schedule
-from sidekey.sources.tokens.sharing import Sharing
+from sidekey.sources.tokens.sharing import Found, Sharing
+from sidekey.sources.tokens.turns import Turns
 
 _RANDOM = SystemRandom()
 
@@ -54,7 +55,7 @@ Platforms that return one token for its whole life say in its last second that i
 """
 
 STORE_PAUSE = 1.0
-"""Seconds until the next attempt, where the store cannot be used: no endpoint is to be spared."""
+"""Seconds until the next attempt, where no token is asked for: no endpoint is to be spared."""
 
 _RELOADED = Problem(
     "credential_unavailable",
@@ -84,7 +85,7 @@ class TokenSource:
 
     `fetch` makes its calls, `ready` waits until a client certificate is there where one is needed (ProblemError: there
     is none); `report` is passed defects, returns the id under which one is logged and must not raise. `former` is the
-    source of what the integration was before, to be retired by then. With a `ledger` the token is shared with other
+    source of what the integration was before, to be retired by then. With `turns` the token is shared with other
     processes, which call one at a time.
     """
 
@@ -97,7 +98,7 @@ class TokenSource:
         *,
         ready: Callable[[], Awaitable[object]],
         former: TokenSource | None = None,
-        ledger: Ledger | None = None,
+        turns: Turns | None = None,
         jitter: Callable[[], float] = _RANDOM.random,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -120,7 +121,7 @@ class TokenSource:
         self._held: _Held | None = None
         self._memory: str | None = None
         self._rejected = False
-        self._sharing = None if ledger is None else Sharing(ledger, integration, fetch, wall)
+        self._sharing = None if turns is None else Sharing(turns, integration, fetch)
         self._number = ""
         """That of the last shared token; another is newer."""
         self._doubted_until = -math.inf
@@ -223,11 +224,9 @@ class TokenSource:
     async def close(self) -> None:
         """Forget the token and cancel the attempt under way, with everyone who waits for it.
 
-        A call that may spend what is shared is waited for.
+        A call that may spend what is shared goes on: it is one of the `turns`.
         """
         await self._refresh.close()
-        if self._sharing is not None:
-            await self._sharing.close()
         self._drop()
 
     def _activate(self, held: _Held) -> Grant:
@@ -449,7 +448,7 @@ class TokenSource:
         except CallFault as error:
             return self._failed(error)
         except Unavailable as error:
-            reason = f"the store cannot be used, so no token is asked for: {error}"
+            reason = f"no token is asked for: {error}"
             self._log.warning("no token could be obtained", outcome="unreachable", reason=reason)
             return Failed(Problem("credential_unavailable", reason), STORE_PAUSE, counts=False)
         except ProblemError as raised:
@@ -471,7 +470,7 @@ class TokenSource:
         finally:
             self._memory = calls.memory
 
-    async def _share(self, sharing: Sharing, credential: CallingCredential) -> SharedToken:
+    async def _share(self, sharing: Sharing, credential: CallingCredential) -> Found:
         await self._ready()
         origin = self.origin
         if origin is None:
@@ -503,18 +502,16 @@ class TokenSource:
     def _keep(self, obtained: Obtained) -> Grant:
         return self._hand_out(obtained.issued.grant, obtained.called, obtained.issued.life)
 
-    def _keep_shared(self, token: SharedToken) -> Grant:
+    def _keep_shared(self, found: Found) -> Grant:
+        token, called = found
         self._number = token.number
-        return self._hand_out(token.grant, self._moment(token.called), token.life)
+        return self._hand_out(token.grant, called, token.life)
 
-    def _is_newer(self, token: SharedToken) -> bool:
+    def _is_newer(self, found: Found) -> bool:
         """Whether a token that another process has obtained is another than the last one here, and may be used."""
-        life = schedule(self._moment(token.called), token.life, 0.0)
-        return token.number != self._number and self._loop.time() < life.ends_at and self._allows(token.grant)
-
-    def _moment(self, wall: float) -> float:
-        """A moment in the past, on the loop's clock; another process's clock may be ahead."""
-        return self._loop.time() - max(0.0, self._wall() - wall)
+        token, called = found
+        ends_at = schedule(called, token.life, 0.0).ends_at
+        return token.number != self._number and self._loop.time() < ends_at and self._allows(token.grant)
 
     def _hand_out(self, grant: Grant, called: float, seconds: float) -> Grant:
         self._rejected = False

@@ -1,0 +1,154 @@
+"""`sidekey export`: what is stored, as config files without secrets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sidekey.authority.trust import replace_file
+from sidekey.runtime.store_rules import StoreRules
+from sidekey.settings.stored.exporting import Exported, NotExported, exported_caller, exported_integration
+from sidekey.settings.writing import Inexpressible, write
+from sidekey.store.errors import StoreUnavailable
+from sidekey.store.state import State
+from sidekey.store.store import Store
+from sidekey.store_session import in_store
+
+_MARK: Final = "Written by sidekey export:"
+"""What the first line of every file begins with: others are never replaced."""
+
+_LINE_LIMIT: Final = 400
+
+
+class ExportError(Exception):
+    """Why nothing was written, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Config files by name. `left_out` says what is in none of them and why, `notes` what the files do not say.
+
+    `needs` is what must be filled in: files, and URLs that stand in place of others.
+    """
+
+    files: Mapping[str, str]
+    needs: tuple[str, ...]
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def export(rules: StoreRules, *, whole: bool) -> Export:
+    """What is stored now: a file for each integration and one for the callers, or the `whole` in one.
+
+    Raises StoreError.
+    """
+
+    async def read(store: Store) -> Export:
+        if store.state.rolled_back:
+            raise StoreUnavailable(store.state.problem)
+        return _Exporting(store.state).export(whole=whole)
+
+    return in_store(rules, read, create=False)
+
+
+class _Exporting:
+    """One export."""
+
+    def __init__(self, state: State) -> None:
+        self._left_out: list[str] = []
+        self._notes: list[str] = []
+        self._integrations: dict[str, Exported] = {}
+        self._texts: dict[str, str] = {}
+        for name, row in sorted(state.integrations.items()):
+            try:
+                found = exported_integration(row)
+                text = write(_document(integrations={name: found.config}), _comment(f"integration {name}", found.needs))
+            except (NotExported, Inexpressible) as error:
+                self._left_out.append(f"integration {name}: {error}")
+                continue
+            self._integrations[name], self._texts[name] = found, text
+            self._notes += [f"integration {name}: {note}" for note in found.notes]
+        self._callers = {name: exported_caller(caller) for name, caller in sorted(state.callers.items())}
+        self._left_out += [
+            f"caller {name}: its row was altered: delete it" for kind, name in sorted(state.altered) if kind == "caller"
+        ]
+        for name, caller in sorted(state.callers.items()):
+            absent = [each for each in caller.integrations or () if each not in self._integrations]
+            if absent:
+                text = "lists what is not among these, which without a store is an error"
+                self._notes.append(f"caller {name}: {text}: {', '.join(absent)}")
+
+    def export(self, *, whole: bool) -> Export:
+        """What came of it."""
+        needs = tuple(need for each in (*self._integrations.values(), *self._callers.values()) for need in each.needs)
+        files = {"": self._whole(needs)} if whole else dict(self._files())
+        return Export(files, needs, tuple(self._left_out), tuple(self._notes))
+
+    def _whole(self, needs: tuple[str, ...]) -> str:
+        document = _document(
+            callers={name: each.config for name, each in self._callers.items()},
+            integrations={name: each.config for name, each in self._integrations.items()},
+        )
+        return write(document, _comment("integrations and callers of the store", needs))
+
+    def _files(self) -> Iterator[tuple[str, str]]:
+        for name, text in self._texts.items():
+            yield f"integration-{name}.yaml", text
+        if self._callers:
+            callers = {name: each.config for name, each in self._callers.items()}
+            needs = tuple(need for each in self._callers.values() for need in each.needs)
+            yield "callers.yaml", write(_document(callers=callers), _comment("callers of the store", needs))
+
+
+def _document(**sections: Mapping[str, Any]) -> dict[str, Any]:
+    return {"version": 1, **{name: section for name, section in sections.items() if section}}
+
+
+def _comment(what: str, needs: tuple[str, ...]) -> str:
+    """What is above a document."""
+    said = f"{_MARK} {what}"
+    if not needs:
+        return said
+    return "\n".join([f"{said}, without secrets. These must be filled in:", *(f"  {need}" for need in needs)])
+
+
+def write_files(export: Export, folder: Path, *, replace: bool) -> list[str]:
+    """Write the files into a folder, each in one step; `replace` those of an export before, whose others are removed.
+
+    The names of those that were removed. Raises ExportError, before anything is written where files are in the way.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+        present = {path.name: path for path in sorted(folder.iterdir()) if path.suffix == ".yaml"}
+        ours = {name for name, path in present.items() if _is_ours(path)}
+        _refuse(export, folder, present.keys(), ours if replace else frozenset())
+        for name, text in export.files.items():
+            replace_file(folder / name, text.encode())
+        gone = sorted(ours - export.files.keys()) if replace else []
+        for name in gone:
+            present[name].unlink()
+    except OSError as error:
+        raise ExportError(f"{folder} cannot be written: {os.strerror(error.errno or 0)}") from None
+    return gone
+
+
+def _refuse(export: Export, folder: Path, present: Set[str], replaced: Set[str]) -> None:
+    in_the_way = sorted((export.files.keys() & present) - replaced)
+    if not in_the_way:
+        return
+    names = ", ".join(in_the_way[:5]) + (", ..." if len(in_the_way) > 5 else "")
+    raise ExportError(
+        f"{folder} has files that would be written over: {names}; --replace does so with files of an export before, "
+        "which their first line tells: move others away, or name another folder"
+    )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file was written by an export."""
+    if not path.is_file() or path.is_symlink():
+        return False
+    with path.open("rb") as file:
+        return file.readline(_LINE_LIMIT).startswith(f"# {_MARK}".encode())

@@ -1,0 +1,115 @@
+"""What is stored, as config files say it, without secrets: each becomes a reference to a file that an operator fills.
+
+Pure: no secret is opened for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sidekey.settings.config_errors import Finding, show
+from sidekey.settings.profiles import Brought, expand, merged
+from sidekey.settings.stored.document import MalformedError, Saved, parts_of, replaced
+from sidekey.settings.stored.saving import secrets_of
+from sidekey.settings.validated import validate, validate_saved
+
+if TYPE_CHECKING:
+    from sidekey.store.records import CallerRow, IntegrationRow
+
+FOLDER: Final = "secrets"
+"""Where the files are, beside the config file."""
+
+UNKNOWN_URL: Final = "https://fill-in.invalid/"
+"""How a URL begins that must be written in place of this one: no name ends so (RFC 6761 6.4)."""
+
+_LONGEST = 48
+_OTHER = re.compile("[^A-Za-z0-9_-]")
+
+
+class NotExported(Exception):
+    """Why something has no place in a config file; and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One object as a config file says it, below its ID.
+
+    `needs` is what must be filled in: files, and URLs in place of others. `notes` are what the file does not say.
+    """
+
+    config: Mapping[str, Any]
+    needs: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def exported_integration(row: IntegrationRow) -> Exported:
+    """An integration. Raises NotExported."""
+    if row.state == "altered":
+        raise NotExported("its row was altered: write it again, or delete it")
+    try:
+        saved = Saved.load(row.document)
+    except MalformedError as error:
+        raise NotExported(f"its document {error}") from None
+    validated = validate_saved(saved.written, saved.brought)
+    settings = validated.settings
+    if settings is None or validated.errors:
+        raise NotExported(f"its document is not valid any more: {_joined(validated.errors)}")
+    values: dict[str, Any] = {}
+    needs: list[str] = []
+    notes: list[str] = []
+    for reference in secrets_of(settings).values():
+        name = _name(row.id, reference.value)
+        if reference.source == "stored_url":
+            values[reference.value] = f"{UNKNOWN_URL}{name}"
+            needs.append(values[reference.value])
+        else:
+            file = f"{FOLDER}/{name}.{'pem' if reference.pem else 'txt'}"
+            values[reference.value] = {"file": file}
+            needs.append(file)
+    written, changed = saved.written, saved.brought is not None and not _is_current(saved.written, saved.brought)
+    if saved.brought is not None and changed:
+        table = merged(written, saved.brought).table
+        written = {**table, "auth": {key: value for key, value in table["auth"].items() if key != "provider"}}
+        notes.append(
+            f"provider {saved.brought.provider} brings something else now than when it was saved: what it brought then "
+            "is written out"
+        )
+    if row.hidden:
+        notes.append("it is hidden, since a file had its ID: a config file cannot say that")
+    config = replaced(written, values)
+    errors = validate(config).errors
+    if errors:
+        raise NotExported(f"in a config file it is not valid: {_joined(errors)}")
+    return Exported(config, tuple(needs), tuple(notes))
+
+
+def exported_caller(row: CallerRow) -> Exported:
+    """A caller. Of its token only a hash is stored, so that the token itself must be filled in, too."""
+    file = f"{FOLDER}/callers/{row.id}.txt"
+    granted = "*" if row.integrations is None else list(row.integrations)
+    return Exported({"token": {"file": file}, "integrations": granted}, (file,))
+
+
+def _is_current(written: Mapping[str, Any], brought: Brought) -> bool:
+    """Whether a profile brings the same today."""
+    expansion = expand(written)
+    return not expansion.errors and expansion.brought == brought
+
+
+def _name(name: str, where: str) -> str:
+    """The name of a file without its extension: no ID has a dot, and no part of a place, so that none are the same."""
+    return ".".join((name, *map(_word, parts_of(where))))
+
+
+def _word(part: str) -> str:
+    """A part of a file's name, whatever the part of the place is: also for a key of a Kubernetes secret."""
+    word = _OTHER.sub("_", part)[:_LONGEST]
+    return part if word == part else f"{word}-{hashlib.sha256(part.encode()).hexdigest()[:8]}"
+
+
+def _joined(errors: Iterable[Finding]) -> str:
+    return "; ".join(f"{show(each.loc)}: {each.message}" for each in errors)

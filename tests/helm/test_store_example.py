@@ -1,0 +1,104 @@
+"""The example of gateways with a store: its files agree with each other, and with what the API takes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support import helm, kubeschema, peers
+from support.api import Api, managed
+
+README = (helm.STORE / "README.md").read_text("utf-8")
+VALUES: dict[str, helm.Values] = {
+    path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sorted(helm.STORE.glob("values*.yaml"))
+}
+
+
+@pytest.fixture(scope="module")
+def rendered() -> dict[str, list[helm.Object]]:
+    """What the values render, by the README's names."""
+    assert "helm install sidekey helm/sidekey --namespace egress" in README
+    return {
+        name: helm.objects(helm.CHART, values, name="sidekey", namespace="egress") for name, values in VALUES.items()
+    }
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_values_satisfy_lint(name: str) -> None:
+    """Strictly."""
+    assert helm.lint(helm.CHART, VALUES[name]) == []
+
+
+def made() -> set[tuple[str, str, str]]:
+    """Kind, name and key of all that the README's commands make."""
+    found = set()
+    for kind, name, keys in re.findall(r"create (secret generic|configmap) (\S+)((?: --from-file=\S+)+)", README):
+        found |= {(kind.partition(" ")[0], name, key) for key in re.findall(r"--from-file=(\S+)", keys)}
+    return found
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_commands_make_what_the_pods_wait_for(name: str, rendered: dict[str, list[helm.Object]]) -> None:
+    """Every Secret and ConfigMap that is not the chart's own, with its keys; for PostgreSQL nothing besides."""
+    (deployment,) = helm.of_kind(rendered[name], "Deployment")
+    needed = set()
+    for volume in deployment["spec"]["template"]["spec"]["volumes"]:
+        for source in volume.get("projected", {}).get("sources", []):
+            (kind, content), *_ = source.items()
+            if content["name"] != deployment["metadata"]["name"]:
+                needed |= {(kind, content["name"], item["key"]) for item in content["items"]}
+        if "configMap" in volume:
+            needed |= {("configmap", volume["configMap"]["name"], "ca.crt")}
+    assert needed == made() if name == "values" else needed < made()
+
+
+def test_the_url_names_the_database_that_the_policy_lets_through(rendered: dict[str, list[helm.Object]]) -> None:
+    """By its Service's namespace, its port, and the CA that the pod mounts."""
+    (url,) = re.findall(r"echo '(postgresql://\S+)' > url", README)
+    (policy,) = helm.of_kind(rendered["values"], "NetworkPolicy")
+    *_, database = policy["spec"]["egress"]
+    namespace = database["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+    assert f"@postgres.{namespace}.svc/" in url
+    assert database["ports"] == [{"port": 5432, "protocol": "TCP"}]
+    mount = VALUES["values"]["extraVolumeMounts"][0]["mountPath"]
+    assert url.endswith(f"?sslmode=verify-full&sslrootcert={mount}/ca.crt")
+
+
+def test_the_api_is_where_the_port_is_forwarded_from(rendered: dict[str, list[helm.Object]]) -> None:
+    """The admin listener of the config."""
+    (forwarded,) = re.findall(r"port-forward deployment/sidekey 9090:(\d+)", README)
+    listen = yaml.safe_load(helm.config_of(rendered["values"]))["listen"]
+    assert listen["admin"] == f"127.0.0.1:{forwarded}"
+
+
+def test_the_pod_that_accepts_a_backup_is_the_gateways_with_another_command(
+    rendered: dict[str, list[helm.Object]],
+) -> None:
+    """By the jq of docs/store.md: a valid pod that no Service finds, and that ends."""
+    (program,) = re.findall(r"jq '(.*?)' \|", (helm.ROOT / "docs" / "store.md").read_text("utf-8"), re.S)
+    (deployment,) = helm.of_kind(rendered["values-embedded"], "Deployment")
+    made = subprocess.run(
+        [peers.require("jq"), program], input=json.dumps(deployment), capture_output=True, text=True, check=True
+    )
+    pod = json.loads(made.stdout)
+    assert kubeschema.errors(pod) == []
+    wanted = deployment["spec"]["template"]["spec"]
+    (container,) = wanted["containers"]
+    kept = {key: value for key, value in container.items() if not key.endswith("Probe")}
+    assert pod["spec"] == {**wanted, "restartPolicy": "Never", "containers": [{**kept, "args": ["store", "accept"]}]}
+    assert "labels" not in pod["metadata"]
+
+
+def test_each_request_of_the_readme_makes_what_it_says(tmp_path: Path) -> None:
+    """In this order, by an operator's token: 201, and the tokens that the text goes on with."""
+    requests = re.findall(r"^curl .*? \$API(/\w+) -d '(.*?\})'$", README, re.M | re.S)
+    assert [path for path, _ in requests] == ["/integrations", "/callers", "/tokens"]
+    with managed(tmp_path) as child:
+        api = Api(child.admin_port)
+        made = [api.make(path, json.loads(body.replace("'$TOKEN'", api.token))) for path, body in requests]
+    assert ["token" in each for each in made] == [False, True, True]

@@ -1,0 +1,41 @@
+"""The row that a document is saved in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sidekey.settings.stored.rows import differing, former_of, saved_row
+from support.stored import BASIC, VAULT, draft, opened, stored
+
+
+def test_what_differs_is_told_by_pointers_alone() -> None:
+    """As deep as both have objects; a list is one value."""
+    before = {"a": 1, "b": {"c": [1], "d": 2}, "same": {"x": 1}}
+    after = {"a": 2, "b": {"c": [2], "d": 2, "e/f": 3}, "same": {"x": 1}}
+    assert list(differing(before, after)) == ["/a", "/b/c", "/b/e~1f"]
+
+
+def test_a_new_row_is_that_of_its_maker() -> None:
+    row, fields = saved_row(VAULT, "crm", draft(BASIC), None, None, by="ann", now=7)
+    assert (row.created_at, row.updated_at, row.updated_by, row.hidden) == (7, 7, "ann", False)
+    assert fields == ("/auth", "/auth/password", "/endpoint_prefix")
+    assert opened(row).refused == {}
+
+
+def test_a_change_keeps_what_the_row_is() -> None:
+    """Its lasting ID, when it was made, and whether it is hidden."""
+    before = replace(stored(BASIC), hidden=True, created_at=3)
+    document = {**BASIC, "description": "x"}
+    row, fields = saved_row(VAULT, "crm", draft(document), before, former_of(before), by="bob", now=9)
+    assert (row.row, row.created_at, row.updated_at, row.hidden) == (before.row, 3, 9, True)
+    assert fields == ("/auth/password", "/description")
+
+
+def test_nothing_of_an_altered_row_is_relied_upon() -> None:
+    before = replace(stored(BASIC), state="altered", created_at=3)
+    assert former_of(before) is None
+    assert former_of(replace(before, state="ok", document="x")) is None
+    assert former_of(None) is None
+    row, fields = saved_row(VAULT, "crm", draft({**BASIC}), before, None, by="bob", now=9)
+    assert (row.row, row.created_at) == (before.row, 9)
+    assert fields == ("/auth", "/auth/password", "/endpoint_prefix")

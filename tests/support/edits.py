@@ -1,0 +1,55 @@
+"""An edit of every key that decides where a stored secret may go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.certificates import private_chain
+from support.stored import BASIC, HEADERS, OAUTH2, RESPONSYS, jwt_bearer, mtls
+
+_CA = {"inline": private_chain("one.example").root.pem.decode()}
+EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "endpoint_prefix": (BASIC, {"endpoint_prefix": "https://evil.example.com/v1"}),
+    "allow_other_domains": (BASIC, {"allow_other_domains": True, "allowed_domains": ["https://evil.example.com"]}),
+    "allowed_domains": (
+        {**BASIC, "allow_other_domains": True, "allowed_domains": ["https://api.example.com"]},
+        {"allowed_domains": ["https://api.example.com", "https://evil.example.com"]},
+    ),
+    "trusted_ca": (BASIC, {"trusted_ca": _CA}),
+    "source_address": (BASIC, {"source_address": "127.0.0.1"}),
+    "redact_response": ({**BASIC, "redact_response": True}, {"redact_response": False}),
+    "basic.type": (BASIC, {"auth": {"type": "responsys", "login_endpoint": "https://login2.responsys.net"}}),
+    "headers.type": (HEADERS, {"auth": {"type": "mtls"}}),
+    "headers.headers": (HEADERS, {"auth": {"headers": {"X-Rewrite-URL": "/admin"}}}),
+    "mtls.type": (mtls(), {"auth": {"type": "headers"}}),
+    "oauth2.type": (OAUTH2, {"auth": {"type": "basic"}}),
+    "oauth2.token_endpoint": (OAUTH2, {"auth": {"token_endpoint": "https://evil.example.com/token"}}),
+    "oauth2.grant": (OAUTH2, {"auth": {"grant": "refresh_token", "refresh_token": {"value": "x"}}}),
+    "oauth2.client_authentication": (OAUTH2, {"auth": {"client_authentication": "query"}}),
+    "oauth2.token_placement": (OAUTH2, {"auth": {"token_placement": "query"}}),
+    "oauth2.assertion.algorithm": (jwt_bearer(), {"auth": {"assertion": {"algorithm": "PS512"}}}),
+    "oauth2.assertion.audience": (jwt_bearer(), {"auth": {"assertion": {"audience": "https://evil.example.com"}}}),
+    "oauth2.assertion.issuer": (jwt_bearer(), {"auth": {"assertion": {"issuer": "other"}}}),
+    "oauth2.assertion.subject": (jwt_bearer(), {"auth": {"assertion": {"subject": "root@example.com"}}}),
+    "oauth2.assertion.claims": (jwt_bearer(), {"auth": {"assertion": {"claims": {"scope": "everything"}}}}),
+    "oauth2.token_request.method": (
+        {"auth": {**OAUTH2["auth"], "token_request": {"query": {"key": {"value": "x"}}}}},
+        {"auth": {"token_request": {"method": "GET"}}},
+    ),
+    "oauth2.token_request.format": (OAUTH2, {"auth": {"token_request": {"format": "json"}}}),
+    "oauth2.token_request.body": (OAUTH2, {"auth": {"token_request": {"body": {"scope": "everything"}}}}),
+    "oauth2.token_request.query": (
+        OAUTH2,
+        {"auth": {"token_request": {"query": {"redirect": "https://evil.example.com"}}}},
+    ),
+    "oauth2.token_response.access_token": (OAUTH2, {"auth": {"token_response": {"access_token": "refresh_token"}}}),
+    "oauth2.token_response.base_url": (OAUTH2, {"auth": {"token_response": {"base_url": "url"}}}),
+    "oauth2.token_response.pin_base_url": (
+        {"auth": {**OAUTH2["auth"], "token_response": {"base_url": "url", "pin_base_url": True}}},
+        {"auth": {"token_response": {"pin_base_url": False}}},
+    ),
+    "responsys.type": (RESPONSYS, {"endpoint_prefix": "https://login2.responsys.net", "auth": {"type": "basic"}}),
+    "responsys.login_endpoint": (RESPONSYS, {"auth": {"login_endpoint": "https://login5.responsys.net"}}),
+    "responsys.path_prefix": (RESPONSYS, {"auth": {"path_prefix": "/rest/api/v1.3/lists"}}),
+}
+"""For each key that decides where a secret may go: a document, and a patch of that key alone."""

@@ -1,0 +1,103 @@
+"""Documents of every kind as they are exported and imported: secrets of any text, and what stands in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sidekey.settings.document import parse
+from sidekey.settings.secrets import SecretReader
+from sidekey.settings.stored.document import found_at
+from sidekey.settings.stored.exporting import UNKNOWN_URL, Exported
+from sidekey.settings.stored.importing import Rewritten, rewritten
+from sidekey.settings.validated import validate
+from sidekey.settings.writing import write
+from support.certificates import NOW, Chain, issue
+from support.stored import BASIC, CANARY, OAUTH2, PREFIX, chain, documents
+
+URL = f"https://files.example.com/{CANARY}.pem"
+
+
+def every_kind(held: Chain | None = None) -> dict[str, dict[str, Any]]:
+    """One of every kind, and of every way to have a secret, a certificate or a CA; `held` or one valid at `NOW`."""
+    held = held or chain()
+    leaf = held.leaf
+    both = leaf.pem.decode() + leaf.key_as().decode()
+    encrypted = leaf.key_as(passphrase=f"{CANARY}-pass").decode()
+    own = {"allow_private_ca": True}
+    certificate = {"certificate": {"inline": held.pem.decode()}}
+    refresh = {"grant": "refresh_token", "refresh_token": {"value": f"{CANARY}-refresh"}}
+    odd = {"body": {"a/b~c": {"value": f"{CANARY}-odd"}, "é" * 60: {"value": f"{CANARY}-long"}, "n": 1.5, "t": "1"}}
+    pair = {**certificate, "private_key": {"value": leaf.key_as().decode()}, **own}
+    return {
+        **documents(),
+        "mtls": {**PREFIX, "auth": {"type": "mtls", **pair}},
+        "beside": {**BASIC, "client_certificate": pair},
+        "joined": {**PREFIX, "auth": {"type": "mtls", "pem": {"value": both}, **own}},
+        "encrypted": {
+            **PREFIX,
+            "auth": {
+                "type": "mtls",
+                **certificate,
+                "private_key": {"value": encrypted},
+                "key_passphrase": {"value": f"{CANARY}-pass"},
+                **own,
+            },
+        },
+        "by_url": {
+            **BASIC,
+            "client_certificate": {"certificate": {"url": URL}, "private_key": {"url": URL}, "refresh": "2h"},
+        },
+        "refreshing": {"auth": {**OAUTH2["auth"], **refresh}},
+        "odd": {"auth": {**OAUTH2["auth"], "token_request": odd}},
+        "trusting": {
+            **BASIC,
+            "trusted_ca": {"inline": held.root.pem.decode()},
+            "description": "yes: 0660 # *",
+            "tags": ["off", "1"],
+            "limits": {"in_flight": 5},
+            "test": {"method": "GET", "path": "/x"},
+            "redact_response": True,
+        },
+    }
+
+
+def lasting_chain() -> Chain:
+    """A CA with a client's certificate, valid at `NOW`, and in a process that has the time of the machine."""
+    start, life = min(NOW, datetime.now(UTC)) - timedelta(days=1), timedelta(days=20 * 365)
+    root = issue("Root CA", authority=True, start=start, life=life)
+    between = issue("Client CA", root, authority=True, start=start, life=life)
+    return Chain(root, between, issue("client.example", between, start=start, life=life))
+
+
+def fill(text: str, folder: Path, values: Mapping[str, str], config: Mapping[str, Any]) -> str:
+    """Put secrets, by pointers, where an exported config says; the config's text with its URLs."""
+    for where, value in values.items():
+        found = found_at(config, where)
+        if isinstance(found, str):
+            assert found.startswith(UNKNOWN_URL)
+            text = text.replace(found, value)
+        else:
+            path = folder / found["file"]
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(value.encode())
+    return text
+
+
+def imported(exported: Exported, folder: Path, values: Mapping[str, str], name: str = "crm") -> Rewritten:
+    """What an import makes of what was exported, once the secrets are in their places."""
+    text = write({"version": 1, "integrations": {name: exported.config}})
+    assert CANARY not in text
+    document, errors = parse("x.yaml", fill(text, folder, values, exported.config).encode())
+    assert errors == []
+    return rewritten_of(document["integrations"][name], folder)
+
+
+def rewritten_of(raw: Mapping[str, Any], folder: Path, environ: Mapping[str, str] | None = None) -> Rewritten:
+    """What an import makes of an integration of a file in this folder."""
+    validated = validate(raw)
+    assert validated.errors == ()
+    assert validated.settings is not None
+    return rewritten(raw, validated.settings, SecretReader(folder, environ or {}))

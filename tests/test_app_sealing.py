@@ -1,0 +1,212 @@
+"""Whole processes with a store whose documents, rows and sealed values were edited: nothing opens, nothing is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from sidekey.settings.stored.document import merge_patch
+from sidekey.store.canonical import canonical
+from sidekey.store.records import IntegrationRow, SealedField
+from sidekey.store.state import Put, State
+from support.api import Api, managed
+from support.ask import get
+from support.child import Child, run_cli
+from support.edits import EDITS
+from support.postgres import Postgres
+from support.stored import BASIC, CANARY, OAUTH2
+from support.stores import ENTRY, KEYS, Place, PostgresPlace, SqlitePlace
+
+PATCHES: Final = {key: edit for key, edit in EDITS.items() if not key.startswith("mtls.")}
+"""What is edited, but where a certificate of the tests is too old for a process of now."""
+
+NAMES: Final = {key: f"e{number}" for number, key in enumerate(PATCHES)}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty database."""
+    if request.param == "sqlite":
+        return SqlitePlace(tmp_path)
+    postgres: Postgres = request.getfixturevalue("postgres")
+    found = PostgresPlace(postgres, asyncio.run(postgres.schema()))
+    (tmp_path / "store-url").write_text(postgres.url(found.schema))
+    return found
+
+
+def sidekey(place: Place, folder: Path) -> Child:
+    """A process with this store, and a caller of its file who may use everything."""
+    where = "path: store.db" if isinstance(place, SqlitePlace) else "url: {file: store-url}"
+    (folder / "caller").write_text("secret-of-billing")
+    callers = 'callers: {billing: {token: {file: caller}, integrations: "*"}}\nintegrations: {}'
+    return managed(folder, where, callers)
+
+
+def sent(child: Child, name: str) -> tuple[int, str]:
+    """The status, and the code, of a request."""
+    answer = get(child.proxy_port, f"/i/{name}/v1/x", {"Sidekey-Token": "secret-of-billing"})
+    return answer.status, json.loads(answer.body)["code"]
+
+
+def pointers(document: Any, where: str = "") -> set[str]:
+    """Where a document as it reads has secrets."""
+    if isinstance(document, dict) and document.get("set") is True and "updated_by" in document:
+        return {where}
+    items: Iterator[tuple[Any, Any]] = iter(document.items() if isinstance(document, dict) else ())
+    return set().union(*(pointers(value, f"{where}/{key}") for key, value in items))
+
+
+def with_its_macs(place: Place, edit: Callable[[State], dict[str, IntegrationRow]]) -> None:
+    """Change rows as a defect of ours would: everything is vouched for, and nobody has judged the documents."""
+
+    async def commit() -> None:
+        async with place.open(KEYS, create=False) as store:
+            rows = edit(store.state)
+            await store.commit([Put(row, store.state.integrations[name].version) for name, row in rows.items()], ENTRY)
+
+    asyncio.run(commit())
+
+
+def edited(row: IntegrationRow, patch: Any) -> IntegrationRow:
+    """A row whose document says something else, and whose secrets are what they were."""
+    saved = json.loads(row.document)
+    return replace(row, document=json.dumps({**saved, "integration": merge_patch(saved["integration"], patch)}))
+
+
+def flipped(field: SealedField) -> SealedField:
+    """Another last bit of a sealed value that is written."""
+    return replace(field, sealed=field.sealed[:-2] + ("A" if field.sealed[-2] != "A" else "B") + field.sealed[-1])
+
+
+@pytest.mark.long
+def test_what_was_edited_without_its_secrets_is_refused_or_does_not_open(place: Place, tmp_path: Path) -> None:
+    """Every key that decides, of every kind: by PATCH, by PUT, by a row that is vouched for, and by SQL alone."""
+    with sidekey(place, tmp_path) as child:
+        api = Api(child.admin_port)
+        for key, (document, patch) in PATCHES.items():
+            path = f"/integrations/{NAMES[key]}"
+            api.make("/integrations", {"id": NAMES[key], **document})
+            shown = api.get(path)
+            kept = pointers(merge_patch(shown, patch))
+            assert kept, key
+            for method, body in (("PATCH", patch), ("PUT", merge_patch(shown, patch))):
+                said = api.ask(method, path, body, match='"1"')
+                assert (said.status, said.code in ("reenter", "invalid")) == (422, True), (key, said)
+                if not key.endswith(".type"):
+                    assert (said.code, said.pointers) == ("reenter", kept), key
+                assert CANARY not in said.body.decode()
+            assert api.get(path) == shown
+        assert child.stop() == 0
+    before = asyncio.run(place.backup())
+    with_its_macs(
+        place,
+        lambda state: {name: edited(state.integrations[name], PATCHES[key][1]) for key, name in NAMES.items()},
+    )
+    with sidekey(place, tmp_path) as child:
+        api = Api(child.admin_port)
+        for key, name in NAMES.items():
+            assert api.get(f"/integrations/{name}")["status"] in ("sealed", "invalid"), key
+            # The target is judged first, by the policy that was edited.
+            assert sent(child, name) in ((502, "credential_unavailable"), (403, "target_denied")), key
+        assert child.stop() == 0
+    asyncio.run(place.restore(before))
+    for key, name in NAMES.items():
+        asyncio.run(edit_body(place, name, PATCHES[key][1]))
+    with sidekey(place, tmp_path) as child:
+        api = Api(child.admin_port)
+        for key, name in NAMES.items():
+            assert api.get(f"/integrations/{name}")["status"] == "altered", key
+            assert sent(child, name) == (502, "credential_unavailable"), key
+        assert child.stop() == 0
+
+
+async def edit_body(place: Place, name: str, patch: Any) -> None:
+    """What an administrator of the database can do to a document."""
+    ((body,),) = await place.sql(f"SELECT body FROM sidekey_rows WHERE id = '{name}'")
+    said = json.loads(body)
+    saved = json.loads(said["document"])
+    saved["integration"] = merge_patch(saved["integration"], patch)
+    said["document"] = json.dumps(saved)
+    text = canonical(said).replace("'", "''")
+    await place.sql(f"UPDATE sidekey_rows SET body = '{text}' WHERE id = '{name}'")
+
+
+def swapped_fields(state: State) -> dict[str, IntegrationRow]:
+    row = state.integrations["two"]
+    first, second = sorted(row.secrets)
+    return {"two": replace(row, secrets={first: row.secrets[second], second: row.secrets[first]})}
+
+
+def swapped_rows(state: State) -> dict[str, IntegrationRow]:
+    one, other = state.integrations["one"], state.integrations["other"]
+    return {"one": replace(one, secrets=other.secrets), "other": replace(other, secrets=one.secrets)}
+
+
+def flipped_bits(state: State) -> dict[str, IntegrationRow]:
+    row = state.integrations["one"]
+    return {"one": replace(row, secrets={where: flipped(each) for where, each in row.secrets.items()})}
+
+
+@pytest.mark.parametrize("change", [swapped_fields, swapped_rows, flipped_bits])
+def test_sealed_values_open_at_their_place_alone(
+    place: Place, tmp_path: Path, change: Callable[[State], dict[str, IntegrationRow]]
+) -> None:
+    """Although the rows are vouched for; the others go on, and `verify` names what does not open."""
+    with sidekey(place, tmp_path) as child:
+        for name, document in (("one", BASIC), ("other", BASIC), ("two", OAUTH2)):
+            Api(child.admin_port).make("/integrations", {"id": name, **document})
+        assert child.stop() == 0
+    moved: set[str] = set()
+
+    def noting(state: State) -> dict[str, IntegrationRow]:
+        rows = change(state)
+        moved.update(rows)
+        return rows
+
+    with_its_macs(place, noting)
+    with sidekey(place, tmp_path) as child:
+        api = Api(child.admin_port)
+        states = {each["id"]: each["status"] for each in api.get("/integrations")["items"]}
+        assert states == {name: "sealed" if name in moved else "ok" for name in ("one", "other", "two")}
+        for name in moved:
+            assert sent(child, name) == (502, "credential_unavailable")
+        done = run_cli("store", "verify", "--json", "--config", str(child.config))
+        findings = json.loads(done.stdout)["findings"]
+        assert done.returncode == 1
+        assert {each.split()[1].rstrip(":") for each in findings} == moved
+        assert all("does not open" in each for each in findings)
+        assert CANARY not in done.stdout
+        assert child.stop() == 0
+
+
+def test_an_older_row_is_not_believed(place: Place, tmp_path: Path) -> None:
+    """With the MAC that it had. Who runs keeps what it has; who starts serves files only, until it is accepted."""
+    with sidekey(place, tmp_path) as child:
+        api = Api(child.admin_port)
+        api.make("/integrations", {"id": "one", **BASIC})
+        ((*older,),) = asyncio.run(place.sql("SELECT version, mac, body FROM sidekey_rows WHERE id = 'one'"))
+        again = {"auth": {"password": {"value": f"{CANARY}-again"}}}
+        assert api.ask("PATCH", "/integrations/one", again, match='"1"').status == 200
+        version, mac, body = (str(each).replace("'", "''") for each in older)
+        statement = f"UPDATE sidekey_rows SET version = {version}, mac = '{mac}', body = '{body}' WHERE id = 'one'"
+        asyncio.run(place.sql(statement))
+        assert api.get("/integrations/one")["version"] == 2
+        said = api.ask("PATCH", "/integrations/one", {"description": "x"}, match='"2"')
+        assert (said.status, said.code) == (503, "store_unavailable")
+        assert child.stop() == 0
+    with sidekey(place, tmp_path) as child:
+        api = Api(child.admin_port)
+        assert api.get("/integrations")["items"] == []
+        assert sent(child, "one") == (403, "integration_denied")
+        assert api.ask("POST", "/integrations", {"id": "new", **BASIC}).code == "store_unavailable"
+        assert run_cli("store", "verify", "--config", str(child.config)).returncode == 1
+        assert run_cli("store", "accept", "--config", str(child.config)).returncode == 0
+        child.wait_for_line(lambda line: '"the store is in use"' in line)
+        assert api.get("/integrations/one")["version"] == 1
+        assert child.stop() == 0

@@ -1,0 +1,63 @@
+"""What `sidekey list` says of integrations of files and of the store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+from sidekey.list_command import as_json, lines, listed
+from sidekey.runtime.snapshot import Judgement, Snapshot, Stored
+from support.plane import integration
+
+FILE = replace(integration("file", "https://file.test/x"), description="of a file", tags=("a", "b"))
+SAVED = replace(integration("saved", "https://saved.test"), stored=True)
+SEALED = replace(SAVED, id="sealed", base=None)
+JUDGEMENTS = {
+    "saved": Judgement("ok"),
+    "sealed": Judgement("sealed", "auth.password: the stored secret cannot be opened"),
+    "file": Judgement("hidden", "a file has an integration of this ID, which is served instead"),
+    "gone": Judgement("hidden", "a file had its ID: release it to serve it"),
+}
+SNAPSHOT = Snapshot(
+    MappingProxyType({"file": FILE, "saved": SAVED, "sealed": SEALED}), stored=Stored(judgements=JUDGEMENTS)
+)
+
+
+def test_each_id_is_there_once_with_what_is_wrong_with_it() -> None:
+    """A file's stands for the stored one that it hides; one that nothing stands for is listed by itself."""
+    assert lines(listed(SNAPSHOT, usable=False)) == [
+        "file    basic  https://file.test/x  [a, b] of a file",
+        "gone    -      -                    hidden: a file had its ID: release it to serve it",
+        "saved   basic  https://saved.test",
+        "sealed  basic  -                    sealed: auth.password: the stored secret cannot be opened",
+    ]
+
+
+def test_the_same_is_there_for_machines() -> None:
+    found = {each.id: as_json(each) for each in listed(SNAPSHOT, usable=False)}
+    assert {name: (each["source"], each["status"]) for name, each in found.items()} == {
+        "file": ("file", "ok"),
+        "gone": ("store", "hidden"),
+        "saved": ("store", "ok"),
+        "sealed": ("store", "sealed"),
+    }
+    assert found["gone"] == {
+        "id": "gone",
+        "kind": None,
+        "source": "store",
+        "status": "hidden",
+        "reason": JUDGEMENTS["gone"].reason,
+        "base": None,
+        "description": "",
+        "tags": [],
+        "usable": False,
+    }
+
+
+def test_what_is_not_served_is_not_usable() -> None:
+    assert "gone" not in [each.id for each in listed(SNAPSHOT, usable=True)]
+
+
+def test_without_a_store_there_are_those_of_files() -> None:
+    assert [each.id for each in listed(replace(SNAPSHOT, stored=None), usable=False)] == ["file", "saved", "sealed"]
+    assert lines([]) == []
