@@ -14,9 +14,10 @@ from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.integrations import create, read, release
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.api.service import LONGEST_FIELD, MOST_FIELDS, Service, expect
+from sidekey.admin.api.service import Service, expect
 from sidekey.probe import Outcome
 from sidekey.runtime import snapshot as runtime
+from sidekey.store.audit import LONGEST_FIELD, MOST_FIELDS
 from sidekey.store.records import CallerRow, new_row
 from sidekey.store.state import Put
 from support.api import config
