@@ -66,7 +66,9 @@ def test_nothing_is_imported_on_the_loop_once_it_listens(stanza: str, top: str, 
     with Child(config, tmp_path / "config", environment=environment, fresh=True) as child:
         assert get(child.proxy_port, "/i/one/x", _TOKEN).status == 502
         assert get(child.proxy_port, "/i/unknown/x", _TOKEN).status == 403
-        for page, status in (("/readyz", 200), ("/healthz", 200), ("/metrics", 200), ("/absent", 404)):
+        pages = {"/readyz": 200, "/healthz": 200, "/metrics": 200, "/api/absent": 404}
+        pages |= {"/": 303, "/login": 200, "/static/absent": 404} if top else {"/absent": 404}
+        for page, status in pages.items():
             assert get(child.admin_port, page).status == status
         added = "".join(f"  kind{number}:\n    {filled(each)}\n" for number, each in enumerate(STANZAS.values()))
         child.rewrite(child.config.read_text() + added)

@@ -6,6 +6,7 @@ import asyncio
 from base64 import b64encode
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +116,11 @@ def test_what_is_gone_is_told_at_a_start_and_to_who_runs(postgres: Postgres, tmp
         assert child.stop() == 0
 
 
+def large(text: str) -> dict[str, Any]:
+    """A document of 20 KB."""
+    return {"auth": {"type": "headers", "headers": {f"X-{number}": text * 2000 for number in range(10)}}}
+
+
 def test_a_full_disk_refuses_changes_and_leaves_nothing_half_done(tmp_path: Path) -> None:
     """503 for each; what is loaded is read, and after a restart with room all that was acknowledged is there."""
     prlimit = peers.require("prlimit")
@@ -123,11 +129,11 @@ def test_a_full_disk_refuses_changes_and_leaves_nothing_half_done(tmp_path: Path
         api = Api(child.admin_port)
         while True:
             name = f"i{len(acknowledged)}"
-            said = api.ask("POST", "/integrations", {"id": name, **basic(1), "description": "x" * 20_000})
+            said = api.ask("POST", "/integrations", {"id": name, "endpoint_prefix": "http://127.0.0.1:1", **large("x")})
             if said.status != 201:
                 break
             acknowledged.append(name)
-        for method, body in (("PATCH", {"description": "y" * 30_000}), ("DELETE", None)):
+        for method, body in (("PATCH", large("y")), ("DELETE", None)):
             again = api.ask(method, "/integrations/i0", body, match='"1"')
             assert (again.status, again.code) == (said.status, said.code) == (503, "store_unavailable")
             assert "store.db cannot be " in again.json["detail"]

@@ -21,7 +21,6 @@ from sidekey.environment import (
     environment,
     parse_proxy,
     proxy_address,
-    reachable,
 )
 from sidekey.kept_trust import ADDING, REPLACING, KeptTrustError
 from sidekey.runtime.snapshot import Address
@@ -202,7 +201,7 @@ def test_an_address_that_no_url_names_is_an_error_of_its_key(address: Address, r
 def test_a_unix_socket_is_reached_where_it_is() -> None:
     """Only TCP has an address that means all of them."""
     address = Address(path="/run/sidekey.sock")
-    assert reachable(address) is address
+    assert address.reachable() is address
 
 
 @pytest.mark.parametrize(

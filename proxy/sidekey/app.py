@@ -200,10 +200,10 @@ class App:
         if self.managed is None:
             return None
         process.share_interpreter()
-        from sidekey.admin.api.extension import Api  # noqa: PLC0415 - as the line above says
         from sidekey.admin.api.openapi import document  # noqa: PLC0415
         from sidekey.admin.api.service import Service  # noqa: PLC0415
         from sidekey.admin.api.table import ROUTES  # noqa: PLC0415
+        from sidekey.admin.extension import Managing  # noqa: PLC0415 - as the line above says
 
         self._service = Service(
             self.managed,
@@ -214,7 +214,7 @@ class App:
             metrics=self.metrics,
             report=report_defect,
         )
-        return Api(self._service, address)
+        return Managing(self._service, address, lambda: self.proxy_address)
 
     async def probe(self, name: str, test: TestRequest) -> Outcome:
         """Send the test request of an integration through the data plane."""

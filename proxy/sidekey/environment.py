@@ -174,7 +174,7 @@ def proxy_address(address: Address) -> Address:
         )
     if address.port == 0:
         raise NoProxyUrl("listen.proxy: port 0 is chosen at start: write another port")
-    return reachable(address)
+    return address.reachable()
 
 
 def parse_proxy(url: str) -> Address:
@@ -189,10 +189,3 @@ def parse_proxy(url: str) -> Address:
     except InvalidTarget:
         raise NoProxyUrl("must be http://HOST:PORT") from None
     return Address(origin.host, origin.port)
-
-
-def reachable(address: Address) -> Address:
-    """The address by which this machine reaches a listener: its loopback where it listens on all addresses."""
-    if address.path is not None or not ip_address(address.host).is_unspecified:
-        return address
-    return Address("::1" if ":" in address.host else "127.0.0.1", address.port)

@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from sidekey.credentials.fields import mapping
-from sidekey.environment import reachable
 from sidekey.runtime.snapshot import Address
 from sidekey.settings.models import ListenSettings
 from sidekey.settings.source import Joined, read_config
@@ -31,7 +30,7 @@ def ask(config: str) -> None:
     """GET /readyz on the admin listener, or on the metrics one where only its address is fixed. Raises NotReady."""
     joined = read_config(Path(config))
     where, tls = _address(joined)
-    address = reachable(where)
+    address = where.reachable()
     connection = HTTPConnection("localhost", timeout=TIMEOUT)
     try:
         with _connect(address, tls=tls) as sock:

@@ -61,15 +61,15 @@ class Managed:
             store = await open_store(rules, patience=patience, create=create)
         except StoreError as error:
             raise StartError(str(error)) from None
-        if store.made:
-            # Where one was expected, it is elsewhere: a volume that is not mounted, or another database.
-            get_logger().info("there was no store: an empty one was made", store=store.id)
         return cls(store, rules, loader)
 
     def follow(self, reloader: Reloader, metrics: Metrics) -> None:
         """Put in use from now on what others change in the store, too, and tell how the store is."""
         self._reloader = reloader
         self._report = StoreReport(metrics)
+        if self.store.made:
+            # Where one was expected, it is elsewhere: a volume that is not mounted, or another database.
+            self._log.info("there was no store: an empty one was made", store=self.store.id)
         self.store.watch(self._look, report_defect)
         self._look()
         self._mark_unsaid()

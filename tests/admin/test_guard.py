@@ -25,6 +25,9 @@ class Named(Extension):
     def refuse(self, request: web.Request, refusal: Refusal) -> web.Response:
         return in_a_line(request, refusal)
 
+    def is_page(self, request: web.Request) -> bool:
+        return request.path == "/page"
+
     def may_scrape(self, request: web.Request) -> web.Response | None:
         del request
 
@@ -100,6 +103,30 @@ async def test_the_admin_listener_refuses_foreign_hosts(admin: Server, host: str
 async def test_the_admin_listener_refuses_pages_of_other_sites(admin: Server, site: str, status: int) -> None:
     """Browsers say where a request comes from; only this listener's own pages and the address bar may ask."""
     assert (await send(admin, get("/healthz", "Host: localhost", f"Sec-Fetch-Site: {site}")))[0] == status
+
+
+LINK = ("Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document")
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "status"),
+    [
+        ("/page", LINK, 404),
+        ("/page", (LINK[0], "Sec-Fetch-Dest: iframe"), 403),
+        ("/page", ("Sec-Fetch-Mode: no-cors", LINK[1]), 403),
+        ("/page", LINK[:1], 403),
+        ("/healthz", LINK, 403),
+        ("/metrics", LINK, 403),
+    ],
+)
+async def test_a_link_of_another_site_leads_to_pages_alone(
+    admin: Server, path: str, fields: tuple[str, ...], status: int
+) -> None:
+    """404: it came through to where pages would be."""
+    request = get(path, "Host: localhost", "Sec-Fetch-Site: cross-site", *fields)
+    assert (await send(admin, request))[0] == status
+    posted = request.replace("GET", "POST", 1)
+    assert (await send(admin, posted))[0] == 403
 
 
 async def test_the_metrics_listener_answers_to_any_host(metrics: Server) -> None:

@@ -28,15 +28,19 @@ Names = Callable[[], frozenset[str]]
 """Gives the further host names of a listener, which may change while it listens."""
 
 
-def guard(names: Names | None, refuse: Callable[[web.Request, Refusal], web.Response]) -> Middleware:
+def guard(
+    names: Names | None,
+    refuse: Callable[[web.Request, Refusal], web.Response],
+    is_page: Callable[[web.Request], bool],
+) -> Middleware:
     """Make the middleware, which responds with what `refuse` makes of a refusal.
 
-    `names` None accepts any Host and any site.
+    `names` None accepts any Host and any site. What `is_page` is for people: a link from elsewhere may lead there.
     """
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        refusal = _misdirected(request, names)
+        refusal = _misdirected(request, names, is_page)
         if refusal is not None:
             return refuse(request, refusal)
         return await handler(request)
@@ -44,7 +48,7 @@ def guard(names: Names | None, refuse: Callable[[web.Request, Refusal], web.Resp
     return check
 
 
-def _misdirected(request: web.Request, names: Names | None) -> Refusal | None:
+def _misdirected(request: web.Request, names: Names | None, is_page: Callable[[web.Request], bool]) -> Refusal | None:
     """Why a request is not for this listener; None lets it pass."""
     if not request.raw_path.startswith("/"):
         # Whoever sends the absolute-form takes this for a proxy (RFC 9112 3.2.2): misdirected (RFC 9110 7.4, 15.5.20).
@@ -55,9 +59,16 @@ def _misdirected(request: web.Request, names: Names | None) -> Refusal | None:
     host = request.headers.get(hdrs.HOST)
     if host is not None and not is_own_host(host.encode("latin-1", "replace"), names()):
         return Refusal(421, "Host must be an IP address, localhost or a name from the config")
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    if site not in ("none", "same-origin") and not (_is_navigation(request) and is_page(request)):
         return Refusal(403, "requests from pages of other sites are refused")
     return None
+
+
+def _is_navigation(request: web.Request) -> bool:
+    """Whether somebody has followed a link in a window of its own: not a frame, not a script, not a form that posts."""
+    fetch = request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest")
+    return request.method == hdrs.METH_GET and fetch == ("navigate", "document")
 
 
 def in_a_line(_: web.Request, refusal: Refusal) -> web.Response:

@@ -31,6 +31,10 @@ class Extension(ABC):
         """The response to a request that is not for this listener."""
 
     @abstractmethod
+    def is_page(self, request: web.Request) -> bool:
+        """Whether a request is for a page, to which links of other sites may lead."""
+
+    @abstractmethod
     def may_scrape(self, request: web.Request) -> web.Response | None:
         """The response to who may not read the metrics; None: they may."""
 
@@ -42,19 +46,23 @@ class Extension(ABC):
 def build_admin(health: Health, metrics: Metrics, extension: Extension | None = None) -> web.Application:
     """Make the admin application. It requires a Host that is an IP literal, localhost or a name of `extension`."""
     if extension is None:
-        return _build(health, metrics, guard(frozenset, in_a_line), _anybody)
-    app = _build(health, metrics, guard(extension.names, extension.refuse), extension.may_scrape)
+        return _build(health, metrics, guard(frozenset, in_a_line, _none), _anybody)
+    app = _build(health, metrics, guard(extension.names, extension.refuse, extension.is_page), extension.may_scrape)
     extension.add_to(app)
     return app
 
 
 def build_metrics(health: Health, metrics: Metrics) -> web.Application:
     """Make the metrics application: any Host, so that a scraper reaches it by any name."""
-    return _build(health, metrics, guard(None, in_a_line), _anybody)
+    return _build(health, metrics, guard(None, in_a_line, _none), _anybody)
 
 
 def _anybody(_: web.Request) -> web.Response | None:
     return None
+
+
+def _none(_: web.Request) -> bool:
+    return False
 
 
 def _build(

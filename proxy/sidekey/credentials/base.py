@@ -320,8 +320,17 @@ class KindSettings(BaseModel, ABC):
 
     type: str
 
+    title: ClassVar[str]
+    """What people call the kind."""
+
     needs_prefix: ClassVar[bool] = True
     """Whether the integration must write an `endpoint_prefix` itself."""
+
+    form_first: ClassVar[tuple[str, ...]] = ()
+    """Keys that a form shows at once although they may be left out."""
+
+    form_when: ClassVar[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType({})
+    """Keys that a form shows only while another key has one of these values."""
 
     brings_certificate: ClassVar[bool] = False
     """Whether the block contains the client certificate, which then has no own block (`certificate_settings`)."""

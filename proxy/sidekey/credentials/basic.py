@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -27,6 +27,8 @@ def _check_literal(reference: Reference) -> Reference:
 
 class BasicSettings(KindSettings):
     """User name and password, sent as `Authorization: Basic`."""
+
+    title: ClassVar[str] = "Basic"
 
     type: Literal["basic"] = Field(description="The kind: HTTP Basic (RFC 7617).")
     username: Annotated[Text, AfterValidator(_check_literal), HARMLESS] = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
@@ -143,6 +143,8 @@ def _deciding(headers: dict[str, _Value]) -> dict[str, str] | None:
 
 class HeadersSettings(KindSettings):
     """Headers with fixed values, public or secret."""
+
+    title: ClassVar[str] = "Headers"
 
     type: Literal["headers"] = Field(description="The kind: headers with fixed values.")
     headers: Annotated[

@@ -15,6 +15,9 @@ from sidekey.credentials.fields import Keys
 class MtlsSettings(CertificateSettings, KindSettings):
     """A client certificate in the TLS handshake, and nothing in the request."""
 
+    title: ClassVar[str] = "Client certificate"
+    form_first: ClassVar[tuple[str, ...]] = ("certificate", "private_key")
+
     brings_certificate: ClassVar[bool] = True
 
     type: Literal["mtls"] = Field(description="The kind: a client certificate (mutual TLS).")

@@ -224,6 +224,8 @@ def _below(prefix: Reference) -> str:
 class ResponsysSettings(KindSettings):
     """A token from a Responsys login, sent as `Authorization` to the host that the login returns."""
 
+    title: ClassVar[str] = "Oracle Responsys"
+
     needs_prefix = False
 
     type: Literal["responsys"] = Field(description="The kind: Oracle Responsys.")

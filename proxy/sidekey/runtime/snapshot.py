@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from itertools import chain
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
@@ -160,6 +161,12 @@ class Address:
         if self.path is not None:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def reachable(self) -> Address:
+        """The address by which this machine reaches the listener: its loopback where it listens on all addresses."""
+        if self.path is not None or not ip_address(self.host).is_unspecified:
+            return self
+        return Address("::1" if ":" in self.host else "127.0.0.1", self.port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         'lineage TEXT NOT NULL, result TEXT NOT NULL, "key" TEXT NOT NULL, mac TEXT NOT NULL, '
         "PRIMARY KEY (name, chain))",
     ),
+    (
+        "CREATE TABLE sidekey_sessions (id TEXT PRIMARY KEY, token_sha256 TEXT NOT NULL, ends_at BIGINT NOT NULL, "
+        '"key" TEXT NOT NULL, mac TEXT NOT NULL)',
+        "CREATE INDEX sidekey_sessions_token ON sidekey_sessions (token_sha256, ends_at)",
+    ),
 )
 """Each brings the tables from one version of the schema to the next; none is ever edited once it was released."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 
-from sidekey.store import audit, leases, upkeep, uses
+from sidekey.store import audit, leases, sessions, upkeep, uses
 from sidekey.store.audit import PAGE, AuditEntry, AuditPage
 from sidekey.store.database import Database, Transaction
 from sidekey.store.errors import RolledBack, StoreError, StoreRefused, StoreUnavailable
@@ -19,6 +19,7 @@ from sidekey.store.integrity import Seals
 from sidekey.store.keeper import Depth, Keeper
 from sidekey.store.leases import Bound, Lease, NotLeased
 from sidekey.store.ring import KeyRing
+from sidekey.store.sessions import Session
 from sidekey.store.state import Change, State
 from sidekey.store.upkeep import Accepted, DestinationsOf, Rotated, Verified
 from sidekey.store.worker import Worker
@@ -177,6 +178,20 @@ class Store:
         """When rows were used last, in seconds since the epoch, by row."""
         return await self._worker.run(self._keeper.query(uses.read))
 
+    async def log_in(self, session: Session, entry: AuditEntry) -> None:
+        """Keep a session of the console, with its entry in the audit."""
+        await self._worker.run(self._log_in(session, entry))
+
+    async def session(self, session: str) -> Session | None:
+        """The session of this ID; None: there is none, it is over, or it was altered."""
+        seals = self._keeper.seals
+        find = partial(sessions.find, seals=seals, session=session)
+        return await self._worker.run(self._keeper.query(find))
+
+    async def log_out(self, session: str) -> None:
+        """End a session."""
+        await self._worker.run(self._log_out(session))
+
     async def rotate_key(self, destinations_of: DestinationsOf, who: str) -> Rotated:
         """Write with the first key whatever is written with another."""
         return await self._worker.run(upkeep.rotate(self._keeper, destinations_of, who))
@@ -226,6 +241,15 @@ class Store:
     async def _audit(self, entry: AuditEntry) -> None:
         async with self._keeper.alone() as transaction:
             await audit.add(transaction, entry)
+
+    async def _log_in(self, session: Session, entry: AuditEntry) -> None:
+        async with self._keeper.alone() as transaction:
+            await sessions.begin(transaction, self._keeper.seals, session)
+            await audit.add(transaction, entry)
+
+    async def _log_out(self, session: str) -> None:
+        async with self._keeper.alone() as transaction:
+            await sessions.end(transaction, session)
 
     async def _note_use(self, row: str) -> None:
         async with self._keeper.alone() as transaction:

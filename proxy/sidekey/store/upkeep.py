@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sidekey.store import audit, leases
+from sidekey.store import audit, leases, sessions
 from sidekey.store.audit import AuditEntry
 from sidekey.store.canonical import Json
 from sidekey.store.database import Transaction
@@ -82,6 +82,7 @@ async def rotate(keeper: Keeper, destinations_of: DestinationsOf, who: str) -> R
             if not due:
                 found = [text for texts in stuck.values() for text in texts]
                 found += _altered_leases(await leases.seal_again(transaction, keeper.seals))
+                await sessions.sign_again(transaction, keeper.seals)
                 if not found:
                     await transaction.execute('DELETE FROM sidekey_keys WHERE "key" <> $1', first)
                 outcome = "stuck" if found else "ok"
@@ -109,6 +110,7 @@ async def accept(keeper: Keeper, who: str) -> Accepted:
         await keeper.note_key(transaction)
         await put_head(transaction, head)
         dropped = await leases.disown(transaction, seals)
+        await sessions.end_all(transaction)
         await audit.add(transaction, AuditEntry(who=who, action="accept"))
         await transaction.announce()
     state = keeper.adopt(State.of(head, rows))

@@ -1,4 +1,4 @@
-"""admin/api/saving.py: rows of what was sent. What of it is saved and shown is in test_integrations.py."""
+"""admin/api/saving.py: what of a request is a document. What is saved of it is in test_integrations.py."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from sidekey.admin.api.documents import ABOUT
 from sidekey.admin.api.problems import ApiProblem, ItemError
 from sidekey.admin.api.saving import Saving, document_in, draft_of
 from sidekey.runtime.snapshot import Snapshot
@@ -20,8 +21,9 @@ def saving(row: object = ROW) -> Saving:
 
 
 def test_what_is_said_about_an_integration_is_no_part_of_its_document() -> None:
-    """It may be sent back, and counts for nothing."""
-    assert document_in({**BASIC, "id": "crm", "status": "ok", "updated_by": "ann"}) == BASIC
+    """So that what was read can be edited and sent back."""
+    sent = {**dict.fromkeys(ABOUT, "as it was read"), "description": "d", "auth": {"id": "of the kind"}}
+    assert document_in(sent) == {"description": "d", "auth": {"id": "of the kind"}}
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:

@@ -6,13 +6,14 @@ import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import HttpVersion11, hdrs, web
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.operators import Operator
+from sidekey.admin.api.operation import perform
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.service import Service
@@ -22,11 +23,6 @@ from sidekey.settings.stored.document import LARGEST, MalformedError, parse
 
 BODY_TIMEOUT: Final = 30.0
 """Seconds in which a body must come."""
-
-_AUDITED: Final = frozenset(
-    {"forbidden", "not_found", "exists", "read_only", "overlaps", "changed", "invalid", "reenter"}
-)
-"""What the audit has of changes that are refused: those that somebody may have meant."""
 
 _TAG = re.compile(r'"([1-9][0-9]{0,17})"')
 _ALWAYS: Final[Mapping[str, str]] = {
@@ -56,33 +52,13 @@ class Dispatcher:
     async def _answer(self, request: web.Request) -> Answer:
         operator = self._service.authenticate(_single(request, hdrs.AUTHORIZATION))
         route, names = self._find(request)
-        ask = Ask(operator, route.action, route.writes, names, source=self._source(request))
-        try:
-            _check_role(operator, route)
-            query, body = _query(request, route), await self._body(request, route)
-            ask = replace(ask, query=query, body=body, version=_version(request) if route.conditional else None)
-            answer = await route.handle(self._service, ask)
-        except ApiProblem as problem:
-            if route.writes:
-                self._service.metrics.admin_changes[route.writes, problem.code] += 1
-                if problem.code in _AUDITED:
-                    await self._service.note_refusal(ask, problem.code)
-            raise
-        if route.writes:
-            self._service.metrics.admin_changes[route.writes, "ok"] += 1
-        return answer
+        ask = Ask(operator, route.action, route.writes, names, source=source_of(self._service, request))
+        return await perform(self._service, route, ask, partial(self._read, request, route))
 
-    def _source(self, request: web.Request) -> str:
-        """Where a request comes from: the peer's address, and behind a proxy whose it says that it passes on.
-
-        The last one of X-Forwarded-For is what the proxy that connects has seen; what is before it anybody may write.
-        """
-        peer = request.remote or "unix"
-        if not self._service.snapshot.admin.behind_tls:
-            return peer
-        said = ",".join(request.headers.getall("X-Forwarded-For", [])).rpartition(",")[2].strip(" \t")
-        address = literal(said.partition("%")[0])
-        return peer if address is None else f"{address} by {peer}"
+    async def _read(self, request: web.Request, route: Route, ask: Ask) -> Ask:
+        """What a request brings."""
+        query, body = _query(request, route), await self._body(request, route)
+        return replace(ask, query=query, body=body, version=_version(request) if route.conditional else None)
 
     def _find(self, request: web.Request) -> tuple[Route, Mapping[str, str]]:
         """The route of a request, by the bytes of its path: no name needs an escape."""
@@ -107,16 +83,24 @@ class Dispatcher:
         if not request.body_exists:
             raise ApiProblem("malformed", "a body must be sent")
         _check_type(request, route)
-        data = await _read(request, LARGEST)
+        data = await read_body(request)
         try:
             return await self._service.run(parse, data)
         except MalformedError as error:
             raise ApiProblem("malformed", f"the body {error}") from None
 
 
-def _check_role(operator: Operator, route: Route) -> None:
-    if not operator.may(route.role):
-        raise ApiProblem("forbidden", f"this needs the role {route.role}: yours is {operator.role}")
+def source_of(service: Service, request: web.Request) -> str:
+    """Where a request comes from: the peer's address, and behind a proxy whose it says that it passes on.
+
+    The last one of X-Forwarded-For is what the proxy that connects has seen; what is before it anybody may write.
+    """
+    peer = request.remote or "unix"
+    if not service.snapshot.admin.behind_tls:
+        return peer
+    said = ",".join(request.headers.getall("X-Forwarded-For", [])).rpartition(",")[2].strip(" \t")
+    address = literal(said.partition("%")[0])
+    return peer if address is None else f"{address} by {peer}"
 
 
 def respond(answer: Answer) -> web.Response:
@@ -189,9 +173,9 @@ def _expects(request: web.Request) -> bool:
     return expected and request.version >= HttpVersion11 and not is_whole(request)
 
 
-async def _read(request: web.Request, largest: int) -> bytes:
+async def read_body(request: web.Request) -> bytes:
     """The whole body. Raises ApiProblem where it is larger, or does not come."""
-    if request.content_length is not None and request.content_length > largest:
+    if request.content_length is not None and request.content_length > LARGEST:
         raise _too_large()
     data = bytearray()
     try:
@@ -201,7 +185,7 @@ async def _read(request: web.Request, largest: int) -> bytes:
                 request.writer.output_size = 0
             async for chunk in request.content.iter_chunked(64 << 10):
                 data += chunk
-                if len(data) > largest:
+                if len(data) > LARGEST:
                     raise _too_large()
     except (TimeoutError, ConnectionError, web.RequestPayloadError):
         # Who has left needs no response.

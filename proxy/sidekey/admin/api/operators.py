@@ -52,16 +52,27 @@ def authenticate(
     now: float,
     count: Callable[[Login], None],
 ) -> Operator:
-    """The operator of an Authorization field. Raises ApiProblem, the same for every token that does not count.
-
-    Every token is compared, in constant time: how long it takes says nothing about them. Where the config has a name,
-    the stored token of that name does not count: the audit would not tell the two apart.
-    """
+    """The operator of an Authorization field. Raises ApiProblem, the same for every token that does not count."""
     token = bearer(header)
     if token is None:
         count("missing")
         raise unauthenticated("send a token: Authorization: Bearer sidekey_...")
-    digest = digest_of(token)
+    found = operator_of(digest_of(token), configured, stored, now)
+    if not isinstance(found, Operator):
+        count(found)
+        raise unauthenticated("the token is not known, or has expired", error="invalid_token")
+    count("ok")
+    return found
+
+
+def operator_of(
+    digest: str, configured: Mapping[str, AdminToken], stored: Mapping[str, TokenRow], now: float
+) -> Operator | Login:
+    """The operator whose token has this SHA-256, in hexadecimal, or why there is none.
+
+    Every token is compared, in constant time: how long it takes says nothing about them. Where the config has a name,
+    the stored token of that name does not count: the audit would not tell the two apart.
+    """
     found: Operator | None = None
     for name, each in configured.items():
         if hmac.compare_digest(each.digest.hex(), digest):
@@ -70,13 +81,8 @@ def authenticate(
         if hmac.compare_digest(row.token_sha256, digest) and found is None and row.id not in configured:
             found = Operator(row.id, row.role, digest, row.row, row.expires_at)
     if found is None:
-        count("invalid")
-        raise unauthenticated("the token is not known, or has expired", error="invalid_token")
-    if found.expires_at is not None and found.expires_at <= now:
-        count("expired")
-        raise unauthenticated("the token is not known, or has expired", error="invalid_token")
-    count("ok")
-    return found
+        return "invalid"
+    return "expired" if found.expires_at is not None and found.expires_at <= now else found
 
 
 def bearer(header: str | None) -> str | None:

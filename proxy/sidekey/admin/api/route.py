@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -54,14 +54,20 @@ class Route:
         """The parts of the path."""
         return tuple(self.path.split("/")[1:])
 
-    def match(self, segments: tuple[str, ...]) -> dict[str, str] | None:
+    def match(self, segments: Sequence[str]) -> dict[str, str] | None:
         """The names in a path, none of which is empty; None where it is another."""
-        if len(segments) != len(self.segments):
+        return match(self.path, segments)
+
+
+def match(path: str, segments: Sequence[str]) -> dict[str, str] | None:
+    """What stands in these segments for the names in braces of a path, none of it empty; None where it is another."""
+    own = path.split("/")[1:]
+    if len(own) != len(segments):
+        return None
+    names: dict[str, str] = {}
+    for mine, given in zip(own, segments, strict=True):
+        if mine.startswith("{") and given:
+            names[mine[1:-1]] = given
+        elif mine != given:
             return None
-        names: dict[str, str] = {}
-        for mine, given in zip(self.segments, segments, strict=True):
-            if mine.startswith("{") and given:
-                names[mine[1:-1]] = given
-            elif mine != given:
-                return None
-        return names
+    return names

@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, TypeVarTuple
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.operators import NOTE_EVERY, Login, Operator, Paces, authenticate
+from sidekey.admin.api.operators import NOTE_EVERY, Login, Operator, Paces, authenticate, operator_of
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.core.routing import valid_id
 from sidekey.managed import Managed
@@ -28,11 +28,42 @@ from sidekey.store.store import Store
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
+MOST_TESTS = 1000
+"""Integrations whose last test is kept."""
+
 _TEST_EVERY = 1.0
 """Seconds between two tests by one token."""
 
 _REFUSAL_EVERY = 0.5
 """Seconds between two refused changes by one token that the audit has: all of them are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """A test of an integration that is served: when (seconds since the epoch), by whom, and what came of it."""
+
+    at: int
+    by: str
+    result: Mapping[str, Any]
+
+
+class LastTests:
+    """The last test of each integration by this process, of as many as were tested last."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[Integration, Tested]] = {}
+
+    def note(self, integration: Integration, tested: Tested) -> None:
+        """Keep a test."""
+        self._found.pop(integration.id, None)
+        self._found[integration.id] = integration, tested
+        if len(self._found) > MOST_TESTS:
+            del self._found[next(iter(self._found))]
+
+    def of(self, integration: Integration) -> Tested | None:
+        """The last test of an integration as it is now: once it is changed, it is another object."""
+        tested, result = self._found.get(integration.id, (None, None))
+        return result if tested is integration else None
 
 
 class Service:
@@ -63,6 +94,7 @@ class Service:
         # One thread: reading, validating and rendering one request after another leave the other core to the loop.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="admin-api")
         self._tests = Paces(_TEST_EVERY)
+        self.last_tests = LastTests()
         self._uses = Paces(NOTE_EVERY)
         self._refusals = Paces(_REFUSAL_EVERY)
         self._notes: set[asyncio.Task[None]] = set()
@@ -107,14 +139,25 @@ class Service:
     def authenticate(self, header: str | None) -> Operator:
         """The operator of an Authorization field. Raises ApiProblem."""
         configured = self.snapshot.admin.tokens
-        operator = authenticate(header, configured, self.store.state.tokens, time.time(), self._count_login)
+        operator = authenticate(header, configured, self.store.state.tokens, time.time(), self.count_login)
+        self._use(operator)
+        return operator
+
+    def operator(self, digest: str) -> Operator | Login:
+        """The operator whose token has this SHA-256, in hexadecimal, or why there is none."""
+        found = operator_of(digest, self.snapshot.admin.tokens, self.store.state.tokens, time.time())
+        if isinstance(found, Operator):
+            self._use(found)
+        return found
+
+    def _use(self, operator: Operator) -> None:
         if operator.row and self._uses.admit(operator.digest):
             task = asyncio.get_running_loop().create_task(self._note_use(operator.row))
             self._notes.add(task)
             task.add_done_callback(self._notes.discard)
-        return operator
 
-    def _count_login(self, outcome: Login) -> None:
+    def count_login(self, outcome: Login) -> None:
+        """Count how an authentication ended."""
         self.metrics.admin_logins[outcome] += 1
 
     async def _note_use(self, row: str) -> None:

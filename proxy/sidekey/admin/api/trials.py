@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Any, Final
 
 from sidekey.admin.api import documents
 from sidekey.admin.api.answer import Answer
@@ -11,7 +11,7 @@ from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.saving import document_in, draft_of
-from sidekey.admin.api.service import Service
+from sidekey.admin.api.service import Service, Tested
 from sidekey.explain import explain as judge
 from sidekey.probe import Outcome
 from sidekey.runtime.snapshot import Integration, Stored
@@ -28,7 +28,9 @@ async def test(service: Service, ask: Ask) -> Answer:
         raise invalid([ItemError("/test", 'is missing in what is saved: add {"method": "GET", "path": "/..."}')])
     service.admit_test(ask.operator)
     began = time.perf_counter()
-    return _tested(await service.probe(found.id, found.test), began)
+    result = _timed(await service.probe(found.id, found.test), began)
+    service.last_tests.note(found, Tested(int(time.time()), ask.operator.name, result))
+    return Answer.of(result)
 
 
 async def explain(service: Service, ask: Ask) -> Answer:
@@ -55,11 +57,11 @@ async def test_draft(service: Service, ask: Ask) -> Answer:
         raise invalid([ItemError("/test", 'is missing: add {"method": "GET", "path": "/..."}')])
     service.admit_test(ask.operator)
     began = time.perf_counter()
-    return _tested(await service.probe_draft(integration, integration.test), began)
+    return Answer.of(_timed(await service.probe_draft(integration, integration.test), began))
 
 
-def _tested(outcome: Outcome, began: float) -> Answer:
-    return Answer.of({**outcome.as_json(), "milliseconds": round((time.perf_counter() - began) * 1000)})
+def _timed(outcome: Outcome, began: float) -> dict[str, Any]:
+    return {**outcome.as_json(), "milliseconds": round((time.perf_counter() - began) * 1000)}
 
 
 def _served(service: Service, name: str) -> Integration:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 from pydantic import AfterValidator, Field, field_validator
@@ -97,6 +98,16 @@ def _check_both_ways(given: object, needed: bool, whose: str) -> None:
 
 class OAuth2Settings(KindSettings):
     """An access token from an OAuth 2.0 token endpoint; it is fetched when needed and refreshed before it expires."""
+
+    title: ClassVar[str] = "OAuth 2.0"
+    form_first: ClassVar[tuple[str, ...]] = ("client_secret",)
+    form_when: ClassVar[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType(
+        {
+            "raw_basic": ("client_authentication", ("header",)),
+            "refresh_token": ("grant", ("refresh_token",)),
+            "refresh_token_rotates": ("grant", ("refresh_token",)),
+        }
+    )
 
     # The order counts: each check sees the keys above its own.
     needs_prefix = False

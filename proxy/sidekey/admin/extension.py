@@ -1,7 +1,8 @@
-"""The API on the admin listener."""
+"""What the admin listener serves where there is a store: the API, and the console."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_address
 
 from aiohttp import hdrs, web
@@ -11,6 +12,8 @@ from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import PREFIX
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.table import ROUTES
+from sidekey.admin.console.console import Console
+from sidekey.admin.console.pages.table import PAGES
 from sidekey.admin.guard import Refusal, in_a_line
 from sidekey.admin.listeners import Extension
 from sidekey.runtime.snapshot import Address
@@ -18,11 +21,15 @@ from sidekey.runtime.snapshot import Address
 _CODES = {421: "misdirected", 403: "forbidden"}
 
 
-class Api(Extension):
-    """What `service` does, served by the table of routes. `address` is where the listener is asked to listen."""
+class Managing(Extension):
+    """What `service` does, for programs and for people. `address` is where the listener is asked to listen.
 
-    def __init__(self, service: Service, address: Address) -> None:
+    `proxy` tells where the proxy listener is bound.
+    """
+
+    def __init__(self, service: Service, address: Address, proxy: Callable[[], Address]) -> None:
         self._service = service
+        self._console = Console(service, ROUTES, PAGES, proxy)
         self._dispatcher = Dispatcher(service, ROUTES)
         self._open = address.path is None and not ip_address(address.host).is_loopback
 
@@ -36,6 +43,10 @@ class Api(Extension):
             return in_a_line(request, refusal)
         return respond(ApiProblem(_CODES[refusal.status], refusal.reason).answer())
 
+    def is_page(self, request: web.Request) -> bool:
+        """All that is not the API's, nor what every admin listener has."""
+        return not request.path.startswith(("/api/", "/metrics", "/healthz", "/readyz"))
+
     def may_scrape(self, request: web.Request) -> web.Response | None:
         """Whoever reaches a listener that others reach needs a viewer's token for the metrics."""
         if not self._open:
@@ -47,7 +58,8 @@ class Api(Extension):
         return None
 
     def add_to(self, app: web.Application) -> None:
-        """Everything below the prefix."""
+        """Everything below the prefix is the API's, and everything else that has no route yet the console's."""
         # Any character: aiohttp matches paths that are decoded, in which there may be ends of lines.
-        path = f"{PREFIX}{{path:(/(?s:.*))?}}"
-        app.router.add_route("*", path, self._dispatcher.serve, expect_handler=expect_later)
+        api, pages = f"{PREFIX}{{path:(/(?s:.*))?}}", "/{path:(?!api(?:/|$))(?s:.*)}"
+        for path, serve in ((api, self._dispatcher.serve), (pages, self._console.serve)):
+            app.router.add_route("*", path, serve, expect_handler=expect_later)

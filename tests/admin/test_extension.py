@@ -1,9 +1,20 @@
-"""admin/api/extension.py: the API on the admin listener, beside what is there without a store."""
+"""admin/extension.py: the API and the console on the admin listener, beside what is there without a store."""
 
 from __future__ import annotations
 
-from admin.api.conftest import Running
+from collections.abc import Iterator
+
+import pytest
+
+from admin.api.conftest import Running, serving
 from support.ask import get
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A Sidekey with a store."""
+    with serving(tmp_path_factory.mktemp("extension")) as found:
+        yield found
 
 
 def test_probes_and_metrics_need_no_token_on_loopback(running: Running) -> None:

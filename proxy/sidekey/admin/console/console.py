@@ -1,0 +1,266 @@
+"""The console: lets in who is logged in, finds the page, and responds with it, whatever happens."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote
+
+from aiohttp import hdrs, web
+
+from sidekey.admin.api.dispatch import read_body, source_of
+from sidekey.admin.api.problems import CODES, ApiProblem
+from sidekey.admin.api.route import Route
+from sidekey.admin.api.service import Service, unavailable
+from sidekey.admin.console.backend import Backend
+from sidekey.admin.console.origin import CrossSiteToken, is_same_origin
+from sidekey.admin.console.page import Page, Redirect, Refused, View, Visit
+from sidekey.admin.console.render import Static, renderer
+from sidekey.admin.console.sessions import LIFE, LoginLimited, Sessions, Visitor
+from sidekey.runtime.snapshot import Address
+from sidekey.store.errors import StoreError
+
+FORM: Final = "application/x-www-form-urlencoded"
+
+_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_ALWAYS: Final[Mapping[str, str]] = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": _POLICY,
+    # With `no-referrer` browsers send `Origin: null` with our own forms (Fetch Standard).
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_FOR_GOOD: Final = {**_ALWAYS, "Cache-Control": "public, max-age=31536000, immutable"}
+_NEXT: Final = re.compile(r"/(?![/\\])[A-Za-z0-9_~./?=&%+-]*")
+"""Where to go after the log-in: a path of ours."""
+
+
+class Console:
+    """Serves pages; `routes` are what they ask the API for.
+
+    `proxy` tells where the proxy listener is bound.
+    """
+
+    def __init__(
+        self, service: Service, routes: tuple[Route, ...], pages: tuple[Page, ...], proxy: Callable[[], Address]
+    ) -> None:
+        self._proxy = proxy
+        self._service = service
+        self._routes = {route.name: route for route in routes}
+        self._pages = pages
+        self._sessions = Sessions(service)
+        self._renderer = renderer()
+
+    async def serve(self, request: web.Request) -> web.Response:
+        """The response to any request that nothing else on the listener is for."""
+        try:
+            return await self._serve(request)
+        except ApiProblem as problem:
+            return await self._problem(problem)
+        except Exception as defect:  # noqa: BLE001  the edge: a defect is logged, and its sender told nothing of it
+            logged = self._service.report(defect)
+            return await self._problem(ApiProblem("internal_error", f"a defect of Sidekey, logged as {logged}"))
+
+    async def _serve(self, request: web.Request) -> web.Response:
+        method = hdrs.METH_GET if request.method == hdrs.METH_HEAD else request.method
+        path = request.raw_path.partition("?")[0]
+        if method == hdrs.METH_GET and path.startswith("/static/"):
+            return self._static(request, path.removeprefix("/static/"))
+        if method not in (hdrs.METH_GET, hdrs.METH_POST):
+            raise ApiProblem("method_denied", "pages take GET and POST", headers={hdrs.ALLOW: "GET, HEAD, POST"})
+        if path == "/login":
+            return await (self._login_form(request) if method == hdrs.METH_GET else self._log_in(request))
+        secret = request.cookies.get(self._cookie)
+        visitor = None if secret is None else await self._sessions.visitor(secret)
+        if visitor is None:
+            wanted = request.raw_path if method == hdrs.METH_GET else "/"
+            return self._redirect(f"/login?next={quote(wanted, safe='/')}" if wanted != "/" else "/login")
+        return await self._visit(request, method, path, visitor)
+
+    async def _visit(self, request: web.Request, method: str, path: str, visitor: Visitor) -> web.Response:
+        found = [(page, names) for page in self._pages if (names := page.match(path.split("/")[1:])) is not None]
+        page, names = next(((page, names) for page, names in found if page.method == method), (None, {}))
+        form: Mapping[str, str] = {}
+        if method == hdrs.METH_POST:
+            form = await self._form(request, visitor.secret)
+        if path == "/logout" and method == hdrs.METH_POST:
+            return await self._log_out(visitor)
+        if page is None:
+            code = "method_denied" if found else "not_found"
+            raise ApiProblem(code, "there is no such page", headers={hdrs.ALLOW: "GET"} if found else {})
+        if not visitor.operator.may(page.role):
+            raise ApiProblem("forbidden", f"this needs the role {page.role}: yours is {visitor.operator.role}")
+        backend = Backend(self._service, self._routes, visitor.operator, source_of(self._service, request))
+        by_script = method == hdrs.METH_POST and request.headers.get(hdrs.ACCEPT) == "application/json"
+        query = dict(parse_qsl(request.raw_path.partition("?")[2], keep_blank_values=True))
+        done = await page.handle(Visit(self._service, visitor, backend, self._proxy(), names, query, form, by_script))
+        if isinstance(done, Refused):
+            return self._json(
+                {
+                    "detail": done.problem.detail,
+                    "code": done.problem.code,
+                    "errors": done.problem.errors,
+                    "rest": done.rest,
+                }
+            )
+        if isinstance(done, Redirect):
+            return self._json({"location": done.path}) if by_script else self._redirect(done.path)
+        return await self._page(request, done, visitor)
+
+    # Logging in and out.
+
+    async def _login_form(self, request: web.Request, *, status: int = 200, error: str = "") -> web.Response:
+        secret = request.cookies.get(self._login_cookie) or secrets.token_urlsafe(32)
+        wanted = _next(request)
+        values = {"error": error, "next": wanted, "form_token": CrossSiteToken(secret).masked()}
+        response = await self._page(request, View("login.html", values, status), None)
+        self._set(response, self._login_cookie, secret, None, "Strict")
+        return response
+
+    async def _log_in(self, request: web.Request) -> web.Response:
+        form = await self._form(request, request.cookies.get(self._login_cookie, ""))
+        try:
+            secret = await self._sessions.log_in(form.get("token", "").strip(), source_of(self._service, request))
+        except LoginLimited:
+            text = "Too many log-ins have failed: wait a minute."
+            return await self._login_form(request, status=429, error=text)
+        except StoreError as error:
+            raise unavailable(error) from None
+        if secret is None:
+            return await self._login_form(request, error="This token is not known, or has expired.")
+        response = self._redirect(_next(request))
+        self._set(response, self._cookie, secret, LIFE, "Lax")
+        response.del_cookie(self._login_cookie, secure=self._secure, httponly=True)
+        return response
+
+    async def _log_out(self, visitor: Visitor) -> web.Response:
+        try:
+            await self._sessions.log_out(visitor.secret)
+        except StoreError as error:
+            raise unavailable(error) from None
+        response = self._redirect("/login")
+        response.del_cookie(self._cookie, secure=self._secure, httponly=True)
+        return response
+
+    @property
+    def _secure(self) -> bool:
+        """Whether browsers reach the listener by TLS."""
+        rules = self._service.snapshot.admin
+        return rules.behind_tls or rules.certificate is not None
+
+    @property
+    def _cookie(self) -> str:
+        return "__Host-sidekey" if self._secure else "sidekey"
+
+    @property
+    def _login_cookie(self) -> str:
+        return "__Host-sidekey-login" if self._secure else "sidekey-login"
+
+    def _set(self, response: web.Response, name: str, value: str, life: int | None, same_site: str) -> None:
+        response.set_cookie(name, value, max_age=life, path="/", secure=self._secure, httponly=True, samesite=same_site)
+
+    # Requests and responses.
+
+    async def _form(self, request: web.Request, secret: str) -> dict[str, str]:
+        """What a form of ours has sent. Raises ApiProblem where it is another's."""
+        rules = self._service.snapshot.admin
+        same = is_same_origin(
+            request.headers, tls=rules.certificate is not None, behind_tls=rules.behind_tls, names=rules.names
+        )
+        if not same:
+            raise ApiProblem(
+                "forbidden", "this was not sent by a page of this console", headers={"Connection": "close"}
+            )
+        if request.content_type != FORM:
+            raise ApiProblem("unsupported", f"Content-Type must be {FORM}")
+        data = await read_body(request)
+        try:
+            pairs = parse_qsl(data.decode(), keep_blank_values=True, errors="strict", max_num_fields=2000)
+        except ValueError:
+            raise ApiProblem("malformed", "the form must be UTF-8, with at most 2000 fields") from None
+        values = dict(reversed(pairs))
+        if not secret or not CrossSiteToken(secret).accepts(values.pop("form_token", "")):
+            raise ApiProblem("forbidden", "the page was from before you logged in: load it again")
+        return values
+
+    async def _page(self, request: web.Request, view: View, visitor: Visitor | None) -> web.Response:
+        values: dict[str, Any] = {"operator": None, "form_token": "", "store_down": "", "path": request.path}
+        if visitor is not None:
+            health = self._service.store.health
+            values |= {
+                "operator": visitor.operator,
+                "form_token": CrossSiteToken(visitor.secret).masked(),
+                "store_down": "" if visitor.reachable and health.up else health.problem or "it cannot be reached",
+            }
+        return await self._rendered(view.template, {**values, **view.values}, view.status, _takes_gzip(request))
+
+    async def _problem(self, problem: ApiProblem) -> web.Response:
+        values = {
+            "operator": None,
+            "form_token": "",
+            "store_down": "",
+            "path": "",
+            "title": CODES[problem.code].title,
+            "detail": problem.detail,
+        }
+        response = await self._rendered("problem.html", values, problem.status, gzipped=False)
+        response.headers.update(problem.headers)
+        return response
+
+    async def _rendered(self, template: str, values: Mapping[str, Any], status: int, gzipped: bool) -> web.Response:
+        body = await self._service.run(_render, template, values, gzipped)
+        response = web.Response(status=status, body=body, headers=_ALWAYS, content_type="text/html", charset="utf-8")
+        response.headers[hdrs.VARY] = "Accept-Encoding, Cookie"
+        if gzipped:
+            response.headers[hdrs.CONTENT_ENCODING] = "gzip"
+        return response
+
+    def _json(self, value: Any) -> web.Response:
+        """What a script puts into the page; 200 also where a form was refused, since nothing has failed."""
+        return web.Response(body=json.dumps(value).encode(), headers={**_ALWAYS, hdrs.CONTENT_TYPE: "application/json"})
+
+    def _redirect(self, path: str) -> web.Response:
+        return web.Response(status=303, headers={**_ALWAYS, hdrs.LOCATION: path})
+
+    def _static(self, request: web.Request, name: str) -> web.Response:
+        found: Static | None = self._renderer.static.get(name)
+        if found is None:
+            raise ApiProblem("not_found", "there is no such file")
+        gzipped = _takes_gzip(request)
+        headers = {**_FOR_GOOD, hdrs.CONTENT_TYPE: found.content_type, hdrs.VARY: "Accept-Encoding"}
+        if gzipped:
+            headers[hdrs.CONTENT_ENCODING] = "gzip"
+        return web.Response(body=found.compressed if gzipped else found.body, headers=headers)
+
+
+def _render(template: str, values: Mapping[str, Any], gzipped: bool) -> bytes:
+    body = renderer().page(template, values)
+    return gzip.compress(body, 6, mtime=0) if gzipped else body
+
+
+def _takes_gzip(request: web.Request) -> bool:
+    codings = [part.strip().lower() for part in request.headers.get(hdrs.ACCEPT_ENCODING, "").split(",")]
+    return "gzip" in codings
+
+
+def _next(request: web.Request) -> str:
+    wanted = request.query.get("next", "/")
+    return wanted if _NEXT.fullmatch(wanted) else "/"

@@ -1,0 +1,112 @@
+"""The document that a form has sent: what was typed, and what is kept of what is stored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from sidekey.admin.console.form.fields import Field
+
+_NUMBER: Final = re.compile(r"-?[0-9]{1,15}")
+_BREAK: Final = re.compile(r"\r\n?|\n")
+_ROWS: Final = 100
+"""Rows of one field that are looked for."""
+
+Sent = Mapping[str, str]
+
+
+def document_of(fields: Iterable[Field], sent: Sent, former: Mapping[str, Any]) -> dict[str, Any]:
+    """What the fields say. A field that is left empty is left out, so that its default counts.
+
+    `former` is what is stored, as it reads: what is kept of it is sent back as it is.
+    """
+    found: dict[str, Any] = {}
+    for field in fields:
+        value = _value(field, sent, former.get(field.key))
+        if value is not None:
+            found[field.key] = value
+    return found
+
+
+def _value(field: Field, sent: Sent, former: Any) -> Any:
+    text = sent.get(field.pointer, "")
+    match field.widget:
+        case "group":
+            return document_of(field.parts, sent, _mapping(former)) or None
+        case "secret":
+            return _secret(sent, field.pointer, former)
+        case "pem":
+            return _pem(field, sent, former)
+        case "rows":
+            return _rows(field, sent, _mapping(former))
+        case "lines":
+            return _lines(field, text)
+        case "flag":
+            checked = field.pointer in sent
+            return None if checked is bool(field.default) else checked
+        case "number":
+            return int(text) if _NUMBER.fullmatch(text.strip()) else text.strip() or None
+        case "choice" | "text":
+            return text.strip() or None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _kept(sent: Sent, name: str, former: Any) -> Any:
+    return former if sent.get(f"{name}#do") == "keep" else None
+
+
+def _secret(sent: Sent, name: str, former: Any) -> Any:
+    if sent.get(name) and sent.get(f"{name}#do") != "remove":
+        # A browser ends lines by CRLF.
+        return {"value": _BREAK.sub("\n", sent[name])}
+    return _kept(sent, name, former)
+
+
+def _pem(field: Field, sent: Sent, former: Any) -> Any:
+    name = field.pointer
+    source = sent.get(f"{name}#source", field.sources[0])
+    if source in field.choices or (field.choices and not source):
+        return source or None
+    text = _BREAK.sub("\n", sent.get(name, "")).strip()
+    if not text or sent.get(f"{name}#do") == "remove":
+        return _kept(sent, name, former)
+    if source == "text":
+        return f"{text}\n"
+    if source == "url":
+        return {"url": text}
+    return {"value" if source == "secret" else "inline": f"{text}\n"}
+
+
+def _rows(field: Field, sent: Sent, former: Mapping[str, Any]) -> dict[str, Any] | None:
+    found: dict[str, Any] = {}
+    for number in range(_ROWS):
+        row = f"{field.pointer}#{number}"
+        name = sent.get(f"{row}#name", "").strip()
+        if name:
+            found[name] = _row(field, sent, row, _mapping(former.get(name)))
+    return found or None
+
+
+def _row(field: Field, sent: Sent, row: str, former: Mapping[str, Any]) -> Any:
+    kind = sent.get(f"{row}#kind", field.sources[0])
+    if kind == "secret":
+        secret = _secret(sent, f"{row}#value", former.get("secret", former)) or {"value": ""}
+        if not field.prefixed:
+            return secret
+        prefix = sent.get(f"{row}#prefix", "")
+        return {"prefix": prefix, "secret": secret} if prefix else {"secret": secret}
+    text = sent.get(f"{row}#value", "")
+    if kind == "number" and _NUMBER.fullmatch(text.strip()):
+        return int(text)
+    if kind == "flag":
+        return {"true": True, "false": False}.get(text.strip(), text)
+    return text
+
+
+def _lines(field: Field, text: str) -> list[str] | None:
+    parts = re.split(r"[\r\n,]+" if field.key == "tags" else r"[\r\n]+", text)
+    return [part.strip() for part in parts if part.strip()] or None

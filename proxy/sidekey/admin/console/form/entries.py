@@ -1,0 +1,94 @@
+"""A form of an integration with what is in it, and the document that it has sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sidekey.admin.api.documents import ABOUT
+from sidekey.admin.api.problems import ItemError
+from sidekey.admin.console.form.document import Sent, document_of
+from sidekey.admin.console.form.fields import Field
+from sidekey.admin.console.form.filled import Filled, fill, unplaced
+from sidekey.admin.console.form.forms import Form, form_for
+from sidekey.credentials.registry import KINDS
+from sidekey.settings import profiles
+
+ID: Final = Field(
+    pointer="/id",
+    label="ID",
+    widget="text",
+    help="Small letters, digits, `-` and `_`. Requests name it, and it stays what it is.",
+    required=True,
+)
+"""Of what is new; an integration keeps its ID."""
+
+_AUTH: Final = "/auth/"
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """A form with what is in it. `version` None: there is no integration yet."""
+
+    form: Form
+    first: tuple[Filled, ...]
+    more: tuple[Filled, ...]
+    version: int | None
+
+    @property
+    def opened(self) -> bool:
+        """Whether something is said of what may be left as it is."""
+        return any(each.is_wrong for each in self.more)
+
+    @property
+    def set(self) -> int:
+        """How much is set of what may be left as it is."""
+        return sum(each.is_set for each in self.more)
+
+
+def entries_of(
+    form: Form, document: Mapping[str, Any], version: int | None, errors: Sequence[ItemError] = ()
+) -> Entries:
+    """A form with what a document says, and what is wrong with it."""
+    new = (ID,) if version is None else ()
+    return Entries(form, _filled((*new, *form.first), document, errors), _filled(form.more, document, errors), version)
+
+
+def _filled(fields: Sequence[Field], document: Mapping[str, Any], errors: Sequence[ItemError]) -> tuple[Filled, ...]:
+    auth = _auth(document)
+    found: list[Filled] = []
+    for field in fields:
+        found += fill((field,), auth if field.pointer.startswith(_AUTH) else document, errors)
+    return tuple(found)
+
+
+def _auth(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    auth = document.get("auth")
+    return auth if isinstance(auth, Mapping) else {}
+
+
+def form_of(document: Mapping[str, Any]) -> Form | None:
+    """The form of a stored document; None where there is none that could show it."""
+    auth = _auth(document)
+    kind, provider = auth.get("type"), auth.get("provider", "")
+    if kind not in KINDS or (provider and provider not in profiles.names()):
+        return None
+    return form_for(str(kind), str(provider))
+
+
+def sent_document(form: Form, sent: Sent, former: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole document that a form has sent; what it has no field for stays as it is. `former` empty: it is new."""
+    own = [each for each in form.fields if each.pointer.startswith(_AUTH)]
+    common = [each for each in form.fields if not each.pointer.startswith(_AUTH)]
+    keys = {each.key for each in common} | {"auth", *ABOUT}
+    found = {key: value for key, value in former.items() if key not in keys}
+    found |= document_of(common if former else (ID, *common), sent, former)
+    named = {"provider": form.provider} if form.provider else {}
+    found["auth"] = {"type": form.kind, **named, **document_of(own, sent, _auth(former))}
+    return found
+
+
+def without_field(form: Form, errors: Sequence[ItemError]) -> tuple[ItemError, ...]:
+    """What is wrong with what the form has no field for."""
+    return tuple(unplaced((ID, *form.fields), errors))

@@ -1,0 +1,194 @@
+"""What a form asks for: fields that are made of a JSON schema of the API, whatever kind it describes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+Schema = Mapping[str, Any]
+Widget = Literal["text", "number", "flag", "choice", "lines", "secret", "pem", "rows", "group"]
+"""How a value is entered. `lines` is a list of texts, `rows` a mapping of names to values, `pem` what is pasted,
+uploaded or fetched from a URL, `group` further fields."""
+
+_PREFIX: Final = "#/components/schemas/"
+_SECRET: Final = f"{_PREFIX}Secret"
+_CERTIFICATE: Final = f"{_PREFIX}Certificate"
+_NUMBERS: Final = frozenset({"integer", "number"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One field. `pointer` (RFC 6901) is where its value stands in the document.
+
+    `choices` are of a choice, or words that may stand in place of PEM; `sources` say how PEM may come ("text",
+    "inline", "secret", "url"), and of rows what a value may be ("text", "number", "flag", "secret"); `prefixed`: a
+    secret in a row has a public text before it. `default` is what the value is where it is left out.
+    """
+
+    pointer: str
+    label: str
+    widget: Widget
+    help: str = ""
+    required: bool = False
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    prefixed: bool = False
+    parts: tuple[Field, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The last name of the pointer."""
+        return self.pointer.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
+
+    def walk(self) -> Iterator[Field]:
+        """The field itself, or those of a group, in their order."""
+        if self.widget == "group":
+            for each in self.parts:
+                yield from each.walk()
+        else:
+            yield self
+
+
+class Unsupported(Exception):
+    """A schema that no widget is for; the document keeps what it has there."""
+
+
+class Reader:
+    """Makes fields of schemas that refer to `components`."""
+
+    def __init__(self, components: Mapping[str, Schema]) -> None:
+        self._components = components
+
+    def fields(self, schema: Schema, where: str) -> tuple[Field, ...]:
+        """Those of an object's properties, in the order of the model; `where` is the object's pointer."""
+        required = frozenset(schema.get("required", ()))
+        found = []
+        for name, each in schema["properties"].items():
+            if each.get("readOnly") or "const" in each:
+                continue
+            pointer = f"{where}/{name.replace('~', '~0').replace('/', '~1')}"
+            try:
+                found.append(self._field(each, pointer, label_of(name), required=name in required))
+            except Unsupported:
+                continue
+        return tuple(found)
+
+    def _field(self, schema: Schema, pointer: str, label: str, *, required: bool) -> Field:
+        # A reference is how a config file says where a secret is; in a form it is typed.
+        said = schema.get("description", "").replace(", as a reference", "")
+        default = schema.get("default")
+        node = self._bare(schema)
+
+        def field(widget: Widget, **more: Any) -> Field:
+            help_text = said or node.get("description", "")
+            return Field(
+                pointer=pointer, label=label, widget=widget, help=help_text, required=required, default=default, **more
+            )
+
+        if node.get("$ref") == _SECRET:
+            return field("secret")
+        references = {each.get("$ref") for each in node.get("anyOf", ())}
+        if references & {_SECRET, _CERTIFICATE}:
+            return field("pem", sources=_sources(node))
+        if "properties" in node:
+            return field("group", parts=self.fields(node, pointer))
+        if isinstance(node.get("additionalProperties"), Mapping):
+            kinds, prefixed = self._values(node["additionalProperties"])
+            return field("rows", sources=kinds, prefixed=prefixed)
+        if "enum" in node:
+            return field("choice", choices=tuple(str(each) for each in node["enum"] if each is not None))
+        if node.get("type") == "boolean":
+            return field("flag")
+        if _is_text(node):
+            return field("text")
+        if node.get("type") in _NUMBERS:
+            return field("number")
+        if node.get("type") == "array" and _is_text(self._bare(node.get("items", {}))):
+            return field("lines")
+        return self._of_alternatives(node, field)
+
+    def _of_alternatives(self, node: Schema, field: Any) -> Field:
+        """What stands for several ways to write the same: the one that can say most."""
+        ways = [self._bare(each) for each in (*node.get("oneOf", ()), *node.get("anyOf", ()))]
+        words = next((each["enum"] for each in ways if "enum" in each), ())
+        references = {each.get("$ref") for way in ways for each in way.get("anyOf", ())}
+        if words and _CERTIFICATE in references:
+            pem: Field = field("pem", choices=tuple(words), sources=("inline",))
+            return pem
+        if any(_is_text(each) for each in ways) and any(each.get("type") == "array" for each in ways):
+            found: Field = field("lines")
+            return found
+        for each in ways:
+            if "properties" in each:
+                parts = self.fields(each, field("group").pointer)
+                return field("group", parts=parts)  # type: ignore[no-any-return]
+        raise Unsupported
+
+    def _bare(self, schema: Schema) -> Schema:
+        """A schema without what only wraps it: references to models, null, and alternatives of one."""
+        node = schema
+        while True:
+            reference = node.get("$ref", "")
+            if reference and reference not in {_SECRET, _CERTIFICATE}:
+                node = self._components[reference.removeprefix(_PREFIX)]
+                continue
+            for key in ("anyOf", "oneOf"):
+                ways = [each for each in node.get(key, ()) if each.get("type") != "null"]
+                if len(ways) == 1 and "properties" not in node:
+                    node = {**{name: node[name] for name in ("enum",) if name in node}, **ways[0]}
+                    break
+            else:
+                return node
+
+    def _values(self, schema: Schema) -> tuple[tuple[str, ...], bool]:
+        """What a value of a mapping may be."""
+        ways = [self._bare(each) for each in (schema.get("oneOf") or schema.get("anyOf") or (schema,))]
+        kinds: list[str] = []
+        prefixed = False
+        for each in ways:
+            if each.get("$ref") == _SECRET:
+                kinds.append("secret")
+            elif "secret" in each.get("properties", {}):
+                kinds.append("secret")
+                prefixed = True
+            elif _is_text(each):
+                kinds.append("text")
+            elif each.get("type") in _NUMBERS:
+                kinds.append("number")
+            elif each.get("type") == "boolean":
+                kinds.append("flag")
+        if not kinds:
+            raise Unsupported
+        return tuple(kinds), prefixed
+
+
+def _is_text(node: Schema) -> bool:
+    kind = node.get("type")
+    return kind == "string" or (isinstance(kind, list) and "string" in kind and "object" not in kind)
+
+
+def _sources(node: Schema) -> tuple[str, ...]:
+    """How what is in PEM may come: public, sealed, or from a URL."""
+    found = []
+    for each in node["anyOf"]:
+        if "inline" in each.get("properties", {}):
+            found.append("inline")
+        elif _is_text(each):
+            found.append("text")
+        elif "url" in each.get("properties", {}):
+            found.append("url")
+        elif each.get("$ref") == _SECRET:
+            found.append("secret")
+    # Where a URL reads as a secret does, the secret itself is not public.
+    return tuple(each for each in found if each != "secret" or "inline" not in found)
+
+
+_WORDS: Final[Mapping[str, str]] = {"ca": "CA", "id": "ID", "pem": "PEM", "url": "URL", "api": "API", "uri": "URI"}
+
+
+def label_of(name: str) -> str:
+    """What a form calls a key: its words, with those in capitals that are written so."""
+    words = [_WORDS.get(word, word) for word in name.split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])

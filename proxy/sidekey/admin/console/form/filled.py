@@ -1,0 +1,130 @@
+"""A form with what is in it, for a template: what is stored, or what was sent and refused; never a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sidekey.admin.api.problems import ItemError
+from sidekey.admin.console.form.fields import Field
+
+_READ: Final = dict.fromkeys(("updated_at", "updated_by", "subject", "issuer", "not_after"))
+
+SPARE: Final = 2
+"""Empty rows that a form has behind those that are filled, for whoever has no script."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row of a mapping: a name and a public value, or what is known of a secret one."""
+
+    name: str = ""
+    kind: str = ""
+    value: str = ""
+    prefix: str = ""
+    stored: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """A field with its value as text. `stored` is what a secret or a certificate reads as; `errors` stand beside it."""
+
+    field: Field
+    value: str = ""
+    checked: bool = False
+    source: str = ""
+    stored: Mapping[str, Any] | None = None
+    rows: tuple[Row, ...] = ()
+    parts: tuple[Filled, ...] = ()
+    errors: tuple[str, ...] = ()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it says anything but its default."""
+        rows = any(row.name for row in self.rows)
+        return bool(self.value or self.stored or rows or any(each.is_set for each in self.parts)) or (
+            self.field.widget == "flag" and self.checked is not bool(self.field.default)
+        )
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether something is said beside it, or beside a part of it."""
+        return bool(self.errors) or any(each.is_wrong for each in self.parts)
+
+
+def fill(fields: Iterable[Field], document: Mapping[str, Any], errors: Sequence[ItemError] = ()) -> tuple[Filled, ...]:
+    """Fields with what a document says; errors whose pointer no field is nearer to stand at the nearest."""
+    return tuple(_filled(field, document.get(field.key), errors) for field in fields)
+
+
+def unplaced(fields: Iterable[Field], errors: Iterable[ItemError]) -> list[ItemError]:
+    """The errors of what a form has no field for."""
+    pointers = [each.pointer for field in fields for each in (field, *field.walk())]
+    return [each for each in errors if not any(_is_at(each.pointer, pointer) for pointer in pointers)]
+
+
+def _is_at(where: str, pointer: str) -> bool:
+    return where == pointer or where.startswith(f"{pointer}/")
+
+
+def _filled(field: Field, value: Any, errors: Sequence[ItemError]) -> Filled:
+    own = [each for each in errors if _is_at(each.pointer, field.pointer)]
+    if field.widget == "group":
+        raw = value if isinstance(value, Mapping) else {}
+        if isinstance(value, str) and field.parts:
+            # A word that stands for an object of which it is the first key.
+            raw = {field.parts[0].key: value}
+        inner = [part.pointer for part in field.parts]
+        own = [each for each in own if not any(_is_at(each.pointer, pointer) for pointer in inner)]
+        return Filled(field=field, parts=fill(field.parts, raw, errors), errors=_texts(own))
+    said = _texts(own)
+    match field.widget:
+        case "secret":
+            return Filled(field=field, stored=_stored(value), errors=said)
+        case "pem":
+            return _pem(field, value, said)
+        case "rows":
+            rows = [_row(name, each) for name, each in value.items()] if isinstance(value, Mapping) else []
+            return Filled(field=field, rows=(*rows, *(Row() for _ in range(SPARE))), errors=said)
+        case "flag":
+            checked = bool(field.default) if value is None else value is True
+            return Filled(field=field, checked=checked, errors=said)
+        case "lines":
+            items = [value] if isinstance(value, str) else value or []
+            joined = (", " if field.key == "tags" else "\n").join(map(str, items))
+            return Filled(field=field, value=joined, errors=said)
+        case _:
+            return Filled(field=field, value="" if value is None else str(value), errors=said)
+
+
+def _texts(errors: Iterable[ItemError]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each.detail for each in errors))
+
+
+def _stored(value: Any) -> Mapping[str, Any] | None:
+    if not isinstance(value, Mapping) or value.get("set") is not True:
+        return None
+    return {**_READ, **value}
+
+
+def _pem(field: Field, value: Any, errors: tuple[str, ...]) -> Filled:
+    stored = _stored(value)
+    if isinstance(value, str) and value in field.choices:
+        return Filled(field=field, source=value, errors=errors)
+    if isinstance(value, str):
+        return Filled(field=field, source="text", value=value, errors=errors)
+    if isinstance(value, Mapping) and "inline" in value:
+        return Filled(field=field, source="inline", value=str(value["inline"]), errors=errors)
+    return Filled(field=field, source="" if stored is None else field.sources[0], stored=stored, errors=errors)
+
+
+def _row(name: str, value: Any) -> Row:
+    if isinstance(value, Mapping):
+        secret = value.get("secret", value)
+        return Row(name=name, kind="secret", prefix=str(value.get("prefix", "")), stored=_stored(secret))
+    if isinstance(value, bool):
+        return Row(name=name, kind="flag", value="true" if value else "false")
+    if isinstance(value, int | float):
+        return Row(name=name, kind="number", value=str(value))
+    return Row(name=name, kind="text", value=str(value))

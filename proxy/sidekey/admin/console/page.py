@@ -1,0 +1,83 @@
+"""A page: which requests it is for, who may see it, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sidekey.admin.api.problems import ApiProblem, ItemError
+from sidekey.admin.api.route import match
+from sidekey.admin.api.service import Service
+from sidekey.admin.console.backend import Backend
+from sidekey.admin.console.sessions import Visitor
+from sidekey.runtime.admin_rules import Role
+from sidekey.runtime.snapshot import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A request of somebody who is logged in.
+
+    `proxy` is where the proxy listener is bound; `query` and `form` have the first value of each name. `by_script` says
+    that a script has sent the form, and puts what comes of it into the page that is there.
+    """
+
+    service: Service
+    visitor: Visitor
+    backend: Backend
+    proxy: Address
+    names: Mapping[str, str]
+    query: Mapping[str, str]
+    form: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    by_script: bool = False
+
+    def may(self, role: Role) -> bool:
+        """Whether this operator may do what a role may."""
+        return self.visitor.operator.may(role)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A page to be made of a template."""
+
+    template: str
+    values: Mapping[str, Any]
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Where to go next, by GET (RFC 9110 15.4.4)."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a form was not saved, for the script that has sent it.
+
+    `rest` is what it has no field for, `version` the one that the next attempt is for.
+    """
+
+    problem: ApiProblem
+    rest: tuple[ItemError, ...]
+    version: int | None
+
+
+Handle = Callable[[Visit], Awaitable[View | Redirect | Refused]]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A path with names in braces, as the API's routes have, and what is done for it."""
+
+    method: str
+    path: str
+    handle: Handle
+    role: Role = "viewer"
+
+    def match(self, segments: Sequence[str]) -> dict[str, str] | None:
+        """The names in a path; None where it is another."""
+        return match(self.path, segments)

@@ -1,0 +1,1 @@
+"""The pages of the console, each for a part of what the API gives."""

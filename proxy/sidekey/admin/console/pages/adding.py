@@ -1,0 +1,62 @@
+"""Adding an integration: what kind, and its form."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sidekey.admin.api.problems import ApiProblem
+from sidekey.admin.console.form.entries import Entries, entries_of, sent_document
+from sidekey.admin.console.form.forms import Form, form_for
+from sidekey.admin.console.page import Page, Redirect, Refused, View, Visit
+from sidekey.admin.console.pages.saving import refused, saved
+from sidekey.admin.console.words import title_of
+from sidekey.credentials.registry import KINDS
+from sidekey.settings import profiles
+
+
+async def choose(visit: Visit) -> View:
+    """Kinds and providers to choose from; or the empty form of one."""
+    form = _form(visit.query.get("kind", ""), visit.query.get("provider", ""))
+    if form is not None:
+        return _view(form, entries_of(form, {}, None))
+    kinds = [(name, kind.title, (kind.__doc__ or "").partition("\n")[0]) for name, kind in KINDS.items()]
+    found = [(name, profiles.profile(name)) for name in profiles.names()]
+    return View("choose.html", {"kinds": kinds, "providers": found, "titles": {name: title_of(name) for name in KINDS}})
+
+
+async def add(visit: Visit) -> View | Redirect | Refused:
+    """Save a new one."""
+    form = _form(visit.form.get("kind", ""), visit.form.get("provider", ""))
+    if form is None:
+        raise ApiProblem("malformed", "the form must name a kind, or a provider")
+    document = sent_document(form, visit.form, {})
+    try:
+        given = await visit.backend.ask("createIntegration", body=document)
+    except ApiProblem as problem:
+        entries = entries_of(form, document, None, problem.errors)
+        return refused(visit, problem, entries, _view(form, entries))
+    return await saved(visit, given.value["id"])
+
+
+def _form(kind: str, provider: str) -> Form | None:
+    if provider in profiles.names():
+        return form_for(profiles.profile(provider).kind, provider)
+    return form_for(kind) if kind in KINDS and not provider else None
+
+
+def _view(form: Form, entries: Entries) -> View:
+    profile = profiles.profile(form.provider) if form.provider else None
+    values = {
+        "entries": entries,
+        "title": title_of(form.kind) if profile is None else profile.title,
+        "profile": profile,
+        "problem": None,
+        "rest": (),
+    }
+    return View("add.html", values)
+
+
+PAGES: Final = (
+    Page("GET", "/add", choose, "editor"),
+    Page("POST", "/add", add, "editor"),
+)

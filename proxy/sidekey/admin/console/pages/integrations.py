@@ -1,0 +1,141 @@
+"""The list of integrations, and one of them: how it stands, how it is called, and what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from sidekey.admin.api.problems import ApiProblem
+from sidekey.admin.console.calling import ways_to_call
+from sidekey.admin.console.form.entries import entries_of, form_of, sent_document
+from sidekey.admin.console.page import Page, Redirect, Refused, View, Visit
+from sidekey.admin.console.pages.saving import refused, saved, version_of
+from sidekey.admin.console.words import DONE, STATES, for_people, overtaken, standing_of, title_of
+from sidekey.credentials.registry import KINDS
+
+_FILTERS: Final = ("q", "tag", "kind", "status", "after")
+
+
+async def browse(visit: Visit) -> View:
+    """A page of the list."""
+    wanted = {name: visit.query[name] for name in _FILTERS if visit.query.get(name)}
+    given = await visit.backend.ask("listIntegrations", query=wanted)
+    items = [{**each, "standing": standing_of(each), "title": title_of(each["kind"])} for each in given.value["items"]]
+    values = {
+        "items": items,
+        "wanted": {name: wanted.get(name, "") for name in _FILTERS},
+        "kinds": {name: kind.title for name, kind in KINDS.items()},
+        "states": STATES,
+        "following": _with(wanted, after=given.value["next"]) if given.value["next"] else "",
+        "first": _with(wanted, after="") if "after" in wanted else "",
+        "done": DONE.get(visit.query.get("done", ""), ""),
+        "may_edit": visit.may("editor"),
+    }
+    return View("integrations.html", values)
+
+
+def _with(wanted: dict[str, str], after: str) -> str:
+    return "/?" + urlencode({**{name: value for name, value in wanted.items() if name != "after"}, "after": after})
+
+
+def _path_of(found: Mapping[str, Any]) -> str:
+    """A path that may be called: the test's, where there is one."""
+    test = found.get("test")
+    return str(test.get("path") or "/") if isinstance(test, Mapping) else "/"
+
+
+async def show(visit: Visit) -> View:
+    """One of them."""
+    return await _shown(visit)
+
+
+async def test(visit: Visit) -> View | Redirect:
+    """Send its test request; the page shows what came of it."""
+    try:
+        await visit.backend.ask("testIntegration", visit.names)
+    except ApiProblem as problem:
+        return await _shown(visit, refused=problem)
+    return Redirect(f"/integrations/{visit.names['id']}?done=tested")
+
+
+async def explain(visit: Visit) -> View:
+    """One of them, with what would become of a request."""
+    url = visit.form.get("url", "").strip()
+    try:
+        explained = (await visit.backend.ask("explainIntegration", visit.names, body={"url": url})).value
+    except ApiProblem as problem:
+        return await _shown(visit, refused=problem, url=url)
+    return await _shown(visit, explained=explained, url=url)
+
+
+async def save(visit: Visit) -> View | Redirect | Refused:
+    """Save it changed."""
+    given = await visit.backend.ask("getIntegration", visit.names)
+    form = form_of(given.value)
+    if form is None:
+        raise ApiProblem("invalid", "no form can show what is stored: change it by the API, or add it again")
+    document = sent_document(form, visit.form, given.value)
+    try:
+        await visit.backend.ask("replaceIntegration", visit.names, body=document, version=version_of(visit))
+    except ApiProblem as error:
+        problem = for_people(error)
+        if problem.code == "changed":
+            given = await visit.backend.ask("getIntegration", visit.names)
+            activity = (await visit.backend.ask("listActivity", visit.names)).value["items"]
+            problem = ApiProblem("changed", overtaken(activity, given.version, version_of(visit)))
+        entries = entries_of(form, document, given.version, problem.errors)
+        return refused(visit, problem, entries, await _shown(visit))
+    return await saved(visit, visit.names["id"])
+
+
+async def delete(visit: Visit) -> Redirect:
+    """Delete it."""
+    await visit.backend.ask("deleteIntegration", visit.names, version=version_of(visit))
+    return Redirect("/?done=deleted")
+
+
+async def release(visit: Visit) -> Redirect:
+    """Serve it again."""
+    await visit.backend.ask("releaseIntegration", visit.names, version=version_of(visit))
+    return Redirect(f"/integrations/{visit.names['id']}?done=released")
+
+
+async def _shown(visit: Visit, **more: object) -> View:
+    given = await visit.backend.ask("getIntegration", visit.names)
+    found = {"description": "", "tags": [], **given.value}
+    activity = None
+    if found["source"] == "store":
+        activity = (await visit.backend.ask("listActivity", visit.names)).value["items"][:10]
+    served = visit.service.snapshot.integrations.get(found["id"])
+    form = form_of(found) if found["source"] == "store" else None
+    values = {
+        "it": found,
+        "entries": None if form is None else entries_of(form, found, given.version),
+        "problem": None,
+        "rest": (),
+        "standing": standing_of(found),
+        "kind": title_of(found["kind"]),
+        "version": given.version,
+        "activity": activity,
+        "calls": ways_to_call(visit.service.snapshot, visit.proxy, found["id"], _path_of(found)),
+        "done": DONE.get(visit.query.get("done", ""), ""),
+        "may_edit": visit.may("editor") and found["source"] == "store",
+        "tested": None if served is None else visit.service.last_tests.of(served),
+        "explained": None,
+        "refused": None,
+        "url": "",
+        **more,
+    }
+    return View("integration.html", values)
+
+
+PAGES: Final = (
+    Page("GET", "/", browse),
+    Page("GET", "/integrations/{id}", show),
+    Page("POST", "/integrations/{id}", save, "editor"),
+    Page("POST", "/integrations/{id}/test", test),
+    Page("POST", "/integrations/{id}/explain", explain),
+    Page("POST", "/integrations/{id}/delete", delete, "editor"),
+    Page("POST", "/integrations/{id}/release", release, "editor"),
+)

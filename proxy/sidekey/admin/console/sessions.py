@@ -1,0 +1,108 @@
+"""Who is logged in to the console, by a cookie; kept in the store, so that every process knows them."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from sidekey.admin.api.operators import Operator
+from sidekey.admin.api.service import Service
+from sidekey.store.audit import AuditEntry
+from sidekey.store.errors import StoreError
+from sidekey.store.sessions import Session
+from sidekey.store.tokens import digest_of
+
+LIFE: Final = 12 * 3600
+"""Seconds that a session lasts, however it is used."""
+
+_MOST_SEEN: Final = 1000
+_WINDOW: Final = 60.0
+_FAILURES: Final = 20
+"""Log-ins that fail within a window before the next ones are told to wait. A token that counts always gets in: behind a
+proxy all people share one address."""
+
+
+class LoginLimited(Exception):
+    """Too many log-ins have failed of late, and this one has, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody who is logged in. `secret` is what their browser keeps; `reachable`: the store could be asked for it."""
+
+    operator: Operator
+    secret: str = field(repr=False)
+    reachable: bool = True
+
+
+class Sessions:
+    """The sessions of all browsers, as this process knows them."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._seen: OrderedDict[str, Session] = OrderedDict()
+        self._failures = 0
+        self._window = 0.0
+
+    async def log_in(self, token: str, source: str) -> str | None:
+        """Begin a session with an operator's token: the secret for a cookie. None: the token does not count.
+
+        Raises LoginLimited, StoreError.
+        """
+        digest = digest_of(token)
+        operator = self._service.operator(digest)
+        self._service.count_login("ok" if isinstance(operator, Operator) else operator)
+        if not isinstance(operator, Operator):
+            self._fail()
+            return None
+        secret = secrets.token_urlsafe(32)
+        ends_at = int(time.time()) + LIFE
+        session = Session(digest_of(secret), digest, min(ends_at, operator.expires_at or ends_at))
+        entry = AuditEntry(who=operator.name, action="login", row=operator.row, source=source)
+        await self._service.store.log_in(session, entry)
+        self._see(session)
+        return secret
+
+    async def visitor(self, secret: str) -> Visitor | None:
+        """Who has this secret; None: nobody, any more.
+
+        While the store cannot be asked, those who were seen before are still known.
+        """
+        name = digest_of(secret)
+        try:
+            session = await self._service.store.session(name)
+        except StoreError:
+            session, reachable = self._seen.get(name), False
+        else:
+            reachable = True
+        if session is None or session.ends_at <= time.time():
+            self._seen.pop(name, None)
+            return None
+        operator = self._service.operator(session.token_sha256)
+        if not isinstance(operator, Operator):
+            return None
+        self._see(session)
+        return Visitor(operator, secret, reachable)
+
+    async def log_out(self, secret: str) -> None:
+        """End a session. Raises StoreError."""
+        name = digest_of(secret)
+        await self._service.store.log_out(name)
+        self._seen.pop(name, None)
+
+    def _see(self, session: Session) -> None:
+        self._seen[session.id] = session
+        self._seen.move_to_end(session.id)
+        while len(self._seen) > _MOST_SEEN:
+            self._seen.popitem(last=False)
+
+    def _fail(self) -> None:
+        now = time.monotonic()
+        if now - self._window >= _WINDOW:
+            self._window, self._failures = now, 0
+        self._failures += 1
+        if self._failures > _FAILURES:
+            raise LoginLimited

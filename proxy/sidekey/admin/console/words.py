@@ -1,0 +1,85 @@
+"""What pages call things: how an integration stands, by word and by shape; what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from sidekey.admin.api.problems import ApiProblem, ItemError
+from sidekey.credentials.registry import KINDS
+from sidekey.runtime.snapshot import STORED_STATES
+
+Mood = Literal["good", "warning", "bad", "quiet"]
+"""How much attention a state wants; each has a shape of its own, since colour alone tells some people nothing."""
+
+
+class Standing(NamedTuple):
+    """How an integration stands."""
+
+    mood: Mood
+    word: str
+    reason: str
+
+
+_STATES: Final[Mapping[str, tuple[Mood, str]]] = {
+    "ok": ("good", "OK"),
+    "hidden": ("warning", "Hidden"),
+    "invalid": ("bad", "Invalid"),
+    "altered": ("bad", "Altered"),
+    "sealed": ("bad", "Sealed"),
+}
+
+STATES: Final = {state: _STATES[state][1] for state in STORED_STATES}
+"""The states to filter by, with their words."""
+
+DONE: Final[Mapping[str, str]] = {
+    "saved": "Saved, and in use.",
+    "tested": "Tested: see the result.",
+    "untested": "Saved, and in use. It was not tested: it needs a test request, and at most one test a second is sent.",
+    "deleted": "Deleted, with its secrets.",
+    "released": "Served again.",
+}
+"""What a page says after a change, by the word that its address has."""
+
+
+def title_of(kind: str | None) -> str:
+    """What a kind is called; one that this version does not know, as it is written."""
+    found = KINDS.get(kind or "")
+    return kind or "" if found is None else found.title
+
+
+def standing_of(item: Mapping[str, Any]) -> Standing:
+    """How an integration of the API's stands."""
+    status = str(item["status"])
+    reason = str(item["reason"] or "")
+    if status == "ok" and not item["usable"]:
+        return Standing("bad", "Secret missing", reason or "what it needs cannot be read")
+    mood, word = _STATES[status]
+    return Standing(mood, word, reason)
+
+
+_AGAIN: Final = (
+    "You changed where the credential goes. Enter the marked secrets again, or put the address back: a stored secret "
+    "only ever goes to the place it was entered for"
+)
+
+
+def for_people(problem: ApiProblem) -> ApiProblem:
+    """A problem in the words of a form, where the API's are those of a document."""
+    if problem.code != "reenter":
+        return problem
+    errors = [ItemError(each.pointer, "Enter it again for where it goes now.") for each in problem.errors]
+    return ApiProblem("reenter", _AGAIN, errors=errors)
+
+
+def overtaken(activity: Sequence[Mapping[str, Any]], version: int | None, sent: int) -> str:
+    """Who has changed what since the version that a form was made of; `activity` is from the newest on."""
+    newer = [each for each in activity if each["outcome"] == "ok"][: max(1, (version or 0) - sent)]
+    said = "; ".join(
+        f"{each['who']} changed {', '.join(name.strip('/').replace('/', ' ') or 'all' for name in each['fields'])}"
+        for each in newer
+    )
+    return (
+        f"It was changed after this page was loaded: {said}. Save again to put yours in place of that, or load the "
+        "page again to see theirs"
+    )

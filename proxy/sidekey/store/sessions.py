@@ -1,0 +1,95 @@
+"""Sessions of the console: who has logged in, with which operator's token.
+
+Outside the head, since each log-in makes one: a row that is gone ends a session, and one that was put back is no longer
+than it was. So that nobody can make one who can merely write to the database, each has an HMAC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sidekey.store.canonical import canonical
+from sidekey.store.database import Transaction, as_number, as_text
+from sidekey.store.integrity import Seals
+
+MOST: Final = 20
+"""Sessions of one token; one more ends the oldest."""
+
+_INFO: Final = b"sidekey session v1"
+_SELECT: Final = 'SELECT id, token_sha256, ends_at, "key", mac FROM sidekey_sessions'
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Somebody who is logged in.
+
+    `id` is the SHA-256 of what the browser keeps, in hexadecimal, `token_sha256` that of the operator's token, without
+    which the session is nothing. `ends_at` is in seconds since the epoch.
+    """
+
+    id: str = field(repr=False)
+    token_sha256: str = field(repr=False)
+    ends_at: int
+
+    def text(self, key: str) -> str:
+        """What its MAC is made of."""
+        return canonical([self.id, self.token_sha256, self.ends_at, key])
+
+
+async def begin(transaction: Transaction, seals: Seals, session: Session) -> None:
+    """Keep a session. The oldest of its token makes room, and what is over goes."""
+    await transaction.execute("DELETE FROM sidekey_sessions WHERE ends_at <= $1", int(await transaction.now()))
+    older = await transaction.fetch(
+        "SELECT id FROM sidekey_sessions WHERE token_sha256 = $1 ORDER BY ends_at DESC", session.token_sha256
+    )
+    for (found,) in older[MOST - 1 :]:
+        await end(transaction, as_text(found))
+    await _put(transaction, seals, session)
+
+
+async def find(transaction: Transaction, seals: Seals, session: str) -> Session | None:
+    """The session of this ID; None: there is none, it is over, or it was altered."""
+    rows = await transaction.fetch(f"{_SELECT} WHERE id = $1", session)
+    found = _intact(seals, rows[0]) if rows else None
+    return None if found is None or found.ends_at <= await transaction.now() else found
+
+
+async def end(transaction: Transaction, session: str) -> None:
+    """Forget the session of this ID."""
+    await transaction.execute("DELETE FROM sidekey_sessions WHERE id = $1", session)
+
+
+async def end_all(transaction: Transaction) -> None:
+    """Forget all of them: what is in the database may be older than what has ended."""
+    await transaction.execute("DELETE FROM sidekey_sessions")
+
+
+async def sign_again(transaction: Transaction, seals: Seals) -> None:
+    """Go by the first key from now on; what was altered goes."""
+    for row in await transaction.fetch(_SELECT):
+        found = _intact(seals, row)
+        if found is None:
+            await end(transaction, as_text(row[0]))
+        elif row[3] != seals.ring.first:
+            await _put(transaction, seals, found)
+
+
+async def _put(transaction: Transaction, seals: Seals, session: Session) -> None:
+    first = seals.ring.first
+    await transaction.execute(
+        'INSERT INTO sidekey_sessions (id, token_sha256, ends_at, "key", mac) VALUES ($1, $2, $3, $4, $5) '
+        'ON CONFLICT (id) DO UPDATE SET "key" = excluded."key", mac = excluded.mac',
+        session.id,
+        session.token_sha256,
+        session.ends_at,
+        first,
+        seals.mac(first, _INFO, session.text(first)),
+    )
+
+
+def _intact(seals: Seals, row: tuple[Any, ...]) -> Session | None:
+    """The session of a row that bears its MAC."""
+    name, token, ends_at, key, mac = row
+    found = Session(as_text(name), as_text(token), as_number(ends_at))
+    return found if seals.bears(as_text(key), _INFO, found.text(as_text(key)), as_text(mac)) else None

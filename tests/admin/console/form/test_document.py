@@ -1,0 +1,177 @@
+"""admin/console/form/document.py and filled.py: what is shown is what is sent back, for a browser without script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidekey.admin.api.problems import ItemError
+from sidekey.admin.console.form.document import document_of
+from sidekey.admin.console.form.entries import entries_of, form_of, sent_document
+from sidekey.admin.console.form.filled import fill, unplaced
+from sidekey.admin.console.form.forms import Form, form_for
+from sidekey.admin.console.render import renderer
+from support.pages import Form as Sent
+from support.pages import Seen
+
+READ = {"set": True, "updated_at": "2026-11-03T10:00:00Z", "updated_by": "ann"}
+CERTIFICATE = {"set": True, "subject": "CN=me", "issuer": "CN=ca", "not_after": "2027-01-01T00:00:00Z"}
+
+DOCUMENTS: Mapping[str, dict[str, Any]] = {
+    "basic": {
+        "description": 'for <b>people</b> & "others"',
+        "tags": ["crm", "eu"],
+        "endpoint_prefix": ["https://a.example/v1", "https://b.example"],
+        "test": {"method": "HEAD", "path": "/me?x=1"},
+        "limits": {"in_flight": 7},
+        "auth": {"type": "basic", "username": "svc", "password": READ},
+    },
+    "headers": {
+        "endpoint_prefix": ["https://a.example"],
+        "methods": ["GET", "POST"],
+        "auth": {
+            "type": "headers",
+            "headers": {
+                "X-Public": "text with 'quotes'",
+                "X-Key": {"secret": READ},
+                "Authorization": {"prefix": "Bearer ", "secret": READ},
+            },
+        },
+    },
+    "oauth2": {
+        "allow_other_domains": True,
+        "allowed_domains": ["https://api.example.com", "https://*.example.org"],
+        "redact_response": True,
+        "trusted_ca": "system",
+        "auth": {
+            "type": "oauth2",
+            "token_endpoint": "https://login.example.com/token",
+            "client_id": "id",
+            "client_secret": READ,
+            "client_authentication": "body",
+            "refresh_token_rotates": False,
+            "token_request": {"body": {"scope": "a b", "n": 5, "on": True, "key": READ}},
+            "token_placement": {"in": "header", "name": "X-Token"},
+            "assertion": {"private_key": READ, "certificate": CERTIFICATE, "key_id": "k"},
+        },
+    },
+    "provider": {
+        "auth": {
+            "type": "oauth2",
+            "provider": "commercetools",
+            "region": "europe-west1.gcp",
+            "client_id": "id",
+            "client_secret": READ,
+        },
+    },
+    "mtls": {
+        "endpoint_prefix": ["https://bank.example"],
+        "trusted_ca": CERTIFICATE,
+        "auth": {"type": "mtls", "certificate": CERTIFICATE, "private_key": READ, "allow_private_ca": True},
+    },
+    "responsys": {
+        "auth": {"type": "responsys", "login_endpoint": "https://l.example/x", "username": "u", "password": READ},
+    },
+}
+
+
+def page_of(form: Form, document: Mapping[str, Any]) -> Sent:
+    """The form as a browser reads it from the page."""
+    entries = entries_of(form, document, 1)
+    values = {
+        "it": {"id": "x", "description": "", "tags": [], "status": "ok", "source": "store", "base": "", "kind": ""},
+        "standing": {"mood": "good", "word": "OK", "reason": ""},
+        "entries": entries,
+        "may_edit": True,
+        **dict.fromkeys(("problem", "tested", "explained", "refused", "activity", "operator", "done")),
+        **dict.fromkeys(("kind", "url", "form_token", "store_down", "path"), ""),
+        **dict.fromkeys(("rest", "calls"), ()),
+        "version": 1,
+    }
+    body = renderer().page("integration.html", values).decode()
+    return Seen(200, {}, body, "").form("/integrations/x")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_what_is_shown_and_sent_back_changes_nothing(name: str) -> None:
+    """Whatever it holds: secrets and certificates are kept, texts are as they were, defaults stay left out."""
+    document = DOCUMENTS[name]
+    form = form_of(document)
+    assert form is not None
+    assert sent_document(form, page_of(form, document).fields, document) == document
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_page_has_a_secret_that_was_refused(name: str) -> None:
+    """What was typed is not sent back, whatever is wrong with it."""
+
+    def typed(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            if value == READ:
+                return {"value": "canary-secret"}
+            return {key: typed(each) for key, each in value.items()}
+        return value
+
+    document = typed(DOCUMENTS[name])
+    form = form_of(document)
+    assert form is not None
+    assert "canary" not in str(page_of(form, document).fields)
+
+
+def test_a_stored_secret_is_kept_replaced_or_removed() -> None:
+    """As it is said; without any word it is not there."""
+    fields = [each for each in form_for("oauth2").fields if each.key == "client_secret"]
+    name = "/auth/client_secret"
+    former = {"client_secret": READ}
+    assert document_of(fields, {f"{name}#do": "keep", name: ""}, former) == {"client_secret": READ}
+    assert document_of(fields, {f"{name}#do": "replace", name: "new"}, former) == {"client_secret": {"value": "new"}}
+    assert document_of(fields, {f"{name}#do": "remove", name: "x"}, former) == {}
+    assert document_of(fields, {name: ""}, former) == {}
+    assert document_of(fields, {f"{name}#do": "keep", name: ""}, {}) == {}
+
+
+def test_pem_comes_pasted_or_by_a_url() -> None:
+    """With the line breaks of a file."""
+    fields = [each for each in form_for("mtls").first if each.widget == "pem"]
+    sent = {
+        "/auth/certificate": "-----BEGIN\r\nx\r\n",
+        "/auth/certificate#source": "inline",
+        "/auth/private_key": " https://k.example/key ",
+        "/auth/private_key#source": "url",
+    }
+    assert document_of(fields, sent, {}) == {
+        "certificate": {"inline": "-----BEGIN\nx\n"},
+        "private_key": {"url": "https://k.example/key"},
+    }
+
+
+def test_an_error_stands_beside_the_nearest_field() -> None:
+    """In a group beside its part; what has no field is told apart."""
+    form = form_for("oauth2")
+    errors = (
+        ItemError("/auth/client_id", "must not be empty"),
+        ItemError("/auth/token_request/body/scope", "must be text"),
+        ItemError("/auth/assertion", "is missing"),
+        ItemError("/odd", "is not known"),
+    )
+    filled = {each.field.key: each for each in fill(form.fields, {}, errors)}
+    assert filled["client_id"].errors == ("must not be empty",)
+    assert filled["assertion"].errors == ("is missing",)
+    request = filled["token_request"]
+    assert (request.errors, request.is_wrong) == ((), True)
+    assert next(each for each in request.parts if each.field.key == "body").errors == ("must be text",)
+    assert unplaced(form.fields, errors) == [errors[3]]
+
+
+@given(st.dictionaries(st.from_regex(r"[A-Za-z-]{1,8}", fullmatch=True), st.text(max_size=20), min_size=1, max_size=4))
+def test_rows_of_any_texts_are_what_was_typed(rows: dict[str, str]) -> None:
+    """A name that is given twice counts once, as the last says."""
+    fields = [each for each in form_for("headers").fields if each.key == "headers"]
+    sent: dict[str, str] = {}
+    for number, (name, value) in enumerate(rows.items()):
+        sent |= {f"/auth/headers#{number}#name": name, f"/auth/headers#{number}#value": value}
+    assert document_of(fields, sent, {}) == {"headers": rows}

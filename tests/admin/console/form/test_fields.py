@@ -1,0 +1,93 @@
+"""admin/console/form/fields.py: every key of every kind has a field that can say it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from sidekey.admin.api.schemas import components
+from sidekey.admin.console.form.fields import Field, Reader, label_of
+from sidekey.credentials.registry import KINDS
+
+
+def fields_of(name: str) -> tuple[Field, ...]:
+    return Reader(components()).fields(components()[name], "")
+
+
+def settable(schema: Mapping[str, Any]) -> Iterator[str]:
+    for name, each in schema["properties"].items():
+        if not each.get("readOnly") and "const" not in each:
+            yield name
+
+
+@pytest.mark.parametrize("name", [*(kind.__name__ for kind in KINDS.values()), "IntegrationDocument"])
+def test_every_key_has_a_field(name: str) -> None:
+    """None is left to a box of JSON."""
+    assert [each.key for each in fields_of(name)] == list(settable(components()[name]))
+
+
+WIDGETS = {
+    "description": "text",
+    "tags": "lines",
+    "endpoint_prefix": "lines",
+    "allow_other_domains": "flag",
+    "allowed_domains": "lines",
+    "methods": "lines",
+    "trusted_ca": "pem",
+    "limits": "group",
+    "source_address": "text",
+    "client_certificate": "group",
+    "redact_response": "flag",
+    "test": "group",
+}
+
+
+def test_each_is_entered_as_what_it_is() -> None:
+    """By the schema alone."""
+    found = {each.key: each.widget for each in fields_of("IntegrationDocument")}
+    assert {key: found[key] for key in WIDGETS} == WIDGETS
+    oauth2 = {each.key: each for each in fields_of("OAuth2Settings")}
+    assert (oauth2["grant"].widget, oauth2["grant"].choices[0]) == ("choice", "client_credentials")
+    assert oauth2["client_secret"].widget == "secret"
+    body = next(each for each in oauth2["token_request"].parts if each.key == "body")
+    assert (body.widget, set(body.sources)) == ("rows", {"text", "number", "flag", "secret"})
+    (headers,) = fields_of("HeadersSettings")
+    assert (headers.widget, headers.sources, headers.prefixed) == ("rows", ("text", "secret"), True)
+    key = next(each for each in fields_of("MtlsSettings") if each.key == "private_key")
+    assert (key.widget, set(key.sources)) == ("pem", {"secret", "url"})
+
+
+def test_a_new_kind_has_fields_for_whatever_its_schema_says() -> None:
+    """Also for what is said in other words; what no widget is for is left as it is."""
+    schema = {
+        "required": ["account"],
+        "properties": {
+            "type": {"const": "new"},
+            "account": {"type": "string", "description": "An `account`."},
+            "attempts": {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": 3},
+            "mode": {"enum": ["a", "b", None]},
+            "key": {"$ref": "#/components/schemas/Secret"},
+            "labels": {"additionalProperties": {"type": "string"}},
+            "odd": {"type": "array", "items": {"type": "object"}},
+        },
+    }
+    found = Reader(components()).fields(schema, "/auth")
+    assert [(each.pointer, each.widget, each.required) for each in found] == [
+        ("/auth/account", "text", True),
+        ("/auth/attempts", "number", False),
+        ("/auth/mode", "choice", False),
+        ("/auth/key", "secret", False),
+        ("/auth/labels", "rows", False),
+    ]
+
+
+def test_labels_are_words() -> None:
+    assert [label_of(name) for name in ("client_id", "pin_base_url", "trusted_ca", "pem", "region")] == [
+        "Client ID",
+        "Pin base URL",
+        "Trusted CA",
+        "PEM",
+        "Region",
+    ]

@@ -1,0 +1,175 @@
+"""admin/console/console.py: who gets in, what others' pages can do, and what every page says of itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from admin.api.conftest import Running
+from admin.console.conftest import LogIn
+from sidekey.admin.console.pages.table import PAGES
+from support.api import TOKENS, Api, basic
+from support.pages import Pages
+
+PATHS = sorted({page.path.replace("{id}", "of-a-file") for page in PAGES})
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/nothing", "/integrations/%2e%2e"])
+def test_who_is_not_logged_in_is_led_to_the_log_in(running: Running, path: str) -> None:
+    """And nothing is told, whether or not there is such a page; a token in a header is the API's."""
+    pages = Pages(running.child.admin_port)
+    for headers in ({}, {"Authorization": f"Bearer {TOKENS['admin']}"}, {"Cookie": "sidekey=wrong"}):
+        seen = pages.ask("GET", path, headers=headers)
+        assert (seen.status, seen.headers["Location"].partition("?")[0], seen.body) == (303, "/login", "")
+
+
+def test_a_log_in_makes_a_session_that_a_script_cannot_read(running: Running) -> None:
+    """The cookie holds nothing of the token, and leads to the page that was asked for."""
+    pages = Pages(running.child.admin_port)
+    form = pages.get("/integrations/of-a-file").form("/login?next=/integrations/of-a-file")
+    answer = pages.ask("POST", form.action, {**form.fields, "token": f" {TOKENS['viewer']} "})
+    assert (answer.status, answer.headers["Location"]) == (303, "/integrations/of-a-file")
+    cookie = answer.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=" in cookie
+    assert TOKENS["viewer"] not in str(answer.headers)
+    assert "of-a-file" in pages.get("/integrations/of-a-file").text
+
+
+@pytest.mark.parametrize("wanted", ["//evil.example/", "/\\evil.example", "https://evil.example/", "/%0d%0aX: y"])
+def test_a_log_in_leads_nowhere_else(running: Running, wanted: str) -> None:
+    """Only to a path of ours."""
+    pages = Pages(running.child.admin_port)
+    form = pages.get("/login").form("/login")
+    answer = pages.ask("POST", f"/login?next={wanted}".replace(" ", "%20"), {**form.fields, "token": TOKENS["viewer"]})
+    assert (answer.status, answer.headers["Location"]) == (303, "/")
+
+
+def test_a_wrong_token_is_told_and_200_of_them_cost_others_nothing(running: Running) -> None:
+    """The right one gets in after any number of wrong ones, by the same address."""
+    pages = Pages(running.child.admin_port)
+    form = pages.get("/login").form("/login")
+    seen = [pages.send(form, {"token": f"sidekey_{number}"}) for number in range(200)]
+    assert seen[0].status == 200
+    assert "not known" in seen[0].text
+    assert seen[-1].status == 429
+    assert all("sidekey_1" not in each.body for each in seen)
+    assert pages.log_in(TOKENS["viewer"]).path == "/"
+
+
+def test_who_logs_out_is_out_in_every_window(log_in: LogIn) -> None:
+    """What the browser kept is worth nothing afterwards."""
+    pages = log_in("viewer")
+    kept = dict(pages.cookies)
+    assert pages.send(pages.get("/").form("/logout")).path == "/login"
+    pages.cookies = kept
+    assert pages.get("/").path.startswith("/login")
+
+
+def test_a_session_ends_with_its_token(running: Running) -> None:
+    """At once."""
+    admin = Api(running.child.admin_port, TOKENS["admin"])
+    made = admin.make("/tokens", {"name": "leaver", "role": "editor", "own_token": TOKENS["admin"]})
+    pages = Pages(running.child.admin_port)
+    assert pages.log_in(made["token"]).path == "/"
+    assert admin.ask("DELETE", "/tokens/leaver", match='"1"').status == 204
+    assert pages.get("/").path.startswith("/login")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"Origin": "http://127.0.0.1"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+)
+def test_a_form_of_another_site_changes_nothing(log_in: LogIn, headers: dict[str, str]) -> None:
+    """Even where it has everything else, and the log-in is no exception."""
+    pages = log_in("editor")
+    form = pages.get("/integrations/of-a-file").form("/integrations/of-a-file/test")
+    assert pages.ask("POST", form.action, form.fields, headers).status == 403
+    login = pages.get("/login").form("/login")
+    assert pages.ask("POST", "/login", {**login.fields, "token": TOKENS["admin"]}, headers).status == 403
+
+
+def test_a_form_needs_the_token_of_this_browser(log_in: LogIn) -> None:
+    """Missing, empty, malformed, or of somebody else's page: refused."""
+    pages, other = log_in("editor"), log_in("editor")
+    form = pages.get("/integrations/of-a-file").form("/integrations/of-a-file/explain")
+    values = {**form.fields, "url": "/x"}
+    foreign = other.get("/integrations/of-a-file").form("/integrations/of-a-file/explain").fields["form_token"]
+    for token in ("", "x", "Zm9v", foreign, form.fields["form_token"][:-4]):
+        assert pages.ask("POST", form.action, {**values, "form_token": token}).status == 403
+    assert pages.ask("POST", form.action, values).status == 200
+    again = pages.get("/integrations/of-a-file").form("/integrations/of-a-file/explain")
+    assert again.fields["form_token"] != form.fields["form_token"]
+
+
+def test_a_link_from_elsewhere_opens_a_page_and_nothing_else_does(log_in: LogIn, running: Running) -> None:
+    """Not a frame, not a script, not an image; and none of it at the API or the metrics."""
+    pages = log_in("viewer")
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert pages.ask("GET", "/", headers=link).status == 200
+    for name, value in (("Sec-Fetch-Dest", "iframe"), ("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Mode", "cors")):
+        assert pages.ask("GET", "/", headers={**link, name: value}).status == 403
+    for path in ("/metrics", "/healthz", "/api/v1/whoami", "/api/v1"):
+        assert pages.ask("GET", path, headers=link).status == 403
+
+
+def test_every_page_keeps_to_itself(log_in: LogIn) -> None:
+    """No frame, no other site, nothing in a cache; also the log-in and what is not found."""
+    pages = log_in("admin")
+    for path in ("/", "/login", "/nothing", "/integrations/of-a-file", "/add", "/add?kind=basic"):
+        headers = pages.ask("GET", path).headers
+        policy = headers["Content-Security-Policy"]
+        assert "unsafe" not in policy
+        assert {"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"} <= set(policy.split("; "))
+        assert (headers["Cache-Control"], headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
+        assert headers["Referrer-Policy"] == "same-origin"
+        assert "Server" not in headers or "Python" not in headers["Server"]
+
+
+def test_static_files_are_kept_for_good_under_names_with_their_digest(log_in: LogIn) -> None:
+    """And nothing beside them is served."""
+    pages = log_in("viewer")
+    page = pages.get("/").body
+    names = [part.partition('"')[0] for part in page.split('"/static/')[1:]]
+    assert len(names) == 3
+    for name in names:
+        assert "immutable" in pages.ask("GET", f"/static/{name}").headers["Cache-Control"]
+    for name in ("console.css", "../console.py", "%2e%2e/console.py", ""):
+        assert pages.ask("GET", f"/static/{name}").status == 404
+
+
+def test_a_viewer_sees_and_changes_nothing(log_in: LogIn, api: Api, running: Running) -> None:
+    """No form, and no address that does it all the same."""
+    api.make("/integrations", {"id": "watched", **basic(running.upstream)})
+    pages = log_in("viewer")
+    page = pages.get("/integrations/watched")
+    assert {form.action for form in page.forms if form.method == "post"} == {
+        "/logout",
+        "/integrations/watched/test",
+        "/integrations/watched/explain",
+    }
+    token = page.form("/logout").fields["form_token"]
+    for path in ("/add", "/integrations/watched", "/integrations/watched/delete", "/integrations/watched/release"):
+        refused = pages.ask("POST", path, {"form_token": token, "version": "1", "kind": "basic"})
+        assert (refused.status, "needs the role editor" in refused.text) == (403, True)
+    assert pages.ask("GET", "/add").status == 403
+    assert api.get("/integrations/watched")["version"] == 1
+
+
+def test_methods_and_bodies_that_no_page_takes_are_refused(log_in: LogIn) -> None:
+    """With what is allowed."""
+    pages = log_in("editor")
+    token = pages.get("/").form("/logout").fields["form_token"]
+    assert pages.ask("DELETE", "/").status == 405
+    assert pages.ask("POST", "/", {"form_token": token}).status == 405
+    assert pages.ask("HEAD", "/").status == 200
+    assert pages.ask("POST", "/add", {}, {"Content-Type": "application/json"}).status == 415
+    assert pages.ask("POST", "/add", {"form_token": token, "x": "y" * (600 << 10)}).status == 413
+    assert pages.ask("POST", "/add", {"form_token": token, "kind": "nothing"}).status == 400

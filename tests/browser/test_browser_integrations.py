@@ -1,0 +1,205 @@
+"""The console in a real browser: integrations are set up by people, by mouse and by keyboard, wide and narrow."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from admin.api.conftest import Running, serving
+from sidekey.runtime.admin_rules import Role
+from support.api import TOKENS, Api, basic
+from support.browser import Tab, chromium
+
+Open = Callable[..., Tab]
+CALLER = "the-token-of-a-file"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A Sidekey with a store, and an echoing upstream."""
+    with serving(tmp_path_factory.mktemp("browser")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def tab(browser: Any, running: Running) -> Iterator[Open]:
+    """Opens tabs that are logged in; whatever the browser complained of in them fails the test."""
+    tabs: list[Tab] = []
+
+    def opened(role: Role = "editor", **more: Any) -> Tab:
+        found = Tab(browser, f"http://127.0.0.1:{running.child.admin_port}", **more)
+        tabs.append(found)
+        found.log_in(TOKENS[role])
+        return found
+
+    yield opened
+    for each in tabs:
+        each.close()
+    assert [complaint for each in tabs for complaint in each.complaints] == []
+
+
+def add_basic(tab: Tab, running: Running, name: str) -> None:
+    """Fill in the form of the kind `basic`, without saving it."""
+    tab.open("/add?kind=basic")
+    tab.page.fill('[id="/id"]', name)
+    tab.page.fill('[id="/endpoint_prefix"]', f"http://127.0.0.1:{running.upstream}/v1")
+    tab.page.fill('[id="/auth/username"]', "svc")
+    tab.page.fill('[id="/auth/password"]', "canary-pw")
+    tab.page.click("summary")
+    tab.page.fill('[id="/test/path"]', "/whoami")
+
+
+def test_one_is_added_tested_and_called_by_the_copied_command(tab: Open, running: Running) -> None:
+    """The command is what a shell splits into the very arguments, and the upstream gets the credential."""
+    one = tab()
+    add_basic(one, running, "by-mouse")
+    one.page.click("button:text-is('Save and test')")
+    one.page.wait_for_url("**/integrations/by-mouse?done=saved")
+    one.page.click("button[aria-label='Copy: curl']")
+    copied = one.page.evaluate("navigator.clipboard.readText()")
+    assert shlex.split(copied)[0] == "curl"
+    run = subprocess.run(
+        ["sh", "-c", copied],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "SIDEKEY_TOKEN": CALLER},
+        check=True,
+    )
+    assert "c3ZjOmNhbmFyeS1wdw==" in run.stdout
+    assert "200 in" in one.page.inner_text("main")
+    assert "canary" not in one.page.content()
+
+
+def test_what_was_typed_stays_where_a_form_is_refused(tab: Open, running: Running) -> None:
+    """Also the secret, in its input alone; the focus goes to what is wrong first."""
+    one = tab()
+    add_basic(one, running, "typed")
+    one.page.fill('[id="/auth/username"]', "a:b")
+    one.page.click("button:text-is('Save')")
+    one.page.wait_for_selector(".wrong .error:visible")
+    assert one.page.evaluate("document.activeElement.id") == "/auth/username"
+    assert one.page.input_value('[id="/auth/password"]') == "canary-pw"
+    assert "canary" not in one.page.content()
+    one.page.fill('[id="/auth/username"]', "svc")
+    one.page.click("button:text-is('Save')")
+    one.page.wait_for_url("**/integrations/typed?done=saved")
+
+
+def test_a_provider_is_added_and_its_region_changed_only_with_the_secret(tab: Open) -> None:
+    """The form asks for it in words, at the secret."""
+    one = tab()
+    one.open("/add")
+    one.page.fill("#find", "commerce")
+    one.page.click("a:visible:text('commercetools')")
+    one.page.fill('[id="/id"]', "shop")
+    one.page.fill('[id="/auth/region"]', "europe-west1.gcp")
+    one.page.fill('[id="/auth/client_id"]', "id")
+    one.page.fill('[id="/auth/client_secret"]', "canary-one")
+    one.page.click("button:text-is('Save')")
+    one.page.wait_for_url("**/integrations/shop?done=saved")
+    one.page.fill('[id="/auth/region"]', "us-central1.gcp")
+    one.page.click("button:text-is('Save')")
+    one.page.wait_for_selector("text=You changed where the credential goes")
+    assert one.page.evaluate("document.activeElement.id") == "/auth/client_secret"
+    one.page.keyboard.type("canary-two")
+    one.page.click("button:text-is('Save')")
+    one.page.wait_for_selector("text=us-central1")
+    assert "canary" not in one.page.content()
+
+
+def test_one_is_added_by_keyboard_alone(tab: Open, running: Running) -> None:
+    """From the list: `n`, then Tab and Enter."""
+    one = tab()
+    one.open("/")
+    one.page.keyboard.press("n")
+    one.page.wait_for_url("**/add")
+    one.page.keyboard.press("/")
+    one.page.keyboard.type("basic")
+    one.page.keyboard.press("Tab")
+    one.page.keyboard.press("Enter")
+    one.page.wait_for_url("**/add?kind=basic")
+    for _ in range(40):
+        one.page.keyboard.press("Tab")
+        if one.page.evaluate("document.activeElement.id") == "/id":
+            break
+    for text in ("by-keys", f"http://127.0.0.1:{running.upstream}/v1", "svc", "canary-pw"):
+        one.page.keyboard.type(text)
+        one.page.keyboard.press("Tab")
+    one.page.keyboard.press("Tab")
+    one.page.keyboard.press("Enter")
+    one.page.wait_for_url("**/integrations/by-keys?done=saved")
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
+def test_pages_are_for_everybody(tab: Open, running: Running, api: Api, scheme: str, width: int) -> None:
+    """axe finds no violation of WCAG 2.2 AA, nothing is wider than the window, and nothing moves once it is there."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    name = f"seen-{scheme}-{width}"
+    api.make("/integrations", {"id": name, "description": "Orders", "tags": ["shop"], **basic(running.upstream)})
+    one = tab(scheme=scheme, width=width)
+    paths = (
+        "/",
+        "/?q=nothing",
+        "/add",
+        "/add?kind=headers",
+        "/add?kind=oauth2",
+        f"/integrations/{name}",
+        "/integrations/of-a-file",
+    )
+    for path in paths:
+        one.open(path)
+        for summary in one.page.query_selector_all("summary"):
+            summary.click()
+        found = Axe().run(one.page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
+        assert found.violations_count == 0, f"{path}: {found.generate_report()}"
+        assert one.page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_pages_work_without_script(tab: Open, running: Running) -> None:
+    one = tab(script=False)
+    add_basic(one, running, "no-script")
+    one.page.fill('[id="/auth/username"]', "a:b")
+    one.page.click("button:text-is('Save')")
+    one.page.wait_for_selector(".wrong .error:visible")
+    assert one.page.input_value('[id="/auth/password"]') == ""
+    one.page.fill('[id="/auth/username"]', "svc")
+    one.page.fill('[id="/auth/password"]', "canary-pw")
+    one.page.click("button:text-is('Save')")
+    one.page.wait_for_url("**/integrations/no-script?done=saved")
+
+
+def test_a_first_visit_is_small(browser: Any, running: Running) -> None:
+    """At most 60 KB with stylesheet and script, compressed."""
+    one = Tab(browser, f"http://127.0.0.1:{running.child.admin_port}")
+    sizes: list[int] = []
+    one.page.on("response", lambda response: sizes.append(int(response.headers.get("content-length", "0"))))
+    one.log_in(TOKENS["editor"])
+    one.open("/")
+    one.close()
+    assert len(sizes) >= 5
+    assert 0 < sum(sizes) <= 60_000
+
+
+@pytest.fixture
+def api(running: Running) -> Api:
+    return Api(running.child.admin_port, TOKENS["editor"])
+
+
+def test_every_status_has_a_word_and_a_shape(tab: Open) -> None:
+    """Colour alone tells some people nothing."""
+    one = tab("viewer")
+    one.open("/integrations/of-a-file")
+    state = one.page.inner_html(".state")
+    assert re.search(r"<svg .*</svg>OK", state, re.S)

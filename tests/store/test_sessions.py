@@ -1,0 +1,88 @@
+"""Sessions of the console, on both databases: they end, and nobody makes one by the database alone."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from sidekey.store.audit import AuditEntry
+from sidekey.store.ring import KeyRing
+from sidekey.store.sessions import MOST, Session
+from support.stores import KEYS, Place
+
+LOGIN = AuditEntry(who="ann", action="login")
+HOUR = 3600
+
+
+def session(name: str = "s1", token: str = "t1", life: int = HOUR) -> Session:
+    return Session(name, token, int(time.time()) + life)
+
+
+async def test_a_session_is_found_by_every_process_until_it_is_ended(place: Place) -> None:
+    async with place.open() as store, place.open() as other:
+        made = session()
+        await store.log_in(made, LOGIN)
+        assert await other.session("s1") == made
+        assert await other.session("s2") is None
+        assert (await other.audit_page()).entries[0][1].action == "login"
+        await other.log_out("s1")
+        assert await store.session("s1") is None
+
+
+async def test_what_is_over_is_none_and_goes_with_the_next(place: Place) -> None:
+    async with place.open() as store:
+        await store.log_in(session(life=0), LOGIN)
+        assert await store.session("s1") is None
+        await store.log_in(session("s2"), LOGIN)
+        assert await place.sql("SELECT id FROM sidekey_sessions") == [("s2",)]
+
+
+async def test_a_token_has_so_many_and_the_oldest_makes_room(place: Place) -> None:
+    """Another token's stay."""
+    async with place.open() as store:
+        await store.log_in(session("other", "t2"), LOGIN)
+        for number in range(MOST + 3):
+            await store.log_in(session(f"s{number}", life=HOUR + number), LOGIN)
+        kept = {name for (name,) in await place.sql("SELECT id FROM sidekey_sessions")}
+        assert kept == {f"s{number}" for number in range(3, MOST + 3)} | {"other"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE sidekey_sessions SET token_sha256 = 't2'",
+        "UPDATE sidekey_sessions SET ends_at = ends_at + 1",
+        "UPDATE sidekey_sessions SET id = 's2'",
+        "UPDATE sidekey_sessions SET mac = ''",
+        "UPDATE sidekey_sessions SET \"key\" = 'k9'",
+    ],
+)
+async def test_an_altered_one_is_none(place: Place, change: str) -> None:
+    """Also under another ID: whoever can write to the database cannot log in by that."""
+    async with place.open() as store:
+        await store.log_in(session(), LOGIN)
+        await place.sql(change)
+        assert [await store.session(name) for name in ("s1", "s2")] == [None, None]
+
+
+async def test_a_rotation_signs_them_again_and_drops_what_was_altered(place: Place) -> None:
+    """So that nothing names the former key."""
+    async with place.open() as store:
+        await store.log_in(session(), LOGIN)
+        await store.log_in(session("s2"), LOGIN)
+    await place.sql("UPDATE sidekey_sessions SET mac = '' WHERE id = 's2'")
+    keys = {"k2": bytes(32), **KEYS}
+    async with place.open(keys) as store:
+        assert (await store.rotate_key(dict, "ops")).stuck == ()
+        assert await place.sql('SELECT id, "key" FROM sidekey_sessions') == [("s1", "k2")]
+        store.use(KeyRing({"k2": bytes(32)}), 1000.0)
+        assert await store.session("s1") is not None
+
+
+async def test_who_accepts_an_older_database_ends_them_all(place: Place) -> None:
+    """One that was logged out since may be among them."""
+    async with place.open() as store:
+        await store.log_in(session(), LOGIN)
+        await store.accept("ops")
+        assert await store.session("s1") is None

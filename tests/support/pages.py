@@ -1,0 +1,158 @@
+"""A browser without script, for the console's pages: cookies, forms as they are in the page, redirects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from http.client import HTTPConnection
+from typing import Final
+from urllib.parse import urlencode
+
+from support.raw import DEADLINE
+
+FORM: Final = "application/x-www-form-urlencoded"
+
+
+@dataclass
+class Form:
+    """A form with what a browser would send of it; `buttons` are the values of those with a name."""
+
+    action: str
+    method: str
+    fields: dict[str, str] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+    """Every field that can be filled in."""
+
+
+class _Reader(HTMLParser):
+    """Finds the forms of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: list[Form] = []
+        self._open = False
+        self._select = ""
+        self._area = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self.forms.append(Form(given.get("action", ""), given.get("method", "get")))
+            self._open = True
+        if not self._open:
+            return
+        form, name = self.forms[-1], given.get("name", "")
+        if not name:
+            if tag == "option" and self._select:
+                self._option(given)
+            return
+        form.names.add(name)
+        if tag == "input" and given.get("type") in {"checkbox", "radio"}:
+            if "checked" in given:
+                form.fields[name] = given.get("value", "on")
+        elif tag == "input":
+            form.fields[name] = given.get("value", "")
+        elif tag == "select":
+            self._select = name
+        elif tag == "textarea":
+            self._area = name
+            form.fields[name] = ""
+
+    def _option(self, given: Mapping[str, str]) -> None:
+        form = self.forms[-1]
+        if "selected" in given or self._select not in form.fields:
+            form.fields[self._select] = given.get("value", "\0")
+
+    def handle_data(self, data: str) -> None:
+        if self._area:
+            self.forms[-1].fields[self._area] += data
+        if self._select and self.forms[-1].fields.get(self._select) == "\0":
+            self.forms[-1].fields[self._select] = data
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._open = False
+        elif tag == "select":
+            self._select = ""
+        elif tag == "textarea":
+            self._area = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A response. `path` is where it was found, after redirects."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+    path: str
+
+    @property
+    def forms(self) -> list[Form]:
+        reader = _Reader()
+        reader.feed(self.body)
+        return reader.forms
+
+    def form(self, action: str) -> Form:
+        """The form that is sent there."""
+        return next(each for each in self.forms if each.action == action)
+
+    @property
+    def text(self) -> str:
+        """What a person reads, on one line."""
+        bare = re.sub(r"<(script|style|head)\b.*?</\1>", " ", self.body, flags=re.S)
+        return " ".join(re.sub(r"<[^>]+>", " ", bare).split())
+
+
+class Pages:
+    """One browser on one port of 127.0.0.1."""
+
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.port = port
+        self.host = host
+        self.cookies: dict[str, str] = {}
+
+    @property
+    def origin(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def ask(
+        self, method: str, path: str, body: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Seen:
+        """One request, as a browser sends it; redirects are not followed."""
+        fields = {"Host": f"{self.host}:{self.port}"}
+        if self.cookies:
+            fields["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        data = None
+        if body is not None:
+            data = urlencode(body)
+            fields |= {"Content-Type": FORM, "Origin": self.origin, "Sec-Fetch-Site": "same-origin"}
+        fields |= headers or {}
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)) as connection:
+            connection.request(method, path, data, {name: value for name, value in fields.items() if value})
+            response = connection.getresponse()
+            for set_cookie in response.headers.get_all("Set-Cookie", []):
+                name, _, value = set_cookie.partition(";")[0].partition("=")
+                self.cookies[name] = value.strip('"')
+            self.cookies = {name: value for name, value in self.cookies.items() if value}
+            return Seen(response.status, dict(response.headers), response.read().decode(), path)
+
+    def get(self, path: str) -> Seen:
+        """A page, wherever redirects lead."""
+        seen = self.ask("GET", path)
+        return self.get(seen.headers["Location"]) if seen.status == 303 else seen
+
+    def send(self, form: Form, values: Mapping[str, str] | None = None) -> Seen:
+        """Send a form with these values in place of its own, and go where that leads."""
+        unknown = set(values or {}) - form.names - {"then"}
+        assert unknown == set(), f"the form has no {unknown}"
+        seen = self.ask("POST", form.action, {**form.fields, **(values or {})})
+        return self.get(seen.headers["Location"]) if seen.status == 303 else seen
+
+    def log_in(self, token: str) -> Seen:
+        """Log in by the form of the page."""
+        page = self.get("/login")
+        return self.send(page.form("/login"), {"token": token})
