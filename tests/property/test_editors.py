@@ -123,7 +123,7 @@ _NUMBERS = count()
 
 
 @given(which=st.integers(0, 3), steps=STEPS)
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_order_of_changes_shows_or_moves_a_secret(
     running: Running, which: int, steps: list[tuple[str, dict[str, Any]]]
 ) -> None:
