@@ -2,11 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from sidekey.admin.api.documents import ABOUT
-from sidekey.admin.api.saving import document_in
+from sidekey.admin.api.problems import ApiProblem, ItemError
+from sidekey.admin.api.saving import Saving, document_in, draft_of
+from sidekey.runtime.snapshot import Snapshot
+from support.stored import BASIC, VAULT, former, stored
+
+ROW = stored(BASIC)
+
+
+def saving(row: object = ROW) -> Saving:
+    """Of the integration that every test here is about."""
+    return Saving(Snapshot({}), VAULT, "crm", row, wrong=(), by="bob")  # type: ignore[arg-type]
 
 
 def test_what_is_said_about_an_integration_is_no_part_of_its_document() -> None:
     """So that what was read can be edited and sent back."""
     sent = {**dict.fromkeys(ABOUT, "as it was read"), "description": "d", "auth": {"id": "of the kind"}}
     assert document_in(sent) == {"description": "d", "auth": {"id": "of the kind"}}
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    """What is known already, and what is found; secrets that must be sent again, once nothing else is."""
+    known = [ItemError("/id", "why")]
+    with pytest.raises(ApiProblem) as refused:
+        draft_of({**BASIC, "more": 1}, None, Snapshot({}), known)
+    assert (refused.value.code, [each.pointer for each in refused.value.errors]) == ("invalid", ["/id", "/more"])
+    with pytest.raises(ApiProblem) as refused:
+        draft_of(BASIC, None, Snapshot({}), known)
+    assert refused.value.errors == tuple(known)
+    moved = {**former(ROW).saved.written, "endpoint_prefix": "https://other.example"}
+    with pytest.raises(ApiProblem) as refused:
+        draft_of(moved, former(ROW), Snapshot({}))
+    assert (refused.value.code, [each.pointer for each in refused.value.errors]) == ("reenter", ["/auth/password"])
+
+
+def test_a_row_keeps_what_it_lasts_by() -> None:
+    """Its ID, its making, and the secrets that were not sent; who has changed it is said."""
+    made = saving().patched({"description": "x"})
+    assert (made.row.row, made.row.created_at, made.row.secrets) == (ROW.row, ROW.created_at, ROW.secrets)
+    assert (made.row.updated_by, made.fields) == ("bob", ("/description",))
+    assert saving().written(former(ROW).saved.written).fields == ()
+
+
+def test_nothing_of_an_altered_row_is_kept() -> None:
+    """It is not there for a patch; a whole document takes its place, secrets and all."""
+    altered = replace(ROW, state="altered")
+    with pytest.raises(ApiProblem, match="by PUT"):
+        saving(altered).patched({"description": "x"})
+    with pytest.raises(ApiProblem) as refused:
+        saving(altered).written(former(ROW).saved.written)
+    assert [each.pointer for each in refused.value.errors] == ["/auth/password"]
+    assert saving(altered).written(BASIC).row.row == ROW.row

@@ -14,7 +14,9 @@ from sidekey.admin.api.openapi import codes_of
 from sidekey.admin.api.problems import CODES
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.table import ROUTES
-from sidekey.settings.stored.document import LARGEST
+from sidekey.settings.document import DEEPEST
+from sidekey.settings.stored.document import LARGEST, MOST_VALUES
+from sidekey.settings.stored.saving import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
 
 PAGE: Final = "docs/api.md"
 
@@ -40,7 +42,7 @@ other.
 `allow_unauthenticated` does not open the API. An admin listener that is neither loopback nor a unix socket needs
 `admin.tls`, or `admin.behind_tls: true` where a proxy in front of it speaks https; its `/metrics` needs a viewer's
 token then, `/healthz` and `/readyz` need none. Its `Host` must be an IP address, `localhost` or one of
-`admin.names`.
+`admin.names`. There may be few connections, and one more closes the oldest.
 
 ## Integrations
 
@@ -62,19 +64,28 @@ counts for nothing, so that what was read can be edited and sent.
   by other means; `sealed`: a secret cannot be opened.
 - `/test` sends the `test` request that is saved through the data plane. Only 200 is success. It tells the status,
   the time and Sidekey's own code, nothing else of the response. One a second with one token.
+- A description has at most {LONGEST_DESCRIPTION} characters; there are at most {MOST_TAGS} tags, of at most
+  {LONGEST_TAG}. `/explain` takes targets as long as `limits.target` lets callers send.
 
-Integrations and callers of files are listed, and are `read_only`. Where a file and the store have the same ID, the list
-has both, and what is read and changed by it is the stored one.
+What files have is listed as well, and is `read_only`. Where a file and the store have the same name, the list has
+both, and what is read, changed and deleted by it is the stored one. Of callers and tokens that one is `hidden`: it lets
+nobody in while the file has its name.
 
 ## Changes
 
 `ETag` is the version. What changes or deletes something needs it as `If-Match` (428 without, 412 where somebody
 else was first). PUT replaces the document, PATCH is a JSON merge patch (RFC 7396, `application/merge-patch+json`,
-or plain JSON). A body is JSON in UTF-8, without content coding, of at most {LARGEST >> 10} KiB. A change returns
-once it is committed and in use in the process that it was sent to; all others of the same store follow within 2
-seconds.
+or plain JSON). A change returns once it is committed and in use in the process that it was sent to; all others of
+the same store follow within 2 seconds.
+
+A body is JSON in UTF-8, without content coding, of at most {LARGEST >> 10} KiB, {MOST_VALUES} values and {DEEPEST}
+levels. With `Expect: 100-continue` it is asked for once it is known that it may be sent.
 
 Lists come in pages of 50: `next` is what the next page's `after` (of the audit, `before`) must be, null at the end.
+
+The audit has each change that was made, and of those that were refused two a second with one token. With
+`admin.behind_tls: true` its `from` is the address that the proxy has seen, the last one in `X-Forwarded-For`, `by` the
+proxy's own.
 """
 
 _ROUTES_HEAD = """
@@ -87,10 +98,11 @@ _PROBLEMS_HEAD = """
 ## Problems
 
 Errors are `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `instance` and `code`;
-where a body is not valid, `errors` has all that is wrong with it as `{pointer, detail}`, with JSON pointers (RFC
-6901). None of them repeats a value that was sent. These may come from any route: `malformed`, `unauthenticated`,
-`misdirected`, `too_large`, `unsupported`, `method_denied`, `internal_error`; `forbidden` from those that need more
-than a viewer; `precondition_required` and `changed` from those with `If-Match`.
+where a body is not valid, `errors` has all that is wrong with it, up to 200 errors, as `{pointer, detail}`, with JSON
+pointers (RFC 6901). None of them repeats a value that was sent. These may come from any route: `malformed`,
+`unauthenticated`, `misdirected`, `method_denied`, `internal_error`, and `forbidden`, which is also said to pages of
+other sites; `too_large` and `unsupported` from those with a body; `precondition_required` and `changed` from those with
+`If-Match`. What is no HTTP request at all gets 400 in a line of text.
 
 | code | status | meaning |
 |---|---|---|"""

@@ -209,7 +209,8 @@ class Service:
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
         except ReloadError:
-            raise ApiProblem("internal_error", "it is saved, but a defect of Sidekey keeps it from use") from None
+            text = "it is saved, but not in use here: Sidekey stops, or has a defect, which is in its log"
+            raise ApiProblem("internal_error", text) from None
 
     async def note_refusal(self, ask: Ask, code: str) -> None:
         """Write into the audit that a change was refused. Raises ApiProblem."""

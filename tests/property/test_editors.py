@@ -1,0 +1,162 @@
+"""An editor never learns a stored secret, and never has it sent elsewhere: whatever they change, in whichever order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from support.api import TOKENS, Api, managed
+from support.ask import get
+from support.child import Child
+from support.nginx import Nginx
+
+SECRET = "canary-that-an-editor-wants"
+KEPT = {"set": True}
+MORE = """
+callers: {all: {token: {insecure_value: the-token-of-a-file}, integrations: "*"}}
+integrations: {}
+"""
+TOKEN = {"Sidekey-Token": "the-token-of-a-file"}
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process, and an upstream that says what it was sent: what is under /theirs the editor may read."""
+
+    child: Child
+    upstream: int
+
+    @property
+    def ours(self) -> str:
+        return f"http://127.0.0.1:{self.upstream}/ours"
+
+    @property
+    def theirs(self) -> str:
+        return f"http://127.0.0.1:{self.upstream}/theirs"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One for all examples, each of which has an integration of its own."""
+    folder = tmp_path_factory.mktemp("editors")
+    with Nginx(folder) as nginx, managed(folder, more=MORE) as child:
+        yield Running(child, nginx.port)
+
+
+def documents(at: Running) -> list[dict[str, Any]]:
+    """What an admin has entered."""
+    header = {"Authorization": {"prefix": "Bearer ", "secret": {"value": SECRET}}}
+    body = {"client_secret": {"value": SECRET}, "token_request": {"body": {"k": {"value": SECRET}}}}
+    oauth2 = {"type": "oauth2", "token_endpoint": f"https://127.0.0.1:{at.upstream}/ours", "client_id": "id", **body}
+    return [
+        {"endpoint_prefix": at.ours, "auth": {"type": "headers", "headers": header}},
+        {"endpoint_prefix": at.ours, "auth": {"type": "basic", "username": "svc", "password": {"value": SECRET}}},
+        {"endpoint_prefix": at.ours, "redact_response": True, "auth": {"type": "headers", "headers": header}},
+        {"auth": oauth2},
+    ]
+
+
+EDITS: list[dict[str, Any]] = [
+    {"endpoint_prefix": "{theirs}"},
+    {"endpoint_prefix": ["{ours}", "{theirs}"]},
+    {"endpoint_prefix": ["{theirs}", "{ours}"]},
+    {"endpoint_prefix": None, "allow_other_domains": True, "allowed_domains": ["http://127.0.0.1:{port}"]},
+    {"endpoint_prefix": "{ours}"},
+    {"redact_response": False},
+    {"redact_response": None},
+    {"auth": {"headers": {"Authorization": KEPT}}},
+    {"auth": {"headers": {"Authorization": {"secret": KEPT, "prefix": ""}}}},
+    {"auth": {"headers": {"Authorization": None, "X-Theirs": {"secret": KEPT}}}},
+    {"auth": {"headers": {"X-Theirs": "public"}}},
+    {"auth": {"headers": {"Authorization": "public"}}},
+    {"auth": {"headers": {"Authorization": {"secret": {"value": "their-own"}}}}},
+    {"auth": {"headers": {"Host": "theirs.example"}}},
+    {"auth": {"username": {"set": True}}},
+    {"auth": {"username": "theirs"}},
+    {"auth": {"password": {"value": "their-own"}}},
+    {"auth": {"type": "basic", "username": "theirs", "password": KEPT, "headers": None}},
+    {"auth": {"type": "headers", "headers": {"Authorization": {"secret": KEPT}}, "username": None, "password": None}},
+    {"auth": {"token_endpoint": "https://127.0.0.1:{port}/theirs"}},
+    {"auth": {"client_authentication": "query"}},
+    {"auth": {"token_request": {"query": {"k": KEPT}}}},
+    {"auth": {"token_request": {"body": {"k": None, "l": KEPT}}}},
+    {"auth": {"token_request": {"method": "GET"}}},
+    {"auth": {"token_placement": "query"}},
+    {"auth": {"client_id": KEPT}},
+    {"auth": {"client_secret": {"value": "their-own"}}},
+    {"description": KEPT},
+    {"tags": [KEPT]},
+    {"test": {"path": "/../theirs"}},
+    {"test": {"path": "/x"}},
+    {"client_certificate": {"certificate": KEPT, "private_key": KEPT}},
+    {"trusted_ca": KEPT},
+]
+"""Merge patches, which also become whole documents."""
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """RFC 7396, as the RFC writes it."""
+    if not isinstance(patch, dict):
+        return patch
+    found = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            found.pop(key, None)
+        else:
+            found[key] = merged(found.get(key), value)
+    return found
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["PATCH", "PATCH", "PATCH", "PUT", "POST", "draft"]), st.sampled_from(EDITS)),
+    min_size=1,
+    max_size=6,
+)
+_NUMBERS = count()
+
+
+@given(which=st.integers(0, 3), steps=STEPS)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_order_of_changes_shows_or_moves_a_secret(
+    running: Running, which: int, steps: list[tuple[str, dict[str, Any]]]
+) -> None:
+    """By PATCH, PUT, making it again, or as a draft; what the editor has entered themselves may go anywhere."""
+    admin = Api(running.child.admin_port)
+    editor = admin.by(TOKENS["editor"])
+    name = f"wanted-{next(_NUMBERS)}"
+    admin.make("/integrations", {"id": name, **documents(running)[which]})
+    for way, edit in steps:
+        text = json.dumps(edit).replace("{theirs}", running.theirs).replace("{ours}", running.ours)
+        patch = json.loads(text.replace("{port}", str(running.upstream)))
+        shown = editor.ask("GET", f"/integrations/{name}")
+        whole = merged(shown.json, patch)
+        if way == "PATCH":
+            said = editor.ask("PATCH", f"/integrations/{name}", patch, match=shown.etag)
+        elif way == "PUT":
+            said = editor.ask("PUT", f"/integrations/{name}", whole, match=shown.etag)
+        elif way == "POST":
+            assert editor.ask("DELETE", f"/integrations/{name}", match=shown.etag).status == 204
+            said = editor.ask("POST", "/integrations", whole)
+            assert said.status == 201 or said.code in ("invalid", "reenter")
+        else:
+            said = editor.ask("POST", "/drafts/integration/test", whole)
+        answers = [
+            said,
+            editor.ask("GET", f"/integrations/{name}"),
+            editor.ask("GET", f"/integrations/{name}/activity"),
+        ]
+        assert all(each.status < 500 and SECRET.encode() not in each.body for each in answers)
+        for target in (f"/i/{name}/x", f"/i/{name}/../theirs/x", f"{running.theirs}/x"):
+            sent = get(running.child.proxy_port, target, {**TOKEN, "X-Integration-Id": name}).body
+            if "/theirs" in sent.partition("\n")[0]:
+                assert SECRET not in sent
+                assert "c3ZjOmNhbmFye" not in sent, sent
+        if answers[1].status == 404:
+            return
