@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 
 from benchmarks.arena import Arena, Running, one_by_one, side_by_side
 from benchmarks.bulk import BulkUpstream, download, read_slowly, upload
@@ -18,6 +19,7 @@ from benchmarks.peers.base import Installed, Job, Peer
 from benchmarks.peers.sidekey import Sidekey
 from benchmarks.probe import CHECK, await_response, read_page
 from benchmarks.processes import MeasureFailed
+from benchmarks.upstream import Upstream
 from support.peers import require
 
 
@@ -111,6 +113,22 @@ def test_each_build_of_sidekey_is_run_by_its_own_interpreter(tmp_path: Path, mon
     pure = PEERS[PURE]
     assert isinstance(pure, Sidekey)
     assert Sidekey().interpreter == pure.interpreter == sys.executable
+
+
+def state_of(sidekey: Sidekey, folder: Path) -> str:
+    """The folder of the local CA in the config that is written for a job."""
+    folder.mkdir()
+    sidekey.command(Job(folder, 1, 2, Upstream(3), 64))
+    config = yaml.safe_load((folder / "config" / "sidekey.yaml").read_text())
+    return str(config["ca"]["folder"])
+
+
+def test_each_build_of_sidekey_keeps_its_state_over_starts(tmp_path: Path) -> None:
+    """Two builds would write their own roots into one folder again at each start, and the start would measure that."""
+    kept = state_of(Sidekey(), tmp_path / "1")
+    assert state_of(Sidekey(access="all"), tmp_path / "2") == kept
+    assert state_of(Sidekey(interpreter="/other/python"), tmp_path / "3") != kept
+    assert state_of(Sidekey(tunnel_hosts=0), tmp_path / "4") == str(tmp_path / "4" / "ca")
 
 
 def test_a_peer_that_does_not_start_does_not_stop_the_others(arena: Arena) -> None:

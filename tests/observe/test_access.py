@@ -135,3 +135,24 @@ def test_another_mode_holds_from_the_next_request_on(pipe: Pipe) -> None:
     assert (log.every, log.errors) == (False, True)
     write(log, 200, target="/send")
     assert "target" not in json.loads(pipe.line())
+
+
+def test_lines_that_differ_in_one_part_are_each_their_own(pipe: Pipe) -> None:
+    """What lines have in common is spelled once for all of the same parts, and for no others."""
+    log = AccessLog(pipe.writer, "all", path=False)
+    parts = ("crm", "reverse", "POST", "one.test", 200, "")
+    for index, other in enumerate(("sms", "forward", "GET", "", 500, "overloaded")):
+        for integration, door, method, host, status, code in (parts, (*parts[:index], other, *parts[index + 1 :])):
+            log.write("1f", integration, door, method, host, status, code, 0.1, 1, 2)  # type: ignore[arg-type]
+            read = json.loads(pipe.line())
+            expected = (integration, door, method, host or None, status, code or None)
+            assert tuple(read[key] for key in ("integration", "door", "method", "host", "status", "code")) == expected
+            assert read["level"] == ("info" if status == 200 and not code else "warning")
+
+
+def test_any_number_of_hosts_is_logged(pipe: Pipe) -> None:
+    """With targets that pass, callers choose them: what is kept of them is bounded."""
+    log = AccessLog(pipe.writer, "all", path=False)
+    for number in (*range(3000), 0):
+        log.write("1f", "-", "forward", "GET", f"h{number}.test", 200, "", 0.1, 1, 2)
+        assert json.loads(pipe.line())["host"] == f"h{number}.test"

@@ -70,6 +70,7 @@ class Worker:
         "_report",
         "_requests",
         "_tasks",
+        "_word",
         "access",
         "clock",
         "deadlines",
@@ -91,7 +92,9 @@ class Worker:
         access: AccessLog,
         report: Callable[[BaseException], str],
     ) -> None:
-        self.instance = secrets.token_hex(4).encode()
+        word = secrets.token_hex(4)
+        self.instance = word.encode()
+        self._word = f"{word}-"
         self.rules = self._rules(snapshot)
         self.metrics = metrics
         self.access = access
@@ -155,7 +158,7 @@ class Worker:
     def next_id(self) -> str:
         """An id for one request's log line: the process's word and a count."""
         self._requests += 1
-        return f"{self.instance.decode()}-{self._requests:x}"
+        return f"{self._word}{hex(self._requests)[2:]}"
 
     # Tasks.
 
