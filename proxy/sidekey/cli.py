@@ -73,8 +73,9 @@ def run(config: str | None, strict: bool) -> None:
     keep_one_heap()
     loader = _loader(config)
     loaded = loader.load()
-    if loaded.errors or loaded.absent or (strict and loaded.unreadable):
-        _fail(*loaded.errors, *loaded.absent, *loaded.unreadable)
+    lacking = [*loaded.unreadable, *loaded.mismatched] if strict else []
+    if loaded.errors or loaded.absent or lacking:
+        _fail(*loaded.errors, *loaded.absent, *loaded.unreadable, *loaded.mismatched)
     from sidekey import app
     from sidekey.errors import StartError
 
@@ -105,7 +106,7 @@ def check(config: str | None, as_json: bool) -> None:
         from sidekey.check_urls import check_urls
 
         check_urls(loaded)
-    errors = sorted([*loaded.errors, *loaded.unreadable])
+    errors = sorted([*loaded.errors, *loaded.unreadable, *loaded.mismatched])
     warnings = sorted([*loaded.warnings, *loaded.absent])
     integrations = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
     if as_json:

@@ -47,6 +47,7 @@ class AccessLog:
         bytes_in: int,
         bytes_out: int,
         target: str | None = None,
+        preset: str = "",
     ) -> None:
         """Log one finished exchange.
 
@@ -55,10 +56,12 @@ class AccessLog:
         CALLER_GONE) or empty, `seconds` the duration, `bytes_in` the body bytes from the caller,
         `bytes_out` the bytes to it with the head.
         What is empty is logged as null. `target` (path and query) is logged only where the config asks for it with
-        `log.path`.
+        `log.path`, and `preset` where the request came by one.
         """
         level = "info" if status < 400 and not code else "warning"
         path = f',"target":{quote(target)}' if self._path and target is not None else ""
+        if preset:
+            path = f',"preset":{quote(preset)}{path}'
         self._put(
             (
                 f'{{"timestamp":"{self._clock.stamp()}","level":"{level}","event":"request","request_id":{quote(request_id)}'

@@ -67,6 +67,7 @@ class Metrics:
     were answered 200. `ca_expires` is when the first of the local CAs that sign does; None where none does. `store` is
     whether the store can be reached, its revision, and whether it must not be believed; None where there is none.
     `store_integrations` counts stored integrations by state; empty where there is no store.
+    `presets` counts requests by preset (`UNKNOWN` for none that the caller may use) and outcome.
     `admin_logins` counts operators' requests by whether their token counts, `admin_changes` the changes they asked for,
     by what of and by outcome: "ok", or a code of the API.
     """
@@ -88,6 +89,7 @@ class Metrics:
         "integrations",
         "leaves_minted",
         "passed",
+        "presets",
         "reload_failures",
         "store",
         "store_integrations",
@@ -116,6 +118,7 @@ class Metrics:
         self.store_integrations: Mapping[str, int] = MappingProxyType({})
         self.tunnels: dict[str, int] = dict.fromkeys(TUNNEL_MODES, 0)
         self.tunnel_outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.presets: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.admin_logins: defaultdict[str, int] = defaultdict(int)
         self.admin_changes: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.config_loaded = False
@@ -139,7 +142,7 @@ class Metrics:
 
         Who still holds the counters of one that is gone may go on to write into them: nobody reads them.
         """
-        integrations = snapshot.integrations
+        integrations, presets = snapshot.integrations, snapshot.presets
         states = {} if snapshot.stored is None else snapshot.stored.counts
 
         def commit() -> None:
@@ -149,6 +152,8 @@ class Metrics:
             for series in (self.calls, self.expiries, self.reload_failures, self.tunnel_outcomes):
                 for key in [key for key in series if key[0] not in integrations and key[0] != NOBODY]:
                     del series[key]
+            for key in [key for key in self.presets if key[0] not in presets and key[0] != UNKNOWN]:
+                del self.presets[key]
 
         return commit
 

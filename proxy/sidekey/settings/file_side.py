@@ -15,11 +15,15 @@ from sidekey.settings.secrets import SecretReader
 
 @dataclass(frozen=True, slots=True)
 class FileSide:
-    """One good load of the files. `trust` is the network's, `callers` are by the SHA-256 of their tokens."""
+    """One good load of the files. `trust` is the network's, `callers` are by the SHA-256 of their tokens.
+
+    Whether `presets` belong to their integrations is not judged yet: some may be the store's.
+    """
 
     settings: GlobalSettings
     integrations: Mapping[str, snapshot.Integration]
     callers: Mapping[bytes, snapshot.Caller]
+    presets: Mapping[str, snapshot.Preset]
     read: SecretReader
     trust: snapshot.Trust
     ca: CaRules
