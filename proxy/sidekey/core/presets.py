@@ -180,28 +180,26 @@ class Preset:
     def _type_denied(self) -> Problem:
         return Problem("content_type_denied", f"Content-Type must be {self._content_line[16:].decode()}")
 
-    def fill(self, head: RequestHead, payload: bytes, most: int) -> Filled | Problem:
-        """What a whole payload of parameters makes of a head that was received; `most` bytes of body, or why not."""
+    def fill(self, head: RequestHead, payload: bytes, *, most: int, longest: int) -> Filled | Problem:
+        """What a whole payload of parameters makes of a head that was received, or why not.
+
+        `most` bytes may be in the body and in each header, `longest` in the target.
+        """
         body = self._body
         if body is None:
             raise ValueError("a preset without a body has no parameters")
         values, found = values_of(body.parameters, payload)
         errors: Errors = {}
         names, fields = head.names.copy(), head.fields.copy()
-        target = self.url
+        data = b""
+        target = self.url or self._url.fill(values, errors).encode()
+        if len(target) > longest:
+            found.append(("", f"the URL that they are filled in to must not be over limits.target ({longest} bytes)"))
         try:
-            if target is None:
-                target = self._url.fill(values, errors).encode()
             self._add_headers(values, errors, names, fields, most)
-            text = body.template.fill(values, errors, most)
-            data = text.encode()
-            if len(data) > most:
-                raise TooLarge
+            data = body.template.fill_bytes(values, errors, most)
         except TooLarge:
-            data = b""
-            found.append(
-                ("", f"what the parameters are filled in to must not be over limits.preset_body ({most} bytes)")
-            )
+            found.append(("", f"what they are filled in to must not be over limits.preset_body ({most} bytes)"))
         found += [(f"/{name}", reason) for name, reason in errors.items()]
         if found:
             detail = "the parameters are not what the preset asks for"

@@ -214,6 +214,13 @@ class Template:
             pieces.append(slot.after)
         return "".join(pieces)
 
+    def fill_bytes(self, values: Values, errors: Errors, most: int) -> bytes:
+        """The same in UTF-8, of at most so many bytes."""
+        data = self.fill(values, errors, most).encode()
+        if len(data) > most:
+            raise TooLarge
+        return data
+
 
 class _Writer:
     """Gathers literals and slots into a template."""

@@ -318,7 +318,8 @@ class Exchange(ExchangeEvents):
         if not request.complete:
             self._await_body()
             return False
-        filled = preset.fill(head, b"".join(request.take()), limits.preset_body)
+        payload = b"".join(request.take())
+        filled = preset.fill(head, payload, most=limits.preset_body, longest=limits.target)
         if isinstance(filled, Problem):
             self._fail(filled)
             return False
