@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sidekey.authority.rules import CaRules
     from sidekey.environment import WayIn
     from sidekey.runtime.admin_rules import Role
-    from sidekey.runtime.snapshot import Integration, Snapshot
+    from sidekey.runtime.snapshot import Integration, Preset, Snapshot
     from sidekey.runtime.store_rules import StoreRules
     from sidekey.settings.config_errors import ConfigError
     from sidekey.settings.load import Loaded, Loader
@@ -334,6 +334,79 @@ def _way_in(config: str | None, integration_id: str | None, proxy: str | None, t
 
 
 @main.group()
+def preset() -> None:
+    """List the webhook presets, show what one sends, and send it."""
+
+
+def data_option(command: F) -> F:
+    """Add `--data`."""
+    text = "What a caller sends: parameters as JSON, or the payload; @FILE reads a file, @- standard input."
+    return click.option("--data", metavar="TEXT", help=text)(command)
+
+
+@preset.command("list")
+@config_option
+@json_option
+def preset_list(config: str | None, as_json: bool) -> None:
+    """List the presets: ID, integration, what is sent where, and why one is invalid."""
+    from sidekey.preset_command import described, lines
+
+    found = described(_snapshot(config).presets.values())
+    if as_json:
+        _print_json(found)
+        return
+    for line in lines(found):
+        click.echo(line)
+
+
+@preset.command("preview")
+@config_option
+@json_option
+@data_option
+@click.argument("preset_id", metavar="ID")
+def preset_preview(config: str | None, as_json: bool, data: str | None, preset_id: str) -> None:
+    """Show the request that a preset makes of parameters or a payload. The credential is named; nothing is sent."""
+    from sidekey.preset_command import preview
+
+    snapshot = _snapshot(config)
+    found = _preset(snapshot, preset_id)
+    shown = preview(snapshot, found, _data(data, found))
+    if as_json:
+        _print_json(shown.as_json())
+    else:
+        click.echo(str(shown))
+    raise SystemExit(0 if shown.problem is None else 1)
+
+
+@preset.command("test")
+@config_option
+@json_option
+@data_option
+@click.argument("preset_id", metavar="ID")
+def preset_test(config: str | None, as_json: bool, data: str | None, preset_id: str) -> None:
+    """Send a preset: a real request, through the data plane, without a listener; a 2xx response is success."""
+    from sidekey.preset_command import send
+
+    snapshot = _snapshot(config)
+    found = _preset(snapshot, preset_id)
+    result = send(snapshot, found, _data(data, found))
+    if as_json:
+        _print_json(result.as_json())
+    else:
+        click.echo(str(result))
+    raise SystemExit(0 if result.ok else 1)
+
+
+def _data(data: str | None, found: Preset) -> bytes:
+    from sidekey.preset_command import PresetCommandError, read_data
+
+    try:
+        return read_data(data, found)
+    except PresetCommandError as error:
+        _fail(error)
+
+
+@main.group()
 def ca() -> None:
     """Show the local CA, which signs for the hosts of tunnels (CONNECT), and replace it."""
 
@@ -616,6 +689,14 @@ def _integration(snapshot: Snapshot, name: str) -> Integration:
         message = "no integration has this ID: `sidekey list` shows those of the config"
         raise click.BadParameter(message, param_hint="ID")
     return integration
+
+
+def _preset(snapshot: Snapshot, name: str) -> Preset:
+    preset = snapshot.presets.get(name)
+    if preset is None:
+        message = "no preset has this ID: `sidekey preset list` shows those of the config"
+        raise click.BadParameter(message, param_hint="ID")
+    return preset
 
 
 def _summary(integration: Integration) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Sends an integration's test request through a data plane of this process, with no listener and no caller's token."""
+"""Sends requests of our own through a data plane of this process, with no listener and no caller's token."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ import asyncio
 import json
 import socket
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse
-from typing import Any
+from typing import Any, NamedTuple
 
+from sidekey.core.parameters import JSON
 from sidekey.dataplane.downstream.local_reply import PHRASES
 from sidekey.dataplane.plane import DataPlane
-from sidekey.runtime.snapshot import TestRequest
+from sidekey.runtime.snapshot import Preset, TestRequest
 
 NOT_REQUESTED = "the server did not request a client certificate, so the integration's was not sent"
+REAL = "this was a real request: the upstream may have acted on it"
 _LARGEST_PROBLEM = 64 << 10
+_OK = range(200, 201)
+_SUCCESSFUL = range(200, 300)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The result of the test request. `status` is 0 without a response; `note` is what else should be known.
 
-    `code` and `reason` are Sidekey's own; of an upstream's response only the status is repeated.
+    `code` and `reason` are Sidekey's own; of an upstream's response only the status is repeated. `maybe_sent` says
+    whether the upstream may have seen the request, `good` which of its statuses are success.
     """
 
     request: str
@@ -30,11 +34,13 @@ class Outcome:
     code: str | None
     reason: str
     note: str | None = None
+    maybe_sent: bool = True
+    good: range = _OK
 
     @property
     def ok(self) -> bool:
-        """Whether the upstream returned 200; nothing else is success."""
-        return self.status == HTTPStatus.OK and self.code is None
+        """Whether the upstream returned a status of success."""
+        return self.status in self.good and self.code is None
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -60,14 +66,34 @@ async def probe(plane: DataPlane, name: str, test: TestRequest, asking: set[str]
 
     `asking` are the names of servers that request a client certificate, where they are noted.
     """
+    outcome = await _ask(plane, _Asked(test.method, f"/i/{name}{test.path}"))
+    if asking is not None and outcome.code is None and _not_requested(plane, name, asking):
+        return replace(outcome, note=NOT_REQUESTED)
+    return outcome
+
+
+async def probe_preset(plane: DataPlane, preset: Preset, data: bytes) -> Outcome:
+    """Send a preset with what a caller would send."""
+    content_type = JSON if preset.rules.has_body else preset.content_type
+    outcome = await _ask(plane, _Asked("POST", f"/p/{preset.id}", data, content_type))
+    return replace(outcome, note=REAL if outcome.maybe_sent else None, good=_SUCCESSFUL)
+
+
+class _Asked(NamedTuple):
+    """A request of our own."""
+
+    method: str
+    target: str
+    body: bytes | None = None
+    content_type: str = ""
+
+
+async def _ask(plane: DataPlane, asked: _Asked) -> Outcome:
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     with ours:
         await asyncio.get_running_loop().connect_accepted_socket(plane.own_connection, theirs)
-        outcome = await asyncio.to_thread(_request, ours, test.method, f"/i/{name}{test.path}")
-    if asking is not None and outcome.code is None and _not_requested(plane, name, asking):
-        return replace(outcome, note=NOT_REQUESTED)
-    return outcome
+        return await asyncio.to_thread(_request, ours, asked)
 
 
 def _not_requested(plane: DataPlane, name: str, asking: set[str]) -> bool:
@@ -78,13 +104,14 @@ def _not_requested(plane: DataPlane, name: str, asking: set[str]) -> bool:
     return asking.isdisjoint(route.origin.host for route in compiled.routes)
 
 
-def _request(sock: socket.socket, method: str, target: str) -> Outcome:
+def _request(sock: socket.socket, asked: _Asked) -> Outcome:
     """Send the request and read the response head. Blocks; the data plane's own time limits end it."""
     connection = HTTPConnection("localhost")
     connection.sock = sock
-    request = f"{method} {target}"
+    request = f"{asked.method} {asked.target}"
+    headers = {"Content-Type": asked.content_type} if asked.content_type else {}
     try:
-        connection.request(method, target)
+        connection.request(asked.method, asked.target, asked.body, headers)
         response = connection.getresponse()
         if response.headers["Proxy-Status"] is not None:
             return _own_response(request, response)
@@ -99,7 +126,8 @@ def _own_response(request: str, response: HTTPResponse) -> Outcome:
     if not body:
         return Outcome(request, response.status, "sidekey", response.headers["Proxy-Status"])
     said = json.loads(body)
-    return Outcome(request, response.status, said["code"], said["detail"])
+    reasons = [said["detail"], *(f"{each['pointer']}: {each['detail']}" for each in said.get("errors", ()))]
+    return Outcome(request, response.status, said["code"], "; ".join(reasons), maybe_sent=said["sent"] != "no")
 
 
 def _phrase(status: int) -> str:
