@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def lines(presets: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def read_data(data: str | None, preset: Preset) -> bytes:
-    """What a caller would send: `@FILE` and `@-` name a file and standard input, as for curl. Raises PresetCommandError."""
+    """What a caller would send: `@FILE` names a file, `@-` standard input, as for curl. Raises PresetCommandError."""
     if data is None:
         return b"{}" if preset.rules.has_body else b""
     if not data.startswith("@"):
@@ -84,7 +84,7 @@ class Preview:
     url: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
-    credential: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    credential: Mapping[str, list[str]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -98,14 +98,14 @@ class Preview:
             "headers": [list(header) for header in self.headers],
             "body": self.body.decode("utf-8", "replace"),
         }
-        return {**found, "request": request, "credential": {place: list(names) for place, names in self.credential}}
+        return {**found, "request": request, "credential": dict(self.credential)}
 
     def __str__(self) -> str:
         if self.problem is not None:
             errors = [f"{pointer or 'the parameters'}: {detail}" for pointer, detail in self.problem.errors]
             return "\n".join([f"{self.problem.code}: {self.problem.detail}", *errors])
         head = [f"{self.method} {self.url}", *(f"{name}: {value}" for name, value in self.headers)]
-        places = "; ".join(f"{place}: {', '.join(names)}" for place, names in self.credential)
+        places = "; ".join(f"{place}: {', '.join(names)}" for place, names in self.credential.items())
         body = ["", self.body.decode("utf-8", "replace")] if self.body else []
         return "\n".join([*head, *body, "", f"credential: {places or 'none'}"])
 
@@ -132,13 +132,11 @@ def preview(snapshot: Snapshot, preset: Preset, data: bytes) -> Preview:
     judged = explain(integration, url).as_json()
     if not judged["allowed"]:
         return Preview(preset, Problem(judged["code"], judged["reason"]))
-    places = tuple(
-        (place, tuple(names)) for place, names in judged["credential"].items() if place != "origin" and names
-    )
+    credential = {place: names for place, names in judged["credential"].items() if place != "origin" and names}
     own = [line[2:].decode().partition(": ") for line in received.fields]
-    injected = [(name, CREDENTIAL) for place, names in places if place == "headers" for name in names]
+    injected = [(name, CREDENTIAL) for name in credential.get("headers", ())]
     headers = (*injected, *((name, value) for name, _, value in own))
-    return Preview(preset, None, received.method.decode(), judged["sent_on"], headers, data, places)
+    return Preview(preset, None, received.method.decode(), judged["sent_on"], headers, data, credential)
 
 
 def send(snapshot: Snapshot, preset: Preset, data: bytes) -> Outcome:
