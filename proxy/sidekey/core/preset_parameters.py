@@ -102,11 +102,10 @@ def _too_deep() -> MalformedJson:
 
 def _check_depth(value: object) -> None:
     level: list[object] = [value]
-    for _ in range(DEPTH + 1):
+    for _ in range(DEPTH):
         level = [inner for each in level for inner in _inner(each)]
-        if not level:
-            return
-    raise _too_deep()
+    if any(isinstance(each, list | dict) for each in level):
+        raise _too_deep()
 
 
 def _inner(value: object) -> Iterable[object]:

@@ -318,8 +318,8 @@ class _JsonBody:
         return self._writer.template()
 
     def _read(self, node: object, place: Place) -> None:
-        if len(place) > DEPTH:
-            self._findings.append((place[:DEPTH], f"must not be nested deeper than {DEPTH} levels"))
+        if len(place) >= DEPTH and isinstance(node, list | dict):
+            self._findings.append((place, f"must not be nested deeper than {DEPTH} levels"))
         elif isinstance(node, dict):
             self._read_object(node, place)
         elif isinstance(node, list):
