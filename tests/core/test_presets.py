@@ -173,8 +173,8 @@ def test_every_error_is_named_at_once_wherever_it_is_found() -> None:
         ("/zz", "the preset has no such parameter"),
         (
             "/user",
-            "must not leave its segment of the path: / \\ ; ? # and controls are not allowed there, encoded or not, and "
-            "the segment must not be empty, . or ..",
+            "must not leave its segment of the path: / \\ ; ? # and controls are not allowed there, encoded or not, "
+            "and the segment must not be empty, . or ..",
         ),
     )
 

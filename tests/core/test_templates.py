@@ -24,8 +24,8 @@ from sidekey.core.templates import (
 )
 
 PARAMETERS = {
-    name: Parameter(name, type)
-    for name, type in {"a": "text", "b": "text", "n": "number", "t": "boolean", "l": "list", "o": "object"}.items()
+    name: Parameter(name, kind)
+    for name, kind in {"a": "text", "b": "text", "n": "number", "t": "boolean", "l": "list", "o": "object"}.items()
 }
 VALUES = {"a": "x", "b": "y\"<&>'\\\n", "n": Number("1.50"), "t": True, "l": [Number("1"), None], "o": {"k": "v"}}
 
@@ -315,9 +315,9 @@ def test_a_url_is_sound_whatever_is_filled_in(text: str, reason: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "", ".", "..", "a/b", "a\\b", "a;b", "a?b", "a#b", "a\nb", "a\0", "a\x7f", "..%2Fadmins", "%2e%2e", "%252e", "a%2fb",
-        "a%252Fb", "%3b", "%u002f", "a%5cb", "%0a", "a\u2044b", "a\u2215b", "a\uff0fb", "\uff0e\uff0e", "\u2024\u2024", "\u2100",
-        "\u2025", "¥", "a%00", "%c0%af", ". ", "..\u00a0", "::$DATA/",
+        "", ".", "..", "a/b", "a\\b", "a;b", "a?b", "a#b", "a\nb", "a\0", "a\x7f", "..%2Fadmins", "%2e%2e", "%252e",
+        "a%2fb", "a%252Fb", "%3b", "%u002f", "a%5cb", "%0a", "a\u2044b", "a\u2215b", "a\uff0fb", "\uff0e\uff0e", "\xa5",
+        "\u2024\u2024", "\u2100", "\u2025", "a%00", "%c0%af", ". ", "..\u00a0", "::$DATA/",
     ],
 )  # fmt: skip
 def test_a_value_that_leaves_its_segment_in_some_reading_is_refused(value: str) -> None:

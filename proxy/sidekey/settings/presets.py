@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -34,6 +34,10 @@ _PAYLOAD_HEADERS = {
 }
 
 
+_STAND_INS = {"integration": "integration", "url": "https://host.invalid", "content_type": "application/json"}
+"""For required keys that are invalid, so that the others are checked all the same."""
+
+
 class Built(NamedTuple):
     """A preset, None where it has errors, and those."""
 
@@ -44,10 +48,21 @@ class Built(NamedTuple):
 def read_preset(name: str, raw: Mapping[str, Any]) -> Built:
     """A preset of its mapping. Whether it belongs to its integration is not judged here."""
     try:
-        settings = PresetSettings.model_validate(raw)
+        return _build(name, PresetSettings.model_validate(raw))
     except ValidationError as error:
-        return Built(None, tuple(findings_of(error, PresetSettings, lambda _: raw)))
-    return _build(name, settings)
+        found = findings_of(error, PresetSettings, lambda _: raw)
+    return Built(None, (*found, *_further(name, raw, {str(each.loc[0]) for each in found})))
+
+
+def _further(name: str, raw: Mapping[str, Any], invalid: set[str]) -> Iterator[Finding]:
+    """What is wrong with the other keys of a preset, where some are invalid by themselves."""
+    if "parameters" in invalid:
+        return
+    kept = {key: value for key, value in raw.items() if key not in invalid}
+    dependent = {"body"} if "content_type" in invalid else set()
+    for each in _build(name, PresetSettings.model_validate({**_STAND_INS, **kept})).errors:
+        if each.loc[0] not in invalid | dependent:
+            yield each
 
 
 def _build(name: str, settings: PresetSettings) -> Built:
