@@ -27,7 +27,7 @@ _WORDS: Final = {
     "list": "must be a list",
     "object": "must be an object",
 }
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _WHOLE: Final = re.compile(r"-?[0-9]+")
 
 

@@ -155,9 +155,11 @@ class Preset:
         if not payload and not _is_json(head):
             detail = "send the parameters as a JSON object: Content-Type must be application/json, without a coding"
             return Problem("content_type_denied", detail)
-        names += self._names
-        fields += self._lines
-        expected = head.mark(Role.EXPECT)
+        if self._lines:
+            names += self._names
+            fields += self._lines
+        # Asked only where there is a mark: this is the warm path, and members of an enum are looked up slowly.
+        expected = None if head.marks is None else head.mark(Role.EXPECT)
         return RequestHead(
             self.method,
             self.url or head.target,
