@@ -62,7 +62,11 @@ def main() -> None:
 
 @main.command()
 @config_option
-@click.option("--strict", is_flag=True, help="Do not start while a secret or CA file cannot be read.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Do not start while a secret or CA file cannot be read, or a preset does not fit its integration.",
+)
 def run(config: str | None, strict: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal exits at once."""
     # Imports and loading make no garbage worth a search; App.start turns the collector on (saves some 20 ms).
