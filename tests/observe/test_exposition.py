@@ -38,8 +38,8 @@ def busy() -> Metrics:
     metrics.connects["ok"] += 5
     metrics.connects["connection_refused"] += 1
     metrics.calls["crm", "ok"] += 1
-    metrics.presets["welcome", "2xx"] += 3
-    metrics.presets["unknown", "preset_denied"] += 1
+    for preset, outcome in [("welcome", "2xx")] * 3 + [("unknown", "preset_denied")]:
+        metrics.count_preset(preset, outcome)
     metrics.calls["crm", "rate_limited"] += 1
     metrics.expiries["crm", "token"] = 1_700_003_600.5
     metrics.reload_failures["crm", "certificate"] += 2

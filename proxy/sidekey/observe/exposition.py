@@ -129,8 +129,9 @@ def _calls(metrics: Metrics) -> Iterator[str]:
 
 
 def _presets(metrics: Metrics) -> Iterator[str]:
-    for (preset, outcome), count in list(metrics.presets.items()):
-        yield f'sidekey_preset_requests_total{{preset="{preset}",outcome="{outcome}"}} {count}\n'
+    for preset, outcomes in list(metrics.presets.items()):
+        head = f'sidekey_preset_requests_total{{preset="{preset}",outcome="'
+        yield "".join([f'{head}{outcome}"}} {count}\n' for outcome, count in outcomes.items()])
 
 
 def _expiries(metrics: Metrics) -> Iterator[str]:

@@ -118,7 +118,7 @@ class Metrics:
         self.store_integrations: Mapping[str, int] = MappingProxyType({})
         self.tunnels: dict[str, int] = dict.fromkeys(TUNNEL_MODES, 0)
         self.tunnel_outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self.presets: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.presets: dict[str, dict[str, int]] = {}
         self.admin_logins: defaultdict[str, int] = defaultdict(int)
         self.admin_changes: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.config_loaded = False
@@ -152,10 +152,16 @@ class Metrics:
             for series in (self.calls, self.expiries, self.reload_failures, self.tunnel_outcomes):
                 for key in [key for key in series if key[0] not in integrations and key[0] != NOBODY]:
                     del series[key]
-            for key in [key for key in self.presets if key[0] not in presets and key[0] != UNKNOWN]:
-                del self.presets[key]
+            self.presets = {name: each for name, each in self.presets.items() if name in presets or name == UNKNOWN}
 
         return commit
+
+    def count_preset(self, preset: str, outcome: str) -> None:
+        """Count one finished request by a preset."""
+        outcomes = self.presets.get(preset)
+        if outcomes is None:
+            outcomes = self.presets[preset] = {}
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
     def stats(self, integration: str) -> IntegrationStats:
         """Find the counters of a configured integration; they are made at its first request."""

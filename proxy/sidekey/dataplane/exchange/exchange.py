@@ -858,9 +858,9 @@ class Exchange(ExchangeEvents):
         outcome = code or _CLASSES[status // 100]
         seconds = worker.leave(stats, outcome, self._began)
         if self._preset:
-            worker.metrics.presets[self._preset, outcome] += 1
+            worker.metrics.count_preset(self._preset, outcome)
         elif code and self._entry is None and request.head.target.startswith(PRESET):
-            worker.metrics.presets[UNKNOWN, outcome] += 1
+            worker.metrics.count_preset(UNKNOWN, outcome)
         if self._share is not None:
             self._share.leave()
             self._share = None
