@@ -30,7 +30,7 @@ SENT = json.dumps({name: f"the value of {name}" for name in _NAMES}, separators=
 
 def presets() -> tuple[Preset, ...]:
     """One that passes a payload on, and one that is filled with ten parameters."""
-    common = {"integration": "bench", "url": URL, "content_type": "application/json"}
+    common: dict[str, object] = {"integration": "bench", "url": URL, "content_type": "application/json"}
     parameters = {name: {"type": "text", "max_length": 64} for name in _NAMES}
     body = {name: f"{{{{{name}}}}}" for name in _NAMES}
     made = []

@@ -98,6 +98,7 @@ def test_an_integration_s_change_makes_a_preset_invalid_until_it_fits_again(tmp_
         ({"url": base_url(1, "/api/token")}, [("url",)]),
         ({"method": "PUT"}, [("method",)]),
         ({"headers": {"x_tenant": "a", "X-Other": "b"}}, [("headers", "x_tenant")]),
+        ({"headers": {"X-HTTP-Method-Override": "PUT"}}, [("headers", "X-HTTP-Method-Override")]),
         ({"url": base_url(1, "/{{a}}"), "parameters": {"a": {"type": "text"}}, "body": {}}, [("url",)]),
         ({"url": base_url(1, "/api/{{a}}"), "parameters": {"a": {"type": "text"}}, "body": {}}, []),
     ],

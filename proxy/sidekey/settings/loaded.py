@@ -21,8 +21,8 @@ class Loaded:
     `absent` are source addresses that this machine does not have: errors for `run`, warnings for `check`, which may run
     on another machine.
 
-    `mismatched` are presets that do not belong to their integrations: errors for `check` and `run --strict`, while
-    `run` continues, and refuses requests by them.
+    `mismatched` are presets that cannot be used with their integrations: errors for `check` and `run --strict`, while
+    `run` continues.
 
     `kept` says of integrations why what they read cannot be used now: they are those of an earlier load, unchanged, and
     these errors are not among `unreadable`. It contains them at each load, `failed` those that were read at this one.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from sidekey.core.headers import METHOD_OVERRIDES
 from sidekey.core.policy import decide
 from sidekey.core.preset_parameters import DEPTH, Parameter
 from sidekey.core.presets import BodyRules, HeaderTemplate, Preset
@@ -184,11 +185,11 @@ def mismatches(preset: snapshot.Preset, integration: snapshot.Integration | None
             key = "method" if decision.code == "method_denied" else "url"
             found.append(((key,), f"must be allowed by integration {integration.id}: {decision.reason}"))
     injected = {normal_name(name) for name in integration.traits.places.headers}
-    found += [
-        (("headers", name), f"integration {integration.id} brings this header: remove it")
-        for name in preset.rules.header_names
-        if normal_name(name) in injected
-    ]
+    for name in preset.rules.header_names:
+        if normal_name(name) in injected:
+            found.append((("headers", name), f"integration {integration.id} brings this header: remove it"))
+        elif integration.policy.methods is not None and normal_name(name).encode() in METHOD_OVERRIDES:
+            found.append((("headers", name), f"integration {integration.id} has methods, which this would get around"))
     return found
 
 
