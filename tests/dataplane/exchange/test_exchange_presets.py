@@ -392,9 +392,38 @@ async def test_a_changed_preset_is_not_remembered_as_it_was() -> None:
                 ({}, "preset_denied"),
             ):
                 sidekey.publisher.publish(replace(sidekey.snapshot, presets=presets))
-                response = await sidekey.ask(post(b""))
-                assert response.status == 200 if code is None else problem(response)["code"] == code
-            assert [each.target for each in upstream.requests] == [b"/api/one", b"/api/one", b"/api/two"]
+                # Twice: after a reload the first request is judged anew in any case.
+                for _ in range(2):
+                    response = await sidekey.ask(post(b""))
+                    assert response.status == 200 if code is None else problem(response)["code"] == code
+            assert [each.target for each in upstream.requests] == [b"/api/one"] * 2 + [b"/api/two"] * 2
+
+
+async def test_a_filled_body_that_is_too_long_to_be_kept_is_not_written_again() -> None:
+    """However short its parameters were: the refusal goes to the caller."""
+    traits = Traits(Places(headers=("Authorization",)), calls=True, watched=frozenset({401}))
+    grants = [Grant(headers=(("Authorization", f"Bearer secret-{word}"),)) for word in ("old", "new")]
+    refused = b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"
+    async with Upstream(answering(refused)) as upstream:
+        made = integration("h", base_url(upstream.port), headers=(), traits=traits)
+        async with running(
+            made,
+            sources={"h": RenewedSource(*grants)},
+            presets=[filled(upstream.port)],
+            limits=Limits(replay_body=15),
+        ) as sidekey:
+            assert (await sidekey.ask(post(b'{"user": "x"}'))).status == 401
+            assert len(upstream.requests) == 1
+
+
+async def test_what_an_integration_turns_out_not_to_cover_never_passes_by_a_preset() -> None:
+    """Whatever passes by the forward proxy."""
+    async with Upstream() as upstream:
+        missing = Missing(integration("h", "https://covered.test/api"))
+        missing.appear()
+        async with running(missing.integration(), presets=[hook(upstream.port)], passing=True) as sidekey:
+            assert problem(await sidekey.ask(post(b"")))["code"] == "target_denied"
+            assert upstream.received == []
 
 
 async def test_what_no_integration_covers_never_passes_by_a_preset() -> None:
