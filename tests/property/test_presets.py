@@ -16,6 +16,7 @@ from sidekey.core.policy import Policy, judge, parse_prefix
 from sidekey.core.preset_parameters import Parameter
 from sidekey.core.templates import Errors, UrlTemplate
 from sidekey.core.urls import parse_target
+from sidekey.runtime.snapshot import Preset
 from support import wire
 from support.plane import base_url, integration
 from support.presets import post, preset
@@ -128,13 +129,18 @@ def expected(shape: object, values: dict[str, Any]) -> object:
     return values[what] if kind == "exact" else what
 
 
-def arrived(made: Any, payload: dict[str, Any]) -> wire.Message | bytes:
-    """The request that the upstream receives, or the answer that the caller gets where it receives none."""
+def arrived(made: Preset, payload: dict[str, Any]) -> wire.Message | bytes:
+    """The request that the upstream receives for these parameters, or the answer where it receives none."""
+    return sent_for(made, post(json.dumps(payload, ensure_ascii=False).encode()))
+
+
+def sent_for(made: Preset, asked: bytes) -> wire.Message | bytes:
+    """The request that the upstream receives for a caller's, or the answer where it receives none."""
 
     async def main() -> wire.Message | bytes:
         sidekey = Scripted(H, presets=[made])
         caller = sidekey.caller()
-        caller.feed(post(json.dumps(payload, ensure_ascii=False).encode()))
+        caller.feed(asked)
         for _ in range(8):
             await asyncio.sleep(0)
         assert sidekey.defects == []
@@ -211,7 +217,7 @@ ODD = st.lists(st.sampled_from(ODD_PIECES) | TEXTS, max_size=5).map("".join)
 
 
 @given(ODD, ODD)
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @example("..%2Fadmins", "x")
 @example("%25", "2f")
 @example(".", ".")
@@ -241,6 +247,7 @@ def test_a_filled_url_never_leaves_its_segment_in_any_reading(first: str, second
 
 
 @given(st.integers(0, 3), st.booleans())
+@settings(max_examples=8, deadline=None)
 def test_a_body_at_its_limit_goes_out_and_one_above_it_does_not(short: int, over: bool) -> None:
     """256 KiB, counted in bytes of UTF-8."""
     size = (256 << 10) // 8 - short
@@ -254,3 +261,47 @@ def test_a_body_at_its_limit_goes_out_and_one_above_it_does_not(short: int, over
     else:
         assert isinstance(found, wire.Message)
         assert len(found.body) == 256 << 10
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *(
+            b"{",
+            b"}",
+            b"[",
+            b"]",
+            b'"',
+            b":",
+            b",",
+            b'"user"',
+            b'"points"',
+            b"1",
+            b"-",
+            b"e9",
+            b"9" * 99,
+            b"NaN",
+            b"null",
+        ),
+        *(b" ", b"\\", b"\\u", b"d800", b"\0", b"\xff", b"\xc3\xa9", b"\xef\xbb\xbf", b"{{user}}", b'{"user": "x"'),
+        b"[" * 40,
+    ]
+)
+
+
+@given(st.lists(FRAGMENTS | st.binary(max_size=3), max_size=12).map(b"".join), st.booleans())
+@settings(max_examples=400, deadline=None)
+@example(b'{"user": "x", "points": 1}', False)
+def test_whatever_bytes_parameters_are_there_is_an_answer(payload: bytes, chunked: bool) -> None:
+    """A request that is whole, or 422; never a defect, and never a cut connection."""
+    parameters = {"user": {"type": "text"}, "points": {"type": "number", "default": 1}}
+    made = preset(url=base_url(1, "/api/{{user}}"), parameters=parameters, body=["{{points}}", "{{user}}"])
+    asked = post(payload)
+    if chunked and payload:
+        asked = post(b"%x\r\n%b\r\n0\r\n\r\n" % (len(payload), payload), framing="Transfer-Encoding: chunked")
+    found = sent_for(made, asked)
+    if isinstance(found, wire.Message):
+        points, user = json.loads(found.body)
+        assert isinstance(user, str)
+        assert isinstance(points, int | float)
+    else:
+        assert found.startswith(b"HTTP/1.1 422 ")
