@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sidekey.authority.rules import CaRules
 from sidekey.runtime import snapshot
@@ -23,12 +23,12 @@ class FileSide:
     settings: GlobalSettings
     integrations: Mapping[str, snapshot.Integration]
     callers: Mapping[bytes, snapshot.Caller]
-    presets: Mapping[str, snapshot.Preset]
     read: SecretReader
     trust: snapshot.Trust
     ca: CaRules
     store: StoreRules | None
     admin: AdminRules
+    presets: Mapping[str, snapshot.Preset] = field(default_factory=dict)
 
     @property
     def stored_at(self) -> frozenset[str]:

@@ -192,12 +192,12 @@ class _Loading:
             settings,
             integrations,
             callers.found,
-            {name: entry.preset for name, entry in presets.items()},
             self._read,
             trust,
             ca.rules,
             store,
             admin.rules,
+            {name: entry.preset for name, entry in presets.items()},
         )
         self.loaded.files = side
         written = settings.ca, ca.rules
