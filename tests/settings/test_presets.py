@@ -168,14 +168,23 @@ def test_with_a_store_an_integration_may_be_made_later(tmp_path: Path) -> None:
 
 def test_every_key_is_checked_whatever_is_wrong_with_another() -> None:
     """As far as it can be."""
-    assert refused(url=7, body={"a": "{{b}}"}, content_type="text/html; charset=x") == [
+    assert refused(url=7, body={"a": "{{b}}"}, content_type="json") == [
         ("url", "must be a text: put numbers, true, false and null in quotes"),
-        ("content_type", "the charset must be utf-8"),
+        ("content_type", "must be a media type, such as application/json"),
     ]
     assert refused(url=7, body={"a": "{{b}}"}) == [
         ("url", "must be a text: put numbers, true, false and null in quotes"),
         ("body.a", "a placeholder must name one of the parameters"),
     ]
+
+
+def test_a_body_is_written_in_utf_8() -> None:
+    """Its type says so, or nothing; a payload has the caller's charset."""
+    for content_type in ("text/xml; charset=latin1", 'text/xml;Charset="us-ascii"'):
+        reason = "the charset must be utf-8, in which a body is written"
+        assert refused(content_type=content_type, body="<a/>") == [("content_type", reason)]
+        assert refused(content_type=content_type) == []
+    assert refused(content_type='text/xml; charset="UTF-8"', body="<a/>") == []
 
 
 def test_defaults_are_values_of_their_type() -> None:

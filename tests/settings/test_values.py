@@ -159,10 +159,10 @@ def test_other_names_are_errors(name: str) -> None:
         'Text/XML;Charset="UTF-8"',
         "multipart/form-data",
         'application/soap+xml; charset=utf-8; action="urn:a b"',
-        "text/plain; charset=us-ascii",
+        "text/plain; charset=iso-8859-1",
     ],
 )
-def test_a_content_type_is_a_media_type_in_utf_8(text: str) -> None:
+def test_a_content_type_is_a_media_type(text: str) -> None:
     """With its parameters (RFC 9110 8.3.1)."""
     assert values.check_content_type(text) == text
 
@@ -183,13 +183,6 @@ def test_a_content_type_is_a_media_type_in_utf_8(text: str) -> None:
 def test_anything_else_is_not_a_media_type(text: str) -> None:
     """What would not be one on the wire."""
     with pytest.raises(ValueError, match="must be a media type"):
-        values.check_content_type(text)
-
-
-@pytest.mark.parametrize("text", ["text/xml; charset=latin1", 'text/xml;CHARSET="utf-16"'])
-def test_a_charset_is_what_bodies_are_written_in(text: str) -> None:
-    """Bodies are UTF-8."""
-    with pytest.raises(ValueError, match="the charset must be utf-8"):
         values.check_content_type(text)
 
 

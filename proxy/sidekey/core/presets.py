@@ -14,7 +14,7 @@ from sidekey.core.headers import Role, is_plain, line_values, nominated, normali
 from sidekey.core.parameters import JSON, Unplaceable, media_type
 from sidekey.core.preset_parameters import Parameter, Values, values_of
 from sidekey.core.request import RequestHead
-from sidekey.core.templates import Errors, Template, TooLarge, UrlTemplate, essence_of
+from sidekey.core.templates import Errors, Template, TooLarge, UrlTemplate, essence_of, parameters_of
 from sidekey.errors import Problem
 
 METHOD: Final = b"POST"
@@ -91,7 +91,7 @@ class Preset:
         self._url: Final = url
         self._body: Final = body
         self._content_type: Final = essence_of(content_type)
-        self._content_parameters: Final = _parameters(content_type)
+        self._content_parameters: Final = parameters_of(content_type)
         self._content_line: Final = b"\r\nContent-Type: " + content_type.encode()
         passing = _ALWAYS if body is not None else _ALWAYS | _OF_PAYLOAD
         self._passing: Final = passing.difference([normalise(header.name.encode()) for header in headers])
@@ -177,7 +177,7 @@ class Preset:
     def _is_of_type(self, line: bytes) -> bool:
         """Whether a line of Content-Type is this preset's, which may leave parameters to callers (a boundary)."""
         value = line.partition(b":")[2].decode("latin-1")
-        return essence_of(value) == self._content_type and self._content_parameters <= _parameters(value)
+        return essence_of(value) == self._content_type and self._content_parameters <= parameters_of(value)
 
     def _type_denied(self) -> Problem:
         return Problem("content_type_denied", f"Content-Type must be {self._content_line[16:].decode()}")
@@ -233,16 +233,6 @@ class Preset:
 
 def _line(name: str, value: str) -> bytes:
     return f"\r\n{name}: {value}".encode("latin-1")
-
-
-def _parameters(content_type: str) -> frozenset[str]:
-    """The parameters of a Content-Type, names in lower case; a charset's value as well (RFC 9110 8.3.1)."""
-    found = set()
-    for part in content_type.split(";")[1:]:
-        name, _, value = part.strip(" \t").partition("=")
-        name, value = name.lower(), value.strip('"')
-        found.add(f"{name}={value.lower() if name == 'charset' else value}")
-    return frozenset(found)
 
 
 def _is_json(head: RequestHead) -> bool:

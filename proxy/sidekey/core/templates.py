@@ -270,6 +270,22 @@ def kind_of(content_type: str) -> str | None:
     return essence if essence in (FORM, TEXT) else None
 
 
+def is_utf_8(content_type: str) -> bool:
+    """Whether a Content-Type says UTF-8, or nothing of it."""
+    charsets = [part for part in parameters_of(content_type) if part.startswith("charset=")]
+    return all(each == "charset=utf-8" for each in charsets)
+
+
+def parameters_of(content_type: str) -> frozenset[str]:
+    """The parameters of a Content-Type, names in lower case; a charset's value as well (RFC 9110 8.3.1)."""
+    found = set()
+    for part in content_type.split(";")[1:]:
+        name, _, value = part.strip(" \t").partition("=")
+        name, value = name.lower(), value.strip('"')
+        found.add(f"{name}={value.lower() if name == 'charset' else value}")
+    return frozenset(found)
+
+
 def essence_of(content_type: str) -> str:
     """Type and subtype of a Content-Type, in lower case."""
     return content_type.partition(";")[0].strip(" \t").lower()

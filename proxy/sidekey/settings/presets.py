@@ -20,6 +20,7 @@ from sidekey.core.templates import (
     body_template,
     check_names,
     header_written,
+    is_utf_8,
     parse,
     plain_value,
 )
@@ -80,6 +81,8 @@ def _build(name: str, settings: PresetSettings) -> Built:
     headers = _headers(settings, parameters, errors)
     body: BodyRules | None = None
     if settings.body is not None:
+        if not is_utf_8(settings.content_type):
+            errors.append(Finding(("content_type",), "the charset must be utf-8, in which a body is written"))
         found: Findings = []
         template = body_template(settings.content_type, settings.body, parameters, found)
         errors += [Finding(("body", *place), message) for place, message in found]
