@@ -28,6 +28,7 @@ from support.plane import (
 )
 from support.presets import JSON, post, preset
 from support.raw import RawConnection
+from support.scripted import Scripted, settle
 from support.upstream import OK, answering
 
 USER = {"user": {"type": "text", "max_length": 64}, "points": {"type": "integer", "default": 0}}
@@ -316,6 +317,28 @@ async def test_a_preset_follows_what_a_grant_learns() -> None:
             compiled = sidekey.plane.index.find(b"h")
             assert compiled is not None
             assert "real.test" in {route.origin.host for route in compiled.routes}
+
+
+async def test_what_another_request_learns_counts_while_parameters_come() -> None:
+    """The target was judged by the placeholder, and is judged again."""
+    login = parse_prefix("https://login.test")
+    domains = (Domain(parse_prefix("https://real.test").origin), Domain(login.origin))
+    policy = Policy(domains=domains, placeholder_origin=login.origin)
+    traits = Traits(Places(headers=("Authorization",)), calls=True, learns=True)
+    made = replace(integration("h", base_url(1), traits=traits), policy=policy, base=login)
+    source = FixedSource(Grant(headers=(("Authorization", "Bearer secret"),), base_url="https://real.test"))
+    presets = [preset("hook", "https://login.test/x", parameters=USER, body=BODY)]
+    sidekey = Scripted(made, sources={"h": source}, presets=presets)
+    slow, other = sidekey.caller(), sidekey.caller()
+    whole = post(b'{"user": "x"}')
+    slow.feed(whole[:-1])
+    other.feed(b"GET /i/h/a HTTP/1.1\r\nHost: h.test\r\n\r\n")
+    (await sidekey.upstream()).feed(OK)
+    sidekey.upstreams[0].take()
+    slow.feed(whole[-1:])
+    await settle()
+    assert len(sidekey.upstreams) == 1
+    assert sidekey.upstreams[0].take().startswith(b"POST /x HTTP/1.1\r\nHost: real.test\r\n")
 
 
 @pytest.mark.parametrize("path", ["/api/hook", "/api/users/{{user}}"])

@@ -325,8 +325,10 @@ class Exchange(ExchangeEvents):
             return False
         self._unfilled = None
         request.replace(filled.head, filled.body)
-        if self._destination is None and not self._admitted().rules.unresolved:
-            problem = self._settle(judge(filled.head, self._admitted())) or self._occupy()
+        integration = self._admitted()
+        # Where grants tell the base URL, another request may have learnt it while the parameters came.
+        if (self._destination is None or integration.learns) and not integration.rules.unresolved:
+            problem = self._settle(judge(filled.head, integration)) or self._occupy()
             if problem is not None:
                 self._fail(problem)
                 return False
