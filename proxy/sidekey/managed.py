@@ -27,6 +27,7 @@ from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, Put, State
 from sidekey.store.store import Store
 
+
 class Managed:
     """Joins what a store says with the files of a config, from the loader's next load on.
 
