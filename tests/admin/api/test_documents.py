@@ -9,7 +9,7 @@ from sidekey.admin.api.documents import Wanted, page, whole
 from sidekey.runtime.snapshot import Judgement, Snapshot, Stored
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
-from support.stored import BASIC, CANARY, stored
+from support.stored import BASIC, CANARY, beside, former, mtls, stored
 
 ROW = stored(BASIC)
 
@@ -39,6 +39,17 @@ def test_a_document_of_another_version_is_left_out() -> None:
     for text in ("not json", "[]", "{}", '{"integration": {"auth": 7}}'):
         shown = whole(replace(ROW, document=text), snapshot("invalid"))
         assert (shown["status"], shown["kind"]) == ("invalid", None), text
+
+
+def test_a_certificate_of_a_kind_that_is_gone_reads_as_what_is_in_it() -> None:
+    """Never its PEM, whatever this version makes of the rest."""
+    for document, block in ((mtls(), "auth"), (beside(), "client_certificate")):
+        row = stored(document)
+        gone = replace(row, document=row.document.replace('"type":"', '"type":"gone-'))
+        shown = whole(gone, snapshot("invalid"))
+        assert shown[block]["certificate"].keys() == {"set", "subject", "issuer", "not_after"}
+        assert "BEGIN" not in str(shown)
+        assert set(former(gone).certificates()) == {f"/{block}/certificate"}
 
 
 def test_a_list_has_what_is_not_served_as_well() -> None:

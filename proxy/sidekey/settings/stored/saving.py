@@ -107,7 +107,9 @@ class Former:
     def certificates(self) -> dict[str, Any]:
         """The certificates as they are written, by their pointers: they read as what is in them."""
         if self.settings is None:
-            return {}
+            # What its keys mean is not known, such as those of a kind that is gone; the CA beside them is public.
+            keys = self.saved.written.items()
+            return {where: each for key, raw in keys if key != "trusted_ca" for where, each in _pem_in(raw, key)}
         public = [
             pointer(place)
             for place, each in references_in(self.settings)
@@ -118,6 +120,19 @@ class Former:
     def patched(self, patch: Mapping[str, Any]) -> Any:
         """The document after a merge patch (RFC 7396), which keeps what it leaves out."""
         return merge_patch(replaced(self.saved.written, dict.fromkeys(self.certificates(), KEPT)), patch)
+
+
+def _pem_in(raw: Any, *place: str | int) -> Iterator[tuple[str, Any]]:
+    """The certificates below a place of a document, as they are written: `{inline: PEM}`, or the text itself."""
+    text = raw.get("inline") if isinstance(raw, Mapping) else raw
+    if isinstance(text, str) and "-----BEGIN CERTIFICATE-----" in text:
+        yield pointer(place), raw
+    elif isinstance(raw, Mapping):
+        for key, each in raw.items():
+            yield from _pem_in(each, *place, key)
+    elif isinstance(raw, list):
+        for index, each in enumerate(raw):
+            yield from _pem_in(each, *place, index)
 
 
 def secrets_of(settings: IntegrationSettings) -> dict[Loc, Reference]:
