@@ -35,8 +35,11 @@ MOST_TESTS = 1000
 _TEST_EVERY = 1.0
 """Seconds between two tests by one token."""
 
-_REFUSAL_EVERY = 0.5
-"""Seconds between two refused changes by one token that the audit has: all of them are counted."""
+MOST_REFUSALS = 100
+"""Refused changes by one token that the audit has in an hour: all are counted, and whoever may change nothing cannot
+fill the database."""
+
+_HOUR = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class Service:
         self._tests = Paces(_TEST_EVERY)
         self.last_tests = LastTests()
         self._uses = Paces(NOTE_EVERY)
-        self._refusals = Paces(_REFUSAL_EVERY)
+        self._refusals = Paces(_HOUR, MOST_REFUSALS)
         self._notes: set[asyncio.Task[None]] = set()
         self.traffic = Traffic(metrics)
         metrics.note_failure = self.traffic.failed
