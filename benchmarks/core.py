@@ -10,7 +10,7 @@ import asyncio
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from sidekey.core.policy import Domain, Forbidden, Policy, parse_prefix
@@ -22,7 +22,7 @@ from sidekey.network.dial import Dialer
 from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
-from sidekey.runtime.snapshot import Integration, NetworkRules, Snapshot
+from sidekey.runtime.snapshot import Integration, NetworkRules, Preset, Snapshot
 from sidekey.sources.leaves import Leaves
 
 ROUNDS = 240
@@ -94,10 +94,10 @@ def integration(*, token: bool) -> Integration:
     return Integration("bench", "oauth2" if token else "basic", policy, prefix, secrets, traits)
 
 
-def plane(made: Integration) -> DataPlane:
-    """A plane with one integration, access log `errors`."""
+def plane(made: Integration, presets: Sequence[Preset] = ()) -> DataPlane:
+    """A plane with one integration and these presets of it, access log `errors`."""
     return DataPlane(
-        Snapshot(integrations={"bench": made}),
+        Snapshot(integrations={"bench": made}, presets={each.id: each for each in presets}),
         source_of=lambda _: WarmSource(),
         identity_of=lambda _: None,
         dialer=Dialer(NetworkRules()),
@@ -108,9 +108,11 @@ def plane(made: Integration) -> DataPlane:
     )
 
 
-def exchange_once(*, token: bool = False) -> tuple[Callable[[], None], Wire, Wire]:
+def exchange_once(
+    *, token: bool = False, request: bytes = REQUEST, presets: Sequence[Preset] = ()
+) -> tuple[Callable[[], None], Wire, Wire]:
     """A function that runs one exchange over warm connections, with the two wires it writes to."""
-    data_plane = plane(integration(token=token))
+    data_plane = plane(integration(token=token), presets)
     caller, upstream = Wire(), Wire()
     downstream = data_plane.connection()
     downstream.connection_made(cast(asyncio.Transport, caller))
@@ -124,7 +126,7 @@ def exchange_once(*, token: bool = False) -> tuple[Callable[[], None], Wire, Wir
     pool.offer(connection)
 
     def once() -> None:
-        downstream.data_received(REQUEST)
+        downstream.data_received(request)
         connection.data_received(RESPONSE)
 
     return once, caller, upstream

@@ -145,7 +145,7 @@ def write_sources(kinds: dict[str, dict[str, Any]], folder: Path) -> None:
         found = exported_integration(row)
         text = write({"version": 1, "integrations": {name: found.config}})
         (folder / f"{name}.yaml").write_text(fill(text, folder, opened(row).values, found.config))
-    (folder / "callers.yaml").write_text("version: 1\ncallers: {billing: {token: {env: BILLING}, integrations: '*'}}\n")
+    (folder / "callers.yaml").write_text("version: 1\ncallers: {billing: {token: {env: BILLING}, integrations: '*', presets: [welcome]}}\n")
 
 
 def test_an_export_is_imported_as_what_it_was(kinds: dict[str, dict[str, Any]], site: Site, tmp_path: Path) -> None:
@@ -181,6 +181,7 @@ def test_an_export_is_imported_as_what_it_was(kinds: dict[str, dict[str, Any]], 
     assert set(other.outcomes(str(tmp_path / "out")).values()) == {"made"}
     assert other.opened() == before
     (caller,), (first,) = other.state().callers.values(), site.state().callers.values()
+    assert caller.presets == ("welcome",)
     assert (caller.token_sha256, caller.integrations) == (first.token_sha256, first.integrations)
     other.json("export", "--output", "out")
     assert {path.name: path.read_text() for path in (tmp_path / "other" / "out").glob("*.yaml")} == texts

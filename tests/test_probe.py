@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sidekey.probe import Outcome, probe
+from sidekey.probe import REAL, Outcome, probe, probe_preset
 from sidekey.runtime.rules import Limits
 from sidekey.runtime.snapshot import TestRequest as Request
 from support.plane import base_url, integration, running
+from support.presets import preset
 from support.raw import DEADLINE, RawConnection
 from support.upstream import RawUpstream, answering
 
@@ -70,6 +71,29 @@ async def test_tests_that_wait_for_their_upstreams_hold_no_thread() -> None:
         for each in waiting:
             each.cancel()
         await asyncio.wait(waiting)
+
+
+@pytest.mark.parametrize(("status", "ok"), [(200, True), (202, True), (204, True), (302, False), (404, False)])
+async def test_a_preset_is_sent_as_a_caller_would(status: int, ok: bool) -> None:
+    """A real request: of its responses each 2xx is success, and it is said that it was sent."""
+    response = ECHO % status if status != 204 else b"HTTP/1.1 204 canary\r\n\r\n"
+    async with RawUpstream(answering(response)) as upstream:
+        made = preset(url=base_url(upstream.port), content_type="text/x")
+        async with running(integration("h", base_url(upstream.port)), presets=[made]) as plane:
+            outcome = await probe_preset(plane.plane, made, b"payload")
+            assert plane.metrics.presets == {"hook": {f"{status // 100}xx": 1}}
+        (request,) = upstream.requests
+    assert (outcome.status, outcome.ok, outcome.note) == (status, ok, REAL)
+    assert (request.body, request.values(b"content-type")) == (b"payload", [b"text/x"])
+
+
+async def test_a_preset_that_is_refused_was_not_sent() -> None:
+    """And every reason is told."""
+    made = preset(parameters={"a": {"type": "text"}}, body="{{a}}")
+    async with running(integration("h", base_url(1)), presets=[made]) as plane:
+        outcome = await probe_preset(plane.plane, made, b'{"a": 1}')
+    assert (outcome.code, outcome.note) == ("parameters_invalid", None)
+    assert outcome.reason == "the parameters are not what the preset asks for; /a: must be a text"
 
 
 async def test_a_refusal_of_our_own_is_told_by_its_code() -> None:

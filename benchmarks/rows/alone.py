@@ -79,6 +79,19 @@ ROWS = (
         },
     ),
     Alone(
+        "presets",
+        "one exchange by a preset without sockets, against the reverse proxy in turn, CPU",
+        "benchmarks.presets",
+        {
+            "payload_us": (Figure("with a payload, us, best round", 2), None),
+            "payload_share": (Figure("payload / reverse proxy, best rounds", 3), at_most(1.05)),
+            "filled_us": (Figure("JSON of ten parameters, us, best round", 2), None),
+            "filled_more_us": (Figure("us more than the reverse proxy, best rounds", 2), at_most(40)),
+        },
+        ("sidekey", PURE),
+        rounds=3,
+    ),
+    Alone(
         "redaction",
         "search of responses for secrets that were injected, without sockets",
         "benchmarks.redaction",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sidekey.authority.rules import CaRules
     from sidekey.environment import WayIn
     from sidekey.runtime.admin_rules import Role
-    from sidekey.runtime.snapshot import Integration, Snapshot
+    from sidekey.runtime.snapshot import Integration, Preset, Snapshot
     from sidekey.runtime.store_rules import StoreRules
     from sidekey.settings.config_errors import ConfigError
     from sidekey.settings.load import Loaded, Loader
@@ -75,7 +75,11 @@ def main() -> None:
 
 @main.command()
 @config_option
-@click.option("--strict", is_flag=True, help="Do not start while a secret or CA file cannot be read.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Do not start while a secret or CA file cannot be read, or a preset does not fit its integration.",
+)
 def run(config: str | None, strict: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal exits at once."""
     # Imports and loading make no garbage worth a search; App.start turns the collector on (saves some 20 ms).
@@ -86,8 +90,9 @@ def run(config: str | None, strict: bool) -> None:
     keep_one_heap()
     loader = _loader(config)
     loaded = loader.load()
-    if loaded.errors or loaded.absent or (strict and loaded.unreadable):
-        _fail(*loaded.errors, *loaded.absent, *loaded.unreadable)
+    lacking = [*loaded.unreadable, *loaded.mismatched] if strict else []
+    if loaded.errors or loaded.absent or lacking:
+        _fail(*loaded.errors, *loaded.absent, *loaded.unreadable, *loaded.mismatched)
     from sidekey import app
     from sidekey.errors import StartError
 
@@ -118,7 +123,7 @@ def check(config: str | None, as_json: bool) -> None:
         from sidekey.check_urls import check_urls
 
         check_urls(loaded)
-    errors = sorted([*loaded.errors, *loaded.unreadable])
+    errors = sorted([*loaded.errors, *loaded.unreadable, *loaded.mismatched])
     warnings = sorted([*loaded.warnings, *loaded.absent])
     integrations = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
     if as_json:
@@ -341,6 +346,79 @@ def _way_in(config: str | None, integration_id: str | None, proxy: str | None, t
             snapshot.callers is not None,
         )
     except (NoProxyUrl, CaError) as error:
+        _fail(error)
+
+
+@main.group()
+def preset() -> None:
+    """List the webhook presets, show what one sends, and send it."""
+
+
+def data_option(command: F) -> F:
+    """Add `--data`."""
+    text = "What a caller sends: parameters as JSON, or the payload; @FILE reads a file, @- standard input."
+    return click.option("--data", metavar="TEXT", help=text)(command)
+
+
+@preset.command("list")
+@config_option
+@json_option
+def preset_list(config: str | None, as_json: bool) -> None:
+    """List the presets: ID, integration, what is sent where, and why one is invalid."""
+    from sidekey.preset_command import described, lines
+
+    found = described(_snapshot(config).presets.values())
+    if as_json:
+        _print_json(found)
+        return
+    for line in lines(found):
+        click.echo(line)
+
+
+@preset.command("preview")
+@config_option
+@json_option
+@data_option
+@click.argument("preset_id", metavar="ID")
+def preset_preview(config: str | None, as_json: bool, data: str | None, preset_id: str) -> None:
+    """Show the request that a preset makes of parameters or a payload. The credential is named; nothing is sent."""
+    from sidekey.preset_command import preview
+
+    snapshot = _snapshot(config)
+    found = _preset(snapshot, preset_id)
+    shown = preview(snapshot, found, _data(data, found))
+    if as_json:
+        _print_json(shown.as_json())
+    else:
+        click.echo(str(shown))
+    raise SystemExit(0 if shown.problem is None else 1)
+
+
+@preset.command("test")
+@config_option
+@json_option
+@data_option
+@click.argument("preset_id", metavar="ID")
+def preset_test(config: str | None, as_json: bool, data: str | None, preset_id: str) -> None:
+    """Send a preset: a real request, through the data plane, without a listener; a 2xx response is success."""
+    from sidekey.preset_command import send
+
+    snapshot = _snapshot(config)
+    found = _preset(snapshot, preset_id)
+    result = send(snapshot, found, _data(data, found))
+    if as_json:
+        _print_json(result.as_json())
+    else:
+        click.echo(str(result))
+    raise SystemExit(0 if result.ok else 1)
+
+
+def _data(data: str | None, found: Preset) -> bytes:
+    from sidekey.preset_command import PresetCommandError, read_data
+
+    try:
+        return read_data(data, found)
+    except PresetCommandError as error:
         _fail(error)
 
 
@@ -715,6 +793,14 @@ def _integration(snapshot: Snapshot, name: str) -> Integration:
         message = "no integration has this ID: `sidekey list` shows those that there are"
         raise click.BadParameter(message, param_hint="ID")
     return integration
+
+
+def _preset(snapshot: Snapshot, name: str) -> Preset:
+    preset = snapshot.presets.get(name)
+    if preset is None:
+        message = "no preset has this ID: `sidekey preset list` shows those of the config"
+        raise click.BadParameter(message, param_hint="ID")
+    return preset
 
 
 def _print_json(value: object) -> None:

@@ -63,6 +63,14 @@ _KINDS = (
         ("http_request_error",),
         "A request in a tunnel names another host than the tunnel's",
     ),
+    Kind("preset_denied", (403,), ("http_request_denied",), "This caller may not use this preset"),
+    Kind(
+        "content_type_denied",
+        (415,),
+        ("http_request_denied",),
+        "The preset does not accept this Content-Type or content coding",
+    ),
+    Kind("parameters_invalid", (422,), ("http_request_error",), "The parameters are not what the preset asks for"),
     Kind("loop_detected", (502,), ("proxy_loop_detected",), "The request went through Sidekey before"),
     Kind(
         "credential_unavailable",
@@ -109,7 +117,8 @@ class Problem:
     """A response of our own, as a value. Left out, `status` and `error` are the first of the code's row.
 
     `detail` is shown to the caller: never a secret, an upstream's address or text of a library.
-    `sent` says whether the upstream may have seen the request.
+    `sent` says whether the upstream may have seen the request. `errors` are what is wrong with parts of the body: JSON
+    pointers (RFC 6901) and reasons.
     """
 
     code: str
@@ -118,6 +127,7 @@ class Problem:
     error: str = ""
     sent: Literal["no", "maybe"] = "no"
     headers: tuple[tuple[str, str], ...] = ()
+    errors: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         kind = KINDS[self.code]

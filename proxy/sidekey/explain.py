@@ -9,8 +9,10 @@ from sidekey.core.decide import Admitted, Denied, IntegrationRules, Unmatched, d
 from sidekey.core.headers import Role
 from sidekey.core.matching import Matching
 from sidekey.core.policy import Decision, Policy
+from sidekey.core.presets import Preset
 from sidekey.core.request import RequestHead
 from sidekey.core.urls import InvalidTarget, Target, parse_target
+from sidekey.errors import Problem
 from sidekey.runtime.snapshot import Integration, Passing
 
 CONNECT_NOTE = (
@@ -155,6 +157,10 @@ class _Routes:
 
     def find(self, name: bytes) -> _Candidate | None:
         return self.candidate if name == self.candidate.rules.name.encode() else None
+
+    def find_preset(self, name: bytes) -> Preset | Problem | None:
+        del name
+        return None
 
     def is_own_host(self, host: bytes | None) -> bool:
         return host is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -372,15 +372,17 @@ class _Planning:
         owner = digests.setdefault(digest, name)
         if owner != name:
             yield Finding((*place, "token"), f"must differ from the token of caller {owner}")
-        granted = None if settings.integrations is None else tuple(dict.fromkeys(settings.integrations))
+        granted, presets = _granted(settings.integrations), _granted(settings.presets)
         before, now = self._target.state.callers.get(name), int(self._now)
         if before is None:
-            row = CallerRow(row=new_row(), id=name, token_sha256=digest, integrations=granted, created_at=now)
-        elif (before.token_sha256, before.integrations) == (digest, granted):
+            row = CallerRow(
+                row=new_row(), id=name, token_sha256=digest, integrations=granted, presets=presets, created_at=now
+            )
+        elif (before.token_sha256, before.integrations, before.presets) == (digest, granted, presets):
             self._outcomes["caller", name] = "kept"
             return
         else:
-            row = replace(before, token_sha256=digest, integrations=granted)
+            row = replace(before, token_sha256=digest, integrations=granted, presets=presets)
             if not self._replace:
                 yield Finding(place, _EXISTS, key=True)
         self._outcomes["caller", name] = "made" if before is None else "changed"
@@ -414,6 +416,11 @@ class _Planning:
 
     def _warn(self, root: Table, place: Loc, text: str, *, key: bool = True) -> None:
         self._warnings.append(error_at(root, place, text, key=key))
+
+
+def _granted(ids: Iterable[str] | None) -> tuple[str, ...] | None:
+    """What a caller may use, each once; None: all."""
+    return None if ids is None else tuple(dict.fromkeys(ids))
 
 
 def _token(settings: CallerSettings, reader: SecretReader) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from sidekey.errors import StartError
 from sidekey.observe.logs import get_logger, report_defect
@@ -28,9 +27,6 @@ from sidekey.store.records import IntegrationRow
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, Put, State
 from sidekey.store.store import Store
-
-AGAIN: Final = 1.0
-"""Seconds between two attempts to write what must be written once the store is back."""
 
 
 class Managed:
@@ -53,7 +49,7 @@ class Managed:
         self._reloader: Reloader | None = None
         self._report: StoreReport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._marking: set[str] = set()
+        self._unmarked: set[str] = set()
         self._log = get_logger()
         loader.follow(self._source)
 
@@ -140,6 +136,8 @@ class Managed:
 
     def _look(self) -> None:
         """Put in use what the store says now."""
+        if self._unmarked and self.store.health.up:
+            self._spawn(self._mark(tuple(self._unmarked)))
         if self._report is not None:
             health = self.store.health
             self._report.note(
@@ -167,44 +165,36 @@ class Managed:
     async def _mark(self, names: Sequence[str]) -> None:
         """Write into the rows of integrations that files have hidden that they stay so until they are released.
 
-        While the store is away it is tried again and again: a restart would serve what nobody has released.
+        What cannot be written now is tried again once the store is another: a restart would forget it.
         """
-        mine = [name for name in names if name not in self._marking]
-        self._marking.update(mine)
-        try:
-            for name in mine:
-                reason = ""
-                while (failed := await self._mark_one(name)) is not None:
-                    if str(failed) != reason:
-                        reason = str(failed)
-                        self._log.warning(
-                            "a stored integration is hidden by a file, which cannot be stored yet",
-                            integration=name,
-                            reason=reason,
-                        )
-                    await asyncio.sleep(AGAIN)
-        finally:
-            self._marking.difference_update(mine)
-
-    async def _mark_one(self, name: str) -> StoreError | None:
-        """Mark an integration that is hidden here; why it cannot be done now."""
-        try:
-            while True:
-                row = (await self.store.read()).integrations.get(name)
-                if row is None or row.state != "ok" or not self._source.has_hidden(row):
-                    return None
-                if not row.hidden:
-                    entry = AuditEntry(
-                        who="sidekey", action="hide", kind=row.kind, id=row.id, row=row.row, fields=("hidden",)
+        for name in names:
+            try:
+                await self._mark_one(name)
+                self._unmarked.discard(name)
+            except StoreError as error:
+                if name not in self._unmarked:
+                    self._unmarked.add(name)
+                    self._log.warning(
+                        "a stored integration is hidden by a file, which cannot be stored yet",
+                        integration=name,
+                        reason=str(error),
                     )
-                    # By another process that has the same file, as a rule: it is looked at again.
-                    with suppress(Changed):
-                        await self.store.commit([Put(replace(row, hidden=True), row.version)], entry)
-                        self._source.marked(row)
-                else:
-                    self._source.marked(row)
-        except StoreError as error:
-            return error
+
+    async def _mark_one(self, name: str) -> None:
+        while True:
+            row = (await self.store.read()).integrations.get(name)
+            if row is None or row.state != "ok" or not self._source.has_hidden(row):
+                return
+            if not row.hidden:
+                entry = AuditEntry(
+                    who="sidekey", action="hide", kind=row.kind, id=row.id, row=row.row, fields=("hidden",)
+                )
+                try:
+                    await self.store.commit([Put(replace(row, hidden=True), row.version)], entry)
+                except Changed:
+                    # By another process that has the same file, as a rule.
+                    continue
+            self._source.marked(row)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))

@@ -1,4 +1,4 @@
-"""Sends an integration's test request through a data plane of this process, with no listener and no caller's token."""
+"""Sends requests of our own through a data plane of this process, with no listener and no caller's token."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import asyncio
 import json
 import socket
 from dataclasses import dataclass, replace
-from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
+from sidekey.core.parameters import JSON
 from sidekey.dataplane.downstream.local_reply import PHRASES
 from sidekey.dataplane.plane import DataPlane
-from sidekey.runtime.snapshot import TestRequest
+from sidekey.runtime.snapshot import Preset, TestRequest
 
 NOT_REQUESTED = "the server did not request a client certificate, so the integration's was not sent"
+REAL = "this was a real request: the upstream may have acted on it"
 _FIRST_FINAL = 200
 _MORE = 64 << 10
+_OK = range(200, 201)
+_SUCCESSFUL = range(200, 300)
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 """Methods whose requests have a body, so that an empty one must be said (RFC 9110 8.6)."""
 
@@ -24,7 +27,8 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 class Outcome:
     """The result of the test request. `status` is 0 without a response; `note` is what else should be known.
 
-    `code` and `reason` are Sidekey's own; of an upstream's response only the status is repeated.
+    `code` and `reason` are Sidekey's own; of an upstream's response only the status is repeated. `maybe_sent` says
+    whether the upstream may have seen the request, `good` which of its statuses are success.
     """
 
     request: str
@@ -32,11 +36,13 @@ class Outcome:
     code: str | None
     reason: str
     note: str | None = None
+    maybe_sent: bool = True
+    good: range = _OK
 
     @property
     def ok(self) -> bool:
-        """Whether the upstream returned 200; nothing else is success."""
-        return self.status == HTTPStatus.OK and self.code is None
+        """Whether the upstream returned a status of success."""
+        return self.status in self.good and self.code is None
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -63,6 +69,29 @@ async def probe(plane: DataPlane, name: str, test: TestRequest, asking: set[str]
     `asking` are the names of servers that request a client certificate, where they are noted. However many of them wait
     for their upstreams, no thread does: there are few, which others need.
     """
+    outcome = await _ask(plane, _Asked(test.method, target_of(name, test)))
+    if asking is not None and outcome.code is None and _not_requested(plane, name, asking):
+        return replace(outcome, note=NOT_REQUESTED)
+    return outcome
+
+
+async def probe_preset(plane: DataPlane, preset: Preset, data: bytes) -> Outcome:
+    """Send a preset with what a caller would send."""
+    content_type = JSON if preset.rules.has_body else preset.content_type
+    outcome = await _ask(plane, _Asked("POST", f"/p/{preset.id}", data, content_type))
+    return replace(outcome, note=REAL if outcome.maybe_sent else None, good=_SUCCESSFUL)
+
+
+class _Asked(NamedTuple):
+    """A request of our own."""
+
+    method: str
+    target: str
+    body: bytes = b""
+    content_type: str = ""
+
+
+async def _ask(plane: DataPlane, asked: _Asked) -> Outcome:
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     try:
@@ -74,12 +103,9 @@ async def probe(plane: DataPlane, name: str, test: TestRequest, asking: set[str]
         ours.close()
         raise
     try:
-        outcome = await _request(reader, writer, test.method, target_of(name, test))
+        return await _request(reader, writer, asked)
     finally:
         writer.close()
-    if asking is not None and outcome.code is None and _not_requested(plane, name, asking):
-        return replace(outcome, note=NOT_REQUESTED)
-    return outcome
 
 
 def target_of(name: str, test: TestRequest) -> str:
@@ -95,25 +121,27 @@ def _not_requested(plane: DataPlane, name: str, asking: set[str]) -> bool:
     return asking.isdisjoint(route.origin.host for route in compiled.routes)
 
 
-async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, target: str) -> Outcome:
+async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: _Asked) -> Outcome:
     """Send the request and read the response head. The data plane's own time limits end it."""
-    request = f"{method} {target}"
+    request = f"{asked.method} {asked.target}"
     lines = [f"{request} HTTP/1.1", "Host: localhost", "Accept-Encoding: identity"]
-    lines += ["Content-Length: 0"] if method in _WITH_BODY else []
-    writer.write("\r\n".join((*lines, "", "")).encode("ascii"))
+    lines += [f"Content-Type: {asked.content_type}"] if asked.content_type else []
+    lines += [f"Content-Length: {len(asked.body)}"] if asked.body or asked.method in _WITH_BODY else []
     try:
+        writer.write("\r\n".join((*lines, "", "")).encode("ascii") + asked.body)
         status, fields = await _head(reader)
         while status < _FIRST_FINAL:
             status, fields = await _head(reader)
         if "proxy-status" not in fields:
             return Outcome(request, status, None, f"{_phrase(status)}, from the upstream")
         # A response of Sidekey's own, the only ones that have this field. To HEAD it has no body.
-        if method == "HEAD":
+        if asked.method == "HEAD":
             return Outcome(request, status, "sidekey", fields["proxy-status"])
         said = json.loads(await reader.readexactly(int(fields["content-length"])))
     except (OSError, asyncio.IncompleteReadError):
         return Outcome(request, 0, None, "the connection ended without a response")
-    return Outcome(request, status, said["code"], said["detail"])
+    reasons = [said["detail"], *(f"{each['pointer']}: {each['detail']}" for each in said.get("errors", ()))]
+    return Outcome(request, status, said["code"], "; ".join(reasons), maybe_sent=said["sent"] != "no")
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:

@@ -27,8 +27,11 @@ from sidekey.core.entry import Entry
 from sidekey.core.headers import Role
 from sidekey.core.matching import Matching, Narrowed
 from sidekey.core.policy import Forbidden, Policy, parse_domain, parse_prefix
+from sidekey.core.preset_parameters import Parameter
+from sidekey.core.presets import BodyRules, Preset
 from sidekey.core.request import RequestHead
 from sidekey.core.routing import is_own_host
+from sidekey.core.templates import UrlTemplate, body_template
 from sidekey.core.urls import Origin, Target, parse_target
 from sidekey.errors import Problem
 
@@ -57,12 +60,16 @@ class Who:
 
     allowed: frozenset[str] | None
     name: str = "one"
+    presets: frozenset[str] = frozenset()
 
     def may_use(self, integration: str) -> bool:
         return self.allowed is None or integration in self.allowed
 
     def lists(self, integration: str) -> bool:
         return self.allowed is not None and integration in self.allowed
+
+    def may_send(self, preset: str) -> bool:
+        return preset in self.presets
 
 
 @dataclass
@@ -75,6 +82,10 @@ class Integrations:
     asked: list[bytes] = field(default_factory=list)
     matching: Matching | None = None
     stored_at: frozenset[str] = frozenset()
+    presets: dict[bytes, Preset | Problem] = field(default_factory=dict)
+
+    def find_preset(self, name: bytes) -> Preset | Problem | None:
+        return self.presets.get(name)
 
     def find(self, name: bytes) -> Known | None:
         self.asked.append(name)
@@ -846,7 +857,10 @@ TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's passwor
     ("found", "detail"),
     [
         (decide(head("*"), None, known(H), ENTRY), IN_TUNNEL),
-        (decide(head("/x"), None, known(H)), "no such path: use /i/{id}/... or configure Sidekey as HTTP_PROXY"),
+        (
+            decide(head("/x"), None, known(H)),
+            "no such path: use /i/{id}/..., or /p/{id} of a preset, or configure Sidekey as HTTP_PROXY",
+        ),
         (decide(head("/i/h/", b"TRACE"), None, known(H)), "TRACE is never forwarded"),
         (
             decide(head("/i/h/", sec_fetch_site="cross-site"), None, known(H)),
@@ -977,3 +991,110 @@ def test_a_stored_integration_is_matched_for_callers_that_list_it() -> None:
     for token, hosts in (("lists", ()), ("lists", ("x.s.test",)), ("all", ("s.test",)), ("other", ("s.test",))):
         assert found(token, *hosts) == ("target_denied", "target_denied")
     assert outcome(decide(head("https://a.test/api/a", token="all"), callers, stored_at())) == "https://a.test/api/a"
+
+
+INVALID = Problem("credential_unavailable", "the preset is invalid", error="proxy_configuration_error")
+HOOK = Preset("hook", "h", "PUT", UrlTemplate.read("https://a.test/api/hook", {}), "text/plain")
+
+
+def by_preset(*integrations: Known) -> Integrations:
+    """These integrations, and presets: of `h`, invalid, of an integration that is not there, and outside the policy."""
+    routes = known(*integrations)
+    outside = UrlTemplate.read("https://a.test/other", {})
+    gone = UrlTemplate.read("https://a.test/api/hook", {})
+    routes.presets = {
+        b"hook": HOOK,
+        b"broken": INVALID,
+        b"gone": Preset("gone", "x", "POST", gone, "text/plain"),
+        b"outside": Preset("outside", "h", "POST", outside, "text/plain"),
+    }
+    return routes
+
+
+def posted(target: str, method: bytes = b"POST", *, kind: str = "text/plain", **marks: str | bytes) -> RequestHead:
+    """A head with this Content-Type."""
+    made = head(target, method, **marks)
+    line = f"\r\nContent-Type: {kind}".encode()
+    return RequestHead(method, made.target, made.host, [line], [b"content-type"], made.marks)
+
+
+def allowed_presets(*names: str) -> dict[bytes, Who]:
+    """One caller, `c`, that may use these presets and no integration."""
+    return {hashlib.sha256(b"c").digest(): Who(frozenset(), presets=frozenset(names))}
+
+
+@pytest.mark.parametrize(
+    ("request_head", "callers", "wanted"),
+    [
+        (posted("/p/hook"), None, "https://a.test/api/hook"),
+        (posted("/p/hook", token="c"), allowed_presets("hook"), "https://a.test/api/hook"),
+        (posted("/p/hook", token="c", integration_id="h"), allowed_presets("hook"), "https://a.test/api/hook"),
+        (posted("/p/hook", token="c"), allowed_presets("broken"), "preset_denied"),
+        (posted("/p/unknown", token="c"), allowed_presets("hook", "unknown"), "preset_denied"),
+        (posted("/p/hook"), allowed_presets("hook"), "caller_denied"),
+        (posted("/p/nothing"), allowed_presets("hook"), "caller_denied"),
+        (posted("/p/nothing"), None, "preset_denied"),
+        (posted("/p/HOOK"), None, "preset_denied"),
+        (posted("/p/gone"), None, "preset_denied"),
+        (posted("/p/broken"), None, "credential_unavailable"),
+        (posted("/p/outside"), None, "target_denied"),
+        (posted("/p/"), None, "not_found"),
+        (posted("/p/hook/"), None, "not_found"),
+        (posted("/p/hook?x=1"), None, "not_found"),
+        (posted("/p/hook", b"GET"), None, "method_denied"),
+        (posted("/p/hook", b"TRACE"), None, "method_denied"),
+        (posted("/p/hook", b"PUT"), None, "method_denied"),
+        (posted("/p/hook", integration_id="other"), None, "request_invalid"),
+        (posted("/p/hook", proxy_authorization=basic("other")), None, "request_invalid"),
+        (posted("/p/hook", proxy_authorization=b"Bearer x"), None, "request_invalid"),
+        (posted("/p/hook", sec_fetch_site="same-origin"), None, "door_denied"),
+        (posted("/p/hook", origin="null"), None, "door_denied"),
+        (posted("/p/hook", host=b"evil.test"), None, "door_denied"),  # type: ignore[arg-type]
+        (posted("/p/hook", via="1.1 sidekey (word)"), None, "loop_detected"),
+        (posted("/p/hook", kind="text/html"), None, "content_type_denied"),
+    ],
+)
+def test_a_preset_is_the_caller_s_or_there_is_none(
+    request_head: RequestHead, callers: dict[bytes, Who] | None, wanted: str
+) -> None:
+    """It needs nothing but the preset, which is used by POST, with nothing behind it, and by no browser."""
+    assert outcome(decide(request_head, callers, by_preset(H))) == wanted
+
+
+def test_an_unknown_preset_and_a_foreign_one_are_answered_alike() -> None:
+    """So nobody learns which there are."""
+    answers = [
+        decide(posted(f"/p/{name}", token="c"), allowed_presets("outside"), by_preset(H)) for name in ("hook", "none")
+    ]
+    assert len({each.problem for each in answers if isinstance(each, Denied)}) == 1
+    assert all(isinstance(each, Denied) and each.candidate is None and each.preset == "" for each in answers)
+
+
+def test_an_admitted_preset_says_what_is_sent() -> None:
+    """By the preset's method and target, whatever the caller's were."""
+    found = decide(posted("/p/hook"), None, by_preset(H))
+    assert isinstance(found, Admitted)
+    assert found.preset is HOOK
+    assert found.head is not None
+    assert (found.head.method, found.head.target) == (b"PUT", b"https://a.test/api/hook")
+
+
+def test_a_target_that_takes_parameters_is_judged_when_they_are_there() -> None:
+    """Until then it is admitted without one."""
+    parameters = {"a": Parameter("a", "text")}
+    template = body_template("text/plain", "{{a}}", parameters, [])
+    assert template is not None
+    url = UrlTemplate.read("https://a.test/api/{{a}}", parameters)
+    preset = Preset("each", "h", "POST", url, "text/plain", body=BodyRules(template, parameters))
+    routes = by_preset(H)
+    routes.presets[b"each"] = preset
+    found = decide(posted("/p/each", kind="application/json"), None, routes)
+    assert isinstance(found, Admitted)
+    assert found.target is None
+    assert found.preset is preset
+
+
+def test_a_method_that_the_integration_does_not_allow_is_not_got_around() -> None:
+    """By a preset no more than otherwise."""
+    narrow = Known(rules(policy=Policy(prefixes=(BASE,), methods=frozenset({"POST"}))))
+    assert outcome(decide(posted("/p/hook"), None, by_preset(narrow))) == "method_denied"

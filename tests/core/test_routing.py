@@ -170,3 +170,24 @@ def test_a_host_may_be_as_long_as_a_name_and_a_port() -> None:
     longest = b"a" * (routing.LONGEST_HOST - 6) + b":65535"
     assert routing.is_own_host(longest, frozenset({"a" * (routing.LONGEST_HOST - 6)}))
     assert routing.is_own_host(b"0" * (routing.LONGEST_HOST - 1) + b"1", frozenset())
+
+
+@pytest.mark.parametrize(
+    ("target", "preset", "reverse"),
+    [
+        (b"/p/welcome", b"welcome", b""),
+        (b"/p/WELCOME", b"WELCOME", b""),
+        (b"/p/", b"", b""),
+        (b"/p", b"", b""),
+        (b"/p/welcome/", b"", b""),
+        (b"/p/welcome?", b"", b""),
+        (b"/p//welcome", b"", b""),
+        (b"/i/crm", b"", b"crm"),
+        (b"/i/crm/p/welcome", b"", b"crm"),
+        (b"http://h.test/p/welcome", b"", b""),
+        (b"*", b"", b""),
+    ],
+)
+def test_a_target_names_a_preset_or_an_integration(target: bytes, preset: bytes, reverse: bytes) -> None:
+    """Nothing is behind a preset's ID."""
+    assert (routing.preset_id(target), routing.reverse_id(target)) == (preset, reverse)

@@ -31,7 +31,15 @@ version: 1
 listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
 """
 TOKEN = {"Sidekey-Token": "t0ken"}
-PATHS = ("/i/plain/200", "/i/plain/404", "/i/plain/503", "/i/plain/%2e%2e/secret", "/i/stranger/200", "/nowhere")
+PATHS = (
+    "/i/plain/200",
+    "/i/plain/404",
+    "/i/plain/503",
+    "/i/plain/%2e%2e/secret",
+    "/i/stranger/200",
+    "/p/hook",
+    "/nowhere",
+)
 REQUESTS = (*PATHS, "/i/tokens/200", "/i/refused/200", "/i/bank/200", "/i/down/200", "/i/missing/200")
 OPERATOR = "an-operators-token"
 
@@ -74,7 +82,9 @@ network: {{hosts: {{up.test: ["127.0.0.1"]}}, allow_private: ["127.0.0.0/8"], tr
 ca: {{folder: state}}
 store: {{path: store.db, keys: [{{id: k1, key: {{env: STORE_KEY}}}}]}}
 admin: {{tokens: {{ops: {{token: {{env: OPS}}, role: admin}}}}}}
-callers: {{all: {{token: {{env: TOKEN}}, integrations: "*"}}}}
+callers: {{all: {{token: {{env: TOKEN}}, integrations: "*", presets: [hook]}}}}
+presets:
+  hook: {{integration: plain, url: "https://up.test:{port}/api/hook", content_type: text/plain}}
 integrations:
   plain: {{endpoint_prefix: "https://up.test:{port}/api", {basic}}}
   down: {{endpoint_prefix: "https://up.test:{closed}", {basic}}}
@@ -121,7 +131,7 @@ async def scraped(ca: Authority, tmp_path: Path) -> Scraped:
 
 async def test_promtool_has_nothing_to_say_of_a_live_scrape(scraped: Scraped) -> None:
     """After answers of upstreams, answers of our own, tokens and certificates."""
-    assert scraped.statuses == (200, 404, 503, 403, 403, 404, 200, 502, 200, 502, 502)
+    assert scraped.statuses == (200, 404, 503, 403, 403, 405, 404, 200, 502, 200, 502, 502)
     assert len({line for line in scraped.page.splitlines() if line.startswith("sidekey_requests_total{")}) >= 11
     run = await asyncio.to_thread(promtool, "check", "metrics", text=scraped.page)
     assert (run.returncode, run.stdout + run.stderr) == (0, "")

@@ -6,9 +6,11 @@ import asyncio
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -305,6 +307,25 @@ async def test_a_response_that_does_not_come_whole_in_time_is_a_timeout(
         outcome, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/", 0.3)
     assert not calls.unspent
     assert (outcome, reason) == ("timeout", "token endpoint did not respond in time")
+
+
+class StoppedDialer(Dialer):
+    """The process is stopped as it has connected, for longer than the call may take."""
+
+    async def connect(self, *arguments: Any, **named: Any) -> Any:
+        connection = await super().connect(*arguments, **named)
+        time.sleep(0.4)
+        return connection
+
+
+async def test_a_request_for_whose_response_no_time_is_left_is_not_sent(ca: Authority, tls: ssl.SSLContext) -> None:
+    """What it would spend may be presented again; a response would find nobody."""
+    calls = Calls(ca)
+    calls.fetcher = Fetcher(StoppedDialer(RULES), CallSlots(16))
+    async with RawUpstream(ssl_context=tls) as upstream:
+        outcome, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/", 0.4)
+    assert b"".join(upstream.received) == b""
+    assert (outcome, reason, calls.unspent) == ("timeout", "token endpoint: the connection to it took too long", True)
 
 
 async def test_a_call_that_has_no_turn_in_time_is_a_timeout(ca: Authority) -> None:

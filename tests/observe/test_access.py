@@ -99,6 +99,16 @@ def test_a_target_is_logged_only_where_the_config_asks_for_it(pipe: Pipe) -> Non
     assert json.loads(pipe.line())["target"] == "/send?key=s3cret"
 
 
+def test_a_preset_is_named_where_a_request_came_by_one(pipe: Pipe) -> None:
+    """Before the target, which is there only where the config asks for it."""
+    for path, keys in ((False, "preset"), (True, "preset target")):
+        log = AccessLog(pipe.writer, "all", path=path)
+        log.write("1f", "crm", "preset", "POST", "h", 200, "", 0.1, 1, 2, "/x", 'wel"come')
+        line = json.loads(pipe.line())
+        assert " ".join(line) == f"{KEYS} {keys}"
+        assert line["preset"] == 'wel"come'
+
+
 @pytest.mark.parametrize(
     ("status", "code", "level"),
     [

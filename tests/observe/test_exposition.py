@@ -38,6 +38,8 @@ def busy() -> Metrics:
     metrics.connects["ok"] += 5
     metrics.connects["connection_refused"] += 1
     metrics.calls["crm", "ok"] += 1
+    for preset, outcome in [("welcome", "2xx")] * 3 + [("unknown", "preset_denied")]:
+        metrics.count_preset(preset, outcome)
     metrics.calls["crm", "rate_limited"] += 1
     metrics.expiries["crm", "token"] = 1_700_003_600.5
     metrics.reload_failures["crm", "certificate"] += 2
@@ -78,6 +80,8 @@ async def test_every_series_of_ours_reads_back_with_its_value() -> None:
         ("sidekey_upstream_connects_total", (("outcome", "connection_refused"),)): 1,
         ("sidekey_token_requests_total", (crm, ("outcome", "ok"))): 1,
         ("sidekey_token_requests_total", (crm, ("outcome", "rate_limited"))): 1,
+        ("sidekey_preset_requests_total", (("outcome", "2xx"), ("preset", "welcome"))): 3,
+        ("sidekey_preset_requests_total", (("outcome", "preset_denied"), ("preset", "unknown"))): 1,
         ("sidekey_credential_expiry_timestamp_seconds", (("credential", "token"), crm)): 1_700_003_600.5,
         ("sidekey_credential_reload_failures_total", (("credential", "certificate"), crm)): 2,
         ("sidekey_integration_info", (crm, ("kind", "basic"))): 1,

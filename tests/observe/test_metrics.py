@@ -7,6 +7,7 @@ import pytest
 from sidekey.observe.metrics import BOUNDS, CredentialSeries, IntegrationStats, Metrics
 from sidekey.runtime.snapshot import Snapshot
 from support.plane import integration
+from support.presets import preset
 
 
 def test_a_request_counts_once_by_outcome_and_once_by_duration() -> None:
@@ -130,3 +131,12 @@ def test_integrations_that_have_gone_are_reported_no_more() -> None:
     for series in (metrics.calls, metrics.expiries, metrics.reload_failures):
         assert {name for name, _ in series} == {"stays"}
     assert metrics.stats("goes").outcomes == {}
+
+
+def test_presets_that_have_gone_are_reported_no_more() -> None:
+    """What was refused before a preset was known stays."""
+    metrics = Metrics()
+    for name in ("stays", "goes", "unknown"):
+        metrics.count_preset(name, "2xx")
+    metrics.prepare(Snapshot(integrations={}, presets={"stays": preset("stays")}))()
+    assert metrics.presets == {"stays": {"2xx": 1}, "unknown": {"2xx": 1}}

@@ -18,6 +18,13 @@ def test_each_file_that_cannot_be_read_is_an_error() -> None:
     assert [(line["log_level"], line["place"]) for line in lines] == [("error", str(A)), ("error", str(B))]
 
 
+def test_each_preset_that_does_not_fit_its_integration_is_an_error() -> None:
+    with capture_logs() as lines:
+        log_load(Loaded(mismatched=[A]))
+    assert [(line["log_level"], line["place"]) for line in lines] == [("error", str(A))]
+    assert "preset" in lines[0]["event"]
+
+
 def test_what_is_kept_names_its_integration() -> None:
     with capture_logs() as lines:
         log_load(Loaded(kept={"a": [A]}))

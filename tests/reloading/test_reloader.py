@@ -193,6 +193,19 @@ async def test_strict_reloads_nothing_while_a_secret_cannot_be_read(tmp_path: Pa
         assert rig.adopted == []
 
 
+@pytest.mark.parametrize("strict", [False, True])
+async def test_a_preset_that_fits_no_more_is_refused_alone_and_by_strict_the_config(
+    tmp_path: Path, *, strict: bool
+) -> None:
+    async with following(tmp_path, strict=strict) as rig:
+        rig.metrics.config_loaded = True
+        keys = "{integration: a, url: https://elsewhere.example.com, content_type: text/plain}"
+        rig.config.write_text(f"{rig.config.read_text()}\npresets: {{hook: {keys}}}\n")
+        await eventually(lambda: rig.adopted or not rig.metrics.config_loaded)
+        assert rig.metrics.config_loaded is not strict
+        assert [bool(each.presets["hook"].invalid) for each in rig.adopted] == ([] if strict else [True])
+
+
 async def test_a_certificates_file_is_for_its_holder_alone(tmp_path: Path) -> None:
     file = tmp_path / "tls.crt"
     file.write_text("one")

@@ -228,9 +228,11 @@ def test_a_store_stands_in_for_callers() -> None:
 
 def test_who_may_use_what_is_not_there_is_said_in_words_for_the_source() -> None:
     """With a store it may be made later."""
-    raw = {"callers": {"a": {"integrations": ["known", "later"]}}}
+    raw = {"callers": {"a": {"integrations": ["known", "later"], "presets": ["hook"]}}}
     place = ("callers", "a", "integrations", 1)
-    assert list(checks.caller_errors(raw, {"known"})) == [(place, "no integration has this ID")]
+    assert list(checks.caller_errors(raw, {"known"}, {"hook"})) == [(place, "no integration has this ID")]
     text = "no file has an integration of this ID: it must be made in the store"
-    assert list(checks.caller_errors({**raw, "store": {}}, {"known"})) == [(place, text)]
-    assert list(checks.caller_errors({**raw, "store": {}}, {"known"}, {"later"})) == []
+    assert list(checks.caller_errors({**raw, "store": {}}, {"known"}, {"hook"})) == [(place, text)]
+    assert list(checks.caller_errors({**raw, "store": {}}, {"known"}, {"hook"}, {"later"})) == []
+    unknown = ("callers", "a", "presets", 0), "no preset has this ID"
+    assert list(checks.caller_errors(raw, {"known", "later"}, set())) == [unknown]

@@ -149,3 +149,56 @@ def test_other_names_are_errors(name: str) -> None:
     """An ID stands in paths, headers and labels, where other characters would need escapes."""
     with pytest.raises(ValueError, match="must be 1 to 63"):
         values.check_name(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "application/json",
+        "text/xml; charset=utf-8",
+        'Text/XML;Charset="UTF-8"',
+        "multipart/form-data",
+        'application/soap+xml; charset=utf-8; action="urn:a b"',
+        "text/plain; charset=iso-8859-1",
+    ],
+)
+def test_a_content_type_is_a_media_type(text: str) -> None:
+    """With its parameters (RFC 9110 8.3.1)."""
+    assert values.check_content_type(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "json",
+        "text/",
+        "text/plain;",
+        "text/plain; charset",
+        "text/plain\r\nX: y",
+        "text/plain;  a=b",
+        "te xt/plain",
+    ],
+)
+def test_anything_else_is_not_a_media_type(text: str) -> None:
+    """What would not be one on the wire."""
+    with pytest.raises(ValueError, match="must be a media type"):
+        values.check_content_type(text)
+
+
+def test_a_preset_sends_no_head() -> None:
+    """The caller's POST waits for a body."""
+    assert values.check_preset_method("PUT") == "PUT"
+    for text, reason in (("HEAD", "must not be HEAD"), ("put", "in capitals"), ("CONNECT", "TRACE or CONNECT")):
+        with pytest.raises(ValueError, match=reason):
+            values.check_preset_method(text)
+
+
+@pytest.mark.parametrize(("text", "good"), [("a", True), ("_a-B9", True), ("9a", False), ("", False), ("a.b", False)])
+def test_a_parameter_has_the_name_that_a_placeholder_takes(text: str, good: bool) -> None:
+    """Nothing else stands between braces."""
+    if good:
+        assert values.check_parameter_name(text) == text
+    else:
+        with pytest.raises(ValueError, match="begin with a letter or _"):
+            values.check_parameter_name(text)

@@ -28,7 +28,7 @@ from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.publisher import Publisher
 from sidekey.runtime.rules import Limits, Timeouts
-from sidekey.runtime.snapshot import Caller, Integration, Listen, NetworkRules, Snapshot, Trust
+from sidekey.runtime.snapshot import Caller, Integration, Listen, NetworkRules, Preset, Snapshot, Trust
 from sidekey.settings.build import build_matching
 from sidekey.settings.passing import PASS_PORTS, build_passing
 from sidekey.sources.static import StaticSource
@@ -250,6 +250,7 @@ async def running(
     passing: bool = False,
     pass_ports: Iterable[int] = PASS_PORTS,
     matching: bool = False,
+    presets: Iterable[Preset] = (),
     leaves: LeafSource | None = None,
     carrier: Carrier = SOCKETS,
 ) -> AsyncIterator[Running]:
@@ -266,6 +267,7 @@ async def running(
     snapshot = Snapshot(
         integrations=served,
         callers=callers_of(tokens),
+        presets={each.id: each for each in presets},
         listen=Listen(names=names),
         network=NetworkRules(hosts=hosts or {UPSTREAM: ("127.0.0.1",)}, allow_private=allow_private),
         timeouts=timeouts,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 from sidekey.authority.leaf_source import LeafSource
@@ -23,7 +23,7 @@ from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.runtime.rules import Limits, Timeouts
-from sidekey.runtime.snapshot import Integration, Listen, NetworkRules, Snapshot
+from sidekey.runtime.snapshot import Integration, Listen, NetworkRules, Preset, Snapshot
 from sidekey.settings.build import build_matching
 from sidekey.settings.passing import build_passing
 from support.leaves import NoLeaves
@@ -203,6 +203,7 @@ class Scripted:
         identities: Mapping[str, IdentitySource] | None = None,
         passing: bool = False,
         matching: bool = False,
+        presets: Iterable[Preset] = (),
         tokens: Mapping[str, frozenset[str] | None] = NO_TOKENS,
         access: AccessLog | None = None,
         dialer: ScriptedDialer | None = None,
@@ -214,6 +215,7 @@ class Scripted:
         self.snapshot = snapshot = Snapshot(
             integrations=served,
             callers=callers_of(tokens),
+            presets={each.id: each for each in presets},
             listen=Listen(names=("h.test",)),
             timeouts=timeouts,
             limits=limits,

@@ -22,6 +22,7 @@ from sidekey.core.matching import Matching, is_under
 from sidekey.core.parameters import UnreadableNames, names_any
 from sidekey.core.paths import UnreadablePath
 from sidekey.core.policy import Policy, Prefix, upgrade
+from sidekey.core.presets import METHOD, Preset
 from sidekey.core.request import RequestHead
 from sidekey.core.urls import Authority, InvalidTarget, Target, parse_authority, parse_target
 from sidekey.errors import Problem
@@ -137,6 +138,10 @@ class Caller(Protocol):
         """Whether that ID is among those that the caller may use, one by one."""
         ...
 
+    def may_send(self, preset: str) -> bool:
+        """Whether the caller may use the preset of that ID, which is all that it takes."""
+        ...
+
 
 class Unmatched(Generic[C_co]):
     """How targets of the forward proxy that no integration covers go on, without a credential.
@@ -211,6 +216,10 @@ class Routes(Protocol[C_co]):
         """The integration of this ID."""
         ...
 
+    def find_preset(self, name: bytes) -> Preset | Problem | None:
+        """The preset of this ID, or why it cannot be used now."""
+        ...
+
     def is_own_host(self, host: bytes | None) -> bool:
         """Whether a Host field is the proxy listener's own; an HTTP/1.0 request may leave it out."""
         ...
@@ -219,29 +228,46 @@ class Routes(Protocol[C_co]):
 class Admitted(Generic[C_co]):
     """The request may go to `target`, as `candidate`'s; `rule` is what allowed it, where the exact reading did.
 
-    `target` is None where the candidate is unresolved: it is judged once it is known what by.
+    `target` is None where the candidate is unresolved: it is judged once it is known what by. So it is where a `preset`
+    makes it of parameters, which are still to come. `head` is that of the request that a preset's stands for.
     """
 
-    __slots__ = ("candidate", "rule", "target")
+    __slots__ = ("candidate", "head", "preset", "rule", "target")
 
-    def __init__(self, candidate: C_co, target: Target | None, rule: str = "") -> None:
+    def __init__(
+        self,
+        candidate: C_co,
+        target: Target | None,
+        rule: str = "",
+        preset: Preset | None = None,
+        head: RequestHead | None = None,
+    ) -> None:
         self.candidate: Final = candidate
         self.target: Final = target
         self.rule: Final = rule
+        self.preset: Final = preset
+        self.head: Final = head
 
 
 class Denied(Generic[C_co]):
     """Why the request may not go on, and whose it is as far as that is known and allowed to be told.
 
-    `authority` is a CONNECT's, once it was read.
+    `authority` is a CONNECT's, once it was read, `preset` the ID of the one that the caller may use.
     """
 
-    __slots__ = ("authority", "candidate", "problem")
+    __slots__ = ("authority", "candidate", "preset", "problem")
 
-    def __init__(self, problem: Problem, candidate: C_co | None = None, authority: Authority | None = None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        candidate: C_co | None = None,
+        authority: Authority | None = None,
+        preset: str = "",
+    ) -> None:
         self.problem: Final = problem
         self.candidate: Final = candidate
         self.authority: Final = authority
+        self.preset: Final = preset
 
 
 class Named(Generic[C_co]):
@@ -309,17 +335,15 @@ def decide(
 def _decide(
     head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], entry: Entry | None
 ) -> Admitted[C] | Denied[C]:
-    target = head.target
-    forward = is_forward(target)
-    named = b""
+    forward = is_forward(head.target)
     if entry is not None and (not forward or head.method == b"CONNECT"):
         detail = "a request in a tunnel must have a path or an absolute URL as its target, and must not be a CONNECT"
         return Denied(Problem("request_invalid", detail))
-    if not forward:
-        named = routing.split_reverse(target)[0] if target.startswith(routing.REVERSE) else b""
-        if not named:
-            detail = "no such path: use /i/{id}/... or configure Sidekey as HTTP_PROXY"
-            return Denied(Problem("not_found", detail))
+    if routing.preset_id(head.target):
+        return _decide_preset(head, callers, routes)
+    named = routing.reverse_id(head.target)
+    if not forward and not named:
+        return Denied(_NO_DOOR)
     if head.method == b"TRACE":
         return Denied(Problem("method_denied", "TRACE is never forwarded", headers=(("Allow", COMMON_METHODS),)))
     if not forward and (problem := _check_browser(head, callers, routes)) is not None:
@@ -339,9 +363,68 @@ def _decide(
     if isinstance(chosen, Denied):
         return chosen
     if routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
-        problem = Problem("loop_detected", "Via shows that the request went through Sidekey before")
-        return Denied(problem, chosen.candidate)
+        return Denied(_LOOP, chosen.candidate)
     return judge(head, chosen.candidate) if chosen.target is None else chosen
+
+
+_NO_DOOR: Final = Problem(
+    "not_found", "no such path: use /i/{id}/..., or /p/{id} of a preset, or configure Sidekey as HTTP_PROXY"
+)
+_LOOP: Final = Problem("loop_detected", "Via shows that the request went through Sidekey before")
+_NO_PRESET: Final = Problem("preset_denied", "there is no such preset for this caller")
+_POST_ALONE: Final = Problem("method_denied", "presets are used by POST", headers=(("Allow", METHOD.decode()),))
+
+
+def _decide_preset(
+    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]
+) -> Admitted[C] | Denied[C]:
+    """Decide on a request by a preset, which says what else an integration, method and target are.
+
+    Raises InvalidNaming.
+    """
+    if (problem := _check_browser(head, callers, routes)) is not None:
+        return Denied(problem)
+    written = head.mark(Role.PROXY_AUTHORIZATION)
+    user = routing.NO_USER if written is None else routing.proxy_user(written)
+    caller = _caller(head, callers, user, None)
+    if isinstance(caller, Problem):
+        return Denied(caller)
+    name = routing.preset_id(head.target)
+    known = name.decode("latin-1")
+    preset = routes.find_preset(name) if caller is None or caller.may_send(known) else None
+    if preset is None:
+        return Denied(_NO_PRESET)
+    if isinstance(preset, Problem):
+        return Denied(preset, preset=known)
+    # Whoever names an integration as well must name the preset's.
+    routing.agree(preset.integration.encode(), head.mark(Role.INTEGRATION_ID), user.name)
+    if head.method != METHOD:
+        return Denied(_POST_ALONE, preset=known)
+    candidate = routes.find(preset.integration.encode())
+    if candidate is None:
+        return Denied(_NO_PRESET)
+    if routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
+        return Denied(_LOOP, candidate, preset=known)
+    received = preset.receive(head)
+    if isinstance(received, Problem):
+        return Denied(received, candidate, preset=known)
+    if preset.url is None:
+        return Admitted(candidate, None, preset=preset, head=received)
+    judged = judge(received, candidate)
+    if isinstance(judged, Denied):
+        return Denied(judged.problem, candidate, preset=known)
+    return Admitted(candidate, judged.target, judged.rule, preset, received)
+
+
+def _caller(
+    head: RequestHead, callers: Mapping[bytes, Caller] | None, user: routing.ProxyUser, entry: Entry | None
+) -> Caller | Problem | None:
+    """Who sends the request; None where nobody is asked. Raises InvalidNaming."""
+    if callers is None:
+        return None
+    token = routing.agree(user.password, head.mark(Role.TOKEN), None if entry is None else entry.token)
+    caller = None if token is None else callers.get(hashlib.sha256(token).digest())
+    return _unknown_caller(forward=is_forward(head.target), inside=entry is not None) if caller is None else caller
 
 
 def _name(
@@ -353,15 +436,13 @@ def _name(
     """
     written = head.mark(Role.PROXY_AUTHORIZATION)
     user = routing.NO_USER if written is None else routing.proxy_user(written)
-    inside = entry is not None
     name = routing.agree(named, head.mark(Role.INTEGRATION_ID), user.name, None if entry is None else entry.name)
-    caller: Caller | None = None
-    token: bytes | None = user.password or head.mark(Role.TOKEN)
-    if callers is not None:
-        token = routing.agree(user.password, head.mark(Role.TOKEN), None if entry is None else entry.token)
-        caller = None if token is None else callers.get(hashlib.sha256(token).digest())
-        if caller is None:
-            return _unknown_caller(forward=is_forward(head.target), inside=inside)
+    caller = _caller(head, callers, user, entry)
+    if isinstance(caller, Problem):
+        return caller
+    token = user.password or head.mark(Role.TOKEN)
+    if caller is not None and entry is not None:
+        token = token or entry.token
     candidate: C | None = None
     if name is not None:
         if caller is None or caller.may_use(name.decode("latin-1")):
@@ -392,7 +473,7 @@ def decide_connect(
     candidate = named.candidate
     problem = _unsigned(candidate, authority.host, routes)
     if problem is None and routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
-        problem = Problem("loop_detected", "Via shows that the request went through Sidekey before")
+        problem = _LOOP
     passes = _passes(authority, candidate, routes.unmatched) if problem is None else problem
     if isinstance(passes, Problem):
         return Denied(passes, candidate, authority)

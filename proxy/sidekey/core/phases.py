@@ -8,7 +8,7 @@ The request:
 
     NEW          the head was read, nothing is decided
     RESOLVING    what the target is judged by is being read
-    BUFFERING    the body is kept until it is whole: the token goes into it
+    BUFFERING    the body is kept until it is whole: the token goes into it, or a preset is filled with it
     ACQUIRING    the grant or the client certificate is not there yet
     CONNECTING   no connection is free
     SENDING      the head is written, the body is still coming
@@ -80,7 +80,7 @@ RESPONSE_NAMES: Final[Mapping[int, str]] = {
 AFTER_REQUEST: Final[dict[int, int]] = {
     NEW: RESOLVING | BUFFERING | ACQUIRING | CONNECTING | SENDING | SENT | OVER,
     RESOLVING: BUFFERING | ACQUIRING | CONNECTING | SENDING | SENT | OVER,
-    BUFFERING: ACQUIRING | CONNECTING | SENT | OVER,
+    BUFFERING: RESOLVING | ACQUIRING | CONNECTING | SENT | OVER,
     ACQUIRING: ACQUIRING | CONNECTING | SENDING | SENT | OVER,
     CONNECTING: CONNECTING | ACQUIRING | SENDING | SENT | OVER,
     SENDING: SENT | OVER,

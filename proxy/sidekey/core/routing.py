@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from sidekey.core.addresses import literal
 
 REVERSE: Final = b"/i/"
+PRESET: Final = b"/p/"
 _ID: Final = re.compile(r"(?!unknown\Z)[a-z0-9][a-z0-9_-]{0,62}")
 
 _CHARACTER: Final = rb"A-Za-z0-9_~!$&'()*+,=:@-"
@@ -49,6 +50,17 @@ def split_reverse(target: bytes) -> tuple[bytes, bytes]:
     """The ID and the rest (empty, or beginning with `/` or `?`) of a target at the reverse door."""
     cut = min((at for at in (target.find(b"/", 3), target.find(b"?", 3)) if at >= 0), default=len(target))
     return target[3:cut], target[cut:]
+
+
+def preset_id(target: bytes) -> bytes:
+    """The ID in a target at the presets' door, which has nothing behind it; empty where this is none."""
+    name = target[3:] if target.startswith(PRESET) else b""
+    return b"" if b"/" in name or b"?" in name else name
+
+
+def reverse_id(target: bytes) -> bytes:
+    """The ID in a target at the reverse door; empty where this is none."""
+    return split_reverse(target)[0] if target.startswith(REVERSE) else b""
 
 
 def proxy_user(value: bytes) -> ProxyUser:

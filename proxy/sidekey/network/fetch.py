@@ -27,6 +27,9 @@ from sidekey.runtime.snapshot import Trust
 KEEP_FOR = 30.0
 """Seconds that an idle connection is kept at most; a server that announces less is believed."""
 
+RESERVED = 0.1
+"""The part of a call's time that is the response's alone: with less left the request is not sent."""
+
 MOST_KEPT = 64
 """Idle connections of a fetcher: one more closes the one that has been idle longest."""
 
@@ -88,7 +91,7 @@ class Fetcher:
         `allow_private` and `source_address` are the integration's own, as for `Dialer.connect`. `identity` is the
         client certificate for a server that asks for one.
         Raises CallFault: timeout, unreachable or invalid, in words of ours that name the call's step and no address;
-        `unspent` where nothing of the request was sent.
+        `unspent` where nothing of the request was sent: so it is as well where too little time is left for a response.
         A response of any status is not an error. A call that has had no turn in time is a timeout.
         """
         target = parse_target(call.url)
@@ -98,9 +101,12 @@ class Fetcher:
         fingerprint = "" if identity is None else identity.fingerprint
         key = _Key(target.origin, trust, allow_private, source_address, fingerprint, self._dialer.rules_version)
         deadline = asyncio.get_running_loop().time() + timeout
+        send_by = deadline - timeout * RESERVED
         try:
-            async with self._slots.turn(key.origin, deadline):
-                return await self._call(call, request, key, identity, deadline=deadline, largest=largest)
+            async with self._slots.turn(key.origin, send_by):
+                return await self._call(
+                    call, request, key, identity, send_by=send_by, deadline=deadline, largest=largest
+                )
         except NoSlotError as error:
             raise CallFault("timeout", f"{call.step} skipped: {error.reason}", unspent=True) from None
         except TimeoutError:
@@ -117,10 +123,12 @@ class Fetcher:
         key: _Key,
         identity: ClientIdentity | None,
         *,
+        send_by: float,
         deadline: float,
         largest: int,
     ) -> Reply:
         """Send the request once: on a kept connection, if one is left and may be used, else on a new one."""
+        clock = asyncio.get_running_loop().time
         drops = self._drops
         connection = None if call.own_connection else self._take(key)
         fresh = connection is None
@@ -133,11 +141,15 @@ class Fetcher:
                     trust=key.trust,
                     allow_private=key.allow_private,
                     source_address=key.source_address,
-                    timeout=deadline - asyncio.get_running_loop().time(),
+                    timeout=send_by - clock(),
                     identity=identity,
                 )
             except ProblemError as raised:
                 raise _of_step(call.step, raised.problem, unspent=True) from None
+        if clock() > send_by:
+            # The process was stopped meanwhile. Nobody might be there for the response, which may spend a token.
+            connection.abort()
+            raise CallFault("timeout", f"{call.step}: the connection to it took too long", unspent=True)
         try:
             reply = await connection.call(request, largest, deadline)
         except BaseException as error:

@@ -52,6 +52,7 @@ class AccessLog:
         bytes_in: int,
         bytes_out: int,
         target: str | None = None,
+        preset: str = "",
     ) -> None:
         """Log one finished exchange.
 
@@ -60,7 +61,7 @@ class AccessLog:
         CALLER_GONE) or empty, `seconds` the duration, `bytes_in` the body bytes from the caller,
         `bytes_out` the bytes to it with the head.
         What is empty is logged as null. `target` (path and query) is logged only where the config asks for it with
-        `log.path`.
+        `log.path`, and `preset` where the request came by one.
         """
         key = (integration, door, method, host, status, code)
         known = self._known.get(key)
@@ -72,6 +73,8 @@ class AccessLog:
             self._known[key] = known
         before, behind = known
         path = f',"target":{quote(target)}' if self._path and target is not None else ""
+        if preset:
+            path = f',"preset":{quote(preset)}{path}'
         duration = "%.6f" % seconds  # noqa: UP031 - an f-string's format is half as fast once it is compiled
         self._put(
             (

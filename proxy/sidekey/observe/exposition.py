@@ -128,6 +128,12 @@ def _calls(metrics: Metrics) -> Iterator[str]:
         yield f'sidekey_token_requests_total{{integration="{integration}",outcome="{outcome}"}} {count}\n'
 
 
+def _presets(metrics: Metrics) -> Iterator[str]:
+    for preset, outcomes in list(metrics.presets.items()):
+        head = f'sidekey_preset_requests_total{{preset="{preset}",outcome="'
+        yield "".join([f'{head}{outcome}"}} {count}\n' for outcome, count in outcomes.items()])
+
+
 def _expiries(metrics: Metrics) -> Iterator[str]:
     name = "sidekey_credential_expiry_timestamp_seconds"
     for (integration, credential), moment in list(metrics.expiries.items()):
@@ -213,6 +219,7 @@ FAMILIES = (
     Family("sidekey_upstream_connections", "gauge", "Connections to upstreams by state.", _upstream_connections),
     Family("sidekey_upstream_connects_total", "counter", "Attempts to connect upstream by outcome.", _connects),
     Family("sidekey_token_requests_total", "counter", "Calls for tokens by integration and outcome.", _calls),
+    Family("sidekey_preset_requests_total", "counter", "Finished requests by preset and outcome.", _presets),
     Family(
         "sidekey_credential_expiry_timestamp_seconds",
         "gauge",

@@ -71,6 +71,7 @@ class Metrics:
     were answered 200. `ca_expires` is when the first of the local CAs that sign does; None where none does. `store` is
     whether the store can be reached, its revision, and whether it must not be believed; None where there is none.
     `store_integrations` counts stored integrations by state; empty where there is no store.
+    `presets` counts requests by preset (`UNKNOWN` for none that the caller may use) and outcome.
     `admin_logins` counts operators' requests by whether their token counts, `admin_changes` the changes they asked for,
     by what of and by outcome: "ok", or a code of the API. `note_failure` is told of each exchange that ended in a code
     of ours or in a status of 400 or more, with both (`traffic.Traffic`); None where nobody asks.
@@ -94,6 +95,7 @@ class Metrics:
         "leaves_minted",
         "note_failure",
         "passed",
+        "presets",
         "reload_failures",
         "store",
         "store_integrations",
@@ -122,6 +124,7 @@ class Metrics:
         self.store_integrations: Mapping[str, int] = MappingProxyType({})
         self.tunnels: dict[str, int] = dict.fromkeys(TUNNEL_MODES, 0)
         self.tunnel_outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.presets: dict[str, dict[str, int]] = {}
         self.admin_logins: defaultdict[str, int] = defaultdict(int)
         self.admin_changes: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.config_loaded = False
@@ -146,7 +149,7 @@ class Metrics:
 
         Who still holds the counters of one that is gone may go on to write into them: nobody reads them.
         """
-        integrations = snapshot.integrations
+        integrations, presets = snapshot.integrations, snapshot.presets
         states = {} if snapshot.stored is None else snapshot.stored.counts
 
         def commit() -> None:
@@ -156,8 +159,16 @@ class Metrics:
             for series in (self.calls, self.expiries, self.reload_failures, self.tunnel_outcomes):
                 for key in [key for key in series if key[0] not in integrations and key[0] != NOBODY]:
                     del series[key]
+            self.presets = {name: each for name, each in self.presets.items() if name in presets or name == UNKNOWN}
 
         return commit
+
+    def count_preset(self, preset: str, outcome: str) -> None:
+        """Count one finished request by a preset."""
+        outcomes = self.presets.get(preset)
+        if outcomes is None:
+            outcomes = self.presets[preset] = {}
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
     def stats(self, integration: str) -> IntegrationStats:
         """Find the counters of a configured integration; they are made at its first request."""

@@ -291,11 +291,12 @@ class Reloader:
         return whole
 
     def _refused(self, loaded: Loaded) -> bool:
-        return bool(loaded.absent) or (self._strict and bool(loaded.unreadable))
+        return bool(loaded.absent) or (self._strict and bool(loaded.unreadable or loaded.mismatched))
 
     def _log_findings(self, loaded: Loaded) -> None:
         if loaded.snapshot is None or self._refused(loaded):
-            log_errors([*loaded.errors, *loaded.absent, *(loaded.unreadable if self._strict else ())])
+            lacking = [*loaded.unreadable, *loaded.mismatched] if self._strict else []
+            log_errors([*loaded.errors, *loaded.absent, *lacking])
         else:
             log_load(loaded)
 

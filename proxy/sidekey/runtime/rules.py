@@ -38,6 +38,8 @@ class Limits:
     in_flight: int = 10_000
     pipelined: int = 16
     tunnels: int = 5_000
+    preset_parameters: int = 64 << 10
+    preset_body: int = 256 << 10
 
 
 class Rules:

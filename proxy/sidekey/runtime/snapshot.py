@@ -16,6 +16,7 @@ from sidekey.core.coverage import Coverage
 from sidekey.core.matching import Matching
 from sidekey.core.origins import named, several
 from sidekey.core.policy import Policy, Prefix
+from sidekey.core.presets import Preset as PresetRules
 from sidekey.credentials.base import Traits
 from sidekey.credentials.certificates.loader import CertificateLoader
 from sidekey.credentials.secret_loader import SecretLoader
@@ -110,6 +111,22 @@ class Integration:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A preset, as it belongs to the integrations of the same snapshot. `url` is as written.
+
+    `invalid` says why it cannot be used beside them; empty where it can.
+    """
+
+    id: str
+    rules: PresetRules
+    url: str
+    content_type: str
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    invalid: str = ""
+
+
 NOBODY: Final = "-"
 """Replaces the ID of an integration where there is none, in metrics and logs; no ID can be this."""
 
@@ -131,10 +148,11 @@ class Passing:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Caller:
-    """A caller: found by its token's SHA-256, may use `integrations` (None: all of them)."""
+    """A caller: found by its token's SHA-256, may use `integrations` and `presets` (None: all of them)."""
 
     name: str
     integrations: frozenset[str] | None
+    presets: frozenset[str] | None = frozenset()
 
     def __repr__(self) -> str:
         return f"Caller({self.name})"
@@ -146,6 +164,10 @@ class Caller:
     def lists(self, integration: str) -> bool:
         """Whether that ID is among those that it may use, one by one."""
         return self.integrations is not None and integration in self.integrations
+
+    def may_send(self, preset: str) -> bool:
+        """Whether this caller may use the preset of that ID."""
+        return self.presets is None or preset in self.presets
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +277,7 @@ class Snapshot:
 
     integrations: Mapping[str, Integration]
     callers: Mapping[bytes, Caller] | None = None
+    presets: Mapping[str, Preset] = field(default_factory=dict)
     listen: Listen = Listen()
     network: NetworkRules = NetworkRules()
     timeouts: Timeouts = field(default_factory=Timeouts)

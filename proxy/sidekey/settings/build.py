@@ -28,6 +28,7 @@ from sidekey.settings.config_errors import Loc
 from sidekey.settings.file_side import FileSide
 from sidekey.settings.models import CallerSettings, IntegrationSettings, ListenSettings
 from sidekey.settings.passing import build_passing
+from sidekey.settings.presets import judged
 from sidekey.settings.secrets import NotingReader, ReferenceReader, SecretReader, named
 
 Reasons = list[tuple[Loc, str]]
@@ -222,8 +223,11 @@ def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, fo
     twice: Reasons = []
 
     def granted(name: str) -> snapshot.Caller:
-        integrations = settings[name].integrations
-        return snapshot.Caller(name, None if integrations is None else frozenset(integrations))
+        integrations, presets = (
+            None if granted is None else frozenset(granted)
+            for granted in (settings[name].integrations, settings[name].presets)
+        )
+        return snapshot.Caller(name, integrations, presets)
 
     for name, caller in settings.items():
         place: Loc = ("callers", name, "token")
@@ -261,6 +265,7 @@ def build_snapshot(side: FileSide, stored: snapshot.Stored | None) -> snapshot.S
         integrations=integrations,
         # With a store the last caller may be removed, and nobody must be let in by that.
         callers=callers if callers or store is not None else None,
+        presets=judged(side.presets, integrations),
         listen=build_listen(settings.listen, side.read),
         network=snapshot.NetworkRules(
             hosts={host: tuple(addresses) for host, addresses in network.hosts.items()},

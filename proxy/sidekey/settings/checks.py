@@ -163,8 +163,10 @@ def _admin_errors(address: Address | None, raw: Mapping[str, Any]) -> Found:
         yield ("listen", "admin"), f"{text} where a proxy in front of it speaks https"
 
 
-def caller_errors(raw: Mapping[str, Any], known: Container[str], stored: Container[str] = ()) -> Found:
-    """Callers that name integrations that are neither `known` of files nor `stored`."""
+def caller_errors(
+    raw: Mapping[str, Any], known: Container[str], presets: Container[str], stored: Container[str] = ()
+) -> Found:
+    """Callers that name integrations that are neither `known` of files nor `stored`, or other presets than these."""
     for name, caller in mapping(raw.get("callers")).items():
         granted = mapping(caller).get("integrations")
         for index, entry in enumerate(granted if isinstance(granted, list) else []):
@@ -173,6 +175,10 @@ def caller_errors(raw: Mapping[str, Any], known: Container[str], stored: Contain
                 if raw.get("store") is not None:
                     text = "no file has an integration of this ID: it must be made in the store"
                 yield ("callers", name, "integrations", index), text
+        granted = mapping(caller).get("presets")
+        for index, entry in enumerate(granted if isinstance(granted, list) else []):
+            if isinstance(entry, str) and entry not in presets:
+                yield ("callers", name, "presets", index), "no preset has this ID"
 
 
 def matching_errors(integrations: Mapping[str, Integration], callers: Iterable[Caller]) -> Found:

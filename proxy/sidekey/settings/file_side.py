@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sidekey.authority.rules import CaRules
 from sidekey.runtime import snapshot
@@ -15,7 +15,10 @@ from sidekey.settings.secrets import SecretReader
 
 @dataclass(frozen=True, slots=True)
 class FileSide:
-    """One good load of the files. `trust` is the network's, `callers` are by the SHA-256 of their tokens."""
+    """One good load of the files. `trust` is the network's, `callers` are by the SHA-256 of their tokens.
+
+    Whether `presets` belong to their integrations is not judged yet: some may be the store's.
+    """
 
     settings: GlobalSettings
     integrations: Mapping[str, snapshot.Integration]
@@ -25,6 +28,7 @@ class FileSide:
     ca: CaRules
     store: StoreRules | None
     admin: AdminRules
+    presets: Mapping[str, snapshot.Preset] = field(default_factory=dict)
 
     @property
     def stored_at(self) -> frozenset[str]:

@@ -25,8 +25,9 @@ from sidekey.settings.file_side import FileSide
 from sidekey.settings.integration import Integrations
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.local_address import ABSENT, is_local
-from sidekey.settings.memory import Entry, Memory, release_files
+from sidekey.settings.memory import Entry, Memory, PresetEntry, release_files, same
 from sidekey.settings.models import GlobalSettings
+from sidekey.settings.presets import choice_errors, read_preset
 from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.source import Files, Joined, read_config
@@ -177,6 +178,7 @@ class _Loading:
         self._note(self.loaded.unreadable, callers.unreadable)
         self._note(self.loaded.errors, callers.twice)
         integrations = {name: entry.integration for name, entry in entries.items()}
+        presets = self._presets(integrations, has_store=settings.store is not None)
         if settings.forward.match_by_host:
             found = checks.matching_errors(integrations, callers.found.values())
             documents = self._joined.integrations
@@ -197,11 +199,21 @@ class _Loading:
         self._note(self.loaded.warnings, ca.warnings)
         if self.loaded.errors:
             return None
-        side = FileSide(settings, integrations, callers.found, self._read, trust, ca.rules, store, admin.rules)
+        side = FileSide(
+            settings,
+            integrations,
+            callers.found,
+            self._read,
+            trust,
+            ca.rules,
+            store,
+            admin.rules,
+            {name: entry.preset for name, entry in presets.items()},
+        )
         self.loaded.files = side
         written = settings.ca, ca.rules
         listen = build_listen(settings.listen, self._read)
-        return Memory(entries, callers.digests, trust, self._joined.files, listen, store, admin.rules, written)
+        return Memory(entries, callers.digests, presets, trust, self._joined.files, listen, store, admin.rules, written)
 
     def _changed_tls(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
         """Whether the admin listener would begin to speak TLS, or to speak without."""
@@ -240,14 +252,19 @@ class _Loading:
     def _note(self, errors: list[ConfigError], found: Iterable[tuple[Loc, str]]) -> None:
         errors += [error_at(self._root(loc), loc, message) for loc, message in found]
 
+    @property
+    def _stored_ids(self) -> Container[str]:
+        """The IDs that the store in use has."""
+        return () if self._in_use is None else self._in_use.ids
+
     def _globals(self) -> GlobalSettings:
         """The global settings; the defaults instead of what is invalid, so that the rest is still checked."""
         values = {**self._joined.globals, "version": 1}
         if self._joined.documents:
             self._note(self.loaded.errors, checks.global_errors(values))
             if self._joined.complete:
-                stored = () if self._in_use is None else self._in_use.ids
-                unknown = checks.caller_errors(values, self._joined.integrations, stored)
+                known = self._joined.integrations
+                unknown = checks.caller_errors(values, known, self._joined.presets, self._stored_ids)
                 # With a store they may be made later.
                 self._note(self.loaded.errors if values.get("store") is None else self.loaded.warnings, unknown)
             self._note(self.loaded.warnings, checks.global_warnings(values))
@@ -316,6 +333,52 @@ class _Loading:
                 if source is not None and not self._is_local(source):
                     self.loaded.absent.append(error_at(raw, ("source_address",), ABSENT, base=base))
         return entries
+
+    def _presets(self, integrations: Mapping[str, snapshot.Integration], *, has_store: bool) -> dict[str, PresetEntry]:
+        """The presets, and what is wrong with them: by themselves, and beside the integrations of the files."""
+        found: dict[str, PresetEntry] = {}
+        for name, document in self._joined.presets.items():
+            base = ("presets", name)
+            try:
+                check_name(name)
+            except ValueError as error:
+                self.loaded.errors.append(error_at(document, base, str(error), key=True))
+            raw = document["presets"][name]
+            if not isinstance(raw, Table):
+                self.loaded.errors.append(error_at(document, base, "must be a mapping"))
+                continue
+            former = self._memory.presets.get(name)
+            if former is not None and same(former.raw, raw):
+                preset = former.preset
+            else:
+                built, errors = read_preset(name, raw)
+                self.loaded.errors += [error_of(raw, each, base=base) for each in errors]
+                if built is None:
+                    continue
+                preset = built
+            found[name] = PresetEntry(raw, preset)
+            self._judge_preset(preset, raw, integrations, has_store=has_store)
+        return found
+
+    def _judge_preset(
+        self,
+        preset: snapshot.Preset,
+        raw: Table,
+        integrations: Mapping[str, snapshot.Integration],
+        *,
+        has_store: bool,
+    ) -> None:
+        """Note why a preset does not belong to its integration, as far as that is the files'."""
+        name, base = preset.rules.integration, ("presets", preset.id)
+        if name in integrations:
+            found = choice_errors(preset, integrations[name])
+            self.loaded.mismatched += [error_at(raw, loc, message, base=base) for loc, message in found]
+        elif name not in self._joined.integrations and self._joined.complete and name not in self._stored_ids:
+            text = "no integration has this ID"
+            if has_store:
+                text = "no file has an integration of this ID: it must be made in the store"
+            errors = self.loaded.warnings if has_store else self.loaded.errors
+            errors.append(error_at(raw, ("integration",), text, base=base))
 
 
 def _without_invalid(values: dict[str, Any], error: ValidationError) -> dict[str, Any]:

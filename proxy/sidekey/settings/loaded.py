@@ -21,6 +21,9 @@ class Loaded:
     `absent` are source addresses that this machine does not have: errors for `run`, warnings for `check`, which may run
     on another machine.
 
+    `mismatched` are presets that cannot be used with their integrations: errors for `check` and `run --strict`, while
+    `run` continues.
+
     `kept` says of integrations why what they read cannot be used now: they are those of an earlier load, unchanged, and
     these errors are not among `unreadable`. It contains them at each load, `failed` those that were read at this one.
 
@@ -41,6 +44,7 @@ class Loaded:
     warnings: list[ConfigError] = field(default_factory=list)
     unreadable: list[ConfigError] = field(default_factory=list)
     absent: list[ConfigError] = field(default_factory=list)
+    mismatched: list[ConfigError] = field(default_factory=list)
     kept: dict[str, list[ConfigError]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     stamps: dict[Path, Stamp] = field(default_factory=dict)
@@ -62,6 +66,13 @@ class Loaded:
 
     def sort(self) -> None:
         """Sort the findings by their places, each of them once."""
-        for errors in (self.errors, self.warnings, self.unreadable, self.absent, *self.kept.values()):
+        for errors in (
+            self.errors,
+            self.warnings,
+            self.unreadable,
+            self.absent,
+            self.mismatched,
+            *self.kept.values(),
+        ):
             # They come nearly in order, which a set would lose: one long sort would hold the interpreter.
             errors[:] = sorted(dict.fromkeys(errors))

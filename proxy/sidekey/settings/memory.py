@@ -51,12 +51,20 @@ class Entry(NamedTuple):
         return not changed and (self.trust is None or self.trust == trust)
 
 
+class PresetEntry(NamedTuple):
+    """A preset that was built, and its mapping."""
+
+    raw: Table
+    preset: snapshot.Preset
+
+
 @dataclass(slots=True)
 class Memory:
-    """What the last good load read, by integration and caller."""
+    """What the last good load read, by integration, caller and preset."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
     digests: Digests = field(default_factory=dict)
+    presets: dict[str, PresetEntry] = field(default_factory=dict)
     trust: snapshot.Trust | None = None
     """The network's."""
     files: Files = field(default_factory=dict)

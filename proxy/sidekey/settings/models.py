@@ -13,7 +13,7 @@ from sidekey.authority.roots import certificates
 from sidekey.core.policy import Domain, Prefix
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import HARMLESS, CountsAs
-from sidekey.credentials.fields import PemSecret, PemText, Reference, Secret, SecretElsewhere
+from sidekey.credentials.fields import HeaderName, PemSecret, PemText, Reference, Secret, SecretElsewhere
 from sidekey.credentials.quantities import Duration, Retention, Size
 from sidekey.credentials.registry import KINDS, AuthSettings
 from sidekey.runtime import snapshot
@@ -102,6 +102,10 @@ class CallerSettings(Section):
     integrations: values.CallerGrants = Field(
         default=(), description='IDs of the integrations it may use, or `"*"` for all; default: none.'
     )
+    presets: values.CallerGrants = Field(
+        default=(),
+        description='IDs of the presets it may use, or `"*"` for all; default: none. It needs no integration for that.',
+    )
 
 
 class NetworkSettings(Section):
@@ -183,6 +187,12 @@ class LimitSettings(Section):
     tunnels: Count = Field(
         default=_LIMITS.tunnels,
         description="Tunnels (CONNECT) at the same time. Where `callers` has two or more, none has more than half.",
+    )
+    preset_parameters: PositiveSize = Field(
+        default=_LIMITS.preset_parameters, description="The parameters that a preset is filled with."
+    )
+    preset_body: PositiveSize = Field(
+        default=_LIMITS.preset_body, description="The body that comes of them, and each header."
     )
 
 
@@ -387,6 +397,49 @@ class IntegrationSettings(Section):
     test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
 
 
+class ParameterSettings(Section):
+    """A parameter of a preset."""
+
+    type: Literal["text", "integer", "number", "boolean", "list", "object"] = Field(
+        description="What its value is. Lists and objects go into JSON bodies only, as whole values."
+    )
+    required: bool | None = Field(
+        default=None, description="Whether callers must give it; default: whether it has no `default`."
+    )
+    default: values.Value = Field(default=None, description="Its value where callers leave it out.")
+    max_length: Count | None = Field(default=None, description="Most characters of a text, or entries of a list.")
+    one_of: Annotated[list[values.Value] | None, Field(min_length=1)] = Field(
+        default=None, description="All the values that a text or number may have."
+    )
+
+
+class PresetSettings(Section):
+    """A preset: a request that callers send by `POST /p/ID`, with a payload or with parameters."""
+
+    description: str = Field(default="", description="A description for people.")
+    tags: list[str] = Field(default=[], description="Words to find it with.")
+    integration: values.Name = Field(description="The ID of the integration that it goes by.")
+    method: values.PresetMethod = Field(default="POST", description="The method that is sent.")
+    url: str = Field(
+        description="Where it is sent, inside the integration's policy. `{{name}}` may stand within a path segment or "
+        "a value of the query."
+    )
+    headers: dict[HeaderName, str] = Field(
+        default={}, description="Public headers; they replace the caller's, and may contain `{{name}}`."
+    )
+    content_type: values.ContentType = Field(
+        description="The `Content-Type` of the body, or which the caller's payload must have."
+    )
+    parameters: dict[values.ParameterName, ParameterSettings] = Field(
+        default={}, description="Names of parameters to what they may be; needs `body`."
+    )
+    body: values.Value = Field(
+        default=None,
+        description="The body: a document for JSON, a mapping for a form, a text for XML and plain text. A text that "
+        "is exactly `{{name}}` becomes the parameter's value in JSON. Default: the caller's payload, as it is.",
+    )
+
+
 class GlobalSettings(Section):
     """What is not an integration. In a folder each key but `version` may be in one file only."""
 
@@ -419,3 +472,4 @@ class Config(GlobalSettings):
     integrations: dict[values.Name, IntegrationSettings] = Field(
         default={}, description="IDs of integrations to their settings."
     )
+    presets: dict[values.Name, PresetSettings] = Field(default={}, description="IDs of presets to their settings.")

@@ -29,7 +29,7 @@ _INTRODUCTION = """\
 
 `sidekey run --config PATH` takes a file, or a folder: its `*.yaml` and `*.yml` by name, none beginning with a dot, no
 folders below. Without `--config` it is `$SIDEKEY_CONFIG`, then `/etc/sidekey`. In a folder, `version` must be
-in each file, every other global key in at most one file, and each integration ID in one.
+in each file, every other global key in at most one file, and each ID of an integration or a preset in one.
 
 - **Durations** are a whole number and `ms`, `s`, `m`, `h` or `d`; **sizes** a whole number and `B`, `KiB`, `MiB` or
   `GiB`. A number without a unit is an error.
@@ -47,7 +47,7 @@ in each file, every other global key in at most one file, and each integration I
 """
 
 _SECTIONS = (
-    ("Config", "Top level", "Global keys, and the integrations."),
+    ("Config", "Top level", "Global keys, the integrations, and the presets."),
     ("ListenSettings", "listen", ""),
     ("CallerSettings", "callers.NAME", ""),
     ("NetworkSettings", "network", ""),
@@ -65,6 +65,8 @@ _SECTIONS = (
     ("IntegrationLimits", "integrations.ID.limits", ""),
     ("TestSettings", "integrations.ID.test", ""),
     ("CertificateSettings", "integrations.ID.client_certificate", ""),
+    ("PresetSettings", "presets.ID", ""),
+    ("ParameterSettings", "presets.ID.parameters.NAME", ""),
 )
 
 
@@ -129,7 +131,7 @@ def _type(node: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in node["enum"])
     if node.get("title") in _NAMED:
         title = str(node["title"])
-        return title[0].lower() + title[1:] if title[:2] != "IP" else title
+        return title if title[1].isupper() else title[0].lower() + title[1:]
     if "anyOf" in node:
         return ", or a ".join(_type(option) for option in node["anyOf"] if option.get("type") != "null")
     if node["type"] == "array":
@@ -146,7 +148,7 @@ _NAMED = frozenset(
         "Endpoint prefixes",
         "File mode",
         "IP address",
-        "Integration IDs",
+        "IDs",
         "Key source",
         "Listener address",
         "Method",
@@ -155,6 +157,7 @@ _NAMED = frozenset(
         "Size",
         "Text",
         "Trusted CA",
+        "Value",
     }
 )
 _SIMPLE = {"string": "text", "boolean": "true or false", "integer": "whole number", "object": "mapping"}

@@ -40,7 +40,8 @@ Files = dict[tuple[str, bytes], Parsed]
 class Joined:
     """The documents of a config.
 
-    `globals` holds the global keys of all files; `owners` says whose each is, `integrations` likewise for IDs.
+    `globals` holds the global keys of all files; `owners` says whose each is, `integrations` and `presets`
+    likewise for IDs.
     It is not `complete` where a file could not be read, and `transient` where that may pass without a change.
     `files` are those that could be read.
     """
@@ -50,6 +51,7 @@ class Joined:
     globals: dict[str, Any] = field(default_factory=dict)
     owners: dict[str, Table] = field(default_factory=dict)
     integrations: dict[str, Table] = field(default_factory=dict)
+    presets: dict[str, Table] = field(default_factory=dict)
     complete: bool = True
     transient: bool = False
     errors: list[ConfigError] = field(default_factory=list)
@@ -110,7 +112,9 @@ def _add(joined: Joined, file: Path, known: Files) -> None:
     joined.errors += _version_errors(document)
     for key, value in document.items():
         if key == "integrations":
-            joined.errors += _add_integrations(joined, document, value)
+            joined.errors += _add_by_id(key, joined.integrations, document, value)
+        elif key == "presets":
+            joined.errors += _add_by_id(key, joined.presets, document, value)
         elif key in joined.owners and key != "version":
             joined.errors.append(_twice(document, (key,), joined.owners[key], (key,)))
         else:
@@ -125,17 +129,18 @@ def _version_errors(document: Table) -> Iterator[ConfigError]:
         yield error_at(document, ("version",), "must be 1: this Sidekey supports version 1")
 
 
-def _add_integrations(joined: Joined, document: Table, integrations: Any) -> Iterator[ConfigError]:
-    if not isinstance(integrations, Table):
-        if integrations is not None:
-            yield error_at(document, ("integrations",), "must be a mapping")
+def _add_by_id(key: str, found: dict[str, Table], document: Table, entries: Any) -> Iterator[ConfigError]:
+    """Note whose the IDs under a key are that any file may have."""
+    if not isinstance(entries, Table):
+        if entries is not None:
+            yield error_at(document, (key,), "must be a mapping")
         return
-    for name in integrations:
-        if name in joined.integrations:
-            loc = ("integrations", name)
-            yield _twice(document, loc, joined.integrations[name], loc)
+    for name in entries:
+        if name in found:
+            loc = (key, name)
+            yield _twice(document, loc, found[name], loc)
         else:
-            joined.integrations[name] = document
+            found[name] = document
 
 
 def _twice(document: Table, loc: tuple[str, ...], other: Table, other_loc: tuple[str, ...]) -> ConfigError:

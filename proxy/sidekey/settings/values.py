@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainVali
 
 from sidekey.core import addresses
 from sidekey.core.policy import SAFE_METHODS_NEVER, Domain, Prefix, parse_domain, parse_prefix
+from sidekey.core.preset_parameters import NAME as PARAMETER_NAME
 from sidekey.core.urls import check_characters, parse_origin
 from sidekey.credentials.fields import TEXT_SCHEMA, Reference, StoredMapping, parse_text, refuse_elsewhere
 from sidekey.runtime.snapshot import Address, Trust
@@ -25,6 +26,8 @@ _METHOD = re.compile("[A-Z][A-Z-]{0,31}")
 _PORT = re.compile("0|[1-9][0-9]{0,4}")
 _MODE = re.compile("0[0-7]{3}")
 _LONGEST_SOCKET_PATH = 107
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_CONTENT_TYPE = re.compile(rf'{_WORD}/{_WORD}(?:; ?{_WORD}=(?:{_WORD}|"[ !#-\[\]-~]*"))*')
 _BROADCAST = IPv4Address("255.255.255.255")
 
 
@@ -163,12 +166,12 @@ def _inline(text: str) -> Trust:
 
 
 def parse_grants(raw: object) -> tuple[str, ...] | None:
-    """The IDs a caller may use; None for all of them."""
+    """The IDs of what a caller may use; None for all of them."""
     if raw == "*":
         return None
     if isinstance(raw, list) and all(isinstance(entry, str) and _NAME.fullmatch(entry) for entry in raw):
         return tuple(raw)
-    raise ValueError('must be a list of integration IDs, or "*" for all of them')
+    raise ValueError('must be a list of IDs, or "*" for all of them')
 
 
 def check_method(text: str) -> str:
@@ -177,6 +180,27 @@ def check_method(text: str) -> str:
         raise ValueError("must be a method in capitals, such as POST")
     if text in SAFE_METHODS_NEVER:
         raise ValueError("must not be TRACE or CONNECT, which are never forwarded")
+    return text
+
+
+def check_preset_method(text: str) -> str:
+    """A method that a POST may stand for."""
+    if text == "HEAD":
+        raise ValueError("must not be HEAD: its response has no body, which a POST cannot be answered with")
+    return check_method(text)
+
+
+def check_parameter_name(text: str) -> str:
+    """The name of a preset's parameter, as it stands in a placeholder."""
+    if not PARAMETER_NAME.fullmatch(text):
+        raise ValueError("must be 1 to 63 letters, digits, _ and -, and begin with a letter or _")
+    return text
+
+
+def check_content_type(text: str) -> str:
+    """A media type with its parameters (RFC 9110 8.3.1)."""
+    if not _CONTENT_TYPE.fullmatch(text):
+        raise ValueError("must be a media type, such as application/json")
     return text
 
 
@@ -262,7 +286,7 @@ CallerGrants = Annotated[
     PlainSerializer(lambda granted: "*" if granted is None else list(granted)),
     WithJsonSchema(
         {
-            "title": "Integration IDs",
+            "title": "IDs",
             "oneOf": [
                 {"const": "*"},
                 {"type": "array", "items": {"type": "string", "pattern": f"^{NAME_PATTERN}$"}},
@@ -275,6 +299,15 @@ Method = Annotated[
     AfterValidator(check_method),
     WithJsonSchema({"title": "Method", "type": "string", "pattern": "^[A-Z][A-Z-]*$"}),
 ]
+PresetMethod = Annotated[Method, AfterValidator(check_preset_method)]
+ParameterName = Annotated[
+    str,
+    AfterValidator(check_parameter_name),
+    WithJsonSchema({"type": "string", "pattern": f"^{PARAMETER_NAME.pattern}$"}),
+]
+ContentType = Annotated[str, AfterValidator(check_content_type)]
+Value = Annotated[Any, WithJsonSchema({"title": "Value"})]
+"""Any value that JSON has; YAML's other types are no values of a config file."""
 TestPath = Annotated[str, AfterValidator(check_test_path)]
 EndpointPrefixes = Annotated[
     list[Annotated[Prefix | Reference, PlainValidator(_prefix), _AS_TEXT]],

@@ -16,6 +16,7 @@ from sidekey.dataplane.exchange.held import MOST
 from sidekey.runtime.snapshot import Integration
 from support.missing import Missing
 from support.plane import AUTHORIZATION, base_url, eventually, get, integration, request
+from support.presets import post, preset
 from support.scripted import Awaited, Certificate, RecordingTransport, Scripted, settle
 from support.upstream import OK
 
@@ -35,6 +36,7 @@ JUDGED = integration("h", BASE, traits=WATCHED)
 WHOLE = request("POST", "/a", FORM, body=b"a=b")
 PART = request("POST", "/a", FORM, "Content-Length: 3") + b"a="
 REST = b"b"
+FILLED = {"parameters": {"user": {"type": "text"}}, "body": {"user": "{{user}}"}}
 
 Paths = list[list[str]]
 """The phases that each exchange went through, in the order in which they began."""
@@ -309,6 +311,15 @@ async def left_while_buffering() -> None:
     await settle()
 
 
+async def filled_then_resolved() -> None:
+    sidekey, resolved = resolving(presets=[preset(url=base_url(1, "/api/{{user}}"), **FILLED)])
+    caller = sidekey.caller()
+    whole = post(b'{"user": "x"}')
+    caller.feed(whole[:-1], whole[-1:])
+    await resolved()
+    (await sidekey.upstream()).feed(OK)
+
+
 async def retried() -> None:
     sidekey = Scripted(OTHER, H)
     upstream = await warmed(sidekey)
@@ -409,6 +420,7 @@ CONVERSATIONS: dict[Callable[[], Awaitable[None]], tuple[str, str]] = {
     buffered_cold: ("NEW BUFFERING CONNECTING SENT OVER", "NONE COMPLETE"),
     buffered_warm: ("NEW BUFFERING SENT OVER", "NONE COMPLETE"),
     buffered_without_a_grant: ("NEW BUFFERING ACQUIRING CONNECTING SENT OVER", "NONE COMPLETE"),
+    filled_then_resolved: ("NEW BUFFERING RESOLVING CONNECTING SENT OVER", "NONE COMPLETE"),
     left_while_buffering: ("NEW BUFFERING OVER", "NONE CUT"),
     retried: ("NEW SENT CONNECTING SENT OVER", "NONE COMPLETE"),
     replayed: ("NEW CONNECTING SENT RENEWING CONNECTING SENT OVER", "NONE HELD JUDGED NONE COMPLETE"),

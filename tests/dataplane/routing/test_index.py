@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import UserDict
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from sidekey.dataplane.routing.index import LONGEST_TARGET, RELEASED_AT_ONCE, TA
 from sidekey.errors import ProblemError
 from sidekey.runtime.snapshot import Integration, Listen, NetworkRules, Snapshot
 from support.plane import base_url, get, integration, request, source_of
+from support.presets import post, preset
 from support.raw import DEADLINE
 from support.scripted import Scripted, settle
 from support.upstream import OK
@@ -286,3 +288,46 @@ async def test_a_probe_of_a_foreign_id_compiles_nothing(door: str) -> None:
     caller.feed(get(name="mine").replace(b"\r\n\r\n", b"\r\nSidekey-Token: t\r\n\r\n"))
     await settle()
     assert (list(index._compiled), sources.asked, len(sidekey.upstreams)) == ([b"mine"], ["mine"], 1)
+
+
+# What presets ask for.
+
+USER = {"parameters": {"user": {"type": "text"}}, "body": {"user": "{{user}}"}}
+
+
+@pytest.mark.parametrize("keys", [{}, USER], ids=["payload", "parameters"])
+async def test_a_target_that_a_preset_always_asks_for_is_remembered(keys: dict[str, Any]) -> None:
+    """Once its integration is in use."""
+    sidekey = Scripted(integration("h", base_url(1)), presets=[preset(**keys)])
+    caller = sidekey.caller()
+    for _ in range(2):
+        caller.feed(post(b'{"user": "x"}'))
+        upstream = await sidekey.upstream()
+        assert upstream.take().startswith(b"POST /api/hook HTTP/1.1\r\n")
+        upstream.feed(OK)
+    assert sidekey.plane.index._targets[b"/p/hook"].path == b"/api/hook"
+
+
+async def test_a_target_that_takes_parameters_is_not_remembered() -> None:
+    """It is another one each time."""
+    made = preset(url=base_url(1, "/api/{{user}}"), **USER)
+    sidekey = Scripted(integration("h", base_url(1)), presets=[made])
+    caller = sidekey.caller()
+    for user in (b"x", b"y"):
+        caller.feed(post(b'{"user": "%b"}' % user))
+        upstream = await sidekey.upstream()
+        assert upstream.take().startswith(b"POST /api/%b HTTP/1.1\r\n" % user)
+        upstream.feed(OK)
+    assert b"/p/hook" not in sidekey.plane.index._targets
+
+
+async def test_a_method_that_an_integration_does_not_allow_is_not_remembered() -> None:
+    """The caller's POST is not what is sent."""
+    narrow = integration("h", base_url(1), methods=["POST"])
+    sidekey = Scripted(narrow, presets=[preset(method="PUT")])
+    caller = sidekey.caller()
+    sidekey.plane.index.find(b"h")
+    for _ in range(2):
+        caller.feed(post(b"{}"))
+        assert caller.take().startswith(b"HTTP/1.1 405 ")
+    assert sidekey.plane.index._targets == {}

@@ -111,3 +111,5 @@ def test_a_caller_is_exported_without_the_hash_of_its_token(granted: tuple[str, 
     found = exported_caller(row)
     assert found.config == {"token": {"file": "secrets/callers/billing.txt"}, "integrations": written}
     assert found.needs == ("secrets/callers/billing.txt",)
+    presets = exported_caller(replace(row, presets=granted)).config.get("presets", [])
+    assert presets == written

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sidekey.credentials.base import Lineage, Reply
+from sidekey.core.policy import Policy
+from sidekey.credentials.base import FixedCredential, Grant, Lineage, Reply
+from sidekey.credentials.secret_loader import SecretLoader
 from sidekey.runtime.snapshot import Integration, Trust
 from sidekey.sources.tokens.origin import Origin
 from sidekey.sources.tokens.sharing import FIRST_LOOK, SPENT, WAIT, chain_of
@@ -18,6 +21,7 @@ from support.still import advance, settle
 from support.tokens import TRAITS, token_of
 
 UNAVAILABLE = "no token is asked for: it cannot be reached"
+CRM = Integration("crm", "oauth2", Policy(), None, SecretLoader(lambda: FixedCredential(Grant())), TRAITS)
 
 
 class World:
@@ -507,15 +511,14 @@ def test_a_chain_is_spelled_the_same_for_good() -> None:
     """Another spelling would be another chain: the config's refresh token would be presented again."""
     client = ("oauth2", "refresh_token", "https://auth.example.com/token", "id", "r0", None, None, None)
     origin = Origin(Lineage(client, (), ()), ("file", "digest"), "fingerprint")
-    of_file = Integration("crm", "oauth2", None, None, None, TRAITS)  # type: ignore[arg-type]
     spelled = '["oauth2","refresh_token","https://auth.example.com/token","id","r0",null,null,null]'
-    assert chain_of(of_file, origin) == ("file:crm", spelled, ("",))
-    stored = Integration("crm", "oauth2", None, None, None, TRAITS, row="r1", destinations=("a", "b"))  # type: ignore[arg-type]
+    assert chain_of(CRM, origin) == ("file:crm", spelled, ("",))
+    stored = replace(CRM, row="r1", destinations=("a", "b"))
     assert chain_of(stored, origin) == ("r1", spelled, ("a", "b"))
-    assert "r0" not in repr(chain_of(of_file, origin))
+    assert "r0" not in repr(chain_of(CRM, origin))
 
 
 def test_a_lineage_of_what_has_no_spelling_is_a_defect() -> None:
     origin = Origin(Lineage((b"bytes",), (), ()), ("", ""), "")
     with pytest.raises(TypeError, match="and not of bytes"):
-        chain_of(Integration("crm", "oauth2", None, None, None, TRAITS), origin)  # type: ignore[arg-type]
+        chain_of(CRM, origin)

@@ -14,6 +14,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.operation import perform
+from sidekey.admin.api.operators import bearer
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.service import Service
@@ -50,7 +51,11 @@ class Dispatcher:
         return respond(answer)
 
     async def _answer(self, request: web.Request) -> Answer:
-        operator = self._service.authenticate(_single(request, hdrs.AUTHORIZATION))
+        header = _single(request, hdrs.AUTHORIZATION)
+        token = bearer(header)
+        if token is not None:
+            await self._service.look_for(token)
+        operator = self._service.authenticate(header)
         route, names = self._find(request)
         ask = Ask(operator, route.action, route.writes, names, source=source_of(self._service, request))
         return await perform(self._service, route, ask, partial(self._read, request, route))

@@ -25,6 +25,7 @@ from sidekey.store.errors import Changed, Exists, StoreError, StoreRefused, Stor
 from sidekey.store.records import Record
 from sidekey.store.state import Change, State
 from sidekey.store.store import Store
+from sidekey.store.tokens import digest_of
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -40,6 +41,9 @@ MOST_REFUSALS = 100
 fill the database."""
 
 _HOUR = 3600.0
+
+_LOOK_EVERY = 1.0
+"""Seconds between two readings of the store for tokens that are not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class Service:
         self._tests = Paces(_TEST_EVERY)
         self.last_tests = LastTests()
         self._uses = Paces(NOTE_EVERY)
+        self._looks = Paces(_LOOK_EVERY)
         self._refusals = Paces(_HOUR, MOST_REFUSALS)
         self._notes: set[asyncio.Task[None]] = set()
         self.traffic = Traffic(metrics)
@@ -157,6 +162,19 @@ class Service:
         operator = authenticate(header, configured, self.store.state.tokens, time.time(), self.count_login)
         self._use(operator)
         return operator
+
+    async def look_for(self, token: str) -> None:
+        """Read the store for a token that is not known: it may have been made a moment ago, by a command.
+
+        Once a second at most, whoever asks; what else is new is noticed by the watch.
+        """
+        if isinstance(self.operator(digest_of(token)), Operator) or not self._looks.admit(""):
+            return
+        try:
+            await self.store.read()
+        except StoreError:
+            # How the store is, its metrics say; who can be known by what is loaded is.
+            return
 
     def operator(self, digest: str) -> Operator | Login:
         """The operator whose token has this SHA-256, in hexadecimal, or why there is none."""

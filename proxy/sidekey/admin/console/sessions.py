@@ -52,6 +52,7 @@ class Sessions:
 
         Raises LoginLimited, StoreError.
         """
+        await self._service.look_for(token)
         digest = digest_of(token)
         operator = self._service.operator(digest)
         self._service.count_login("ok" if isinstance(operator, Operator) else operator)

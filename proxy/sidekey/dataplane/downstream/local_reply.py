@@ -28,7 +28,7 @@ def local_reply(
     `sent` says whether the upstream may have seen the request (no, maybe); `head` leaves the body out (RFC 9110
     9.3.2); `integration` is None where the caller is not to know it.
     """
-    said = {
+    said: dict[str, object] = {
         "type": f"urn:sidekey:answer:{problem.code}",
         "title": problem.title,
         "status": problem.status,
@@ -38,6 +38,8 @@ def local_reply(
     }
     if integration is not None:
         said["integration"] = integration
+    if problem.errors:
+        said["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in problem.errors]
     body = json.dumps(said).encode()
     lines = [
         b"HTTP/1.1 %d %b" % (problem.status, PHRASES[problem.status] if phrase is None else phrase),

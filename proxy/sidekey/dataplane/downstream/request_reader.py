@@ -51,6 +51,11 @@ class Request:
         """Say the same by another head: the one that this stands for where it came in."""
         self.head = head
 
+    def replace(self, head: RequestHead, body: bytes) -> None:
+        """Stand for another request, the body of which is whole: what has come of this one's was taken."""
+        self.head = head
+        self._pieces = [body] if body else []
+
     def add(self, piece: bytes) -> None:
         """More of the body has arrived."""
         self.received += len(piece)

@@ -12,8 +12,11 @@ from sidekey.core.decide import Admitted, Denied, decide, is_forward, judge, rea
 from sidekey.core.entry import Entry
 from sidekey.core.framing import CHUNKED
 from sidekey.core.headers import is_plain
+from sidekey.core.presets import Preset
 from sidekey.core.redaction import Redactor
+from sidekey.core.request import RequestHead
 from sidekey.core.response import ResponseHead
+from sidekey.core.routing import PRESET
 from sidekey.credentials.base import Grant
 from sidekey.dataplane.deadlines import NEVER
 from sidekey.dataplane.downstream.connection import CallerConnection
@@ -31,7 +34,7 @@ from sidekey.dataplane.upstream.connection import UpstreamConnection
 from sidekey.dataplane.upstream.request_head import request_head
 from sidekey.dataplane.worker import Worker
 from sidekey.errors import CALLER_GONE, Problem
-from sidekey.observe.metrics import APART
+from sidekey.observe.metrics import APART, UNKNOWN
 from sidekey.runtime.snapshot import NOBODY
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
@@ -65,7 +68,8 @@ class Exchange(ExchangeEvents):
     `_replay_body` what was written of it, to be written again with a newer grant; `_retry_bytes` the whole request as
     it was written, to be written again on a new connection. `_redactor` is that of the grant it was written with,
     whatever grant is used by now; `_redacted` the body of the response, where secrets are removed from it. `_stepping`
-    says that a task gives it out.
+    says that a task gives it out. `_preset` is the ID of the preset that it came by, if any, and `_unfilled` that
+    preset while the parameters that it is to be filled with are still coming.
     """
 
     __slots__ = (
@@ -81,6 +85,7 @@ class Exchange(ExchangeEvents):
         "_index",
         "_integration",
         "_keep_alive",
+        "_preset",
         "_redacted",
         "_redactor",
         "_replay_body",
@@ -94,6 +99,7 @@ class Exchange(ExchangeEvents):
         "_share",
         "_status",
         "_stepping",
+        "_unfilled",
         "_upstream",
         "_worker",
         "deadline",
@@ -123,6 +129,8 @@ class Exchange(ExchangeEvents):
         self._held: HeldResponse | None = None
         self._redactor: Redactor | None = None
         self._redacted: RedactedBody | None = None
+        self._preset = ""
+        self._unfilled: Preset | None = None
         self._body: list[bytes] | None = None
         self._replay_body: list[bytes] | None = None
         self._retry_bytes: bytes | None = None
@@ -208,16 +216,29 @@ class Exchange(ExchangeEvents):
             return self._settle(decide(head, callers, index, entry))
         self._integration = destination.integration
         self._destination = destination
-        return None
+        preset = destination.preset
+        return None if preset is None else self._go_by(preset, preset.receive(head))
 
     def _settle(self, decision: Admitted[CompiledIntegration] | Denied[CompiledIntegration]) -> Problem | None:
         """Go by a decision."""
         integration = decision.candidate
         self._integration = integration
         if isinstance(decision, Denied):
+            self._preset = decision.preset or self._preset
             return decision.problem
         target = decision.target
         self._destination = None if target is None else decision.candidate.destination(target)
+        preset, head = decision.preset, decision.head
+        return None if preset is None or head is None else self._go_by(preset, head)
+
+    def _go_by(self, preset: Preset, received: RequestHead | Problem) -> Problem | None:
+        """Send what a preset says, by the head that it has made of the caller's; or say why not."""
+        self._preset = preset.id
+        if isinstance(received, Problem):
+            return received
+        self._request.restate(received)
+        if preset.has_body:
+            self._unfilled = preset
         return None
 
     def _occupy(self) -> Problem | None:
@@ -257,6 +278,8 @@ class Exchange(ExchangeEvents):
 
     def _prepare(self) -> None:
         """Set an admitted exchange going: at once where its grant is all that it takes, and is there."""
+        if self._unfilled is not None and not self._fill(self._unfilled):
+            return
         integration = self._admitted()
         if not integration.needs_slow_path:
             grant = integration.source.grant
@@ -276,7 +299,9 @@ class Exchange(ExchangeEvents):
         resolved = await self._index.resolve(self._admitted())
         if self.is_over:
             return
-        problem = self._settle(readmit(self._request.head, resolved, self._index.unmatched)) or self._occupy()
+        # A preset is used with its integration, whatever passes without one.
+        unmatched = None if self._preset else self._index.unmatched
+        problem = self._settle(readmit(self._request.head, resolved, unmatched)) or self._occupy()
         if problem is not None:
             self._fail(problem)
             return
@@ -284,6 +309,41 @@ class Exchange(ExchangeEvents):
         # What was kept back of the body may have been malformed.
         if not self.is_over:
             self._prepare()
+
+    def _fill(self, preset: Preset) -> bool:
+        """Keep the body: True when it is whole, and the preset filled with it. Where that fails, the exchange does."""
+        request = self._request
+        head, limits = request.head, request.rules.limits
+        if max(head.length, request.received) > limits.preset_parameters:
+            detail = "the parameters are over limits.preset_parameters"
+            self._fail(Problem("request_too_large", detail))
+            return False
+        if not request.complete:
+            self._await_body()
+            return False
+        payload = b"".join(request.take())
+        filled = preset.fill(head, payload, most=limits.preset_body, longest=limits.target)
+        if isinstance(filled, Problem):
+            self._fail(filled)
+            return False
+        self._unfilled = None
+        request.replace(filled.head, filled.body)
+        integration = self._admitted()
+        # Where grants tell the base URL, another request may have learnt it while the parameters came.
+        if (self._destination is None or integration.learns) and not integration.rules.unresolved:
+            problem = self._settle(judge(filled.head, integration)) or self._occupy()
+            if problem is not None:
+                self._fail(problem)
+                return False
+        return True
+
+    def _await_body(self) -> None:
+        """Wait for the rest of a body that is needed here, before the upstream is asked."""
+        if self._request_phase != phases.BUFFERING:
+            self._enter(phases.BUFFERING)
+            if self._request.head.expects_continue:
+                # So the expectation ends here too (RFC 9110 10.1.1).
+                self._caller.deliver(_CONTINUE)
 
     def _buffer(self) -> bool:
         """Keep the body: True when it is whole and can take the token. Where it cannot, the exchange fails."""
@@ -298,12 +358,7 @@ class Exchange(ExchangeEvents):
             return False
         if request.complete:
             return True
-        if self._request_phase != phases.BUFFERING:
-            self._enter(phases.BUFFERING)
-            if head.expects_continue:
-                # The body is needed here, before the upstream is asked; so the expectation ends here too (RFC 9110
-                # 10.1.1).
-                self._caller.deliver(_CONTINUE)
+        self._await_body()
         return False
 
     def _acquire(self, *, judged: bool) -> None:
@@ -420,7 +475,8 @@ class Exchange(ExchangeEvents):
             body = self._body + body
             self._body = None
         if integration.watched:
-            self._replay_body = list(body) if request.received <= request.rules.limits.replay_body else None
+            size = max(head.length, request.received)
+            self._replay_body = list(body) if size <= request.rules.limits.replay_body else None
         length, stripped = head.length, integration.strip
         if integration.injection_points.body:
             body = [bodies.filled(head, b"".join(body), grant.body)]
@@ -463,7 +519,9 @@ class Exchange(ExchangeEvents):
 
     def upload(self) -> None:
         if self._request_phase == phases.BUFFERING:
-            if self._buffer():
+            if self._unfilled is not None:
+                self._prepare()
+            elif self._buffer():
                 self._acquire(judged=False)
             return
         if self._request_phase != phases.SENDING or (connection := self._attached()) is None:
@@ -764,7 +822,8 @@ class Exchange(ExchangeEvents):
         self._status = problem.status
         reply = local_reply(
             problem,
-            integration=None if integration is None or integration.name == NOBODY else integration.name,
+            # Who uses a preset need not know which integration it goes by.
+            integration=None if integration is None or self._preset or integration.name == NOBODY else integration.name,
             sent=sent,
             close=not self._keep_alive,
             head=request.head.method == b"HEAD",
@@ -801,7 +860,12 @@ class Exchange(ExchangeEvents):
         self._enter(phases.OVER)
         worker, request, integration, status = self._worker, self._request, self._integration, self._status
         stats = worker.metrics.unknown if integration is None else integration.stats
-        seconds = worker.leave(stats, code or _OUTCOMES[status], self._began)
+        outcome = code or _OUTCOMES[status]
+        seconds = worker.leave(stats, outcome, self._began)
+        if self._preset:
+            worker.metrics.count_preset(self._preset, outcome)
+        elif code and self._entry is None and request.head.target.startswith(PRESET):
+            worker.metrics.count_preset(UNKNOWN, outcome)
         if self._share is not None:
             self._share.leave()
             self._share = None
@@ -824,6 +888,8 @@ class Exchange(ExchangeEvents):
             head, host = entry.absolute(head), entry.origin.host
         # A request that could not be read has no known door: it counts as the reverse proxy's.
         door = "forward" if request.problem is None and is_forward(head.target) else "reverse"
+        if self._preset or head.target.startswith(PRESET):
+            door = "preset"
         # A target that was not read may hold a password where a host belongs, or an unknown ID.
         shown = integration is not None and (destination is not None or code == "target_denied")
         self._worker.access.write(
@@ -838,6 +904,7 @@ class Exchange(ExchangeEvents):
             bytes_in=request.received,
             bytes_out=self._sent,
             target=head.target.decode("latin-1") if shown else None,
+            preset=self._preset,
         )
 
     # Backpressure, one direction each.

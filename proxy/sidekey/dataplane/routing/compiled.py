@@ -9,6 +9,7 @@ from sidekey.core import headers, parameters, routing
 from sidekey.core.decide import IntegrationRules
 from sidekey.core.paths import under
 from sidekey.core.policy import Policy, Prefix, parse_learnt, upgrade
+from sidekey.core.presets import METHOD, Preset
 from sidekey.core.redaction import Redactor, searchable
 from sidekey.core.urls import Origin, Target
 from sidekey.credentials.base import Grant, GrantSource
@@ -20,6 +21,7 @@ from sidekey.observe.metrics import IntegrationStats
 from sidekey.runtime.snapshot import Integration
 
 _PLAIN: Final = routing.PLAIN.fullmatch
+_BY_PRESET: Final = frozenset({METHOD})
 
 
 class Route:
@@ -57,14 +59,21 @@ class Route:
 
 
 class Destination:
-    """Where a request goes: whose it is, by which route, and the path (and query) that is asked for there."""
+    """Where a request goes: whose it is, by which route, and the path (and query) that is asked for there.
 
-    __slots__ = ("integration", "path", "route")
+    `methods` are those that callers may use for it; `preset` is what it was asked for by.
+    """
 
-    def __init__(self, integration: CompiledIntegration, route: Route, path: bytes) -> None:
+    __slots__ = ("integration", "methods", "path", "preset", "route")
+
+    def __init__(
+        self, integration: CompiledIntegration, route: Route, path: bytes, preset: Preset | None = None
+    ) -> None:
         self.integration: Final = integration
         self.route: Final = route
         self.path: Final = path
+        self.preset: Final = preset
+        self.methods: Final = integration.rules.methods if preset is None else _BY_PRESET
 
 
 class CompiledIntegration:
@@ -215,9 +224,9 @@ class CompiledIntegration:
             return None
         return Destination(self, route, self._base_path + rest)
 
-    def destination(self, target: Target) -> Destination:
-        """Where a target leads that the policy allowed."""
-        return Destination(self, self.route(target.origin), target.request_target.encode("latin-1"))
+    def destination(self, target: Target, preset: Preset | None = None) -> Destination:
+        """Where a target leads that the policy allowed; `preset` is what asks for it."""
+        return Destination(self, self.route(target.origin), target.request_target.encode("latin-1"), preset)
 
     def read_quickly(self, url: bytes, *, forward: bool) -> Target | None:
         """The target where the quick reading allows it; see `core.decide.Candidate`."""

@@ -10,8 +10,9 @@ from sidekey.core.coverage import Coverage
 from sidekey.core.decide import Unmatched
 from sidekey.core.entry import Entry
 from sidekey.core.matching import Matching
+from sidekey.core.presets import Preset
 from sidekey.core.request import RequestHead
-from sidekey.core.routing import LONGEST_HOST, REVERSE, is_own_host
+from sidekey.core.routing import LONGEST_HOST, PRESET, REVERSE, is_own_host, preset_id
 from sidekey.credentials.base import GrantSource
 from sidekey.credentials.identity import IdentitySource
 from sidekey.dataplane.routing.compiled import CompiledIntegration, Destination
@@ -36,6 +37,11 @@ RELOADED: Final = Problem(
 )
 """What becomes of those who wait for an integration that a reload has replaced."""
 
+_INVALID: Final = Problem(
+    "credential_unavailable",
+    "the preset does not belong to its integration any more: an operator must look at it",
+    error="proxy_configuration_error",
+)
 _UNREADABLE: Final = Problem("credential_unavailable", "a value cannot be read", error="proxy_configuration_error")
 
 
@@ -120,15 +126,30 @@ class Index:
         target = head.target
         known = self._targets.get(target)
         if known is None:
-            end = target.find(b"/", 3)
-            if end < 0 or not target.startswith(REVERSE):
-                return None
-            integration = self._compiled.get(target[3:end])
-            known = None if integration is None else integration.quick(target[end:])
+            known = self._read_preset(target) if target.startswith(PRESET) else self._read(target)
             if known is None:
                 return None
             self._remember(target, known)
-        return known if head.method in known.integration.rules.methods else None
+        return known if head.method in known.methods else None
+
+    def _read(self, target: bytes) -> Destination | None:
+        """The quick reading of a target at the reverse proxy."""
+        end = target.find(b"/", 3)
+        if end < 0 or not target.startswith(REVERSE):
+            return None
+        integration = self._compiled.get(target[3:end])
+        return None if integration is None else integration.quick(target[end:])
+
+    def _read_preset(self, target: bytes) -> Destination | None:
+        """The quick reading of what a preset asks for, where that is the same for each request and no grant's."""
+        preset = self.find_preset(preset_id(target))
+        if not isinstance(preset, Preset) or preset.url is None:
+            return None
+        integration = self._compiled.get(preset.integration.encode())
+        if integration is None or integration.needs_slow_path or preset.method not in integration.rules.methods:
+            return None
+        found = integration.read_quickly(preset.url, forward=True)
+        return None if found is None else integration.destination(found, preset)
 
     def quick_in_tunnel(self, head: RequestHead, entry: Entry) -> Destination | None:
         """What becomes of a plain request in a tunnel; None leaves it to `core.decide`.
@@ -150,7 +171,7 @@ class Index:
                 return None
             known = integration.destination(target)
             self._remember(key, known)
-        return known if head.method in integration.rules.methods else None
+        return known if head.method in known.methods else None
 
     def find(self, name: bytes) -> CompiledIntegration | None:
         """The integration of this ID, compiled at its first use; None where there is none."""
@@ -161,6 +182,13 @@ class Index:
                 compiled = self._compile(integration, self._metrics.stats(integration.id))
                 self._compiled[name] = compiled
         return compiled
+
+    def find_preset(self, name: bytes) -> Preset | Problem | None:
+        """The preset of this ID, or why it cannot be used now."""
+        found = self._snapshot.presets.get(name.decode("latin-1"))
+        if found is None:
+            return None
+        return _INVALID if found.invalid else found.rules
 
     def is_own_host(self, host: bytes | None) -> bool:
         """Whether a Host field is the proxy listener's own; an HTTP/1.0 request may leave it out."""
@@ -276,12 +304,20 @@ class Index:
         left.update(gone.values())
         self._cover_resolved()
         left.difference_update(self._in_use())
-        self._targets = {target: found for target, found in self._targets.items() if found.integration not in left}
+        self._targets = {
+            target: found
+            for target, found in self._targets.items()
+            if found.integration not in left and self._is_asked_for(target, found.preset)
+        }
         if snapshot.network != former.network:
             self._reconnect()
         else:
             self._drop_unused(left)
         _release_gradually([*left])
+
+    def _is_asked_for(self, target: bytes, preset: Preset | None) -> bool:
+        """Whether a target is still that of the preset which has asked for it."""
+        return preset is None or self.find_preset(preset_id(target)) is preset
 
     def _in_use(self) -> list[CompiledIntegration]:
         """Those of the snapshot."""

@@ -90,8 +90,14 @@ def exported_integration(row: IntegrationRow) -> Exported:
 def exported_caller(row: CallerRow) -> Exported:
     """A caller. Of its token only a hash is stored, so that the token itself must be filled in, too."""
     file = f"{FOLDER}/callers/{row.id}.txt"
-    granted = "*" if row.integrations is None else list(row.integrations)
-    return Exported({"token": {"file": file}, "integrations": granted}, (file,))
+    granted: dict[str, Any] = {"integrations": _granted(row.integrations)}
+    if row.presets != ():
+        granted["presets"] = _granted(row.presets)
+    return Exported({"token": {"file": file}, **granted}, (file,))
+
+
+def _granted(ids: tuple[str, ...] | None) -> Any:
+    return "*" if ids is None else list(ids)
 
 
 def _is_current(written: Mapping[str, Any], brought: Brought) -> bool:

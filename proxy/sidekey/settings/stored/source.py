@@ -287,4 +287,8 @@ def _callers(rows: Mapping[str, CallerRow], side: FileSide) -> Iterator[tuple[by
     for name, row in rows.items():
         digest = bytes.fromhex(row.token_sha256)
         if name not in names and digest not in side.callers:
-            yield digest, Caller(name, None if row.integrations is None else frozenset(row.integrations))
+            yield digest, Caller(name, _granted(row.integrations), _granted(row.presets))
+
+
+def _granted(ids: tuple[str, ...] | None) -> frozenset[str] | None:
+    return None if ids is None else frozenset(ids)

@@ -1,0 +1,79 @@
+"""What one exchange by a preset costs without sockets, beside the same one at the reverse proxy, in turn.
+
+CPU time, the best of many short rounds, as in `benchmarks.core`.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Callable
+
+from benchmarks.core import BODY, REQUEST, exchange_once
+from sidekey.runtime.snapshot import Preset
+from sidekey.settings.presets import read_preset
+
+ROUNDS = 120
+EXCHANGES = 300
+
+URL = "http://upstream.test:8081/api/v1/hook"
+PAYLOAD = REQUEST.replace(b"/i/bench/v1/hook", b"/p/payload")
+_NAMES = tuple(f"parameter{number}" for number in range(10))
+_PARAMETERS = json.dumps({name: f"the value of {name}" for name in _NAMES}).encode()
+FILLED = (
+    b"POST /p/filled HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(_PARAMETERS) + _PARAMETERS
+)
+SENT = json.dumps({name: f"the value of {name}" for name in _NAMES}, separators=(",", ":")).encode()
+
+
+def presets() -> tuple[Preset, ...]:
+    """One that passes a payload on, and one that is filled with ten parameters."""
+    common: dict[str, object] = {"integration": "bench", "url": URL, "content_type": "application/json"}
+    parameters = {name: {"type": "text", "max_length": 64} for name in _NAMES}
+    body = {name: f"{{{{{name}}}}}" for name in _NAMES}
+    made = []
+    for name, document in {"payload": common, "filled": {**common, "parameters": parameters, "body": body}}.items():
+        built = read_preset(name, document)
+        if built.preset is None:
+            raise RuntimeError(f"the preset is not valid: {built.errors}")
+        made.append(built.preset)
+    return tuple(made)
+
+
+EXCHANGED = {"reverse": (REQUEST, BODY), "payload": (PAYLOAD, BODY), "filled": (FILLED, SENT)}
+"""Requests, and the bodies that the upstream receives for them."""
+
+
+def warm(which: str) -> Callable[[], None]:
+    """A function that runs one of these exchanges, after two that were looked at."""
+    request, body = EXCHANGED[which]
+    once, caller, upstream = exchange_once(request=request, presets=presets())
+    for _ in range(2):
+        once()
+        head, _, sent = upstream.written.partition(b"\r\n\r\n")
+        whole = head.startswith(b"POST /api/v1/hook HTTP/1.1\r\n") and b"Authorization: Basic " in head and sent == body
+        if not whole or not caller.written.endswith(b"y" * 200):
+            raise RuntimeError("the exchange did not go through")
+    return once
+
+
+def run() -> dict[str, float]:
+    """Microseconds of CPU for one exchange; `payload_share` is of the reverse proxy's, `filled_more_us` beyond it."""
+    exchanges = {which: warm(which) for which in EXCHANGED}
+    best = dict.fromkeys(exchanges, float("inf"))
+    gc.collect()
+    gc.freeze()
+    for _ in range(ROUNDS):
+        for which, once in exchanges.items():
+            began = time.process_time()
+            for _ in range(EXCHANGES):
+                once()
+            best[which] = min(best[which], (time.process_time() - began) / EXCHANGES * 1e6)
+    return {
+        "payload_us": best["payload"],
+        "filled_us": best["filled"],
+        "payload_share": best["payload"] / best["reverse"],
+        "filled_more_us": best["filled"] - best["reverse"],
+    }

@@ -1,0 +1,307 @@
+"""Whatever the parameters are: a filled body is its template with the values in place; a URL keeps its shape."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+from urllib.parse import parse_qsl, unquote_to_bytes
+from xml.etree import ElementTree as ET
+
+from hypothesis import assume, event, example, given, settings
+from hypothesis import strategies as st
+
+from sidekey.core import paths
+from sidekey.core.policy import Policy, judge, parse_prefix
+from sidekey.core.preset_parameters import Parameter
+from sidekey.core.templates import Errors, UrlTemplate
+from sidekey.core.urls import parse_target
+from sidekey.runtime.snapshot import Preset
+from support import wire
+from support.plane import base_url, integration
+from support.presets import post, preset
+from support.scripted import Scripted
+
+H = integration("h", base_url(1))
+TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+XML_TEXTS = st.text(
+    st.characters(exclude_categories=("Cs",), exclude_characters="\ufffe\uffff").filter(
+        lambda each: each >= " " or each in "\t\n\r"
+    ),
+    max_size=20,
+)
+NUMBERS = st.integers(-(2**80), 2**80) | st.floats(allow_nan=False, allow_infinity=False)
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+MARKUP = st.sampled_from(
+    [
+        "{{text}}",
+        '"',
+        "\\",
+        "<a>",
+        "&amp;",
+        "]]>",
+        "%2e%2e",
+        "..",
+        "/",
+        "&a=b",
+        "+",
+        "\r\n",
+        "{{{{",
+    ]
+)
+VALUES = st.fixed_dictionaries(
+    {
+        "text": TEXTS | st.lists(MARKUP | TEXTS, max_size=4).map("".join),
+        "number": NUMBERS,
+        "whole": st.integers(-(2**60), 2**60),
+        "on": st.booleans(),
+        "list": st.lists(JSON_VALUES, max_size=4),
+        "object": st.dictionaries(TEXTS, JSON_VALUES, max_size=4),
+    }
+)
+PARAMETERS = {
+    "text": {"type": "text"},
+    "number": {"type": "number"},
+    "whole": {"type": "integer"},
+    "on": {"type": "boolean"},
+    "list": {"type": "list"},
+    "object": {"type": "object"},
+}
+LITERALS = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="{}\ufeff"), max_size=6)
+
+
+def written(value: object) -> str:
+    """The text of a value, as JSON spells it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> tuple[str, list[str]]:
+    """A text with placeholders, and its pieces: literals, and names in between."""
+    pieces = [draw(LITERALS)]
+    for _ in range(draw(st.integers(0, 3))):
+        pieces += [draw(st.sampled_from(["text", "number", "whole", "on"])), draw(LITERALS)]
+    spelled = [f"{{{{{piece}}}}}" if at % 2 else piece for at, piece in enumerate(pieces)]
+    return "".join(spelled), pieces
+
+
+def filled_text(pieces: list[str], values: dict[str, Any]) -> str:
+    return "".join([written(values[piece]) if at % 2 else piece for at, piece in enumerate(pieces)])
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> tuple[object, object]:
+    """A JSON document with placeholders, and the same with a pair (kind, what) in place of each text."""
+    exact = st.sampled_from(sorted(PARAMETERS)).map(lambda name: (f"{{{{{name}}}}}", ("exact", name)))
+    text = texts().map(lambda found: (found[0], ("text", found[1])))
+    plain = (st.none() | st.booleans() | st.integers(-9, 9)).map(lambda value: (value, ("plain", value)))
+
+    def lists(inner: st.SearchStrategy[tuple[object, object]]) -> st.SearchStrategy[tuple[object, object]]:
+        many = st.lists(inner, max_size=4)
+        keys = st.dictionaries(LITERALS, inner, max_size=4)
+        return many.map(lambda found: ([each for each, _ in found], [each for _, each in found])) | keys.map(
+            lambda found: (
+                {key: each for key, (each, _) in found.items()},
+                {key: each for key, (_, each) in found.items()},
+            )
+        )
+
+    return draw(st.recursive(exact | text | plain, lists, max_leaves=8))
+
+
+def expected(shape: object, values: dict[str, Any]) -> object:
+    """What a document stands for with these values."""
+    if isinstance(shape, list):
+        return [expected(each, values) for each in shape]
+    if isinstance(shape, dict):
+        return {key: expected(each, values) for key, each in shape.items()}
+    assert isinstance(shape, tuple)
+    kind, what = shape
+    if kind == "text":
+        # A text that came to be exactly one placeholder keeps the value's type.
+        if len(what) == 3 and what[0] == what[2] == "":
+            return values[what[1]]
+        return filled_text(what, values)
+    return values[what] if kind == "exact" else what
+
+
+def arrived(made: Preset, payload: dict[str, Any]) -> wire.Message | bytes:
+    """The request that the upstream receives for these parameters, or the answer where it receives none."""
+    return sent_for(made, post(json.dumps(payload, ensure_ascii=False).encode()))
+
+
+def sent_for(made: Preset, asked: bytes) -> wire.Message | bytes:
+    """The request that the upstream receives for a caller's, or the answer where it receives none."""
+
+    async def main() -> wire.Message | bytes:
+        sidekey = Scripted(H, presets=[made])
+        caller = sidekey.caller()
+        caller.feed(asked)
+        for _ in range(8):
+            await asyncio.sleep(0)
+        assert sidekey.defects == []
+        if not sidekey.upstreams:
+            return caller.take()
+        (message,) = wire.requests(sidekey.upstreams[0].take())
+        return message
+
+    return asyncio.run(main())
+
+
+@given(documents(), VALUES)
+@settings(max_examples=200, deadline=None)
+def test_a_json_body_is_its_template_with_the_values_in_their_places(
+    found: tuple[object, object], values: dict[str, Any]
+) -> None:
+    """With their types where a text is a placeholder alone, else as text."""
+    document, shape = found
+    assume(document is not None)
+    message = arrived(preset(parameters=PARAMETERS, body=document), values)
+    assert isinstance(message, wire.Message)
+    assert json.loads(message.body) == expected(shape, values)
+    assert message.values(b"content-length") == [b"%d" % len(message.body)]
+
+
+@given(st.dictionaries(LITERALS, texts(), min_size=1, max_size=4), VALUES)
+@settings(max_examples=200, deadline=None)
+def test_a_form_is_its_template_with_the_values_in_their_places(
+    fields: dict[str, tuple[str, list[str]]], values: dict[str, Any]
+) -> None:
+    """As many fields as there were, by their names."""
+    body = {name: text for name, (text, _) in fields.items()}
+    made = preset(content_type="application/x-www-form-urlencoded", parameters=PARAMETERS, body=body)
+    message = arrived(made, values)
+    assert isinstance(message, wire.Message)
+    assert parse_qsl(message.body.decode(), keep_blank_values=True, strict_parsing=True) == [
+        (name, filled_text(pieces, values)) for name, (_, pieces) in fields.items()
+    ]
+
+
+@given(XML_TEXTS | MARKUP, XML_TEXTS)
+@settings(max_examples=200, deadline=None)
+@example("\r\n\t'\"]]>&lt;", "--><b/>")
+def test_xml_is_its_template_with_the_values_in_their_places(first: str, second: str) -> None:
+    """The same elements and attributes, whatever the values are."""
+    body = "<?xml version='1.0'?><r a='{{a}}' b=\"x{{b}}y\"><!-- c --><c>{{b}}</c>t{{a}}<d e='{{b}}{{a}}'/></r>"
+    parameters = {"a": {"type": "text"}, "b": {"type": "text"}}
+    message = arrived(
+        preset(content_type="application/xml", parameters=parameters, body=body), {"a": first, "b": second}
+    )
+    assert isinstance(message, wire.Message)
+    root = ET.fromstring(message.body)
+    assert root.attrib == {"a": first, "b": f"x{second}y"}
+    inner, other = list(root)
+    assert (root.text or "", inner.text or "", inner.tail, list(inner)) == ("", second, f"t{first}", [])
+    assert other.attrib == {"e": second + first}
+
+
+@given(TEXTS)
+def test_a_text_that_xml_does_not_allow_is_refused(value: str) -> None:
+    """And any other is not."""
+    made = preset(content_type="text/xml", parameters={"a": {"type": "text"}}, body="<r>{{a}}</r>")
+    found = arrived(made, {"a": value})
+    allowed = all(each in "\t\n\r" or (each >= " " and each not in "\ufffe\uffff") for each in value)
+    assert isinstance(found, wire.Message) is allowed
+
+
+ODD_PIECES = [
+    *(".", "..", "/", "\\", ";", "?", "#", "%", "%25", "%2e", "%2f", "%252F", "%u002f", "%u2215", "%00", "2f", "u002f"),
+    *("a", "\xe9", "\u2044", "\uff0f", "\xa5", "\u2100", "\uff0e", "\u0338", " ", "\xa0", "\n", "\x85"),
+    *("+", "&", "=", ":", "@", "::$DATA"),
+]
+ODD = st.lists(st.sampled_from(ODD_PIECES) | TEXTS, max_size=5).map("".join)
+
+
+@given(ODD, ODD)
+@settings(max_examples=600, deadline=None)
+@example("..%2Fadmins", "x")
+@example("%25", "2f")
+@example(".", ".")
+@example("%u", "002f")
+def test_a_filled_url_never_leaves_its_segment_in_any_reading(first: str, second: str) -> None:
+    """One segment where there was one, inside the policy of its place, with the same query and its value."""
+    parameters = {name: Parameter(name, "text") for name in ("a", "b")}
+    template = UrlTemplate.read("https://h.test/api/{{a}}.{{b}}/{{b}}/mails?to={{a}}&x=1", parameters)
+    errors: Errors = {}
+    url = template.fill({"a": first, "b": second}, errors)
+    event("refused" if errors else "filled")
+    if errors:
+        return
+    target = parse_target(url)
+    assert target.origin == parse_target("https://h.test/").origin
+    assert parse_qsl(target.query or "", keep_blank_values=True) == [("to", first), ("x", "1")]
+    for reading in paths.readings(target.path):
+        segments = reading.split("/")
+        assert len(segments) == 5
+        assert segments[:2] == ["", "api"]
+        assert segments[4] == "mails"
+        assert not {".", "..", ""} & set(segments[2:4])
+        assert not set("\\;?#") & set(reading)
+    assert [unquote_to_bytes(each).decode() for each in target.path.split("/")[2:4]] == [f"{first}.{second}", second]
+    inside = Policy(prefixes=(parse_prefix("https://h.test/api"),))
+    assert judge(inside, target).allowed
+
+
+@given(st.integers(0, 3), st.booleans())
+@settings(max_examples=8, deadline=None)
+def test_a_body_at_its_limit_goes_out_and_one_above_it_does_not(short: int, over: bool) -> None:
+    """256 KiB, counted in bytes of UTF-8."""
+    size = (256 << 10) // 8 - short
+    body = "{{a}}" * 8 + "x" * (8 * short + over)
+    made = preset(content_type="text/plain", parameters={"a": {"type": "text"}}, body=body)
+    assume(size % 2 == 0)
+    found = arrived(made, {"a": "é" * (size // 2)})
+    if over:
+        assert isinstance(found, bytes)
+        assert found.startswith(b"HTTP/1.1 422 ")
+    else:
+        assert isinstance(found, wire.Message)
+        assert len(found.body) == 256 << 10
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *(
+            b"{",
+            b"}",
+            b"[",
+            b"]",
+            b'"',
+            b":",
+            b",",
+            b'"user"',
+            b'"points"',
+            b"1",
+            b"-",
+            b"e9",
+            b"9" * 99,
+            b"NaN",
+            b"null",
+        ),
+        *(b" ", b"\\", b"\\u", b"d800", b"\0", b"\xff", b"\xc3\xa9", b"\xef\xbb\xbf", b"{{user}}", b'{"user": "x"'),
+        b"[" * 40,
+    ]
+)
+
+
+@given(st.lists(FRAGMENTS | st.binary(max_size=3), max_size=12).map(b"".join), st.booleans())
+@settings(max_examples=400, deadline=None)
+@example(b'{"user": "x", "points": 1}', False)
+def test_whatever_bytes_parameters_are_there_is_an_answer(payload: bytes, chunked: bool) -> None:
+    """A request that is whole, or 422; never a defect, and never a cut connection."""
+    parameters = {"user": {"type": "text"}, "points": {"type": "number", "default": 1}}
+    made = preset(url=base_url(1, "/api/{{user}}"), parameters=parameters, body=["{{points}}", "{{user}}"])
+    asked = post(payload)
+    if chunked and payload:
+        asked = post(b"%x\r\n%b\r\n0\r\n\r\n" % (len(payload), payload), framing="Transfer-Encoding: chunked")
+    found = sent_for(made, asked)
+    if isinstance(found, wire.Message):
+        points, user = json.loads(found.body)
+        assert isinstance(user, str)
+        assert isinstance(points, int | float)
+    else:
+        assert found.startswith(b"HTTP/1.1 422 ")

@@ -1,0 +1,201 @@
+"""Presets of a config: what belongs to an integration, what a reload keeps, and which fail alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sidekey.runtime.snapshot import Snapshot
+from sidekey.settings.load import Loader, load
+from sidekey.settings.presets import choice_errors, judged, mismatches
+from support.loading import good
+from support.missing import Missing
+from support.plane import base_url, integration
+from support.presets import preset, refused
+
+CRM = "crm: {endpoint_prefix: https://crm.example.com/v1, auth: {type: headers, headers: {X-Tenant: acme}}}"
+MOVED = CRM.replace("/v1", "/v2")
+HOOK = "hook: {integration: crm, url: https://crm.example.com/v1/hook, content_type: text/plain}"
+OTHER = HOOK.replace("hook:", "other:")
+
+
+def write(folder: Path, *presets: str, crm: str = CRM, top: str = "") -> None:
+    """A config file."""
+    lines = "".join(f"  {each}\n" for each in presets)
+    (folder / "sidekey.yaml").write_text(f"version: 1\n{top}integrations:\n  {crm}\npresets:\n{lines}")
+
+
+def loader(folder: Path) -> Loader:
+    return Loader(folder, {})
+
+
+def snapshot_of(folder: Path) -> Snapshot:
+    return good(load(folder, {}))
+
+
+def test_a_preset_is_what_its_mapping_says(tmp_path: Path) -> None:
+    """With the rules by which it is filled."""
+    write(tmp_path, HOOK.replace("text/plain}", "text/plain, description: A hook, tags: [a], method: PUT}"))
+    found = snapshot_of(tmp_path).presets["hook"]
+    assert (found.id, found.url, found.content_type) == ("hook", "https://crm.example.com/v1/hook", "text/plain")
+    assert (found.description, found.tags, found.invalid) == ("A hook", ("a",), "")
+    assert (found.rules.id, found.rules.integration, found.rules.method) == ("hook", "crm", b"PUT")
+    assert found.rules.url == b"https://crm.example.com/v1/hook"
+
+
+def test_presets_may_be_in_any_file_of_a_folder_and_an_id_in_one(tmp_path: Path) -> None:
+    """As integrations."""
+    write(tmp_path, HOOK)
+    (tmp_path / "a.yaml").write_text(f"version: 1\npresets:\n  {OTHER}\n")
+    assert set(snapshot_of(tmp_path).presets) == {"hook", "other"}
+    (tmp_path / "a.yaml").write_text(f"version: 1\npresets:\n  {HOOK}\n")
+    (error,) = load(tmp_path, {}).errors
+    assert error.message == f"this is already in {tmp_path / 'a.yaml'}:3: remove one"
+    (tmp_path / "a.yaml").write_text("version: 1\npresets: []\n")
+    assert [error.message for error in load(tmp_path, {}).errors] == ["must be a mapping"]
+
+
+def test_what_has_not_changed_is_the_same_object(tmp_path: Path) -> None:
+    """And what has changed is another one, with its integration in one snapshot."""
+    write(tmp_path, HOOK, OTHER)
+    loading = loader(tmp_path)
+    first = good(loading.load())
+    write(tmp_path, HOOK, OTHER.replace("/hook", "/new"))
+    second = good(loading.load())
+    assert second.presets["hook"] is first.presets["hook"]
+    assert second.presets["other"] is not first.presets["other"]
+    assert second.presets["other"].rules.url == b"https://crm.example.com/v1/new"
+
+
+def test_an_integration_s_change_makes_a_preset_invalid_until_it_fits_again(tmp_path: Path) -> None:
+    """The config is in use all the same, and says so with the place in it."""
+    write(tmp_path, HOOK)
+    loading = loader(tmp_path)
+    first = good(loading.load())
+    write(tmp_path, HOOK, crm=MOVED)
+    loaded = loading.load()
+    second = good(loaded)
+    reason = "must be allowed by integration crm: the target is not under any endpoint prefix"
+    assert second.presets["hook"].invalid == reason
+    assert second.presets["hook"].rules is first.presets["hook"].rules
+    assert [str(each) for each in loaded.mismatched] == [
+        f"{tmp_path / 'sidekey.yaml'}:5:33: presets.hook.url: {reason}"
+    ]
+    write(tmp_path, HOOK)
+    third = loading.load()
+    assert good(third).presets["hook"] is first.presets["hook"]
+    assert third.mismatched == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "places"),
+    [
+        ({}, []),
+        ({"url": base_url(1, "/apix")}, [("url",)]),
+        ({"url": base_url(1, "/api/../x")}, [("url",)]),
+        ({"url": "https://other.test/api"}, [("url",)]),
+        ({"url": base_url(1, "/api/token")}, [("url",)]),
+        ({"method": "PUT"}, [("method",)]),
+        ({"headers": {"x_tenant": "a", "X-Other": "b"}}, [("headers", "x_tenant")]),
+        ({"headers": {"X-HTTP-Method-Override": "PUT"}}, [("headers", "X-HTTP-Method-Override")]),
+        ({"url": base_url(1, "/{{a}}"), "parameters": {"a": {"type": "text"}}, "body": {}}, [("url",)]),
+        ({"url": base_url(1, "/api/{{a}}"), "parameters": {"a": {"type": "text"}}, "body": {}}, []),
+    ],
+)
+def test_a_preset_is_inside_its_integration(keys: dict[str, object], places: list[tuple[str, ...]]) -> None:
+    """URL, method, and no header that the grant brings."""
+    made = integration(
+        "h",
+        base_url(1),
+        forbidden=[(base_url(1, ""), "/api/token")],
+        methods=["POST"],
+        headers=(("X-Tenant", "acme"),),
+    )
+    assert [loc for loc, _ in mismatches(preset(**keys), made)] == places  # type: ignore[arg-type]
+
+
+def test_a_preset_without_its_integration_is_invalid() -> None:
+    """And one whose integration is not known yet is not: its target is judged when it is."""
+    hook = preset()
+    assert mismatches(hook, None) == [(("integration",), "no integration has this ID")]
+    missing = Missing(integration("h", base_url(1)))
+    assert mismatches(hook, missing.integration()) == []
+    assert judged({"hook": hook}, {"h": missing.integration()})["hook"] is hook
+    assert judged({"hook": hook}, {})["hook"].invalid == "no integration has this ID"
+
+
+def test_an_integration_that_cannot_be_used_cannot_be_chosen() -> None:
+    """`check` says so; what becomes readable while Sidekey runs serves its presets then."""
+    missing = Missing(integration("h", base_url(1)))
+    reason = "integration h cannot be used now: see its own errors"
+    assert choice_errors(preset(), missing.integration()) == [(("integration",), reason)]
+    assert choice_errors(preset(), integration("h", base_url(1))) == []
+
+
+def test_a_caller_s_presets_are_its_own(tmp_path: Path) -> None:
+    """A list, or all; left out, none."""
+    (tmp_path / "token").write_text("x")
+    for number in range(3):
+        (tmp_path / f"token{number}").write_text(f"token{number}")
+    top = (
+        "callers:\n  one: {token: {file: token0}, presets: [hook]}\n  all: {token: {file: token1}, presets: '*'}\n"
+        "  none: {token: {file: token2}, integrations: '*'}\n"
+    )
+    write(tmp_path, HOOK, OTHER, top=top)
+    callers = snapshot_of(tmp_path).callers
+    assert callers is not None
+    assert {each.name: (each.may_send("hook"), each.may_send("other")) for each in callers.values()} == {
+        "one": (True, False),
+        "all": (True, True),
+        "none": (False, False),
+    }
+    assert all(each.may_use("crm") is (each.name == "none") for each in callers.values())
+
+
+def test_with_a_store_an_integration_may_be_made_later(tmp_path: Path) -> None:
+    """Until then the preset is invalid, and there is a warning."""
+    (tmp_path / "k1").write_text("QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=")
+    top = "store: {path: s.db, keys: [{id: k1, key: {file: k1}}]}\n"
+    write(tmp_path, HOOK.replace("integration: crm", "integration: later"), top=top)
+    loaded = load(tmp_path, {})
+    text = "no file has an integration of this ID: it must be made in the store"
+    assert [(each.path, each.message) for each in loaded.warnings if each.path.startswith("presets")] == [
+        ("presets.hook.integration", text)
+    ]
+    assert good(loaded).presets["hook"].invalid == "no integration has this ID"
+
+
+def test_every_key_is_checked_whatever_is_wrong_with_another() -> None:
+    """As far as it can be."""
+    assert refused(url=7, body={"a": "{{b}}"}, content_type="json") == [
+        ("url", "must be a text: put numbers, true, false and null in quotes"),
+        ("content_type", "must be a media type, such as application/json"),
+    ]
+    assert refused(url=7, body={"a": "{{b}}"}) == [
+        ("url", "must be a text: put numbers, true, false and null in quotes"),
+        ("body.a", "a placeholder must name one of the parameters"),
+    ]
+
+
+def test_a_body_is_written_in_utf_8() -> None:
+    """Its type says so, or nothing; a payload has the caller's charset."""
+    for content_type in ("text/xml; charset=latin1", 'text/xml;Charset="us-ascii"'):
+        reason = "the charset must be utf-8, in which a body is written"
+        assert refused(content_type=content_type, body="<a/>") == [("content_type", reason)]
+        assert refused(content_type=content_type) == []
+    assert refused(content_type='text/xml; charset="UTF-8"', body="<a/>") == []
+
+
+def test_defaults_are_values_of_their_type() -> None:
+    """Also lists and objects, which may hold anything that JSON has."""
+    default = {"a": [1, None, {"b": 1.5}]}
+    found = preset(parameters={"o": {"type": "object", "default": default}}, body={"o": "{{o}}"})
+    assert not found.invalid
+    deep: object = 1
+    for _ in range(40):
+        deep = [deep]
+    assert refused(parameters={"o": {"type": "list", "default": deep}}, body={"o": "{{o}}"}) == [
+        ("parameters.o", "must not be nested deeper than 32 levels"),
+        ("body.o", "a placeholder must name one of the parameters"),
+    ]
