@@ -145,7 +145,9 @@ def write_sources(kinds: dict[str, dict[str, Any]], folder: Path) -> None:
         found = exported_integration(row)
         text = write({"version": 1, "integrations": {name: found.config}})
         (folder / f"{name}.yaml").write_text(fill(text, folder, opened(row).values, found.config))
-    (folder / "callers.yaml").write_text("version: 1\ncallers: {billing: {token: {env: BILLING}, integrations: '*', presets: [welcome]}}\n")
+    (folder / "callers.yaml").write_text(
+        "version: 1\ncallers:\n  billing: {token: {env: BILLING}, integrations: '*', presets: [welcome]}\n"
+    )
 
 
 def test_an_export_is_imported_as_what_it_was(kinds: dict[str, dict[str, Any]], site: Site, tmp_path: Path) -> None:

@@ -238,13 +238,15 @@ def test_a_stored_integration_knows_its_row_and_what_its_secrets_are_bound_to() 
     """What its tokens are bound to as well. Redaction may be switched on without entering them again."""
     found = built_of_store(OAUTH2)
     assert (found.stored, found.row) == (True, "row-of-crm")
-    assert "https://auth.example.com/token" in found.destination
-    assert built_of_store({**OAUTH2, "description": "other", "redact_response": True}).destination == found.destination
+    (own,) = found.destinations
+    assert "https://auth.example.com/token" in own
+    redacting = built_of_store({**OAUTH2, "description": "other", "redact_response": True})
+    assert (len(redacting.destinations), redacting.destinations[1]) == (2, own)
     other = {**OAUTH2, "auth": {**OAUTH2["auth"], "token_endpoint": "https://other.example.com/token"}}
-    assert built_of_store(other).destination != found.destination
+    assert own not in built_of_store(other).destinations
 
 
 def test_an_integration_of_a_file_has_neither(tmp_path: Path) -> None:
     write(tmp_path, f"crm {prefix('crm')}, {TENANT}")
     found = good(load(tmp_path, {})).integrations["crm"]
-    assert (found.stored, found.row, found.destination) == (False, "", "")
+    assert (found.stored, found.row, found.destinations) == (False, "", ("",))

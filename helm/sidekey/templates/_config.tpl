@@ -59,7 +59,9 @@ whose response is still under way, or not stored yet, would be lost.
 {{- $callers := dict -}}
 {{- range $name, $caller := .values.callers -}}
 {{- $token := dict "file" (printf "/run/sidekey/callers/%s" $name) -}}
-{{- $_ := set $callers $name (dict "token" $token "integrations" ($caller.integrations | default list)) -}}
+{{- $entry := dict "token" $token "integrations" ($caller.integrations | default list) -}}
+{{- with $caller.presets }}{{- $_ := set $entry "presets" . -}}{{- end -}}
+{{- $_ := set $callers $name $entry -}}
 {{- end -}}
 {{- if $callers -}}
 {{- $_ := set $config "callers" $callers -}}

@@ -48,7 +48,7 @@ def _proxy(at: Address, name: str, *, callers: bool) -> str:
 def _python(url: str, *, callers: bool) -> str:
     lines = ["import os", ""] if callers else []
     headers = f', headers={{"Sidekey-Token": os.environ["{TOKEN_VARIABLE}"]}}' if callers else ""
-    return "\n".join([*lines[:1], "import requests", "", f"response = requests.get({json.dumps(url)}{headers})"])
+    return "\n".join([*lines[:1], "import requests", "", f"response = requests.get({url!r}{headers})"])
 
 
 def _node(url: str, *, callers: bool) -> str:

@@ -1,4 +1,4 @@
-"""admin/console/form/document.py and filled.py: what is shown is what is sent back, for a browser without script."""
+"""admin/console/form/document.py: what is shown is what is sent back, for a browser without script."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.admin.api.problems import ItemError
 from sidekey.admin.console.form.document import document_of
 from sidekey.admin.console.form.entries import entries_of, form_of, sent_document
-from sidekey.admin.console.form.filled import fill, unplaced
 from sidekey.admin.console.form.forms import Form, form_for
 from sidekey.admin.console.render import renderer
 from support.pages import Form as Sent
 from support.pages import Seen
 
 READ = {"set": True, "updated_at": "2026-11-03T10:00:00Z", "updated_by": "ann"}
+
+
 CERTIFICATE = {"set": True, "subject": "CN=me", "issuer": "CN=ca", "not_after": "2027-01-01T00:00:00Z"}
+
 
 DOCUMENTS: Mapping[str, dict[str, Any]] = {
     "basic": {
@@ -105,23 +106,6 @@ def test_what_is_shown_and_sent_back_changes_nothing(name: str) -> None:
     assert sent_document(form, page_of(form, document).fields, document) == document
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_no_page_has_a_secret_that_was_refused(name: str) -> None:
-    """What was typed is not sent back, whatever is wrong with it."""
-
-    def typed(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            if value == READ:
-                return {"value": "canary-secret"}
-            return {key: typed(each) for key, each in value.items()}
-        return value
-
-    document = typed(DOCUMENTS[name])
-    form = form_of(document)
-    assert form is not None
-    assert "canary" not in str(page_of(form, document).fields)
-
-
 def test_a_stored_secret_is_kept_replaced_or_removed() -> None:
     """As it is said; without any word it is not there."""
     fields = [each for each in form_for("oauth2").fields if each.key == "client_secret"]
@@ -147,24 +131,6 @@ def test_pem_comes_pasted_or_by_a_url() -> None:
         "certificate": {"inline": "-----BEGIN\nx\n"},
         "private_key": {"url": "https://k.example/key"},
     }
-
-
-def test_an_error_stands_beside_the_nearest_field() -> None:
-    """In a group beside its part; what has no field is told apart."""
-    form = form_for("oauth2")
-    errors = (
-        ItemError("/auth/client_id", "must not be empty"),
-        ItemError("/auth/token_request/body/scope", "must be text"),
-        ItemError("/auth/assertion", "is missing"),
-        ItemError("/odd", "is not known"),
-    )
-    filled = {each.field.key: each for each in fill(form.fields, {}, errors)}
-    assert filled["client_id"].errors == ("must not be empty",)
-    assert filled["assertion"].errors == ("is missing",)
-    request = filled["token_request"]
-    assert (request.errors, request.is_wrong) == ((), True)
-    assert next(each for each in request.parts if each.field.key == "body").errors == ("must be text",)
-    assert unplaced(form.fields, errors) == [errors[3]]
 
 
 @given(st.dictionaries(st.from_regex(r"[A-Za-z-]{1,8}", fullmatch=True), st.text(max_size=20), min_size=1, max_size=4))

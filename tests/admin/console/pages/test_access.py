@@ -1,4 +1,4 @@
-"""admin/console/pages/access.py and activity.py: tokens and callers are made, changed and ended by admins."""
+"""admin/console/pages/access.py: tokens and callers are made, changed and ended by admins."""
 
 from __future__ import annotations
 
@@ -70,21 +70,3 @@ def test_both_are_for_admins(log_in: LogIn) -> None:
         body = {"form_token": token, "name": "x", "role": "admin", "own_token": TOKENS[role], "version": "1"}
         for path in ("/access/tokens", "/access/callers", "/access/tokens/x/revoke", "/access/callers/x/delete"):
             assert pages.ask("POST", path, body).status == 403
-
-
-def test_the_activity_says_who_logged_in_tested_and_changed(
-    log_in: LogIn, running: Running, named: Named, api: Api
-) -> None:
-    """From where, and with which outcome; pages go back in time."""
-    admin, name = log_in("admin"), named("seen")
-    api.make("/integrations", {"id": name, **basic(running.upstream)})
-    assert Api(running.child.admin_port, TOKENS["admin"]).ask("POST", f"/integrations/{name}/test").status == 200
-    text = admin.get("/activity").text
-    assert f"admin-of-file test integration {name} OK 127.0.0.1" in text
-    assert f"editor-of-file create integration {name} /auth" in text
-    assert "admin-of-file login OK 127.0.0.1" in text
-    for _ in range(60):
-        log_in("viewer")
-    older = re.search(r'href="(/activity\?before=\d+)"', admin.get("/activity").body)
-    assert older is not None
-    assert name in admin.get(older[1]).text

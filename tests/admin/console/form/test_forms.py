@@ -1,0 +1,54 @@
+"""admin/console/form/forms.py: which fields come first, for every kind and every provider."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidekey.admin.console.form.forms import form_for
+from sidekey.credentials.registry import KINDS
+from sidekey.settings import profiles
+
+FIRST = {
+    "basic": ["endpoint_prefix", "username", "password"],
+    "headers": ["endpoint_prefix", "headers"],
+    "mtls": ["endpoint_prefix", "certificate", "private_key"],
+    "oauth2": ["token_endpoint", "client_id", "client_secret"],
+    "responsys": ["login_endpoint", "username", "password"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_needed_comes_first(kind: str) -> None:
+    """And every key once."""
+    form = form_for(kind)
+    assert [field.key for field in form.first] == FIRST[kind]
+    pointers = [field.pointer for field in form.fields]
+    assert len(pointers) == len(set(pointers))
+    assert [field.key for field in form.more][:3] == ["description", "tags", "test"]
+
+
+@pytest.mark.parametrize("provider", profiles.names())
+def test_a_provider_asks_for_its_parameters_and_none_of_others(provider: str) -> None:
+    """Those it must have come first, in its own words."""
+    profile = profiles.profile(provider)
+    form = form_for(profile.kind, provider)
+    first = {field.key: field for field in form.first}
+    for name, parameter in profile.parameters.items():
+        if parameter.required and parameter.default is None and not parameter.defaults:
+            assert first[name].required
+            assert parameter.description in first[name].help
+    foreign = {name for each in profiles.names() for name in profiles.profile(each).parameters}
+    foreign -= set(profile.parameters) | set(KINDS[profile.kind].model_fields)
+    assert not foreign & {field.key for field in form.fields}
+
+
+def test_fields_that_count_only_with_another_value_say_so() -> None:
+    when = form_for("oauth2").when
+    assert when["/auth/refresh_token"] == ("/auth/grant", ("refresh_token",))
+    pointers = {field.pointer for field in form_for("oauth2").fields}
+    assert {pointer for name, (other, _) in when.items() for pointer in (name, other)} <= pointers
+
+
+def test_a_certificate_is_asked_for_once() -> None:
+    assert "client_certificate" not in {field.key for field in form_for("mtls").fields}
+    assert "client_certificate" in {field.key for field in form_for("basic").fields}

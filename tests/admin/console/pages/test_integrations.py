@@ -1,0 +1,98 @@
+"""admin/console/pages/integrations.py: the list, and one integration with what can be done with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from admin.api.conftest import Running
+from admin.console.conftest import LogIn, Named
+from admin.console.pages.test_adding import CALLER, made
+from support.api import Api, basic
+from support.ask import get
+
+
+def test_one_is_tested_explained_and_deleted(log_in: LogIn, running: Running, named: Named) -> None:
+    """The test's result is on the page; an explanation names no secret."""
+    pages, name = log_in("editor"), named("tried")
+    made(pages, running, name, **{"/test/path": "/whoami"})
+    path = f"/integrations/{name}"
+    assert "200 in" in pages.send(pages.get(path).form(f"{path}/test")).text
+    form = pages.get(path).form(f"{path}/explain")
+    assert "Allowed" in pages.send(form, {"url": "/whoami"}).text
+    assert "Denied" in pages.send(form, {"url": "https://elsewhere.example/"}).text
+    assert "ASCII" in pages.send(form, {"url": "/\u202e"}).text
+    assert pages.send(pages.get(path).form(f"{path}/delete")).path == "/?done=deleted"
+    assert pages.ask("GET", path).status == 404
+
+
+def test_a_failing_integration_is_told_with_its_last_errors(
+    log_in: LogIn, running: Running, named: Named, api: Api
+) -> None:
+    """In the list and on its page, until a request succeeds: here, with another secret."""
+    pages, name = log_in("editor"), named("failing")
+    made(pages, running, name, **{"/endpoint_prefix": "http://127.0.0.1:1"})
+    assert "not recorded" in pages.get(f"/?q={name}").text
+    for _ in range(3):
+        assert get(running.child.proxy_port, f"/i/{name}/x", CALLER).status == 502
+    assert "Failing since" in pages.get(f"/?q={name}").text
+    seen = pages.get(f"/integrations/{name}")
+    assert "3 in 24 hours, 3 failed" in seen.text
+    assert seen.text.count(": 502, upstream_unreachable") == 3
+    form = seen.form(f"/integrations/{name}")
+    repaired = {"/endpoint_prefix": f"http://127.0.0.1:{running.upstream}", "/auth/password#do": "replace"}
+    pages.send(form, {**repaired, "/auth/password": "new"})
+    assert get(running.child.proxy_port, f"/i/{name}/whoami", CALLER).status == 200
+    assert "Failing" not in pages.get(f"/?q={name}").text
+    assert api.get(f"/integrations/{name}")["status"] == "ok"
+
+
+def test_one_of_a_file_is_shown_and_cannot_be_changed(log_in: LogIn) -> None:
+    pages = log_in("editor")
+    seen = pages.get("/integrations/of-a-file")
+    assert "A config file: it can be changed there." in seen.text
+    assert "a-secret-of-a-file" not in seen.body
+    token = seen.form("/logout").fields["form_token"]
+    for path in ("", "/delete", "/release"):
+        assert pages.ask("POST", f"/integrations/of-a-file{path}", {"form_token": token, "version": "1"}).status != 303
+
+
+NASTY = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "\u202eevil\u2066",
+    "x" * 2000,
+    "{{ 7*7 }}",
+    "'`&",
+]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_texts_of_others_are_inert(log_in: LogIn, running: Running, named: Named, api: Api, text: str) -> None:
+    """Markup, quotes, directions and templates, wherever a page shows them."""
+    pages, name = log_in("editor"), named("nasty")
+    api.make("/integrations", {"id": name, "description": text, "tags": [text[:100]], **basic(running.upstream)})
+    for path in (f"/?q={name}", f"/integrations/{name}"):
+        body = pages.get(path).body
+        assert "<script>alert" not in body
+        assert "<img" not in body
+        assert "49" not in body.replace(str(running.upstream), "")
+        assert f"<bdi>{_escaped(text)}</bdi>" in body
+    form = pages.get(f"/integrations/{name}").form(f"/integrations/{name}")
+    assert form.fields["/description"] == text
+
+
+def _escaped(text: str) -> str:
+    for raw, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("'", "&#39;"), ('"', "&#34;")):
+        text = text.replace(raw, entity)
+    return text
+
+
+def test_the_list_is_searched_and_filtered(log_in: LogIn, running: Running, named: Named, api: Api) -> None:
+    """By what the API can; what is not found is said."""
+    pages, name = log_in("viewer"), named("found")
+    api.make("/integrations", {"id": name, "description": "Quarterly", "tags": ["q3"], **basic(running.upstream)})
+    for query in (f"q={name}", "q=quarterly", "tag=q3", f"q={name}&kind=basic&status=ok"):
+        assert f'href="/integrations/{name}"' in pages.get(f"/?{query}").body
+    assert f'href="/integrations/{name}"' not in pages.get(f"/?q={name}&kind=headers").body
+    assert "No integration is like that" in pages.get("/?q=nothing-like-it").text
+    assert pages.ask("GET", "/?status=nonsense").status == 200

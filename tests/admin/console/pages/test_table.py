@@ -1,0 +1,25 @@
+"""admin/console/pages/table.py: each page is found by one path, and says who may open it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sidekey.admin.console.pages.table import PAGES
+
+
+def test_each_page_is_found_by_one_path() -> None:
+    assert max(Counter((page.method, page.path) for page in PAGES).values()) == 1
+    for page in PAGES:
+        segments = page.path.split("/")[1:]
+        found = [each for each in PAGES if each.method == page.method and each.match(segments) is not None]
+        assert found == [page]
+
+
+def test_only_who_may_edit_changes_anything() -> None:
+    """A test and an explanation change nothing."""
+    posts = {page.path: page.role for page in PAGES if page.method == "POST"}
+    assert {path for path, role in posts.items() if role == "viewer"} == {
+        "/integrations/{id}/test",
+        "/integrations/{id}/explain",
+    }
+    assert {page.role for page in PAGES if page.path.startswith(("/access", "/activity"))} == {"admin"}
