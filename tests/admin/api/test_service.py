@@ -130,16 +130,21 @@ async def test_a_name_that_is_none_is_not_in_the_audit(tmp_path: Path) -> None:
         assert entry.id == ""
 
 
-async def test_what_is_hidden_before_its_row_says_so_is_released_as_well(tmp_path: Path) -> None:
+async def test_what_is_hidden_before_its_row_says_so_is_released_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The database may have been away when a file hid it."""
+    # Else it is seen to be back, and the row says so, by the time that it is released.
+    monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 3600.0)
     async with serviced(tmp_path) as (service, _):
         made = await create(service, Ask(OPERATOR, "create", "integration", body={"id": "crm", **BASIC}))
         assert made.status == 201
         managed, row = service.managed, service.store.state.integrations["crm"]
-        # As while it is tried to have the row say so.
-        managed._marking.add("crm")
+        (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
         managed._source._hidden.add(row.row)
         await managed._join()
+        await asyncio.gather(*managed._tasks)
+        (tmp_path / "elsewhere.db").rename(tmp_path / "store.db")
         names = {"id": "crm"}
         assert json.loads((await read(service, Ask(OPERATOR, names=names))).body)["status"] == "hidden"
         found = await release(service, Ask(OPERATOR, "release", "integration", names=names, version=row.version))
