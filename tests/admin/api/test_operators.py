@@ -66,7 +66,16 @@ def test_each_role_may_what_the_one_before_may() -> None:
 def test_a_pace_is_each_tokens_own() -> None:
     """And what is long ago is not kept."""
     now = 0.0
-    paces = Paces(1.0, lambda: now)
+    paces = Paces(1.0, clock=lambda: now)
     assert [paces.admit("a"), paces.admit("a"), paces.admit("b")] == [True, False, True]
     now = 1.0
     assert paces.admit("a")
+
+
+def test_a_pace_may_be_more_than_one_in_a_while() -> None:
+    """Counted from the first of them on."""
+    now = 0.0
+    paces = Paces(10.0, 2, lambda: now)
+    assert [paces.admit("a"), paces.admit("a"), paces.admit("a")] == [True, True, False]
+    now = 10.0
+    assert [paces.admit("a"), paces.admit("a"), paces.admit("a")] == [True, True, False]

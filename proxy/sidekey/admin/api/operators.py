@@ -100,18 +100,20 @@ def unauthenticated(detail: str, error: str = "") -> ApiProblem:
 
 
 class Paces:
-    """How often each token may do something: once in `seconds`."""
+    """How often each token may do something: `most` times in `seconds`, which begin with the first of them."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, seconds: float, most: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
+        self._most = most
         self._clock = clock
-        self._last: dict[str, float] = {}
+        self._counted: dict[str, tuple[float, int]] = {}
 
     def admit(self, digest: str) -> bool:
-        """Whether it may now; then not again for a while."""
+        """Whether it may now; that counts, then."""
         now = self._clock()
-        self._last = {key: at for key, at in self._last.items() if now - at < self._seconds}
-        if digest in self._last:
+        self._counted = {key: each for key, each in self._counted.items() if now - each[0] < self._seconds}
+        began, count = self._counted.get(digest, (now, 0))
+        if count >= self._most:
             return False
-        self._last[digest] = now
+        self._counted[digest] = began, count + 1
         return True

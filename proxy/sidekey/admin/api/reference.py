@@ -83,7 +83,7 @@ levels. With `Expect: 100-continue` it is asked for once it is known that it may
 
 Lists come in pages of 50: `next` is what the next page's `after` (of the audit, `before`) must be, null at the end.
 
-The audit has each change that was made, and of those that were refused two a second with one token. With
+The audit has each change that was made, and of those that were refused a hundred an hour with one token. With
 `admin.behind_tls: true` its `from` is the address that the proxy has seen, the last one in `X-Forwarded-For`, `by` the
 proxy's own.
 """

@@ -36,11 +36,14 @@ MOST_TESTS = 1000
 _TEST_EVERY = 1.0
 """Seconds between two tests by one token."""
 
+MOST_REFUSALS = 100
+"""Refused changes by one token that the audit has in an hour: all are counted, and whoever may change nothing cannot
+fill the database."""
+
+_HOUR = 3600.0
+
 _LOOK_EVERY = 1.0
 """Seconds between two readings of the store for tokens that are not known."""
-
-_REFUSAL_EVERY = 0.5
-"""Seconds between two refused changes by one token that the audit has: all of them are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ class Service:
         self.last_tests = LastTests()
         self._uses = Paces(NOTE_EVERY)
         self._looks = Paces(_LOOK_EVERY)
-        self._refusals = Paces(_REFUSAL_EVERY)
+        self._refusals = Paces(_HOUR, MOST_REFUSALS)
         self._notes: set[asyncio.Task[None]] = set()
         self.traffic = Traffic(metrics)
         metrics.note_failure = self.traffic.failed
