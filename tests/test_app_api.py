@@ -93,6 +93,33 @@ def credential(secret: str) -> str:
     return f"Basic {b64encode(f'svc:{secret}'.encode()).decode()}"
 
 
+def test_no_key_of_the_config_opens_the_api(tmp_path: Path, upstream: int) -> None:
+    """`allow_unauthenticated` says that callers need no token: with a store even they do."""
+    with managed(tmp_path, more="allow_unauthenticated: true\nintegrations: {}") as child:
+        nobody = Api(child.admin_port, "")
+        for path in ("/integrations", "/whoami", "/openapi.json"):
+            assert nobody.ask("GET", path).code == "unauthenticated"
+        assert get(child.admin_port, "/").headers["Location"] == "/login"
+        Api(child.admin_port).make("/integrations", {"id": "crm", **basic(upstream)})
+        assert sent(child.proxy_port, "crm", "nobody")[0] == 401
+
+
+def test_the_last_use_of_a_token_is_written_once_a_minute(tmp_path: Path) -> None:
+    """However often it is used."""
+    with managed(tmp_path) as child:
+        admin = Api(child.admin_port)
+        token = admin.make("/tokens", {"name": "ann", "role": "viewer", "own_token": admin.token})["token"]
+        for _ in range(5):
+            assert admin.by(token).ask("GET", "/whoami").status == 200
+        within(lambda: admin.get("/tokens/ann")["last_used_at"] is not None)
+        with closing(sqlite3.connect(tmp_path / "store.db")) as database:
+            database.execute("UPDATE sidekey_uses SET at = 7")
+            database.commit()
+        for _ in range(5):
+            assert admin.by(token).ask("GET", "/whoami").status == 200
+        assert admin.get("/tokens/ann")["last_used_at"] == "1970-01-01T00:00:07Z"
+
+
 def test_three_processes_go_by_each_change(tmp_path: Path, postgres: Postgres, upstream: int) -> None:
     """Whichever of them it was sent to; and of two writers with one ETag one is told so."""
     # What is promised is two seconds; the machine may be slow, so only the pause between two looks is held to it.
