@@ -19,6 +19,7 @@ from sidekey.core.templates import (
     header_written,
     json_written,
     kind_of,
+    parameters_of,
     parse,
     stays_in_segment,
 )
@@ -333,6 +334,12 @@ def test_any_other_value_stays_in_it(value: str) -> None:
     assert isinstance(url("https://h.example/v1/{{a}}/mails", a=value), str)
 
 
+def test_parameters_of_a_type_are_compared_without_their_quotes() -> None:
+    """Names in any case, and a charset's value as well."""
+    assert parameters_of('a/b; Boundary="xAx" ;CHARSET="UTF-8"') == {"boundary=xAx", "charset=utf-8"}
+    assert parameters_of("a/b") == frozenset()
+
+
 def test_a_segment_is_judged_whole() -> None:
     """What two values, or a value and what stands beside it, come to together."""
     found = url("https://h.example/{{a}}{{b}}", a=".", b=".")
@@ -346,4 +353,5 @@ def test_a_segment_is_judged_whole() -> None:
 def test_a_segment_stays_one_in_each_reading() -> None:
     assert stays_in_segment("a-b_c.d~e")
     assert not stays_in_segment("")
-    assert not stays_in_segment("a%252f")
+    for segment in (".", "..", "%2e", "%2E%2e", "%252e%252e", "..;", "a%252f", "a%5cb", "a%3bb", "%00"):
+        assert not stays_in_segment(segment), segment

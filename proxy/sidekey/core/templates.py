@@ -527,10 +527,11 @@ def stays_in_segment(segment: str) -> bool:
         readings = Readings(path).paths
     except UnreadablePath:
         return False
-    for reading in readings:
-        if reading[1:] in ("", ".", "..") or not reading.startswith("/") or _LEAVES_SEGMENT.search(reading, 1):
-            return False
-    return True
+    # Of a dot segment one reading is the root, where it leads.
+    return all(
+        reading != "/" and reading.startswith("/") and _LEAVES_SEGMENT.search(reading, 1) is None
+        for reading in readings
+    )
 
 
 class UrlTemplate:
