@@ -52,6 +52,9 @@ _FOR_GOOD: Final = {**_ALWAYS, "Cache-Control": "public, max-age=31536000, immut
 _NEXT: Final = re.compile(r"/(?![/\\])[A-Za-z0-9_~./?=&%+-]*")
 """Where to go after the log-in: a path of ours."""
 
+_SECRET: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+"""What a cookie holds: 32 random bytes."""
+
 
 class Console:
     """Serves pages; `routes` are what they ask the API for.
@@ -88,8 +91,8 @@ class Console:
             raise ApiProblem("method_denied", "pages take GET and POST", headers={hdrs.ALLOW: "GET, HEAD, POST"})
         if path == "/login":
             return await (self._login_form(request) if method == hdrs.METH_GET else self._log_in(request))
-        secret = request.cookies.get(self._cookie)
-        visitor = None if secret is None else await self._sessions.visitor(secret)
+        secret = _secret_in(request, self._cookie)
+        visitor = None if not secret else await self._sessions.visitor(secret)
         if visitor is None:
             wanted = request.raw_path if method == hdrs.METH_GET else "/"
             return self._redirect(f"/login?next={quote(wanted, safe='/')}" if wanted != "/" else "/login")
@@ -128,7 +131,7 @@ class Console:
     # Logging in and out.
 
     async def _login_form(self, request: web.Request, *, status: int = 200, error: str = "") -> web.Response:
-        secret = request.cookies.get(self._login_cookie) or secrets.token_urlsafe(32)
+        secret = _secret_in(request, self._login_cookie) or secrets.token_urlsafe(32)
         wanted = _next(request)
         values = {"error": error, "next": wanted, "form_token": CrossSiteToken(secret).masked()}
         response = await self._page(request, View("login.html", values, status), None)
@@ -136,7 +139,7 @@ class Console:
         return response
 
     async def _log_in(self, request: web.Request) -> web.Response:
-        form = await self._form(request, request.cookies.get(self._login_cookie, ""))
+        form = await self._form(request, _secret_in(request, self._login_cookie))
         try:
             secret = await self._sessions.log_in(form.get("token", "").strip(), source_of(self._service, request))
         except LoginLimited:
@@ -254,6 +257,12 @@ class Console:
 def _render(template: str, values: Mapping[str, Any], gzipped: bool) -> bytes:
     body = renderer().page(template, values)
     return gzip.compress(body, 6, mtime=0) if gzipped else body
+
+
+def _secret_in(request: web.Request, name: str) -> str:
+    """The secret that a cookie of ours holds; empty where there is none, or something else, which nobody looks up."""
+    value = request.cookies.get(name, "")
+    return value if _SECRET.fullmatch(value) else ""
 
 
 def _takes_gzip(request: web.Request) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sidekey.admin.console.form.fields import Field
+from sidekey.admin.console.form.filled import fill, parts_of, row_of
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,15}")
 _BREAK: Final = re.compile(r"\r\n?|\n")
@@ -19,9 +20,12 @@ Sent = Mapping[str, str]
 def document_of(fields: Iterable[Field], sent: Sent, former: Mapping[str, Any]) -> dict[str, Any]:
     """What the fields say. A field that is left empty is left out, so that its default counts.
 
-    `former` is what is stored, as it reads: what is kept of it is sent back as it is.
+    `former` is what is stored, as it reads: what is kept of it is sent back as it is, also where nobody changed what the
+    form showed of it, or where no field is for it. There are several ways to write the same, and saving must not choose.
     """
-    found: dict[str, Any] = {}
+    fields = tuple(fields)
+    keys = {field.key for field in fields}
+    found = {key: value for key, value in former.items() if key not in keys}
     for field in fields:
         value = _value(field, sent, former.get(field.key))
         if value is not None:
@@ -33,22 +37,35 @@ def _value(field: Field, sent: Sent, former: Any) -> Any:
     text = sent.get(field.pointer, "")
     match field.widget:
         case "group":
-            return document_of(field.parts, sent, _mapping(former)) or None
+            parts = parts_of(field, former)
+            found = document_of(field.parts, sent, parts)
+            return former if former is not None and found == parts else found or None
         case "secret":
             return _secret(sent, field.pointer, former)
         case "pem":
             return _pem(field, sent, former)
         case "rows":
             return _rows(field, sent, _mapping(former))
-        case "lines":
-            return _lines(field, text)
         case "flag":
             checked = field.pointer in sent
+            if isinstance(former, bool) and checked is former:
+                return former
             return None if checked is bool(field.default) else checked
+        case _ if former is not None and _is_shown(field, text, former):
+            return former
+        case "lines":
+            return _lines(field, text)
         case "number":
             return int(text) if _NUMBER.fullmatch(text.strip()) else text.strip() or None
         case "choice" | "text":
             return text.strip() or None
+
+
+def _is_shown(field: Field, text: str, former: Any) -> bool:
+    """Whether a text is what the form shows of a value; an input of one line has lost its ends of lines."""
+    break_ = "\n" if field.widget in {"lines", "pem"} and field.key != "tags" else ""
+    shown = fill((field,), {field.key: former})[0].value
+    return _BREAK.sub(break_, text) == _BREAK.sub(break_, shown)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -74,6 +91,8 @@ def _pem(field: Field, sent: Sent, former: Any) -> Any:
     text = _BREAK.sub("\n", sent.get(name, "")).strip()
     if not text or sent.get(f"{name}#do") == "remove":
         return _kept(sent, name, former)
+    if isinstance(former, str if source == "text" else Mapping) and _is_shown(field, sent.get(name, ""), former):
+        return former
     if source == "text":
         return f"{text}\n"
     if source == "url":
@@ -87,19 +106,23 @@ def _rows(field: Field, sent: Sent, former: Mapping[str, Any]) -> dict[str, Any]
         row = f"{field.pointer}#{number}"
         name = sent.get(f"{row}#name", "").strip()
         if name:
-            found[name] = _row(field, sent, row, _mapping(former.get(name)))
+            found[name] = _row(field, sent, row, former.get(name))
     return found or None
 
 
-def _row(field: Field, sent: Sent, row: str, former: Mapping[str, Any]) -> Any:
+def _row(field: Field, sent: Sent, row: str, former: Any) -> Any:
     kind = sent.get(f"{row}#kind", field.sources[0])
     if kind == "secret":
-        secret = _secret(sent, f"{row}#value", former.get("secret", former)) or {"value": ""}
+        stored = _mapping(former)
+        secret = _secret(sent, f"{row}#value", stored.get("secret", stored)) or {"value": ""}
         if not field.prefixed:
             return secret
         prefix = sent.get(f"{row}#prefix", "")
         return {"prefix": prefix, "secret": secret} if prefix else {"secret": secret}
     text = sent.get(f"{row}#value", "")
+    shown = row_of("", former)
+    if former is not None and (kind, text) == (shown.kind, _BREAK.sub("", shown.value)):
+        return former
     if kind == "number" and _NUMBER.fullmatch(text.strip()):
         return int(text)
     if kind == "flag":

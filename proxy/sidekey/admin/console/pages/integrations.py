@@ -112,12 +112,23 @@ async def release(visit: Visit) -> Redirect:
     return Redirect(f"/integrations/{visit.names['id']}?done=released")
 
 
+async def _activity(visit: Visit) -> list[Any]:
+    """The last changes; none while the store cannot be asked for them: what is loaded stays readable."""
+    try:
+        found: list[Any] = (await visit.backend.ask("listActivity", visit.names)).value["items"][:10]
+    except ApiProblem as problem:
+        if problem.code != "store_unavailable":
+            raise
+        return []
+    return found
+
+
 async def _shown(visit: Visit, **more: object) -> View:
     given = await visit.backend.ask("getIntegration", visit.names)
     found = {"description": "", "tags": [], **given.value}
     activity = None
     if found["source"] == "store":
-        activity = (await visit.backend.ask("listActivity", visit.names)).value["items"][:10]
+        activity = await _activity(visit)
     seen = visit.service.traffic.of(found["id"]) if _is_served(visit, found) else None
     served = visit.service.snapshot.integrations.get(found["id"])
     form = form_of(found) if found["source"] == "store" else None
