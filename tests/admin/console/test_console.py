@@ -133,6 +133,18 @@ def test_every_page_keeps_to_itself(log_in: LogIn) -> None:
         assert "Server" not in headers or "Python" not in headers["Server"]
 
 
+@pytest.mark.parametrize("name", ["Origin", "Cookie", "Accept-Encoding"])
+def test_fields_that_are_not_text_are_no_defect(running: Running, name: str) -> None:
+    """Anybody may send any byte."""
+    pages = Pages(running.child.admin_port)
+    form = pages.get("/login").form("/login")
+    values = {**form.fields, "token": TOKENS["viewer"]}
+    for value in ("\xff", "sidekey=\xff; sidekey-login=\xff"):
+        assert pages.ask("GET", "/login", headers={name: value}).status == 200
+        assert pages.ask("POST", "/login", values, {name: value}).status in {303, 403}
+    assert pages.ask("GET", "/", headers={"Cookie": "sidekey=\xff"}).status == 303
+
+
 def test_static_files_are_kept_for_good_under_names_with_their_digest(log_in: LogIn) -> None:
     """And nothing beside them is served."""
     pages = log_in("viewer")

@@ -176,7 +176,7 @@ NASTY = [
     '"><img src=x onerror=alert(1)>',
     "\u202eevil\u2066",
     "x" * 2000,
-    "{{ 7*7 }}",
+    "{{ 7919*7907 }}",
     "'`&",
 ]
 
@@ -190,7 +190,7 @@ def test_texts_of_others_are_inert(log_in: LogIn, running: Running, named: Named
         body = pages.get(path).body
         assert "<script>alert" not in body
         assert "<img" not in body
-        assert "49" not in body.replace(str(running.upstream), "")
+        assert str(7919 * 7907) not in body
         assert f"<bdi>{_escaped(text)}</bdi>" in body
     form = pages.get(f"/integrations/{name}").form(f"/integrations/{name}")
     assert form.fields["/description"] == text
