@@ -92,8 +92,15 @@ DOCUMENTS: Mapping[str, dict[str, Any]] = {
     },
     "a word": {
         "endpoint_prefix": ["https://a.example"],
-        "trusted_ca": {"inline": "-----BEGIN CERTIFICATE-----\r\nx\r\n-----END CERTIFICATE-----"},
         "auth": {"type": "oauth2", "client_id": "id", "client_secret": READ, "token_placement": "query"},
+    },
+    "by url": {
+        "endpoint_prefix": ["https://bank.example"],
+        "auth": {"type": "mtls", "certificate": {"url": READ}, "private_key": {"url": READ}},
+    },
+    "prefixes": {
+        "endpoint_prefix": ["https://a.example"],
+        "auth": {"type": "headers", "headers": {"X-A": {"secret": READ, "prefix": ""}, "X-B": READ, "X-C": ""}},
     },
     "responsys": {
         "auth": {"type": "responsys", "login_endpoint": "https://l.example/x", "username": "u", "password": READ},
@@ -130,7 +137,6 @@ def test_what_is_shown_and_sent_back_changes_nothing(name: str) -> None:
 
 def browser_sends(name: str, text: str) -> str:
     """What is left of a text in an input of one line (HTML, "value sanitization algorithm")."""
-    text = text.replace("\r\n", "\n")
     return text.replace("\n", "") if name == "/description" else text.replace("\n", "\r\n")
 
 
@@ -171,6 +177,16 @@ def test_a_stored_secret_is_kept_replaced_or_removed() -> None:
     assert document_of(fields, {f"{name}#do": "remove", name: "x"}, former) == {}
     assert document_of(fields, {name: ""}, former) == {}
     assert document_of(fields, {f"{name}#do": "keep", name: ""}, {}) == {}
+
+
+def test_a_stored_secret_in_a_row_is_not_lost_by_what_is_chosen_beside_it() -> None:
+    """Public text in its place must be typed."""
+    fields = [each for each in form_for("headers").fields if each.key == "headers"]
+    name, former = "/auth/headers#0", {"headers": {"X-Key": {"secret": READ}}}
+    sent = {f"{name}#name": "X-Key", f"{name}#kind": "text", f"{name}#value": "", f"{name}#value#do": "keep"}
+    assert document_of(fields, sent, former) == former
+    replaced = {**sent, f"{name}#value": "public", f"{name}#value#do": "replace"}
+    assert document_of(fields, replaced, former) == {"headers": {"X-Key": "public"}}
 
 
 def test_pem_comes_pasted_or_by_a_url() -> None:

@@ -63,7 +63,7 @@ def _value(field: Field, sent: Sent, former: Any) -> Any:
 
 def _is_shown(field: Field, text: str, former: Any) -> bool:
     """Whether a text is what the form shows of a value; an input of one line has lost its ends of lines."""
-    break_ = "\n" if field.widget in {"lines", "pem"} and field.key != "tags" else ""
+    break_ = "\n" if field.widget == "lines" and field.key != "tags" else ""
     shown = fill((field,), {field.key: former})[0].value
     return _BREAK.sub(break_, text) == _BREAK.sub(break_, shown)
 
@@ -91,8 +91,6 @@ def _pem(field: Field, sent: Sent, former: Any) -> Any:
     text = _BREAK.sub("\n", sent.get(name, "")).strip()
     if not text or sent.get(f"{name}#do") == "remove":
         return _kept(sent, name, former)
-    if isinstance(former, str if source == "text" else Mapping) and _is_shown(field, sent.get(name, ""), former):
-        return former
     if source == "text":
         return f"{text}\n"
     if source == "url":
@@ -112,15 +110,19 @@ def _rows(field: Field, sent: Sent, former: Mapping[str, Any]) -> dict[str, Any]
 
 def _row(field: Field, sent: Sent, row: str, former: Any) -> Any:
     kind = sent.get(f"{row}#kind", field.sources[0])
-    if kind == "secret":
+    shown = row_of("", former)
+    if kind == "secret" or (shown.stored and sent.get(f"{row}#value#do") == "keep"):
+        # A secret that is kept stays one: it cannot be shown as public text, and must not be lost by a choice beside it.
         stored = _mapping(former)
-        secret = _secret(sent, f"{row}#value", stored.get("secret", stored)) or {"value": ""}
+        kept = stored.get("secret", stored)
+        secret = _secret(sent, f"{row}#value", kept) or {"value": ""}
         if not field.prefixed:
             return secret
         prefix = sent.get(f"{row}#prefix", "")
+        if secret is kept and prefix == shown.prefix:
+            return former
         return {"prefix": prefix, "secret": secret} if prefix else {"secret": secret}
     text = sent.get(f"{row}#value", "")
-    shown = row_of("", former)
     if former is not None and (kind, text) == (shown.kind, _BREAK.sub("", shown.value)):
         return former
     if kind == "number" and _NUMBER.fullmatch(text.strip()):

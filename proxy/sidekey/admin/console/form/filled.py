@@ -108,6 +108,9 @@ def _texts(errors: Iterable[ItemError]) -> tuple[str, ...]:
 
 
 def _stored(value: Any) -> Mapping[str, Any] | None:
+    if isinstance(value, Mapping) and "url" in value:
+        # The URL is what is sealed: it may hold a token.
+        value = value["url"]
     if not isinstance(value, Mapping) or value.get("set") is not True:
         return None
     return {**_READ, **value}
@@ -121,7 +124,11 @@ def _pem(field: Field, value: Any, errors: tuple[str, ...]) -> Filled:
         return Filled(field=field, source="text", value=_public(value), errors=errors)
     if isinstance(value, Mapping) and "inline" in value:
         return Filled(field=field, source="inline", value=_public(str(value["inline"])), errors=errors)
-    return Filled(field=field, source="" if stored is None else field.sources[0], stored=stored, errors=errors)
+    if isinstance(value, Mapping) and "url" in value:
+        source = "url"
+    else:
+        source = "" if stored is None else field.sources[0]
+    return Filled(field=field, source=source, stored=stored, errors=errors)
 
 
 def _public(pem: str) -> str:
