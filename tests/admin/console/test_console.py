@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from admin.api.conftest import Running
+from admin.api.conftest import MORE, Running
 from admin.console.conftest import LogIn
 from sidekey.admin.console.pages.table import PAGES
-from support.api import TOKENS, Api, basic
+from support.api import TOKENS, Api, basic, managed
 from support.pages import Pages
 
 PATHS = sorted({page.path.replace("{id}", "of-a-file") for page in PAGES})
@@ -185,3 +187,23 @@ def test_methods_and_bodies_that_no_page_takes_are_refused(log_in: LogIn) -> Non
     assert pages.ask("POST", "/add", {}, {"Content-Type": "application/json"}).status == 415
     assert pages.ask("POST", "/add", {"form_token": token, "x": "y" * (600 << 10)}).status == 413
     assert pages.ask("POST", "/add", {"form_token": token, "kind": "nothing"}).status == 400
+
+
+def test_while_the_store_is_away_what_is_loaded_can_be_read(tmp_path: Path) -> None:
+    """With a banner, one integration's page included; nothing can be changed, and nobody is let in by a guess."""
+    with managed(tmp_path, more=MORE) as child:
+        Api(child.admin_port, TOKENS["editor"]).make("/integrations", {"id": "loaded", **basic(1)})
+        pages, stranger = Pages(child.admin_port), Pages(child.admin_port)
+        pages.log_in(TOKENS["editor"])
+        form = pages.get("/integrations/loaded").form("/integrations/loaded")
+        (tmp_path / "store.db").rename(tmp_path / "away.db")
+        (tmp_path / "store.db").mkdir()
+        for path in ("/", "/integrations/loaded", "/integrations/of-a-file", "/add", "/add?kind=basic"):
+            seen = pages.ask("GET", path)
+            assert (seen.status, "The store cannot be used now" in seen.text) == (200, True), path
+        refused = pages.send(form, {"/description": "new"})
+        assert (refused.status, "store.db cannot be opened" in refused.text) == (200, True)
+        login = {**stranger.get("/login").form("/login").fields, "token": TOKENS["viewer"]}
+        assert stranger.ask("POST", "/login", login).status == 503
+        stranger.cookies["sidekey"] = "A" * 43
+        assert stranger.ask("GET", "/").status == 303

@@ -189,6 +189,19 @@ def test_a_stored_secret_in_a_row_is_not_lost_by_what_is_chosen_beside_it() -> N
     assert document_of(fields, replaced, former) == {"headers": {"X-Key": "public"}}
 
 
+def test_a_row_is_of_the_type_that_is_said() -> None:
+    """What is no such value becomes nothing that is saved; however many rows there are, none is lost."""
+    fields = [each for each in form_for("oauth2").fields if each.key == "assertion"]
+    typed = {"number": ("5", "-0.5", "1e9", "x"), "flag": ("true", "false", "yes"), "text": ("5", "true")}
+    rows = [(kind, value) for kind, values in typed.items() for value in values] + [("text", "more")] * 200
+    sent: dict[str, str] = {}
+    for number, (kind, value) in enumerate(rows):
+        base = f"/auth/assertion/claims#{number}"
+        sent |= {f"{base}#name": f"n{number}", f"{base}#kind": kind, f"{base}#value": value}
+    claims = document_of(fields, sent, {})["assertion"]["claims"]
+    assert list(claims.values()) == [5, -0.5, None, None, True, False, None, "5", "true", *["more"] * 200]
+
+
 def test_pem_comes_pasted_or_by_a_url() -> None:
     """With the line breaks of a file."""
     fields = [each for each in form_for("mtls").first if each.widget == "pem"]

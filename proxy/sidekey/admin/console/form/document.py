@@ -11,8 +11,7 @@ from sidekey.admin.console.form.filled import fill, parts_of, row_of
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,15}")
 _BREAK: Final = re.compile(r"\r\n?|\n")
-_ROWS: Final = 100
-"""Rows of one field that are looked for."""
+_FRACTION: Final = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}")
 
 Sent = Mapping[str, str]
 
@@ -100,9 +99,9 @@ def _pem(field: Field, sent: Sent, former: Any) -> Any:
 
 def _rows(field: Field, sent: Sent, former: Mapping[str, Any]) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
-    for number in range(_ROWS):
-        row = f"{field.pointer}#{number}"
-        name = sent.get(f"{row}#name", "").strip()
+    own = f"{field.pointer}#"
+    for each in [key for key in sent if key.startswith(own) and key.endswith("#name")]:
+        row, name = each.removesuffix("#name"), sent[each].strip()
         if name:
             found[name] = _row(field, sent, row, former.get(name))
     return found or None
@@ -125,11 +124,18 @@ def _row(field: Field, sent: Sent, row: str, former: Any) -> Any:
     text = sent.get(f"{row}#value", "")
     if former is not None and (kind, text) == (shown.kind, _BREAK.sub("", shown.value)):
         return former
-    if kind == "number" and _NUMBER.fullmatch(text.strip()):
-        return int(text)
+    if kind == "number":
+        return _number(text.strip())
     if kind == "flag":
-        return {"true": True, "false": False}.get(text.strip(), text)
+        return {"true": True, "false": False}.get(text.strip())
     return text
+
+
+def _number(text: str) -> float | None:
+    """A number; None, which nothing takes, where it is none: as a text it would be saved as if it were meant."""
+    if _FRACTION.fullmatch(text):
+        return float(text)
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def _lines(field: Field, text: str) -> list[str] | None:

@@ -145,4 +145,4 @@ def row_of(name: str, value: Any) -> Row:
         return Row(name=name, kind="flag", value="true" if value else "false")
     if isinstance(value, int | float):
         return Row(name=name, kind="number", value=str(value))
-    return Row(name=name, kind="text", value=str(value))
+    return Row(name=name, kind="text", value="" if value is None else str(value))

@@ -129,8 +129,8 @@ async def _shown(visit: Visit, **more: object) -> View:
     activity = None
     if found["source"] == "store":
         activity = await _activity(visit)
-    seen = visit.service.traffic.of(found["id"]) if _is_served(visit, found) else None
-    served = visit.service.snapshot.integrations.get(found["id"])
+    served = visit.service.snapshot.integrations.get(found["id"]) if _is_served(visit, found) else None
+    seen = None if served is None else visit.service.traffic.of(found["id"])
     form = form_of(found) if found["source"] == "store" else None
     values = {
         "it": found,
