@@ -19,8 +19,8 @@ Sent = Mapping[str, str]
 def document_of(fields: Iterable[Field], sent: Sent, former: Mapping[str, Any]) -> dict[str, Any]:
     """What the fields say. A field that is left empty is left out, so that its default counts.
 
-    `former` is what is stored, as it reads: what is kept of it is sent back as it is, also where nobody changed what the
-    form showed of it, or where no field is for it. There are several ways to write the same, and saving must not choose.
+    `former` is what is stored, as it reads: what is kept of it is sent back as it is, also where nobody changed what
+    the form showed of it, or where no field is for it. The same can be written in several ways: saving must not choose.
     """
     fields = tuple(fields)
     keys = {field.key for field in fields}
@@ -111,7 +111,7 @@ def _row(field: Field, sent: Sent, row: str, former: Any) -> Any:
     kind = sent.get(f"{row}#kind", field.sources[0])
     shown = row_of("", former)
     if kind == "secret" or (shown.stored and sent.get(f"{row}#value#do") == "keep"):
-        # A secret that is kept stays one: it cannot be shown as public text, and must not be lost by a choice beside it.
+        # A secret that is kept stays one: it cannot become public text, and no choice beside it must lose it.
         stored = _mapping(former)
         kept = stored.get("secret", stored)
         secret = _secret(sent, f"{row}#value", kept) or {"value": ""}

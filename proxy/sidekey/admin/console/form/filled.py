@@ -124,10 +124,8 @@ def _pem(field: Field, value: Any, errors: tuple[str, ...]) -> Filled:
         return Filled(field=field, source="text", value=_public(value), errors=errors)
     if isinstance(value, Mapping) and "inline" in value:
         return Filled(field=field, source="inline", value=_public(str(value["inline"])), errors=errors)
-    if isinstance(value, Mapping) and "url" in value:
-        source = "url"
-    else:
-        source = "" if stored is None else field.sources[0]
+    by_url = isinstance(value, Mapping) and "url" in value
+    source = "url" if by_url else "" if stored is None else field.sources[0]
     return Filled(field=field, source=source, stored=stored, errors=errors)
 
 

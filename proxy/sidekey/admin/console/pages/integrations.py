@@ -114,6 +114,8 @@ async def release(visit: Visit) -> Redirect:
 
 async def _activity(visit: Visit) -> list[Any]:
     """The last changes; none while the store cannot be asked for them: what is loaded stays readable."""
+    if not visit.service.store.health.up:
+        return []
     try:
         found: list[Any] = (await visit.backend.ask("listActivity", visit.names)).value["items"][:10]
     except ApiProblem as problem:
