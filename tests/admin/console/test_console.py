@@ -147,6 +147,13 @@ def test_fields_that_are_not_text_are_no_defect(running: Running, name: str) -> 
     assert pages.ask("GET", "/", headers={"Cookie": "sidekey=\xff"}).status == 303
 
 
+def test_who_is_not_logged_in_may_send_little(running: Running) -> None:
+    """Reading a form of 512 KiB takes a thread as long as several pages do."""
+    pages = Pages(running.child.admin_port)
+    form = pages.get("/login").form("/login")
+    assert pages.ask("POST", "/login", {**form.fields, "token": "x" * (8 << 10)}).status == 413
+
+
 def test_static_files_are_kept_for_good_under_names_with_their_digest(log_in: LogIn) -> None:
     """And nothing beside them is served."""
     pages = log_in("viewer")

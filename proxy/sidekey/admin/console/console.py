@@ -22,9 +22,13 @@ from sidekey.admin.console.page import Page, Redirect, Refused, View, Visit
 from sidekey.admin.console.render import Static, renderer
 from sidekey.admin.console.sessions import LIFE, LoginLimited, Sessions, Visitor
 from sidekey.runtime.snapshot import Address
+from sidekey.settings.stored.document import LARGEST
 from sidekey.store.errors import StoreError
 
 FORM: Final = "application/x-www-form-urlencoded"
+
+_LOGIN_FORM: Final = 8 << 10
+"""Bytes of the form that anybody may send: reading one costs no thread anything."""
 
 _FIELDS: Final = 2000
 """Of a form, at most."""
@@ -142,7 +146,7 @@ class Console:
         return response
 
     async def _log_in(self, request: web.Request) -> web.Response:
-        form = await self._form(request, _secret_in(request, self._login_cookie))
+        form = await self._form(request, _secret_in(request, self._login_cookie), _LOGIN_FORM)
         try:
             secret = await self._sessions.log_in(form.get("token", "").strip(), source_of(self._service, request))
         except LoginLimited:
@@ -185,7 +189,7 @@ class Console:
 
     # Requests and responses.
 
-    async def _form(self, request: web.Request, secret: str) -> dict[str, str]:
+    async def _form(self, request: web.Request, secret: str, most: int = LARGEST) -> dict[str, str]:
         """What a form of ours has sent. Raises ApiProblem where it is another's."""
         rules = self._service.snapshot.admin
         same = is_same_origin(
@@ -197,7 +201,7 @@ class Console:
             )
         if request.content_type != FORM:
             raise ApiProblem("unsupported", f"Content-Type must be {FORM}")
-        data = await read_body(request)
+        data = await read_body(request, most)
         try:
             values = await self._service.run(_fields, data)
         except ValueError:

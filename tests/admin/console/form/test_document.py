@@ -53,6 +53,7 @@ DOCUMENTS: Mapping[str, dict[str, Any]] = {
             "client_id": "id",
             "client_secret": READ,
             "client_authentication": "body",
+            "grant": "refresh_token",
             "refresh_token_rotates": False,
             "token_request": {"body": {"scope": "a b", "n": 5, "on": True, "key": READ}},
             "token_placement": {"in": "header", "name": "X-Token"},
@@ -187,6 +188,17 @@ def test_a_stored_secret_in_a_row_is_not_lost_by_what_is_chosen_beside_it() -> N
     assert document_of(fields, sent, former) == former
     replaced = {**sent, f"{name}#value": "public", f"{name}#value#do": "replace"}
     assert document_of(fields, replaced, former) == {"headers": {"X-Key": "public"}}
+
+
+def test_what_counts_only_with_another_choice_goes_with_it() -> None:
+    """A stored secret included: the page hides its field, so that nobody could remove it there."""
+    auth = {"type": "oauth2", "grant": "refresh_token", "refresh_token": READ, "refresh_token_rotates": False}
+    form = form_of({"auth": auth})
+    assert form is not None
+    sent = page_of(form, {"auth": auth}).fields
+    assert sent_document(form, sent, {"auth": auth})["auth"] == auth
+    changed = sent_document(form, {**sent, "/auth/grant": "client_credentials"}, {"auth": auth})
+    assert changed["auth"] == {"type": "oauth2", "grant": "client_credentials"}
 
 
 def test_a_row_is_of_the_type_that_is_said() -> None:

@@ -83,8 +83,18 @@ def sent_document(form: Form, sent: Sent, former: Mapping[str, Any]) -> dict[str
     common = [each for each in form.fields if not each.pointer.startswith(_AUTH)]
     about = {key: value for key, value in former.items() if key not in {"auth", *ABOUT}}
     named = {"provider": form.provider} if form.provider else {}
-    auth = {**document_of(own, sent, _auth(former)), "type": form.kind, **named}
+    said = document_of(own, sent, _auth(former))
+    auth = {**{key: value for key, value in said.items() if _counts(form, key, sent)}, "type": form.kind, **named}
     return {**document_of(common if former else (ID, *common), sent, about), "auth": auth}
+
+
+def _counts(form: Form, key: str, sent: Sent) -> bool:
+    """Whether a key counts with what was chosen elsewhere. Else the page hides it, and nobody could remove it there."""
+    pointer, values = form.when.get(f"/auth/{key}", ("", ()))
+    if not pointer:
+        return True
+    default = next((each.default for each in form.fields if each.pointer == pointer), None)
+    return (sent.get(pointer) or default) in values
 
 
 def without_field(form: Form, errors: Sequence[ItemError]) -> tuple[ItemError, ...]:
