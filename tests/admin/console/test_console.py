@@ -67,6 +67,15 @@ def test_who_logs_out_is_out_in_every_window(log_in: LogIn) -> None:
     assert pages.get("/").path.startswith("/login")
 
 
+def test_a_further_log_in_ends_the_session_before_it(log_in: LogIn) -> None:
+    """Somebody else's at the same screen, or one that was planted."""
+    pages = log_in("editor")
+    former = dict(pages.cookies)
+    assert "viewer-of-file" in pages.log_in(TOKENS["viewer"]).text
+    pages.cookies = former
+    assert pages.ask("GET", "/").status == 303
+
+
 def test_a_session_ends_with_its_token(running: Running) -> None:
     """At once."""
     admin = Api(running.child.admin_port, TOKENS["admin"])

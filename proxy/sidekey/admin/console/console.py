@@ -147,8 +147,12 @@ class Console:
 
     async def _log_in(self, request: web.Request) -> web.Response:
         form = await self._form(request, _secret_in(request, self._login_cookie), _LOGIN_FORM)
+        former = _secret_in(request, self._cookie)
         try:
             secret = await self._sessions.log_in(form.get("token", "").strip(), source_of(self._service, request))
+            if secret is not None and former:
+                # The browser forgets it now: nobody could log out of it any more.
+                await self._sessions.log_out(former)
         except LoginLimited:
             text = "Too many log-ins have failed: wait a minute."
             return await self._login_form(request, status=429, error=text)
