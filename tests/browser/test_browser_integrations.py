@@ -96,6 +96,30 @@ def test_what_was_typed_stays_where_a_form_is_refused(tab: Open, running: Runnin
     one.page.wait_for_url("**/integrations/typed?done=saved")
 
 
+@pytest.mark.parametrize(("role", "saved"), [("editor", True), ("admin", False)])
+def test_a_session_that_ends_costs_nothing_that_was_typed(
+    tab: Open, running: Running, api: Api, role: Role, saved: bool
+) -> None:
+    """It is said; whoever logs in again in another window sends it then, and nobody else does."""
+    one, name = tab(), f"ended-{role}"
+    add_basic(one, running, name)
+    one.page.context.clear_cookies()
+    one.page.click("text=Save >> nth=0")
+    one.page.wait_for_selector("[data-message]:visible")
+    assert "You are logged out" in one.page.inner_text("[data-message]")
+    form, one.page = one.page, one.page.context.new_page()
+    one.log_in(TOKENS[role])
+    form.click("text=Save >> nth=0")
+    if saved:
+        form.wait_for_url(f"**/integrations/{name}?done=saved")
+    else:
+        form.wait_for_selector("text=The server answered 403")
+    assert (api.ask("GET", f"/integrations/{name}").status == 200) is saved
+    # The browser itself writes of the response 403.
+    assert [each for each in one.complaints if "403" not in each] == []
+    one.complaints.clear()
+
+
 def test_a_provider_is_added_and_its_region_changed_only_with_the_secret(tab: Open) -> None:
     """The form asks for it in words, at the secret."""
     one = tab()
@@ -116,6 +140,13 @@ def test_a_provider_is_added_and_its_region_changed_only_with_the_secret(tab: Op
     one.page.click("button:text-is('Save')")
     one.page.wait_for_selector("text=us-central1")
     assert "canary" not in one.page.content()
+
+
+def test_the_refresh_token_that_a_provider_needs_is_asked_for(tab: Open) -> None:
+    """Its profile has chosen the grant, which is the default then."""
+    one = tab()
+    one.open("/add?provider=acoustic-campaign")
+    assert one.page.is_visible('[id="/auth/refresh_token"]')
 
 
 def test_one_is_added_by_keyboard_alone(tab: Open, running: Running) -> None:

@@ -125,3 +125,24 @@ async def test_counters_that_began_again_count_from_nothing(day: Day) -> None:
     seen = day.traffic.of("crm")
     assert seen is not None
     assert sum(seen.requests) == 6
+
+
+async def test_what_was_counted_of_others_long_ago_is_not_new(day: Day) -> None:
+    """More integrations than are remembered, of which one is in use: the others are neither used now nor in its way."""
+    for number in range(MOST + 10):
+        day.request(name=f"i{number}")
+        day.request(name=f"i{number}")
+    await day.traffic.look()
+    looked, day.now = day.now, day.now + SLOT
+    day.request(name="i0")
+    for _ in range(3):
+        await day.traffic.look()
+    first, last = day.traffic.of("i0"), day.traffic.of(f"i{MOST + 9}")
+    assert first is not None
+    assert last is not None
+    assert (sum(first.requests), first.used_at) == (1, day.now)
+    assert (sum(last.requests), last.used_at) == (2, looked)
+    assert day.traffic.of("i1") is None
+    day.metrics._stats.clear()
+    await day.traffic.look()
+    assert day.traffic._totals == {}

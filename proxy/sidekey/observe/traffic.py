@@ -68,8 +68,8 @@ class _Record:
     __slots__ = ("errors", "failures", "good", "requests", "since", "slot", "streak", "total", "used_at")
 
     def __init__(self, slot: int) -> None:
-        self.requests = array("L", bytes(SLOTS * 8))
-        self.failures = array("L", bytes(SLOTS * 8))
+        self.requests = array("I", bytes(SLOTS * 4))
+        self.failures = array("I", bytes(SLOTS * 4))
         self.errors: deque[Failure] = deque(maxlen=ERRORS)
         self.slot = slot
         self.total = 0
@@ -93,6 +93,8 @@ class Traffic:
         self._metrics = metrics
         self._wall = wall
         self._records: OrderedDict[str, _Record] = OrderedDict()
+        self._totals: dict[str, int] = {}
+        """What was counted of those that are not remembered any more: without it, all of it would count as new."""
 
     async def watch(self) -> None:
         """Look at the counters each minute, for ever."""
@@ -103,20 +105,23 @@ class Traffic:
     async def look(self) -> None:
         """Take what has been counted since the last look."""
         now = int(self._wall())
-        for number, stats in enumerate(list(self._metrics.recorded())):
+        found = list(self._metrics.recorded())
+        for number, stats in enumerate(found):
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
             self._take(stats, now)
+        if self._totals:
+            for name in self._totals.keys() - {stats.integration for stats in found}:
+                del self._totals[name]
 
     def _take(self, stats: IntegrationStats, now: int) -> None:
         total = sum(stats.outcomes.values())
         record = self._records.get(stats.integration)
-        if record is not None and record.total > total:
-            # The integration was away for a while, and its counters began again.
-            record.total = 0
-        if record is None or record.total != total:
+        known = self._totals.get(stats.integration, 0) if record is None else record.total
+        if known != total:
             record = self._record(stats.integration, now)
-            record.requests[record.slot % SLOTS] += total - record.total
+            # Fewer than before: the integration was away for a while, and its counters began again.
+            record.requests[record.slot % SLOTS] += total - known if total > known else total
             record.total = total
             record.used_at = now
 
@@ -159,8 +164,10 @@ class Traffic:
         record = self._records.get(integration)
         if record is None:
             record = self._records[integration] = _Record(now // SLOT)
+            record.total = self._totals.pop(integration, 0)
             if len(self._records) > MOST:
-                self._records.popitem(last=False)
+                name, forgotten = self._records.popitem(last=False)
+                self._totals[name] = forgotten.total
         else:
             self._records.move_to_end(integration)
         record.turn_to(now // SLOT)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from admin.api.conftest import Running
+from admin.api.conftest import MORE, Running
 from admin.console.conftest import LogIn
 from sidekey.admin.console.pages.table import PAGES
-from support.api import TOKENS, Api, basic
+from support.api import TOKENS, Api, basic, managed
 from support.pages import Pages
 
 PATHS = sorted({page.path.replace("{id}", "of-a-file") for page in PAGES})
@@ -63,6 +65,15 @@ def test_who_logs_out_is_out_in_every_window(log_in: LogIn) -> None:
     assert pages.send(pages.get("/").form("/logout")).path == "/login"
     pages.cookies = kept
     assert pages.get("/").path.startswith("/login")
+
+
+def test_a_further_log_in_ends_the_session_before_it(log_in: LogIn) -> None:
+    """Somebody else's at the same screen, or one that was planted."""
+    pages = log_in("editor")
+    former = dict(pages.cookies)
+    assert "viewer-of-file" in pages.log_in(TOKENS["viewer"]).text
+    pages.cookies = former
+    assert pages.ask("GET", "/").status == 303
 
 
 def test_a_session_ends_with_its_token(running: Running) -> None:
@@ -133,6 +144,25 @@ def test_every_page_keeps_to_itself(log_in: LogIn) -> None:
         assert "Server" not in headers or "Python" not in headers["Server"]
 
 
+@pytest.mark.parametrize("name", ["Origin", "Cookie", "Accept-Encoding"])
+def test_fields_that_are_not_text_are_no_defect(running: Running, name: str) -> None:
+    """Anybody may send any byte."""
+    pages = Pages(running.child.admin_port)
+    form = pages.get("/login").form("/login")
+    values = {**form.fields, "token": TOKENS["viewer"]}
+    for value in ("\xff", "sidekey=\xff; sidekey-login=\xff"):
+        assert pages.ask("GET", "/login", headers={name: value}).status == 200
+        assert pages.ask("POST", "/login", values, {name: value}).status in {303, 403}
+    assert pages.ask("GET", "/", headers={"Cookie": "sidekey=\xff"}).status == 303
+
+
+def test_who_is_not_logged_in_may_send_little(running: Running) -> None:
+    """Reading a form of 512 KiB takes a thread as long as several pages do."""
+    pages = Pages(running.child.admin_port)
+    form = pages.get("/login").form("/login")
+    assert pages.ask("POST", "/login", {**form.fields, "token": "x" * (8 << 10)}).status == 413
+
+
 def test_static_files_are_kept_for_good_under_names_with_their_digest(log_in: LogIn) -> None:
     """And nothing beside them is served."""
     pages = log_in("viewer")
@@ -173,3 +203,23 @@ def test_methods_and_bodies_that_no_page_takes_are_refused(log_in: LogIn) -> Non
     assert pages.ask("POST", "/add", {}, {"Content-Type": "application/json"}).status == 415
     assert pages.ask("POST", "/add", {"form_token": token, "x": "y" * (600 << 10)}).status == 413
     assert pages.ask("POST", "/add", {"form_token": token, "kind": "nothing"}).status == 400
+
+
+def test_while_the_store_is_away_what_is_loaded_can_be_read(tmp_path: Path) -> None:
+    """With a banner, one integration's page included; nothing can be changed, and nobody is let in by a guess."""
+    with managed(tmp_path, more=MORE) as child:
+        Api(child.admin_port, TOKENS["editor"]).make("/integrations", {"id": "loaded", **basic(1)})
+        pages, stranger = Pages(child.admin_port), Pages(child.admin_port)
+        pages.log_in(TOKENS["editor"])
+        form = pages.get("/integrations/loaded").form("/integrations/loaded")
+        (tmp_path / "store.db").rename(tmp_path / "away.db")
+        (tmp_path / "store.db").mkdir()
+        for path in ("/", "/integrations/loaded", "/integrations/of-a-file", "/add", "/add?kind=basic"):
+            seen = pages.ask("GET", path)
+            assert (seen.status, "The store cannot be used now" in seen.text) == (200, True), path
+        refused = pages.send(form, {"/description": "new"})
+        assert (refused.status, "store.db cannot be opened" in refused.text) == (200, True)
+        login = {**stranger.get("/login").form("/login").fields, "token": TOKENS["viewer"]}
+        assert stranger.ask("POST", "/login", login).status == 503
+        stranger.cookies["sidekey"] = "A" * 43
+        assert stranger.ask("GET", "/").status == 303

@@ -34,6 +34,9 @@ NAMES = frozenset({"sidekey.internal", "keys.example.com"})
         ("null", "keys.example.com", False, True, False),
         ("", "", False, False, False),
         ("http://", "", False, False, False),
+        ("\udcff", "127.0.0.1:9090", False, False, False),
+        ("\udcff", "keys.example.com", False, True, False),
+        ("https://[", "keys.example.com", False, True, False),
     ],
 )
 def test_an_origin_is_ours_or_not(origin: str, host: str, tls: bool, behind: bool, expected: bool) -> None:

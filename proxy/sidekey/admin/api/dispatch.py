@@ -178,10 +178,10 @@ def _expects(request: web.Request) -> bool:
     return expected and request.version >= HttpVersion11 and not is_whole(request)
 
 
-async def read_body(request: web.Request) -> bytes:
-    """The whole body. Raises ApiProblem where it is larger, or does not come."""
-    if request.content_length is not None and request.content_length > LARGEST:
-        raise _too_large()
+async def read_body(request: web.Request, most: int = LARGEST) -> bytes:
+    """The whole body, of at most so many bytes. Raises ApiProblem where it is larger, or does not come."""
+    if request.content_length is not None and request.content_length > most:
+        raise _too_large(most)
     data = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
@@ -190,13 +190,13 @@ async def read_body(request: web.Request) -> bytes:
                 request.writer.output_size = 0
             async for chunk in request.content.iter_chunked(64 << 10):
                 data += chunk
-                if len(data) > LARGEST:
-                    raise _too_large()
+                if len(data) > most:
+                    raise _too_large(most)
     except (TimeoutError, ConnectionError, web.RequestPayloadError):
         # Who has left needs no response.
         raise ApiProblem("malformed", "the body did not come whole") from None
     return bytes(data)
 
 
-def _too_large() -> ApiProblem:
-    return ApiProblem("too_large", f"a body must be at most {LARGEST >> 10} KiB")
+def _too_large(most: int) -> ApiProblem:
+    return ApiProblem("too_large", f"a body must be at most {most >> 10} KiB")

@@ -22,9 +22,16 @@ from sidekey.admin.console.page import Page, Redirect, Refused, View, Visit
 from sidekey.admin.console.render import Static, renderer
 from sidekey.admin.console.sessions import LIFE, LoginLimited, Sessions, Visitor
 from sidekey.runtime.snapshot import Address
+from sidekey.settings.stored.document import LARGEST
 from sidekey.store.errors import StoreError
 
 FORM: Final = "application/x-www-form-urlencoded"
+
+_LOGIN_FORM: Final = 8 << 10
+"""Bytes of the form that anybody may send: reading one costs no thread anything."""
+
+_FIELDS: Final = 2000
+"""Of a form, at most."""
 
 _POLICY: Final = "; ".join(
     (
@@ -51,6 +58,9 @@ _ALWAYS: Final[Mapping[str, str]] = {
 _FOR_GOOD: Final = {**_ALWAYS, "Cache-Control": "public, max-age=31536000, immutable"}
 _NEXT: Final = re.compile(r"/(?![/\\])[A-Za-z0-9_~./?=&%+-]*")
 """Where to go after the log-in: a path of ours."""
+
+_SECRET: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+"""What a cookie holds: 32 random bytes."""
 
 
 class Console:
@@ -88,8 +98,8 @@ class Console:
             raise ApiProblem("method_denied", "pages take GET and POST", headers={hdrs.ALLOW: "GET, HEAD, POST"})
         if path == "/login":
             return await (self._login_form(request) if method == hdrs.METH_GET else self._log_in(request))
-        secret = request.cookies.get(self._cookie)
-        visitor = None if secret is None else await self._sessions.visitor(secret)
+        secret = _secret_in(request, self._cookie)
+        visitor = None if not secret else await self._sessions.visitor(secret)
         if visitor is None:
             wanted = request.raw_path if method == hdrs.METH_GET else "/"
             return self._redirect(f"/login?next={quote(wanted, safe='/')}" if wanted != "/" else "/login")
@@ -128,7 +138,7 @@ class Console:
     # Logging in and out.
 
     async def _login_form(self, request: web.Request, *, status: int = 200, error: str = "") -> web.Response:
-        secret = request.cookies.get(self._login_cookie) or secrets.token_urlsafe(32)
+        secret = _secret_in(request, self._login_cookie) or secrets.token_urlsafe(32)
         wanted = _next(request)
         values = {"error": error, "next": wanted, "form_token": CrossSiteToken(secret).masked()}
         response = await self._page(request, View("login.html", values, status), None)
@@ -136,9 +146,13 @@ class Console:
         return response
 
     async def _log_in(self, request: web.Request) -> web.Response:
-        form = await self._form(request, request.cookies.get(self._login_cookie, ""))
+        form = await self._form(request, _secret_in(request, self._login_cookie), _LOGIN_FORM)
+        former = _secret_in(request, self._cookie)
         try:
             secret = await self._sessions.log_in(form.get("token", "").strip(), source_of(self._service, request))
+            if secret is not None and former:
+                # The browser forgets it now: nobody could log out of it any more.
+                await self._sessions.log_out(former)
         except LoginLimited:
             text = "Too many log-ins have failed: wait a minute."
             return await self._login_form(request, status=429, error=text)
@@ -179,7 +193,7 @@ class Console:
 
     # Requests and responses.
 
-    async def _form(self, request: web.Request, secret: str) -> dict[str, str]:
+    async def _form(self, request: web.Request, secret: str, most: int = LARGEST) -> dict[str, str]:
         """What a form of ours has sent. Raises ApiProblem where it is another's."""
         rules = self._service.snapshot.admin
         same = is_same_origin(
@@ -191,12 +205,11 @@ class Console:
             )
         if request.content_type != FORM:
             raise ApiProblem("unsupported", f"Content-Type must be {FORM}")
-        data = await read_body(request)
+        data = await read_body(request, most)
         try:
-            pairs = parse_qsl(data.decode(), keep_blank_values=True, errors="strict", max_num_fields=2000)
+            values = await self._service.run(_fields, data)
         except ValueError:
-            raise ApiProblem("malformed", "the form must be UTF-8, with at most 2000 fields") from None
-        values = dict(reversed(pairs))
+            raise ApiProblem("malformed", f"the form must be UTF-8, with at most {_FIELDS} fields") from None
         if not secret or not CrossSiteToken(secret).accepts(values.pop("form_token", "")):
             raise ApiProblem("forbidden", "the page was from before you logged in: load it again")
         return values
@@ -254,6 +267,17 @@ class Console:
 def _render(template: str, values: Mapping[str, Any], gzipped: bool) -> bytes:
     body = renderer().page(template, values)
     return gzip.compress(body, 6, mtime=0) if gzipped else body
+
+
+def _fields(data: bytes) -> dict[str, str]:
+    """The first value of each field of a form. Raises ValueError. Up to 30 ms, so it is done in the thread."""
+    return dict(reversed(parse_qsl(data.decode(), keep_blank_values=True, errors="strict", max_num_fields=_FIELDS)))
+
+
+def _secret_in(request: web.Request, name: str) -> str:
+    """The secret that a cookie of ours holds; empty where there is none, or something else, which nobody looks up."""
+    value = request.cookies.get(name, "")
+    return value if _SECRET.fullmatch(value) else ""
 
 
 def _takes_gzip(request: web.Request) -> bool:

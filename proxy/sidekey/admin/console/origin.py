@@ -22,10 +22,15 @@ def is_same_origin(headers: Mapping[str, str], *, tls: bool, behind_tls: bool, n
     origin = headers.get("Origin", "")
     if headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         return False
+    if not origin.isascii():
+        return False
     host = headers.get("Host", "").lower()
     if not behind_tls:
         return bool(host) and hmac.compare_digest(origin.encode(), f"{'https' if tls else 'http'}://{host}".encode())
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
     if parts.scheme != "https" or parts.hostname not in names or origin != f"https://{parts.netloc}":
         return False
     # A proxy that passes Host on tells the port as well; one that does not is reached at the usual one.

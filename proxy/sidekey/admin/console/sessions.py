@@ -73,14 +73,23 @@ class Sessions:
         While the store cannot be asked, those who were seen before are still known.
         """
         name = digest_of(secret)
+        if not self._service.store.health.up and name in self._seen:
+            # A database that hangs would have each page wait until the next one is given up as well.
+            return self._visitor(self._seen[name], secret, reachable=False)
         try:
             session = await self._service.store.session(name)
         except StoreError:
             session, reachable = self._seen.get(name), False
         else:
             reachable = True
-        if session is None or session.ends_at <= time.time():
+        if session is None:
             self._seen.pop(name, None)
+            return None
+        return self._visitor(session, secret, reachable=reachable)
+
+    def _visitor(self, session: Session, secret: str, *, reachable: bool) -> Visitor | None:
+        if session.ends_at <= time.time():
+            self._seen.pop(session.id, None)
             return None
         operator = self._service.operator(session.token_sha256)
         if not isinstance(operator, Operator):

@@ -17,10 +17,7 @@ from support.pages import Form as Sent
 from support.pages import Seen
 
 READ = {"set": True, "updated_at": "2026-11-03T10:00:00Z", "updated_by": "ann"}
-
-
 CERTIFICATE = {"set": True, "subject": "CN=me", "issuer": "CN=ca", "not_after": "2027-01-01T00:00:00Z"}
-
 
 DOCUMENTS: Mapping[str, dict[str, Any]] = {
     "basic": {
@@ -54,6 +51,7 @@ DOCUMENTS: Mapping[str, dict[str, Any]] = {
             "client_id": "id",
             "client_secret": READ,
             "client_authentication": "body",
+            "grant": "refresh_token",
             "refresh_token_rotates": False,
             "token_request": {"body": {"scope": "a b", "n": 5, "on": True, "key": READ}},
             "token_placement": {"in": "header", "name": "X-Token"},
@@ -73,6 +71,35 @@ DOCUMENTS: Mapping[str, dict[str, Any]] = {
         "endpoint_prefix": ["https://bank.example"],
         "trusted_ca": CERTIFICATE,
         "auth": {"type": "mtls", "certificate": CERTIFICATE, "private_key": READ, "allow_private_ca": True},
+    },
+    "written otherwise": {
+        "description": " with a line\nand ends ",
+        "tags": [],
+        "endpoint_prefix": "https://a.example/v1",
+        "allow_other_domains": False,
+        "later": {"what": "this version has no field for"},
+        "auth": {
+            "type": "oauth2",
+            "later": READ,
+            "token_endpoint": "https://login.example.com/token",
+            "grant": "client_credentials",
+            "client_id": "id",
+            "client_secret": READ,
+            "token_request": {"method": "POST", "later": 1, "body": {"n": 0.5, "text": "5", "on": "true", "none": ""}},
+            "token_placement": {"in": "header", "scheme": ""},
+        },
+    },
+    "a word": {
+        "endpoint_prefix": ["https://a.example"],
+        "auth": {"type": "oauth2", "client_id": "id", "client_secret": READ, "token_placement": "query"},
+    },
+    "by url": {
+        "endpoint_prefix": ["https://bank.example"],
+        "auth": {"type": "mtls", "certificate": {"url": READ}, "private_key": {"url": READ}},
+    },
+    "prefixes": {
+        "endpoint_prefix": ["https://a.example"],
+        "auth": {"type": "headers", "headers": {"X-A": {"secret": READ, "prefix": ""}, "X-B": READ, "X-C": ""}},
     },
     "responsys": {
         "auth": {"type": "responsys", "login_endpoint": "https://l.example/x", "username": "u", "password": READ},
@@ -103,7 +130,23 @@ def test_what_is_shown_and_sent_back_changes_nothing(name: str) -> None:
     document = DOCUMENTS[name]
     form = form_of(document)
     assert form is not None
-    assert sent_document(form, page_of(form, document).fields, document) == document
+    sent = {key: browser_sends(key, text) for key, text in page_of(form, document).fields.items()}
+    assert sent_document(form, sent, document) == document
+
+
+def browser_sends(name: str, text: str) -> str:
+    """What is left of a text in an input of one line (HTML, "value sanitization algorithm")."""
+    return text.replace("\n", "") if name == "/description" else text.replace("\n", "\r\n")
+
+
+@pytest.mark.parametrize("source", ["inline", "text"])
+def test_a_key_where_a_certificate_belongs_is_in_no_page(source: str) -> None:
+    """People paste files that have both."""
+    pem = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----\ncanary\n"
+    auth = {"type": "mtls", "certificate": {"inline": pem} if source == "inline" else pem}
+    form = form_of({"auth": auth})
+    assert form is not None
+    assert "canary" not in str(page_of(form, {"auth": auth}).fields)
 
 
 def test_a_stored_secret_is_kept_replaced_or_removed() -> None:
@@ -116,6 +159,40 @@ def test_a_stored_secret_is_kept_replaced_or_removed() -> None:
     assert document_of(fields, {f"{name}#do": "remove", name: "x"}, former) == {}
     assert document_of(fields, {name: ""}, former) == {}
     assert document_of(fields, {f"{name}#do": "keep", name: ""}, {}) == {}
+
+
+def test_a_stored_secret_in_a_row_is_not_lost_by_what_is_chosen_beside_it() -> None:
+    """Public text in its place must be typed."""
+    fields = [each for each in form_for("headers").fields if each.key == "headers"]
+    name, former = "/auth/headers#0", {"headers": {"X-Key": {"secret": READ}}}
+    sent = {f"{name}#name": "X-Key", f"{name}#kind": "text", f"{name}#value": "", f"{name}#value#do": "keep"}
+    assert document_of(fields, sent, former) == former
+    replaced = {**sent, f"{name}#value": "public", f"{name}#value#do": "replace"}
+    assert document_of(fields, replaced, former) == {"headers": {"X-Key": "public"}}
+
+
+def test_what_counts_only_with_another_choice_goes_with_it() -> None:
+    """A stored secret included: the page hides its field, so that nobody could remove it there."""
+    auth = {"type": "oauth2", "grant": "refresh_token", "refresh_token": READ, "refresh_token_rotates": False}
+    form = form_of({"auth": auth})
+    assert form is not None
+    sent = page_of(form, {"auth": auth}).fields
+    assert sent_document(form, sent, {"auth": auth})["auth"] == auth
+    changed = sent_document(form, {**sent, "/auth/grant": "client_credentials"}, {"auth": auth})
+    assert changed["auth"] == {"type": "oauth2", "grant": "client_credentials"}
+
+
+def test_a_row_is_of_the_type_that_is_said() -> None:
+    """What is no such value becomes nothing that is saved; however many rows there are, none is lost."""
+    fields = [each for each in form_for("oauth2").fields if each.key == "assertion"]
+    typed = {"number": ("5", "-0.5", "1e9", "x"), "flag": ("true", "false", "yes"), "text": ("5", "true")}
+    rows = [(kind, value) for kind, values in typed.items() for value in values] + [("text", "more")] * 200
+    sent: dict[str, str] = {}
+    for number, (kind, value) in enumerate(rows):
+        base = f"/auth/assertion/claims#{number}"
+        sent |= {f"{base}#name": f"n{number}", f"{base}#kind": kind, f"{base}#value": value}
+    claims = document_of(fields, sent, {})["assertion"]["claims"]
+    assert list(claims.values()) == [5, -0.5, None, None, True, False, None, "5", "true", *["more"] * 200]
 
 
 def test_pem_comes_pasted_or_by_a_url() -> None:

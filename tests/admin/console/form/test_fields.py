@@ -9,6 +9,7 @@ import pytest
 
 from sidekey.admin.api.schemas import components
 from sidekey.admin.console.form.fields import Field, Reader, label_of
+from sidekey.admin.console.form.forms import form_for
 from sidekey.credentials.registry import KINDS
 
 
@@ -91,3 +92,14 @@ def test_labels_are_words() -> None:
         "PEM",
         "Region",
     ]
+
+
+def test_a_form_has_the_defaults_of_its_provider_and_asks_for_what_they_need() -> None:
+    """The kind's own would be shown, and would hide the refresh token, without which the provider cannot be used."""
+    form = form_for("oauth2", "acoustic-campaign")
+    found = {each.key: each for each in form.fields}
+    assert (found["grant"].default, found["client_authentication"].default) == ("refresh_token", "body")
+    assert found["refresh_token_rotates"].default is False
+    assert "refresh_token" in {each.key for each in form.first}
+    assert "refresh_token" not in {each.key for each in form_for("oauth2").first}
+    assert "key_passphrase" not in {each.key for each in form_for("oauth2", "google-service-account").first}

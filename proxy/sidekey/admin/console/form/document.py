@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sidekey.admin.console.form.fields import Field
+from sidekey.admin.console.form.filled import fill, parts_of, row_of
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,15}")
 _BREAK: Final = re.compile(r"\r\n?|\n")
-_ROWS: Final = 100
-"""Rows of one field that are looked for."""
+_FRACTION: Final = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}")
 
 Sent = Mapping[str, str]
 
@@ -19,9 +19,12 @@ Sent = Mapping[str, str]
 def document_of(fields: Iterable[Field], sent: Sent, former: Mapping[str, Any]) -> dict[str, Any]:
     """What the fields say. A field that is left empty is left out, so that its default counts.
 
-    `former` is what is stored, as it reads: what is kept of it is sent back as it is.
+    `former` is what is stored, as it reads: what is kept of it is sent back as it is, also where nobody changed what
+    the form showed of it, or where no field is for it. The same can be written in several ways: saving must not choose.
     """
-    found: dict[str, Any] = {}
+    fields = tuple(fields)
+    keys = {field.key for field in fields}
+    found = {key: value for key, value in former.items() if key not in keys}
     for field in fields:
         value = _value(field, sent, former.get(field.key))
         if value is not None:
@@ -33,22 +36,35 @@ def _value(field: Field, sent: Sent, former: Any) -> Any:
     text = sent.get(field.pointer, "")
     match field.widget:
         case "group":
-            return document_of(field.parts, sent, _mapping(former)) or None
+            parts = parts_of(field, former)
+            found = document_of(field.parts, sent, parts)
+            return former if former is not None and found == parts else found or None
         case "secret":
             return _secret(sent, field.pointer, former)
         case "pem":
             return _pem(field, sent, former)
         case "rows":
             return _rows(field, sent, _mapping(former))
-        case "lines":
-            return _lines(field, text)
         case "flag":
             checked = field.pointer in sent
+            if isinstance(former, bool) and checked is former:
+                return former
             return None if checked is bool(field.default) else checked
+        case _ if former is not None and _is_shown(field, text, former):
+            return former
+        case "lines":
+            return _lines(field, text)
         case "number":
             return int(text) if _NUMBER.fullmatch(text.strip()) else text.strip() or None
         case "choice" | "text":
             return text.strip() or None
+
+
+def _is_shown(field: Field, text: str, former: Any) -> bool:
+    """Whether a text is what the form shows of a value; an input of one line has lost its ends of lines."""
+    break_ = "\n" if field.widget == "lines" and field.key != "tags" else ""
+    shown = fill((field,), {field.key: former})[0].value
+    return _BREAK.sub(break_, text) == _BREAK.sub(break_, shown)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -83,28 +99,43 @@ def _pem(field: Field, sent: Sent, former: Any) -> Any:
 
 def _rows(field: Field, sent: Sent, former: Mapping[str, Any]) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
-    for number in range(_ROWS):
-        row = f"{field.pointer}#{number}"
-        name = sent.get(f"{row}#name", "").strip()
+    own = f"{field.pointer}#"
+    for each in [key for key in sent if key.startswith(own) and key.endswith("#name")]:
+        row, name = each.removesuffix("#name"), sent[each].strip()
         if name:
-            found[name] = _row(field, sent, row, _mapping(former.get(name)))
+            found[name] = _row(field, sent, row, former.get(name))
     return found or None
 
 
-def _row(field: Field, sent: Sent, row: str, former: Mapping[str, Any]) -> Any:
+def _row(field: Field, sent: Sent, row: str, former: Any) -> Any:
     kind = sent.get(f"{row}#kind", field.sources[0])
-    if kind == "secret":
-        secret = _secret(sent, f"{row}#value", former.get("secret", former)) or {"value": ""}
+    shown = row_of("", former)
+    if kind == "secret" or (shown.stored and sent.get(f"{row}#value#do") == "keep"):
+        # A secret that is kept stays one: it cannot become public text, and no choice beside it must lose it.
+        stored = _mapping(former)
+        kept = stored.get("secret", stored)
+        secret = _secret(sent, f"{row}#value", kept) or {"value": ""}
         if not field.prefixed:
             return secret
         prefix = sent.get(f"{row}#prefix", "")
+        if secret is kept and prefix == shown.prefix:
+            return former
         return {"prefix": prefix, "secret": secret} if prefix else {"secret": secret}
     text = sent.get(f"{row}#value", "")
-    if kind == "number" and _NUMBER.fullmatch(text.strip()):
-        return int(text)
+    if former is not None and (kind, text) == (shown.kind, _BREAK.sub("", shown.value)):
+        return former
+    if kind == "number":
+        return _number(text.strip())
     if kind == "flag":
-        return {"true": True, "false": False}.get(text.strip(), text)
+        return {"true": True, "false": False}.get(text.strip())
     return text
+
+
+def _number(text: str) -> float | None:
+    """A number; None, which nothing takes, where it is none: as a text it would be saved as if it were meant."""
+    if _FRACTION.fullmatch(text):
+        return float(text)
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def _lines(field: Field, text: str) -> list[str] | None:

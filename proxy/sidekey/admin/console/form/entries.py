@@ -81,12 +81,20 @@ def sent_document(form: Form, sent: Sent, former: Mapping[str, Any]) -> dict[str
     """The whole document that a form has sent; what it has no field for stays as it is. `former` empty: it is new."""
     own = [each for each in form.fields if each.pointer.startswith(_AUTH)]
     common = [each for each in form.fields if not each.pointer.startswith(_AUTH)]
-    keys = {each.key for each in common} | {"auth", *ABOUT}
-    found = {key: value for key, value in former.items() if key not in keys}
-    found |= document_of(common if former else (ID, *common), sent, former)
+    about = {key: value for key, value in former.items() if key not in {"auth", *ABOUT}}
     named = {"provider": form.provider} if form.provider else {}
-    found["auth"] = {"type": form.kind, **named, **document_of(own, sent, _auth(former))}
-    return found
+    said = document_of(own, sent, _auth(former))
+    auth = {**{key: value for key, value in said.items() if _counts(form, key, sent)}, "type": form.kind, **named}
+    return {**document_of(common if former else (ID, *common), sent, about), "auth": auth}
+
+
+def _counts(form: Form, key: str, sent: Sent) -> bool:
+    """Whether a key counts with what was chosen elsewhere. Else the page hides it, and nobody could remove it there."""
+    pointer, values = form.when.get(f"/auth/{key}", ("", ()))
+    if not pointer:
+        return True
+    default = next((each.default for each in form.fields if each.pointer == pointer), None)
+    return (sent.get(pointer) or default) in values
 
 
 def without_field(form: Form, errors: Sequence[ItemError]) -> tuple[ItemError, ...]:

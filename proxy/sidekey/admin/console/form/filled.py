@@ -71,10 +71,7 @@ def _is_at(where: str, pointer: str) -> bool:
 def _filled(field: Field, value: Any, errors: Sequence[ItemError]) -> Filled:
     own = [each for each in errors if _is_at(each.pointer, field.pointer)]
     if field.widget == "group":
-        raw = value if isinstance(value, Mapping) else {}
-        if isinstance(value, str) and field.parts:
-            # A word that stands for an object of which it is the first key.
-            raw = {field.parts[0].key: value}
+        raw = parts_of(field, value)
         inner = [part.pointer for part in field.parts]
         own = [each for each in own if not any(_is_at(each.pointer, pointer) for pointer in inner)]
         return Filled(field=field, parts=fill(field.parts, raw, errors), errors=_texts(own))
@@ -85,7 +82,7 @@ def _filled(field: Field, value: Any, errors: Sequence[ItemError]) -> Filled:
         case "pem":
             return _pem(field, value, said)
         case "rows":
-            rows = [_row(name, each) for name, each in value.items()] if isinstance(value, Mapping) else []
+            rows = [row_of(name, each) for name, each in value.items()] if isinstance(value, Mapping) else []
             return Filled(field=field, rows=(*rows, *(Row() for _ in range(SPARE))), errors=said)
         case "flag":
             checked = bool(field.default) if value is None else value is True
@@ -98,11 +95,22 @@ def _filled(field: Field, value: Any, errors: Sequence[ItemError]) -> Filled:
             return Filled(field=field, value="" if value is None else str(value), errors=said)
 
 
+def parts_of(field: Field, value: Any) -> Mapping[str, Any]:
+    """What the parts of a group are filled from."""
+    if isinstance(value, str) and field.parts:
+        # A word that stands for an object of which it is the first key.
+        return {field.parts[0].key: value}
+    return value if isinstance(value, Mapping) else {}
+
+
 def _texts(errors: Iterable[ItemError]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each.detail for each in errors))
 
 
 def _stored(value: Any) -> Mapping[str, Any] | None:
+    if isinstance(value, Mapping) and "url" in value:
+        # The URL is what is sealed: it may hold a token.
+        value = value["url"]
     if not isinstance(value, Mapping) or value.get("set") is not True:
         return None
     return {**_READ, **value}
@@ -113,13 +121,21 @@ def _pem(field: Field, value: Any, errors: tuple[str, ...]) -> Filled:
     if isinstance(value, str) and value in field.choices:
         return Filled(field=field, source=value, errors=errors)
     if isinstance(value, str):
-        return Filled(field=field, source="text", value=value, errors=errors)
+        return Filled(field=field, source="text", value=_public(value), errors=errors)
     if isinstance(value, Mapping) and "inline" in value:
-        return Filled(field=field, source="inline", value=str(value["inline"]), errors=errors)
-    return Filled(field=field, source="" if stored is None else field.sources[0], stored=stored, errors=errors)
+        return Filled(field=field, source="inline", value=_public(str(value["inline"])), errors=errors)
+    by_url = isinstance(value, Mapping) and "url" in value
+    source = "url" if by_url else "" if stored is None else field.sources[0]
+    return Filled(field=field, source=source, stored=stored, errors=errors)
 
 
-def _row(name: str, value: Any) -> Row:
+def _public(pem: str) -> str:
+    """PEM that is public; nothing of a key that was put where a certificate belongs."""
+    return "" if "PRIVATE KEY" in pem else pem
+
+
+def row_of(name: str, value: Any) -> Row:
+    """A row with a name and its value."""
     if isinstance(value, Mapping):
         secret = value.get("secret", value)
         return Row(name=name, kind="secret", prefix=str(value.get("prefix", "")), stored=_stored(secret))
@@ -127,4 +143,4 @@ def _row(name: str, value: Any) -> Row:
         return Row(name=name, kind="flag", value="true" if value else "false")
     if isinstance(value, int | float):
         return Row(name=name, kind="number", value=str(value))
-    return Row(name=name, kind="text", value=str(value))
+    return Row(name=name, kind="text", value="" if value is None else str(value))

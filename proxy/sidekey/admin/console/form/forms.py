@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -45,6 +45,7 @@ def form_for(kind: str, provider: str = "") -> Form:
     common = [each for each in reader.fields(schemas["IntegrationDocument"], "") if each.key not in _ABOUT]
     profile = profiles.profile(provider) if provider else None
     parameters = {} if profile is None else profile.parameters
+    brought: Mapping[str, Any] = {} if profile is None else profile.auth
     foreign = {name for each in profiles.names() for name in profiles.profile(each).parameters}
     foreign -= set(model.model_fields) | set(parameters)
     wanted = _wanted(schemas[model.__name__], model.form_first, provider)
@@ -54,8 +55,11 @@ def form_for(kind: str, provider: str = "") -> Form:
     for field in auth:
         if field.key == "provider" or field.key in foreign:
             continue
-        named = _as_parameter(field, parameters.get(field.key))
-        (first if field.key in needed or field.key in wanted else more).append(named)
+        named = _as_parameter(_with_default(field, brought.get(field.key)), parameters.get(field.key))
+        other, values = model.form_when.get(field.key, ("", ()))
+        # Such as the refresh token, where the profile has chosen the grant that is by one.
+        asked = field.widget == "secret" and brought.get(other) in values
+        (first if asked or field.key in needed or field.key in wanted else more).append(named)
     for field in common:
         needs_prefix = field.key == "endpoint_prefix" and model.needs_prefix and profile is None
         (first if needs_prefix else more).append(field)
@@ -79,6 +83,13 @@ def _wanted(schema: Mapping[str, Any], first: tuple[str, ...], provider: str) ->
         if by_hand or provider in branch.get("properties", {}).get("provider", {}).get("enum", ()):
             required |= names
     return required - {"type", "provider"}
+
+
+def _with_default(field: Field, brought: Any) -> Field:
+    """A field whose default is what a profile brings."""
+    if isinstance(brought, Mapping):
+        return replace(field, parts=tuple(_with_default(each, brought.get(each.key)) for each in field.parts))
+    return replace(field, default=brought) if isinstance(brought, str | bool | int) else field
 
 
 def _as_parameter(field: Field, parameter: Any) -> Field:

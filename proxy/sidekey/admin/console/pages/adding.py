@@ -29,11 +29,11 @@ async def add(visit: Visit) -> View | Redirect | Refused:
     form = _form(visit.form.get("kind", ""), visit.form.get("provider", ""))
     if form is None:
         raise ApiProblem("malformed", "the form must name a kind, or a provider")
-    document = sent_document(form, visit.form, {})
+    document = await visit.service.run(sent_document, form, visit.form, {})
     try:
         given = await visit.backend.ask("createIntegration", body=document)
     except ApiProblem as problem:
-        entries = entries_of(form, document, None, problem.errors)
+        entries = await visit.service.run(entries_of, form, document, None, problem.errors)
         return refused(visit, problem, entries, _view(form, entries))
     return await saved(visit, given.value["id"])
 

@@ -86,7 +86,7 @@ async def save(visit: Visit) -> View | Redirect | Refused:
     form = form_of(given.value)
     if form is None:
         raise ApiProblem("invalid", "no form can show what is stored: change it by the API, or add it again")
-    document = sent_document(form, visit.form, given.value)
+    document = await visit.service.run(sent_document, form, visit.form, given.value)
     try:
         await visit.backend.ask("replaceIntegration", visit.names, body=document, version=version_of(visit))
     except ApiProblem as error:
@@ -95,7 +95,7 @@ async def save(visit: Visit) -> View | Redirect | Refused:
             given = await visit.backend.ask("getIntegration", visit.names)
             activity = (await visit.backend.ask("listActivity", visit.names)).value["items"]
             problem = ApiProblem("changed", overtaken(activity, given.version, version_of(visit)))
-        entries = entries_of(form, document, given.version, problem.errors)
+        entries = await visit.service.run(entries_of, form, document, given.version, problem.errors)
         return refused(visit, problem, entries, await _shown(visit))
     return await saved(visit, visit.names["id"])
 
@@ -112,18 +112,31 @@ async def release(visit: Visit) -> Redirect:
     return Redirect(f"/integrations/{visit.names['id']}?done=released")
 
 
+async def _activity(visit: Visit) -> list[Any]:
+    """The last changes; none while the store cannot be asked for them: what is loaded stays readable."""
+    if not visit.service.store.health.up:
+        return []
+    try:
+        found: list[Any] = (await visit.backend.ask("listActivity", visit.names)).value["items"][:10]
+    except ApiProblem as problem:
+        if problem.code != "store_unavailable":
+            raise
+        return []
+    return found
+
+
 async def _shown(visit: Visit, **more: object) -> View:
     given = await visit.backend.ask("getIntegration", visit.names)
     found = {"description": "", "tags": [], **given.value}
     activity = None
     if found["source"] == "store":
-        activity = (await visit.backend.ask("listActivity", visit.names)).value["items"][:10]
-    seen = visit.service.traffic.of(found["id"]) if _is_served(visit, found) else None
-    served = visit.service.snapshot.integrations.get(found["id"])
+        activity = await _activity(visit)
+    served = visit.service.snapshot.integrations.get(found["id"]) if _is_served(visit, found) else None
+    seen = None if served is None else visit.service.traffic.of(found["id"])
     form = form_of(found) if found["source"] == "store" else None
     values = {
         "it": found,
-        "entries": None if form is None else entries_of(form, found, given.version),
+        "entries": None if form is None else await visit.service.run(entries_of, form, found, given.version),
         "problem": None,
         "rest": (),
         "standing": standing_of(found, seen),

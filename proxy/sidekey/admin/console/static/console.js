@@ -128,14 +128,36 @@ const show = (form, refused) => {
   (first ?? message).focus();
 };
 
+// Who has logged in again in another window has another session, of which the form's token is not. Only the same
+// operator: whoever can plant a cookie here must not get what was typed for somebody else.
+const who = (page) => page.querySelector(".who bdi")?.textContent;
+const renewed = async () => {
+  const page = new DOMParser().parseFromString(await (await fetch(window.location.href)).text(), "text/html");
+  if (who(page) !== who(document)) return null;
+  return page.querySelector("form[data-form] [name=form_token]")?.value ?? null;
+};
+
 for (const form of document.querySelectorAll("form[data-form]")) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const body = new URLSearchParams(new FormData(form, event.submitter));
+    const send = () => fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
     const buttons = form.querySelectorAll("button");
     for (const button of buttons) button.disabled = true;
     try {
-      const response = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
+      let response = await send();
+      if (response.status === 403) {
+        const token = await renewed();
+        if (token !== null) {
+          form.elements.namedItem("form_token").value = token;
+          body.set("form_token", token);
+          response = await send();
+        }
+      }
+      if (response.redirected) {
+        show(form, { detail: "You are logged out; what was typed is still here. Log in in another window, then send it again", code: "", errors: [], rest: [] });
+        return;
+      }
       if (response.headers.get("Content-Type") !== "application/json") {
         show(form, { detail: `The server answered ${response.status}; what was typed is still here`, code: "", errors: [], rest: [] });
         return;
