@@ -9,7 +9,8 @@ import pytest
 from admin.api.conftest import MORE, Running
 from admin.console.conftest import LogIn
 from sidekey.admin.console.pages.table import PAGES
-from support.api import TOKENS, Api, basic, managed
+from support.api import TOKENS, Api, basic, managed, rewritten
+from support.ask import within
 from support.pages import Pages
 
 PATHS = sorted({page.path.replace("{id}", "of-a-file") for page in PAGES})
@@ -161,6 +162,19 @@ def test_who_is_not_logged_in_may_send_little(running: Running) -> None:
     pages = Pages(running.child.admin_port)
     form = pages.get("/login").form("/login")
     assert pages.ask("POST", "/login", {**form.fields, "token": "x" * (8 << 10)}).status == 413
+
+
+def test_one_that_is_hidden_is_not_said_to_be_in_use(running: Running, log_in: LogIn, api: Api) -> None:
+    """A file has its ID."""
+    made = api.make("/integrations", {"id": "covered", **basic(running.upstream)})
+    more = "  covered: {endpoint_prefix: 'http://127.0.0.1:1', auth: {type: headers, headers: {X: y}}}\n"
+    with rewritten(running.child, running.child.config.read_text() + more):
+        within(lambda: api.get("/integrations/covered")["status"] == "hidden")
+        pages = log_in("editor")
+        page = pages.send(pages.get("/integrations/covered").form("/integrations/covered"), {"/description": "new"})
+        assert "Saved. It is not in use" in page.text
+        assert "in use." not in page.text.replace("not in use", "")
+    assert made["version"] == 1
 
 
 def test_static_files_are_kept_for_good_under_names_with_their_digest(log_in: LogIn) -> None:

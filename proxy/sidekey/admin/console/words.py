@@ -36,6 +36,7 @@ STATES: Final = {state: _STATES[state][1] for state in STORED_STATES}
 
 DONE: Final[Mapping[str, str]] = {
     "saved": "Saved, and in use.",
+    "unserved": "Saved. It is not in use: see why.",
     "tested": "Tested: see the result.",
     "untested": "Saved, and in use. It was not tested: it needs a test request, and at most one test a second is sent.",
     "deleted": "Deleted, with its secrets.",

@@ -171,6 +171,23 @@ def test_a_stored_secret_in_a_row_is_not_lost_by_what_is_chosen_beside_it() -> N
     assert document_of(fields, replaced, former) == {"headers": {"X-Key": "public"}}
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"auth": {"type": ["basic"]}},
+        {"auth": {"type": "oauth2", "provider": {}}},
+        {"auth": "basic"},
+        {},
+        {"auth": {"type": "basic", "username": 5, "password": []}, "tags": 5, "test": 1, "methods": {}, "limits": []},
+        {"auth": {"type": "headers", "headers": [1]}, "trusted_ca": 7, "allow_other_domains": "x"},
+    ],
+)
+def test_what_another_version_has_stored_has_a_page(document: dict[str, Any]) -> None:
+    """With a form where one can show it, and without one else."""
+    form = form_of(document)
+    assert form is None or page_of(form, document).names
+
+
 def test_what_counts_only_with_another_choice_goes_with_it() -> None:
     """A stored secret included: the page hides its field, so that nobody could remove it there."""
     auth = {"type": "oauth2", "grant": "refresh_token", "refresh_token": READ, "refresh_token_rotates": False}

@@ -72,9 +72,12 @@ def form_of(document: Mapping[str, Any]) -> Form | None:
     """The form of a stored document; None where there is none that could show it."""
     auth = _auth(document)
     kind, provider = auth.get("type"), auth.get("provider", "")
+    # Another version may have written what is stored.
+    if not isinstance(kind, str) or not isinstance(provider, str):
+        return None
     if kind not in KINDS or (provider and provider not in profiles.names()):
         return None
-    return form_for(str(kind), str(provider))
+    return form_for(kind, provider)
 
 
 def sent_document(form: Form, sent: Sent, former: Mapping[str, Any]) -> dict[str, Any]:

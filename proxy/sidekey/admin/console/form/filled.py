@@ -88,7 +88,7 @@ def _filled(field: Field, value: Any, errors: Sequence[ItemError]) -> Filled:
             checked = bool(field.default) if value is None else value is True
             return Filled(field=field, checked=checked, errors=said)
         case "lines":
-            items = [value] if isinstance(value, str) else value or []
+            items = value if isinstance(value, list) else [] if value is None else [value]
             joined = (", " if field.key == "tags" else "\n").join(map(str, items))
             return Filled(field=field, value=joined, errors=said)
         case _:

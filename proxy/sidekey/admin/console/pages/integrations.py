@@ -125,6 +125,11 @@ async def _activity(visit: Visit) -> list[Any]:
     return found
 
 
+def _done(visit: Visit, found: Mapping[str, Any]) -> str:
+    done = visit.query.get("done", "")
+    return "unserved" if done in {"saved", "untested"} and found["status"] != "ok" else done
+
+
 async def _shown(visit: Visit, **more: object) -> View:
     given = await visit.backend.ask("getIntegration", visit.names)
     found = {"description": "", "tags": [], **given.value}
@@ -145,7 +150,7 @@ async def _shown(visit: Visit, **more: object) -> View:
         "version": given.version,
         "activity": activity,
         "calls": ways_to_call(visit.service.snapshot, visit.proxy, found["id"], _path_of(found)),
-        "done": DONE.get(visit.query.get("done", ""), ""),
+        "done": DONE.get(_done(visit, found), ""),
         "may_edit": visit.may("editor") and found["source"] == "store",
         "tested": None if served is None else visit.service.last_tests.of(served),
         "explained": None,
