@@ -181,8 +181,8 @@ class Store:
         """When rows were used last, in seconds since the epoch, by row."""
         return await self._worker.run(self._keeper.query(uses.read))
 
-    async def log_in(self, session: Session, entry: AuditEntry) -> None:
-        """Keep a session of the console, with its entry in the audit."""
+    async def log_in(self, session: Session, entry: AuditEntry | None) -> None:
+        """Keep a session of the console, with its entry in the audit where it has one."""
         await self._worker.run(self._log_in(session, entry))
 
     async def session(self, session: str) -> Session | None:
@@ -245,10 +245,11 @@ class Store:
         async with self._keeper.alone() as transaction:
             await audit.add(transaction, entry)
 
-    async def _log_in(self, session: Session, entry: AuditEntry) -> None:
+    async def _log_in(self, session: Session, entry: AuditEntry | None) -> None:
         async with self._keeper.alone() as transaction:
             await sessions.begin(transaction, self._keeper.seals, session)
-            await audit.add(transaction, entry)
+            if entry is not None:
+                await audit.add(transaction, entry)
 
     async def _log_out(self, session: str) -> None:
         async with self._keeper.alone() as transaction:

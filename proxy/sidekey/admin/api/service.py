@@ -40,6 +40,9 @@ MOST_REFUSALS = 100
 """Refused changes by one token that the audit has in an hour: all are counted, and whoever may change nothing cannot
 fill the database."""
 
+MOST_VISITS = 100
+"""Log-ins, and tests, by one token that the audit has in an hour, for the same reason."""
+
 _HOUR = 3600.0
 
 _LOOK_EVERY = 1.0
@@ -106,6 +109,7 @@ class Service:
         self._uses = Paces(NOTE_EVERY)
         self._looks = Paces(_LOOK_EVERY)
         self._refusals = Paces(_HOUR, MOST_REFUSALS)
+        self._visits = Paces(_HOUR, MOST_VISITS)
         self._notes: set[asyncio.Task[None]] = set()
         self.traffic = Traffic(metrics)
         metrics.note_failure = self.traffic.failed
@@ -242,9 +246,15 @@ class Service:
         except (StoreUnavailable, StoreRefused) as error:
             raise unavailable(error) from None
 
+    def may_note_visit(self, operator: Operator) -> bool:
+        """Whether the audit has a further log-in, or test, by this operator; that counts, then."""
+        return self._visits.admit(operator.digest)
+
     async def note_test(self, ask: Ask, integration: Integration, result: Mapping[str, Any]) -> None:
         """Keep what came of a test, and write into the audit that it was sent."""
         self.last_tests.note(integration, Tested(int(time.time()), ask.operator.name, result))
+        if not self.may_note_visit(ask.operator):
+            return
         entry = AuditEntry(
             who=ask.operator.name,
             action="test",

@@ -62,7 +62,9 @@ class Sessions:
         secret = secrets.token_urlsafe(32)
         ends_at = int(time.time()) + LIFE
         session = Session(digest_of(secret), digest, min(ends_at, operator.expires_at or ends_at))
-        entry = AuditEntry(who=operator.name, action="login", row=operator.row, source=source)
+        entry = None
+        if self._service.may_note_visit(operator):
+            entry = AuditEntry(who=operator.name, action="login", row=operator.row, source=source)
         await self._service.store.log_in(session, entry)
         self._see(session)
         return secret
