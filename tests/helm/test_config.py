@@ -36,6 +36,8 @@ integrations:
   sms:
     endpoint_prefix: https://sms.example.com/api
     auth: {type: headers, headers: {Authorization: {secret: {file: /run/team-a/sms/token}}}}
+presets:
+  welcome: {integration: sms, url: https://sms.example.com/api/messages}
 """
 """What a team's own ConfigMap holds."""
 
