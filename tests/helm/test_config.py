@@ -37,7 +37,7 @@ integrations:
     endpoint_prefix: https://sms.example.com/api
     auth: {type: headers, headers: {Authorization: {secret: {file: /run/team-a/sms/token}}}}
 presets:
-  welcome: {integration: sms, url: https://sms.example.com/api/messages}
+  welcome: {integration: sms, url: "https://sms.example.com/api/messages", content_type: application/json}
 """
 """What a team's own ConfigMap holds."""
 
