@@ -25,12 +25,6 @@ def test_what_a_page_is_not_given_is_a_defect() -> None:
         renderer().page("problem.html", {})
 
 
-def test_files_have_names_with_their_digests() -> None:
-    names = {name.rpartition(".")[2]: name for name in renderer().static}
-    assert set(names) == {"css", "js", "svg"}
-    assert all(len(name.partition("-")[2].partition(".")[0]) == 12 for name in names.values())
-
-
 def test_code_in_our_texts_is_marked_and_the_rest_escaped() -> None:
     assert str(coded("a `b<c` & d")) == "a <code>b&lt;c</code> &amp; d"
 

@@ -19,8 +19,8 @@ from sidekey.admin.api.service import Service, unavailable
 from sidekey.admin.console.backend import Backend
 from sidekey.admin.console.origin import CrossSiteToken, is_same_origin
 from sidekey.admin.console.page import Page, Redirect, Refused, View, Visit
-from sidekey.admin.console.render import Static, renderer
 from sidekey.admin.console.sessions import LIFE, LoginLimited, Sessions, Visitor
+from sidekey.admin.console.static_files import files
 from sidekey.runtime.snapshot import Address
 from sidekey.settings.stored.document import LARGEST
 from sidekey.store.errors import StoreError
@@ -77,7 +77,7 @@ class Console:
         self._routes = {route.name: route for route in routes}
         self._pages = pages
         self._sessions = Sessions(service)
-        self._renderer = renderer()
+        self._files = files()
 
     async def serve(self, request: web.Request) -> web.Response:
         """The response to any request that nothing else on the listener is for."""
@@ -254,7 +254,7 @@ class Console:
         return web.Response(status=303, headers={**_ALWAYS, hdrs.LOCATION: path})
 
     def _static(self, request: web.Request, name: str) -> web.Response:
-        found: Static | None = self._renderer.static.get(name)
+        found = self._files.get(name)
         if found is None:
             raise ApiProblem("not_found", "there is no such file")
         gzipped = _takes_gzip(request)
@@ -265,6 +265,9 @@ class Console:
 
 
 def _render(template: str, values: Mapping[str, Any], gzipped: bool) -> bytes:
+    # In the thread, and for the first page: what makes pages takes 4 MB, which not every process is asked for.
+    from sidekey.admin.console.render import renderer  # noqa: PLC0415 - as the line above says
+
     body = renderer().page(template, values)
     return gzip.compress(body, 6, mtime=0) if gzipped else body
 

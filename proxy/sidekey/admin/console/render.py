@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,41 +12,25 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from sidekey.admin.console.static_files import files
 from sidekey.admin.console.words import line_of
 
-_HERE: Final = Path(__file__).parent
-_TYPES: Final[Mapping[str, str]] = {
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
-
-
-class Static:
-    """A file of the package that pages refer to by a name with its digest, so that browsers may keep it."""
-
-    def __init__(self, path: Path) -> None:
-        self.body: Final = path.read_bytes()
-        self.compressed: Final = gzip.compress(self.body, 9, mtime=0)
-        self.content_type: Final = _TYPES[path.suffix]
-        self.name: Final = f"{path.stem}-{hashlib.sha256(self.body).hexdigest()[:12]}{path.suffix}"
+_TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
 class Renderer:
-    """The templates, and the files that pages refer to."""
+    """The templates."""
 
     def __init__(self) -> None:
-        found = {path.name: Static(path) for path in (_HERE / "static").iterdir() if path.suffix in _TYPES}
-        self.static: Final = {each.name: each for each in found.values()}
         self._environment = Environment(
-            loader=FileSystemLoader(_HERE / "templates"),
+            loader=FileSystemLoader(_TEMPLATES),
             autoescape=True,
             trim_blocks=True,
             lstrip_blocks=True,
             undefined=StrictUndefined,
             auto_reload=False,
         )
-        self._environment.globals["static"] = {name: f"/static/{each.name}" for name, each in found.items()}
+        self._environment.globals["static"] = {each.written_as: f"/static/{name}" for name, each in files().items()}
         self._environment.filters["coded"] = coded
         self._environment.filters["day"] = day
         self._environment.filters["ago"] = ago
