@@ -170,6 +170,7 @@ def test_one_is_added_by_keyboard_alone(tab: Open, running: Running) -> None:
     one.page.keyboard.press("Tab")
     one.page.keyboard.press("Enter")
     one.page.wait_for_url("**/integrations/by-keys?done=saved")
+    assert "Saved, and in use." in one.page.inner_text("main")
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])

@@ -415,7 +415,7 @@ async def test_a_changed_preset_is_not_remembered_as_it_was() -> None:
                 ({}, "preset_denied"),
             ):
                 sidekey.publisher.publish(replace(sidekey.snapshot, presets=presets))
-                # Twice: after a reload the first request is judged anew in any case.
+                # Twice: after a reload the first request is judged again in any case.
                 for _ in range(2):
                     response = await sidekey.ask(post(b""))
                     assert response.status == 200 if code is None else problem(response)["code"] == code

@@ -76,7 +76,7 @@ class Sessions:
         """
         name = digest_of(secret)
         if not self._service.store.health.up and name in self._seen:
-            # A database that hangs would have each page wait until the next one is given up as well.
+            # A database that hangs would have each page wait for its own time-out.
             return self._visitor(self._seen[name], secret, reachable=False)
         try:
             session = await self._service.store.session(name)
