@@ -129,6 +129,7 @@ class Console:
                     "code": done.problem.code,
                     "errors": done.problem.errors,
                     "rest": done.rest,
+                    "version": done.version,
                 }
             )
         if isinstance(done, Redirect):

@@ -66,3 +66,21 @@ def test_a_lost_update_says_who_changed_what_and_leaves_the_choice(
     assert again.fields["/description"] == "mine"
     assert "Saved" in pages.send(again).text
     assert api.get(f"/integrations/{name}")["description"] == "mine"
+
+
+def test_a_script_saves_again_in_place_of_what_was_faster(
+    log_in: LogIn, running: Running, named: Named, api: Api
+) -> None:
+    """It is told the version that the next attempt is for, and by that alone the next one is saved."""
+    pages, name = log_in("editor"), named("overtaken")
+    form = made(pages, running, name).form(f"/integrations/{name}")
+    assert api.ask("PATCH", f"/integrations/{name}", {"description": "theirs"}, match='"1"').status == 200
+    values = {**form.fields, "/description": "mine"}
+    script = {"Accept": "application/json"}
+    said = json.loads(pages.ask("POST", form.action, values, script).body)
+    assert (said["code"], said["version"]) == ("changed", 2)
+    again = {**values, "version": str(said["version"])}
+    assert json.loads(pages.ask("POST", form.action, again, script).body) == {
+        "location": f"/integrations/{name}?done=saved"
+    }
+    assert api.get(f"/integrations/{name}")["description"] == "mine"
