@@ -117,6 +117,21 @@ async def test_a_changed_config_is_reloaded(tmp_path: Path) -> None:
         assert rig.description() == "second"
 
 
+async def test_who_reads_a_snapshot_may_do_so_after_others_are_in_use(tmp_path: Path) -> None:
+    """A page or a response of the API is made of one snapshot, in a thread: what replaces it must not empty it."""
+    async with following(tmp_path) as rig:
+        rig.write("second")
+        await eventually(lambda: rig.adopted)
+        read = rig.adopted[-1]
+        for count, text in enumerate(("third", "fourth"), start=2):
+            rig.write(text)
+            await eventually(lambda wanted=count: len(rig.adopted) >= wanted)
+        assert rig.reloader is not None
+        # Whatever the load before leaves to its thread is done once this one is in use.
+        await rig.reloader.join(lambda: None)
+        assert read.integrations["a"].description == "second"
+
+
 async def test_a_change_between_the_load_and_the_watch_is_reloaded(tmp_path: Path) -> None:
     rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
     rig.write("first")

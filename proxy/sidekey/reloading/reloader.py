@@ -169,7 +169,7 @@ class Reloader:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        former, published = self._hooks.publisher.snapshot.integrations, False
+        former, published = self._in_use(), False
         began = time.perf_counter()
         try:
             with _in_background():
@@ -225,7 +225,7 @@ class Reloader:
             self._config = {**former_stamps, **loaded.stamps}
             self._unread = loaded.transient
             snapshot = self._usable(loaded)
-            former = self._hooks.publisher.snapshot.integrations
+            former = self._in_use()
             published = snapshot is not None and self._publish(snapshot)
             self._hooks.metrics.config_loaded = published
             if published:
@@ -243,7 +243,11 @@ class Reloader:
         if before is not None and before.files is not None:
             await self._in_thread(release_gradually, before.files.integrations)
 
-    async def _release(self, former: Mapping[str, Integration], what: str, began: float) -> None:
+    def _in_use(self) -> dict[str, Integration]:
+        """The integrations in use, in a dict of its own: who reads a snapshot may do so after the next is in use."""
+        return dict(self._hooks.publisher.snapshot.integrations)
+
+    async def _release(self, former: dict[str, Integration], what: str, began: float) -> None:
         """Log that another snapshot is in use, and let go of the one before."""
         now = self._hooks.publisher.snapshot.integrations
         differing, gone = await self._in_thread(_differences, former, now)
