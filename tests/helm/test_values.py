@@ -265,7 +265,10 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
         embedded(console(ingress={"annotations": {"nginx.ingress.kubernetes.io/proxy-read-timeout": 60}})),
         ["console.ingress.annotations"],
     ),
-    "a mount over the console's certificate": (mount("/run/sidekey/console/x"), ["the console's certificate", "another"]),
+    "a mount over the console's certificate": (
+        mount("/run/sidekey/console/x"),
+        ["the console's certificate", "another"],
+    ),
     "a mount over the store": (embedded(mount("/var/lib/sidekey/x")), ["the store", "another mountPath"]),
     "a mount over the store's keys": (mount("/run/sidekey/store/keys"), ["the store's keys", "another mountPath"]),
     "a mount over the operators' tokens": (mount("/run/sidekey/operators"), ["the operators' tokens", "another"]),
