@@ -139,4 +139,4 @@ def _under_load(rounds: Mapping[str, Sequence[Sample]]) -> list[Line]:
     ]
 
 
-ROWS = (Console(Pace(1_000, 5)),)
+ROWS = (Console(Pace(1_000, 4)),)

@@ -152,4 +152,4 @@ def _resident_after(count: int, running: Running, editor: Editor, settle: float)
     return running.program.resident_bytes()
 
 
-ROWS = (Reloads(Pace(1_000, 7)), Memory())
+ROWS = (Reloads(Pace(1_000, 5)), Memory())
