@@ -17,12 +17,12 @@ from benchmarks.rows.console import PAGES, Console
 from benchmarks.stored import fill
 from support.peers import require
 
-ROW = Console(Pace(100, 0.4, connections=4), count=101, repeats=1, rounds=1)
+ROW = Console(Pace(100, 0.4, connections=4), count=3, repeats=1, rounds=1)
 
 
 @pytest.fixture(scope="module")
 def running(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One Sidekey with stored integrations, of which t99 is one. The last test stops it."""
+    """One Sidekey with stored integrations. The last test stops it."""
     require("nginx")
     upstream = arena.upstreams["http"]
     filled = fill(tmp_path_factory.mktemp("store") / "full.db", base_of(upstream), ROW.count)
