@@ -202,7 +202,7 @@ def list_integrations(config: str | None, as_json: bool, usable: bool) -> None:
     from sidekey.list_command import as_json as described
     from sidekey.list_command import lines, listed
 
-    found = listed(_snapshot(config), time.time(), usable=usable)
+    found = listed(_snapshot(config), now=time.time(), usable=usable)
     if as_json:
         _print_json([described(each) for each in found])
         return

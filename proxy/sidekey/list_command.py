@@ -18,7 +18,7 @@ class Listed(NamedTuple):
     integration: Integration | None
 
 
-def listed(snapshot: Snapshot, now: float, *, usable: bool) -> list[Listed]:
+def listed(snapshot: Snapshot, *, now: float, usable: bool) -> list[Listed]:
     """All by ID, or those that are `usable`, at `now` (seconds since the epoch). Nothing is known here of requests."""
     judgements = {} if snapshot.stored is None else snapshot.stored.judgements
     found = []

@@ -164,8 +164,8 @@ def _entry(key: Key, state: State, standings: Standings) -> _Entry:
     integration = served(standings.snapshot, name, stored=True)
     standing = standings.of_stored(row)
     if integration is not None and integration.rebuild is None:
-        description, tags, kind = integration.description, integration.tags, integration.kind
-        return _Entry(name, description, tags, kind, standing, row, integration)
+        each = integration
+        return _Entry(name, each.description, each.tags, each.kind, standing, row, each)
     written = _written(row)
     tags = written.get("tags")
     found = [each for each in tags if isinstance(each, str)] if isinstance(tags, list) else []
