@@ -146,5 +146,9 @@ def test_times_are_told_where_there_are_any() -> None:
 
 
 def test_an_integration_is_found_by_where_it_sends() -> None:
-    """By host, in any case."""
+    """By host, in any case; one that is not served by what is written."""
     assert found(q="EXPIRING.test") == ["expiring", "f-expiring"]
+    assert found(q="API.example.COM") == ["hidden"]
+    row = stored({**BASIC, "endpoint_prefix": ["https://a.test", "https://b.test/v1"]})
+    state = StoreState(integrations=MappingProxyType({"crm": row}))
+    assert [each["id"] for each in page(state, standings("hidden"), Wanted(q="B.test"))["items"]] == ["crm"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from sidekey.admin.api.named import Key, keys, page_of
 from sidekey.admin.api.standings import Standings, served
+from sidekey.core.policy import Policy
 from sidekey.credentials.fields import mapping
 from sidekey.runtime.snapshot import Integration
 from sidekey.runtime.standing import Standing
@@ -131,8 +133,12 @@ class Wanted(NamedTuple):
 
 def page(state: State, standings: Standings, wanted: Wanted) -> dict[str, Any]:
     """A page of all integrations, by ID; where a file and the store have the same, both."""
+    wanted = wanted._replace(q=wanted.q.casefold())
 
     def item(key: Key) -> dict[str, Any] | None:
+        # What costs least is asked first: there may be ten thousand, of which a page shows fifty.
+        if not _stands_as(key, state, standings, wanted):
+            return None
         entry = _entry(key, state, standings)
         return _item(entry, standings) if _is_wanted(entry, wanted) else None
 
@@ -140,37 +146,53 @@ def page(state: State, standings: Standings, wanted: Wanted) -> dict[str, Any]:
     return page_of(keys(files, state.integrations), wanted.after, item)
 
 
-class _Entry(NamedTuple):
-    """What a list is searched by: there may be ten thousand, of which a page shows fifty.
+def _stands_as(key: Key, state: State, standings: Standings, wanted: Wanted) -> bool:
+    if not (wanted.status or wanted.usable):
+        return True
+    name, source = key
+    if source == "file":
+        standing = standings.of_file(standings.snapshot.integrations[name])
+    else:
+        standing = standings.of_stored(state.integrations[name])
+    if wanted.status and wanted.status != standing.state:
+        return False
+    return not wanted.usable or (wanted.usable == "true") is standing.usable
 
-    `row` None: of a file. `integration` None: what there is is not known to be what is served.
-    """
+
+class _Entry(NamedTuple):
+    """What a list is searched by. `row` None: of a file. `places` tell where it sends."""
 
     name: str
     description: str
     tags: Sequence[str]
     kind: str | None
-    standing: Standing
+    places: Callable[[], Iterable[str]]
     row: IntegrationRow | None
-    integration: Integration | None
 
 
 def _entry(key: Key, state: State, standings: Standings) -> _Entry:
     name, source = key
-    if source == "file":
+    row = None if source == "file" else state.integrations[name]
+    each = served(standings.snapshot, name, stored=row is not None)
+    if row is None or (each is not None and each.rebuild is None):
         each = standings.snapshot.integrations[name]
-        return _Entry(name, each.description, each.tags, each.kind, standings.of_file(each), None, each)
-    row = state.integrations[name]
-    integration = served(standings.snapshot, name, stored=True)
-    standing = standings.of_stored(row)
-    if integration is not None and integration.rebuild is None:
-        each = integration
-        return _Entry(name, each.description, each.tags, each.kind, standing, row, each)
+        return _Entry(name, each.description, each.tags, each.kind, partial(_hosts, each.policy), row)
     written = _written(row)
-    tags = written.get("tags")
-    found = [each for each in tags if isinstance(each, str)] if isinstance(tags, list) else []
-    description = _text(written.get("description")) or ""
-    return _Entry(name, description, found, _kind(row, integration), standing, row, None)
+    described = _text(written.get("description")) or ""
+    places = partial(_texts, written.get("endpoint_prefix"))
+    return _Entry(name, described, _texts(written.get("tags")), _kind(row, each), places, row)
+
+
+def _hosts(policy: Policy) -> Iterator[str]:
+    """The hosts that a policy names, in lower case."""
+    for each in (*policy.prefixes, *policy.domains):
+        yield each.origin.host
+
+
+def _texts(written: object) -> list[str]:
+    """The texts of a list, or the one that is there instead."""
+    every = written if isinstance(written, list) else [written]
+    return [each for each in every if isinstance(each, str)]
 
 
 def _item(entry: _Entry, standings: Standings) -> dict[str, Any]:
@@ -186,19 +208,7 @@ def _is_wanted(entry: _Entry, wanted: Wanted) -> bool:
         return False
     if wanted.kind and wanted.kind != entry.kind:
         return False
-    if wanted.status and wanted.status != entry.standing.state:
-        return False
-    if wanted.usable and (wanted.usable == "true") is not entry.standing.usable:
-        return False
     if not wanted.q:
         return True
-    found = (entry.name, entry.description, *entry.tags, *_hosts(entry.integration))
-    return wanted.q.casefold() in "\n".join(found).casefold()
-
-
-def _hosts(integration: Integration | None) -> list[str]:
-    """The hosts that its policy names: an integration is looked for by where it sends."""
-    if integration is None:
-        return []
-    policy = integration.policy
-    return [*(each.origin.host for each in policy.prefixes), *(each.origin.host for each in policy.domains)]
+    found = (entry.name, entry.description, *entry.tags, *entry.places())
+    return wanted.q in "\n".join(found).casefold()

@@ -67,20 +67,20 @@ An integration is one object: its document, as in a file, and what is said about
   |---|---|---|
   | `ok` | nothing is known against it | are sent |
   | `expiring` | its client certificate ends within {EXPIRING // 86_400} days: `expires_at` | are sent |
-  | `failing` | the last {FAILING} requests, or more, were answered 401, 403 or 5xx, or failed: `failing_since` | are sent |
+  | `failing` | its last {FAILING} requests were answered 401, 403 or 5xx, or failed: `failing_since` | are sent |
   | `secret_missing` | a secret, or its client certificate, cannot be read | `credential_unavailable` |
   | `expired` | its client certificate has ended: `expires_at` | `credential_unavailable` |
-  | `hidden` | a file has, or had, the ID, which is served until an editor releases this one, or another integration covers the same targets | are not its own |
+  | `hidden` | a file has, or had, its ID, until an editor releases it; or another covers its targets | are not its own |
   | `invalid` | this Sidekey cannot use it | `credential_unavailable` |
   | `sealed` | a secret cannot be opened | `credential_unavailable` |
   | `altered` | its row was changed by other means | `credential_unavailable` |
 
-- `usable` is true where requests are sent with its credential, so that a preset may have it. `expires_at` is there for every
-  client certificate that is known.
+- `usable` is true where requests are sent with its credential, so that a preset may have it. `expires_at` is there
+  for every client certificate that is known.
 - `failing` is what this process has seen since its start, of the 1,000 integrations that were used last. It ends with
   the first request that succeeds, or is answered 404, 429 or another 4xx, and with each change of the integration:
-  what failed was not what it is now. Callers who leave count for nothing. A test of `/test` counts as a request, one of a
-  draft does not.
+  what failed was not what it is now. Callers who leave count for nothing. A test of `/test` counts as a request,
+  one of a draft does not.
 - `/test` sends the `test` request that is saved through the data plane. Only 200 is success. It tells the status,
   the time and Sidekey's own code, nothing else of the response. One a second with one token.
 - A description has at most {LONGEST_DESCRIPTION} characters; there are at most {MOST_TAGS} tags, of at most
