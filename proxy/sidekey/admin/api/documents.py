@@ -185,8 +185,10 @@ def _entry(key: Key, state: State, standings: Standings) -> _Entry:
 
 def _hosts(policy: Policy) -> Iterator[str]:
     """The hosts that a policy names, in lower case."""
-    for each in (*policy.prefixes, *policy.domains):
-        yield each.origin.host
+    for prefix in policy.prefixes:
+        yield prefix.origin.host
+    for domain in policy.domains:
+        yield domain.origin.host
 
 
 def _texts(written: object) -> list[str]:
