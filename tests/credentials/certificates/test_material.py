@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 
@@ -147,7 +148,7 @@ def test_errors_of_one_pem_stand_at_pem() -> None:
 @pytest.mark.parametrize(("certificate", "key"), [(CHAIN.pem, None), (None, KEY), (None, None)], ids=count())
 def test_a_half_that_could_not_be_read_is_passed_over(certificate: bytes | None, key: bytes | None) -> None:
     """Whoever read it says why; the other is judged all the same."""
-    assert judged(certificate, key) == Examined()
+    assert replace(judged(certificate, key), ends_at=None) == Examined()
     assert judged(b"", None).errors == (("certificate", "this is empty"),)
 
 
@@ -194,3 +195,11 @@ def test_any_bytes_end_in_errors_or_an_identity(certificate: bytes, key: bytes, 
     assert (examined.identity is None) == bool(examined.errors)
     told = f"{examined!r}"
     assert not any(line in told for line in KEY.decode().splitlines()[1:-1])
+
+
+def test_the_end_of_a_certificate_is_told_whatever_else_is_wrong_with_it() -> None:
+    """Without a certificate there is none."""
+    end = LEAF.certificate.not_valid_after_utc.timestamp()
+    for key, now in ((KEY, PRESENT), (OTHER.key_pem, PRESENT), (KEY, end + 1), (None, PRESENT)):
+        assert examine(Material(LEAF.pem, key), now).ends_at == end
+    assert judged(b"not PEM", KEY).ends_at is None

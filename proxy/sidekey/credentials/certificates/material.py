@@ -38,11 +38,15 @@ class Material(Sealed):
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """An identity where there is no error (and both halves were read); warnings in any case."""
+    """An identity where there is no error (and both halves were read); warnings in any case.
+
+    `ends_at` is when the certificate ends, whatever else is said of it; None where none was read.
+    """
 
     identity: ClientIdentity | None = None
     errors: Found = ()
     warnings: Found = ()
+    ends_at: float | None = None
 
 
 def examine(material: Material, now: float, *, allow_private_ca: bool = False) -> Examined:
@@ -82,7 +86,7 @@ class _Examination(Sealed):
         found_warnings = (*chains.foreign(chain, certificates), *chains.remarks(chain, now))
         warnings = tuple((self._of_certificate, text) for text in found_warnings)
         identity = None if self._errors or key is None else self._identity(chain, key)
-        return Examined(identity, tuple(self._errors), warnings)
+        return Examined(identity, tuple(self._errors), warnings, chain[0].not_valid_after_utc.timestamp())
 
     def _blocks(self) -> tuple[list[Block] | None, list[Block] | None]:
         """The blocks of each half; None where it was not read, or its error is reported already."""
