@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.console.form.entries import Entries, entries_of, sent_document
+from sidekey.admin.api.problems import ApiProblem, invalid
+from sidekey.admin.console.form.entries import Entries, entries_of, sent_document, wrong_files
 from sidekey.admin.console.form.forms import Form, form_for
-from sidekey.admin.console.page import Page, Redirect, Refused, View, Visit
-from sidekey.admin.console.pages.saving import refused, saved
+from sidekey.admin.console.page import Checked, Page, Redirect, Refused, View, Visit
+from sidekey.admin.console.pages.saving import check, checked, refused, saved, wants_check
 from sidekey.admin.console.words import title_of
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
@@ -24,12 +24,19 @@ async def choose(visit: Visit) -> View:
     return View("choose.html", {"kinds": kinds, "providers": found, "titles": {name: title_of(name) for name in KINDS}})
 
 
-async def add(visit: Visit) -> View | Redirect | Refused:
+async def add(visit: Visit) -> View | Redirect | Refused | Checked:
     """Save a new one."""
     form = _form(visit.form.get("kind", ""), visit.form.get("provider", ""))
     if form is None:
         raise ApiProblem("malformed", "the form must name a kind, or a provider")
     document = await visit.service.run(sent_document, form, visit.form, {})
+    wrong = wrong_files(form, visit.form)
+    if wrong or wants_check(visit):
+        preview = await check(visit, form, document, None)
+        entries = await visit.service.run(entries_of, form, document, None, preview.errors, preview)
+        if wants_check(visit):
+            return checked(visit, preview, entries, _view(form, entries))
+        return refused(visit, invalid(preview.errors), entries, _view(form, entries))
     try:
         given = await visit.backend.ask("createIntegration", body=document)
     except ApiProblem as problem:
