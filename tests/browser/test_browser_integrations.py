@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from admin.api.conftest import Running, serving
 from sidekey.runtime.admin_rules import Role
-from support.api import TOKENS, Api, basic
+from support.api import TOKENS, Api, Running, basic, serving
 from support.browser import Tab, chromium
 
 Open = Callable[..., Tab]

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from admin.api.conftest import Running
-from support.api import Api, basic
+from support.api import Api, Running, basic
 from support.certificates import Issued, issue, private_chain
 
 Named = Callable[[str], str]
@@ -85,9 +84,7 @@ def test_a_changed_destination_names_the_secrets_and_the_change(
 def test_a_parameter_of_a_provider_is_the_change_that_moves_its_endpoint(editor: Api, named: Named) -> None:
     """And what the profile fills in is shown."""
     auth = {"type": "oauth2", "provider": "commercetools", "region": "europe-west1.gcp", "client_id": "c"}
-    shown = editor.make(
-        "/integrations", {"id": named("shop"), "auth": {**auth, "client_secret": {"value": CANARY}}}
-    )
+    shown = editor.make("/integrations", {"id": named("shop"), "auth": {**auth, "client_secret": {"value": CANARY}}})
     found = of(editor, {**shown, "auth": {**shown["auth"], "region": "us-central1.gcp"}})
     assert found["reenter"] == [{"pointer": "/auth/client_secret", "because": ["/auth/region"]}]
     assert {"key": "auth.token_endpoint", "value": "https://auth.us-central1.gcp.commercetools.com/oauth/token"} in (

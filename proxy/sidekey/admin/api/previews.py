@@ -58,9 +58,7 @@ def _preview(
         "version": None if row is None else row.version,
         "errors": [each._asdict() for each in errors[:MOST_ERRORS]],
         "warnings": [each._asdict() for each in warnings],
-        "reenter": [
-            {"pointer": where, "because": list(changes)} for where, changes in sorted(found.again.items())
-        ],
+        "reenter": [{"pointer": where, "because": list(changes)} for where, changes in sorted(found.again.items())],
         "filled": [{"key": key, "value": value} for key, value in found.filled],
         "destination": None if found.settings is None or found.errors else _destination(name, found, snapshot, now),
         "certificates": _certificates(material),

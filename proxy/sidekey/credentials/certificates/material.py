@@ -40,8 +40,8 @@ class Material(Sealed):
 class Examined:
     """An identity where there is no error (and both halves were read); warnings and the chain in any case.
 
-    `chain` begins with the certificate itself; empty: there is none that can be read. `belongs` says whether the private
-    key is this certificate's; None where one of them is not known.
+    `chain` begins with the certificate itself; empty: there is none that can be read. `belongs` says whether the
+    private key is this certificate's; None where one of them is not known.
     """
 
     identity: ClientIdentity | None = None

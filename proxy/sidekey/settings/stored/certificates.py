@@ -1,4 +1,4 @@
-"""What certificates in a document are, before it is saved, whatever else of it is missing or wrong. No secret is shown."""
+"""What the client certificate in a document is, before that is saved, whatever else of it is missing or wrong."""
 
 from __future__ import annotations
 

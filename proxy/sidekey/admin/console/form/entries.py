@@ -13,7 +13,7 @@ from sidekey.admin.console.form.document import Sent, document_of, file_in
 from sidekey.admin.console.form.fields import Field
 from sidekey.admin.console.form.filled import Filled, fill, unplaced
 from sidekey.admin.console.form.forms import Form, form_for, section_of
-from sidekey.admin.console.form.preview import NOTHING, Preview
+from sidekey.admin.console.form.preview import NOTHING, Preview, worded
 from sidekey.credentials.certificates.pem import what_it_is
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
@@ -65,6 +65,7 @@ def entries_of(
 ) -> Entries:
     """A form with what a document says, what is wrong with it, and what saving it would do."""
     new = (ID,) if version is None else ()
+    errors = worded(form, errors)
     first, more = _filled((*new, *form.first), document, errors), _filled(form.more, document, errors)
     return Entries(form, first, more, version, preview)
 

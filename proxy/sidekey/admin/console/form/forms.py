@@ -41,8 +41,7 @@ class Form:
 
 
 _SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "About": ("description", "tags"),
-    "Test request": ("test",),
+    "About": ("description", "tags", "test"),
     "Where it may send": (
         "endpoint_prefix",
         "allow_other_domains",
@@ -137,7 +136,8 @@ def _place(field: Field) -> tuple[int, int]:
 def _helped(field: Field, words: Mapping[str, str]) -> Field:
     """A field with what a form says of it; nothing, where that is only its label again."""
     text = words.get(field.key, field.help)
-    return replace(field, help="" if text.rstrip(".").lower() == field.label.lower() else text)
+    help_text = "" if text.rstrip(".").lower() == field.label.lower() else text
+    return replace(field, help=help_text, parts=tuple(_helped(each, {}) for each in field.parts))
 
 
 def _required(schema: Mapping[str, Any], provider: str) -> set[str]:

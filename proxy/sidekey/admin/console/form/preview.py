@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -54,7 +55,7 @@ NOTHING: Final = Preview()
 
 def preview_of(form: Form, given: Mapping[str, Any], wrong: Sequence[ItemError], new: bool) -> Preview:
     """Of what the API says to a document; `wrong` is what is wrong with files beside it. `new`: it replaces nothing."""
-    said = [ItemError(**each) for each in given["errors"]]
+    said = worded(form, [ItemError(**each) for each in given["errors"]])
     taken = [ItemError("/id", "is the ID of another: choose one that is free")] if new and given["version"] else []
     places = {each.pointer for each in wrong}
     errors = (*taken, *wrong, *(each for each in said if each.pointer not in places))
@@ -69,6 +70,23 @@ def preview_of(form: Form, given: Mapping[str, Any], wrong: Sequence[ItemError],
     if errors:
         return Preview("", "quiet", (), (), notes, errors, tuple(unplaced(form.fields, errors)))
     return Preview(goes, "good", (), (), notes)
+
+
+def worded(form: Form, errors: Iterable[ItemError]) -> tuple[ItemError, ...]:
+    """Errors that name fields as the form does, and not by the keys that a file would have."""
+    labels = {each.key: each.label for field_ in form.fields for each in field_.walk() if "_" in each.key}
+
+    def flag(found: re.Match[str]) -> str:
+        return f"tick \u201c{labels[found[1]]}\u201d" if found[1] in labels else found[0]
+
+    def key(found: re.Match[str]) -> str:
+        return f"\u201c{labels[found[0]]}\u201d" if found[0] in labels else found[0]
+
+    return tuple(ItemError(where, _KEY.sub(key, _FLAG.sub(flag, text))) for where, text in errors)
+
+
+_FLAG: Final = re.compile(r"write ([a-z_]+): true")
+_KEY: Final = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
 
 
 def _moved(form: Form, again: Iterable[str], moving: Sequence[str]) -> str:
@@ -88,6 +106,11 @@ def _labels(form: Form, pointers: Iterable[str]) -> str:
     """What people call fields; of rows, the name of the row."""
     found = dict.fromkeys(filter(None, (_label(form.fields, each) for each in pointers)))
     return ", ".join(found)
+
+
+def name_at(form: Form, where: str) -> str:
+    """What people call what is at a pointer."""
+    return _label(form.fields, where) or where.strip("/").replace("/", " ") or "everything"
 
 
 def _label(fields: Iterable[Field], where: str) -> str:
@@ -133,7 +156,11 @@ def _told(seen: Mapping[str, Any]) -> str:
     end = datetime.fromisoformat(seen["not_after"])
     days = seen["days_left"]
     until = f"until {end.day} {end:%B %Y}"
-    left = f"{days} day{'' if days == 1 else 's'} left" if days >= 0 else f"over for {-days} day{'' if days == -1 else 's'}"
+    left = (
+        f"{days} day{'' if days == 1 else 's'} left"
+        if days >= 0
+        else f"over for {-days} day{'' if days == -1 else 's'}"
+    )
     chain = "" if seen["chain"] == 1 else f" With {seen['chain'] - 1} of its chain."
     return f"{seen['subject']}, issued by {seen['issuer']}, {until}: {left}.{chain}"
 

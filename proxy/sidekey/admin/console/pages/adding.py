@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from sidekey.admin.api.problems import ApiProblem, invalid
 from sidekey.admin.console.form.entries import Entries, entries_of, sent_document, wrong_files
@@ -19,9 +19,35 @@ async def choose(visit: Visit) -> View:
     form = _form(visit.query.get("kind", ""), visit.query.get("provider", ""))
     if form is not None:
         return _view(form, entries_of(form, {}, None))
-    kinds = [(name, kind.title, (kind.__doc__ or "").partition("\n")[0]) for name, kind in KINDS.items()]
+    return View("choose.html", await visit.service.run(_choices))
+
+
+def _choices() -> dict[str, Any]:
+    """What there is to choose from, each with what one needs at hand."""
     found = [(name, profiles.profile(name)) for name in profiles.names()]
-    return View("choose.html", {"kinds": kinds, "providers": found, "titles": {name: title_of(name) for name in KINDS}})
+    providers = [
+        Choice("provider", name, each.title, title_of(each.kind), _needed(form_for(each.kind, name)))
+        for name, each in sorted(found, key=lambda pair: pair[1].title.casefold())
+    ]
+    kinds = [
+        Choice("kind", name, kind.title, (kind.__doc__ or "").partition("\n")[0], _needed(form_for(name)))
+        for name, kind in KINDS.items()
+    ]
+    return {"groups": (("Providers", providers), ("By kind of credential", kinds))}
+
+
+class Choice(NamedTuple):
+    """A kind or a provider. `by` is the parameter of its address, `needed` what its form asks for first."""
+
+    by: str
+    name: str
+    title: str
+    text: str
+    needed: str
+
+
+def _needed(form: Form) -> str:
+    return ", ".join(each.label for each in form.first)
 
 
 async def add(visit: Visit) -> View | Redirect | Refused | Checked:

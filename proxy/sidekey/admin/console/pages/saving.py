@@ -8,8 +8,9 @@ from typing import Any
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.console.form.entries import Entries, without_field, wrong_files
 from sidekey.admin.console.form.forms import Form
-from sidekey.admin.console.form.preview import Preview, preview_of
+from sidekey.admin.console.form.preview import Preview, preview_of, worded
 from sidekey.admin.console.page import Checked, Redirect, Refused, View, Visit
+from sidekey.admin.console.words import for_people
 
 
 async def saved(visit: Visit, name: str) -> Redirect:
@@ -26,9 +27,11 @@ async def saved(visit: Visit, name: str) -> Redirect:
 
 def refused(visit: Visit, problem: ApiProblem, entries: Entries, view: View) -> View | Refused:
     """What was typed stays in the page where a script has sent it; else the page is shown again, without secrets."""
+    problem = for_people(problem)
     rest = without_field(entries.form, problem.errors)
     if visit.by_script:
-        return Refused(problem, rest, entries.version)
+        said = worded(entries.form, problem.errors)
+        return Refused(ApiProblem(problem.code, problem.detail, errors=said), rest, entries.version)
     return View(view.template, {**view.values, "entries": entries, "problem": problem, "rest": rest})
 
 

@@ -87,10 +87,16 @@ for (const upload of document.querySelectorAll(".upload")) {
 const find = document.querySelector("[data-find]");
 find?.addEventListener("input", () => {
   const words = find.value.toLowerCase().split(/\s+/);
-  for (const each of document.querySelectorAll(`#${find.dataset.find} [data-words]`)) {
+  const group = document.getElementById(find.dataset.find);
+  let found = 0;
+  for (const each of group.querySelectorAll("[data-words]")) {
     const text = each.dataset.words.toLowerCase();
     each.hidden = !words.every((word) => text.includes(word));
+    found += each.hidden ? 0 : 1;
   }
+  for (const part of group.querySelectorAll("section")) part.hidden = part.querySelector("[data-words]:not([hidden])") === null;
+  const some = found === 1 ? "1 found." : `${found} found.`;
+  document.querySelector("[data-found]").textContent = found ? some : "Nothing is like that: take the kind that its documentation names.";
 });
 
 // A form is sent here, so that what was typed stays where it is refused: the server never sends a secret back.
@@ -132,6 +138,12 @@ const show = (form, refused) => {
   if (version !== null && refused.version) version.value = refused.version;
   const message = form.querySelector("[data-message]");
   message.textContent = `${refused.detail}. ${refused.rest.map(([pointer, detail]) => `${pointer} ${detail}.`).join(" ")}`;
+  if (refused.code === "changed") {
+    const link = document.createElement("a");
+    link.href = window.location.pathname;
+    link.textContent = "Show theirs: what you typed is lost then";
+    message.append(" ", link);
+  }
   message.hidden = false;
   message.tabIndex = -1;
   (first ?? message).focus();
