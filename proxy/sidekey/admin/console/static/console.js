@@ -47,6 +47,7 @@ for (const kept of document.querySelectorAll("[data-kept]")) {
   const input = kept.querySelector("[type=password], textarea");
   kept.addEventListener("change", (event) => {
     if (event.target.type !== "radio") return;
+    delete kept.dataset.opened;
     if (event.target.value !== "replace") input.value = "";
     else if (event.isTrusted) input.focus();
   });
@@ -138,12 +139,6 @@ const show = (form, refused) => {
   if (version !== null && refused.version) version.value = refused.version;
   const message = form.querySelector("[data-message]");
   message.textContent = `${refused.detail}. ${refused.rest.map(([pointer, detail]) => `${pointer} ${detail}.`).join(" ")}`;
-  if (refused.code === "changed") {
-    const link = document.createElement("a");
-    link.href = window.location.pathname;
-    link.textContent = "Show theirs: what you typed is lost then";
-    message.append(" ", link);
-  }
   message.hidden = false;
   message.tabIndex = -1;
   (first ?? message).focus();
@@ -219,9 +214,9 @@ const tell = (form, said) => {
   }
   for (const mark of form.querySelectorAll("[data-again]")) mark.hidden = !wanted.has(mark);
   for (const kept of form.querySelectorAll("[data-opened]")) {
-    if (wanted.has(kept)) continue;
+    if (wanted.has(kept) || kept.querySelector("[type=password]").value) continue;
     delete kept.dataset.opened;
-    if (!kept.querySelector("[type=password]").value) kept.querySelector("input[value=keep]").checked = true;
+    kept.querySelector("input[value=keep]").checked = true;
   }
   for (const back of form.querySelectorAll("[data-back]")) {
     const own = back.closest("[data-pointer]").dataset.pointer;
