@@ -81,6 +81,10 @@ An integration is one object: its document, as in a file, and what is said about
   the first request that succeeds, or is answered 404, 429 or another 4xx, and with each change of the integration:
   what failed was not what it is now. Callers who leave count for nothing. A test of `/test` counts as a request,
   one of a draft does not.
+- `/drafts/integration/preview` says what saving a document would do, and saves nothing: all errors, which secrets
+  would have to be sent again and because of which changes, what the provider profile fills in, where the
+  credential would go, and what the client certificate is: subject, issuer, days left, and whether the private key is
+  its own. With the `id` of a stored integration it is judged in its place. Errors are a result here: it responds 200.
 - `/test` sends the `test` request that is saved through the data plane. Only 200 is success. It tells the status,
   the time and Sidekey's own code, nothing else of the response. One a second with one token.
 - A description has at most {LONGEST_DESCRIPTION} characters; there are at most {MOST_TAGS} tags, of at most

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from admin.api.conftest import Running
-from admin.console.conftest import LogIn, Named
+from admin.conftest import Named
+from admin.console.conftest import LogIn
 from admin.console.pages.test_adding import CALLER, made
 from sidekey.runtime.standing import STATES
-from support.api import Api, basic
+from support.api import Api, Running, basic
 from support.ask import get
 from support.certificates import issue
 
