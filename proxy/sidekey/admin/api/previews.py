@@ -13,6 +13,7 @@ from sidekey.admin.api.problems import MOST_ERRORS, ItemError
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.saving import document_in, overlap_in
 from sidekey.admin.api.service import Service
+from sidekey.admin.api.standings import served
 from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.settings.stored.certificates import Material, material_of
 from sidekey.settings.stored.reading import instant
