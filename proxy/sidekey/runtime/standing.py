@@ -72,8 +72,8 @@ def standing_of(
 ) -> Standing:
     """How an integration stands at `now` (seconds since the epoch). None: it is stored, and not served.
 
-    `judgement` is that of a stored one. `failing_since` is since when its requests fail, None where they do not, or
-    nothing is known of them.
+    `judgement` is that of a stored one. `failing_since` is since when requests for its ID fail, None where they do not,
+    or nothing is known of them; where it is not served they are not its own.
     """
     if integration is None:
         return Standing(judgement.state, judgement.reason, usable=False)

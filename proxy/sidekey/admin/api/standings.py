@@ -27,9 +27,7 @@ class Standings(NamedTuple):
     def of_stored(self, row: IntegrationRow) -> Standing:
         """How a stored one stands, where the snapshot does not know it yet as well."""
         integration = served(self.snapshot, row.id, stored=True)
-        # Requests of its ID may be those of a file's.
-        since = None if integration is None else self.failing.get(row.id)
-        return standing_of(integration, self.now, since, self._judgement(row))
+        return standing_of(integration, self.now, self.failing.get(row.id), self._judgement(row))
 
     def _judgement(self, row: IntegrationRow) -> Judgement:
         judgement = judgement_of(self.snapshot, row.id)
