@@ -367,7 +367,7 @@ def preset_list(config: str | None, as_json: bool) -> None:
     """List the presets: ID, integration, what is sent where, and why one is invalid."""
     from sidekey.preset_command import described, lines
 
-    found = described(_snapshot(config).presets.values())
+    found = described(_snapshot(config))
     if as_json:
         _print_json(found)
         return
@@ -798,7 +798,10 @@ def _integration(snapshot: Snapshot, name: str) -> Integration:
 def _preset(snapshot: Snapshot, name: str) -> Preset:
     preset = snapshot.presets.get(name)
     if preset is None:
-        message = "no preset has this ID: `sidekey preset list` shows those of the config"
+        judgement = None if snapshot.stored is None else snapshot.stored.preset_judgements.get(name)
+        if judgement is not None:
+            _fail(f"preset {name} of the store is {judgement.state}, and not served: {judgement.reason}")
+        message = "no preset has this ID: `sidekey preset list` shows those that there are"
         raise click.BadParameter(message, param_hint="ID")
     return preset
 
