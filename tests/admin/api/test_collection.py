@@ -48,8 +48,8 @@ def test_an_integration_that_a_file_hides_is_deleted_although_presets_use_the_fi
     editor.make("/presets", preset)
     assert editor.ask("DELETE", f"/integrations/{name}", match='"1"').code == "in_use"
     before = child.config.read_text()
-    stanza = f"  {name}: {{endpoint_prefix: {url}, auth: {{type: headers, headers: {{X-A: b}}}}}}\npresets:"
-    child.rewrite(before.replace("presets:", stanza, 1))
+    stanza = f"  {name}: {{endpoint_prefix: {url}, auth: {{type: headers, headers: {{X-A: b}}}}}}\n"
+    child.rewrite(before + stanza)
     try:
         within(lambda: editor.get(f"/integrations/{name}")["version"] == 2)
         # An edit of what is not served changes nothing for the presets.
