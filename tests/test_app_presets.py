@@ -212,7 +212,7 @@ async def test_a_preset_that_was_altered_sends_nothing(tmp_path: Path, place: Pl
 async def test_an_integration_that_another_process_has_deleted_leaves_its_preset_invalid(
     tmp_path: Path, place: Place
 ) -> None:
-    """It judged by what it had in use: nothing is sent, the preset says why, and is used again once it is made again."""
+    """Each judged by what it had in use: nothing is sent, the preset says why, and is used once there is one again."""
     async with running(tmp_path, place) as found:
         document = {"id": "crm", **basic(found.upstream.port)}
         await found.made("/integrations", document)
