@@ -22,7 +22,7 @@ def render(proc: Path = _PROC) -> bytes:
     try:
         fields = (proc / "self/stat").read_bytes().rpartition(b")")[2].split()
         booted = _boot_time(proc)
-        descriptors = len(os.listdir(proc / "self/fd"))
+        descriptors = sum(1 for _ in (proc / "self/fd").iterdir())
     except OSError:
         return b""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
