@@ -50,7 +50,7 @@ class Client:
         if self.name == "java":
             command[1:1] = _java_properties(variables)
         result = subprocess.run(
-            command, env=environment | dict(variables), capture_output=True, text=True, timeout=60, check=False
+            command, env=environment | dict(variables), capture_output=True, text=True, timeout=120, check=False
         )
         assert result.returncode == 0, result.stderr
         return result.stdout.strip()

@@ -236,7 +236,6 @@ def miss(world: World) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
 def test_three_processes_on_one_postgresql_revoke_no_family(
     ca: Authority, provider: OidcProvider, tmp_path: Path
 ) -> None:
@@ -256,7 +255,6 @@ def test_three_processes_on_one_postgresql_revoke_no_family(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
 def test_two_processes_on_one_sqlite_file_revoke_no_family(
     ca: Authority, provider: OidcProvider, tmp_path: Path
 ) -> None:
