@@ -118,7 +118,7 @@ def client(request: pytest.FixtureRequest) -> Client:
     """Each client in turn; skipped where its peer is missing."""
     name: str = request.param
     if name == "curl":
-        options = ["-q", "-sS", "--max-time", "15", "--json", '{"n": 1}', "-w", " %{http_code}"]
+        options = ["-q", "-sS", "--max-time", "60", "--json", '{"n": 1}', "-w", " %{http_code}"]
         return Client(name, (peers.require("curl"), *options))
     if name == "go":
         return Client(name, (request.getfixturevalue("go_program"),))

@@ -1,4 +1,4 @@
-"""Reload under load: a real Sidekey, a real nginx behind it that tells what arrived, callers that go on asking (F88)."""
+"""Reload under load: a real Sidekey, a real nginx behind it that shows what arrived, steady callers (F88)."""
 
 from __future__ import annotations
 
