@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sidekey.settings.stored.document import found_at, merge_patch, replaced
 from sidekey.settings.stored.exporting import exported_integration
+from support.examples import examples
 from support.stored import CANARY, draft, former, opened, stored
 from support.transfer import every_kind, imported
 
@@ -45,7 +46,7 @@ def entered(data: st.DataObject, document: dict[str, Any]) -> Any:
     return replaced(document, {where: {"value": value} for where, value in values.items()})
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(data=st.data(), name=st.sampled_from(sorted(KINDS)), edits=EDITS)
 def test_an_export_that_is_imported_is_what_was_stored(name: str, edits: dict[str, Any], data: st.DataObject) -> None:
     """Every kind, whatever its secrets and public values are; so is the profile, and where each secret may go."""
