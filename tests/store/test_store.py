@@ -21,7 +21,7 @@ CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrati
 TOKEN = TokenRow(row=new_row(), id="ops", role="admin", token_sha256="1" * 64, expires_at=9)
 
 
-async def changed(woken: asyncio.Event, seconds: float = 10.0) -> None:
+async def changed(woken: asyncio.Event, seconds: float = DEADLINE) -> None:
     """Wait for a watch to tell of a change."""
     async with asyncio.timeout(seconds):
         await woken.wait()
@@ -157,7 +157,7 @@ async def test_nothing_is_told_where_nothing_changes(place: Place, monkeypatch: 
 async def test_several_processes_may_make_the_store_at_once(place: Place) -> None:
     """One of them does, under a lock."""
     stores = await asyncio.gather(
-        *(Store.open(place.database(), KeyRing(KEYS), retention=1, patience=10) for _ in range(4))
+        *(Store.open(place.database(), KeyRing(KEYS), retention=1, patience=DEADLINE) for _ in range(4))
     )
     try:
         assert len({store.id for store in stores}) == 1
