@@ -196,10 +196,10 @@ def mismatches(preset: snapshot.Preset, integration: snapshot.Integration | None
     return found
 
 
-def choice_errors(preset: snapshot.Preset, integration: snapshot.Integration) -> list[tuple[Loc, str]]:
+def choice_errors(preset: snapshot.Preset, integration: snapshot.Integration | None) -> list[tuple[Loc, str]]:
     """Why an integration cannot be chosen for a preset: also where it cannot be used itself."""
     found = mismatches(preset, integration)
-    if not integration.usable:
+    if integration is not None and not integration.usable:
         found.append((("integration",), f"integration {integration.id} cannot be used now: see its own errors"))
     return found
 

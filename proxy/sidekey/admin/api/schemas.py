@@ -17,7 +17,7 @@ from sidekey.settings.values import NAME_PATTERN
 
 _REFERENCE_KEYS: Final = frozenset({"file", "env", "url", "insecure_value", "inline"})
 _UNSAID: Final = object()
-_ROOTS: Final = ("IntegrationSettings", *(kind.__name__ for kind in KINDS.values()))
+_ROOTS: Final = ("IntegrationSettings", "PresetSettings", *(kind.__name__ for kind in KINDS.values()))
 
 Schema = dict[str, Any]
 
@@ -145,6 +145,8 @@ def components() -> Mapping[str, Schema]:
         "properties": {**about, **properties},
         "required": sorted(ABOUT),
     }
+    preset = found.pop("PresetSettings")
+    found["PresetDraft"] = {**preset, "properties": {"id": _ABOUT_SCHEMAS["id"], **preset["properties"]}}
     return {**found, **_OWN}
 
 
@@ -237,6 +239,34 @@ _READ_ONLY_ABOUT_CALLER: Final = {
     key: {"readOnly": True, **_CALLER[key]} for key in _CALLER if key not in ("name", "integrations")
 }
 
+_CREDENTIAL: Final[Schema] = {
+    **_object({place: {"type": "array", "items": _TEXT} for place in ("headers", "query", "body", "handshake")}),
+    "required": [],
+    "type": ["object", "null"],
+    "description": "Where the credential goes, by name: headers, parameters of the query or the body, the handshake.",
+}
+_REQUEST: Final[Schema] = {
+    **_object(
+        {
+            "method": _TEXT,
+            "url": _TEXT,
+            "headers": {
+                "type": "array",
+                "items": {"type": "array", "items": _TEXT, "minItems": 2, "maxItems": 2},
+                "description": "Names and values, in order; `[credential]` stands where the credential goes.",
+            },
+            "body": _TEXT,
+        }
+    ),
+    "type": ["object", "null"],
+    "description": "What the upstream would get; null: nothing would be sent.",
+}
+_PRESET_TRIAL: Final[Schema] = {
+    "parameters": {"type": "object", "description": "For a preset with a body: what a caller would send."},
+    "payload": {"type": "string", "description": "For one without: the payload, which is sent in UTF-8."},
+    "content_type": {"type": "string", "description": "Of the payload; default: the preset's."},
+}
+
 _OWN: Final[Mapping[str, Schema]] = {
     "Integrations": _page(
         _object(
@@ -247,7 +277,7 @@ _OWN: Final[Mapping[str, Schema]] = {
     "Patch": {"type": "object", "description": "A JSON merge patch (RFC 7396)."},
     "TestResult": _object(
         {
-            "ok": {"type": "boolean", "description": "Whether the upstream returned 200."},
+            "ok": {"type": "boolean", "description": "Whether the upstream returned 200; of a preset, any 2xx."},
             "request": {"type": "string", "description": "Method and target at the reverse proxy."},
             "status": {"type": ["integer", "null"]},
             "code": {**_MAYBE, "description": "Sidekey's own code, where it refused or failed."},
@@ -256,6 +286,18 @@ _OWN: Final[Mapping[str, Schema]] = {
             "milliseconds": {"type": "integer"},
         },
         description="Nothing of an upstream's response but its status.",
+    ),
+    "PresetTrial": _object(_PRESET_TRIAL, optional=tuple(_PRESET_TRIAL)),
+    "PresetDraftTrial": _object({"preset": reference("PresetDraft"), **_PRESET_TRIAL}, optional=tuple(_PRESET_TRIAL)),
+    "PresetPreview": _object(
+        {
+            "preset": {**_MAYBE, "description": "Its ID; null: a draft without one."},
+            "integration": _NAME,
+            "request": _REQUEST,
+            "credential": _CREDENTIAL,
+            "code": {**_MAYBE, "description": "Sidekey's own code, where it would refuse the request."},
+            "reason": _MAYBE,
+        },
     ),
     "ExplainRequest": _object(
         {"url": {"type": "string", "description": "An absolute URL, or a path as it follows `/i/ID`."}}
@@ -318,7 +360,7 @@ _OWN: Final[Mapping[str, Schema]] = {
         _object(
             {
                 **_ACTIVITY,
-                "object": {"type": "string", "description": "integration, caller, token, or nothing."},
+                "object": {"type": "string", "description": "integration, preset, caller, token, or nothing."},
                 "name": _TEXT,
                 "from": {
                     "type": "string",
