@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sidekey.admin.api.named import Key, keys, page_of
+from sidekey.admin.api.named import Key, contains, keys, page_of
 from sidekey.credentials.fields import mapping
-from sidekey.runtime.snapshot import Integration, Judgement, Snapshot, Stored
+from sidekey.runtime.snapshot import WAITING, Integration, Judgement, Snapshot, Stored
 from sidekey.settings.stored.document import MalformedError, Saved
 from sidekey.settings.stored.reading import instant, shown
 from sidekey.settings.stored.saving import Former
@@ -31,13 +31,11 @@ ABOUT: Final = frozenset(
 )
 """What is said of an integration beside its document; sent back, only `id` counts, which must be the same."""
 
-_WAITING: Final = Judgement("ok", "it was saved a moment ago")
-
 
 def judgement_of(snapshot: Snapshot, name: str) -> Judgement:
     """How a stored integration stands."""
     stored = snapshot.stored or Stored()
-    return stored.judgements.get(name, _WAITING)
+    return stored.judgements.get(name, WAITING)
 
 
 def served(snapshot: Snapshot, name: str, *, stored: bool) -> Integration | None:
@@ -193,6 +191,4 @@ def _is_wanted(entry: _Entry, wanted: Wanted) -> bool:
         return False
     if wanted.usable and (wanted.usable == "true") is not entry.usable:
         return False
-    if not wanted.q:
-        return True
-    return wanted.q.casefold() in "\n".join((entry.name, entry.description, *entry.tags)).casefold()
+    return not wanted.q or contains(wanted.q, (entry.name, entry.description, *entry.tags))

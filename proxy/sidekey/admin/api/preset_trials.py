@@ -11,8 +11,10 @@ from typing import Any, Final, NamedTuple
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.named import name_in
+from sidekey.admin.api.preset_documents import ABOUT
 from sidekey.admin.api.problems import ItemError, invalid, not_found
 from sidekey.admin.api.route import Route
+from sidekey.admin.api.saving import document_in
 from sidekey.admin.api.service import Service
 from sidekey.admin.api.trials import timed
 from sidekey.errors import Problem
@@ -20,8 +22,9 @@ from sidekey.observe.metrics import UNKNOWN
 from sidekey.preset_preview import Preview, made
 from sidekey.preset_preview import preview as preview_of
 from sidekey.runtime.snapshot import Preset, Snapshot
-from sidekey.settings.presets import choice_errors, read_preset
-from sidekey.settings.stored.document import pointer
+from sidekey.settings.presets import read_preset
+from sidekey.settings.stored.presets import PresetDraft, prepare_preset
+from sidekey.settings.stored.saving import Invalid
 from sidekey.settings.values import check_content_type
 
 _KEYS: Final = ("parameters", "payload", "content_type")
@@ -86,18 +89,16 @@ def _draft_in(snapshot: Snapshot, document: Mapping[str, Any]) -> _Draft:
     if not isinstance(raw, Mapping):
         wrong = list(_key_errors(rest))
         raise invalid([ItemError("/preset", "must be the document of a preset, as in a config file"), *wrong])
-    name, errors = name_in(raw, "id") if "id" in raw else ("", [])
+    name, errors = name_in(raw, "id") if raw.get("id") is not None else ("", [])
+    written = document_in(raw, ABOUT)
     # What counts requests by presets knows none that is not served.
-    preset, findings = read_preset(UNKNOWN, {key: value for key, value in raw.items() if key != "id"})
-    found = [(each.loc, each.message) for each in findings]
-    if preset is not None:
-        integration = snapshot.integrations.get(preset.rules.integration)
-        found += choice_errors(preset, integration)
-    errors += [ItemError(pointer(loc), text) for loc, text in found]
-    if preset is not None and not errors:
-        return _Draft(preset, name, rest)
+    found = prepare_preset(UNKNOWN, written, snapshot.integrations)
+    if isinstance(found, PresetDraft) and not errors:
+        return _Draft(found.preset, name, rest)
+    errors += [ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ())]
     located = [ItemError(f"/preset{each.pointer}", each.detail) for each in errors]
-    # As far as it can be known what it would take.
+    # What would be taken is known where the document is well by itself.
+    preset = read_preset(UNKNOWN, written).preset
     sent, wrong = _sent(rest, preset) if preset is not None else (None, [*_key_errors(rest)])
     if preset is not None and sent is not None:
         wrong += _parameter_errors(made(snapshot, preset, *sent))

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
-from sidekey.admin.api.documents import ABOUT
+from sidekey.admin.api import preset_documents
 from sidekey.credentials.fields import PEM_SCHEMA
 from sidekey.credentials.registry import KINDS
 from sidekey.runtime.admin_rules import ROLES
-from sidekey.runtime.snapshot import STORED_STATES
+from sidekey.runtime.snapshot import PRESET_STATES, STORED_STATES
 from sidekey.settings.schema import schema as config_schema
 from sidekey.settings.stored.saving import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
 from sidekey.settings.values import NAME_PATTERN
@@ -115,6 +115,12 @@ _ABOUT_SCHEMAS: Final[Mapping[str, Schema]] = {
 }
 
 
+_ABOUT_PRESET: Final[Mapping[str, Schema]] = {
+    **{key: _ABOUT_SCHEMAS[key] for key in sorted(preset_documents.ABOUT)},
+    "status": {"type": "string", "enum": list(PRESET_STATES), "description": "How it stands."},
+}
+
+
 @cache
 def components() -> Mapping[str, Schema]:
     """All of them by name. New kinds come by the registry, and nothing here names one."""
@@ -126,28 +132,33 @@ def components() -> Mapping[str, Schema]:
         if name not in found:
             found[name] = _as_stored(definitions[name])
             waiting += [each for each in _names_in(found[name]) if each not in found]
-    document = found.pop("IntegrationSettings")
+    integration, preset = found.pop("IntegrationSettings"), found.pop("PresetSettings")
     # Only operators of the machine let integrations dial what is not global.
-    properties = {key: value for key, value in document["properties"].items() if key != "allow_private"}
-    about = {key: {"readOnly": True, **_ABOUT_SCHEMAS[key]} for key in sorted(ABOUT)}
+    properties = {key: value for key, value in integration["properties"].items() if key != "allow_private"}
+    text = "An integration; of one from a file, and of one whose row was altered, there is no `auth`."
+    found |= _documents("Integration", {**integration, "properties": properties}, _ABOUT_SCHEMAS, text)
+    text = "A preset; of one whose row was altered there is no document."
+    return {**found, **_documents("Preset", preset, _ABOUT_PRESET, text), **_OWN}
+
+
+def _documents(name: str, document: Schema, said: Mapping[str, Schema], description: str) -> dict[str, Schema]:
+    """The schemas of a document as it is sent, also for what is new, and as it is shown with what is `said` of it."""
+    properties = document["properties"]
+    about = {key: {"readOnly": True, **said[key]} for key in sorted(said)}
     sent = {**properties, "description": {**properties["description"], "maxLength": LONGEST_DESCRIPTION}}
     tags: Schema = properties["tags"]
     sent["tags"] = {**tags, "maxItems": MOST_TAGS, "items": {**tags["items"], "maxLength": LONGEST_TAG}}
-    found["IntegrationDocument"] = {**document, "properties": {**about, **sent}}
-    found["NewIntegration"] = {
-        **document,
-        "properties": {**about, "id": _ABOUT_SCHEMAS["id"], **sent},
-        "required": ["id", *document["required"]],
+    required = ["id", *document["required"]]
+    return {
+        f"{name}Document": {**document, "properties": {**about, **sent}},
+        f"New{name}": {**document, "properties": {**about, "id": said["id"], **sent}, "required": required},
+        name: {
+            **document,
+            "description": description,
+            "properties": {**about, **properties},
+            "required": sorted(said),
+        },
     }
-    found["Integration"] = {
-        **document,
-        "description": "An integration; of one from a file, and of one whose row was altered, there is no `auth`.",
-        "properties": {**about, **properties},
-        "required": sorted(ABOUT),
-    }
-    preset = found.pop("PresetSettings")
-    found["PresetDraft"] = {**preset, "properties": {"id": _ABOUT_SCHEMAS["id"], **preset["properties"]}}
-    return {**found, **_OWN}
 
 
 def _as_stored(node: Any) -> Any:
@@ -274,6 +285,19 @@ _OWN: Final[Mapping[str, Schema]] = {
             description="An integration without its document.",
         )
     ),
+    "Presets": _page(
+        _object(
+            {
+                **_ABOUT_PRESET,
+                "description": _TEXT,
+                "tags": {"type": "array", "items": _TEXT},
+                "integration": _MAYBE,
+                "method": _MAYBE,
+                "url": _MAYBE,
+            },
+            description="A preset without its whole document.",
+        )
+    ),
     "Patch": {"type": "object", "description": "A JSON merge patch (RFC 7396)."},
     "TestResult": _object(
         {
@@ -288,7 +312,9 @@ _OWN: Final[Mapping[str, Schema]] = {
         description="Nothing of an upstream's response but its status.",
     ),
     "PresetTrial": _object(_PRESET_TRIAL, optional=tuple(_PRESET_TRIAL)),
-    "PresetDraftTrial": _object({"preset": reference("PresetDraft"), **_PRESET_TRIAL}, optional=tuple(_PRESET_TRIAL)),
+    "PresetDraftTrial": _object(
+        {"preset": reference("PresetDocument"), **_PRESET_TRIAL}, optional=tuple(_PRESET_TRIAL)
+    ),
     "PresetPreview": _object(
         {
             "preset": {**_MAYBE, "description": "Its ID; null: a draft without one."},
@@ -418,8 +444,9 @@ _OWN: Final[Mapping[str, Schema]] = {
                 "items": _object({"pointer": _TEXT, "detail": _TEXT}),
                 "description": "All that is wrong with the body, by JSON pointers (RFC 6901).",
             },
+            "presets": {"type": "array", "items": _TEXT, "description": "Of `in_use`: the IDs of those that use it."},
         },
-        optional=("errors",),
+        optional=("errors", "presets"),
         description="RFC 9457. Nothing of it repeats a value that was sent.",
     ),
 }

@@ -262,7 +262,7 @@ class Service:
     async def note_preset_test(self, ask: Ask, preset: Preset, result: Mapping[str, Any]) -> None:
         """The same of a preset."""
         self.last_preset_tests.note(preset, Tested(int(time.time()), ask.operator.name, result))
-        await self._audit_test(ask, "preset", preset.id, "", result)
+        await self._audit_test(ask, "preset", preset.id, preset.row, result)
 
     async def note_draft_test(self, ask: Ask, name: str, integration: Integration, result: Mapping[str, Any]) -> None:
         """Write into the audit that the draft of a preset was sent.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidekey.admin.api import about, audit, callers, catalogue, integrations, preset_trials, tokens, trials
+from sidekey.admin.api import about, audit, callers, catalogue, integrations, preset_trials, presets, tokens, trials
 from sidekey.admin.api.route import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
     *integrations.ROUTES,
     *trials.ROUTES,
+    *presets.ROUTES,
     *preset_trials.ROUTES,
     *callers.ROUTES,
     *catalogue.ROUTES,

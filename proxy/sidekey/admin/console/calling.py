@@ -89,7 +89,7 @@ def _python_post(url: str, content_type: str, example: Mapping[str, Any] | str, 
     token = f'"Sidekey-Token": os.environ["{TOKEN_VARIABLE}"]' if callers else ""
     typed = f'"Content-Type": {content_type!r}' if isinstance(example, str) else ""
     headers = ", ".join(each for each in (typed, token) if each)
-    sent = f"data={ascii(example)}" if isinstance(example, str) else f"json={ascii(example)}"
+    sent = f"data={example!a}" if isinstance(example, str) else f"json={example!a}"
     call = f"response = requests.post({url!r}, {sent}{f', headers={{{headers}}}' if headers else ''})"
     return "\n".join([*(["import os"] if callers else []), "import requests", "", call])
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 from sidekey.admin.api.problems import ApiProblem, ItemError
 from sidekey.credentials.registry import KINDS
 from sidekey.observe.traffic import FAILING, Seen
-from sidekey.runtime.snapshot import STORED_STATES
+from sidekey.runtime.snapshot import PRESET_STATES, STORED_STATES
 
 Mood = Literal["good", "warning", "bad", "quiet"]
 """How much attention a state wants; each has a shape of its own, since colour alone tells some people nothing."""
@@ -103,6 +103,10 @@ def line_of(counts: Sequence[int], most: int, width: int = 94, height: int = 22)
         for number, count in enumerate(counts)
     )
     return " ".join(points)
+
+
+PRESET_WORDS: Final = {state: _STATES[state][1] for state in PRESET_STATES}
+"""The states of presets to filter by, with their words."""
 
 
 def preset_standing(item: Mapping[str, Any]) -> Standing:

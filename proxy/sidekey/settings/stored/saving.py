@@ -34,7 +34,7 @@ from sidekey.settings.validated import validate, validate_saved
 LONGEST_DESCRIPTION: Final = 2000
 MOST_TAGS: Final = 50
 LONGEST_TAG: Final = 100
-"""Characters and tags of a stored integration: a list shows those of fifty, to whoever may look."""
+"""Characters and tags of a stored integration or preset: a list shows those of fifty, to whoever may look."""
 
 
 class DocumentError(NamedTuple):
@@ -154,7 +154,7 @@ def prepare(
     settings, errors, warnings, expansion = validate(raw, None if former is None else former.saved.brought)
     findings = [*errors, *(Finding(*each) for each in only_stored(raw, in_flight))]
     if settings is None:
-        return _invalid(findings)
+        return invalid(findings)
     secrets = secrets_of(settings)
     sent = {each.value: found_at(raw, each.value) for each in secrets.values()}
     kept = {where for where, value in sent.items() if isinstance(value, Mapping) and is_kept(value)}
@@ -162,7 +162,7 @@ def prepare(
     findings += _reasons(settings, entered, secrets, now)
     absent = sorted(kept - (frozenset() if former is None else former.secrets))
     if findings or absent:
-        return _invalid(findings, (DocumentError(where, "no secret is stored here: send one") for where in absent))
+        return invalid(findings, (DocumentError(where, "no secret is stored here: send one") for where in absent))
     again = _again(given, settings, former, kept)
     if again:
         return Reenter(tuple(sorted(again)))
@@ -182,6 +182,12 @@ def only_stored(raw: Mapping[str, Any], in_flight: int) -> Iterator[tuple[Loc, s
     if "allow_private" in raw:
         way_out = "only the operator allows addresses that are not global, in store.allow_private: remove this key"
         yield ("allow_private",), way_out
+    yield from text_errors(raw)
+    yield from checks.limit_errors(raw, in_flight)
+
+
+def text_errors(raw: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
+    """Texts for people that are longer than lists of stored documents can show."""
     description, tags = raw.get("description"), raw.get("tags")
     if isinstance(description, str) and len(description) > LONGEST_DESCRIPTION:
         yield ("description",), f"must have at most {LONGEST_DESCRIPTION} characters"
@@ -189,7 +195,6 @@ def only_stored(raw: Mapping[str, Any], in_flight: int) -> Iterator[tuple[Loc, s
         len(tags) > MOST_TAGS or any(isinstance(each, str) and len(each) > LONGEST_TAG for each in tags)
     ):
         yield ("tags",), f"must be at most {MOST_TAGS} texts, each of at most {LONGEST_TAG} characters"
-    yield from checks.limit_errors(raw, in_flight)
 
 
 def _reasons(
@@ -260,7 +265,8 @@ class EnteredReader(ReferenceReader):
         return self(reference).encode()
 
 
-def _invalid(findings: Iterable[Finding], further: Iterable[DocumentError] = ()) -> Invalid:
+def invalid(findings: Iterable[Finding], further: Iterable[DocumentError] = ()) -> Invalid:
+    """A document that is refused for these, each told once."""
     return Invalid(tuple(dict.fromkeys((*_said(findings), *further))))
 
 

@@ -231,7 +231,9 @@ class _Reading:
     def _body(self) -> Any:
         kind = kind_of(self._of("/content_type"))
         if kind == FORM:
-            return {name: self._kept("body", name, f"{row}#value", _plain) for name, row in self._rows("/body", ("value",))}
+            return {
+                name: self._kept("body", name, f"{row}#value", _plain) for name, row in self._rows("/body", ("value",))
+            }
         text = _BREAK.sub("\n", self._of("/body"))
         if kind == kind_of(self._before["/content_type"]) and text == _BREAK.sub("\n", self._before["/body"]):
             kept = self._former.get("body")
@@ -311,7 +313,11 @@ def example_of(name: str, parameter: Mapping[str, Any]) -> Any:
             return name[:length] if isinstance(length, int) else name
 
 
-_PAYLOADS: Final[Mapping[str | None, str]] = {JSON: '{"event": "example"}', FORM: "event=example", "application/xml": "<event/>"}
+_PAYLOADS: Final[Mapping[str | None, str]] = {
+    JSON: '{"event": "example"}',
+    FORM: "event=example",
+    "application/xml": "<event/>",
+}
 
 
 def example_payload(content_type: str) -> str:

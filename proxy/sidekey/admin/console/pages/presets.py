@@ -12,7 +12,6 @@ from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
 from sidekey.admin.console.calling import Way, ways_to_send
 from sidekey.admin.console.form.presets import (
     METHODS,
-    PresetEntries,
     Typed,
     entries_of,
     example_payload,
@@ -24,7 +23,7 @@ from sidekey.admin.console.form.presets import (
 )
 from sidekey.admin.console.page import Page, Redirect, Refused, View, Visit
 from sidekey.admin.console.pages.saving import version_of
-from sidekey.admin.console.words import DONE, PRESET_STATES, label_of_preset, overtaken_preset, preset_standing
+from sidekey.admin.console.words import DONE, PRESET_WORDS, label_of_preset, overtaken_preset, preset_standing
 from sidekey.core.parameters import JSON
 from sidekey.core.preset_parameters import TYPES
 from sidekey.settings.stored.document import pointer
@@ -40,7 +39,7 @@ async def browse(visit: Visit) -> View:
     values = {
         "items": [{**each, "standing": preset_standing(each)} for each in given.value["items"]],
         "wanted": {name: wanted.get(name, "") for name in _FILTERS},
-        "states": PRESET_STATES,
+        "states": PRESET_WORDS,
         "following": _with(wanted, after=given.value["next"]) if given.value["next"] else "",
         "first": _with(wanted, after="") if "after" in wanted else "",
         "done": DONE.get(visit.query.get("done", ""), ""),
@@ -72,7 +71,10 @@ class Trial:
         if self.sent is not None:
             return f"Sent: {self.sent['status'] or self.sent['code'] or 'no response'}"
         if self.refused or self.wrong:
-            return self.refused or f"No preview: {len(self.wrong)} {'thing is' if len(self.wrong) == 1 else 'things are'} wrong"
+            return (
+                self.refused
+                or f"No preview: {len(self.wrong)} {'thing is' if len(self.wrong) == 1 else 'things are'} wrong"
+            )
         request = None if self.shown is None else self.shown["request"]
         return "No request would be made" if request is None else f"Preview: {request['method']} {request['url']}"
 
