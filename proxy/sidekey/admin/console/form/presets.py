@@ -428,7 +428,7 @@ def _placed(error: ItemError, by_fields: bool) -> ItemError:
         return error
     if top == "body":
         return ItemError("/body", f"at /{'/'.join(below)}: {error.detail}")
-    if top in ("headers", "parameters"):
+    if top in ("headers", "parameters", "sample"):
         name, *inner = below
         said = {"default": "Default", "max_length": "At most", "one_of": "One of", "type": "Type"}
         before = f"{said.get(inner[0], inner[0])}: " if inner else ""

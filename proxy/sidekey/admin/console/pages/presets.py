@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -14,6 +15,7 @@ from sidekey.admin.console.form.presets import (
     METHODS,
     Typed,
     entries_of,
+    example_of,
     example_payload,
     placed_errors,
     read_document,
@@ -26,10 +28,17 @@ from sidekey.admin.console.pages.saving import version_of
 from sidekey.admin.console.words import DONE, PRESET_WORDS, label_of_preset, overtaken_preset, preset_standing
 from sidekey.core.parameters import JSON
 from sidekey.core.preset_parameters import TYPES
-from sidekey.settings.stored.document import pointer
 
 _FILTERS: Final = ("q", "tag", "integration", "status", "after")
 _NEW: Final[Mapping[str, Any]] = {}
+_IN_A_FILE: Final = """\
+presets:
+  welcome:
+    integration: crm
+    url: https://api.example.com/v1/users/{{user}}/mails
+    content_type: application/json
+    parameters: {user: {type: text}}
+    body: {text: "Hello {{user}}"}"""
 
 
 async def browse(visit: Visit) -> View:
@@ -44,6 +53,7 @@ async def browse(visit: Visit) -> View:
         "first": _with(wanted, after="") if "after" in wanted else "",
         "done": DONE.get(visit.query.get("done", ""), ""),
         "may_edit": visit.may("editor"),
+        "example": _IN_A_FILE,
     }
     return View("presets.html", values)
 
@@ -345,6 +355,7 @@ async def _shown(
         "version": given.version,
         "is_served": is_served,
         "may_edit": may_edit,
+        "may_delete": visit.may("editor") and found["source"] == "store",
         "may_send": visit.may("editor") and is_served,
         "calls": await visit.service.run(_calls, visit, document) if is_served else (),
         "tested": None if served is None or not is_served else visit.service.last_preset_tests.of(served),
@@ -382,8 +393,7 @@ async def _refuse(visit: Visit, document: Mapping[str, Any], errors: Sequence[It
 
 def _for_script(visit: Visit, problem: ApiProblem, version: int | None) -> Refused:
     placed = placed_errors(visit.form, problem.errors)
-    shown = ApiProblem(problem.code, problem.detail, errors=placed)
-    return Refused(shown, tuple(_unplaced(placed)), version)
+    return Refused(ApiProblem(problem.code, problem.detail, errors=placed), _unplaced(placed), version)
 
 
 _PLACES: Final = frozenset(
@@ -401,7 +411,11 @@ def _told(trial: Trial) -> View:
     return View("preset_trial.html", {"trial": trial})
 
 
-_CONSTANT: Final[Mapping[str, Any]] = {"methods": METHODS, "types": TYPES, "pointer": pointer}
+_CONSTANT: Final[Mapping[str, Any]] = {
+    "methods": [(name, name) for name in METHODS],
+    "types": [(name, name) for name in TYPES],
+    "examples": {name: json.dumps(example_of("", {"type": name})) for name in TYPES if name != "text"},
+}
 
 PAGES: Final = (
     Page("GET", "/presets", browse),
