@@ -334,7 +334,7 @@ def test_a_files_integration_hides_the_stored_one_and_that_is_said(sqlite: Site)
     # Of another file it is told what is not imported of it.
     (sqlite.folder / "in.yaml").write_text(BASIC + "log: {level: debug}\n")
     said = sqlite.run("import", "in.yaml")
-    assert "in.yaml:8:1: log: is not imported: only integrations and callers are" in said
+    assert "in.yaml:8:1: log: is not imported: only integrations, presets and callers are" in said
 
 
 def test_a_token_is_one_callers_alone(sqlite: Site) -> None:
@@ -456,7 +456,8 @@ def test_an_export_goes_to_standard_output_as_one_config(sqlite: Site) -> None:
     assert done.returncode == 0
     first, _, rest = done.stdout.partition("\n")
     assert first == (
-        "# Written by sidekey export: integrations and callers of the store, without secrets. These must be filled in:"
+        "# Written by sidekey export: integrations, presets and callers of the store, without secrets. "
+        "These must be filled in:"
     )
     assert rest == (
         "#   secrets/crm.auth.password.txt\n"
@@ -519,7 +520,7 @@ def test_every_command_knows_stored_ids(sqlite: Site) -> None:
 
 def test_a_config_without_either_has_nothing_to_import(sqlite: Site) -> None:
     (sqlite.folder / "in.yaml").write_text("version: 1\n")
-    assert sqlite.run("import", "in.yaml") == "nothing to import: it has no integrations and no callers\n"
+    assert sqlite.run("import", "in.yaml") == "nothing to import: it has no integrations, no presets and no callers\n"
 
 
 @pytest.mark.parametrize("command", [("import", "x.yaml"), ("export",)])

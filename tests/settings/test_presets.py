@@ -8,7 +8,7 @@ import pytest
 
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.load import Loader, load
-from sidekey.settings.presets import choice_errors, judged, mismatches
+from sidekey.settings.presets import PresetJudge, choice_errors, mismatches
 from support.loading import good
 from support.missing import Missing
 from support.plane import base_url, integration
@@ -121,8 +121,8 @@ def test_a_preset_without_its_integration_is_invalid() -> None:
     assert mismatches(hook, None) == [(("integration",), "no integration has this ID")]
     missing = Missing(integration("h", base_url(1)))
     assert mismatches(hook, missing.integration()) == []
-    assert judged({"hook": hook}, {"h": missing.integration()})["hook"] is hook
-    assert judged({"hook": hook}, {})["hook"].invalid == "no integration has this ID"
+    assert PresetJudge()({"hook": hook}, {"h": missing.integration()})["hook"] is hook
+    assert PresetJudge()({"hook": hook}, {})["hook"].invalid == "no integration has this ID"
 
 
 def test_an_integration_that_cannot_be_used_cannot_be_chosen() -> None:

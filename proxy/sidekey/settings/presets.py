@@ -211,6 +211,16 @@ def choice_errors(preset: snapshot.Preset, integration: snapshot.Integration) ->
     return found
 
 
+def left_behind(integration: snapshot.Integration, presets: Mapping[str, snapshot.Preset]) -> dict[str, list[str]]:
+    """The presets that can be used now, and could not be with their integration as it would be; and why, by ID."""
+    found = {
+        name: [text for _, text in mismatches(preset, integration)]
+        for name, preset in sorted(presets.items())
+        if preset.rules.integration == integration.id and not preset.invalid
+    }
+    return {name: reasons for name, reasons in found.items() if reasons}
+
+
 class _Judged(NamedTuple):
     """What came of a preset beside an integration."""
 

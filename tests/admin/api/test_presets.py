@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from support.api import MERGE_PATCH, Api, basic
+from support.api import Api, basic
 
 
 def document(integration: str, upstream: int, **more: Any) -> dict[str, Any]:

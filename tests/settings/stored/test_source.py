@@ -189,7 +189,7 @@ def test_an_id_of_a_file_hides_the_stored_one_until_it_is_released(joined: Joine
     joined.write(f"integrations: {{own: {OWN}}}\n")
     snapshot = joined.load()
     assert (joined.states(snapshot), snapshot.integrations["own"].stored) == ({"own": "hidden"}, False)
-    assert said(snapshot).newly_hidden == ("own",)
+    assert said(snapshot).newly_hidden == (("integration", "own"),)
     assert said(snapshot).counts == {"ok": 0, "hidden": 1, "invalid": 0, "altered": 0, "sealed": 0}
     # A load that was not put in use says nothing about the next one.
     joined.write("")
@@ -199,7 +199,7 @@ def test_an_id_of_a_file_hides_the_stored_one_until_it_is_released(joined: Joine
     assert (joined.states(gone), "own" in gone.integrations, said(gone).newly_hidden) == (
         {"own": "hidden"},
         False,
-        ("own",),
+        (("integration", "own"),),
     )
     joined.put(replace(joined.rows["own"], hidden=True))
     assert said(joined.load()).newly_hidden == ()

@@ -33,9 +33,10 @@ _STATUS: Final[Schema] = {
     "description": "`hidden`: a file has this name, so that the stored one lets nobody in. `altered`: the row was "
     "changed by other means, lets nobody in, and can only be deleted.",
 }
-_GRANTED: Final[Schema] = {
-    "oneOf": [{"const": "*"}, {"type": "array", "items": {"type": "string"}}],
-    "description": 'IDs of integrations, or `"*"` for all; those that do not exist yet count once they do.',
+_IDS: Final[Schema] = {"oneOf": [{"const": "*"}, {"type": "array", "items": {"type": "string"}}]}
+_GRANTED: Final[Mapping[str, Schema]] = {
+    key: {**_IDS, "description": f'IDs of {key}, or `"*"` for all; those that do not exist yet count once they do.'}
+    for key in ("integrations", "presets")
 }
 _SECRET: Final[Schema] = {
     "title": "Secret",
@@ -221,7 +222,7 @@ _CALLER: Final[Schema] = {
     "source": _SOURCE,
     "version": _VERSION,
     "status": _STATUS,
-    "integrations": _GRANTED,
+    **_GRANTED,
     "created_at": _INSTANT,
     "updated_at": _INSTANT,
     "updated_by": _MAYBE,
@@ -247,7 +248,7 @@ _ACTIVITY: Final[Schema] = {
     "outcome": {"type": "string", "description": "`ok`, or the code of the problem; of a test `failed`."},
 }
 _READ_ONLY_ABOUT_CALLER: Final = {
-    key: {"readOnly": True, **_CALLER[key]} for key in _CALLER if key not in ("name", "integrations")
+    key: {"readOnly": True, **_CALLER[key]} for key in _CALLER if key not in ("name", *_GRANTED)
 }
 
 _CREDENTIAL: Final[Schema] = {
@@ -354,12 +355,12 @@ _OWN: Final[Mapping[str, Schema]] = {
     "CallerWithToken": _object({**_CALLER, "token": _SHOWN_ONCE}),
     "Callers": _page(_object(_CALLER)),
     "NewCaller": _object(
-        {"name": _NAME, "integrations": _GRANTED, **_READ_ONLY_ABOUT_CALLER},
-        optional=("integrations", *_READ_ONLY_ABOUT_CALLER),
+        {"name": _NAME, **_GRANTED, **_READ_ONLY_ABOUT_CALLER},
+        optional=(*_GRANTED, *_READ_ONLY_ABOUT_CALLER),
     ),
     "CallerDocument": _object(
-        {"name": _NAME, "integrations": _GRANTED, **_READ_ONLY_ABOUT_CALLER},
-        optional=("name", *_READ_ONLY_ABOUT_CALLER),
+        {"name": _NAME, **_GRANTED, **_READ_ONLY_ABOUT_CALLER},
+        optional=("name", "presets", *_READ_ONLY_ABOUT_CALLER),
     ),
     "Token": _object(_TOKEN),
     "TokenWithToken": _object({**_TOKEN, "token": _SHOWN_ONCE}),

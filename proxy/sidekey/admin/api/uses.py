@@ -8,7 +8,7 @@ from typing import Final
 from sidekey.admin.api.preset_documents import is_served
 from sidekey.admin.api.problems import MOST_ERRORS, ApiProblem, ItemError
 from sidekey.runtime.snapshot import Integration, Snapshot
-from sidekey.settings.presets import mismatches
+from sidekey.settings.presets import left_behind
 from sidekey.settings.stored.document import MalformedError
 from sidekey.settings.stored.presets import document_of, integration_in
 from sidekey.store.records import PresetRow
@@ -29,16 +29,11 @@ def refuse_deletion(integration: str, state: State, snapshot: Snapshot) -> None:
 
 def refuse_edit(integration: Integration, snapshot: Snapshot) -> None:
     """Raise ApiProblem where presets that can be used now could not be used with an integration as it would be."""
-    errors: list[ItemError] = []
-    found: list[str] = []
-    for name, preset in sorted(snapshot.presets.items()):
-        if preset.rules.integration == integration.id and not preset.invalid:
-            reasons = [f"preset {name}: {text}" for _, text in mismatches(preset, integration)]
-            errors += [ItemError("", reason) for reason in reasons]
-            found += [name] if reasons else []
+    found = left_behind(integration, snapshot.presets)
     if found:
-        detail = f"{_named(found)} could not be used any more: change what uses it first, see errors"
-        raise ApiProblem("in_use", detail, errors=errors[:MOST_ERRORS], presets=found[:MOST_ERRORS])
+        errors = [ItemError("", f"preset {name}: {text}") for name, reasons in found.items() for text in reasons]
+        detail = f"{_named(list(found))} could not be used any more: change what uses it first, see errors"
+        raise ApiProblem("in_use", detail, errors=errors[:MOST_ERRORS], presets=list(found)[:MOST_ERRORS])
 
 
 def presets_of(integration: str, state: State, snapshot: Snapshot) -> list[str]:
