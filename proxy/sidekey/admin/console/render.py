@@ -68,9 +68,12 @@ def folded(body: str) -> str:
     """A body for people: JSON that has no spaces on several lines, unless it is long; others as they are."""
     if body[:1] not in {"{", "["} or len(body) > _FOLDED:
         return body
+    parts: list[str] = _PARTS.findall(body)
+    if "".join(parts) != body:
+        return body
     pieces: list[str] = []
     depth, before = 0, ""
-    for part in _PARTS.findall(body):
+    for part in parts:
         if part in "}]":
             depth -= 1
             pieces.append("" if before in "{[" else f"\n{'  ' * depth}")

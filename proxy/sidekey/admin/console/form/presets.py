@@ -16,7 +16,7 @@ from sidekey.admin.api.problems import ItemError
 from sidekey.core.parameters import FORM, JSON
 from sidekey.core.preset_parameters import TYPES
 from sidekey.core.templates import kind_of
-from sidekey.settings.stored.document import MalformedError, located, pointer
+from sidekey.settings.stored.document import MalformedError, parse, pointer
 
 Typed = Mapping[str, str]
 """What inputs contain, by their names: a pointer into the document, or `ROWS#NUMBER#PART`."""
@@ -47,30 +47,18 @@ class InvalidJson(ValueError):
 def json_in(text: str) -> Any:
     """The value of a JSON text that somebody has typed. Raises InvalidJson."""
     try:
-        found = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
-        located({"": found})
+        json.loads(text)
+        # Read once more as what is sent to the API is: it is one value now, so that this is one key of an object.
+        return parse(f'{{"":{text}}}'.encode())[""]
     except json.JSONDecodeError as error:
         # Its own words are a library's: where it is says more.
         raise InvalidJson(f"line {error.lineno}, column {error.colno}: is not JSON from here on") from None
-    except (RecursionError, MalformedError) as error:
-        text = str(error) if isinstance(error, MalformedError) else "must not be nested so deeply"
-        raise InvalidJson(text) from None
-    except InvalidJson:
-        raise
+    except MalformedError as error:
+        raise InvalidJson(str(error)) from None
+    except RecursionError:
+        raise InvalidJson("must not be nested so deeply") from None
     except ValueError:
         raise InvalidJson("must not have a number of so many digits") from None
-    return found
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise InvalidJson("must not have a key twice in an object")
-    return found
-
-
-def _no_constant(_: str) -> Any:
-    raise InvalidJson("must not have NaN or Infinity, which are not JSON (RFC 8259 6)")
 
 
 # What the inputs contain.
@@ -188,8 +176,9 @@ class _Reading:
         for key in self._sent:
             if not key.startswith(f"{where}#") or not key.endswith("#name"):
                 continue
-            row, name = key.removesuffix("#name"), self._of(key).strip()
-            if not name:
+            row, shown = key.removesuffix("#name"), key in self._before and self._same(key)
+            name = self._before[key] if shown else self._of(key).strip()
+            if not name and not shown:
                 if any(self._of(f"{row}#{part}").strip() for part in parts if part not in _ALWAYS):
                     self._errors.append(ItemError(where, "a row has a value and no name"))
             elif name in seen:

@@ -228,7 +228,7 @@ for (const rows of document.querySelectorAll("[data-rows]")) {
   };
   for (const row of all) {
     // Empty ones are for who has no script.
-    if (row.querySelector("[name$='#name']").value || !row.querySelector(".error").hidden) ready(row);
+    if ([...row.querySelectorAll("input, textarea")].some((each) => each.value)) ready(row);
     else { sampleOf(row)?.remove(); row.remove(); }
   }
   add.hidden = false;
