@@ -30,6 +30,7 @@ _TEXTS: Final = ("description", "integration", "method", "url", "content_type")
 _KNOWN: Final = frozenset({*_TEXTS, "id", "tags", "headers", "parameters", "body"})
 _BREAK: Final = re.compile(r"\r\n?|\n")
 _WHOLE: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,300})")
+_NAME_INPUT: Final = re.compile(r"/[a-z]+#(0|[1-9][0-9]{0,5})#name", re.ASCII)
 _PARTS: Final = ("type", "need", "default", "max_length", "one_of")
 _ALWAYS: Final = frozenset({"type", "need", "sample"})
 """Parts of a row that say nothing where nothing else is said."""
@@ -67,6 +68,7 @@ def json_in(text: str) -> Any:
 def typed_of(document: Mapping[str, Any]) -> dict[str, str]:
     """What the inputs contain for a document, which another version may have written."""
     found = {f"/{key}": _text(document.get(key)) for key in ("id", *_TEXTS)}
+    found["/method"] = found["/method"] or METHODS[0]
     tags = document.get("tags")
     found["/tags"] = ", ".join(map(_text, tags)) if isinstance(tags, list) else ""
     for at, (name, value) in enumerate(_items(document.get("headers"))):
@@ -156,7 +158,9 @@ class _Reading:
             if parameters:
                 found["parameters"] = parameters
             found["body"] = self._body()
-        return Read(found, tuple(self._errors))
+        # In the order that it is stored in, so that what says the same is the same.
+        ordered = {key: found[key] for key in self._former if key in found}
+        return Read({**ordered, **found}, tuple(self._errors))
 
     def _of(self, name: str) -> str:
         return self._sent.get(name, "")
@@ -173,10 +177,9 @@ class _Reading:
     def _rows(self, where: str, parts: Sequence[str]) -> Iterator[tuple[str, str]]:
         """The rows that have a name, by it: what their inputs' names begin with."""
         seen: set[str] = set()
-        for key in self._sent:
-            if not key.startswith(f"{where}#") or not key.endswith("#name"):
-                continue
-            row, shown = key.removesuffix("#name"), key in self._before and self._same(key)
+        for row in rows_in(self._sent, where):
+            key = f"{row}#name"
+            shown = key in self._before and self._same(key)
             name = self._before[key] if shown else self._of(key).strip()
             if not name and not shown:
                 if any(self._of(f"{row}#{part}").strip() for part in parts if part not in _ALWAYS):
@@ -365,12 +368,16 @@ def entries_of(typed: Typed, version: int | None, errors: Sequence[ItemError] = 
     )
 
 
+def rows_in(typed: Typed, where: str) -> list[str]:
+    """What the names of inputs begin with, of each row in the order of their numbers: a form may come in any."""
+    found = (_NAME_INPUT.fullmatch(key) for key in typed if key.startswith(f"{where}#"))
+    return [f"{where}#{number}" for number in sorted(int(each[1]) for each in found if each is not None)]
+
+
 def _shown_rows(typed: Typed, where: str, errors: Mapping[str, tuple[str, ...]]) -> tuple[Row, ...]:
     rows: list[Row] = []
-    keys = [key for key in typed if key.startswith(f"{where}#") and key.endswith("#name")]
-    for key in keys:
-        before = key.removesuffix("name")
-        parts = {name.removeprefix(before): text for name, text in typed.items() if name.startswith(before)}
+    for row in rows_in(typed, where):
+        parts = {name.removeprefix(f"{row}#"): text for name, text in typed.items() if name.startswith(f"{row}#")}
         if any(text for part, text in parts.items() if part not in _ALWAYS):
             rows.append(_row(len(rows), where, parts, typed, errors))
     spare = {"type": TYPES[0], "need": "required"} if where == "/parameters" else {}
@@ -398,11 +405,9 @@ def _example(parts: Mapping[str, str]) -> str:
 
 
 def sample_in(typed: Typed, name: str) -> str:
-    """The sample that was typed for a parameter."""
-    for key, text in typed.items():
-        if key.startswith("/parameters#") and key.endswith("#name") and text.strip() == name:
-            return typed.get(key.replace("#name", "#sample"), "")
-    return typed.get(f"sample{pointer((name,))}", "")
+    """The sample that was typed for a parameter; empty where there is none."""
+    rows = (row for row in rows_in(typed, "/parameters") if typed[f"{row}#name"].strip() == name)
+    return next((typed.get(f"{row}#sample", "") for row in rows), "")
 
 
 def placed_errors(typed: Typed, errors: Sequence[ItemError]) -> list[ItemError]:

@@ -116,10 +116,14 @@ async def _tried(visit: Visit, former: Mapping[str, Any], *, send: bool) -> Tria
     local: list[ItemError] = []
     document: Mapping[str, Any] = former
     is_draft = "/url" in visit.form
+    typed: Typed = visit.form
     if is_draft:
-        read = await visit.service.run(read_document, visit.form, former)
+        read = await visit.service.run(read_document, typed, former)
         document, local = read.document, list(read.errors)
-    samples = await visit.service.run(_samples, document, visit.form)
+    else:
+        # Its rows are known, and only samples are in the form.
+        typed = {**typed_of(former), **typed}
+    samples = await visit.service.run(_samples, document, typed)
     local += samples.errors
     body = samples.body
     if is_draft:
@@ -133,9 +137,9 @@ async def _tried(visit: Visit, former: Mapping[str, Any], *, send: bool) -> Tria
     except ApiProblem as problem:
         if problem.code != "invalid":
             return Trial(refused=problem.detail)
-        return Trial(wrong=_listed(visit.form, [*local, *_others(problem.errors, local)]))
+        return Trial(wrong=_listed(typed, [*local, *_others(problem.errors, local)]))
     if local:
-        return Trial(wrong=_listed(visit.form, local))
+        return Trial(wrong=_listed(typed, local))
     return Trial(sent=given) if send else Trial(shown=given)
 
 
@@ -341,7 +345,10 @@ async def _shown(
     if trial is None:
         trial = await _first_look(visit, document) if is_served and found["status"] == "ok" else _NONE
     errors = () if problem is None else problem.errors
-    shown = typed_of(document) if typed is None or "/url" not in typed else typed
+    shown = typed_of(document)
+    if typed is not None:
+        kept = typed if may_edit else {key: text for key, text in typed.items() if key.endswith("#sample")}
+        shown = {**typed_of(_NEW), **kept} if "/url" in kept else {**shown, **kept}
     entries = await visit.service.run(entries_of, shown, given.version if version is None else version, errors)
     values = {
         "it": found,
