@@ -7,11 +7,22 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from support.upstream import RawUpstream, Script, always_ok
+from support.raw import RawConnection
+from support.upstream import OK, RawUpstream, Script
+
+
+async def _patient(connection: RawConnection) -> None:
+    """Answer every request with `OK`, however long it takes until one comes."""
+    while True:
+        try:
+            await connection.request()
+        except TimeoutError:
+            continue
+        await connection.send(OK)
 
 
 @contextmanager
-def recording(script: Script = always_ok) -> Iterator[RawUpstream]:
+def recording(script: Script = _patient) -> Iterator[RawUpstream]:
     """What it has received may be read whenever who has sent it was answered."""
     loop = asyncio.new_event_loop()
     upstream = RawUpstream(script)
