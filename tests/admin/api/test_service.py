@@ -141,7 +141,7 @@ async def test_what_is_hidden_before_its_row_says_so_is_released_as_well(
         assert made.status == 201
         managed, row = service.managed, service.store.state.integrations["crm"]
         (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
-        managed._source._hidden.add(row.row)
+        managed._source.hiding.note([row])
         await managed._join()
         await asyncio.gather(*managed._tasks)
         (tmp_path / "elsewhere.db").rename(tmp_path / "store.db")
