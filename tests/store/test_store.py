@@ -10,7 +10,7 @@ import pytest
 
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreError, StoreRefused
-from sidekey.store.records import CallerRow, TokenRow, new_row
+from sidekey.store.records import CallerRow, PresetRow, TokenRow, new_row
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
@@ -106,7 +106,9 @@ async def test_another_version_is_refused_with_the_present_one(place: Place, ver
 
 async def test_an_id_is_given_once_to_each_kind(place: Place) -> None:
     async with place.open() as store:
-        await store.commit([Put(integration("billing"), None), Put(CALLER, None)], ENTRY)
+        preset = PresetRow(row=new_row(), id="billing")
+        await store.commit([Put(integration("billing"), None), Put(preset, None), Put(CALLER, None)], ENTRY)
+        assert (await store.read()).presets == {"billing": preset.at(1)}
         with pytest.raises(Exists, match="billing exists already"):
             await store.commit([Put(integration("billing"), None)], ENTRY)
 

@@ -69,17 +69,18 @@ counts for nothing, so that what was read can be edited and sent.
 
 ## Presets
 
-A preset is one object as well: a file's keys, and `source`, `version`, `status`, `reason`, `created_at`, `updated_at`,
-`updated_by`, which count for nothing when they are sent back. It has no secret, so that one of a file is shown whole.
-Its integration may be a file's or the store's, and must be one that can be used when the preset is saved. `status` is
-`ok`; `invalid`: it does not fit its integration, which a change of a file may bring about; `hidden` and `altered` as
-for integrations. Descriptions and tags are bounded as theirs are. More in [presets.md](presets.md#in-the-store).
+A preset is one object as well: a file's keys, and `source`, `version`, `status`, `reason`, `created_at`,
+`updated_at`, `updated_by`, which count for nothing when they are sent back. It has no secret, so that one of a file
+is shown whole. Its integration may be a file's or the store's, and must be one that can be used when the preset is
+saved. `status` is `ok`; `invalid`: it does not fit its integration, which a change of a file may bring about;
+`hidden` and `altered` as for integrations. Descriptions and tags are bounded as theirs are. More in
+[presets.md](presets.md#in-the-store).
 
 While presets use a stored integration, it cannot be deleted, nor changed so that one of them could not be used any
 more: the problem `in_use`, with their IDs in `presets`.
 
-A caller has `integrations` and `presets`, each a list of IDs or `"*"`. Left out of a PUT, or of a new caller, `presets`
-are none.
+A caller has `integrations` and `presets`, each a list of IDs or `"*"`. Left out of a PUT, or of a new caller,
+`presets` are none.
 
 What a preset makes of what a caller would send can be looked at and sent, of those that are served and of drafts
 ([presets.md](presets.md)). For a preset with a body send `{{"parameters": {{...}}}}`, for one without `{{"payload":
