@@ -83,7 +83,7 @@ def test_an_export_that_is_imported_is_what_was_stored(name: str, edits: dict[st
     assert all(found_at(found.document, where) is not None for where in values)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(body=VALUES, text=PLACEHOLDERS, description=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_a_preset_that_is_exported_and_imported_is_what_was_stored(body: Any, text: str, description: str) -> None:
     """Every value of a body, with its type and the order of its keys, or it says that a file cannot have it."""
