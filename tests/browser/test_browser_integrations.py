@@ -5,48 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from admin.api.conftest import Running, serving
+from admin.api.conftest import Running
+from browser.conftest import Open
 from sidekey.runtime.admin_rules import Role
 from support.api import TOKENS, Api, basic
-from support.browser import Tab, chromium
+from support.browser import Tab
 
-Open = Callable[..., Tab]
 CALLER = "the-token-of-a-file"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A Sidekey with a store, and an echoing upstream."""
-    with serving(tmp_path_factory.mktemp("browser")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture
-def tab(browser: Any, running: Running) -> Iterator[Open]:
-    """Opens tabs that are logged in; whatever the browser complained of in them fails the test."""
-    tabs: list[Tab] = []
-
-    def opened(role: Role = "editor", **more: Any) -> Tab:
-        found = Tab(browser, f"http://127.0.0.1:{running.child.admin_port}", **more)
-        tabs.append(found)
-        found.log_in(TOKENS[role])
-        return found
-
-    yield opened
-    for each in tabs:
-        each.close()
-    assert [complaint for each in tabs for complaint in each.complaints] == []
 
 
 def add_basic(tab: Tab, running: Running, name: str) -> None:
@@ -222,11 +191,6 @@ def test_a_first_visit_is_small(browser: Any, running: Running) -> None:
     one.close()
     assert len(sizes) >= 5
     assert 0 < sum(sizes) <= 60_000
-
-
-@pytest.fixture
-def api(running: Running) -> Api:
-    return Api(running.child.admin_port, TOKENS["editor"])
 
 
 def test_every_status_has_a_word_and_a_shape(tab: Open) -> None:
