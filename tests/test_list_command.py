@@ -61,3 +61,10 @@ def test_what_is_not_served_is_not_usable() -> None:
 def test_without_a_store_there_are_those_of_files() -> None:
     assert [each.id for each in listed(replace(SNAPSHOT, stored=None), usable=False)] == ["file", "saved", "sealed"]
     assert lines([]) == []
+
+
+def test_texts_of_others_command_no_terminal() -> None:
+    """A description, a tag or a reason may be anybody's."""
+    hostile = replace(FILE, description="\x1b[2Jgone \u202eevil\u2066\n  crm", tags=("\x9b1m",))
+    (line,) = lines(listed(Snapshot(MappingProxyType({"file": hostile})), usable=False))
+    assert line.endswith(r"[\x9b1m] \x1b[2Jgone \u202eevil\u2066\n  crm")

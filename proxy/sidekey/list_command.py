@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sidekey.runtime.snapshot import Integration, Judgement, Snapshot
+from sidekey.terminal import table
 
 _WELL = Judgement("ok")
 """How each of a file stands: with another the config would be refused."""
@@ -34,9 +35,7 @@ def listed(snapshot: Snapshot, *, usable: bool) -> list[Listed]:
 
 def lines(found: Sequence[Listed]) -> list[str]:
     """The list for people."""
-    rows = [_row(each) for each in found]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    return ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows]
+    return table([_row(each) for each in found])
 
 
 def _row(each: Listed) -> tuple[str, str, str, str]:

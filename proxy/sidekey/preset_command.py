@@ -18,6 +18,7 @@ from sidekey.explain import explain
 from sidekey.observe.writer import LineWriter
 from sidekey.probe import Outcome, probe_preset
 from sidekey.runtime.snapshot import Preset, Snapshot
+from sidekey.terminal import table
 
 CREDENTIAL = "[credential]"
 """Stands where the credential goes."""
@@ -47,17 +48,17 @@ def described(presets: Iterable[Preset]) -> list[dict[str, Any]]:
 
 def lines(presets: Iterable[dict[str, Any]]) -> list[str]:
     """The same for people."""
-    rows = [
-        (
-            each["id"],
-            each["integration"],
-            f"{each['method']} {each['url']}",
-            f"invalid: {each['reason']}" if each["reason"] else each["description"],
-        )
-        for each in presets
-    ]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    return ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows]
+    return table(
+        [
+            (
+                each["id"],
+                each["integration"],
+                f"{each['method']} {each['url']}",
+                f"invalid: {each['reason']}" if each["reason"] else each["description"],
+            )
+            for each in presets
+        ]
+    )
 
 
 def read_data(data: str | None, preset: Preset) -> bytes:

@@ -1,4 +1,4 @@
-"""One Sidekey and one Chromium for the tests of a module; each test has a browser's window, and a log-in, of its own."""
+"""One Chromium for the tests of a module, and one Sidekey; each test has windows and log-ins of its own."""
 
 from __future__ import annotations
 

@@ -41,7 +41,14 @@ class Tab:
     """
 
     def __init__(
-        self, browser: Any, base: str, *, scheme: str = "light", width: int = 1280, height: int = 900, script: bool = True
+        self,
+        browser: Any,
+        base: str,
+        *,
+        scheme: str = "light",
+        width: int = 1280,
+        height: int = 900,
+        script: bool = True,
     ) -> None:
         self.base = base
         self.complaints: list[str] = []
