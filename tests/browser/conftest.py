@@ -43,12 +43,13 @@ def tabs() -> Iterator[list[Tab]]:
 
 @pytest.fixture
 def tab(browser: Any, running: Running, tabs: list[Tab]) -> Open:
-    """Opens windows that are logged in with a role."""
+    """Opens windows that are logged in with a role, or with a token; or not at all, where it is empty."""
 
-    def opened(role: Role = "editor", **more: Any) -> Tab:
+    def opened(role: Role = "editor", *, token: str | None = None, **more: Any) -> Tab:
         found = Tab(browser, f"http://127.0.0.1:{running.child.admin_port}", **more)
         tabs.append(found)
-        found.be(TOKENS[role])
+        if token != "":
+            found.be(token or TOKENS[role])
         return found
 
     return opened

@@ -34,7 +34,7 @@ def test_one_is_added_tested_and_called_by_the_copied_command(tab: Open, running
     one = tab()
     add_basic(one, running, "by-mouse")
     one.page.click("button:text-is('Save and test')")
-    one.page.wait_for_url("**/integrations/by-mouse?done=saved")
+    one.page.wait_for_url("**/integrations/by-mouse?done=tried")
     one.page.click("button[aria-label='Copy: curl']")
     copied = one.page.evaluate("navigator.clipboard.readText()")
     assert shlex.split(copied)[0] == "curl"
