@@ -91,5 +91,11 @@ class Tab:
             [{"name": name, "value": value, "url": self.base} for name, value in pages.cookies.items()]
         )
 
+    def meant(self, word: str) -> None:
+        """Leave out what was complained of with this word in it, which must have been."""
+        meant = [each for each in self.complaints if word in each]
+        assert meant, f"nobody has complained of {word}"
+        self.complaints[:] = [each for each in self.complaints if word not in each]
+
     def close(self) -> None:
         self.context.close()
