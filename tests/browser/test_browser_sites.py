@@ -27,7 +27,10 @@ const asked = ["/activity", "/api/v1/whoami", "/metrics", "/logout"].flatMap((pa
   fetch("{base}" + path, {{ credentials: "include", method: "POST", body: new URLSearchParams("version=1") }}),
 ]);
 const loaded = new Promise((done) => {{ window.addEventListener("load", done); }});
-window.fared = Promise.allSettled(asked).then(async (all) => {{ await loaded; return all.map((each) => each.status); }});
+window.fared = Promise.allSettled(asked).then(async (all) => {{
+  await loaded;
+  return all.map((each) => each.status);
+}});
 </script>"""
 
 

@@ -8,20 +8,18 @@ import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from admin.api.conftest import MORE, Running
+from admin.api.conftest import Running
 from browser.conftest import Named, Open
 from sidekey.store.audit import AuditEntry
 from sidekey.store.sessions import Session
-from support.api import TOKENS, Api, basic, rewritten
+from support.api import TOKENS, Api, rewritten
 from support.ask import within
-from support.browser import Tab
 from support.certificates import issue
 from support.stores import SqlitePlace
 
@@ -104,7 +102,7 @@ def test_texts_are_inert_wherever_a_page_shows_them(
     tab: Open, running: Running, api: Api, hostile: tuple[str, str, str]
 ) -> None:
     """Wide and narrow; what is sent back is what was there."""
-    stored, certificate, of_file = hostile
+    stored = hostile[0]
     one = tab("admin")
     pages = [f"/integrations/{name}" for name in hostile]
     for path in ("/", *pages, "/activity", "/access", f"/?q={MARKUP}&tag={MARKUP}", f"/activity?before={MARKUP}"):
