@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from admin.api.conftest import Running, serving
+from support.api import Running, serving
 from support.ask import get
 
 

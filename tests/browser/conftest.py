@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from admin.api.conftest import Running, serving
 from sidekey.runtime.admin_rules import Role
-from support.api import TOKENS, Api
+from support.api import TOKENS, Api, Running, serving
 from support.browser import Tab, chromium
 
 Open = Callable[..., Tab]

@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from admin.api.conftest import Running
 from browser.conftest import Named, Open
-from support.api import TOKENS, Api, basic
+from support.api import TOKENS, Api, Running, basic
 from support.ask import within
 from support.browser import Tab
 from support.pages import Pages

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from admin.api.conftest import Running
 from browser.conftest import Open
 from sidekey.runtime.admin_rules import Role
-from support.api import TOKENS, Api, basic
+from support.api import TOKENS, Api, Running, basic
 from support.browser import Tab
 
 CALLER = "the-token-of-a-file"

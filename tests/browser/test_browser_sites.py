@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from admin.api.conftest import Running
 from browser.conftest import Named, Open
-from support.api import TOKENS, Api, basic
+from support.api import TOKENS, Api, Running, basic
 from support.browser import Tab
 from support.sites import site
 

@@ -14,11 +14,10 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from admin.api.conftest import Running
 from browser.conftest import Named, Open
 from sidekey.store.audit import AuditEntry
 from sidekey.store.sessions import Session
-from support.api import TOKENS, Api, rewritten
+from support.api import TOKENS, Api, Running, rewritten
 from support.ask import within
 from support.certificates import issue
 from support.stores import SqlitePlace

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from support.child import HEAD, Child
+from support.nginx import Nginx
 from support.raw import DEADLINE
 
 PREFIX: Final = "/api/v1"
@@ -140,3 +141,29 @@ def basic(port: int, secret: str = "a-canary-of-basic", path: str = "/v1") -> di
         "auth": {"type": "basic", "username": "svc", "password": {"value": secret}},
         "test": {"path": "/whoami"},
     }
+
+
+OF_A_FILE: Final = """
+callers: {of-a-file: {token: {insecure_value: the-token-of-a-file}, integrations: "*"}}
+integrations:
+  of-a-file:
+    description: Written in a file
+    tags: [files]
+    endpoint_prefix: http://127.0.0.1:1/v1
+    auth: {type: headers, headers: {X-Key: {secret: {insecure_value: a-secret-of-a-file}}}}
+"""
+
+
+@dataclass(frozen=True)
+class Running:
+    """The process, and the upstream that its integrations may dial."""
+
+    child: Child
+    upstream: int
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Running]:
+    """A Sidekey with a store and what a file has, and an echoing upstream."""
+    with Nginx(folder) as nginx, managed(folder, more=OF_A_FILE) as child:
+        yield Running(child, nginx.port)

@@ -309,6 +309,10 @@ class Documentation(NamedTuple):
     profile_example: str = ""
 
 
+Conditions = tuple[tuple[str, tuple[str, ...]], ...]
+"""Other keys, each with values of which it has one: one of them is enough, and none is needed where there are none."""
+
+
 class KindSettings(BaseModel, ABC):
     """The `auth:` block of a kind. `type` is declared by each kind as a Literal.
 
@@ -326,11 +330,14 @@ class KindSettings(BaseModel, ABC):
     needs_prefix: ClassVar[bool] = True
     """Whether the integration must write an `endpoint_prefix` itself."""
 
-    form_first: ClassVar[tuple[str, ...]] = ()
-    """Keys that a form shows at once although they may be left out."""
+    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType({})
+    """Keys that a form shows at once although they may be left out, under what a profile may have chosen."""
 
-    form_when: ClassVar[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType({})
-    """Keys that a form shows only while another key has one of these values."""
+    form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType({})
+    """Keys that count, and are shown in a form, only under conditions."""
+
+    form_help: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """What a form says of a key, where its description is for whoever writes a file."""
 
     brings_certificate: ClassVar[bool] = False
     """Whether the block contains the client certificate, which then has no own block (`certificate_settings`)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
@@ -145,6 +146,9 @@ class HeadersSettings(KindSettings):
     """Headers with fixed values, public or secret."""
 
     title: ClassVar[str] = "Headers"
+    form_help: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"headers": "A secret may have a public word before it, such as `Bearer ` in `Authorization`, with its space."}
+    )
 
     type: Literal["headers"] = Field(description="The kind: headers with fixed values.")
     headers: Annotated[

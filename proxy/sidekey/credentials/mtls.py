@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sidekey.credentials.base import Credential, FixedCredential, Grant, KindSettings, Places, SecretInput, Traits
+from sidekey.credentials.base import (
+    Conditions,
+    Credential,
+    FixedCredential,
+    Grant,
+    KindSettings,
+    Places,
+    SecretInput,
+    Traits,
+)
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.fields import Keys
 
@@ -16,7 +26,7 @@ class MtlsSettings(CertificateSettings, KindSettings):
     """A client certificate in the TLS handshake, and nothing in the request."""
 
     title: ClassVar[str] = "Client certificate"
-    form_first: ClassVar[tuple[str, ...]] = ("certificate", "private_key")
+    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType({"certificate": (), "private_key": ()})
 
     brings_certificate: ClassVar[bool] = True
 

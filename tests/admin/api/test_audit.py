@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from admin.api.conftest import Running, serving
-from support.api import Api, basic, rewritten
+from support.api import Api, Running, basic, rewritten, serving
 from support.ask import within
 
 Named = Callable[[str], str]

@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from admin.api.conftest import Running
 from sidekey.admin.api.problems import MOST_ERRORS
 from sidekey.admin.api.route import PREFIX
 from sidekey.admin.api.table import ROUTES
-from support.api import TOKENS, Api, Said, basic
+from support.api import TOKENS, Api, Running, Said, basic
 from support.ask import within
 from support.raw import DEADLINE
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from admin.api.conftest import Running
-from support.api import Api, basic
+from support.api import Api, Running, basic
 from support.ask import get, within
 from support.client_files import ClientAuthority
 

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from admin.api.conftest import Running
-from support.api import TOKENS, Api, rewritten
+from support.api import TOKENS, Api, Running, rewritten
 from support.ask import within
 
 Named = Callable[[str], str]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from admin.api.conftest import Running
-from support.api import Api, basic
+from support.api import Api, Running, basic
 
 Named = Callable[[str], str]
 

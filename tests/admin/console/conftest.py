@@ -1,26 +1,16 @@
-"""One Sidekey with a store for the tests of pages, and browsers that are logged in to it."""
+"""Browsers that are logged in to the Sidekey that all tests of pages share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable
 
 import pytest
 
-from admin.api.conftest import Running, serving
 from sidekey.runtime.admin_rules import Role
-from support.api import TOKENS, Api
+from support.api import TOKENS, Api, Running
 from support.pages import Pages
 
 LogIn = Callable[[Role], Pages]
-Named = Callable[[str], str]
-
-
-@pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A Sidekey with a store, and an echoing upstream."""
-    with serving(tmp_path_factory.mktemp("console")) as found:
-        yield found
 
 
 @pytest.fixture
@@ -40,12 +30,3 @@ def log_in(running: Running) -> LogIn:
 def api(running: Running) -> Api:
     """The API, by an editor's token."""
     return Api(running.child.admin_port, TOKENS["editor"])
-
-
-_NUMBERS = count()
-
-
-@pytest.fixture
-def named() -> Named:
-    """Makes names that no other test has."""
-    return lambda word: f"{word}-{next(_NUMBERS)}"

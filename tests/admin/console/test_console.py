@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from admin.api.conftest import MORE, Running
 from admin.console.conftest import LogIn
 from sidekey.admin.console.pages.table import PAGES
-from support.api import TOKENS, Api, basic, managed, rewritten
+from support.api import OF_A_FILE, TOKENS, Api, Running, basic, managed, rewritten
 from support.ask import within
 from support.pages import Pages
 
@@ -237,7 +236,7 @@ def test_methods_and_bodies_that_no_page_takes_are_refused(log_in: LogIn) -> Non
 
 def test_while_the_store_is_away_what_is_loaded_can_be_read(tmp_path: Path) -> None:
     """With a banner, one integration's page included; nothing can be changed, and nobody is let in by a guess."""
-    with managed(tmp_path, more=MORE) as child:
+    with managed(tmp_path, more=OF_A_FILE) as child:
         Api(child.admin_port, TOKENS["editor"]).make("/integrations", {"id": "loaded", **basic(1)})
         pages, stranger = Pages(child.admin_port), Pages(child.admin_port)
         pages.log_in(TOKENS["editor"])

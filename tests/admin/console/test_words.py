@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.admin.api.problems import ApiProblem, ItemError
+from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
 from sidekey.admin.console.words import STATES, for_people, line_of, overtaken, standing_of, title_of
 from sidekey.observe.traffic import Seen
 from sidekey.runtime.snapshot import STORED_STATES
@@ -46,8 +46,14 @@ def test_secrets_that_must_be_entered_again_are_told_in_words() -> None:
     problem = for_people(ApiProblem("reenter", "x", errors=[ItemError("/auth/password", "must be {value: ...}")]))
     assert "{value" not in problem.detail + problem.errors[0].detail
     assert problem.errors[0].pointer == "/auth/password"
-    other = ApiProblem("invalid", "x")
+    other = ApiProblem("changed", "x")
     assert for_people(other) is other
+
+
+def test_errors_are_where_a_person_sees_them() -> None:
+    """A form has no `errors`."""
+    problem = for_people(invalid([ItemError("/a", "must be")]))
+    assert (problem.detail, problem.errors) == ("one value is not valid: see what is marked", (("/a", "must be"),))
 
 
 def test_whoever_was_faster_is_named_with_what_they_changed() -> None:
@@ -57,8 +63,8 @@ def test_whoever_was_faster_is_named_with_what_they_changed() -> None:
         {"who": "bob", "outcome": "ok", "fields": [""]},
         {"who": "old", "outcome": "ok", "fields": ["/tags"]},
     ]
-    said = overtaken(activity, 4, 2)
-    assert "ann changed auth password, description; bob changed all." in said
+    said = overtaken(activity, 4, 2, lambda where: where or "all")
+    assert "ann changed /auth/password, /description; bob changed all." in said
     assert "old" not in said
 
 

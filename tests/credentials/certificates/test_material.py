@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 
@@ -147,7 +148,9 @@ def test_errors_of_one_pem_stand_at_pem() -> None:
 @pytest.mark.parametrize(("certificate", "key"), [(CHAIN.pem, None), (None, KEY), (None, None)], ids=count())
 def test_a_half_that_could_not_be_read_is_passed_over(certificate: bytes | None, key: bytes | None) -> None:
     """Whoever read it says why; the other is judged all the same."""
-    assert judged(certificate, key) == Examined()
+    found = judged(certificate, key)
+    assert replace(found, chain=()) == Examined()
+    assert len(found.chain) == (0 if certificate is None else 2)
     assert judged(b"", None).errors == (("certificate", "this is empty"),)
 
 

@@ -14,6 +14,7 @@ from sidekey.settings.stored.document import (
     MOST_VALUES,
     MalformedError,
     Saved,
+    differing,
     found_at,
     located,
     merge_patch,
@@ -182,3 +183,10 @@ def test_what_no_version_saves_is_malformed(text: str) -> None:
     """One row of it must not take anything else along."""
     with pytest.raises(MalformedError):
         Saved.load(text)
+
+
+def test_what_differs_is_told_by_pointers_alone() -> None:
+    """As deep as both have objects; a list is one value."""
+    before = {"a": 1, "b": {"c": [1], "d": 2}, "same": {"x": 1}}
+    after = {"a": 2, "b": {"c": [2], "d": 2, "e/f": 3}, "same": {"x": 1}}
+    assert list(differing(before, after)) == ["/a", "/b/c", "/b/e~1f"]

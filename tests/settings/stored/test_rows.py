@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sidekey.settings.stored.rows import differing, former_of, saved_row
+from sidekey.settings.stored.rows import former_of, saved_row
 from support.stored import BASIC, VAULT, draft, opened, stored
-
-
-def test_what_differs_is_told_by_pointers_alone() -> None:
-    """As deep as both have objects; a list is one value."""
-    before = {"a": 1, "b": {"c": [1], "d": 2}, "same": {"x": 1}}
-    after = {"a": 2, "b": {"c": [2], "d": 2, "e/f": 3}, "same": {"x": 1}}
-    assert list(differing(before, after)) == ["/a", "/b/c", "/b/e~1f"]
 
 
 def test_a_new_row_is_that_of_its_maker() -> None:

@@ -11,6 +11,7 @@ from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.documents import Wanted
 from sidekey.admin.api.named import AFTER, name_in, other_name
+from sidekey.admin.api.previews import OF_A_FILE
 from sidekey.admin.api.problems import ApiProblem, ItemError, not_found
 from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Route
 from sidekey.admin.api.saving import Saving
@@ -56,7 +57,7 @@ async def create(service: Service, ask: Ask) -> Answer:
     """Save a new one, and serve it."""
     name, wrong = name_in(ask.document, "id")
     if documents.served(service.snapshot, name, stored=False) is not None:
-        raise ApiProblem("exists", "a config file has an integration of this ID: choose another")
+        raise ApiProblem("exists", OF_A_FILE)
     if name in (await service.now()).integrations:
         raise ApiProblem("exists", "the name is in use: choose another, or change what has it")
     return await _save(service, ask, _saving(service, ask, name, None, wrong), Saving.written)

@@ -62,6 +62,10 @@ counts for nothing, so that what was read can be edited and sent.
 - `status` is `ok`; `hidden`: a file has, or had, the ID, which is served until an editor releases this one, or
   another integration covers the same targets; `invalid`: this Sidekey cannot use it; `altered`: its row was changed
   by other means; `sealed`: a secret cannot be opened.
+- `/drafts/integration/preview` says what saving a document would do, and saves nothing: all errors, which secrets
+  would have to be sent again and because of which changes, what the provider profile fills in, where the
+  credential would go, and what the client certificate is: subject, issuer, days left, and whether the private key is
+  its own. With the `id` of a stored integration it is judged in its place. Errors are a result here: it responds 200.
 - `/test` sends the `test` request that is saved through the data plane. Only 200 is success. It tells the status,
   the time and Sidekey's own code, nothing else of the response. One a second with one token.
 - A description has at most {LONGEST_DESCRIPTION} characters; there are at most {MOST_TAGS} tags, of at most

@@ -37,6 +37,19 @@ def draft_of(
     return found
 
 
+def overlap_in(snapshot: Snapshot, name: str, draft: Draft) -> str | None:
+    """Why a draft may not be saved beside what else is served; None: it may."""
+    if draft.kept:
+        # What is kept is for the same destination as before, so that the targets are the same, too.
+        return None
+    integration = build_draft(name, draft, snapshot.stored or Stored(), time.time())
+    found = overlap_of(snapshot, integration)
+    if found is None:
+        return None
+    other = found.second if found.first == name else found.first
+    return f"integration {other} covers {found.where} as well, and one caller lists both: narrow one of them"
+
+
 class Saving:
     """Makes the row of one request: of the integration `name` in place of `row`, None: there is none.
 
@@ -73,16 +86,7 @@ class Saving:
 
     def _saved(self, document: Mapping[str, Any], former: Former | None) -> Made:
         draft = draft_of(document, former, self._snapshot, self._wrong)
-        self._refuse_overlap(draft)
+        overlap = overlap_in(self._snapshot, self._name, draft)
+        if overlap is not None:
+            raise ApiProblem("overlaps", overlap)
         return saved_row(self._vault, self._name, draft, self.row, former, by=self._by, now=int(time.time()))
-
-    def _refuse_overlap(self, draft: Draft) -> None:
-        if draft.kept:
-            # What is kept is for the same destination as before, so that the targets are the same, too.
-            return
-        integration = build_draft(self._name, draft, self._snapshot.stored or Stored(), time.time())
-        found = overlap_of(self._snapshot, integration)
-        if found is not None:
-            other = found.second if found.first == self._name else found.first
-            detail = f"integration {other} covers {found.where} as well, and one caller lists both: narrow one of them"
-            raise ApiProblem("overlaps", detail)

@@ -203,6 +203,9 @@ def _names_in(node: Any) -> list[str]:
     return [*own, *(name for key, value in node.items() if key != "discriminator" for name in _names_in(value))]
 
 
+_ITEM: Final[Schema] = _object(
+    {"pointer": {**_TEXT, "description": "A JSON pointer (RFC 6901) into the document."}, "detail": _TEXT}
+)
 _CALLER: Final[Schema] = {
     "name": _NAME,
     "source": _SOURCE,
@@ -256,6 +259,70 @@ _OWN: Final[Mapping[str, Schema]] = {
             "milliseconds": {"type": "integer"},
         },
         description="Nothing of an upstream's response but its status.",
+    ),
+    "Preview": _object(
+        {
+            "valid": {"type": "boolean", "description": "Whether it may be saved as it is."},
+            "version": {**_VERSION, "description": "Of the stored integration that it would replace; null: none."},
+            "errors": {"type": "array", "items": _ITEM, "description": "What saving would refuse as `invalid`."},
+            "warnings": {"type": "array", "items": _ITEM},
+            "reenter": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "pointer": {**_TEXT, "description": "A secret that must be sent again."},
+                        "because": {
+                            "type": "array",
+                            "items": _TEXT,
+                            "description": "Pointers of the changes that are why; none: what is stored is not valid.",
+                        },
+                    }
+                ),
+            },
+            "filled": {
+                "type": "array",
+                "items": _object({"key": _TEXT, "value": _TEXT}),
+                "description": "What the provider profile fills in, as paths of keys.",
+            },
+            "destination": {
+                "oneOf": [
+                    {"type": "null"},
+                    _object(
+                        {
+                            "base": _ABOUT_SCHEMAS["base"],
+                            "prefixes": {"type": "array", "items": _TEXT},
+                            "domains": {"type": "array", "items": _TEXT},
+                            "learns": {
+                                "type": "boolean",
+                                "description": "Whether the token response brings the base.",
+                            },
+                        }
+                    ),
+                ],
+                "description": "Where the credential would go: where there are prefixes and domains, both must allow "
+                "a target. Null while something else is not valid.",
+            },
+            "certificates": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "pointer": _TEXT,
+                        "subject": _TEXT,
+                        "issuer": _TEXT,
+                        "not_before": {"type": "string", "format": "date-time"},
+                        "not_after": {"type": "string", "format": "date-time"},
+                        "days_left": {"type": "integer", "description": "Negative: it has expired."},
+                        "chain": {"type": "integer", "description": "How many certificates are sent."},
+                        "key_belongs": {
+                            "type": ["boolean", "null"],
+                            "description": "Whether the private key is this certificate's; null: it is not known.",
+                        },
+                    }
+                ),
+                "description": "The client certificate that was sent or is kept, where it can be read.",
+            },
+        },
+        description="What saving would do. Nothing of a secret is in it.",
     ),
     "ExplainRequest": _object(
         {"url": {"type": "string", "description": "An absolute URL, or a path as it follows `/i/ID`."}}

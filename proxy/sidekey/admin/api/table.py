@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidekey.admin.api import about, audit, callers, catalogue, integrations, tokens, trials
+from sidekey.admin.api import about, audit, callers, catalogue, integrations, previews, tokens, trials
 from sidekey.admin.api.route import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
     *integrations.ROUTES,
     *trials.ROUTES,
+    *previews.ROUTES,
     *callers.ROUTES,
     *catalogue.ROUTES,
     *tokens.ROUTES,

@@ -7,6 +7,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from email.message import Message
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote
 
@@ -16,9 +17,10 @@ from sidekey.admin.api.dispatch import read_body, source_of
 from sidekey.admin.api.problems import CODES, ApiProblem
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.service import Service, unavailable
+from sidekey.admin.console import multipart
 from sidekey.admin.console.backend import Backend
 from sidekey.admin.console.origin import CrossSiteToken, is_same_origin
-from sidekey.admin.console.page import Page, Redirect, Refused, View, Visit
+from sidekey.admin.console.page import Checked, Page, Redirect, Refused, View, Visit
 from sidekey.admin.console.sessions import LIFE, LoginLimited, Replayed, Sessions, Visitor
 from sidekey.admin.console.static_files import files
 from sidekey.runtime.snapshot import Address
@@ -134,6 +136,8 @@ class Console:
                     "version": done.version,
                 }
             )
+        if isinstance(done, Checked):
+            return self._json(done.preview.as_json())
         if isinstance(done, Redirect):
             return self._json({"location": done.path}) if by_script else self._redirect(done.path)
         return await self._page(request, done, visitor)
@@ -209,11 +213,11 @@ class Console:
             raise ApiProblem(
                 "forbidden", "this was not sent by a page of this console", headers={"Connection": "close"}
             )
-        if request.content_type != FORM:
-            raise ApiProblem("unsupported", f"Content-Type must be {FORM}")
+        if request.content_type not in (FORM, multipart.TYPE):
+            raise ApiProblem("unsupported", f"Content-Type must be {FORM} or {multipart.TYPE}")
         data = await read_body(request, most)
         try:
-            values = await self._service.run(_fields, data)
+            values = await self._service.run(_fields, data, request.headers[hdrs.CONTENT_TYPE])
         except ValueError:
             raise ApiProblem("malformed", f"the form must be UTF-8, with at most {_FIELDS} fields") from None
         if not secret or not CrossSiteToken(secret).accepts(values.pop("form_token", "")):
@@ -278,8 +282,12 @@ def _render(template: str, values: Mapping[str, Any], gzipped: bool) -> bytes:
     return gzip.compress(body, 6, mtime=0) if gzipped else body
 
 
-def _fields(data: bytes) -> dict[str, str]:
+def _fields(data: bytes, content_type: str) -> dict[str, str]:
     """The first value of each field of a form. Raises ValueError. Up to 30 ms, so it is done in the thread."""
+    head = Message()
+    head[hdrs.CONTENT_TYPE] = content_type
+    if head.get_content_type() == multipart.TYPE:
+        return multipart.fields_of(data, head.get_boundary(""), _FIELDS)
     return dict(reversed(parse_qsl(data.decode(), keep_blank_values=True, errors="strict", max_num_fields=_FIELDS)))
 
 

@@ -10,6 +10,7 @@ from sidekey.admin.api.problems import ApiProblem, ItemError
 from sidekey.admin.api.route import match
 from sidekey.admin.api.service import Service
 from sidekey.admin.console.backend import Backend
+from sidekey.admin.console.form.preview import Preview
 from sidekey.admin.console.sessions import Visitor
 from sidekey.runtime.admin_rules import Role
 from sidekey.runtime.snapshot import Address
@@ -66,7 +67,14 @@ class Refused:
     version: int | None
 
 
-Handle = Callable[[Visit], Awaitable[View | Redirect | Refused]]
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What saving a form would do, for the script that asks while it is edited."""
+
+    preview: Preview
+
+
+Handle = Callable[[Visit], Awaitable[View | Redirect | Refused | Checked]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
@@ -76,18 +76,24 @@ _AGAIN: Final = (
 
 def for_people(problem: ApiProblem) -> ApiProblem:
     """A problem in the words of a form, where the API's are those of a document."""
+    if problem.code == "invalid":
+        return ApiProblem("invalid", problem.detail.replace("see errors", "see what is marked"), errors=problem.errors)
     if problem.code != "reenter":
         return problem
     errors = [ItemError(each.pointer, "Enter it again for where it goes now.") for each in problem.errors]
     return ApiProblem("reenter", _AGAIN, errors=errors)
 
 
-def overtaken(activity: Sequence[Mapping[str, Any]], version: int | None, sent: int) -> str:
-    """Who has changed what since the version that a form was made of; `activity` is from the newest on."""
+def overtaken(
+    activity: Sequence[Mapping[str, Any]], version: int | None, sent: int, name_of: Callable[[str], str]
+) -> str:
+    """Who has changed what since the version that a form was made of; `activity` is from the newest on.
+
+    `name_of` gives what people call the field at a pointer.
+    """
     newer = [each for each in activity if each["outcome"] == "ok"][: max(1, (version or 0) - sent)]
     said = "; ".join(
-        f"{each['who']} changed {', '.join(name.strip('/').replace('/', ' ') or 'all' for name in each['fields'])}"
-        for each in newer
+        f"{each['who']} changed {', '.join(dict.fromkeys(map(name_of, each['fields'])))}" for each in newer
     )
     return (
         f"It was changed after this page was loaded: {said}. Save again to put yours in place of that, or load the "

@@ -114,6 +114,10 @@ def foreign(chain: Sequence[x509.Certificate], certificates: Sequence[x509.Certi
 def remarks(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
     """What servers may refuse, and many do not."""
     leaf = chain[0]
+    limits = extension(leaf, x509.BasicConstraints)
+    # What signs itself may say so by default, as `openssl req -x509` does.
+    if limits is not None and limits.ca and not self_issued(leaf):
+        yield "this is the certificate of a CA, not of a client, so many servers refuse it"
     usages = extension(leaf, x509.ExtendedKeyUsage)
     if usages is not None and not {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {
         *usages

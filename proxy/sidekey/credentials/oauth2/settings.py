@@ -13,6 +13,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.core.policy import Domain, Forbidden, Prefix
 from sidekey.credentials.base import (
+    Conditions,
     Credential,
     Destinations,
     Documentation,
@@ -100,12 +101,27 @@ class OAuth2Settings(KindSettings):
     """An access token from an OAuth 2.0 token endpoint; it is fetched when needed and refreshed before it expires."""
 
     title: ClassVar[str] = "OAuth 2.0"
-    form_first: ClassVar[tuple[str, ...]] = ("client_secret",)
-    form_when: ClassVar[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType(
+    form_first: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
         {
-            "raw_basic": ("client_authentication", ("header",)),
-            "refresh_token": ("grant", ("refresh_token",)),
-            "refresh_token_rotates": ("grant", ("refresh_token",)),
+            "client_secret": (("grant", ("client_credentials", "refresh_token")),),
+            "refresh_token": (("grant", ("refresh_token",)),),
+            "assertion": (("grant", ("jwt_bearer",)),),
+        }
+    )
+    form_when: ClassVar[Mapping[str, Conditions]] = MappingProxyType(
+        {
+            "raw_basic": (("client_authentication", ("header",)),),
+            "refresh_token": (("grant", ("refresh_token",)),),
+            "refresh_token_rotates": (("grant", ("refresh_token",)),),
+            "assertion": (("grant", ("jwt_bearer",)), ("client_authentication", ("private_key_jwt",))),
+        }
+    )
+    form_help: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "client_secret": "",
+            "client_id": "",
+            "refresh_token": "A newer one that a response brings is used from then on.",
+            "token_placement": "Where the token goes in a request; by default into `Authorization: Bearer`.",
         }
     )
 

@@ -167,6 +167,15 @@ def found_at(raw: Any, where: str) -> Any:
     return raw
 
 
+def differing(before: Any, after: Any, where: str = "") -> Iterator[str]:
+    """The pointers of what differs between two documents, as deep as both are objects."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in sorted({*before, *after}):
+            yield from differing(before.get(key), after.get(key), f"{where}{pointer((key,))}")
+    elif before != after:
+        yield where
+
+
 def parts_of(where: str) -> Iterator[str]:
     """The keys, and indexes as text, that a pointer names."""
     return (part.replace("~1", "/").replace("~0", "~") for part in where.split("/")[1:])

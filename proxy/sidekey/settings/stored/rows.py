@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sidekey.settings.stored.document import MalformedError, pointer
+from sidekey.settings.stored.document import MalformedError, differing
 from sidekey.settings.stored.opening import Vault, sealed_fields
 from sidekey.settings.stored.saving import Draft, Former
 from sidekey.store.records import IntegrationRow, new_row
@@ -68,12 +67,3 @@ def saved_row(
     if not changed and not intact:
         changed = {""}
     return Made(row, tuple(sorted(changed)))
-
-
-def differing(before: Any, after: Any, where: str = "") -> Iterator[str]:
-    """The pointers of what differs between two documents, as deep as both are objects."""
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        for key in sorted({*before, *after}):
-            yield from differing(before.get(key), after.get(key), f"{where}{pointer((key,))}")
-    elif before != after:
-        yield where

@@ -23,6 +23,7 @@ from sidekey.settings.stored.document import (
     KEPT,
     MalformedError,
     Saved,
+    differing,
     found_at,
     located,
     merge_patch,
@@ -53,9 +54,18 @@ class Invalid:
 
 @dataclass(frozen=True, slots=True)
 class Reenter:
-    """Secrets must be sent again: the destination they were entered for is another now, or their other half is."""
+    """Secrets must be sent again: the destination they were entered for is another now, or their other half is.
 
-    pointers: tuple[str, ...]
+    `because` has, by the pointers of secrets, the pointers of the changes that are why; none: what is stored is not
+    valid any more.
+    """
+
+    because: Mapping[str, tuple[str, ...]]
+
+    @property
+    def pointers(self) -> tuple[str, ...]:
+        """Those of the secrets."""
+        return tuple(sorted(self.because))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +150,23 @@ def secrets_of(settings: IntegrationSettings) -> dict[Loc, Reference]:
     return {place: each for place, each in references_in(settings) if each.source in ("stored", "stored_url")}
 
 
+@dataclass(frozen=True, slots=True)
+class Assessment(Sealed):
+    """All that can be said of a document that is to replace what is stored.
+
+    `settings` is None where the models refuse it; where there are errors, nothing may be built of it. `entered` are the
+    values that came with it, by pointers. `draft` is there where it may be saved.
+    """
+
+    settings: IntegrationSettings | None
+    errors: tuple[DocumentError, ...]
+    warnings: tuple[DocumentError, ...] = ()
+    filled: tuple[tuple[str, str], ...] = ()
+    entered: Mapping[str, str] = field(default_factory=dict, repr=False)
+    again: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    draft: Draft | None = None
+
+
 def prepare(
     given: Mapping[str, Any], former: Former | None, *, in_flight: int, now: float
 ) -> Draft | Invalid | Reenter:
@@ -147,34 +174,45 @@ def prepare(
 
     `in_flight` is the process's limit of requests in flight, `now` in seconds since the epoch.
     """
+    found = assess(given, former, in_flight=in_flight, now=now)
+    if found.draft is None:
+        return Invalid(found.errors) if found.errors else Reenter(found.again)
+    return found.draft
+
+
+def assess(given: Mapping[str, Any], former: Former | None, *, in_flight: int, now: float) -> Assessment:
+    """As `prepare`, but with all that is known where the document may not be saved: what a form shows meanwhile."""
     try:
         raw = located(given, None if former is None else former.certificates())
     except MalformedError as error:
-        return Invalid((DocumentError("", str(error)),))
+        return Assessment(None, (DocumentError("", str(error)),))
     settings, errors, warnings, expansion = validate(raw, None if former is None else former.saved.brought)
     findings = [*errors, *(Finding(*each) for each in only_stored(raw, in_flight))]
+    filled = () if expansion.filled is None else expansion.filled.entries
     if settings is None:
-        return _invalid(findings)
+        return Assessment(None, _errors(findings), filled=filled)
     secrets = secrets_of(settings)
     sent = {each.value: found_at(raw, each.value) for each in secrets.values()}
     kept = {where for where, value in sent.items() if isinstance(value, Mapping) and is_kept(value)}
     entered = {each.value: _text(each, sent[each.value]) for each in secrets.values() if each.value not in kept}
     findings += _reasons(settings, entered, secrets, now)
     absent = sorted(kept - (frozenset() if former is None else former.secrets))
-    if findings or absent:
-        return _invalid(findings, (DocumentError(where, "no secret is stored here: send one") for where in absent))
-    again = _again(given, settings, former, kept)
-    if again:
-        return Reenter(tuple(sorted(again)))
-    return Draft(
-        saved=Saved(replaced(raw, dict.fromkeys(sent, KEPT)), expansion.brought),
+    wrong = _errors(findings, (DocumentError(where, "no secret is stored here: send one") for where in absent))
+    saved = Saved(replaced(raw, dict.fromkeys(sent, KEPT)), expansion.brought)
+    again = _again(given, settings, former, kept, saved)
+    said = tuple(_said(warnings))
+    if wrong or again:
+        return Assessment(settings, wrong, said, filled, entered, again)
+    draft = Draft(
+        saved=saved,
         settings=settings,
         destination=destination_of(settings),
         entered=entered,
         kept=tuple(sorted(kept)),
         removed=() if former is None else tuple(sorted(former.secrets - sent.keys())),
-        warnings=tuple(_said(warnings)),
+        warnings=said,
     )
+    return Assessment(settings, (), said, filled, entered, {}, draft)
 
 
 def only_stored(raw: Mapping[str, Any], in_flight: int) -> Iterator[tuple[Loc, str]]:
@@ -210,15 +248,17 @@ def _reasons(
         yield Finding(("source_address",), ABSENT)
 
 
-def _again(given: Mapping[str, Any], settings: IntegrationSettings, former: Former | None, kept: set[str]) -> set[str]:
-    """What the document keeps of what is stored, and may not."""
+def _again(
+    given: Mapping[str, Any], settings: IntegrationSettings, former: Former | None, kept: set[str], saved: Saved
+) -> dict[str, tuple[str, ...]]:
+    """What the document keeps of what is stored, and may not; and for each the changes that are why."""
     if former is None:
-        return set()
+        return {}
     if kept and (former.settings is None or destination_of(former.settings) not in accepted(settings)):
-        return kept
+        return dict.fromkeys(kept, _moving(former, settings, saved))
     before = {} if former.settings is None else dict(references_in(former.settings))
     now = dict(references_in(settings))
-    again = set()
+    again: dict[str, tuple[str, ...]] = {}
     for place, secret in halves_in(settings):
         public, private = now[place], now.get((*place[:-1], secret))
         if private is None:
@@ -227,10 +267,36 @@ def _again(given: Mapping[str, Any], settings: IntegrationSettings, former: Form
         public_kept = public.value in kept or (isinstance(written, Mapping) and is_kept(written))
         changed = public.source == "stored_url" or public != before.get(place)
         if private.value in kept and not public_kept and changed:
-            again.add(private.value)
+            again[private.value] = (pointer(place),)
         if public_kept and private.value not in kept:
-            again.add(public.value if public.value in kept else pointer(place))
+            again[public.value if public.value in kept else pointer(place)] = (private.value,)
     return again
+
+
+def _moving(former: Former, settings: IntegrationSettings, saved: Saved) -> tuple[str, ...]:
+    """The pointers of the changes that move secrets elsewhere; none where what is stored is not valid any more."""
+    if former.settings is None:
+        return ()
+    changed = [*differing(former.saved.written, saved.written)]
+    found: dict[str, None] = {}
+    before = destination_of(former.settings)
+    for where in min(([*differing(before, each)] for each in accepted(settings)), key=len):
+        own = [each for each in changed if _meet(each, where)]
+        # What a profile brings is made of its parameters, and of which profile it is.
+        brought = [f"/auth/{key}" for key in _parameters(former.saved, saved)] if not own else []
+        found |= dict.fromkeys([*own, *(each for each in changed if each in brought)])
+    return tuple(found or changed)
+
+
+def _parameters(*documents: Saved) -> set[str]:
+    """The keys of `auth` that decide what a profile brings."""
+    brought = [each.brought for each in documents if each.brought is not None]
+    return {"provider", *(key for each in brought for key in each.parameters)}
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether one of two pointers is at, or below, the other."""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 def _text(reference: Reference, sent: Any) -> str:
@@ -260,8 +326,8 @@ class EnteredReader(ReferenceReader):
         return self(reference).encode()
 
 
-def _invalid(findings: Iterable[Finding], further: Iterable[DocumentError] = ()) -> Invalid:
-    return Invalid(tuple(dict.fromkeys((*_said(findings), *further))))
+def _errors(findings: Iterable[Finding], further: Iterable[DocumentError] = ()) -> tuple[DocumentError, ...]:
+    return tuple(dict.fromkeys((*_said(findings), *further)))
 
 
 def _said(findings: Iterable[Finding]) -> Iterator[DocumentError]:

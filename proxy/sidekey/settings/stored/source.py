@@ -21,6 +21,7 @@ from sidekey.settings.config_errors import show
 from sidekey.settings.file_side import FileSide
 from sidekey.settings.load import KeysError, StoreSide
 from sidekey.settings.local_address import ABSENT, is_local
+from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.stored.document import MalformedError, Saved
 from sidekey.settings.stored.opening import StoredReader, Vault
@@ -189,20 +190,27 @@ def build_draft(name: str, draft: Draft, stored: Stored, now: float) -> Integrat
 
     Raises SecretUnreadable where it keeps one that is stored.
     """
-    reader = EnteredReader(draft.entered)
-    certificate = build_certificate_loader(draft.settings, reader, now)
+    integration = build_unserved(name, draft.settings, draft.entered, stored, now)
+    for held in (integration.secrets, integration.certificate):
+        if held is not None and held.unreadable is not None and not integration.usable:
+            raise held.unreadable
+    return integration
+
+
+def build_unserved(
+    name: str, settings: IntegrationSettings, entered: Mapping[str, str], stored: Stored, now: float
+) -> Integration:
+    """An integration of valid settings that nobody may use: where its credential would go is known without secrets."""
+    reader = EnteredReader(entered)
     integration, _ = build_integration(
         name,
-        draft.settings,
+        settings,
         stored.trust,
         reader,
         lambda trust: (trust, None),
-        certificate=certificate,
+        certificate=build_certificate_loader(settings, reader, now),
         stored=stored.allow_private,
     )
-    for held in (integration.secrets, certificate):
-        if held is not None and held.unreadable is not None and not integration.usable:
-            raise held.unreadable
     return integration
 
 

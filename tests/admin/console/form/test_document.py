@@ -55,6 +55,14 @@ DOCUMENTS: Mapping[str, dict[str, Any]] = {
             "refresh_token_rotates": False,
             "token_request": {"body": {"scope": "a b", "n": 5, "on": True, "key": READ}},
             "token_placement": {"in": "header", "name": "X-Token"},
+        },
+    },
+    "signed": {
+        "auth": {
+            "type": "oauth2",
+            "token_endpoint": "https://login.example.com/token",
+            "client_id": "id",
+            "client_authentication": "private_key_jwt",
             "assertion": {"private_key": READ, "certificate": CERTIFICATE, "key_id": "k"},
         },
     },
@@ -233,5 +241,22 @@ def test_rows_of_any_texts_are_what_was_typed(rows: dict[str, str]) -> None:
     fields = [each for each in form_for("headers").fields if each.key == "headers"]
     sent: dict[str, str] = {}
     for number, (name, value) in enumerate(rows.items()):
-        sent |= {f"/auth/headers#{number}#name": name, f"/auth/headers#{number}#value": value}
+        base = f"/auth/headers#{number}"
+        sent |= {f"{base}#name": name, f"{base}#kind": "text", f"{base}#value": value}
     assert document_of(fields, sent, {}) == {"headers": rows}
+
+
+def test_a_file_counts_in_place_of_what_was_typed_or_kept() -> None:
+    """Whatever is chosen beside it: nobody uploads what they do not mean."""
+    fields = [each for each in form_for("mtls").first if each.widget == "pem"]
+    sent = {
+        "/auth/certificate#source": "url",
+        "/auth/certificate#file": "-----BEGIN\r\nx\r\n",
+        "/auth/private_key": "",
+        "/auth/private_key#do": "keep",
+        "/auth/private_key#file": "-----BEGIN\ny",
+    }
+    assert document_of(fields, sent, {"private_key": READ}) == {
+        "certificate": {"inline": "-----BEGIN\nx\n"},
+        "private_key": {"value": "-----BEGIN\ny\n"},
+    }

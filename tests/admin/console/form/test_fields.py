@@ -55,7 +55,7 @@ def test_each_is_entered_as_what_it_is() -> None:
     body = next(each for each in oauth2["token_request"].parts if each.key == "body")
     assert (body.widget, set(body.sources)) == ("rows", {"text", "number", "flag", "secret"})
     (headers,) = fields_of("HeadersSettings")
-    assert (headers.widget, headers.sources, headers.prefixed) == ("rows", ("text", "secret"), True)
+    assert (headers.widget, headers.sources, headers.prefixed) == ("rows", ("secret", "text"), True)
     key = next(each for each in fields_of("MtlsSettings") if each.key == "private_key")
     assert (key.widget, set(key.sources)) == ("pem", {"secret", "url"})
 

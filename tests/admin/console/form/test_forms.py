@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import pytest
 
-from sidekey.admin.console.form.forms import form_for
+from sidekey.admin.console.form.forms import form_for, section_of
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
 
@@ -44,9 +46,23 @@ def test_a_provider_asks_for_its_parameters_and_none_of_others(provider: str) ->
 
 def test_fields_that_count_only_with_another_value_say_so() -> None:
     when = form_for("oauth2").when
-    assert when["/auth/refresh_token"] == ("/auth/grant", ("refresh_token",))
+    assert when["/auth/refresh_token"] == (("/auth/grant", ("refresh_token",)),)
     pointers = {field.pointer for field in form_for("oauth2").fields}
-    assert {pointer for name, (other, _) in when.items() for pointer in (name, other)} <= pointers
+    assert {*when, *(other for conditions in when.values() for other, _ in conditions)} <= pointers
+
+
+def test_a_profile_that_has_chosen_the_grant_asks_for_what_that_needs() -> None:
+    """A key to sign with, and no secret; or the refresh token beside the secret."""
+    first = [field.key for field in form_for("oauth2", "google-service-account").first]
+    assert first == ["service_account", "scope", "api", "assertion"]
+    assert "refresh_token" in [field.key for field in form_for("oauth2", "acoustic-campaign").first]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_may_be_left_as_it_is_stands_in_sections(kind: str) -> None:
+    """Each is one, in one piece."""
+    titles = [section_of(field) for field in form_for(kind).more]
+    assert [title for title, _ in groupby(titles)] == [*dict.fromkeys(titles)]
 
 
 def test_a_certificate_is_asked_for_once() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from admin.api.conftest import Running
-from admin.console.conftest import LogIn, Named
-from support.api import TOKENS, Api, basic
+from admin.conftest import Named
+from admin.console.conftest import LogIn
+from support.api import TOKENS, Api, Running, basic
 from support.ask import get
 from support.pages import Pages, Seen
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from admin.api.conftest import Running
-from admin.console.conftest import LogIn, Named
-from support.api import TOKENS, Api, basic
+from admin.conftest import Named
+from admin.console.conftest import LogIn
+from support.api import TOKENS, Api, Running, basic
 
 
 def test_the_activity_says_who_logged_in_tested_and_changed(

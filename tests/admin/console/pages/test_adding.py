@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from admin.api.conftest import Running
-from admin.console.conftest import LogIn, Named
+from admin.conftest import Named
+from admin.console.conftest import LogIn
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
+from support.api import Running
 from support.ask import get
 from support.pages import Pages, Seen
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from admin.api.conftest import Running
-from admin.console.conftest import LogIn, Named
+from admin.conftest import Named
+from admin.console.conftest import LogIn
 from admin.console.pages.test_adding import CALLER, made
-from support.api import Api, basic
+from support.api import Api, Running, basic
 from support.ask import get
 
 

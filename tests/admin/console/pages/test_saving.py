@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from admin.api.conftest import Running
-from admin.console.conftest import LogIn, Named
+from admin.conftest import Named
+from admin.console.conftest import LogIn
 from admin.console.pages.test_adding import made
-from support.api import TOKENS, Api
+from support.api import TOKENS, Api, Running
 
 
 def test_a_refused_form_says_all_beside_its_fields_and_shows_no_secret(
@@ -60,7 +60,7 @@ def test_a_lost_update_says_who_changed_what_and_leaves_the_choice(
     admin = Api(running.child.admin_port, TOKENS["admin"])
     assert admin.ask("PATCH", f"/integrations/{name}", {"description": "theirs"}, match='"1"').status == 200
     seen = pages.send(form, {"/description": "mine"})
-    assert "admin-of-file changed description" in seen.text
+    assert "admin-of-file changed Description" in seen.text
     assert api.get(f"/integrations/{name}")["description"] == "theirs"
     again = seen.form(f"/integrations/{name}")
     assert again.fields["/description"] == "mine"

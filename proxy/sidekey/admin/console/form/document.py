@@ -85,9 +85,12 @@ def _secret(sent: Sent, name: str, former: Any) -> Any:
 def _pem(field: Field, sent: Sent, former: Any) -> Any:
     name = field.pointer
     source = sent.get(f"{name}#source", field.sources[0])
+    file = file_in(field, sent)
+    if file:
+        source = next(each for each in field.sources if each != "url")
     if source in field.choices or (field.choices and not source):
         return source or None
-    text = _BREAK.sub("\n", sent.get(name, "")).strip()
+    text = _BREAK.sub("\n", file or sent.get(name, "")).strip()
     if not text or sent.get(f"{name}#do") == "remove":
         return _kept(sent, name, former)
     if source == "text":
@@ -95,6 +98,11 @@ def _pem(field: Field, sent: Sent, former: Any) -> Any:
     if source == "url":
         return {"url": text}
     return {"value" if source == "secret" else "inline": f"{text}\n"}
+
+
+def file_in(field: Field, sent: Sent) -> str:
+    """What was uploaded for a field; empty: nothing was."""
+    return sent.get(f"{field.pointer}#file", "")
 
 
 def _rows(field: Field, sent: Sent, former: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 from sidekey.admin.api.documents import ABOUT
 from sidekey.admin.api.problems import ItemError
-from sidekey.admin.console.form.document import Sent, document_of
+from sidekey.admin.console.form.document import Sent, document_of, file_in
 from sidekey.admin.console.form.fields import Field
 from sidekey.admin.console.form.filled import Filled, fill, unplaced
-from sidekey.admin.console.form.forms import Form, form_for
+from sidekey.admin.console.form.forms import Form, form_for, section_of
+from sidekey.admin.console.form.preview import NOTHING, Preview, worded
+from sidekey.credentials.certificates.pem import what_it_is
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
 
@@ -35,6 +38,12 @@ class Entries:
     first: tuple[Filled, ...]
     more: tuple[Filled, ...]
     version: int | None
+    preview: Preview = NOTHING
+
+    @property
+    def sections(self) -> list[tuple[str, list[Filled]]]:
+        """What may be left as it is, under headings."""
+        return [(title, [*found]) for title, found in groupby(self.more, lambda each: section_of(each.field))]
 
     @property
     def opened(self) -> bool:
@@ -48,11 +57,17 @@ class Entries:
 
 
 def entries_of(
-    form: Form, document: Mapping[str, Any], version: int | None, errors: Sequence[ItemError] = ()
+    form: Form,
+    document: Mapping[str, Any],
+    version: int | None,
+    errors: Sequence[ItemError] = (),
+    preview: Preview = NOTHING,
 ) -> Entries:
-    """A form with what a document says, and what is wrong with it."""
+    """A form with what a document says, what is wrong with it, and what saving it would do."""
     new = (ID,) if version is None else ()
-    return Entries(form, _filled((*new, *form.first), document, errors), _filled(form.more, document, errors), version)
+    errors = worded(form, errors)
+    first, more = _filled((*new, *form.first), document, errors), _filled(form.more, document, errors)
+    return Entries(form, first, more, version, preview)
 
 
 def _filled(fields: Sequence[Field], document: Mapping[str, Any], errors: Sequence[ItemError]) -> tuple[Filled, ...]:
@@ -93,11 +108,20 @@ def sent_document(form: Form, sent: Sent, former: Mapping[str, Any]) -> dict[str
 
 def _counts(form: Form, key: str, sent: Sent) -> bool:
     """Whether a key counts with what was chosen elsewhere. Else the page hides it, and nobody could remove it there."""
-    pointer, values = form.when.get(f"/auth/{key}", ("", ()))
-    if not pointer:
-        return True
-    default = next((each.default for each in form.fields if each.pointer == pointer), None)
-    return (sent.get(pointer) or default) in values
+    conditions = form.when.get(f"/auth/{key}", ())
+    defaults = {each.pointer: each.default for each in form.fields}
+    return not conditions or any((sent.get(other) or defaults.get(other)) in values for other, values in conditions)
+
+
+def wrong_files(form: Form, sent: Sent) -> tuple[ItemError, ...]:
+    """What is wrong with files that are not PEM: such a file may be of any kind, and is no text to be sent on."""
+    fields = [each for field in form.fields for each in field.walk() if each.widget == "pem"]
+    files = {field.pointer: file_in(field, sent) for field in fields}
+    return tuple(
+        ItemError(where, f"this file is {what_it_is(file.encode('latin-1', 'replace'))}")
+        for where, file in files.items()
+        if file and "-----BEGIN " not in file
+    )
 
 
 def without_field(form: Form, errors: Sequence[ItemError]) -> tuple[ItemError, ...]:

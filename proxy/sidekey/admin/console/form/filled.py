@@ -125,7 +125,8 @@ def _pem(field: Field, value: Any, errors: tuple[str, ...]) -> Filled:
     if isinstance(value, Mapping) and "inline" in value:
         return Filled(field=field, source="inline", value=_public(str(value["inline"])), errors=errors)
     by_url = isinstance(value, Mapping) and "url" in value
-    source = "url" if by_url else "" if stored is None else field.sources[0]
+    typed = next(each for each in field.sources if each != "url")
+    source = "url" if by_url else "" if stored is None else typed
     return Filled(field=field, source=source, stored=stored, errors=errors)
 
 

@@ -9,23 +9,28 @@ from typing import Any, Final
 
 from sidekey.admin.api.schemas import components
 from sidekey.admin.console.form.fields import Field, Reader
+from sidekey.credentials.base import Conditions
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
 
 _ABOUT: Final = frozenset({"id", "auth"})
 
 
+Condition = tuple[str, tuple[str, ...]]
+"""The pointer of a field, and the values of which it must have one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """The fields of an integration of one kind, by one provider or by none.
 
-    `first` are needed; `more` may be left as they are. `when` has the pointers of fields that count only while another
-    field has one of these values.
+    `first` are needed; `more` may be left as they are. `when` has the pointers of fields that count only while one of
+    these conditions is met.
     """
 
     kind: str
     provider: str
-    when: Mapping[str, tuple[str, tuple[str, ...]]]
+    when: Mapping[str, tuple[Condition, ...]]
     first: tuple[Field, ...]
     more: tuple[Field, ...]
 
@@ -33,6 +38,39 @@ class Form:
     def fields(self) -> tuple[Field, ...]:
         """All of them."""
         return (*self.first, *self.more)
+
+
+_SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "About": ("description", "tags", "test"),
+    "Where it may send": (
+        "endpoint_prefix",
+        "allow_other_domains",
+        "allowed_domains",
+        "methods",
+        "redact_response",
+    ),
+    "Credential": ("/auth",),
+    "Connection": ("client_certificate", "trusted_ca", "source_address", "limits"),
+}
+"""What may be left as it is, under headings; what none of them names is under the last."""
+
+_HELP: Final[Mapping[str, str]] = {
+    "description": "For people.",
+    "tags": "Words to find it with.",
+    "endpoint_prefix": "The URL it may send to, such as `https://api.example.com/v1`: itself, and what is below it.",
+    "allow_other_domains": "For hosts beside the one that the credential itself names; list them below.",
+    "allowed_domains": "Base URLs, such as `https://api.example.com` or `https://*.example.com`.",
+    "test": "Sent by Save and test, with an empty body; only 200 is success.",
+    "trusted_ca": "Which CAs the certificate of the upstream is checked by.",
+    "client_certificate": "Sent in the TLS handshake, beside what the credential adds.",
+}
+"""What a form says of a key of every integration, where its description is for whoever writes a file."""
+
+
+def section_of(field: Field) -> str:
+    """The heading of a field that may be left as it is."""
+    own = "/auth" if field.pointer.startswith("/auth/") else field.key
+    return next((title for title, keys in _SECTIONS.items() if own in keys), [*_SECTIONS][-1])
 
 
 @cache
@@ -48,35 +86,63 @@ def form_for(kind: str, provider: str = "") -> Form:
     brought: Mapping[str, Any] = {} if profile is None else profile.auth
     foreign = {name for each in profiles.names() for name in profiles.profile(each).parameters}
     foreign -= set(model.model_fields) | set(parameters)
-    wanted = _wanted(schemas[model.__name__], model.form_first, provider)
+    required = _required(schemas[model.__name__], provider)
     needed = {name for name, each in parameters.items() if each.required and each.default is None and not each.defaults}
+    fields = [_with_default(each, brought.get(each.key)) for each in auth]
+    values = {each.key: each.default for each in fields}
     first: list[Field] = []
     more: list[Field] = []
-    for field in auth:
+    for field in fields:
         if field.key == "provider" or field.key in foreign:
             continue
-        named = _as_parameter(_with_default(field, brought.get(field.key)), parameters.get(field.key))
-        other, values = model.form_when.get(field.key, ("", ()))
-        # Such as the refresh token, where the profile has chosen the grant that is by one.
-        asked = field.widget == "secret" and brought.get(other) in values
-        (first if asked or field.key in needed or field.key in wanted else more).append(named)
+        named = _as_parameter(_helped(field, model.form_help), parameters.get(field.key))
+        if field.key in required and field.key not in brought:
+            named = replace(named, required=True)
+        at_once = field.key in model.form_first and _met(model.form_first[field.key], values)
+        (first if field.key in needed | required or at_once else more).append(named)
     for field in common:
+        named = _helped(field, _HELP)
         needs_prefix = field.key == "endpoint_prefix" and model.needs_prefix and profile is None
-        (first if needs_prefix else more).append(field)
+        (first if needs_prefix else more).append(replace(named, required=True) if needs_prefix else named)
     if model.brings_certificate:
         more = [each for each in more if each.key != "client_certificate"]
-    first.sort(key=lambda each: (each.pointer.startswith("/auth"), each.key not in needed))
-    more.sort(key=lambda each: _ORDER.index(each.key) if each.key in _ORDER else len(_ORDER))
-    when = {f"/auth/{key}": (f"/auth/{other}", values) for key, (other, values) in model.form_when.items()}
+    order = [*parameters]
+    first.sort(
+        key=lambda each: (
+            each.pointer.startswith("/auth"),
+            order.index(each.key) if each.key in needed else len(order),
+        )
+    )
+    more.sort(key=_place)
+    when = {
+        f"/auth/{key}": tuple((f"/auth/{other}", values) for other, values in conditions)
+        for key, conditions in model.form_when.items()
+    }
     return Form(kind, provider, when, tuple(first), tuple(more))
 
 
-_ORDER: Final = ("description", "tags", "test", "endpoint_prefix", "allow_other_domains", "allowed_domains", "methods")
+def _met(conditions: Conditions, values: Mapping[str, Any]) -> bool:
+    """Whether one of the conditions holds, or there is none."""
+    return not conditions or any(values.get(other) in wanted for other, wanted in conditions)
 
 
-def _wanted(schema: Mapping[str, Any], first: tuple[str, ...], provider: str) -> set[str]:
-    """What must be there: by the schema, by the branch of it that has the provider, and by the kind's own word."""
-    required = set(schema.get("required", ())) | set(first)
+def _place(field: Field) -> tuple[int, int]:
+    """Where a field is among those that may be left as they are."""
+    title = section_of(field)
+    keys = _SECTIONS[title]
+    return [*_SECTIONS].index(title), keys.index(field.key) if field.key in keys else len(keys)
+
+
+def _helped(field: Field, words: Mapping[str, str]) -> Field:
+    """A field with what a form says of it; nothing, where that is only its label again."""
+    text = words.get(field.key, field.help)
+    help_text = "" if text.rstrip(".").lower() == field.label.lower() else text
+    return replace(field, help=help_text, parts=tuple(_helped(each, {}) for each in field.parts))
+
+
+def _required(schema: Mapping[str, Any], provider: str) -> set[str]:
+    """What must be there: by the schema, and by the branch of it that has the provider."""
+    required = set(schema.get("required", ()))
     for branch in schema.get("anyOf", ()):
         names = set(branch["required"])
         by_hand = not provider and "type" in names and "provider" not in names

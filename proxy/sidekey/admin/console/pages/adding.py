@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.console.form.entries import Entries, entries_of, sent_document
+from sidekey.admin.api.problems import ApiProblem, invalid
+from sidekey.admin.console.form.entries import Entries, entries_of, sent_document, wrong_files
 from sidekey.admin.console.form.forms import Form, form_for
-from sidekey.admin.console.page import Page, Redirect, Refused, View, Visit
-from sidekey.admin.console.pages.saving import refused, saved
+from sidekey.admin.console.page import Checked, Page, Redirect, Refused, View, Visit
+from sidekey.admin.console.pages.saving import check, checked, refused, saved, wants_check
 from sidekey.admin.console.words import title_of
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
@@ -19,17 +19,50 @@ async def choose(visit: Visit) -> View:
     form = _form(visit.query.get("kind", ""), visit.query.get("provider", ""))
     if form is not None:
         return _view(form, entries_of(form, {}, None))
-    kinds = [(name, kind.title, (kind.__doc__ or "").partition("\n")[0]) for name, kind in KINDS.items()]
+    return View("choose.html", await visit.service.run(_choices))
+
+
+def _choices() -> dict[str, Any]:
+    """What there is to choose from, each with what one needs at hand."""
     found = [(name, profiles.profile(name)) for name in profiles.names()]
-    return View("choose.html", {"kinds": kinds, "providers": found, "titles": {name: title_of(name) for name in KINDS}})
+    providers = [
+        Choice("provider", name, each.title, title_of(each.kind), _needed(form_for(each.kind, name)))
+        for name, each in sorted(found, key=lambda pair: pair[1].title.casefold())
+    ]
+    kinds = [
+        Choice("kind", name, kind.title, (kind.__doc__ or "").partition("\n")[0], _needed(form_for(name)))
+        for name, kind in KINDS.items()
+    ]
+    return {"groups": (("Providers", providers), ("By kind of credential", kinds))}
 
 
-async def add(visit: Visit) -> View | Redirect | Refused:
+class Choice(NamedTuple):
+    """A kind or a provider. `by` is the parameter of its address, `needed` what its form asks for first."""
+
+    by: str
+    name: str
+    title: str
+    text: str
+    needed: str
+
+
+def _needed(form: Form) -> str:
+    return ", ".join(each.label for each in form.first)
+
+
+async def add(visit: Visit) -> View | Redirect | Refused | Checked:
     """Save a new one."""
     form = _form(visit.form.get("kind", ""), visit.form.get("provider", ""))
     if form is None:
         raise ApiProblem("malformed", "the form must name a kind, or a provider")
     document = await visit.service.run(sent_document, form, visit.form, {})
+    wrong = wrong_files(form, visit.form)
+    if wrong or wants_check(visit):
+        preview = await check(visit, form, document, None)
+        entries = await visit.service.run(entries_of, form, document, None, preview.errors, preview)
+        if wants_check(visit):
+            return checked(visit, preview, entries, _view(form, entries))
+        return refused(visit, invalid(preview.errors), entries, _view(form, entries))
     try:
         given = await visit.backend.ask("createIntegration", body=document)
     except ApiProblem as problem:

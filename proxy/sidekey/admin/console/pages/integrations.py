@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from sidekey.admin.api.problems import ApiProblem
+from sidekey.admin.api.problems import ApiProblem, invalid
 from sidekey.admin.console.calling import ways_to_call
-from sidekey.admin.console.form.entries import entries_of, form_of, sent_document
-from sidekey.admin.console.page import Page, Redirect, Refused, View, Visit
-from sidekey.admin.console.pages.saving import refused, saved, version_of
+from sidekey.admin.console.form.entries import entries_of, form_of, sent_document, wrong_files
+from sidekey.admin.console.form.preview import name_at
+from sidekey.admin.console.page import Checked, Page, Redirect, Refused, View, Visit
+from sidekey.admin.console.pages.saving import check, checked, refused, saved, version_of, wants_check
 from sidekey.admin.console.words import DONE, STATES, for_people, overtaken, standing_of, title_of
 from sidekey.credentials.registry import KINDS
 
@@ -80,22 +82,31 @@ async def explain(visit: Visit) -> View:
     return await _shown(visit, explained=explained, url=url)
 
 
-async def save(visit: Visit) -> View | Redirect | Refused:
+async def save(visit: Visit) -> View | Redirect | Refused | Checked:
     """Save it changed."""
     given = await visit.backend.ask("getIntegration", visit.names)
     form = form_of(given.value)
     if form is None:
         raise ApiProblem("invalid", "no form can show what is stored: change it by the API, or add it again")
     document = await visit.service.run(sent_document, form, visit.form, given.value)
+    wrong = wrong_files(form, visit.form)
+    if wrong or wants_check(visit):
+        preview = await check(visit, form, document, visit.names["id"])
+        entries = await visit.service.run(entries_of, form, document, version_of(visit), preview.errors, preview)
+        if wants_check(visit):
+            return checked(visit, preview, entries, await _shown(visit))
+        return refused(visit, invalid(preview.errors), entries, await _shown(visit))
     try:
         await visit.backend.ask("replaceIntegration", visit.names, body=document, version=version_of(visit))
     except ApiProblem as error:
-        problem = for_people(error)
+        problem = error
         if problem.code == "changed":
             given = await visit.backend.ask("getIntegration", visit.names)
             activity = (await visit.backend.ask("listActivity", visit.names)).value["items"]
-            problem = ApiProblem("changed", overtaken(activity, given.version, version_of(visit)))
-        entries = await visit.service.run(entries_of, form, document, given.version, problem.errors)
+            problem = ApiProblem(
+                "changed", overtaken(activity, given.version, version_of(visit), partial(name_at, form))
+            )
+        entries = await visit.service.run(entries_of, form, document, given.version, for_people(problem).errors)
         return refused(visit, problem, entries, await _shown(visit))
     return await saved(visit, visit.names["id"])
 

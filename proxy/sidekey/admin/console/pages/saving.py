@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sidekey.admin.api.problems import ApiProblem
-from sidekey.admin.console.form.entries import Entries, without_field
-from sidekey.admin.console.page import Redirect, Refused, View, Visit
+from sidekey.admin.console.form.entries import Entries, without_field, wrong_files
+from sidekey.admin.console.form.forms import Form
+from sidekey.admin.console.form.preview import Preview, preview_of, worded
+from sidekey.admin.console.page import Checked, Redirect, Refused, View, Visit
+from sidekey.admin.console.words import for_people
 
 
 async def saved(visit: Visit, name: str) -> Redirect:
@@ -22,10 +28,31 @@ async def saved(visit: Visit, name: str) -> Redirect:
 
 def refused(visit: Visit, problem: ApiProblem, entries: Entries, view: View) -> View | Refused:
     """What was typed stays in the page where a script has sent it; else the page is shown again, without secrets."""
+    problem = for_people(problem)
     rest = without_field(entries.form, problem.errors)
     if visit.by_script:
-        return Refused(problem, rest, entries.version)
+        said = worded(entries.form, problem.errors)
+        return Refused(ApiProblem(problem.code, problem.detail, errors=said), rest, entries.version)
     return View(view.template, {**view.values, "entries": entries, "problem": problem, "rest": rest})
+
+
+async def check(visit: Visit, form: Form, document: Mapping[str, Any], name: str | None) -> Preview:
+    """What saving a form would do; `name` is of the integration that it is for, None: a new one."""
+    wrong = wrong_files(form, visit.form)
+    given = await visit.backend.ask("previewDraft", body={"id": "", **document, **({"id": name} if name else {})})
+    return await visit.service.run(preview_of, form, given.value, wrong, name is None)
+
+
+def checked(visit: Visit, preview: Preview, entries: Entries, view: View) -> View | Checked:
+    """Show what saving would do: in the page that is there, or in the page made again, without secrets."""
+    if visit.by_script:
+        return Checked(preview)
+    return View(view.template, {**view.values, "entries": entries, "rest": preview.rest})
+
+
+def wants_check(visit: Visit) -> bool:
+    """Whether a form only asks what saving would do."""
+    return visit.form.get("then") == "check"
 
 
 def version_of(visit: Visit) -> int:

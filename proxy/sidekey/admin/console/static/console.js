@@ -37,25 +37,21 @@ for (const block of document.querySelectorAll(".code")) {
 
 // What counts only with another field's value is shown only then.
 for (const part of document.querySelectorAll("[data-when]")) {
-  const other = document.getElementById(part.dataset.when);
-  if (other === null) continue;
-  const values = part.dataset.values.split(" ");
-  const fallback = other.querySelector('option[value=""]')?.textContent.replace("Default: ", "");
-  const look = () => { part.hidden = !values.includes(other.value || fallback); };
-  other.addEventListener("change", look);
+  const conditions = JSON.parse(part.dataset.when).map(([name, values]) => [document.getElementById(name), values]);
+  const valueOf = (other) => other.value || other.querySelector('option[value=""]')?.textContent.replace("Default: ", "");
+  const look = () => { part.hidden = !conditions.some(([other, values]) => other !== null && values.includes(valueOf(other))); };
+  for (const [other] of conditions) other?.addEventListener("change", look);
   look();
 }
 
-// A stored secret has no input until it is to be replaced.
+// What was typed for a stored secret that is kept after all must not be sent.
 for (const kept of document.querySelectorAll("[data-kept]")) {
-  const input = kept.nextElementSibling;
-  const look = () => {
-    const replaced = kept.querySelector("input:checked").value === "replace";
-    input.hidden = !replaced;
-    if (!replaced) input.value = "";
-  };
-  kept.addEventListener("change", () => { look(); if (!input.hidden) input.focus(); });
-  look();
+  const input = kept.querySelector("[type=password], textarea");
+  kept.addEventListener("change", (event) => {
+    if (event.target.type !== "radio") return;
+    if (event.target.value !== "replace") input.value = "";
+    else if (event.isTrusted) input.focus();
+  });
 }
 
 // A value that is secret is not shown while it is typed.
@@ -70,27 +66,39 @@ for (const input of document.querySelectorAll("[data-secret-of]")) {
   look();
 }
 
+// A file that is PEM is read here; any other is sent as it is, for the server to say what it is instead.
 for (const upload of document.querySelectorAll(".upload")) {
-  upload.hidden = false;
+  const into = document.getElementById(upload.dataset.into);
+  const field = into.closest(".field");
+  into.addEventListener("input", () => { upload.value = ""; });
   upload.addEventListener("change", async () => {
     const [file] = upload.files;
     if (file === undefined) return;
-    const into = document.getElementById(upload.dataset.into);
-    const text = await file.text();
-    upload.value = "";
-    const kept = into.parentElement.querySelector("[data-kept] input[value=replace]");
-    if (kept !== null) kept.click();
-    into.value = text;
+    field.querySelector("[data-kept] input[value=replace]")?.click();
+    const source = field.querySelector("select");
+    if (source !== null && source.value !== source.dataset.pasted) source.value = source.dataset.pasted;
+    const text = file.size > 262144 ? "" : await file.text();
+    if (text.includes("-----BEGIN ")) {
+      into.value = text;
+      upload.value = "";
+    }
+    field.dispatchEvent(new Event("read", { bubbles: true }));
   });
 }
 
 const find = document.querySelector("[data-find]");
 find?.addEventListener("input", () => {
   const words = find.value.toLowerCase().split(/\s+/);
-  for (const each of document.querySelectorAll(`#${find.dataset.find} [data-words]`)) {
+  const group = document.getElementById(find.dataset.find);
+  let found = 0;
+  for (const each of group.querySelectorAll("[data-words]")) {
     const text = each.dataset.words.toLowerCase();
     each.hidden = !words.every((word) => text.includes(word));
+    found += each.hidden ? 0 : 1;
   }
+  for (const part of group.querySelectorAll("section")) part.hidden = part.querySelector("[data-words]:not([hidden])") === null;
+  const some = found === 1 ? "1 found." : `${found} found.`;
+  document.querySelector("[data-found]").textContent = found ? some : "Nothing is like that: take the kind that its documentation names.";
 });
 
 // A form is sent here, so that what was typed stays where it is refused: the server never sends a secret back.
@@ -100,6 +108,13 @@ const place = (form, pointer) => {
     if (found !== null) return found;
   }
   return null;
+};
+
+// Of a field that has rows, the one that a pointer names.
+const rowOf = (field, pointer) => {
+  const name = pointer.slice(field.dataset.pointer.length + 1).split("/")[0].replaceAll("~1", "/").replaceAll("~0", "~");
+  const names = [...field.querySelectorAll(".pair input[name$='#name']")];
+  return names.find((each) => name && each.value.trim() === name)?.closest(".pair") ?? null;
 };
 
 const show = (form, refused, from) => {
@@ -114,9 +129,9 @@ const show = (form, refused, from) => {
     text.textContent = text.textContent ? `${text.textContent}; ${detail}` : detail;
     text.hidden = false;
     field.classList.add("wrong");
-    field.closest("details")?.setAttribute("open", "");
-    const replace = field.querySelector("[data-kept] input[value=replace]");
-    if (refused.code === "reenter" && replace !== null) replace.click();
+    for (let part = field.closest("details"); part !== null; part = part.parentElement.closest("details")) part.open = true;
+    const replace = (rowOf(field, pointer) ?? field).querySelector("[data-kept] input[value=replace]");
+    if (refused.code === "reenter" && replace !== null) replace.checked = true;
     const input = field.querySelector("input:not([type=hidden], [type=radio], [type=file]), select, textarea");
     input?.setAttribute("aria-invalid", "true");
     first ??= input;
@@ -126,10 +141,10 @@ const show = (form, refused, from) => {
   const message = form.querySelector("[data-message]");
   message.textContent = `${refused.detail}. ${refused.rest.map(([pointer, detail]) => `${pointer} ${detail}.`).join(" ")}`;
   if (refused.code === "changed") {
-    const theirs = document.createElement("a");
-    theirs.href = form.action;
-    theirs.textContent = "Load theirs, without what is typed here";
-    message.append(" ", theirs);
+    const link = document.createElement("a");
+    link.href = form.action;
+    link.textContent = "Show theirs: what you typed is lost then";
+    message.append(" ", link);
   }
   message.hidden = false;
   if (first === null) message.scrollIntoView({ block: "nearest" });
@@ -148,7 +163,7 @@ const renewed = async () => {
 for (const form of document.querySelectorAll("form[data-form]")) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const body = new URLSearchParams(new FormData(form, event.submitter));
+    const body = new FormData(form, event.submitter);
     const send = () => fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
     // A button loses the focus while it cannot be used.
     const from = document.activeElement;
@@ -183,4 +198,89 @@ for (const form of document.querySelectorAll("form[data-form]")) {
       say({ detail: "The server cannot be reached; what was typed is still here", code: "", errors: [], rest: [] });
     }
   });
+}
+
+// While a form is edited, the server says what saving it would do: which secrets must be entered again, and what a
+// certificate is. What it says has its room already, and no focus moves.
+const tell = (form, said) => {
+  for (const note of form.querySelectorAll("[data-note]")) {
+    const [mood, text] = said.notes[note.id.slice(0, -"!note".length)] ?? ["", note.dataset.note];
+    note.className = `note ${mood}`;
+    if (note.textContent !== text) note.textContent = text;
+  }
+  const wanted = new Set();
+  for (const pointer of said.again) {
+    const field = place(form, pointer);
+    const part = field === null ? null : rowOf(field, pointer) ?? field;
+    const mark = part?.querySelector("[data-again]") ?? field?.querySelector("[data-again]");
+    if (mark) wanted.add(mark);
+    const kept = part?.querySelector("[data-kept]");
+    const keep = kept?.querySelector("input[value=keep]");
+    // A text of one line has its room in either way; of a larger one somebody else decides when it opens.
+    if (keep?.checked && kept.querySelector("textarea") === null) {
+      kept.querySelector("input[value=replace]").checked = true;
+      kept.dataset.opened = "";
+    }
+    if (kept) wanted.add(kept);
+  }
+  for (const mark of form.querySelectorAll("[data-again]")) mark.hidden = !wanted.has(mark);
+  for (const kept of form.querySelectorAll("[data-opened]")) {
+    if (wanted.has(kept)) continue;
+    delete kept.dataset.opened;
+    if (!kept.querySelector("[type=password]").value) kept.querySelector("input[value=keep]").checked = true;
+  }
+  for (const back of form.querySelectorAll("[data-back]")) {
+    const own = back.closest("[data-pointer]").dataset.pointer;
+    back.hidden = !said.moving.some((each) => place(form, each)?.dataset.pointer === own);
+  }
+  const summary = form.querySelector("[data-preview]");
+  summary.className = `preview ${said.mood}`;
+  const text = said.summary || summary.dataset.preview;
+  if (summary.textContent !== text) summary.textContent = text;
+};
+
+const check = async (form) => {
+  const body = new FormData(form);
+  body.set("then", "check");
+  for (const [name, value] of [...body]) {
+    // What is not typed yet is kept until it is: else a missing secret hides why it is asked for.
+    if (name.endsWith("#do") && value === "replace" && !body.get(name.slice(0, -3))) body.set(name, "keep");
+  }
+  try {
+    const response = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
+    const is_said = response.ok && !response.redirected && response.headers.get("Content-Type") === "application/json";
+    return is_said ? await response.json() : null;
+  } catch {
+    // Saving will say why.
+    return null;
+  }
+};
+
+for (const form of document.querySelectorAll("form[data-form]")) {
+  let timer = 0;
+  let last = 0;
+  const later = (milliseconds) => {
+    clearTimeout(timer);
+    timer = setTimeout(async () => {
+      const number = ++last;
+      const said = await check(form);
+      if (said !== null && number === last) tell(form, said);
+    }, milliseconds);
+  };
+  form.addEventListener("input", () => { later(350); });
+  form.addEventListener("change", (event) => { if (!event.target.matches(".upload")) later(0); });
+  form.addEventListener("read", () => { later(0); });
+  for (const back of form.querySelectorAll("[data-back]")) {
+    back.addEventListener("click", () => {
+      const field = back.closest("[data-pointer]");
+      const inputs = [...field.querySelectorAll("input:not([type=hidden]), select, textarea")];
+      for (const input of inputs) {
+        if (input.matches("[type=radio], [type=checkbox]")) input.checked = input.defaultChecked;
+        else if (input.matches("select")) [...input.options].forEach((each) => { each.selected = each.defaultSelected; });
+        else input.value = input.matches("[type=file]") ? "" : input.defaultValue;
+        input.dispatchEvent(new Event("change", { bubbles: true }));
+      }
+      inputs.find((each) => each.checkVisibility({ visibilityProperty: true }))?.focus();
+    });
+  }
 }
