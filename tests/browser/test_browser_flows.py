@@ -41,10 +41,10 @@ def test_who_was_slower_is_told_who_changed_what_and_chooses(
     slow.page.click("button:text-is('Save')")
     message = slow.page.locator("[data-message]")
     message.wait_for()
-    assert "admin-of-file changed description" in message.inner_text()
+    assert "admin-of-file changed Description" in message.inner_text()
     assert slow.page.input_value('[id="/auth/username"]') == "mine"
     if theirs:
-        slow.page.get_by_role("link", name="Load theirs").click()
+        slow.page.get_by_role("link", name="Show theirs").click()
         slow.page.wait_for_function("document.getElementById('/description').value === 'Theirs'")
         assert slow.page.input_value('[id="/auth/username"]') == "svc"
         assert api.get(path)["version"] == 2
@@ -176,5 +176,5 @@ def test_focus_stays_where_it_was_after_a_message(
         one.open(path)
     one.page.fill("#url", "/whoami")
     one.page.keyboard.press("Enter")
-    one.page.wait_for_selector("text=Allowed")
+    one.page.wait_for_selector(".state:text-is('Allowed')")
     assert one.page.locator("#url:focus").count() == 1

@@ -54,6 +54,7 @@ class Tab:
         self.complaints: list[str] = []
         self.context = browser.new_context(
             color_scheme=scheme,
+            reduced_motion="reduce",
             viewport={"width": width, "height": height},
             java_script_enabled=script,
             permissions=["clipboard-read", "clipboard-write"],
