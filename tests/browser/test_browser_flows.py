@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from browser.conftest import Named, Open
 from support.api import TOKENS, Api, Running, basic
-from support.ask import within
+from support.ask import get, within
 from support.browser import Tab
+from support.certificates import Issued, issue
+from support.nginx import Nginx
 from support.pages import Pages
+
+
+CALLER = "the-token-of-a-file"
 
 
 def made(api: Api, running: Running, name: str) -> str:
@@ -178,3 +185,63 @@ def test_focus_stays_where_it_was_after_a_message(
     one.page.keyboard.press("Enter")
     one.page.wait_for_selector(".state:text-is('Allowed')")
     assert one.page.locator("#url:focus").count() == 1
+
+
+REFUSING = 'location / {{ if ($http_authorization != "{right}") {{ return 401; }} return 200 "welcome"; }}'
+
+
+def test_a_failing_integration_is_found_read_and_repaired(
+    tab: Open, running: Running, api: Api, named: Named, tmp_path: Path
+) -> None:
+    """By its status in the list, its last errors, another secret, and a test that the upstream answers."""
+    name = named("expired")
+    right = b64encode(b"svc:the-new-secret").decode()
+    with Nginx(tmp_path, REFUSING.format(right=f"Basic {right}")) as upstream:
+        api.make("/integrations", {"id": name, **basic(upstream.port, "the-old-secret")})
+        for _ in range(3):
+            assert get(running.child.proxy_port, f"/i/{name}/orders", {"Sidekey-Token": CALLER}).status == 401
+        one = tab("editor")
+        one.open("/")
+        one.page.keyboard.press("/")
+        one.page.keyboard.type(name)
+        one.page.keyboard.press("Enter")
+        one.page.wait_for_url(f"**/?q={name}*")
+        assert "Failing since" in one.page.inner_text(f"tr:has(a[href='/integrations/{name}'])")
+        one.page.click(f"th a:text-is('{name}')")
+        one.page.wait_for_selector("h3:text-is('Last errors')")
+        assert one.page.locator("li:has-text(': 401')").count() == 3
+        one.page.get_by_label("Replace").first.check()
+        one.page.fill('[id="/auth/password"]', "the-new-secret")
+        one.page.click("button:text-is('Save and test')")
+        one.page.wait_for_url("**?done=tried")
+        assert "200 in" in one.page.inner_text("main")
+        assert one.page.is_visible(".head .state:text-is('OK')")
+        assert upstream.requests(4)[-1]["authorization"] == f"Basic {right}"
+
+
+def test_a_certificate_is_judged_before_it_is_saved(tab: Open, running: Running, named: Named) -> None:
+    """Another's key and one that has expired in words of their own; a good one is told with its days, and saved."""
+    name, now = named("bank"), datetime.now(UTC)
+    good, other = issue("client.example", start=now), issue("other.example", start=now)
+    expired = issue("former.example", start=now - timedelta(days=100))
+    expiring = issue("soon.example", start=now, life=timedelta(days=5, hours=1))
+    one = tab("editor")
+    one.open("/add?kind=mtls")
+    one.page.fill('[id="/id"]', name)
+    one.page.fill('[id="/endpoint_prefix"]', f"http://127.0.0.1:{running.upstream}/hooks")
+    note = one.page.locator('[id="/auth/certificate!note"], [id="/auth/private_key!note"]')
+
+    def paste(certificate: Issued, key: Issued) -> None:
+        one.page.fill('[id="/auth/certificate"]', certificate.pem.decode())
+        one.page.fill('[id="/auth/private_key"]', key.key_pem.decode())
+
+    paste(good, other)
+    note.filter(has_text="is not").first.wait_for()
+    print(note.all_inner_texts())
+    paste(expired, expired)
+    note.filter(has_text="expired").first.wait_for()
+    print(note.all_inner_texts())
+    paste(expiring, expiring)
+    note.filter(has_text="soon.example").first.wait_for()
+    print(note.all_inner_texts())
+    assert 0
