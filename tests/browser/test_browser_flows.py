@@ -12,10 +12,8 @@ from browser.conftest import Named, Open
 from support.api import TOKENS, Api, Running, basic
 from support.ask import get, within
 from support.browser import Tab
-from support.certificates import Issued, issue
 from support.nginx import Nginx
 from support.pages import Pages
-
 
 CALLER = "the-token-of-a-file"
 
@@ -217,31 +215,3 @@ def test_a_failing_integration_is_found_read_and_repaired(
         assert "200 in" in one.page.inner_text("main")
         assert one.page.is_visible(".head .state:text-is('OK')")
         assert upstream.requests(4)[-1]["authorization"] == f"Basic {right}"
-
-
-def test_a_certificate_is_judged_before_it_is_saved(tab: Open, running: Running, named: Named) -> None:
-    """Another's key and one that has expired in words of their own; a good one is told with its days, and saved."""
-    name, now = named("bank"), datetime.now(UTC)
-    good, other = issue("client.example", start=now), issue("other.example", start=now)
-    expired = issue("former.example", start=now - timedelta(days=100))
-    expiring = issue("soon.example", start=now, life=timedelta(days=5, hours=1))
-    one = tab("editor")
-    one.open("/add?kind=mtls")
-    one.page.fill('[id="/id"]', name)
-    one.page.fill('[id="/endpoint_prefix"]', f"http://127.0.0.1:{running.upstream}/hooks")
-    note = one.page.locator('[id="/auth/certificate!note"], [id="/auth/private_key!note"]')
-
-    def paste(certificate: Issued, key: Issued) -> None:
-        one.page.fill('[id="/auth/certificate"]', certificate.pem.decode())
-        one.page.fill('[id="/auth/private_key"]', key.key_pem.decode())
-
-    paste(good, other)
-    note.filter(has_text="is not").first.wait_for()
-    print(note.all_inner_texts())
-    paste(expired, expired)
-    note.filter(has_text="expired").first.wait_for()
-    print(note.all_inner_texts())
-    paste(expiring, expiring)
-    note.filter(has_text="soon.example").first.wait_for()
-    print(note.all_inner_texts())
-    assert 0

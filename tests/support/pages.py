@@ -107,6 +107,19 @@ class Seen:
         return " ".join(re.sub(r"<[^>]+>", " ", bare).split())
 
 
+def multipart(fields: Mapping[str, str], files: Mapping[str, bytes]) -> tuple[str, bytes]:
+    """A body as Chromium writes it (RFC 7578), with its type."""
+    boundary = "----WebKitFormBoundaryAbCdEfGhIjKlMnOp"
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    for name, content in files.items():
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="a.pem"\r\n'
+        parts.append(f"{head}Content-Type: application/x-x509-ca-cert\r\n\r\n".encode() + content + b"\r\n")
+    return f"multipart/form-data; boundary={boundary}", b"".join(parts) + f"--{boundary}--\r\n".encode()
+
+
 class Pages:
     """One browser on one port of 127.0.0.1."""
 
@@ -120,16 +133,21 @@ class Pages:
         return f"http://{self.host}:{self.port}"
 
     def ask(
-        self, method: str, path: str, body: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        files: Mapping[str, bytes] | None = None,
     ) -> Seen:
-        """One request, as a browser sends it; redirects are not followed."""
+        """One request, as a browser sends it; redirects are not followed. With `files` the body is multipart."""
         fields = {"Host": f"{self.host}:{self.port}"}
         if self.cookies:
             fields["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        data = None
+        data: bytes | None = None
         if body is not None:
-            data = urlencode(body)
-            fields |= {"Content-Type": FORM, "Origin": self.origin, "Sec-Fetch-Site": "same-origin"}
+            kind, data = (FORM, urlencode(body).encode()) if files is None else multipart(body, files)
+            fields |= {"Content-Type": kind, "Origin": self.origin, "Sec-Fetch-Site": "same-origin"}
         fields |= headers or {}
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)) as connection:
             connection.request(method, path, data, {name: value for name, value in fields.items() if value})
@@ -145,11 +163,15 @@ class Pages:
         seen = self.ask("GET", path)
         return self.get(seen.headers["Location"]) if seen.status == 303 else seen
 
-    def send(self, form: Form, values: Mapping[str, str] | None = None) -> Seen:
-        """Send a form with these values in place of its own, and go where that leads."""
+    def send(
+        self, form: Form, values: Mapping[str, str] | None = None, files: Mapping[str, bytes] | None = None
+    ) -> Seen:
+        """Send a form with these values in place of its own, and files; go where that leads."""
         unknown = set(values or {}) - form.names - {"then"}
         assert unknown == set(), f"the form has no {unknown}"
-        seen = self.ask("POST", form.action, {**form.fields, **(values or {})})
+        assert set(files or {}) <= form.names
+        fields = {name: value for name, value in form.fields.items() if name not in (files or {})}
+        seen = self.ask("POST", form.action, {**fields, **(values or {})}, files=files)
         return self.get(seen.headers["Location"]) if seen.status == 303 else seen
 
     def log_in(self, token: str) -> Seen:

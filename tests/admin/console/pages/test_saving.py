@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from html import unescape
+
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from admin.conftest import Named
 from admin.console.conftest import LogIn
 from admin.console.pages.test_adding import made
+from sidekey.admin.console.form.fields import Field
+from sidekey.admin.console.form.forms import form_for
+from sidekey.credentials.registry import KINDS
+from sidekey.settings import profiles
 from support.api import TOKENS, Api, Running
+from support.certificates import Issued, issue
 
 
 def test_a_refused_form_says_all_beside_its_fields_and_shows_no_secret(
@@ -84,3 +94,116 @@ def test_a_script_saves_again_in_place_of_what_was_faster(
         "location": f"/integrations/{name}?done=saved"
     }
     assert api.get(f"/integrations/{name}")["description"] == "mine"
+
+
+def certificate(days: float = 60, issuer: Issued | None = None) -> Issued:
+    """One of now that ends in so many days."""
+    return issue(issuer=issuer, start=datetime.now(UTC) - timedelta(days=30), life=timedelta(days=30 + days))
+
+
+def test_without_script_a_check_says_what_saving_would_do_and_saves_nothing(
+    log_in: LogIn, running: Running, named: Named, api: Api
+) -> None:
+    """Where the credential goes, which secret must be entered again; and no secret is in the page."""
+    pages, name = log_in("editor"), named("checked")
+    form = made(pages, running, name).form(f"/integrations/{name}")
+    seen = pages.send(form, {"then": "check", "/description": "mine"})
+    assert "and nowhere else." in seen.text
+    assert seen.form(f"/integrations/{name}").fields["/description"] == "mine"
+    seen = pages.send(form, {"then": "check", "/endpoint_prefix": "https://elsewhere.example"})
+    assert "Enter again: Password; or put Endpoint prefix back." in seen.text
+    again = seen.form(f"/integrations/{name}")
+    typed = {"then": "check", "/auth/password": "canary-pw", "/auth/password#do": "replace"}
+    seen = pages.send(again, typed)
+    assert "The credential goes to https://elsewhere.example, and nowhere else." in seen.text
+    assert "canary" not in seen.body
+    assert api.get(f"/integrations/{name}")["version"] == 1
+    seen = pages.send(pages.get("/add?kind=basic").form("/add"), {"then": "check", "/id": name})
+    assert "is the ID of another" in seen.text
+    assert "this key is missing" in seen.text
+
+
+def test_a_certificate_is_uploaded_without_script_and_told_before_it_is_saved(log_in: LogIn, named: Named) -> None:
+    """Each problem in its own words; the page has what is public of it, and no key."""
+    pages, name = log_in("editor"), named("uploaded")
+    good, other = certificate(12.5), certificate()
+    form = pages.get("/add?kind=mtls").form("/add")
+    values = {"/id": name, "/endpoint_prefix": "https://bank.example/v1", "/auth/allow_private_ca": "true"}
+    key = {"/auth/private_key#file": good.key_pem}
+    seen = pages.send(form, {**values, "then": "check"}, {"/auth/certificate#file": good.pem, **key})
+    assert "12 days left" in seen.text
+    assert "It is the key of CN=client.example." in seen.text
+    assert "PRIVATE KEY-" not in seen.body
+    again = seen.form("/add")
+    assert again.fields["/auth/certificate"].encode() == good.pem
+    assert again.fields["/auth/private_key"] == ""
+    cases = [
+        (other.key_pem, "does not belong to the certificate"),
+        (
+            good.key_as(passphrase="x"),
+            "This private key is encrypted: write its passphrase as \u201cKey passphrase\u201d",
+        ),
+        (b"\x30\x82\x00\x20\x02\x01\x03\x30" + bytes(28), "This file is PKCS#12"),
+        (good.certificate.public_bytes(Encoding.DER), "This file is a certificate in DER"),
+        (b"canary-of-a-file", "This file is not PEM"),
+    ]
+    for content, words in cases:
+        # Also where it is to be saved: nothing is in the place of a file that is none.
+        for then in ("check", ""):
+            seen = pages.send(again, {**values, "then": then}, {"/auth/private_key#file": content})
+            assert words.lower() in unescape(seen.text).lower(), (words, then)
+            assert "PRIVATE KEY-" not in seen.body
+            assert "canary" not in seen.body
+    assert pages.ask("GET", f"/integrations/{name}").status == 404
+    seen = pages.send(again, values, key)
+    assert seen.path == f"/integrations/{name}?done=saved"
+    assert "PRIVATE KEY-" not in seen.body
+
+
+def test_a_script_is_told_what_saving_would_do_and_nothing_of_a_secret(
+    log_in: LogIn, running: Running, named: Named
+) -> None:
+    """By which it says at once what is to be entered again, and which field can be put back."""
+    pages, name = log_in("editor"), named("edited")
+    form = made(pages, running, name).form(f"/integrations/{name}")
+    script = {"Accept": "application/json"}
+    values = {**form.fields, "/endpoint_prefix": "https://elsewhere.example", "then": "check"}
+    answer = pages.ask("POST", form.action, values, script, {})
+    said = json.loads(answer.body)
+    assert (said["again"], said["moving"]) == (["/auth/password"], ["/endpoint_prefix"])
+    typed = {**values, "/auth/password": "canary-pw", "/auth/password#do": "replace"}
+    answer = pages.ask("POST", form.action, typed, script)
+    assert json.loads(answer.body)["again"] == []
+    assert "canary" not in answer.body
+    assert log_in("viewer").ask("POST", form.action, values, script).status == 403
+
+
+def test_a_canary_of_each_kind_is_in_no_page_of_a_check_or_a_refusal(log_in: LogIn, running: Running) -> None:
+    """Whatever is wrong, whichever way it was sent, and nowhere in the log."""
+    pages = log_in("editor")
+    canary = "canary-of-every-field"
+    for query in [*(f"kind={kind}" for kind in KINDS), *(f"provider={name}" for name in profiles.names())]:
+        form = pages.get(f"/add?{query}").form("/add")
+        field = form_for(form.fields["kind"], form.fields["provider"])
+        secret = [each.pointer for each in secrets_in(field.fields)]
+        assert secret, query
+        values = dict.fromkeys(secret, canary)
+        rows = {name: canary for name in form.names if name.endswith("#0#value")}
+        kinds = {name.replace("#value", "#kind"): "secret" for name in rows}
+        names = {name.replace("#value", "#name"): "x" for name in rows}
+        kinds = {name: kind for name, kind in kinds.items() if name in form.names}
+        for then in ("check", "test", ""):
+            for headers in ({}, {"Accept": "application/json"}):
+                for files in (None, {}):
+                    sent = {**form.fields, **values, **rows, **kinds, **names, "then": then}
+                    answer = pages.ask("POST", "/add", sent, headers, files)
+                    assert answer.status == 200
+                    assert canary not in answer.body, (query, then)
+    assert not [line for line in running.child.lines if canary in line]
+
+
+def secrets_in(fields: Iterable[Field]) -> Iterator[Field]:
+    for field in fields:
+        for each in field.walk():
+            if each.widget == "secret" or (each.widget == "pem" and "secret" in each.sources):
+                yield each

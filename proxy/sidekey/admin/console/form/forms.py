@@ -60,7 +60,7 @@ _HELP: Final[Mapping[str, str]] = {
     "endpoint_prefix": "The URL it may send to, such as `https://api.example.com/v1`: itself, and what is below it.",
     "allow_other_domains": "For hosts beside the one that the credential itself names; list them below.",
     "allowed_domains": "Base URLs, such as `https://api.example.com` or `https://*.example.com`.",
-    "test": "Sent by Save and test, with an empty body; only 200 is success.",
+    "test": "Sent with an empty body; only 200 is success.",
     "trusted_ca": "Which CAs the certificate of the upstream is checked by.",
     "client_certificate": "Sent in the TLS handshake, beside what the credential adds.",
 }

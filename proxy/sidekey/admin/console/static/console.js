@@ -49,6 +49,7 @@ for (const kept of document.querySelectorAll("[data-kept]")) {
   const input = kept.querySelector("[type=password], textarea");
   kept.addEventListener("change", (event) => {
     if (event.target.type !== "radio") return;
+    delete kept.dataset.opened;
     if (event.target.value !== "replace") input.value = "";
     else if (event.isTrusted) input.focus();
   });
@@ -225,9 +226,9 @@ const tell = (form, said) => {
   }
   for (const mark of form.querySelectorAll("[data-again]")) mark.hidden = !wanted.has(mark);
   for (const kept of form.querySelectorAll("[data-opened]")) {
-    if (wanted.has(kept)) continue;
+    if (wanted.has(kept) || kept.querySelector("[type=password]").value) continue;
     delete kept.dataset.opened;
-    if (!kept.querySelector("[type=password]").value) kept.querySelector("input[value=keep]").checked = true;
+    kept.querySelector("input[value=keep]").checked = true;
   }
   for (const back of form.querySelectorAll("[data-back]")) {
     const own = back.closest("[data-pointer]").dataset.pointer;

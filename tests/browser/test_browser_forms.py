@@ -1,0 +1,208 @@
+"""Forms in a real browser: what is said while one edits, before anything is saved."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from browser.conftest import Open
+from sidekey.admin.console.form.forms import form_for
+from sidekey.credentials.registry import KINDS
+from sidekey.settings import profiles
+from support.api import Api, Running, basic
+from support.certificates import Issued, issue
+
+SHIFTS = """
+window.shifts = 0;
+new PerformanceObserver((list) => { for (const each of list.getEntries()) window.shifts += each.value; })
+  .observe({ type: "layout-shift", buffered: true });
+"""
+"""Counts what moves, also just after somebody has typed."""
+
+
+def certificate(days: float = 60, issuer: Issued | None = None) -> Issued:
+    """One of now that ends in so many days."""
+    return issue(issuer=issuer, start=datetime.now(UTC) - timedelta(days=30), life=timedelta(days=30 + days))
+
+
+def said(page: Any, pointer: str, words: str) -> Any:
+    """Wait until a field's note says so, and return the note."""
+    page.wait_for_function(
+        "([name, words]) => document.getElementById(name + '!note').textContent.includes(words)", arg=[pointer, words]
+    )
+    return page.locator(f'[id="{pointer}!note"]')
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
+def test_a_changed_destination_says_at_once_what_must_be_entered_again(
+    tab: Open, running: Running, api: Api, scheme: str, width: int
+) -> None:
+    """While one types: nothing moves, no focus either, and one button puts it back."""
+    name = f"moved-{scheme}-{width}"
+    api.make("/integrations", {"id": name, **basic(running.upstream, "canary-stored")})
+    one = tab(scheme=scheme, width=width)
+    page = one.page
+    one.open(f"/integrations/{name}")
+    before = page.input_value('[id="/endpoint_prefix"]')
+    page.evaluate(SHIFTS)
+    assert not page.is_visible('[id="/auth/password"]')
+    page.focus('[id="/endpoint_prefix"]')
+    page.keyboard.press("End")
+    page.keyboard.type("/more")
+    page.wait_for_selector("[data-preview]:has-text('You changed where the credential goes')")
+    assert "Enter again: Password; or put Endpoint prefix back." in page.inner_text("[data-preview]")
+    assert page.get_attribute("[data-preview]", "role") == "status"
+    assert page.is_visible('[data-pointer="/auth/password"] >> text=enter again')
+    assert page.is_visible('[id="/auth/password"]')
+    assert page.evaluate("document.activeElement.id") == "/endpoint_prefix"
+    page.fill('[id="/auth/password"]', "canary-typed")
+    page.wait_for_selector("[data-preview]:has-text('and nowhere else')")
+    assert not page.is_visible('[data-pointer="/auth/password"] >> text=enter again')
+    page.fill('[id="/auth/password"]', "")
+    page.wait_for_selector("[data-preview]:has-text('You changed where')")
+    page.click("button:text-is('Put back')")
+    page.wait_for_selector("[data-preview]:has-text('and nowhere else')")
+    assert page.input_value('[id="/endpoint_prefix"]') == before
+    assert page.evaluate("document.activeElement.id") == "/endpoint_prefix"
+    assert not page.is_visible('[id="/auth/password"]')
+    assert page.is_checked('[name="/auth/password#do"][value=keep]')
+    assert page.evaluate("window.shifts") == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert "canary" not in page.content()
+    assert api.get(f"/integrations/{name}")["version"] == 1
+
+
+def test_a_row_is_marked_by_its_name(tab: Open, api: Api) -> None:
+    """And is put back with its value."""
+    headers = {"X-Tenant": "acme", "Authorization": {"prefix": "Bearer ", "secret": {"value": "canary"}}}
+    document = {"endpoint_prefix": "https://a.example", "auth": {"type": "headers", "headers": headers}}
+    api.make("/integrations", {"id": "rows", **document})
+    one = tab()
+    one.open("/integrations/rows")
+    one.page.fill('[id="/auth/headers#0#value"]', "other")
+    one.page.wait_for_selector("[data-preview]:has-text('Enter again: Authorization; or put X-Tenant back.')")
+    rows = one.page.locator(".pair")
+    assert rows.nth(1).locator("text=enter again").is_visible()
+    one.page.click("button:text-is('Put back') >> visible=true")
+    one.page.wait_for_selector("[data-preview]:has-text('and nowhere else')")
+    assert one.page.input_value('[id="/auth/headers#0#value"]') == "acme"
+
+
+@pytest.mark.parametrize("way", ["upload", "paste"])
+def test_a_certificate_is_told_before_it_is_saved(tab: Open, api: Api, way: str) -> None:
+    """Each problem in its own words, beside its field; then saved, with what was shown."""
+    one = tab()
+    page = one.page
+    root = issue("Bank", authority=True, start=datetime.now(UTC) - timedelta(days=30))
+    good, soon, expired, other = (certificate(days, root) for days in (60, 12.5, -3, 60))
+    alone = certificate()
+
+    def give(pointer: str, content: bytes) -> None:
+        if way == "upload":
+            file = {"name": "a.pem", "mimeType": "application/x-pem-file", "buffer": content}
+            page.set_input_files(f'[name="{pointer}#file"]', file)
+        else:
+            page.fill(f'[id="{pointer}"]', content.decode())
+
+    one.open("/add?kind=mtls")
+    crt, key = "/auth/certificate", "/auth/private_key"
+    give(crt, b"hello")
+    assert "bad" in said(page, crt, "not PEM").get_attribute("class")
+    give(crt, alone.pem)
+    note = said(page, crt, "This certificate is self-signed")
+    assert "CN=client.example, issued by CN=client.example" in note.inner_text()
+    page.click("summary:has-text('More settings')")
+    page.check('[id="/auth/allow_private_ca"]')
+    said(page, crt, "59 days left")
+    give(crt, expired.pem)
+    assert "over for 3 days" in said(page, crt, "This certificate expired on").inner_text()
+    give(crt, soon.pem)
+    assert "warning" in said(page, crt, "12 days left").get_attribute("class")
+    give(crt, good.pem + root.pem)
+    assert "good" in said(page, crt, "With 1 of its chain.").get_attribute("class")
+    give(key, other.key_pem)
+    assert "bad" in said(page, key, "does not belong to the certificate").get_attribute("class")
+    give(key, good.key_as(passphrase="canary"))
+    said(page, key, "This private key is encrypted")
+    if way == "upload":
+        give(key, good.key_as(encoding=Encoding.DER))
+        said(page, key, "This file is a private key in DER")
+    give(key, good.key_pem)
+    assert "good" in said(page, key, "It is the key of CN=client.example.").get_attribute("class")
+    assert "PRIVATE KEY" not in page.content()
+    page.fill('[id="/id"]', f"bank-{way}")
+    page.fill('[id="/endpoint_prefix"]', "https://bank.example/v1")
+    page.wait_for_selector("[data-preview]:has-text('The credential goes to https://bank.example/v1')")
+    page.click("button:text-is('Save')")
+    page.wait_for_url(f"**/integrations/bank-{way}?done=saved")
+    assert "PRIVATE KEY" not in page.content()
+    assert api.get(f"/integrations/bank-{way}")["auth"]["certificate"]["subject"] == "CN=client.example"
+    give_other(page, certificate(60, root))
+    page.wait_for_selector("[data-preview]:has-text('A certificate and its key are changed together')")
+    assert page.is_visible('[data-pointer="/auth/private_key"] >> text=enter again')
+
+
+def give_other(page: Any, found: Issued) -> None:
+    """Choose another certificate on the page of one that has its own."""
+    file = {"name": "a.pem", "mimeType": "application/x-pem-file", "buffer": found.pem}
+    page.set_input_files('[name="/auth/certificate#file"]', file)
+
+
+def test_a_file_is_sent_without_script(tab: Open, api: Api) -> None:
+    """As browsers send forms with files; a check says the same, and has no key in its page."""
+    one = tab(script=False)
+    page, good = one.page, certificate()
+    one.open("/add?kind=mtls")
+    page.fill('[id="/id"]', "no-script-file")
+    page.fill('[id="/endpoint_prefix"]', "https://bank.example/v1")
+    page.click("summary:has-text('More settings')")
+    page.check('[id="/auth/allow_private_ca"]')
+    files = {"/auth/certificate#file": good.pem, "/auth/private_key#file": good.key_pem}
+    for name, content in files.items():
+        page.set_input_files(f'[name="{name}"]', {"name": "a.pem", "mimeType": "text/plain", "buffer": content})
+    page.click("button:text-is('Check')")
+    page.wait_for_selector("text=It is the key of CN=client.example.")
+    assert "PRIVATE KEY" not in page.content()
+    page.set_input_files(
+        '[name="/auth/private_key#file"]', {"name": "a.pem", "mimeType": "text/plain", "buffer": good.key_pem}
+    )
+    page.click("button:text-is('Save')")
+    page.wait_for_url("**/integrations/no-script-file?done=saved")
+    assert api.get("/integrations/no-script-file")["usable"] is True
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
+def test_every_kind_and_provider_has_a_form_for_everybody(tab: Open, scheme: str, width: int) -> None:
+    """axe finds nothing, nothing is wider than the window, and whoever begins sees at most what is needed."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    one = tab(scheme=scheme, width=width)
+    forms = [(f"kind={name}", form_for(name)) for name in KINDS]
+    forms += [(f"provider={name}", form_for(profiles.profile(name).kind, name)) for name in profiles.names()]
+    for query, form in forms:
+        one.open(f"/add?{query}")
+        for field in form.first:
+            assert one.page.is_visible(f'[data-pointer="{field.pointer}"]'), (query, field.pointer)
+        assert not any(one.page.is_visible(f'[data-pointer="{field.pointer}"]') for field in form.more), query
+        one.page.eval_on_selector_all("details", "all => all.forEach((each) => { each.open = true; })")
+        found = Axe().run(one.page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
+        assert found.violations_count == 0, f"{query}: {found.generate_report()}"
+        assert one.page.evaluate("document.documentElement.scrollWidth") <= width, query
+
+
+def test_what_one_needs_is_found_by_words(tab: Open) -> None:
+    """Of the name, or of what must be at hand; what is not found is said."""
+    one = tab()
+    one.open("/add")
+    one.page.fill("#find", "munchkin")
+    assert one.page.inner_text("[data-found]") == "1 found."
+    assert re.findall(r"You need: [^\n]+", one.page.inner_text("#choices")) == [
+        "You need: Munchkin ID, Client ID, Client secret"
+    ]
+    one.page.fill("#find", "nothing like it")
+    assert "Nothing is like that" in one.page.inner_text("[data-found]")
+    assert one.page.inner_text("#choices").strip() == ""
