@@ -35,8 +35,9 @@ NARROW: Final = """() => {
   ];
 }"""
 
-COVERED: Final = """() => [...document.querySelectorAll("main :is(a, button, input, select, textarea, summary)")].filter(
-(each) => {
+COVERED: Final = """() => [
+  ...document.querySelectorAll("main :is(a, button, input, select, textarea, summary)"),
+].filter((each) => {
   if (each.disabled || !each.checkVisibility({ visibilityProperty: true })) return false;
   each.focus();
   each.scrollIntoView({ block: "nearest" });
