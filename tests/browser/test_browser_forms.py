@@ -77,19 +77,21 @@ def test_a_changed_destination_says_at_once_what_must_be_entered_again(
 
 
 def test_a_row_is_marked_by_its_name(tab: Open, api: Api) -> None:
-    """And is put back with its value."""
+    """And by none that it is not."""
     headers = {"X-Tenant": "acme", "Authorization": {"prefix": "Bearer ", "secret": {"value": "canary"}}}
     document = {"endpoint_prefix": "https://a.example", "auth": {"type": "headers", "headers": headers}}
     api.make("/integrations", {"id": "rows", **document})
     one = tab()
     one.open("/integrations/rows")
-    one.page.fill('[id="/auth/headers#0#value"]', "other")
-    one.page.wait_for_selector("[data-preview]:has-text('Enter again: Authorization; or put X-Tenant back.')")
-    rows = one.page.locator(".pair")
-    assert rows.nth(1).locator("text=enter again").is_visible()
+    one.page.fill('[id="/endpoint_prefix"]', "https://b.example")
+    one.page.wait_for_selector("[data-preview]:has-text('Enter again: Authorization; or put Endpoint prefix back.')")
+    pairs = one.page.locator(".pair")
+    assert [pairs.nth(row).locator("text=enter again").is_visible() for row in range(3)] == [False, True, False]
+    assert one.page.is_visible('[id="/auth/headers#1#value"]')
     one.page.click("button:text-is('Put back') >> visible=true")
     one.page.wait_for_selector("[data-preview]:has-text('and nowhere else')")
-    assert one.page.input_value('[id="/auth/headers#0#value"]') == "acme"
+    assert not pairs.nth(1).locator("text=enter again").is_visible()
+    assert not one.page.is_visible('[id="/auth/headers#1#value"]')
 
 
 @pytest.mark.parametrize("way", ["upload", "paste"])

@@ -119,6 +119,8 @@ def test_a_weak_signature_does_not_break_the_chain(tmp_path: Path) -> None:
         (issue(usages=None), []),
         (issue(usages=[SERVER_AUTH, CLIENT_AUTH]), []),
         (issue(usages=[x509.ObjectIdentifier("2.5.29.37.0")]), []),
+        (issue("Sub CA", CHAIN.root, authority=True), ["this is the certificate of a CA, not of a client"]),
+        (issue("Root", authority=True), []),
         (issue(usages=[SERVER_AUTH]), ["the extended key usage lacks clientAuth, so many servers refuse"]),
         (issue(signs=False), ["the key usage lacks digitalSignature, so servers refuse this certificate"]),
     ],

@@ -11,7 +11,7 @@ import pytest
 from sidekey.credentials.destination import accepted
 from sidekey.settings.stored.document import merge_patch
 from sidekey.settings.stored.reading import shown
-from sidekey.settings.stored.saving import Former, Invalid
+from sidekey.settings.stored.saving import Former, Invalid, assess
 from sidekey.store.records import IntegrationRow
 from support.certificates import private_chain
 from support.oauth import signer, stranger
@@ -21,6 +21,7 @@ from support.stored import (
     HEADERS,
     OAUTH2,
     PREFIX,
+    PRESENT,
     PROFILE,
     RESPONSYS,
     beside,
@@ -441,3 +442,42 @@ def test_what_lists_show_is_bounded() -> None:
     assert draft(longest).settings.description == "d" * 2000
     assert errors({**longest, "description": "d" * 2001, "tags": ["t"] * 51}).keys() == {"/description", "/tags"}
     assert errors({**longest, "tags": ["t" * 101]}).keys() == {"/tags"}
+
+
+@pytest.mark.parametrize(
+    ("document", "patch", "because"),
+    [
+        (BASIC, {"endpoint_prefix": "https://b.example", "description": "x"}, ("/endpoint_prefix",)),
+        (BASIC, {"endpoint_prefix": "https://b.example", "redact_response": True}, ("/endpoint_prefix",)),
+        (PROFILE, {"auth": {"region": "us-central1.gcp"}}, ("/auth/region",)),
+        (PROFILE, {"allow_other_domains": False}, ("/allow_other_domains",)),
+        (OAUTH2, {"auth": {"token_request": {"body": {"scope": "write"}}}}, ("/auth/token_request/body/scope",)),
+    ],
+)
+def test_the_changes_that_move_a_secret_are_named(
+    document: dict[str, Any], patch: dict[str, Any], because: tuple[str, ...]
+) -> None:
+    """And no other: what a profile brings is changed by its parameters."""
+    row = stored(document)
+    found = assess(merge_patch(read(row), patch), former(row), in_flight=10_000, now=PRESENT)
+    assert found.again
+    assert {*found.again.values()} == {because}
+    assert (found.draft, found.errors) == (None, ())
+
+
+def test_all_is_told_of_a_document_that_may_not_be_saved() -> None:
+    """Errors, and what must be entered again nevertheless, where the models accept it; what was filled in as well."""
+    row = stored(PROFILE)
+    changed = merge_patch(read(row), {"auth": {"region": "us-central1.gcp"}, "description": "x" * 3000})
+    found = assess(changed, former(row), in_flight=10_000, now=PRESENT)
+    assert [each.pointer for each in found.errors] == ["/description"]
+    assert found.again == {"/auth/client_secret": ("/auth/region",)}
+    assert ("auth.token_endpoint", "https://auth.us-central1.gcp.commercetools.com/oauth/token") in found.filled
+    assert CANARY not in repr(found)
+
+
+def test_no_change_is_named_where_what_is_stored_is_not_valid_any_more() -> None:
+    row = stored(BASIC)
+    invalid = replace(former(row), settings=None)
+    found = assess(read(row), invalid, in_flight=10_000, now=PRESENT)
+    assert found.again == {"/auth/password": ()}
