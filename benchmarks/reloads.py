@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchmarks.arena import Running
@@ -78,25 +74,3 @@ class Editor:
         if len(logged) != self._count or (last.changed, last.removed) != (1, 0):
             raise MeasureFailed(f"{self._count} changes of one integration led to {len(logged)} reloads: {last}")
         return last
-
-    @contextmanager
-    def editing(self) -> Iterator[list[Reload]]:
-        """Make one edit after the other while the block runs, at least one; the reloads, complete once it has ended.
-
-        Raises MeasureFailed, at the end of the block, where an edit did.
-        """
-        found: list[Reload] = []
-        done = threading.Event()
-
-        def edit_on() -> None:
-            found.append(self.edit())
-            while not done.is_set():
-                found.append(self.edit())
-
-        with ThreadPoolExecutor(1) as pool:
-            work: Future[None] = pool.submit(edit_on)
-            try:
-                yield found
-            finally:
-                done.set()
-        work.result()

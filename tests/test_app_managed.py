@@ -245,7 +245,7 @@ async def test_a_row_that_is_edited_past_sidekey_takes_down_that_one_alone(
                 "UPDATE sidekey_rows SET body = ? WHERE id = 'it'",
                 (json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False),),
             )
-        await eventually(lambda: sidekey.app.metrics.store_integrations["altered"] == 1)
+        await eventually(lambda: sidekey.app.metrics.stored.counts["altered"] == 1)
         assert await sidekey.metric('sidekey_store_integrations{state="altered"}') == 1
         assert await sidekey.metric('sidekey_store_integrations{state="ok"}') == 1
         said = problem(await sidekey.reverse("/x", TOKEN))
@@ -268,7 +268,7 @@ async def test_an_id_of_a_file_is_the_files(tmp_path: Path, ca: Authority) -> No
         auth = "{type: headers, headers: {X-A: b}}"
         own = f"  it: {{endpoint_prefix: 'http://own.test:{upstream.port}', auth: {auth}}}\n"
         files.replace(config, before.replace("  {}\n", own))
-        await eventually(lambda: sidekey.app.metrics.store_integrations["hidden"] == 1)
+        await eventually(lambda: sidekey.app.metrics.stored.counts["hidden"] == 1)
         assert (await sidekey.reverse("/x", TOKEN)).status == 200
         await eventually(lambda: editor.managed.store.state.integrations["it"].hidden)
         files.replace(config, before)

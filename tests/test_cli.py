@@ -321,6 +321,7 @@ def test_list_usable_leaves_out_what_has_no_secret(tmp_path: Path) -> None:
             "description": "CRM send API",
             "tags": ["crm", "eu"],
             "usable": True,
+            "expires_at": None,
         }
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import alone, mtls, oauth2, reload, stored, throughput, tunnel
+from benchmarks.rows import alone, console, mtls, oauth2, reload, stored, throughput, tunnel
 from benchmarks.rows.accesslog import AccessLog
 from benchmarks.rows.base import Row
 from benchmarks.rows.bulk import Bulk
@@ -24,6 +24,7 @@ _ALL: tuple[Row, ...] = (
     *tunnel.ROWS,
     *reload.ROWS,
     *stored.ROWS,
+    *console.ROWS,
     Drain(),
 )
 ROWS: dict[str, Row] = {row.name: row for row in _ALL}

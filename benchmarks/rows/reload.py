@@ -8,20 +8,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from benchmarks import beside
 from benchmarks.arena import Arena, Running
-from benchmarks.figures import P50, P99, P999, Figure, Line, Outcome, Reach, Sample, at_most, medians
-from benchmarks.pace import Pace, Paced
+from benchmarks.beside import line
+from benchmarks.figures import Figure, Line, Outcome, Sample, at_most, medians
+from benchmarks.pace import Pace
 from benchmarks.peers.sidekey import Sidekey
 from benchmarks.probe import CHECK, await_response
-from benchmarks.processes import MeasureFailed
 from benchmarks.reloads import Editor
 
 _TENANTS = 9_999
 _WITHOUT, _WITH = "without reloads", "with reloads"
-_LONGEST = Figure("longest ms", 1)
 _DURING = Figure("p99.9 ms during a reload", 3)
-_FAILED = Figure("failed requests", 0)
 _RELOADS = Figure("reloads", 0)
+_UNDER_LOAD = Figure("reloads under load", 0)
 _MEDIAN = Figure("reload s, median", 3)
 _SLOWEST = Figure("reload s, slowest", 3)
 _CPU = Figure("CPU s a reload", 3)
@@ -60,13 +60,12 @@ class Reloads:
         rounds: dict[str, list[Sample]] = {_WITHOUT: [], _WITH: []}
         # The first reload and the first load import modules and open upstream connections.
         editor.edit()
-        self._load(running, self.pace.brief())
+        beside.load(running, self.pace.brief())
         alone = self._alone(running, editor, settle)
         for _ in range(self.rounds):
-            rounds[_WITHOUT].append(_latencies(self._load(running, self.pace)))
+            rounds[_WITHOUT].append(beside.latencies(beside.load(running, self.pace)))
             rounds[_WITH].append(self._load_with_reloads(running, editor))
-        lines = [*_lines(alone), *_under_load(rounds)]
-        return Outcome(lines, rounds={"sidekey, alone": [alone]} | _subjects(rounds))
+        return beside.outcome([*_lines(alone), *_under_load(rounds)], {"alone": [alone], **rounds})
 
     def _alone(self, running: Running, editor: Editor, settle: float) -> Sample:
         before = running.program.cpu_seconds()
@@ -76,20 +75,15 @@ class Reloads:
         used = running.program.cpu_seconds() - before
         return {_MEDIAN: statistics.median(seconds), _SLOWEST: max(seconds), _CPU: used / self.edits}
 
-    def _load(self, running: Running, pace: Pace) -> Paced:
-        return pace.run(running.job.port, running.peer.path("hook"))
-
     def _load_with_reloads(self, running: Running, editor: Editor) -> Sample:
         began = time.perf_counter()
-        with editor.editing() as reloads:
-            paced = self._load(running, self.pace)
-        if not reloads:
-            raise MeasureFailed("no reload ended under the load")
+        with beside.repeating(editor.edit) as reloads:
+            paced = beside.load(running, self.pace)
         seconds = [reload.seconds for reload in reloads]
         # Some requests came between two reloads. The slowest responses all count as those during a reload.
         share = sum(seconds) / (time.perf_counter() - began)
         return {
-            **_latencies(paced),
+            **beside.latencies(paced),
             _DURING: paced.percentile(1 - 0.001 * min(1, share)),
             _RELOADS: len(reloads),
             _MEDIAN: statistics.median(seconds),
@@ -97,45 +91,21 @@ class Reloads:
         }
 
 
-def _latencies(paced: Paced) -> Sample:
-    return {
-        P50: paced.percentile(0.5),
-        P99: paced.percentile(0.99),
-        P999: paced.percentile(0.999),
-        _LONGEST: paced.percentile(1),
-        _FAILED: paced.statuses.total() - paced.statuses["200"],
-    }
-
-
 def _lines(alone: Sample) -> list[Line]:
     reaches = {_SLOWEST: at_most(1), _CPU: at_most(1)}
-    return [_line(figure, value, reaches.get(figure)) for figure, value in alone.items()]
+    return [line(figure, value, reaches.get(figure)) for figure, value in alone.items()]
 
 
 def _under_load(rounds: Mapping[str, Sequence[Sample]]) -> list[Line]:
-    """Of latencies the medians of the rounds; of what must not happen once, the most."""
-    found = {side: medians(samples) for side, samples in rounds.items()}
     reloaded = rounds[_WITH]
+    found = medians(reloaded)
     return [
-        *(
-            _line(figure, values[figure], label=f"{figure.label}, {side}")
-            for figure in (P50, P99, P999)
-            for side, values in found.items()
-        ),
-        _line(_DURING, found[_WITH][_DURING], at_most(20)),
-        *(
-            _line(_LONGEST, max(sample[_LONGEST] for sample in samples), label=f"{_LONGEST.label}, {side}")
-            for side, samples in rounds.items()
-        ),
-        _line(_FAILED, sum(sample[_FAILED] for samples in rounds.values() for sample in samples), at_most(0)),
-        _line(_RELOADS, sum(sample[_RELOADS] for sample in reloaded), label="reloads under load"),
-        _line(_MEDIAN, found[_WITH][_MEDIAN], label=f"{_MEDIAN.label}, under load"),
-        _line(_SLOWEST, max(sample[_SLOWEST] for sample in reloaded), label=f"{_SLOWEST.label}, under load"),
+        *beside.latency_lines(rounds),
+        line(_DURING, found[_DURING], at_most(20)),
+        line(_UNDER_LOAD, sum(sample[_RELOADS] for sample in reloaded)),
+        line(_MEDIAN, found[_MEDIAN], of="under load"),
+        line(_SLOWEST, max(sample[_SLOWEST] for sample in reloaded), of="under load"),
     ]
-
-
-def _subjects(rounds: Mapping[str, Sequence[Sample]]) -> dict[str, Sequence[Sample]]:
-    return {f"sidekey, {side}": samples for side, samples in rounds.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +138,7 @@ class Memory:
         figures = [(Figure(f"RSS MB {when}", 1), count / 1e6) for when, count in megabytes.items()]
         share = Figure(f"RSS after {self.many} / after {self.few}", 3)
         return Outcome(
-            [*(_line(figure, value) for figure, value in figures), _line(share, many / few, at_most(1.05))],
+            [*(line(figure, value) for figure, value in figures), line(share, many / few, at_most(1.05))],
             rounds={"sidekey": [dict(figures)]},
         )
 
@@ -182,8 +152,4 @@ def _resident_after(count: int, running: Running, editor: Editor, settle: float)
     return running.program.resident_bytes()
 
 
-def _line(figure: Figure, value: float, reach: Reach | None = None, *, label: str = "") -> Line:
-    return Line(label or figure.label, figure, {"sidekey": value}, reach)
-
-
-ROWS = (Reloads(Pace(1_000, 7)), Memory())
+ROWS = (Reloads(Pace(1_000, 5)), Memory())

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import statistics
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
+from benchmarks import beside
 from benchmarks.arena import Arena, Running, one_by_one
-from benchmarks.figures import (
-    P50,
-    P99,
-    P999,
-    RESIDENT_IDLE,
-    START,
-    Figure,
-    Line,
-    Outcome,
-    Reach,
-    Sample,
-    at_most,
-    medians,
-)
-from benchmarks.pace import Pace, Paced
+from benchmarks.beside import line
+from benchmarks.figures import RESIDENT_IDLE, START, Figure, Line, Outcome, Sample, at_most, medians
+from benchmarks.pace import Pace
 from benchmarks.peers.base import Peer
 from benchmarks.peers.sidekey import Sidekey, base_of
 from benchmarks.rows.idle import idle_sample
@@ -38,9 +26,7 @@ _SEARCHES = {"list": "", "search": "?q=T99", "search without a match": "?q=nothi
 _PLAIN, _EMPTY, _FULL = "sidekey, no store", "sidekey, empty store", "sidekey, full store"
 _WITHOUT, _WITH = "without changes", "beside changes and lists"
 
-_LONGEST = Figure("longest ms", 1)
-_FAILED = Figure("failed requests", 0)
-_CHANGES = Figure("changes", 0)
+_CHANGES = Figure("changes under load", 0)
 _CHANGE = Figure("change s, median", 3)
 _SLOWEST = Figure("change s, slowest", 3)
 _CHANGE_CPU = Figure("CPU s a change", 3)
@@ -88,19 +74,14 @@ class Stored:
     def measure(self, running: Running, operator: Operator) -> Outcome:
         """Changes and lists alone, then latencies of the same load without and beside them, in turn."""
         # The first of each imports modules and opens connections.
-        self._load(running, self.pace.brief())
-        operator.change()
-        for query in _SEARCHES.values():
-            operator.page(query)
+        beside.load(running, self.pace.brief())
+        _change_and_list(operator)
         alone = self._alone(running, operator)
         rounds: dict[str, list[Sample]] = {_WITHOUT: [], _WITH: []}
         for _ in range(self.rounds):
-            rounds[_WITHOUT].append(_latencies(self._load(running, self.pace)))
+            rounds[_WITHOUT].append(beside.latencies(beside.load(running, self.pace)))
             rounds[_WITH].append(self._beside_changes(running, operator))
-        return Outcome([*_alone(alone), *_under_load(rounds)], rounds={"sidekey, alone": [alone], **_subjects(rounds)})
-
-    def _load(self, running: Running, pace: Pace) -> Paced:
-        return pace.run(running.job.port, running.peer.path("hook"), running.peer.fields)
+        return beside.outcome([*_alone(alone), *_under_load(rounds)], {"alone": [alone], **rounds})
 
     def _alone(self, running: Running, operator: Operator) -> Sample:
         before = running.program.cpu_seconds()
@@ -116,10 +97,10 @@ class Stored:
         return found
 
     def _beside_changes(self, running: Running, operator: Operator) -> Sample:
-        with operating(operator) as changes:
-            paced = self._load(running, self.pace)
+        with beside.repeating(partial(_change_and_list, operator)) as changes:
+            paced = beside.load(running, self.pace)
         return {
-            **_latencies(paced),
+            **beside.latencies(paced),
             _CHANGES: len(changes),
             _CHANGE: statistics.median(changes),
             _SLOWEST: max(changes),
@@ -130,38 +111,12 @@ def _slowest(name: str) -> Figure:
     return Figure(f"{name} ms, slowest", 1)
 
 
-@contextmanager
-def operating(operator: Operator) -> Iterator[list[float]]:
-    """Change and list while the block runs; the seconds of the changes, at least one, complete once it has ended.
-
-    Raises MeasureFailed, at the end of the block, where one did.
-    """
-    found: list[float] = []
-    done = threading.Event()
-
-    def operate() -> None:
-        while not found or not done.is_set():
-            found.append(operator.change())
-            for query in _SEARCHES.values():
-                operator.page(query)
-
-    with ThreadPoolExecutor(1) as pool:
-        work: Future[None] = pool.submit(operate)
-        try:
-            yield found
-        finally:
-            done.set()
-    work.result()
-
-
-def _latencies(paced: Paced) -> Sample:
-    return {
-        P50: paced.percentile(0.5),
-        P99: paced.percentile(0.99),
-        P999: paced.percentile(0.999),
-        _LONGEST: paced.percentile(1),
-        _FAILED: paced.statuses.total() - paced.statuses["200"],
-    }
+def _change_and_list(operator: Operator) -> float:
+    """The seconds of the change."""
+    seconds = operator.change()
+    for query in _SEARCHES.values():
+        operator.page(query)
+    return seconds
 
 
 def starting(found: Mapping[str, Sample]) -> list[Line]:
@@ -170,50 +125,30 @@ def starting(found: Mapping[str, Sample]) -> list[Line]:
         return []
     plain, empty, full = found[_PLAIN], found[_EMPTY], found[_FULL]
     return [
-        _line("start to first response s", 3, full[START], at_most(2)),
-        _line("start, s more with an empty store", 3, empty[START] - plain[START]),
-        _line("RSS idle, MB more with an empty store", 1, empty[RESIDENT_IDLE] - plain[RESIDENT_IDLE], at_most(6)),
-        _line("RSS idle, MB more than an empty store", 1, full[RESIDENT_IDLE] - empty[RESIDENT_IDLE]),
+        line(START, full[START], at_most(2)),
+        line(Figure("start, s more with an empty store", 3), empty[START] - plain[START]),
+        line(
+            Figure("RSS idle, MB more with an empty store", 1),
+            empty[RESIDENT_IDLE] - plain[RESIDENT_IDLE],
+            at_most(6),
+        ),
+        line(Figure("RSS idle, MB more than an empty store", 1), full[RESIDENT_IDLE] - empty[RESIDENT_IDLE]),
     ]
 
 
 def _alone(alone: Sample) -> list[Line]:
     reaches = {_SLOWEST: at_most(1)} | {_slowest(name): at_most(100) for name in _SEARCHES}
-    return [Line(figure.label, figure, {"sidekey": value}, reaches.get(figure)) for figure, value in alone.items()]
+    return [line(figure, value, reaches.get(figure)) for figure, value in alone.items()]
 
 
 def _under_load(rounds: Mapping[str, Sequence[Sample]]) -> list[Line]:
-    """Of latencies the medians of the rounds; of what must not happen once, the most."""
-    found = {side: medians(samples) for side, samples in rounds.items()}
-    beside = rounds[_WITH]
+    changed = rounds[_WITH]
     return [
-        *(
-            _line(
-                f"{figure.label}, {side}",
-                figure.decimals,
-                values[figure],
-                at_most(20) if figure is P999 and side == _WITH else None,
-            )
-            for figure in (P50, P99, P999)
-            for side, values in found.items()
-        ),
-        *(
-            _line(f"{_LONGEST.label}, {side}", 1, max(sample[_LONGEST] for sample in samples))
-            for side, samples in rounds.items()
-        ),
-        _line(_FAILED.label, 0, sum(each[_FAILED] for samples in rounds.values() for each in samples), at_most(0)),
-        _line("changes under load", 0, sum(sample[_CHANGES] for sample in beside)),
-        _line(f"{_CHANGE.label}, under load", 3, found[_WITH][_CHANGE]),
-        _line(f"{_SLOWEST.label}, under load", 3, max(sample[_SLOWEST] for sample in beside), at_most(1)),
+        *beside.latency_lines(rounds, {_WITH: at_most(20)}),
+        line(_CHANGES, sum(sample[_CHANGES] for sample in changed)),
+        line(_CHANGE, medians(changed)[_CHANGE], of="under load"),
+        line(_SLOWEST, max(sample[_SLOWEST] for sample in changed), at_most(1), of="under load"),
     ]
-
-
-def _subjects(rounds: Mapping[str, Sequence[Sample]]) -> dict[str, Sequence[Sample]]:
-    return {f"sidekey, {side}": samples for side, samples in rounds.items()}
-
-
-def _line(label: str, decimals: int, value: float, reach: Reach | None = None) -> Line:
-    return Line(label, Figure(label, decimals), {"sidekey": value}, reach)
 
 
 ROWS = (Stored(Pace(1_000, 5)),)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -193,13 +194,15 @@ def explain(config: str | None, as_json: bool, integration_id: str, url: str) ->
 @main.command("list")
 @config_option
 @json_option
-@click.option("--usable", is_flag=True, help="Omit integrations whose secrets or certificate cannot be used.")
+@click.option(
+    "--usable", is_flag=True, help="Omit integrations that cannot be used: without a secret, expired, not served."
+)
 def list_integrations(config: str | None, as_json: bool, usable: bool) -> None:
     """List the integrations of files and of the store: ID, kind, base URL, how it stands, tags and description."""
     from sidekey.list_command import as_json as described
     from sidekey.list_command import lines, listed
 
-    found = listed(_snapshot(config), usable=usable)
+    found = listed(_snapshot(config), now=time.time(), usable=usable)
     if as_json:
         _print_json([described(each) for each in found])
         return

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import ssl
 import subprocess
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 
 from sidekey.environment import TOKEN_PLACE
@@ -23,6 +28,7 @@ from support.authorities import cert_manager_secret
 from support.ca import Authority
 from support.child import Child, run_cli
 from support.nginx import Nginx
+from support.pages import Pages, SecurePages
 from support.ports import free_port
 from support.postgres import Postgres
 
@@ -54,6 +60,12 @@ CA = cert_manager_secret("crm.example.com")
 """What is in the Secret of a gateway's CA."""
 
 
+HOST = "sidekey.example.com"
+ISSUER = trustme.CA()
+CERTIFICATE = ISSUER.issue_cert(HOST)
+"""What is in the Secret of a console's certificate."""
+
+
 def content(path: Path) -> str:
     """What is in a file that a config names."""
     if path.is_relative_to("/run/sidekey/callers"):
@@ -66,6 +78,10 @@ def content(path: Path) -> str:
         return DATABASE
     if path.is_relative_to("/run/sidekey/ca"):
         return CA[path.name]
+    if path.is_relative_to("/run/sidekey/console"):
+        leaf = CERTIFICATE
+        pem = leaf.private_key_pem if path.name == "tls.key" else leaf.cert_chain_pems[0]
+        return pem.bytes().decode()
     if path.is_relative_to("/run/sidekey/extra-roots"):
         return CA["ca.crt"]
     return PASSWORD if "crm" in str(path) else SECRET
@@ -112,6 +128,7 @@ def test_the_rendered_config_loads(case: str, rendered: dict[str, list[helm.Obje
     "case",
     [
         *("gateway", "gateway-https-proxy", "gateway-store", "gateway-embedded"),
+        *("gateway-console", "gateway-console-tls"),
         *("sidecar", "sidecar-https-proxy", "sidecar-by-host"),
     ],
 )
@@ -202,7 +219,7 @@ def running(
     head = head.replace(":15080", ":{proxy}").replace(":15090", ":{admin}")
     # The image's user has no home, and nothing of the environment says where a CA may be kept.
     homeless = {"HOME": "", "XDG_STATE_HOME": "", "STATE_DIRECTORY": ""}
-    with Child("", tmp_path, head=head, environment=homeless) as child:
+    with Child("", tmp_path, head=head, environment=homeless, metrics_port=metrics) as child:
         yield child, metrics, objects
 
 
@@ -339,6 +356,141 @@ def test_pods_share_a_store_in_postgresql(upstream: Nginx, ca: Authority, tmp_pa
         assert second.ask("DELETE", "/integrations/shop", match='"1"').status == 204
         within(lambda: get(pods[0].proxy_port, "/i/shop/events", caller).status == 403)
     assert len(upstream.requests(1)) >= 1
+
+
+def consoled(case: str, **console: object) -> helm.Values:
+    """The values of a case of a console, with its store in a volume, on this machine's addresses."""
+    of_case = of_store(case)
+    place = {name: helm.values_of("gateway-embedded")[name] for name in ("store", "replicaCount", "strategy")}
+    return {**of_case, **place, "ipFamily": "IPv4", "console": {**of_case["console"], **console}}
+
+
+def as_an_ingress(scheme: str, port: int) -> str:
+    """What an ingress controller has for a host: TLS ends here, and Host goes on as it came."""
+    return f"""
+        location / {{
+            proxy_pass {scheme}://127.0.0.1:{port};
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_set_header X-Forwarded-Proto $scheme;
+        }}
+"""
+
+
+TYPED = {"/id": "shop", "/endpoint_prefix": "https://shop.example.com", "/auth/username": "svc"}
+"""What somebody fills into the form of an integration, without its secret."""
+
+
+def token_made_in(child: Child, pages: Pages) -> str:
+    """An operator's token, as by `kubectl exec`, once the API at the console's host takes it."""
+    made = run_cli("token", "create", "me", "--role", "admin", environment={"SIDEKEY_CONFIG": str(child.config)})
+    bearer = {"Authorization": f"Bearer {made.stdout.strip()}"}
+    within(lambda: pages.ask("GET", "/api/v1/whoami", headers=bearer).status == 200)
+    return made.stdout.strip()
+
+
+@pytest.mark.parametrize("tls", [None, {"secretName": "sidekey-console"}], ids=["http to the pod", "https to the pod"])
+def test_a_browser_uses_the_console_through_an_ingress(
+    tls: helm.Values | None, upstream: Nginx, ca: Authority, tmp_path: Path
+) -> None:
+    """Pages, forms and cookies are of the host; other sites, other names and plain HTTP change nothing."""
+    folder = tmp_path / "ingress"
+    folder.mkdir()
+    with running(helm.CHART, consoled("gateway-console", tls=tls), tmp_path, ca, base(upstream)) as (child, _, _):
+        ended = as_an_ingress("https" if tls else "http", child.admin_port)
+        with Nginx(folder, ended, leaf=ca.leaf(HOST)) as ingress:
+            pages = SecurePages(ingress.tls_port, HOST, ca.client_context())
+            admin = token_made_in(child, pages)
+            assert pages.log_in(admin).path == "/"
+            assert [name for name in pages.cookies if not name.startswith("__Host-")] == []
+            form = pages.get("/add?kind=basic").form("/add")
+            typed = {**form.fields, **TYPED, "/auth/password": PASSWORD}
+            refused = [
+                pages.ask("POST", form.action, typed, {"Origin": origin, "Sec-Fetch-Site": site}).status
+                for origin, site in (
+                    ("https://evil.example", ""),
+                    (f"http://{HOST}", ""),
+                    (f"https://{HOST}.evil.example", ""),
+                    (pages.origin, "cross-site"),
+                    ("", ""),
+                )
+            ]
+            misdirected = pages.ask("GET", "/login", headers={"Host": "evil.example"}).status
+            saved = pages.send(form, typed)
+            said = pages.ask("GET", "/api/v1/audit", headers={"Authorization": f"Bearer {admin}"})
+    assert refused == [403] * 5
+    assert misdirected == 421
+    assert (saved.status, "shop" in saved.text) == (200, True)
+    entries = [entry for entry in json.loads(said.body)["items"] if entry["object"] == "integration"]
+    assert [(entry["name"], entry["from"]) for entry in entries] == [("shop", "127.0.0.1 by 127.0.0.1")]
+
+
+def test_a_browser_uses_the_console_by_a_certificate_of_sidekeys_own(
+    upstream: Nginx, ca: Authority, tmp_path: Path
+) -> None:
+    """As where an ingress passes connections on as they are: what they say of whom they are from is not believed."""
+    trusted = ssl.create_default_context(cadata=ISSUER.cert_pem.bytes().decode())
+    values = consoled("gateway-console-tls", service=None)
+    with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, _, _):
+        pages = SecurePages(child.admin_port, HOST, trusted)
+        assert pages.log_in(token("ops")).path == "/"
+        form = pages.get("/add?kind=basic").form("/add")
+        typed = {**form.fields, **TYPED, "/auth/password": PASSWORD}
+        refused = pages.ask("POST", form.action, typed, {"Origin": "https://evil.example"})
+        sent = pages.ask("POST", form.action, typed, {"X-Forwarded-For": "10.1.2.3", "X-Forwarded-Proto": "http"})
+        said = pages.ask("GET", "/api/v1/audit", headers={"Authorization": f"Bearer {token('ops')}"})
+        with pytest.raises(OSError):
+            Pages(child.admin_port, HOST).get("/login")
+    assert (refused.status, sent.status) == (403, 303)
+    assert {entry["from"] for entry in json.loads(said.body)["items"]} == {"127.0.0.1"}
+
+
+class Balanced(Pages):
+    """A browser behind an ingress that ends TLS and gives each request to the next of the pods."""
+
+    def __init__(self, ports: list[int]) -> None:
+        super().__init__(ports[0], HOST)
+        self._ports = cycle(ports)
+
+    @property
+    def origin(self) -> str:
+        return f"https://{HOST}"
+
+    @property
+    def authority(self) -> str:
+        return HOST
+
+    def connect(self) -> HTTPConnection:
+        self.port = next(self._ports)
+        return super().connect()
+
+
+def test_any_pod_serves_a_session_that_began_on_another(
+    upstream: Nginx, ca: Authority, tmp_path: Path, postgres: Postgres
+) -> None:
+    """Sessions are in the store, so neither the Service nor an ingress has to send a browser to one pod."""
+    values, url = of_store("gateway-console"), postgres.url(asyncio.run(postgres.schema()))
+    values["admin"] = {"tokens": {"ops": {"secret": {"name": "sidekey-operators"}, "role": "admin"}}}
+    with ExitStack() as stack:
+        pods = []
+        for name in ("first", "second"):
+            (tmp_path / name).mkdir()
+            pod = running(helm.CHART, values, tmp_path / name, ca, base(upstream), url)
+            pods.append(stack.enter_context(pod)[0].admin_port)
+        pages = Balanced(pods)
+        # The form of the log-in is of the first pod, the log-in of the second, and so on.
+        assert pages.log_in(token("ops")).path == "/"
+        for name in ("shop", "till", "desk"):
+            form = pages.get("/add?kind=basic").form("/add")
+            saved = pages.send(form, {**TYPED, "/id": name, "/auth/password": PASSWORD})
+            assert saved.path.startswith(f"/integrations/{name}")
+        kept = dict(pages.cookies)
+        assert pages.send(pages.get("/").form("/logout")).path == "/login"
+        for port in pods:
+            left = Balanced([port])
+            left.cookies = dict(kept)
+            within(lambda left=left: left.get("/").path == "/login")
 
 
 def environment_of(objects: list[helm.Object], ports: dict[str, str]) -> dict[str, str]:

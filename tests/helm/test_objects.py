@@ -22,6 +22,16 @@ def one(objects: list[helm.Object], kind: str) -> helm.Object:
     return found
 
 
+def service(objects: list[helm.Object], component: str = "gateway") -> helm.Object:
+    """The only Service of a component: `gateway`, which callers use, or `console`."""
+    (found,) = [
+        each
+        for each in helm.of_kind(objects, "Service")
+        if each["metadata"]["labels"]["app.kubernetes.io/component"] == component
+    ]
+    return found
+
+
 def test_nothing_is_rendered_for_a_parent_that_uses_nothing(rendered: Rendered) -> None:
     """`mode: none` with the defaults."""
     assert rendered["none"] == []
@@ -181,9 +191,9 @@ def test_what_is_switched_off_is_not_there(rendered: Rendered) -> None:
 
 
 def test_the_service_leads_to_the_proxy(rendered: Rendered) -> None:
-    """By ClusterIP alone; the admin listener has no way in."""
+    """By ClusterIP alone; the admin listener has no way in by it."""
     for case in GATEWAYS:
-        spec = one(rendered[case], "Service")["spec"]
+        spec = service(rendered[case])["spec"]
         assert spec["type"] == "ClusterIP"
         assert spec["ports"][0]["targetPort"] == "sidekey-proxy"
         assert {port["targetPort"] for port in spec["ports"]} <= {"sidekey-proxy", "sidekey-metrics"}
@@ -192,9 +202,9 @@ def test_the_service_leads_to_the_proxy(rendered: Rendered) -> None:
 def test_a_service_monitor_reads_a_port_of_its_service(rendered: Rendered) -> None:
     """By the port's name, and the labels of the Service."""
     objects = rendered["gateway-service-monitor"]
-    monitor, service = one(objects, "ServiceMonitor")["spec"], one(objects, "Service")
-    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    assert monitor["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
+    monitor, found = one(objects, "ServiceMonitor")["spec"], service(objects)
+    assert monitor["selector"]["matchLabels"].items() <= found["metadata"]["labels"].items()
+    assert monitor["endpoints"][0]["port"] in {port["name"] for port in found["spec"]["ports"]}
 
 
 @pytest.mark.parametrize("case", ["gateway-pod-monitor", "sidecar-http-proxy"])
@@ -231,13 +241,13 @@ def test_an_ipv6_gateway_listens_on_it(rendered: Rendered) -> None:
     """Listeners and Service agree."""
     listen = yaml.safe_load(helm.config_of(rendered["gateway-ipv6"]))["listen"]
     assert (listen["proxy"], listen["metrics"]) == ("[::]:15080", "[::]:15091")
-    assert one(rendered["gateway-ipv6"], "Service")["spec"]["ipFamilies"] == ["IPv6"]
+    assert service(rendered["gateway-ipv6"])["spec"]["ipFamilies"] == ["IPv6"]
 
 
 @pytest.mark.parametrize("case", GATEWAYS)
 def test_every_name_of_the_service_is_one_of_the_listener(case: str, rendered: Rendered) -> None:
     """A caller that writes any of them as Host is let in."""
-    name = one(rendered[case], "Service")["metadata"]["name"]
+    name = service(rendered[case])["metadata"]["name"]
     domain = helm.values_of(case).get("clusterDomain", "cluster.local")
     names = yaml.safe_load(helm.config_of(rendered[case]))["listen"]["names"]
     assert {name, f"{name}.prod", f"{name}.prod.svc", f"{name}.prod.svc.{domain}"} <= set(names)
@@ -340,3 +350,125 @@ def test_the_notes_of_a_store_say_how_to_begin(case: str) -> None:
     )
     assert ("PersistentVolumeClaim demo-sidekey-store, which stays" in said) is (case == "gateway-embedded")
     assert "port-forward" not in notes(helm.values_of("gateway"))
+
+
+CONSOLES = [case for case in GATEWAYS if "console" in case]
+
+
+@pytest.mark.parametrize("case", GATEWAYS)
+def test_the_admin_listener_is_at_loopback_unless_there_is_a_console(case: str, rendered: Rendered) -> None:
+    """No port of the pod, no Service and no rule of the policy leads there otherwise."""
+    address = yaml.safe_load(helm.config_of(rendered[case]))["listen"]["admin"]
+    ports = {
+        port["name"]: port["containerPort"]
+        for port in helm.sidekey_of(one(rendered[case], "Deployment")["spec"]["template"]["spec"])["ports"]
+    }
+    admitted = [
+        port["port"]
+        for policy in helm.of_kind(rendered[case], "NetworkPolicy")
+        for rule in policy["spec"].get("ingress", [])
+        for port in rule["ports"]
+    ]
+    names = {each["metadata"]["name"] for each in helm.of_kind(rendered[case], "Service")}
+    if case in CONSOLES:
+        assert address in {"0.0.0.0:15090", "[::]:15090"}
+        assert (ports["sidekey-console"], admitted.count(15090)) == (15090, 1)
+        assert "demo-sidekey-console" in names
+    else:
+        assert (address, len(names)) == ("127.0.0.1:15090", 1)
+        assert 15090 not in {*ports.values(), *admitted}
+
+
+def test_a_browser_comes_to_the_console_by_the_ingress_alone(rendered: Rendered) -> None:
+    """Host, TLS, Service and port fit together, and only the controller's pods may connect."""
+    objects = rendered["gateway-console"]
+    ingress, found = one(objects, "Ingress"), service(objects, "console")
+    (rule,), host = ingress["spec"]["rules"], "sidekey.example.com"
+    (path,) = rule["http"]["paths"]
+    (port,) = found["spec"]["ports"]
+    assert (rule["host"], path["path"], path["pathType"]) == (host, "/", "Prefix")
+    assert path["backend"]["service"] == {"name": found["metadata"]["name"], "port": {"name": port["name"]}}
+    assert (port["targetPort"], port["name"], port["appProtocol"]) == ("sidekey-console", "http", "http")
+    assert ingress["spec"]["tls"] == [{"hosts": [host], "secretName": "sidekey-example-com"}]
+    assert ingress["spec"]["ingressClassName"] == "traefik"
+    assert ingress["metadata"]["annotations"]["cert-manager.io/cluster-issuer"] == "letsencrypt"
+    *_, last = one(objects, "NetworkPolicy")["spec"]["ingress"]
+    assert last["ports"] == [{"port": 15090, "protocol": "TCP"}]
+    assert last["from"] == helm.values_of("gateway-console")["networkPolicy"]["console"]
+    admin = yaml.safe_load(helm.config_of(objects))["admin"]
+    assert admin == {"names": [host, "keys.example.com"], "behind_tls": True}
+
+
+def test_by_default_the_pods_of_ingress_nginx_come_to_the_console_and_no_others(rendered: Rendered) -> None:
+    """Both selectors in one peer: a pod of that label in another namespace is none of them."""
+    *_, last = one(rendered["gateway-console-tls"], "NetworkPolicy")["spec"]["ingress"]
+    (peer,) = last["from"]
+    assert peer == {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}},
+        "podSelector": {
+            "matchLabels": {
+                "app.kubernetes.io/name": "ingress-nginx",
+                "app.kubernetes.io/component": "controller",
+            }
+        },
+    }
+
+
+@pytest.mark.parametrize("peers", [[], None])
+def test_a_console_that_nobody_may_reach_is_reached_by_nobody(peers: Any) -> None:
+    """An empty list of peers in a rule would mean everybody."""
+    values = {**helm.values_of("gateway-console-tls"), "networkPolicy": {"console": peers}}
+    ingress = one(helm.objects(helm.CHART, values), "NetworkPolicy")["spec"]["ingress"]
+    assert [port["port"] for rule in ingress for port in rule["ports"]] == [15080, 15091]
+
+
+def test_the_certificate_that_sidekey_presents_is_a_file_where_the_config_names_it(rendered: Rendered) -> None:
+    """From its Secret, in a folder, so that a renewed one is seen; the check does not wait for it."""
+    objects = rendered["gateway-console-tls"]
+    tls = yaml.safe_load(helm.config_of(objects))["admin"]["tls"]
+    for pod, optional in ((one(objects, "Deployment"), False), (one(objects, "Job"), True)):
+        spec = pod["spec"]["template"]["spec"]
+        (volume,) = [each for each in spec["volumes"] if each["name"] == "sidekey-console"]
+        (container,) = spec["containers"]
+        (mount,) = [each for each in container["volumeMounts"] if each["name"] == volume["name"]]
+        assert volume["secret"]["secretName"] == "sidekey-console"
+        assert volume["secret"].get("optional", False) is optional
+        files = {f"{mount['mountPath']}/{item['path']}" for item in volume["secret"]["items"]}
+        assert files == {tls["certificate"]["file"], tls["private_key"]["file"]}
+    (port,) = service(objects, "console")["spec"]["ports"]
+    assert (port["name"], port["appProtocol"]) == ("https", "https")
+    assert helm.of_kind(objects, "Ingress") == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "words", "others"),
+    [
+        ({}, ["There is no Ingress", "Service demo-sidekey-console", "networkPolicy.console"], ["No NetworkPolicy"]),
+        ({"ingress": {"enabled": True}}, ["networkPolicy.console"], ["There is no Ingress"]),
+        ({"behindTls": True}, ["Secret sidekey-console, keys tls.crt and tls.key"], ["by plain HTTP"]),
+    ],
+    ids=["TLS of its own", "an ingress", "both"],
+)
+@pytest.mark.parametrize("policy", [True, False])
+def test_the_notes_of_a_console_say_where_it_is_and_how_one_gets_in(
+    changed: helm.Values, words: list[str], others: list[str], policy: bool
+) -> None:
+    """Its URL, the first token, what is missing of the way to it, and what protects it."""
+    values = helm.values_of("gateway-console-tls")
+    values |= {"console": {**values["console"], **changed}, "networkPolicy": {"enabled": policy}}
+    said = notes(values)
+    assert "log in at https://sidekey.example.com/ with a token" in said
+    assert "exec deployment/demo-sidekey -- sidekey token create NAME --role admin" in said
+    assert "https://sidekey.example.com/api/v1/integrations" in said
+    assert "port-forward" not in said
+    wanted = [word for word in words if policy or word != "networkPolicy.console"]
+    assert [word for word in wanted if word not in said] == []
+    assert [word for word in others if policy and word in said] == []
+    assert ("No NetworkPolicy protects port 15090" in said) is (not policy and "behindTls" in changed)
+
+
+def test_the_notes_say_that_tokens_are_in_the_clear_where_no_policy_keeps_others_away() -> None:
+    """Behind an ingress that ends TLS."""
+    values = helm.values_of("gateway-console")
+    values["networkPolicy"] = {"enabled": False}
+    assert "tokens are taken by plain HTTP and whoever connects says where a request comes from" in notes(values)

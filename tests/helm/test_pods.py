@@ -179,7 +179,8 @@ def test_probes_ask_the_metrics_listener(case: str, rendered: Rendered) -> None:
         wanted["readinessProbe"] = "/readyz"
     assert paths == {name: {"path": path, "port": "sidekey-metrics"} for name, path in wanted.items()}
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert ports == {"sidekey-proxy": 15080, "sidekey-metrics": 15091}
+    console = {"sidekey-console": 15090} if "console" in case else {}
+    assert ports == {"sidekey-proxy": 15080, "sidekey-metrics": 15091, **console}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -289,6 +290,16 @@ def test_a_changed_listener_restarts_the_pods() -> None:
     values = helm.values_of("gateway")
     changed = {**values, "service": {"names": ["keys.example.com"]}}
     assert deployment(helm.objects(helm.CHART, values)) != deployment(helm.objects(helm.CHART, changed))
+
+
+def test_a_console_restarts_the_pods_and_its_host_does_not() -> None:
+    """The first changes where the admin listener is, the second only what it answers to."""
+    values = helm.values_of("gateway-console")
+    renamed = {**values, "console": {**values["console"], "host": "keys.example.com"}}
+    without = {**values, "console": None}
+    before, after, none = (helm.objects(helm.CHART, each) for each in (values, renamed, without))
+    assert deployment(before) == deployment(after) != deployment(none)
+    assert helm.config_of(before) != helm.config_of(after)
 
 
 def test_a_check_of_the_config_comes_before_anything_changes(rendered: Rendered) -> None:

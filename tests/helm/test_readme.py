@@ -49,6 +49,16 @@ def test_the_values_of_a_store_render_on_top() -> None:
     assert deployment["spec"]["replicas"] == 3
 
 
+def test_the_values_of_a_console_render_on_top() -> None:
+    """Copied as they stand, beside those of a store: an Ingress to a Service of its own."""
+    values = helm.values_of("gateway") | yaml.safe_load(block("\nstore:")) | yaml.safe_load(block("console:\n"))
+    objects = helm.objects(helm.CHART, values)
+    (ingress,) = helm.of_kind(objects, "Ingress")
+    (path,) = ingress["spec"]["rules"][0]["http"]["paths"]
+    names = {found["metadata"]["name"] for found in helm.of_kind(objects, "Service")}
+    assert path["backend"]["service"]["name"] in names
+
+
 def test_the_four_lines_of_a_sidecar_are_those_of_the_example() -> None:
     """With the indentation that the example needs."""
     lines = re.findall(r"{{- include .*}}", block("initContainers:"))

@@ -76,6 +76,27 @@ def test_the_api_is_where_the_port_is_forwarded_from(rendered: dict[str, list[he
     assert listen["admin"] == f"127.0.0.1:{forwarded}"
 
 
+@pytest.mark.parametrize("name", VALUES)
+def test_a_console_needs_no_more_than_its_values(name: str) -> None:
+    """Beside either file: nothing else that pods wait for, and a policy that admits the class of its ingress."""
+    overlay = yaml.safe_load((helm.STORE / "console.yaml").read_text("utf-8"))
+    policy = {**VALUES[name].get("networkPolicy", {}), **overlay["networkPolicy"]}
+    values = {**VALUES[name], **overlay, "networkPolicy": policy}
+    assert helm.lint(helm.CHART, values) == []
+    with_it, without = (
+        helm.objects(helm.CHART, each, name="sidekey", namespace="egress") for each in (values, VALUES[name])
+    )
+    volumes = [
+        helm.of_kind(each, "Deployment")[0]["spec"]["template"]["spec"]["volumes"] for each in (with_it, without)
+    ]
+    assert volumes[0] == volumes[1]
+    (ingress,) = helm.of_kind(with_it, "Ingress")
+    (found,) = helm.of_kind(with_it, "NetworkPolicy")
+    (peer,) = found["spec"]["ingress"][-1]["from"]
+    assert ingress["spec"]["ingressClassName"] == peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
+    assert f"https://{ingress['spec']['rules'][0]['host']}/" in README
+
+
 def test_the_pod_that_accepts_a_backup_is_the_gateways_with_another_command(
     rendered: dict[str, list[helm.Object]],
 ) -> None:

@@ -63,6 +63,23 @@ SECRETS = {
     "an operator's token": ("admin.tokens.ops.token", PASTED, "only the name of the Secret"),
     "an operator's token alone": ("admin.tokens.ops", PASTED, "the name of an existing Secret"),
     "operators' tokens in the config": ("config.admin.tokens", {"ops": {"token": PASTED}}, "see admin.tokens"),
+    "a key in place of the console's Secret": (
+        "console.tls",
+        f"-----BEGIN PRIVATE KEY-----\n{PASTED}",
+        "the name of an existing Secret",
+    ),
+    "a key beside the console's Secret": ("console.tls.key", PASTED, "left out"),
+    "a key as the console's Secret": (
+        "console.tls.secretName",
+        f"-----BEGIN PRIVATE KEY-----\n{PASTED}",
+        "the name of an existing Secret",
+    ),
+    "a key as the ingress's Secret": (
+        "console.ingress.tlsSecretName",
+        f"-----BEGIN PRIVATE KEY-----\n{PASTED}",
+        "the name of an existing Secret",
+    ),
+    "a user and a password in a host": ("console.host", f"svc:{PASTED}@sidekey.example.com", "a host name"),
     "a password in a URL": (
         "config.integrations.crm.endpoint_prefix",
         f"https://svc:{PASTED}@crm.example.com",
@@ -138,6 +155,11 @@ def embedded(values: helm.Values, **store: object) -> helm.Values:
     return {**ONE, **values, "store": {**KEYS, **EMBEDDED, **store}}
 
 
+def console(**values: object) -> helm.Values:
+    """A console behind an ingress, with these values."""
+    return {"console": {"host": "sidekey.example.com", "behindTls": True, **values}}
+
+
 def https(**values: object) -> helm.Values:
     """HTTPS_PROXY by a CA from a Secret, with these values."""
     return {"httpsProxy": {"caSecret": "sidekey-ca", **values}}
@@ -205,13 +227,47 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
         {"config": {"store": {"audit": "90d"}}},
         ["config.store: must be left out without a store", "store.url or store.embedded.enabled"],
     ),
-    "TLS of a listener at loopback": (
+    "TLS of the admin listener in the config": (
         {"config": {"admin": {"tls": {}}}},
-        ["config.admin.tls", "loopback", "kubectl port-forward"],
+        ["config.admin.tls", "beside config", "see console.tls"],
     ),
-    "one that a proxy is in front of": (
+    "in the config, that a proxy is in front of it": (
         {"config": {"admin": {"behind_tls": True}}},
-        ["config.admin.behind_tls", "loopback", "kubectl port-forward"],
+        ["config.admin.behind_tls", "belongs to the chart", "see console.behindTls"],
+    ),
+    "a console without a store": (
+        console(),
+        ["console.host: must be empty without a store", "set store.url or store.embedded.enabled"],
+    ),
+    "a console without TLS": (
+        embedded(console(behindTls=False)),
+        ["console: needs TLS", "console.tls.secretName", "console.behindTls: true", "or both"],
+    ),
+    "a console of a sidecar": (
+        stored(console()) | {"mode": "none"},
+        ["console.host: must be empty with mode: none", "run a gateway on the same store"],
+    ),
+    "TLS of no host": (
+        embedded({"console": {"tls": {"secretName": "sidekey-console"}}}),
+        ["console.host: must be the host name", "remove the rest of console"],
+    ),
+    "an ingress of no host": (
+        embedded({"console": {"ingress": {"enabled": True}}}),
+        ["console.host: must be the host name", "such as sidekey.example.com"],
+    ),
+    "a proxy in front of no host": (embedded({"console": {"behindTls": True}}), ["console.host: must be"]),
+    "a URL in place of the host": (embedded(console(host="https://sidekey.example.com")), ["console.host", "without"]),
+    "a host with a port": (embedded(console(host="sidekey.example.com:443")), ["console.host", "without"]),
+    "a host with upper case": (embedded(console(host="Sidekey.example.com")), ["console.host", "lower case"]),
+    "an address in place of the host": (embedded(console(host="10.1.2.3")), ["console.host", "no address"]),
+    "every host below one": (embedded(console(host="*.example.com")), ["console.host", "a host name"]),
+    "a number in place of an annotation": (
+        embedded(console(ingress={"annotations": {"nginx.ingress.kubernetes.io/proxy-read-timeout": 60}})),
+        ["console.ingress.annotations"],
+    ),
+    "a mount over the console's certificate": (
+        mount("/run/sidekey/console/x"),
+        ["the console's certificate", "another"],
     ),
     "a mount over the store": (embedded(mount("/var/lib/sidekey/x")), ["the store", "another mountPath"]),
     "a mount over the store's keys": (mount("/run/sidekey/store/keys"), ["the store's keys", "another mountPath"]),
@@ -459,12 +515,17 @@ def test_the_notes_say_what_only_one_process_may_use(values: helm.Values, one: b
 @pytest.mark.parametrize(
     "empty",
     [
-        {"store": None, "admin": None},
+        {"store": None, "admin": None, "console": None},
+        {"console": {"host": None, "tls": None, "behindTls": None, "service": None, "ingress": None}},
+        {"console": {"ingress": {"enabled": None, "annotations": None}}, "networkPolicy": {"console": None}},
         {"store": {"keys": None, "url": None, "embedded": None}, "admin": {"tokens": None}},
         {"store": {"embedded": {"enabled": None}}, "networkPolicy": {"database": None}},
         {"networkPolicy": {"database": {"to": [{"podSelector": {}}]}}},
     ],
-    ids=["null", "null within", "null far within", "a database of nobody's"],
+    ids=[
+        *("null", "a console of nothing", "an ingress of nothing"),
+        *("null within", "null far within", "a database of nobody's"),
+    ],
 )
 def test_without_a_store_nothing_of_it_is_rendered(empty: helm.Values) -> None:
     """No volume, no rule of the policy, no key of the config."""

@@ -14,6 +14,7 @@ from sidekey.credentials.base import Outcome
 from sidekey.errors import KINDS
 from sidekey.observe.exposition import FAMILIES
 from sidekey.observe.metrics import APART
+from sidekey.runtime.standing import STATES
 from support.prometheus import examples_of, expressions_of, metrics_of, promtool, rules_of, values_of
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +116,17 @@ def test_every_outcome_of_the_rules_exists() -> None:
     """It is a class of status, a code of ours, or what comes of a call for a token."""
     known = {"2xx", "3xx", "4xx", "5xx", *map(str, APART), *KINDS, *get_args(Outcome)}
     assert {value for rule in RULES for value in values_of(rule["expr"], "outcome")} - known == set()
+
+
+def test_the_words_of_stored_integrations_are_those_that_are_counted() -> None:
+    """In rules, on the dashboard and in the docs; and what keeps one from use is in an alert, but for who hides it."""
+    pages = [text for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] for text in examples_of(path)]
+    dashboard = json.loads((ALERTS.parent / "dashboard.json").read_text("utf-8"))
+    asked = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard), *pages]
+    compared = [values_of(each, "state") for each in asked if "sidekey_store_integrations" in metrics_of(each)]
+    assert {value for values in compared for value in values} - {*STATES} == set()
+    judged = [values_of(rule["expr"], "state") for rule in RULES if "sidekey_store_integrations" in rule["expr"]]
+    assert judged == [{*STATES} - {"ok", "expiring", "failing", "hidden"}]
 
 
 def test_whoever_asks_for_all_responses_of_upstreams_asks_for_those_that_are_counted_apart() -> None:

@@ -10,6 +10,7 @@ import pytest
 from sidekey.errors import CALLER_GONE, KINDS
 from sidekey.observe.exposition import FAMILIES, Family
 from sidekey.observe.metrics import APART
+from sidekey.runtime.standing import STATES
 from support.prometheus import examples_of, promtool
 
 FILE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -34,6 +35,12 @@ def test_the_page_names_every_outcome_of_a_request() -> None:
     section = PAGE.partition("\n## Outcomes\n")[2].partition("\n## ")[0]
     named = set(re.findall(r"`(\w+)`", section))
     assert {"2xx", "3xx", "4xx", "5xx", *map(str, APART), CALLER_GONE, *KINDS} - named == set()
+
+
+def test_the_page_names_every_word_for_how_an_integration_stands() -> None:
+    """In their order, of which the last that is true is counted."""
+    told = ROWS["sidekey_store_integrations"][2]
+    assert [word for word in re.findall(r"`(\w+)`", told) if word != "status"] == [*STATES]
 
 
 def test_every_example_is_promql(tmp_path: Path) -> None:

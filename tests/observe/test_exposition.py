@@ -6,7 +6,9 @@ import asyncio
 import math
 import platform
 import subprocess
+from dataclasses import replace
 from itertools import pairwise
+from time import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,7 +22,10 @@ from sidekey.observe import exposition
 from sidekey.observe.exposition import expose
 from sidekey.observe.metrics import BOUNDS, Metrics
 from sidekey.runtime.snapshot import Integration, Judgement, Snapshot, Stored
+from sidekey.runtime.standing import STATES
 from support.peers import require
+from support.plane import integration
+from support.standings import certified, unread
 
 
 def busy() -> Metrics:
@@ -207,12 +212,18 @@ async def test_stored_integrations_are_counted_by_state() -> None:
     """Every state of them; without a store there is no series."""
     metrics = Metrics()
     assert "sidekey_store_integrations" not in await page(metrics)
-    stored = Stored(judgements={"a": Judgement("ok"), "b": Judgement("altered")})
-    metrics.prepare(Snapshot({}, stored=stored))()
+    names = ("a", "ended", "ending", "fails", "unread")
+    served = {name: replace(integration(name, "https://up.test"), stored=True) for name in names}
+    served["ended"] = certified(served["ended"], time() - 1)
+    served["ending"] = certified(served["ending"], time() + 86_400)
+    served["unread"] = unread(served["unread"], "auth.password: is empty")
+    judgements = dict.fromkeys(served, Judgement("ok")) | {"b": Judgement("altered"), "c": Judgement("sealed")}
+    metrics.prepare(Snapshot(served, stored=Stored(judgements=judgements, integrations=served)))()
+    metrics.failing = lambda: {"fails": 1, "of-a-file": 1, "c": 1}
     found = [line for line in (await page(metrics)).splitlines() if line.startswith("sidekey_store_integrations{")]
     assert found == [
         f'sidekey_store_integrations{{state="{state}"}} {count}'
-        for state, count in (("ok", 1), ("hidden", 0), ("invalid", 0), ("altered", 1), ("sealed", 0))
+        for state, count in zip(STATES, (1, 1, 1, 1, 1, 0, 0, 1, 1), strict=True)
     ]
     metrics.prepare(Snapshot({}))()
     assert "sidekey_store_integrations" not in await page(metrics)

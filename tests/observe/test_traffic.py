@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from weakref import ref
 
 import pytest
 
+from sidekey.errors import CALLER_GONE
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.traffic import ERRORS, MOST, SLOT, SLOTS, Failure, Traffic
+from sidekey.runtime.snapshot import Integration, Snapshot
+from support.plane import integration
 
 
 class Day:
@@ -18,6 +23,10 @@ class Day:
         self.metrics = Metrics()
         self.traffic = Traffic(self.metrics, lambda: self.now)
         self.metrics.note_failure = self.traffic.failed
+
+    def serve(self, *integrations: Integration) -> None:
+        """Put a snapshot of these in use."""
+        self.metrics.prepare(Snapshot({each.id: each for each in integrations}))()
 
     def request(self, outcome: str = "2xx", name: str = "crm", *, code: str = "", status: int = 200) -> None:
         """One request, as the data plane counts it."""
@@ -73,8 +82,55 @@ def test_three_failures_one_after_another_are_failing(day: Day, outcome: str, co
 
 
 def _since(day: Day) -> int | None:
+    return day.traffic.failing().get("crm")
+
+
+def test_failures_of_what_it_was_tell_nothing_of_what_it_is(day: Day) -> None:
+    """A change, such as of its secret, is another object; a reload that changes nothing of it is not."""
+    day.serve(before := integration("crm", "https://crm.test"))
+    for _ in range(3):
+        day.request("401", status=401)
+    assert _since(day) is not None
+    day.serve(before, integration("other", "https://other.test"))
+    assert _since(day) is not None
+    del before
+    day.serve(integration("crm", "https://crm.test"))
+    assert _since(day) is None
+    day.now += 60
+    began = day.now
+    for _ in range(2):
+        day.request("401", status=401)
+    assert _since(day) is None
+    day.request("401", status=401)
+    assert _since(day) == began
     seen = day.traffic.of("crm")
-    return None if seen is None else seen.failing_since
+    assert seen is not None
+    assert len(seen.errors) == 6
+
+
+def test_what_was_changed_is_not_kept_for_its_failures(day: Day) -> None:
+    """It holds secrets."""
+    day.serve(before := integration("crm", "https://crm.test"))
+    day.request("401", status=401)
+    gone = ref(before)
+    del before
+    day.serve()
+    gc.collect()
+    assert gone() is None
+
+
+def test_callers_who_leave_do_not_make_it_fail(day: Day) -> None:
+    """They are listed, neither as a failure nor as a success."""
+    for _ in range(3):
+        day.request(CALLER_GONE, code=CALLER_GONE, status=0)
+    assert _since(day) is None
+    for _ in range(3):
+        day.request("5xx", status=500)
+        day.request(CALLER_GONE, code=CALLER_GONE, status=0)
+    assert _since(day) is not None
+    seen = day.traffic.of("crm")
+    assert seen is not None
+    assert (sum(seen.failures), len(seen.errors)) == (3, 9)
 
 
 @pytest.mark.parametrize(("outcome", "status"), [("4xx", 404), ("429", 429)])
@@ -86,7 +142,7 @@ def test_what_tells_nothing_of_the_integration_ends_a_row_of_failures(day: Day, 
     day.request("5xx", status=500)
     seen = day.traffic.of("crm")
     assert seen is not None
-    assert seen.failing_since is None
+    assert _since(day) is None
     assert [each.status for each in seen.errors] == [500, status, 500, 500]
     assert sum(seen.failures) == 3
 

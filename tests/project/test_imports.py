@@ -11,7 +11,7 @@ from support.child import Child
 HEAVY = {"cryptography", "joserfc"}
 """For client certificates and for signed assertions; they would cost half as much memory as everything else."""
 
-OF_A_STORE = {"sqlite3", "asyncpg"}
+OF_A_STORE = {"sqlite3", "asyncpg", "jinja2", "markupsafe"}
 
 CONFIG = """
 integrations:
@@ -43,5 +43,7 @@ def test_a_run_with_basic_and_headers_imports_no_library_of_another_kind(tmp_pat
     imported = {name.partition(".")[0] for name in modules}
     assert "httptools" in imported
     assert imported & (HEAVY | OF_A_STORE) == set()
-    assert {name for name in modules if name.startswith(("sidekey.store.", "sidekey.settings.stored"))} == set()
-    assert "sidekey.managed" not in modules
+    managing = ("sidekey.store", "sidekey.settings.stored", "sidekey.admin.api", "sidekey.admin.console")
+    assert "sidekey.admin.listeners" in modules
+    assert {name for name in modules if name.startswith(managing)} == set()
+    assert modules & {"sidekey.managed", "sidekey.admin.extension"} == set()

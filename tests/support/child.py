@@ -44,7 +44,8 @@ def run_cli(
 
 
 class Child:
-    """`with Child(config, tmp_path) as child`: a running `sidekey run` whose /readyz on `admin_port` says 200.
+    """`with Child(config, tmp_path) as child`: a running `sidekey run` whose /readyz on `admin_port` says 200, or on
+    `metrics_port` where it is given.
 
     `config` is YAML text without `version`, `listen` and `network`, which are written in front of it; with `head=""`
     it is the whole file. `wrapper` stands in front of the command (unshare, taskset), which makes the process a `fresh`
@@ -64,6 +65,7 @@ class Child:
         fresh: bool = False,
         descriptors: int | None = None,
         absent: Sequence[str] = (),
+        metrics_port: int | None = None,
     ) -> None:
         self.proxy_port = free_port()
         self.admin_port = free_port()
@@ -73,6 +75,7 @@ class Child:
         """What it wrote so far, to stderr or stdout."""
         self._arguments = ["run", "--config", str(self.config), *arguments]
         self._wrapper = wrapper
+        self._probed = metrics_port or self.admin_port
         self._fresh = fresh or bool(wrapper)
         self._descriptors = descriptors
         self._absent = absent
@@ -156,7 +159,7 @@ class Child:
         raise TimeoutError(f"sidekey is not ready: {self.lines}")
 
     def _is_ready(self) -> bool:
-        with closing(HTTPConnection("127.0.0.1", self.admin_port, timeout=DEADLINE)) as connection:
+        with closing(HTTPConnection("127.0.0.1", self._probed, timeout=DEADLINE)) as connection:
             try:
                 connection.request("GET", "/readyz")
                 return connection.getresponse().status == 200

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import socket
+import ssl
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from typing import Final
 from urllib.parse import urlencode
 
@@ -130,7 +132,16 @@ class Pages:
 
     @property
     def origin(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        return f"http://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """What is sent as Host."""
+        return f"{self.host}:{self.port}"
+
+    def connect(self) -> HTTPConnection:
+        """A connection to send one request on."""
+        return HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
 
     def ask(
         self,
@@ -141,7 +152,7 @@ class Pages:
         files: Mapping[str, bytes] | None = None,
     ) -> Seen:
         """One request, as a browser sends it; redirects are not followed. With `files` the body is multipart."""
-        fields = {"Host": f"{self.host}:{self.port}"}
+        fields = {"Host": self.authority}
         if self.cookies:
             fields["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         data: bytes | None = None
@@ -149,7 +160,7 @@ class Pages:
             kind, data = (FORM, urlencode(body).encode()) if files is None else multipart(body, files)
             fields |= {"Content-Type": kind, "Origin": self.origin, "Sec-Fetch-Site": "same-origin"}
         fields |= headers or {}
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)) as connection:
+        with closing(self.connect()) as connection:
             connection.request(method, path, data, {name: value for name, value in fields.items() if value})
             response = connection.getresponse()
             for set_cookie in response.headers.get_all("Set-Cookie", []):
@@ -178,3 +189,28 @@ class Pages:
         """Log in by the form of the page."""
         page = self.get("/login")
         return self.send(page.form("/login"), {"token": token})
+
+
+class SecurePages(Pages):
+    """A browser that knows a host by its name alone, at the usual port of https, and trusts `trusted`.
+
+    Its connections are to a port of 127.0.0.1.
+    """
+
+    def __init__(self, port: int, host: str, trusted: ssl.SSLContext) -> None:
+        super().__init__(port, host)
+        self._trusted = trusted
+
+    @property
+    def origin(self) -> str:
+        return f"https://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        return self.host
+
+    def connect(self) -> HTTPConnection:
+        connection = HTTPSConnection(self.host, context=self._trusted, timeout=DEADLINE)
+        there = socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)
+        connection.sock = self._trusted.wrap_socket(there, server_hostname=self.host)
+        return connection

@@ -9,13 +9,19 @@
 {{- concat $hosts (.values.service.names | default list) | uniq | toJson -}}
 {{- end }}
 
-{{/* The listeners, as JSON. Only the gateway's proxy can be reached from outside of the pod. */}}
+{{/*
+The listeners, as JSON. Only the gateway's proxy can be reached from outside of the pod, and its admin listener where
+it has a console.
+*/}}
 {{- define "sidekey.listen" -}}
 {{- $all := eq .values.ipFamily "IPv6" | ternary "[::]" "0.0.0.0" -}}
 {{- $listen := dict "proxy" "127.0.0.1:15080" "admin" "127.0.0.1:15090" "metrics" (printf "%s:15091" $all) -}}
 {{- if eq .values.mode "gateway" -}}
 {{- $_ := set $listen "proxy" (printf "%s:15080" $all) -}}
 {{- $_ := set $listen "names" (include "sidekey.hosts" . | fromJsonArray) -}}
+{{- if get (include "sidekey.console" . | fromJson) "on" -}}
+{{- $_ := set $listen "admin" (printf "%s:15090" $all) -}}
+{{- end -}}
 {{- end -}}
 {{- $listen | toJson -}}
 {{- end }}
@@ -70,12 +76,16 @@ whose response is still under way, or not stored yet, would be lost.
 {{- if $store.on -}}
 {{- $_ := set $config "store" (merge (include "sidekey.storeConfig" . | fromJson) ($config.store | default dict)) -}}
 {{- end -}}
+{{- $admin := include "sidekey.consoleConfig" . | fromJson -}}
 {{- if $store.tokens -}}
 {{- $tokens := dict -}}
 {{- range $store.tokens -}}
 {{- $_ := set $tokens .id (dict "token" (dict "file" (printf "/run/sidekey/operators/%s" .id)) "role" .role) -}}
 {{- end -}}
-{{- $_ := set $config "admin" (merge (dict "tokens" $tokens) ($config.admin | default dict)) -}}
+{{- $_ := set $admin "tokens" $tokens -}}
+{{- end -}}
+{{- if $admin -}}
+{{- $_ := set $config "admin" (merge $admin ($config.admin | default dict)) -}}
 {{- end -}}
 {{- $https := include "sidekey.httpsProxy" . | fromJson -}}
 {{- if $https.on -}}

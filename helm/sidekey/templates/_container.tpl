@@ -60,6 +60,11 @@ ports:
   - name: sidekey-metrics
     containerPort: 15091
     protocol: TCP
+  {{- if get (include "sidekey.console" . | fromJson) "on" }}
+  - name: sidekey-console
+    containerPort: 15090
+    protocol: TCP
+  {{- end }}
 startupProbe:
   httpGet:
     path: /readyz

@@ -27,6 +27,7 @@
 {{- end -}}
 {{- include "sidekey.validateHttpsProxy" . -}}
 {{- include "sidekey.validateStore" . -}}
+{{- include "sidekey.validateConsole" . -}}
 {{- include "sidekey.validateProcesses" . -}}
 {{- include "sidekey.validateVolumes" . -}}
 {{- include "sidekey.validateMounts" . -}}
@@ -164,6 +165,7 @@ mounted read-only, and a volume over the config would hide it.
 {{- $taken := dict "/etc/sidekey" "the config" "/run/sidekey/callers" "the callers' tokens" "/dev/shm" "Sidekey's own memory" -}}
 {{- $taken = merge $taken (dict "/run/sidekey/state" "the local CA" "/run/sidekey/ca" "the CA" "/run/sidekey/trust" "the trust folder" "/run/sidekey/extra-roots" "the extra roots") -}}
 {{- $taken = merge $taken (dict "/run/sidekey/store" "the store's keys" "/run/sidekey/operators" "the operators' tokens") -}}
+{{- $_ := set $taken "/run/sidekey/console" "the console's certificate" -}}
 {{- if get (include "sidekey.store" . | fromJson) "embedded" -}}
 {{- $_ := set $taken "/var/lib/sidekey" "the store" -}}
 {{- end -}}

@@ -78,6 +78,7 @@ Each source of the config is one file: items give it a name, so that two can nev
   {{- toYaml $mount.source | nindent 2 }}
 {{- end }}
 {{- include "sidekey.storeVolumes" . }}
+{{- include "sidekey.consoleVolumes" . }}
 {{- include "sidekey.caVolumes" . }}
 {{- /* The containers of a pod share one /dev/shm; Sidekey keeps the CAs that it trusts there, so it gets its own. */}}
 - name: sidekey-shm
@@ -104,6 +105,7 @@ Each source of the config is one file: items give it a name, so that two can nev
   readOnly: true
 {{- end }}
 {{- include "sidekey.storeVolumeMounts" . }}
+{{- include "sidekey.consoleVolumeMounts" . }}
 {{- include "sidekey.caVolumeMounts" . }}
 - name: sidekey-shm
   mountPath: /dev/shm

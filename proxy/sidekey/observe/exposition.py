@@ -11,7 +11,7 @@ import asyncio
 import platform
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import accumulate
-from time import perf_counter
+from time import perf_counter, time
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 import sidekey
 from sidekey.core.build import build
 from sidekey.observe.metrics import BOUNDS, IntegrationStats, Metrics
+from sidekey.runtime.standing import STATES, changed_states
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -176,8 +177,16 @@ def _changes(metrics: Metrics) -> Iterator[str]:
 
 
 def _stored(metrics: Metrics) -> Iterator[str]:
-    for state, count in metrics.store_integrations.items():
-        yield f'sidekey_store_integrations{{state="{state}"}} {count}\n'
+    """Of ten thousand, only those are looked at whose state may be another than it was when they were built."""
+    stored = metrics.stored
+    if stored is None:
+        return
+    counts = {state: stored.counts.get(state, 0) for state in STATES}
+    for state in changed_states(stored, time(), metrics.failing()):
+        counts["ok"] -= 1
+        counts[state] += 1
+        yield ""
+    yield "".join([f'sidekey_store_integrations{{state="{state}"}} {count}\n' for state, count in counts.items()])
 
 
 def _of_store(name: str, place: int) -> Callable[[Metrics], Iterator[str]]:
@@ -269,7 +278,7 @@ FAMILIES = (
         "Whether something that was stored is gone or older.",
         _of_store("sidekey_store_rolled_back", 2),
     ),
-    Family("sidekey_store_integrations", "gauge", "Stored integrations by what is to be said of them.", _stored),
+    Family("sidekey_store_integrations", "gauge", "Stored integrations by how they stand.", _stored),
     _plain(
         "sidekey_config_last_reload_successful",
         "Whether the last load of the config worked.",

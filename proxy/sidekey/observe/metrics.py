@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from sidekey.runtime.snapshot import NOBODY, Integration, Snapshot
+from sidekey.runtime.snapshot import NOBODY, Integration, Snapshot, Stored
 
 BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the duration histogram in seconds, inclusive; one more bucket takes what is longer."""
@@ -70,7 +70,8 @@ class Metrics:
     by mode; `tunnel_outcomes` counts by the integration that was named (`NOBODY` for none) what became of those that
     were answered 200. `ca_expires` is when the first of the local CAs that sign does; None where none does. `store` is
     whether the store can be reached, its revision, and whether it must not be believed; None where there is none.
-    `store_integrations` counts stored integrations by state; empty where there is no store.
+    `stored` is what the store of the snapshot in use says; None where there is none. `failing` says of which
+    integrations the last requests have failed, and since when (`traffic.Traffic`).
     `presets` counts requests by preset (`UNKNOWN` for none that the caller may use) and outcome.
     `admin_logins` counts operators' requests by whether their token counts, `admin_changes` the changes they asked for,
     by what of and by outcome: "ok", or a code of the API. `note_failure` is told of each exchange that ended in a code
@@ -88,6 +89,7 @@ class Metrics:
         "connects",
         "count_idle",
         "expiries",
+        "failing",
         "fullness",
         "in_flight",
         "in_flight_limit",
@@ -98,7 +100,7 @@ class Metrics:
         "presets",
         "reload_failures",
         "store",
-        "store_integrations",
+        "stored",
         "tunnel_outcomes",
         "tunnels",
         "unknown",
@@ -121,7 +123,8 @@ class Metrics:
         self.expiries: dict[tuple[str, str], float] = {}
         self.reload_failures: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.integrations: Mapping[str, Integration] = MappingProxyType({})
-        self.store_integrations: Mapping[str, int] = MappingProxyType({})
+        self.stored: Stored | None = None
+        self.failing: Callable[[], Mapping[str, int]] = dict
         self.tunnels: dict[str, int] = dict.fromkeys(TUNNEL_MODES, 0)
         self.tunnel_outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.presets: dict[str, dict[str, int]] = {}
@@ -149,12 +152,11 @@ class Metrics:
 
         Who still holds the counters of one that is gone may go on to write into them: nobody reads them.
         """
-        integrations, presets = snapshot.integrations, snapshot.presets
-        states = {} if snapshot.stored is None else snapshot.stored.counts
+        integrations, presets, stored = snapshot.integrations, snapshot.presets, snapshot.stored
 
         def commit() -> None:
             self.integrations = integrations
-            self.store_integrations = states
+            self.stored = stored
             self._stats = {name: stats for name, stats in self._stats.items() if name in integrations}
             for series in (self.calls, self.expiries, self.reload_failures, self.tunnel_outcomes):
                 for key in [key for key in series if key[0] not in integrations and key[0] != NOBODY]:

@@ -13,8 +13,12 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
+from weakref import ref
 
+from sidekey.errors import CALLER_GONE
 from sidekey.observe.metrics import IntegrationStats, Metrics
+from sidekey.runtime.snapshot import Integration
+from sidekey.runtime.standing import FAILING
 
 SLOT: Final = 1800
 """Seconds of a slot."""
@@ -30,9 +34,6 @@ MOST: Final = 1000
 
 ERRORS: Final = 20
 """Failures of an integration that are remembered."""
-
-FAILING: Final = 3
-"""Failures one after another, from which on an integration is failing."""
 
 _AT_ONCE: Final = 200
 """Integrations that are looked at before others have the loop again."""
@@ -50,22 +51,20 @@ class Failure(NamedTuple):
 class Seen:
     """What an integration's requests were like.
 
-    `requests` and `failures` are of the slots of the last day, the oldest first; `used_at` is to the minute, and
-    `failing_since` when the first of the last failures was, None where fewer than `FAILING` followed one another. Both
-    are in seconds since the epoch. `errors` are from the newest on.
+    `requests` and `failures` are of the slots of the last day, the oldest first; `used_at` is to the minute, in seconds
+    since the epoch. `errors` are from the newest on.
     """
 
     requests: tuple[int, ...]
     failures: tuple[int, ...]
     used_at: int
-    failing_since: int | None
     errors: tuple[Failure, ...]
 
 
 class _Record:
     """Of one integration. `slot` is the number of the newest slot since the epoch."""
 
-    __slots__ = ("errors", "failures", "good", "requests", "since", "slot", "streak", "total", "used_at")
+    __slots__ = ("errors", "failures", "good", "of", "requests", "since", "slot", "streak", "total", "used_at")
 
     def __init__(self, slot: int) -> None:
         self.requests = array("I", bytes(SLOTS * 4))
@@ -77,6 +76,8 @@ class _Record:
         """Requests that did not fail, as of the last failure."""
         self.streak = 0
         self.since = 0
+        self.of: ref[Integration] | None = None
+        """What the last failures were of: changed, it is another object, and they tell nothing of it."""
         self.used_at = 0
 
     def turn_to(self, slot: int) -> None:
@@ -129,17 +130,38 @@ class Traffic:
         """Note a request that failed; its outcome is counted already."""
         now = int(self._wall())
         record = self._record(stats.integration, now)
-        if not code and status < 500 and status not in (401, 403):
-            # The caller's mistake, or too many requests: no sign that the integration does not work.
-            record.errors.appendleft(Failure(now, code, status))
+        record.errors.appendleft(Failure(now, code, status))
+        if code == CALLER_GONE or (not code and status < 500 and status not in (401, 403)):
+            # The caller's mistake, or choice, or too many requests: no sign that the integration does not work.
             return
         record.failures[record.slot % SLOTS] += 1
-        record.errors.appendleft(Failure(now, code, status))
         good = _good(stats)
-        if record.streak == 0 or good != record.good:
-            record.streak, record.since = 0, now
-        record.good = good
+        if good != record.good or not self._is_of_now(stats.integration, record):
+            record.streak = 0
+        if record.streak == 0:
+            integration = self._metrics.integrations.get(stats.integration)
+            record.of = None if integration is None else ref(integration)
+            record.good, record.since = good, now
         record.streak += 1
+
+    def failing(self) -> dict[str, int]:
+        """The integrations that are failing, and since when (seconds since the epoch).
+
+        Of at most `MOST`, so that it is asked for with each page and scrape.
+        """
+        return {
+            name: record.since
+            for name, record in self._records.items()
+            if record.streak >= FAILING and self._goes_on(name, record)
+        }
+
+    def _goes_on(self, name: str, record: _Record) -> bool:
+        """Whether nothing has succeeded since the last failure, and it is what it was then."""
+        stats = self._metrics.counted(name)
+        return stats is not None and _good(stats) == record.good and self._is_of_now(name, record)
+
+    def _is_of_now(self, name: str, record: _Record) -> bool:
+        return (None if record.of is None else record.of()) is self._metrics.integrations.get(name)
 
     def of(self, integration: str) -> Seen | None:
         """What is remembered of an integration, and counted by now; None: nothing."""
@@ -151,12 +173,10 @@ class Traffic:
             return None
         record.turn_to(now // SLOT)
         order = [number % SLOTS for number in range(record.slot - SLOTS + 1, record.slot + 1)]
-        failing = record.streak >= FAILING and stats is not None and _good(stats) == record.good
         return Seen(
             tuple(record.requests[each] for each in order),
             tuple(record.failures[each] for each in order),
             record.used_at,
-            record.since if failing else None,
             tuple(record.errors),
         )
 

@@ -52,7 +52,7 @@ class TestRequest:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Integration:
     """One integration, ready to serve.
 
@@ -225,9 +225,9 @@ class Log:
 
 
 StoredState = Literal["ok", "hidden", "invalid", "altered", "sealed"]
-"""What is to be said of a stored integration. `hidden`: it is not served, since a file has, or had, its ID, or another
-covers its targets; `invalid`: this Sidekey cannot use its document; `altered`: its row was changed by other means;
-`sealed`: a secret of it cannot be opened.
+"""What is to be said of a stored integration as it was built. `hidden`: it is not served, since a file has, or had, its
+ID, or another covers its targets; `invalid`: this Sidekey cannot use its document; `altered`: its row was changed by
+other means; `sealed`: a secret of it cannot be opened. How it stands by now: `runtime.standing`.
 """
 
 STORED_STATES: Final[tuple[StoredState, ...]] = ("ok", "hidden", "invalid", "altered", "sealed")
@@ -245,7 +245,8 @@ class Stored:
     """What the store says at one `revision`, as far as it is used.
 
     `judgements` are of all its integrations, by ID, `integrations` those that are served. `newly_hidden` are the IDs of
-    those whose rows do not say yet that they are hidden. `counts` are the judgements' by state. `trust` is that of
+    those whose rows do not say yet that they are hidden. `counts` are the judgements' by state, `unsettled` those of
+    the integrations judged ok which time, or another reading, may change (`runtime.standing`). `trust` is that of
     stored integrations which name none, `allow_private` what they may dial beyond global addresses.
     """
 
@@ -257,6 +258,7 @@ class Stored:
     trust: Trust = Trust()
     allow_private: Only = field(default_factory=Only)
     counts: Mapping[str, int] = field(init=False, compare=False)
+    unsettled: Mapping[str, Integration] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """Count here, where the store's thread does it."""
@@ -264,6 +266,21 @@ class Stored:
         for judgement in self.judgements.values():
             counts[judgement.state] += 1
         object.__setattr__(self, "counts", MappingProxyType(counts))
+        unsettled = {
+            name: each
+            for name, each in self.integrations.items()
+            if (each.certificate is not None or each.secrets.credential is None) and self._is_ok(name)
+        }
+        object.__setattr__(self, "unsettled", MappingProxyType(unsettled))
+
+    def settled(self, name: str) -> Integration | None:
+        """One that was judged ok, and that only requests tell more of."""
+        found = self.integrations.get(name)
+        return found if found is not None and name not in self.unsettled and self._is_ok(name) else None
+
+    def _is_ok(self, name: str) -> bool:
+        judgement = self.judgements.get(name)
+        return judgement is not None and judgement.state == "ok"
 
 
 @dataclass(frozen=True, slots=True)

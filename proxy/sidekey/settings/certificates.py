@@ -92,7 +92,7 @@ def _load(
     def placed(found: tuple[tuple[str, str], ...]) -> Messages:
         return tuple(((block, key), text) for key, text in found)
 
-    return Reading(examined.identity, placed((*reasons, *examined.errors)), placed(examined.warnings))
+    return Reading(examined.identity, placed((*reasons, *examined.errors)), placed(examined.warnings), examined.ends_at)
 
 
 def _bytes(reference: Reference, read: ReferenceReader, fetched: bytes | None) -> bytes:

@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
 from sidekey.admin.console.words import STATES, for_people, line_of, overtaken, standing_of, title_of
-from sidekey.observe.traffic import Seen
-from sidekey.runtime.snapshot import STORED_STATES
+from sidekey.runtime import standing
 
-FAILING = Seen((0,) * 48, (0,) * 48, 0, 1_800_000_000, ())
+NOW = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
 
 
-def item(status: str = "ok", *, usable: bool = True) -> dict[str, Any]:
-    return {"status": status, "usable": usable, "reason": None if status == "ok" else "why"}
+def item(status: str = "ok", **more: str) -> dict[str, Any]:
+    return {"status": status, "reason": None if status == "ok" else "why", "expires_at": None, **more}
 
 
 def test_every_state_has_a_word_and_a_mood() -> None:
-    assert list(STATES) == list(STORED_STATES)
-    assert [standing_of(item(state)).word for state in STORED_STATES] == list(STATES.values())
-    assert standing_of(item("hidden")) == ("warning", "Hidden", "why")
+    assert list(STATES) == list(standing.STATES)
+    same = [state for state in STATES if state not in ("expiring", "failing")]
+    assert [standing_of(item(state), NOW).word for state in same] == [STATES[state] for state in same]
+    assert standing_of(item("hidden"), NOW) == ("warning", "Hidden", "why")
+    assert standing_of(item(), NOW) == ("good", "OK", "")
 
 
 @pytest.mark.parametrize(
-    ("given", "seen", "word"),
+    ("given", "word"),
     [
-        (item(), None, "OK"),
-        (item(usable=False), None, "Secret missing"),
-        (item(), FAILING, "Failing since 08:00 UTC"),
-        (item("invalid"), FAILING, "Invalid"),
-        (item(usable=False), FAILING, "Secret missing"),
+        (item("expiring", expires_at="2027-01-18T09:00:00Z"), "Expires in 3 days"),
+        (item("expiring", expires_at="2027-01-16T08:00:00Z"), "Expires in 1 day"),
+        (item("expiring", expires_at="2027-01-15T20:00:00Z"), "Expires within a day"),
+        (item("failing", failing_since="2027-01-15T07:10:00Z"), "Failing since 07:10 UTC"),
+        (item("failing", failing_since="2027-01-14T23:10:00Z"), "Failing since 14 Jan, 23:10 UTC"),
     ],
 )
-def test_the_worst_is_told(given: dict[str, Any], seen: Seen | None, word: str) -> None:
-    assert standing_of(given, seen).word == word
+def test_times_are_told_as_people_say_them(given: dict[str, Any], word: str) -> None:
+    assert standing_of(given, NOW).word == word
 
 
 def test_a_kind_is_told_by_its_title() -> None:

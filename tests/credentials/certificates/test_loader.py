@@ -91,3 +91,19 @@ def test_what_was_fetched_is_handed_on() -> None:
     assert not loader.pending
     loader.load(5.0)
     assert shelf.seen == [({PLACE: b"pem"}, 5.0)]
+
+
+def test_the_end_is_that_of_the_one_in_use_else_of_the_one_that_was_read() -> None:
+    """One that had ended when it was read is told with its end as well; before any reading there is none."""
+    shelf = Shelf(Reading(GOOD, ends_at=100.0))
+    loader = CertificateLoader(shelf)
+    assert loader.ends_at is None
+    loader.load(1.0)
+    shelf.reading = replace(INVALID, ends_at=50.0)
+    loader.load(99.0)
+    assert loader.ends_at == 100.0
+    loader.load(100.0)
+    assert (loader.identity, loader.ends_at) == (None, 50.0)
+    shelf.reading = INVALID
+    loader.load(101.0)
+    assert loader.ends_at is None

@@ -197,3 +197,11 @@ def test_any_bytes_end_in_errors_or_an_identity(certificate: bytes, key: bytes, 
     assert (examined.identity is None) == bool(examined.errors)
     told = f"{examined!r}"
     assert not any(line in told for line in KEY.decode().splitlines()[1:-1])
+
+
+def test_the_end_of_a_certificate_is_told_whatever_else_is_wrong_with_it() -> None:
+    """Without a certificate there is none."""
+    end = LEAF.certificate.not_valid_after_utc.timestamp()
+    for key, now in ((KEY, PRESENT), (OTHER.key_pem, PRESENT), (KEY, end + 1), (None, PRESENT)):
+        assert examine(Material(LEAF.pem, key), now).ends_at == end
+    assert judged(b"not PEM", KEY).ends_at is None

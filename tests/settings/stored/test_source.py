@@ -17,6 +17,7 @@ from sidekey.credentials.destination import destination_of
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.errors import ProblemError
 from sidekey.runtime.snapshot import Integration, Snapshot, Stored
+from sidekey.runtime.standing import standing_of
 from sidekey.settings.load import Loader
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.source import StoredSource, build_draft
@@ -32,9 +33,11 @@ from support.stored import (
     PRESENT,
     PROFILE,
     VAULT,
+    chain,
     copied,
     documents,
     draft,
+    mtls,
     opened,
     settings_in,
     stored,
@@ -65,9 +68,9 @@ class Joined:
     def put(self, *rows: IntegrationRow) -> None:
         self.rows = {**self.rows, **{row.id: row for row in rows}}
 
-    def load(self) -> Snapshot:
+    def load(self, now: float = PRESENT) -> Snapshot:
         self.source.take(State(integrations=self.rows, callers=self.callers), self.vault)
-        return good(self.loader.load(PRESENT))
+        return good(self.loader.load(now))
 
     def states(self, snapshot: Snapshot | None = None) -> dict[str, str]:
         return {name: each.state for name, each in said(snapshot or self.load()).judgements.items()}
@@ -265,6 +268,41 @@ def test_what_the_rest_of_the_config_forbids_is_invalid_until_it_allows_it(joine
     assert "must be at most" in said(joined.load()).judgements["crm"].reason
     joined.write("")
     assert joined.states() == {"crm": "ok"}
+
+
+def test_what_time_or_an_entry_puts_right_is_no_error_of_its_document(joined: Joined) -> None:
+    """How it stands tells it: a secret that is not there, and a certificate that has ended."""
+    end = chain().leaf.certificate.not_valid_after_utc.timestamp()
+    bare = stored(BASIC, "bare")
+    joined.put(stored(mtls(), "bank"), replace(bare, secrets={}))
+    snapshot = joined.load(end + 1)
+    judgements = said(snapshot).judgements
+    assert joined.states(snapshot) == {"bank": "ok", "bare": "ok"}
+    found = {
+        name: standing_of(snapshot.integrations[name], end + 1, judgement=judgements[name]) for name in ("bank", "bare")
+    }
+    assert {name: each.state for name, each in found.items()} == {"bank": "expired", "bare": "secret_missing"}
+    assert found["bare"].reason == "auth.password: no secret is stored here: enter it"
+    assert [*said(snapshot).unsettled] == ["bank", "bare"]
+
+
+def test_a_certificate_that_cannot_be_used_and_has_not_ended_is_invalid(joined: Joined) -> None:
+    """Here, one that is not valid yet; once it is, it is built again."""
+    joined.put(stored(mtls()))
+    early = joined.load(PRESENT - 30 * 86_400)
+    assert joined.states(early) == {"crm": "invalid"}
+    assert "valid only from" in said(early).judgements["crm"].reason
+    assert joined.states() == {"crm": "ok"}
+
+
+def test_a_row_that_was_altered_is_told_so_where_a_file_has_its_id_too(joined: Joined) -> None:
+    """What is worse is said; the file's is served."""
+    joined.write(f"integrations: {{crm: {OWN}}}\n")
+    joined.put(IntegrationRow(row="r", id="crm", version=3, state="altered"))
+    snapshot = joined.load()
+    assert joined.states(snapshot) == {"crm": "altered"}
+    assert not snapshot.integrations["crm"].stored
+    assert said(snapshot).newly_hidden == ()
 
 
 def test_stored_callers_stand_beside_those_of_files(joined: Joined) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from sidekey.admin.api.named import Key, keys, page_of
+from sidekey.admin.api.standings import Standings, served
+from sidekey.core.policy import Policy
 from sidekey.credentials.fields import mapping
-from sidekey.runtime.snapshot import Integration, Judgement, Snapshot, Stored
+from sidekey.runtime.snapshot import Integration
+from sidekey.runtime.standing import Standing
 from sidekey.settings.stored.document import MalformedError, Saved
 from sidekey.settings.stored.reading import instant, shown
 from sidekey.settings.stored.saving import Former
@@ -22,6 +26,8 @@ ABOUT: Final = frozenset(
         "status",
         "reason",
         "usable",
+        "expires_at",
+        "failing_since",
         "kind",
         "base",
         "created_at",
@@ -31,22 +37,11 @@ ABOUT: Final = frozenset(
 )
 """What is said of an integration beside its document; sent back, only `id` counts, which must be the same."""
 
-_WAITING: Final = Judgement("ok", "it was saved a moment ago")
+USABLE: Final = "Whether requests are sent with its credential, so that a preset may have it: ok, expiring or failing."
+"""What is said of `usable`, in the list and as a filter."""
 
 
-def judgement_of(snapshot: Snapshot, name: str) -> Judgement:
-    """How a stored integration stands."""
-    stored = snapshot.stored or Stored()
-    return stored.judgements.get(name, _WAITING)
-
-
-def served(snapshot: Snapshot, name: str, *, stored: bool) -> Integration | None:
-    """What is served under an ID, where it is of the store, or of a file."""
-    found = snapshot.integrations.get(name)
-    return found if found is not None and found.stored == stored else None
-
-
-def whole(row: IntegrationRow, snapshot: Snapshot) -> dict[str, Any]:
+def whole(row: IntegrationRow, standings: Standings) -> dict[str, Any]:
     """A stored integration with its document, which is left out where it is not to be relied upon."""
     document: Any = {}
     if row.state == "ok":
@@ -54,24 +49,21 @@ def whole(row: IntegrationRow, snapshot: Snapshot) -> dict[str, Any]:
             document = shown(Former.load(row.document, row.secrets), row.secrets)
         except MalformedError:
             document = {}
-    return {"id": row.id, **document, **_about_stored(row, snapshot)}
+    return {"id": row.id, **document, **_about_stored(row, standings)}
 
 
-def whole_of_file(integration: Integration) -> dict[str, Any]:
+def whole_of_file(integration: Integration, standings: Standings) -> dict[str, Any]:
     """What is told of an integration from a file: its config is for whoever may read that."""
     document = {"description": integration.description, "tags": list(integration.tags)}
-    return {"id": integration.id, **document, **_about_file(integration)}
+    return {"id": integration.id, **document, **_about_file(integration, standings)}
 
 
-def _about_stored(row: IntegrationRow, snapshot: Snapshot) -> dict[str, Any]:
-    integration = served(snapshot, row.id, stored=True)
-    status, usable = _standing(row, integration, snapshot)
+def _about_stored(row: IntegrationRow, standings: Standings) -> dict[str, Any]:
+    integration = served(standings.snapshot, row.id, stored=True)
     return {
         "source": "store",
         "version": row.version,
-        "status": status,
-        "reason": judgement_of(snapshot, row.id).reason or None,
-        "usable": usable,
+        **_stands(standings.of_stored(row)),
         "kind": _kind(row, integration),
         "base": _base(integration),
         "created_at": instant(row.created_at),
@@ -80,20 +72,22 @@ def _about_stored(row: IntegrationRow, snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _standing(row: IntegrationRow, integration: Integration | None, snapshot: Snapshot) -> tuple[str, bool]:
-    """How a stored integration stands, and whether all it needs can be read."""
-    state = judgement_of(snapshot, row.id).state
-    usable = state == "ok" and integration is not None and integration.usable
-    return "altered" if row.state == "altered" else state, usable
+def _stands(standing: Standing) -> dict[str, Any]:
+    ends, since = standing.expires_at, standing.failing_since
+    return {
+        "status": standing.state,
+        "reason": standing.reason or None,
+        "usable": standing.usable,
+        "expires_at": None if ends is None else instant(ends),
+        "failing_since": None if since is None else instant(since),
+    }
 
 
-def _about_file(integration: Integration) -> dict[str, Any]:
+def _about_file(integration: Integration, standings: Standings) -> dict[str, Any]:
     return {
         "source": "file",
         "version": None,
-        "status": "ok",
-        "reason": None,
-        "usable": integration.usable,
+        **_stands(standings.of_file(integration)),
         "kind": integration.kind,
         "base": _base(integration),
         "created_at": None,
@@ -137,50 +131,77 @@ class Wanted(NamedTuple):
     after: str = ""
 
 
-def page(state: State, snapshot: Snapshot, wanted: Wanted) -> dict[str, Any]:
+def page(state: State, standings: Standings, wanted: Wanted) -> dict[str, Any]:
     """A page of all integrations, by ID; where a file and the store have the same, both."""
+    wanted = wanted._replace(q=wanted.q.casefold())
 
     def item(key: Key) -> dict[str, Any] | None:
-        entry = _entry(key, state, snapshot)
-        return _item(entry, snapshot) if _is_wanted(entry, wanted) else None
+        # What costs least is asked first: there may be ten thousand, of which a page shows fifty.
+        if not _stands_as(key, state, standings, wanted):
+            return None
+        entry = _entry(key, state, standings)
+        return _item(entry, standings) if _is_wanted(entry, wanted) else None
 
-    files = (name for name, each in snapshot.integrations.items() if not each.stored)
+    files = (name for name, each in standings.snapshot.integrations.items() if not each.stored)
     return page_of(keys(files, state.integrations), wanted.after, item)
 
 
+def _stands_as(key: Key, state: State, standings: Standings, wanted: Wanted) -> bool:
+    if not (wanted.status or wanted.usable):
+        return True
+    name, source = key
+    if source == "file":
+        standing = standings.of_file(standings.snapshot.integrations[name])
+    else:
+        standing = standings.of_stored(state.integrations[name])
+    if wanted.status and wanted.status != standing.state:
+        return False
+    return not wanted.usable or (wanted.usable == "true") is standing.usable
+
+
 class _Entry(NamedTuple):
-    """What a list is searched by: there may be ten thousand, of which a page shows fifty. `row` None: of a file."""
+    """What a list is searched by. `row` None: of a file. `places` tell where it sends."""
 
     name: str
-    source: str
     description: str
     tags: Sequence[str]
     kind: str | None
-    status: str
-    usable: bool
+    places: Callable[[], Iterable[str]]
     row: IntegrationRow | None
 
 
-def _entry(key: Key, state: State, snapshot: Snapshot) -> _Entry:
+def _entry(key: Key, state: State, standings: Standings) -> _Entry:
     name, source = key
-    if source == "file":
-        each = snapshot.integrations[name]
-        return _Entry(name, source, each.description, each.tags, each.kind, "ok", each.usable, None)
-    row = state.integrations[name]
-    integration = served(snapshot, name, stored=True)
-    status, usable = _standing(row, integration, snapshot)
-    if integration is not None and integration.rebuild is None:
-        return _Entry(name, source, integration.description, integration.tags, integration.kind, status, usable, row)
+    row = None if source == "file" else state.integrations[name]
+    each = served(standings.snapshot, name, stored=row is not None)
+    if row is None or (each is not None and each.rebuild is None):
+        each = standings.snapshot.integrations[name]
+        return _Entry(name, each.description, each.tags, each.kind, partial(_hosts, each.policy), row)
     written = _written(row)
-    tags = written.get("tags")
-    found = [each for each in tags if isinstance(each, str)] if isinstance(tags, list) else []
-    return _Entry(
-        name, source, _text(written.get("description")) or "", found, _kind(row, integration), status, usable, row
-    )
+    described = _text(written.get("description")) or ""
+    places = partial(_texts, written.get("endpoint_prefix"))
+    return _Entry(name, described, _texts(written.get("tags")), _kind(row, each), places, row)
 
 
-def _item(entry: _Entry, snapshot: Snapshot) -> dict[str, Any]:
-    about = _about_file(snapshot.integrations[entry.name]) if entry.row is None else _about_stored(entry.row, snapshot)
+def _hosts(policy: Policy) -> Iterator[str]:
+    """The hosts that a policy names, in lower case."""
+    for prefix in policy.prefixes:
+        yield prefix.origin.host
+    for domain in policy.domains:
+        yield domain.origin.host
+
+
+def _texts(written: object) -> list[str]:
+    """The texts of a list, or the one that is there instead."""
+    every = written if isinstance(written, list) else [written]
+    return [each for each in every if isinstance(each, str)]
+
+
+def _item(entry: _Entry, standings: Standings) -> dict[str, Any]:
+    if entry.row is not None:
+        about = _about_stored(entry.row, standings)
+    else:
+        about = _about_file(standings.snapshot.integrations[entry.name], standings)
     return {"id": entry.name, "description": entry.description, "tags": list(entry.tags), **about}
 
 
@@ -189,10 +210,7 @@ def _is_wanted(entry: _Entry, wanted: Wanted) -> bool:
         return False
     if wanted.kind and wanted.kind != entry.kind:
         return False
-    if wanted.status and wanted.status != entry.status:
-        return False
-    if wanted.usable and (wanted.usable == "true") is not entry.usable:
-        return False
     if not wanted.q:
         return True
-    return wanted.q.casefold() in "\n".join((entry.name, entry.description, *entry.tags)).casefold()
+    found = (entry.name, entry.description, *entry.tags, *entry.places())
+    return wanted.q in "\n".join(found).casefold()

@@ -9,15 +9,16 @@ from typing import Any, Final
 from sidekey.admin.api import documents
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.documents import Wanted
+from sidekey.admin.api.documents import USABLE, Wanted
 from sidekey.admin.api.named import AFTER, name_in, other_name
 from sidekey.admin.api.previews import OF_A_FILE
 from sidekey.admin.api.problems import ApiProblem, ItemError, not_found
 from sidekey.admin.api.route import JSON, MERGE_PATCH, PREFIX, Route
 from sidekey.admin.api.saving import Saving
 from sidekey.admin.api.service import Service, expect
+from sidekey.admin.api.standings import Standings, served
 from sidekey.credentials.registry import KINDS
-from sidekey.runtime.snapshot import STORED_STATES, Snapshot
+from sidekey.runtime.standing import STATES
 from sidekey.settings.stored.rows import Made
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import Delete, Put
@@ -26,11 +27,11 @@ Make = Callable[[Saving, Mapping[str, Any]], Made]
 """Makes a row of what was sent."""
 
 QUERY: Final[Mapping[str, Mapping[str, Any]]] = {
-    "q": {"type": "string", "description": "A text that ID, description or a tag contains, in any case."},
+    "q": {"type": "string", "description": "A text that ID, description, a tag or a host contains, in any case."},
     "tag": {"type": "string", "description": "A tag."},
     "kind": {"type": "string", "enum": sorted(KINDS), "description": "The kind of its credential."},
-    "status": {"type": "string", "enum": list(STORED_STATES), "description": "How it stands."},
-    "usable": {"type": "string", "enum": ["true", "false"], "description": "Whether all it needs can be read."},
+    "status": {"type": "string", "enum": list(STATES), "description": "How it stands."},
+    "usable": {"type": "string", "enum": ["true", "false"], "description": USABLE},
     "after": AFTER,
 }
 
@@ -38,25 +39,25 @@ QUERY: Final[Mapping[str, Mapping[str, Any]]] = {
 async def browse(service: Service, ask: Ask) -> Answer:
     """A page of them."""
     wanted = Wanted(**ask.query)
-    return await service.answer(documents.page, service.store.state, service.snapshot, wanted)
+    return await service.answer(documents.page, service.store.state, service.standings, wanted)
 
 
 async def read(service: Service, ask: Ask) -> Answer:
     """One of them."""
-    name, snapshot = ask.names["id"], service.snapshot
+    name, standings = ask.names["id"], service.standings
     row = service.store.state.integrations.get(name)
     if row is not None:
-        return await service.run(_shown, row, snapshot)
-    of_file = documents.served(snapshot, name, stored=False)
+        return await service.run(_shown, row, standings)
+    of_file = served(standings.snapshot, name, stored=False)
     if of_file is None:
         raise not_found()
-    return Answer.of(documents.whole_of_file(of_file))
+    return Answer.of(documents.whole_of_file(of_file, standings))
 
 
 async def create(service: Service, ask: Ask) -> Answer:
     """Save a new one, and serve it."""
     name, wrong = name_in(ask.document, "id")
-    if documents.served(service.snapshot, name, stored=False) is not None:
+    if served(service.snapshot, name, stored=False) is not None:
         raise ApiProblem("exists", OF_A_FILE)
     if name in (await service.now()).integrations:
         raise ApiProblem("exists", "the name is in use: choose another, or change what has it")
@@ -90,9 +91,9 @@ async def _save(service: Service, ask: Ask, saving: Saving, make: Make) -> Answe
     row = saving.row
     made = await service.run(make, saving, ask.document)
     if row is not None and not made.fields:
-        return await service.run(_shown, row, service.snapshot)
+        return await service.run(_shown, row, service.standings)
     state = await service.commit(ask, [Put(made.row, None if row is None else row.version)], made.fields)
-    return await service.run(_shown, state.integrations[made.row.id], service.snapshot, 201 if row is None else 200)
+    return await service.run(_shown, state.integrations[made.row.id], service.standings, 201 if row is None else 200)
 
 
 async def delete(service: Service, ask: Ask) -> Answer:
@@ -106,13 +107,13 @@ async def release(service: Service, ask: Ask) -> Answer:
     """Serve one that is hidden because a file had its ID."""
     row = await _stored(service, ask)
     version = expect(row, ask.version)
-    if documents.served(service.snapshot, row.id, stored=False) is not None:
+    if served(service.snapshot, row.id, stored=False) is not None:
         raise ApiProblem("read_only", "a config file still has an integration of this ID: remove it there first")
     if not service.managed.release(row) and not row.hidden:
-        return await service.run(_shown, row, service.snapshot)
+        return await service.run(_shown, row, service.standings)
     released = IntegrationRow.parse(row.row, row.id, row.version, {**row.fields(), "hidden": False})
     state = await service.commit(ask, [Put(released, version)], ("hidden",))
-    return await service.run(_shown, state.integrations[row.id], service.snapshot)
+    return await service.run(_shown, state.integrations[row.id], service.standings)
 
 
 async def _stored(service: Service, ask: Ask) -> IntegrationRow:
@@ -121,14 +122,14 @@ async def _stored(service: Service, ask: Ask) -> IntegrationRow:
     row = (await service.now()).integrations.get(name)
     if row is not None:
         return row
-    if documents.served(service.snapshot, name, stored=False) is not None:
+    if served(service.snapshot, name, stored=False) is not None:
         raise ApiProblem("read_only", "it is written in a config file: change it there")
     raise not_found()
 
 
-def _shown(row: IntegrationRow, snapshot: Snapshot, status: int = 200) -> Answer:
+def _shown(row: IntegrationRow, standings: Standings, status: int = 200) -> Answer:
     location = f"{PREFIX}/integrations/{row.id}" if status == 201 else ""
-    return Answer.of(documents.whole(row, snapshot), status=status, version=row.version, location=location)
+    return Answer.of(documents.whole(row, standings), status=status, version=row.version, location=location)
 
 
 _ALL: Final = partial(Route, path="/integrations")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sidekey.admin.api import documents
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.named import name_in
@@ -14,6 +13,7 @@ from sidekey.admin.api.problems import MOST_ERRORS, ItemError
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.saving import document_in, overlap_in
 from sidekey.admin.api.service import Service
+from sidekey.admin.api.standings import served
 from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.settings.stored.certificates import Material, material_of
 from sidekey.settings.stored.reading import instant
@@ -32,7 +32,7 @@ async def preview(service: Service, ask: Ask) -> Answer:
     """Say what saving a document would do. What is stored is the one that is loaded: nothing is asked of the store."""
     sent = ask.document
     name, wrong = name_in(sent, "id") if "id" in sent else (_DRAFT, [])
-    if documents.served(service.snapshot, name, stored=False) is not None:
+    if served(service.snapshot, name, stored=False) is not None:
         wrong.append(ItemError("/id", OF_A_FILE))
     row = service.store.state.integrations.get(name)
     return await service.answer(_preview, document_in(sent), name, row, wrong, service.snapshot)

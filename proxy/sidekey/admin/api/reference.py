@@ -14,6 +14,7 @@ from sidekey.admin.api.openapi import codes_of
 from sidekey.admin.api.problems import CODES
 from sidekey.admin.api.route import PREFIX, Route
 from sidekey.admin.api.table import ROUTES
+from sidekey.runtime.standing import EXPIRING, FAILING
 from sidekey.settings.document import DEEPEST
 from sidekey.settings.stored.document import LARGEST, MOST_VALUES
 from sidekey.settings.stored.saving import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
@@ -47,8 +48,8 @@ token then, `/healthz` and `/readyz` need none. Its `Host` must be an IP address
 ## Integrations
 
 An integration is one object: its document, as in a file, and what is said about it: `source` (`file` or `store`),
-`version`, `status`, `reason`, `usable`, `kind`, `base`, `created_at`, `updated_at`, `updated_by`. Sent back, that
-counts for nothing, so that what was read can be edited and sent.
+`version`, `status`, `reason`, `usable`, `expires_at`, `failing_since`, `kind`, `base`, `created_at`, `updated_at`,
+`updated_by`. Sent back, that counts for nothing, so that what was read can be edited and sent.
 
 - A **secret** is sent as `{{"value": "..."}}`, and reads as `{{"set": true, "updated_at": ..., "updated_by":
   ...}}`: never its value, length, a part or a hash. The same object sent back keeps it. Left out of a PATCH it
@@ -59,9 +60,27 @@ counts for nothing, so that what was read can be edited and sent.
 - A secret is sealed for its **destination**: kind, prefixes, domains, endpoints, CA, and whatever else decides
   where it may go. A change of that without the secret is the problem `reenter`, with a pointer for each secret
   that must be sent again.
-- `status` is `ok`; `hidden`: a file has, or had, the ID, which is served until an editor releases this one, or
-  another integration covers the same targets; `invalid`: this Sidekey cannot use it; `altered`: its row was changed
-  by other means; `sealed`: a secret cannot be opened.
+- `status` is one word, of the table below the last that is true; `reason` says why in words. The list takes each as a
+  filter, and the metric `sidekey_store_integrations` counts by them ([metrics.md](metrics.md)).
+
+  | status | means | requests |
+  |---|---|---|
+  | `ok` | nothing is known against it | are sent |
+  | `expiring` | its client certificate ends within {EXPIRING // 86_400} days: `expires_at` | are sent |
+  | `failing` | its last {FAILING} requests were answered 401, 403 or 5xx, or failed: `failing_since` | are sent |
+  | `secret_missing` | a secret, or its client certificate, cannot be read | `credential_unavailable` |
+  | `expired` | its client certificate has ended: `expires_at` | `credential_unavailable` |
+  | `hidden` | a file has or had its ID, until an editor releases it; or another covers its targets | are not its own |
+  | `invalid` | this Sidekey cannot use it | `credential_unavailable` |
+  | `sealed` | a secret cannot be opened | `credential_unavailable` |
+  | `altered` | its row was changed by other means | `credential_unavailable` |
+
+- `usable` is true where requests are sent with its credential, so that a preset may have it. `expires_at` is there
+  for every client certificate that is known.
+- `failing` is what this process has seen since its start, of the 1,000 integrations that were used last. It ends with
+  the first request that succeeds, or is answered 404, 429 or another 4xx, and with each change of the integration:
+  what failed was not what it is now. Callers who leave count for nothing. A test of `/test` counts as a request,
+  one of a draft does not.
 - `/drafts/integration/preview` says what saving a document would do, and saves nothing: all errors, which secrets
   would have to be sent again and because of which changes, what the provider profile fills in, where the
   credential would go, and what the client certificate is: subject, issuer, days left, and whether the private key is

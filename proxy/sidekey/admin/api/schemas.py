@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
-from sidekey.admin.api.documents import ABOUT
+from sidekey.admin.api.documents import ABOUT, USABLE
 from sidekey.credentials.fields import PEM_SCHEMA
 from sidekey.credentials.registry import KINDS
 from sidekey.runtime.admin_rules import ROLES
-from sidekey.runtime.snapshot import STORED_STATES
+from sidekey.runtime.standing import EXPIRING, FAILING, STATES
 from sidekey.settings.schema import schema as config_schema
 from sidekey.settings.stored.saving import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
 from sidekey.settings.values import NAME_PATTERN
@@ -100,13 +100,27 @@ def _page(item: Schema) -> Schema:
     return _object({"items": {"type": "array", "items": item, "maxItems": 50}, "next": following})
 
 
+_STATES: Final = (
+    "How it stands; where several are true, the last of these. `ok`; `expiring`: its client certificate ends within "
+    f"{EXPIRING // 86_400} days; `failing`: its last {FAILING} requests were answered 401, 403 or 5xx, or failed; "
+    "`secret_missing`: a secret, or its client certificate, cannot be read; `expired`: its client certificate has "
+    "ended; `hidden`: a file has, or had, its ID, or another integration covers its targets; `invalid`: this Sidekey "
+    "cannot use it; `sealed`: a secret of it cannot be opened; `altered`: its row was changed by other means."
+)
+
 _ABOUT_SCHEMAS: Final[Mapping[str, Schema]] = {
     "id": {**_NAME, "description": "Its ID, which it keeps."},
     "source": {**_SOURCE, "description": "A file's can be changed only there."},
     "version": {**_VERSION, "description": "As in `ETag`."},
-    "status": {"type": "string", "enum": list(STORED_STATES), "description": "How it stands."},
+    "status": {"type": "string", "enum": list(STATES), "description": _STATES},
     "reason": {**_MAYBE, "description": "Why it does not stand well."},
-    "usable": {"type": "boolean", "description": "Whether all it needs can be read."},
+    "usable": {"type": "boolean", "description": USABLE},
+    "expires_at": {**_INSTANT, "description": "When its client certificate ends; null: it has none that is known."},
+    "failing_since": {
+        **_INSTANT,
+        "description": f"When the first of its last failures was, in this process since its start; null where fewer "
+        f"than {FAILING} followed one another.",
+    },
     "kind": _MAYBE,
     "base": {**_MAYBE, "description": "What the path is appended to at the reverse proxy."},
     "created_at": _INSTANT,

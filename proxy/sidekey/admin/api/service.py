@@ -13,6 +13,7 @@ from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.operators import NOTE_EVERY, Login, Operator, Paces, authenticate, operator_of
 from sidekey.admin.api.problems import ApiProblem
+from sidekey.admin.api.standings import Standings
 from sidekey.core.routing import valid_id
 from sidekey.managed import Managed
 from sidekey.observe.metrics import Metrics
@@ -113,6 +114,7 @@ class Service:
         self._notes: set[asyncio.Task[None]] = set()
         self.traffic = Traffic(metrics)
         metrics.note_failure = self.traffic.failed
+        metrics.failing = self.traffic.failing
         self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
@@ -130,6 +132,11 @@ class Service:
     def snapshot(self) -> Snapshot:
         """The snapshot in use."""
         return self._snapshot()
+
+    @property
+    def standings(self) -> Standings:
+        """How integrations stand now."""
+        return Standings(self.snapshot, self.traffic.failing(), time.time())
 
     @property
     def file_callers(self) -> dict[str, Caller]:
@@ -150,6 +157,7 @@ class Service:
         """End the thread; what is under way in it ends first."""
         self._watching.cancel()
         self.metrics.note_failure = None
+        self.metrics.failing = dict
         self._thread.shutdown(wait=False)
 
     async def run(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from sidekey.admin.api import documents
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid, not_found
 from sidekey.admin.api.route import Route
 from sidekey.admin.api.saving import document_in, draft_of
 from sidekey.admin.api.service import Service
+from sidekey.admin.api.standings import judgement_of
 from sidekey.explain import explain as judge
 from sidekey.probe import Outcome
 from sidekey.runtime.snapshot import Integration, Stored
@@ -72,7 +72,7 @@ def _served(service: Service, name: str) -> Integration:
         return found
     if name not in service.store.state.integrations:
         raise not_found()
-    raise ApiProblem("not_found", f"it is not served now: {documents.judgement_of(snapshot, name).reason}")
+    raise ApiProblem("not_found", f"it is not served now: {judgement_of(snapshot, name).reason}")
 
 
 ROUTES: Final = (

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
 
 from sidekey.admin.api.problems import ApiProblem, ItemError
 from sidekey.credentials.registry import KINDS
-from sidekey.observe.traffic import FAILING, Seen
-from sidekey.runtime.snapshot import STORED_STATES
+from sidekey.runtime.standing import STATES as STATES_OF_ALL
+from sidekey.runtime.standing import State
 
 Mood = Literal["good", "warning", "bad", "quiet"]
 """How much attention a state wants; each has a shape of its own, since colour alone tells some people nothing."""
@@ -23,15 +23,19 @@ class Standing(NamedTuple):
     reason: str
 
 
-_STATES: Final[Mapping[str, tuple[Mood, str]]] = {
+_STATES: Final[Mapping[State, tuple[Mood, str]]] = {
     "ok": ("good", "OK"),
+    "expiring": ("warning", "Expires soon"),
+    "failing": ("bad", "Failing"),
+    "secret_missing": ("bad", "Secret missing"),
+    "expired": ("bad", "Expired"),
     "hidden": ("warning", "Hidden"),
     "invalid": ("bad", "Invalid"),
-    "altered": ("bad", "Altered"),
     "sealed": ("bad", "Sealed"),
+    "altered": ("bad", "Altered"),
 }
 
-STATES: Final = {state: _STATES[state][1] for state in STORED_STATES}
+STATES: Final = {state: _STATES[state][1] for state in STATES_OF_ALL}
 """The states to filter by, with their words."""
 
 DONE: Final[Mapping[str, str]] = {
@@ -55,17 +59,23 @@ def title_of(kind: str | None) -> str:
     return kind or "" if found is None else found.title
 
 
-def standing_of(item: Mapping[str, Any], seen: Seen | None = None) -> Standing:
-    """How an integration of the API's stands; `seen` is what its requests were like."""
-    status = str(item["status"])
-    reason = str(item["reason"] or "")
-    if status == "ok" and not item["usable"]:
-        return Standing("bad", "Secret missing", reason or "what it needs cannot be read")
-    if status == "ok" and seen is not None and seen.failing_since is not None:
-        since = datetime.fromtimestamp(seen.failing_since, UTC)
-        return Standing("bad", f"Failing since {since:%H:%M} UTC", f"its last {FAILING} requests and more have failed")
-    mood, word = _STATES[status]
-    return Standing(mood, word, reason)
+def standing_of(item: Mapping[str, Any], now: datetime) -> Standing:
+    """How an integration of the API's stands, in words for people."""
+    state: State = item["status"]
+    mood, word = _STATES[state]
+    if state == "expiring":
+        word = f"Expires {_within(datetime.fromisoformat(item['expires_at']) - now)}"
+    elif state == "failing":
+        since = datetime.fromisoformat(item["failing_since"])
+        word = f"Failing since {since:%H:%M}" if since.date() == now.date() else f"Failing since {since:%d %b, %H:%M}"
+        word = f"{word} UTC"
+    return Standing(mood, word, item["reason"] or "")
+
+
+def _within(left: timedelta) -> str:
+    if left.days < 1:
+        return "within a day"
+    return "in 1 day" if left.days == 1 else f"in {left.days} days"
 
 
 _AGAIN: Final = (

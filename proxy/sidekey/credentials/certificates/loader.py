@@ -16,11 +16,15 @@ Messages = tuple[tuple[Keys, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What came of reading a client certificate. There are `errors` where `identity` is None."""
+    """What came of reading a client certificate. There are `errors` where `identity` is None.
+
+    `ends_at` is when what was read ends, in seconds since the epoch, valid or not; None where no certificate was read.
+    """
 
     identity: ClientIdentity | None
     errors: Messages = ()
     warnings: Messages = ()
+    ends_at: float | None = None
 
 
 Read = Callable[[Mapping[Keys, bytes], float], Reading]
@@ -35,7 +39,17 @@ class CertificateLoader(Sealed):
     again); `fetched` is what was received. `files` are the paths that were named, whose change asks for a `load`.
     """
 
-    __slots__ = ("_read", "fetched", "files", "identity", "refresh_every", "unreadable", "urls", "warnings")
+    __slots__ = (
+        "_read",
+        "_read_end",
+        "fetched",
+        "files",
+        "identity",
+        "refresh_every",
+        "unreadable",
+        "urls",
+        "warnings",
+    )
 
     def __init__(
         self,
@@ -53,6 +67,7 @@ class CertificateLoader(Sealed):
         self.refresh_every = refresh_every
         self.fetched: Mapping[Keys, bytes] = {}
         self._read = read
+        self._read_end: float | None = None
 
     def __repr__(self) -> str:
         return f"CertificateLoader({self.identity!r})"
@@ -61,6 +76,12 @@ class CertificateLoader(Sealed):
     def pending(self) -> bool:
         """Whether something must be fetched before anything can be said."""
         return any(place not in self.fetched for place, _ in self.urls)
+
+    @property
+    def ends_at(self) -> float | None:
+        """When the certificate in use ends, else the one that was read last; None where none could be read."""
+        identity = self.identity
+        return self._read_end if identity is None else identity.not_after
 
     def receive(self, fetched: Mapping[Keys, bytes]) -> None:
         """Keep what was fetched, by place, beside what was fetched before."""
@@ -75,6 +96,7 @@ class CertificateLoader(Sealed):
         """
         reading = self._read(self.fetched, now)
         self.warnings = reading.warnings
+        self._read_end = reading.ends_at
         old, new = self.identity, reading.identity
         if new is not None:
             self.unreadable = None

@@ -50,6 +50,11 @@ class Examined:
     chain: tuple[x509.Certificate, ...] = ()
     belongs: bool | None = None
 
+    @property
+    def ends_at(self) -> float | None:
+        """When the certificate ends, in seconds since the epoch, whatever else is said of it; None: there is none."""
+        return self.chain[0].not_valid_after_utc.timestamp() if self.chain else None
+
 
 def examine(material: Material, now: float, *, allow_private_ca: bool = False) -> Examined:
     """Check a client certificate; `now` is in seconds since the epoch."""

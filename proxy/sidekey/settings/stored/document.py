@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn
 from sidekey.credentials.fields import StoredMapping, is_kept
 from sidekey.settings.document import DEEPEST
 from sidekey.settings.profiles import Brought
+from sidekey.store.canonical import canonical
 
 KEPT: Final[Mapping[str, Any]] = {"set": True}
 """What stands for a secret in a document that is saved."""
@@ -172,7 +173,8 @@ def differing(before: Any, after: Any, where: str = "") -> Iterator[str]:
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in sorted({*before, *after}):
             yield from differing(before.get(key), after.get(key), f"{where}{pointer((key,))}")
-    elif before != after:
+    elif canonical(before) != canonical(after):
+        # As it is sealed for: in Python 1 is True, and 1.0.
         yield where
 
 

@@ -35,10 +35,10 @@ class StoredReader(ReferenceReader):
 
     It opens sealed values, and nothing else does. What they are bound to is made of these settings, so that a value
     that was entered for another destination does not open, whatever changed the document. `refused` says that a value
-    did not.
+    did not, `missing` that one is not there.
     """
 
-    __slots__ = ("_destinations", "_row", "_settings", "_vault", "refused")
+    __slots__ = ("_destinations", "_row", "_settings", "_vault", "missing", "refused")
 
     def __init__(self, vault: Vault, row: IntegrationRow, settings: IntegrationSettings) -> None:
         self._vault = vault
@@ -46,6 +46,7 @@ class StoredReader(ReferenceReader):
         self._settings = settings
         self._destinations: tuple[Mapping[str, Json], ...] | None = None
         self.refused = False
+        self.missing = False
 
     def __repr__(self) -> str:
         return f"StoredReader({self._row.id})"
@@ -53,8 +54,12 @@ class StoredReader(ReferenceReader):
     def __call__(self, reference: Reference) -> str:
         """The value. Raises ValueError that says why it is not opened."""
         if reference.source in ("stored", "stored_url"):
+            sealed = self._row.secrets.get(reference.value)
+            if sealed is None:
+                self.missing = True
+                raise ValueError("no secret is stored here: enter it")
             try:
-                return self._open(reference.value)
+                return self._open(reference.value, sealed.sealed)
             except ValueError:
                 self.refused = True
                 raise
@@ -67,20 +72,17 @@ class StoredReader(ReferenceReader):
         del largest
         return self(reference).encode()
 
-    def _open(self, where: str) -> str:
+    def _open(self, where: str, sealed: str) -> str:
         from sidekey.store.sealing import Binding, NotOpened, open_sealed  # noqa: PLC0415 - only where there is a store
 
         vault, row = self._vault, self._row
-        sealed = row.secrets.get(where)
-        if sealed is None:
-            raise ValueError("no secret is stored here: enter it")
         if self._destinations is None:
             self._destinations = accepted(self._settings)
         reason = ""
         for destination in self._destinations:
             binding = Binding(vault.store, row.row, row.id, where, destination)
             try:
-                return open_sealed(vault.ring, sealed.sealed, binding)
+                return open_sealed(vault.ring, sealed, binding)
             except NotOpened as refused:
                 # Why the first one was refused: it is for the destination of now.
                 reason = reason or str(refused)

@@ -31,6 +31,7 @@ from sidekey.settings.stored.document import (
     replaced,
 )
 from sidekey.settings.validated import validate, validate_saved
+from sidekey.store.canonical import canonical
 
 LONGEST_DESCRIPTION: Final = 2000
 MOST_TAGS: Final = 50
@@ -254,7 +255,7 @@ def _again(
     """What the document keeps of what is stored, and may not; and for each the changes that are why."""
     if former is None:
         return {}
-    if kept and (former.settings is None or destination_of(former.settings) not in accepted(settings)):
+    if kept and (former.settings is None or not _may_keep(former.settings, settings)):
         return dict.fromkeys(kept, _moving(former, settings, saved))
     before = {} if former.settings is None else dict(references_in(former.settings))
     now = dict(references_in(settings))
@@ -271,6 +272,11 @@ def _again(
         if public_kept and private.value not in kept:
             again[public.value if public.value in kept else pointer(place)] = (private.value,)
     return again
+
+
+def _may_keep(former: IntegrationSettings, settings: IntegrationSettings) -> bool:
+    """Whether what was entered for the former settings opens for these: both are compared as they are sealed for."""
+    return canonical(destination_of(former)) in map(canonical, accepted(settings))
 
 
 def _moving(former: Former, settings: IntegrationSettings, saved: Saved) -> tuple[str, ...]:

@@ -167,9 +167,10 @@ class StoredSource(StoreSide):
         return row.row in self._hidden
 
     def _hides(self, row: IntegrationRow, side: FileSide) -> Judgement | None:
-        """Why a row is not served, although nothing is wrong with it."""
+        """Why a row is not served where it is a file's to respond, or an operator's to say that it is not any more."""
         if row.id in side.integrations:
-            return Judgement("hidden", _OF_A_FILE)
+            # What is worse is said: this one can only be deleted.
+            return Judgement("altered", _ALTERED) if row.state == "altered" else Judgement("hidden", _OF_A_FILE)
         return Judgement("hidden", _WAS_OF_A_FILE) if row.hidden or row.row in self._hidden else None
 
     def _overlapping(
@@ -254,12 +255,21 @@ class _Building:
             stored=around.allow_private,
             row=row.row,
         )
-        judgement = Judgement("ok")
-        for held in (integration.secrets, certificate):
-            unreadable = None if held is None else held.unreadable
-            if unreadable is not None and not integration.usable:
-                judgement = Judgement("sealed" if reader.refused else "invalid", str(unreadable))
-        return _Built(row, around, integration, judgement)
+        return _Built(row, around, integration, self._judged(integration, reader))
+
+    def _judged(self, integration: Integration, reader: StoredReader) -> Judgement:
+        """What is to be said of one whose document is valid.
+
+        A secret that is not there, and a certificate that has ended, are told by how it stands (`runtime.standing`).
+        """
+        certificate = integration.certificate
+        ends = None if certificate is None else certificate.ends_at
+        apart = reader.missing or (ends is not None and ends <= self._now)
+        if integration.usable or (apart and not reader.refused):
+            return Judgement("ok")
+        held = (integration.secrets, certificate)
+        reasons = [str(each.unreadable) for each in held if each is not None and each.unreadable is not None]
+        return Judgement("sealed" if reader.refused else "invalid", "; ".join(reasons))
 
     def _unusable(self, row: IntegrationRow, judgement: Judgement) -> _Built:
         """What responds in its place: without it, its callers would be told that there is no such integration."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from admin.conftest import Named
 from admin.console.conftest import LogIn
 from admin.console.pages.test_adding import CALLER, made
+from sidekey.runtime.standing import STATES
 from support.api import Api, Running, basic
 from support.ask import get
+from support.certificates import issue
 
 
 def test_one_is_tested_explained_and_deleted(log_in: LogIn, running: Running, named: Named) -> None:
@@ -34,15 +39,17 @@ def test_a_failing_integration_is_told_with_its_last_errors(
     assert "not recorded" in pages.get(f"/?q={name}").text
     for _ in range(3):
         assert get(running.child.proxy_port, f"/i/{name}/x", CALLER).status == 502
-    assert "Failing since" in pages.get(f"/?q={name}").text
+    assert "Failing since" in pages.get(f"/?q={name}&status=failing").text
     seen = pages.get(f"/integrations/{name}")
     assert "3 in 24 hours, 3 failed" in seen.text
     assert seen.text.count(": 502, upstream_unreachable") == 3
     form = seen.form(f"/integrations/{name}")
     repaired = {"/endpoint_prefix": f"http://127.0.0.1:{running.upstream}", "/auth/password#do": "replace"}
     pages.send(form, {**repaired, "/auth/password": "new"})
+    # What failed was not what it is now.
+    assert "Failing since" not in pages.get(f"/?q={name}").text
     assert get(running.child.proxy_port, f"/i/{name}/whoami", CALLER).status == 200
-    assert "Failing" not in pages.get(f"/?q={name}").text
+    assert "Failing since" not in pages.get(f"/?q={name}").text
     assert api.get(f"/integrations/{name}")["status"] == "ok"
 
 
@@ -96,3 +103,23 @@ def test_the_list_is_searched_and_filtered(log_in: LogIn, running: Running, name
     assert f'href="/integrations/{name}"' not in pages.get(f"/?q={name}&kind=headers").body
     assert "No integration is like that" in pages.get("/?q=nothing-like-it").text
     assert pages.ask("GET", "/?status=nonsense").status == 200
+
+
+def test_every_word_can_be_chosen_and_is_said_in_words(log_in: LogIn, running: Running, named: Named, api: Api) -> None:
+    """The filter offers what the API has; who expires is told in days."""
+    pages, name = log_in("viewer"), named("expiring")
+    body = pages.get("/").body
+    assert re.findall(r'<option value="(\w+)">', body.partition('id="status"')[2].partition("</select>")[0]) == [
+        *STATES
+    ]
+    start = datetime.now(UTC) - timedelta(days=10)
+    issued = issue(start=start, life=timedelta(days=13, hours=1))
+    pair = {"certificate": {"inline": issued.pem.decode()}, "private_key": {"value": issued.key_pem.decode()}}
+    auth = {"type": "mtls", "allow_private_ca": True, **pair}
+    api.make("/integrations", {"id": name, "endpoint_prefix": "https://bank.test", "auth": auth})
+    for path in (f"/?status=expiring&q={name}", f"/integrations/{name}"):
+        text = pages.get(path).text
+        assert "Expires in 3 days" in text
+        assert "its client certificate expires on" in text
+    assert f'href="/integrations/{name}"' not in pages.get(f"/?status=ok&q={name}").body
+    assert f'href="/integrations/{name}"' in pages.get("/?q=bank.TEST").body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -39,7 +40,7 @@ async def browse(visit: Visit) -> View:
 
 def _entry(visit: Visit, item: Mapping[str, Any]) -> dict[str, Any]:
     seen = visit.service.traffic.of(item["id"]) if _is_served(visit, item) else None
-    return {**item, "standing": standing_of(item, seen), "title": title_of(item["kind"]), "seen": seen}
+    return {**item, "standing": standing_of(item, datetime.now(UTC)), "title": title_of(item["kind"]), "seen": seen}
 
 
 def _is_served(visit: Visit, item: Mapping[str, Any]) -> bool:
@@ -138,7 +139,7 @@ async def _activity(visit: Visit) -> list[Any]:
 
 def _done(visit: Visit, found: Mapping[str, Any]) -> str:
     done = visit.query.get("done", "")
-    return "unserved" if _ASKED.get(done, "").startswith("save") and found["status"] != "ok" else done
+    return "unserved" if _ASKED.get(done, "").startswith("save") and not found["usable"] else done
 
 
 _ASKED: Final = {"saved": "save", "tried": "save and test", "untested": "save and test", "tested": "test"}
@@ -159,7 +160,7 @@ async def _shown(visit: Visit, **more: object) -> View:
         "entries": None if form is None else await visit.service.run(entries_of, form, found, given.version),
         "problem": None,
         "rest": (),
-        "standing": standing_of(found, seen),
+        "standing": standing_of(found, datetime.now(UTC)),
         "seen": seen,
         "kind": title_of(found["kind"]),
         "version": given.version,
