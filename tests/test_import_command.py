@@ -17,7 +17,7 @@ import pytest
 from sidekey.settings.stored.exporting import exported_integration
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.writing import write
-from sidekey.store.state import Put, State
+from sidekey.store.state import Delete, Put, State
 from sidekey.store.store import Store
 from support.ask import get, within
 from support.child import Child, run_cli
@@ -334,7 +334,7 @@ def test_a_files_integration_hides_the_stored_one_and_that_is_said(sqlite: Site)
     # Of another file it is told what is not imported of it.
     (sqlite.folder / "in.yaml").write_text(BASIC + "log: {level: debug}\n")
     said = sqlite.run("import", "in.yaml")
-    assert "in.yaml:8:1: log: is not imported: only integrations and callers are" in said
+    assert "in.yaml:8:1: log: is not imported: only integrations, presets and callers are" in said
 
 
 def test_a_token_is_one_callers_alone(sqlite: Site) -> None:
@@ -456,7 +456,8 @@ def test_an_export_goes_to_standard_output_as_one_config(sqlite: Site) -> None:
     assert done.returncode == 0
     first, _, rest = done.stdout.partition("\n")
     assert first == (
-        "# Written by sidekey export: integrations and callers of the store, without secrets. These must be filled in:"
+        "# Written by sidekey export: integrations, presets and callers of the store, without secrets. "
+        "These must be filled in:"
     )
     assert rest == (
         "#   secrets/crm.auth.password.txt\n"
@@ -484,6 +485,99 @@ def test_an_export_goes_to_standard_output_as_one_config(sqlite: Site) -> None:
     assert "has files that would be written over" in "".join(
         sqlite.run("export", "--output", "out", status=status) for status in (0, 1)
     )
+
+
+HOOKS = """\
+presets:
+  hook:
+    integration: crm
+    url: https://crm.example.com/v1/x
+    content_type: application/json
+    parameters: {user: {type: text}}
+    body: {z: "{{user}}", a: 1.5}
+"""
+
+
+def test_presets_come_with_their_integrations_and_go_out_again(site: Site) -> None:
+    """All or none; what is the same is kept, what differs needs --replace."""
+    (site.folder / "in.yaml").write_text(BASIC.replace("[crm]", "[crm], presets: [hook, later]") + HOOKS)
+    said = site.run("import", "in.yaml")
+    assert "made     preset hook" in said
+    assert "callers.billing.presets[1]: no preset has this ID yet" in said
+    row = site.state().presets["hook"]
+    assert json.loads(row.document)["body"] == {"z": "{{user}}", "a": 1.5}
+    assert ("import", "preset", "hook") in [(each.action, each.kind, each.id) for each in site.audit()]
+    assert site.outcomes("in.yaml") == {"crm": "kept", "hook": "kept", "billing": "kept"}
+    listed = json.loads(site.run("preset", "list", "--json"))
+    assert [(each["id"], each["source"], each["state"]) for each in listed] == [("hook", "store", "ok")]
+    assert "POST https://crm.example.com/v1/x" in site.run("preset", "preview", "hook", "--data", '{"user": "a"}')
+    site.run("export", "--output", "out")
+    assert sorted(path.name for path in (site.folder / "out").iterdir()) == [
+        "callers.yaml",
+        "integration-crm.yaml",
+        "preset-hook.yaml",
+    ]
+    assert (site.folder / "out" / "preset-hook.yaml").read_text() == (
+        "# Written by sidekey export: preset hook\nversion: 1\npresets:\n  hook:\n    integration: crm\n"
+        "    url: https://crm.example.com/v1/x\n    content_type: application/json\n    parameters:\n      user:\n"
+        "        type: text\n    body:\n      z: '{{user}}'\n      a: 1.5\n"
+    )
+    (site.folder / "in.yaml").write_text(f"version: 1\n{HOOKS}".replace("1.5", "2"))
+    said = site.run("import", "in.yaml", status=1)
+    assert "presets.hook: is in the store already, and differs: say --replace" in said
+    assert site.outcomes("in.yaml", "--replace") == {"hook": "changed"}
+    assert site.state().presets["hook"].version == 2
+
+
+def test_a_preset_that_does_not_fit_is_not_imported(sqlite: Site) -> None:
+    """Beside what comes with it, or is there; nor is an integration that would leave one behind."""
+
+    def errors(text: str, *arguments: str) -> str:
+        (sqlite.folder / "in.yaml").write_text(text)
+        return sqlite.run("import", "in.yaml", *arguments, status=1)
+
+    outside = HOOKS.replace("example.com/v1/x", "example.com/v2/x")
+    assert "in.yaml:11:10: presets.hook.url: must be allowed by integration crm" in errors(BASIC + outside)
+    assert "presets.hook.integration: no integration has this ID" in errors(f"version: 1\n{HOOKS}")
+    # What is wrong with the integration is told once, there.
+    said = errors(BASIC.replace("username: svc", "username: 7") + HOOKS)
+    assert ("integrations.crm.auth.username" in said, "presets.hook" in said) == (True, False)
+    assert "presets.hook: must be a mapping" in errors(f"{BASIC}presets: {{hook: 7}}\n")
+    assert "presets.?: must be 1 to 63 of a-z" in errors(f"{BASIC}presets: {{'Not one': 7}}\n")
+    assert sqlite.state().presets == {}
+    (sqlite.folder / "in.yaml").write_text(BASIC + HOOKS)
+    sqlite.run("import", "in.yaml")
+    moved = BASIC.replace("example.com/v1", "example.com/v2")
+    assert "integrations.crm: preset hook uses it, and could not any more: must be allowed" in errors(
+        moved, "--replace"
+    )
+    (sqlite.folder / "in.yaml").write_text(moved + outside)
+    sqlite.run("import", "in.yaml", "--replace")
+
+
+def test_a_preset_that_is_hidden_or_in_no_file_is_told(sqlite: Site) -> None:
+    """By import and export."""
+    (sqlite.folder / "in.yaml").write_text(BASIC + HOOKS)
+    sqlite.run("import", "in.yaml")
+    own = BASIC.replace("version: 1\n", "") + HOOKS
+    sqlite.write(own)
+    said = sqlite.run("import", "in.yaml")
+    assert "a config file in use has a preset of this ID, which hides the stored one" in said
+    assert "POST /api/v1/presets/hook/release" in said
+
+    async def hide() -> None:
+        async with sqlite.place.open() as store:
+            row, integration = store.state.presets["hook"], store.state.integrations["crm"]
+            await store.commit([Put(replace(row, hidden=True), 1), Delete(integration, 1)], ENTRY)
+
+    asyncio.run(hide())
+    sqlite.write()
+    said = sqlite.run("export")
+    assert "preset hook: it is hidden" in said
+    assert "preset hook: its integration crm is not among these, which without a store is an error" in said
+    assert sqlite.run("preset", "list").startswith("hook  -  -  hidden: a file had a preset of this ID")
+    said = sqlite.run("preset", "preview", "hook", status=1)
+    assert "preset hook of the store is hidden, and not served: a file had a preset of this ID" in said
 
 
 def test_every_command_knows_stored_ids(sqlite: Site) -> None:
@@ -519,7 +613,7 @@ def test_every_command_knows_stored_ids(sqlite: Site) -> None:
 
 def test_a_config_without_either_has_nothing_to_import(sqlite: Site) -> None:
     (sqlite.folder / "in.yaml").write_text("version: 1\n")
-    assert sqlite.run("import", "in.yaml") == "nothing to import: it has no integrations and no callers\n"
+    assert sqlite.run("import", "in.yaml") == "nothing to import: it has no integrations, no presets and no callers\n"
 
 
 @pytest.mark.parametrize("command", [("import", "x.yaml"), ("export",)])

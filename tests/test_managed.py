@@ -20,7 +20,7 @@ from sidekey.settings.stored.opening import Vault, sealed_fields
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, StoreUnavailable
 from sidekey.store.place import open_store
-from sidekey.store.records import IntegrationRow, new_row
+from sidekey.store.records import IntegrationRow, PresetRow, new_row
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
 from support.loading import good
@@ -73,6 +73,26 @@ async def test_what_is_committed_is_in_use_here_and_soon_elsewhere(tmp_path: Pat
         assert "crm" not in one.snapshot.integrations
     async with process(tmp_path) as again:
         assert again.states() == {"sms": "ok"}
+
+
+async def test_a_preset_that_a_file_hides_says_so_in_its_row(tmp_path: Path) -> None:
+    """So that a restart without the file does not bring it back by itself."""
+    prepare(tmp_path)
+    keys = "{integration: crm, url: 'https://own.test/x', content_type: text/plain}"
+    document = '{"integration":"crm","url":"https://own.test/x","content_type":"text/plain"}'
+    async with process(tmp_path) as one:
+        row = PresetRow(row=new_row(), id="crm", document=document)
+        await one.managed.commit([Put(row, None)], ENTRY)
+        await one.managed.commit([Put(record(one.managed.vault, "crm"), None)], ENTRY)
+        one.write(f"{HEAD}presets: {{crm: {keys}}}\n")
+        await eventually(lambda: one.managed.store.state.presets["crm"].hidden)
+        assert (one.states(), one.snapshot.presets["crm"].stored) == ({"crm": "ok"}, False)
+        ((_, entry), *_) = (await one.managed.store.audit_page()).entries
+        assert (entry.action, entry.kind, entry.id) == ("hide", "preset", "crm")
+    prepare(tmp_path)
+    async with process(tmp_path) as again:
+        assert again.snapshot.stored_preset("crm").state == "hidden"
+        assert again.snapshot.presets == {}
 
 
 class Counting:

@@ -60,6 +60,7 @@ def test_presets_are_listed_with_what_is_wrong_with_them(tmp_path: Path) -> None
     found = json.loads(run_cli("preset", "list", "--config", path, "--json").stdout)
     assert found[0] == {
         "id": "event",
+        "source": "file",
         "integration": "crm",
         "method": "POST",
         "url": "http://up.test:1/api/event",
@@ -196,7 +197,7 @@ def test_a_preset_that_is_not_there_is_wrong_usage(command: str, tmp_path: Path)
     """Exit 2, as for integrations."""
     result = run_cli("preset", command, "nothing", "--config", config(tmp_path))
     assert result.returncode == 2
-    assert "no preset has this ID: `sidekey preset list` shows those of the config" in result.stderr.replace("\n", " ")
+    assert "no preset has this ID: `sidekey preset list` shows those that there are" in result.stderr.replace("\n", " ")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

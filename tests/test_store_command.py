@@ -129,6 +129,7 @@ def test_a_key_is_replaced_in_four_steps(config: Path) -> None:
         "ok": True,
         "revision": described["revision"],
         "integrations": 1,
+        "presets": 0,
         "callers": 0,
         "tokens": 0,
         "keys": ["k2"],
@@ -169,7 +170,7 @@ def test_what_is_gone_is_found_and_accepted(config: Path) -> None:
     said = store(config, "verify", status=1)
     assert "rows are gone or older" in said
     assert "sidekey store accept" in said
-    assert store(config, "accept") == "revision 2: 0 integrations, 0 callers, 0 tokens\n"
+    assert store(config, "accept") == "revision 2: 0 integrations, 0 presets, 0 callers, 0 tokens\n"
     store(config, "verify")
     assert ("command line", "accept") in [
         (json.loads(str(entry))["who"], json.loads(str(entry))["action"])

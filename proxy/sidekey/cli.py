@@ -370,7 +370,7 @@ def preset_list(config: str | None, as_json: bool) -> None:
     """List the presets: ID, integration, what is sent where, and why one is invalid."""
     from sidekey.preset_command import described, lines
 
-    found = described(_snapshot(config).presets.values())
+    found = described(_snapshot(config))
     if as_json:
         _print_json(found)
         return
@@ -574,13 +574,15 @@ def _loaded_with_store(loader: Loader) -> tuple[Loaded, StoreRules]:
 @config_option
 @json_option
 @click.option(
-    "--output", metavar="DIR", help="Write a file for each integration, and one for the callers, into this folder."
+    "--output",
+    metavar="DIR",
+    help="Write a file for each integration and preset, and one for the callers, into this folder.",
 )
 @click.option(
     "--replace", is_flag=True, help="Write over the files of an export before, and remove those of what is gone."
 )
 def export_store(config: str | None, as_json: bool, output: str | None, replace: bool) -> None:
-    """Print integrations and callers of the store as a config file, without secrets.
+    """Print integrations, presets and callers of the store as a config file, without secrets.
 
     Each secret is a reference to a file that you fill in, as the first lines say. Public values, provider parameters
     and CAs are in it. `sidekey import` reads it.
@@ -623,7 +625,7 @@ def export_store(config: str | None, as_json: bool, output: str | None, replace:
 @click.option("--replace", is_flag=True, help="Write over what is in the store and differs; by default an error.")
 @click.argument("path", metavar="PATH")
 def import_into_store(config: str | None, as_json: bool, dry_run: bool, replace: bool, path: str) -> None:
-    """Put integrations and callers of config files into the store: all of them, or none.
+    """Put integrations, presets and callers of config files into the store: all of them, or none.
 
     PATH is a file or a folder, read as `sidekey run` reads it. The secrets that it names are read and sealed, CAs and
     certificates written inline. A running Sidekey has it in use within two seconds.
@@ -801,7 +803,10 @@ def _integration(snapshot: Snapshot, name: str) -> Integration:
 def _preset(snapshot: Snapshot, name: str) -> Preset:
     preset = snapshot.presets.get(name)
     if preset is None:
-        message = "no preset has this ID: `sidekey preset list` shows those of the config"
+        judgement = None if snapshot.stored is None else snapshot.stored.preset_judgements.get(name)
+        if judgement is not None:
+            _fail(f"preset {name} of the store is {judgement.state}, and not served: {judgement.reason}")
+        message = "no preset has this ID: `sidekey preset list` shows those that there are"
         raise click.BadParameter(message, param_hint="ID")
     return preset
 

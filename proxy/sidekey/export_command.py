@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sidekey.authority.trust import replace_file
 from sidekey.runtime.store_rules import StoreRules
-from sidekey.settings.stored.exporting import Exported, NotExported, exported_caller, exported_integration
+from sidekey.settings.stored.exporting import (
+    Exported,
+    NotExported,
+    exported_caller,
+    exported_integration,
+    exported_preset,
+)
 from sidekey.settings.writing import Inexpressible, write
 from sidekey.store.errors import StoreUnavailable
 from sidekey.store.state import State
 from sidekey.store.store import Store
 from sidekey.store_session import in_store
+
+R = TypeVar("R")
 
 _MARK: Final = "Written by sidekey export:"
 """What the first line of every file begins with: others are never replaced."""
@@ -41,7 +49,7 @@ class Export:
 
 
 def export(rules: StoreRules, *, whole: bool) -> Export:
-    """What is stored now: a file for each integration and one for the callers, or the `whole` in one.
+    """What is stored now: a file for each integration and preset and one for the callers, or the `whole` in one.
 
     Raises StoreError.
     """
@@ -60,26 +68,37 @@ class _Exporting:
     def __init__(self, state: State) -> None:
         self._left_out: list[str] = []
         self._notes: list[str] = []
-        self._integrations: dict[str, Exported] = {}
         self._texts: dict[str, str] = {}
-        for name, row in sorted(state.integrations.items()):
-            try:
-                found = exported_integration(row)
-                text = write(_document(integrations={name: found.config}), _comment(f"integration {name}", found.needs))
-            except (NotExported, Inexpressible) as error:
-                self._left_out.append(f"integration {name}: {error}")
-                continue
-            self._integrations[name], self._texts[name] = found, text
-            self._notes += [f"integration {name}: {note}" for note in found.notes]
+        self._integrations = self._documents("integration", state.integrations, exported_integration)
+        self._presets = self._documents("preset", state.presets, exported_preset)
+        for name, preset in self._presets.items():
+            if preset.config["integration"] not in self._integrations:
+                text = f"its integration {preset.config['integration']} is not among these"
+                self._notes.append(f"preset {name}: {text}, which without a store is an error")
         self._callers = {name: exported_caller(caller) for name, caller in sorted(state.callers.items())}
         self._left_out += [
             f"caller {name}: its row was altered: delete it" for kind, name in sorted(state.altered) if kind == "caller"
         ]
         for name, caller in sorted(state.callers.items()):
             absent = [each for each in caller.integrations or () if each not in self._integrations]
+            absent += [each for each in caller.presets or () if each not in self._presets]
             if absent:
                 text = "lists what is not among these, which without a store is an error"
                 self._notes.append(f"caller {name}: {text}: {', '.join(absent)}")
+
+    def _documents(self, kind: str, rows: Mapping[str, R], exported: Callable[[R], Exported]) -> dict[str, Exported]:
+        """What can be exported of these rows; the text of the file of each is kept by the file's name."""
+        every: dict[str, Exported] = {}
+        for name, row in sorted(rows.items()):
+            try:
+                found = exported(row)
+                text = write(_document(**{f"{kind}s": {name: found.config}}), _comment(f"{kind} {name}", found.needs))
+            except (NotExported, Inexpressible) as error:
+                self._left_out.append(f"{kind} {name}: {error}")
+                continue
+            every[name], self._texts[f"{kind}-{name}.yaml"] = found, text
+            self._notes += [f"{kind} {name}: {note}" for note in found.notes]
+        return every
 
     def export(self, *, whole: bool) -> Export:
         """What came of it."""
@@ -91,12 +110,12 @@ class _Exporting:
         document = _document(
             callers={name: each.config for name, each in self._callers.items()},
             integrations={name: each.config for name, each in self._integrations.items()},
+            presets={name: each.config for name, each in self._presets.items()},
         )
-        return write(document, _comment("integrations and callers of the store", needs))
+        return write(document, _comment("integrations, presets and callers of the store", needs))
 
     def _files(self) -> Iterator[tuple[str, str]]:
-        for name, text in self._texts.items():
-            yield f"integration-{name}.yaml", text
+        yield from self._texts.items()
         if self._callers:
             callers = {name: each.config for name, each in self._callers.items()}
             needs = tuple(need for each in self._callers.values() for need in each.needs)

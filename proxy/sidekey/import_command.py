@@ -1,4 +1,4 @@
-"""`sidekey import`: puts integrations and callers of config files into the store, with the secrets that they name."""
+"""`sidekey import`: puts integrations, presets and callers of config files into the store, with their secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from sidekey.credentials.fields import mapping
 from sidekey.managed import Managed
-from sidekey.runtime.snapshot import Caller, Snapshot, Stored
+from sidekey.runtime.snapshot import Caller, Integration, Snapshot, Stored
 from sidekey.settings.admin import SHORTEST_TOKEN
 from sidekey.settings.build import build_trust
 from sidekey.settings.config_errors import ConfigError, Finding, Loc, Table, error_at, error_of
@@ -23,6 +23,7 @@ from sidekey.settings.integration import Integrations
 from sidekey.settings.load import Loader
 from sidekey.settings.loaded import Loaded
 from sidekey.settings.models import CallerSettings, GlobalSettings
+from sidekey.settings.presets import left_behind
 from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.source import Joined, read_config
 from sidekey.settings.stamps import Looks
@@ -30,25 +31,26 @@ from sidekey.settings.stored.document import LARGEST
 from sidekey.settings.stored.importing import place_in, rewritten
 from sidekey.settings.stored.opening import StoredReader, Vault
 from sidekey.settings.stored.overlaps import overlaps_beside
-from sidekey.settings.stored.rows import former_of, saved_row
+from sidekey.settings.stored.presets import PresetDraft, prepare_preset
+from sidekey.settings.stored.rows import former_of, saved_preset, saved_row
 from sidekey.settings.stored.saving import Draft, Former, Invalid, only_stored, prepare, secrets_of
-from sidekey.settings.stored.source import build_draft
+from sidekey.settings.stored.source import build_draft, build_unserved
 from sidekey.settings.translate import findings_of
 from sidekey.settings.validated import validate
 from sidekey.settings.values import check_name
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreUnavailable
-from sidekey.store.records import CallerRow, IntegrationRow, Record, new_row
+from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow, Record, new_row
 from sidekey.store.state import Put, State
 from sidekey.store.store import Store
 from sidekey.store.tokens import digest_of
 from sidekey.store_session import WHO, user
 
-Kind = Literal["integration", "caller"]
+Kind = Literal["integration", "preset", "caller"]
 Outcome = Literal["made", "changed", "kept", "refused"]
 
 _EXISTS: Final = "is in the store already, and differs: say --replace to write over it"
-_NOTICE: Final = "is not imported: only integrations and callers are"
+_NOTICE: Final = "is not imported: only integrations, presets and callers are"
 
 
 class ImportFailed(Exception):
@@ -87,7 +89,7 @@ class Wanted:
 
 
 def import_config(loader: Loader, loaded: Loaded, wanted: Wanted) -> Imported:
-    """Put integrations and callers of a config into the store of another, or of the same.
+    """Put integrations, presets and callers of a config into the store of another, or of the same.
 
     `loaded` is what the `loader` has loaded of the config in use, which has a store. Raises StoreError, StartError,
     ImportFailed.
@@ -158,6 +160,7 @@ class _Planning:
         self._warnings: list[ConfigError] = []
         self._outcomes: dict[tuple[Kind, str], Outcome] = {}
         self._savings: dict[str, _Saving] = {}
+        self._presets: dict[str, tuple[PresetDraft, PresetRow | None]] = {}
         self._callers: dict[str, tuple[CallerRow, CallerRow | None]] = {}
         self._now = time.time()
         joined = read_config(wanted.path)
@@ -166,6 +169,7 @@ class _Planning:
         noting = NotingReader(joined.folder, wanted.environ, Looks())
         for name, document in joined.integrations.items():
             self._integration(name, document, reader, noting)
+        self._every_preset(joined)
         self._globals(joined)
         self._every_caller(joined, reader)
         self._overlaps(joined)
@@ -198,6 +202,9 @@ class _Planning:
         for name, saving in self._savings.items():
             row, fields = saved_row(vault, name, saving.draft, saving.before, saving.former, by=WHO, now=now)
             put(row, saving.before, fields)
+        for name, (preset, present) in self._presets.items():
+            saved, fields = saved_preset(name, preset, present, by=WHO, now=now)
+            put(saved, present, fields)
         for caller, former in self._callers.values():
             put(caller, former, ("/integrations", "token"))
         return changes, entries
@@ -233,17 +240,75 @@ class _Planning:
         self._outcomes["integration", name] = "refused" if found else outcome
         if found or draft is None:
             return
-        if name in self._target.side.integrations:
-            text = (
-                "a config file in use has an integration of this ID, which hides the stored one: remove it there, then "
-                f"release this one (POST /api/v1/integrations/{name}/release)"
-            )
-            self._warn(document, base, text)
-        elif row is not None and row.hidden:
-            text = f"stays hidden until it is released (POST /api/v1/integrations/{name}/release)"
-            self._warn(document, base, text)
+        self._warn_hidden(document, base, "an integration", name in self._target.side.integrations, row)
         if outcome != "kept":
             self._savings[name] = _Saving(draft, row, former)
+
+    def _warn_hidden(self, document: Table, base: Loc, kind: str, of_file: bool, row: DocumentRow | None) -> None:
+        """Say that what is imported is not served yet, where that is so."""
+        release = f"(POST /api/v1/{base[0]}/{base[1]}/release)"
+        if of_file:
+            text = (
+                f"a config file in use has {kind} of this ID, which hides the stored one: remove it there, then release"
+            )
+            self._warn(document, base, f"{text} this one {release}")
+        elif row is not None and row.hidden:
+            self._warn(document, base, f"stays hidden until it is released {release}")
+
+    def _every_preset(self, joined: Joined) -> None:
+        """Judge the presets, beside the integrations that there will be, and those that use what is imported."""
+        stored = self._target.snapshot.stored or Stored()
+        # Of each all secrets are there, so that it can be told whether it can be used.
+        saved = {
+            name: build_unserved(name, saving.draft.settings, saving.draft.entered, stored, self._now)
+            for name, saving in self._savings.items()
+            if name not in self._target.side.integrations
+        }
+        integrations = {**self._target.snapshot.integrations, **saved}
+        for name, document in joined.presets.items():
+            self._preset(name, document, integrations)
+        others = {name: each for name, each in self._target.snapshot.presets.items() if name not in joined.presets}
+        for name, integration in saved.items():
+            for preset, reasons in left_behind(integration, others).items():
+                text = f"preset {preset} uses it, and could not any more: {'; '.join(reasons)}"
+                self.errors.append(error_at(joined.integrations[name], ("integrations", name), text, key=True))
+                self._outcomes["integration", name] = "refused"
+
+    def _preset(self, name: str, document: Table, integrations: Mapping[str, Integration]) -> None:
+        base: Loc = ("presets", name)
+        raw = document["presets"][name]
+        try:
+            check_name(name)
+        except ValueError as error:
+            self.errors.append(error_at(document, base, str(error), key=True))
+            return
+        row = self._target.state.presets.get(name)
+        outcome: Outcome = "made" if row is None else "changed"
+        found: list[ConfigError] = []
+        draft: PresetDraft | None = None
+        if isinstance(raw, Table):
+            judged = prepare_preset(name, raw, integrations)
+            if isinstance(judged, PresetDraft):
+                draft = judged
+            else:
+                # What is wrong with an integration beside it is told there.
+                refused = self._outcomes.get(("integration", str(raw.get("integration")))) == "refused"
+                errors = [each for each in judged.errors if not refused or each.pointer != "/integration"]
+                found += [error_at(raw, place_in(raw, each.pointer), each.detail, base=base) for each in errors]
+        else:
+            found.append(error_at(document, base, "must be a mapping"))
+        if draft is not None and row is not None:
+            if row.state == "ok" and row.document == draft.text:
+                outcome = "kept"
+            elif not self._replace:
+                found.append(error_at(document, base, _EXISTS, key=True))
+        self.errors += found
+        self._outcomes["preset", name] = "refused" if found else outcome
+        if found or draft is None:
+            return
+        self._warn_hidden(document, base, "a preset", name in self._target.side.presets, row)
+        if outcome != "kept":
+            self._presets[name] = draft, row
 
     def _judged(
         self, name: str, raw: Table, former: Former | None, reader: SecretReader, noting: NotingReader
@@ -322,7 +387,11 @@ class _Planning:
             return
         written, root = joined.globals["callers"], joined.owners["callers"]
         self._validated({"callers": written}, joined)
-        known = {*self._target.snapshot.integrations, *self._target.state.integrations, *joined.integrations}
+        snapshot, state = self._target.snapshot, self._target.state
+        known = {
+            "integrations": {*snapshot.integrations, *state.integrations, *joined.integrations},
+            "presets": {*snapshot.presets, *state.presets, *joined.presets},
+        }
         digests: dict[str, str] = dict(self._digests())
         for name, raw in mapping(written).items():
             try:
@@ -345,9 +414,10 @@ class _Planning:
             if any(caller.name == name for caller in self._target.side.callers.values()):
                 text = "a config file in use has a caller of this name, which counts until it is removed there"
                 self._warn(root, place, text)
-            for index, each in enumerate(settings.integrations or ()):
-                if each not in known:
-                    self._warn(root, (*place, "integrations", index), "no integration has this ID yet", key=False)
+            for key, ids in (("integrations", settings.integrations), ("presets", settings.presets)):
+                for index, each in enumerate(ids or ()):
+                    if each not in known[key]:
+                        self._warn(root, (*place, key, index), f"no {key[:-1]} has this ID yet", key=False)
 
     def _digests(self) -> Iterator[tuple[str, str]]:
         """Who has which token, by its SHA-256."""
@@ -436,7 +506,7 @@ def lines(imported: Imported, *, dry_run: bool) -> list[str]:
     """What came of an import, for people."""
     refused = bool(imported.errors)
     if not imported.items and not refused:
-        return ["nothing to import: it has no integrations and no callers"]
+        return ["nothing to import: it has no integrations, no presets and no callers"]
     shown = [each for each in imported.items if dry_run or each.outcome == "refused" or not refused]
     return [
         *(f"{each.outcome:<9}{each.kind} {each.id}" for each in shown),

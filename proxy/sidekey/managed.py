@@ -23,7 +23,7 @@ from sidekey.sources.tokens.store_ledger import StoreLedger
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.place import PATIENCE, open_store
-from sidekey.store.records import IntegrationRow
+from sidekey.store.records import DocumentRow
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Change, Put, State
 from sidekey.store.store import Store
@@ -44,12 +44,12 @@ class Managed:
         self._taken = self._used = State()
         """What a snapshot was made of last, and what the one in use was made of."""
         self._take()
-        self._unsaid: Sequence[str] = ()
-        """The integrations that files hide, and whose rows do not say so yet."""
+        self._unsaid: Sequence[tuple[str, str]] = ()
+        """What files hide, and whose rows do not say so yet, by kind and ID."""
         self._reloader: Reloader | None = None
         self._report: StoreReport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unmarked: set[str] = set()
+        self._unmarked: set[tuple[str, str]] = set()
         self._log = get_logger()
         loader.follow(self._source)
 
@@ -92,12 +92,12 @@ class Managed:
         await self._join()
         return state
 
-    def release(self, row: IntegrationRow) -> bool:
-        """Serve an integration that was hidden by a file which is gone, from the next commit on, as its row says.
+    def release(self, row: DocumentRow) -> bool:
+        """Serve what was hidden by a file which is gone, from the next commit on, as its row says.
 
         The result is whether it was hidden here although its row may not say so yet.
         """
-        return self._source.marked(row)
+        return self._source.hiding.marked(row)
 
     def prepare(self, snapshot: Snapshot) -> Commit:
         """Get ready to go by the keys of another snapshot; the result does so from then on."""
@@ -162,28 +162,30 @@ class Managed:
         if self._unsaid and self._reloader is not None:
             self._spawn(self._mark(self._unsaid))
 
-    async def _mark(self, names: Sequence[str]) -> None:
-        """Write into the rows of integrations that files have hidden that they stay so until they are released.
+    async def _mark(self, names: Sequence[tuple[str, str]]) -> None:
+        """Write into the rows that files have hidden that they stay so until they are released.
 
         What cannot be written now is tried again once the store is another: a restart would forget it.
         """
-        for name in names:
+        for each in names:
+            kind, name = each
             try:
-                await self._mark_one(name)
-                self._unmarked.discard(name)
+                await self._mark_one(kind, name)
+                self._unmarked.discard(each)
             except StoreError as error:
-                if name not in self._unmarked:
-                    self._unmarked.add(name)
+                if each not in self._unmarked:
+                    self._unmarked.add(each)
                     self._log.warning(
-                        "a stored integration is hidden by a file, which cannot be stored yet",
-                        integration=name,
+                        f"a stored {kind} is hidden by a file, which cannot be stored yet",
+                        **{kind: name},
                         reason=str(error),
                     )
 
-    async def _mark_one(self, name: str) -> None:
+    async def _mark_one(self, kind: str, name: str) -> None:
+        hiding = self._source.hiding
         while True:
-            row = (await self.store.read()).integrations.get(name)
-            if row is None or row.state != "ok" or not self._source.has_hidden(row):
+            row = (await self.store.read()).documents(kind).get(name)
+            if row is None or row.state != "ok" or not hiding.has_hidden(row):
                 return
             if not row.hidden:
                 entry = AuditEntry(
@@ -194,7 +196,7 @@ class Managed:
                 except Changed:
                     # By another process that has the same file, as a rule.
                     continue
-            self._source.marked(row)
+            hiding.marked(row)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))

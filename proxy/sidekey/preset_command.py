@@ -28,22 +28,31 @@ class PresetCommandError(Exception):
     """The command cannot be done; the message says why and what to do."""
 
 
-def described(presets: Iterable[Preset]) -> list[dict[str, Any]]:
-    """The presets, by ID."""
-    return [
-        {
-            "id": preset.id,
-            "integration": preset.rules.integration,
-            "method": preset.rules.method.decode(),
-            "url": preset.url,
-            "content_type": preset.content_type,
-            "description": preset.description,
-            "tags": list(preset.tags),
-            "state": "invalid" if preset.invalid else "ok",
-            "reason": preset.invalid or None,
-        }
-        for preset in sorted(presets, key=lambda each: each.id)
-    ]
+def described(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The presets of files and of the store, by ID, also those of the store that are not served."""
+    judgements = {} if snapshot.stored is None else snapshot.stored.preset_judgements
+    return [_described(snapshot, name) for name in sorted({*snapshot.presets, *judgements})]
+
+
+def _described(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    preset = snapshot.presets.get(name)
+    if preset is None or preset.stored:
+        state, reason = snapshot.stored_preset(name)
+    else:
+        state, reason = "invalid" if preset.invalid else "ok", preset.invalid
+    usable = preset is not None and bool(preset.url)
+    return {
+        "id": name,
+        "source": "store" if preset is None or preset.stored else "file",
+        "integration": preset.rules.integration if preset is not None and usable else None,
+        "method": preset.rules.method.decode() if preset is not None and usable else None,
+        "url": preset.url if preset is not None and usable else None,
+        "content_type": preset.content_type if preset is not None and usable else None,
+        "description": "" if preset is None else preset.description,
+        "tags": [] if preset is None else list(preset.tags),
+        "state": state,
+        "reason": reason or None,
+    }
 
 
 def lines(presets: Iterable[dict[str, Any]]) -> list[str]:
@@ -52,9 +61,9 @@ def lines(presets: Iterable[dict[str, Any]]) -> list[str]:
         [
             (
                 each["id"],
-                each["integration"],
-                f"{each['method']} {each['url']}",
-                f"invalid: {each['reason']}" if each["reason"] else each["description"],
+                each["integration"] or "-",
+                f"{each['method']} {each['url']}" if each["url"] else "-",
+                f"{each['state']}: {each['reason']}" if each["reason"] else each["description"],
             )
             for each in presets
         ]

@@ -95,7 +95,9 @@ def destinations_of(row: IntegrationRow) -> Sequence[Json]:
 def lines(description: Mapping[str, Any]) -> list[str]:
     """What a command returned, for people."""
     counts = ", ".join(
-        f"{description[kind]} {kind}" for kind in ("integrations", "callers", "tokens") if kind in description
+        f"{description[kind]} {kind}"
+        for kind in ("integrations", "presets", "callers", "tokens")
+        if kind in description
     )
     return [
         *([f"revision {description['revision']}: {counts}"] if counts else []),

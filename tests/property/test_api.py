@@ -26,6 +26,8 @@ MORE = """
 callers: {of-a-file: {token: {insecure_value: the-token-of-a-file}, integrations: "*"}}
 integrations:
   of-a-file: {endpoint_prefix: http://127.0.0.1:1, auth: {type: headers, headers: {X-A: b}}}
+presets:
+  of-a-file: {integration: of-a-file, url: http://127.0.0.1:1/x, content_type: text/plain}
 """
 
 
@@ -87,13 +89,34 @@ def described(draw: st.DrawFn, schema: Mapping[str, Any], depth: int = 0) -> Any
 GOOD: dict[str, list[dict[str, Any]]] = {
     "NewIntegration": [{"id": "first", **each} for each in documents().values()]
     + [{"id": "second", "endpoint_prefix": "http://127.0.0.1:1", "auth": {"type": "headers", "headers": {"X-A": "b"}}}],
-    "NewCaller": [{"name": "first", "integrations": ["first"]}, {"name": "second", "integrations": "*"}],
+    "NewPreset": [
+        {"id": "first", "integration": "of-a-file", "url": "http://127.0.0.1:1/x", "content_type": "text/plain"},
+        {
+            "id": "second",
+            "integration": "second",
+            "url": "http://127.0.0.1:1/{{a}}",
+            "content_type": "application/json",
+            "parameters": {"a": {"type": "text"}},
+            "body": {"a": "{{a}}"},
+        },
+    ],
+    "NewCaller": [
+        {"name": "first", "integrations": ["first"], "presets": ["first"]},
+        {"name": "second", "integrations": "*", "presets": "*"},
+    ],
     "NewToken": [{"name": "first", "role": "viewer", "own_token": TOKENS["admin"]}],
     "ExplainRequest": [{"url": "/x"}, {"url": "https://a.example/%2e%2e"}],
 }
 GOOD["IntegrationDocument"] = [{key: each[key] for key in each if key != "id"} for each in GOOD["NewIntegration"]]
+GOOD["PresetDocument"] = [{key: each[key] for key in each if key != "id"} for each in GOOD["NewPreset"]]
 GOOD["CallerDocument"] = [{"integrations": []}, {"integrations": "*"}]
-GOOD["Patch"] = [*GOOD["IntegrationDocument"], *GOOD["CallerDocument"], {"description": "x"}, {"tags": None}]
+GOOD["Patch"] = [
+    *GOOD["IntegrationDocument"],
+    *GOOD["PresetDocument"],
+    *GOOD["CallerDocument"],
+    {"description": "x"},
+    {"tags": None},
+]
 
 
 def _edited(node: Any, path: tuple[Any, ...], value: Any) -> Any:

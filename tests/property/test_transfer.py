@@ -9,8 +9,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidekey.settings.document import parse
 from sidekey.settings.stored.document import found_at, merge_patch, replaced
-from sidekey.settings.stored.exporting import exported_integration
+from sidekey.settings.stored.exporting import exported_integration, exported_preset
+from sidekey.settings.stored.presets import PresetDraft, prepare_preset
+from sidekey.settings.stored.saving import Invalid
+from sidekey.settings.writing import Inexpressible, write
+from sidekey.store.records import PresetRow
+from support.plane import integration
 from support.stored import CANARY, draft, former, opened, stored
 from support.transfer import every_kind, imported
 
@@ -33,6 +39,18 @@ EDITS = st.fixed_dictionaries(
     },
 )
 KINDS = every_kind()
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(TEXTS.filter(lambda key: "{{" not in key), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+PLACEHOLDERS = st.sampled_from(["{{a}}", "x {{a}} y", "{{{{", "'{{a}}'", "{{a}}: # |"])
 
 
 def entered(data: st.DataObject, document: dict[str, Any]) -> Any:
@@ -62,3 +80,32 @@ def test_an_export_that_is_imported_is_what_was_stored(name: str, edits: dict[st
     assert again.entered == values
     assert again.destination == draft(found.document, former(row)).destination
     assert all(found_at(found.document, where) is not None for where in values)
+
+
+@settings(max_examples=150, deadline=None)
+@given(body=VALUES, text=PLACEHOLDERS, description=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_a_preset_that_is_exported_and_imported_is_what_was_stored(body: Any, text: str, description: str) -> None:
+    """Every value of a body, with its type and the order of its keys, or it says that a file cannot have it."""
+    document = {
+        "description": description,
+        "integration": "crm",
+        "url": "https://api.example.com/v1/x",
+        "content_type": "application/json",
+        "parameters": {"a": {"type": "text", "default": text}},
+        "body": {"text": text, "more": body},
+    }
+    found = prepare_preset("hook", document, {"crm": integration("crm", "https://api.example.com/v1")})
+    if isinstance(found, Invalid):
+        # Texts in it may hold {{ by chance.
+        assert {each.pointer.split("/")[1] for each in found.errors} <= {"body", "parameters"}
+        return
+    row = PresetRow(row="r", id="hook", document=found.text)
+    try:
+        text = write({"version": 1, "presets": {"hook": exported_preset(row).config}})
+    except Inexpressible:
+        return
+    read, errors = parse("x.yaml", text.encode())
+    assert errors == []
+    again = prepare_preset("hook", read["presets"]["hook"], {"crm": integration("crm", "https://api.example.com/v1")})
+    assert isinstance(again, PresetDraft)
+    assert again.text == row.document

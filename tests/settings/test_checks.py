@@ -230,9 +230,13 @@ def test_who_may_use_what_is_not_there_is_said_in_words_for_the_source() -> None
     """With a store it may be made later."""
     raw = {"callers": {"a": {"integrations": ["known", "later"], "presets": ["hook"]}}}
     place = ("callers", "a", "integrations", 1)
-    assert list(checks.caller_errors(raw, {"known"}, {"hook"})) == [(place, "no integration has this ID")]
+    files = checks.Known({"known"}, {"hook"})
+    assert list(checks.caller_errors(raw, files)) == [(place, "no integration has this ID")]
     text = "no file has an integration of this ID: it must be made in the store"
-    assert list(checks.caller_errors({**raw, "store": {}}, {"known"}, {"hook"})) == [(place, text)]
-    assert list(checks.caller_errors({**raw, "store": {}}, {"known"}, {"hook"}, {"later"})) == []
-    unknown = ("callers", "a", "presets", 0), "no preset has this ID"
-    assert list(checks.caller_errors(raw, {"known", "later"}, set())) == [unknown]
+    assert list(checks.caller_errors({**raw, "store": {}}, files)) == [(place, text)]
+    assert list(checks.caller_errors({**raw, "store": {}}, files, checks.Known({"later"}))) == []
+    place, files = ("callers", "a", "presets", 0), checks.Known({"known", "later"})
+    assert list(checks.caller_errors(raw, files)) == [(place, "no preset has this ID")]
+    text = "no file has a preset of this ID: it must be made in the store"
+    assert list(checks.caller_errors({**raw, "store": {}}, files)) == [(place, text)]
+    assert list(checks.caller_errors({**raw, "store": {}}, files, checks.Known((), {"hook"}))) == []

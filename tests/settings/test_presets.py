@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sidekey.runtime.snapshot import Snapshot
 from sidekey.settings.load import Loader, load
-from sidekey.settings.presets import choice_errors, judged, mismatches
+from sidekey.settings.presets import PresetJudge, choice_errors, left_behind, mismatches, written
 from support.loading import good
 from support.missing import Missing
 from support.plane import base_url, integration
@@ -121,8 +123,43 @@ def test_a_preset_without_its_integration_is_invalid() -> None:
     assert mismatches(hook, None) == [(("integration",), "no integration has this ID")]
     missing = Missing(integration("h", base_url(1)))
     assert mismatches(hook, missing.integration()) == []
-    assert judged({"hook": hook}, {"h": missing.integration()})["hook"] is hook
-    assert judged({"hook": hook}, {})["hook"].invalid == "no integration has this ID"
+    assert PresetJudge()({"hook": hook}, {"h": missing.integration()})["hook"] is hook
+    assert PresetJudge()({"hook": hook}, {})["hook"].invalid == "no integration has this ID"
+
+
+def test_only_what_is_another_is_judged_again() -> None:
+    """There may be ten thousand: what is the same is the same object, also where it is invalid."""
+    judge = PresetJudge()
+    made, other = integration("h", base_url(1)), integration("h", base_url(1, "/other"))
+    hooks = {"fits": preset("fits"), "outside": preset("outside", base_url(1, "/other"))}
+    first = judge(hooks, {"h": made})
+    assert (first["fits"] is hooks["fits"], bool(first["outside"].invalid)) == (True, True)
+    assert judge(hooks, {"h": made})["outside"] is first["outside"]
+    assert judge({"outside": hooks["outside"]}, {"h": other})["outside"] is hooks["outside"]
+    again = judge(hooks, {"h": other})
+    assert (bool(again["fits"].invalid), again["outside"].invalid) == (True, "")
+    # What is invalid by itself is not told more.
+    torn = replace(hooks["fits"], invalid="why")
+    assert judge({"fits": torn}, {})["fits"] is torn
+
+
+def test_an_edit_leaves_behind_what_fits_now_alone() -> None:
+    """By ID, with the reasons; what names another integration is not asked about."""
+    hooks = {"fits": preset("fits"), "torn": replace(preset("torn"), invalid="why")}
+    assert left_behind(integration("h", base_url(1)), hooks) == {}
+    assert left_behind(integration("other", base_url(1, "/other")), hooks) == {}
+    ((name, (reason,)),) = left_behind(integration("h", base_url(1, "/other")), hooks).items()
+    assert (name, reason.startswith("must be allowed by integration h")) == ("fits", True)
+
+
+def test_a_document_is_kept_as_it_is_written(tmp_path: Path) -> None:
+    """So that it can be shown: keys in their order, all that was written and nothing else."""
+    write(tmp_path, HOOK)
+    found = good(load(tmp_path, {})).presets["hook"]
+    document = json.loads(found.document)
+    assert document["integration"] == "crm"
+    assert written(document) == found.document
+    assert not found.stored
 
 
 def test_an_integration_that_cannot_be_used_cannot_be_chosen() -> None:

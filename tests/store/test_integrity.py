@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sidekey.store.integrity import Head, Line, Seals, digest
-from sidekey.store.records import IntegrationRow
+from sidekey.store.records import IntegrationRow, PresetRow
 from support.stores import PINNED, RING
 
 SEALS = Seals(RING, "0" * 32)
@@ -45,6 +45,15 @@ def test_nothing_of_a_body_may_differ() -> None:
     assert held.record == IntegrationRow(row="1" * 32, id="crm", version=3, state="altered")
 
 
+def test_an_altered_preset_shows_nothing_but_whose_row_it_is() -> None:
+    """Its callers are told that it cannot be used, not that there is none."""
+    row = PresetRow(row="1" * 32, id="hook", version=3, document='{"integration":"crm"}')
+    line = SEALS.line(row)
+    assert SEALS.held(line, row.body()).record == row
+    held = SEALS.held(line, row.body().replace("crm", "sms"))
+    assert (held.record, held.intact) == (PresetRow(row="1" * 32, id="hook", version=3, state="altered"), False)
+
+
 def test_an_altered_caller_is_not_there() -> None:
     assert SEALS.held(LINE._replace(kind="caller"), "{}").record is None
 
@@ -55,7 +64,13 @@ def test_a_row_of_another_store_does_not_count() -> None:
 
 def test_a_row_that_nobody_understands_counts_as_altered() -> None:
     """Written by a newer Sidekey with the right key."""
-    for kind, body in (("preset", "{}"), ("integration", "{}"), ("integration", "[]"), ("token", '{"role":"root"}')):
+    for kind, body in (
+        ("later", "{}"),
+        ("preset", "{}"),
+        ("integration", "{}"),
+        ("integration", "[]"),
+        ("token", '{"role":"root"}'),
+    ):
         line = Line(kind, "1" * 32, "x", 1, "k1", "")
         signed = line._replace(mac=SEALS._row_mac(line, body))
         assert not SEALS.held(signed, body).intact

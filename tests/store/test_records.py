@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.store.records import CallerRow, Record, TokenRow, new_row, parse_record
+from sidekey.store.records import CallerRow, PresetRow, Record, TokenRow, new_row, parse_record
 from support.stores import PINNED
 
 INTEGRATION = replace(PINNED, updated_by="é", hidden=True)
@@ -21,6 +21,16 @@ CALLER = CallerRow(
     presets=None,
     created_at=4,
 )
+PRESET = PresetRow(
+    row="4" * 32,
+    id="welcome",
+    version=1,
+    document='{"integration":"crm","body":{"b":1,"a":2}}',
+    created_at=5,
+    updated_at=6,
+    updated_by="é",
+    hidden=True,
+)
 TOKEN = TokenRow(row="3" * 32, id="ops", version=2, role="editor", token_sha256="b" * 64, expires_at=9, created_by="x")
 
 BODIES = [
@@ -28,6 +38,11 @@ BODIES = [
         INTEGRATION,
         '{"created_at":5,"document":"{\\"auth\\":{\\"type\\":\\"basic\\"}}","hidden":true,"secrets":{"/auth/password":'
         '{"sealed":"1:k1:AA","updated_at":7,"updated_by":"ops"}},"updated_at":6,"updated_by":"é"}',
+    ),
+    (
+        PRESET,
+        '{"created_at":5,"document":"{\\"integration\\":\\"crm\\",\\"body\\":{\\"b\\":1,\\"a\\":2}}","hidden":true,"updated_at":6,'
+        '"updated_by":"é"}',
     ),
     (
         CALLER,
@@ -47,7 +62,7 @@ def test_what_a_row_says_is_pinned_and_comes_back(record: Record, body: str) -> 
     assert parse_record(record.kind, record.row, record.id, record.version, body) == record
 
 
-@pytest.mark.parametrize("record", [INTEGRATION, CALLER, TOKEN], ids=lambda record: record.kind)
+@pytest.mark.parametrize("record", [INTEGRATION, PRESET, CALLER, TOKEN], ids=lambda record: record.kind)
 def test_a_body_that_lacks_something_is_not_understood(record: Record) -> None:
     for key in record.fields():
         fields = {name: value for name, value in record.fields().items() if name != key}
@@ -57,7 +72,13 @@ def test_a_body_that_lacks_something_is_not_understood(record: Record) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "body"),
-    [("preset", "{}"), ("token", "[]"), ("token", "x"), ("caller", '{"token_sha256":1,"integrations":7}')],
+    [
+        ("later", "{}"),
+        ("preset", "{}"),
+        ("token", "[]"),
+        ("token", "x"),
+        ("caller", '{"token_sha256":1,"integrations":7}'),
+    ],
 )
 def test_what_is_no_record_is_not_understood(kind: str, body: str) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidekey.store.integrity import Head, Held, Line
-from sidekey.store.records import CallerRow, IntegrationRow, TokenRow
+from sidekey.store.records import CallerRow, IntegrationRow, PresetRow, TokenRow
 from sidekey.store.state import State
 
 HEAD = Head(1, 7, "d", "k1", "m")
@@ -15,18 +15,21 @@ def test_rows_are_found_by_kind_and_id() -> None:
         IntegrationRow(row="2", id="two", version=1, state="altered"),
         CallerRow(row="3", id="one", version=1, token_sha256=""),
         TokenRow(row="4", id="one", version=1, role="admin", token_sha256=""),
+        PresetRow(row="6", id="one", version=1),
     ]
     rows = {
         each.row: Held(Line(each.kind, each.row, each.id, 1, "", ""), "", each, each.row != "2") for each in records
     }
     rows["5"] = Held(Line("caller", "5", "gone", 1, "", ""), "", None, False)
     state = State.of(HEAD, rows)
-    assert (state.integrations, state.callers, state.tokens) == (
+    assert (state.integrations, state.presets, state.callers, state.tokens) == (
         {"one": records[0], "two": records[1]},
+        {"one": records[4]},
         {"one": records[2]},
         {"one": records[3]},
     )
     assert state.altered == {("integration", "two"), ("caller", "gone")}
+    assert (state.documents("integration"), state.documents("preset")) == (state.integrations, state.presets)
     assert (state.revision, state.rolled_back) == (7, False)
 
 

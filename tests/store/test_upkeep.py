@@ -201,7 +201,7 @@ async def test_a_verified_store_is_described(place: Place) -> None:
         await filled(store, 2)
         found = await store.verify(destinations_of)
         assert (found.revision, found.keys, found.findings) == (1, ("k1",), ())
-        assert found.counts == {"integrations": 3, "callers": 1, "tokens": 0}
+        assert found.counts == {"integrations": 3, "presets": 0, "callers": 1, "tokens": 0}
 
 
 async def test_all_that_is_wrong_is_found_at_once(place: Place) -> None:
@@ -226,7 +226,7 @@ async def test_what_was_accepted_counts_for_those_who_start_and_those_who_run(pl
         async with place.open() as other:
             assert other.state.rolled_back
             done = await other.accept("ops")
-            assert (done.counts, done.altered) == ({"integrations": 1, "callers": 0, "tokens": 0}, ())
+            assert (done.counts, done.altered) == ({"integrations": 1, "presets": 0, "callers": 0, "tokens": 0}, ())
             assert set(other.state.integrations) == {"two"}
         state = await store.read()
         assert (set(state.integrations), state.problem) == ({"two"}, "")

@@ -115,7 +115,8 @@ class Integration:
 class Preset:
     """A preset, as it belongs to the integrations of the same snapshot. `url` is as written.
 
-    `invalid` says why it cannot be used beside them; empty where it can.
+    `document` is all that is written of it, as JSON: it holds no secret. `invalid` says why it cannot be used beside
+    them; empty where it can. `stored`: it is the store's, in this `row` (by its lasting ID).
     """
 
     id: str
@@ -125,6 +126,9 @@ class Preset:
     description: str = ""
     tags: tuple[str, ...] = ()
     invalid: str = ""
+    document: str = field(default="{}", repr=False)
+    stored: bool = False
+    row: str = ""
 
 
 NOBODY: Final = "-"
@@ -233,28 +237,41 @@ other means; `sealed`: a secret of it cannot be opened. How it stands by now: `r
 STORED_STATES: Final[tuple[StoredState, ...]] = ("ok", "hidden", "invalid", "altered", "sealed")
 
 
+PRESET_STATES: Final[tuple[StoredState, ...]] = ("ok", "hidden", "invalid", "altered")
+"""The same of a preset, which has nothing that is sealed. `invalid` may also be one of a file."""
+
+
 class Judgement(NamedTuple):
-    """The state of a stored integration, and what is behind it, for operators."""
+    """The state of a stored integration or preset, and what is behind it, for operators."""
 
     state: StoredState
     reason: str = ""
+
+
+WAITING: Final = Judgement("ok", "it was saved a moment ago")
+ALTERED: Final = Judgement("altered", "its row was changed by other means than Sidekey's")
+"""Of what is saved, and not in this snapshot yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
     """What the store says at one `revision`, as far as it is used.
 
-    `judgements` are of all its integrations, by ID, `integrations` those that are served. `newly_hidden` are the IDs of
-    those whose rows do not say yet that they are hidden. `counts` are the judgements' by state, `unsettled` those of
-    the integrations judged ok which time, or another reading, may change (`runtime.standing`). `trust` is that of
-    stored integrations which name none, `allow_private` what they may dial beyond global addresses.
+    `judgements` are of all its integrations, by ID, `integrations` those that are served. `preset_judgements` are of
+    all its presets by themselves, `presets` those that are served; whether they belong to their integrations is not
+    judged here. `newly_hidden` are kind and ID of those whose rows do not say yet that they are hidden. `counts` are
+    the judgements' by state, `unsettled` those of the integrations judged ok which time, or another reading, may change
+    (`runtime.standing`). `trust` is that of stored integrations which name none, `allow_private` what they may dial
+    beyond global addresses.
     """
 
     revision: int = 0
     integrations: Mapping[str, Integration] = field(default_factory=dict)
     callers: Mapping[bytes, Caller] = field(default_factory=dict)
     judgements: Mapping[str, Judgement] = field(default_factory=dict)
-    newly_hidden: tuple[str, ...] = ()
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    preset_judgements: Mapping[str, Judgement] = field(default_factory=dict)
+    newly_hidden: tuple[tuple[str, str], ...] = ()
     trust: Trust = Trust()
     allow_private: Only = field(default_factory=Only)
     counts: Mapping[str, int] = field(init=False, compare=False)
@@ -328,3 +345,12 @@ class Snapshot:
         passes = self.passing is not None and self.passing.nobody.trust.source == "mozilla"
         needed = passes or any(each.needs_mozilla for each in self.integrations.values())
         object.__setattr__(self, "needs_mozilla", needed)
+
+    def stored_preset(self, name: str) -> Judgement:
+        """How the store's preset of this ID stands, by itself and beside its integration."""
+        known = {} if self.stored is None else self.stored.preset_judgements
+        own = known.get(name, WAITING)
+        served = self.presets.get(name)
+        if own.state == "ok" and served is not None and served.stored and served.invalid:
+            return Judgement("invalid", served.invalid)
+        return own

@@ -28,7 +28,7 @@ from sidekey.settings.config_errors import Loc
 from sidekey.settings.file_side import FileSide
 from sidekey.settings.models import CallerSettings, IntegrationSettings, ListenSettings
 from sidekey.settings.passing import build_passing
-from sidekey.settings.presets import judged
+from sidekey.settings.presets import PresetJudge
 from sidekey.settings.secrets import NotingReader, ReferenceReader, SecretReader, named
 
 Reasons = list[tuple[Loc, str]]
@@ -251,8 +251,8 @@ def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, fo
     return Callers(callers, digests, unreadable, twice)
 
 
-def build_snapshot(side: FileSide, stored: snapshot.Stored | None) -> snapshot.Snapshot:
-    """The whole config at run time: what its files say, and the store."""
+def build_snapshot(side: FileSide, stored: snapshot.Stored | None, judge: PresetJudge) -> snapshot.Snapshot:
+    """The whole config at run time: what its files say, and the store. `judge` is asked about the presets of both."""
     settings, store = side.settings, side.store
     network, forward = settings.network, settings.forward
     # Of its own in any case: whoever lets go of a snapshot empties it gradually.
@@ -265,7 +265,7 @@ def build_snapshot(side: FileSide, stored: snapshot.Stored | None) -> snapshot.S
         integrations=integrations,
         # With a store the last caller may be removed, and nobody must be let in by that.
         callers=callers if callers or store is not None else None,
-        presets=judged(side.presets, integrations),
+        presets=judge({**side.presets, **({} if stored is None else stored.presets)}, integrations),
         listen=build_listen(settings.listen, side.read),
         network=snapshot.NetworkRules(
             hosts={host: tuple(addresses) for host, addresses in network.hosts.items()},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from ipaddress import ip_address
-from typing import Any, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from sidekey.core.matching import overlaps
 from sidekey.core.policy import Policy, decide, parse_prefix
@@ -163,22 +163,31 @@ def _admin_errors(address: Address | None, raw: Mapping[str, Any]) -> Found:
         yield ("listen", "admin"), f"{text} where a proxy in front of it speaks https"
 
 
-def caller_errors(
-    raw: Mapping[str, Any], known: Container[str], presets: Container[str], stored: Container[str] = ()
-) -> Found:
-    """Callers that name integrations that are neither `known` of files nor `stored`, or other presets than these."""
+class Known(NamedTuple):
+    """The IDs that there are, of integrations and of presets."""
+
+    integrations: Container[str] = ()
+    presets: Container[str] = ()
+
+
+_NONE: Final = Known()
+
+
+def caller_errors(raw: Mapping[str, Any], files: Known, stored: Known = _NONE) -> Found:
+    """Callers that name integrations or presets which neither files nor the store have."""
+    kinds = (
+        ("integrations", "an integration", files.integrations, stored.integrations),
+        ("presets", "a preset", files.presets, stored.presets),
+    )
     for name, caller in mapping(raw.get("callers")).items():
-        granted = mapping(caller).get("integrations")
-        for index, entry in enumerate(granted if isinstance(granted, list) else []):
-            if isinstance(entry, str) and entry not in known and entry not in stored:
-                text = "no integration has this ID"
-                if raw.get("store") is not None:
-                    text = "no file has an integration of this ID: it must be made in the store"
-                yield ("callers", name, "integrations", index), text
-        granted = mapping(caller).get("presets")
-        for index, entry in enumerate(granted if isinstance(granted, list) else []):
-            if isinstance(entry, str) and entry not in presets:
-                yield ("callers", name, "presets", index), "no preset has this ID"
+        for key, kind, *known in kinds:
+            granted = mapping(caller).get(key)
+            for index, entry in enumerate(granted if isinstance(granted, list) else []):
+                if isinstance(entry, str) and all(entry not in ids for ids in known):
+                    text = f"no {kind.partition(' ')[2]} has this ID"
+                    if raw.get("store") is not None:
+                        text = f"no file has {kind} of this ID: it must be made in the store"
+                    yield ("callers", name, key, index), text
 
 
 def matching_errors(integrations: Mapping[str, Integration], callers: Iterable[Caller]) -> Found:

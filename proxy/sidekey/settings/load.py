@@ -6,8 +6,9 @@ import gc
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from sidekey.settings.loaded import Loaded
 from sidekey.settings.local_address import ABSENT, is_local
 from sidekey.settings.memory import Entry, Memory, PresetEntry, release_files, same
 from sidekey.settings.models import GlobalSettings
-from sidekey.settings.presets import choice_errors, read_preset
+from sidekey.settings.presets import PresetJudge, choice_errors, read_preset, written
 from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.secrets import NotingReader, SecretReader
 from sidekey.settings.source import Files, Joined, read_config
@@ -59,8 +60,8 @@ class StoreSide(ABC):
 
     @property
     @abstractmethod
-    def ids(self) -> Container[str]:
-        """The IDs of its integrations."""
+    def known(self) -> checks.Known:
+        """The IDs that it has."""
 
     @abstractmethod
     def check(self, rules: StoreRules) -> KeysError | None:
@@ -83,6 +84,7 @@ class Loader:
         self._memory = Memory()
         self._files: Files = {}
         self._store: StoreSide | None = None
+        self._judge_presets = PresetJudge()
 
     def load(self, now: float | None = None) -> Loaded:
         """As `load`. Blocks; one thread at a time.
@@ -119,7 +121,8 @@ class Loader:
             return self._join(loaded.files, time.time() if now is None else now)
 
     def _join(self, side: FileSide, now: float) -> snapshot.Snapshot:
-        return build_snapshot(side, None if self._store is None else self._store.build(side, now))
+        stored = None if self._store is None else self._store.build(side, now)
+        return build_snapshot(side, stored, self._judge_presets)
 
     def _keep(self, memory: Memory | None, files: Files) -> None:
         """Remember this load, and release gradually what is not needed any more."""
@@ -253,9 +256,9 @@ class _Loading:
         errors += [error_at(self._root(loc), loc, message) for loc, message in found]
 
     @property
-    def _stored_ids(self) -> Container[str]:
+    def _stored(self) -> checks.Known:
         """The IDs that the store in use has."""
-        return () if self._in_use is None else self._in_use.ids
+        return checks.Known() if self._in_use is None else self._in_use.known
 
     def _globals(self) -> GlobalSettings:
         """The global settings; the defaults instead of what is invalid, so that the rest is still checked."""
@@ -263,8 +266,8 @@ class _Loading:
         if self._joined.documents:
             self._note(self.loaded.errors, checks.global_errors(values))
             if self._joined.complete:
-                known = self._joined.integrations
-                unknown = checks.caller_errors(values, known, self._joined.presets, self._stored_ids)
+                files = checks.Known(self._joined.integrations, self._joined.presets)
+                unknown = checks.caller_errors(values, files, self._stored)
                 # With a store they may be made later.
                 self._note(self.loaded.errors if values.get("store") is None else self.loaded.warnings, unknown)
             self._note(self.loaded.warnings, checks.global_warnings(values))
@@ -355,7 +358,7 @@ class _Loading:
                 self.loaded.errors += [error_of(raw, each, base=base) for each in errors]
                 if built is None:
                     continue
-                preset = built
+                preset = replace(built, document=written(raw))
             found[name] = PresetEntry(raw, preset)
             self._judge_preset(preset, raw, integrations, has_store=has_store)
         return found
@@ -373,7 +376,7 @@ class _Loading:
         if name in integrations:
             found = choice_errors(preset, integrations[name])
             self.loaded.mismatched += [error_at(raw, loc, message, base=base) for loc, message in found]
-        elif name not in self._joined.integrations and self._joined.complete and name not in self._stored_ids:
+        elif name not in self._joined.integrations and self._joined.complete and name not in self._stored.integrations:
             text = "no integration has this ID"
             if has_store:
                 text = "no file has an integration of this ID: it must be made in the store"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from sidekey.credentials.fields import check_header_value, normal_name, wire
 from sidekey.runtime import snapshot
 from sidekey.settings.config_errors import Finding, Loc
 from sidekey.settings.models import ParameterSettings, PresetSettings
+from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.translate import findings_of
 
 _PAYLOAD_HEADERS = {
@@ -65,6 +67,11 @@ def _further(name: str, raw: Mapping[str, Any], invalid: set[str]) -> Iterator[F
     for each in _build(name, PresetSettings.model_validate({**_STAND_INS, **kept})).errors:
         if each.loc[0] not in invalid | dependent:
             yield each
+
+
+def written(document: Mapping[str, Any]) -> str:
+    """A preset's document as JSON, its keys in the order in which they are written: a body's are sent so."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _build(name: str, settings: PresetSettings) -> Built:
@@ -204,12 +211,49 @@ def choice_errors(preset: snapshot.Preset, integration: snapshot.Integration) ->
     return found
 
 
-def judged(
-    presets: Mapping[str, snapshot.Preset], integrations: Mapping[str, snapshot.Integration]
-) -> dict[str, snapshot.Preset]:
-    """The presets beside these integrations; one that belongs to its own is the same object."""
-    found = {}
-    for name, preset in presets.items():
-        reasons = mismatches(preset, integrations.get(preset.rules.integration))
-        found[name] = replace(preset, invalid="; ".join(text for _, text in reasons)) if reasons else preset
-    return found
+def left_behind(integration: snapshot.Integration, presets: Mapping[str, snapshot.Preset]) -> dict[str, list[str]]:
+    """The presets that can be used now, and could not be with their integration as it would be; and why, by ID."""
+    found = {
+        name: [text for _, text in mismatches(preset, integration)]
+        for name, preset in sorted(presets.items())
+        if preset.rules.integration == integration.id and not preset.invalid
+    }
+    return {name: reasons for name, reasons in found.items() if reasons}
+
+
+class _Judged(NamedTuple):
+    """What came of a preset beside an integration."""
+
+    preset: snapshot.Preset
+    integration: snapshot.Integration | None
+    result: snapshot.Preset
+
+
+class PresetJudge:
+    """Judges presets beside integrations, each again only where it or its integration is another than before."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Judged] = {}
+
+    def __call__(
+        self, presets: Mapping[str, snapshot.Preset], integrations: Mapping[str, snapshot.Integration]
+    ) -> dict[str, snapshot.Preset]:
+        """The presets beside these integrations; one that belongs to its own is the same object."""
+        before, known = self._known, {}
+        for name, preset in presets.items():
+            integration = integrations.get(preset.rules.integration)
+            former = before.get(name)
+            if former is None or former.preset is not preset or former.integration is not integration:
+                former = _Judged(preset, integration, _judged(preset, integration))
+            known[name] = former
+        self._known = known
+        release_gradually(before)
+        return {name: each.result for name, each in known.items()}
+
+
+def _judged(preset: snapshot.Preset, integration: snapshot.Integration | None) -> snapshot.Preset:
+    """A preset beside its integration; one that is invalid by itself stays so."""
+    if preset.invalid:
+        return preset
+    reasons = mismatches(preset, integration)
+    return replace(preset, invalid="; ".join(text for _, text in reasons)) if reasons else preset

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from sidekey.core.routing import valid_id
 from sidekey.store.canonical import Json, canonical
 from sidekey.store.database import as_number, as_text
-from sidekey.store.records import IntegrationRow, Record, parse_record
+from sidekey.store.records import RECORDS, DocumentRow, Record, parse_record
 from sidekey.store.ring import KeyRing
 
 VERSION: Final = 1
@@ -77,8 +77,8 @@ class Line(NamedTuple):
 class Held(NamedTuple):
     """A row that was read. One that is not `intact` does not bear its own MAC, or says what cannot be understood.
 
-    `text` is that of its line, made once. `record` is what others see: of an altered integration its ID, where it is
-    one, of any other altered row nothing.
+    `text` is that of its line, made once. `record` is what others see: of an altered integration or preset its ID,
+    where it is one, of any other altered row nothing.
     """
 
     line: Line
@@ -108,9 +108,10 @@ class Seals:
             except (KeyError, TypeError, ValueError):
                 # Written by a Sidekey that knows more: it cannot be used here, and is kept.
                 pass
+        kind = RECORDS.get(line.kind)
         record = None
-        if line.kind == IntegrationRow.kind and valid_id(line.id):
-            record = IntegrationRow(row=line.row, id=line.id, version=line.version, state="altered")
+        if kind is not None and issubclass(kind, DocumentRow) and valid_id(line.id):
+            record = kind(row=line.row, id=line.id, version=line.version, state="altered")
         return Held(line, line.text(), record, intact=False)
 
     def head(self, epoch: int, revision: int, rows_digest: str) -> Head:

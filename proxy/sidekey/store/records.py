@@ -108,22 +108,34 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IntegrationRow(Record):
-    """A stored integration.
+class DocumentRow(Record):
+    """What a file may say as well, under an ID.
 
-    `document` is canonical JSON without secrets; `secrets` has the sealed values by the JSON pointers (RFC 6901) of
-    their places in it. `hidden`: a file had the same ID, and nobody has released this one since. In an `altered` one
-    nothing but `id` and `version` is to be relied upon.
+    `document` is JSON without secrets. `hidden`: a file had the same ID, and nobody has released this one since. In an
+    `altered` one nothing but `id` and `version` is to be relied upon.
     """
 
-    kind: ClassVar[str] = "integration"
-
     document: str = "{}"
-    secrets: Mapping[str, SealedField] = field(default_factory=dict, metadata=_written(_Form(_sealed, _parse_sealed)))
     updated_at: int = 0
     updated_by: str = ""
     hidden: bool = False
     state: Literal["ok", "altered"] = "ok"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntegrationRow(DocumentRow):
+    """A stored integration; `secrets` has the sealed values by the JSON pointers (RFC 6901) of their places in it."""
+
+    kind: ClassVar[str] = "integration"
+
+    secrets: Mapping[str, SealedField] = field(default_factory=dict, metadata=_written(_Form(_sealed, _parse_sealed)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresetRow(DocumentRow):
+    """A stored preset, which has no secrets."""
+
+    kind: ClassVar[str] = "preset"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +163,9 @@ class TokenRow(Record):
     created_by: str = ""
 
 
-RECORDS: Final[Mapping[str, type[Record]]] = {each.kind: each for each in (IntegrationRow, CallerRow, TokenRow)}
+RECORDS: Final[Mapping[str, type[Record]]] = {
+    each.kind: each for each in (IntegrationRow, PresetRow, CallerRow, TokenRow)
+}
 """The kinds of records by the word that rows have for them."""
 
 

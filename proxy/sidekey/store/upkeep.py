@@ -191,4 +191,9 @@ def _altered_leases(names: list[str]) -> list[str]:
 
 
 def _counts(state: State) -> dict[str, int]:
-    return {"integrations": len(state.integrations), "callers": len(state.callers), "tokens": len(state.tokens)}
+    return {
+        "integrations": len(state.integrations),
+        "presets": len(state.presets),
+        "callers": len(state.callers),
+        "tokens": len(state.tokens),
+    }

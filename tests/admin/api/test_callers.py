@@ -66,6 +66,27 @@ def test_what_a_caller_may_use_is_checked_whole(api: Api, named: Named) -> None:
         assert api.ask(method, f"/callers/{name}", body, match='"7"').code == "changed"
 
 
+def test_a_caller_may_use_presets_alone(api: Api, named: Named) -> None:
+    """Validated and shown as integrations are; those that do not exist yet count once they do."""
+    name = named("presets")
+    made = api.make("/callers", {"name": name, "presets": ["later", "later", "hook-of-a-file"]})
+    assert (made["integrations"], made["presets"]) == ([], ["later", "hook-of-a-file"])
+    entries = api.get("/audit")["items"]
+    assert next(each["fields"] for each in entries if each["name"] == name) == ["/integrations", "/presets", "token"]
+    said = api.ask("PATCH", f"/callers/{name}", {"integrations": ["crm"]}, match='"1"')
+    assert (said.json["integrations"], said.json["presets"]) == (["crm"], ["later", "hook-of-a-file"])
+    said = api.ask("PATCH", f"/callers/{name}", {"presets": "*"}, match='"2"')
+    assert (said.json["presets"], said.etag) == ("*", '"3"')
+    assert api.ask("PATCH", f"/callers/{name}", {"presets": "*"}, match='"3"').etag == '"3"'
+    # PUT has all that it may use: what is left out, it may not.
+    assert api.ask("PUT", f"/callers/{name}", {"integrations": ["crm"]}, match='"3"').json["presets"] == []
+    wrong = {"integrations": ["ok"], "presets": ["ok", "Not", 7]}
+    assert api.ask("PUT", f"/callers/{name}", wrong, match='"4"').pointers == {"/presets/1", "/presets/2"}
+    for each in ("all", {}, None, 7):
+        assert api.ask("PATCH", f"/callers/{name}", {"presets": each}, match='"4"').pointers == {"/presets"}
+    assert api.get("/callers/of-a-file")["presets"] == ["hook-of-a-file"]
+
+
 def test_callers_are_listed_by_name(api: Api, named: Named) -> None:
     """Those of files as well, in pages."""
     name = named("listed")

@@ -8,16 +8,16 @@ import pytest
 
 from sidekey.admin.api.documents import ABOUT
 from sidekey.admin.api.problems import ApiProblem, ItemError
-from sidekey.admin.api.saving import Saving, document_in, draft_of
+from sidekey.admin.api.saving import IntegrationSaving, document_in, draft_of
 from sidekey.runtime.snapshot import Snapshot
 from support.stored import BASIC, VAULT, former, stored
 
 ROW = stored(BASIC)
 
 
-def saving(row: object = ROW) -> Saving:
+def saving(row: object = ROW) -> IntegrationSaving:
     """Of the integration that every test here is about."""
-    return Saving(Snapshot({}), VAULT, "crm", row, wrong=(), by="bob")  # type: ignore[arg-type]
+    return IntegrationSaving(Snapshot({}), VAULT, "crm", row, wrong=(), by="bob")  # type: ignore[arg-type]
 
 
 def test_what_is_said_about_an_integration_is_no_part_of_its_document() -> None:

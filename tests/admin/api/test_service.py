@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.admin.api.ask import Ask
-from sidekey.admin.api.integrations import create, read, release
+from sidekey.admin.api.integrations import INTEGRATIONS
 from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.service import MOST_REFUSALS, Service, expect
@@ -137,15 +137,17 @@ async def test_what_is_hidden_before_its_row_says_so_is_released_as_well(
     # Else it is seen to be back, and the row says so, by the time that it is released.
     monkeypatch.setattr("sidekey.store.store.LOOK_EVERY", 3600.0)
     async with serviced(tmp_path) as (service, _):
-        made = await create(service, Ask(OPERATOR, "create", "integration", body={"id": "crm", **BASIC}))
+        made = await INTEGRATIONS.create(service, Ask(OPERATOR, "create", "integration", body={"id": "crm", **BASIC}))
         assert made.status == 201
         managed, row = service.managed, service.store.state.integrations["crm"]
         (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
-        managed._source._hidden.add(row.row)
+        managed._source.hiding.note([row])
         await managed._join()
         await asyncio.gather(*managed._tasks)
         (tmp_path / "elsewhere.db").rename(tmp_path / "store.db")
         names = {"id": "crm"}
-        assert json.loads((await read(service, Ask(OPERATOR, names=names))).body)["status"] == "hidden"
-        found = await release(service, Ask(OPERATOR, "release", "integration", names=names, version=row.version))
+        assert json.loads((await INTEGRATIONS.read(service, Ask(OPERATOR, names=names))).body)["status"] == "hidden"
+        found = await INTEGRATIONS.release(
+            service, Ask(OPERATOR, "release", "integration", names=names, version=row.version)
+        )
         assert json.loads(found.body)["status"] == "ok"

@@ -17,6 +17,6 @@ def test_what_changes_needs_more_than_a_viewer() -> None:
     """And says what it does, for the audit; whoever changes what is there must name its version."""
     for route in ROUTES:
         if route.writes:
-            assert route.role == ("editor" if route.writes == "integration" else "admin")
+            assert route.role == ("editor" if route.writes in ("integration", "preset") else "admin")
             assert route.action
         assert route.conditional is (bool(route.writes) and "{" in route.path)

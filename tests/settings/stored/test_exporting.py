@@ -11,9 +11,15 @@ from typing import Any
 import pytest
 
 from sidekey.settings.load import load
-from sidekey.settings.stored.exporting import NotExported, exported_caller, exported_integration
+from sidekey.settings.stored.exporting import (
+    Exported,
+    NotExported,
+    exported_caller,
+    exported_integration,
+    exported_preset,
+)
 from sidekey.settings.writing import write
-from sidekey.store.records import CallerRow
+from sidekey.store.records import CallerRow, PresetRow
 from support.stored import BASIC, CANARY, HEADERS, PRESENT, PROFILE, opened, stored
 from support.transfer import every_kind, fill
 
@@ -38,6 +44,18 @@ def test_no_kind_exports_a_secret_and_each_is_a_valid_config(name: str, tmp_path
     path.write_text(fill(text, tmp_path, opened(row).values, found.config))
     after = load(path, {}, PRESENT)
     assert after.errors == after.unreadable == []
+
+
+def test_a_preset_is_exported_whole() -> None:
+    """It has no secret; what was altered, or another version wrote, is left out."""
+    document = {"integration": "crm", "url": "https://api.example.com/v1/x", "content_type": "text/plain"}
+    row = PresetRow(row="r", id="hook", document=json.dumps(document))
+    assert exported_preset(row) == Exported(document, ())
+    assert "it is hidden" in exported_preset(replace(row, hidden=True)).notes[0]
+    with pytest.raises(NotExported, match="was altered"):
+        exported_preset(replace(row, state="altered"))
+    with pytest.raises(NotExported, match="not valid any more: more: "):
+        exported_preset(replace(row, document=json.dumps({**document, "more": 1})))
 
 
 def test_the_names_of_files_are_of_the_id_and_the_place() -> None:

@@ -21,7 +21,7 @@ from sidekey.runtime.standing import standing_of
 from sidekey.settings.load import Loader
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.source import StoredSource, build_draft
-from sidekey.store.records import CallerRow, IntegrationRow
+from sidekey.store.records import CallerRow, IntegrationRow, PresetRow
 from sidekey.store.ring import KeyRing
 from sidekey.store.sealing import Binding, seal
 from sidekey.store.state import State
@@ -59,6 +59,7 @@ class Joined:
         self.source = StoredSource(lambda _: None)
         self.loader.follow(self.source)
         self.rows: dict[str, IntegrationRow] = {}
+        self.presets: dict[str, PresetRow] = {}
         self.callers: dict[str, CallerRow] = {}
         self.vault = VAULT
 
@@ -69,7 +70,7 @@ class Joined:
         self.rows = {**self.rows, **{row.id: row for row in rows}}
 
     def load(self, now: float = PRESENT) -> Snapshot:
-        self.source.take(State(integrations=self.rows, callers=self.callers), self.vault)
+        self.source.take(State(integrations=self.rows, presets=self.presets, callers=self.callers), self.vault)
         return good(self.loader.load(now))
 
     def states(self, snapshot: Snapshot | None = None) -> dict[str, str]:
@@ -128,6 +129,73 @@ def test_what_is_the_same_is_the_same_object_whichever_source_changed(joined: Jo
     joined.write("", HEAD.replace("10.0.0.0/8", "192.168.0.0/16"))
     fourth = joined.load().integrations
     assert [fourth[name] is third[name] for name in "abc"] == [False] * 3
+
+
+HOOK = {"integration": "crm", "url": "https://api.example.com/v1/x", "content_type": "text/plain"}
+
+
+def hook(name: str = "hook", **keys: Any) -> PresetRow:
+    return PresetRow(row=f"row-of-{name}", id=name, version=1, document=json.dumps({**HOOK, **keys}))
+
+
+def test_a_preset_is_used_with_its_integration_wherever_both_are(joined: Joined) -> None:
+    """Stored with a stored one or a file's, a file's with a stored one; one that does not fit is there, and says so."""
+    own = {"integration": "own", "url": "https://own.example.com/x"}
+    joined.write(
+        f"integrations: {{own: {OWN}}}\n"
+        "presets: {of-file: {integration: crm, url: https://api.example.com/v1/y, content_type: text/plain}}\n"
+    )
+    joined.put(stored(BASIC))
+    rows = [hook(), hook("by-file", **own), hook("outside", url="https://api.example.com/v2"), hook("torn", more=1)]
+    rows += [hook("nobody", integration="gone"), replace(hook("changed"), state="altered")]
+    joined.presets = {row.id: row for row in rows}
+    snapshot = joined.load()
+    stands = {name: snapshot.stored_preset(name).state for name in joined.presets}
+    assert stands == {
+        "hook": "ok",
+        "by-file": "ok",
+        "outside": "invalid",
+        "torn": "invalid",
+        "nobody": "invalid",
+        "changed": "altered",
+    }
+    assert {name for name, each in snapshot.presets.items() if not each.invalid} == {"hook", "by-file", "of-file"}
+    assert snapshot.stored_preset("nobody").reason == "no integration has this ID"
+    assert "more: " in snapshot.stored_preset("torn").reason
+    # A change of the integration takes the preset along, in the same snapshot.
+    joined.put(stored({**BASIC, "methods": ["GET"]}, "crm", joined.rows["crm"]))
+    moved = joined.load()
+    assert [bool(moved.presets[name].invalid) for name in ("hook", "by-file", "of-file")] == [True, False, True]
+    assert not snapshot.presets["hook"].invalid
+
+
+def test_a_preset_that_is_the_same_is_the_same_object(joined: Joined) -> None:
+    """Only what changed is built: there may be ten thousand."""
+    joined.put(stored(BASIC))
+    joined.presets = {name: hook(name) for name in "abc"}
+    first = joined.load().presets
+    joined.presets = {**joined.presets, "a": hook("a", description="x"), "b": replace(joined.presets["b"])}
+    second = joined.load().presets
+    assert [second[name] is first[name] for name in "abc"] == [False, True, True]
+
+
+def test_a_preset_of_a_file_hides_the_stored_one_until_it_is_released(joined: Joined) -> None:
+    """As integrations do, each kind by itself."""
+    joined.put(stored(BASIC), stored(BASIC, "hook"))
+    joined.presets = {"hook": hook()}
+    joined.write("presets: {hook: {integration: crm, url: https://api.example.com/v1/y, content_type: text/plain}}\n")
+    snapshot = joined.load()
+    assert (snapshot.presets["hook"].stored, snapshot.stored_preset("hook").state) == (False, "hidden")
+    assert joined.states(snapshot) == {"crm": "ok", "hook": "ok"}
+    assert said(snapshot).newly_hidden == (("preset", "hook"),)
+    joined.source.in_use(said(snapshot))
+    joined.write("")
+    gone = joined.load()
+    assert ("hook" in gone.presets, gone.stored_preset("hook").state) == (False, "hidden")
+    joined.presets = {"hook": replace(hook(), hidden=True)}
+    assert said(joined.load()).newly_hidden == ()
+    joined.presets = {"hook": replace(hook(), version=3)}
+    assert joined.load().presets["hook"].stored
 
 
 def resealed(row: IntegrationRow, ring: KeyRing) -> IntegrationRow:
@@ -192,7 +260,7 @@ def test_an_id_of_a_file_hides_the_stored_one_until_it_is_released(joined: Joine
     joined.write(f"integrations: {{own: {OWN}}}\n")
     snapshot = joined.load()
     assert (joined.states(snapshot), snapshot.integrations["own"].stored) == ({"own": "hidden"}, False)
-    assert said(snapshot).newly_hidden == ("own",)
+    assert said(snapshot).newly_hidden == (("integration", "own"),)
     assert said(snapshot).counts == {"ok": 0, "hidden": 1, "invalid": 0, "altered": 0, "sealed": 0}
     # A load that was not put in use says nothing about the next one.
     joined.write("")
@@ -202,7 +270,7 @@ def test_an_id_of_a_file_hides_the_stored_one_until_it_is_released(joined: Joine
     assert (joined.states(gone), "own" in gone.integrations, said(gone).newly_hidden) == (
         {"own": "hidden"},
         False,
-        ("own",),
+        (("integration", "own"),),
     )
     joined.put(replace(joined.rows["own"], hidden=True))
     assert said(joined.load()).newly_hidden == ()

@@ -1,12 +1,12 @@
-"""`/callers`: who may send requests, and for which integrations. A caller's token is shown once, when it is made."""
+"""`/callers`: who may send requests, for what. A caller's token is shown once, when it is made."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace as replaced
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sidekey.admin.api.answer import Answer
 from sidekey.admin.api.ask import Ask
@@ -26,9 +26,28 @@ MOST: Final = 10_000
 """IDs that one caller may list."""
 
 _KEYS: Final = frozenset(
-    {"name", "integrations", "source", "version", "status", "created_at", "updated_at", "updated_by"}
+    {"name", "integrations", "presets", "source", "version", "status", "created_at", "updated_at", "updated_by"}
 )
 """What may be sent: what is said about a caller counts for nothing, so that what was read can be sent."""
+
+
+class _Granted(NamedTuple):
+    """What a caller may use; None: all of them."""
+
+    integrations: tuple[str, ...] | None = ()
+    presets: tuple[str, ...] | None = ()
+
+    @classmethod
+    def of(cls, row: CallerRow) -> _Granted:
+        """What a stored one may use."""
+        return cls(row.integrations, row.presets)
+
+    def differing(self, other: _Granted) -> tuple[str, ...]:
+        """The pointers of what another may use otherwise."""
+        return tuple(f"/{key}" for key, mine, its in zip(self._fields, self, other, strict=True) if mine != its)
+
+
+_NOTHING: Final = _Granted()
 
 
 async def browse(service: Service, ask: Ask) -> Answer:
@@ -51,7 +70,7 @@ async def read(service: Service, ask: Ask) -> Answer:
 async def create(service: Service, ask: Ask) -> Answer:
     """Save a new one; the response is the only one that shows its token."""
     name, wrong = name_in(ask.document, "name")
-    granted = await service.run(_granted, ask.document, wrong, False, ())
+    granted = await service.run(_granted, ask.document, wrong, _NOTHING)
     if service.file_caller(name) is not None:
         raise ApiProblem("exists", "a config file has a caller of this name: choose another")
     token, digest = new_token()
@@ -60,35 +79,42 @@ async def create(service: Service, ask: Ask) -> Answer:
         row=new_row(),
         id=name,
         token_sha256=digest,
-        integrations=granted,
+        integrations=granted.integrations,
+        presets=granted.presets,
         created_at=now,
         updated_at=now,
         updated_by=ask.operator.name,
     )
-    return await _save(service, ask, row, None, ("/integrations", "token"), token=token)
+    fields = {"/integrations", *_NOTHING.differing(granted)}
+    return await _save(service, ask, row, None, (*sorted(fields), "token"), token=token)
 
 
 async def replace(service: Service, ask: Ask) -> Answer:
     """Change what it may use. Its token stays."""
-    return await _change(service, ask, required=True)
+    wrong = ItemError("/integrations", 'is missing: send a list of IDs, or "*" for all')
+    return await _change(service, ask, [] if "integrations" in ask.document else [wrong], lambda _: _NOTHING)
 
 
 async def patch(service: Service, ask: Ask) -> Answer:
     """The same, where left out means: stays."""
-    return await _change(service, ask, required=False)
+    return await _change(service, ask, [], _Granted.of)
 
 
-async def _change(service: Service, ask: Ask, *, required: bool) -> Answer:
+async def _change(
+    service: Service, ask: Ask, missing: Sequence[ItemError], left_out: Callable[[CallerRow], _Granted]
+) -> Answer:
+    """Save what is sent, and of a row what it says of what is `left_out`. `missing` is what must be sent."""
     row = await _stored(service, ask)
     version = expect(row, ask.version)
     if _is_altered(row):
         raise is_altered()
-    wrong = other_name(ask.document, "name", row.id)
-    granted = await service.run(_granted, ask.document, wrong, required, row.integrations)
-    if granted == row.integrations:
+    wrong = [*other_name(ask.document, "name", row.id), *missing]
+    granted = await service.run(_granted, ask.document, wrong, left_out(row))
+    fields = _Granted.of(row).differing(granted)
+    if not fields:
         return await service.run(_answer, row, service.file_caller(row.id) is not None)
-    changed = replaced(row, integrations=granted, updated_at=int(time.time()), updated_by=ask.operator.name)
-    return await _save(service, ask, changed, version, ("/integrations",))
+    changed = replaced(row, **granted._asdict(), updated_at=int(time.time()), updated_by=ask.operator.name)
+    return await _save(service, ask, changed, version, fields)
 
 
 async def _save(
@@ -169,6 +195,7 @@ def _shown(row: CallerRow, hidden: bool) -> dict[str, Any]:
         "version": row.version,
         "status": "altered" if altered else "hidden" if hidden else "ok",
         "integrations": _written(row.integrations),
+        "presets": _written(row.presets),
         "created_at": None if altered else instant(row.created_at),
         "updated_at": None if altered else instant(row.updated_at),
         "updated_by": row.updated_by or None,
@@ -182,6 +209,7 @@ def _shown_of_file(caller: Caller) -> dict[str, Any]:
         "version": None,
         "status": "ok",
         "integrations": _written(None if caller.integrations is None else sorted(caller.integrations)),
+        "presets": _written(None if caller.presets is None else sorted(caller.presets)),
         "created_at": None,
         "updated_at": None,
         "updated_by": None,
@@ -192,38 +220,38 @@ def _written(granted: Sequence[str] | None) -> Any:
     return "*" if granted is None else list(granted)
 
 
-def _granted(
-    sent: Mapping[str, Any], wrong: Sequence[ItemError], required: bool, of: tuple[str, ...] | None
-) -> tuple[str, ...] | None:
-    """What a caller may use, as it was sent; `of` where it was left out, and is not `required`.
+def _granted(sent: Mapping[str, Any], wrong: Sequence[ItemError], left_out: _Granted) -> _Granted:
+    """What a caller may use, as it was sent; of what is not sent what it says that is `left_out`.
 
     Raises ApiProblem with all that is wrong with what was sent, of which `wrong` is known already.
     """
     errors = [*wrong]
     if not sent.keys() <= _KEYS:
-        errors.append(ItemError("", "must have no other keys than name and integrations"))
-    raw = sent.get("integrations")
-    granted = of
-    if "integrations" not in sent:
-        errors += [ItemError("/integrations", 'is missing: send a list of IDs, or "*" for all')] if required else []
-    elif raw == "*":
-        granted = None
-    elif not isinstance(raw, list) or len(raw) > MOST:
-        errors.append(ItemError("/integrations", f'must be a list of at most {MOST} IDs, or "*" for all'))
-    else:
-        errors += _errors(raw)
-        granted = of if errors else tuple(dict.fromkeys(raw))
+        errors.append(ItemError("", "must have no other keys than name, integrations and presets"))
+    for key in _Granted._fields:
+        errors += _errors(key, sent[key]) if key in sent else ()
     if errors:
         raise invalid(errors)
-    return granted
+    found = {key: _ids(sent[key]) for key in _Granted._fields if key in sent}
+    return left_out._replace(**found)
 
 
-def _errors(raw: Sequence[Any]) -> Iterator[ItemError]:
+def _ids(raw: Any) -> tuple[str, ...] | None:
+    return None if raw == "*" else tuple(dict.fromkeys(raw))
+
+
+def _errors(key: str, raw: Any) -> Iterator[ItemError]:
+    """What is wrong with the IDs that were sent."""
+    if raw == "*":
+        return
+    if not isinstance(raw, list) or len(raw) > MOST:
+        yield ItemError(f"/{key}", f'must be a list of at most {MOST} IDs, or "*" for all')
+        return
     for index, each in enumerate(raw):
         try:
             check_name(each if isinstance(each, str) else "")
         except ValueError as error:
-            yield ItemError(f"/integrations/{index}", str(error))
+            yield ItemError(f"/{key}/{index}", str(error))
 
 
 _ALL: Final = partial(Route, path="/callers", role="admin")
@@ -269,7 +297,7 @@ ROUTES: Final = (
     _CHANGE(
         method="PUT",
         name="replaceCaller",
-        summary="Replace what a caller may use. Its token stays.",
+        summary="Replace what a caller may use: no presets where they are left out. Its token stays.",
         handle=replace,
         body="CallerDocument",
     ),

@@ -1,4 +1,4 @@
-"""What integrations, callers and operators' tokens have in common: names, where they come from, and pages of them."""
+"""What integrations, presets, callers and tokens have in common: names, where they come from, and pages of them."""
 
 from __future__ import annotations
 
@@ -52,6 +52,11 @@ def page_of(found: Iterable[Key], after: str, make: Callable[[Key], dict[str, An
             items.append(item)
             last = key
     return {"items": items, "next": None}
+
+
+def contains(q: str, texts: Iterable[str]) -> bool:
+    """Whether one of the texts contains what is searched for, in any case."""
+    return q.casefold() in "\n".join(texts).casefold()
 
 
 def name_in(document: Mapping[str, Any], key: str) -> tuple[str, list[ItemError]]:

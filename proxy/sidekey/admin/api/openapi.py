@@ -45,9 +45,9 @@ def document(routes: tuple[Route, ...]) -> Mapping[str, Any]:
         "info": {
             "title": "Sidekey",
             "version": sidekey.__version__,
-            "description": "Integrations, callers and operators' tokens of a Sidekey with a store. Every request needs "
-            "an operator's token. A write returns once it is committed and in use in the process that it was sent to; "
-            "others follow within 2 seconds.",
+            "description": "Integrations, presets, callers and operators' tokens of a Sidekey with a store. Every "
+            "request needs an operator's token. A write returns once it is committed and in use in the process that "
+            "it was sent to; others follow within 2 seconds.",
         },
         "security": [{"bearer": []}],
         "paths": paths,

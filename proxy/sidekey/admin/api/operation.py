@@ -12,7 +12,7 @@ from sidekey.admin.api.route import Route
 from sidekey.admin.api.service import Service
 
 _AUDITED: Final = frozenset(
-    {"forbidden", "not_found", "exists", "read_only", "overlaps", "changed", "invalid", "reenter"}
+    {"forbidden", "not_found", "exists", "read_only", "in_use", "overlaps", "changed", "invalid", "reenter"}
 )
 """What the audit has of changes that are refused: those that somebody may have meant."""
 

@@ -32,6 +32,7 @@ CODES: Final[Mapping[str, Code]] = {
     "method_denied": Code(405, "The method is not allowed here"),
     "exists": Code(409, "The name is in use"),
     "read_only": Code(409, "It is written in a config file"),
+    "in_use": Code(409, "Presets use it"),
     "overlaps": Code(409, "Two integrations of one caller would cover the same target"),
     "changed": Code(412, "It has changed since it was read"),
     "too_large": Code(413, "The body is too large"),
@@ -54,7 +55,10 @@ class ItemError(NamedTuple):
 
 
 class ApiProblem(Exception):
-    """Ends a request with one of `CODES`. `detail` and `errors` are shown: never a value, never a library's text."""
+    """Ends a request with one of `CODES`. `detail` and `errors` are shown: never a value, never a library's text.
+
+    `presets` are the IDs of those that it is about.
+    """
 
     def __init__(
         self,
@@ -62,12 +66,14 @@ class ApiProblem(Exception):
         detail: str,
         *,
         errors: Iterable[ItemError] = (),
+        presets: Iterable[str] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code, detail)
         self.code = code
         self.detail = detail
         self.errors = tuple(errors)
+        self.presets = tuple(presets)
         self.headers = dict(headers or {})
 
     @property
@@ -88,6 +94,8 @@ class ApiProblem(Exception):
         }
         if self.errors:
             body["errors"] = [each._asdict() for each in self.errors]
+        if self.presets:
+            body["presets"] = list(self.presets)
         return Answer(self.status, json.dumps(body).encode(), self.headers, TYPE)
 
 

@@ -36,9 +36,9 @@ say.
 Every request needs an operator's token: `Authorization: Bearer sidekey_...`, on loopback too, and never as a cookie
 or in a URL. Tokens are made by `sidekey token create`, by `POST /tokens`, or written in `admin.tokens` of the
 config. Each has a role: `viewer` reads, explains and tests what is saved; `editor` also changes integrations and
-tests drafts; `admin` also changes callers and tokens, and reads the audit. `POST /tokens` takes the operator's own
-token again, as `own_token`. A new token, of an operator or of a caller, is in the response that makes it and in no
-other.
+presets and tests drafts; `admin` also changes callers and tokens, and reads the audit. `POST /tokens` takes the
+operator's own token again, as `own_token`. A new token, of an operator or of a caller, is in the response that makes it
+and in no other.
 
 `allow_unauthenticated` does not open the API. An admin listener that is neither loopback nor a unix socket needs
 `admin.tls`, or `admin.behind_tls: true` where a proxy in front of it speaks https; its `/metrics` needs a viewer's
@@ -89,6 +89,22 @@ An integration is one object: its document, as in a file, and what is said about
   the time and Sidekey's own code, nothing else of the response. One a second with one token.
 - A description has at most {LONGEST_DESCRIPTION} characters; there are at most {MOST_TAGS} tags, of at most
   {LONGEST_TAG}. `/explain` takes targets as long as `limits.target` lets callers send.
+
+## Presets
+
+A preset is one object as well: a file's keys, and `source`, `version`, `status`, `reason`, `created_at`, `updated_at`,
+`updated_by`, which count for nothing when they are sent back. It has no secret, so that one of a file is shown
+whole. Its integration may be a file's or the store's, and must be one that can be used when the preset is saved.
+`status` is `ok`; `invalid`: it does not fit its integration, which a change of a file may bring about; `hidden` and `altered` as for
+integrations. Descriptions and tags are bounded as theirs are. More in [presets.md](presets.md#in-the-store).
+
+While presets use a stored integration, it cannot be deleted, nor changed so that one of them could not be used any
+more: the problem `in_use`, with their IDs in `presets`.
+
+A caller has `integrations` and `presets`, each a list of IDs or `"*"`. Left out of a PUT, or of a new caller,
+`presets` are none.
+
+## Files and the store
 
 What files have is listed as well, and is `read_only`. Where a file and the store have the same name, the list has
 both, and what is read, changed and deleted by it is the stored one. Of callers and tokens that one is `hidden`: it lets

@@ -45,7 +45,7 @@ class Route:
     conditional: bool = False
     codes: tuple[str, ...] = ()
     writes: str = ""
-    """What it changes, as the audit and metrics have it: integration, caller or token; empty: nothing."""
+    """What it changes, as the audit and metrics have it: integration, preset, caller or token; empty: nothing."""
     action: str = ""
     """What it does to that, as the audit has it."""
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
+from sidekey.admin.api.collection import Saving
 from sidekey.admin.api.documents import ABOUT
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
+from sidekey.admin.api.standings import served
+from sidekey.admin.api.uses import refuse_edit
 from sidekey.runtime.snapshot import Snapshot, Stored
 from sidekey.settings.stored.opening import Vault
 from sidekey.settings.stored.overlaps import overlap_of
 from sidekey.settings.stored.rows import Made, former_of, saved_row
 from sidekey.settings.stored.saving import Draft, Former, Invalid, Reenter, prepare
-from sidekey.settings.stored.source import build_draft
+from sidekey.settings.stored.source import build_draft, build_unserved
 from sidekey.store.records import IntegrationRow
 
 
-def document_in(sent: Mapping[str, Any]) -> dict[str, Any]:
-    """What is a document of what was sent."""
-    return {key: value for key, value in sent.items() if key not in ABOUT}
+def document_in(sent: Mapping[str, Any], about: Container[str] = ABOUT) -> dict[str, Any]:
+    """What is a document of what was sent; `about` is what is said beside it."""
+    return {key: value for key, value in sent.items() if key not in about}
 
 
 def draft_of(
@@ -50,8 +53,8 @@ def overlap_in(snapshot: Snapshot, name: str, draft: Draft) -> str | None:
     return f"integration {other} covers {found.where} as well, and one caller lists both: narrow one of them"
 
 
-class Saving:
-    """Makes the row of one request: of the integration `name` in place of `row`, None: there is none.
+class IntegrationSaving(Saving[IntegrationRow]):
+    """Makes the row of an integration, named `name`.
 
     `wrong` is what is wrong already; `by` is who sends it.
     """
@@ -66,27 +69,33 @@ class Saving:
         wrong: Sequence[ItemError],
         by: str,
     ) -> None:
+        super().__init__(row)
         self._snapshot = snapshot
         self._vault = vault
         self._name = name
-        self.row = row
         self._wrong = wrong
         self._by = by
 
-    def written(self, sent: Mapping[str, Any]) -> Made:
+    def written(self, sent: Mapping[str, Any]) -> Made[IntegrationRow]:
         """Of a whole document."""
         return self._saved(document_in(sent), former_of(self.row))
 
-    def patched(self, sent: Mapping[str, Any]) -> Made:
+    def patched(self, sent: Mapping[str, Any]) -> Made[IntegrationRow]:
         """Of what is stored after a merge patch."""
         former = former_of(self.row)
         if former is None:
             raise ApiProblem("invalid", "what is stored cannot be read: send the whole document by PUT")
         return self._saved(former.patched(document_in(sent)), former)
 
-    def _saved(self, document: Mapping[str, Any], former: Former | None) -> Made:
+    def _saved(self, document: Mapping[str, Any], former: Former | None) -> Made[IntegrationRow]:
         draft = draft_of(document, former, self._snapshot, self._wrong)
         overlap = overlap_in(self._snapshot, self._name, draft)
         if overlap is not None:
             raise ApiProblem("overlaps", overlap)
+        self._refuse_in_use(draft)
         return saved_row(self._vault, self._name, draft, self.row, former, by=self._by, now=int(time.time()))
+
+    def _refuse_in_use(self, draft: Draft) -> None:
+        if served(self._snapshot, self._name, stored=True) is not None:
+            stored = self._snapshot.stored or Stored()
+            refuse_edit(build_unserved(self._name, draft.settings, draft.entered, stored, time.time()), self._snapshot)

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
-from sidekey.admin.api.documents import ABOUT, USABLE
+from sidekey.admin.api import preset_documents
+from sidekey.admin.api.documents import USABLE
 from sidekey.credentials.fields import PEM_SCHEMA
 from sidekey.credentials.registry import KINDS
 from sidekey.runtime.admin_rules import ROLES
+from sidekey.runtime.snapshot import PRESET_STATES
 from sidekey.runtime.standing import EXPIRING, FAILING, STATES
 from sidekey.settings.schema import schema as config_schema
 from sidekey.settings.stored.saving import LONGEST_DESCRIPTION, LONGEST_TAG, MOST_TAGS
@@ -17,7 +19,7 @@ from sidekey.settings.values import NAME_PATTERN
 
 _REFERENCE_KEYS: Final = frozenset({"file", "env", "url", "insecure_value", "inline"})
 _UNSAID: Final = object()
-_ROOTS: Final = ("IntegrationSettings", *(kind.__name__ for kind in KINDS.values()))
+_ROOTS: Final = ("IntegrationSettings", "PresetSettings", *(kind.__name__ for kind in KINDS.values()))
 
 Schema = dict[str, Any]
 
@@ -33,9 +35,10 @@ _STATUS: Final[Schema] = {
     "description": "`hidden`: a file has this name, so that the stored one lets nobody in. `altered`: the row was "
     "changed by other means, lets nobody in, and can only be deleted.",
 }
-_GRANTED: Final[Schema] = {
-    "oneOf": [{"const": "*"}, {"type": "array", "items": {"type": "string"}}],
-    "description": 'IDs of integrations, or `"*"` for all; those that do not exist yet count once they do.',
+_IDS: Final[Schema] = {"oneOf": [{"const": "*"}, {"type": "array", "items": {"type": "string"}}]}
+_GRANTED: Final[Mapping[str, Schema]] = {
+    key: {**_IDS, "description": f'IDs of {key}, or `"*"` for all; those that do not exist yet count once they do.'}
+    for key in ("integrations", "presets")
 }
 _SECRET: Final[Schema] = {
     "title": "Secret",
@@ -129,6 +132,12 @@ _ABOUT_SCHEMAS: Final[Mapping[str, Schema]] = {
 }
 
 
+_ABOUT_PRESET: Final[Mapping[str, Schema]] = {
+    **{key: _ABOUT_SCHEMAS[key] for key in sorted(preset_documents.ABOUT)},
+    "status": {"type": "string", "enum": list(PRESET_STATES), "description": "How it stands."},
+}
+
+
 @cache
 def components() -> Mapping[str, Schema]:
     """All of them by name. New kinds come by the registry, and nothing here names one."""
@@ -140,26 +149,33 @@ def components() -> Mapping[str, Schema]:
         if name not in found:
             found[name] = _as_stored(definitions[name])
             waiting += [each for each in _names_in(found[name]) if each not in found]
-    document = found.pop("IntegrationSettings")
+    integration, preset = found.pop("IntegrationSettings"), found.pop("PresetSettings")
     # Only operators of the machine let integrations dial what is not global.
-    properties = {key: value for key, value in document["properties"].items() if key != "allow_private"}
-    about = {key: {"readOnly": True, **_ABOUT_SCHEMAS[key]} for key in sorted(ABOUT)}
+    properties = {key: value for key, value in integration["properties"].items() if key != "allow_private"}
+    text = "An integration; of one from a file, and of one whose row was altered, there is no `auth`."
+    found |= _documents("Integration", {**integration, "properties": properties}, _ABOUT_SCHEMAS, text)
+    text = "A preset; of one whose row was altered there is no document."
+    return {**found, **_documents("Preset", preset, _ABOUT_PRESET, text), **_OWN}
+
+
+def _documents(name: str, document: Schema, said: Mapping[str, Schema], description: str) -> dict[str, Schema]:
+    """The schemas of a document as it is sent, also for what is new, and as it is shown with what is `said` of it."""
+    properties = document["properties"]
+    about = {key: {"readOnly": True, **said[key]} for key in sorted(said)}
     sent = {**properties, "description": {**properties["description"], "maxLength": LONGEST_DESCRIPTION}}
     tags: Schema = properties["tags"]
     sent["tags"] = {**tags, "maxItems": MOST_TAGS, "items": {**tags["items"], "maxLength": LONGEST_TAG}}
-    found["IntegrationDocument"] = {**document, "properties": {**about, **sent}}
-    found["NewIntegration"] = {
-        **document,
-        "properties": {**about, "id": _ABOUT_SCHEMAS["id"], **sent},
-        "required": ["id", *document["required"]],
+    required = ["id", *document["required"]]
+    return {
+        f"{name}Document": {**document, "properties": {**about, **sent}},
+        f"New{name}": {**document, "properties": {**about, "id": said["id"], **sent}, "required": required},
+        name: {
+            **document,
+            "description": description,
+            "properties": {**about, **properties},
+            "required": sorted(said),
+        },
     }
-    found["Integration"] = {
-        **document,
-        "description": "An integration; of one from a file, and of one whose row was altered, there is no `auth`.",
-        "properties": {**about, **properties},
-        "required": sorted(ABOUT),
-    }
-    return {**found, **_OWN}
 
 
 def _as_stored(node: Any) -> Any:
@@ -225,7 +241,7 @@ _CALLER: Final[Schema] = {
     "source": _SOURCE,
     "version": _VERSION,
     "status": _STATUS,
-    "integrations": _GRANTED,
+    **_GRANTED,
     "created_at": _INSTANT,
     "updated_at": _INSTANT,
     "updated_by": _MAYBE,
@@ -251,7 +267,7 @@ _ACTIVITY: Final[Schema] = {
     "outcome": {"type": "string", "description": "`ok`, or the code of the problem; of a test `failed`."},
 }
 _READ_ONLY_ABOUT_CALLER: Final = {
-    key: {"readOnly": True, **_CALLER[key]} for key in _CALLER if key not in ("name", "integrations")
+    key: {"readOnly": True, **_CALLER[key]} for key in _CALLER if key not in ("name", *_GRANTED)
 }
 
 _OWN: Final[Mapping[str, Schema]] = {
@@ -259,6 +275,19 @@ _OWN: Final[Mapping[str, Schema]] = {
         _object(
             {**_ABOUT_SCHEMAS, "description": _TEXT, "tags": {"type": "array", "items": _TEXT}},
             description="An integration without its document.",
+        )
+    ),
+    "Presets": _page(
+        _object(
+            {
+                **_ABOUT_PRESET,
+                "description": _TEXT,
+                "tags": {"type": "array", "items": _TEXT},
+                "integration": _MAYBE,
+                "method": _MAYBE,
+                "url": _MAYBE,
+            },
+            description="A preset without its whole document.",
         )
     ),
     "Patch": {"type": "object", "description": "A JSON merge patch (RFC 7396)."},
@@ -367,12 +396,12 @@ _OWN: Final[Mapping[str, Schema]] = {
     "CallerWithToken": _object({**_CALLER, "token": _SHOWN_ONCE}),
     "Callers": _page(_object(_CALLER)),
     "NewCaller": _object(
-        {"name": _NAME, "integrations": _GRANTED, **_READ_ONLY_ABOUT_CALLER},
-        optional=("integrations", *_READ_ONLY_ABOUT_CALLER),
+        {"name": _NAME, **_GRANTED, **_READ_ONLY_ABOUT_CALLER},
+        optional=(*_GRANTED, *_READ_ONLY_ABOUT_CALLER),
     ),
     "CallerDocument": _object(
-        {"name": _NAME, "integrations": _GRANTED, **_READ_ONLY_ABOUT_CALLER},
-        optional=("name", *_READ_ONLY_ABOUT_CALLER),
+        {"name": _NAME, **_GRANTED, **_READ_ONLY_ABOUT_CALLER},
+        optional=("name", "presets", *_READ_ONLY_ABOUT_CALLER),
     ),
     "Token": _object(_TOKEN),
     "TokenWithToken": _object({**_TOKEN, "token": _SHOWN_ONCE}),
@@ -399,7 +428,7 @@ _OWN: Final[Mapping[str, Schema]] = {
         _object(
             {
                 **_ACTIVITY,
-                "object": {"type": "string", "description": "integration, caller, token, or nothing."},
+                "object": {"type": "string", "description": "integration, preset, caller, token, or nothing."},
                 "name": _TEXT,
                 "from": {
                     "type": "string",
@@ -457,8 +486,9 @@ _OWN: Final[Mapping[str, Schema]] = {
                 "items": _object({"pointer": _TEXT, "detail": _TEXT}),
                 "description": "All that is wrong with the body, by JSON pointers (RFC 6901).",
             },
+            "presets": {"type": "array", "items": _TEXT, "description": "Of `in_use`: the IDs of those that use it."},
         },
-        optional=("errors",),
+        optional=("errors", "presets"),
         description="RFC 9457. Nothing of it repeats a value that was sent.",
     ),
 }

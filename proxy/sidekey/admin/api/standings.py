@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from sidekey.runtime.snapshot import Integration, Judgement, Snapshot
+from sidekey.runtime.snapshot import ALTERED, WAITING, Integration, Judgement, Snapshot
 from sidekey.runtime.standing import Standing, standing_of
 from sidekey.store.records import IntegrationRow
-
-_WAITING: Final = Judgement("ok", "it was saved a moment ago")
-_ALTERED: Final = Judgement("altered", "its row was changed by other means than Sidekey's")
 
 
 class Standings(NamedTuple):
@@ -31,12 +28,12 @@ class Standings(NamedTuple):
 
     def _judgement(self, row: IntegrationRow) -> Judgement:
         judgement = judgement_of(self.snapshot, row.id)
-        return _ALTERED if row.state == "altered" and judgement.state != "altered" else judgement
+        return ALTERED if row.state == "altered" and judgement.state != "altered" else judgement
 
 
 def judgement_of(snapshot: Snapshot, name: str) -> Judgement:
     """What is to be said of a stored integration as it was built."""
-    return _WAITING if snapshot.stored is None else snapshot.stored.judgements.get(name, _WAITING)
+    return WAITING if snapshot.stored is None else snapshot.stored.judgements.get(name, WAITING)
 
 
 def served(snapshot: Snapshot, name: str, *, stored: bool) -> Integration | None:

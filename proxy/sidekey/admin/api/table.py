@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidekey.admin.api import about, audit, callers, catalogue, integrations, previews, tokens, trials
+from sidekey.admin.api import about, audit, callers, catalogue, integrations, presets, previews, tokens, trials
 from sidekey.admin.api.route import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
     *integrations.ROUTES,
     *trials.ROUTES,
     *previews.ROUTES,
+    *presets.ROUTES,
     *callers.ROUTES,
     *catalogue.ROUTES,
     *tokens.ROUTES,

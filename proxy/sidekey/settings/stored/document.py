@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final, NoReturn
@@ -132,16 +132,19 @@ def _checked(text: str) -> str:
     return text
 
 
-def merge_patch(target: Any, patch: Any) -> Any:
-    """RFC 7396. What reads as a secret or a certificate is one value: a patch replaces it whole, or sends it back."""
+def merge_patch(target: Any, patch: Any, is_one: Callable[[Mapping[str, Any]], bool] = is_kept) -> Any:
+    """RFC 7396. An object of the target that `is_one` value is replaced whole: what reads as a secret or certificate.
+
+    So it is sent back, or another is sent.
+    """
     if not isinstance(patch, Mapping):
         return patch
-    merged = dict(target) if isinstance(target, Mapping) and not is_kept(target) else {}
+    merged = dict(target) if isinstance(target, Mapping) and not is_one(target) else {}
     for key, value in patch.items():
         if value is None:
             merged.pop(key, None)
         else:
-            merged[key] = merge_patch(merged.get(key), value)
+            merged[key] = merge_patch(merged.get(key), value, is_one)
     return merged
 
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from sidekey.settings.config_errors import Finding, show
 from sidekey.settings.profiles import Brought, expand, merged
 from sidekey.settings.stored.document import MalformedError, Saved, parts_of, replaced
+from sidekey.settings.stored.presets import build_preset, document_of
 from sidekey.settings.stored.saving import secrets_of
 from sidekey.settings.validated import validate, validate_saved
 
 if TYPE_CHECKING:
-    from sidekey.store.records import CallerRow, IntegrationRow
+    from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow
 
 FOLDER: Final = "secrets"
 """Where the files are, beside the config file."""
@@ -26,6 +27,7 @@ FOLDER: Final = "secrets"
 UNKNOWN_URL: Final = "https://fill-in.invalid/"
 """How a URL begins that must be written in place of this one: no name ends so (RFC 6761 6.4)."""
 
+_WAS_ALTERED: Final = "its row was altered: write it again, or delete it"
 _LONGEST = 48
 _OTHER = re.compile("[^A-Za-z0-9_-]")
 
@@ -49,7 +51,7 @@ class Exported:
 def exported_integration(row: IntegrationRow) -> Exported:
     """An integration. Raises NotExported."""
     if row.state == "altered":
-        raise NotExported("its row was altered: write it again, or delete it")
+        raise NotExported(_WAS_ALTERED)
     try:
         saved = Saved.load(row.document)
     except MalformedError as error:
@@ -78,13 +80,22 @@ def exported_integration(row: IntegrationRow) -> Exported:
             f"provider {saved.brought.provider} brings something else now than when it was saved: what it brought then "
             "is written out"
         )
-    if row.hidden:
-        notes.append("it is hidden, since a file had its ID: a config file cannot say that")
+    notes += _hidden(row)
     config = replaced(written, values)
     errors = validate(config).errors
     if errors:
         raise NotExported(f"in a config file it is not valid: {_joined(errors)}")
     return Exported(config, tuple(needs), tuple(notes))
+
+
+def exported_preset(row: PresetRow) -> Exported:
+    """A preset, which has no secret. Raises NotExported."""
+    built = build_preset(row)
+    if built.judgement.state == "altered":
+        raise NotExported(_WAS_ALTERED)
+    if built.judgement.state != "ok":
+        raise NotExported(f"its document is not valid any more: {built.judgement.reason}")
+    return Exported(document_of(row), (), _hidden(row))
 
 
 def exported_caller(row: CallerRow) -> Exported:
@@ -94,6 +105,11 @@ def exported_caller(row: CallerRow) -> Exported:
     if row.presets != ():
         granted["presets"] = _granted(row.presets)
     return Exported({"token": {"file": file}, **granted}, (file,))
+
+
+def _hidden(row: DocumentRow) -> tuple[str, ...]:
+    """What a file cannot say of a row that is hidden."""
+    return ("it is hidden, since a file had its ID: a config file cannot say that",) if row.hidden else ()
 
 
 def _granted(ids: tuple[str, ...] | None) -> Any:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Generic, NamedTuple, TypeVar
 
 from sidekey.settings.stored.document import MalformedError, differing
 from sidekey.settings.stored.opening import Vault, sealed_fields
+from sidekey.settings.stored.presets import PresetDraft, document_of
 from sidekey.settings.stored.saving import Draft, Former
-from sidekey.store.records import IntegrationRow, new_row
+from sidekey.store.records import DocumentRow, IntegrationRow, PresetRow, new_row
+
+R = TypeVar("R", bound=DocumentRow)
 
 
 def former_of(row: IntegrationRow | None) -> Former | None:
@@ -20,10 +24,10 @@ def former_of(row: IntegrationRow | None) -> Former | None:
         return None
 
 
-class Made(NamedTuple):
+class Made(NamedTuple, Generic[R]):
     """A row that is not saved yet, and the pointers of what it changes: none, where it is what is saved."""
 
-    row: IntegrationRow
+    row: R
     fields: tuple[str, ...]
 
 
@@ -36,34 +40,48 @@ def saved_row(
     *,
     by: str,
     now: int,
-) -> Made:
+) -> Made[IntegrationRow]:
     """The row of a draft, in place of the one before.
 
     `former` is `former_of` the row before. The version is for the store to count.
     """
-    lasting = new_row() if before is None else before.row
-    intact = before is not None and before.state == "ok"
-    secrets = sealed_fields(
-        vault,
-        lasting,
-        name,
-        draft,
-        before.secrets if before is not None and intact else {},
-        by=by,
-        now=now,
-    )
-    row = IntegrationRow(
-        row=lasting,
+    row = _row(IntegrationRow, name, before, draft.saved.text(), by=by, now=now)
+    kept = before.secrets if before is not None and before.state == "ok" else {}
+    secrets = sealed_fields(vault, row.row, name, draft, kept, by=by, now=now)
+    written = {} if former is None else former.saved.written
+    changed = {*differing(written, draft.saved.written), *draft.entered, *draft.removed}
+    return _made(replace(row, secrets=secrets), before, changed)
+
+
+def saved_preset(name: str, draft: PresetDraft, before: PresetRow | None, *, by: str, now: int) -> Made[PresetRow]:
+    """The row of a preset, in place of the one before. The version is for the store to count."""
+    row = _row(PresetRow, name, before, draft.text, by=by, now=now)
+    try:
+        written = {} if before is None else document_of(before)
+    except MalformedError:
+        written = {}
+    changed = {*differing(written, document_of(row))}
+    if not changed and before is not None and before.document != row.document:
+        # The order of a body's keys, or 1 in place of true: it is sent otherwise.
+        changed = {""}
+    return _made(row, before, changed)
+
+
+def _row(kind: type[R], name: str, before: R | None, document: str, *, by: str, now: int) -> R:
+    """A row of a document, in place of the one before; it stays hidden where that is."""
+    return kind(
+        row=new_row() if before is None else before.row,
         id=name,
-        document=draft.saved.text(),
-        secrets=secrets,
-        created_at=before.created_at if before is not None and intact else now,
+        document=document,
+        created_at=before.created_at if before is not None and before.state == "ok" else now,
         updated_at=now,
         updated_by=by,
         hidden=before is not None and before.hidden,
     )
-    changed = {*differing({} if former is None else former.saved.written, draft.saved.written)}
-    changed |= {*draft.entered, *draft.removed}
-    if not changed and not intact:
+
+
+def _made(row: R, before: R | None, changed: set[str]) -> Made[R]:
+    """A row that changes what is at these pointers; one that was altered is written in any case."""
+    if not changed and (before is None or before.state != "ok"):
         changed = {""}
     return Made(row, tuple(sorted(changed)))

@@ -36,7 +36,7 @@ from sidekey.store.canonical import canonical
 LONGEST_DESCRIPTION: Final = 2000
 MOST_TAGS: Final = 50
 LONGEST_TAG: Final = 100
-"""Characters and tags of a stored integration: a list shows those of fifty, to whoever may look."""
+"""Characters and tags of a stored integration or preset: a list shows those of fifty, to whoever may look."""
 
 
 class DocumentError(NamedTuple):
@@ -221,6 +221,12 @@ def only_stored(raw: Mapping[str, Any], in_flight: int) -> Iterator[tuple[Loc, s
     if "allow_private" in raw:
         way_out = "only the operator allows addresses that are not global, in store.allow_private: remove this key"
         yield ("allow_private",), way_out
+    yield from text_errors(raw)
+    yield from checks.limit_errors(raw, in_flight)
+
+
+def text_errors(raw: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
+    """Texts for people that are longer than lists of stored documents can show."""
     description, tags = raw.get("description"), raw.get("tags")
     if isinstance(description, str) and len(description) > LONGEST_DESCRIPTION:
         yield ("description",), f"must have at most {LONGEST_DESCRIPTION} characters"
@@ -228,7 +234,6 @@ def only_stored(raw: Mapping[str, Any], in_flight: int) -> Iterator[tuple[Loc, s
         len(tags) > MOST_TAGS or any(isinstance(each, str) and len(each) > LONGEST_TAG for each in tags)
     ):
         yield ("tags",), f"must be at most {MOST_TAGS} texts, each of at most {LONGEST_TAG} characters"
-    yield from checks.limit_errors(raw, in_flight)
 
 
 def _reasons(
@@ -330,6 +335,11 @@ class EnteredReader(ReferenceReader):
         """The bytes of the value. Raises ValueError."""
         del largest
         return self(reference).encode()
+
+
+def invalid(findings: Iterable[Finding], further: Iterable[DocumentError] = ()) -> Invalid:
+    """A document that is refused for these, each told once."""
+    return Invalid(_errors(findings, further))
 
 
 def _errors(findings: Iterable[Finding], further: Iterable[DocumentError] = ()) -> tuple[DocumentError, ...]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from itertools import chain
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from sidekey.core.addresses import Only
 from sidekey.core.policy import Policy
 from sidekey.credentials.base import Credential, Places, Traits
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_loader import SecretLoader
-from sidekey.runtime.snapshot import Caller, Integration, Judgement, Stored, Trust
+from sidekey.runtime.snapshot import ALTERED, Caller, Integration, Judgement, Stored, Trust
 from sidekey.runtime.store_rules import StoreRules
 from sidekey.settings import checks
 from sidekey.settings.build import build_integration, build_trust
 from sidekey.settings.certificates import build_certificate_loader
+from sidekey.settings.checks import Known
 from sidekey.settings.config_errors import show
 from sidekey.settings.file_side import FileSide
 from sidekey.settings.load import KeysError, StoreSide
@@ -24,21 +26,19 @@ from sidekey.settings.local_address import ABSENT, is_local
 from sidekey.settings.models import IntegrationSettings
 from sidekey.settings.release_gradually import release_gradually
 from sidekey.settings.stored.document import MalformedError, Saved
+from sidekey.settings.stored.hiding import Hiding
 from sidekey.settings.stored.opening import StoredReader, Vault
 from sidekey.settings.stored.overlaps import hidden_by, overlaps
+from sidekey.settings.stored.presets import BuiltPreset, build_preset
 from sidekey.settings.stored.saving import Draft, EnteredReader
 from sidekey.settings.validated import validate_saved
 
 if TYPE_CHECKING:
-    from sidekey.store.records import CallerRow, IntegrationRow
+    from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow
     from sidekey.store.state import State
 
 UNKNOWN = "unknown"
 """The kind of a stored integration that cannot be used."""
-
-_OF_A_FILE = "a file has an integration of this ID, which is served instead"
-_WAS_OF_A_FILE = "a file had an integration of this ID: release this one to serve it"
-_ALTERED = "its row was changed by other means than Sidekey's"
 
 
 class _Around(NamedTuple):
@@ -92,22 +92,20 @@ class StoredSource(StoreSide):
         self._vault: Vault | None = None
         self._state: State | None = None
         self._built: dict[str, _Built] = {}
-        self._hidden: set[str] = set()
-        """Lasting IDs of rows that are hidden, and may not say so yet."""
+        self._presets: dict[str, BuiltPreset] = {}
+        self.hiding: Final = Hiding()
 
     def take(self, state: State, vault: Vault) -> None:
         """Build this state from now on, and open its secrets with this vault."""
         self._state = state
-        for row in state.integrations.values() if self._hidden else ():
-            if row.hidden:
-                self.marked(row)
+        self.hiding.take(_rows(state))
         if self._vault is None or self._vault.ring is not vault.ring:
             self._vault = vault
 
     @property
-    def ids(self) -> Container[str]:
-        """As `StoreSide.ids`."""
-        return () if self._state is None else self._state.integrations.keys()
+    def known(self) -> Known:
+        """As `StoreSide.known`."""
+        return Known() if self._state is None else Known(self._state.integrations.keys(), self._state.presets.keys())
 
     def check(self, rules: StoreRules) -> KeysError | None:
         """As `StoreSide.check`."""
@@ -125,7 +123,7 @@ class StoredSource(StoreSide):
         judgements: dict[str, Judgement] = {}
         served: dict[str, Integration] = {}
         for name, row in state.integrations.items():
-            hidden = self._hides(row, side)
+            hidden = self.hiding.judge(row, side.integrations)
             if hidden is not None:
                 judgements[name] = hidden
                 continue
@@ -141,37 +139,43 @@ class StoredSource(StoreSide):
             judgements[name] = Judgement("hidden", reason)
             del served[name]
         release_gradually(before)
-        unsaid = tuple(
-            name
-            for name, row in state.integrations.items()
-            if (name in side.integrations or row.row in self._hidden) and not row.hidden and row.state == "ok"
+        presets = self._build_presets(state, side)
+        return Stored(
+            state.revision,
+            served,
+            callers,
+            judgements,
+            {name: each.preset for name, each in self._presets.items()},
+            presets,
+            tuple(self._unsaid(state, side)),
+            around.trust,
+            around.allow_private,
         )
-        return Stored(state.revision, served, callers, judgements, unsaid, around.trust, around.allow_private)
+
+    def _build_presets(self, state: State, side: FileSide) -> dict[str, Judgement]:
+        """Build the presets that are served; how all of them stand by themselves."""
+        before, self._presets = self._presets, {}
+        judgements: dict[str, Judgement] = {}
+        for name, row in state.presets.items():
+            hidden = self.hiding.judge(row, side.presets)
+            if hidden is None:
+                built = self._presets[name] = build_preset(row, before.get(name))
+                judgements[name] = built.judgement
+            else:
+                judgements[name] = hidden
+        release_gradually(before)
+        return judgements
+
+    def _unsaid(self, state: State, side: FileSide) -> Iterator[tuple[str, str]]:
+        files: dict[str, Container[str]] = {"integration": side.integrations, "preset": side.presets}
+        return ((row.kind, row.id) for row in _rows(state) if self.hiding.is_unsaid(row, files[row.kind]))
 
     def in_use(self, stored: Stored) -> None:
         """What was built is in use: what a file has hidden stays hidden, also where its row does not say so yet."""
-        rows = {} if self._state is None else self._state.integrations
-        self._hidden.update(rows[name].row for name in stored.newly_hidden if name in rows)
-
-    def marked(self, row: IntegrationRow) -> bool:
-        """Its row says, or said, that it is hidden: only the row counts from now on, whoever releases it and where.
-
-        The result is whether it was hidden here, whatever its row says.
-        """
-        was_hidden = row.row in self._hidden
-        self._hidden.discard(row.row)
-        return was_hidden
-
-    def has_hidden(self, row: IntegrationRow) -> bool:
-        """Whether a file has hidden it here, and its row did not say so yet."""
-        return row.row in self._hidden
-
-    def _hides(self, row: IntegrationRow, side: FileSide) -> Judgement | None:
-        """Why a row is not served where it is a file's to respond, or an operator's to say that it is not any more."""
-        if row.id in side.integrations:
-            # What is worse is said: this one can only be deleted.
-            return Judgement("altered", _ALTERED) if row.state == "altered" else Judgement("hidden", _OF_A_FILE)
-        return Judgement("hidden", _WAS_OF_A_FILE) if row.hidden or row.row in self._hidden else None
+        state = self._state
+        if state is not None:
+            rows = (state.documents(kind).get(name) for kind, name in stored.newly_hidden)
+            self.hiding.note(row for row in rows if row is not None)
 
     def _overlapping(
         self, side: FileSide, served: Mapping[str, Integration], callers: Mapping[bytes, Caller]
@@ -215,8 +219,13 @@ def build_unserved(
     return integration
 
 
+def _rows(state: State) -> Iterator[DocumentRow]:
+    """What files may hide."""
+    return chain(state.integrations.values(), state.presets.values())
+
+
 class _Building:
-    """Builds rows in one pass."""
+    """Builds rows of integrations in one pass."""
 
     def __init__(self, side: FileSide, around: _Around, now: float) -> None:
         self._around = around
@@ -227,7 +236,7 @@ class _Building:
     def build(self, row: IntegrationRow) -> _Built:
         """An integration of a row, or what answers for one that cannot be used."""
         if row.state == "altered":
-            return self._unusable(row, Judgement("altered", _ALTERED))
+            return self._unusable(row, ALTERED)
         try:
             saved = Saved.load(row.document)
         except MalformedError as error:

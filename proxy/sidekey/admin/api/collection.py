@@ -1,0 +1,150 @@
+"""Things that files and the store have under IDs, integrations and presets: how stored ones are read and changed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.ask import Ask
+from sidekey.admin.api.named import name_in, other_name
+from sidekey.admin.api.problems import ApiProblem, ItemError, not_found
+from sidekey.admin.api.route import PREFIX
+from sidekey.admin.api.service import Service, expect
+from sidekey.admin.api.standings import Standings
+from sidekey.runtime.snapshot import Snapshot
+from sidekey.settings.stored.rows import Made
+from sidekey.store.records import DocumentRow
+from sidekey.store.state import Delete, Put, State
+
+R = TypeVar("R", bound=DocumentRow)
+
+
+class Saving(ABC, Generic[R]):
+    """Makes the row of one request, in place of `row`; None: there is none. Called in a thread; raises ApiProblem."""
+
+    def __init__(self, row: R | None) -> None:
+        self.row = row
+
+    @abstractmethod
+    def written(self, sent: Mapping[str, Any]) -> Made[R]:
+        """Of a whole document."""
+
+    @abstractmethod
+    def patched(self, sent: Mapping[str, Any]) -> Made[R]:
+        """Of what is stored after a merge patch."""
+
+
+class Collection(ABC, Generic[R]):
+    """One kind of such things. Its coroutines handle routes; all others are called in a thread, or are quick."""
+
+    path: ClassVar[str]
+    """Of its routes."""
+    name: ClassVar[str]
+    """One of them, for a sentence."""
+
+    @abstractmethod
+    def rows(self, state: State) -> Mapping[str, R]:
+        """The stored ones, by ID."""
+
+    @abstractmethod
+    def has_file(self, snapshot: Snapshot, name: str) -> bool:
+        """Whether a file has this ID."""
+
+    @abstractmethod
+    def of_file(self, standings: Standings, name: str) -> dict[str, Any]:
+        """How a file's is shown."""
+
+    @abstractmethod
+    def of_store(self, row: R, standings: Standings) -> dict[str, Any]:
+        """How a stored one is shown."""
+
+    @abstractmethod
+    def saving(self, service: Service, ask: Ask, name: str, row: R | None, wrong: Sequence[ItemError]) -> Saving[R]:
+        """What makes the row of a request; `wrong` is what is wrong already."""
+
+    @abstractmethod
+    def refuse_deletion(self, row: R, state: State, snapshot: Snapshot) -> None:
+        """Raise ApiProblem where it must not be deleted now."""
+
+    async def read(self, service: Service, ask: Ask) -> Answer:
+        """One of them: where a file and the store have the ID, the stored one, as it can be changed."""
+        name, standings = ask.names["id"], service.standings
+        row = self.rows(service.store.state).get(name)
+        if row is not None:
+            return await service.run(self._shown, row, standings)
+        if not self.has_file(standings.snapshot, name):
+            raise not_found()
+        return await service.answer(self.of_file, standings, name)
+
+    async def create(self, service: Service, ask: Ask) -> Answer:
+        """Save a new one, and serve it."""
+        name, wrong = name_in(ask.document, "id")
+        if self.has_file(service.snapshot, name):
+            raise ApiProblem("exists", f"a config file has {self.name} of this ID: choose another")
+        if name in self.rows(await service.now()):
+            raise ApiProblem("exists", "the name is in use: choose another, or change what has it")
+        saving = self.saving(service, ask, name, None, wrong)
+        return await self._save(service, ask, saving, saving.written)
+
+    async def replace(self, service: Service, ask: Ask) -> Answer:
+        """Save another document in place of the one that is stored."""
+        saving = await self._change(service, ask)
+        return await self._save(service, ask, saving, saving.written)
+
+    async def patch(self, service: Service, ask: Ask) -> Answer:
+        """Change some of the document (RFC 7396)."""
+        saving = await self._change(service, ask)
+        return await self._save(service, ask, saving, saving.patched)
+
+    async def delete(self, service: Service, ask: Ask) -> Answer:
+        """Delete it, with all that belongs to it."""
+        row, state = await self._stored(service, ask)
+        version = expect(row, ask.version)
+        await service.run(self.refuse_deletion, row, state, service.snapshot)
+        await service.commit(ask, [Delete(row, version)])
+        return Answer(204)
+
+    async def release(self, service: Service, ask: Ask) -> Answer:
+        """Serve one that is hidden because a file had its ID."""
+        row, _ = await self._stored(service, ask)
+        version = expect(row, ask.version)
+        if self.has_file(service.snapshot, row.id):
+            raise ApiProblem("read_only", f"a config file still has {self.name} of this ID: remove it there first")
+        if not service.managed.release(row) and not row.hidden:
+            return await service.run(self._shown, row, service.standings)
+        released = type(row).parse(row.row, row.id, row.version, {**row.fields(), "hidden": False})
+        state = await service.commit(ask, [Put(released, version)], ("hidden",))
+        return await service.run(self._shown, self.rows(state)[row.id], service.standings)
+
+    async def _change(self, service: Service, ask: Ask) -> Saving[R]:
+        row, _ = await self._stored(service, ask)
+        expect(row, ask.version)
+        return self.saving(service, ask, row.id, row, other_name(ask.document, "id", row.id))
+
+    async def _save(
+        self, service: Service, ask: Ask, saving: Saving[R], make: Callable[[Mapping[str, Any]], Made[R]]
+    ) -> Answer:
+        """Save what is made of what was sent, and show it."""
+        row = saving.row
+        made = await service.run(make, ask.document)
+        if row is not None and not made.fields:
+            return await service.run(self._shown, row, service.standings)
+        state = await service.commit(ask, [Put(made.row, None if row is None else row.version)], made.fields)
+        saved = self.rows(state)[made.row.id]
+        return await service.run(self._shown, saved, service.standings, 201 if row is None else 200)
+
+    async def _stored(self, service: Service, ask: Ask) -> tuple[R, State]:
+        """The row of now that a change is for, and the state that it is in."""
+        name, state = ask.names["id"], await service.now()
+        row = self.rows(state).get(name)
+        if row is not None:
+            return row, state
+        if self.has_file(service.snapshot, name):
+            raise ApiProblem("read_only", "it is written in a config file: change it there")
+        raise not_found()
+
+    def _shown(self, row: R, standings: Standings, status: int = 200) -> Answer:
+        location = f"{PREFIX}{self.path}/{row.id}" if status == 201 else ""
+        return Answer.of(self.of_store(row, standings), status=status, version=row.version, location=location)

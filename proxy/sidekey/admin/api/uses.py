@@ -1,0 +1,60 @@
+"""Which presets use an integration: what would take it from them is refused. Called in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from sidekey.admin.api.preset_documents import is_served
+from sidekey.admin.api.problems import MOST_ERRORS, ApiProblem, ItemError
+from sidekey.runtime.snapshot import Integration, Snapshot
+from sidekey.settings.presets import left_behind
+from sidekey.settings.stored.document import MalformedError
+from sidekey.settings.stored.presets import document_of, integration_in
+from sidekey.store.records import PresetRow
+from sidekey.store.state import State
+
+_NAMED: Final = 10
+"""IDs in a sentence."""
+
+
+def refuse_deletion(integration: str, state: State, snapshot: Snapshot) -> None:
+    """Raise ApiProblem where presets use a stored integration."""
+    found = presets_of(integration, state, snapshot)
+    if found:
+        said, verb = _named(found), "use" if len(found) > 1 else "uses"
+        detail = f"{said} {verb} it: delete what uses it first, or have it use another integration"
+        raise ApiProblem("in_use", detail, presets=found[:MOST_ERRORS])
+
+
+def refuse_edit(integration: Integration, snapshot: Snapshot) -> None:
+    """Raise ApiProblem where presets that can be used now could not be used with an integration as it would be."""
+    found = left_behind(integration, snapshot.presets)
+    if found:
+        errors = [ItemError("", f"preset {name}: {text}") for name, reasons in found.items() for text in reasons]
+        detail = f"{_named(list(found))} could not be used any more: change what uses it first, see errors"
+        raise ApiProblem("in_use", detail, errors=errors[:MOST_ERRORS], presets=list(found)[:MOST_ERRORS])
+
+
+def presets_of(integration: str, state: State, snapshot: Snapshot) -> list[str]:
+    """The IDs of the presets that use an integration, of files and of the store, also of those that are hidden."""
+    served = {name for name, each in snapshot.presets.items() if each.rules.integration == integration}
+    rows = (row for row in state.presets.values() if not is_served(row, snapshot))
+    return sorted(served | {row.id for row in rows if _names(row, integration)})
+
+
+def _names(row: PresetRow, integration: str) -> bool:
+    try:
+        return integration_in(document_of(row)) == integration
+    except MalformedError:
+        return False
+
+
+def _named(found: Sequence[str]) -> str:
+    """The IDs, for a sentence."""
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return f"preset{'s' if len(found) > 1 else ''} {_joined(found[:_NAMED])}{more}"
+
+
+def _joined(names: Iterable[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,107 @@
+"""Stored presets: what is built of their rows, and what becomes of a document that is sent. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sidekey.core.presets import Preset as PresetRules
+from sidekey.core.routing import valid_id
+from sidekey.core.templates import UrlTemplate
+from sidekey.runtime.snapshot import ALTERED, NOBODY, Integration, Judgement, Preset
+from sidekey.settings.config_errors import Finding, show
+from sidekey.settings.presets import choice_errors, read_preset, written
+from sidekey.settings.stored.document import LARGEST, MalformedError, parse
+from sidekey.settings.stored.saving import DocumentError, Invalid, invalid, text_errors
+
+if TYPE_CHECKING:
+    from sidekey.store.records import PresetRow
+
+_OK: Final = Judgement("ok")
+
+
+class BuiltPreset(NamedTuple):
+    """A preset that was built of a row, and how it stands by itself."""
+
+    row: PresetRow
+    preset: Preset
+    judgement: Judgement
+
+
+def build_preset(row: PresetRow, former: BuiltPreset | None = None) -> BuiltPreset:
+    """A preset of a row, or what answers for one that cannot be used. `former` is what was built of it before."""
+    if former is not None and former.row == row:
+        return former
+    if row.state == "altered":
+        return _unusable(row, {}, ALTERED)
+    try:
+        document = document_of(row)
+    except MalformedError as error:
+        return _unusable(row, {}, Judgement("invalid", f"its document {error}"))
+    built = read_preset(row.id, document)
+    if built.preset is None:
+        reason = "; ".join(f"{show(each.loc)}: {each.message}" for each in built.errors)
+        return _unusable(row, document, Judgement("invalid", reason))
+    return BuiltPreset(row, replace(built.preset, document=row.document, stored=True, row=row.row), _OK)
+
+
+def document_of(row: PresetRow) -> dict[str, Any]:
+    """The document of a row. Raises MalformedError, also where nothing of it is to be relied upon."""
+    try:
+        document = json.loads(row.document)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or row.state != "ok":
+        raise MalformedError("is not what this version of Sidekey saves")
+    return document
+
+
+def integration_in(document: Mapping[str, Any]) -> str:
+    """The ID of the integration that a document names; NOBODY where it names none."""
+    name = document.get("integration")
+    return name if isinstance(name, str) and valid_id(name) else NOBODY
+
+
+def _unusable(row: PresetRow, document: Mapping[str, Any], judgement: Judgement) -> BuiltPreset:
+    """What responds in its place: without it, its callers would be told that there is no such preset."""
+    rules = PresetRules(row.id, integration_in(document), "POST", UrlTemplate.read("https://host.invalid", {}), "*/*")
+    preset = Preset(row.id, rules, "", "", invalid=judgement.reason, stored=True, row=row.row)
+    return BuiltPreset(row, preset, judgement)
+
+
+@dataclass(frozen=True, slots=True)
+class PresetDraft:
+    """A preset that may be saved, and its document as it is saved."""
+
+    preset: Preset
+    text: str
+
+
+def prepare_preset(
+    name: str, given: Mapping[str, Any], integrations: Mapping[str, Integration]
+) -> PresetDraft | Invalid:
+    """Judge a document that is to be saved under an ID, beside the integrations of now."""
+    built = read_preset(name, given)
+    findings = [*built.errors, *(Finding(*each) for each in text_errors(given))]
+    if built.preset is not None:
+        findings += (Finding(*each) for each in _choice_errors(built.preset, integrations))
+    if findings or built.preset is None:
+        return invalid(findings)
+    text = written(given)
+    try:
+        # What cannot be sent back could not be edited: a patch may make more of a document than is ever sent.
+        parse(text.encode())
+    except MalformedError as error:
+        return Invalid((DocumentError("", f"{error} once it is saved"),))
+    if len(text.encode()) > LARGEST:
+        return Invalid((DocumentError("", f"must have at most {LARGEST >> 10} KiB"),))
+    return PresetDraft(replace(built.preset, document=text), text)
+
+
+def _choice_errors(preset: Preset, integrations: Mapping[str, Integration]) -> list[tuple[tuple[str | int, ...], str]]:
+    integration = integrations.get(preset.rules.integration)
+    if integration is None:
+        return [(("integration",), "no integration has this ID, or it is not served")]
+    return choice_errors(preset, integration)

@@ -1,0 +1,98 @@
+"""Stored presets: what is built of rows, and which documents may be saved."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sidekey.runtime.snapshot import NOBODY
+from sidekey.settings.stored.document import LARGEST, MOST_VALUES, MalformedError
+from sidekey.settings.stored.presets import (
+    PresetDraft,
+    build_preset,
+    document_of,
+    integration_in,
+    prepare_preset,
+)
+from sidekey.settings.stored.saving import Invalid
+from sidekey.store.records import PresetRow
+from support.missing import Missing
+from support.plane import base_url, integration
+
+DOCUMENT: dict[str, Any] = {"integration": "h", "url": base_url(1, "/api/x"), "content_type": "application/json"}
+INTEGRATIONS = {"h": integration("h", base_url(1, "/api"))}
+ROW = PresetRow(row="r", id="hook", version=1, document=json.dumps(DOCUMENT))
+
+
+def errors(**keys: Any) -> dict[str, str]:
+    """What is wrong with a document, by pointer."""
+    found = prepare_preset("hook", {**DOCUMENT, **keys}, INTEGRATIONS)
+    assert isinstance(found, Invalid), found
+    return {each.pointer: each.detail for each in found.errors}
+
+
+def test_a_row_is_built_once() -> None:
+    """Also where it is written again, with another key."""
+    built = build_preset(ROW)
+    assert (built.judgement.state, built.preset.stored, built.preset.row) == ("ok", True, "r")
+    assert (built.preset.document, built.preset.rules.integration) == (ROW.document, "h")
+    assert build_preset(replace(ROW), built) is built
+    assert build_preset(replace(ROW, version=2), built) is not built
+
+
+@pytest.mark.parametrize(
+    ("row", "state", "of"),
+    [
+        (replace(ROW, state="altered"), "altered", NOBODY),
+        (replace(ROW, document="{"), "invalid", NOBODY),
+        (replace(ROW, document="[]"), "invalid", NOBODY),
+        (replace(ROW, document='{"integration":"Not an ID"}'), "invalid", NOBODY),
+        (replace(ROW, document=json.dumps({**DOCUMENT, "of_a_later_version": 1})), "invalid", "h"),
+    ],
+)
+def test_what_cannot_be_used_is_there_and_says_why(row: PresetRow, state: str, of: str) -> None:
+    """Its callers are told that it cannot be used, not that there is none."""
+    built = build_preset(row)
+    assert (built.judgement.state, built.preset.id, built.preset.rules.integration) == (state, "hook", of)
+    assert built.preset.invalid == built.judgement.reason
+    assert built.preset.invalid
+
+
+def test_nothing_is_read_of_an_altered_row() -> None:
+    """Whatever it says."""
+    with pytest.raises(MalformedError):
+        document_of(replace(ROW, state="altered"))
+    assert integration_in({"integration": ["h"]}) == integration_in({}) == NOBODY
+
+
+def test_a_draft_is_what_was_sent_as_it_was_sent() -> None:
+    """The order of keys stays: a body's are sent so."""
+    found = prepare_preset("hook", {**DOCUMENT, "body": {"b": 1.50, "a": "é"}}, INTEGRATIONS)
+    assert isinstance(found, PresetDraft)
+    assert found.text.endswith('"body":{"b":1.5,"a":"é"}}')
+    assert build_preset(replace(ROW, document=found.text)).judgement.state == "ok"
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    """With the document, its texts, and the integration that it names."""
+    found = errors(url=base_url(1, "/other"), headers={"Host": "x"}, tags=["x" * 101], description="d" * 2001)
+    assert found.keys() == {"/headers/Host", "/tags", "/description"}
+    assert errors(url=base_url(1, "/other"), tags=["x" * 101]).keys() == {"/url", "/tags"}
+    assert errors(integration="nobody") == {"/integration": "no integration has this ID, or it is not served"}
+
+
+def test_what_cannot_be_sent_back_is_not_saved() -> None:
+    """A patch makes more of a document than is sent."""
+    assert errors(body=["x" * 1000] * (LARGEST // 1000)) == {"": f"must have at most {LARGEST >> 10} KiB"}
+    assert "values" in errors(body=[1] * MOST_VALUES)[""]
+
+
+def test_an_integration_whose_secret_is_missing_cannot_be_chosen() -> None:
+    """Until it is there."""
+    missing = Missing(INTEGRATIONS["h"])
+    found = prepare_preset("hook", DOCUMENT, {"h": missing.integration()})
+    assert isinstance(found, Invalid)
+    assert [each.pointer for each in found.errors] == ["/integration"]
