@@ -72,6 +72,13 @@ def test_without_a_store_there_are_those_of_files() -> None:
     assert lines([]) == []
 
 
+def test_texts_of_others_command_no_terminal() -> None:
+    """A description, a tag or a reason may be anybody's."""
+    hostile = replace(FILE, description="\x1b[2Jgone \u202eevil\u2066\n  crm", tags=("\x9b1m",))
+    (line,) = lines(listed(Snapshot(MappingProxyType({"file": hostile})), now=NOW, usable=False))
+    assert line.endswith(r"[\x9b1m] \x1b[2Jgone \u202eevil\u2066\n  crm")
+
+
 def test_certificates_and_secrets_are_told_as_the_api_tells_them() -> None:
     """Nothing is known here of requests."""
     integrations = {

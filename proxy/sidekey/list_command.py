@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sidekey.runtime.snapshot import Integration, Snapshot
 from sidekey.runtime.standing import Standing, standing_of
+from sidekey.terminal import table
 
 
 class Listed(NamedTuple):
@@ -35,9 +36,7 @@ def listed(snapshot: Snapshot, *, now: float, usable: bool) -> list[Listed]:
 
 def lines(found: Sequence[Listed]) -> list[str]:
     """The list for people."""
-    rows = [_row(each) for each in found]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    return ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows]
+    return table([_row(each) for each in found])
 
 
 def _row(each: Listed) -> tuple[str, str, str, str]:

@@ -14,6 +14,7 @@ from sidekey.app import App, run_logged
 from sidekey.observe.writer import LineWriter
 from sidekey.probe import Outcome, probe_preset
 from sidekey.runtime.snapshot import Preset, Snapshot
+from sidekey.terminal import table
 
 
 class PresetCommandError(Exception):
@@ -49,17 +50,17 @@ def _described(snapshot: Snapshot, name: str) -> dict[str, Any]:
 
 def lines(presets: Iterable[dict[str, Any]]) -> list[str]:
     """The same for people."""
-    rows = [
-        (
-            each["id"],
-            each["integration"] or "-",
-            f"{each['method']} {each['url']}" if each["url"] else "-",
-            f"{each['state']}: {each['reason']}" if each["reason"] else each["description"],
-        )
-        for each in presets
-    ]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    return ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows]
+    return table(
+        [
+            (
+                each["id"],
+                each["integration"] or "-",
+                f"{each['method']} {each['url']}" if each["url"] else "-",
+                f"{each['state']}: {each['reason']}" if each["reason"] else each["description"],
+            )
+            for each in presets
+        ]
+    )
 
 
 def read_data(data: str | None, preset: Preset) -> bytes:

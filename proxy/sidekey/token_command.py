@@ -18,6 +18,7 @@ from sidekey.store.state import Delete, Put, State
 from sidekey.store.store import Store
 from sidekey.store.tokens import new_token
 from sidekey.store_session import WHO, in_store, user
+from sidekey.terminal import table
 
 
 class TokenCommandError(Exception):
@@ -72,12 +73,12 @@ def found(rules: StoreRules) -> list[dict[str, Any]]:
 
 def lines(tokens: Sequence[Mapping[str, Any]]) -> list[str]:
     """The list for people."""
-    rows = [
-        (each["name"], each["role"], _until(each["expires_at"]), f"used {each['last_used_at'] or 'never'}")
-        for each in tokens
-    ]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    return ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows]
+    return table(
+        [
+            (each["name"], each["role"], _until(each["expires_at"]), f"used {each['last_used_at'] or 'never'}")
+            for each in tokens
+        ]
+    )
 
 
 def revoke(rules: StoreRules, name: str) -> None:

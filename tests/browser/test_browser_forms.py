@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,14 +10,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from browser.conftest import Open
 from sidekey.admin.console.form.forms import form_for
 from sidekey.credentials.registry import KINDS
 from sidekey.settings import profiles
-from support.api import TOKENS, Api, Running, basic, serving
-from support.browser import Tab, chromium
+from support.api import Api, Running, basic
 from support.certificates import Issued, issue
-
-Open = Callable[..., Tab]
 
 SHIFTS = """
 window.shifts = 0;
@@ -26,42 +23,6 @@ new PerformanceObserver((list) => { for (const each of list.getEntries()) window
   .observe({ type: "layout-shift", buffered: true });
 """
 """Counts what moves, also just after somebody has typed."""
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A Sidekey with a store, and an echoing upstream."""
-    with serving(tmp_path_factory.mktemp("browser")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture
-def tab(browser: Any, running: Running) -> Iterator[Open]:
-    """Opens tabs that are logged in; whatever the browser complained of in them fails the test."""
-    tabs: list[Tab] = []
-
-    def opened(**more: Any) -> Tab:
-        found = Tab(browser, f"http://127.0.0.1:{running.child.admin_port}", **more)
-        found.page.set_default_timeout(5000)
-        tabs.append(found)
-        found.log_in(TOKENS["editor"])
-        return found
-
-    yield opened
-    for each in tabs:
-        each.close()
-    assert [complaint for each in tabs for complaint in each.complaints] == []
-
-
-@pytest.fixture
-def api(running: Running) -> Api:
-    return Api(running.child.admin_port, TOKENS["editor"])
 
 
 def certificate(days: float = 60, issuer: Issued | None = None) -> Issued:

@@ -64,13 +64,15 @@ class Issued:
         return self.key_as()
 
 
-def name(text: str) -> x509.Name:
-    """A name with nothing but a common name; an empty one without it."""
+def name(text: str | x509.Name) -> x509.Name:
+    """A name with nothing but a common name; an empty one without it; one that is a name already, as it is."""
+    if isinstance(text, x509.Name):
+        return text
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)] if text else [])
 
 
 def issue(
-    subject: str = "client.example",
+    subject: str | x509.Name = "client.example",
     issuer: Issued | None = None,
     *,
     key: Key | None = None,

@@ -58,6 +58,22 @@ def test_a_wrong_token_is_told_and_200_of_them_cost_others_nothing(running: Runn
     assert pages.log_in(TOKENS["viewer"]).path == "/"
 
 
+def test_a_log_in_that_was_recorded_begins_no_other_session(running: Running) -> None:
+    """Nor does a form that somebody else's browser got."""
+    pages, other = Pages(running.child.admin_port), Pages(running.child.admin_port)
+    form = pages.get("/login").form("/login")
+    values = {**form.fields, "token": TOKENS["viewer"]}
+    kept = dict(pages.cookies)
+    assert pages.ask("POST", "/login", values).status == 303
+    pages.cookies = kept
+    again = pages.ask("POST", "/login", values)
+    assert (again.status, "Set-Cookie" in again.headers) == (403, False)
+    foreign = other.get("/login").form("/login").fields["form_token"]
+    fresh = Pages(running.child.admin_port)
+    fresh.get("/login")
+    assert fresh.ask("POST", "/login", {**values, "form_token": foreign}).status == 403
+
+
 def test_who_logs_out_is_out_in_every_window(log_in: LogIn) -> None:
     """What the browser kept is worth nothing afterwards."""
     pages = log_in("viewer")

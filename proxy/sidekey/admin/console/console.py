@@ -21,7 +21,7 @@ from sidekey.admin.console import multipart
 from sidekey.admin.console.backend import Backend
 from sidekey.admin.console.origin import CrossSiteToken, is_same_origin
 from sidekey.admin.console.page import Checked, Page, Redirect, Refused, View, Visit
-from sidekey.admin.console.sessions import LIFE, LoginLimited, Sessions, Visitor
+from sidekey.admin.console.sessions import LIFE, LoginLimited, Replayed, Sessions, Visitor
 from sidekey.admin.console.static_files import files
 from sidekey.runtime.snapshot import Address
 from sidekey.settings.stored.document import LARGEST
@@ -31,6 +31,8 @@ FORM: Final = "application/x-www-form-urlencoded"
 
 _LOGIN_FORM: Final = 8 << 10
 """Bytes of the form that anybody may send: reading one costs no thread anything."""
+
+_OUTDATED: Final = "the page was from before you logged in: load it again"
 
 _FIELDS: Final = 2000
 """Of a form, at most."""
@@ -151,13 +153,16 @@ class Console:
         return response
 
     async def _log_in(self, request: web.Request) -> web.Response:
-        form = await self._form(request, _secret_in(request, self._login_cookie), _LOGIN_FORM)
+        own = _secret_in(request, self._login_cookie)
+        form = await self._form(request, own, _LOGIN_FORM)
         former = _secret_in(request, self._cookie)
         try:
-            secret = await self._sessions.log_in(form.get("token", "").strip(), source_of(self._service, request))
+            secret = await self._sessions.log_in(form.get("token", "").strip(), source_of(self._service, request), own)
             if secret is not None and former:
                 # The browser forgets it now: nobody could log out of it any more.
                 await self._sessions.log_out(former)
+        except Replayed:
+            raise ApiProblem("forbidden", _OUTDATED) from None
         except LoginLimited:
             text = "Too many log-ins have failed: wait a minute."
             return await self._login_form(request, status=429, error=text)
@@ -216,7 +221,7 @@ class Console:
         except ValueError:
             raise ApiProblem("malformed", f"the form must be UTF-8, with at most {_FIELDS} fields") from None
         if not secret or not CrossSiteToken(secret).accepts(values.pop("form_token", "")):
-            raise ApiProblem("forbidden", "the page was from before you logged in: load it again")
+            raise ApiProblem("forbidden", _OUTDATED)
         return values
 
     async def _page(self, request: web.Request, view: View, visitor: Visitor | None) -> web.Response:

@@ -25,6 +25,10 @@ _FAILURES: Final = 20
 proxy all people share one address."""
 
 
+class Replayed(Exception):
+    """The form of this log-in has begun a session already."""
+
+
 class LoginLimited(Exception):
     """Too many log-ins have failed of late, and this one has, too."""
 
@@ -44,14 +48,19 @@ class Sessions:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._seen: OrderedDict[str, Session] = OrderedDict()
+        self._spent: OrderedDict[str, None] = OrderedDict()
         self._failures = 0
         self._window = 0.0
 
-    async def log_in(self, token: str, source: str) -> str | None:
+    async def log_in(self, token: str, source: str, form: str) -> str | None:
         """Begin a session with an operator's token: the secret for a cookie. None: the token does not count.
 
-        Raises LoginLimited, StoreError.
+        `form` is the secret of the browser that the form was made for; it begins one session in this process, so that
+        a request that somebody has recorded begins none. Raises Replayed, LoginLimited, StoreError.
         """
+        spent = digest_of(form)
+        if spent in self._spent:
+            raise Replayed
         await self._service.look_for(token)
         digest = digest_of(token)
         operator = self._service.operator(digest)
@@ -65,7 +74,14 @@ class Sessions:
         entry = None
         if self._service.may_note_visit(operator):
             entry = AuditEntry(who=operator.name, action="login", row=operator.row, source=source)
-        await self._service.store.log_in(session, entry)
+        self._spent[spent] = None
+        if len(self._spent) > _MOST_SEEN:
+            self._spent.popitem(last=False)
+        try:
+            await self._service.store.log_in(session, entry)
+        except StoreError:
+            self._spent.pop(spent, None)
+            raise
         self._see(session)
         return secret
 

@@ -43,6 +43,7 @@ DONE: Final[Mapping[str, str]] = {
     "saved": "Saved, and in use.",
     "unserved": "Saved. It is not in use: see why.",
     "tested": "Tested: see the result.",
+    "tried": "Saved, and in use. It was tested: see the result.",
     "untested": "Saved, and in use. It was not tested: it needs a test request, and at most one test a second is sent.",
     "deleted": "Deleted, with its secrets.",
     "revoked": "Revoked: whoever has the token is out.",

@@ -123,7 +123,7 @@ def page_of(form: Form, document: Mapping[str, Any]) -> Sent:
         "standing": {"mood": "good", "word": "OK", "reason": ""},
         "entries": entries,
         "may_edit": True,
-        **dict.fromkeys(("problem", "tested", "seen", "explained", "refused", "activity", "operator", "done")),
+        **dict.fromkeys(("problem", "tested", "seen", "explained", "refused", "activity", "operator", "done", "asked")),
         **dict.fromkeys(("kind", "url", "form_token", "store_down", "path"), ""),
         **dict.fromkeys(("rest", "calls"), ()),
         "version": 1,

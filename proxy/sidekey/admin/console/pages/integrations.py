@@ -139,7 +139,11 @@ async def _activity(visit: Visit) -> list[Any]:
 
 def _done(visit: Visit, found: Mapping[str, Any]) -> str:
     done = visit.query.get("done", "")
-    return "unserved" if done in {"saved", "untested"} and not found["usable"] else done
+    return "unserved" if _ASKED.get(done, "").startswith("save") and not found["usable"] else done
+
+
+_ASKED: Final = {"saved": "save", "tried": "save and test", "untested": "save and test", "tested": "test"}
+"""What was asked for where this is done: the focus goes back there, and what is said stands there."""
 
 
 async def _shown(visit: Visit, **more: object) -> View:
@@ -163,6 +167,7 @@ async def _shown(visit: Visit, **more: object) -> View:
         "activity": activity,
         "calls": ways_to_call(visit.service.snapshot, visit.proxy, found["id"], _path_of(found)),
         "done": DONE.get(_done(visit, found), ""),
+        "asked": _ASKED.get(visit.query.get("done", ""), ""),
         "may_edit": visit.may("editor") and found["source"] == "store",
         "tested": None if served is None else visit.service.last_tests.of(served),
         "explained": None,

@@ -15,14 +15,15 @@ from sidekey.admin.console.words import for_people
 
 async def saved(visit: Visit, name: str) -> Redirect:
     """Go to what was saved, once it was tested where that was asked for: the page shows the last test."""
-    if visit.form.get("then") == "test":
-        try:
-            await visit.backend.ask("testIntegration", {"id": name})
-        except ApiProblem as problem:
-            if problem.code not in {"invalid", "too_many", "not_found"}:
-                raise
-            return Redirect(f"/integrations/{name}?done=untested")
-    return Redirect(f"/integrations/{name}?done=saved")
+    if visit.form.get("then") != "test":
+        return Redirect(f"/integrations/{name}?done=saved")
+    try:
+        await visit.backend.ask("testIntegration", {"id": name})
+    except ApiProblem as problem:
+        if problem.code not in {"invalid", "too_many", "not_found"}:
+            raise
+        return Redirect(f"/integrations/{name}?done=untested")
+    return Redirect(f"/integrations/{name}?done=tried")
 
 
 def refused(visit: Visit, problem: ApiProblem, entries: Entries, view: View) -> View | Refused:

@@ -6,6 +6,8 @@ const typing = (target) => target.closest("input, select, textarea, [contentedit
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+  // Behind an open dialog nothing can be used.
+  if (document.querySelector("dialog[open]") !== null) return;
   if (event.key === "?") {
     event.preventDefault();
     document.getElementById("keys")?.showModal();
@@ -116,7 +118,7 @@ const rowOf = (field, pointer) => {
   return names.find((each) => name && each.value.trim() === name)?.closest(".pair") ?? null;
 };
 
-const show = (form, refused) => {
+const show = (form, refused, from) => {
   for (const wrong of form.querySelectorAll(".wrong")) wrong.classList.remove("wrong");
   for (const text of form.querySelectorAll(".error")) { text.hidden = true; text.textContent = ""; }
   for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
@@ -139,9 +141,15 @@ const show = (form, refused) => {
   if (version !== null && refused.version) version.value = refused.version;
   const message = form.querySelector("[data-message]");
   message.textContent = `${refused.detail}. ${refused.rest.map(([pointer, detail]) => `${pointer} ${detail}.`).join(" ")}`;
+  if (refused.code === "changed") {
+    const link = document.createElement("a");
+    link.href = form.action;
+    link.textContent = "Show theirs: what you typed is lost then";
+    message.append(" ", link);
+  }
   message.hidden = false;
-  message.tabIndex = -1;
-  (first ?? message).focus();
+  if (first === null) message.scrollIntoView({ block: "nearest" });
+  (first ?? from).focus();
 };
 
 // Who has logged in again in another window has another session, of which the form's token is not. Only the same
@@ -158,6 +166,12 @@ for (const form of document.querySelectorAll("form[data-form], form[data-preset]
     event.preventDefault();
     const body = new FormData(form, event.submitter);
     const send = () => fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" } });
+    // A button loses the focus while it cannot be used.
+    const from = document.activeElement;
+    const say = (said) => {
+      for (const button of buttons) button.disabled = false;
+      show(form, said, from);
+    };
     const buttons = form.querySelectorAll("button");
     for (const button of buttons) button.disabled = true;
     try {
@@ -171,20 +185,18 @@ for (const form of document.querySelectorAll("form[data-form], form[data-preset]
         }
       }
       if (response.redirected) {
-        show(form, { detail: "You are logged out; what was typed is still here. Log in in another window, then send it again", code: "", errors: [], rest: [] });
+        say({ detail: "You are logged out; what was typed is still here. Log in in another window, then send it again", code: "", errors: [], rest: [] });
         return;
       }
       if (response.headers.get("Content-Type") !== "application/json") {
-        show(form, { detail: `The server answered ${response.status}; what was typed is still here`, code: "", errors: [], rest: [] });
+        say({ detail: `The server answered ${response.status}; what was typed is still here`, code: "", errors: [], rest: [] });
         return;
       }
       const said = await response.json();
       if (said.location !== undefined) window.location.assign(said.location);
-      else show(form, said);
+      else say(said);
     } catch {
-      show(form, { detail: "The server cannot be reached; what was typed is still here", code: "", errors: [], rest: [] });
-    } finally {
-      for (const button of buttons) button.disabled = false;
+      say({ detail: "The server cannot be reached; what was typed is still here", code: "", errors: [], rest: [] });
     }
   });
 }

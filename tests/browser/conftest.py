@@ -1,0 +1,69 @@
+"""One Chromium for the tests of a module, and one Sidekey; each test has windows and log-ins of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+
+from sidekey.runtime.admin_rules import Role
+from support.api import TOKENS, Api, Running, serving
+from support.browser import Tab, chromium
+
+Open = Callable[..., Tab]
+Named = Callable[[str], str]
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A Sidekey with a store, and an echoing upstream."""
+    with serving(tmp_path_factory.mktemp("browser")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Of a module and not of the session: while it runs, so does its event loop, and no other can."""
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def tabs() -> Iterator[list[Tab]]:
+    """Those of a test; whatever the browser complained of in them fails it."""
+    found: list[Tab] = []
+    yield found
+    for each in found:
+        each.close()
+    assert [complaint for each in found for complaint in each.complaints] == []
+
+
+@pytest.fixture
+def tab(browser: Any, running: Running, tabs: list[Tab]) -> Open:
+    """Opens windows that are logged in with a role, or with a token; or not at all, where it is empty."""
+
+    def opened(role: Role = "editor", *, token: str | None = None, **more: Any) -> Tab:
+        found = Tab(browser, f"http://127.0.0.1:{running.child.admin_port}", **more)
+        tabs.append(found)
+        if token != "":
+            found.be(token or TOKENS[role])
+        return found
+
+    return opened
+
+
+@pytest.fixture
+def api(running: Running) -> Api:
+    """The API, by an editor's token."""
+    return Api(running.child.admin_port, TOKENS["editor"])
+
+
+_NUMBERS = count()
+
+
+@pytest.fixture
+def named() -> Named:
+    """Makes names that no other test has."""
+    return lambda word: f"{word}-{next(_NUMBERS)}"

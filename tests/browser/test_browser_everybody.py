@@ -1,0 +1,228 @@
+"""Pages are for everybody, in each of their states: who sees little, uses no mouse, or has a narrow screen.
+
+Each state is looked at light and dark, wide and narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from browser.conftest import Named, Open
+from sidekey.runtime.admin_rules import Role
+from support.api import TOKENS, Api, Running, basic, managed
+from support.ask import get
+from support.axe import violations
+from support.browser import Tab
+
+CALLER: Final = {"Sidekey-Token": "the-token-of-a-file"}
+
+OPEN: Final = "for (const each of document.querySelectorAll('details')) each.open = true"
+
+NARROW: Final = """() => {
+  const width = document.documentElement.clientWidth;
+  const found = [...document.querySelectorAll("main .list td")].filter((cell) => cell.innerText.trim() !== "");
+  const bare = found.filter((cell) => {
+    const label = getComputedStyle(cell, "::before").content.replaceAll('"', "");
+    return ["none", ""].includes(label) && cell.querySelector("button, summary") === null && cell.colSpan === 1;
+  });
+  return [
+    ...(document.documentElement.scrollWidth > width ? ["the page is wider than the window"] : []),
+    ...bare.map((cell) => `no label: ${cell.outerHTML}`),
+  ];
+}"""
+
+COVERED: Final = """() => [
+  ...document.querySelectorAll("main :is(a, button, input, select, textarea, summary)"),
+].filter((each) => {
+  if (each.disabled || !each.checkVisibility({ visibilityProperty: true })) return false;
+  each.focus();
+  each.scrollIntoView({ block: "nearest" });
+  if (document.activeElement !== each) return false;
+  const box = each.getBoundingClientRect();
+  const top = document.elementFromPoint(box.x + Math.min(box.width / 2, 20), box.y + box.height / 2);
+  return top === null || !(each.contains(top) || top.contains(each));
+}).map((each) => each.outerHTML.slice(0, 120))"""
+
+SHIFTS: Final = """() => new Promise((done) => {
+  const shifts = (list) => done(list.getEntries().filter((each) => !each.hadRecentInput).map((each) => each.value));
+  new PerformanceObserver(shifts).observe({ type: "layout-shift", buffered: true });
+  requestAnimationFrame(() => setTimeout(() => done([]), 0));
+})"""
+
+
+def look(one: Tab, state: str) -> None:
+    """What is wrong with a page as it is now: nothing."""
+    seen = one.page.viewport_size
+    for scheme in ("light", "dark"):
+        one.page.emulate_media(color_scheme=scheme)
+        assert violations(one.page) == [], (state, scheme)
+    assert one.page.evaluate(NARROW if seen["width"] < 500 else "[]") == [], state
+    assert one.page.evaluate(COVERED) == [], state
+
+
+Go = Callable[[Tab, str], None]
+
+
+def at(path: str) -> Go:
+    """Opens a page."""
+
+    def go(one: Tab, name: str) -> None:
+        one.open(path.format(name=name))
+        assert one.page.evaluate(SHIFTS) == [], path
+        if "dialog" not in path:
+            one.page.evaluate(OPEN)
+
+    return go
+
+
+def keys(one: Tab, _: str) -> None:
+    """The list of keys, which lies over the page."""
+    one.open("/")
+    one.page.keyboard.press("?")
+    one.page.wait_for_selector("dialog[open]")
+
+
+def refused(one: Tab, name: str) -> None:
+    """A form with what is wrong beside its fields."""
+    one.open("/add?kind=headers")
+    one.page.fill('[id="/id"]', "Not an ID")
+    one.page.click("button:text-is('Save')")
+    one.page.wait_for_selector(".wrong .error:visible")
+
+
+def reentered(one: Tab, name: str) -> None:
+    """A form that asks for its secret again."""
+    one.open(f"/integrations/{name}")
+    one.page.fill('[id="/endpoint_prefix"]', "https://elsewhere.example/v1")
+    one.page.click("button:text-is('Save')")
+    one.page.wait_for_selector("text=You changed where the credential goes")
+
+
+def overtaken(one: Tab, name: str) -> None:
+    """A form that somebody else was faster with."""
+    one.open(f"/integrations/{name}")
+    one.page.evaluate("document.querySelector('form[data-form] [name=version]').value = '9'")
+    one.page.click("button:text-is('Save')")
+    one.page.get_by_role("link", name="Show theirs").wait_for()
+
+
+def probed(one: Tab, name: str) -> None:
+    """The result of a test, and an explanation."""
+    one.open(f"/integrations/{name}")
+    one.page.click("button:text-is('Send test')")
+    one.page.wait_for_url("**?done=tested")
+    one.page.fill("#url", "https://elsewhere.example/")
+    one.page.keyboard.press("Enter")
+    one.page.wait_for_selector(".state:text-is('Denied')")
+
+
+def token_made(one: Tab, name: str) -> None:
+    """A token that is shown once."""
+    one.open("/access")
+    one.page.click("summary:text-is('Make a caller')")
+    one.page.fill("#c-name", name)
+    one.page.click("button:text-is('Make the caller')")
+    one.page.wait_for_selector("text=it is not shown again")
+
+
+def token_refused(one: Tab, _: str) -> None:
+    """A token that is not made."""
+    one.open("/access")
+    one.page.click("summary:text-is('Make a token for an operator')")
+    one.page.fill("#t-name", "Not a name")
+    one.page.click("button:text-is('Make the token')")
+    one.page.wait_for_selector("text=see what is wrong")
+
+
+STATES: Final[dict[Role, tuple[Go, ...]]] = {
+    "viewer": (at("/"), at("/integrations/{name}")),
+    "editor": (
+        at("/"),
+        at("/?q=nothing-is-like-that"),
+        at("/add"),
+        at("/add?kind=mtls"),
+        at("/integrations/{name}?done=saved"),
+        at("/integrations/of-a-file"),
+        keys,
+        refused,
+        reentered,
+        overtaken,
+        probed,
+    ),
+    "admin": (at("/activity"), at("/access"), token_made, token_refused),
+}
+
+
+@pytest.fixture
+def many(running: Running, api: Api, named: Named) -> Iterator[str]:
+    """Integrations in several states, one of which fails; the name of one that does not."""
+    name, failing = named("seen"), named("failing")
+    api.make("/integrations", {"id": name, "description": "Orders", "tags": ["shop", "eu"], **basic(running.upstream)})
+    api.make("/integrations", {"id": failing, **basic(1)})
+    for _ in range(3):
+        assert get(running.child.proxy_port, f"/i/{failing}/x", CALLER).status == 502
+    yield name
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("role", STATES)
+def test_every_state_of_every_page_is_for_everybody(tab: Open, many: str, role: Role, width: int) -> None:
+    one = tab(role, width=width)
+    for number, go in enumerate(STATES[role]):
+        go(one, many)
+        look(one, f"{getattr(go, '__name__', '')} {number} at {one.page.url}")
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_log_in_and_problems_are_for_everybody(tab: Open, width: int) -> None:
+    out, viewer = tab(token="", width=width), tab("viewer", width=width)
+    at("/login")(out, "")
+    look(out, "log-in")
+    out.page.fill("#token", "wrong")
+    out.page.keyboard.press("Enter")
+    out.page.wait_for_selector(".error:visible")
+    look(out, "log-in that has failed")
+    for path in ("/nothing", "/add"):
+        at(path)(viewer, "")
+        look(viewer, path)
+    viewer.meant("404")
+    viewer.meant("403")
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Any]:
+    """A Sidekey that has nothing yet."""
+    with managed(tmp_path, more="integrations: {}") as child:
+        yield child
+
+
+def test_an_empty_list_and_a_store_that_is_away_are_for_everybody(
+    browser: Any, empty: Any, tabs: list[Tab], tmp_path: Path
+) -> None:
+    """What is loaded stays readable, whoever was seen stays in, and what cannot be done is said in words."""
+    for width in (1280, 360):
+        one = Tab(browser, f"http://127.0.0.1:{empty.admin_port}", width=width)
+        tabs.append(one)
+        one.be(TOKENS["editor"])
+        at("/")(one, "")
+        assert one.page.is_visible("text=Add the first")
+        look(one, "empty")
+    api = Api(empty.admin_port, TOKENS["editor"])
+    api.make("/integrations", {"id": "loaded", **basic(1)})
+    for one in tabs:
+        one.open("/integrations/loaded")
+    (tmp_path / "store.db").rename(tmp_path / "away.db")
+    (tmp_path / "store.db").mkdir()
+    for one in tabs:
+        one.page.click("button:text-is('Save')")
+        one.page.wait_for_selector("[data-message]:visible")
+        assert "store.db cannot be opened" in one.page.inner_text("[data-message]")
+        look(one, "refused while the store is away")
+        for path in ("/", "/integrations/loaded", "/add"):
+            at(path)(one, "")
+            assert one.page.is_visible("text=The store cannot be used now.")
+            look(one, f"{path} while the store is away")
