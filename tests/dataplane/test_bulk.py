@@ -10,7 +10,6 @@ from sidekey.dataplane.buffers import BULK, BYPASS
 from sidekey.dataplane.bulk import BulkReader
 from support import wire
 from support.plane import base_url, get, integration, request, running
-from support.raw import RawConnection
 from support.scripted import RecordingTransport, Scripted
 from support.upstream import RawUpstream
 
@@ -113,12 +112,16 @@ async def test_reads_are_long_on_a_real_loop() -> None:
     size = 16 << 20
     bodies = [pattern(size, first)[:size] for first in (1, 100)]
 
-    async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        async with sidekey.connect() as one, sidekey.connect() as other:
-            for caller, body in ((one, bodies[0]), (other, bodies[1])):
-                caller.transport.write(post(body) + body)
-            for caller in (one, other):
-                assert (await caller.response()).status == 200
-                caller.transport.write(get())
-                assert (await caller.response()).status == 200
+    async with (
+        RawUpstream() as upstream,
+        running(integration("h", base_url(upstream.port))) as sidekey,
+        sidekey.connect() as one,
+        sidekey.connect() as other,
+    ):
+        for caller, body in ((one, bodies[0]), (other, bodies[1])):
+            caller.transport.write(post(body) + body)
+        for caller in (one, other):
+            assert (await caller.response()).status == 200
+            caller.transport.write(get())
+            assert (await caller.response()).status == 200
     assert sorted(message.body for message in upstream.requests if message.body) == sorted(bodies)

@@ -1,4 +1,4 @@
-"""Long bodies are received in long reads: fewer calls into the kernel, each of which costs about as much as it copies.
+"""Long bodies are received in long reads: fewer calls into the kernel and fewer wake-ups of who sends.
 
 A loop that makes the bytes of a read itself reads at most 256 KiB at a time; into a buffer of ours it reads what fits.
 """
@@ -24,19 +24,25 @@ class BulkReader(asyncio.BufferedProtocol):
         self._protocol = protocol
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's guess is not asked for
+        """Where the next read goes."""
         return self._worker.bulk_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes were received."""
         self._protocol.data_received(bytes(self._worker.bulk_buffer()[:nbytes]))
 
     def eof_received(self) -> bool | None:
+        """The other end sends no more."""
         return self._protocol.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed."""
         self._protocol.connection_lost(exc)
 
     def pause_writing(self) -> None:
+        """The other end takes nothing for now."""
         self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
+        """It takes more."""
         self._protocol.resume_writing()
