@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
 from typing import Any, Final
-
-import axe_playwright_python
 
 LEVELS: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 
@@ -19,7 +17,7 @@ _RUN: Final = """async (levels) => {
 
 @cache
 def _source() -> str:
-    return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+    return files("axe_playwright_python").joinpath("axe.min.js").read_text()
 
 
 def violations(page: Any) -> list[str]:

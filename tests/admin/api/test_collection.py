@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from admin.api.conftest import Running
-from support.api import Api, basic, rewritten
+from support.api import Api, Running, basic, rewritten
 from support.ask import within
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from admin.api.conftest import Running
-from support.api import Api, basic, rewritten
+from support.api import Api, Running, basic, rewritten
 from support.ask import within
 from support.raw import DEADLINE
 
