@@ -60,6 +60,24 @@ def test_a_caller_is_made_let_in_changed_and_deleted(log_in: LogIn, running: Run
     assert seen.form("/access/callers").fields["integrations"] == "A B"
 
 
+def test_a_caller_is_granted_presets(log_in: LogIn, named: Named) -> None:
+    """Beside integrations, or alone; what is wrong with either list stands at it."""
+    admin, name = log_in("admin"), named("sender")
+    api = Api(admin.port)
+    admin.send(admin.get("/access").form("/access/callers"), {"name": name, "presets": "welcome, later"})
+    assert {key: api.get(f"/callers/{name}")[key] for key in ("integrations", "presets")} == {
+        "integrations": [],
+        "presets": ["welcome", "later"],
+    }
+    form = admin.get("/access").form(f"/access/callers/{name}")
+    assert (form.fields["integrations"], form.fields["presets"]) == ("", "welcome, later")
+    assert admin.send(form, {"presets": "*"}).path == "/access?done=changed"
+    assert api.get(f"/callers/{name}")["presets"] == "*"
+    seen = admin.send(admin.get("/access").form("/access/callers"), {"name": named("x"), "presets": "No"})
+    assert re.search(r'aria-describedby="c-presets-help">\s*<p class="error"', seen.body)
+    assert not re.search(r'aria-describedby="c-integrations-help">\s*<p class="error"', seen.body)
+
+
 def test_both_are_for_admins(log_in: LogIn) -> None:
     for role in ("viewer", "editor"):
         pages = log_in(role)
