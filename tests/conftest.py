@@ -15,10 +15,13 @@ from hypothesis import HealthCheck, settings
 from sidekey.core.build import build
 from support import peers
 from support.ca import Authority
+from support.examples import examples
 from support.postgres import Postgres
 
 # No test judges time, so Hypothesis shall not either. In CI it loads its own profile, which is repeatable as well.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "untimed", max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 if not os.environ.get("CI"):
     settings.load_profile("untimed")
 

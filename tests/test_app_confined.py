@@ -106,7 +106,7 @@ def peek(pid: int, name: str) -> str:
 
 def test_other_processes_of_its_user_do_not_read_its_memory(folder: Path) -> None:
     """K11: what holds secrets is closed to the same user; a process like it that does not protect itself is open."""
-    open_to_all = [*as_nobody(), sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+    open_to_all = [*as_nobody(), sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
     with (
         Child(config(1), folder, wrapper=as_nobody(), environment={"HOME": "/"}) as child,
         subprocess.Popen(open_to_all, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as control,

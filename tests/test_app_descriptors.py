@@ -139,7 +139,7 @@ async def test_calls_that_hang_take_nobody_else_s_place(absent: list[str], tmp_p
                 await asyncio.to_thread(within, lambda: in_flight(child) == 1)
             await asyncio.to_thread(within, lambda: in_flight(child) == 0)
             # A call that has timed out makes room for the next; its end may arrive after the other's beginning.
-            await eventually(lambda: sum(not each.lost for each in hanging.connections) <= 2)
+            await eventually(lambda: sum(not each.ended and not each.lost for each in hanging.connections) <= 2)
         async with connect(child.proxy_port) as caller:
             await caller.send(REQUEST)
             assert (await caller.response()).status == 200

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from sidekey.store.state import Delete
 from support.api import TOKENS, Api, Said, basic, managed, rewritten
 from support.ask import Answer, within
 from support.child import Child, run_cli
 from support.postgres import Postgres
 from support.raw import DEADLINE
-from support.stores import Place, PostgresPlace, SqlitePlace
+from support.stores import ENTRY, Place, PostgresPlace, SqlitePlace
 from support.upstream import RawUpstream
 
 AUTHORIZATION = b"Basic c3ZjOmEtY2FuYXJ5LW9mLWJhc2lj"
@@ -206,3 +207,24 @@ async def test_a_preset_that_was_altered_sends_nothing(tmp_path: Path, place: Pl
         (listed,) = json.loads(found_by_command.stdout)
         assert (listed["id"], listed["state"], listed["source"]) == ("welcome", "altered", "store")
         assert (await again.ask("DELETE", "/presets/welcome", match='"1"')).status == 204
+
+
+async def test_an_integration_that_another_process_has_deleted_leaves_its_preset_invalid(
+    tmp_path: Path, place: Place
+) -> None:
+    """Each judged by what it had in use: nothing is sent, the preset says why, and is used once there is one again."""
+    async with running(tmp_path, place) as found:
+        document = {"id": "crm", **basic(found.upstream.port)}
+        await found.made("/integrations", document)
+        await found.made("/presets", {"id": "welcome", **found.document()})
+        token = (await found.made("/callers", {"name": "billing", "presets": ["welcome"]}))["token"]
+        async with place.open(create=False) as other:
+            await other.commit([Delete(other.state.integrations["crm"], 1)], ENTRY)
+        await found.until("invalid")
+        assert (await found.got("/presets/welcome"))["reason"] == "no integration has this ID"
+        said = await found.send("/p/welcome", token, '{"user": "7"}')
+        assert (said.status, json.loads(said.body)["code"]) == (502, "credential_unavailable")
+        assert found.upstream.received == []
+        await found.made("/integrations", document)
+        assert (await found.got("/presets/welcome"))["status"] == "ok"
+        assert (await found.send("/p/welcome", token, '{"user": "7"}')).status == 200

@@ -12,6 +12,7 @@ import pytest
 
 from support.ask import get, within
 from support.child import Child
+from support.raw import DEADLINE
 from support.tunnels import connect_request
 
 HOST = "up.test"
@@ -48,7 +49,7 @@ class Callers:
         for _ in range(count // AT_A_TIME):
             with ExitStack() as stack:
                 opened = [
-                    stack.enter_context(socket.create_connection(("127.0.0.1", self._port), 15))
+                    stack.enter_context(socket.create_connection(("127.0.0.1", self._port), DEADLINE))
                     for _ in range(AT_A_TIME)
                 ]
                 for number, connection in enumerate(opened):

@@ -10,7 +10,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from sidekey.preset_command import PresetCommandError, preview, read_data
+from sidekey.preset_command import PresetCommandError, read_data
+from sidekey.preset_preview import preview
 from sidekey.settings.load import load
 from support.child import run_cli
 from support.loading import good

@@ -7,13 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from sidekey.observe.metrics import UNKNOWN
 from sidekey.probe import REAL, Outcome, probe, probe_preset
 from sidekey.runtime.rules import Limits
 from sidekey.runtime.snapshot import TestRequest as Request
-from support.plane import base_url, integration, running
+from support.plane import CREDENTIAL, base_url, integration, running
 from support.presets import preset
 from support.raw import DEADLINE, RawConnection
-from support.upstream import RawUpstream, answering
+from support.upstream import OK, RawUpstream, answering
+
+ONE = {"a": {"type": "text"}}
 
 
 async def silent(connection: RawConnection) -> None:
@@ -108,3 +111,31 @@ def test_an_outcome_for_people_says_what_happened() -> None:
     """In a line, and a note below it."""
     assert str(Outcome("GET /i/a", 200, None, "OK", "a note")) == "ok: GET /i/a: 200 OK\nnote: a note"
     assert str(Outcome("GET /i/a", 0, None, "gone")) == "failed: GET /i/a: gone"
+
+
+async def test_a_draft_is_sent_by_the_integration_in_use_and_leaves_no_series() -> None:
+    """No request finds it, and what counts presets has no ID of it."""
+    async with RawUpstream(answering(OK, OK)) as upstream:
+        url = base_url(upstream.port)
+        served, draft = preset(url=url, content_type="text/x"), preset(UNKNOWN, url, parameters=ONE, body="<{{a}}>")
+        async with running(integration("h", url), presets=[served]) as plane:
+            outcome = await probe_preset(plane.plane, draft, b'{"a": "b"}', draft=True)
+            assert plane.metrics.presets == {UNKNOWN: {"2xx": 1}}
+            refused = await probe_preset(plane.plane, draft, b"{}", draft=True)
+            assert (await probe_preset(plane.plane, draft, b"{}")).code == "preset_denied"
+        (request,) = upstream.requests
+    assert (outcome.ok, outcome.request, outcome.note) == (True, "POST /p/draft", REAL)
+    assert (request.target, request.body) == (b"/api", b'"<b>"')
+    assert request.values(b"authorization") == [CREDENTIAL]
+    assert (refused.code, refused.note, "/a: is required" in refused.reason) == ("parameters_invalid", None, True)
+
+
+async def test_a_draft_is_judged_as_what_is_saved_is() -> None:
+    """Its integration must be there, and its target inside."""
+    async with running(integration("h", base_url(1)), presets=[]) as plane:
+        for draft, code in (
+            (preset(UNKNOWN, base_url(1, "/other"), content_type="text/x"), "target_denied"),
+            (preset(UNKNOWN, base_url(1), content_type="text/x", integration="gone"), "preset_denied"),
+        ):
+            outcome = await probe_preset(plane.plane, draft, b"", draft=True)
+            assert (outcome.code, outcome.note) == (code, None)

@@ -67,6 +67,24 @@ def test_threads_allocate_from_one_heap(kept: bool) -> None:
     assert said(code) == str(kept)
 
 
+@pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="only glibc keeps what is free within")
+@pytest.mark.parametrize("returned", [True, False])
+def test_what_is_free_within_the_heap_is_given_back(returned: bool) -> None:
+    """20 MB below a block that is still in use are not at the heap's end."""
+    code = (
+        "from pathlib import Path\n"
+        "def resident():\n"
+        "    return int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize()\n"
+        "blocks = [bytes(10_000) for _ in range(2_000)]\n"
+        "last = bytes(10_000)\n"
+        "before = resident()\n"
+        "del blocks\n"
+        f"if {returned}: process.return_free_memory()\n"
+        "print(before - resident() > 15_000_000)"
+    )
+    assert said(code) == str(returned)
+
+
 def test_descriptors_are_raised_to_the_hard_limit() -> None:
     """A shell's soft limit of 1024 would be reached by 500 callers."""
     soft, hard, _ = limited(256, 1024, 10)

@@ -385,7 +385,7 @@ def preset_list(config: str | None, as_json: bool) -> None:
 @click.argument("preset_id", metavar="ID")
 def preset_preview(config: str | None, as_json: bool, data: str | None, preset_id: str) -> None:
     """Show the request that a preset makes of parameters or a payload. The credential is named; nothing is sent."""
-    from sidekey.preset_command import preview
+    from sidekey.preset_preview import preview
 
     snapshot = _snapshot(config)
     found = _preset(snapshot, preset_id)

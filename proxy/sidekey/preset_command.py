@@ -1,27 +1,20 @@
-"""`sidekey preset`: lists the presets of a config, shows what one sends, and sends it."""
+"""`sidekey preset`: lists the presets of a config, and sends one. What one would send: preset_preview.py."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sidekey.app import App, run_logged
-from sidekey.core.parameters import JSON
-from sidekey.core.request import RequestHead
-from sidekey.errors import Problem
-from sidekey.explain import explain
 from sidekey.observe.writer import LineWriter
 from sidekey.probe import Outcome, probe_preset
 from sidekey.runtime.snapshot import Preset, Snapshot
 from sidekey.terminal import table
-
-CREDENTIAL = "[credential]"
-"""Stands where the credential goes."""
 
 
 class PresetCommandError(Exception):
@@ -82,71 +75,6 @@ def read_data(data: str | None, preset: Preset) -> bytes:
         return Path(data[1:]).read_bytes()
     except OSError as error:
         raise PresetCommandError(f"{data[1:]} cannot be read: {error.strerror}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """The request that a preset makes of what a caller sends, or why it makes none. The credential is named alone."""
-
-    preset: Preset
-    problem: Problem | None
-    method: str = ""
-    url: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
-    credential: Mapping[str, list[str]] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """For machines."""
-        found: dict[str, Any] = {"preset": self.preset.id, "integration": self.preset.rules.integration}
-        if self.problem is not None:
-            errors = [{"pointer": pointer, "detail": detail} for pointer, detail in self.problem.errors]
-            return {**found, "code": self.problem.code, "reason": self.problem.detail, "errors": errors}
-        request = {
-            "method": self.method,
-            "url": self.url,
-            "headers": [list(header) for header in self.headers],
-            "body": self.body.decode("utf-8", "replace"),
-        }
-        return {**found, "request": request, "credential": dict(self.credential)}
-
-    def __str__(self) -> str:
-        if self.problem is not None:
-            errors = [f"{pointer or 'the parameters'}: {detail}" for pointer, detail in self.problem.errors]
-            return "\n".join([f"{self.problem.code}: {self.problem.detail}", *errors])
-        head = [f"{self.method} {self.url}", *(f"{name}: {value}" for name, value in self.headers)]
-        places = "; ".join(f"{place}: {', '.join(names)}" for place, names in self.credential.items())
-        body = ["", self.body.decode("utf-8", "replace")] if self.body else []
-        return "\n".join([*head, *body, "", f"credential: {places or 'none'}"])
-
-
-def preview(snapshot: Snapshot, preset: Preset, data: bytes) -> Preview:
-    """Fill a preset as a request would, and judge where it goes; nothing is sent."""
-    rules = preset.rules
-    if preset.invalid:
-        return Preview(preset, Problem("credential_unavailable", preset.invalid, error="proxy_configuration_error"))
-    integration = snapshot.integrations[rules.integration]
-    content_type = JSON if rules.has_body else preset.content_type
-    line = f"\r\nContent-Type: {content_type}".encode()
-    head = RequestHead(b"POST", b"", b"localhost", [line], [b"content-type"], length=len(data), length_given=True)
-    received = rules.receive(head)
-    if isinstance(received, Problem):
-        return Preview(preset, received)
-    if rules.has_body:
-        limits = snapshot.limits
-        filled = rules.fill(received, data, most=limits.preset_body, longest=limits.target)
-        if isinstance(filled, Problem):
-            return Preview(preset, filled)
-        received, data = filled
-    url = received.target.decode()
-    judged = explain(integration, url).as_json()
-    if not judged["allowed"]:
-        return Preview(preset, Problem(judged["code"], judged["reason"]))
-    credential = {place: names for place, names in judged["credential"].items() if place != "origin" and names}
-    own = [line[2:].decode().partition(": ") for line in received.fields]
-    injected = [(name, CREDENTIAL) for name in credential.get("headers", ())]
-    headers = (*injected, *((name, value) for name, _, value in own))
-    return Preview(preset, None, received.method.decode(), judged["sent_on"], headers, data, credential)
 
 
 def send(snapshot: Snapshot, preset: Preset, data: bytes) -> Outcome:

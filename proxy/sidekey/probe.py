@@ -6,9 +6,10 @@ import asyncio
 import json
 import socket
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
-from sidekey.core.parameters import JSON
+from sidekey.core.presets import Preset as PresetRules
 from sidekey.dataplane.downstream.local_reply import PHRASES
 from sidekey.dataplane.plane import DataPlane
 from sidekey.runtime.snapshot import Preset, TestRequest
@@ -75,27 +76,34 @@ async def probe(plane: DataPlane, name: str, test: TestRequest, asking: set[str]
     return outcome
 
 
-async def probe_preset(plane: DataPlane, preset: Preset, data: bytes) -> Outcome:
-    """Send a preset with what a caller would send."""
-    content_type = JSON if preset.rules.has_body else preset.content_type
-    outcome = await _ask(plane, _Asked("POST", f"/p/{preset.id}", data, content_type))
+async def probe_preset(
+    plane: DataPlane, preset: Preset, data: bytes, content_type: str = "", *, draft: bool = False
+) -> Outcome:
+    """Send a preset with what a caller would send, which has this Content-Type, by default the one it asks for.
+
+    A `draft` is one that no request finds; the integration that it names is the one that is served.
+    """
+    path, rules = ("/p/draft", preset.rules) if draft else (f"/p/{preset.id}", None)
+    outcome = await _ask(plane, _Asked("POST", path, data, content_type or preset.accepts, rules))
     return replace(outcome, note=REAL if outcome.maybe_sent else None, good=_SUCCESSFUL)
 
 
 class _Asked(NamedTuple):
-    """A request of our own."""
+    """A request of our own; by `draft`, if there is one, whatever its target."""
 
     method: str
     target: str
     body: bytes = b""
     content_type: str = ""
+    draft: PresetRules | None = None
 
 
 async def _ask(plane: DataPlane, asked: _Asked) -> Outcome:
+    connect = plane.own_connection if asked.draft is None else partial(plane.draft_connection, asked.draft)
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     try:
-        await asyncio.get_running_loop().connect_accepted_socket(plane.own_connection, theirs)
+        await asyncio.get_running_loop().connect_accepted_socket(connect, theirs)
         # A line is part of a head that the data plane let pass; what it wrote itself is in it as well.
         longest = _MORE + plane.worker.rules.limits.response_head
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=longest)

@@ -103,7 +103,7 @@ async def test_a_connection_that_sends_no_head_in_time_is_closed(monkeypatch: py
 
 async def test_a_connection_that_sent_a_head_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scraper keeps its connection past the limit for the first head."""
-    monkeypatch.setattr(module, "HEAD_TIMEOUT", 0.2)
+    monkeypatch.setattr(module, "HEAD_TIMEOUT", 1.0)
     server = await serve(application(), Address(), "listen.admin")
     witness = await connect(server)
     reader, writer = await connect(server)

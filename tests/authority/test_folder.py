@@ -18,6 +18,7 @@ from sidekey.authority.folder import FolderError, read, state_file, update
 from sidekey.authority.local import Authorities, Authority
 from sidekey.authority.scope import Scope
 from support.authorities import NOW, authority_of, scope_of
+from support.raw import DEADLINE
 
 A = authority_of("https://a.test")
 B = authority_of("https://b.test")
@@ -151,12 +152,12 @@ def test_a_writer_that_waits_sees_what_the_other_wrote(tmp_path: Path) -> None:
 
     def slowly(_: Authorities | None) -> Authorities:
         entered.set()
-        assert go_on.wait(10)
+        assert go_on.wait(DEADLINE)
         return keep(A)
 
     first = threading.Thread(target=update, args=(tmp_path, slowly))
     first.start()
-    assert entered.wait(10)
+    assert entered.wait(DEADLINE)
     seen: list[Authorities | None] = []
 
     def look(kept: Authorities | None) -> Authorities:
@@ -166,8 +167,8 @@ def test_a_writer_that_waits_sees_what_the_other_wrote(tmp_path: Path) -> None:
     second = threading.Thread(target=update, args=(tmp_path, look))
     second.start()
     go_on.set()
-    first.join(10)
-    second.join(10)
+    first.join(DEADLINE)
+    second.join(DEADLINE)
     assert seen == [keep(A)]
 
 

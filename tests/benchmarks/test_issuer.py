@@ -18,6 +18,7 @@ from benchmarks import wire
 from benchmarks.issuer import HOST, SECRET, Issuer, issuing
 from benchmarks.tokens import Client
 from support.peers import require
+from support.raw import DEADLINE
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def ask(issuer: Issuer, client: str, secret: str = SECRET) -> tuple[str, dict[st
 
 def call(issuer: Issuer, authorization: str) -> int:
     """A request to the upstream."""
-    connection = HTTPConnection("127.0.0.1", issuer.upstream.port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", issuer.upstream.port, timeout=DEADLINE)
     try:
         connection.request("POST", "/api/x/hook", b"{}", {"Authorization": authorization})
         return connection.getresponse().status

@@ -19,6 +19,7 @@ from benchmarks.processes import MeasureFailed
 from benchmarks.rows.mtls import KEPT, MANY, ONE, RESIDENT_USED, Certificates, NewConnections
 from benchmarks.upstream import HOST, Upstream
 from support.peers import require
+from support.raw import DEADLINE
 
 
 def test_new_connections_are_measured_with_and_without_a_certificate(arena: Arena) -> None:
@@ -87,7 +88,7 @@ def status(upstream: Upstream, client: ClientPair | None) -> int:
     if client is not None:
         context.load_cert_chain(client.certificate, client.key)
     with (
-        socket.create_connection(("127.0.0.1", upstream.port), 15) as plain,
+        socket.create_connection(("127.0.0.1", upstream.port), DEADLINE) as plain,
         context.wrap_socket(plain, server_hostname=HOST) as connection,
     ):
         connection.sendall(wire.request("GET", "/api/hook"))

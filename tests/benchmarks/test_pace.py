@@ -67,9 +67,10 @@ def test_requests_are_spread_over_the_paths_in_turn() -> None:
 def test_a_load_that_does_not_keep_its_pace_is_a_failure(tmp_path: Path) -> None:
     """Processor time at a lower pace is not comparable."""
     with BulkUpstream(tmp_path) as bulk:
-        count, seen = Pace(10, 0.2, connections=2).measure(bulk.upstream.port, "/api/hook", tmp_path)
+        # The second is due in the middle: on a slow machine its response may take as long as the pace leaves.
+        count, seen = Pace(2, 1, connections=2).measure(bulk.upstream.port, "/api/hook", tmp_path)
         assert count == 2
-        assert seen[RATE] >= 9.5
+        assert seen[RATE] >= 1.9
         with pytest.raises(MeasureFailed, match=r"of 1,000,000 requests/s: the proxy or the load did not keep pace"):
             Pace(1_000_000, 20 / 1_000_000, connections=2).measure(bulk.upstream.port, "/api/hook", tmp_path)
 

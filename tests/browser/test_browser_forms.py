@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from browser.conftest import Open
 from sidekey.admin.console.form.forms import form_for
@@ -208,3 +209,27 @@ def test_what_one_needs_is_found_by_words(tab: Open) -> None:
     one.page.fill("#find", "nothing like it")
     assert "Nothing is like that" in one.page.inner_text("[data-found]")
     assert one.page.inner_text("#choices").strip() == ""
+
+
+def test_a_key_that_signs_keeps_its_lines(tab: Open, api: Api) -> None:
+    """In a form by a provider that needs one; what is wrong with it is said at once."""
+    one = tab()
+    page, key = one.page, "/auth/assertion/private_key"
+    one.open("/add?provider=google-service-account")
+    values = {
+        "/id": "robot",
+        "/auth/service_account": "robot@my-project.iam.gserviceaccount.com",
+        "/auth/scope": "https://www.googleapis.com/auth/devstorage.read_only",
+        "/auth/api": "storage",
+        key: certificate().key_pem.decode(),
+    }
+    for pointer, text in values.items():
+        page.fill(f'[id="{pointer}"]', text)
+    said(page, key, "RS256")
+    pem = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    page.fill(f'[id="{key}"]', pem.decode())
+    page.wait_for_selector("[data-preview]:has-text('storage.googleapis.com')")
+    page.click("button:text-is('Save')")
+    page.wait_for_url("**/integrations/robot?done=saved")
+    assert api.get("/integrations/robot")["usable"] is True
+    assert "PRIVATE KEY" not in page.content()

@@ -50,7 +50,7 @@ class Client:
         if self.name == "java":
             command[1:1] = _java_properties(variables)
         result = subprocess.run(
-            command, env=environment | dict(variables), capture_output=True, text=True, timeout=60, check=False
+            command, env=environment | dict(variables), capture_output=True, text=True, timeout=120, check=False
         )
         assert result.returncode == 0, result.stderr
         return result.stdout.strip()
@@ -118,7 +118,7 @@ def client(request: pytest.FixtureRequest) -> Client:
     """Each client in turn; skipped where its peer is missing."""
     name: str = request.param
     if name == "curl":
-        options = ["-q", "-sS", "--max-time", "15", "--json", '{"n": 1}', "-w", " %{http_code}"]
+        options = ["-q", "-sS", "--max-time", "60", "--json", '{"n": 1}', "-w", " %{http_code}"]
         return Client(name, (peers.require("curl"), *options))
     if name == "go":
         return Client(name, (request.getfixturevalue("go_program"),))

@@ -22,8 +22,6 @@ from support.child import Child, run_cli
 from support.client_upstream import GOT, ClientUpstream
 from support.clients import OF_NPM, SERVICES
 
-pytestmark = pytest.mark.timeout(120)
-
 ADDRESS = "127.0.0.2"
 STRIPE = str(OF_NPM / "with_stripe.mjs")
 

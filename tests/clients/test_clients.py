@@ -22,9 +22,6 @@ from support.nginx import Nginx
 from support.raw import RawConnection
 from support.upstream import OK, RawUpstream
 
-# Go and Java are slow to start where nothing of theirs is cached.
-pytestmark = pytest.mark.timeout(180)
-
 HOST = "up.test"
 """An invented name: Go and Java go past a proxy for localhost."""
 

@@ -51,6 +51,6 @@ def test_java_enforces_the_constraints_of_an_intermediate(
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as serving:
         served = serving.submit(accept, listener, server_context(host, pem.encode()))
         command = [java, *QUICKLY, *properties, "-cp", java_classes, "Handshake", str(listener.getsockname()[1]), host]
-        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
         served.result(60)
     assert said in result.stdout

@@ -21,8 +21,6 @@ from support.ca import Authority
 from support.child import Child
 from support.upstream import RawUpstream
 
-pytestmark = pytest.mark.timeout(180)
-
 TOKEN = "t%41 @:/?#[]'\"$(id)`+{}|\\"
 """A caller's token with all that a URL, or a shell, could misread."""
 
@@ -46,7 +44,7 @@ class Scene:
         command = [sys.executable, "-m", "sidekey", "exec", *arguments]
         environment = {**self.environment, **(more or {})}
         return await asyncio.to_thread(
-            subprocess.run, command, env=environment, capture_output=True, text=True, check=False, timeout=100
+            subprocess.run, command, env=environment, capture_output=True, text=True, check=False, timeout=120
         )
 
     def assert_carried(self) -> None:

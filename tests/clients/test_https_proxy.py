@@ -18,8 +18,6 @@ from support.ca import Authority
 from support.child import Child
 from support.upstream import RawUpstream
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -78,7 +76,7 @@ async def test_openssl_opens_a_tunnel_by_http_1_0(scene: Scene) -> None:
     command += ["-connect", f"{HOST}:{scene.upstream.port}"]
     request = f"GET /api/hello HTTP/1.1\r\nHost: {HOST}:{scene.upstream.port}\r\nConnection: close\r\n\r\n"
     done = await asyncio.to_thread(
-        subprocess.run, command, input=request.encode(), capture_output=True, check=False, timeout=60
+        subprocess.run, command, input=request.encode(), capture_output=True, check=False, timeout=120
     )
     assert done.stdout.startswith(b"HTTP/1.1 200 OK\r\n"), done.stderr
 

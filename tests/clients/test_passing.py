@@ -63,7 +63,7 @@ class Scene:
             env={"http_proxy": f"http://{proxy}" if user is None else f"http://{user}@{proxy}"},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=True,
         )
 

@@ -29,8 +29,6 @@ from support.clients import CLIENTS, ClientKind, record
 from support.forked import Forked
 from support.java import QUICKLY
 
-pytestmark = pytest.mark.timeout(600 if os.environ.get("SIDEKEY_RECORD") else 180)
-
 ORDINARY = "an-ordinary-token"
 """For axios, which where Node does not do that does not decode the password."""
 
@@ -77,7 +75,7 @@ class Scene:
                 lines.append(line.rstrip("\n"))
                 if line.startswith("events "):
                     self.upstream.seen()
-        return process.wait(timeout=60), lines, errors.result()
+        return process.wait(timeout=120), lines, errors.result()
 
 
 @contextmanager

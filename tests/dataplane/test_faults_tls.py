@@ -97,7 +97,7 @@ async def test_f13_a_handshake_that_stalls_ends_at_the_connect_timeout(ca: Autho
         await connection.until_received(1)
 
     async with RawUpstream(silent) as upstream:
-        async with running(secure(upstream.port, ca), timeouts=Timeouts(connect=0.4)) as sidekey:
+        async with running(secure(upstream.port, ca), timeouts=Timeouts(connect=2)) as sidekey:
             said = problem(await sidekey.ask(get()))
             assert (said["status"], said["code"], said["error"]) == (504, "upstream_timeout", "connection_timeout")
         assert upstream.received[0].startswith(b"\x16\x03")

@@ -93,7 +93,6 @@ def test_every_custom_resource_is_valid(rendered: dict[str, list[helm.Object]]) 
     assert [len(errors) for errors in judged[len(custom) :]] == [1] * len(WRONG_SPECS)
 
 
-@pytest.mark.timeout(180)
 def test_checkov_finds_no_error(rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
     """Nothing fails but what is suppressed with its reason, and every suppression is needed."""
     manifests = {path.stem: helm.documents(path) for path in helm.GATEWAY.glob("c*.yaml")}

@@ -18,6 +18,7 @@ from sidekey.sources.tokens.sharing import SPENT
 from support.ask import Answer, get, within
 from support.ca import Authority
 from support.child import DEADLINE, Child, run_cli
+from support.files import replace
 from support.oidc import SECRET, OidcProvider
 from support.postgres import Postgres
 
@@ -70,7 +71,7 @@ integrations:
 
     def enter(self, name: str, token: str) -> None:
         """Write a refresh token into its file."""
-        (self._folder / name).write_text(token)
+        replace(self._folder / name, token)
 
     def ask(self, name: str = "it") -> Answer:
         """A request, with whatever is the token."""
@@ -235,7 +236,6 @@ def miss(world: World) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
 def test_three_processes_on_one_postgresql_revoke_no_family(
     ca: Authority, provider: OidcProvider, tmp_path: Path
 ) -> None:
@@ -255,7 +255,6 @@ def test_three_processes_on_one_postgresql_revoke_no_family(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
 def test_two_processes_on_one_sqlite_file_revoke_no_family(
     ca: Authority, provider: OidcProvider, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from sidekey.core.urls import InvalidTarget, Origin, parse_target
 from sidekey.errors import Problem
 from sidekey.runtime.snapshot import Integration
 from support.admission import admission, head_of
+from support.examples import examples
 from support.http_strategies import soup
 from support.plane import integration
 from support.scripted import Scripted
@@ -62,7 +63,7 @@ def admitted(served: Integration, rest: str) -> bytes | None:
 
 
 @given(st.sampled_from(INTEGRATIONS), soup())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @example(INTEGRATIONS[0], "/a/../..")
 @example(INTEGRATIONS[2], "//a")
 @example(INTEGRATIONS[6], "/a")
@@ -115,7 +116,7 @@ def forwarded(served: Integration, target: str) -> tuple[Origin, bytes] | None:
 
 
 @given(st.sampled_from(INTEGRATIONS), st.sampled_from(AUTHORITIES), soup())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @example(INTEGRATIONS[0], "http://up.test", "/api")
 @example(INTEGRATIONS[0], "http://up.test", "/apix")
 @example(INTEGRATIONS[1], "http://up.test:80", "/other/a?b")
@@ -164,7 +165,7 @@ def read(path: str, ways: list[int]) -> str:
 
 
 @given(soup(), st.lists(st.integers(0, 15), min_size=1, max_size=3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_no_target_outside_in_some_reading_is_admitted(rest: str, ways: list[int]) -> None:
     """An independent reading of the path that was admitted stays under the prefix."""
     path = admitted(INTEGRATIONS[0], rest)

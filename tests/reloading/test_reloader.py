@@ -215,7 +215,7 @@ async def test_a_preset_that_fits_no_more_is_refused_alone_and_by_strict_the_con
     async with following(tmp_path, strict=strict) as rig:
         rig.metrics.config_loaded = True
         keys = "{integration: a, url: https://elsewhere.example.com, content_type: text/plain}"
-        rig.config.write_text(f"{rig.config.read_text()}\npresets: {{hook: {keys}}}\n")
+        replace(rig.config, f"{rig.config.read_text()}\npresets: {{hook: {keys}}}\n")
         await eventually(lambda: rig.adopted or not rig.metrics.config_loaded)
         assert rig.metrics.config_loaded is not strict
         assert [bool(each.presets["hook"].invalid) for each in rig.adopted] == ([] if strict else [True])

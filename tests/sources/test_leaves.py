@@ -25,6 +25,7 @@ from sidekey.runtime.snapshot import Snapshot
 from sidekey.sources import leaves as module
 from sidekey.sources.leaves import KEPT, WAITING, Leaves
 from support.authorities import DAY, NOW, authority_of, rules_in, scope_of, verified
+from support.raw import DEADLINE
 from support.still import advance
 from support.tls_peer import shake
 
@@ -138,7 +139,7 @@ def _held(go_on: threading.Event) -> Callable[[str, bytes], ssl.SSLContext]:
     from sidekey.network.tls_server import server_context
 
     def make(host: str, pem: bytes) -> ssl.SSLContext:
-        assert go_on.wait(10)
+        assert go_on.wait(DEADLINE)
         return server_context(host, pem)
 
     return make

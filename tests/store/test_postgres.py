@@ -175,7 +175,7 @@ async def test_a_start_waits_for_a_server(place: PostgresPlace) -> None:
 
     database = Counted(place.postgres.url(place.schema))
     await asyncio.to_thread(place.postgres.stop)
-    opening = asyncio.create_task(Store.open(database, RING, retention=1, patience=30))
+    opening = asyncio.create_task(Store.open(database, RING, retention=1, patience=DEADLINE))
     await eventually(lambda: database.tries > 1)
     assert not opening.done()
     await asyncio.to_thread(place.postgres.start)

@@ -10,7 +10,7 @@ import pytest
 
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreError, StoreRefused
-from sidekey.store.records import CallerRow, TokenRow, new_row
+from sidekey.store.records import CallerRow, PresetRow, TokenRow, new_row
 from sidekey.store.ring import KeyRing
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
@@ -21,7 +21,7 @@ CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrati
 TOKEN = TokenRow(row=new_row(), id="ops", role="admin", token_sha256="1" * 64, expires_at=9)
 
 
-async def changed(woken: asyncio.Event, seconds: float = 10.0) -> None:
+async def changed(woken: asyncio.Event, seconds: float = DEADLINE) -> None:
     """Wait for a watch to tell of a change."""
     async with asyncio.timeout(seconds):
         await woken.wait()
@@ -106,7 +106,9 @@ async def test_another_version_is_refused_with_the_present_one(place: Place, ver
 
 async def test_an_id_is_given_once_to_each_kind(place: Place) -> None:
     async with place.open() as store:
-        await store.commit([Put(integration("billing"), None), Put(CALLER, None)], ENTRY)
+        preset = PresetRow(row=new_row(), id="billing")
+        await store.commit([Put(integration("billing"), None), Put(preset, None), Put(CALLER, None)], ENTRY)
+        assert (await store.read()).presets == {"billing": preset.at(1)}
         with pytest.raises(Exists, match="billing exists already"):
             await store.commit([Put(integration("billing"), None)], ENTRY)
 
@@ -155,7 +157,7 @@ async def test_nothing_is_told_where_nothing_changes(place: Place, monkeypatch: 
 async def test_several_processes_may_make_the_store_at_once(place: Place) -> None:
     """One of them does, under a lock."""
     stores = await asyncio.gather(
-        *(Store.open(place.database(), KeyRing(KEYS), retention=1, patience=10) for _ in range(4))
+        *(Store.open(place.database(), KeyRing(KEYS), retention=1, patience=DEADLINE) for _ in range(4))
     )
     try:
         assert len({store.id for store in stores}) == 1

@@ -12,7 +12,7 @@ import pytest
 
 from sidekey.store.canonical import Json
 from sidekey.store.errors import StoreRefused
-from sidekey.store.records import CallerRow, IntegrationRow, new_row
+from sidekey.store.records import CallerRow, IntegrationRow, PresetRow, new_row
 from sidekey.store.sealing import Binding, needs, open_sealed
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
@@ -20,6 +20,7 @@ from support.stores import ENTRY, KEYS, Place, destinations_of, integration, sea
 
 BOTH = {"k2": b"2" * 32, **KEYS}
 CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=None)
+PRESET = PresetRow(row=new_row(), id="hook", document='{"integration":"i0"}')
 ONE = integration("one", '{"one":1}', row="1" * 32)
 TWO = integration("two", '{"two":2}', row="2" * 32)
 
@@ -39,10 +40,10 @@ def opened(store: Store, name: str) -> str:
 
 
 async def filled(store: Store, count: int = 3) -> None:
-    """Integrations with secrets, a caller, and a lease."""
+    """Integrations with secrets, a preset, a caller, and a lease."""
     await store.commit(
         [Put(sealed(store, f"i{number}", f"secret {number}"), None) for number in range(count)]
-        + [Put(CALLER, None), Put(integration("bare"), None)],
+        + [Put(CALLER, None), Put(integration("bare"), None), Put(PRESET, None)],
         ENTRY,
     )
     await store.lease("file:crm", "lineage", ("",), 60)
@@ -55,7 +56,7 @@ async def test_after_a_rotation_nothing_names_the_old_key(place: Place) -> None:
         versions = {name: each.version for name, each in store.state.integrations.items()}
     async with place.open(BOTH) as store:
         done = await store.rotate_key(destinations_of, "ops")
-        assert (done.rows, done.stuck) == (5, ())
+        assert (done.rows, done.stuck) == (6, ())
         assert {name: each.version for name, each in store.state.integrations.items()} == versions
         again = await store.rotate_key(destinations_of, "ops")
         assert (again.rows, again.stuck) == (0, ())
@@ -64,6 +65,7 @@ async def test_after_a_rotation_nothing_names_the_old_key(place: Place) -> None:
         assert [opened(store, f"i{number}") for number in range(3)] == ["secret 0", "secret 1", "secret 2"]
         assert (store.state.altered, store.state.problem) == (frozenset(), "")
         assert store.state.callers["billing"] == CALLER.at(1)
+        assert store.state.presets["hook"] == PRESET.at(1)
 
 
 async def test_others_go_on_while_a_key_is_rotated(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +176,7 @@ async def test_nothing_is_sealed_for_another_destination(
         before = store.state.integrations["i0"]
     async with place.open(BOTH) as store:
         done = await store.rotate_key(to, "ops")
-        assert done.rows == 2
+        assert done.rows == 3
         assert done.stuck[0].startswith(reason)
         assert store.state.integrations["i0"] == before
         assert needs(store.state.integrations["i0"].secrets["/auth/password"].sealed) == "k1"
@@ -201,7 +203,7 @@ async def test_a_verified_store_is_described(place: Place) -> None:
         await filled(store, 2)
         found = await store.verify(destinations_of)
         assert (found.revision, found.keys, found.findings) == (1, ("k1",), ())
-        assert found.counts == {"integrations": 3, "presets": 0, "callers": 1, "tokens": 0}
+        assert found.counts == {"integrations": 3, "presets": 1, "callers": 1, "tokens": 0}
 
 
 async def test_all_that_is_wrong_is_found_at_once(place: Place) -> None:

@@ -145,6 +145,14 @@ def basic(port: int, secret: str = "a-canary-of-basic", path: str = "/v1") -> di
 
 OF_A_FILE: Final = """
 callers: {of-a-file: {token: {insecure_value: the-token-of-a-file}, presets: [hook-of-a-file], integrations: "*"}}
+presets:
+  outside-of-a-file: {integration: of-a-file, url: http://127.0.0.1:1/other, content_type: text/plain}
+  hook-of-a-file:
+    integration: of-a-file
+    url: http://127.0.0.1:1/v1/hook
+    content_type: application/json
+    parameters: {user: {type: text}}
+    body: {text: "Hello {{user}}", n: 1.5}
 integrations:
   of-a-file:
     description: Written in a file
@@ -154,14 +162,6 @@ integrations:
   without-a-secret:
     endpoint_prefix: http://127.0.0.1:1
     auth: {type: headers, headers: {X-Key: {secret: {file: gone}}}}
-presets:
-  outside-of-a-file: {integration: of-a-file, url: http://127.0.0.1:1/other, content_type: text/plain}
-  hook-of-a-file:
-    integration: of-a-file
-    url: http://127.0.0.1:1/v1/hook
-    content_type: application/json
-    parameters: {user: {type: text}}
-    body: {text: "Hello {{user}}", n: 1.5}
 """
 
 

@@ -23,8 +23,17 @@ class Answer:
 
 def get(port: int, target: str, headers: Mapping[str, str] | None = None) -> Answer:
     """GET a target, an absolute URL too, from 127.0.0.1 on a connection of its own."""
+    return _ask(port, "GET", target, headers, None)
+
+
+def post(port: int, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    """POST a body, in the same way."""
+    return _ask(port, "POST", target, headers, body)
+
+
+def _ask(port: int, method: str, target: str, headers: Mapping[str, str] | None, body: bytes | None) -> Answer:
     with closing(HTTPConnection("127.0.0.1", port, timeout=DEADLINE)) as connection:
-        connection.request("GET", target, headers=dict(headers or {}))
+        connection.request(method, target, body, headers=dict(headers or {}))
         response = connection.getresponse()
         return Answer(response.status, response.headers, response.read().decode())
 

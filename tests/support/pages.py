@@ -24,6 +24,7 @@ class Form:
 
     action: str
     method: str
+    id: str = ""
     fields: dict[str, str] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     """Every field that can be filled in."""
@@ -38,15 +39,20 @@ class _Reader(HTMLParser):
         self._open = False
         self._select = ""
         self._area = ""
+        self._of: Form | None = None
+        """That of the field which is read, where it may stand outside."""
+        self._begun: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         if tag == "form":
-            self.forms.append(Form(given.get("action", ""), given.get("method", "get")))
+            self.forms.append(Form(given.get("action", ""), given.get("method", "get"), given.get("id", "")))
             self._open = True
-        if not self._open:
+        elsewhere = next((each for each in self.forms if each.id and each.id == given.get("form")), None)
+        if not self._open and elsewhere is None and not self._select:
             return
-        form, name = self.forms[-1], given.get("name", "")
+        form, name = elsewhere or self._of or self.forms[-1], given.get("name", "")
+        self._of = form if tag in {"select", "textarea"} else self._of
         if not name:
             if tag == "option" and self._select:
                 self._option(given)
@@ -64,23 +70,29 @@ class _Reader(HTMLParser):
             form.fields[name] = ""
 
     def _option(self, given: Mapping[str, str]) -> None:
-        form = self.forms[-1]
+        form = self._of or self.forms[-1]
         if "selected" in given or self._select not in form.fields:
             form.fields[self._select] = given.get("value", "\0")
 
     def handle_data(self, data: str) -> None:
+        form = self._of
+        if form is None:
+            return
         if self._area:
-            self.forms[-1].fields[self._area] += data
-        if self._select and self.forms[-1].fields.get(self._select) == "\0":
-            self.forms[-1].fields[self._select] = data
+            # The first end of line is not the text's (HTML 13.2.6.4.7).
+            fresh = form.fields[self._area] == "" and self._area not in self._begun
+            form.fields[self._area] += data.removeprefix("\n") if fresh else data
+            self._begun.add(self._area)
+        if self._select and form.fields.get(self._select) == "\0":
+            form.fields[self._select] = data
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":
             self._open = False
         elif tag == "select":
-            self._select = ""
+            self._select, self._of = "", None
         elif tag == "textarea":
-            self._area = ""
+            self._area, self._of = "", None
 
 
 @dataclass(frozen=True)
@@ -175,14 +187,19 @@ class Pages:
         return self.get(seen.headers["Location"]) if seen.status == 303 else seen
 
     def send(
-        self, form: Form, values: Mapping[str, str] | None = None, files: Mapping[str, bytes] | None = None
+        self,
+        form: Form,
+        values: Mapping[str, str] | None = None,
+        files: Mapping[str, bytes] | None = None,
+        *,
+        action: str = "",
     ) -> Seen:
-        """Send a form with these values in place of its own, and files; go where that leads."""
+        """Send a form with these values and files, by a button of an `action`; go where that leads."""
         unknown = set(values or {}) - form.names - {"then"}
         assert unknown == set(), f"the form has no {unknown}"
         assert set(files or {}) <= form.names
         fields = {name: value for name, value in form.fields.items() if name not in (files or {})}
-        seen = self.ask("POST", form.action, {**fields, **(values or {})}, files=files)
+        seen = self.ask("POST", action or form.action, {**fields, **(values or {})}, files=files)
         return self.get(seen.headers["Location"]) if seen.status == 303 else seen
 
     def log_in(self, token: str) -> Seen:

@@ -19,7 +19,7 @@ STRICT = "SIDEKEY_REQUIRE_PEERS"
 """Environment variable: `1` turns a skip for a missing peer into a failure."""
 
 PACKAGES = {
-    "chromium": "chromium",
+    "chromium-headless-shell": "chromium-headless-shell",
     "curl": "curl",
     "dnsmasq": "dnsmasq-base",
     "gdb": "gdb",

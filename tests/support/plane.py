@@ -190,8 +190,10 @@ class Running:
         return self.carrier.connect(self.port)
 
     def wait(self, seconds: float) -> None:
-        """Let so much time pass for every deadline of the plane."""
+        """Let so much time pass for every deadline of the plane. From then on nothing else does."""
         deadlines = self.plane.worker.deadlines
+        # The next tick would set its clock back.
+        deadlines.stop()
         deadlines.look(deadlines.now + seconds)
 
     async def ask(self, request: bytes) -> Message:

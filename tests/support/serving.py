@@ -63,6 +63,10 @@ class Serving:
         """By the forward door, as a client with HTTP_PROXY sends it."""
         return await self.ask(_head(method, url, "ignored", (f"X-Integration-Id: {name}", *fields), body))
 
+    def hang_up(self) -> None:
+        """What SIGHUP does: a changed config is loaded at once, where the watch waits for further changes."""
+        self.app._on_hangup()
+
     async def metric(self, series: str) -> float:
         """The value of a series as a scrape tells it; 0 where there is none."""
         async with connect(self.app.admin_address.port) as scraper:

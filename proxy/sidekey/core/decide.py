@@ -400,19 +400,24 @@ def _decide_preset(
     routing.agree(preset.integration.encode(), head.mark(Role.INTEGRATION_ID), user.name)
     if head.method != METHOD:
         return Denied(_POST_ALONE, preset=known)
+    return decide_by(preset, head, routes)
+
+
+def decide_by(preset: Preset, head: RequestHead, routes: Routes[C]) -> Admitted[C] | Denied[C]:
+    """Decide on the request that a preset makes of this one, of somebody who may use it."""
     candidate = routes.find(preset.integration.encode())
     if candidate is None:
         return Denied(_NO_PRESET)
     if routing.passed_through(head.mark(Role.VIA) or b"", routes.instance):
-        return Denied(_LOOP, candidate, preset=known)
+        return Denied(_LOOP, candidate, preset=preset.id)
     received = preset.receive(head)
     if isinstance(received, Problem):
-        return Denied(received, candidate, preset=known)
+        return Denied(received, candidate, preset=preset.id)
     if preset.url is None:
         return Admitted(candidate, None, preset=preset, head=received)
     judged = judge(received, candidate)
     if isinstance(judged, Denied):
-        return Denied(judged.problem, candidate, preset=known)
+        return Denied(judged.problem, candidate, preset=preset.id)
     return Admitted(candidate, judged.target, judged.rule, preset, received)
 
 

@@ -20,6 +20,9 @@ from sidekey.errors import Problem
 METHOD: Final = b"POST"
 """By which presets are used."""
 
+OVERSIZED: Final = Problem("request_too_large", "the parameters are over limits.preset_parameters")
+"""Of parameters, before they are read."""
+
 _CONTENT_TYPE: Final = b"content-type"
 _OF_PAYLOAD: Final = frozenset({b"content-type", b"content-encoding"})
 _ALWAYS: Final = frozenset({b"accept", b"idempotency-key", b"traceparent", b"tracestate", b"via"})

@@ -350,6 +350,7 @@ SECRET_SCHEMA: dict[str, Any] = {"title": "Secret", **reference_schema("file", "
 TEXT_SCHEMA: dict[str, Any] = {"title": "Text", "oneOf": [{"type": "string"}, reference_schema("file", "env")]}
 
 PEM_SCHEMA: dict[str, Any] = {**TEXT_SCHEMA, "title": "Certificate text"}
+PEM_SECRET_SCHEMA: dict[str, Any] = {**SECRET_SCHEMA, "title": "Secret in PEM"}
 
 REDACT = PlainSerializer(lambda _: REDACTED, return_type=str)
 """Keeps a reference's value out of every dump of a model."""
@@ -376,7 +377,9 @@ PublicText = Annotated[
 ]
 """A text that the reference of the config may show, where it is a default."""
 
-PemSecret = Annotated[Reference, PlainValidator(partial(parse_secret, pem=True)), REDACT, WithJsonSchema(SECRET_SCHEMA)]
+PemSecret = Annotated[
+    Reference, PlainValidator(partial(parse_secret, pem=True)), REDACT, WithJsonSchema(PEM_SECRET_SCHEMA)
+]
 """A secret in PEM, such as a private key."""
 
 PemText = Annotated[Reference, PlainValidator(partial(parse_text, pem=True)), REDACT, WithJsonSchema(PEM_SCHEMA)]

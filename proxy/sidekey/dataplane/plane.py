@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sidekey.dataplane.downstream.connection import CallerConnection
 from sidekey.dataplane.events import CallerEvents
 from sidekey.dataplane.exchange.exchange import Exchange
-from sidekey.dataplane.exchange.own import OwnExchange
+from sidekey.dataplane.exchange.own import DraftExchange, OwnExchange
 from sidekey.dataplane.routing.index import Index
 from sidekey.dataplane.shares import Shares
 from sidekey.dataplane.tunnel.negotiation import Negotiation
@@ -20,6 +20,7 @@ from sidekey.runtime.publisher import commit_all
 
 if TYPE_CHECKING:
     from sidekey.authority.leaf_source import LeafSource
+    from sidekey.core.presets import Preset
     from sidekey.credentials.base import GrantSource
     from sidekey.credentials.identity import IdentitySource
     from sidekey.dataplane.downstream.request_reader import Request
@@ -69,6 +70,13 @@ class DataPlane:
     def own_connection(self) -> CallerConnection:
         """The protocol of a connection by which this process itself sends: no token is asked for."""
         return CallerConnection(self.worker, self._start_own)
+
+    def draft_connection(self, draft: Preset) -> CallerConnection:
+        """The same, each of whose requests is by a preset that no other request finds."""
+        return CallerConnection(self.worker, partial(self._start_draft, draft))
+
+    def _start_draft(self, draft: Preset, connection: CallerConnection, request: Request) -> CallerEvents:
+        return DraftExchange(self.worker, self.index, connection, request, draft)
 
     def _start_own(self, connection: CallerConnection, request: Request) -> CallerEvents:
         return OwnExchange(self.worker, self.index, connection, request)

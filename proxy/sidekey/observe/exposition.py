@@ -14,10 +14,9 @@ from itertools import accumulate
 from time import perf_counter, time
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-
 import sidekey
 from sidekey.core.build import build
+from sidekey.observe import process_figures
 from sidekey.observe.metrics import BOUNDS, IntegrationStats, Metrics
 from sidekey.runtime.standing import STATES, changed_states
 
@@ -25,9 +24,6 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 SLICE = 0.0005
 """Seconds of rendering before the loop gets its turn."""
-
-_PROCESS = CollectorRegistry()
-ProcessCollector(registry=_PROCESS)
 
 
 class Family(NamedTuple):
@@ -44,8 +40,8 @@ async def expose(metrics: Metrics) -> AsyncIterator[bytes]:
     for block in _slices(_pieces(metrics)):
         yield block
         await asyncio.sleep(0)
-    # The process collector lists /proc/self/fd, which takes milliseconds where thousands of connections are open.
-    yield await asyncio.to_thread(generate_latest, _PROCESS)
+    # It lists /proc/self/fd, which takes milliseconds where thousands of connections are open.
+    yield await asyncio.to_thread(process_figures.render)
 
 
 def _slices(pieces: Iterator[str]) -> Iterator[bytes]:

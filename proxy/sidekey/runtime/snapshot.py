@@ -15,6 +15,7 @@ from sidekey.core.addresses import AllowPrivate, Network, Only
 from sidekey.core.coverage import Coverage
 from sidekey.core.matching import Matching
 from sidekey.core.origins import named, several
+from sidekey.core.parameters import JSON
 from sidekey.core.policy import Policy, Prefix
 from sidekey.core.presets import Preset as PresetRules
 from sidekey.credentials.base import Traits
@@ -129,6 +130,11 @@ class Preset:
     document: str = field(default="{}", repr=False)
     stored: bool = False
     row: str = ""
+
+    @property
+    def accepts(self) -> str:
+        """The Content-Type that callers send."""
+        return JSON if self.rules.has_body else self.content_type
 
 
 NOBODY: Final = "-"

@@ -154,6 +154,7 @@ _NAMED = frozenset(
         "Method",
         "Network",
         "Secret",
+        "Secret in PEM",
         "Size",
         "Text",
         "Trusted CA",

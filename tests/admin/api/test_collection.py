@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from admin.api.conftest import Running
-from support.api import Api, basic
+from support.api import Api, basic, rewritten
 from support.ask import within
 
 
@@ -47,18 +47,14 @@ def test_an_integration_that_a_file_hides_is_deleted_although_presets_use_the_fi
     preset = {"id": "of-taken", "integration": name, "url": url, "content_type": "text/plain"}
     editor.make("/presets", preset)
     assert editor.ask("DELETE", f"/integrations/{name}", match='"1"').code == "in_use"
-    before = child.config.read_text()
-    stanza = f"  {name}: {{endpoint_prefix: {url}, auth: {{type: headers, headers: {{X-A: b}}}}}}\npresets:"
-    child.rewrite(before.replace("presets:", stanza, 1))
-    try:
+    own = f"  {name}: {{endpoint_prefix: {url}, auth: {{type: headers, headers: {{X-A: b}}}}}}\n"
+    with rewritten(child, child.config.read_text() + own):
         within(lambda: editor.get(f"/integrations/{name}")["version"] == 2)
         # An edit of what is not served changes nothing for the presets.
         edit = {"methods": ["GET"]}
         assert editor.ask("PATCH", f"/integrations/{name}", edit, match='"2"').status == 200
         assert editor.ask("DELETE", f"/integrations/{name}", match='"3"').status == 204
         assert editor.get("/presets/of-taken")["status"] == "ok"
-    finally:
-        child.rewrite(before)
     # A file's change that takes the integration away makes the preset invalid, and listed so.
     within(lambda: editor.get("/presets/of-taken")["status"] == "invalid")
     assert editor.get("/presets/of-taken")["reason"] == "no integration has this ID"

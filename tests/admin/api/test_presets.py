@@ -189,7 +189,7 @@ def test_where_a_file_has_the_id_as_well_both_are_listed(
     name, child = named("both"), running.child
     editor.make("/presets", {"id": name, **document(crm, running)})
     keys = "{integration: of-a-file, url: 'http://127.0.0.1:1/v1/x', content_type: text/plain}"
-    with rewritten(child, f"{child.config.read_text()}  {name}: {keys}\n"):
+    with rewritten(child, child.config.read_text().replace("\npresets:\n", f"\npresets:\n  {name}: {keys}\n")):
         within(lambda: viewer.get(f"/presets/{name}")["version"] == 2)
         listed = viewer.get(f"/presets?q={name}")["items"]
         assert [(each["source"], each["status"]) for each in listed] == [("file", "ok"), ("store", "hidden")]

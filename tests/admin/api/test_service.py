@@ -17,7 +17,6 @@ from sidekey.admin.api.operators import Operator
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.service import MOST_REFUSALS, Service, expect
 from sidekey.probe import Outcome
-from sidekey.runtime import snapshot as runtime
 from sidekey.store.audit import LONGEST_FIELD, MOST_FIELDS
 from sidekey.store.records import CallerRow, new_row
 from sidekey.store.state import Put
@@ -29,7 +28,7 @@ OPERATOR = Operator("ann", "admin", "digest", "row-of-ann")
 ASK = Ask(OPERATOR, "create", "caller", body={"name": "billing"})
 
 
-async def never(name: str | runtime.Integration, _: runtime.TestRequest) -> Outcome:
+async def never(name: object, *_: object) -> Outcome:
     """What no test here asks for."""
     raise AssertionError(f"a test request was sent: {name}")
 
@@ -45,6 +44,7 @@ async def serviced(folder: Path) -> AsyncIterator[tuple[Service, list[BaseExcept
             snapshot=lambda: running.snapshot,
             probe=never,
             probe_draft=never,
+            probe_preset=never,
             metrics=running.metrics,
             report=running.report,
         )

@@ -8,8 +8,20 @@ from typing import Any
 import pytest
 
 from sidekey.admin.api.problems import ApiProblem, ItemError, invalid
-from sidekey.admin.console.words import STATES, for_people, line_of, overtaken, standing_of, title_of
+from sidekey.admin.console.words import (
+    PRESET_WORDS,
+    STATES,
+    for_people,
+    label_of_preset,
+    line_of,
+    overtaken,
+    overtaken_preset,
+    preset_standing,
+    standing_of,
+    title_of,
+)
 from sidekey.runtime import standing
+from sidekey.runtime.snapshot import PRESET_STATES
 
 NOW = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
 
@@ -73,3 +85,31 @@ def test_whoever_was_faster_is_named_with_what_they_changed() -> None:
 def test_a_line_of_counts_stays_in_its_picture() -> None:
     assert line_of((0, 10, 5), 10, width=10, height=12) == "0,11 5,1 10,6"
     assert line_of((0,), 0) == "0,21"
+
+
+def test_every_state_of_a_preset_has_a_word() -> None:
+    assert list(PRESET_WORDS) == list(PRESET_STATES)
+    assert [preset_standing(item(state)).word for state in PRESET_STATES] == list(PRESET_WORDS.values())
+    assert preset_standing(item("invalid")) == ("bad", "Invalid", "why")
+
+
+@pytest.mark.parametrize(
+    ("pointer", "label"),
+    [
+        ("/url", "URL"),
+        ("/headers/X~1A", "Header X/A"),
+        ("/parameters/user", "Parameter user"),
+        ("/sample/user", "Sample user"),
+        ("/description", "Description"),
+        ("", ""),
+    ],
+)
+def test_places_in_a_preset_are_told_in_words(pointer: str, label: str) -> None:
+    assert label_of_preset(pointer) == label
+
+
+def test_a_preset_that_was_changed_meanwhile_is_told_by_what_differs() -> None:
+    said = overtaken_preset({"url": "a", "body": 1, "tags": []}, {"url": "b", "body": 1}, "ann")
+    assert "changed by ann" in said
+    assert "differs from yours in Tags, URL." in said
+    assert "says what yours says" in overtaken_preset({"url": "a"}, {"url": "a"}, "ann")

@@ -134,17 +134,17 @@ async def test_a_tunnel_in_which_nothing_moves_ends(tmp_path: Path) -> None:
             passing=True,
             pass_ports=[upstream.port],
             hosts=HOSTS,
-            timeouts=Timeouts(tunnel_idle=5),
+            timeouts=Timeouts(tunnel_idle=50),
             log=tmp_path / "log",
         ) as sidekey,
         passing(sidekey, upstream) as (caller, far),
     ):
-        sidekey.wait(4)
+        sidekey.wait(40)
         await caller.send(b"x")
         await far.until_received(1)
-        sidekey.wait(2)
+        sidekey.wait(20)
         assert not caller.lost
-        sidekey.wait(6)
+        sidekey.wait(100)
         await caller.until_lost()
     await eventually((tmp_path / "log").read_text)
     (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())

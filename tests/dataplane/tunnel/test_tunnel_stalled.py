@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from sidekey.dataplane.downstream.connection import LINGER
+from sidekey.runtime.rules import Timeouts
 from support.ca import Authority
 from support.leaks import nothing_left
 from support.leaves import IssuedLeaves
@@ -17,6 +18,8 @@ from support.raw import RawConnection
 from support.tunnels import TlsCaller, client_context, connect_request
 
 CALLERS = 20
+HEAD = 120.0
+"""Seconds for a head: all callers have come to their stall in half of that, also on a slow machine."""
 
 Stall = Callable[[RawConnection, TlsCaller], Awaitable[None]]
 
@@ -56,7 +59,11 @@ CASES = (
 async def test_a_tunnel_that_stalls_ends_by_request_head(
     ca: Authority, stall: Stall, outcomes: dict[str, int], version: ssl.TLSVersion
 ) -> None:
-    async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey, nothing_left():
+    timeouts = Timeouts(request_head=HEAD)
+    async with (
+        running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), timeouts=timeouts) as sidekey,
+        nothing_left(),
+    ):
         async with AsyncExitStack() as stack:
             stalled = []
             for _ in range(CALLERS):
@@ -66,10 +73,10 @@ async def test_a_tunnel_that_stalls_ends_by_request_head(
                 await stall(raw, TlsCaller(raw, client_context(ca, version), UPSTREAM))
                 stalled.append(raw)
             await eventually(lambda: sidekey.metrics.tunnels["terminated"] == outcomes.get("opened", 0))
-            sidekey.wait(9)
+            sidekey.wait(HEAD / 2)
             assert len(sidekey.plane.worker.connections) == CALLERS
             assert not any(raw.lost or raw.ended for raw in stalled)
-            sidekey.wait(10.5)
+            sidekey.wait(HEAD)
             # Where TLS is there, its end is left to the caller for so long.
             sidekey.wait(LINGER)
             # Their descriptors are given back before they close theirs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -24,11 +25,8 @@ def test_it_is_told_whatever_else_is_missing() -> None:
     found = seen({"auth": auth}).certificate
     assert found is not None
     assert (found.pointer, found.subject, found.chain) == ("/auth/certificate", "CN=client.example", 1)
-    assert (found.not_before, found.days_left, found.belongs) == (
-        chain().leaf.certificate.not_valid_before_utc,
-        88,
-        None,
-    )
+    assert (found.not_before, found.not_after) == (NOW - timedelta(days=1), NOW + timedelta(days=89))
+    assert (found.days_left, found.belongs) == (89, None)
 
 
 def test_what_is_wrong_is_what_saving_says() -> None:

@@ -444,6 +444,19 @@ def test_what_lists_show_is_bounded() -> None:
     assert errors({**longest, "tags": ["t" * 101]}).keys() == {"/tags"}
 
 
+@pytest.mark.parametrize("value", [True, 1.0, "1"])
+def test_what_python_takes_for_the_same_is_another_destination(value: object) -> None:
+    """It is sealed for JSON, in which 1 is neither true nor 1.0: what is kept would not open."""
+    document = copied(OAUTH2)
+    document["auth"]["token_request"]["body"]["resource"] = 1
+    before = former(stored(document))
+    changed = before.patched({"auth": {"token_request": {"body": {"resource": value}}}})
+    assert "/auth/client_secret" in reenter(changed, before)
+    found = judged(changed, before)
+    assert isinstance(found, Reenter)
+    assert found.because["/auth/client_secret"] == ("/auth/token_request/body/resource",)
+
+
 @pytest.mark.parametrize(
     ("document", "patch", "because"),
     [
@@ -481,16 +494,3 @@ def test_no_change_is_named_where_what_is_stored_is_not_valid_any_more() -> None
     invalid = replace(former(row), settings=None)
     found = assess(read(row), invalid, in_flight=10_000, now=PRESENT)
     assert found.again == {"/auth/password": ()}
-
-
-@pytest.mark.parametrize("value", [True, 1.0, "1"])
-def test_what_python_takes_for_the_same_is_another_destination(value: object) -> None:
-    """It is sealed for JSON, in which 1 is neither true nor 1.0: what is kept would not open."""
-    document = copied(OAUTH2)
-    document["auth"]["token_request"]["body"]["resource"] = 1
-    before = former(stored(document))
-    changed = before.patched({"auth": {"token_request": {"body": {"resource": value}}}})
-    assert "/auth/client_secret" in reenter(changed, before)
-    found = judged(changed, before)
-    assert isinstance(found, Reenter)
-    assert found.because["/auth/client_secret"] == ("/auth/token_request/body/resource",)

@@ -20,7 +20,8 @@ from sidekey.runtime.snapshot import Integration, Snapshot, Stored
 from sidekey.runtime.standing import standing_of
 from sidekey.settings.load import Loader
 from sidekey.settings.stored.opening import Vault
-from sidekey.settings.stored.source import StoredSource, build_draft
+from sidekey.settings.stored.reading import shown
+from sidekey.settings.stored.source import StoredSource, build_draft, build_unserved
 from sidekey.store.records import CallerRow, IntegrationRow, PresetRow
 from sidekey.store.ring import KeyRing
 from sidekey.store.sealing import Binding, seal
@@ -37,6 +38,7 @@ from support.stored import (
     copied,
     documents,
     draft,
+    former,
     mtls,
     opened,
     settings_in,
@@ -129,6 +131,21 @@ def test_what_is_the_same_is_the_same_object_whichever_source_changed(joined: Jo
     joined.write("", HEAD.replace("10.0.0.0/8", "192.168.0.0/16"))
     fourth = joined.load().integrations
     assert [fourth[name] is third[name] for name in "abc"] == [False] * 3
+
+
+@pytest.mark.parametrize("name", documents())
+def test_where_requests_may_go_is_known_without_the_secrets(name: str, joined: Joined) -> None:
+    """So that an edit that keeps all of them is judged, too, for the presets that use it."""
+    row = stored(documents()[name])
+    joined.put(row)
+    snapshot = joined.load()
+    kept = draft(shown(former(row), row.secrets), former(row))
+    assert (kept.entered, bool(kept.kept)) == ({}, True)
+    sketch = build_unserved("crm", kept.settings, kept.entered, said(snapshot), PRESENT)
+    served = snapshot.integrations["crm"]
+    assert (sketch.policy, sketch.traits, sketch.rebuild) == (served.policy, served.traits, None)
+    with pytest.raises(SecretUnreadable):
+        build_draft("crm", kept, said(snapshot), PRESENT)
 
 
 HOOK = {"integration": "crm", "url": "https://api.example.com/v1/x", "content_type": "text/plain"}

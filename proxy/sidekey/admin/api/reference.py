@@ -35,10 +35,10 @@ say.
 
 Every request needs an operator's token: `Authorization: Bearer sidekey_...`, on loopback too, and never as a cookie
 or in a URL. Tokens are made by `sidekey token create`, by `POST /tokens`, or written in `admin.tokens` of the
-config. Each has a role: `viewer` reads, explains and tests what is saved; `editor` also changes integrations and
-presets and tests drafts; `admin` also changes callers and tokens, and reads the audit. `POST /tokens` takes the
-operator's own token again, as `own_token`. A new token, of an operator or of a caller, is in the response that makes it
-and in no other.
+config. Each has a role: `viewer` reads, explains, previews presets, and tests integrations that are saved; `editor`
+also changes integrations and presets, tests drafts, and sends presets; `admin` also changes callers and tokens, and
+reads the audit. `POST /tokens` takes the operator's own token again, as `own_token`. A new token, of an operator or
+of a caller, is in the response that makes it and in no other.
 
 `allow_unauthenticated` does not open the API. An admin listener that is neither loopback nor a unix socket needs
 `admin.tls`, or `admin.behind_tls: true` where a proxy in front of it speaks https; its `/metrics` needs a viewer's
@@ -92,17 +92,32 @@ An integration is one object: its document, as in a file, and what is said about
 
 ## Presets
 
-A preset is one object as well: a file's keys, and `source`, `version`, `status`, `reason`, `created_at`, `updated_at`,
-`updated_by`, which count for nothing when they are sent back. It has no secret, so that one of a file is shown
-whole. Its integration may be a file's or the store's, and must be one that can be used when the preset is saved.
-`status` is `ok`; `invalid`: it does not fit its integration, which a change of a file may bring about; `hidden` and `altered` as for
-integrations. Descriptions and tags are bounded as theirs are. More in [presets.md](presets.md#in-the-store).
+A preset is one object as well: a file's keys, and `source`, `version`, `status`, `reason`, `created_at`,
+`updated_at`, `updated_by`, which count for nothing when they are sent back. It has no secret, so that one of a file
+is shown whole. Its integration may be a file's or the store's, and must be one that can be used when the preset is
+saved. `status` is `ok`; `invalid`: it does not fit its integration, which a change of a file may bring about;
+`hidden` and `altered` as for integrations. Descriptions and tags are bounded as theirs are. More in
+[presets.md](presets.md#in-the-store).
 
 While presets use a stored integration, it cannot be deleted, nor changed so that one of them could not be used any
 more: the problem `in_use`, with their IDs in `presets`.
 
 A caller has `integrations` and `presets`, each a list of IDs or `"*"`. Left out of a PUT, or of a new caller,
 `presets` are none.
+
+What a preset makes of what a caller would send can be looked at and sent, of those that are served and of drafts
+([presets.md](presets.md)). For a preset with a body send `{{"parameters": {{...}}}}`, for one without `{{"payload":
+"...", "content_type": ...}}`; a draft is added as `"preset"`, a document as in a config file, and may bring its `id`.
+
+- `/preview` is the request: method, URL, headers in order, body, and by name where the credential goes; never its
+  value. Where Sidekey would refuse the request, `request` is null, and `code` and `reason` say why.
+- `/test` sends it: **a real request, on which the upstream may act**, with the credential of the integration. Any 2xx
+  is success. One a second with one token, tests of integrations counted; each is in the audit, that of a draft among
+  what was done to the integration as well.
+- What is wrong with the parameters is the problem `invalid`, with pointers such as `/parameters/user`; of a draft
+  all that is wrong with the document as well, such as `/preset/url`. A draft's integration must be usable.
+- Numbers are written as Python writes those of the JSON that came: `1.50` as `1.5`. A caller's own are sent as they
+  are spelled.
 
 ## Files and the store
 

@@ -270,6 +270,34 @@ _READ_ONLY_ABOUT_CALLER: Final = {
     key: {"readOnly": True, **_CALLER[key]} for key in _CALLER if key not in ("name", *_GRANTED)
 }
 
+_CREDENTIAL: Final[Schema] = {
+    **_object({place: {"type": "array", "items": _TEXT} for place in ("headers", "query", "body", "handshake")}),
+    "required": [],
+    "type": ["object", "null"],
+    "description": "Where the credential goes, by name: headers, parameters of the query or the body, the handshake.",
+}
+_REQUEST: Final[Schema] = {
+    **_object(
+        {
+            "method": _TEXT,
+            "url": _TEXT,
+            "headers": {
+                "type": "array",
+                "items": {"type": "array", "items": _TEXT, "minItems": 2, "maxItems": 2},
+                "description": "Names and values, in order; `[credential]` stands where the credential goes.",
+            },
+            "body": _TEXT,
+        }
+    ),
+    "type": ["object", "null"],
+    "description": "What the upstream would get; null: nothing would be sent.",
+}
+_PRESET_TRIAL: Final[Schema] = {
+    "parameters": {"type": "object", "description": "For a preset with a body: what a caller would send."},
+    "payload": {"type": "string", "description": "For one without: the payload, which is sent in UTF-8."},
+    "content_type": {"type": "string", "description": "Of the payload; default: the preset's."},
+}
+
 _OWN: Final[Mapping[str, Schema]] = {
     "Integrations": _page(
         _object(
@@ -293,7 +321,7 @@ _OWN: Final[Mapping[str, Schema]] = {
     "Patch": {"type": "object", "description": "A JSON merge patch (RFC 7396)."},
     "TestResult": _object(
         {
-            "ok": {"type": "boolean", "description": "Whether the upstream returned 200."},
+            "ok": {"type": "boolean", "description": "Whether the upstream returned 200; of a preset, any 2xx."},
             "request": {"type": "string", "description": "Method and target at the reverse proxy."},
             "status": {"type": ["integer", "null"]},
             "code": {**_MAYBE, "description": "Sidekey's own code, where it refused or failed."},
@@ -366,6 +394,20 @@ _OWN: Final[Mapping[str, Schema]] = {
             },
         },
         description="What saving would do. Nothing of a secret is in it.",
+    ),
+    "PresetTrial": _object(_PRESET_TRIAL, optional=tuple(_PRESET_TRIAL)),
+    "PresetDraftTrial": _object(
+        {"preset": reference("PresetDocument"), **_PRESET_TRIAL}, optional=tuple(_PRESET_TRIAL)
+    ),
+    "PresetPreview": _object(
+        {
+            "preset": {**_MAYBE, "description": "Its ID; null: a draft without one."},
+            "integration": _NAME,
+            "request": _REQUEST,
+            "credential": _CREDENTIAL,
+            "code": {**_MAYBE, "description": "Sidekey's own code, where it would refuse the request."},
+            "reason": _MAYBE,
+        },
     ),
     "ExplainRequest": _object(
         {"url": {"type": "string", "description": "An absolute URL, or a path as it follows `/i/ID`."}}

@@ -20,7 +20,7 @@ from sidekey.observe.metrics import Metrics
 from sidekey.observe.traffic import Traffic
 from sidekey.probe import Outcome
 from sidekey.reloading.reloader import ReloadError
-from sidekey.runtime.snapshot import Caller, Integration, Snapshot, TestRequest
+from sidekey.runtime.snapshot import Caller, Integration, Preset, Snapshot, TestRequest
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.records import Record
@@ -32,7 +32,7 @@ T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
 MOST_TESTS = 1000
-"""Integrations whose last test is kept."""
+"""Integrations, and presets, whose last test is kept."""
 
 _TEST_EVERY = 1.0
 """Seconds between two tests by one token."""
@@ -52,7 +52,7 @@ _LOOK_EVERY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """A test of an integration that is served: when (seconds since the epoch), by whom, and what came of it."""
+    """A test of what is served: when (seconds since the epoch), by whom, and what came of it."""
 
     at: int
     by: str
@@ -60,29 +60,30 @@ class Tested:
 
 
 class LastTests:
-    """The last test of each integration by this process, of as many as were tested last."""
+    """The last test of each integration, or preset, by this process, of as many as were tested last."""
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[Integration, Tested]] = {}
+        self._found: dict[str, tuple[Integration | Preset, Tested]] = {}
 
-    def note(self, integration: Integration, tested: Tested) -> None:
+    def note(self, served: Integration | Preset, tested: Tested) -> None:
         """Keep a test."""
-        self._found.pop(integration.id, None)
-        self._found[integration.id] = integration, tested
+        self._found.pop(served.id, None)
+        self._found[served.id] = served, tested
         if len(self._found) > MOST_TESTS:
             del self._found[next(iter(self._found))]
 
-    def of(self, integration: Integration) -> Tested | None:
-        """The last test of an integration as it is now: once it is changed, it is another object."""
-        tested, result = self._found.get(integration.id, (None, None))
-        return result if tested is integration else None
+    def of(self, served: Integration | Preset) -> Tested | None:
+        """The last test of one as it is now: once it is changed, it is another object."""
+        tested, result = self._found.get(served.id, (None, None))
+        return result if tested is served else None
 
 
 class Service:
     """What the API of one process works by. `describe` makes its OpenAPI document. `snapshot` gives the one in use.
 
     `probe` sends the test request of an integration that is served, by its ID, `probe_draft` that of one which nobody
-    else may use. `report` logs a defect, returns its id, and must not raise.
+    else may use, `probe_preset` what a preset makes of a payload of this Content-Type (empty: the one that it asks
+    for), whether it is served or a draft. `report` logs a defect, returns its id, and must not raise.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Service:
         snapshot: Callable[[], Snapshot],
         probe: Callable[[str, TestRequest], Awaitable[Outcome]],
         probe_draft: Callable[[Integration, TestRequest], Awaitable[Outcome]],
+        probe_preset: Callable[[Preset, bytes, str, bool], Awaitable[Outcome]],
         metrics: Metrics,
         report: Callable[[BaseException], str],
     ) -> None:
@@ -100,6 +102,7 @@ class Service:
         self.describe = describe
         self.probe = probe
         self.probe_draft = probe_draft
+        self.probe_preset = probe_preset
         self.metrics = metrics
         self._snapshot = snapshot
         self.report = report
@@ -107,6 +110,7 @@ class Service:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="admin-api")
         self._tests = Paces(_TEST_EVERY)
         self.last_tests = LastTests()
+        self.last_preset_tests = LastTests()
         self._uses = Paces(NOTE_EVERY)
         self._looks = Paces(_LOOK_EVERY)
         self._refusals = Paces(_HOUR, MOST_REFUSALS)
@@ -261,14 +265,29 @@ class Service:
     async def note_test(self, ask: Ask, integration: Integration, result: Mapping[str, Any]) -> None:
         """Keep what came of a test, and write into the audit that it was sent."""
         self.last_tests.note(integration, Tested(int(time.time()), ask.operator.name, result))
+        await self._audit_test(ask, "integration", integration.id, integration.row, result)
+
+    async def note_preset_test(self, ask: Ask, preset: Preset, result: Mapping[str, Any]) -> None:
+        """The same of a preset."""
+        self.last_preset_tests.note(preset, Tested(int(time.time()), ask.operator.name, result))
+        await self._audit_test(ask, "preset", preset.id, preset.row, result)
+
+    async def note_draft_test(self, ask: Ask, name: str, integration: Integration, result: Mapping[str, Any]) -> None:
+        """Write into the audit that the draft of a preset was sent.
+
+        It stands among what was done to the integration, whose credential has gone with it: a draft has no row.
+        """
+        await self._audit_test(ask, "preset", name, integration.row, result)
+
+    async def _audit_test(self, ask: Ask, kind: str, name: str, row: str, result: Mapping[str, Any]) -> None:
         if not self.may_note_visit(ask.operator):
             return
         entry = AuditEntry(
             who=ask.operator.name,
             action="test",
-            kind="integration",
-            id=integration.id,
-            row=integration.row,
+            kind=kind,
+            id=name,
+            row=row,
             source=ask.source,
             outcome="ok" if result["ok"] else "failed",
         )

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidekey.admin.api import about, audit, callers, catalogue, integrations, presets, previews, tokens, trials
+from sidekey.admin.api import (
+    about,
+    audit,
+    callers,
+    catalogue,
+    integrations,
+    preset_trials,
+    presets,
+    previews,
+    tokens,
+    trials,
+)
 from sidekey.admin.api.route import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -12,6 +23,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *trials.ROUTES,
     *previews.ROUTES,
     *presets.ROUTES,
+    *preset_trials.ROUTES,
     *callers.ROUTES,
     *catalogue.ROUTES,
     *tokens.ROUTES,

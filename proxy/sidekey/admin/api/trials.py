@@ -28,7 +28,7 @@ async def test(service: Service, ask: Ask) -> Answer:
         raise invalid([ItemError("/test", 'is missing in what is saved: add {"method": "GET", "path": "/..."}')])
     service.admit_test(ask.operator)
     began = time.perf_counter()
-    result = _timed(await service.probe(found.id, found.test), began)
+    result = timed(await service.probe(found.id, found.test), began)
     await service.note_test(ask, found, result)
     return Answer.of(result)
 
@@ -57,10 +57,11 @@ async def test_draft(service: Service, ask: Ask) -> Answer:
         raise invalid([ItemError("/test", 'is missing: add {"method": "GET", "path": "/..."}')])
     service.admit_test(ask.operator)
     began = time.perf_counter()
-    return Answer.of(_timed(await service.probe_draft(integration, integration.test), began))
+    return Answer.of(timed(await service.probe_draft(integration, integration.test), began))
 
 
-def _timed(outcome: Outcome, began: float) -> dict[str, Any]:
+def timed(outcome: Outcome, began: float) -> dict[str, Any]:
+    """What came of a test that began then, by `time.perf_counter`."""
     return {**outcome.as_json(), "milliseconds": round((time.perf_counter() - began) * 1000)}
 
 

@@ -1,10 +1,11 @@
-"""How a service calls an integration: commands and code to copy."""
+"""How a service calls an integration, or sends by a preset: commands and code to copy."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 from sidekey.runtime.snapshot import Address, Snapshot
 
@@ -54,3 +55,47 @@ def _python(url: str, *, callers: bool) -> str:
 def _node(url: str, *, callers: bool) -> str:
     headers = f', {{headers: {{"Sidekey-Token": process.env.{TOKEN_VARIABLE}}}}}' if callers else ""
     return f"const response = await fetch({json.dumps(url)}{headers})"
+
+
+def ways_to_send(
+    snapshot: Snapshot, at: Address, name: str, content_type: str, example: Mapping[str, Any] | str
+) -> tuple[Way, ...]:
+    """Ways to send by a preset: `example` are parameters, or a payload of this Content-Type.
+
+    Commands and code are ASCII alone: what a text in an example would look like elsewhere changes nothing here.
+    """
+    callers = snapshot.callers is not None
+    payload = example if isinstance(example, str) else json.dumps(example)
+    if at.path is not None:
+        curl = _curl_post(f"http://localhost/p/{name}", content_type, payload, callers=callers, socket=str(at.path))
+        return (Way("curl", curl),)
+    url = f"http://{at.reachable()}/p/{name}"
+    return (
+        Way("curl", _curl_post(url, content_type, payload, callers=callers)),
+        Way("Python", _python_post(url, content_type, example, callers=callers)),
+        Way("Node", _node_post(url, content_type, example, callers=callers)),
+    )
+
+
+def _curl_post(url: str, content_type: str, payload: str, *, callers: bool, socket: str = "") -> str:
+    by = f" --unix-socket {shlex.quote(socket)}" if socket else ""
+    token = f' -H "Sidekey-Token: ${TOKEN_VARIABLE}"' if callers else ""
+    header = shlex.quote(f"Content-Type: {content_type}")
+    # Not --data: of that, a text that begins with @ names a file.
+    return f"curl{by}{token} -H {header} --data-raw {shlex.quote(payload)} {shlex.quote(url)}"
+
+
+def _python_post(url: str, content_type: str, example: Mapping[str, Any] | str, *, callers: bool) -> str:
+    token = f'"Sidekey-Token": os.environ["{TOKEN_VARIABLE}"]' if callers else ""
+    typed = f'"Content-Type": {content_type!r}' if isinstance(example, str) else ""
+    headers = ", ".join(each for each in (typed, token) if each)
+    sent = f"data={example!a}" if isinstance(example, str) else f"json={example!a}"
+    call = f"response = requests.post({url!r}, {sent}{f', headers={{{headers}}}' if headers else ''})"
+    return "\n".join([*(["import os"] if callers else []), "import requests", "", call])
+
+
+def _node_post(url: str, content_type: str, example: Mapping[str, Any] | str, *, callers: bool) -> str:
+    token = f', "Sidekey-Token": process.env.{TOKEN_VARIABLE}' if callers else ""
+    body = json.dumps(example) if isinstance(example, str) else f"JSON.stringify({json.dumps(example)})"
+    headers = f'{{"Content-Type": {json.dumps(content_type)}{token}}}'
+    return f'const response = await fetch({json.dumps(url)}, {{method: "POST", headers: {headers}, body: {body}}})'

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from sidekey.admin.api.problems import ApiProblem, ItemError
 from sidekey.credentials.registry import KINDS
+from sidekey.runtime.snapshot import PRESET_STATES
 from sidekey.runtime.standing import STATES as STATES_OF_ALL
 from sidekey.runtime.standing import State
 
@@ -49,6 +50,7 @@ DONE: Final[Mapping[str, str]] = {
     "changed": "Saved, and in use.",
     "removed": "Deleted: its token lets nobody in any more.",
     "released": "Served again.",
+    "unmade": "Deleted: whoever sends by it is refused.",
 }
 """What a page says after a change, by the word that its address has."""
 
@@ -119,3 +121,40 @@ def line_of(counts: Sequence[int], most: int, width: int = 94, height: int = 22)
         for number, count in enumerate(counts)
     )
     return " ".join(points)
+
+
+PRESET_WORDS: Final = {state: _STATES[state][1] for state in PRESET_STATES}
+"""The states of presets to filter by, with their words."""
+
+
+def preset_standing(item: Mapping[str, Any]) -> Standing:
+    """How a preset of the API's stands."""
+    mood, word = _STATES[item["status"]]
+    return Standing(mood, word, str(item["reason"] or ""))
+
+
+_LABELS: Final[Mapping[str, str]] = {
+    "id": "ID",
+    "url": "URL",
+    "content_type": "Content type",
+    "headers": "Header",
+    "parameters": "Parameter",
+    "payload": "Sample payload",
+}
+
+
+def label_of_preset(pointer: str) -> str:
+    """What a place in the document of a preset is called."""
+    top, _, below = pointer.removeprefix("/").partition("/")
+    name = below.replace("~1", "/").replace("~0", "~")
+    return f"{_LABELS.get(top, top.capitalize())} {name}".strip()
+
+
+def overtaken_preset(theirs: Mapping[str, Any], yours: Mapping[str, Any], who: str) -> str:
+    """Who has changed a preset since a form was made of it, and in what it differs from what was typed."""
+    differing = [label_of_preset(key) for key in sorted({*theirs, *yours}) if theirs.get(key) != yours.get(key)]
+    where = f"theirs differs from yours in {', '.join(differing)}" if differing else "theirs says what yours says"
+    return (
+        f"It was changed by {who} after this page was loaded: {where}. Save again to put yours in place of that, or "
+        "load the page again to see theirs"
+    )

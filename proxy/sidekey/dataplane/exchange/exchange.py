@@ -12,7 +12,7 @@ from sidekey.core.decide import Admitted, Denied, decide, is_forward, judge, rea
 from sidekey.core.entry import Entry
 from sidekey.core.framing import CHUNKED
 from sidekey.core.headers import is_plain
-from sidekey.core.presets import Preset
+from sidekey.core.presets import OVERSIZED, Preset
 from sidekey.core.redaction import Redactor
 from sidekey.core.request import RequestHead
 from sidekey.core.response import ResponseHead
@@ -315,8 +315,7 @@ class Exchange(ExchangeEvents):
         request = self._request
         head, limits = request.head, request.rules.limits
         if max(head.length, request.received) > limits.preset_parameters:
-            detail = "the parameters are over limits.preset_parameters"
-            self._fail(Problem("request_too_large", detail))
+            self._fail(OVERSIZED)
             return False
         if not request.complete:
             self._await_body()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from sidekey.core.decide import decide
+from sidekey.core.decide import decide, decide_by
+from sidekey.core.presets import Preset
+from sidekey.dataplane.downstream.connection import CallerConnection
+from sidekey.dataplane.downstream.request_reader import Request
 from sidekey.dataplane.exchange.exchange import Exchange
+from sidekey.dataplane.routing.index import Index
+from sidekey.dataplane.worker import Worker
 from sidekey.errors import Problem
 
 
@@ -14,3 +19,16 @@ class OwnExchange(Exchange):
 
     def _admit(self) -> Problem | None:
         return self._settle(decide(self._request.head, None, self._index))
+
+
+class DraftExchange(Exchange):
+    """One request of our own by a preset that nobody else can use, with the integration that others use as well."""
+
+    __slots__ = ("_draft",)
+
+    def __init__(self, worker: Worker, index: Index, caller: CallerConnection, request: Request, draft: Preset) -> None:
+        super().__init__(worker, index, caller, request)
+        self._draft = draft
+
+    def _admit(self) -> Problem | None:
+        return self._settle(decide_by(self._draft, self._request.head, self._index))

@@ -56,6 +56,8 @@ def test_each_is_entered_as_what_it_is() -> None:
     assert (body.widget, set(body.sources)) == ("rows", {"text", "number", "flag", "secret"})
     (headers,) = fields_of("HeadersSettings")
     assert (headers.widget, headers.sources, headers.prefixed) == ("rows", ("secret", "text"), True)
+    signed = next(each for each in oauth2["assertion"].parts if each.key == "private_key")
+    assert (signed.widget, signed.sources) == ("pem", ("secret",))
     key = next(each for each in fields_of("MtlsSettings") if each.key == "private_key")
     assert (key.widget, set(key.sources)) == ("pem", {"secret", "url"})
 

@@ -16,10 +16,11 @@ def test_each_page_is_found_by_one_path() -> None:
 
 
 def test_only_who_may_edit_changes_anything() -> None:
-    """A test and an explanation change nothing."""
+    """A test, an explanation and a preview change nothing."""
     posts = {page.path: page.role for page in PAGES if page.method == "POST"}
     assert {path for path, role in posts.items() if role == "viewer"} == {
         "/integrations/{id}/test",
         "/integrations/{id}/explain",
+        "/presets/{id}/preview",
     }
     assert {page.role for page in PAGES if page.path.startswith(("/access", "/activity"))} == {"admin"}

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from sidekey.credentials.fields import PEM_SECRET_SCHEMA
+
 Schema = Mapping[str, Any]
 Widget = Literal["text", "number", "flag", "choice", "lines", "secret", "pem", "rows", "group"]
 """How a value is entered. `lines` is a list of texts, `rows` a mapping of names to values, `pem` what is pasted,
@@ -14,6 +16,7 @@ uploaded or fetched from a URL, `group` further fields."""
 _PREFIX: Final = "#/components/schemas/"
 _SECRET: Final = f"{_PREFIX}Secret"
 _CERTIFICATE: Final = f"{_PREFIX}Certificate"
+_PEM_SECRET: Final = PEM_SECRET_SCHEMA["title"]
 _NUMBERS: Final = frozenset({"integer", "number"})
 
 
@@ -88,7 +91,8 @@ class Reader:
             )
 
         if node.get("$ref") == _SECRET:
-            return field("secret")
+            # PEM has lines, which an input of one line would lose.
+            return field("pem", sources=("secret",)) if node.get("title") == _PEM_SECRET else field("secret")
         references = {each.get("$ref") for each in node.get("anyOf", ())}
         if references & {_SECRET, _CERTIFICATE}:
             return field("pem", sources=_sources(node))

@@ -155,6 +155,9 @@ def _with_default(field: Field, brought: Any) -> Field:
     """A field whose default is what a profile brings."""
     if isinstance(brought, Mapping):
         return replace(field, parts=tuple(_with_default(each, brought.get(each.key)) for each in field.parts))
+    if isinstance(brought, str) and "{" in brought:
+        # What it will be is only known with the parameters.
+        return field
     return replace(field, default=brought) if isinstance(brought, str | bool | int) else field
 
 

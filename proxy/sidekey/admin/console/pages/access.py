@@ -13,6 +13,8 @@ from sidekey.admin.console.words import DONE
 from sidekey.runtime.admin_rules import ROLES
 
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_GRANTED: Final = ("integrations", "presets")
+"""What callers may use, as forms and the API call it."""
 
 
 async def browse(visit: Visit) -> View:
@@ -47,19 +49,18 @@ async def revoke_token(visit: Visit) -> Redirect:
 
 async def make_caller(visit: Visit) -> View:
     """Make a caller, and show its token."""
-    body = {"name": visit.form.get("name", "").strip(), "integrations": _granted(visit)}
+    body = {"name": visit.form.get("name", "").strip(), **_granted(visit)}
     try:
         made = (await visit.backend.ask("createCaller", body=body)).value
     except ApiProblem as problem:
-        return await _shown(visit, caller_form=_again(problem, "name", "integrations", sent=visit.form))
+        return await _shown(visit, caller_form=_again(problem, "name", *_GRANTED, sent=visit.form))
     return await _shown(visit, made={"of": f"caller {made['name']}", "token": made["token"]})
 
 
 async def change_caller(visit: Visit) -> View | Redirect:
     """Change what a caller may use."""
-    body = {"integrations": _granted(visit)}
     try:
-        await visit.backend.ask("patchCaller", visit.names, body=body, version=version_of(visit))
+        await visit.backend.ask("patchCaller", visit.names, body=_granted(visit), version=version_of(visit))
     except ApiProblem as problem:
         return await _shown(visit, refused=problem)
     return Redirect("/access?done=changed")
@@ -71,10 +72,10 @@ async def delete_caller(visit: Visit) -> Redirect:
     return Redirect("/access?done=removed")
 
 
-def _granted(visit: Visit) -> Any:
-    """What was typed into a list of IDs; `*` alone is all of them."""
-    names = visit.form.get("integrations", "").replace(",", " ").split()
-    return "*" if names == ["*"] else names
+def _granted(visit: Visit) -> dict[str, Any]:
+    """What was typed into the lists of IDs; `*` alone is all of them."""
+    typed = {key: visit.form.get(key, "").replace(",", " ").split() for key in _GRANTED}
+    return {key: "*" if names == ["*"] else names for key, names in typed.items()}
 
 
 def _again(problem: ApiProblem, *names: str, sent: Mapping[str, str]) -> dict[str, Any]:
@@ -82,7 +83,8 @@ def _again(problem: ApiProblem, *names: str, sent: Mapping[str, str]) -> dict[st
     keys = {"/own_token": "own_token", "/expires_at": "expires", "/role": "role", "/name": "name"}
     errors: dict[str, str] = {}
     for each in problem.errors:
-        errors[keys.get(each.pointer, "integrations")] = each.detail
+        top = each.pointer.split("/")[1:2]
+        errors[keys.get(each.pointer, "presets" if top == ["presets"] else "integrations")] = each.detail
     return {"values": {name: sent.get(name, "") for name in names}, "errors": errors, "detail": problem.detail}
 
 

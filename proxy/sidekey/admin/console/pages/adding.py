@@ -47,7 +47,9 @@ class Choice(NamedTuple):
 
 
 def _needed(form: Form) -> str:
-    return ", ".join(each.label for each in form.first)
+    """What must be at hand; of a group, what must be in it."""
+    found = ([part for part in each.parts if part.required] or [each] for each in form.first)
+    return ", ".join(each.label for fields in found for each in fields)
 
 
 async def add(visit: Visit) -> View | Redirect | Refused | Checked:

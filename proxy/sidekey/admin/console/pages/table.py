@@ -5,6 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from sidekey.admin.console.page import Page
-from sidekey.admin.console.pages import access, activity, adding, integrations
+from sidekey.admin.console.pages import access, activity, adding, integrations, presets
 
-PAGES: Final[tuple[Page, ...]] = (*integrations.PAGES, *adding.PAGES, *activity.PAGES, *access.PAGES)
+PAGES: Final[tuple[Page, ...]] = (*integrations.PAGES, *adding.PAGES, *presets.PAGES, *activity.PAGES, *access.PAGES)

@@ -126,7 +126,7 @@ const show = (form, refused, from) => {
   for (const [pointer, detail] of refused.errors) {
     const field = place(form, pointer);
     if (field === null) continue;
-    const text = document.getElementById(`${field.dataset.pointer}!error`);
+    const text = field.querySelector(".error");
     text.textContent = text.textContent ? `${text.textContent}; ${detail}` : detail;
     text.hidden = false;
     field.classList.add("wrong");
@@ -158,10 +158,10 @@ const who = (page) => page.querySelector(".who bdi")?.textContent;
 const renewed = async () => {
   const page = new DOMParser().parseFromString(await (await fetch(window.location.href)).text(), "text/html");
   if (who(page) !== who(document)) return null;
-  return page.querySelector("form[data-form] [name=form_token]")?.value ?? null;
+  return page.querySelector("main [name=form_token]")?.value ?? null;
 };
 
-for (const form of document.querySelectorAll("form[data-form]")) {
+for (const form of document.querySelectorAll("form[data-form], form[data-preset]")) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const body = new FormData(form, event.submitter);
@@ -283,5 +283,150 @@ for (const form of document.querySelectorAll("form[data-form]")) {
       }
       inputs.find((each) => each.checkVisibility({ visibilityProperty: true }))?.focus();
     });
+  }
+}
+
+// Presets. Rows are added and removed, and are found by what is typed into them; each parameter has a sample beside.
+const sampleOf = (row) => document.querySelector(`[data-sample-of="${CSS.escape(row.dataset.row)}"]`);
+
+const look = (row, where) => {
+  const value = (part) => row.querySelector(`[name$="#${part}"]`)?.value ?? "";
+  const name = value("name").trim();
+  row.dataset.pointer = name ? `${where}/${name.replaceAll("~", "~0").replaceAll("/", "~1")}` : "";
+  for (const part of row.querySelectorAll("[data-types]")) {
+    const other = part.classList.contains("default") && value("need") !== "default";
+    part.hidden = other || !part.dataset.types.split(" ").includes(value("type"));
+  }
+  const sample = sampleOf(row);
+  if (sample === null) return;
+  sample.hidden = !name;
+  sample.querySelector("bdi").textContent = name;
+  const examples = JSON.parse(sample.parentElement.dataset.samples);
+  const one_of = value("one_of").split("\n").find((line) => line.trim());
+  const example = one_of ?? examples[value("type")] ?? name;
+  sample.querySelector("input").placeholder = value("need") === "default" ? value("default") : example;
+};
+
+const numbered = (part, from, to) => {
+  for (const each of [part, ...part.querySelectorAll("*")]) {
+    for (const name of ["id", "name", "for", "data-row", "data-sample-of"]) {
+      const value = each.getAttribute(name);
+      if (value !== null) each.setAttribute(name, `${value}#`.replace(`${from}#`, `${to}#`).slice(0, -1));
+    }
+  }
+  return part;
+};
+
+for (const rows of document.querySelectorAll("[data-rows]")) {
+  const where = rows.dataset.rows;
+  const add = rows.querySelector("[data-add]");
+  const all = [...rows.querySelectorAll("[data-row]")];
+  const last = all.at(-1);
+  const model = last.cloneNode(true);
+  const sample = sampleOf(last)?.cloneNode(true);
+  const samples = sampleOf(last)?.parentElement;
+  let next = all.length;
+  const ready = (row) => {
+    const remove = row.querySelector("[data-remove]");
+    remove.hidden = false;
+    remove.addEventListener("click", () => {
+      const near = row.nextElementSibling?.querySelector("input") ?? add;
+      sampleOf(row)?.remove();
+      row.remove();
+      near.focus();
+      add.dispatchEvent(new Event("change", { bubbles: true }));
+    });
+    row.addEventListener("input", () => { look(row, where); });
+    look(row, where);
+  };
+  for (const row of all) {
+    // Empty ones are for who has no script.
+    if ([...row.querySelectorAll("input, textarea")].some((each) => each.value)) ready(row);
+    else { sampleOf(row)?.remove(); row.remove(); }
+  }
+  add.hidden = false;
+  add.addEventListener("click", () => {
+    const row = numbered(model.cloneNode(true), last.dataset.row, `${where}#${next}`);
+    if (sample) samples.insertBefore(numbered(sample.cloneNode(true), last.dataset.row, `${where}#${next}`), samples.lastElementChild);
+    next += 1;
+    add.before(row);
+    ready(row);
+    row.querySelector("input").focus();
+  });
+}
+
+// A body has fields where it is a form.
+const type = document.getElementById("/content_type");
+const shape = () => {
+  const form = type.value.split(";")[0].trim().toLowerCase() === "application/x-www-form-urlencoded";
+  for (const part of document.querySelectorAll("[data-body]")) part.hidden = (part.dataset.body === "form") !== form;
+};
+type?.addEventListener("input", shape);
+if (type !== null) shape();
+
+for (const input of document.querySelectorAll("[data-finds]")) {
+  let timer = 0;
+  input.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(async () => {
+      const response = await fetch(`${input.dataset.finds}?q=${encodeURIComponent(input.value)}`);
+      if (!response.ok || response.redirected) return;
+      const found = new DOMParser().parseFromString(`<datalist>${await response.text()}</datalist>`, "text/html");
+      input.list.replaceChildren(...found.querySelectorAll("option"));
+    }, 200);
+  });
+}
+
+// What a preset would send is shown while it is typed. The server makes it, as it does where there is no script.
+const tried = async (form, button) => {
+  const body = new URLSearchParams(new FormData(form));
+  const send = () => fetch(button.formAction, { method: "POST", body, headers: { Accept: "application/json" } });
+  let response = await send();
+  if (response.status === 403) {
+    const token = await renewed();
+    if (token !== null) {
+      form.elements.namedItem("form_token").value = token;
+      body.set("form_token", token);
+      response = await send();
+    }
+  }
+  if (!response.ok || response.redirected) return null;
+  return new DOMParser().parseFromString(await response.text(), "text/html").querySelector("[data-said]");
+};
+
+for (const form of document.querySelectorAll("form[data-preset]")) {
+  const buttons = [...form.elements].filter((each) => each.dataset.trial !== undefined);
+  const preview = buttons.find((each) => each.dataset.trial === "preview");
+  const said = document.getElementById("preview-said");
+  let timer = 0;
+  let latest = 0;
+  const show = async (button) => {
+    const into = document.getElementById(button.dataset.trial);
+    const mine = ++latest;
+    let found = null;
+    try {
+      found = await tried(form, button);
+    } catch {
+      // It is said below.
+    }
+    if (button === preview && mine !== latest) return;
+    const text = document.createElement("p");
+    text.textContent = "The server has not answered; what was typed is still here.";
+    into.replaceChildren(...(found === null ? [text] : found.childNodes));
+    if (button === preview) said.textContent = found === null ? text.textContent : found.dataset.said;
+  };
+  const later = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => { show(preview); }, 400);
+  };
+  for (const button of buttons) {
+    button.addEventListener("click", (event) => {
+      event.preventDefault();
+      show(button);
+    });
+  }
+  // Samples stand outside the form that they belong to.
+  for (const kind of ["input", "change"]) {
+    document.addEventListener(kind, (event) => { if (preview !== undefined && event.target.form === form) later(); });
   }
 }

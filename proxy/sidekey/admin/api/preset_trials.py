@@ -1,0 +1,214 @@
+"""`/presets/{id}/preview` and `/test`, and of drafts: the request that a preset makes, to be looked at or sent."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from sidekey.admin.api.answer import Answer
+from sidekey.admin.api.ask import Ask
+from sidekey.admin.api.named import name_in
+from sidekey.admin.api.preset_documents import ABOUT
+from sidekey.admin.api.problems import ItemError, invalid, not_found
+from sidekey.admin.api.route import Route
+from sidekey.admin.api.saving import document_in
+from sidekey.admin.api.service import Service
+from sidekey.admin.api.trials import timed
+from sidekey.errors import Problem
+from sidekey.observe.metrics import UNKNOWN
+from sidekey.preset_preview import Preview, made
+from sidekey.preset_preview import preview as preview_of
+from sidekey.runtime.snapshot import Preset, Snapshot
+from sidekey.settings.presets import read_preset
+from sidekey.settings.stored.presets import PresetDraft, prepare_preset
+from sidekey.settings.stored.saving import Invalid
+from sidekey.settings.values import check_content_type
+
+_KEYS: Final = ("parameters", "payload", "content_type")
+
+
+async def preview(service: Service, ask: Ask) -> Answer:
+    """Show what a preset makes of parameters, or of a payload."""
+    preset = _served(service, ask)
+    _, shown = await service.run(_looked_at, service.snapshot, preset, ask.document)
+    return Answer.of(_shown(preset.id, shown))
+
+
+async def test(service: Service, ask: Ask) -> Answer:
+    """Send it."""
+    preset = _served(service, ask)
+    sent, _ = await service.run(_looked_at, service.snapshot, preset, ask.document)
+    service.admit_test(ask.operator)
+    began = time.perf_counter()
+    result = timed(await service.probe_preset(preset, sent.data, sent.content_type, False), began)
+    await service.note_preset_test(ask, preset, result)
+    return Answer.of(result)
+
+
+async def preview_draft(service: Service, ask: Ask) -> Answer:
+    """Show what a document that is not saved would make of them."""
+    draft = await service.run(_draft_in, service.snapshot, ask.document)
+    _, shown = await service.run(_looked_at, service.snapshot, draft.preset, draft.rest)
+    return Answer.of(_shown(draft.name or None, shown))
+
+
+async def test_draft(service: Service, ask: Ask) -> Answer:
+    """Send that, with the credential of the integration that it names."""
+    snapshot = service.snapshot
+    draft = await service.run(_draft_in, snapshot, ask.document)
+    sent, _ = await service.run(_looked_at, snapshot, draft.preset, draft.rest)
+    service.admit_test(ask.operator)
+    began = time.perf_counter()
+    result = timed(await service.probe_preset(draft.preset, sent.data, sent.content_type, True), began)
+    await service.note_draft_test(ask, draft.name, snapshot.integrations[draft.preset.rules.integration], result)
+    return Answer.of(result)
+
+
+def _served(service: Service, ask: Ask) -> Preset:
+    found = service.snapshot.presets.get(ask.names["id"])
+    if found is None:
+        raise not_found()
+    return found
+
+
+class _Draft(NamedTuple):
+    """A preset of a document that is not saved, the ID that it is to have, if any, and what else was sent."""
+
+    preset: Preset
+    name: str
+    rest: Mapping[str, Any]
+
+
+def _draft_in(snapshot: Snapshot, document: Mapping[str, Any]) -> _Draft:
+    """Raises ApiProblem with all that is wrong with the draft, and where it is not a mapping with what else is sent."""
+    rest = {key: value for key, value in document.items() if key != "preset"}
+    raw = document.get("preset")
+    if not isinstance(raw, Mapping):
+        wrong = list(_key_errors(rest))
+        raise invalid([ItemError("/preset", "must be the document of a preset, as in a config file"), *wrong])
+    name, errors = name_in(raw, "id") if raw.get("id") is not None else ("", [])
+    written = document_in(raw, ABOUT)
+    # What counts requests by presets knows none that is not served.
+    found = prepare_preset(UNKNOWN, written, snapshot.integrations)
+    if isinstance(found, PresetDraft) and not errors:
+        return _Draft(found.preset, name, rest)
+    errors += [ItemError(*each) for each in (found.errors if isinstance(found, Invalid) else ())]
+    located = [ItemError(f"/preset{each.pointer}", each.detail) for each in errors]
+    # What would be taken is known where the document is well by itself.
+    preset = read_preset(UNKNOWN, written).preset
+    sent, wrong = _sent(rest, preset) if preset is not None else (None, [*_key_errors(rest)])
+    if preset is not None and sent is not None:
+        wrong += _parameter_errors(made(snapshot, preset, *sent))
+    raise invalid([*located, *wrong])
+
+
+class _Sent(NamedTuple):
+    """What a caller would send: the bytes, and their Content-Type; empty: the one that the preset asks for."""
+
+    data: bytes
+    content_type: str
+
+
+def _looked_at(snapshot: Snapshot, preset: Preset, document: Mapping[str, Any]) -> tuple[_Sent, Preview]:
+    """What a caller would send, and what comes of it. Raises ApiProblem with all that is wrong with what was sent."""
+    sent, errors = _sent(document, preset)
+    if sent is None:
+        raise invalid(errors)
+    shown = preview_of(snapshot, preset, *sent)
+    if wrong := _parameter_errors(shown.problem):
+        raise invalid(wrong)
+    return sent, shown
+
+
+def _parameter_errors(found: object) -> list[ItemError]:
+    if not isinstance(found, Problem) or found.code != "parameters_invalid":
+        return []
+    return [ItemError(f"/parameters{where}", detail) for where, detail in found.errors]
+
+
+def _sent(document: Mapping[str, Any], preset: Preset) -> tuple[_Sent | None, list[ItemError]]:
+    errors = list(_key_errors(document))
+    if preset.rules.has_body:
+        text = "must be left out: the preset has a body, which is filled with parameters"
+        errors += [ItemError(f"/{key}", text) for key in ("payload", "content_type") if key in document]
+        data = json.dumps(document.get("parameters", {}), ensure_ascii=False)
+    else:
+        if "parameters" in document:
+            text = "must be left out: the preset has no body to be filled, so that callers send a payload"
+            errors.append(ItemError("/parameters", text))
+        data = str(document.get("payload", ""))
+    if errors:
+        return None, errors
+    return _Sent(data.encode(), document.get("content_type", "")), []
+
+
+def _key_errors(document: Mapping[str, Any]) -> Iterator[ItemError]:
+    """What is wrong with what is sent beside a draft, or to a preset, whatever that takes."""
+    if not document.keys() <= set(_KEYS):
+        yield ItemError("", f"must have no other keys than {', '.join(_KEYS)}, and preset for a draft")
+    if not isinstance(document.get("parameters", {}), Mapping):
+        yield ItemError("/parameters", "must be an object of parameters by name")
+    if not isinstance(document.get("payload", ""), str):
+        yield ItemError("/payload", "must be a text, which is sent in UTF-8")
+    content_type = document.get("content_type")
+    try:
+        check_content_type(
+            content_type if isinstance(content_type, str) else "" if "content_type" in document else "a/b"
+        )
+    except ValueError as error:
+        yield ItemError("/content_type", str(error))
+
+
+def _shown(name: str | None, shown: Preview) -> dict[str, Any]:
+    """The request, or why none would be made; of what the credential is, only where it goes."""
+    found = shown.as_json()
+    return {
+        "preset": name,
+        "integration": found["integration"],
+        "request": found.get("request"),
+        "credential": found.get("credential"),
+        "code": found.get("code"),
+        "reason": found.get("reason"),
+    }
+
+
+_TRIAL: Final = partial(Route, method="POST", body="PresetTrial", codes=("not_found", "invalid"))
+_DRAFT: Final = partial(Route, method="POST", role="editor", body="PresetDraftTrial", codes=("invalid",))
+
+ROUTES: Final = (
+    _TRIAL(
+        path="/presets/{id}/preview",
+        name="previewPreset",
+        summary="Show the request that a preset makes of parameters or a payload; nothing is sent.",
+        role="viewer",
+        handle=preview,
+        gives="PresetPreview",
+    ),
+    _TRIAL(
+        path="/presets/{id}/test",
+        name="testPreset",
+        summary="Send that request: a real one, on which the upstream may act. Any 2xx is success.",
+        role="editor",
+        handle=test,
+        gives="TestResult",
+        codes=("not_found", "invalid", "too_many"),
+    ),
+    _DRAFT(
+        path="/drafts/preset/preview",
+        name="previewPresetDraft",
+        summary="Show the request that a preset would make which is not saved; nothing is sent.",
+        handle=preview_draft,
+        gives="PresetPreview",
+    ),
+    _DRAFT(
+        path="/drafts/preset/test",
+        name="testPresetDraft",
+        summary="Send the request of a preset that is not saved: a real one, with the credential of its integration.",
+        handle=test_draft,
+        gives="TestResult",
+        codes=("invalid", "too_many"),
+    ),
+)

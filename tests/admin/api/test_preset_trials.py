@@ -1,0 +1,288 @@
+"""admin/api/preset_trials.py: what a preset makes of what callers send, looked at and sent."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from support.api import TOKENS, Api, managed
+from support.recording import recording
+from support.upstream import RawUpstream
+from support.wire import Message
+
+Named = Callable[[str], str]
+
+SECRET = "a-canary-of-presets-4711"
+AUTHORIZATION = b"Basic " + b64encode(f"svc:{SECRET}".encode())
+
+
+def config(port: int) -> str:
+    """Presets of a file: with parameters, with a payload, and one that does not fit."""
+    base = f"http://127.0.0.1:{port}"
+    parameters = "{user: {type: text, max_length: 8}, points: {type: integer, default: 0}}"
+    return f"""\
+callers: {{none: {{token: {{insecure_value: the-token-of-a-file}}}}}}
+integrations:
+  crm:
+    endpoint_prefix: {base}/api
+    auth: {{type: basic, username: svc, password: {{insecure_value: {SECRET}}}}}
+  keyed:
+    endpoint_prefix: {base}/keyed
+    auth: {{type: headers, headers: {{X-Key: {{secret: {{insecure_value: {SECRET}}}}}, X-Tenant: acme}}}}
+  missing:
+    endpoint_prefix: {base}/missing
+    auth: {{type: basic, username: svc, password: {{file: no-such-file}}}}
+presets:
+  welcome:
+    integration: crm
+    method: PUT
+    url: "{base}/api/u/{{{{user}}}}"
+    headers: {{X-Source: sidekey, X-User: "{{{{user}}}}"}}
+    content_type: application/json
+    parameters: {parameters}
+    body: {{points: "{{{{points}}}}", text: "Hello {{{{user}}}}"}}
+  event: {{integration: keyed, url: "{base}/keyed/event", content_type: text/plain}}
+  outside: {{integration: crm, url: "{base}/other", content_type: text/plain}}
+"""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process with presets of a file, and the upstream that they go to."""
+
+    port: int
+    upstream: RawUpstream
+
+    def document(self, **keys: Any) -> dict[str, Any]:
+        """A draft."""
+        url = f"http://127.0.0.1:{self.upstream.port}/api/hook"
+        return {"integration": "crm", "url": url, "content_type": "application/json", **keys}
+
+    def last(self) -> Message:
+        """The request that arrived last."""
+        return self.upstream.requests[-1]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One for all."""
+    folder = tmp_path_factory.mktemp("presets")
+    with recording() as upstream, managed(folder, more=config(upstream.port)) as child:
+        yield Running(child.admin_port, upstream)
+
+
+@pytest.fixture
+def api(running: Running) -> Api:
+    """By an admin's token."""
+    return Api(running.port)
+
+
+@pytest.fixture
+def viewer(api: Api) -> Api:
+    """By a viewer's."""
+    return api.by(TOKENS["viewer"])
+
+
+def fresh(api: Api, name: str, role: str = "editor") -> Api:
+    """By a token that nobody has tested with yet."""
+    return api.by(api.make("/tokens", {"name": name, "role": role, "own_token": api.token})["token"])
+
+
+def arrived(running: Running) -> int:
+    """How many requests have."""
+    return len(running.upstream.requests)
+
+
+def test_a_preview_is_the_request_that_would_be_made(viewer: Api, running: Running) -> None:
+    """In the order that it is written in; the credential is named. Nothing arrives."""
+    before = arrived(running)
+    said = viewer.ask("POST", "/presets/welcome/preview", {"parameters": {"user": "a b"}})
+    assert said.status == 200
+    assert SECRET.encode() not in said.body
+    assert said.json == {
+        "preset": "welcome",
+        "integration": "crm",
+        "request": {
+            "method": "PUT",
+            "url": f"http://127.0.0.1:{running.upstream.port}/api/u/a%20b",
+            "headers": [
+                ["Authorization", "[credential]"],
+                ["X-Source", "sidekey"],
+                ["X-User", "a b"],
+                ["Content-Type", "application/json"],
+            ],
+            "body": '{"points":0,"text":"Hello a b"}',
+        },
+        "credential": {"headers": ["Authorization"]},
+        "code": None,
+        "reason": None,
+    }
+    assert arrived(running) == before
+
+
+def test_what_a_preview_shows_is_what_arrives(api: Api, running: Running) -> None:
+    """Method, target, headers and their order, and the body, byte for byte; with the credential in its place."""
+    body = {"parameters": {"user": "é<&", "points": 7}}
+    shown = api.ask("POST", "/presets/welcome/preview", body).json["request"]
+    said = fresh(api, "sender").ask("POST", "/presets/welcome/test", body)
+    assert said.status == 200
+    result = said.json
+    assert (result["ok"], result["status"], result["request"]) == (True, 200, "POST /p/welcome")
+    assert result["note"] == "this was a real request: the upstream may have acted on it"
+    assert SECRET.encode() not in said.body
+    request = running.last()
+    base = f"http://127.0.0.1:{running.upstream.port}"
+    assert (request.method.decode(), base + request.target.decode()) == (shown["method"], shown["url"])
+    assert request.body == shown["body"].encode() == '{"points":7,"text":"Hello é<&"}'.encode()
+    names = [name.lower() for name, _ in shown["headers"]]
+    assert [name for each, _ in request.headers if (name := each.decode().lower()) in names] == names
+    for name, value in shown["headers"]:
+        expected = AUTHORIZATION if name == "Authorization" else value.encode()
+        assert request.values(name.lower().encode()) == [expected]
+
+
+def test_a_payload_is_sent_as_it_is(api: Api, running: Running) -> None:
+    """With its own Content-Type where the preset leaves parameters of that to callers; the places are all named."""
+    sent = {"payload": "so\r\nürgent", "content_type": "text/plain; format=flowed"}
+    shown = api.ask("POST", "/presets/event/preview", sent).json
+    assert shown["credential"] == {"headers": ["X-Key", "X-Tenant"]}
+    assert shown["request"]["body"] == sent["payload"]
+    assert shown["request"]["headers"] == [
+        ["X-Key", "[credential]"],
+        ["X-Tenant", "[credential]"],
+        ["Content-Type", "text/plain; format=flowed"],
+    ]
+    assert fresh(api, "payloads").ask("POST", "/presets/event/test", sent).json["ok"] is True
+    request = running.last()
+    assert request.body == "so\r\nürgent".encode()
+    assert request.values(b"content-type") == [b"text/plain; format=flowed"]
+    assert request.values(b"x-key") == [SECRET.encode()]
+    denied = {"payload": "x", "content_type": "text/html"}
+    shown = api.ask("POST", "/presets/event/preview", denied).json
+    assert (shown["request"], shown["credential"], shown["code"]) == (None, None, "content_type_denied")
+
+
+@pytest.mark.parametrize(
+    ("preset", "sent", "pointers"),
+    [
+        (
+            "welcome",
+            {"parameters": {"points": "x", "more": 1}},
+            {"/parameters/points", "/parameters/more", "/parameters/user"},
+        ),
+        ("welcome", {"parameters": {"user": "../../a"}}, {"/parameters/user"}),
+        ("welcome", {"parameters": {"user": "too long for it"}}, {"/parameters/user"}),
+        ("welcome", {"parameters": 7}, {"/parameters"}),
+        ("welcome", {"payload": "x", "content_type": "a/b"}, {"/payload", "/content_type"}),
+        ("event", {"parameters": {}}, {"/parameters"}),
+        ("event", {"payload": 7, "content_type": "x\r\ny: z", "url": "x"}, {"/payload", "/content_type", ""}),
+        ("event", {"content_type": None}, {"/content_type"}),
+    ],
+)
+def test_all_that_is_wrong_is_said_at_once(
+    api: Api, running: Running, preset: str, sent: dict[str, Any], pointers: set[str]
+) -> None:
+    """By pointers into what was sent, and never with the value; a test that is refused is not one a second."""
+    before = arrived(running)
+    for trial in ("preview", "test"):
+        said = api.ask("POST", f"/presets/{preset}/{trial}", sent)
+        assert (said.status, said.code, said.pointers) == (422, "invalid", pointers)
+        assert b"too long" not in said.body
+        assert b"../" not in said.body
+    assert arrived(running) == before
+
+
+def test_a_preset_that_does_not_fit_its_integration_says_so(api: Api) -> None:
+    """It sends nothing, and the reason is there."""
+    shown = api.ask("POST", "/presets/outside/preview", {"payload": ""}).json
+    assert (shown["request"], shown["code"]) == (None, "credential_unavailable")
+    assert shown["reason"].startswith("must be allowed by integration crm")
+    result = fresh(api, "outside").ask("POST", "/presets/outside/test", {}).json
+    assert (result["ok"], result["code"], result["note"]) == (False, "credential_unavailable", None)
+
+
+def test_a_draft_is_previewed_and_sent_without_being_there(api: Api, running: Running) -> None:
+    """By the integration's own credential; nobody can use it, and no series names it."""
+    document = running.document(
+        id="not-yet", method="PATCH", parameters={"n": {"type": "number"}}, body={"n": "{{n}}", "s": "<{{n}}>"}
+    )
+    sent = {"preset": document, "parameters": {"n": 1.5}}
+    shown = api.ask("POST", "/drafts/preset/preview", sent).json
+    assert (shown["preset"], shown["integration"], shown["code"]) == ("not-yet", "crm", None)
+    result = fresh(api, "drafter").ask("POST", "/drafts/preset/test", sent).json
+    assert (result["ok"], result["request"]) == (True, "POST /p/draft")
+    request = running.last()
+    assert (request.method, request.target, request.body) == (b"PATCH", b"/api/hook", b'{"n":1.5,"s":"<1.5>"}')
+    assert request.values(b"authorization") == [AUTHORIZATION]
+    assert api.ask("POST", "/presets/not-yet/preview", {}).code == "not_found"
+    assert "id" not in (unnamed := {key: value for key, value in document.items() if key != "id"})
+    assert api.ask("POST", "/drafts/preset/preview", {"preset": unnamed, "parameters": {"n": 1}}).json["preset"] is None
+
+
+def test_a_draft_says_all_that_is_wrong_with_it_and_with_what_is_sent(api: Api, running: Running) -> None:
+    """The document's errors by the places in it, and what can be known of the parameters."""
+    document = running.document(
+        id="No ID",
+        method="HEAD",
+        headers={"Host": "x", "X-A": "{{nothing}}"},
+        parameters={"n": {"type": "number", "max_length": 3}},
+        body={"a": {"b": "{{no}}"}},
+    )
+    sent = {"preset": document, "parameters": [], "more": 1}
+    for trial in ("preview", "test"):
+        said = api.ask("POST", f"/drafts/preset/{trial}", sent)
+        assert (said.status, said.code) == (422, "invalid")
+        assert said.pointers >= {"/preset/id", "/preset/method", "/preset/headers/Host", "/parameters", ""}
+        assert said.pointers >= {"/preset/parameters/n/max_length", "/preset/body/a/b"}
+    whole = running.document(integration="nobody", parameters={"n": {"type": "number"}}, body={"a": "{{n}}"})
+    said = api.ask("POST", "/drafts/preset/preview", {"preset": whole, "parameters": {"n": "x"}})
+    assert said.pointers == {"/preset/integration", "/parameters/n"}
+    assert api.ask("POST", "/drafts/preset/preview", {"preset": []}).pointers == {"/preset"}
+
+
+def test_a_draft_goes_by_an_integration_that_can_be_used(api: Api, running: Running) -> None:
+    """And within its policy: nothing is sent otherwise."""
+    before = arrived(running)
+    tester = fresh(api, "unusable")
+    base = f"http://127.0.0.1:{running.upstream.port}"
+    cases = [
+        (running.document(integration="missing", url=f"{base}/missing/x"), "/preset/integration"),
+        (running.document(url=f"{base}/elsewhere"), "/preset/url"),
+        (running.document(headers={"Authorization": "x"}), "/preset/headers/Authorization"),
+    ]
+    for document, where in cases:
+        for trial in ("preview", "test"):
+            said = tester.ask("POST", f"/drafts/preset/{trial}", {"preset": document})
+            assert (said.code, said.pointers) == ("invalid", {where})
+    assert arrived(running) == before
+
+
+def test_who_may(api: Api, viewer: Api, running: Running) -> None:
+    """Viewers look at what is served; who writes presets looks at drafts, and sends."""
+    draft = {"preset": running.document()}
+    assert viewer.ask("POST", "/presets/event/preview", {}).status == 200
+    for path, body in (("/presets/event/test", {}), ("/drafts/preset/preview", draft), ("/drafts/preset/test", draft)):
+        assert viewer.ask("POST", path, body).code == "forbidden"
+    assert api.by(TOKENS["editor"]).ask("POST", "/drafts/preset/preview", draft).status == 200
+    assert api.ask("POST", "/presets/nothing/preview", {}).code == "not_found"
+
+
+def test_tests_are_paced_and_in_the_audit(api: Api, running: Running) -> None:
+    """As those of integrations are; of a draft with the ID that it is to have."""
+    tester = fresh(api, "paced")
+    assert tester.ask("POST", "/presets/event/test", {"payload": "1"}).status == 200
+    again = tester.ask("POST", "/drafts/preset/test", {"preset": running.document(id="later")})
+    assert (again.code, again.headers["Retry-After"]) == ("too_many", "1")
+    other = fresh(api, "other")
+    assert other.ask("POST", "/drafts/preset/test", {"preset": running.document(id="later")}).status == 200
+    found = [
+        each for each in api.get("/audit")["items"] if each["action"] == "test" and each["who"] in {"paced", "other"}
+    ]
+    assert [(each["who"], each["object"], each["name"], each["outcome"]) for each in found] == [
+        ("other", "preset", "later", "ok"),
+        ("paced", "preset", "event", "ok"),
+    ]

@@ -1,0 +1,38 @@
+"""A `RawUpstream` for tests that block: it runs in a thread with a loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from support.raw import RawConnection
+from support.upstream import OK, RawUpstream, Script
+
+
+async def _patient(connection: RawConnection) -> None:
+    """Answer every request with `OK`, however long it takes until one comes."""
+    while True:
+        try:
+            await connection.request()
+        except TimeoutError:
+            continue
+        await connection.send(OK)
+
+
+@contextmanager
+def recording(script: Script = _patient) -> Iterator[RawUpstream]:
+    """What it has received may be read whenever who has sent it was answered."""
+    loop = asyncio.new_event_loop()
+    upstream = RawUpstream(script)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(loop.run_until_complete, upstream.__aenter__()).result()
+        running = thread.submit(loop.run_forever)
+        try:
+            yield upstream
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            running.result()
+            thread.submit(loop.run_until_complete, upstream.__aexit__(None, None, None)).result()
+            thread.submit(loop.close).result()
