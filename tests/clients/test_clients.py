@@ -43,7 +43,9 @@ integrations:
 HEAD = """\
 version: 1
 listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
+timeouts: {{connect: 45s, request_head: 45s, response: 45s}}
 """
+"""Clients may be slow: for a virtual machine that is cold, a handshake takes seconds."""
 NETWORK = f'network: {{hosts: {{{HOST}: ["127.0.0.1"]}}, allow_private: ["127.0.0.0/8"]}}'
 
 

@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from sidekey.dataplane.buffers import BYPASS, WRITE_BUFFER
+from sidekey.dataplane.buffers import BULK, BYPASS, WRITE_BUFFER
 from support.plane import base_url, eventually, get, integration, request, running
 from support.raw import RawConnection
 from support.scripted import RecordingTransport, Scripted
 from support.upstream import RawUpstream
 
-READ = 256 << 10
-"""The most that either loop reads at a time."""
+READ = max(BULK, 256 << 10)
+"""The most that is read at a time: of a long body, and by either loop of anything else."""
 
 HEAD = 1 << 10
 """More than a head of these tests, and than the lines that divide a read into chunks."""

@@ -65,12 +65,14 @@ class RawConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable.set()
 
-    async def until(self, done: Callable[[], bool]) -> None:
+    async def until(self, done: Callable[[], bool], seconds: float | None = DEADLINE) -> None:
         """Wait for a condition on what arrived. Raises Gone where no more can arrive, or TimeoutError."""
-        await self._until(done, lambda: self.ended or self.lost)
+        await self._until(done, lambda: self.ended or self.lost, seconds)
 
-    async def _until(self, done: Callable[[], bool], hopeless: Callable[[], bool]) -> None:
-        async with asyncio.timeout(DEADLINE):
+    async def _until(
+        self, done: Callable[[], bool], hopeless: Callable[[], bool], seconds: float | None = DEADLINE
+    ) -> None:
+        async with asyncio.timeout(seconds):
             while not done():
                 if hopeless():
                     raise Gone(f"the connection ended after {bytes(self.received)!r}")
@@ -97,14 +99,16 @@ class RawConnection(asyncio.Protocol):
         await self._until(lambda: self.lost, lambda: False)
 
     async def request(self) -> wire.Message:
-        """The next complete request. Raises wire.Unclean, Gone."""
-        return await self._message(wire.first_request)
+        """The next complete request, however long a kept connection is idle before. Raises wire.Unclean, Gone."""
+        return await self._message(wire.first_request, None)
 
     async def response(self, *, to_head: bool = False) -> wire.Message:
         """The next complete answer, interim ones included. Raises wire.Unclean, Gone."""
         return await self._message(lambda data: wire.first_response(data, to_head=to_head, ended=self.ended))
 
-    async def _message(self, first: Callable[[bytes], wire.Message | None]) -> wire.Message:
+    async def _message(
+        self, first: Callable[[bytes], wire.Message | None], seconds: float | None = DEADLINE
+    ) -> wire.Message:
         message: wire.Message | None = None
 
         def complete() -> bool:
@@ -112,7 +116,7 @@ class RawConnection(asyncio.Protocol):
             message = first(bytes(self.received[self.taken :]))
             return message is not None
 
-        await self.until(complete)
+        await self.until(complete, seconds)
         assert message is not None
         self.taken += message.length
         return message

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from sidekey.dataplane.buffers import BULK
 from sidekey.dataplane.deadlines import NEVER, TICK, Deadlines
 from sidekey.errors import Problem, ProblemError
 from sidekey.runtime.rules import Rules
@@ -63,6 +64,7 @@ class Worker:
     """
 
     __slots__ = (
+        "_bulk_buffer",
         "_connections",
         "_crowded_at",
         "_exhausted_at",
@@ -95,6 +97,7 @@ class Worker:
         word = secrets.token_hex(4)
         self.instance = word.encode()
         self._word = f"{word}-"
+        self._bulk_buffer: memoryview | None = None
         self.rules = self._rules(snapshot)
         self.metrics = metrics
         self.access = access
@@ -154,6 +157,13 @@ class Worker:
         seconds = self.clock() - began
         stats.record(outcome, seconds)
         return seconds
+
+    def bulk_buffer(self) -> memoryview:
+        """Where a long read is received, for the length of one callback; made for the first long body."""
+        buffer = self._bulk_buffer
+        if buffer is None:
+            buffer = self._bulk_buffer = memoryview(bytearray(BULK))
+        return buffer
 
     def next_id(self) -> str:
         """An id for one request's log line: the process's word and a count."""

@@ -8,7 +8,8 @@ from typing import Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade
 
-from sidekey.dataplane.buffers import BYPASS, WRITE_BUFFER
+from sidekey.dataplane.buffers import BULK, BYPASS, WRITE_BUFFER
+from sidekey.dataplane.bulk import BulkReader
 from sidekey.dataplane.deadlines import NEVER, TICK
 from sidekey.dataplane.downstream.request_reader import Request, RequestReader
 from sidekey.dataplane.downstream.request_rules import OTHER_PROTOCOL
@@ -46,6 +47,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         "_bypass_left",
         "_discarding",
         "_head_due",
+        "_in_bulk",
         "_linger_until",
         "_paused",
         "_pumping",
@@ -70,6 +72,7 @@ class CallerConnection(RequestReader, asyncio.Protocol):
         self._bypass_left = 0
         self._linger_until = 0.0
         self._head_due = True
+        self._in_bulk = False
         self._pumping = False
         self._discarding = False
         self._uploading = False
@@ -218,7 +221,16 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
             left = request.head.length - request.received
             if left > BYPASS:
+                if left > BULK and not self._bypass_left:
+                    self._read_in_bulk()
                 self._bypass_left = left
+
+    def _read_in_bulk(self) -> None:
+        """Receive the rest of a long body in long reads; of TLS each read is a record."""
+        transport = self.transport
+        if transport.get_extra_info("ssl_object") is None and not transport.is_closing():
+            self._in_bulk = True
+            transport.set_protocol(BulkReader(self.worker, self))
 
     def _bypass(self, data: bytes) -> bytes:
         """Pass a piece of a long body on; returns what comes after its end."""
@@ -233,6 +245,9 @@ class CallerConnection(RequestReader, asyncio.Protocol):
             request.end()
             self._reading = None
             self._fresh_parser()
+            if self._in_bulk:
+                self._in_bulk = False
+                self.transport.set_protocol(self)
         self._bypass_left = left
         request.add(data)
         self._progress()
