@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from admin.console.conftest import Named
+from admin.conftest import Named
 from sidekey.runtime.admin_rules import Role
 from support.api import TOKENS, Api, basic, managed, rewritten
 from support.ask import get, post, within
