@@ -37,7 +37,7 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test mutants wheel lint format docs charts clients image bench bench-core peers lock clean
+.PHONY: help demo test mutants wheel lint format docs charts clients pictures image bench bench-core peers lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -78,6 +78,9 @@ charts: $(VENV)/.dev ## Regenerate the Helm chart's table of values, its plain m
 clients: $(VENV)/.dev ## Run real clients, each also without single variables, and regenerate the tables of docs/clients.md
 	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/clients/test_services.py
 	@PYTHONPATH=tests $(BIN)/python -m support.clients
+
+pictures: $(VENV)/.dev ## Take the pictures in the README from the browser tests
+	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/browser/test_browser_pictures.py
 
 image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_BASE=other bases, IMAGE=name:tag, ARGS goes to the builder
 	$(BUILDER) build $(if $(filter docker,$(BUILDER)),,--format docker) $(if $(BASE),--build-arg BASE='$(BASE)') \

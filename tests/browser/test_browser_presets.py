@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from sidekey.runtime.admin_rules import Role
+from browser.conftest import Open
 from support.api import TOKENS, Api, basic, managed
-from support.browser import Tab, chromium
+from support.browser import Tab
 from support.child import Child
 from support.recording import recording
 from support.upstream import RawUpstream
 
-Open = Callable[..., Tab]
 AUTHORIZATION = b"Basic c3ZjOmEtY2FuYXJ5LW9mLWJhc2lj"
 IN_A_FILE = """\
 integrations:
@@ -68,29 +67,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with recording() as upstream, managed(folder, more=IN_A_FILE) as child:
         Api(child.admin_port).make("/integrations", {"id": "crm", **basic(upstream.port)})
         yield Running(child, upstream)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture
-def tab(browser: Any, running: Running) -> Iterator[Open]:
-    """Opens tabs that are logged in; whatever the browser complained of in them fails the test."""
-    tabs: list[Tab] = []
-
-    def opened(role: Role = "editor", *, token: str = "", **more: Any) -> Tab:
-        found = Tab(browser, f"http://127.0.0.1:{running.child.admin_port}", **more)
-        tabs.append(found)
-        found.log_in(token or TOKENS[role])
-        return found
-
-    yield opened
-    for each in tabs:
-        each.close()
-    assert [complaint for each in tabs for complaint in each.complaints] == []
 
 
 @pytest.fixture
