@@ -358,17 +358,15 @@ def test_only_integrations_that_can_be_used_are_to_be_chosen(
     assert page.form("/add/preset").fields["/integration"] == "crm"
     assert "<option>unusable</option>" not in page.body
     assert "1 cannot be chosen" in page.text
-    assert '<a href="/integrations/unusable">unusable</a>: what it needs cannot be read' in page.body
+    reason = "auth.password: the file does not exist"
+    assert f'<a href="/integrations/unusable">unusable</a>: {reason}' in page.body
     word = named("many")
     for number in range(50):
         api.make("/integrations", {"id": f"{word}-{number}", **basic(running.upstream.port)})
     page = pages.get("/add/preset")
     assert 'list="/integration!list"' in page.body
     found = pages.get(f"/add/preset/integrations?q={word}-4").body
-    assert (
-        found.split() == sorted(f'<option value="{word}-{each}"></option>'.split()[0] for each in ())
-        or "unusable" not in found
-    )
+    assert "unusable" not in found
     assert f'<option value="{word}-41"></option>' in found
     for number in range(50):
         assert api.ask("DELETE", f"/integrations/{word}-{number}", match='"1"').status == 204

@@ -191,11 +191,8 @@ async def _choices(visit: Visit) -> Choices:
     if given["next"] is not None:
         return Choices(await _found(visit, ""), whole=False)
     usable = tuple(dict.fromkeys(each["id"] for each in given["items"] if each["usable"]))
-    others = {each["id"]: each["reason"] or _UNREADABLE for each in given["items"] if each["id"] not in usable}
+    others = {each["id"]: each["reason"] for each in given["items"] if each["id"] not in usable}
     return Choices(usable, tuple(others.items()))
-
-
-_UNREADABLE: Final = "what it needs cannot be read"
 
 
 async def _found(visit: Visit, text: str) -> tuple[str, ...]:
