@@ -171,6 +171,8 @@ async def test_a_file_hides_a_preset_until_it_is_released(tmp_path: Path, place:
         )
         with rewritten(found.child, found.child.config.read_text() + written):
             await found.until("hidden")
+            # Its row says so soon after.
+            await asyncio.to_thread(within, lambda: Api(found.child.admin_port).get("/presets/welcome")["version"] == 2)
             assert (await found.send("/p/welcome", token, "{}")).status == 200
             assert found.upstream.requests[-1].start == b"POST /v1/file HTTP/1.1"
             listed = (await found.got("/presets"))["items"]

@@ -110,6 +110,8 @@ GOOD: dict[str, list[dict[str, Any]]] = {
 }
 GOOD["IntegrationDocument"] = [{key: each[key] for key in each if key != "id"} for each in GOOD["NewIntegration"]]
 GOOD["PresetDocument"] = [{key: each[key] for key in each if key != "id"} for each in GOOD["NewPreset"]]
+GOOD["PresetTrial"] = [{"parameters": {"a": "x"}}, {"payload": "x", "content_type": "text/plain"}, {}]
+GOOD["PresetDraftTrial"] = [{"preset": each, **trial} for each in GOOD["NewPreset"] for trial in GOOD["PresetTrial"]]
 GOOD["CallerDocument"] = [{"integrations": []}, {"integrations": "*"}]
 GOOD["Patch"] = [
     *GOOD["IntegrationDocument"],

@@ -26,6 +26,7 @@ from sidekey.network.resolve import Resolver
 from sidekey.runtime.snapshot import NetworkRules
 from support import plane
 from support.raw import RawConnection
+from support.receiving import receive
 from support.scripted import GatedDialer
 from support.upstream import RawUpstream, Script, always_ok
 
@@ -64,7 +65,7 @@ class MemoryTransport(asyncio.Transport):
     def __init__(self, protocol: asyncio.Protocol) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
-        self._protocol = protocol
+        self._protocol: Any = protocol
         self._socket = MemorySocket()
         self._unsent: deque[bytes] = deque()
         self._arrived: deque[bytes] = deque()
@@ -89,6 +90,13 @@ class MemoryTransport(asyncio.Transport):
             if self.get_write_buffer_size() > self._high and not self._full:
                 self._full = True
                 self._protocol.pause_writing()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        found: asyncio.BaseProtocol = self._protocol
+        return found
 
     def can_write_eof(self) -> bool:
         return True
@@ -170,7 +178,10 @@ class MemoryTransport(asyncio.Transport):
         while self._arrived and self._reading and not self._closing:
             piece = self._arrived.popleft()
             self._arrived_size -= len(piece)
-            self._protocol.data_received(piece)
+            rest = receive(self._protocol, piece)
+            if rest:
+                self._arrived.appendleft(rest)
+                self._arrived_size += len(rest)
         if self.peer._unsent:
             self.peer._pump()
         if self._end is not None and not self._arrived and self._reading and not self._lost:

@@ -28,6 +28,7 @@ from sidekey.settings.build import build_matching
 from sidekey.settings.passing import build_passing
 from support.leaves import NoLeaves
 from support.plane import GRANT, LIMITS, MOZILLA, NO_TOKENS, TIMEOUTS, FixedSource, callers_of, source_of
+from support.receiving import receive
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -145,19 +146,9 @@ class RecordingTransport(asyncio.Transport):
 
     def _flush(self) -> None:
         while self._waiting and self.reading and not self._lost:
-            self._receive(self._waiting.pop(0))
-
-    def _receive(self, data: bytes) -> None:
-        """Tell the protocol of a read, or of several where it has a buffer that is shorter."""
-        protocol: asyncio.BaseProtocol = self.protocol
-        if not isinstance(protocol, asyncio.BufferedProtocol):
-            self.protocol.data_received(data)
-            return
-        room = memoryview(protocol.get_buffer(len(data)))
-        room[: len(data)] = data[: len(room)]
-        if data[len(room) :]:
-            self._waiting.insert(0, data[len(room) :])
-        protocol.buffer_updated(min(len(data), len(room)))
+            rest = receive(self.protocol, self._waiting.pop(0))
+            if rest:
+                self._waiting.insert(0, rest)
 
     def _lose(self, error: Exception | None) -> None:
         if not self._lost:

@@ -34,6 +34,8 @@ _NAME_INPUT: Final = re.compile(r"/[a-z]+#(0|[1-9][0-9]{0,5})#name", re.ASCII)
 _PARTS: Final = ("type", "need", "default", "max_length", "one_of")
 _ALWAYS: Final = frozenset({"type", "need", "sample"})
 """Parts of a row that say nothing where nothing else is said."""
+_ONE_LINE: Final = frozenset({"default"})
+"""Parts whose input has one line, though their value may have more."""
 _MEASURED: Final = frozenset({"text", "list"})
 """Types that `max_length` is for."""
 _LISTED: Final = frozenset({"text", "integer", "number"})
@@ -204,7 +206,7 @@ class _Reading:
         typed = {part: _BREAK.sub("\n", self._of(f"{row}#{part}")) for part in _PARTS}
         all_of = self._former.get("parameters")
         former = all_of.get(name) if isinstance(all_of, Mapping) else None
-        if former is not None and typed == {part: _BREAK.sub("\n", text) for part, text in _parameter(former).items()}:
+        if former is not None and _as_sent(typed) == _as_sent(_parameter(former)):
             return former
         kind = typed["type"]
         found: dict[str, Any] = {"type": kind}
@@ -239,6 +241,11 @@ class _Reading:
             self._errors.append(ItemError("/body", str(error)))
             # What any parameters may be filled into, so that nothing is said of those.
             return ""
+
+
+def _as_sent(parts: Mapping[str, str]) -> dict[str, str]:
+    """The parts of a parameter as a browser sends them: an input of one line loses its ends of lines."""
+    return {part: _BREAK.sub("" if part in _ONE_LINE else "\n", text) for part, text in parts.items()}
 
 
 def value_in(kind: str, text: str) -> Any:
