@@ -64,7 +64,16 @@ def test_an_encrypted_key_asks_for_its_passphrase(form: PrivateFormat) -> None:
 def test_a_key_does_not_say_how_long_everybody_waits(tmp_path: Path, options: list[str], opens: bool) -> None:
     """What derives a key of a passphrase holds the interpreter: whoever sends one may stop all requests for hours."""
     (tmp_path / "key").write_bytes(ISSUED.key_pem)
-    command = ["openssl", "pkcs8", "-topk8", "-in", tmp_path / "key", "-passout", "pass:hunter2", *options]
+    command: list[str | Path] = [
+        "openssl",
+        "pkcs8",
+        "-topk8",
+        "-in",
+        tmp_path / "key",
+        "-passout",
+        "pass:hunter2",
+        *options,
+    ]
     data = block(subprocess.run(command, check=True, capture_output=True).stdout)
     if opens:
         assert keys.written(keys.open_key(data, "hunter2")) == ISSUED.key_pem
@@ -106,7 +115,7 @@ def test_a_key_that_only_agrees_is_unusable() -> None:
 
 def test_a_way_of_encrypting_that_is_not_known_is_reported() -> None:
     """openssl knows more of them, and writes the key again."""
-    command = ["openssl", "pkcs8", "-topk8", "-v2", "aria-256-cbc", "-passout", "pass:a"]
+    command: list[str | Path] = ["openssl", "pkcs8", "-topk8", "-v2", "aria-256-cbc", "-passout", "pass:a"]
     locked = subprocess.run(command, input=ISSUED.key_pem, capture_output=True, check=True).stdout
     with pytest.raises(ValueError, match=r"openssl pkcs8 -topk8"):
         keys.open_key(block(locked), "a")
