@@ -45,11 +45,3 @@ def test_the_content_type_is_judged_as_a_callers(sent: str, code: str | None) ->
     assert (None if shown.problem is None else shown.problem.code) == code
     if code is None:
         assert shown.headers[-1] == ("Content-Type", sent or "text/x")
-
-
-def test_a_body_commands_no_terminal() -> None:
-    """An editor wrote it, and somebody else looks at it; machines get it as it is."""
-    made = preset(content_type="text/plain", body="one\n\x1b[2Jgone \u202eevil")
-    shown = preview(snapshot(made), made, b"{}")
-    assert str(shown).splitlines()[-4:-2] == ["one", r"\x1b[2Jgone \u202eevil"]
-    assert shown.body == "one\n\x1b[2Jgone \u202eevil".encode()

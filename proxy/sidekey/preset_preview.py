@@ -11,7 +11,6 @@ from sidekey.core.request import RequestHead
 from sidekey.errors import Problem
 from sidekey.explain import explain
 from sidekey.runtime.snapshot import Preset, Snapshot
-from sidekey.terminal import printable
 
 CREDENTIAL: Final = "[credential]"
 """Stands where the credential goes."""
@@ -49,9 +48,8 @@ class Preview:
             return "\n".join([f"{self.problem.code}: {self.problem.detail}", *errors])
         head = [f"{self.method} {self.url}", *(f"{name}: {value}" for name, value in self.headers)]
         places = "; ".join(f"{place}: {', '.join(names)}" for place, names in self.credential.items())
-        body = ["", *self.body.decode("utf-8", "replace").split("\n")] if self.body else []
-        # Whoever wrote the preset is not who looks at it.
-        return "\n".join(map(printable, [*head, *body, "", f"credential: {places or 'none'}"]))
+        body = ["", self.body.decode("utf-8", "replace")] if self.body else []
+        return "\n".join([*head, *body, "", f"credential: {places or 'none'}"])
 
 
 def preview(snapshot: Snapshot, preset: Preset, data: bytes, content_type: str = "") -> Preview:
