@@ -79,7 +79,7 @@ clients: $(VENV)/.dev ## Run real clients, each also without single variables, a
 	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/clients/test_services.py
 	@PYTHONPATH=tests $(BIN)/python -m support.clients
 
-pictures: $(VENV)/.dev ## Take the pictures in the README from the browser tests
+pictures: $(VENV)/.dev ## Take the pictures in the README and the docs from the browser tests
 	@SIDEKEY_RECORD=1 SIDEKEY_REQUIRE_PEERS=1 $(BIN)/python -m pytest --quiet tests/browser/test_browser_pictures.py
 
 image: ## Build the container image; BUILDER=podman or buildah, BASE= and BUILD_BASE=other bases, IMAGE=name:tag, ARGS goes to the builder

@@ -108,6 +108,16 @@ def test_a_preview_names_the_credential_and_sends_nothing(tmp_path: Path) -> Non
     }
 
 
+def test_a_preview_commands_no_terminal(tmp_path: Path) -> None:
+    """An editor wrote the body, and somebody else looks at it; machines get it as it is."""
+    body = "one\n\x1b[2Jgone \u202eevil"
+    path = config(tmp_path)
+    result = run_cli("preset", "preview", "event", "--config", path, "--data", body)
+    assert result.stdout.splitlines()[-4:-2] == ["one", r"\x1b[2Jgone \u202eevil"]
+    found = json.loads(run_cli("preset", "preview", "event", "--config", path, "--data", body, "--json").stdout)
+    assert found["request"]["body"] == body
+
+
 def test_a_preview_says_what_is_wrong(tmp_path: Path) -> None:
     """By name, and never with the value; exit 1."""
     path = config(tmp_path)

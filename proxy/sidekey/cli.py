@@ -385,6 +385,7 @@ def preset_list(config: str | None, as_json: bool) -> None:
 @click.argument("preset_id", metavar="ID")
 def preset_preview(config: str | None, as_json: bool, data: str | None, preset_id: str) -> None:
     """Show the request that a preset makes of parameters or a payload. The credential is named; nothing is sent."""
+    from sidekey.preset_command import preview_lines
     from sidekey.preset_preview import preview
 
     snapshot = _snapshot(config)
@@ -393,7 +394,8 @@ def preset_preview(config: str | None, as_json: bool, data: str | None, preset_i
     if as_json:
         _print_json(shown.as_json())
     else:
-        click.echo(str(shown))
+        for line in preview_lines(shown):
+            click.echo(line)
     raise SystemExit(0 if shown.problem is None else 1)
 
 

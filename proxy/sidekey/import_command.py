@@ -287,7 +287,7 @@ class _Planning:
         found: list[ConfigError] = []
         draft: PresetDraft | None = None
         if isinstance(raw, Table):
-            judged = prepare_preset(name, raw, integrations)
+            judged = prepare_preset(name, raw, integrations, self._now)
             if isinstance(judged, PresetDraft):
                 draft = judged
             else:

@@ -12,9 +12,10 @@ from typing import Any
 
 from sidekey.app import App, run_logged
 from sidekey.observe.writer import LineWriter
+from sidekey.preset_preview import Preview
 from sidekey.probe import Outcome, probe_preset
 from sidekey.runtime.snapshot import Preset, Snapshot
-from sidekey.terminal import table
+from sidekey.terminal import printable, table
 
 
 class PresetCommandError(Exception):
@@ -61,6 +62,11 @@ def lines(presets: Iterable[dict[str, Any]]) -> list[str]:
             for each in presets
         ]
     )
+
+
+def preview_lines(shown: Preview) -> list[str]:
+    """A preview for people. Whoever wrote the preset is not who looks at it."""
+    return [printable(line) for line in str(shown).split("\n")]
 
 
 def read_data(data: str | None, preset: Preset) -> bytes:

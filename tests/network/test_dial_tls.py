@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from sidekey.authority.der import public_key
+from sidekey.credentials.certificates.der import public_key
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.sessions import RESUMES, Sessions
 from sidekey.network.tls import tls_problem

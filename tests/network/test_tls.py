@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from sidekey.authority.certificates import Signer, make_key
-from sidekey.authority.der import public_key
 from sidekey.authority.local import Authority as LocalAuthority
 from sidekey.authority.trust import bundle
+from sidekey.credentials.certificates.der import public_key
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import ProblemError
 from sidekey.network import ca_folder

@@ -95,7 +95,7 @@ def test_a_preset_that_is_exported_and_imported_is_what_was_stored(body: Any, te
         "parameters": {"a": {"type": "text", "default": text}},
         "body": {"text": text, "more": body},
     }
-    found = prepare_preset("hook", document, {"crm": integration("crm", "https://api.example.com/v1")})
+    found = prepare_preset("hook", document, {"crm": integration("crm", "https://api.example.com/v1")}, 0.0)
     if isinstance(found, Invalid):
         # Texts in it may hold {{ by chance.
         assert {each.pointer.split("/")[1] for each in found.errors} <= {"body", "parameters"}
@@ -107,6 +107,7 @@ def test_a_preset_that_is_exported_and_imported_is_what_was_stored(body: Any, te
         return
     read, errors = parse("x.yaml", text.encode())
     assert errors == []
-    again = prepare_preset("hook", read["presets"]["hook"], {"crm": integration("crm", "https://api.example.com/v1")})
+    integrations = {"crm": integration("crm", "https://api.example.com/v1")}
+    again = prepare_preset("hook", read["presets"]["hook"], integrations, 0.0)
     assert isinstance(again, PresetDraft)
     assert again.text == row.document

@@ -15,6 +15,7 @@ from support.loading import good
 from support.missing import Missing
 from support.plane import base_url, integration
 from support.presets import preset, refused
+from support.standings import certified
 
 CRM = "crm: {endpoint_prefix: https://crm.example.com/v1, auth: {type: headers, headers: {X-Tenant: acme}}}"
 MOVED = CRM.replace("/v1", "/v2")
@@ -166,8 +167,16 @@ def test_an_integration_that_cannot_be_used_cannot_be_chosen() -> None:
     """`check` says so; what becomes readable while Sidekey runs serves its presets then."""
     missing = Missing(integration("h", base_url(1)))
     reason = "integration h cannot be used now: see its own errors"
-    assert choice_errors(preset(), missing.integration()) == [(("integration",), reason)]
-    assert choice_errors(preset(), integration("h", base_url(1))) == []
+    assert choice_errors(preset(), missing.integration(), 0.0) == [(("integration",), reason)]
+    assert choice_errors(preset(), integration("h", base_url(1)), 0.0) == []
+
+
+def test_one_whose_certificate_has_ended_since_it_was_read_cannot_be_chosen() -> None:
+    """As the list of integrations says: nothing is sent with its credential."""
+    ending = certified(integration("h", base_url(1)), 1000.0)
+    reason = "integration h cannot be used now: see its own errors"
+    assert choice_errors(preset(), ending, 999.0) == []
+    assert choice_errors(preset(), ending, 1000.0) == [(("integration",), reason)]
 
 
 def test_a_caller_s_presets_are_its_own(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from sidekey.authority import der
 from sidekey.authority.roots import is_local
+from sidekey.credentials.certificates import der
 
 PREFIX = "sidekey-ca-"
 """How the folders' names begin."""

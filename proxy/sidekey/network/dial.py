@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
-from sidekey.authority.der import public_key
 from sidekey.core.addresses import Address, AllowPrivate, Only, literal
 from sidekey.core.urls import Origin
+from sidekey.credentials.certificates.der import public_key
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.guard import Listener, permitted

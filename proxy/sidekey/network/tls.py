@@ -15,8 +15,8 @@ from contextlib import suppress
 from typing import Any, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from sidekey.authority.der import public_key
 from sidekey.authority.roots import usable
+from sidekey.credentials.certificates.der import public_key
 from sidekey.credentials.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
 from sidekey.network import ca_folder, system_roots
@@ -60,7 +60,7 @@ class ChainDenied(ssl.SSLError):
 
 
 class UpstreamContext(ssl.SSLContext):
-    """A context whose connections must not be verified by a CA of one of the keys `denied` (`authority.der`).
+    """A context whose connections must not be verified by a CA of one of the keys `denied` (`certificates.der`).
 
     By the key, since whoever has it can use every certificate of it, also one that a root has issued before or after.
     """

@@ -374,7 +374,7 @@ class _Loading:
         """Note why a preset does not belong to its integration, as far as that is the files'."""
         name, base = preset.rules.integration, ("presets", preset.id)
         if name in integrations:
-            found = choice_errors(preset, integrations[name])
+            found = choice_errors(preset, integrations[name], self._now)
             self.loaded.mismatched += [error_at(raw, loc, message, base=base) for loc, message in found]
         elif name not in self._joined.integrations and self._joined.complete and name not in self._stored.integrations:
             text = "no integration has this ID"

@@ -27,6 +27,7 @@ from sidekey.core.templates import (
 )
 from sidekey.credentials.fields import check_header_value, normal_name, wire
 from sidekey.runtime import snapshot
+from sidekey.runtime.standing import standing_of
 from sidekey.settings.config_errors import Finding, Loc
 from sidekey.settings.models import ParameterSettings, PresetSettings
 from sidekey.settings.release_gradually import release_gradually
@@ -203,10 +204,13 @@ def mismatches(preset: snapshot.Preset, integration: snapshot.Integration | None
     return found
 
 
-def choice_errors(preset: snapshot.Preset, integration: snapshot.Integration) -> list[tuple[Loc, str]]:
-    """Why an integration cannot be chosen for a preset: also where it cannot be used itself."""
+def choice_errors(preset: snapshot.Preset, integration: snapshot.Integration, now: float) -> list[tuple[Loc, str]]:
+    """Why an integration cannot be chosen for a preset at `now` (seconds since the epoch).
+
+    Also where it cannot be used itself, such as one whose client certificate has ended since it was read.
+    """
     found = mismatches(preset, integration)
-    if not integration.usable:
+    if not standing_of(integration, now).usable:
         found.append((("integration",), f"integration {integration.id} cannot be used now: see its own errors"))
     return found
 

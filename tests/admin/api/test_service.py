@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,3 +152,17 @@ async def test_what_is_hidden_before_its_row_says_so_is_released_as_well(
             service, Ask(OPERATOR, "release", "integration", names=names, version=row.version)
         )
         assert json.loads(found.body)["status"] == "ok"
+
+
+async def test_what_was_altered_is_not_released(tmp_path: Path) -> None:
+    """Where a file hid it, its document would be written again, as if it had been saved."""
+    async with serviced(tmp_path) as (service, _):
+        await INTEGRATIONS.create(service, Ask(OPERATOR, "create", "integration", body={"id": "crm", **BASIC}))
+    with closing(sqlite3.connect(tmp_path / "store.db")) as database, database:
+        database.execute("UPDATE sidekey_rows SET body = '{}' WHERE id = 'crm'")
+    async with serviced(tmp_path) as (service, _):
+        row = service.store.state.integrations["crm"]
+        service.managed._source.hiding.note([row])
+        ask = Ask(OPERATOR, "release", "integration", names={"id": "crm"}, version=row.version)
+        assert json.loads((await INTEGRATIONS.release(service, ask)).body)["status"] == "altered"
+        assert (await service.now()).integrations["crm"].state == "altered"

@@ -227,7 +227,10 @@ def test_methods_and_bodies_that_no_page_takes_are_refused(log_in: LogIn) -> Non
     pages = log_in("editor")
     token = pages.get("/").form("/logout").fields["form_token"]
     assert pages.ask("DELETE", "/").status == 405
-    assert pages.ask("POST", "/", {"form_token": token}).status == 405
+    assert pages.ask("POST", "/", {"form_token": token}).headers["Allow"] == "GET"
+    opened = pages.ask("GET", "/access/tokens")
+    assert (opened.status, opened.headers["Allow"]) == (405, "POST")
+    assert pages.ask("GET", "/nothing").status == 404
     assert pages.ask("HEAD", "/").status == 200
     assert pages.ask("POST", "/add", {}, {"Content-Type": "application/json"}).status == 415
     assert pages.ask("POST", "/add", {"form_token": token, "x": "y" * (600 << 10)}).status == 413

@@ -1,5 +1,6 @@
 import subprocess
 from itertools import count
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
@@ -48,6 +49,50 @@ def test_an_encrypted_key_asks_for_its_passphrase(form: PrivateFormat) -> None:
         keys.open_key(data, "hunter3")
 
 
+@pytest.mark.parametrize(
+    ("options", "opens"),
+    [
+        (["-v2", "aes256"], True),
+        (["-iter", "100000"], True),
+        (["-iter", "2000001"], False),
+        (["-v1", "PBE-SHA1-3DES", "-iter", "2000001"], False),
+        (["-scrypt"], True),
+        (["-scrypt", "-scrypt_p", "16"], False),
+    ],
+    ids=count(),
+)
+def test_a_key_does_not_say_how_long_everybody_waits(tmp_path: Path, options: list[str], opens: bool) -> None:
+    """What derives a key of a passphrase holds the interpreter: whoever sends one may stop all requests for hours."""
+    (tmp_path / "key").write_bytes(ISSUED.key_pem)
+    command: list[str | Path] = [
+        "openssl",
+        "pkcs8",
+        "-topk8",
+        "-in",
+        tmp_path / "key",
+        "-passout",
+        "pass:hunter2",
+        *options,
+    ]
+    data = block(subprocess.run(command, check=True, capture_output=True).stdout)
+    if opens:
+        assert keys.written(keys.open_key(data, "hunter2")) == ISSUED.key_pem
+        return
+    with pytest.raises(ValueError, match=r"^this private key must be encrypted with at most 2000000 rounds: "):
+        keys.open_key(data, "hunter2")
+
+
+@pytest.mark.parametrize(
+    "der",
+    [b"", b"hunter2", b"\x30\x00", b"\x30\x14" + b"\x30\x12" + bytes.fromhex("3010300e300c300a30083006300430023000")],
+    ids=count(),
+)
+def test_a_damaged_encrypted_key_is_reported(der: bytes) -> None:
+    """Also one that is nested deeper than any."""
+    with pytest.raises(ValueError, match=r"^this private key is damaged$"):
+        keys.open_key(Block("ENCRYPTED PRIVATE KEY", der), "hunter2")
+
+
 def test_a_passphrase_that_is_not_needed_is_a_mistake() -> None:
     """The key may be another than was meant."""
     with pytest.raises(keys.PassphraseError, match=r"^the private key is not encrypted: remove this key$"):
@@ -70,7 +115,7 @@ def test_a_key_that_only_agrees_is_unusable() -> None:
 
 def test_a_way_of_encrypting_that_is_not_known_is_reported() -> None:
     """openssl knows more of them, and writes the key again."""
-    command = ["openssl", "pkcs8", "-topk8", "-v2", "aria-256-cbc", "-passout", "pass:a"]
+    command: list[str | Path] = ["openssl", "pkcs8", "-topk8", "-v2", "aria-256-cbc", "-passout", "pass:a"]
     locked = subprocess.run(command, input=ISSUED.key_pem, capture_output=True, check=True).stdout
     with pytest.raises(ValueError, match=r"openssl pkcs8 -topk8"):
         keys.open_key(block(locked), "a")

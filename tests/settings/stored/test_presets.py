@@ -29,7 +29,7 @@ ROW = PresetRow(row="r", id="hook", version=1, document=json.dumps(DOCUMENT))
 
 def errors(**keys: Any) -> dict[str, str]:
     """What is wrong with a document, by pointer."""
-    found = prepare_preset("hook", {**DOCUMENT, **keys}, INTEGRATIONS)
+    found = prepare_preset("hook", {**DOCUMENT, **keys}, INTEGRATIONS, 0.0)
     assert isinstance(found, Invalid), found
     return {each.pointer: each.detail for each in found.errors}
 
@@ -70,7 +70,7 @@ def test_nothing_is_read_of_an_altered_row() -> None:
 
 def test_a_draft_is_what_was_sent_as_it_was_sent() -> None:
     """The order of keys stays: a body's are sent so."""
-    found = prepare_preset("hook", {**DOCUMENT, "body": {"b": 1.50, "a": "é"}}, INTEGRATIONS)
+    found = prepare_preset("hook", {**DOCUMENT, "body": {"b": 1.50, "a": "é"}}, INTEGRATIONS, 0.0)
     assert isinstance(found, PresetDraft)
     assert found.text.endswith('"body":{"b":1.5,"a":"é"}}')
     assert build_preset(replace(ROW, document=found.text)).judgement.state == "ok"
@@ -93,6 +93,6 @@ def test_what_cannot_be_sent_back_is_not_saved() -> None:
 def test_an_integration_whose_secret_is_missing_cannot_be_chosen() -> None:
     """Until it is there."""
     missing = Missing(INTEGRATIONS["h"])
-    found = prepare_preset("hook", DOCUMENT, {"h": missing.integration()})
+    found = prepare_preset("hook", DOCUMENT, {"h": missing.integration()}, 0.0)
     assert isinstance(found, Invalid)
     assert [each.pointer for each in found.errors] == ["/integration"]

@@ -112,7 +112,8 @@ class Collection(ABC, Generic[R]):
         version = expect(row, ask.version)
         if self.has_file(service.snapshot, row.id):
             raise ApiProblem("read_only", f"a config file still has {self.name} of this ID: remove it there first")
-        if not service.managed.release(row) and not row.hidden:
+        # Nothing of an altered one is to be relied upon: written again as it is found, it would count as saved.
+        if row.state == "altered" or not (service.managed.release(row) or row.hidden):
             return await service.run(self._shown, row, service.standings)
         released = type(row).parse(row.row, row.id, row.version, {**row.fields(), "hidden": False})
         state = await service.commit(ask, [Put(released, version)], ("hidden",))

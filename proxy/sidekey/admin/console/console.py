@@ -118,8 +118,10 @@ class Console:
         if path == "/logout" and method == hdrs.METH_POST:
             return await self._log_out(visitor)
         if page is None:
-            code = "method_denied" if found else "not_found"
-            raise ApiProblem(code, "there is no such page", headers={hdrs.ALLOW: "GET"} if found else {})
+            if not found:
+                raise ApiProblem("not_found", "there is no such page")
+            allowed = ", ".join(sorted({page.method for page, _ in found}))
+            raise ApiProblem("method_denied", f"this page takes {allowed} alone", headers={hdrs.ALLOW: allowed})
         if not visitor.operator.may(page.role):
             raise ApiProblem("forbidden", f"this needs the role {page.role}: yours is {visitor.operator.role}")
         backend = Backend(self._service, self._routes, visitor.operator, source_of(self._service, request))

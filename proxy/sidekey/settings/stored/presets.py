@@ -80,13 +80,13 @@ class PresetDraft:
 
 
 def prepare_preset(
-    name: str, given: Mapping[str, Any], integrations: Mapping[str, Integration]
+    name: str, given: Mapping[str, Any], integrations: Mapping[str, Integration], now: float
 ) -> PresetDraft | Invalid:
-    """Judge a document that is to be saved under an ID, beside the integrations of now."""
+    """Judge a document that is to be saved under an ID, beside the integrations of `now`, seconds since the epoch."""
     built = read_preset(name, given)
     findings = [*built.errors, *(Finding(*each) for each in text_errors(given))]
     if built.preset is not None:
-        findings += (Finding(*each) for each in _choice_errors(built.preset, integrations))
+        findings += (Finding(*each) for each in _choice_errors(built.preset, integrations, now))
     if findings or built.preset is None:
         return invalid(findings)
     text = written(given)
@@ -100,8 +100,10 @@ def prepare_preset(
     return PresetDraft(replace(built.preset, document=text), text)
 
 
-def _choice_errors(preset: Preset, integrations: Mapping[str, Integration]) -> list[tuple[tuple[str | int, ...], str]]:
+def _choice_errors(
+    preset: Preset, integrations: Mapping[str, Integration], now: float
+) -> list[tuple[tuple[str | int, ...], str]]:
     integration = integrations.get(preset.rules.integration)
     if integration is None:
         return [(("integration",), "no integration has this ID, or it is not served")]
-    return choice_errors(preset, integration)
+    return choice_errors(preset, integration, now)

@@ -78,6 +78,14 @@ def test_a_caller_is_granted_presets(log_in: LogIn, named: Named) -> None:
     assert not re.search(r'aria-describedby="c-integrations-help">\s*<p class="error"', seen.body)
 
 
+def test_a_token_of_a_file_counts_until_it_is_removed_from_it(log_in: LogIn) -> None:
+    """Nobody can revoke it here, and the page does not say so."""
+    seen = log_in("admin").get("/access")
+    row = seen.body.partition("<bdi>viewer-of-file</bdi>")[2].partition("</tr>")[0]
+    assert "it is removed from the config" in row
+    assert "evoke" not in row
+
+
 def test_both_are_for_admins(log_in: LogIn) -> None:
     for role in ("viewer", "editor"):
         pages = log_in(role)

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from sidekey.authority import der
+from sidekey.credentials.certificates import der
 from support.certificates import Key, issue
 
 KEYS: dict[str, Key] = {

@@ -1,4 +1,4 @@
-"""Parts of a certificate read from its DER (X.690), where importing cryptography would cost more than all the rest."""
+"""Reads DER (X.690), such as parts of a certificate, where importing cryptography would cost more than all the rest."""
 
 from __future__ import annotations
 
