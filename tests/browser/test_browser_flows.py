@@ -168,11 +168,14 @@ def test_keys_search_add_and_help_and_are_only_text_where_one_types(tab: Open) -
 def test_focus_stays_where_it_was_after_a_message(
     tab: Open, running: Running, api: Api, named: Named, script: bool
 ) -> None:
-    """Also where the whole page is made again: a keyboard goes on from there."""
+    """Also where the whole page is made again: a keyboard goes on from there.
+
+    Each button is used by another operator, since one sends one test a second.
+    """
     path = made(api, running, named("focus"))
-    one = tab("editor", script=script)
-    one.open(path)
     for button, said in (("Send test", "200 in"), ("Save", "Saved, and in use."), ("Save and test", "200 in")):
+        one = tab(token=leaver(running, named("presser"))[1], script=script)
+        one.open(path)
         one.page.focus(f"button:text-is('{button}')")
         one.page.keyboard.press("Enter")
         one.page.wait_for_url("**?done=*")
