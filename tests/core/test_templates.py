@@ -260,7 +260,7 @@ def test_json_is_written_whole() -> None:
 
 def url(text: str, **values: object) -> str | Errors:
     errors: Errors = {}
-    filled = UrlTemplate.read(text, PARAMETERS).fill({**VALUES, **values}, errors)
+    filled = UrlTemplate.read(text, PARAMETERS).fill({**VALUES, **values}, errors, 1 << 20)
     return errors or filled
 
 
@@ -355,3 +355,11 @@ def test_a_segment_stays_one_in_each_reading() -> None:
     assert not stays_in_segment("")
     for segment in (".", "..", "%2e", "%2E%2e", "%252e%252e", "..;", "a%252f", "a%5cb", "a%3bb", "%00"):
         assert not stays_in_segment(segment), segment
+
+
+def test_a_url_is_given_up_before_it_is_whole() -> None:
+    """A value may stand in it thousands of times: all of them would be gigabytes."""
+    for where in ("{{a}}" * 20_000, "/{{a}}" * 20_000):
+        template = UrlTemplate.read(f"https://x.test/{where}", {"a": Parameter("a", "text")})
+        with pytest.raises(TooLarge):
+            template.fill({"a": "x" * 1_000_000}, {}, 8192)

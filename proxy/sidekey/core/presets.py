@@ -197,8 +197,13 @@ class Preset:
         errors: Errors = {}
         names, fields = head.names.copy(), head.fields.copy()
         data = b""
-        target = self.url or self._url.fill(values, errors).encode()
-        if len(target) > longest:
+        target = b""
+        try:
+            target = self.url or self._url.fill(values, errors, longest).encode()
+            is_long = len(target) > longest
+        except TooLarge:
+            is_long = True
+        if is_long:
             found.append(("", f"the URL that they are filled in to must not be over limits.target ({longest} bytes)"))
         try:
             self._add_headers(values, errors, names, fields, most)

@@ -497,14 +497,19 @@ class _Part:
         self.after: Final = after
         self.in_path: Final = in_path
 
-    def fill(self, values: Values, errors: Errors) -> str:
-        """What stands there with these values, percent-encoded."""
+    def fill(self, values: Values, errors: Errors, most: int) -> str:
+        """What stands there with these values, percent-encoded. Raises TooLarge where it is over `most` characters."""
         pieces = [self.literals[0]]
+        size = len(self.literals[0])
         for at, name in enumerate(self.names):
             value = values.get(name)
             if value is None:
                 return ""
-            pieces += (_encoded(value), self.literals[at + 1])
+            encoded, behind = _encoded(value), self.literals[at + 1]
+            size += len(encoded) + len(behind)
+            if size > most:
+                raise TooLarge
+            pieces += (encoded, behind)
         filled = "".join(pieces)
         if self.in_path and not stays_in_segment(filled):
             for name in self.names:
@@ -586,9 +591,21 @@ class UrlTemplate:
         """The URL with a plain value for each placeholder."""
         return self._first + "".join([f"{'x'.join(part.literals)}{part.after}" for part in self._parts])
 
-    def fill(self, values: Values, errors: Errors) -> str:
-        """The URL with these values; names of those that do not stay in their place are added to `errors`."""
-        return self._first + "".join([f"{part.fill(values, errors)}{part.after}" for part in self._parts])
+    def fill(self, values: Values, errors: Errors, most: int) -> str:
+        """The URL with these values; names of those that do not stay in their place are added to `errors`.
+
+        Raises TooLarge where it has more than `most` characters: before it is whole, since a value may stand in it
+        thousands of times.
+        """
+        pieces = [self._first]
+        size = len(self._first)
+        for part in self._parts:
+            piece = f"{part.fill(values, errors, most)}{part.after}"
+            size += len(piece)
+            if size > most:
+                raise TooLarge
+            pieces.append(piece)
+        return "".join(pieces)
 
 
 def _pieces_of(path: str, mark: str, query: str) -> Iterator[tuple[str, bool | None]]:

@@ -15,6 +15,7 @@ import pytest
 from sidekey.admin.api.ask import Ask
 from sidekey.admin.api.integrations import INTEGRATIONS
 from sidekey.admin.api.operators import Operator
+from sidekey.admin.api.preset_trials import preview_draft
 from sidekey.admin.api.problems import ApiProblem
 from sidekey.admin.api.service import MOST_REFUSALS, Service, expect
 from sidekey.probe import Outcome
@@ -166,3 +167,17 @@ async def test_what_was_altered_is_not_released(tmp_path: Path) -> None:
         ask = Ask(OPERATOR, "release", "integration", names={"id": "crm"}, version=row.version)
         assert json.loads((await INTEGRATIONS.release(service, ask)).body)["status"] == "altered"
         assert (await service.now()).integrations["crm"].state == "altered"
+
+
+async def test_a_draft_is_looked_at_beside_what_it_was_judged_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a reload meanwhile its integration may have gone."""
+    async with serviced(tmp_path) as (service, _):
+        await INTEGRATIONS.create(service, Ask(OPERATOR, "create", "integration", body={"id": "crm", **BASIC}))
+        snapshots = iter([service.snapshot])
+        gone = replace(service.snapshot, integrations={})
+        monkeypatch.setattr(service, "_snapshot", lambda: next(snapshots, gone))
+        draft = {"integration": "crm", "url": "https://api.example.com/v1/x", "content_type": "text/plain"}
+        found = await preview_draft(service, Ask(OPERATOR, body={"preset": draft, "payload": "x"}))
+        assert json.loads(found.body)["request"]["url"] == draft["url"]

@@ -50,8 +50,10 @@ async def test(service: Service, ask: Ask) -> Answer:
 
 async def preview_draft(service: Service, ask: Ask) -> Answer:
     """Show what a document that is not saved would make of them."""
-    draft = await service.run(_draft_in, service.snapshot, ask.document)
-    _, shown = await service.run(_looked_at, service.snapshot, draft.preset, draft.rest)
+    # One snapshot for both: in the next one its integration may be gone.
+    snapshot = service.snapshot
+    draft = await service.run(_draft_in, snapshot, ask.document)
+    _, shown = await service.run(_looked_at, snapshot, draft.preset, draft.rest)
     return Answer.of(_shown(draft.name or None, shown))
 
 
