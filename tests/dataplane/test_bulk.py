@@ -53,6 +53,14 @@ async def test_a_body_and_the_request_behind_it_arrive_whole(size: int) -> None:
     assert message.target == b"/api/next"
 
 
+async def test_a_read_has_room_for_half_a_mebibyte() -> None:
+    """Twice what uvloop reads by itself, so that there are half as many calls into the kernel."""
+    body = pattern(3 * BULK, 7)[: 3 * BULK]
+    caller, _ = await sending(Scripted(H), body, 2)
+    assert isinstance(caller.protocol, BulkReader)
+    assert len(caller.protocol.get_buffer(-1)) == 524_288
+
+
 async def test_bodies_that_come_in_turn_are_kept_apart() -> None:
     """They are received in the same place, and an upstream that is full takes its own later."""
     size = 4 * BULK

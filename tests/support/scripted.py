@@ -90,6 +90,7 @@ class RecordingTransport(asyncio.Transport):
         asyncio.get_running_loop().call_soon(self._flush)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert protocol is not self.protocol, "nothing changes by that"
         self.protocol = cast(asyncio.Protocol, protocol)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
